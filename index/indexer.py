@@ -15,7 +15,7 @@ from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
 from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
-from index.states import State, in_use, is_read
+from index.states import State, Written, in_use, is_read
 from index.vectors import Identity, Rows, VectorSet
 from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
 from model.storage import fault_point
@@ -149,16 +149,24 @@ class Indexer:
                     _tell_damaged(identity, error)
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
-    def mend(self, identity: Identity) -> bool:
-        """Make damaged segments of a set again, and have every process open its files anew; False when that must wait.
+    def mend(self, identity: Identity) -> None:
+        """Make damaged segments of a set again, and have every process open its files anew.
 
-        It must where the registry lacks a vector: then the damaged files are gone, and whoever encodes makes them.
+        What changed since it was sealed is not taken in: that may have no vectors yet. Raises `VectorsMissing` where
+        the registry lacks one of a damaged segment, which then stays: whoever encodes makes it.
         """
-        try:
-            state = self.seal(identity)
-        except VectorsMissing:
-            return False
-        return self._sets.register(identity, state, state) is not None
+        source = self._source_of(identity)
+        with self._tidied():
+            for _ in range(_ATTEMPTS):
+                base = state = self._sets.state(identity)
+                if base.upto_change:
+                    state = state_of(self._sealing.sealed(self._opened(source, base)))
+                # registered also where it is the same as before: the files are others
+                if (last := self._sets.register(identity, base, state)) is not None:
+                    with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):
+                        self._sets.settle(identity, last, state)  # an earlier state may name what was damaged
+                    return
+        raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
     def fill(self, source: Source, shard: int, on_progress: Progress | None = None) -> State:
         """Make a set from the tables, whatever is sealed of it, and register it; what changes meanwhile is not missed.
@@ -199,7 +207,8 @@ class Indexer:
     def _opened(self, source: Source, base: State) -> VectorSet:
         """What is sealed of a set; from the tables all of it if that is nothing, and the rows of damaged segments.
 
-        Damaged are those that are so here and in the store.
+        Damaged are those that are so here and in the store. They are removed as soon as the tables are known to have
+        all that they had: nothing else has it until then.
         """
 
         def step(refilled: VectorSet, *_: int) -> VectorSet:
@@ -211,11 +220,20 @@ class Indexer:
         opened, lost = self._sets.readable(source.identity, base)
         if lost:
             for written in lost:
-                segment.renew(self._sets.root, written)
+                segment.fetch(self._sets.root, written)
             opened, lost = self._sets.readable(source.identity, base)
+        for written in lost:
+            self._require_rows(source, written)
+        for written in lost:
+            segment.renew(self._sets.root, written)
         for written in lost:
             opened = refilled(opened, source, written.first, written.last, shard, step)
         return opened
+
+    def _require_rows(self, source: Source, written: Written) -> None:
+        """Raise `VectorsMissing` unless the tables have all that a segment had; an encoder makes what they lack."""
+        none = self._empty(source.identity)
+        refilled(none, source, written.first, written.last, min(self._most, SHARD), lambda *_: none)
 
     def _empty(self, identity: Identity) -> VectorSet:
         """A set without rows, to be filled from the tables as they are from now on.

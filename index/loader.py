@@ -1,9 +1,6 @@
 """Opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
 
 import logging
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
@@ -21,6 +18,7 @@ from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, 
 from index.vectors import Identity, Vector, VectorSet
 from model import storage
 from model.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
+from model.processes import name_owner
 from model.registry import Release
 from model.registry.duties import SEALING
 from model.views import Encoder, Views
@@ -236,8 +234,7 @@ class ReleaseLoader:
 
     def sealing(self) -> AbstractContextManager[bool]:
         """The duty to seal, which a worker has while it does; False when another process has it."""
-        owner = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}"
-        return self._registry.duties.held(SEALING, owner, _DUTY_SECONDS)
+        return self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS)
 
     def verify(self, release: Release, used: set[Identity]) -> list[str]:
         """Hash every file of a release again, and count the rows in an engine; returns a sentence for what differs.
@@ -254,7 +251,7 @@ class ReleaseLoader:
             and not storage.intact(self.sets.root.path(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
-        return [*problems, *of_files, *(f"Damaged: {each.name}." for each in damage.left(self.sets.root))]
+        return [*problems, *of_files, *damage.sentences(self.sets.root)]
 
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None

@@ -1,117 +1,152 @@
-"""Reads what the registry has of pictures, row by row, and mends vectors: from segments, or by computing them again.
+"""Reads what the registry has of pictures, row by row, and mends rows: from what is sealed, or has them made anew.
 
 Neither database notices by itself that a bit of a row has flipped: vectors, captions and calibrations have checksums.
-SQLite looks for faults in its own structure when it is asked to.
 """
 
-from collections.abc import Callable, Iterator, Sequence
-from typing import Any, Literal
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from functools import partial
+from itertools import chain
+from typing import Any
 
 import numpy as np
-from sqlalchemy import LargeBinary, Select, cast, delete, literal, select, tuple_, update
+from sqlalchemy import LargeBinary, Select, cast, delete, func, literal, select, update
 
-from index.captions import BATCH, digest_of
+from index.captions import digest_of
+from index.damage import Damage
+from index.examiner import Examiner
 from index.rows import stored_as, vector_of
 from index.sets import VectorSets
 from index.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
-from index.vectors import Halves, Identity, Matrix, VectorSet
+from index.vectors import Identity, VectorSet
+from model.registry.calibrations import Read
 
-Found = tuple[Literal["vector", "caption", "calibration", "registry"], str, str]  # its kind and name, how it was mended
-_AGAIN = "by computing it"
+_COMPUTED = "by forgetting it, so that it is computed again"
+_MEASURED = "by forgetting it, so that it is measured again"
 
 
 class RegistryScrub:
-    """One reading of a registry. `gently` is told how many bytes were read, and may wait."""
+    """One reading of a registry. The segments must have been verified before: a vector may come from there.
 
-    def __init__(self, sets: VectorSets, gently: Callable[[int], object], *, mend: bool = True) -> None:
-        self._sets, self._registry, self._gently, self._mend = sets, sets.registry, gently, mend
+    A row is changed only while it has the damaged value: others may have mended or deleted it meanwhile.
+    """
+
+    def __init__(self, sets: VectorSets, examiner: Examiner) -> None:
+        self._sets, self._registry, self._examiner = sets, sets.registry, examiner
+        self._way = "from a segment" if sets.engine is None else "from the engine"
         self._opened: dict[Identity, VectorSet] = {}
 
-    def run(self) -> Iterator[Found]:
-        """Everything that is damaged, each with how it was mended; empty when it was not. Raises RegistryUnavailable.
+    def run(self) -> Iterator[Damage]:
+        """Everything that is damaged."""
+        guarded = self._examiner.guarded
+        yield from guarded("vector", "vectors of pictures in the registry", self._picture_vectors())
+        yield from guarded("vector", "vectors of captions in the registry", self._caption_vectors())
+        yield from guarded("caption", "captions in the registry", self._captions())
+        yield from guarded("calibration", "calibrations in the registry", self._calibrations())
 
-        The segments must have been verified before: a vector may come from there.
-        """
-        for fault in self._registry.faults():
-            yield "registry", f"the registry: {fault}", ""
-        yield from self._picture_vectors()
-        yield from self._caption_vectors()
-        yield from self._captions()
-        for language, version in self._registry.calibrations.damaged():
-            if self._mend:
-                self._registry.calibrations.remove(language, version)
-            yield "calibration", f"calibration of {language} by version {version}", self._how("by measuring it")
-
-    def _picture_vectors(self) -> Iterator[Found]:
+    def _picture_vectors(self) -> Iterator[Damage]:
         row = PictureVectorRow
-        for page in self._pages(select(row.content_sha256, row.fingerprint, row.vector), 2):
-            for content, fingerprint, _ in (each for each in page if vector_of(each.vector) is None):
-                where = (row.content_sha256 == content, row.fingerprint == fingerprint)
+        for content, fingerprint, stored in self._rows(select(row.content_sha256, row.fingerprint, row.vector), 2):
+            if vector_of(stored) is None:
+                where = [row.content_sha256 == content, row.fingerprint == fingerprint, row.vector == stored]
                 shown = select(PictureRow.id, PictureRow.key).where(PictureRow.content_sha256 == content)
-                identities = [each for each in self._sets.numbers() if each.kind == "pictures"]
-                how = self._mended(row, where, shown, [each for each in identities if each.fingerprint == fingerprint])
-                yield "vector", f"vector of content {content}", how
+                of = {"kind": "pictures", "fingerprint": fingerprint}
+                mend = partial(self._with_vector, row, where, shown, of)
+                yield from self._examiner.told("vector", f"vector of content {content}", self._finding(where), mend)
 
-    def _caption_vectors(self) -> Iterator[Found]:
+    def _caption_vectors(self) -> Iterator[Damage]:
         row = CaptionVectorRow
-        for page in self._pages(select(row.caption_id, row.version, row.fingerprint, row.vector), 3):
-            for caption, version, fingerprint, _ in (each for each in page if vector_of(each.vector) is None):
-                where = (row.caption_id == caption, row.version == version, row.fingerprint == fingerprint)
-                shown = select(CaptionRow.picture_id, CaptionRow.id).where(CaptionRow.id == caption)
-                of = (each for each in self._sets.numbers() if each.version == version)
-                how = self._mended(row, where, shown, [each for each in of if each.fingerprint == fingerprint])
-                yield "vector", f"vector of caption {caption} by version {version}", how
+        query = select(row.caption_id, row.version, row.fingerprint, row.vector)
+        for id, version, fingerprint, stored in self._rows(query, 3):
+            if vector_of(stored) is None:
+                where = [row.caption_id == id, row.version == version, row.fingerprint == fingerprint]
+                where.append(row.vector == stored)
+                shown = select(CaptionRow.picture_id, CaptionRow.id).where(CaptionRow.id == id)
+                of = {"version": version, "fingerprint": fingerprint}
+                name, mend = (
+                    f"vector of caption {id} by version {version}",
+                    partial(self._with_vector, row, where, shown, of),
+                )
+                yield from self._examiner.told("vector", name, self._finding(where), mend)
 
-    def _captions(self) -> Iterator[Found]:
+    def _captions(self) -> Iterator[Damage]:
         row = CaptionRow
-        # as bytes: SQLite's driver refuses a whole page for one text that is not UTF-8 any more
-        text: Any = cast(row.text, LargeBinary) if self._registry.near else row.text
-        for page in self._pages(select(row.id, row.picture_id, row.expansion, row.digest, text), 1):
-            for id, picture, expansion, digest, said in page:
-                if digest_of(expansion or "", said if isinstance(said, str) else bytes(said)) != digest:
-                    yield "caption", f"caption {id} of picture {picture}", ""
+        # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
+        # refuse it, too, except what it sends texts with
+        text: Any = cast(row.text, LargeBinary) if self._registry.near else func.textsend(row.text, type_=LargeBinary)
+        query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
+        for id, picture, language, expansion, digest, said in self._rows(query, 1):
+            if digest_of(expansion or "", said) != digest:
+                where = [row.id == id, row.digest == digest, text == said]
+                is_said: Any = partial(_is_said, expansion or "", digest)
+                mend = partial(self._with_text, where, picture, id, language, is_said)
+                name = f"caption {id} of picture {picture}"
+                yield from self._examiner.told("caption", name, self._finding(where), mend)
 
-    def _how(self, mended: str) -> str:
-        return mended if self._mend else ""
+    def _calibrations(self) -> Iterator[Damage]:
+        calibrations = self._registry.calibrations
 
-    def _mended(self, row: Any, where: Sequence[Any], shown: Select[str, int], sets: Sequence[Identity]) -> str:
+        def is_damaged(read: Read) -> bool:
+            return read in calibrations.damaged()
+
+        def remove(read: Read) -> str:
+            calibrations.remove_damaged(*read)
+            return _MEASURED
+
+        for read in self._examiner.patiently(calibrations.damaged):
+            name = "calibration of {} by version {}".format(*read)
+            yield from self._examiner.told("calibration", name, partial(is_damaged, read), partial(remove, read))
+
+    def _with_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
         """Put the vector of a sealed row in place of a damaged one, or let it be computed again by who has the model.
 
-        `shown` finds the pictures, and the keys of their rows in these sets.
+        `shown` finds the pictures, and the keys of their rows in the sets that are `of` this.
         """
-        if not self._mend:
-            return ""
         with self._registry.read() as session:
             places = [(picture, key) for picture, key in session.execute(shown)]
-        for identity in sets:
-            for picture, key in places:
-                if (found := self._sealed(identity, picture, key)) is not None:
-                    with self._registry.begin() as session:
-                        session.execute(update(row).where(*where).values(vector=stored_as(found)))
-                    return "from a segment"
+        for picture, key in places:
+            for _, vector in self._sealed(of, picture, key):
+                with self._registry.begin() as session:
+                    session.execute(update(row).where(*where).values(vector=stored_as(vector)))
+                return self._way
+        # told before it is deleted: if this ends in between, the damaged one is replaced all the same
+        self._sets.gallery.touch([picture for picture, _ in places])
         with self._registry.begin() as session:
             session.execute(delete(row).where(*where))
-        self._sets.gallery.touch([picture for picture, _ in places])
-        return _AGAIN
+        return _COMPUTED
 
-    def _sealed(self, identity: Identity, picture: str, key: int) -> Any:
-        """The vector of one row of what is sealed of a set; None when it is not sealed."""
-        if identity not in self._opened:
-            self._opened[identity] = self._sets.readable(identity, self._sets.state(identity))[0]
-        rows = self._opened[identity].of(picture)
-        places = np.flatnonzero(rows.keys == key)
-        vectors: Halves | Matrix = rows.vectors
-        return vectors[places[0]] if len(places) else None
+    def _with_text(
+        self, where: Sequence[Any], picture: str, key: int, language: str, is_said: Callable[[str], bool]
+    ) -> str:
+        """Put the sealed text in place of a damaged one, if its digest proves that it was this one."""
+        for text, _ in self._sealed({"kind": "captions", "language": language}, picture, key):
+            if is_said(text):
+                with self._registry.begin() as session:
+                    session.execute(update(CaptionRow).where(*where).values(text=text))
+                return self._way
+        return ""
 
-    def _pages(self, query: Any, keys: int) -> Iterator[Sequence[Any]]:
-        """All rows of a `select`, some at a time, in the order of their primary key: the first so many columns."""
-        columns = [*query.selected_columns][:keys]
-        page = first = query.order_by(*columns).limit(BATCH)
-        while True:
+    def _sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
+        """Text and vector of a row, from each set of these fields in which it is sealed."""
+        for identity in self._sets.numbers():
+            if all(getattr(identity, name) == value for name, value in of.items()):
+                if identity not in self._opened:
+                    self._opened[identity] = self._sets.readable(identity, self._sets.state(identity))[0]
+                rows = self._opened[identity].of(picture)
+                for place in np.flatnonzero(rows.keys == key).tolist():
+                    yield rows.entries[place].text, rows.vectors[place]
+
+    def _finding(self, where: Sequence[Any]) -> Callable[[], bool]:
+        """What finds out whether a row is as it was read: others may have mended or deleted it meanwhile."""
+
+        def finds() -> bool:
             with self._registry.read() as session:
-                rows = session.execute(page).all()
-            if not rows:
-                return
-            self._gently(sum(len(value) for row in rows for value in row if isinstance(value, bytes | str)))
-            yield rows
-            page = first.where(tuple_(*columns) > tuple_(*map(literal, rows[-1][:keys])))
+                return session.scalar(select(literal(1)).where(*where)) is not None
+
+        return finds
+
+    def _rows(self, query: Any, keys: int) -> Iterator[Any]:
+        return chain.from_iterable(self._examiner.pages(self._registry, query, keys))
+
+
+def _is_said(expansion: str, digest: str, text: str) -> bool:
+    return digest_of(expansion, text) == digest

@@ -6,53 +6,36 @@ at. Each data root has a scrub and a report of its own: other machines have othe
 """
 
 import logging
-import os
-import secrets
-import socket
 import time
 from collections.abc import Callable, Iterator
 from contextlib import suppress
+from functools import partial
 from itertools import chain
 from pathlib import Path
 
+from sqlalchemy import case, func, select
+
 from index import damage, segment
 from index.damage import Damage, Report
+from index.examiner import Busy, Examiner, Pace
 from index.indexer import Indexer
 from index.registry_scrub import RegistryScrub
+from index.segment import SEGMENTS
 from index.sets import VectorSets
-from index.states import Written, is_run
+from index.sources import VectorsMissing
+from index.states import NOTHING, Written, in_use, is_run
+from index.tables import PictureRow
 from index.vectors import Identity
 from model import storage
-from model.errors import PictoglotError, RegistryUnavailable
+from model.processes import name_owner
+from model.registry import Expansion, Version
 from model.registry.duties import SEALING
 
-GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
-_TURN = 0.02  # seconds of reading between two waits
 _ENDED = ("failed", "cancelled")  # their files may be removed by hand
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
-_PATIENCE, _LOOK = 600.0, 1.0  # seconds to wait for whoever seals, and between looks
+_STORE, _REGISTRY = "from the store", "from the registry"
+_FORGOTTEN = "by forgetting what nobody searches"
 _log = logging.getLogger(__name__)
-
-
-class Pace:
-    """Waits after each piece that was read, so that reading takes this share of the time; counts bytes."""
-
-    def __init__(
-        self,
-        share: float = 1.0,
-        clock: Callable[[], float] = time.monotonic,
-        wait: Callable[[float], object] = time.sleep,
-    ) -> None:
-        self._waits, self._clock, self._wait = 1 / share - 1, clock, wait
-        self._since = clock()
-        self.bytes = 0
-
-    def __call__(self, read: int) -> None:
-        self.bytes += read
-        busy = self._clock() - self._since
-        if self._waits and busy >= _TURN:
-            self._wait(busy * self._waits)
-            self._since = self._clock()
 
 
 class Scrub:
@@ -60,116 +43,166 @@ class Scrub:
 
     def __init__(self, sets: VectorSets, pace: Pace | None = None, *, mend: bool = True) -> None:
         self._sets, self._registry, self._root, self._files = sets, sets.registry, sets.root, sets.gallery.files
-        self._pace, self._mend = pace or Pace(), mend
+        self._pace = pace or Pace()
+        self._examiner = Examiner(self._pace, mend=mend)
         self._read = 0
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> Report:
-        """Read everything, tell each damage as soon as it is known, and keep the report."""
-        began, found = time.time(), list[Damage]()
-        # the registry last: its vectors are mended from segments
-        parts = (self.segments(), self.versions(), self.datasets(), self.pictures(), self.rows())
+        """Read everything, tell each damage as soon as it is known, and keep the report.
+
+        Raises `RegistryUnavailable` when the registry stays away: nothing is reported then, as not all was read.
+        """
+        report, guarded = Report(time.time(), 0.0, 0, 0), self._examiner.guarded
+        parts = (
+            guarded("registry", "the registry", self.faults()),
+            guarded("segment", "the list of vector sets", self.segments()),
+            guarded("version", "the list of versions", self.versions()),
+            guarded("dataset", "the list of expansions", self.datasets()),
+            guarded("picture", "the list of pictures", self.pictures()),
+            self.rows(),  # last: they are mended from segments
+        )
         for each in chain.from_iterable(parts):
-            end = f"made again {each.mended}" if each.mended else "NOT made again"
+            end = f"mended {each.mended}" if each.mended else "NOT mended"
             _log.error("damaged: %s, %s", each.name, end, extra={"kind": each.kind, "mended": each.mended})
-            found.append(each)
+            report.add(each)
             on_damage(each)
-        report = Report(began, time.time(), self._read, self._pace.bytes, tuple(found))
-        damage.keep(self._root, report)
-        told = {"files": report.files, "damaged": len(found), "not_mended": len(report.left)}
+        report.finished, report.files, report.bytes = time.time(), self._read, self._pace.bytes
+        try:
+            damage.keep(self._root, report)
+        except OSError as error:
+            _log.error("the report of the scrub cannot be kept (%s)", error.strerror)
+        told = {"files": report.files, "damaged": report.left + report.mended, "not_mended": report.left}
         _log.info("everything stored was read", extra=told)
         return report
 
+    def faults(self) -> Iterator[Damage]:
+        """Those in the structure of the registry's own file."""
+        for fault in self._examiner.patiently(self._registry.faults):
+            yield Damage("registry", f"the registry: {fault}")
+
     def segments(self) -> Iterator[Damage]:
         """Those of all vector sets that are on this machine."""
-        for identity in self._sets.numbers():
-            damaged = [written for written in self._written(identity) if not self._is_whole(written)]
-            if damaged:
-                how = self._made_again(identity, damaged) if self._mend else ""
-                for written in damaged:
-                    yield Damage("segment", f"segment {written.id} of {identity.name}", how)
+        for identity in self._examiner.patiently(self._sets.numbers):
+            what = f"what is sealed of {identity.name}"
+            yield from self._examiner.guarded("segment", what, self._of_set(identity))
 
     def versions(self) -> Iterator[Damage]:
         """Those whose files are to be here."""
-        for version in self._registry.versions.list():
-            if version.folder is None or self._is_elsewhere(version.folder):
-                continue
-            self._read += 1
-            if not storage.intact(self._root.path(version.folder), version.manifest_sha256, self._pace):
-                renewed = self._mend and self._root.renew(version.folder, version.manifest_sha256)
-                name = f"version {version.number} of {version.language}"
-                yield Damage("version", name, "from the store" if renewed else "")
+        for version in self._examiner.patiently(self._registry.versions.list):
+            if version.folder is not None and not self._is_elsewhere(version.folder):
+                yield from self._version(version, version.folder)
 
-    def _written(self, identity: Identity) -> Iterator[Written]:
+    def datasets(self) -> Iterator[Damage]:
+        """The files from which languages were taught, or are to be."""
+        for expansion in self._examiner.patiently(self._registry.expansions.list):
+            name = expansion.dataset_path
+            if name is not None and expansion.state not in _ENDED and not self._is_elsewhere(name):
+                yield from self._dataset(expansion, name)
+
+    def pictures(self) -> Iterator[Damage]:
+        """The files of every picture of the gallery; without a store, also those that are missing."""
+        row = PictureRow
+        kept = func.max(case((row.original, 1), else_=0))
+        query = select(row.content_sha256, kept).group_by(row.content_sha256)
+        for page in self._examiner.pages(self._registry, query, 1):
+            for content, original in page:
+                yield from self._examiner.guarded("picture", content, self._picture(content, bool(original)))
+
+    def rows(self) -> Iterator[Damage]:
+        """Those of the registry that have a checksum."""
+        return RegistryScrub(self._sets, self._examiner).run()
+
+    def _of_set(self, identity: Identity) -> Iterator[Damage]:
+        for written in self._examiner.patiently(partial(self._written, identity)):
+            yield from self._segment(identity, written)
+
+    def _segment(self, identity: Identity, written: Written) -> Iterator[Damage]:
+        """What was merged, pruned or purged meanwhile is not damaged."""
+        self._read += 1
+        return self._examiner.examined(
+            "segment",
+            f"segment {written.id} of {identity.name}",
+            lambda: segment.intact(self._root, written, self._pace),
+            lambda: written in self._written(identity),
+            lambda: self._made_again(identity, written),
+        )
+
+    def _written(self, identity: Identity) -> list[Written]:
         """The segments that the kept states of a set name, if they are to be on this machine."""
-        named = {each.id: each for state in self._sets.states(identity) for each in state.segments}
-        for id, written in sorted(named.items()):
-            if not is_run(id) and not self._is_elsewhere(f"{segment.SEGMENTS}/{id}"):
-                yield written
+        if identity.version in self._registry.versions.pruned():
+            return []  # they are about to be removed
+        # of two of one name the newer one is there: it was written again
+        named = {each.id: each for state in reversed(self._sets.states(identity)) for each in state.segments}
+        return [
+            each for id, each in sorted(named.items()) if not is_run(id) and not self._is_elsewhere(f"{SEGMENTS}/{id}")
+        ]
 
     def _is_elsewhere(self, name: str) -> bool:
         """Whether a folder or file is only in the store, until this machine needs it."""
         return self._root.shared and not self._root.path(name).exists()
 
-    def _is_whole(self, written: Written) -> bool:
-        self._read += 1
-        return segment.intact(self._root, written, self._pace)
+    def _made_again(self, identity: Identity, written: Written) -> str:
+        """Make a segment again, and say from what; empty when that cannot be done now.
 
-    def _made_again(self, identity: Identity, damaged: list[Written]) -> str:
-        """Make segments again, and say from what; empty when that could not be done now.
-
-        Those that only an earlier state names are removed: nobody opens them, but for whoever lags behind.
+        Raises `Busy` while another process seals.
         """
-        owner, until = f"{socket.gethostname()}:{os.getpid()}:{secrets.token_hex(4)}", time.monotonic() + _PATIENCE
-        while True:
-            with self._registry.duties.held(SEALING, owner, _DUTY_SECONDS) as ours:
-                if ours:
-                    return self._sealed_again(identity, damaged)
-            if time.monotonic() >= until:
-                return ""
-            time.sleep(_LOOK)
+        with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
+            if not ours:
+                raise Busy
+            fetched, base = segment.fetch(self._root, written), self._sets.state(identity)
+            try:
+                Indexer(self._sets).mend(identity)
+            except VectorsMissing:
+                if fetched or identity in {Identity(*key) for key in in_use(self._registry)}:
+                    self._sets.register(identity, base, base)  # whoever searches takes up what was fetched
+                    return _STORE if fetched else ""
+                # nobody computes what it lacks
+                return _FORGOTTEN if self._sets.settle(identity, base, NOTHING) else ""
+        return _STORE if fetched else _REGISTRY if written in base.segments else _FORGOTTEN
 
-    def _sealed_again(self, identity: Identity, damaged: list[Written]) -> str:
-        for written in damaged:
-            segment.renew(self._root, written)
-        try:
-            mended = Indexer(self._sets).mend(identity)
-        except RegistryUnavailable:
-            raise
-        except (PictoglotError, OSError) as error:
-            _log.warning("%s cannot be made again now (%s)", identity.name, type(error).__name__)
-            return ""
-        return "from the registry" if mended else ""
+    def _version(self, version: Version, folder: str) -> Iterator[Damage]:
+        self._read += 1
+        return self._examiner.examined(
+            "version",
+            f"version {version.number} of {version.language}",
+            lambda: storage.intact(self._root.path(folder), version.manifest_sha256, self._pace),
+            lambda: self._registry.versions.get(version.number).folder == folder,
+            lambda: _STORE if self._root.renew(folder, version.manifest_sha256) else "",
+        )
 
-    def datasets(self) -> Iterator[Damage]:
-        """The files from which languages were taught, or are to be."""
-        for expansion in self._registry.expansions.list():
-            name = expansion.dataset_path
-            if name is None or expansion.state in _ENDED or self._is_elsewhere(name):
-                continue
+    def _dataset(self, expansion: Expansion, name: str) -> Iterator[Damage]:
+        def is_there() -> bool:
+            now = self._registry.expansions.get(expansion.id)
+            return now.dataset_path == name and now.state not in _ENDED
+
+        def has_hash() -> bool:
+            with suppress(FileNotFoundError):
+                return storage.sha256_file(self._root.path(name), self._pace) == expansion.dataset_sha256
+            return False
+
+        self._read += 1
+        told = f"dataset of expansion {expansion.id} of {expansion.language}"
+        mend = lambda: _STORE if self._root.renew(name) and has_hash() else ""  # noqa: E731
+        return self._examiner.examined("dataset", told, has_hash, is_there, mend)
+
+    def _picture(self, content: str, original: bool) -> Iterator[Damage]:
+        """What was put again or deleted meanwhile is not damaged."""
+        for name in self._files.here(content):
             self._read += 1
-            if not self._has_hash(name, expansion.dataset_sha256):
-                renewed = self._mend and self._root.renew(name) and self._has_hash(name, expansion.dataset_sha256)
-                told = f"dataset of expansion {expansion.id} of {expansion.language}"
-                yield Damage("dataset", told, "from the store" if renewed else "")
+            yield from self._examiner.examined(
+                "picture",
+                Path(name).name,
+                partial(self._files.is_whole, name, self._pace),
+                partial(self._shows, content, name),
+                partial(self._files.mend, name),
+            )
+        for name in () if self._root.shared else self._files.lacking(content, original):
+            is_lacking = partial(self._shows, content, name)
+            yield from self._examiner.told("picture", Path(name).name, is_lacking, partial(self._files.mend, name))
 
-    def _has_hash(self, name: str, sha256: str | None) -> bool:
-        with suppress(FileNotFoundError):
-            return storage.sha256_file(self._root.path(name), self._pace) == sha256
-        return False
-
-    def pictures(self) -> Iterator[Damage]:
-        """The files of every picture of the gallery; without a store, also those that are missing."""
-        for content, original in self._sets.gallery.stored_contents():
-            names = [*self._files.here(content)]
-            self._read += len(names)
-            lost = [] if self._root.shared else [*self._files.lacking(content, original)]
-            for name in [*(each for each in names if not self._files.is_whole(each, self._pace)), *lost]:
-                yield Damage("picture", Path(name).name, self._files.mend(name) if self._mend else "")
-
-    def rows(self) -> Iterator[Damage]:
-        """Those of the registry that have a checksum; a database that cannot be read to its end is damaged, too."""
-        try:
-            for kind, name, mended in RegistryScrub(self._sets, self._pace, mend=self._mend).run():
-                yield Damage(kind, name, mended)
-        except RegistryUnavailable as error:
-            yield Damage("registry", f"the registry cannot be read to its end: {error.told}")
+    def _shows(self, content: str, name: str) -> bool:
+        """Whether a picture has this content, and this file of it is still missing or damaged."""
+        with self._registry.read() as session:
+            shown = session.scalar(select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1))
+        there = self._root.path(name).exists()
+        return shown is not None and not (there and self._files.is_whole(name))

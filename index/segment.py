@@ -292,6 +292,15 @@ def intact(root: DataRoot, written: Written, gently: storage.Gently | None = Non
     return True
 
 
+def fetch(root: DataRoot, written: Written) -> bool:
+    """Replace a damaged copy on this machine by that of the store; False, and it stays, when that is not whole either.
+
+    A segment that is intact, and only could not be opened, stays.
+    """
+    name = f"{SEGMENTS}/{written.id}"
+    return not intact(root, written) and root.renew(name, written.manifest_sha256)
+
+
 def renew(root: DataRoot, written: Written) -> None:
     """Replace a damaged copy on this machine by that of the store; when that is damaged too, there is none any more.
 

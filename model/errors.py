@@ -297,13 +297,16 @@ class DiskTooSmall(PictoglotError):
 
 
 class RegistryUnavailable(Unavailable):
-    """The registry database does not answer. `reason` is what its driver said, without a password."""
+    """The registry database does not answer. `reason` is what its driver said, without a password.
+
+    It is `damaged` when it answers that its own files are: then waiting is of no use.
+    """
 
     code, title = "registry_unavailable", "Registry unavailable"
 
-    def __init__(self, detail: str = "", *, reason: str = "", **more: Any) -> None:
+    def __init__(self, detail: str = "", *, reason: str = "", damaged: bool = False, **more: Any) -> None:
         super().__init__(detail, **more)
-        self.reason = reason
+        self.reason, self.damaged = reason, damaged
 
     @property
     def told(self) -> str:

@@ -4,7 +4,9 @@ import ctypes
 import gc
 import os
 import resource
+import secrets
 import signal
+import socket
 import sys
 import time
 from collections.abc import Callable
@@ -17,6 +19,15 @@ _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait;
 
 _JUMP = 600.0  # seconds by which a clock is set right without anything being lost
 _DISTRUST = 3_600.0  # seconds for which a clock that jumped is not believed
+
+
+def name_owner(pid: int | None = None, *, once: bool = False) -> str:
+    """The name of a process on this machine, by default of this one, as the owner of a duty.
+
+    With `once`, another one each time: for a duty that several threads of a process take.
+    """
+    name = f"{socket.gethostname()}:{pid or os.getpid()}"
+    return f"{name}:{secrets.token_hex(4)}" if once else name
 
 
 def uptime() -> float:

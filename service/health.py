@@ -1,7 +1,6 @@
 """What is served and what is wrong with it, for `/readyz` and `/metrics`. Repairs nothing."""
 
 import os
-from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import get_args
@@ -103,16 +102,20 @@ def _of_expansions(context: Context) -> list[GaugeMetricFamily]:
 
 def _of_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
     """What the last scrub of this data root found; of before the first one all is 0."""
-    report = damage.last(context.live.sets.root) or damage.Report(0, 0, 0, 0, ())
-    left = Counter(each.kind for each in report.left)
+    report = damage.last(context.live.sets.root) or damage.Report(0, 0, 0, 0)
     yield gauge(
         "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
     )
     yield gauge("scrub_files", "Files that the last scrub read.", report.files)
     yield gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
-    yield gauge("scrub_damaged", "What the last scrub found damaged.", len(report.damaged))
-    yield gauge("scrub_mended", "What of that it mended.", len(report.damaged) - len(report.left))
-    yield counted("damaged", "What is damaged and could not be mended.", "kind", {k: left[k] for k in damage.KINDS})
+    yield gauge("scrub_damaged", "What the last scrub found damaged.", report.left + report.mended)
+    yield gauge("scrub_mended", "What of that it mended.", report.mended)
+    yield counted(
+        "damaged",
+        "What is damaged and could not be mended.",
+        "kind",
+        {k: report.unmended.get(k, 0) for k in damage.KINDS},
+    )
 
 
 def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
@@ -131,11 +134,9 @@ def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
             yield _known(_WRITES_REFUSED)
     if not _writable(context):
         yield _known(StorageFull.code)
-    if left := Counter(each.kind for each in damage.left(context.live.sets.root)):
-        told = ", ".join(counted_word(number, kind) for kind, number in sorted(left.items()))
-        yield Fault(
-            _DAMAGED, f"Damaged on the disk, and not to be mended from here: {told}. `pictoglot verify` names it."
-        )
+    if (report := damage.last(context.live.sets.root)) and report.left:
+        told = ", ".join(counted_word(number, kind) for kind, number in sorted(report.unmended.items()))
+        yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {told}. `pictoglot verify` names it.")
     if snapshot is None:
         yield _known(IndexUnavailable.code)
         return

@@ -7,7 +7,6 @@ duty is given back.
 import logging
 import os
 import signal
-import socket
 import sys
 from abc import ABC, abstractmethod
 from collections.abc import Callable
@@ -15,7 +14,7 @@ from contextlib import closing, suppress
 
 from model import logs
 from model.errors import LeaseLost, PictoglotError
-from model.processes import die_with_parent
+from model.processes import die_with_parent, name_owner
 from model.registry import Registry, open_registry
 from model.settings import MISCONFIGURED, SettingsError
 from worker.settings import WorkerSettings
@@ -66,7 +65,7 @@ class Chore(ABC):
             return None
         if self._registry is not None:
             with suppress(PictoglotError):  # then it expires
-                self._registry.duties.give_back(self._duty, owner(self.child.pid))
+                self._registry.duties.give_back(self._duty, name_owner(self.child.pid))
         self.child = None
         return status
 
@@ -93,7 +92,7 @@ def perform(duty: str, database: str, seconds: float, work: Callable[[Registry, 
     """
     try:
         with closing(open_registry(database, migrate=False)) as registry:
-            duties, name = registry.duties, owner()
+            duties, name = registry.duties, name_owner()
             with duties.held(duty, name, seconds) as ours:
 
                 def keep() -> None:
@@ -111,8 +110,3 @@ def perform(duty: str, database: str, seconds: float, work: Callable[[Registry, 
         _log.warning("%s: failed with %s", duty, error.code)
         return 1
     return 0
-
-
-def owner(pid: int | None = None) -> str:
-    """The name of a process on this machine, by default of this one, as the owner of a duty."""
-    return f"{socket.gethostname()}:{pid or os.getpid()}"

@@ -15,9 +15,9 @@ from threading import Event, Lock
 
 from model.data_root import DataRoot, discard_working_files
 from model.errors import LeaseLost, PictoglotError
+from model.processes import name_owner
 from model.registry import Lease, Registry, open_registry
 from model.storage import make_folder
-from worker.chore import owner
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS, ChildProcess
 
@@ -44,7 +44,7 @@ class Supervisor:
     ) -> None:
         self.settings, self.command, self.still_seconds = settings, command, still_seconds
         self.stop = Event()
-        self.owner = owner()
+        self.owner = name_owner()
         self.heard = 0.0  # when the last hint arrived
         self._busy, self._opening = Lock(), Lock()
         self._registry: Registry | None = None

@@ -43,8 +43,9 @@ class Scrubbing(Chore):
 
 def main(arguments: list[str]) -> int:
     """Read everything once; returns the exit status."""
+    from index.examiner import GENTLE, Pace
     from index.gallery import Gallery
-    from index.scrub import GENTLE, Pace, Scrub
+    from index.scrub import Scrub
     from index.sets import VectorSets
     from index.states import open_engine
 
@@ -53,7 +54,7 @@ def main(arguments: list[str]) -> int:
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
-        Scrub(sets, Pace(GENTLE)).run()
+        Scrub(sets, Pace(GENTLE, keep)).run()
 
     return perform(duty_of(root), settings.database, _DUTY_SECONDS, work)
 

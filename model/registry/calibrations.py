@@ -74,11 +74,12 @@ class Calibrations:
             reads = session.execute(select(row.language, row.version)).all()
         return [(tag, version) for tag, version in reads if self.with_sample(tag, version)[0] is None]
 
-    def remove(self, language: str, version: int) -> None:
-        """Delete one: it is measured again."""
-        same = (CalibrationRow.language == language, CalibrationRow.version == version)
+    def remove_damaged(self, language: str, version: int) -> None:
+        """Delete one, unless it was measured again meanwhile: it is now."""
         with self._database.begin() as session:
-            session.execute(delete(CalibrationRow).where(*same))
+            row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
+            if row is not None and (unchecked(row.sample) is None or _recorded(row) is None):
+                session.delete(row)
 
     def forget(self, versions: Collection[int]) -> None:
         """Delete those of versions that can serve no more."""

@@ -41,6 +41,13 @@ _FAULTS = 10  # of SQLite's own file that are told
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
+_DAMAGED = (
+    "XX001",
+    "XX002",
+    sqlite3.SQLITE_CORRUPT,
+    sqlite3.SQLITE_NOTADB,
+)  # the former of a page that fails its checksum
+_NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
 
 
 class Database:
@@ -161,6 +168,11 @@ class Database:
                 raise RegistryUnavailable("The registry has no tables yet.") from error
             if state == _READ_ONLY:  # of a server that is a copy of another one
                 raise RegistryUnavailable("The registry takes no writes.", reason=self._reason(cause)) from error
+            if str(cause).startswith(_NOT_UTF8):
+                raise RegistryUnavailable("A text in the registry is not UTF-8 any more.", damaged=True) from None
+            if state in _DAMAGED or (sqlite_code or 0) & 0xFF in _DAMAGED:  # SQLite's last byte is the kind of error
+                said = "The registry's files are damaged."
+                raise RegistryUnavailable(said, reason=self._reason(cause), damaged=True) from error
             # exactly DatabaseError: SQLite's "malformed" and "not a database"
             unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
             if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:

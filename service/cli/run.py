@@ -126,29 +126,35 @@ def verify(
     from index.states import open_engine
     from model.data_root import DataRoot
     from model.errors import PictoglotError
+    from model.processes import name_owner
     from model.registry import open_registry
+    from model.settings import MISCONFIGURED, SettingsError
 
     settings = settings_or_stop()
     root = DataRoot(settings.home, settings.store)
 
     def tell(damage: Damage) -> None:
         if not as_json:
-            say(f"damaged: {damage.name}" + (f"; made again {damage.mended}" if damage.mended else ""))
+            say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
 
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
-            with registry.duties.held(duty_of(root), f"verify:{os.getpid()}", _DUTY_SECONDS) as ours:
+            with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
                 if not ours:
                     stop("A worker reads everything just now: look at its log, or try again when it has finished.")
                 report = Scrub(sets, mend=not dry_run).run(tell)
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
     except PictoglotError as error:
         stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    except OSError as error:
+        stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
     if as_json:
         show_json(asdict(report))
     else:
         files = counted(report.files, "file or folder", "files and folders")
-        say(f"{files} read, {len(report.damaged)} damaged, {len(report.left)} of these not mended.")
+        say(f"{files} read, {report.left + report.mended} damaged, {report.left} of these not mended.")
     if report.left:
         raise typer.Exit(FAILED)
 

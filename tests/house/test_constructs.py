@@ -17,6 +17,7 @@ NETS = (
     "worker.celery_app",
     "worker.relay",
     "worker.sweeper",
+    "index.examiner",
     "index.live",
     "index.loader",
 )

@@ -7,10 +7,11 @@ from typing import Any
 import pytest
 from sqlalchemy import select, update
 
-from index import damage, scrub
+from index import damage, examiner
 from index.damage import Damage
+from index.examiner import GENTLE, Pace
 from index.rows import vector_of
-from index.scrub import Pace, Scrub
+from index.scrub import Scrub
 from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from index.vectors import Identity
 from model import storage
@@ -63,13 +64,13 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    monkeypatch.setattr(scrub, "_PATIENCE", 0.0)
+    monkeypatch.setattr(examiner, "_PATIENCE", 0.0)
     with world.registry.duties.held(SEALING, "another", 600):
         assert [each.mended for each in read(world)] == [""]
     assert [each.mended for each in read(world)] == ["from the registry"]
 
 
-@pytest.mark.parametrize("sealed", [True, False], ids=["from a segment", "by computing it"])
+@pytest.mark.parametrize("sealed", [True, False], ids=["from a segment", "computed again"])
 def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
     world: World, sealed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -90,7 +91,7 @@ def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
         assert "are damaged" in caplog.text
     found = read(world)
     assert {(each.kind, each.mended) for each in found} == {
-        ("vector", "from a segment" if sealed else "by computing it")
+        ("vector", "from a segment" if sealed else "by forgetting it, so that it is computed again")
     }
     live.refresh()
     mended = vectors(world)
@@ -140,8 +141,8 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     flip(world.version_folder(1) / "rows.safetensors", 5)
     found = {each.kind: each.mended for each in read(world) if ".thumb" not in each.name}
     assert found == {"version": "", "picture": ""}
-    assert f"damaged: {content(1)}.jpg, NOT made again" in caplog.text
-    assert f"damaged: {content(2)}.thumb.jpg, made again from the stored picture" in caplog.text
+    assert f"damaged: {content(1)}.jpg, NOT mended" in caplog.text
+    assert f"damaged: {content(2)}.thumb.jpg, mended from the stored picture" in caplog.text
     left = {each.name for each in damage.left(world.root)}
     assert left == {"version 1 of cy", f"{content(1)}.jpg", f"{content(3)}.jpg"}
     live = world.started()
@@ -180,7 +181,7 @@ def test_a_gentle_reading_waits_nine_times_as_long_as_it_reads() -> None:
         waited.append(seconds)
         clock.now += seconds
 
-    pace = Pace(scrub.GENTLE, clock, wait)
+    pace = Pace(GENTLE, clock=clock, wait=wait)
     for _ in range(4):
         clock.now += 0.03
         pace(1_000)

@@ -13,6 +13,7 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
+from model.processes import name_owner
 from model.registry import Registry, duties, open_registry
 from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
@@ -112,7 +113,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     process = indexing.child
     assert process is not None
     wait_until((tmp_path / "deaf").exists)
-    assert registry.duties.take(SEALING, chore.owner(process.pid), 600) and not free(registry)
+    assert registry.duties.take(SEALING, name_owner(process.pid), 600) and not free(registry)
     indexing.stop()
     assert process.poll() == -signal.SIGKILL and free(registry)
 
@@ -127,7 +128,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
 
     def start() -> subprocess.Popen[bytes]:
         started.append(process := child(ENDS.format(status=status)))
-        assert registry.duties.take(SEALING, chore.owner(process.pid), 600)
+        assert registry.duties.take(SEALING, name_owner(process.pid), 600)
         process.wait(PATIENCE)
         return process
 
