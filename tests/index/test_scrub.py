@@ -151,12 +151,17 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     assert {each.kind for each in read(world)} == {"version"}
 
 
-def test_a_caption_and_a_dataset_that_changed_are_told(world: World) -> None:
-    filled(world)
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: World, sealed: bool) -> None:
+    live = world.started()
+    put(live, *range(6))
+    if sealed:
+        world.seal()
     with world.registry.begin() as session:
         session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(text="picture 4"))
     (found,) = read(world)
     assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
+    assert found.mended == ("from a segment" if sealed else "") and (read(world) == []) is sealed
 
 
 def test_two_processes_name_one_duty_and_two_data_roots_two(world: World, machines: Machines) -> None:

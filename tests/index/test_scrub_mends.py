@@ -1,0 +1,90 @@
+"""F4: from what a scrub makes segments and captions again, and when it leaves them as they are."""
+
+import pytest
+from sqlalchemy import delete, select
+
+from index.tables import CaptionRow, CaptionVectorRow, VectorSetRow
+from tests.bitrot import flip
+from tests.index.test_scrub import english, filled, read
+from tests.index.test_scrub_to_its_end import changed, told
+from tests.index.world import Machines, World, put
+
+pytestmark = pytest.mark.row("F4")
+
+
+def test_a_segment_that_was_written_again_is_compared_with_the_newest_state(world: World) -> None:
+    filled(world)
+    state = world.state()
+    world.sets.register(world.pictures(), state, state)
+    with world.registry.begin() as session:
+        older = session.scalars(select(VectorSetRow).where(VectorSetRow.number == state.number)).one()
+        older.segments = [{**older.segments[0], "manifest_sha256": "0" * 64}]
+    (folder,) = world.segments("pictures")
+    before = folder.stat().st_ino
+    assert read(world) == [] and folder.stat().st_ino == before
+
+
+def without_vector(world: World, text: str) -> None:
+    """Nobody has computed the vector of this caption yet."""
+    with world.registry.begin() as session:
+        ids = select(CaptionRow.id).where(CaptionRow.text == text)
+        session.execute(delete(CaptionVectorRow).where(CaptionVectorRow.caption_id.in_(ids)))
+
+
+def test_what_lacks_a_vector_keeps_no_other_segment_from_being_made_again(world: World) -> None:
+    filled(world)
+    world.put("later", 9, {"en": ["nobody has encoded this"]})
+    flip(world.segments("captions")[0] / "rows.safetensors", 5, world.home)
+    assert told(read(world)) == [("segment", "from the registry")] and read(world) == []
+
+
+def test_a_segment_stays_until_the_registry_has_all_that_it_had(world: World) -> None:
+    filled(world)
+    without_vector(world, "picture 5")
+    (folder,) = world.segments("captions")
+    flip(folder / "index.faiss", 5, world.home)
+    assert told(read(world)) == [("segment", "")] and (folder / "rows.safetensors").exists()
+
+
+def test_a_copy_from_the_store_is_told_as_that_and_taken_up(machines: Machines) -> None:
+    filled(machines.here)
+    there = machines.there
+    live = there.started()
+    identity = english(there)
+    (folder,) = there.segments("captions")
+    flip(folder / "rows.safetensors", 5, there.home)
+    without_vector(there, "picture 5")
+    before = there.state(identity)
+    assert told(read(there)) == [("segment", "from the store")]
+    assert there.state(identity).number > before.number and there.state(identity).segments == before.segments
+    live.refresh()
+    assert live.verify() == [] and read(there) == []
+
+
+def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(world: World) -> None:
+    world.put("p1", 1)
+    for caption in ("first", "second", "third"):
+        world.teach("cy", {"p1": caption})
+    old = world.captions("cy", 1)
+    without_vector(world, "first")
+    flip(world.root.path(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
+    assert told(read(world)) == [("segment", "by forgetting what nobody searches")]
+    assert read(world) == [] and world.state(old).segments == ()
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("sealed", [True, False])
+def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: str, sealed: bool) -> None:
+    live = world.started()
+    put(live, *range(6))
+    if sealed:
+        world.seal()
+    if database == "postgresql":  # which checks what it is given, unless a cast has no function
+        changed(world, "CREATE CAST (bytea AS text) WITHOUT FUNCTION")
+        changed(world, r"UPDATE captions SET text = '\xff'::bytea::text WHERE text = 'picture 5'")
+        changed(world, "DROP CAST (bytea AS text)")
+    else:
+        changed(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
+    assert told(read(world)) == [("caption", "from a segment" if sealed else "")]
+    if sealed:
+        assert read(world) == [] and world.gallery.captions_for(["p5"])["p5"]["en"] == ["picture 5", "drawing 5"]

@@ -1,0 +1,299 @@
+"""F4: whatever is wrong with one thing, and whoever works beside it, a scrub reads all else and tells the truth."""
+
+import errno
+import os
+import socket
+import sqlite3
+from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from sqlalchemy import select, text, update
+from typer.testing import CliRunner
+
+from index import damage, examiner, segment
+from index.damage import NAMED, Damage, Report
+from index.errors import IndexUnavailable
+from index.examiner import GENTLE, Examiner, Pace
+from index.files import PictureFiles
+from index.gallery import Gallery
+from index.rows import stored_as, vector_of
+from index.scrub import Scrub
+from index.sets import VectorSets
+from index.states import NOTHING
+from index.tables import PictureVectorRow
+from model import storage
+from model.data_root import DataRoot
+from model.errors import LeaseLost, RegistryUnavailable, StoreUnavailable
+from model.processes import name_owner
+from model.registry.calibrations import Calibrations
+from model.registry.tables import CalibrationRow, VersionRow
+from model.settings import MISCONFIGURED
+from service.cli import app
+from tests.bitrot import flip
+from tests.index.test_scrub import filled, read
+from tests.index.world import Clock, Machines, World, content, interrupted, put
+
+pytestmark = pytest.mark.row("F4")
+
+
+def told(found: list[Damage]) -> list[tuple[str, str]]:
+    return [(each.kind, each.mended) for each in found]
+
+
+def changed(world: World, statement: str) -> None:
+    with world.registry.begin() as session:
+        session.execute(text(statement))
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
+
+
+@pytest.mark.parametrize(
+    ("statement", "kind", "name"),
+    [
+        ("UPDATE vector_sets SET segments = '[{'", "segment", "what is sealed of pictures-"),
+        ("UPDATE versions SET report = '{'", "version", "the list of versions"),
+        ("UPDATE versions SET language = CAST(x'ff' AS TEXT)", "registry", "the list of versions"),
+        ("UPDATE pictures SET content_sha256 = CAST(x'ff' AS TEXT)", "registry", "the list of pictures"),
+    ],
+    ids=["JSON of a set", "JSON of a version", "text of a version", "text of a picture"],
+)
+def test_a_row_that_cannot_be_read_is_told_and_all_else_is_read(
+    world: World, statement: str, kind: str, name: str
+) -> None:
+    filled(world)
+    changed(world, statement)
+    changed(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
+    found = [each for each in read(world) if "cannot be read" in each.name]
+    assert kind in {each.kind for each in found} and any(each.name.startswith(name) for each in found)
+    assert "caption" in damage.last(world.root).found  # type: ignore[union-attr]
+
+
+def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_told(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(world)
+    bad, real = world.gallery.files.thumbnail_path(content(1)), storage.read
+    folder = world.gallery.files.content_path(content(2))
+    folder.unlink()
+    folder.mkdir()
+
+    def given(path: Path, *more: Any) -> bytes:
+        if path == bad:
+            raise OSError(errno.EIO, os.strerror(errno.EIO))
+        return real(path, *more)
+
+    monkeypatch.setattr(storage, "read", given)
+    assert {(each.name, each.mended) for each in read(world)} == {
+        (f"{content(1)}.thumb.jpg", "from the stored picture"),
+        (f"{content(2)}.jpg cannot be read (IsADirectoryError)", ""),
+    }
+
+
+def test_what_cannot_be_mended_now_ends_nothing(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
+    here = machines.here
+    filled(here)
+    here.teach("cy", {"p1": "ci"})
+    flip(here.version_folder(1) / "rows.safetensors", 5)
+    with here.registry.begin() as session:
+        session.execute(update(PictureVectorRow).values(vector=b"damaged"))
+    monkeypatch.setattr(DataRoot, "renew", failing(StoreUnavailable()))
+    monkeypatch.setattr(VectorSets, "state", failing(IndexUnavailable()))
+    assert told(read(here)) == [("version", ""), *[("vector", "")] * 6]
+
+
+def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> None:
+    clock, waited, kept = Clock(), list[float](), list[float]()
+
+    def wait(seconds: float) -> None:
+        waited.append(seconds)
+        clock.now += seconds
+
+    pace = Pace(GENTLE, lambda: kept.append(clock.now), clock, wait)
+    clock.now += 300.0
+    pace(1)
+    assert waited == pytest.approx([9.0]) and kept == [309.0], "ten minutes without a sign of life, and it is killed"
+    clock.now += 300.0  # a segment is made again
+    pace.rest()
+    clock.now += 0.03
+    pace(1)
+    assert waited == pytest.approx([9.0, 0.27]) and kept[-1] == 609.0
+
+
+def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:
+    filled(world)
+    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    clock, kept = Clock(), list[float]()
+
+    def keep() -> None:
+        kept.append(clock.now)
+        if clock.now > 100:
+            raise LeaseLost
+
+    def wait(seconds: float) -> None:
+        clock.now += seconds
+
+    with world.registry.duties.held("indexer", "another", 600), pytest.raises(LeaseLost):
+        Scrub(world.sets, Pace(keep=keep, clock=clock, wait=wait)).run()
+    assert len(kept) > 5 and damage.last(world.root) is None
+
+
+def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merged, pruned, cancelled, deleted: nothing names it any more when its damage is noticed."""
+    filled(world)
+    world.teach("cy", {"p1": "ci"})
+    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    flip(world.version_folder(1) / "rows.safetensors", 5)
+    flip(world.gallery.files.content_path(content(1)), 50)
+    world.gallery.files.content_path(content(2)).unlink()
+
+    def remove_version() -> None:
+        with world.registry.begin() as session:
+            session.execute(update(VersionRow).where(VersionRow.number == 1).values(folder=None))
+
+    def delete_pictures() -> None:
+        for id in ("p1", "p2"):
+            world.gallery.delete(id)
+
+    interrupted(monkeypatch, segment, "intact", lambda: world.sets.settle(world.pictures(), world.state(), NOTHING))
+    interrupted(monkeypatch, VectorSets, "numbers", remove_version)
+    interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
+    versions = world.registry.versions.list()
+    monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
+    assert read(world) == []
+
+
+def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live = world.started()
+    put(live, 1)
+    with world.registry.begin() as session:
+        good = session.scalars(select(PictureVectorRow.vector)).one()
+        session.execute(update(PictureVectorRow).values(vector=b"damaged"))
+    vector = vector_of(good)
+    assert vector is not None
+    other = stored_as(np.negative(vector))
+
+    def mend() -> None:
+        with world.registry.begin() as session:
+            session.execute(update(PictureVectorRow).values(vector=other))
+
+    with monkeypatch.context() as patch:
+        interrupted(patch, Gallery, "touch", mend)
+        Scrub(world.sets).run()
+    with world.registry.begin() as session:
+        assert session.scalars(select(PictureVectorRow.vector)).one() == other
+        session.execute(update(PictureVectorRow).values(vector=b"damaged"))
+    interrupted(monkeypatch, Examiner, "attempt", mend)
+    assert read(world) == []
+
+
+def test_a_calibration_that_is_measured_again_meanwhile_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    measured: Any = {"encoding": 1, "change": 1, "pictures": 1, "result": {}}
+    calibrations = world.registry.calibrations
+    for owner, name in ((Examiner, "attempt"), (Calibrations, "remove_damaged")):
+        calibrations.put("en", 0, **measured)
+        with world.registry.begin() as session:
+            session.execute(update(CalibrationRow).values(sample=b"damaged"))
+        with monkeypatch.context() as patch:
+            interrupted(patch, owner, name, lambda: calibrations.put("en", 0, **measured))
+            read(world)
+        assert calibrations.of({"en": 0})
+    with world.registry.begin() as session:
+        session.execute(update(CalibrationRow).values(sample=b"damaged"))
+    assert told(read(world)) == [("calibration", "by forgetting it, so that it is measured again")]
+    assert read(world) == [] == [*calibrations.of({"en": 0})]
+
+
+def test_a_registry_that_is_busy_for_a_moment_is_waited_for(world: World) -> None:
+    filled(world)
+    with world.registry.begin() as session:
+        session.execute(update(PictureVectorRow).values(vector=b"damaged"))
+    with closing(sqlite3.connect(world.home / "registry.db", isolation_level=None)) as another:
+        another.execute("BEGIN IMMEDIATE")
+
+        def end(_: float) -> None:
+            another.rollback()
+
+        assert told(Scrub(world.sets, Pace(wait=end)).run().damaged) == [("vector", "from a segment")] * 6
+
+
+@pytest.mark.parametrize("name", ["numbers", "states"])
+def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
+    world: World, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    filled(world)
+    with monkeypatch.context() as patch:
+        interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
+        assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
+    before = damage.last(world.root)
+    monkeypatch.setattr(examiner, "_PATIENCE", 0.0)
+    monkeypatch.setattr(VectorSets, name, failing(RegistryUnavailable()))
+    with pytest.raises(RegistryUnavailable):
+        Scrub(world.sets).run()
+    assert damage.last(world.root) == before
+
+
+def test_a_database_that_says_that_it_is_damaged_is_not_waited_for(postgresql_url: str, tmp_path: Path) -> None:
+    """A page whose checksum does not fit, or an index."""
+    with closing(World(tmp_path, postgresql_url)) as world:
+        for state in ("XX001", "XX002"):
+            with pytest.raises(RegistryUnavailable) as caught, world.registry.read() as session:
+                session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'page' USING ERRCODE = '{state}'; END $$"))
+            assert caught.value.damaged
+
+
+def test_a_report_names_some_and_counts_all(world: World) -> None:
+    report = Report(1.0, 2.0, 3, 4)
+    for number in range(250):
+        report.add(Damage("picture", f"{number}", "from the store" if number % 2 else ""))
+        report.add(Damage("vector", f"{number}"))
+    damage.keep(world.root, report)
+    assert damage.last(world.root) == report and len(report.damaged) == NAMED + NAMED
+    assert report.found == {"picture": 250, "vector": 250} and report.unmended == {"picture": 125, "vector": 250}
+    sentences = damage.sentences(world.root)
+    assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
+
+
+def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
+    duty = damage.duty_of(world.root)
+    before = world.home.stat().st_mtime_ns
+    assert damage.duty_of(world.root) == duty and world.home.stat().st_mtime_ns == before
+
+
+def verified(world: World, *options: str, **environment: str) -> Any:
+    return CliRunner().invoke(app, ["verify", *options], env={"PICTOGLOT_HOME": str(world.home), **environment})
+
+
+def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    ran = verified(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
+    assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
+    owners = list[str]()
+    interrupted(monkeypatch, storage, "write_json", lambda: owners.append(owner(world)))
+    assert verified(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
+    world.root.path("scrub.id").unlink()
+    monkeypatch.setattr(storage, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    ran = verified(world)
+    assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
+
+
+def owner(world: World) -> str:
+    with world.registry.read() as session:
+        said: str = session.execute(text("SELECT owner FROM duties WHERE name LIKE 'scrub %'")).scalar_one()
+    return said
+
+
+def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    monkeypatch.setattr(storage, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert Scrub(world.sets).run().files > 10
