@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from index import segment
+from index.segment import Segment
 from tests.bitrot import flip
 from tests.index.world import World, answers, put
 
@@ -45,6 +46,29 @@ def test_damage_is_not_merged_but_made_again(world: World, act: str, caplog: pyt
     fresh = world.started()
     assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
     assert "were damaged after they were verified" in caplog.text and "is made again" in caplog.text
+
+
+def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
+    """One with few dead rows, alone of its size, which no sealing before it merges."""
+    live = world.started()
+    put(live, *range(10))
+    world.seal()
+    live.delete_picture("p1")
+    world.started()
+    before = [world.nearest(seed) for seed in range(8)]
+    damaged(world)
+    assert answers(world.started())[0] != before
+    world.indexer().purge()
+    fresh = world.started()
+    assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
+    assert "were damaged after they were verified" in caplog.text and "p1" not in names_in(world)
+
+
+def names_in(world: World) -> set[str]:
+    """The pictures of the rows alive in what is sealed of the pictures."""
+    parts = world.sets.readable(world.pictures(), world.state())[0].parts
+    assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
+    return {part.entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}
 
 
 def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(world: World) -> None:

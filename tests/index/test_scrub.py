@@ -1,7 +1,10 @@
 """F4: the scrub finds what changed by itself, mends what it can, and tells of the rest until that is mended."""
 
+import hashlib
 import json
 import logging
+import sqlite3
+from contextlib import closing
 from typing import Any
 
 import pytest
@@ -16,6 +19,7 @@ from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from index.vectors import Identity
 from model import storage
 from model.registry.duties import SEALING
+from model.registry.tables import CalibrationRow
 from tests.bitrot import flip
 from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
 
@@ -162,6 +166,70 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
     (found,) = read(world)
     assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
     assert found.mended == ("from a segment" if sealed else "") and (read(world) == []) is sealed
+
+
+def test_a_calibration_that_changed_is_removed_so_that_it_is_measured_again(world: World) -> None:
+    filled(world)
+    calibrations, row = world.registry.calibrations, CalibrationRow
+    calibrations.put("en", 0, encoding=1, change=9, pictures=12, result={"auc": 0.5}, sample=bytes(20))
+    assert read(world) == [] and calibrations.of({"en": 0})
+    with world.registry.begin() as session:
+        stored = session.scalars(select(row)).one()
+        stored.sample = bytes([stored.sample[0] ^ 1]) + stored.sample[1:]
+    told = "calibration of en by version 0"
+    assert read(world, mend=False) == [Damage("calibration", told)]
+    assert read(world) == [Damage("calibration", told, "by forgetting it, so that it is measured again")]
+    assert read(world) == [] and calibrations.of({"en": 0}) == {}
+
+
+def submitted(world: World) -> str:
+    """An expansion whose dataset is in the data root, and in the store if there is one."""
+    data, name = b"captions" * 9, "expansions/given/dataset"
+    storage.write_bytes(world.root.path(name), data)
+    if world.root.shared:
+        world.root.commit(name)
+    given: Any = {"dataset_path": name, "dataset_sha256": hashlib.sha256(data).hexdigest()}
+    return world.registry.expansions.submit(kind="learn", language="cy", settings={}, actor="t", **given)[0].id
+
+
+def test_a_dataset_that_changed_or_is_gone_is_told_until_its_expansion_has_ended(world: World) -> None:
+    filled(world)
+    expansion, path = submitted(world), world.root.path("expansions/given/dataset")
+    assert read(world) == []
+    flip(path, 5)
+    found = read(world)
+    assert found == [Damage("dataset", f"dataset of expansion {expansion} of cy")]
+    path.unlink()
+    assert read(world) == found
+    world.registry.expansions.cancel(expansion)
+    assert read(world) == [], "its files may be removed by hand"
+
+
+def test_a_dataset_comes_back_from_the_store(machines: Machines) -> None:
+    submitted(machines.here)
+    flip(machines.here.root.path("expansions/given/dataset"), 5)
+    assert [(each.kind, each.mended) for each in read(machines.here)] == [("dataset", "from the store")]
+    assert read(machines.here) == []
+
+
+def flip_in_first_page(world: World, name: str, byte: int) -> None:
+    """Flip a bit of a byte in the first page of a table or an index of the registry; -1 is the last byte."""
+    world.registry.forget_deleted()  # all that was written is in the file itself
+    file = world.home / "registry.db"
+    with closing(sqlite3.connect(file)) as registry:
+        (size,) = registry.execute("PRAGMA page_size").fetchone()
+        (page,) = registry.execute("SELECT rootpage FROM sqlite_master WHERE name = ?", [name]).fetchone()
+    world.registry.close()  # nobody has the page in memory
+    flip(file, 8 * (size * (page - 1) + byte % size) + 1)
+
+
+def test_an_index_of_the_registry_that_changed_is_told(world: World) -> None:
+    """No checksum tells it, and no row is another one."""
+    filled(world)
+    flip_in_first_page(world, "ix_captions_change", -1)
+    found = read(world)
+    assert {(each.kind, each.mended) for each in found} == {("registry", "")}
+    assert all("ix_captions_change" in each.name for each in found)
 
 
 def test_two_processes_name_one_duty_and_two_data_roots_two(world: World, machines: Machines) -> None:

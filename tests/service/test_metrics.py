@@ -11,6 +11,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
 
+from index.damage import Damage, Report, keep
 from tests.house.source import ROOT
 from tests.service.harness import Service, running
 
@@ -91,3 +92,23 @@ def test_what_readyz_says_is_in_the_metrics(tmp_path: Path) -> None:
         }
         assert values(service, "pictoglot_registry_up") == 0
         assert values(service, "pictoglot_expansions", "state") == {}
+
+
+@pytest.mark.row("F4")
+def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Path) -> None:
+    report = Report(10.0, 20.0, 9, 900)
+    for each in (Damage("picture", "a.jpg"), Damage("picture", "b.jpg"), Damage("segment", "c", "from the registry")):
+        report.add(each)
+    with running(tmp_path) as service:
+        keep(service.context.root, report)
+        (sentence,) = service.admin.get("/readyz").json()["degraded"]
+        assert "2 pictures" in sentence and "segment" not in sentence
+        assert service.http.get("/readyz").json()["degraded"] == ["damaged"], "without a key"
+        counts = values(service, "pictoglot_damaged", "kind")
+        assert {kind: count for kind, count in counts.items() if count} == {"picture": 2}
+        assert values(service, "pictoglot_degraded", "code")["damaged"] == 1
+        assert [values(service, f"pictoglot_scrub_{name}") for name in ("finished_seconds", "damaged", "mended")] == [
+            20, 3, 1,
+        ]  # fmt: skip
+        keep(service.context.root, Report(30.0, 40.0, 9, 900))
+        assert service.admin.get("/readyz").json()["degraded"] == []

@@ -1,0 +1,71 @@
+"""The scrub as a worker runs it: once a day for each data root, in a child that ends with its parent."""
+
+import os
+import signal
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from index.damage import Report, duty_of, keep, last, left
+from model.data_root import DataRoot
+from tests.bitrot import flip
+from tests.patience import PATIENCE, insisting
+from tests.worker.harness import Site, pairs
+from worker import scrubbing
+from worker.scrubbing import Scrubbing
+from worker.settings import WorkerSettings
+
+pytestmark = pytest.mark.row("F4")
+MODULE, PARENT = "worker.scrubbing", str(os.getpid())
+DAY = 86_400.0
+
+
+def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -> None:
+    root, expansion = DataRoot(site.home), site.submit(pairs("cy"))
+    flip(site.home / "expansions" / expansion / "dataset", 99)
+    duty = duty_of(root)
+    assert insisting(lambda: site.registry.duties.take(duty, "another", 600))
+    assert site.process(MODULE, PARENT).wait(PATIENCE) == 0 and last(root) is None, site.log()[-4_000:]
+    insisting(lambda: site.registry.duties.give_back(duty, "another"))
+    assert site.process(MODULE, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
+    report = last(root)
+    assert report is not None and report.left > 100, "it has no file of any picture"
+    datasets = [each.name for each in left(root) if each.kind == "dataset"]
+    assert datasets == [f"dataset of expansion {expansion} of cy"] and datasets[0] in site.log()
+    assert insisting(lambda: site.registry.duties.take(duty, "another", 600)), "the duty was given back"
+
+
+def test_a_child_whose_parent_is_gone_reads_nothing(site: Site) -> None:
+    assert site.process(MODULE, "1").wait(PATIENCE) == -signal.SIGKILL and last(DataRoot(site.home)) is None
+
+
+def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A report of a clock that was ahead counts as none."""
+    clock, root = SimpleNamespace(now=1_000.0), DataRoot(site.home)
+    monkeypatch.setattr(scrubbing, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+    chore = Scrubbing(WorkerSettings(home=site.home, base=site.base))
+
+    def is_due(seconds: float = 601.0) -> bool:
+        clock.now += seconds
+        return chore.due(site.registry, None)
+
+    assert not is_due(0), "a worker that has just started has other things to do"
+    assert is_due() and not is_due(1)
+    for age, due in ((60.0, False), (DAY - 60, False), (DAY + 60, True), (-600.0, True)):
+        keep(root, Report(0.0, time.time() - age, 0, 0))
+        assert is_due() is due, age
+
+
+def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
+    monkeypatch.setattr(scrubbing, "_PAUSE", 0.0)
+    chore = Scrubbing(WorkerSettings(home=site.home, base=site.base), first=0.0)
+    chore.tick(site.registry)
+    assert chore.running
+    until = time.monotonic() + PATIENCE
+    while chore.running:
+        assert time.monotonic() < until
+        time.sleep(0.05)
+    chore.tick(site.registry)
+    assert not chore.running and last(DataRoot(site.home)) is not None
