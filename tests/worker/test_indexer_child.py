@@ -2,9 +2,11 @@
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from datetime import datetime
 from pathlib import Path
 from types import SimpleNamespace
@@ -13,12 +15,13 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
+from model.errors import RegistryUnavailable
 from model.processes import name_owner
 from model.registry import Registry, duties, open_registry
 from model.registry.duties import SEALING
 from model.registry.tables import DutyRow
 from tests.index.world import wait_until
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from tests.worker.harness import Site
 from worker import chore, indexer, supervisor
@@ -142,6 +145,24 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
     clock.now += 3_600
     indexing.tick(registry)
     assert len(started) == 2
+
+
+@pytest.mark.row("F7")
+def test_while_writes_are_refused_no_child_is_started(
+    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It could only wait, or lock the registry as the one before may have done."""
+    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
+    starting_with(monkeypatch, lambda: child(SLEEPS))
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryUnavailable):
+            registry.probe()
+        indexing.tick(registry)
+        assert not indexing.running
+    insisting(registry.probe)
+    indexing.tick(registry)
+    assert indexing.running
 
 
 def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:

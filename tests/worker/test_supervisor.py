@@ -5,12 +5,13 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import psutil
 import pytest
 
+from model.errors import RegistryUnavailable
 from model.registry import Registry, open_registry
 from tests.registries import empty_registry
 from worker.supervisor import ChildProcess
@@ -80,6 +81,17 @@ def test_a_child_that_goes_on_is_left_alone_until_it_is_stopped(registry: Regist
             each.suspend()
         os.kill(process.pid, signal.SIGSTOP)
         assert why_end(process, registry, looks=9_999)
+
+
+@pytest.mark.row("F7")
+def test_a_postgresql_that_takes_no_writes_ends_no_child(postgresql_url: str) -> None:
+    """It ends by itself whoever stands still in a transaction; this child has not locked it."""
+    open_registry(postgresql_url).close()
+    read_only = postgresql_url.replace("-csearch_path", "-cdefault_transaction_read_only%3Don+-csearch_path")
+    with closing(open_registry(read_only, migrate=False)) as registry, child(TELLS) as process:
+        with pytest.raises(RegistryUnavailable):
+            registry.probe()
+        assert registry.refused_seconds > 0 and process.why_end(registry, 0.0) == ""
 
 
 @pytest.mark.row("F6")

@@ -1,19 +1,24 @@
 """The worker process itself: small, strict about its settings, deaf to anything but JSON hints, tidy at its start."""
 
+import logging
 import os
+import resource
+import signal
+import sqlite3
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
+from types import SimpleNamespace
 
 import pytest
 from kombu import serialization
 
 from model.errors import RegistryUnavailable
-from tests.patience import PATIENCE
+from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import create_app
 from worker.lease import Supervisor
@@ -23,6 +28,16 @@ from worker.sweeper import Sweeper, sweep_left_over
 from worker.tasks import HINT
 
 ROOT = Path(__file__).parents[2]
+# A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
+UNHEARD = """
+import signal, sys, time
+from worker import relay
+from worker.celery_app import app
+relay._DEAF_SECONDS, relay._END_SECONDS = 0, float(sys.argv[1])
+signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL)
+relay.Relay(app, app.supervisor).start()
+time.sleep(600)
+"""
 
 
 def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[str]:
@@ -176,6 +191,26 @@ def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPat
         walked.set()
 
 
+@pytest.mark.row("F7")
+def test_a_worker_notices_that_nobody_can_write(site: Site) -> None:
+    """It writes nothing itself while it waits for hints."""
+    with at_work(site) as (relay, _), closing(sqlite3.connect(site.home / "registry.db")) as other:
+        assert isinstance(relay, Relay)
+        registry = relay._supervisor.registry
+        insisting(lambda: locked(other))
+        wait_until(lambda: registry.refused_seconds > 0)
+        other.rollback()
+        wait_until(lambda: registry.refused_seconds == 0)
+
+
+def locked(connection: sqlite3.Connection) -> None:
+    """Nobody else can write from now on."""
+    try:
+        connection.execute("BEGIN IMMEDIATE")
+    except sqlite3.OperationalError as error:
+        raise RegistryUnavailable from error
+
+
 @contextmanager
 def at_work(site: Site) -> Iterator[tuple[Thread, ...]]:
     """A relay that looks often and a sweeper, in this process."""
@@ -198,6 +233,49 @@ def wait_until(condition: Callable[[], bool]) -> None:
     while not condition():
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "ignore", "status"),
+    [("600", [], -signal.SIGTERM), ("0.2", ["ignore"], 1)],
+    ids=["by a signal", "cut off"],
+)
+def test_a_worker_that_hears_none_of_its_hints_ends(site: Site, seconds: str, ignore: list[str], status: int) -> None:
+    """The second one does not hear the signal either."""
+    site.submit(pairs("cy"))
+    command = [sys.executable, "-c", UNHEARD, seconds, *ignore]
+    worker = subprocess.Popen(command, cwd=ROOT, env=site.environment(), start_new_session=True)
+    site.processes.append(worker)
+    assert worker.wait(PATIENCE) == status
+
+
+def test_a_worker_that_hears_its_hints_goes_on(
+    site: Site, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    settings, hints = WorkerSettings(home=site.home, base=site.base), list[float]()
+    supervisor = Supervisor(settings)
+
+    def hear(*_: object, **__: object) -> None:
+        time.sleep(0.01)
+        hints.append(time.monotonic())
+        supervisor.heard = hints[-1]
+
+    monkeypatch.setattr("worker.relay._DEAF_SECONDS", 0)
+    monkeypatch.setattr("worker.relay.os", SimpleNamespace(_exit=os._exit, getpid=os.getpid, kill=lambda *_: None))
+    monkeypatch.setattr("celery.Celery.send_task", hear)
+    site.submit(pairs("cy"))
+    relay = Relay(create_app(settings), supervisor)
+    for _ in range(4):
+        relay.tick()
+    supervisor.registry.close()
+    assert len(hints) == 4 and not [each for each in caplog.records if each.levelno == logging.CRITICAL]
+
+
+def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_does(site: Site) -> None:
+    worker = site.start()
+    resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (128, 512))  # long before it has imported anything
+    wait_until(lambda: "the worker is ready" in site.log())
+    assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE) == (512, 512)
 
 
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
