@@ -3,6 +3,9 @@
 A machine that stands still for some seconds, or that others keep busy, fails no test.
 """
 
+import fcntl
+import sys
+import termios
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -49,3 +52,9 @@ def insisting(act: Callable[[], T]) -> T:
         except RegistryUnavailable:
             if monotonic() > until:
                 raise
+
+
+def unread(pid: int) -> int:
+    """The number of unread bytes in the pipe to a process."""
+    with open(f"/proc/{pid}/fd/0", "rb") as pipe:
+        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -22,8 +22,7 @@ from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQ
 from service.metrics import Metrics
 from service.settings import Settings
 from tests.doubles import StalledEncoder, WeightlessEncoder
-from tests.model.pictures.test_decoder import unread
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, unread, within
 from tests.service.harness import motif, picture
 from tests.tiny import write_tiny_base
 

@@ -2,8 +2,11 @@
 
 import gzip
 import json
+import os
+import signal
 from collections.abc import Iterator
-from contextlib import contextmanager
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from threading import Event, Thread
 
@@ -11,10 +14,12 @@ import httpx
 import psutil
 import pytest
 
+from model import dataset_child
 from model.dataset_child import MEMORY, DatasetChecker, Submission
-from model.errors import DatasetInvalid
+from model.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
-from tests.service.harness import assert_problem
+from tests.patience import unread
+from tests.service.harness import assert_problem, wait_until
 
 pytestmark = pytest.mark.row("F9")
 SLACK = 48 << 20  # bytes that the service may take beside what it had
@@ -97,6 +102,75 @@ def test_a_child_that_takes_too_much_refuses_that_dataset_alone(tmp_path: Path) 
     finally:
         checker.close()
     assert checker.pids == []
+
+
+@pytest.fixture
+def checker() -> Iterator[DatasetChecker]:
+    checker = DatasetChecker(1)
+    yield checker
+    checker.close()
+
+
+def usable(checker: DatasetChecker, folder: Path) -> object:
+    """How many rows of a small dataset are."""
+    (folder / "small").write_bytes(ROWS)
+    return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list)["usable"]
+
+
+def stopped(checker: DatasetChecker) -> int:
+    """The process id of its only child, when that has stopped: until then it may still read its pipe."""
+    (pid,) = checker.pids
+    os.kill(pid, signal.SIGSTOP)
+    wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    return pid
+
+
+def test_a_child_that_takes_too_long_refuses_that_dataset_alone(
+    checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert usable(checker, tmp_path) == 80
+    pid = stopped(checker)
+    with monkeypatch.context() as hasty, pytest.raises(DatasetInvalid, match="limits on time and memory"):
+        hasty.setattr(dataset_child, "_SECONDS", 0.5)
+        usable(checker, tmp_path)
+    assert not psutil.pid_exists(pid) and usable(checker, tmp_path) == 80
+
+
+@pytest.mark.parametrize("first", [ROWS, b""], ids=["accepted", "refused"])
+def test_a_dataset_whose_child_is_killed_is_read_by_another(
+    checker: DatasetChecker, tmp_path: Path, first: bytes
+) -> None:
+    """As by a kernel that is short of memory. Whatever the child has answered before, it was not a fresh one."""
+    (tmp_path / "first").write_bytes(first)
+    with nullcontext() if first else pytest.raises(DatasetInvalid):
+        checker.check(Submission(tmp_path / "first", "cy", [], ["en"]), list, list)
+    pid = stopped(checker)
+    with ThreadPoolExecutor(1) as client:
+        answer = client.submit(usable, checker, tmp_path)
+        wait_until(lambda: unread(pid) > 0)
+        os.kill(pid, signal.SIGKILL)
+        assert answer.result() == 80
+
+
+def test_a_child_that_took_much_memory_ends_after_its_dataset(
+    checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert usable(checker, tmp_path) == 80 and len(checker.pids) == 1
+    monkeypatch.setattr(dataset_child, "_KEPT", 0)
+    assert usable(checker, tmp_path) == 80 and checker.pids == []
+
+
+def test_a_child_whose_question_gets_no_answer_is_replaced(checker: DatasetChecker, tmp_path: Path) -> None:
+    """Otherwise it would take the next dataset for the answer."""
+
+    def refuse(_: object) -> set[str]:
+        raise RegistryUnavailable
+
+    rows = [json.dumps({"caption": f"afal {n}", "picture": f"p{n}"}) + "\n" for n in range(80)]
+    (tmp_path / "pictures").write_text("".join(rows))
+    with pytest.raises(RegistryUnavailable):
+        checker.check(Submission(tmp_path / "pictures", "cy", [], ["en"]), refuse, list)
+    assert usable(checker, tmp_path) == 80
 
 
 @pytest.mark.nightly

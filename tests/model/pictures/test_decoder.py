@@ -1,11 +1,9 @@
 """A child of the decoder may die, hang or run out of memory; the next picture is still decoded."""
 
-import fcntl
 import os
 import signal
 import subprocess
 import sys
-import termios
 import time
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,7 +18,7 @@ from model.framing import LONGEST, Frame
 from model.pictures import Picture
 from model.pictures.decoder import Decoder
 from tests.model.pictures.test_pictures import drawing, saved
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, unread, within
 
 ROOT = Path(__file__).parents[2]
 PNG = saved(drawing(), "PNG")
@@ -33,12 +31,6 @@ def decoder() -> Iterator[Decoder]:
     decoder.decode(PNG)
     yield decoder
     decoder.close()
-
-
-def unread(pid: int) -> int:
-    """The number of unread bytes in the pipe to a process."""
-    with open(f"/proc/{pid}/fd/0", "rb") as pipe:
-        return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)
 
 
 def test_a_child_that_was_killed_between_pictures_is_replaced(decoder: Decoder) -> None:
