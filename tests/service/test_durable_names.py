@@ -1,6 +1,7 @@
 """A loss of power forgets what was not fsynced: of each file its content, and in the folder above it its name."""
 
 import os
+import shutil
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from index.files import PictureFiles
 from index.indexer import Indexer
 from model import storage
 from model.data_root import DataRoot
+from model.registry import open_registry
 from tests.service.harness import Service, picture, running
 from tests.service.test_languages import teach
 
@@ -93,3 +95,25 @@ def test_the_name_of_a_folder_that_somebody_else_made_is_made_durable_too(
     folder.mkdir(parents=True)
     storage.write_bytes(folder / "x.jpg", b"x")
     assert disk.forgets(tmp_path / "home") == []
+
+
+def test_a_staged_folder_and_a_registry_in_a_new_place_survive_a_loss_of_power(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each alone: what is written later would make the names above it durable."""
+    disk = Disk(monkeypatch)
+    with storage.stage(tmp_path / "home" / "segments" / "one") as staged:
+        (staged / "rows").write_bytes(b"x")
+    open_registry(f"sqlite:///{tmp_path}/far/away/registry.db").close()
+    assert disk.forgets(tmp_path / "home") == disk.forgets(tmp_path / "far") == []
+
+
+def test_a_folder_that_was_removed_and_made_again_is_made_durable_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    disk, folder = Disk(monkeypatch), tmp_path / "home" / "pictures"
+    storage.write_bytes(folder / "x.jpg", b"x")
+    shutil.rmtree(folder)
+    (tmp_path / "home" / "other").mkdir()  # has the inode of what was removed, where these are used again
+    storage.write_bytes(folder / "y.jpg", b"y")
+    assert disk.forgets(folder) == []

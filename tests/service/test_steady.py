@@ -1,13 +1,16 @@
 """What a service does for days: processes are replaced one by one, releases change, and nothing is left over."""
 
+import asyncio
 import contextlib
 import http.client
 import itertools
 import json
 import select
 import signal
+import socket
 import subprocess
 import threading
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -18,18 +21,22 @@ import psutil
 import pytest
 
 from model.registry import open_registry
+from service import serve
+from service.connections import Connections, Door
+from service.metrics import Metrics
 from tests.patience import PATIENCE
-from tests.service.harness import ADMIN_KEY, learn, wait_until
+from tests.service.harness import ADMIN_KEY, Service, learn, running, wait_until
 from tests.service.processes import answers, weightless
+from tests.service.test_front_door import LIVE, connected, received
 from tests.service.test_http import SEARCH
 
 HEADERS = {"X-API-Key": ADMIN_KEY, "Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def serving(home: Path, port: int = 0) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(home: Path, port: int = 0, **more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
     """A process that serves, and its address."""
-    process = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", PORT=str(port), CACHE_SIZE="0")
+    process = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", PORT=str(port), CACHE_SIZE="0", **more)
     try:
         assert process.stdout is not None
         yield process, process.stdout.readline().split()[-1]
@@ -95,16 +102,81 @@ def test_no_request_fails_while_two_processes_are_replaced_one_after_the_other(t
 
         with ThreadPoolExecutor(4) as clients:
             asking = [clients.submit(ask) for _ in range(4)]
-            first.send_signal(signal.SIGTERM)
-            assert first.wait(PATIENCE) == 0
-            running.enter_context(serving(tmp_path, urlsplit(address).port or 0))
-            wait_until(lambda: is_ready(address))
-            second.send_signal(signal.SIGTERM)
-            assert second.wait(PATIENCE) == 0
-            replaced.set()
+            try:
+                first.send_signal(signal.SIGTERM)
+                assert first.wait(PATIENCE) == 0
+                running.enter_context(serving(tmp_path, urlsplit(address).port or 0))
+                wait_until(lambda: is_ready(address))
+                second.send_signal(signal.SIGTERM)
+                assert second.wait(PATIENCE) == 0
+            finally:
+                replaced.set()
             for each in asking:
                 each.result()
     assert len(statuses) >= 1_000 and set(statuses) == {200}
+
+
+@pytest.mark.row("S8")
+def test_a_process_that_drains_takes_new_connections_until_a_second_signal(tmp_path: Path) -> None:
+    """A balancer needs time to see that it is not ready."""
+    with serving(tmp_path, DRAIN_SECONDS="600") as (process, address):
+        wait_until(lambda: is_ready(address))
+        process.send_signal(signal.SIGTERM)
+        wait_until(lambda: not is_ready(address))
+        for _ in range(20):
+            assert httpx.get(f"{address}/readyz", timeout=PATIENCE).json()["degraded"] == ["draining"]
+            time.sleep(0.05)
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(PATIENCE) == 0
+
+
+@pytest.mark.row("S8")
+def test_a_door_that_closes_takes_those_who_wait_already() -> None:
+    """A client that the system has connected, and that is not taken, would see its request fail."""
+
+    class Guest(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            guests.append(transport)
+
+    async def close() -> None:
+        with socket.create_server(("127.0.0.1", 0)) as bound, contextlib.ExitStack() as waiting:
+            door = Door(bound, Connections(Metrics(), 1), Guest)
+            for _ in range(3):
+                waiting.enter_context(socket.create_connection(bound.getsockname(), timeout=PATIENCE))
+            assert guests == []
+            door.close()
+            async with asyncio.timeout(PATIENCE):
+                while len(guests) < 3:
+                    await asyncio.sleep(0.01)
+            for guest in guests:
+                guest.close()
+
+    guests = list[asyncio.BaseTransport]()
+    asyncio.run(close())
+
+
+@pytest.mark.row("S8")
+def test_who_came_in_the_last_moment_is_answered_after_the_door_has_closed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(serve, "_LAST_MOMENT", PATIENCE)
+    with ThreadPoolExecutor(1) as ending, contextlib.ExitStack() as served:
+        service = served.enter_context(running(tmp_path))
+        with connected(service) as late:
+            wait_until(lambda: service.context.metrics.connections._value.get() == 1)  # told ten times a second
+            ended = ending.submit(served.close)
+            wait_until(lambda: _is_refused(service))
+            late.sendall(LIVE)
+            assert received(late).startswith(b"HTTP/1.1 200 ")
+        ended.result(PATIENCE)
+
+
+def _is_refused(service: Service) -> bool:
+    try:
+        connected(service).close()
+    except ConnectionRefusedError:
+        return True
+    return False
 
 
 @pytest.mark.row("S12")
