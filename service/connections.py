@@ -262,6 +262,11 @@ class Door:
         bound.listen(_BACKLOG)
         self._open()
 
+    @property
+    def beginning(self) -> bool:
+        """Whether there are connections that were taken and that nobody else knows yet."""
+        return bool(self._beginning)
+
     def close(self) -> None:
         """Take those that wait already, and no more: later ones are refused."""
         while self._take():

@@ -171,6 +171,26 @@ def test_who_came_in_the_last_moment_is_answered_after_the_door_has_closed(
         ended.result(PATIENCE)
 
 
+@pytest.mark.row("S8")
+def test_who_was_just_taken_when_the_door_closed_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    taken, begin = threading.Event(), Door._begin
+
+    async def begin_late(door: Door, connection: socket.socket) -> None:
+        taken.set()
+        await asyncio.sleep(0.5)
+        await begin(door, connection)
+
+    with contextlib.ExitStack() as served:
+        service = served.enter_context(running(tmp_path))
+        monkeypatch.setattr(Door, "_begin", begin_late)
+        with connected(service) as late, ThreadPoolExecutor(1) as ending:
+            late.sendall(LIVE)
+            assert taken.wait(PATIENCE)
+            ended = ending.submit(served.close)
+            assert received(late).startswith(b"HTTP/1.1 200 ")
+            ended.result(PATIENCE)
+
+
 def _is_refused(service: Service) -> bool:
     try:
         connected(service).close()
