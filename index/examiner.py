@@ -7,7 +7,6 @@ import errno
 import logging
 import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import suppress
 from functools import partial
 from typing import Any, TypeVar
 
@@ -60,8 +59,12 @@ class Pace:
             self._wait(seconds)
         if self.clock() - self._kept >= _KEEP:
             self._kept = self.clock()
-            with suppress(RegistryUnavailable):  # whoever reads there waits for it
+            try:
                 self._keep()
+            except LeaseLost:
+                raise
+            except PictoglotError as error:  # the registry is away or full: whoever needs it waits for it
+                _log.info("a duty could not be renewed (%s)", error.code)
         self._since = self.clock()
 
 

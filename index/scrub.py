@@ -161,12 +161,16 @@ class Scrub:
         return _STORE if fetched else _REGISTRY if written in base.segments else _FORGOTTEN
 
     def _version(self, version: Version, folder: str) -> Iterator[Damage]:
+        def is_there() -> bool:
+            removed = {each.number for each in self._registry.retention.removable()}
+            return self._registry.versions.get(version.number).folder == folder and version.number not in removed
+
         self._read += 1
         return self._examiner.examined(
             "version",
             f"version {version.number} of {version.language}",
             lambda: storage.intact(self._root.path(folder), version.manifest_sha256, self._pace),
-            lambda: self._registry.versions.get(version.number).folder == folder,
+            is_there,
             lambda: _STORE if self._root.renew(folder, version.manifest_sha256) else "",
         )
 

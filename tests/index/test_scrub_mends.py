@@ -1,9 +1,11 @@
 """F4: from what a scrub makes segments and captions again, and when it leaves them as they are."""
 
 import pytest
-from sqlalchemy import delete, select
+from sqlalchemy import delete, select, update
 
 from index.tables import CaptionRow, CaptionVectorRow, VectorSetRow
+from model.registry.clock import now
+from model.registry.tables import VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import english, filled, read
 from tests.index.test_scrub_to_its_end import changed, told
@@ -70,6 +72,17 @@ def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(w
     flip(world.root.path(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
     assert told(read(world)) == [("segment", "by forgetting what nobody searches")]
     assert read(world) == [] and world.state(old).segments == ()
+
+
+def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World) -> None:
+    filled(world)
+    world.teach("cy", {"p1": "ci"})
+    flip(world.version_folder(1) / "rows.safetensors", 5)
+    flip(world.root.path(f"segments/{world.state(world.captions('cy', 1)).segments[0].id}") / "index.faiss", 5)
+    assert {each.kind for each in read(world, mend=False)} == {"version", "segment"}
+    with world.registry.begin() as session:
+        session.execute(update(VersionRow).where(VersionRow.number == 1).values(pruned_at=now(), pruned_release=2))
+    assert read(world) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

@@ -27,9 +27,10 @@ from index.states import NOTHING
 from index.tables import PictureVectorRow
 from model import storage
 from model.data_root import DataRoot
-from model.errors import LeaseLost, RegistryUnavailable, StoreUnavailable
+from model.errors import LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.processes import name_owner
 from model.registry.calibrations import Calibrations
+from model.registry.duties import SEALING
 from model.registry.tables import CalibrationRow, VersionRow
 from model.settings import MISCONFIGURED
 from service.cli import app
@@ -135,13 +136,12 @@ def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(wor
 
     def keep() -> None:
         kept.append(clock.now)
-        if clock.now > 100:
-            raise LeaseLost
+        raise LeaseLost if clock.now > 100 else StorageFull
 
     def wait(seconds: float) -> None:
         clock.now += seconds
 
-    with world.registry.duties.held("indexer", "another", 600), pytest.raises(LeaseLost):
+    with world.registry.duties.held(SEALING, "another", 600), pytest.raises(LeaseLost):
         Scrub(world.sets, Pace(keep=keep, clock=clock, wait=wait)).run()
     assert len(kept) > 5 and damage.last(world.root) is None
 
@@ -168,6 +168,16 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()
     monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
+    assert read(world) == []
+
+
+def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    name, submit = "expansions/given/dataset", world.registry.expansions.submit
+    storage.write_bytes(world.root.path(name), b"captions")
+    given: Any = {"dataset_path": name, "dataset_sha256": "0" * 64}
+    expansion, _ = submit(kind="learn", language="cy", settings={}, actor="t", **given)
+    assert told(read(world)) == [("dataset", "")]
+    interrupted(monkeypatch, storage, "sha256_file", lambda: world.registry.expansions.cancel(expansion.id))
     assert read(world) == []
 
 
