@@ -4,12 +4,13 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from index.tables import CaptionRow, CaptionVectorRow, VectorSetRow
+from model.data_root import DataRoot
 from model.registry.clock import now
 from model.registry.tables import VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import english, filled, read
 from tests.index.test_scrub_to_its_end import changed, told
-from tests.index.world import Machines, World, put
+from tests.index.world import Machines, World, put, put_picture
 
 pytestmark = pytest.mark.row("F4")
 
@@ -63,6 +64,27 @@ def test_a_copy_from_the_store_is_told_as_that_and_taken_up(machines: Machines) 
     assert live.verify() == [] and read(there) == []
 
 
+def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_made_again(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    filled(machines.here)
+    put(machines.here.started(), 7)
+    machines.here.seal()
+    there, identity, renew = machines.there, english(machines.there), DataRoot.renew
+    live = there.started()
+    before = there.state(identity)
+    good, bad = (f"segments/{each.id}" for each in before.segments)
+    for name in (good, bad):
+        flip(there.root.path(name) / "rows.safetensors", 5, there.home)
+    without_vector(there, "picture 7")
+    with monkeypatch.context() as patch:
+        patch.setattr(DataRoot, "renew", lambda root, name, *more: name != bad and renew(root, name, *more))
+        assert sorted(told(read(there))) == [("segment", ""), ("segment", "from the store")]
+    assert there.state(identity).number > before.number
+    live.refresh()
+    assert [problem for problem in live.verify() if good.removeprefix("segments/") in problem] == []
+
+
 def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(world: World) -> None:
     world.put("p1", 1)
     for caption in ("first", "second", "third"):
@@ -72,6 +94,14 @@ def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(w
     flip(world.root.path(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
     assert told(read(world)) == [("segment", "by forgetting what nobody searches")]
     assert read(world) == [] and world.state(old).segments == ()
+
+
+def test_a_caption_whose_digest_changed_is_told_and_stays(world: World) -> None:
+    """Nothing proves then that the text is the right one."""
+    filled(world)
+    with world.registry.begin() as session:
+        session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(digest="0" * 64))
+    assert told(read(world)) == [("caption", "")] == told(read(world))
 
 
 def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World) -> None:
@@ -90,6 +120,7 @@ def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World)
 def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: str, sealed: bool) -> None:
     live = world.started()
     put(live, *range(6))
+    put_picture(live, "other", 7, {"en": [r"C:\pictures"]})
     if sealed:
         world.seal()
     if database == "postgresql":  # which checks what it is given, unless a cast has no function

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import socket
 import sqlite3
 from collections.abc import Callable
 from contextlib import closing
@@ -12,14 +11,14 @@ from typing import Any
 import numpy as np
 import pytest
 from sqlalchemy import select, text, update
-from typer.testing import CliRunner
 
 from index import damage, examiner, segment
-from index.damage import NAMED, Damage, Report
+from index.damage import Damage
 from index.errors import IndexUnavailable
 from index.examiner import GENTLE, Examiner, Pace
 from index.files import PictureFiles
 from index.gallery import Gallery
+from index.indexer import Indexer
 from index.rows import stored_as, vector_of
 from index.scrub import Scrub
 from index.sets import VectorSets
@@ -28,12 +27,9 @@ from index.tables import PictureVectorRow
 from model import storage
 from model.data_root import DataRoot
 from model.errors import LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
-from model.processes import name_owner
 from model.registry.calibrations import Calibrations
 from model.registry.duties import SEALING
 from model.registry.tables import CalibrationRow, VersionRow
-from model.settings import MISCONFIGURED
-from service.cli import app
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read
 from tests.index.world import Clock, Machines, World, content, interrupted, put
@@ -129,6 +125,19 @@ def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> N
     assert waited == pytest.approx([9.0, 0.27]) and kept[-1] == 609.0
 
 
+def test_what_takes_long_to_mend_is_not_waited_for_afterwards(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    clock, waited = Clock(), list[float]()
+
+    def take_long() -> None:
+        clock.now += 300.0
+
+    interrupted(monkeypatch, Indexer, "mend", take_long)
+    Scrub(world.sets, Pace(GENTLE, clock=clock, wait=waited.append)).run()
+    assert clock.now == 300.0 and waited == []
+
+
 def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:
     filled(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
@@ -216,7 +225,7 @@ def test_a_calibration_that_is_measured_again_meanwhile_stays(world: World, monk
             session.execute(update(CalibrationRow).values(sample=b"damaged"))
         with monkeypatch.context() as patch:
             interrupted(patch, owner, name, lambda: calibrations.put("en", 0, **measured))
-            read(world)
+            assert bool(read(world)) is (owner is Calibrations)
         assert calibrations.of({"en": 0})
     with world.registry.begin() as session:
         session.execute(update(CalibrationRow).values(sample=b"damaged"))
@@ -260,50 +269,3 @@ def test_a_database_that_says_that_it_is_damaged_is_not_waited_for(postgresql_ur
             with pytest.raises(RegistryUnavailable) as caught, world.registry.read() as session:
                 session.execute(text(f"DO $$ BEGIN RAISE EXCEPTION 'page' USING ERRCODE = '{state}'; END $$"))
             assert caught.value.damaged
-
-
-def test_a_report_names_some_and_counts_all(world: World) -> None:
-    report = Report(1.0, 2.0, 3, 4)
-    for number in range(250):
-        report.add(Damage("picture", f"{number}", "from the store" if number % 2 else ""))
-        report.add(Damage("vector", f"{number}"))
-    damage.keep(world.root, report)
-    assert damage.last(world.root) == report and len(report.damaged) == NAMED + NAMED
-    assert report.found == {"picture": 250, "vector": 250} and report.unmended == {"picture": 125, "vector": 250}
-    sentences = damage.sentences(world.root)
-    assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
-
-
-def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
-    duty = damage.duty_of(world.root)
-    before = world.home.stat().st_mtime_ns
-    assert damage.duty_of(world.root) == duty and world.home.stat().st_mtime_ns == before
-
-
-def verified(world: World, *options: str, **environment: str) -> Any:
-    return CliRunner().invoke(app, ["verify", *options], env={"PICTOGLOT_HOME": str(world.home), **environment})
-
-
-def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
-    ran = verified(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
-    assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
-    owners = list[str]()
-    interrupted(monkeypatch, storage, "write_json", lambda: owners.append(owner(world)))
-    assert verified(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
-    world.root.path("scrub.id").unlink()
-    monkeypatch.setattr(storage, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
-    ran = verified(world)
-    assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
-
-
-def owner(world: World) -> str:
-    with world.registry.read() as session:
-        said: str = session.execute(text("SELECT owner FROM duties WHERE name LIKE 'scrub %'")).scalar_one()
-    return said
-
-
-def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
-    monkeypatch.setattr(storage, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
-    assert Scrub(world.sets).run().files > 10
