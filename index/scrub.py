@@ -7,7 +7,7 @@ at. Each data root has a scrub and a report of its own: other machines have othe
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from functools import partial
 from itertools import chain
@@ -46,6 +46,7 @@ class Scrub:
         self._pace = pace or Pace()
         self._examiner = Examiner(self._pace, mend=mend)
         self._read = 0
+        self._fetched = set[Written]()  # segments, from the store
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> Report:
         """Read everything, tell each damage as soon as it is known, and keep the report.
@@ -113,19 +114,23 @@ class Scrub:
         return RegistryScrub(self._sets, self._examiner).run()
 
     def _of_set(self, identity: Identity) -> Iterator[Damage]:
-        for written in self._examiner.patiently(partial(self._written, identity)):
-            yield from self._segment(identity, written)
+        """All are looked at before one is mended: that mends others with it."""
+        damaged = list[tuple[Written, str]]()
+        for each in self._examiner.patiently(partial(self._written, identity)):
+            self._read += 1
+            is_whole, is_named = (
+                partial(segment.intact, self._root, each, self._pace),
+                partial(self._names, identity, each),
+            )
+            name = f"segment {each.id} of {identity.name}"
+            damaged += ((each, found.name) for found in self._examiner.examined("segment", name, is_whole, is_named))
+        for each, name in damaged:
+            mend = partial(self._made_again, identity, each, [other for other, _ in damaged])
+            yield from self._examiner.told("segment", name, partial(self._names, identity, each), mend)
 
-    def _segment(self, identity: Identity, written: Written) -> Iterator[Damage]:
-        """What was merged, pruned or purged meanwhile is not damaged."""
-        self._read += 1
-        return self._examiner.examined(
-            "segment",
-            f"segment {written.id} of {identity.name}",
-            lambda: segment.intact(self._root, written, self._pace),
-            lambda: written in self._written(identity),
-            lambda: self._made_again(identity, written),
-        )
+    def _names(self, identity: Identity, written: Written) -> bool:
+        """False of what was merged, pruned or purged meanwhile."""
+        return written in self._written(identity)
 
     def _written(self, identity: Identity) -> list[Written]:
         """The segments that the kept states of a set name, if they are to be on this machine."""
@@ -141,15 +146,16 @@ class Scrub:
         """Whether a folder or file is only in the store, until this machine needs it."""
         return self._root.shared and not self._root.path(name).exists()
 
-    def _made_again(self, identity: Identity, written: Written) -> str:
-        """Make a segment again, and say from what; empty when that cannot be done now.
+    def _made_again(self, identity: Identity, written: Written, damaged: Sequence[Written]) -> str:
+        """Make a segment again, with the other `damaged` ones, and say from what; empty when it cannot be made now.
 
         Raises `Busy` while another process seals.
         """
         with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
             if not ours:
                 raise Busy
-            fetched, base = segment.fetch(self._root, written), self._sets.state(identity)
+            self._fetched.update(each for each in damaged if segment.fetch(self._root, each))
+            fetched, base = written in self._fetched, self._sets.state(identity)
             try:
                 Indexer(self._sets).mend(identity)
             except VectorsMissing:
