@@ -89,6 +89,7 @@ class _ChildRun:
         self.lease = lease
         self.cancelled = self.asked_to_stop = False
         self.why_ended = ""  # why the child was killed, if it stood still
+        self.is_suspect = False  # it may have been another process that locked the registry
         self.kill_at = math.inf  # when the child is killed if it has not ended by itself
 
     def run(self) -> None:
@@ -120,7 +121,8 @@ class _ChildRun:
             elif code != 0:
                 stopped = self.asked_to_stop or code in (RESUMABLE, -signal.SIGTERM)
                 cause = self.why_ended or (f"ended by signal {-code}" if code < 0 else f"ended with status {code}")
-                self.expansions.release_lease(self.lease, cause=None if stopped else cause, stopped=stopped)
+                cause = None if stopped else cause
+                self.expansions.release_lease(self.lease, cause=cause, stopped=stopped, suspect=self.is_suspect)
         except LeaseLost:  # finished just before it was asked to stop, or overtaken
             pass
 
@@ -156,7 +158,7 @@ class _ChildRun:
             _log.warning("expansion %s: the heartbeat could not be written: %s", self.lease.expansion, error.code)
         if not self.why_ended and (why := child.why_end(self.registry, self.settings.lease_seconds)):
             _log.warning("expansion %s: %s; it is killed", self.lease.expansion, why)
-            self.why_ended = why
+            self.why_ended, self.is_suspect = why, self.registry.refused_seconds > self.settings.lease_seconds
             child.kill()
 
     def _let_go(self, child: ChildProcess) -> None:

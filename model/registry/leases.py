@@ -71,7 +71,7 @@ class Leases:
             row = session.get(ExpansionRow, expansion)
             if row is None:
                 raise ExpansionNotFound
-            why = f"{MAX_VANISHED} attempts without progress ended together with their worker."
+            why = f"{MAX_VANISHED} attempts without progress ended with their worker, or with a locked registry."
             if row.stalled >= MAX_ATTEMPTS:
                 why = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
             end = _failed(TooManyAttempts.code, why)
@@ -119,16 +119,19 @@ class Leases:
             **_FREE,
         )
 
-    def release_lease(self, lease: Lease, *, cause: str | None = None, stopped: bool = False) -> None:
+    def release_lease(
+        self, lease: Lease, *, cause: str | None = None, stopped: bool = False, suspect: bool = False
+    ) -> None:
         """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
 
-        Only a crash counts as an attempt without progress.
+        Only a crash counts as an attempt without progress. A `suspect`, which was ended for what another process may
+        have done, counts as one that ended together with its worker.
         """
         self._write(
             lease,
             state=QUEUED,
-            stalled=ExpansionRow.stalled + (0 if stopped else 1),
-            vanished=case((ExpansionRow.vanished > 0, ExpansionRow.vanished - 1), else_=0),
+            stalled=ExpansionRow.stalled + (0 if stopped or suspect else 1),
+            vanished=case((ExpansionRow.vanished > 0, ExpansionRow.vanished - (0 if suspect else 1)), else_=0),
             cause=cause,
             **_FREE | {"lease_expires": now()},
         )

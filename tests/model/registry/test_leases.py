@@ -185,6 +185,16 @@ def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_c
 
 
 @pytest.mark.row("F14")
+def test_attempts_ended_for_what_another_process_may_have_done_count_as_those_that_vanish(registry: Registry) -> None:
+    lease: Lease | None = begin(registry, "cy")
+    died = 0
+    while lease is not None:
+        registry.expansions.release_lease(lease, cause="the registry was locked", suspect=True)
+        died, lease = died + 1, registry.expansions.lease(lease.expansion, "w")
+    assert died == MAX_VANISHED
+
+
+@pytest.mark.row("F14")
 def test_attempts_that_vanish_with_their_worker_count_only_when_there_are_twenty(registry: Registry) -> None:
     lease = begin(registry, "cy")
     for _ in range(MAX_VANISHED - 1):
