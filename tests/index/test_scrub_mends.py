@@ -3,7 +3,7 @@
 import pytest
 from sqlalchemy import delete, select, update
 
-from index.tables import CaptionRow, CaptionVectorRow, VectorSetRow
+from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow
 from model.data_root import DataRoot
 from model.registry.clock import now
 from model.registry.tables import VersionRow
@@ -132,3 +132,12 @@ def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: s
     assert told(read(world)) == [("caption", "from a segment" if sealed else "")]
     if sealed:
         assert read(world) == [] and world.gallery.captions_for(["p5"])["p5"]["en"] == ["picture 5", "drawing 5"]
+
+
+@pytest.mark.parametrize("index", ["pgvector"], indirect=True)
+def test_what_comes_back_from_an_engine_is_told_as_that(empty: World) -> None:
+    put(empty.started(), 1)
+    empty.seal()
+    with empty.registry.begin() as session:
+        session.execute(update(PictureVectorRow).values(vector=b"damaged"))
+    assert told(read(empty)) == [("vector", "from the engine")] and read(empty) == []
