@@ -11,10 +11,10 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import case, delete, func, insert, select, update
+from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from index.captions import BATCH, Captions, ReadBy, batches, captions_equal, replace_captions
+from index.captions import Captions, ReadBy, batches, captions_equal, replace_captions
 from index.errors import PictureNotFound
 from index.files import PictureFiles
 from index.listing import CREATED, Place, following
@@ -191,19 +191,6 @@ class Gallery(Stored):
                 for column in (PictureRow.content_sha256, DiscardedContentRow.content_sha256)
                 for content in session.scalars(select(column).where(column.between(prefix, f"{prefix}g")))
             }  # hashes are hexadecimal
-
-    def stored_contents(self) -> Iterator[tuple[str, bool]]:
-        """The hash of each content, in order, and whether it was kept as it was sent with any of its pictures."""
-        row = PictureRow
-        kept = func.max(case((row.original, 1), else_=0))
-        page = query = select(row.content_sha256, kept).group_by(row.content_sha256).order_by(row.content_sha256)
-        while True:
-            with self.registry.read() as session:
-                found = session.execute(page.limit(BATCH)).all()
-            if not found:
-                return
-            yield from ((content, bool(original)) for content, original in found)
-            page = query.where(row.content_sha256 > found[-1][0])
 
     def touch(self, ids: Sequence[str]) -> None:
         """Have whoever follows the gallery read these pictures again, and compute what they lack."""

@@ -119,10 +119,11 @@ class _ChildRun:
             if self.cancelled:
                 self.expansions.cancelled(self.lease)
             elif code != 0:
-                stopped = self.asked_to_stop or code in (RESUMABLE, -signal.SIGTERM)
                 cause = self.why_ended or (f"ended by signal {-code}" if code < 0 else f"ended with status {code}")
-                cause = None if stopped else cause
-                self.expansions.release_lease(self.lease, cause=cause, stopped=stopped, suspect=self.is_suspect)
+                if self.asked_to_stop or code in (RESUMABLE, -signal.SIGTERM):
+                    self.expansions.release_lease(self.lease, stopped=True)
+                else:
+                    self.expansions.release_lease(self.lease, cause=cause, suspect=self.is_suspect)
         except LeaseLost:  # finished just before it was asked to stop, or overtaken
             pass
 

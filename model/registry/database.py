@@ -41,12 +41,7 @@ _FAULTS = 10  # of SQLite's own file that are told
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
-_DAMAGED = (
-    "XX001",
-    "XX002",
-    sqlite3.SQLITE_CORRUPT,
-    sqlite3.SQLITE_NOTADB,
-)  # the former of a page that fails its checksum
+_DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
 _NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
 
 

@@ -66,7 +66,7 @@ def test_a_check_of_what_is_no_database_is_a_sentence(home: Path, capsys: pytest
     home.mkdir()
     (home / "registry.db").write_bytes(b"no database" * 1000)
     assert main(["--check"]) == 1
-    assert capsys.readouterr().err == "The registry does not answer: file is not a database\n"
+    assert capsys.readouterr().err == "The registry's files are damaged: file is not a database\n"
 
 
 @pytest.mark.parametrize("query", ["", "?timeout=5"])
