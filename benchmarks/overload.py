@@ -146,7 +146,7 @@ class _Client(asyncio.Protocol):
 
 def _request(body: bytes) -> bytes:
     return (
-        b"POST /v1/search/pictures HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\n"
+        b"POST /v1/search/pictures HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\n"
         b"Content-Length: %d\r\n\r\n%s" % (len(body), body)
     )
 

@@ -68,7 +68,8 @@ class Relay(Thread):
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)
         except self._refusals as error:
-            _log.warning("the broker does not accept hints: %s", type(error).__name__)
+            why = getattr(error, "strerror", None) or type(error).__name__
+            _log.warning("the broker does not accept hints: %s", why)
             runnable = []
         self._end_if_deaf(bool(runnable))
 
