@@ -49,7 +49,7 @@ def is_busy() -> bool:
 
     The load is an average of the last minute, and tells nothing at the begin of a run; Linux's pressure does.
     """
-    with suppress(OSError, ValueError):
+    with suppress(OSError, ValueError, IndexError):
         waiting = Path("/proc/pressure/cpu").read_text().partition("avg10=")[2].split()[0]
         if float(waiting) > 50:  # of the last ten seconds, in percent: somebody could not run
             return True
