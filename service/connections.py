@@ -75,7 +75,7 @@ class Connections(ServerState):
         """Whether as many searches are being answered as may be."""
         return len(self.searching) >= self._most_searches
 
-    def refused(self, route: str) -> None:
+    def count_refusal(self, route: str) -> None:
         """Count a search that was refused; the log has no line for each."""
         self._metrics.requests.labels("POST", route, "503").observe(0.0)
 
@@ -171,7 +171,7 @@ class Connection(H11Protocol):
             return
         id = secrets.token_hex(16)
         self.transport.write(_too_many().replace(_ID, id.encode()))
-        self.server_state.refused(route)
+        self.server_state.count_refusal(route)
         self.on_response_complete()
 
     def _search_in(self, data: bytes) -> tuple[str, int] | None:
@@ -191,7 +191,8 @@ class Connection(H11Protocol):
         super().handle_events()
         if self._answering and not self.flow.write_paused:
             self.server_state.go_on_with(self)
-            if self.scope["path"].startswith("/v1/search/"):
+            # one whose body trickles costs nothing yet, and must not keep others out
+            if not self.cycle.more_body and self.scope["path"].startswith("/v1/search/"):
                 self.server_state.searching.add(self)
 
     def on_response_complete(self) -> None:

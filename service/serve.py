@@ -57,8 +57,8 @@ class Server(uvicorn.Server):
         for door in self._doors:
             door.close()
         until = time.monotonic() + _LAST_MOMENT
-        waiting: tuple[Connections | Door, ...] = (self._connections, *self._doors)
-        while any(each.beginning for each in waiting) and not self.force_exit and time.monotonic() < until:
+        takers: tuple[Connections | Door, ...] = (self._connections, *self._doors)
+        while any(each.beginning for each in takers) and not self.force_exit and time.monotonic() < until:
             await asyncio.sleep(0.01)
         await super().shutdown([])
 

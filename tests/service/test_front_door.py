@@ -208,6 +208,15 @@ def test_a_search_too_many_is_refused_at_the_door(tmp_path: Path) -> None:
         assert SEARCH in line and float(line.split()[-1]) == 6
 
 
+def test_searches_that_do_not_end_their_body_keep_nobody_out(tmp_path: Path) -> None:
+    head = head_of(SEARCH, "application/json", 10)
+    with running(tmp_path, queue_limit=2, batch_size=1) as service, contextlib.ExitStack() as opened:
+        for _ in range(4):
+            opened.enter_context(connected(service)).sendall(head)
+        wait_until(lambda: service.context.metrics.connections._value.get() >= 4)  # told ten times a second
+        assert service.search("cat").status_code == 200
+
+
 def answer_on(connection: socket.socket, *parts: bytes) -> httpx.Response:
     """The next answer on a connection, after these parts were sent one by one."""
     for part in parts:
