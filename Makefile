@@ -23,7 +23,7 @@ DATABASE ?= both
 CUTS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood overload faults calls power fuzz bitrot nightly interleavings torture lock browser tools
+.PHONY: help demo up test coverage check style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -125,6 +125,9 @@ browser:
 		{ apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium; } \
 			>/dev/null || echo "Chromium could not be installed; browser tests will be skipped."; \
 	fi
+
+golden: $(VENV)/.dev ## ARGS="record FILE" or "compare BEFORE AFTER": answers of a service with five taught languages
+	$(BIN)/python -m benchmarks.golden $(ARGS)
 
 lock: ## write the lock files again from pyproject.toml
 	$(PYTHON) -m venv $(VENV)-lock

@@ -8,7 +8,8 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PACKAGES = ("model", "index", "service", "worker", "demo")
+HOUSE = ("model", "index", "service", "worker")
+PACKAGES = (*HOUSE, "demo")
 ALL_PYTHON = (*PACKAGES, "tests", "benchmarks")
 
 
@@ -27,9 +28,10 @@ class Module:
     def package(self) -> str:
         return self.name.split(".")[0]
 
-    def imports(self) -> Iterator[tuple[str, int]]:
-        """Every module imported anywhere in the file, lazily or for typing too, with its line."""
-        for node in ast.walk(self.tree):
+    def imports(self, types: bool = True) -> Iterator[tuple[str, int]]:
+        """Every module imported anywhere in the file, lazily too and, if `types`, for typing, with its line."""
+        tree = self.tree if types else ast.Module([node for node in self.tree.body if not _is_for_types(node)], [])
+        for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 yield from ((alias.name, node.lineno) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
@@ -42,6 +44,10 @@ class Module:
             return node.module or ""
         above = self.name.split(".")[: -node.level]
         return ".".join([*above, *([node.module] if node.module else [])])
+
+
+def _is_for_types(node: ast.stmt) -> bool:
+    return isinstance(node, ast.If) and isinstance(node.test, ast.Name) and node.test.id == "TYPE_CHECKING"
 
 
 @cache

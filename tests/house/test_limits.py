@@ -1,11 +1,16 @@
-"""No file and no function is too long to read."""
+"""No file and no function is too long to read, and the whole does not grow."""
 
 import ast
 
-from tests.house.source import ALL_PYTHON, Module, modules
+import pytest
+
+from tests.house.source import ALL_PYTHON, HOUSE, Module, modules
 
 LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
 LONGEST_FILE = 400
+
+# (lines, modules) today: whoever lowers one lowers it here. Aims: 27,000 and 165; of the tests 36,000 lines.
+MOST = {HOUSE: (36_300, 251), ("tests",): (53_500, 400)}
 
 
 def long_functions(module: Module) -> list[str]:
@@ -30,6 +35,13 @@ def test_functions_fit_on_a_screen() -> None:
 
 def test_files_stay_readable() -> None:
     assert [long for module in modules(*ALL_PYTHON) for long in too_long(module)] == []
+
+
+@pytest.mark.parametrize("packages", MOST, ids=["the house", "the tests"])
+def test_the_whole_is_no_larger_than_today(packages: tuple[str, ...]) -> None:
+    whole, (lines, files) = modules(*packages), MOST[packages]
+    assert sum(len(module.text.splitlines()) for module in whole) <= lines
+    assert len(whole) <= files
 
 
 def test_a_long_method_is_found() -> None:
