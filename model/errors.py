@@ -1,8 +1,7 @@
 """Every error that `model` raises, as data: a class, a stable code, a safe detail. Imports nothing.
 
-The root of the tree and its groups (the direct subclasses of `PictoglotError`) are here. Index and service add their
-own in an `errors.py`, the worker its only one in `worker/promotion.py`. The service maps groups to statuses. `detail`
-is a sentence for people; it never contains their input, a path, SQL or the text of another exception.
+Its groups (the direct subclasses of `PictoglotError`) are those that the service maps to statuses. `detail` is a
+sentence for people; it never contains their input, a path, SQL or the text of another exception.
 """
 
 from collections.abc import Sequence
@@ -136,8 +135,7 @@ class LanguageNotFound(NotFound):
     code, title = "language_not_found", "Language not found"
 
     def __init__(self, *, languages: Sequence[str] = ()) -> None:
-        available = ", ".join(languages)
-        super().__init__(f"language not available; available: {available}", languages=list(languages))
+        super().__init__(f"language not available; available: {', '.join(languages)}", languages=list(languages))
 
 
 class DatasetInvalid(InvalidInput):
@@ -297,9 +295,9 @@ class DiskTooSmall(PictoglotError):
 
 
 class RegistryUnavailable(Unavailable):
-    """The registry database does not answer. `reason` is what its driver said, without a password.
+    """The registry database does not answer, or with `damaged` that its own files are, which no waiting mends.
 
-    It is `damaged` when it answers that its own files are: then waiting is of no use.
+    `reason` is what its driver said, without a password.
     """
 
     code, title = "registry_unavailable", "Registry unavailable"
@@ -360,6 +358,12 @@ class BaseMismatch(Failure):
     """The registry was created for another base."""
 
     code, title = "base_mismatch", "Registry of another base"
+
+
+class RegistryOutdated(Failure):
+    """An earlier release wrote the registry, and no migration begins with its tables."""
+
+    code, title = "registry_outdated", "Registry of an earlier release"
 
 
 class BackendNotAvailable(Failure):

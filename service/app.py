@@ -88,7 +88,8 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     """Open and verify every component; if no release can be verified, the service starts and `/readyz` answers 503.
 
     `reopen` opens the base that serves after a move; by default as `open_encoder` does.
-    Raises `RegistryUnavailable`, `BaseMismatch`, `StoreUnavailable`, and `SettingsError` for an engine that cannot be.
+    Raises `RegistryUnavailable`, `RegistryOutdated`, `BaseMismatch`, `StoreUnavailable`, and `SettingsError` for an
+    engine that cannot be.
     """
     metrics = Metrics()
     root = DataRoot(settings.home, settings.store)

@@ -21,6 +21,7 @@ from model.errors import (
     BaseNotSupported,
     EncodingMismatch,
     PictoglotError,
+    RegistryOutdated,
 )
 from model.processes import allow_descriptors, give_way
 from model.settings import MISCONFIGURED, SettingsError
@@ -103,7 +104,7 @@ def main() -> int:
         return _fail(f"PICTOGLOT_BASE: {error.detail}.", MISCONFIGURED)
     except BackendNotAvailable as error:
         return _fail(f"PICTOGLOT_{error.setting}: {error.detail}.", MISCONFIGURED)
-    except (BaseMismatch, EncodingMismatch) as error:
+    except (BaseMismatch, EncodingMismatch, RegistryOutdated) as error:
         return _fail(f"{error.detail.removesuffix('.')}.", MISCONFIGURED)
     except PictoglotError as error:
         return _fail(f"{error.title}: {error.told.removesuffix('.')}.", _FAILED)

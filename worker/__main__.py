@@ -54,7 +54,7 @@ def other_vectors(settings: CommonSettings) -> str:
     """
     from index.states import FAISS, refuse_other
     from model.backends.choice import agreed, recorded
-    from model.errors import BackendNotAvailable, EncodingMismatch, RegistryUnavailable
+    from model.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from model.registry import open_registry
 
     try:
@@ -70,8 +70,8 @@ def other_vectors(settings: CommonSettings) -> str:
         return f"PICTOGLOT_{error.setting}: {error.detail}"
     except SettingsError as error:
         return str(error).removesuffix(".")
-    except EncodingMismatch as error:
-        return error.detail
+    except (EncodingMismatch, RegistryOutdated) as error:
+        return error.detail.removesuffix(".")
     except RegistryUnavailable:  # or without tables: the worker waits for it
         pass
     return ""

@@ -35,11 +35,6 @@ class Registry(Database):
         self.duties = Duties(self)
         self.retention = Retention(self)
 
-    def ping(self) -> None:
-        """Look at the database's clock; raises RegistryUnavailable when the database does not answer."""
-        with self.read() as session:
-            self.is_steady(session)
-
     def probe(self) -> None:
         """Write nothing, as a writer does; raises RegistryUnavailable when writes are refused, and StorageFull."""
         with self.begin() as session:
@@ -81,7 +76,10 @@ class Registry(Database):
 
 
 def open_registry(url: str, *, migrate: bool = True) -> Registry:
-    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables. Raises RegistryUnavailable."""
+    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables.
+
+    Raises RegistryUnavailable, and RegistryOutdated for tables of an earlier release that cannot be updated.
+    """
     registry = Registry(url)
     try:
         if migrate:
@@ -89,7 +87,9 @@ def open_registry(url: str, *, migrate: bool = True) -> Registry:
                 before = upgrade(session.connection())
             if before not in (None, NEWEST):
                 _log.warning("the registry's tables were migrated from r%s to r%s", before, NEWEST)
-        registry.ping()
+        with registry.read() as session:
+            revision(session.connection())
+            registry.is_steady(session)
     except BaseException:
         registry.close()
         raise

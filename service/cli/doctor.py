@@ -249,7 +249,7 @@ def _base(settings: "Settings") -> Iterator[Finding]:
 
 def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | None":
     """What the registry says; None where there is none, or it cannot be read or has no tables: `_database` tells."""
-    from model.errors import RegistryUnavailable
+    from model.errors import RegistryOutdated, RegistryUnavailable
     from model.registry import open_registry
 
     if _no_registry(settings):
@@ -257,7 +257,7 @@ def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | 
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             return read(registry)
-    except RegistryUnavailable:
+    except (RegistryOutdated, RegistryUnavailable):
         return None
 
 

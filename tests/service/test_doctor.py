@@ -7,7 +7,6 @@ from pathlib import Path
 from sqlalchemy import text
 
 from model.registry import Registry, open_registry
-from model.registry.migrations import NEWEST
 from service.cli.doctor import Finding, _database, worker_of
 from service.settings import Settings
 from tests.registries import empty_registry
@@ -46,12 +45,12 @@ def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
         assert dead.outcome == "bad" and re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
 
 
-def test_why_a_database_cannot_be_read_and_that_the_next_start_migrates_it_are_told(tmp_path: Path) -> None:
+def test_why_a_database_cannot_be_read_or_is_refused_is_told(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
     assert _database(settings) == Finding("database", "ok", "sqlite answers")
     folder = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}")
     assert "does not answer: unable to open database file" in _database(folder).detail
     with closing(open_registry(settings.database)) as registry, registry.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0007'"))
-    assert _database(settings).outcome == "note"
-    assert f"migrates its tables from r0007 to r{NEWEST}: back up first" in _database(settings).detail
+    assert _database(settings).outcome == "bad"
+    assert "(r0007)" in _database(settings).detail and "`pictoglot export`" in _database(settings).detail

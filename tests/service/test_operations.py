@@ -16,6 +16,7 @@ from typing import Any
 
 import httpx
 import pytest
+from sqlalchemy import text
 
 from model.errors import VersionCorrupt
 from model.registry import open_registry
@@ -25,6 +26,7 @@ from service.serve import bind
 from service.settings import Settings
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, within
+from tests.registries import empty_registry
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -217,6 +219,18 @@ def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
     assert len(errors.splitlines()) == 1
     assert "another base (photos): restore PICTOGLOT_BASE" in errors
     assert not errors.endswith("..\n")
+
+
+def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
+    file = tmp_path / "registry.db"
+    with closing(open_registry(empty_registry(file))) as registry, registry.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '0016'"))
+    before = file.read_bytes()
+    for module in ("service", "worker"):
+        ended = start(tmp_path, module)
+        assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (78, "", 1), ended.stderr
+        assert "(r0016)" in ended.stderr and "`pictoglot export` of the release that wrote it" in ended.stderr
+    assert [*tmp_path.iterdir()] == [file] and file.read_bytes() == before
 
 
 def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp_path: Path) -> None:

@@ -4,16 +4,17 @@ from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
-from model.errors import RegistryUnavailable
+from model.errors import RegistryOutdated, RegistryUnavailable
 
 _HERE = Path(__file__).parent
-NEWEST = max(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0006_bases.py is the revision 0006
+_STEPS = sorted(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0017_registry.py is the revision 0017
+OLDEST, NEWEST = _STEPS[0], _STEPS[-1]
 
 
 def upgrade(connection: Connection) -> str | None:
     """Apply the missing steps in the connection's transaction; returns the revision before, None of a new registry.
 
-    Raises RegistryUnavailable when its tables are newer.
+    Raises RegistryUnavailable when its tables are newer, and as `revision`.
     """
     before = revision(connection)
     if before == NEWEST:
@@ -33,8 +34,16 @@ def upgrade(connection: Connection) -> str | None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The last step that was applied, None when there are no tables yet."""
+    """The last step that was applied, None when there are no tables yet.
+
+    Raises RegistryOutdated for one that is older than all steps.
+    """
     if not inspect(connection).has_table("alembic_version"):
         return None
     applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
+    if applied is not None and applied < OLDEST:
+        raise RegistryOutdated(
+            f"An earlier release wrote this registry (r{applied}), and this one cannot migrate it: save its content "
+            "with `pictoglot export` of the release that wrote it, and import that into another PICTOGLOT_HOME."
+        )
     return applied

@@ -72,7 +72,6 @@ def test_a_registry_of_another_base_is_refused(registry: Registry) -> None:
 
 
 def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
-    empty.ping()
     with pytest.raises(RegistryUnavailable):
         empty.releases.serving()
 
@@ -265,6 +264,5 @@ def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) ->
             )
         )
     admin.dispose()
-    registry.ping()
     assert registry.releases.serving().number == 1
     registry.close()
