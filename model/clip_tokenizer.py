@@ -41,7 +41,7 @@ class ClipTokenizer:
 
     `words` are cut out of text in scripts without spaces before merges apply. `cut` says how the rest is cut into
     words: by CLIP's own rule; by one that keeps marks; or by that one, and every kind of apostrophe is one character.
-    Learned languages have the newest at their time (decisions 18, 47). Tokenizers of one line of versions share one
+    Learned languages have the newest at their time (decision 7). Tokenizers of one line of versions share one
     `bpe`.
     """
 

@@ -51,7 +51,7 @@ class LearnSettings:
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 
     def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: drawn, about 70,000 captions in all, 3 to 40 times each (decision 27)."""
+        """Small datasets are seen more often: drawn, about 70,000 captions in all, 3 to 40 times each (decision 48)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
     def rate(self, step: int, steps: int) -> float:

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from model.corpus import NONE, Corpus
 
-_SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0020)
+_SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0048)
 _BLOCK = 8_192  # captions whose features are read at a time
 
 

@@ -1,7 +1,7 @@
 """The frozen text tower as a training computes it: matrix products in bfloat16, everything between them in float32.
 
 Several times as fast as autocast on a processor with such instructions: autocast converts the frozen weights again in
-every step, and torch's own attention copies them for every text (docs/decisions/0027).
+every step, and torch's own attention copies them for every text (docs/decisions/0048).
 """
 
 import copy

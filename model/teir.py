@@ -34,7 +34,7 @@ def meant_rows(
 
     `meant` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is smaller than
     one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing where one
-    meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0027, 0041).
+    meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0048).
     """
     tokens, place = np.unique(said, return_inverse=True)
     rows = torch.zeros((len(tokens), table.shape[1]), dtype=torch.float64)

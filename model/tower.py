@@ -43,7 +43,7 @@ def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
 class TorchTowers:
     """A base in float32, or a copy of it in bfloat16."""
 
-    independent = False  # a matrix product may round differently in a larger batch (decision 8)
+    independent = False  # a matrix product may round differently in a larger batch (decision 25)
 
     def __init__(self, base: "Base", precision: str = FLOAT32) -> None:
         self.encoding = Encoding(TORCH, precision)

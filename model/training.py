@@ -158,7 +158,7 @@ class Trainer:
     def joined(self) -> tuple[Tensor, Tensor]:
         """Places (k,) among `ids` of tokens without a row in the parent, and the mean row (k, width) of their parts.
 
-        Parts are the tokens by which the parent reads the same string (docs/decisions/0035).
+        Parts are the tokens by which the parent reads the same string (docs/decisions/0007).
         """
         new = np.setdiff1d(np.arange(len(self.used)), self.inherited())
         table = self.encoder.table.rows

@@ -73,7 +73,7 @@ class Encoder(Protocol):
     def texts(self, items: Sequence[tuple[Any, str]], *, alone: bool = False) -> Any:
         """Cleaned texts, each encoded with its own view; `vectors` of the answer are (n, dimension), in their order.
 
-        With `alone`, a vector has the same bits whatever else is encoded with it (decision 8).
+        With `alone`, a vector has the same bits whatever else is encoded with it (decision 25).
         """
         ...
 

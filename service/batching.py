@@ -188,7 +188,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
             started = time.perf_counter()
-            encoded: Any = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 8)
+            encoded: Any = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 25)
             encoding = time.perf_counter() - started - encoded.tokenising
             seconds = {"tokenise": encoded.tokenising, "encode": encoding}
             fields = zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)

@@ -125,7 +125,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         app,
         host=settings.host,
         port=settings.port,
-        http=Connection,  # by h11: httptools reads headers of any size, and more (decision 46)
+        http=Connection,  # by h11: httptools reads headers of any size, and more (decision 13)
         h11_max_incomplete_event_size=MAX_HEADER_BYTES,
         ws="none",
         lifespan="on",

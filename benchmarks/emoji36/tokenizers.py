@@ -1,4 +1,4 @@
-"""Other ways to grow a tokenizer, for comparison with the product's own (docs/decisions/).
+"""Other ways to grow a tokenizer, for comparison with the product's own (docs/decisions/0007).
 
 `BytesLast`: merges learned from bytes and ranked behind the older ones; `BytesFirst`: ranked before them; `MarksCut`:
 words are cut at every combining mark, by CLIP's own rule; `RunsWhole`: a sentence without spaces is one word;

@@ -162,7 +162,7 @@ def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
         return device.type != "cpu" and supports_bfloat16(device)
     if cpu_has("amx_bf16") and allowed("AMX"):
         return True
-    # AVX-512 BF16 is twice as fast as float32 on some processors, and slower on others (decision 42)
+    # AVX-512 BF16 is twice as fast as float32 on some processors, and slower on others (decision 25)
     return multiplies_bfloat16(backend, device) and _tried() >= _CLEARLY
 
 

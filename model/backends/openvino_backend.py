@@ -34,13 +34,13 @@ from openvino.tools.ovc.error import Error  # noqa: E402
 _LENGTHS = (8, 16, 24, 32, 48, 64)  # a text is filled up to the next of these, or to the context
 _MOST = 32  # texts or pictures of one call: larger batches are no faster
 _MOST_FILLED = 8  # texts of one call where each is filled up to the context
-# Weights of a text tower, up to which getting ready for another shape takes as long as a text itself (decision 46):
+# Weights of a text tower, up to which getting ready for another shape takes as long as a text itself (decision 25):
 # searches are read one at a time, and none is filled up to less than this
 _SMALL, _LEAST_OF_SMALL = 8_000_000, 16
 _HINTS = {FLOAT32: "f32", BFLOAT16: "bf16"}
 _TRACE = 1  # to be raised when what is traced computes something else
 _EQUAL = 0.999  # cosine between torch's features and ours in float32: less, and the trace computes something else
-# The same in bfloat16: transformers have 0.9999, convolutions 0.99, and find as much (decision 42)
+# The same in bfloat16: transformers have 0.9999, convolutions 0.99, and find as much (decision 25)
 _NEAR = 0.98
 _log = logging.getLogger(__name__)
 

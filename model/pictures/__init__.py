@@ -24,7 +24,7 @@ from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kin
 
 MAX_PIXELS = 64_000_000  # unless a setting says otherwise: ordinary cameras have up to 61 million
 MOST_PIXELS = 400_000_000  # of any setting
-# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 39)
+# What fits into the memory of a child of `model.pictures.decoder` as a whole (decision 26)
 WHOLE_PIXELS, _PROGRESSIVE_PIXELS, _SEE_THROUGH_PIXELS = 50_000_000, 120_000_000, 40_000_000
 MIN_SIDE = 16
 _LONG_SIDE, _LONG_SIDE_OF = 8_192, 20_000_000  # the longest side with so many pixels; with more, the same shape

@@ -66,7 +66,7 @@ def assert_new_rows_start_like_the_whole_table(bench: Bench, folder: Path) -> No
 def assert_rows_move_less_the_more_languages_share_them(bench: Bench, folder: Path, name: str, clip: float) -> None:
     """TEIR's regularisation: for the last language a row moves 1 / f of what it would move unscaled; f counted here.
 
-    At the size that gradients have, Adam divides a scale on them out again (docs/decisions/0017). So that it shows,
+    At the size that gradients have, Adam divides a scale on them out again (docs/decisions/0005). So that it shows,
     they are clipped until Adam's eps outweighs them. Begin and end of text stay where they are.
     """
     encoder = Encoder(bench.base)

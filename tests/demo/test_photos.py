@@ -85,7 +85,7 @@ def test_a_transparent_picture_is_seen_on_white(encoder: Encoder) -> None:
 
 
 def test_in_bfloat16_it_is_near_enough_and_a_picture_is_seen_as_alone(base: Base, tmp_path: Path) -> None:
-    """Decision 42; before, OpenVINO refused it and torch took over."""
+    """Decision 25; before, OpenVINO refused it and torch took over."""
     backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
     if not choice.multiplies_bfloat16(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")

@@ -15,7 +15,7 @@ from model.settings import PREFIX, CommonSettings
 from service.cli import app
 from service.cli.settings import ClientSettings
 from service.settings import Settings
-from tests.house.source import PACKAGES, ROOT, modules
+from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules
 from worker.settings import WorkerSettings
 
 DOCS = ROOT / "docs"
@@ -150,10 +150,22 @@ def test_the_readme_is_short_and_begins_with_how_to_run_it() -> None:
     assert "make demo" in "\n".join(lines[:15]) and "make test" in "\n".join(lines[:15])
 
 
-def test_decisions_are_numbered_without_gaps_and_have_their_parts() -> None:
-    files = sorted((DOCS / "decisions").glob("*.md"))
-    assert [int(file.name[:4]) for file in files] == list(range(1, len(files) + 1))
-    for file in files:
-        headings = re.findall(r"^## (.+)$", file.read_text(encoding="utf-8"), re.MULTILINE)
-        headings = [heading for heading in headings if heading != "Measured"]
-        assert headings == ["Context", "Decision", "Consequences", "How we would know it was wrong"], file.name
+DECISIONS = {file.name: file for file in sorted((DOCS / "decisions").glob("[0-9]*.md"))}
+PARTS = ["Decision", "Why", "Cost", "How we would know that it was wrong"]
+
+
+@pytest.mark.parametrize("name", DECISIONS)
+def test_a_decision_is_short_and_has_its_parts(name: str) -> None:
+    text = DECISIONS[name].read_text(encoding="utf-8")
+    assert text.startswith(f"# {int(name[:4])}. ")
+    assert re.findall(r"^## (.+)$", text, re.MULTILINE) == PARTS
+    assert len(re.findall(r"\S*\w\S*", text)) <= 500
+    assert max(map(len, text.splitlines())) <= 120
+
+
+def test_the_index_names_each_decision_and_nobody_another() -> None:
+    index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
+    assert sorted(re.findall(r"\]\((.+?)\)", index)) == list(DECISIONS)
+    texts = [file.read_text(encoding="utf-8") for file in PROSE] + [module.text for module in modules(*ALL_PYTHON)]
+    named = {number for text in texts for number in re.findall(r"(?:[Dd]ecision |decisions/0*)([1-9]\d*)", text)}
+    assert {int(number) for number in named} <= {int(name[:4]) for name in DECISIONS}

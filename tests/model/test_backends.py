@@ -78,7 +78,7 @@ def test_every_backend_computes_the_vectors_of_torch(encoder: Encoder, base: Bas
 
 
 def test_equal_text_has_equal_bits_in_every_company(encoder: Encoder) -> None:
-    """The promise of a search: whoever else is searching, the vector is the same (decision 8)."""
+    """The promise of a search: whoever else is searching, the vector is the same (decision 25)."""
     view = encoder.base_view
 
     def encode(texts: list[str]) -> dict[str, bytes]:
@@ -359,7 +359,7 @@ def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(mo
 
 
 def test_the_trial_finds_bfloat16_fast_where_amd_has_it() -> None:
-    """As measured for decision 42; on other processors nobody knows beforehand."""
+    """As measured for decision 25; on other processors nobody knows beforehand."""
     if torch.cpu.get_capabilities().get("amx_bf16") or not {"AuthenticAMD", "avx512_bf16"} <= {
         *Path("/proc/cpuinfo").read_text().split()
     }:

@@ -123,7 +123,7 @@ def encoder(request: pytest.FixtureRequest, opened: Opened, tmp_path: Path) -> E
 
 
 def test_each_backend_reads_alike_and_gives_equal_text_equal_bits(encoder: Encoder, opened: Opened) -> None:
-    """Decision 8: whoever else is searching, a text has the vector that it has alone."""
+    """Decision 25: whoever else is searching, a text has the vector that it has alone."""
     view, plain = encoder.base_view, opened.encoder()
     tolerance = 1e-5 if encoder.encoding.precision == FLOAT32 else 0.03
     alone = {text: encoder.texts([(view, text)], alone=True).vectors[0] for text in SOME}
