@@ -28,7 +28,7 @@ from benchmarks.serving import commit, processor, queries
 from model.processes import allow_descriptors
 
 _console = Console()
-_PLACES = 128  # `PICTOGLOT_QUEUE_LIMIT`
+_PLACES = 128  # `queue_limit` of the service
 _CONNECTIONS = 2_000  # of the open loop, at most
 _TICK = 0.005  # seconds: what is due is sent together
 _LAST = 30.0  # seconds for the last answers
@@ -41,7 +41,7 @@ def main(
 ) -> None:
     """Measure, print, write."""
     key, bodies = secrets.token_urlsafe(32), queries()
-    with running(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000", QUEUE_LIMIT=str(_PLACES)) as url:
+    with running(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000") as url:
         fill(url, key)
         closed_loop(url, bodies, clients=1, seconds=2)  # warm
         capacity = closed_loop(url, bodies, clients=_PLACES, seconds=seconds)

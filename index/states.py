@@ -6,7 +6,7 @@ use has taken the deletion in. The number of the last one that went stays, witho
 feed up to there may have missed a deletion, and opens what is sealed instead. The rows of existing pictures stay: there
 is one a picture.
 
-Imports no NumPy: an idle worker asks this every few seconds.
+Imports no NumPy: an idle worker asks this every second.
 """
 
 import zlib

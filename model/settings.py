@@ -10,7 +10,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import Field, ValidationError, ValidationInfo, field_validator
@@ -54,7 +54,9 @@ def env_file() -> Path:
 
 
 class CommonSettings(BaseSettings):
-    """What service and worker must agree on."""
+    """What service and worker must agree on. Class variables are the same everywhere but in tests."""
+
+    seal_at: ClassVar[int] = 4_096  # changes of the gallery that are sealed together
 
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
@@ -78,7 +80,6 @@ class CommonSettings(BaseSettings):
         pattern=r"^(faiss|pgvector|milvus\+.+)$",
         description="What searches vectors: `faiss` in files here, `pgvector` in DATABASE_URL, or `milvus+URI`.",
     )
-    seal_at: int = Field(4_096, ge=1, le=1_000_000, description="Changes of the gallery that are sealed together.")
     backend: Literal["auto", "torch", "openvino"] = Field(
         "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
     )

@@ -276,7 +276,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
             run,
             size=min(size, _UPLOADS_AT_ONCE),
             limit=limit,
-            seconds=settings.body_seconds,
+            seconds=settings.upload_seconds,
             observe=observe,
             nice=_NICE,
         )

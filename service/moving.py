@@ -127,7 +127,7 @@ class Following:
 
     async def _retire(self, context: Context) -> None:
         settings = context.settings
-        longest = max(settings.request_seconds, settings.body_seconds, settings.dataset_seconds) + _GRACE
+        longest = max(settings.upload_seconds, settings.dataset_seconds) + _GRACE
         until = time.monotonic() + longest  # a stream of events may last longer, but needs nothing that is closed
         while context.requests and time.monotonic() < until:
             await asyncio.sleep(0.1)

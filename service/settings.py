@@ -1,7 +1,8 @@
 """Settings of the HTTP process, in addition to the common ones; every field has a unit and a bound."""
 
+from functools import cached_property
 from pathlib import Path
-from typing import Self
+from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
@@ -33,27 +34,26 @@ class Listening(CommonSettings):
 class Settings(Listening):
     """Immutable; read once in `main` and passed on."""
 
+    batch_size: ClassVar[int] = 32  # texts or pictures encoded at once
+    queue_limit: ClassVar[int] = 128  # texts or pictures that wait; with more: 503
+    json_bytes: ClassVar[int] = 64 << 10
+    body_seconds: ClassVar[float] = 30.0  # in which a body must have arrived, but for a dataset
+    drain_seconds: ClassVar[float] = 0.5  # at a shutdown, from the first 503 of `/readyz` to the closed socket
+    watch_seconds: ClassVar[float] = 0.5  # between two looks for new releases and pictures
+
     admin_key: str = Field("", repr=False, max_length=256, description="The first key of scope admin.")
     open: bool = Field(False, description="On loopback, `search` and `write` need no key.")
 
-    batch_size: int = Field(32, ge=1, le=1_024, description="Most texts or pictures encoded at once.")
-    queue_limit: int = Field(128, ge=1, le=100_000, description="Most texts or pictures waiting; with more: 503.")
     request_seconds: float = Field(2.0, gt=0, le=600, description="A request not encoded in this time: 503.")
     cache_size: int = Field(4_096, ge=0, le=10_000_000, description="Query vectors in the cache; 0: no cache.")
     rate_per_minute: int = Field(120_000, ge=1, le=10_000_000, description="Requests per minute with one key.")
 
-    json_bytes: int = Field(64 << 10, ge=1 << 10, le=16 << 20, description="Largest JSON body, bytes.")
     picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
     picture_pixels: int = Field(64_000_000, ge=1_000_000, le=400_000_000, description="Largest picture, pixels.")
     keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
     batch_bytes: int = Field(64 << 20, ge=1 << 10, le=1 << 30, description="Most bytes of several pictures together.")
     dataset_bytes: int = Field(512 << 20, ge=1 << 10, le=64 << 30, description="Largest dataset, bytes.")
     free_bytes: int = Field(256 << 20, ge=0, description="Free space that a write must leave, bytes.")
-    body_seconds: float = Field(30.0, gt=0, le=3_600, description="A body must arrive completely in this time.")
-    dataset_seconds: float = Field(900.0, gt=0, le=86_400, description="The same for a dataset.")
-
-    drain_seconds: float = Field(0.5, ge=0, le=600, description="At shutdown: from readiness 503 to closed socket.")
-    watch_seconds: float = Field(0.5, gt=0, le=60, description="Between two checks for new releases and pictures.")
     recall: float = Field(0.97, ge=0.5, le=1, description="Share of the nearest ten that an approximate index finds.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
 
@@ -61,6 +61,16 @@ class Settings(Listening):
     def key_file(self) -> Path:
         """The file of the admin key that is generated in `local` when none is set."""
         return self.home / "admin.key"
+
+    @property
+    def dataset_seconds(self) -> float:
+        """In which a dataset must have arrived."""
+        return max(900.0, self.dataset_bytes / 600_000)
+
+    @cached_property
+    def upload_seconds(self) -> float:
+        """For which a picture for the gallery may wait in a queue."""
+        return max(self.body_seconds, self.request_seconds)
 
     def address(self, port: int | None = None) -> str:
         """The URL of the service; `port` is the actual port where the setting is 0."""

@@ -41,7 +41,7 @@ class WriteQueue(BatchQueue[_Write, _Done]):
 
     def __init__(self, live: LiveIndex, settings: Settings) -> None:
         self._live = live
-        limit, seconds = settings.queue_limit, settings.body_seconds
+        limit, seconds = settings.queue_limit, settings.upload_seconds
         super().__init__(self._written, size=_AT_ONCE, limit=limit, seconds=seconds)
 
     async def put(self, picture: NewPicture) -> Put:

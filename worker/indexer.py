@@ -1,7 +1,7 @@
 """The indexer: seals, merges and purges the segments of all vector sets, in a child process of one worker at a time.
 
-`Indexing` belongs to the worker, which holds no model and no vectors; `python -m worker.indexer PARENT` is the child. A
-duty in the registry keeps two from doing the same work, and compare-and-set keeps them from undoing each other's.
+`Indexing` belongs to the worker, which holds no model and no vectors; its child is `python -m worker.indexer PARENT
+SEAL_AT`. A duty in the registry keeps two from doing the same work, compare-and-set from undoing each other's.
 """
 
 import logging
@@ -30,6 +30,7 @@ class Indexing(Chore):
 
     def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
         super().__init__("worker.indexer", SEALING, settings, still_seconds)
+        self._command.append(str(settings.seal_at))
         self._seal_at = settings.seal_at
         self._look_at = -math.inf
         self._not_before = 0.0
@@ -77,7 +78,7 @@ def main(arguments: list[str]) -> int:
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         root = DataRoot(settings.home, settings.store)
         engine = open_engine(settings.index, registry)
-        indexer = Indexer(VectorSets(Gallery(registry, root), engine), seal_at=settings.seal_at)
+        indexer = Indexer(VectorSets(Gallery(registry, root), engine), seal_at=int(arguments[1]))
         indexer.run(keep)
         due = purging_due(registry, settings)
         if due:
@@ -90,7 +91,7 @@ def main(arguments: list[str]) -> int:
         if due:
             registry.forget_deleted()
 
-    return perform(SEALING, settings.database, settings.indexer_seconds, work)
+    return perform(SEALING, settings.database, settings.lease_seconds, work)
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class _ChildRun:
         while (code := child.wait(_POLL_SECONDS)) is None:
             now = time.monotonic()
             if now >= renew:
-                renew = now + self.settings.heartbeat_seconds
+                renew = now + self.settings.look_seconds
                 self._renew(child)
             if not self.asked_to_stop and (self.cancelled or self.stop.is_set()):
                 child.terminate()

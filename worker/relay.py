@@ -26,7 +26,7 @@ _log = logging.getLogger(__name__)
 
 
 class Relay(Thread):
-    """Reads the registry every few seconds; silent while its own worker is busy and could not follow a hint."""
+    """Reads the registry every second; silent while its own worker is busy and could not follow a hint."""
 
     def __init__(self, app: Celery, supervisor: Supervisor) -> None:
         super().__init__(name="relay", daemon=True)
@@ -55,7 +55,7 @@ class Relay(Thread):
                 _log.warning("the registry cannot be read: %s (%s)", error.code, error.told)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
-            if self._supervisor.stop.wait(self._supervisor.settings.relay_seconds):
+            if self._supervisor.stop.wait(self._supervisor.settings.look_seconds):
                 for chore in self._chores:
                     chore.stop()
                 return

@@ -1,14 +1,16 @@
 """Settings of the worker, beside those it shares with the service. Reads the environment; starts nothing."""
 
-from typing import Self
+from typing import ClassVar
 
-from pydantic import Field, model_validator
+from pydantic import Field
 
 from model.settings import CommonSettings
 
 
 class WorkerSettings(CommonSettings):
     """Settings of the worker and its child process."""
+
+    look_seconds: ClassVar[float] = 1.0  # between looks into the registry: to renew a lease, and to find work
 
     min_recall: float = Field(
         0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
@@ -21,11 +23,8 @@ class WorkerSettings(CommonSettings):
         le=1,
         description="Most t2i R@1 that a new shared table may cost a language, or being taught again its own.",
     )
-    lease_seconds: float = Field(30, gt=0, le=600, description="Seconds after which a silent worker's work is free.")
-    heartbeat_seconds: float = Field(5, gt=0, le=60, description="Seconds between renewals of a lease.")
-    relay_seconds: float = Field(5, gt=0, le=60, description="Seconds between looks for expansions that nobody runs.")
-
-    indexer_seconds: float = Field(60, ge=1, le=600, description="Seconds after which a silent indexer's duty is free.")
+    # at least three of the looks into the registry that renew a lease
+    lease_seconds: float = Field(30, ge=3, le=600, description="Seconds after which a silent worker's work is free.")
     calibrate_seconds: float = Field(
         30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
     )
@@ -34,9 +33,3 @@ class WorkerSettings(CommonSettings):
     purge_days: int = Field(
         30, ge=0, le=3_650, description="Days within which what was deleted goes from segments and engines; 0: an hour."
     )
-
-    @model_validator(mode="after")
-    def _renewed_in_time(self) -> Self:
-        if self.heartbeat_seconds * 2 > self.lease_seconds:
-            raise ValueError("a lease must outlast two heartbeats")
-        return self

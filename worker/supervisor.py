@@ -75,7 +75,7 @@ class ChildProcess:
             self.wait()
 
     def why_end(self, registry: Registry, lease_seconds: float) -> str:
-        """Why the child is to be killed; empty while it goes on. Ask a few times a minute.
+        """Why the child is to be killed; empty while it goes on. Ask a few times a minute at least.
 
         One that stands still in a transaction has locked everybody else out of SQLite, and nobody can tell that it is
         this one: it ends after a lease's time. PostgreSQL ends such transactions itself.

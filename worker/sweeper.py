@@ -33,7 +33,7 @@ class Sweeper(Thread):
             sweep_left_over(self._supervisor)
         except PictoglotError as error:
             _log.warning("files left by crashed workers could not be removed: %s", error.code)
-            return self._supervisor.settings.relay_seconds
+            return self._supervisor.settings.look_seconds
         except OSError as error:  # another try would fail, too
             _log.warning("files left by crashed workers could not be removed: %s", type(error).__name__)
         except Exception:  # noqa: BLE001 - tomorrow's sweep is another chance

@@ -35,7 +35,7 @@ from model.registry import Registry, open_registry
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
-WATCH = 0.5  # seconds, as PICTOGLOT_WATCH_SECONDS has by default
+WATCH = 0.5  # seconds, as the service waits
 _FOUND = 20  # pictures of which it is measured when the other process finds them
 _PUT = 400  # pictures that are put while a process is killed
 _BLOCK = 500  # vectors that are made at a time
@@ -101,8 +101,9 @@ def _killed(made: Made, home: Path, url: str, registry: Registry) -> dict[str, i
 
 
 def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknowledged: list[int]) -> int:
-    settings = {"HOME": str(home), "DATABASE_URL": url, "INDEX": "pgvector", "SEAL_AT": str(_SEAL_AT)}
+    settings = {"HOME": str(home), "DATABASE_URL": url, "INDEX": "pgvector"}
     os.environ.update({f"PICTOGLOT_{each}": value for each, value in settings.items()})
+    WorkerSettings.seal_at = _SEAL_AT
     indexing, until = Indexing(WorkerSettings.load()), time.monotonic() + _WITHIN
     for seconds in (2.0, 3.0, 4.0):  # it needs one or two to open its modules
         indexing.tick(registry)

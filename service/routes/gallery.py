@@ -180,7 +180,7 @@ def posted(content: str, given: Given) -> tuple[str, Given]:
 async def stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
     if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
-    picture = await context.pictures.uploads(data, context.settings.body_seconds)
+    picture = await context.pictures.uploads(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
     storage.require_free(context.settings.home, context.settings.free_bytes)

@@ -54,8 +54,6 @@ class Site:
             "ADMIN_KEY": ADMIN_KEY,
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
-            "RELAY_SECONDS": "0.3",
-            "HEARTBEAT_SECONDS": "0.5",
             "REQUEST_SECONDS": str(PATIENCE),
             "CALIBRATE_SECONDS": "86400",  # what is held back would change while a test runs
             **self.settings,

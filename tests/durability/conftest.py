@@ -29,7 +29,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     base = write_tiny_base(folder)
     library = built(folder)
     calls = FailingCalls(library, folder / "control") if library else None
-    launcher = Launcher({"OMP_NUM_THREADS": "1", **(calls.environment if calls else {})})
+    launcher = Launcher({"OMP_NUM_THREADS": "1", "SEAL_AT": "1", **(calls.environment if calls else {})})
     deployments: list[Deployment] = []
 
     def new(home: Path) -> Deployment:

@@ -59,8 +59,8 @@ class Deployment:
         """Talk to the service over new connections."""
         self.client = httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=PATIENCE)
 
-    def start(self, part: Part, **more: str) -> Program:
-        """Start one process, with more settings; `ready` waits for the service."""
+    def start(self, part: Part, module: str = "", **more: str) -> Program:
+        """Start one process, from its own module by default, with more settings; `ready` waits for the service."""
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
@@ -77,7 +77,7 @@ class Deployment:
             **more,
         }
         names = {f"PICTOGLOT_{name}": value for name, value in own.items()}
-        process = self.launcher.start(part, names, self.log)
+        process = self.launcher.start(module or part, names, self.log)
         self.processes[part] = process
         return process
 

@@ -96,7 +96,7 @@ class Disturbing:
         asked, deployment = self.asked, self.asked.deployment
         asked.number += 1
         if "worker" not in deployment.processes or deployment.processes["worker"].poll() is not None:
-            deployment.start("worker", SEAL_AT="1", RELAY_SECONDS="0.3", HEARTBEAT_SECONDS="0.3")
+            deployment.start("worker", "tests.eager_worker")
         accepted(asked.put(f"sealed-{asked.number}", asked.number, str(asked.number)))
         with self.calls.failing(fault, deployment.processes["worker"].pid, deployment.home):
             answer = accepted(deployment.learn("br", dataset(asked.number)))
@@ -105,7 +105,7 @@ class Disturbing:
         fired, where = self.calls.failed, self.calls.where.removeprefix(str(deployment.home))
         while not deployment.has_ended(expansion):
             if deployment.processes["worker"].poll() is not None:
-                deployment.start("worker", RELAY_SECONDS="0.3", HEARTBEAT_SECONDS="0.3")
+                deployment.start("worker", "tests.eager_worker")
             time.sleep(0.1)
         item = deployment.finished(expansion)
         asked.ledger.possible[f"expansion {expansion}"] = ["br"]

@@ -21,7 +21,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 @contextmanager
 def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], httpx.Client]]":
     """A ready service and a client of it; the process is killed after the block."""
-    server = weightless(home, ADMIN_KEY=ADMIN_KEY, WATCH_SECONDS="0.1", FREE_BYTES="0", **more)
+    server = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", **more)
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]

@@ -174,7 +174,7 @@ def test_a_message_delivered_three_times_to_two_workers_acts_once(site: Site) ->
 
 @pytest.mark.row("K6")
 def test_a_lost_message_is_sent_again(site: Site) -> None:
-    worker = site.start(PICTOGLOT_RELAY_SECONDS="3")
+    worker = site.start()
     site.wait(site.submit(pairs("br"), "br"), lambda e: e.state == "running")
     waiting = site.submit(PICTURED)
     for _ in range(20):

@@ -38,7 +38,7 @@ def found(client: httpx.Client) -> list[Any]:
 
 def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
-    command = [sys.executable, "-m", "worker.indexer", str(os.getpid())]
+    command = [sys.executable, "-m", "worker.indexer", str(os.getpid()), "1"]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
     return subprocess.run(
         command, env=clean_environment() | names | more, capture_output=True, timeout=PATIENCE
@@ -51,8 +51,8 @@ def everything_sealed(database: str) -> bool:
 
 
 def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgresql_url: str) -> None:
-    shared = {"DATABASE_URL": postgresql_url, "INDEX": "pgvector", "SEAL_AT": "1"}
-    settings = {"HOME": str(tmp_path), **shared, "INDEXER_SECONDS": "1"}  # a killed one has the duty for so long
+    shared = {"DATABASE_URL": postgresql_url, "INDEX": "pgvector"}
+    settings = {"HOME": str(tmp_path), **shared, "LEASE_SECONDS": "3"}  # a killed one has the duty for so long
     with started(tmp_path, **shared) as (_, there):
         with started(tmp_path, **shared) as (here_process, here):
             for number in range(6):

@@ -45,7 +45,7 @@ def files(home: Path) -> dict[str, str]:
 def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Path, ended: signal.Signals) -> None:
     """Registry, uploads, pictures and segments are on it."""
     home = small_disk / "home"
-    indexer = {"HOME": str(home), "SEAL_AT": "1", "INDEXER_SECONDS": "1"}
+    indexer = {"HOME": str(home), "LEASE_SECONDS": "3"}
     with started(home) as (server, client):
         assert [put(client, number) for number in range(3)] == [201] * 3
         assert indexed(indexer) == 0

@@ -17,7 +17,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.slow, pytest.mark.row("K1", "F14")
 NewSite = Callable[..., Site]
 PICTURED = pairs("cy", picture=True)
 # a worker is alone here, so that nobody takes its lease, however slow the machine is
-SHORT = {"LEASE_SECONDS": "3", "HEARTBEAT_SECONDS": "0.5"}
+SHORT = {"LEASE_SECONDS": "3"}
 
 
 @dataclass

@@ -70,7 +70,7 @@ def test_an_expansion_whose_child_is_stopped_goes_on(
 @pytest.mark.row("F7")
 def test_a_child_that_is_stopped_in_a_transaction_is_ended_after_a_lease(site: Site) -> None:
     expansion = site.submit(pairs("cy"))
-    settings = WorkerSettings(home=site.home, base=site.base, lease_seconds=2, heartbeat_seconds=0.5)
+    settings = WorkerSettings(home=site.home, base=site.base, lease_seconds=3)
     supervisor = Supervisor(settings, (sys.executable, "-c", HOLDS, settings.database))
     with ThreadPoolExecutor(1) as worker:
         worker.submit(supervisor.run, expansion).result(PATIENCE)
@@ -87,7 +87,7 @@ def test_a_chore_that_stands_still_is_ended_and_begun_again(
 ) -> None:
     monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
     monkeypatch.setattr(indexer, "_PAUSE", 0.0)
-    settings = WorkerSettings(home=tmp_path, lease_seconds=2, heartbeat_seconds=0.5)
+    settings = WorkerSettings(home=tmp_path, lease_seconds=3)
     indexing = Indexing(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
     monkeypatch.setattr(indexing, "_command", [sys.executable, "-c", script, settings.database])
     pids = set[int]()

@@ -77,15 +77,20 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dic
     return steps.learn(registry, tag, shared=move_shared, report={"pairs": 1} if report is None else report)
 
 
+def settings_with(**constants: float) -> type[Settings]:
+    """The service's settings with other constants."""
+    return type("Chosen", (Settings,), constants)
+
+
 @contextmanager
 def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any) -> Iterator[Service]:
     """A service on a free port until the block ends; `reopen` opens the base that serves after a move.
 
     It refuses nothing because of a machine that is slow.
     """
-    own = {"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "watch_seconds": 0.1}
-    patient = {"request_seconds": PATIENCE, "body_seconds": PATIENCE}
-    chosen = Settings(**{**own, **patient, **settings})
+    constants = {name: settings.pop(name) for name in [*settings] if name in Settings.__class_vars__}
+    own = {"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "request_seconds": PATIENCE}
+    chosen = settings_with(**{"watch_seconds": 0.1, **constants})(**{**own, **settings})
     if not chosen.database_url:
         empty_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))

@@ -10,12 +10,14 @@ import httpx
 from tests.patience import PATIENCE
 
 _PROGRAM = (
-    "import sys; from service import app, serve; from tests import doubles;"
+    "import sys; from service import app, serve; from tests import doubles; {constants};"
     "app.open_encoder = lambda settings: doubles.{encoder}; sys.exit(serve.main())"
 )
 
 
-def weightless(home: Path, encoder: str = "WeightlessEncoder()", **variables: str) -> "subprocess.Popen[str]":
+def weightless(
+    home: Path, encoder: str = "WeightlessEncoder()", constants: str = "pass", **variables: str
+) -> "subprocess.Popen[str]":
     """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `storage.fault_point`.
 
     Nobody reads its standard error while it runs, and a full pipe would stop it: by default it logs only errors. Nor
@@ -25,7 +27,7 @@ def weightless(home: Path, encoder: str = "WeightlessEncoder()", **variables: st
     quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
     names = {f"PICTOGLOT_{name}": value for name, value in {**quiet, **variables}.items()}
     return subprocess.Popen(
-        [sys.executable, "-c", _PROGRAM.format(encoder=encoder)],
+        [sys.executable, "-c", _PROGRAM.format(encoder=encoder, constants=constants)],
         env=clean_environment() | names | fault,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,

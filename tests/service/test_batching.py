@@ -23,10 +23,10 @@ from service.metrics import Metrics
 from service.settings import Settings
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, unread, within
-from tests.service.harness import motif, picture
+from tests.service.harness import motif, picture, settings_with
 from tests.tiny import write_tiny_base
 
-PATIENT = Settings(request_seconds=PATIENCE, body_seconds=PATIENCE)
+PATIENT = Settings(request_seconds=PATIENCE)
 
 
 class Doubling:
@@ -156,7 +156,7 @@ def test_hundreds_of_texts_are_encoded_a_few_at_a_time() -> None:
     async def check() -> None:
         encoder, metrics = StalledEncoder(), Metrics()
         encoder.stall()
-        async with TextQueue(encoder, PATIENT.model_copy(update={"queue_limit": 16}), metrics) as texts:
+        async with TextQueue(encoder, settings_with(queue_limit=16)(request_seconds=PATIENCE), metrics) as texts:
             many = asyncio.create_task(texts.encode(encoder.base_view, [f"text {n}" for n in range(200)]))
             while not encoder.seen:
                 await asyncio.sleep(0.001)

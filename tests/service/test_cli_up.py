@@ -219,7 +219,7 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
     own = "import sys; from service.cli import main; main()"
     done = subprocess.run(
         [sys.executable, "-P", "-c", own, *arguments],
-        env=environment(tmp_path / "home", DRAIN_SECONDS=-1, LEASE_SECONDS=-1),
+        env=environment(tmp_path / "home", RECALL=-1, LEASE_SECONDS=-1),
         cwd=tmp_path,
         capture_output=True,
         text=True,

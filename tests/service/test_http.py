@@ -163,7 +163,7 @@ def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Serv
 @pytest.fixture(scope="module")
 def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """A service with short deadlines."""
-    with running(tmp_path_factory.mktemp("home"), body_seconds=0.5, dataset_seconds=0.5) as service:
+    with running(tmp_path_factory.mktemp("home"), body_seconds=0.5) as service:
         yield service
 
 

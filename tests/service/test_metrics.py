@@ -77,7 +77,7 @@ def test_all_is_there_before_anything_is_wrong_and_a_lost_worker_is_seen(tmp_pat
 
 
 def test_what_readyz_says_is_in_the_metrics(tmp_path: Path) -> None:
-    with running(tmp_path, seal_at=1, free_bytes=1 << 60) as service:
+    with running(tmp_path, free_bytes=1 << 60) as service:
         assert service.http.get("/readyz").json()["degraded"] == ["storage_full"]
         assert {code for code, is_so in values(service, "pictoglot_degraded", "code").items() if is_so} == {
             "storage_full"

@@ -291,8 +291,8 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
 
 @pytest.mark.row("S7")
 def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:
-    more = {"ADMIN_KEY": ADMIN_KEY, "DRAIN_SECONDS": "1", "BATCH_SIZE": "1"}
-    server = weightless(tmp_path, encoder="SlowEncoder(0.05)", **more)  # one by one: all take 2.5 s at least
+    constants = "serve.Settings.drain_seconds = serve.Settings.batch_size = 1"  # one by one: all take 2.5 s at least
+    server = weightless(tmp_path, "SlowEncoder(0.05)", constants, ADMIN_KEY=ADMIN_KEY)
     try:
         assert server.stdout is not None
         address = server.stdout.readline().split()[-1]

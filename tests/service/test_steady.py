@@ -119,7 +119,7 @@ def test_no_request_fails_while_two_processes_are_replaced_one_after_the_other(t
 @pytest.mark.row("S8")
 def test_a_process_that_drains_takes_new_connections_until_a_second_signal(tmp_path: Path) -> None:
     """A balancer needs time to see that it is not ready."""
-    with serving(tmp_path, DRAIN_SECONDS="600") as (process, address):
+    with serving(tmp_path, constants="serve.Settings.drain_seconds = 600") as (process, address):
         wait_until(lambda: is_ready(address))
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not is_ready(address))

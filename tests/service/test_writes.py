@@ -14,10 +14,10 @@ from index.gallery import NewPicture, Put
 from index.live import LiveIndex
 from index.records import Given
 from model.errors import RegistryUnavailable, Unavailable
-from service.settings import Settings
 from service.writes import WriteQueue
 from tests.index.world import World, content, nearest_pictures, new_picture
 from tests.patience import PATIENCE
+from tests.service.harness import settings_with
 
 
 class Writes:
@@ -42,7 +42,7 @@ class Writes:
         """The outcomes of these writes, after one that holds up the queue until all wait."""
 
         async def run() -> list[Any]:
-            async with WriteQueue(self.live, Settings(queue_limit=limit, body_seconds=PATIENCE)) as queue:
+            async with WriteQueue(self.live, settings_with(queue_limit=limit)(request_seconds=PATIENCE)) as queue:
                 first = asyncio.create_task(queue.put(new_picture("first", 99)))
                 while not self.begun.is_set():
                     await asyncio.sleep(0.001)

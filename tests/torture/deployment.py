@@ -32,16 +32,10 @@ SETTINGS = {
     "MIN_RECALL": "0",
     "FORGETTING_BUDGET": "1",
     "LEASE_SECONDS": str(LEASE),
-    "HEARTBEAT_SECONDS": "0.5",
-    "RELAY_SECONDS": "0.5",
-    "INDEXER_SECONDS": str(int(LEASE)),
     "CALIBRATE_SECONDS": "120",
     "PURGE_DAYS": "0",
-    "SEAL_AT": "20",
-    "WATCH_SECONDS": "0.2",
     "FREE_BYTES": str(4 << 20),
     "REQUEST_SECONDS": "120",  # nothing is refused because this machine is slow
-    "BODY_SECONDS": "240",
     "LOG_LEVEL": "info",
 }
 FAKETIME = "/usr/lib/*/faketime/libfaketimeMT.so.1"  # of Debian's package faketime
@@ -134,7 +128,12 @@ class Deployment:
         if self.store is not None and self.broker is not None:
             settings |= {"STORE": self.store.url, "BROKER_URL": self.broker.url}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
-        clean |= {"OMP_NUM_THREADS": "1", "PYTHONPATH": str(ROOT), **(self.store.environment if self.store else {})}
+        clean |= {
+            "OMP_NUM_THREADS": "1",
+            "PYTHONPATH": str(ROOT),
+            "SEAL_AT": "20",
+            **(self.store.environment if self.store else {}),
+        }
         return {**clean, **{f"PICTOGLOT_{name}": value for name, value in settings.items()}}
 
     def _member(self, name: str) -> Member:
@@ -150,7 +149,7 @@ class Deployment:
                 "FAKETIME_DONT_FAKE_MONOTONIC": "1",
                 "FAKETIME_DISABLE_SHM": "1",  # a process that is killed would leave its lock to the others
             }
-        command = [*program(), "serve" if name in APIS else "worker"]
+        command = [*program(), "serve"] if name in APIS else [sys.executable, "-m", "tests.eager_worker"]
         return Member(name, command, environment, self.folder / f"{name}.log", clock)
 
     def start(self) -> None:

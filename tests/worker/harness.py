@@ -126,8 +126,6 @@ class Site:
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
             "LEASE_SECONDS": "600",  # a loaded machine must not lose it; `abandon` ends it
-            "HEARTBEAT_SECONDS": "0.3",
-            "RELAY_SECONDS": "0.3",
             "CALIBRATE_SECONDS": "86400",  # otherwise half a minute later one more process imports torch
             **self.settings,
         }

@@ -16,12 +16,12 @@ from tests.worker.harness import PICTURES, Site, pairs
 def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Site], tmp_path: Path) -> None:
     file = str(tmp_path / "milvus.db")
     address = str(server_manager_instance.start_and_get_uri(file))
-    site = new_site(INDEX=f"milvus+{address}", SEAL_AT="1")
+    site = new_site(INDEX=f"milvus+{address}")
     pictures = Identity("pictures", site.image_fingerprint, site.dimension)
     milvus = Milvus(address)
     sets = VectorSets(site.gallery, milvus)
     sets.begin(pictures)  # as a service does when it opens the set
-    site.start()
+    site.process("tests.eager_worker", SEAL_AT="1")
     ended = site.finish(site.submit(pairs("cy", picture=True)))
     assert ended.state == "succeeded" and ended.version is not None
     captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)

@@ -16,9 +16,13 @@ from tests.worker.harness import PICTURES, Site
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
-FAST = {"SEAL_AT": "50"}
+SEAL_AT = "50"
 DUTY = "indexer"
-PARENT = str(os.getpid())
+CHILD = ("worker.indexer", str(os.getpid()), SEAL_AT)
+
+
+class Eager(WorkerSettings):
+    seal_at = int(SEAL_AT)
 
 
 @pytest.fixture
@@ -48,27 +52,17 @@ def sealed(site: Site, sets: VectorSets) -> State:
 
 def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: VectorSets) -> None:
     assert unsealed(site.registry) == PICTURES
-    site.settings = FAST
-    site.start()
+    site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
     assert state.upto_change == site.gallery.change() and unsealed(site.registry) == 0
     until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)), site)
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
-    site.settings = FAST
     site.gallery.delete("p7")
-    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    assert site.process(*CHILD).wait(PATIENCE) == 0
     told = site.gallery.changes_since(0)
     assert told[PRUNED] == PICTURES + 1 and len(told) == PICTURES and "p7" not in told
-
-
-def test_below_the_limit_nothing_is_sealed(site: Site, sets: VectorSets) -> None:
-    site.settings = {"SEAL_AT": str(PICTURES + 1)}
-    site.start()
-    expansion = site.submit([])  # ends at once: then the worker has looked several times
-    site.finish(expansion)
-    assert sets.state(pictures(site)).segments == () and unsealed(site.registry) == PICTURES
 
 
 @pytest.mark.faults
@@ -76,10 +70,10 @@ def test_below_the_limit_nothing_is_sealed(site: Site, sets: VectorSets) -> None
 def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
     site: Site, sets: VectorSets, point: str
 ) -> None:
-    site.settings = {**FAST, "INDEXER_SECONDS": "1"}
-    child = site.process("worker.indexer", PARENT, FAULT_POINT=point)
+    site.settings = {"LEASE_SECONDS": "3"}
+    child = site.process(*CHILD, FAULT_POINT=point)
     assert child.wait(PATIENCE) == -9
-    until(lambda: site.process("worker.indexer", PARENT).wait(PATIENCE) == 0 and unsealed(site.registry) == 0, site)
+    until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and unsealed(site.registry) == 0, site)
     assert sealed(site, sets).upto_change == site.gallery.change()
 
 
@@ -88,10 +82,9 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
     captions = Identity("captions", site.text_fingerprint, site.dimension, "en", 0)
     site.gallery.put([NewPicture("p1", f"{1:064x}", 64, 64, {"en": ["unread"]})], site.image_fingerprint)
     assert sets.register(captions, NOTHING, NOTHING) is not None
-    indexing = Indexing(WorkerSettings(home=site.home, base=site.base, seal_at=50))
+    indexing = Indexing(Eager(home=site.home, base=site.base))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PICTOGLOT_HOME", str(site.home))
-        patch.setenv("PICTOGLOT_SEAL_AT", "50")
         indexing.tick(site.registry)
         assert indexing.running
         until(lambda: not indexing.running, site)
@@ -107,12 +100,11 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
 
 
 def test_while_another_process_has_the_duty_a_second_one_ends_at_once(site: Site, sets: VectorSets) -> None:
-    site.settings = FAST
     assert site.registry.duties.take(DUTY, "another", 600)
-    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    assert site.process(*CHILD).wait(PATIENCE) == 0
     assert sets.state(pictures(site)).segments == ()
     site.registry.duties.give_back(DUTY, "another")
-    assert site.process("worker.indexer", PARENT).wait(PATIENCE) == 0
+    assert site.process(*CHILD).wait(PATIENCE) == 0
     assert unsealed(site.registry) == 0
 
 

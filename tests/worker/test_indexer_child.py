@@ -57,7 +57,7 @@ ENDS = "import sys; sys.exit({status})"
 @pytest.fixture
 def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
-    monkeypatch.setenv("PICTOGLOT_INDEXER_SECONDS", "600")
+    monkeypatch.setenv("PICTOGLOT_LEASE_SECONDS", "600")
     registry = open_registry(empty_registry(tmp_path / "registry.db"))
     yield registry
     registry.close()
@@ -71,7 +71,7 @@ def indexing(tmp_path: Path) -> Iterator[Indexing]:
 
 
 def child(script: str, *arguments: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", script, *(arguments or [str(os.getpid())])]
+    command = [sys.executable, "-c", script, *(arguments or [str(os.getpid()), "50"])]
     return subprocess.Popen(command, cwd=ROOT)
 
 
@@ -103,7 +103,7 @@ def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Reg
 
 
 def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
-    assert child(SLEEPS, "1").wait(PATIENCE) == -signal.SIGKILL and free(registry)
+    assert child(SLEEPS, "1", "50").wait(PATIENCE) == -signal.SIGKILL and free(registry)
 
 
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
@@ -200,8 +200,7 @@ def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: 
     (tmp_path / "sitecustomize.py").write_text(BUSY)
     sets = VectorSets(site.gallery)
     sets.begin(Identity("pictures", site.image_fingerprint, 32))
-    site.settings = {"SEAL_AT": "50", "INDEXER_SECONDS": "600"}
-    worker = site.start(PYTHONPATH=f"{tmp_path}:{ROOT}")
+    worker = site.process("tests.eager_worker", SEAL_AT="50", PYTHONPATH=f"{tmp_path}:{ROOT}")
     until_busy(site.registry)
     worker.send_signal(signal.SIGTERM)
     assert worker.wait(PATIENCE) == 0 and free(site.registry), site.log()[-2_000:]

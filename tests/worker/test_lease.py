@@ -45,7 +45,7 @@ def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Itera
     supervisors: list[Supervisor] = []
 
     def begin(seconds: float) -> Running:
-        settings = WorkerSettings(home=site.home, base=site.base, heartbeat_seconds=0.1)
+        settings = WorkerSettings(home=site.home, base=site.base)
         fence = tmp_path / "fence"
         supervisors.append(Supervisor(settings, (sys.executable, "-c", DEAF, str(fence), str(seconds))))
         expansion = site.submit(pairs("cy"))
@@ -130,5 +130,5 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
 
 
 def test_the_patience_with_a_child_fits_into_ten_seconds() -> None:
-    assert WorkerSettings().heartbeat_seconds + CANCEL_SECONDS < 10
+    assert WorkerSettings.look_seconds + CANCEL_SECONDS < 10
     assert STOP_SECONDS < 10

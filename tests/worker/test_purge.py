@@ -16,7 +16,7 @@ from model.registry.duties import PURGING
 from tests.model.registry.steps import learn
 from tests.patience import PATIENCE
 from tests.worker.harness import PICTURES, Site
-from tests.worker.test_indexer import FAST, PARENT, until
+from tests.worker.test_indexer import CHILD, until
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
@@ -29,7 +29,7 @@ for path in Path(sys.argv[1]).rglob("*"):
     if path.is_file() and any(each in path.read_bytes() for each in sought):
         print(path.name)
 """
-NOW = {**FAST, "PURGE_DAYS": "0", "INDEXER_SECONDS": "1"}
+NOW = {"PURGE_DAYS": "0", "LEASE_SECONDS": "3"}
 
 
 def pictures(site: Site) -> Identity:
@@ -71,14 +71,13 @@ def expected(site: Site) -> list[str]:
 
 def index(site: Site, **more: str) -> int:
     """What the worker's child does; returns its exit status."""
-    return site.process("worker.indexer", PARENT, **more).wait(PATIENCE)
+    return site.process(*CHILD, **more).wait(PATIENCE)
 
 
 @pytest.fixture
 def deleted(site: Site) -> Iterator[Site]:
     """A picture is deleted after its segment was sealed; the last purge was a moment ago."""
     assert VectorSets(site.gallery).register(pictures(site), NOTHING, NOTHING)
-    site.settings = FAST
     put(site, 1)
     assert index(site) == 0 and "rows.safetensors" in traces(site, 1)
     site.registry.duties.done(PURGING)
