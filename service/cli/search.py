@@ -112,7 +112,7 @@ def duplicates(
         show_json({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
         return
     rows = [
-        (number if place == 0 else "", f"{each['score']:.3f}", each["picture"])
+        (number if place == 0 else "", f"{each['score']:.3f}", each["id"])
         for number, group in enumerate(shown, 1)
         for place, each in enumerate(group["pictures"])
     ]
@@ -198,7 +198,7 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
             hit["rank"],
             f"{hit['score']:.3f}",
             *([_chance(hit)] if known else []),
-            hit["picture"],
+            hit["id"],
             _caption(hit["captions"], shown),
         )
         for hit in result["items"]

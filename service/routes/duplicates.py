@@ -109,7 +109,7 @@ async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal)
         kept = [(picture, score) for picture, score in scored if picture in pictures]
         if len(kept) > 1 and kept[0][0] == group.head:
             near = [
-                schemas.NearPicture(picture=picture, id=picture, score=score, url=f"{records.path_of(picture)}/content")
+                schemas.NearPicture(id=picture, score=score, url=f"{records.path_of(picture)}/content")
                 for picture, score in kept
             ]
             shown.append(schemas.DuplicateGroup(pictures=near, more=group.more))

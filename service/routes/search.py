@@ -245,7 +245,7 @@ def _hit(
     hit: PictureHit, question: Question, captions: dict[str, list[str]], record: Record | None
 ) -> schemas.PictureHit:
     return schemas.PictureHit(
-        picture=hit.picture,
+        id=hit.picture,
         score=hit.score,
         meaning=hit.score if question.mode == "meaning" else hit.meaning,
         words=hit.words,
@@ -253,7 +253,6 @@ def _hit(
         url=f"{records.path_of(hit.picture)}/content",
         captions=captions,
         match=hit.match,
-        id=hit.picture,
         collection=record and record.collection,
         tags=record and list(record.tags),
         metadata=record and dict(record.metadata),

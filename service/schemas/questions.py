@@ -33,7 +33,6 @@ class SearchAnswers(Response):
 
 
 class NearPicture(Response):
-    picture: str
     id: str
     score: Finite = Field(description="To the first picture of the group; 1 for that one.")
     url: str

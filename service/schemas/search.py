@@ -125,9 +125,9 @@ class LanguageUsed(Response):
 
 
 class PictureHit(Chosen):
-    """`picture` and `id` are the same. What is kept in the registry is null while that does not answer."""
+    """`collection`, `tags`, `metadata` and `etag` are null while the registry does not answer."""
 
-    picture: str
+    id: str
     score: Finite = Field(description="By what the hits are ordered: of the meaning, the words, or 0 to 1 for `both`.")
     meaning: Finite | None = Field(description="Cosine to what is meant; null where only words found it.")
     words: Finite | None = Field(description="Share of the words that it has, by their weight; null without any.")
@@ -135,7 +135,6 @@ class PictureHit(Chosen):
     url: str
     captions: Captions
     match: Finite | None = Field(description="Chance that this is what the text means; null where it is not known.")
-    id: str
     collection: str | None
     tags: list[str] | None
     metadata: dict[str, Any] | None

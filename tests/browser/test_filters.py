@@ -69,8 +69,8 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     question = {"text": "red apple", "limit": 24, "filter": {"must": [chur, even]}}
     found = site.http.post("/v1/search/pictures", json=question).json()["items"]
-    shows(page, [hit["picture"] for hit in found])
-    assert first_ids(page, 24) == [hit["picture"] for hit in found]
+    shows(page, [hit["id"] for hit in found])
+    assert first_ids(page, 24) == [hit["id"] for hit in found]
 
     page.get_by_role("button", name="Remove the filter place Chur").click()
     expect(page.locator("#chips .chip")).to_have_count(1)

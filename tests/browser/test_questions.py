@@ -17,7 +17,7 @@ def ids_of(site: Site, **question: Any) -> list[str]:
     """What the service finds for a question."""
     answer = site.http.post("/v1/search/pictures", json={"limit": 24, **question})
     answer.raise_for_status()
-    return [hit["picture"] for hit in answer.json()["items"]]
+    return [hit["id"] for hit in answer.json()["items"]]
 
 
 def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together_with_a_text(

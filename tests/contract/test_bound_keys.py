@@ -284,7 +284,7 @@ def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
     ask = {"text": "x", "language": "en", "limit": 100}
 
     def found() -> set[str]:
-        return {hit["picture"] for hit in keys.bound.post("/v1/search/pictures", json=ask).json()["items"]}
+        return {hit["id"] for hit in keys.bound.post("/v1/search/pictures", json=ask).json()["items"]}
 
     assert "moved" in found()
     assert keys.unbound.patch("/v1/pictures/moved", json={"collection": OTHER}).status_code == 200

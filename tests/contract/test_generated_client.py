@@ -74,7 +74,7 @@ def test_a_picture_is_put_found_changed_and_deleted(calls: SimpleNamespace) -> N
     assert (put.id, put.tags, put.captions["de"]) == ("apple", ["fruit", "red"], ["ein Apfel"])
 
     hits = calls.api("search", "search_pictures", body=calls.model("PictureSearch", text="ein Apfel", language="de"))
-    assert [hit.picture for hit in hits.items] == ["apple"]
+    assert [hit.id for hit in hits.items] == ["apple"]
     asked = {"text": "apfel", "mode": "both", "minus": {"text": "x"}}
     batch = calls.models.Searches.from_dict({"searches": [asked]})
     (item,) = calls.api("search", "search_batch", body=batch).items

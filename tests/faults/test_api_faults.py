@@ -52,4 +52,4 @@ def test_a_kill_within_a_swap_leaves_one_whole_release(tmp_path: Path, point: st
         assert (ready["release"], ready["degraded"]) == (2, [])
         body = client.post("/v1/search/pictures", json={"text": "afal", "language": "cy"}).json()
         assert (body["release"], body["version"]) == (2, 1)
-        assert {item["picture"] for item in body["items"]} == {f"p{number}" for number in range(5)}
+        assert {item["id"] for item in body["items"]} == {f"p{number}" for number in range(5)}

@@ -32,7 +32,7 @@ def found(client: httpx.Client) -> list[Any]:
     """Every picture with score and captions, and the captions nearest to the last one."""
     body = client.post("/v1/search/pictures", json={"text": "motif 3", "language": "en", "limit": 50}).json()
     captions = client.post("/v1/search/captions", json={"picture": "p0", "languages": ["en"], "limit": 50}).json()
-    hits = [(item["picture"], item["score"], item["captions"]) for item in body["items"]]
+    hits = [(item["id"], item["score"], item["captions"]) for item in body["items"]]
     return [hits, [(item["caption"], item["score"]) for item in captions["items"]]]
 
 

@@ -62,7 +62,7 @@ class Ledger:
             assert any(content.startswith(found) if found else not content for content in possible), (id, found)
             if found:
                 assert client.get(f"/v1/pictures/{id}/content").status_code == 200, id
-        found = {item["picture"] for item in search(client)}
+        found = {item["id"] for item in search(client)}
         surely = {id for id, possible in self.possible.items() if ABSENT not in possible}
         assert surely <= found <= {id for id, possible in self.possible.items() if possible != {ABSENT}}
 

@@ -131,7 +131,7 @@ def test_what_was_installed_serves_a_picture_and_stops_on_sigterm(programs: Path
         client = {"PICTOGLOT_URL": address, "PICTOGLOT_KEY": (tmp_path / "home" / "admin.key").read_text().strip()}
         call(programs / "pictoglot", "pictures", "add", picture, "--captions", captions, **client)
         answer = json.loads(call(programs / "pictoglot", "search", "a red apple", "--json", **client))
-        assert [item["picture"] for item in answer["items"]] == ["apple"]
+        assert [item["id"] for item in answer["items"]] == ["apple"]
     finally:
         up.send_signal(signal.SIGTERM)
     assert up.wait(PATIENCE) == 0

@@ -54,7 +54,7 @@ def serving(service: Service) -> dict[str, int]:
 def answers(service: Service, *tags: str) -> list[object]:
     """Versions, pictures and scores of searches in these languages."""
     bodies = [service.search(f"query {n}", language=tag).json() for n in range(5) for tag in tags]
-    return [(body["version"], [(item["picture"], item["score"]) for item in body["items"]]) for body in bodies]
+    return [(body["version"], [(item["id"], item["score"]) for item in body["items"]]) for body in bodies]
 
 
 @pytest.mark.row("R2")

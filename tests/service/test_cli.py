@@ -70,7 +70,7 @@ def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Pat
     file = tmp_path / "p0.png"
     file.write_bytes(picture(sum(b"p0")))
     similar = as_json(service, "search", "--picture", str(file))
-    assert similar["items"][0]["picture"] == "p0"
+    assert similar["items"][0]["id"] == "p0"
     captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
     assert {item["language"] for item in captions["items"]} == {"de"}
     for by in (("--picture", str(file)), ("--like", "p0")):

@@ -65,7 +65,7 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
     where = ("--collection", "archive", "--filter")
     for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
-        assert [hit["picture"] for hit in as_json(service, *command, *where, old)["items"]] == ["iron"]
+        assert [hit["id"] for hit in as_json(service, *command, *where, old)["items"]] == ["iron"]
     assert [item["id"] for item in as_json(service, "pictures", "list", *where, old)["items"]] == ["iron"]
     listed = as_json(service, "pictures", "list", "--newest", "--collection", "archive")["items"]
     assert [item["id"] for item in listed] == ["wood", "iron"]

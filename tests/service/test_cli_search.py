@@ -20,7 +20,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def found(service: Service, *arguments: str) -> list[str]:
-    return [hit["picture"] for hit in as_json(service, "search", *arguments)["items"]]
+    return [hit["id"] for hit in as_json(service, "search", *arguments)["items"]]
 
 
 def test_like_and_picture_take_an_id_and_the_picture_itself_is_not_found(service: Service, tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_like_and_picture_take_an_id_and_the_picture_itself_is_not_found(service
     asked = {"text": "a cat", "picture": "p0", "minus": {"text": "a dog", "picture": "p2"}, "weights": {"text": 3}}
     answer = service.admin.post("/v1/search/pictures", json=asked).json()["items"]
     options = ("--like", "p0", "--minus", "a dog", "--minus-picture", "p2", "--weights", '{"text": 3}')
-    assert found(service, "a cat", *options) == [hit["picture"] for hit in answer]
+    assert found(service, "a cat", *options) == [hit["id"] for hit in answer]
     file = tmp_path / "p2.png"
     file.write_bytes(picture(2))
     assert found(service, "apple", "--picture", str(file), "--mode", "both")[0] in ("p0", "p1")

@@ -69,7 +69,7 @@ class Gallery:
             assert answer.status_code == 200, answer.text
             body = answer.json()
             assert len(body["items"]) <= int(query.get("limit", 20))
-            groups += [{each["picture"] for each in group["pictures"]} for group in body["items"]]
+            groups += [{each["id"] for each in group["pictures"]} for group in body["items"]]
             examined += body["examined"]
             if (cursor := body["next_cursor"]) is None:
                 return groups, examined
@@ -119,7 +119,7 @@ def test_filters_and_collections_hold_within_groups(gallery: Gallery) -> None:
     bound = gallery.service.http.get(
         "/v1/duplicates", params={"min_score": str(LEAST)}, headers={"X-API-Key": key}
     ).json()
-    found = [{each["picture"] for each in group["pictures"]} for group in bound["items"]]
+    found = [{each["id"] for each in group["pictures"]} for group in bound["items"]]
     assert ordered(found) == ordered(gallery.groups(gallery.other))
 
 

@@ -37,7 +37,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 def by_text(service: Service, **more: Any) -> list[str]:
     answer = service.search("anything", language="en", limit=100, **more)
     assert answer.status_code == 200, answer.text
-    return [hit["picture"] for hit in answer.json()["items"]]
+    return [hit["id"] for hit in answer.json()["items"]]
 
 
 def listed(service: Service, **query: Any) -> list[str]:
@@ -60,7 +60,7 @@ def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict
     assert by_text(service, filter=asked) == ranking and sorted(ranking) == left
     form = {"filter": json.dumps(asked), "limit": "100", "facets": "tags"}
     answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(2))}, data=form).json()
-    assert {hit["picture"] for hit in answer["items"]} == {*left}
+    assert {hit["id"] for hit in answer["items"]} == {*left}
     assert sum(each["count"] for each in answer["facets"]["tags"] if each["value"] in ("bridge", "road")) == len(left)
     assert listed(service, filter=json.dumps(asked)) == left
     assert listed(service, filter=json.dumps(asked), sort="-created_at") == left[::-1]
@@ -95,7 +95,7 @@ def test_a_page_of_a_filtered_search_follows_the_one_before(service: Service) ->
     whole, cursor, pages = by_text(service, filter=BRIDGES), None, list[str]()
     for _ in range(3):
         body = service.search("anything", language="en", limit=1, filter=BRIDGES, cursor=cursor).json()
-        pages += [hit["picture"] for hit in body["items"]]
+        pages += [hit["id"] for hit in body["items"]]
         cursor = body["next_cursor"] or cursor
     assert pages == whole
     answer = service.search("anything", language="en", limit=1, filter=OLD, cursor=cursor)

@@ -106,7 +106,7 @@ def test_a_put_whose_outcome_is_unknown_is_there_whole_or_not_at_all(
     assert status_of_content(service, id) == (200 if committed else 404)
     assert service.put(id, new, en=["a boat"]).status_code == (200 if committed else 201)
     assert status_of_content(service, id) == 200
-    assert id in {item["picture"] for item in service.search("a boat", language="en", limit=100).json()["items"]}
+    assert id in {item["id"] for item in service.search("a boat", language="en", limit=100).json()["items"]}
 
 
 @pytest.mark.parametrize("away", [False, True])

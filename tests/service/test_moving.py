@@ -81,7 +81,7 @@ def answers(service: Service) -> dict[str, Any]:
     seen: dict[str, Any] = {}
     for text, language in (("thing 3", "en"), ("Ding 5", "de"), ("anything", "shared")):
         body = service.search(text, language=language, limit=COUNT + 2).json()
-        seen[language] = [(hit["picture"], hit["score"], hit["captions"]) for hit in body["items"]]
+        seen[language] = [(hit["id"], hit["score"], hit["captions"]) for hit in body["items"]]
     body = service.admin.post("/v1/search/captions", json={"picture": "p1", "limit": 3}).json()
     seen["captions"] = [(hit["caption"], hit["language"], hit["score"]) for hit in body["items"]]
     return seen
@@ -90,7 +90,7 @@ def answers(service: Service) -> dict[str, Any]:
 def found(service: Service, text: str) -> list[str]:
     """The pictures that an English search finds."""
     items = service.search(text, language="en", limit=COUNT).json()["items"]
-    return [hit["picture"] for hit in items]
+    return [hit["id"] for hit in items]
 
 
 def base_of(service: Service) -> int:
@@ -142,7 +142,7 @@ def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path)
                     failures.append(answer.text)
                     continue
                 body = answer.json()
-                hits = [(h["picture"], h["score"]) for h in body["items"] if not h["picture"].startswith("w")]
+                hits = [(h["id"], h["score"]) for h in body["items"] if not h["id"].startswith("w")]
                 seen.setdefault(body["release"], set()).add(json.dumps(hits))
 
         def write() -> None:

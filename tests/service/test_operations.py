@@ -273,7 +273,7 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
             assert_problem(service.put("c", picture(9)), 507, "storage_full")
             assert service.search("a cat").status_code == 200
             assert service.admin.delete("/v1/pictures/b").status_code == 204  # its files are swept later
-            assert "b" not in [item["picture"] for item in service.search("a dog").json()["items"]]
+            assert "b" not in [item["id"] for item in service.search("a dog").json()["items"]]
         with ReadOnly(tmp_path):
             assert service.search("a cat").status_code == 200
             wait_until(lambda: "storage_full" in service.http.get("/readyz").json()["degraded"])

@@ -101,7 +101,7 @@ def test_each_picture_has_its_own_answer_in_order(service: Service) -> None:
     assert items[0]["picture"] == service.admin.get("/v1/pictures/a%2F1.png").json()
     assert items[0]["picture"]["metadata"] == {"place": "Chur"} and items[1]["picture"]["collection"] == "archive"
     hits = service.search("a red boat", language="en", limit=100).json()["items"]
-    assert {hit["picture"]: hit["captions"] for hit in hits}["a/1.png"] == {"en": ["a red boat"]}
+    assert {hit["id"]: hit["captions"] for hit in hits}["a/1.png"] == {"en": ["a red boat"]}
     alone = service.admin.post("/v1/pictures", files={"picture": ("x", pictures[3])})
     assert alone.status_code == 200 and alone.json()["id"] == posted
     refused = service.admin.post("/v1/pictures", files={"picture": ("x", pictures[10])}).json()

@@ -58,7 +58,7 @@ def test_every_route_of_a_picture_takes_its_id(service: Service, id: str) -> Non
         assert service.admin.get(url).headers["content-type"] == "image/jpeg"
     assert service.admin.patch(at(id), json={"tags": ["seen"]}).json()["tags"] == ["seen"]
     hits = service.search(f"the picture {id}", language="en", limit=100).json()["items"]
-    (hit,) = [hit for hit in hits if hit["picture"] == id]
+    (hit,) = [hit for hit in hits if hit["id"] == id]
     assert service.admin.get(hit["url"]).status_code == 200
     similar = service.admin.post("/v1/search/captions", json={"picture": id, "limit": 100})
     assert similar.json()["items"][0]["caption"] == f"the picture {id}"

@@ -334,7 +334,7 @@ def test_captions_for_an_unknown_picture_or_language_are_not_found(service: Serv
 
 
 def searchable(service: Service) -> list[str]:
-    return [item["picture"] for item in service.search("anything", language="en", limit=100).json()["items"]]
+    return [item["id"] for item in service.search("anything", language="en", limit=100).json()["items"]]
 
 
 def test_the_answer_to_a_deletion_has_no_content_and_no_type(service: Service) -> None:

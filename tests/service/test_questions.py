@@ -35,7 +35,7 @@ def ask(service: Service, **question: Any) -> httpx.Response:
 def hits(service: Service, **question: Any) -> list[str]:
     answer = ask(service, **question)
     assert answer.status_code == 200, answer.text
-    return [hit["picture"] for hit in answer.json()["items"]]
+    return [hit["id"] for hit in answer.json()["items"]]
 
 
 def nearest(vector: Any, without: tuple[str, ...] = ()) -> list[str]:
@@ -45,7 +45,7 @@ def nearest(vector: Any, without: tuple[str, ...] = ()) -> list[str]:
 
 def test_more_like_a_picture_is_by_its_stored_vector_and_without_itself(service: Service) -> None:
     body = ask(service, picture="p3").json()
-    assert [hit["picture"] for hit in body["items"]] == nearest(VECTORS["p3"], ("p3",))
+    assert [hit["id"] for hit in body["items"]] == nearest(VECTORS["p3"], ("p3",))
     assert (
         body["language"] is None
         and body["version"] is None
@@ -61,9 +61,9 @@ def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(serv
     question = {"text": "a cat", "picture": "p1", "minus": {"text": "a dog", "picture": "p2"}}
     weights = {"text": 2, "picture": 0.5, "minus_text": 0.25, "minus_picture": 1}
     body = ask(service, **question, weights=weights).json()
-    assert [hit["picture"] for hit in body["items"]] == nearest(vector, ("p1", "p2"))
+    assert [hit["id"] for hit in body["items"]] == nearest(vector, ("p1", "p2"))
     unit = vector / np.linalg.norm(vector)
-    assert body["items"][0]["score"] == pytest.approx(float(VECTORS[body["items"][0]["picture"]] @ unit), abs=1e-3)
+    assert body["items"][0]["score"] == pytest.approx(float(VECTORS[body["items"][0]["id"]] @ unit), abs=1e-3)
     assert body["language"]["used"] == "en"
     assert hits(service, text="a cat", picture="p1", weights={"picture": 0}) == nearest(text, ("p1",))
     assert hits(service, text="a cat", minus={"text": "a dog"}) == nearest(text - 0.5 * other)
@@ -76,9 +76,9 @@ def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
 
     found = form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
     expected = nearest(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
-    assert [hit["picture"] for hit in found["items"]] == expected
+    assert [hit["id"] for hit in found["items"]] == expected
     found = form(text="word5", mode="both").json()["items"]
-    assert found[0]["picture"] == "p5" and found[0]["words"] == 1.0 and found[0]["meaning"] is not None
+    assert found[0]["id"] == "p5" and found[0]["words"] == 1.0 and found[0]["meaning"] is not None
     for data, place in (({"mode": "words"}, "body.text"), ({"weights": '{"text": -1}'}, "body.weights.text")):
         assert assert_problem(form(**data), 422, "invalid_request")["errors"][0]["location"] == place
     assert_problem(form(minus="{"), 400, "malformed_json")
@@ -132,7 +132,7 @@ def test_what_was_found_by_words_comes_with_the_captions_that_have_them(service:
     service.put("ring", cy=["cylch oren", "dim byd"], en=["a ring"], br=["kelc'h oren"]).raise_for_status()
 
     def captions_of(picture: str, **question: Any) -> Any:
-        (hit,) = [hit for hit in ask(service, **question).json()["items"] if hit["picture"] == picture]
+        (hit,) = [hit for hit in ask(service, **question).json()["items"] if hit["id"] == picture]
         return hit["captions"]
 
     for mode in ("words", "both"):
@@ -147,8 +147,8 @@ def test_what_was_found_by_words_comes_with_the_captions_that_have_them(service:
 
 def test_both_rankings_are_put_together(service: Service) -> None:
     body = ask(service, text="word3", mode="both").json()["items"]
-    assert body[0]["picture"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)
-    rest = [hit["picture"] for hit in body[1:]]
+    assert body[0]["id"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)
+    rest = [hit["id"] for hit in body[1:]]
     assert rest == [id for id in nearest(text_vector(0, "word3")) if id != "p3"]
     assert all(hit["meaning"] is not None and hit["words"] is None for hit in body[1:])
     assert hits(service, text="word3", mode="both", min_score=2) == ["p3"]  # cuts what is found by meaning
@@ -165,7 +165,7 @@ def test_pages_filters_and_facets_hold_in_every_mode(service: Service, mode: str
     for _ in range(4):
         body = ask(service, **{**question, "limit": 1, "facets": ["collection"]}, cursor=cursor).json()
         assert body["facets"] == {"collection": [{"value": "odd", "count": 4}]}
-        pages += [hit["picture"] for hit in body["items"]]
+        pages += [hit["id"] for hit in body["items"]]
         cursor = body["next_cursor"] or cursor
     assert pages == whole and body["next_cursor"] is None
     assert_problem(ask(service, **{**question, "mode": "meaning", "limit": 1}, cursor=cursor), 422, "invalid_cursor")

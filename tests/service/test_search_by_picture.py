@@ -9,7 +9,7 @@ from tests.service.harness import Service, assert_problem, picture
 
 def test_a_picture_finds_itself_first(service: Service) -> None:
     answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(sum(b"p0")))})
-    assert answer.json()["items"][0]["picture"] == "p0"
+    assert answer.json()["items"][0]["id"] == "p0"
     assert answer.json()["language"] is None
 
 

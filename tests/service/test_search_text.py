@@ -142,7 +142,7 @@ def test_numbers_outside_of_json_are_malformed(service: Service, literal: str) -
 @pytest.mark.row("T19")
 def test_a_limit_above_the_gallery_gives_all_of_it(service: Service) -> None:
     items = service.search("cat", limit=100).json()["items"]
-    assert sorted(item["picture"] for item in items) == ["p0", "p1", "p9"]
+    assert sorted(item["id"] for item in items) == ["p0", "p1", "p9"]
     assert [item["rank"] for item in items] == [1, 2, 3]
 
 
@@ -182,7 +182,7 @@ def test_shared_is_encoded_by_the_newest_shared_version(service: Service) -> Non
 
 
 def test_hits_carry_their_captions_by_language(service: Service) -> None:
-    items = {item["picture"]: item for item in service.search("cat", captions="all").json()["items"]}
+    items = {item["id"]: item for item in service.search("cat", captions="all").json()["items"]}
     assert items["p0"]["captions"] == {"en": ["a red apple"], "de": ["ein roter Apfel"]}
     assert items["p9"]["captions"] == {"en": ["a blue car on the road"]}
 

@@ -71,7 +71,7 @@ def answers(service: Service, *languages: str) -> dict[str, Any]:
         said = {"input": TEXTS[language], "language": language, "encoding_format": "base64"}
         seen[language] = service.admin.post("/v1/embeddings", json=said).json()["data"][0]["embedding"]
         items = service.search(TEXTS[language], language=language, limit=PICTURES).json()["items"]
-        seen[f"{language} pictures"] = [(hit["picture"], hit["score"]) for hit in items]
+        seen[f"{language} pictures"] = [(hit["id"], hit["score"]) for hit in items]
         asked = {"picture": "p3", "languages": [language], "limit": 4}
         items = service.admin.post("/v1/search/captions", json=asked).json()["items"]
         seen[f"{language} captions"] = [(hit["caption"], hit["picture"], hit["score"]) for hit in items]

@@ -74,7 +74,7 @@ export async function found(asked, request, signal) {
   byId("reading").replaceChildren(...reading(answer));
   if (answer.release !== learned.release) refresh().catch(() => {}); // a language was added or removed
   if (asked.file || asked.picture) fill(byId("results-title"), answer.items.length ? "Similar pictures" : null);
-  if (answer.items.length) pages(answer, next, (page) => page.items, language);
+  if (answer.items.length) pages(answer, next, language);
   else byId("results").replaceChildren(none(asked));
 }
 
@@ -95,9 +95,8 @@ function emptied(asked) {
 }
 
 /** Show a page of items, and let the button load the next one and give it the focus. */
-function pages(page, next, itemsOf, language, add = false) {
-  const items = itemsOf(page);
-  const fresh = grid(items, language);
+function pages(page, next, language, add = false) {
+  const fresh = grid(page.items, language);
   filters.notice(page.items);
   if (add) byId("results").append(...fresh);
   else byId("results").replaceChildren(...fresh);
@@ -105,13 +104,13 @@ function pages(page, next, itemsOf, language, add = false) {
   again = async () => {
     byId("more").disabled = true;
     try {
-      pages(await next(page.next_cursor), next, itemsOf, language, true);
+      pages(await next(page.next_cursor), next, language, true);
     } catch (problem) {
       if (problem.name !== "AbortError") fill(byId("trouble"), sorry(problem));
     }
     byId("more").disabled = false;
   };
-  const poor = items.findIndex(({ match }) => typeof match === "number" && match < WELL);
+  const poor = page.items.findIndex(({ match }) => typeof match === "number" && match < WELL);
   if (poor >= 0 && !all) hold(fresh.slice(poor), poor === 0 && !add, Boolean(page.next_cursor));
   if (add) (fresh[0]?.hidden ? byId("held").querySelector("button") : fresh[0]?.querySelector("a"))?.focus();
 }
@@ -147,7 +146,7 @@ export const browse = (asked, note = "") =>
       return;
     }
     fill(byId("results-title"), filter ? "From the gallery, filtered" : "From the gallery");
-    pages(page, next, (one) => one.items.map((item) => ({ ...item, picture: item.id })), "en");
+    pages(page, next, "en");
   });
 
 function empty(asked, signal) {

@@ -8,7 +8,7 @@ import { edit, remove } from "/static/edit.js";
 import { named } from "/static/languages.js";
 import { dialog } from "/static/parts.js";
 
-/** A figure for each item (`{picture, url, captions, score?, rank?}`), captions in `language` first. */
+/** A figure for each item (`{id, url, captions, score?, rank?}`), captions in `language` first. */
 export const grid = (items, language) => items.map((item) => figure(item, language));
 
 const MOST_LINES = 3; // beside the caption itself
@@ -17,7 +17,7 @@ const MOST_LINES = 3; // beside the caption itself
 export function figure(item, language, more = null) {
   const caption = bestCaption(item.captions, language);
   const others = (typeof item.words === "number" ? Object.keys(item.captions) : ["en"]).filter((tag) => tag !== caption?.language && item.captions[tag]?.length).slice(0, MOST_LINES); // words may have matched in any language
-  const name = nameOf(item.captions, item.picture, language);
+  const name = nameOf(item.captions, item.id, language);
   const image = make("img", { alt: name, loading: "lazy", decoding: "async" });
   const open = (event) => {
     event.preventDefault();
@@ -25,13 +25,13 @@ export function figure(item, language, more = null) {
   };
   const element = make(
     "figure",
-    { "data-picture": item.picture },
+    { "data-picture": item.id },
     make("a", { href: alike(item), onclick: open, onkeydown: walk, class: "frame" }, image),
     make("a", { href: alike(item), class: "similar", "aria-label": `More like this: ${name}`, title: "More like this" }, "≈"),
     make(
       "figcaption",
       {},
-      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine id", title: item.picture }, name),
+      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction }, caption.text) : make("p", { class: "fine id", title: item.id }, name),
       others.map((tag) => make("p", { class: "fine", lang: tag, dir: named(tag).direction }, item.captions[tag][0])),
       scores(item),
       more?.(() => element),
@@ -52,7 +52,7 @@ function scores({ score, meaning, words, match }) {
   return shown.some(Boolean) ? make("p", { class: "score fine" }, shown) : null;
 }
 
-const alike = (item) => `#search?${new URLSearchParams({ picture: item.picture })}`;
+const alike = (item) => `#search?${new URLSearchParams({ picture: item.id })}`;
 
 /** Arrow keys move through the grid. */
 function walk(event) {
@@ -69,9 +69,9 @@ function walk(event) {
 /** One picture with its whole record: an answer brings only what the grid shows. It can be changed and deleted there. */
 async function large(item, language, element, more) {
   const record = make("div", {}, captionList(item.captions));
-  const address = `/v1/pictures/${encodeURIComponent(item.picture)}`;
+  const address = `/v1/pictures/${encodeURIComponent(item.id)}`;
   const came = ask(address).then((full) => (fill(record, facts(full)), full), () => null);
-  const title = nameOf(item.captions, item.picture, language);
+  const title = nameOf(item.captions, item.id, language);
   const image = make("img", { alt: title });
   show(image, item.url);
   const wish = await dialog(title, (close) => make("div", { class: "large" }, make("figure", {}, image), make("div", {}, record, choices(item, close))), "wide");
