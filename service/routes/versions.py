@@ -134,7 +134,6 @@ def _detail(number: int, context: Context) -> schemas.VersionDetail:
         **schemas.VersionItem.model_validate(version).model_dump(by_alias=True),
         manifest=manifest,
         digests=_digests(version, manifest, context.encoder),
-        metrics=schemas.Measured.model_validate(version.report),
     )
 
 

@@ -182,7 +182,6 @@ class VersionItem(Response):
 class VersionDetail(VersionItem):
     manifest: Report | None
     digests: dict[str, str] = Field(description="sha256 by file; of version 0, the fingerprints of the base's towers.")
-    metrics: Measured = Field(description="The same as `report`.")
 
 
 class DatasetItem(Response):
