@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import fields
 from hashlib import sha256
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report, results
@@ -18,12 +18,12 @@ from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.methods import MAIN, ROWS, described
 from benchmarks.emoji36.run import claim
 from benchmarks.emoji36.scenes import Sizes
+from benchmarks.emoji36.settings import read_settings
 from benchmarks.emoji36.table import Bench, fill
 from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.learn_settings import LearnSettings
-from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/emoji36")
 OUT = Path("docs/reports/emoji36.json")
@@ -129,16 +129,12 @@ def _open(
 
 
 def _learning(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
-    """The settings of a run, and those that `--set` names; the service's own bounds apply."""
+    """The settings of a run, and those that `--set` names."""
     words = dict(each.partition("=")[::2] for each in settings)
-    free = [name for name in TeachingSettings.model_fields if name not in ("epochs", "seed")]
+    free = [field.name for field in fields(LearnSettings) if field.name not in ("epochs", "seed")]
     if strange := next((name for name in words if name not in free), None):
         raise Refused(f"--set: {strange!r} is not one of {', '.join(free)}")
-    try:
-        learning = TeachingSettings.model_validate_strings({**words, "epochs": str(epochs), "seed": str(seed)})
-    except ValidationError as error:
-        name, why = str(error.errors()[0]["loc"][0]), error.errors()[0]["msg"]
-        raise Refused(f"{'--set: ' if name in words else '--'}{name}: {why}") from error
+    learning = read_settings(settings)
     overrides = {name: getattr(learning, name) for name in sorted(words)}
     return LearnSettings(epochs=epochs, learning_rate=4e-3, start="drawn", seed=seed), overrides
 

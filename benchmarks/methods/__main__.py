@@ -8,7 +8,6 @@ from typing import Annotated, Any, Literal
 
 import torch
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks import page
@@ -18,6 +17,7 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import chosen
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
+from benchmarks.emoji36.settings import read_settings
 from benchmarks.methods import addressed, few, gains, report
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, settings
@@ -25,7 +25,6 @@ from model.base import open_base
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.evaluation import KS
-from service.schemas.languages import TeachingSettings
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
 FEW, GAINS = Path("docs/reports/few.json"), Path("docs/reports/gains.json")
@@ -174,12 +173,8 @@ def _as_said(said: Sequence[str] | None) -> dict[str, str]:
 
 
 def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:
-    """All settings as the service takes them but the seed, so that results stay apart when a default changes."""
-    try:
-        taken = TeachingSettings.model_validate_strings(dict(each.partition("=")[::2] for each in said))
-    except ValidationError as error:
-        raise Refused(f"--set: {error.errors()[0]['loc'][0]}: {error.errors()[0]['msg']}") from error
-    return tuple(sorted(taken.model_dump(exclude={"seed"}).items()))
+    """All settings of a training but the seed, so that results stay apart when a default changes."""
+    return tuple(sorted((name, value) for name, value in vars(read_settings(said)).items() if name != "seed"))
 
 
 @app.command("report")

@@ -2,18 +2,18 @@
 
 import json
 import unicodedata
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
 import torch
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
+from benchmarks.emoji36.settings import read_settings
 from benchmarks.stamps import english as row
 from benchmarks.stamps import figures, report, rows
 from benchmarks.stamps.bench import Bench, made
@@ -24,8 +24,6 @@ from model import storage
 from model.encoder import Encoder
 from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
-from model.learn_settings import LearnSettings
-from service.schemas.languages import TeachingSettings
 
 WORK = Path(".cache/stamps")
 PACKAGES = Path(".cache/photos")
@@ -87,7 +85,7 @@ def run(
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     with _refusals():
-        wanted, learning = chosen_rows(rows_), _learning(settings or [])
+        wanted, learning = chosen_rows(rows_), read_settings(settings or [])
         shown = _stamps(root, work, outside=outside)
         photographs = [stamp for stamp in shown if stamp.is_photograph]
         named = chosen_languages(languages, photographs)
@@ -117,7 +115,7 @@ def report_(
     """Write figures, tables and plots of what was measured so far."""
     torch.set_num_threads(1)
     with _refusals():
-        learning, shown = _learning(settings or []), _stamps(root, work, outside=False)
+        learning, shown = read_settings(settings or []), _stamps(root, work, outside=False)
         named = chosen_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
         bench = Bench(row.open_encoder(base, work), shown, work, learning)
         head = {"base": base, **_belongs(bench.encoder)} | ({"set": settings} if settings else {})
@@ -170,16 +168,6 @@ def _refusals() -> Iterator[None]:
         raise SystemExit(str(refusal)) from refusal
     except PictoglotError as error:
         raise SystemExit(error.detail) from error
-
-
-def _learning(said: Sequence[str]) -> LearnSettings:
-    """The settings that the service would take, those that are `said` in place of the defaults."""
-    try:
-        taken = TeachingSettings.model_validate_strings(dict(each.partition("=")[::2] for each in said))
-    except ValidationError as error:
-        first = error.errors()[0]
-        raise Refused(f"--set: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
-    return LearnSettings(**taken.model_dump())
 
 
 def _belongs(encoder: Encoder) -> dict[str, str]:

@@ -69,7 +69,7 @@ class LanguageForm(FormFields):
     """Fields sent with the file `dataset`; `settings` is JSON."""
 
     language: str
-    settings: str = "{}"
+    settings: str = Field("{}", description="JSON with any of `epochs`, `learning_rate`, `vocabulary`, `seed`.")
     dry_run: Literal["true", "false"] = "false"
     assess: Literal["true", "false"] = Field(
         "false", description="Measure how well the language is read already, and teach nothing."
@@ -91,25 +91,11 @@ class TeachingSettings(RequestBody):
     """The settings of one expansion; each has a default."""
 
     epochs: int = Field(0, ge=0, le=1_000, description="0: chosen by the size of the dataset.")
-    batch_size: int = Field(64, ge=2, le=4_096)
     learning_rate: float | None = Field(
-        None, gt=0, le=1, description="null: drawn 0.004; aligned 0.004 for up to 500 captions, 0.002 from 1,000 on."
+        None, gt=0, le=1, description="null: 0.002 to 0.004, by the size of the dataset."
     )
-    weight_decay: float = Field(0.05, ge=0, le=1)
-    warmup: float = Field(0.1, ge=0, le=1, description="Fraction of the steps in which the learning rate rises.")
-    cooldown: float = Field(0.9, ge=0, le=1, description="Fraction of the steps in which it falls; 0: never.")
-    clip: float = Field(1.0, gt=0, le=1_000, description="Maximum of the global gradient norm.")
     vocabulary: int = Field(10_000, ge=0, le=50_000, description="Maximum number of tokens added for the language.")
-    start: Literal["auto", "drawn", "aligned"] = Field(
-        "auto",
-        description="Rows of new tokens: drawn at random, or the mean of the English rows that they stand for. auto: "
-        "aligned for up to 10,000 captions, and fewer steps then; drawn for more, and with a tokenizer.json.",
-    )
     seed: int = Field(0, ge=0, lt=1 << 31)
-    mixed_precision: bool = Field(
-        default=True, description="Run the frozen tower in bfloat16 where the processor supports it; false: float32."
-    )
-    checkpoint_every: int = Field(0, ge=0, le=1_000_000, description="In steps; 0: by the length of the training.")
 
 
 class ExpansionError(Response):

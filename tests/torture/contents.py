@@ -23,8 +23,8 @@ INVENTED = {  # three languages that share sub-words
 LANGUAGES = ("en", *INVENTED)
 CAPTION = "motif"  # each caption of a picture begins with it
 DATASETS = 2  # of each language
-# short trainings whose checkpoints come often; nothing is to be gained here, and the gate would say so
-LESSON = {"epochs": 3, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 2}
+# thirty steps, with a checkpoint after twenty; nothing is to be gained here, and the gate would say so
+LESSON = {"epochs": 15, "vocabulary": 300}
 CONFIGURATION = {
     "embed_dim": 32,
     "vision_cfg": {"image_size": 32, "layers": 2, "width": 32, "head_width": 16, "patch_size": 8},

@@ -57,7 +57,7 @@ def teach(service: Service, language: str) -> None:
     """A toy language from captions of the pictures, as a person would post it."""
     rows = [{**row, "picture": f"p{number % PICTURES}"} for number, row in enumerate(pairs(language))]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
-    settings = {"epochs": 1, "batch_size": 16, "vocabulary": 300}
+    settings = {"epochs": 4, "vocabulary": 300}
     form = {"language": language, "forced": "true", "settings": json.dumps(settings)}
     answer = service.admin.post("/v1/languages", data=form, files={"dataset": ("x.jsonl", lines)})
     assert answer.status_code == 202, answer.text
