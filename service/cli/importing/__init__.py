@@ -1,1 +1,1 @@
-"""`pictoglot import`: from a folder, a manifest, a tar, a bucket or a IIIF manifest into the gallery."""
+"""`pictoglot import`: from a folder, a manifest or a IIIF manifest into the gallery."""

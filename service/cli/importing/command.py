@@ -29,7 +29,7 @@ def import_pictures(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), tars, s3://BUCKET/PREFIX, or IIIF manifests.",
+            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), or IIIF manifests.",
         ),
     ],
     collection: Annotated[str | None, typer.Option(help="The collection that they go to.")] = None,
@@ -177,9 +177,9 @@ def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, q
             raise
 
 
-def _checked(runs: list[tuple[Source, Run]]) -> int | None:
-    """How many items there are, as far as that is known; with `strict`, raises `Refused` before anything is sent."""
-    total: int | None = 0
+def _checked(runs: list[tuple[Source, Run]]) -> int:
+    """How many items there are; with `strict`, raises `Refused` before anything is sent."""
+    total = 0
     for source, run in runs:
         if not run.strict:
             count = source.count()
@@ -189,7 +189,7 @@ def _checked(runs: list[tuple[Source, Run]]) -> int | None:
             for part in source.parts():
                 _require(part, ids, run.prefix)
                 count += isinstance(part, Item)
-        total = None if count is None or total is None else total + count
+        total += count
     return total
 
 
@@ -207,7 +207,7 @@ def _require(part: Item | Left, ids: dict[str, str], prefix: str) -> None:
 
 
 @contextmanager
-def _bar(total: int | None, quiet: bool) -> Iterator[Callable[[], None]]:
+def _bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
         task = bar.add_task("Pictures", total=total)
         yield lambda: bar.advance(task)

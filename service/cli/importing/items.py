@@ -134,8 +134,8 @@ class Item:
 
     `place` names it there and is stable; `twin` is its id where another picture has `id`. `read` gives its bytes, or
     raises `Unreadable`. `stamp` is None where only its bytes tell whether it has changed. `shown` is how people are
-    told of it, where that is not its place. `held` is how many bytes of it are in memory already. `whole`: `said` is
-    all there is to say of it; nothing is read from the file.
+    told of it, where that is not its place. `whole`: `said` is all there is to say of it; nothing is
+    read from the file.
     """
 
     place: str
@@ -145,7 +145,6 @@ class Item:
     twin: str = ""
     said: Said = field(default_factory=Said)
     shown: str = ""
-    held: int = 0
     whole: bool = False
 
 
@@ -158,8 +157,8 @@ class Source(Protocol):
         """Everything in it, in an order that does not change. Raises `SourceFault`."""
         ...
 
-    def count(self) -> int | None:
-        """About how many items there are; None where this is known only at the end."""
+    def count(self) -> int:
+        """About how many items there are."""
         ...
 
 

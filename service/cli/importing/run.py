@@ -1,40 +1,21 @@
 """One run over one source: its parts in chunks through an intake, several at a time. Knows no options."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass, field, replace
-from threading import Condition
+from dataclasses import dataclass, replace
 
 from model.errors import InvalidInput
 from model.text import picture_id
-from service.cli.importing.intake import Intake, Outcome
+from service.cli.importing.intake import Intake
 from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
 from service.cli.sending import in_order
 
 AT_ONCE = 2  # chunks; each is sent in one request
 CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
-_HELD_BYTES = 256 << 20  # in memory before they are sent: a tar cannot be read again
 
 
 class Refused(Exception):
     """With `strict`, the first fault ends everything; the argument is a sentence."""
-
-
-class _Held:
-    """Bytes in memory. `take` waits until there is room; what is larger than all of it waits until it is alone."""
-
-    def __init__(self, most: int) -> None:
-        self._most, self._held, self._less = most, 0, Condition()
-
-    def take(self, count: int) -> None:
-        with self._less:
-            self._less.wait_for(lambda: self._held == 0 or self._held + count <= self._most)
-            self._held += count
-
-    def give_back(self, count: int) -> None:
-        with self._less:
-            self._held -= count
-            self._less.notify()
 
 
 @dataclass(frozen=True)
@@ -47,7 +28,6 @@ class Run:
     strict: bool = False
     advance: Callable[[], None] = lambda: None
     is_settled: Callable[[Item], bool] = lambda item: True
-    _held: _Held = field(default_factory=lambda: _Held(_HELD_BYTES))
 
     def over(self, parts: Iterable[Item | Left]) -> bool:
         """Bring in these parts; whether all of the source was seen. Raises `Refused` and what `Intake` raises."""
@@ -62,7 +42,7 @@ class Run:
                 self._leave(Left("The source", str(fault)))
 
         try:
-            for _, outcomes in in_order(self._work, chunks(), AT_ONCE, self.intake.stopping):
+            for _, outcomes in in_order(self.intake, chunks(), AT_ONCE, self.intake.stopping):
                 for outcome in outcomes:
                     if self.strict and outcome.what == "refused":
                         raise Refused(f"{outcome.place}: {outcome.reason}")
@@ -72,14 +52,6 @@ class Run:
             self.intake.stopping.set()
             raise
         return whole
-
-    def _work(self, chunk: list[Item]) -> list[Outcome]:
-        held = sum(item.held for item in chunk)
-        try:
-            return self.intake(chunk)
-        finally:
-            chunk.clear()  # whoever waits for an earlier chunk must not keep these pictures in memory
-            self._held.give_back(held)
 
     def vanished(self, delete: bool, below: Sequence[str] | None = None) -> None:
         """Tell what was there in the last run and is not in this one, and delete it."""
@@ -109,11 +81,10 @@ class Run:
                 self._leave(Left(part.shown or part.place, f"Another one has the same id, {part.id}."))
                 continue
             item = replace(part, id=id)
-            bytes_ = item.held if item.stamp is None else item.stamp.size
+            bytes_ = 0 if item.stamp is None else item.stamp.size
             if chunk and (len(chunk) == CHUNK or size + bytes_ > _CHUNK_BYTES):
                 yield chunk
                 chunk, size = [], 0
-            self._held.take(item.held)
             chunk.append(item)
             size += bytes_
         if chunk:

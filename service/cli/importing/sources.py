@@ -3,15 +3,11 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from service.cli.importing import archive, manifest
-from service.cli.importing.archive import Tar
-from service.cli.importing.bucket import Bucket
+from service.cli.importing import manifest
 from service.cli.importing.folder import Captions, Folder
 from service.cli.importing.iiif import Iiif
 from service.cli.importing.items import SUFFIXES, Said, Source, SourceFault
 from service.cli.importing.manifest import Manifest
-
-_STORES = ("s3://",)
 
 
 def sources(
@@ -23,9 +19,7 @@ def sources(
     for each in given:
         path = Path(each)
         name = path.name.lower()
-        if each.startswith(_STORES):
-            found.append(Bucket(each, said))
-        elif each.startswith(("http://", "https://")):
+        if each.startswith(("http://", "https://")):
             found.append(Iiif(each, said, language))
         elif path.is_dir():
             listed = path / manifest.NAME
@@ -34,16 +28,14 @@ def sources(
             raise SourceFault(f"{each} does not exist.")
         elif name.endswith(manifest.SUFFIXES):
             found.append(Manifest(path, said, root, language))
-        elif name.endswith(archive.ENDS):
-            found.append(Tar(path, said, language))
         elif name.endswith(".json"):
             found.append(Iiif(str(path.resolve()), said, language))
         elif path.suffix.lower() in SUFFIXES:
             alone.setdefault(path.parent.resolve(), set()).add(path.name)
         else:
             raise SourceFault(
-                f"{each} is nothing that can be imported: a folder, a picture, a manifest (.jsonl, .csv, .tsv), a tar, "
-                "s3://…, or a IIIF manifest (.json or its address)."
+                f"{each} is nothing that can be imported: a folder, a picture, a manifest (.jsonl, .csv, .tsv), or a "
+                "IIIF manifest (.json or its address)."
             )
     return [*found, *(Folder(parent, said, captions, names) for parent, names in alone.items())]
 

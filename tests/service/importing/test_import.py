@@ -14,7 +14,6 @@ from service.cli.importing import intake
 from service.cli.importing.state import opened
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 from tests.service.importing.test_about import exif
-from tests.service.importing.test_sources import tar_of
 from tests.service.test_cli import as_json, run
 
 
@@ -303,33 +302,6 @@ def test_faulty_rows_of_a_manifest_are_told_one_by_one_and_ids_are_composed(serv
     assert "line 2: Line 1 has the same id" in alone.stderr and there(service, ["whole"]) == ["whole"]
     strict = run(service, "import", str(rows), "--strict")
     assert strict.exit_code == 2 and "line 2: Line 1 has the same id" in strict.stderr
-
-
-def test_a_tar_is_brought_in_without_being_unpacked(service: Service, tmp_path: Path) -> None:
-    tar = tar_of(tmp_path / "set.tar", [("tarred.png", picture(6)), ("tarred.txt", b"a blue thing")])
-    done = run(service, "import", str(tar), "--caption-language", "en")
-    assert "1 of 2 pictures is in the gallery." in done.stdout and "link.png: It is a link." in done.stderr
-    assert show(service, "tarred")["captions"] == {"en": ["a blue thing"]}
-    assert "1 was there before" in run(service, "import", str(tar), "--caption-language", "en").stdout
-    assert list(tmp_path.iterdir()) == [tar]
-
-
-def test_an_s3_prefix_is_fetched_once(service: Service, store: str) -> None:
-    import obstore
-    from obstore.store import from_url
-
-    bucket = from_url(store, client_options={"allow_http": True})
-    for name, content in (("s3-a.png", picture(7)), ("s3-notes.txt", b"x"), ("s3-bad.png", b"no picture")):
-        obstore.put(bucket, name, content)
-    done = json.loads(run(service, "import", store, "--json").stdout)
-    assert (sent(done), [each["file"] for each in done["refused"]]) == ({"s3-a": "added"}, ["s3-bad.png"])
-    assert show(service, "s3-a")["metadata"] == {"source": f"{store}/s3-a.png"}
-    obstore.put(bucket, "s3-bad.png", picture(8))
-    done = as_json(service, "import", store)
-    assert (sent(done), done["there"]) == ({"s3-bad": "added"}, 1)
-    obstore.delete(bucket, "s3-bad.png")
-    assert as_json(service, "import", store, "--delete")["deleted"] == 1
-    assert run(service, "import", "s3://no-such-bucket-at-all/x").exit_code == 1
 
 
 def test_one_import_of_a_source_at_a_time_and_a_damaged_state_is_told(service: Service, folder: Path) -> None:

@@ -1,15 +1,12 @@
-"""What sources find, without a service: folders, manifests, tars, and which argument is which."""
+"""What sources find, without a service: folders, manifests, and which argument is which."""
 
-import io
 import json
 import os
-import tarfile
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
-from service.cli.importing.archive import Tar
 from service.cli.importing.folder import Folder
 from service.cli.importing.items import Item, Left, Said, SourceFault, Unreadable, Why, key_of
 from service.cli.importing.manifest import Manifest
@@ -146,101 +143,17 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
             list(Manifest(tmp_path / name, NOTHING).parts())
 
 
-def tar_of(file: Path, members: Sequence[tuple[str, bytes]], mode: str = "w") -> Path:
-    with tarfile.open(file, mode) as tar:  # type: ignore[call-overload]
-        for name, content in members:
-            member = tarfile.TarInfo(name)
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-        link = tarfile.TarInfo("link.png")
-        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-        tar.addfile(link)
-    return file
-
-
-def test_a_webdataset_is_read_as_a_stream_with_what_stands_beside(tmp_path: Path) -> None:
-    nested = {"Place": "Chur", "of": ["a", "b"], "odd": [1], "none": ""}
-    facts = {"caption": "an apple", "year": 1950, "tags": ["x"], "deep": {}, "collection": "c", "metadata": nested}
-    members = [
-        ("d/a.jpg", b"A"), ("d/a.json", json.dumps(facts).encode()),
-        ("d/a.txt", b"a red apple\n"), ("d/b.png", b"B"), ("d/c.txt", b"alone"), ("../up.png", b"U"),
-        ("/abs.png", b"V"), ("d/e.png", b"E"), ("d/e.json", b"[]"), ("d/f.cls", b"1"), ("d/f.webp", b"F"),
-    ]  # fmt: skip
-    for name, mode in (("a.tar", "w"), ("a.tar.gz", "w:gz")):
-        parts = list(Tar(tar_of(tmp_path / name, members, mode), NOTHING, "en").parts())
-        assert items(parts) == ["d/a", "d/b", "d/e", "d/f"]
-        assert faults(parts) == {
-            "../up.png": "Its path leads out of the archive.",
-            "/abs.png": "Its path leads out of the archive.",
-            "link.png": "It is a link.",
-            "d/e.json": "It is no JSON object.",
-        }
-        (first, *_) = [part for part in parts if isinstance(part, Item)]
-        assert first.read() == b"A" and (first.said.tags, first.said.collection) == (("x",), "c")
-        assert first.said.metadata == {"year": 1950, "place": "Chur", "of": ["a", "b"]}
-        assert first.said.captions == {"en": ["a red apple", "an apple"]}
-    (first, *_) = [part for part in Tar(tmp_path / "a.tar", NOTHING, None).parts() if isinstance(part, Item)]
-    assert (first.said.captions, first.said.metadata["description"]) == ({}, "a red apple")
-
-
-def test_what_a_record_could_not_hold_of_a_webdataset_is_left_out_or_stays_metadata(tmp_path: Path) -> None:
-    facts = {
-        "collection": "Prints & Drawings", "year": 1950, "words": ["x" * 10] * 3_000, "odd": ["b\x01"],
-        "metadata": {"year": 1, "caption": "no", "tags": ["no"], "place": "Chur"},
-    }  # fmt: skip
-    members = [
-        ("a.jpg", b"A"),
-        ("a.json", json.dumps(facts).encode()),
-        ("b.jpg", b"B"),
-        ("b.json", b'{"metadata": "m"}'),
-    ]
-    parts = Tar(tar_of(tmp_path / "a.tar", members), Said(collection="mine"), "en").parts()
-    first, second = (part for part in parts if isinstance(part, Item))
-    assert (first.said.collection, first.said.captions, first.said.tags) == ("mine", {}, ())
-    kept = {"collection": "Prints & Drawings", "year": 1950, "odd": ["b"], "place": "Chur"}
-    assert first.said.metadata == kept and second.said.metadata == {"metadata": "m"}
-
-
-def test_headers_and_texts_of_a_tar_are_bounded(tmp_path: Path) -> None:
-    texts = [("a.txt", b"x" * 300_000)] * 3 + [("a.txt", b"y" * 500_000), ("a.json", b'{"caption": "\\ud800"}')]
-    many = [("b.png", b"B"), *[("b.txt", b"z")] * 70]
-    parts = list(Tar(tar_of(tmp_path / "a.tar", [("a.png", b"A"), *texts, *many]), NOTHING, None).parts())
-    left = [part.reason for part in parts if isinstance(part, Left)]
-    assert items(parts) == ["a", "b"] and left.count("There is too much text of this name.") == 1 + 6
-    assert left[1] == "It has half a character, or a number that is none."
-    for name, headers in (
-        ("long.tar", {"comment": "x" * 70_000}),
-        ("global.tar", {f"k{n}": "v" for n in range(1_100)}),
-    ):
-        with tarfile.open(tmp_path / name, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
-            for member in ("a.png", "ü.png"):  # the second one has a header of its own
-                tar.addfile(tarfile.TarInfo(member))
-        with pytest.raises(SourceFault, match="a header is too long"):
-            list(Tar(tmp_path / name, NOTHING, None).parts())
-
-
-def test_a_tar_that_ends_early_is_told_after_what_was_whole(tmp_path: Path) -> None:
-    file = tar_of(tmp_path / "a.tar", [("a.png", b"A" * 600), ("b.png", b"B" * 6_000)])
-    file.write_bytes(file.read_bytes()[:4_000])
-    found = []
-    with pytest.raises(SourceFault):
-        found += [part.id for part in Tar(file, NOTHING, None).parts() if isinstance(part, Item)]
-    (tmp_path / "no.tar").write_bytes(b"no tar" * 1_000)
-    with pytest.raises(SourceFault):
-        list(Tar(tmp_path / "no.tar", NOTHING, None).parts())
-
-
 def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Path) -> None:
-    for name in ("a.png", "b.jpg", "c.csv", "d.tar", "e.json", "f.txt"):
+    for name in ("a.png", "b.jpg", "c.csv", "d.tar", "e.json"):
         (tmp_path / name).write_bytes(b"")
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "manifest.jsonl").write_bytes(b"")
-    given = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.csv", "d.tar", "e.json", "exported")]
+    given = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.csv", "e.json", "exported")]
     found = sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
     kinds = [type(source).__name__ for source in found]
-    assert kinds == ["Manifest", "Tar", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
+    assert kinds == ["Manifest", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
     assert items(list(found[-1].parts())) == ["a", "b"]
-    for wrong in ("f.txt", "gone"):
+    for wrong in ("d.tar", "gone"):
         with pytest.raises(SourceFault):
             sources([str(tmp_path / wrong)], NOTHING, None, None)
 
