@@ -1,10 +1,8 @@
 """Builds the OpenAPI document; adds bodies, errors and keys, which the routes read without FastAPI's help.
 
-`python -m service.openapi` writes it to docs/openapi.json, which a test compares. Reads no request.
+Reads no request.
 """
 
-import json
-from pathlib import Path
 from typing import Any
 
 from fastapi import FastAPI
@@ -17,7 +15,6 @@ from service.schemas.common import Problem
 from service.schemas.operations import NotReady
 
 VERSION = "1"
-PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
 _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAPI does not see
 _BODIES: dict[str, dict[str, Any]] = {}  # schemas of bodies by name: generated clients name their classes by them
 _DESCRIPTION = (
@@ -102,13 +99,6 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def contract() -> dict[str, Any]:
-    """The document as plain JSON; it does not depend on settings."""
-    from service.app import create_app  # imported late: it imports this module
-
-    return json.loads(json.dumps(create_app(None).openapi()))  # type: ignore[no-any-return]
-
-
 def routes_of(app: FastAPI) -> list[APIRoute]:
     """Every API route of the application."""
     routes = [context.route for context in iter_route_contexts(app.routes)]
@@ -134,7 +124,3 @@ def _named(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     """The schema of `model`, and of the models that it refers to, by name."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs", {}), model.__name__: schema}
-
-
-if __name__ == "__main__":
-    PATH.write_text(json.dumps(contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -11,7 +11,7 @@ import pytest
 from openapi_python_client import generate
 from openapi_python_client.config import Config, ConfigFile, MetaType
 
-from service.openapi import PATH
+from scripts.openapi import PATH
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 # The generator has no word for pictures; these are bytes.

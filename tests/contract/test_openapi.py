@@ -1,13 +1,13 @@
-"""The API is what the committed document describes; `python -m service.openapi` writes it again."""
+"""The API is what the committed document describes; `python -m scripts.openapi` writes it again."""
 
 import json
 from pathlib import Path
 
-from service.openapi import PATH, contract
+from scripts.openapi import PATH, contract
 
 
 def test_the_committed_document_is_the_served_one() -> None:
-    assert json.loads(PATH.read_text(encoding="utf-8")) == contract(), "run `python -m service.openapi`"
+    assert json.loads(PATH.read_text(encoding="utf-8")) == contract(), "run `python -m scripts.openapi`"
 
 
 def test_every_path_of_the_design_exists() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 ROOT = Path(__file__).parents[2]
 HOUSE = ("model", "index", "service", "worker")
 PACKAGES = (*HOUSE, "demo")
-ALL_PYTHON = (*PACKAGES, "tests", "benchmarks")
+ALL_PYTHON = (*PACKAGES, "tests", "benchmarks", "scripts")
 
 
 @dataclass(frozen=True)

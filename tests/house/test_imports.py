@@ -87,7 +87,6 @@ def find_circle(house: Sequence[Module]) -> list[str]:
 
 CIRCLES = {  # to be opened
     "index": "engines are opened by the module that they import",
-    "service": "the document is written by the module that every route imports",
 }
 
 
