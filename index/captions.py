@@ -8,11 +8,10 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NamedTuple, TypeVar
 
-from sqlalchemy import Text, cast, delete, func, insert, select, update
+from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
-from model.registry import Registry
 from model.words import document
 
 BATCH = 500  # values in one SQL statement, and rows in one transaction: other writers wait for it
@@ -172,27 +171,6 @@ def write_words(session: Session, ids: Sequence[str], expansion: str | None = No
     ]
     if new:
         session.execute(insert(word), new)
-
-
-def add_missing_words(registry: Registry) -> int:
-    """Give words to pictures that were put without: by a process of an earlier release; returns how many it looked at.
-
-    To be called once at the start of a worker. Some pictures in each transaction, so that others write in between.
-    """
-    row, word, caption = PictureRow, PictureWordsRow, CaptionRow
-    has_words = select(word.id).where(word.picture == row.key, word.expansion.is_(None)).exists()
-    captioned = select(caption.id).where(caption.picture_id == row.id, caption.expansion.is_(None)).exists()
-    about = (cast(row.tags, Text) != "[]") | (cast(row.facts, Text) != "{}")
-    page = select(row.id).where(~has_words, captioned | about).order_by(row.id).limit(BATCH)
-    looked_at, last = 0, ""
-    while True:
-        with registry.read() as session:
-            found = session.scalars(page.where(row.id > last)).all()
-        if not found:
-            return looked_at
-        with registry.begin() as session:
-            write_words(session, found)
-        looked_at, last = looked_at + len(found), found[-1]
 
 
 def batches(items: Sequence[T], size: int = BATCH) -> Iterator[Sequence[T]]:

@@ -18,7 +18,6 @@ from model.errors import CorruptFolder
 from model.pictures import Picture, encode_thumbnail, read_rgb
 
 FOLDER = "pictures"  # under the data root
-_UNSUMMED = ".webp"
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"
 _RETRY = 3_600  # seconds: somebody has to put the picture again
 _ENOUGH = 20_000  # files, to tell the size of all
@@ -33,11 +32,11 @@ class PictureFiles:
 
     def content_path(self, content_sha256: str) -> Path:
         """The path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.path(self._here_first(_content(content_sha256))[0])
+        return self._root.path(_content(content_sha256))
 
     def thumbnail_path(self, content_sha256: str) -> Path:
         """The path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.path(self._here_first(_thumbnail(content_sha256))[0])
+        return self._root.path(_thumbnail(content_sha256))
 
     def present(self, prefix: str) -> set[str]:
         """The names of files of contents that begin with `prefix`, two digits, without what tells their format.
@@ -47,27 +46,20 @@ class PictureFiles:
         folder = self._root.path(f"{FOLDER}/{prefix}")
         here = os.listdir(folder) if folder.is_dir() else ()
         there = (name.rpartition("/")[2] for name in self._root.stored(f"{FOLDER}/{prefix}"))
-        return {name.removesuffix(PICTURE).removesuffix(".webp") for name in (*here, *there)}
+        return {name.removesuffix(PICTURE) for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
         """The stored picture or its thumbnail, fetched from the store if this machine lacks it, or has it damaged.
 
         Raises `FileNotFoundError`, and `PictureDamaged`.
         """
-        stem = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
-        for name in self._here_first(stem):
-            with suppress(FileNotFoundError):
-                try:
-                    return _whole(name, self._root.open(name).read_bytes())
-                except PictureDamaged:
-                    if not self._root.renew(name):
-                        raise
-                    return _whole(name, self._root.path(name).read_bytes())
-        raise FileNotFoundError(stem)
-
-    def lacks_original(self, content_sha256: str) -> bool:
-        """Whether the bytes as they were sent are surely not kept: one that is not here may be in a store."""
-        return not self._root.shared and not self._root.path(_original(content_sha256)).exists()
+        name = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
+        try:
+            return _whole(self._root.open(name).read_bytes())
+        except PictureDamaged:
+            if not self._root.renew(name):
+                raise
+            return _whole(self._root.path(name).read_bytes())
 
     def original(self, content_sha256: str) -> BinaryIO:
         """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept.
@@ -90,11 +82,8 @@ class PictureFiles:
 
     def lacking(self, content_sha256: str, original: bool) -> Iterator[str]:
         """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
-        for stem in (_content(content_sha256), _thumbnail(content_sha256)):
-            if not any(self._root.path(name).exists() for name in _names(stem)):
-                yield f"{stem}{PICTURE}"
-        if original and self.lacks_original(content_sha256):
-            yield _original(content_sha256)
+        names = self._all(content_sha256)
+        return (name for name in (names if original else names[:2]) if not self._root.path(name).exists())
 
     def is_whole(self, name: str, gently: storage.Gently | None = None) -> bool:
         """Whether a file of `here` is as it was written; one that has gone meanwhile is.
@@ -178,18 +167,14 @@ class PictureFiles:
 
     def _commit(self, content: str) -> None:
         if self._root.shared:
-            for stem in (_thumbnail(content), _content(content)):
-                self._root.commit(self._here_first(stem)[0])
+            for name in (_thumbnail(content), _content(content)):
+                self._root.commit(name)
             if self._root.path(name := _original(content)).exists():
                 self._root.commit(name)
 
-    def _here_first(self, stem: str) -> list[str]:
-        """The names that a file can have; first the one under which it is on this machine, if it is."""
-        return sorted(_names(stem), key=lambda name: not self._root.path(name).exists())
-
     @staticmethod
     def _all(content: str) -> list[str]:
-        return [*_names(_content(content)), *_names(_thumbnail(content)), _original(content)]
+        return [_content(content), _thumbnail(content), _original(content)]
 
 
 def bytes_of_originals(home: Path) -> int:
@@ -206,10 +191,8 @@ def bytes_of_originals(home: Path) -> int:
     return found
 
 
-def _whole(name: str, data: bytes) -> bytes:
-    """The picture in the data of a file; raises `PictureDamaged`. Files of version 0.1 (WebP) have no checksum."""
-    if name.endswith(_UNSUMMED):
-        return data
+def _whole(data: bytes) -> bytes:
+    """The picture in the data of a file; raises `PictureDamaged`."""
     try:
         return storage.unsummed(data)
     except CorruptFolder as error:
@@ -217,17 +200,16 @@ def _whole(name: str, data: bytes) -> bytes:
 
 
 def _content(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"
+    return f"{_stem(content_sha256)}{PICTURE}"
 
 
 def _thumbnail(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}.thumb"
+    return f"{_stem(content_sha256)}.thumb{PICTURE}"
 
 
 def _original(content_sha256: str) -> str:
-    return _content(content_sha256) + ORIGINAL
+    return f"{_stem(content_sha256)}{ORIGINAL}"
 
 
-def _names(stem: str) -> list[str]:
-    """The name under which a file is written, and the one under which releases before decision 26 wrote it."""
-    return [f"{stem}{PICTURE}", f"{stem}.webp"]
+def _stem(content_sha256: str) -> str:
+    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"

@@ -15,9 +15,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from sqlalchemy import func, select, update
+from sqlalchemy import func, select
 
-from index.captions import batches
 from index.errors import EngineMismatch, IndexUnavailable
 from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
@@ -35,7 +34,6 @@ from model.registry.retention import KEEP
 from model.storage import fault_point
 
 VERSIONS = "versions"
-_GENERATIONS = "generations"  # what releases before 0.3 had instead of segments
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
 _log = logging.getLogger(__name__)
@@ -50,7 +48,7 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECO
 
     These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
     segments (with an engine, rows there too) that no vector set names, versions that are not registered or were
-    pruned on another machine, generations of earlier releases, stored pictures whose content no picture ever had.
+    pruned on another machine, stored pictures whose content no picture ever had.
     """
     root, registry = sets.root, sets.registry
     removed = storage.sweep(root.home, seconds)
@@ -66,14 +64,10 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECO
     with suppress(StoreUnavailable, IndexUnavailable):
         old = [path.name for path in _old(root.home / SEGMENTS, seconds)]
         removed += sets.remove_unreferenced(old)
-        for path in _old(root.home / _GENERATIONS, seconds):
-            root.remove(f"{_GENERATIONS}/{path.name}")
-            removed += 1
     removed += _sweep_versions(root, registry, seconds)
     removed += _delete_discarded(sets.gallery, kept)
     for folder in sorted(path for path in (root.home / PICTURES).glob("*") if path.is_dir()):
         removed += _sweep_pictures(folder, sets.gallery, seconds)
-        _disown(folder.name, sets.gallery, registry)
     if removed:
         _log.info("removed files and folders that nothing names any more", extra={"count": removed})
     return removed
@@ -124,21 +118,6 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
                 gallery.delete_content(content)
                 removed += 1
     return removed
-
-
-def _disown(prefix: str, gallery: Gallery, registry: Registry) -> None:
-    """Let pictures not say that their original was kept where there is none, as all of before migration r0011 do.
-
-    Otherwise they would give the bytes of another picture of their content, kept later, and so tell of that one.
-    """
-    row, lacks = PictureRow, gallery.files.lacks_original
-    kept = select(row.content_sha256).distinct().where(row.original, row.content_sha256.between(prefix, f"{prefix}g"))
-    with registry.read() as session:
-        found = list(session.scalars(kept))
-    for batch in batches([content for content in found if lacks(content)]):  # of one folder: others write in between
-        with registry.begin() as session:  # files are written before rows: of a put now both are there, or come later
-            gone = [content for content in batch if lacks(content)]
-            session.execute(update(row).where(row.content_sha256.in_(gone)).values(original=False))
 
 
 def _old(folder: Path, seconds: float) -> Iterator[Path]:

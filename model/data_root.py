@@ -29,7 +29,6 @@ SHARED = (
     "versions/*",
     "segments/*",
     "pictures/*/*.jpg",
-    "pictures/*/*.webp",
     "pictures/*/*.original",
     "expansions/*/dataset",
     "expansions/*/*.json",
@@ -230,8 +229,8 @@ def _store_at(url: str) -> "Objects":
 def is_whole(name: str, path: Path, gently: storage.Gently | None = None) -> bool:
     """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
 
-    Those of pictures do: an original has its hash as its name, the others end with their checksum (WebP, of version
-    0.1, do not). `gently` is as in `storage.sha256_file`.
+    Those of pictures do: an original has its hash as its name, the others end with their checksum. `gently` is as in
+    `storage.sha256_file`.
     """
     named = PurePosixPath(name)
     if named.suffix == ORIGINAL:

@@ -44,14 +44,16 @@ def clean(text: str) -> str:
 def picture_id(text: str) -> str:
     """`text` in NFC as the id of a picture: like a relative path, of 1 to 1,024 bytes in UTF-8; idempotent.
 
-    Raises `InvalidInput` for a part between slashes that is empty, `.` or `..`, for control characters and what is
-    invisible by itself, and for surrogates.
+    Raises `InvalidInput` for a dot first, for a part between slashes that is empty, `.` or `..`, for control characters
+    and what is invisible by itself, and for surrogates.
     """
     if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _NOT_IN_ID)):
         raise InvalidInput("an id has no control characters")
     id = unicodedata.normalize("NFC", text)
     if not 0 < len(id.encode()) <= MAX_ID_BYTES:
         raise InvalidInput(f"an id has 1 to {MAX_ID_BYTES:,} bytes in UTF-8")
+    if id.startswith("."):
+        raise InvalidInput("an id has no dot first")
     if not {"", ".", ".."}.isdisjoint(id.split("/")):
         raise InvalidInput("an id has no part between slashes that is empty, `.` or `..`")
     return id

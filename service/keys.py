@@ -18,9 +18,6 @@ from service.errors import KeyNotFound
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)
 _MAX_LENGTH = 256  # characters; a longer text is not a key
-# Before the secret of a bound key: a process of a release that knows no collections must not take it for an unbound
-# one. No text of a key has this byte, which is not ASCII.
-_BOUND = b"\xffbound"
 
 
 @dataclass(frozen=True)
@@ -40,7 +37,7 @@ class Key:
         """Whether this is the text of the key, and the key is neither revoked nor expired."""
         is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
         secret = plaintext.removeprefix(f"pk_{self.id}_")
-        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret, self.collections))
+        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret))
 
 
 def id_of(plaintext: str) -> str | None:
@@ -65,7 +62,7 @@ class Keys:
         with self._registry.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
             row.collections = None if collections is None else [*collections]
-            row.secret_sha256 = _digest(secret, collections)
+            row.secret_sha256 = _digest(secret)
             session.add(row)
             session.flush()
             return _key(row), f"pk_{id}_{secret}"
@@ -85,8 +82,8 @@ class Keys:
                 raise KeyNotFound
 
 
-def _digest(secret: str, collections: Sequence[str] | None) -> bytes:
-    return hashlib.sha256((b"" if collections is None else _BOUND) + secret.encode()).digest()
+def _digest(secret: str) -> bytes:
+    return hashlib.sha256(secret.encode()).digest()
 
 
 def _key(row: "KeyRow | Row[Any]") -> Key:

@@ -36,12 +36,6 @@ def is_id(id: str) -> bool:
     return _ID.fullmatch(id) is not None
 
 
-def _no_dot_first(id: str) -> str:
-    if id.startswith("."):
-        raise PydanticCustomError("picture_id", "an id has no dot first")
-    return id
-
-
 def _picture_id(value: str) -> str:
     try:
         return text.picture_id(value)
@@ -113,7 +107,6 @@ def _all_or_none(values: object) -> object:
 
 
 PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
-NewPictureId = Annotated[PictureId, AfterValidator(_no_dot_first)]  # earlier ones may have a dot first
 Collection = Annotated[
     str,
     _like(_NAME, "collection_name", "a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first"),

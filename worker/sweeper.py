@@ -44,10 +44,8 @@ class Sweeper(Thread):
 def sweep_left_over(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
 
-    Before that, words for pictures that a process of an earlier release has put beside this one, and what was kept of
-    replaced and deleted pictures for processes that might have needed it.
+    Before that, what was kept of replaced and deleted pictures for processes that might have needed it.
     """
-    from index.captions import add_missing_words
     from index.gallery import KEPT_SECONDS, Gallery
     from index.sets import VectorSets
     from index.states import open_engine
@@ -55,7 +53,6 @@ def sweep_left_over(supervisor: Supervisor) -> None:
 
     settings, registry = supervisor.settings, supervisor.registry
     root = DataRoot(settings.home, settings.store)
-    add_missing_words(registry)
     sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
     forget_replaced(sets)
     sweep(sets, kept=min(KEPT_SECONDS, settings.purge_days * 86_400.0))

@@ -31,17 +31,17 @@ def _of(*types: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The file.", "content": dict.fromkeys(types, _BYTES)}}
 
 
-@router.get("/{id}/content", response_class=Response, responses=_of("image/jpeg", "image/webp"))
+@router.get("/{id}/content", response_class=Response, responses=_of("image/jpeg"))
 @needs("search", parted=True)
 async def picture_content(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
-    """The stored picture: a JPEG of at most 1,024 pixels a side; WebP if version 0.1 stored it."""
+    """The stored picture: a JPEG of at most 1,024 pixels a side."""
     picture = await existing(id, context, caller.collections)
     return await _file(request, picture, context, named=v, thumbnail=False)
 
 
-@router.get("/{id}/thumbnail", response_class=Response, responses=_of("image/jpeg", "image/webp"))
+@router.get("/{id}/thumbnail", response_class=Response, responses=_of("image/jpeg"))
 @needs("search", parted=True)
 async def picture_thumbnail(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
@@ -90,7 +90,7 @@ async def _file(
         data = await run_in_threadpool(lambda: context.gallery.files.read(content, thumbnail=thumbnail))
     except FileNotFoundError:  # replaced or deleted since it was looked up
         raise PictureNotFound("there is no picture with this id") from None
-    return Response(data, media_type=media_type(data), headers=headers)
+    return Response(data, media_type="image/jpeg", headers=headers)
 
 
 def _cached(content: str, tag: str, named: str | None) -> dict[str, str]:

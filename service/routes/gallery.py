@@ -48,7 +48,7 @@ async def put_picture(
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
     collections gets 404 where a picture outside of them has this id.
     """
-    if not id or id.startswith("."):
+    if not id:
         place = FieldError("path.id", "picture_id")
         raise InvalidInput("an id is like a relative path of at most 1,024 bytes, with no dot first", errors=(place,))
     return await _put(id, request, response, context, caller, if_match)

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Field, WithJsonSchema
 
 from service.schemas.common import Captions, Chosen, Facets, FormFields, Problem, RequestBody, Response
-from service.values import Collection, NewPictureId, PictureTags
+from service.values import Collection, PictureId, PictureTags
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
 _METADATA = (
@@ -54,7 +54,7 @@ class BatchForm(FormFields):
 class PictureRecord(RequestBody):
     """One of `records`: what is said of one picture."""
 
-    id: NewPictureId | None = None
+    id: PictureId | None = None
     captions: dict[str, Annotated[list[str], Field(max_length=100)]] | None = Field(None, max_length=100)
     collection: Collection | None = None
     tags: list[str] | None = Field(None, max_length=1_000)

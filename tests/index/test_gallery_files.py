@@ -182,38 +182,6 @@ def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
     assert shared.gallery.files.read(content(1)) and elsewhere(shared, "third", store).files.read(content(1))
 
 
-@pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
-def test_a_content_that_is_put_while_another_machine_deletes_it_as_unused_stays_in_the_store(
-    shared: World, store: str, monkeypatch: pytest.MonkeyPatch, machine: str
-) -> None:
-    left_over(shared)
-    root = DataRoot(shared.home.parent / machine, store)
-    other = Gallery(shared.registry, root)
-    once_before(root, "forget", lambda: shared.put("b", 1), monkeypatch)
-    other.delete_content(content(1), 0)
-    third = elsewhere(shared, "third", store)
-    assert third.files.read(content(1)) and third.files.read(content(1), thumbnail=True)
-
-
-@pytest.mark.parametrize("machine", ["here", "there"], ids=["with its files", "without its files"])
-def test_files_that_an_earlier_release_stored_are_read_kept_and_deleted(
-    shared: World, store: str, machine: str
-) -> None:
-    """They are WebP, and have names that say so."""
-    for path, kind in ((content_file(shared, ".webp"), b"old"), (content_file(shared, ".thumb.webp"), b"small")):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_bytes(kind)
-    assert shared.root.commit_all() == 2
-    shared.put("a", 1)
-    assert not content_file(shared, ".jpg").exists(), "what may be cached forever has changed"
-    gallery = Gallery(shared.registry, DataRoot(shared.home.parent / machine, store))
-    assert gallery.files.read(content(1)) == b"old" and gallery.files.read(content(1), thumbnail=True) == b"small"
-    gallery.delete("a")
-    gallery.delete_content(content(1), 0)
-    with pytest.raises(FileNotFoundError):
-        elsewhere(shared, "third", store).files.read(content(1))
-
-
 def test_files_from_before_there_was_a_store_get_into_it(tmp_path: Path, store: str) -> None:
     world = World(tmp_path / "here")
     world.put("a", 1)

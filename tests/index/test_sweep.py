@@ -1,21 +1,16 @@
 """The sweeper removes what crashes left behind, and nothing that is or may still be in use."""
 
 import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
 import pytest
-from sqlalchemy import event, select, update
-from sqlalchemy.orm import Session
 
 from index import segment
 from index.gallery import Gallery
 from index.sets import VectorSets
 from index.states import State, Written
 from index.sweep import sweep
-from index.tables import PictureRow
 from index.vectors import Entry, Rows
 from model import storage
 from model.data_root import DataRoot
@@ -91,16 +86,6 @@ def test_a_segment_that_a_state_names_stays_however_old(world: World) -> None:
     assert world.segments() == folders and world.started().current.degraded == ()
 
 
-def test_generations_of_an_earlier_release_go(world: World) -> None:
-    folder = world.home / "generations" / "pictures-0123456789abcdef"
-    folder.mkdir(parents=True)
-    (folder / "vectors.safetensors").write_bytes(b"x")
-    assert sweep(world.sets) == 0 and folder.exists()
-    world.aged()
-    start_and_sweep(world)
-    assert not folder.exists()
-
-
 @pytest.mark.parametrize("before", ["set_aside", "remove"])
 def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
     world: World, monkeypatch: pytest.MonkeyPatch, before: str
@@ -174,7 +159,7 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     assert folder.exists()
 
 
-@pytest.mark.parametrize("suffix", [".jpg", ".thumb.jpg", ".webp"])
+@pytest.mark.parametrize("suffix", [".jpg", ".thumb.jpg"])
 def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suffix: str) -> None:
     world.put("a", 1)
     left = (world.home / STORED).with_suffix(suffix)
@@ -284,39 +269,3 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5
     assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]
-
-
-def test_pictures_without_an_original_are_disowned_by_one_statement_and_only_these_are_looked_at_again(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """After an upgrade all pictures say that theirs is kept: nobody waits until each file was looked at."""
-    prefix = content(0)[:2]
-    seeds = [seed for seed in range(2000) if content(seed).startswith(prefix)][:5]
-    for seed in seeds:
-        world.put(f"p{seed}", seed)
-    kept = world.gallery.files.content_path(content(0)).with_name(f"{content(0)}.original")
-    kept.write_bytes(b"as it was sent")
-    with world.registry.begin() as session:
-        session.execute(update(PictureRow).values(original=True))
-    begin, lacks, writing = world.registry.begin, world.gallery.files.lacks_original, list[Session]()
-    looked_at, updates = list[str](), list[bool]()
-
-    @contextmanager
-    def noted() -> Iterator[Session]:
-        with begin() as session:
-            writing.append(session)
-            event.listen(session, "do_orm_execute", lambda statement: updates.append(statement.is_update))
-            yield session
-        writing.pop()
-
-    def looks(content: str) -> bool:
-        looked_at.extend([content] if writing else [])
-        return lacks(content)
-
-    monkeypatch.setattr(world.registry, "begin", noted)
-    monkeypatch.setattr(world.gallery.files, "lacks_original", looks)
-    sweep(world.sets)
-    assert updates == [True]
-    assert sorted(looked_at) == sorted(content(seed) for seed in seeds[1:])
-    with world.registry.read() as session:
-        assert session.scalars(select(PictureRow.id).where(PictureRow.original)).all() == ["p0"]

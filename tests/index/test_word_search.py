@@ -11,7 +11,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, select
 
-from index import captions, selection, word_search
+from index import selection, word_search
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
@@ -236,21 +236,3 @@ def test_without_its_documents_nothing_is_found(told: Told) -> None:
     with told.registry.begin() as session:
         session.execute(delete(PictureWordsRow))
     assert found(told, "red the 猫 1950") == []
-
-
-def test_pictures_that_were_put_without_words_get_them(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(captions, "BATCH", 3)
-    told.gallery.put([NewPicture("bare", content(90), 9, 9)], "tower")
-    with told.registry.read() as session:
-        stored = select(PictureWordsRow.picture, PictureWordsRow.terms).where(PictureWordsRow.expansion.is_(None))
-        before = {tuple(row) for row in session.execute(stored)}
-    with told.registry.begin() as session:
-        session.execute(delete(PictureWordsRow))
-    assert len(before) > 3 and captions.add_missing_words(told.registry) >= len(before)
-    with told.registry.read() as session:
-        assert {tuple(row) for row in session.execute(stored)} == before
-    told.gallery.put([NewPicture("said", content(91), 9, 9, {"en": ["a red bridge"]})], "tower")
-    with told.registry.begin() as session:
-        session.execute(delete(PictureWordsRow).where(PictureWordsRow.expansion.is_(None)))
-    captions.add_missing_words(told.registry)
-    assert "said" in [id for id, _ in found(told, "red bridge")]

@@ -210,10 +210,10 @@ def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: 
     write(here.path("expansions/e/checkpoints/cy/step-5"))
     decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
     scratch = ("registry.db", "expansions/e/evaluation/cy.json")
-    for name in ("pictures/ab/abc.webp", "expansions/e/dataset", *decided, *scratch):
+    for name in ("pictures/ab/abc.jpg", "expansions/e/dataset", *decided, *scratch):
         storage.write_bytes(here.path(name), name.encode())
     assert here.commit_all() == 5
-    shared = (NAME, "pictures/ab/abc.webp", "expansions/e/dataset", *decided)
+    shared = (NAME, "pictures/ab/abc.jpg", "expansions/e/dataset", *decided)
     for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):
         there.open(name)
     assert {path.split("/")[0] for path in files(there)} == {"versions", "pictures", "expansions"}

@@ -289,24 +289,6 @@ def test_content_and_thumbnail_are_cached_by_their_content(service: Service) -> 
     assert thumbnail.headers["etag"] != content.headers["etag"]
 
 
-def test_a_picture_that_an_earlier_release_stored_is_served_as_what_it_is(service: Service) -> None:
-    service.put("old", picture(96, side=600))
-    content = service.context.gallery.get("old").content_sha256
-    for path in (
-        service.context.gallery.files.content_path(content),
-        service.context.gallery.files.thumbnail_path(content),
-    ):
-        old = io.BytesIO()
-        Image.open(path).save(old, "WEBP")
-        path.with_suffix(".webp").write_bytes(old.getvalue())
-        path.unlink()
-    for name in ("content", "thumbnail"):
-        answer = service.admin.get(f"/v1/pictures/old/{name}")
-        assert answer.headers["content-type"] == "image/webp" and answer.content[8:12] == b"WEBP"
-    assert service.put("old", picture(96, side=600)).status_code == 200
-    assert service.admin.get("/v1/pictures/old/content").headers["content-type"] == "image/webp"
-
-
 @pytest.mark.row("H13")
 def test_ten_thousand_ranges_are_ignored(service: Service) -> None:
     ranges = "bytes=" + "0-0," * 10_000

@@ -8,8 +8,8 @@ export const waiting = (what) => make("p", { class: "waiting", role: "status" },
 export const nothing = (title, ...hints) =>
   make("div", { class: "nothing" }, make("p", { class: "big" }, title), hints.filter(Boolean).map((hint) => make("p", {}, hint)));
 
-/** What is wrong with a row of a dataset, in words; reports of earlier releases have only the kind. */
-export const faultWords = (kind, { reason }) => reason?.replaceAll("`", "") ?? kind.replaceAll("_", " ");
+/** What is wrong with a row of a dataset, in words. */
+export const faultWords = ({ reason }) => reason.replaceAll("`", "");
 
 /** What it means that the shared table was not changed. */
 export const apart = (name) => `No language got worse: with ${name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name ${name} use this version all the same.`;

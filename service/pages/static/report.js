@@ -159,7 +159,7 @@ function index({ index: told }) {
 
 function dataset({ dataset: data }) {
   if (!data) return null;
-  const faults = Object.entries(data.faults ?? {}).map(([kind, fault]) => `${plural(fault.count, "row")} left out: ${faultWords(kind, fault)}`);
+  const faults = Object.values(data.faults ?? {}).map((fault) => `${plural(fault.count, "row")} left out: ${faultWords(fault)}`);
   const words = [
     typeof data.usable === "number" ? `${whole(data.usable)} of ${whole(data.rows)} rows usable` : null,
     typeof data.val === "number" ? `${whole(data.train)} to learn from, ${whole(data.val)} held out` : null,

@@ -94,7 +94,7 @@ function busy(is) {
 
 /** The report of a check: how many rows are usable, and which are not. */
 function report({ language, report: counts, joined, replaced }) {
-  const faults = Object.entries(counts.faults ?? {});
+  const faults = Object.values(counts.faults ?? {});
   const facts = [
     ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
     ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out`],
@@ -112,7 +112,7 @@ function report({ language, report: counts, joined, replaced }) {
     make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
     make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
     faults.length
-      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map(([kind, fault]) => make("li", {}, `${plural(fault.count, "row")} ${faultWords(kind, fault)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
+      ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map((fault) => make("li", {}, `${plural(fault.count, "row")} ${faultWords(fault)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
       : null,
   );
 }
