@@ -76,10 +76,6 @@ class PictureFiles:
         """The names of its files that are on this machine."""
         return (name for name in self._all(content_sha256) if self._root.path(name).exists())
 
-    def exist(self, content_sha256: str) -> bool:
-        """Whether picture and thumbnail are on this machine."""
-        return not [*self.lacking(content_sha256, original=False)]
-
     def lacking(self, content_sha256: str, original: bool) -> Iterator[str]:
         """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
         names = self._all(content_sha256)

@@ -93,7 +93,7 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
     sweep(world.sets)
-    assert world.gallery.files.exist(content(1))
+    assert world.gallery.files.read(content(1))
     world.aged(25)
     sweep(world.sets)
     assert not world.gallery.files.content_path(content(1)).exists()
@@ -114,10 +114,10 @@ def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     put = world.put("a", 2)
     assert not put.created and put.picture.content_sha256 == content(2) and said(world, "a") == {"en": ["red"]}
-    assert world.gallery.discarded(0) == [content(1)] and world.gallery.files.exist(content(1))
+    assert world.gallery.discarded(0) == [content(1)] and world.gallery.files.read(content(1))
     world.aged(25)
     sweep(world.sets)
-    assert not world.gallery.files.content_path(content(1)).exists() and world.gallery.files.exist(content(2))
+    assert not world.gallery.files.content_path(content(1)).exists() and world.gallery.files.read(content(2))
 
 
 @pytest.mark.row("F10")
@@ -127,11 +127,11 @@ def test_a_content_that_is_put_again_stays_and_is_kept_for_a_day_from_its_last_e
     world.aged(25)
     world.put("b", 1)
     sweep(world.sets)
-    assert world.gallery.files.exist(content(1)) and world.gallery.discarded(0) == []
+    assert world.gallery.files.read(content(1)) and world.gallery.discarded(0) == []
     world.put("b", 2)
     world.gallery.delete("b")
     sweep(world.sets)
-    assert world.gallery.files.exist(content(1)) and world.gallery.files.exist(content(2))
+    assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(2))
 
 
 @pytest.mark.row("F10")
@@ -140,7 +140,7 @@ def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: 
     world.gallery.delete("a")
     with pytest.raises(IntegrityError):
         world.gallery.put([NewPicture("b", content(1), None, 32, {}, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
-    assert world.gallery.files.exist(content(1))
+    assert world.gallery.files.read(content(1))
 
 
 def test_files_hold_the_encoded_forms(world: World) -> None:
