@@ -30,7 +30,7 @@ class Matching:
         }
         samples = {each.sample.tobytes(): each.sample for each in kept.values()}
         for read, record in known.items():
-            if read in kept or Curves.of(record.curves) is None:  # or of an earlier release
+            if read in kept or record.curves is None:
                 continue
             # Curves and sample in one look: another one may have been measured since, or none any more
             now, sample = registry.calibrations.with_sample(*read)
