@@ -69,7 +69,7 @@ class CommonSettings(BaseSettings):
         description="Registry: `sqlite:///FILE` or `postgresql://…`, as SQLAlchemy has it; empty: SQLite under HOME.",
     )
     broker_url: str = Field(
-        "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: a folder under HOME."
+        "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: each worker looks for itself."
     )
     base: str = Field(
         "bundled", min_length=1, description="`bundled`, `photos`, NAME/PRETRAINED or NAME@/path/to/checkpoint."

@@ -14,6 +14,7 @@ from worker.settings import WorkerSettings
 from worker.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)
+_POLL_SECONDS = 0.25  # between looks for a hint in memory
 _REDIS = {
     # A hint is held while its expansion runs, and may be delivered again after this time: it finds the lease taken and
     # does nothing. A day keeps that rare. Nothing waits for the hint of a killed worker: the relay sends a new one.
@@ -26,10 +27,11 @@ _REDIS = {
 
 
 def create_app(settings: WorkerSettings) -> Celery:
-    """An application on the broker of the settings; without one, on a folder under the data root."""
+    """An application on the broker of the settings; without one, hints stay in the memory of this process."""
     app = Celery("pictoglot", include=["worker.tasks"], set_as_current=True)
     app.conf.update(
-        **_broker(settings),
+        broker_url=settings.broker_url or "memory://",
+        broker_transport_options=_REDIS if settings.broker_url else {"polling_interval": _POLL_SECONDS},
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,
         broker_connection_max_retries=None,
@@ -48,16 +50,6 @@ def create_app(settings: WorkerSettings) -> Celery:
     return app
 
 
-def _broker(settings: WorkerSettings) -> dict[str, Any]:
-    if settings.broker_url:
-        return {"broker_url": settings.broker_url, "broker_transport_options": _REDIS}
-    return {
-        "broker_url": "folder://localhost",
-        "broker_transport": "worker.broker:Transport",
-        "broker_transport_options": {"folder": str(settings.home / "broker")},
-    }
-
-
 app = create_app(WorkerSettings.load())
 
 
@@ -69,7 +61,7 @@ def _logging(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _ready(**_: Any) -> None:
     settings = app.supervisor.settings
-    _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "a folder")
+    _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "memory")
     relay = Relay(app, app.supervisor)
     relay.start()
     Sweeper(app.supervisor).start()

@@ -205,7 +205,7 @@ def _no_registry(settings: "CommonSettings") -> bool:
 def broker_of(settings: "Settings") -> Finding:
     """Whether something answers where Celery will look for the broker."""
     if not settings.broker_url:
-        return Finding("broker", "ok", "a folder under the data root; no server needed")
+        return Finding("broker", "ok", "no server needed: each worker looks for itself")
     try:
         parts = urlsplit(settings.broker_url)
         socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from kombu import serialization
 
 from tests.faults.redis_server import RedisServer
 from tests.patience import PATIENCE, insisting, within
@@ -160,9 +161,11 @@ def test_a_redis_that_is_full_or_stalled_hinders_no_search_and_no_submission(
 
 
 @pytest.mark.row("K5")
-def test_a_message_delivered_three_times_to_two_workers_acts_once(site: Site) -> None:
+def test_a_message_delivered_three_times_to_two_workers_acts_once(new_site: NewSite, redis_server: RedisServer) -> None:
+    redis_server.start()
+    site = new_site(BROKER_URL=redis_server.url)
     expansion = site.submit(PICTURED)
-    app = create_app(WorkerSettings(home=site.home))
+    app = create_app(WorkerSettings(home=site.home, broker_url=redis_server.url))
     for _ in range(3):
         app.send_task(HINT, [expansion])
     site.start()
@@ -172,14 +175,35 @@ def test_a_message_delivered_three_times_to_two_workers_acts_once(site: Site) ->
     assert finished.attempt == 1
 
 
-@pytest.mark.row("K6")
-def test_a_lost_message_is_sent_again(site: Site) -> None:
-    worker = site.start()
-    site.wait(site.submit(pairs("br"), "br"), lambda e: e.state == "running")
-    waiting = site.submit(PICTURED)
-    for _ in range(20):
-        for message in (site.home / "broker").glob("*.msg"):
-            message.unlink(missing_ok=True)
-        time.sleep(0.05)
-    assert site.finish(waiting).state == "succeeded"
-    assert worker.poll() is None
+def test_a_worker_that_gives_up_ends_with_1(new_site: NewSite, redis_server: RedisServer) -> None:
+    redis_server.start()
+    redis_server.client.execute_command("ACL", "SETUSER", "default", "-brpop")  # type: ignore[no-untyped-call]
+    site = new_site(BROKER_URL=redis_server.url)
+    assert site.start().wait(PATIENCE) == 1
+    assert "Unrecoverable error" in site.log()
+
+
+class Poison:
+    """Writes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
+        return (Path.touch, (self.marker,))
+
+
+@pytest.mark.row("K11")
+def test_a_pickled_message_is_refused_and_the_next_hint_heard(
+    new_site: NewSite, redis_server: RedisServer, tmp_path: Path
+) -> None:
+    redis_server.start()
+    site = new_site(BROKER_URL=redis_server.url)
+    marker = tmp_path / "executed"
+    serialization.enable_insecure_serializers(["pickle"])  # type: ignore[no-untyped-call]
+    expansion = site.submit([])  # fails at once: enough to see that it was looked at
+    app = create_app(WorkerSettings(home=site.home, broker_url=redis_server.url))
+    app.send_task(HINT, [Poison(marker)], serializer="pickle")
+    site.start()
+    assert site.finish(expansion).state == "failed"
+    assert not marker.exists()

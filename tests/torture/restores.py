@@ -20,7 +20,7 @@ from tests.torture.servers import PATIENCE
 from tests.torture.stores import free_port
 from tests.torture.writes import quoted
 
-LEFT_OUT = ("registry.db", "registry.db-wal", "registry.db-shm", "verified", "compiled", "teacher", "uploads", "broker")
+LEFT_OUT = ("registry.db", "registry.db-wal", "registry.db-shm", "verified", "compiled", "teacher", "uploads")
 
 
 class Copy:

@@ -15,7 +15,6 @@ from threading import Event, Thread
 from types import SimpleNamespace
 
 import pytest
-from kombu import serialization
 
 from model.errors import RegistryUnavailable
 from tests.patience import PATIENCE, insisting
@@ -25,7 +24,6 @@ from worker.lease import Supervisor
 from worker.relay import Relay
 from worker.settings import WorkerSettings
 from worker.sweeper import Sweeper, sweep_left_over
-from worker.tasks import HINT
 
 ROOT = Path(__file__).parents[2]
 # A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
@@ -66,12 +64,6 @@ def test_a_wrong_setting_ends_it_with_78_and_one_sentence(name: str, value: str,
     assert len(ended.stderr.splitlines()) == 1
 
 
-def test_a_worker_that_gives_up_ends_with_1(tmp_path: Path) -> None:
-    (tmp_path / "broker").touch()  # where its folder of hints shall be
-    ended = python("-m", "worker", PICTOGLOT_HOME=str(tmp_path))
-    assert ended.returncode == 1 and "Unrecoverable error" in ended.stderr, ended.stderr
-
-
 def test_importing_the_application_writes_nothing(tmp_path: Path) -> None:
     python("-c", "import worker.celery_app", PICTOGLOT_HOME=str(tmp_path / "home"))
     assert not (tmp_path / "home").exists()
@@ -84,29 +76,6 @@ def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None
     for hint in ("exp_unknown", expansion):
         supervisor.run(hint)
     assert site.registry.expansions.get(expansion).attempt == 0
-
-
-class Poison:
-    """Writes a file when it is unpickled."""
-
-    def __init__(self, marker: Path) -> None:
-        self.marker = marker
-
-    def __reduce__(self) -> tuple[Callable[..., object], tuple[object, ...]]:
-        return (Path.touch, (self.marker,))
-
-
-@pytest.mark.row("K11")
-def test_a_pickled_message_is_refused_and_the_next_hint_heard(site: Site, tmp_path: Path) -> None:
-    marker = tmp_path / "executed"
-    serialization.enable_insecure_serializers(["pickle"])  # type: ignore[no-untyped-call]
-    expansion = site.submit([])  # fails at once: enough to see that it was looked at
-    app = create_app(WorkerSettings(home=site.home))
-    app.send_task(HINT, [Poison(marker)], serializer="pickle")
-    site.start()
-    assert site.finish(expansion).state == "failed"
-    assert not marker.exists()
-    wait_until(lambda: not any((site.home / "broker").glob("*.msg")))  # a second hint may be on its way
 
 
 def test_a_start_sweeps_what_killed_workers_left(site: Site) -> None:
