@@ -84,7 +84,7 @@ def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch
 def test_a_child_that_has_finished_exits_by_itself(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
-    running = start(1)
+    running = start(3)
     insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()
     assert said(caplog)[1:] == ["the child ended with status 0"]
