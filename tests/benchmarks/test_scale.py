@@ -54,6 +54,6 @@ def test_the_process_that_it_starts_measures_only_a_start(tmp_path: Path, monkey
 
 
 def test_every_aim_has_its_figure_in_the_documentation() -> None:
-    text = (DOCS / "scale.md").read_text()
+    text = (DOCS / "measured.md").read_text()
     report = json.loads((DOCS / "reports" / "scale.json").read_text())
     assert f"{report['resident_mb_index']:,.0f} MB" in text and f"{report['delete_ms']:.0f} ms" in text

@@ -30,7 +30,7 @@ from tests.demo import small_wordnet
 ROOT = Path(__file__).parent.parent.parent
 FOLDER = ROOT / "model" / "bundled"
 NAME = BUNDLED["photos"]
-CARD = ROOT / "docs" / "photos.md"
+CARD = ROOT / "docs" / "bases.md"
 
 
 @pytest.fixture(scope="module")

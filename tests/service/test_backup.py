@@ -1,7 +1,6 @@
-"""A copy made by the commands of docs/production.md while pictures come and go, and restored elsewhere, is whole."""
+"""A copy made by docs/deploy/pictoglot-backup while pictures come and go, and restored elsewhere, is whole."""
 
 import os
-import re
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -43,8 +42,7 @@ class Backup:
         gate = self._gate / "sqlite3"
         gate.write_text(GATE.format(gate=self._gate, sqlite3=shutil.which("sqlite3")))
         gate.chmod(0o755)
-        text = (ROOT / "docs/production.md").read_text(encoding="utf-8")
-        (script,) = re.findall(r"```sh\n(#!/bin/sh\n.*?)```", text, re.DOTALL)
+        script = (ROOT / "docs/deploy/pictoglot-backup").read_text(encoding="utf-8")
         named = {"home=/var/lib/pictoglot": f"home={home}", "to=/var/backups/pictoglot": f"to={self.folder}"}
         for name, place in named.items():
             assert name in script

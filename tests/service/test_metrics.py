@@ -42,15 +42,15 @@ def unknown(expressions: Iterable[str], samples: list[Sample]) -> set[str]:
 def test_the_rules_and_the_table_of_the_documents_name_what_there_is(service: Service) -> None:
     service.search("a dog")
     samples = scraped(service)
-    content = yaml.safe_load((ROOT / "docs/alerts.yml").read_text(encoding="utf-8"))
+    content = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
     rules = [rule for group in content["groups"] for rule in group["rules"]]
     assert len(rules) >= 6 and all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in rules)
     # what a rule excludes is not what it looks for, but has to exist as well
     assert unknown((rule["expr"].replace("!=", "=") for rule in rules), samples) == set()
     made_up = ['pictoglot_colour{code="red"} > 0 or pictoglot_expansions{state="failed"} > 0']
     assert unknown(made_up, samples) == {"pictoglot_colour", 'code="red"'}
-    operations = (ROOT / "docs/operations.md").read_text(encoding="utf-8")
-    table = operations.partition("### Metrics")[2].partition("\nEach process")[0]
+    guide = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    table = guide.partition("### Metrics")[2].partition("\nEach process")[0]
     documented = {name for row in table.splitlines() for name in re.findall(r"`(pictoglot_\w+)`", row.split(" | ")[0])}
     names = {sample.name for sample in samples if not sample.name.endswith("_created")}
     assert documented == {re.sub("_(bucket|count|sum)$", "", name) for name in names}

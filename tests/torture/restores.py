@@ -1,4 +1,4 @@
-"""A copy of everything while writes go on, as docs/production.md makes one, and a trial of restoring it."""
+"""A copy of everything while writes go on, as docs/operate.md makes one, and a trial of restoring it."""
 
 import shutil
 import signal

@@ -66,7 +66,7 @@ class Database:
         self._process = self._start()
 
     def dump(self, file: Path) -> None:
-        """`pg_dump --format=custom`, as docs/production.md has it."""
+        """`pg_dump --format=custom`, as docs/operate.md has it."""
         command = [f"{self._programs}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
         with file.open("wb") as written:
             subprocess.run([*command, "postgres"], check=True, stdout=written, timeout=PATIENCE)

@@ -167,7 +167,7 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
 
 
 def test_a_dataset_goes_when_another_replaced_it_and_no_rollback_needs_it(registry: Registry) -> None:
-    """What docs/operations.md says to one who wants to be rid of captions."""
+    """What docs/operate.md says to one who wants to be rid of captions."""
 
     def gone() -> bool:
         return first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
