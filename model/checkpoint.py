@@ -80,7 +80,7 @@ def kept(folder: Path, key: object) -> Kept | None:
     try:
         manifest = storage.verify(folder)
         return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == digest(key) else None
-    except (CorruptFolder, KeyError, OSError, SafetensorError):
+    except (CorruptFolder, OSError, SafetensorError):
         return None
 
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from itertools import islice
-from typing import ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 from open_clip.tokenizer import bytes_to_unicode
 from tokenizers import Regex, models, normalizers, pre_tokenizers
@@ -22,34 +22,42 @@ from model.segmentation import pattern, standalone_words
 
 BEGIN, END = CLIP_TOKENS - 2, CLIP_TOKENS - 1  # of text
 _BYTES = {symbol: byte for byte, symbol in bytes_to_unicode().items()}
+
+
+class Rule(NamedTuple):
+    """How texts are cut: regular expressions of a word, and of a character that is read as an apostrophe."""
+
+    word: str
+    apostrophe: str
+
+
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
-# CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}
-CLIP_RULE = rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
-# Learned languages keep marks, and joiners between letters, inside the word; text without them is cut as by CLIP
+# CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}. ’s is the clitic 's, as by its cleaning
+CLIP_RULE = Rule(rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+", "[\u2018-\u201b]")
+# That of languages keeps marks, and joiners between letters, inside the word, and cuts text without them as CLIP does;
+# apostrophes are also what keyboards give in their place: letters such as ʼ and ʻ, accents that stand alone, primes
 _WORD = r"\p{L}[\p{L}\p{M}]*"
-_MARKS_RULE = rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+"
-APOSTROPHES_OF_CLIP = "[\u2018-\u201b]"  # as CLIP's own cleaning does: ’s is the clitic 's
-# and what keyboards give and texts have in their place: letters such as ʼ and ʻ, accents that stand alone, primes
-_APOSTROPHES = "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]"
-Cut = Literal["clip", "marks", "apostrophes"]
-NEWEST: Cut = "apostrophes"
+LANGUAGE_RULE = Rule(
+    rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
+    "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]",
+)
 
 
 @dataclass(frozen=True)
 class ClipTokenizer:
     """An immutable tokenizer: CLIP's merges followed by `added`, in rank order.
 
-    `words` are cut out of text in scripts without spaces before merges apply. `cut` says how the rest is cut into
-    words: by CLIP's own rule; by one that keeps marks; or by that one, and every kind of apostrophe is one character.
-    Learned languages have the newest at their time (decision 7). Tokenizers of one line of versions share one
-    `bpe`.
+    `words` are cut out of text in scripts without spaces before merges apply. `rule` cuts the rest: the base's own
+    tokenizer has CLIP's, one that a language extended that of languages (decision 7). Tokenizers of one line of
+    versions share one `bpe`.
     """
 
     added: tuple[Merge, ...] = ()
     words: tuple[str, ...] = ()
-    cut: Cut = "clip"
+    rule: Rule = CLIP_RULE
     bpe: SharedBPE = field(default_factory=SharedBPE, repr=False, compare=False)
     begins: ClassVar[Literal["drawn"]] = "drawn"
+    grows_by: ClassVar[Rule] = LANGUAGE_RULE
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "bpe", self.bpe.holding(self.added))
@@ -58,14 +66,7 @@ class ClipTokenizer:
         """This tokenizer with further words, and merges ranked last; those it has already are skipped."""
         known, all_words = {*clip_merges(), *self.added}, dict.fromkeys((*self.words, *words))
         added = self.added + tuple(merge for merge in dict.fromkeys(merges) if merge not in known)
-        return replace(self, added=added, words=tuple(all_words), cut=NEWEST)
-
-    def as_trained(self, sha256: str | None) -> "ClipTokenizer | None":
-        """As `Tokenizer.as_trained`."""
-        if sha256 is None:
-            return replace(self, cut="marks")
-        cuts: tuple[Cut, ...] = (NEWEST, "marks")
-        return next((each for cut in cuts if (each := replace(self, cut=cut)).sha256 == sha256), None)
+        return replace(self, added=added, words=tuple(all_words), rule=self.grows_by)
 
     def grown(self, corpus: Sequence[str], size: int) -> "ClipTokenizer":
         """This one extended by at most `size` merges that a byte-level BPE learns from `corpus`; deterministic.
@@ -76,7 +77,7 @@ class ClipTokenizer:
         """
         words = self.extend([], standalone_words(corpus)).words
         # with a BPE of its own: most of what is learned is dropped
-        start = replace(self, words=words, cut=NEWEST, bpe=type(self.bpe)())
+        start = replace(self, words=words, rule=self.grows_by, bpe=type(self.bpe)())
         whole = start.extend(start.learned(corpus, size))
         return self.extend(_reached(whole, corpus, whole.added[len(self.added) :]), words)
 
@@ -108,19 +109,8 @@ class ClipTokenizer:
     @cached_property
     def sha256(self) -> str:
         """Of merges, in order, words and cutting rule: equal if and only if all texts are tokenised identically."""
-        apostrophes = [self.apostrophes] if self.apostrophes != APOSTROPHES_OF_CLIP else []
-        described = json.dumps([self.rule, self.words, self.added, *apostrophes], ensure_ascii=False)
+        described = json.dumps([self.rule, self.words, self.added], ensure_ascii=False)
         return hashlib.sha256(described.encode()).hexdigest()
-
-    @property
-    def rule(self) -> str:
-        """The regular expression of a word."""
-        return CLIP_RULE if self.cut == "clip" else _MARKS_RULE
-
-    @property
-    def apostrophes(self) -> str:
-        """The regular expression of a character that is read as an apostrophe."""
-        return _APOSTROPHES if self.cut == "apostrophes" else APOSTROPHES_OF_CLIP
 
     @property
     def vocabulary(self) -> dict[str, int]:
@@ -133,16 +123,16 @@ class ClipTokenizer:
         pairs = self.bpe.pairs(len(self.added))
         reader: _Reader | None = self.__dict__.get("_held")
         if reader is None or reader.pairs is not pairs:
-            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.apostrophes, self.words)
+            reader = self.__dict__["_held"] = _Reader(pairs, len(self.added), self.rule, self.words)
         return reader
 
 
 class _Reader:
     """A tokenizer's own rule and words over a BPE that may have more merges than its first `count` appended ones."""
 
-    def __init__(self, pairs: BytePairs, count: int, rule: str, apostrophes: str, words: Sequence[str]) -> None:
+    def __init__(self, pairs: BytePairs, count: int, rule: Rule, words: Sequence[str]) -> None:
         self.pairs, self._count = pairs, count
-        self.engine = _engine(pairs.model, rule, apostrophes, words)
+        self.engine = _engine(pairs.model, rule, words)
         self._whole = bytearray(pairs.size)  # 1: seen already, and a token of this tokenizer too
         self._cut: dict[int, tuple[int, ...]] = {}
 
@@ -183,17 +173,17 @@ def english_words() -> list[str]:
     return list(islice((word for word in letters if word.isascii() and word.isalpha()), 2_000))
 
 
-def _engine(model: models.BPE, rule: str, apostrophes: str, words: Sequence[str]) -> Engine:
+def _engine(model: models.BPE, rule: Rule, words: Sequence[str]) -> Engine:
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence(
         [
             normalizers.NFC(),
-            normalizers.Replace(Regex(apostrophes), "'"),
+            normalizers.Replace(Regex(rule.apostrophe), "'"),
             normalizers.Replace(Regex("[\u201c-\u201f]"), '"'),
             normalizers.Lowercase(),
         ]
     )
-    cuts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(rule), behavior="removed", invert=True)]
+    cuts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(rule.word), behavior="removed", invert=True)]
     if words:
         cuts.append(pre_tokenizers.Split(Regex(pattern(words)), behavior="isolated"))
     cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))

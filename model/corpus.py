@@ -57,13 +57,10 @@ def tokenized(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folde
     if earlier is not None:
         merges = [(left, right) for left, right in earlier.facts["merges"]]
         ids = np.split(earlier.tensors["ids"].numpy(), earlier.tensors["ends"].numpy()[:-1])
-        grown = parent.extend(merges, earlier.facts["words"]).as_trained(earlier.facts.get("sha256"))
-        if grown is not None:
-            return Tokens(grown, ids)
+        return Tokens(parent.extend(merges, earlier.facts["words"]), ids)
     grown = parent.grown(captions, vocabulary)
     ids = [np.asarray(line, dtype=np.int32) for line in grown.encode(captions)]
     packed = {"ids": np.concatenate(ids), "ends": np.cumsum([len(line) for line in ids])}
-    additions = {"merges": grown.added[len(parent.added) :], "words": grown.words[len(parent.words) :]}
-    facts = additions | {"sha256": grown.sha256}
+    facts = {"merges": grown.added[len(parent.added) :], "words": grown.words[len(parent.words) :]}
     keep(folder, key, Kept({name: torch.from_numpy(values) for name, values in packed.items()}, facts))
     return Tokens(grown, ids)

@@ -173,10 +173,6 @@ class FileTokenizer:
         line = self._merges.holding(self._count, more)
         return self._over(line, self._count + len(more), dict.fromkeys((*self.words, *words)))
 
-    def as_trained(self, sha256: str | None) -> Self | None:
-        """As `Tokenizer.as_trained`."""
-        return self if sha256 in (None, self.sha256) else None
-
     def fresh(self) -> Self:
         """The file's own, with which another line of versions begins."""
         return self._over(PieceMerges(self._rows, self._piece), 0, ())

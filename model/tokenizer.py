@@ -56,10 +56,3 @@ class Tokenizer(Protocol):
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
         """This one with what `grown` added to it: with the same additions, the same tokenizer."""
         ...
-
-    def as_trained(self, sha256: str | None) -> Self | None:
-        """This one as the release had it that gave it this digest, which may have read texts otherwise; None: none did.
-
-        Without a digest: as the releases had it that kept none beside the tokens of a training.
-        """
-        ...

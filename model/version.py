@@ -35,8 +35,8 @@ class Learned:
 
     def tokenizer(self, parent: Tokenizer) -> Tokenizer:
         """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
-        extended = parent.extend(self.merges, self.words).as_trained(self.tokenizer_sha256)
-        if extended is None:
+        extended = parent.extend(self.merges, self.words)
+        if extended.sha256 != self.tokenizer_sha256:
             raise VersionCorrupt("the tokenizer is not the one this version was trained with")
         return extended
 

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 
 from tokenizers import models
 
-from model.clip_tokenizer import APOSTROPHES_OF_CLIP, CLIP_RULE, NEWEST, ClipTokenizer
+from model.clip_tokenizer import CLIP_RULE, ClipTokenizer
 from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
 
 
@@ -54,19 +54,13 @@ class BytesFirst(BytesLast):
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
         added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
-        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), cut=NEWEST)
+        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), rule=self.grows_by)
 
 
 class MarksCut(ClipTokenizer):
     """The product's growth, within words and by apostrophes as CLIP cuts them."""
 
-    @property
-    def rule(self) -> str:
-        return CLIP_RULE
-
-    @property
-    def apostrophes(self) -> str:
-        return APOSTROPHES_OF_CLIP
+    grows_by = CLIP_RULE
 
 
 class RunsWhole(ClipTokenizer):

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from model.clip_tokenizer import NEWEST, ClipTokenizer
+from model.clip_tokenizer import LANGUAGE_RULE, ClipTokenizer
 from model.encoder import Encoder
 from model.merges import Merge, SharedBPE, clip_merges
 from tests.model.test_clip_tokenizer import ENGLISH, THAI
@@ -35,10 +35,10 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
     texts = ["".join(draw.choices(LETTERS + " ", k=40)) for _ in range(300)]
     longest = ClipTokenizer().extend(merges)
     for count in (0, 20, 60, 100, 120):
-        on_line = ClipTokenizer(longest.added[:count], cut=NEWEST, bpe=longest.bpe)
+        on_line = ClipTokenizer(longest.added[:count], rule=LANGUAGE_RULE, bpe=longest.bpe)
         assert on_line.bpe is longest.bpe
-        assert on_line.encode(texts) == ClipTokenizer(longest.added[:count], cut=NEWEST).encode(texts)
-    assert longest.encode(texts) != ClipTokenizer(cut=NEWEST).encode(texts)
+        assert on_line.encode(texts) == ClipTokenizer(longest.added[:count], rule=LANGUAGE_RULE).encode(texts)
+    assert longest.encode(texts) != ClipTokenizer(rule=LANGUAGE_RULE).encode(texts)
 
 
 def test_older_languages_read_alike_before_and_after_newer_ones() -> None:
@@ -64,7 +64,7 @@ def test_a_second_child_of_one_parent_has_a_line_of_its_own() -> None:
     clip = ClipTokenizer()
     welsh, hindi = clip.grown(WELSH, 300), clip.grown(HINDI, 300)
     assert welsh.bpe is clip.bpe is not hindi.bpe
-    assert hindi.encode(HINDI) == ClipTokenizer(hindi.added, cut=NEWEST).encode(HINDI)
+    assert hindi.encode(HINDI) == ClipTokenizer(hindi.added, rule=LANGUAGE_RULE).encode(HINDI)
 
 
 def test_a_line_is_made_anew_only_for_what_it_lacks() -> None:
