@@ -34,10 +34,9 @@ class Matching:
                 continue
             # Curves and sample in one look: another one may have been measured since, or none any more
             now, sample = registry.calibrations.with_sample(*read)
-            curves = None if now is None else Curves.of(now.curves)
-            if now is None or curves is None or not sample:
+            if now is None or now.curves is None or not sample:
                 continue
-            opened = Calibration.of(curves, sample, now.pictures, now.change, dimension)
+            opened = Calibration.of(Curves(**now.curves), sample, now.pictures, now.change, dimension)
             shared = samples.setdefault(opened.sample.tobytes(), opened.sample)
             kept[read] = Calibration(opened.curves, shared, opened.pictures, opened.change)
         return Matching(kept, known)

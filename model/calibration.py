@@ -7,8 +7,8 @@ against the first hits beside it. Neither is ever sure. `model.calibrating` fits
 """
 
 import math
-from collections.abc import Mapping, Sequence
-from dataclasses import astuple, dataclass, fields
+from collections.abc import Sequence
+from dataclasses import astuple, dataclass
 from functools import cache
 from typing import Self, TypeVar
 
@@ -43,12 +43,6 @@ class Curves:
     steepness: float
     threshold: float
     usual: float
-
-    @classmethod
-    def of(cls, stored: Mapping[str, float] | None) -> Self | None:
-        """From their fields as a dict; None where there is nothing, or curves of an earlier form."""
-        names = {field.name for field in fields(cls)}
-        return cls(**stored) if stored is not None and stored.keys() == names else None
 
     def matches(self, first: Floats, z: Floats) -> Floats:
         """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.

@@ -9,7 +9,7 @@ import hashlib
 import json
 import logging
 import re
-from collections.abc import Collection, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -36,13 +36,10 @@ def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict
             storage.remove(path)
 
 
-def load_newest(
-    folder: Path, belongs: dict[str, str], chosen: Collection[str] = ()
-) -> tuple[int, dict[str, Tensor]] | None:
+def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
     """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
 
-    Raises `CheckpointMismatch` when it was made from something else. Where only what is named in `chosen` differs, an
-    earlier release chose otherwise: such a checkpoint is removed.
+    Raises `CheckpointMismatch` when it was made from something else.
     """
     for step, path in _steps(folder):
         try:
@@ -53,10 +50,6 @@ def load_newest(
             continue
         if manifest["belongs"] != belongs:
             changed = [name for name in belongs if manifest["belongs"].get(name) != belongs[name]]
-            if changed and set(changed) <= set(chosen):
-                _log.warning("checkpoint of step %d is of another release's defaults, it is removed", step)
-                storage.remove(path)
-                continue
             raise CheckpointMismatch(f"changed since the last attempt: {', '.join(changed)}")
         return step, tensors
     return None

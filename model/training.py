@@ -61,10 +61,7 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens = self.read()
         self.tokenizer = tokens.tokenizer
-        self.settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
-        # by which a checkpoint may differ: what the size of the dataset decides, an earlier release decided otherwise
-        self.defaulted = () if self.settings == settings else ("settings", "method")
-        settings = self.settings
+        self.settings = settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
         self.reading = reading = parent.reading
         cut = [ids[: reading.most] for ids in tokens.ids]
         self.used = self.reached(cut)
@@ -95,7 +92,7 @@ class Trainer:
         trained = {"rows": self.rows, **self.beside()}
         adamw = self.optimizer()
         belongs = self.belongs()
-        newest = checkpoint.load_newest(self.folder, belongs, self.defaulted)
+        newest = checkpoint.load_newest(self.folder, belongs)
         first = 0 if newest is None else _restore(newest, trained, adamw.adam)
         every = settings.checkpoint_every or max(20, steps // 10)
         saved = time.monotonic()
@@ -247,12 +244,8 @@ class Trainer:
         )
 
     def key(self) -> dict[str, object]:
-        """Names the method, in the words of earlier releases, so that their checkpoints can be resumed."""
-        drawn = "pieces" if self.tokenizer.begins == "pieces" else "table"
-        start = "aligned" if self.settings.start == "aligned" else drawn
-        rows = {"start": start, "spread": 0.02, "scale": "gradient", "dense": False, "ends": False}
-        parts = {"student": "model.method._frozen", "lesson": "model.method._as_it_is"}
-        return {**rows, "objectives": ["model.objectives.balanced", {"share": 0.1}], **parts}
+        """What a checkpoint must agree on besides settings, tokenizer and data."""
+        return {"method": type(self).__qualname__}
 
     def belongs(self) -> dict[str, str]:
         """What a checkpoint of this training must have been made from; to be asked before the first step."""

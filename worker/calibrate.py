@@ -83,7 +83,7 @@ class Calibrator:
             return None
         read = (ENGLISH, self._registry.releases.serving().base)
         record = self._registry.calibrations.of(dict([read])).get(read)
-        return None if record is None else Curves.of(record.curves)
+        return None if record is None or record.curves is None else Curves(**record.curves)
 
     def texts(self, language: str, version: int) -> Texts | None:
         """What to measure a language with, in an order by hash; None when nothing was held out."""

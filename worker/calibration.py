@@ -2,7 +2,7 @@
 
 Each language that serves is measured once as its version reads it, and again when the gallery has changed much (at all,
 where chances could not be told, or `PURGE_DAYS` after it was measured, as its sample may have vectors of deleted
-pictures) or has vectors of another encoding, or when an earlier release measured it.
+pictures) or has vectors of another encoding.
 `Calibrating` belongs to the worker; `python -m worker.calibration PARENT` is the child.
 """
 
@@ -69,7 +69,6 @@ def due(registry: Registry, pause: float = 30.0, purge_days: int = 30) -> list[R
             record is None
             or record.encoding != encoding.number
             or change - record.change > max(FEW, GROWTH * record.pictures)
-            or record.is_earlier
             # a wrong clock may have written a moment that is still to come
             or (
                 change != record.change

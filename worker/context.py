@@ -7,7 +7,6 @@ from typing import Any
 import torch
 
 from index.gallery import Gallery
-from model import storage
 from model.backends.choice import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder
@@ -16,8 +15,6 @@ from model.registry import Expansion
 from model.table import View
 from model.views import Views
 from worker.attempt import Attempt
-
-_BEFORE = "before.json"  # in an expansion's folder, where its plan has none
 
 
 @dataclass(frozen=True)
@@ -63,25 +60,10 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
-    before = tuple(map(registry.expansions.get, plan["before"] if "before" in plan else _decided_late(attempt)))
-    replaced = int(plan.get("replaced", 0))
+    before = tuple(map(registry.expansions.get, plan["before"]))
     return TrainingContext(
-        attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before, replaced=replaced
+        attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before, replaced=plan["replaced"]
     )
-
-
-def _decided_late(attempt: Attempt) -> list[str]:
-    """The earlier datasets, where the first attempt was of a release that taught none of them again.
-
-    Where there are some, what was trained so far is of the new dataset alone, and begins anew.
-    """
-
-    def decide() -> list[str]:
-        if before := _plan(attempt)["before"]:
-            storage.remove(attempt.folder / "checkpoints")
-        return list(before)
-
-    return list(attempt.decided(_BEFORE, decide))
 
 
 def _plan(attempt: Attempt) -> dict[str, Any]:
@@ -102,4 +84,4 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
         if rows > MAX_ROWS:
             break
         before.insert(0, expansion.id)
-    return {"parent": release.shared, "before": before}
+    return {"parent": release.shared, "before": before, "replaced": 0}

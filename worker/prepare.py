@@ -158,8 +158,7 @@ def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str,
         return {}
     if expansion == attempt.expansion.id:
         return dict(attempt.decided(NAMED, lambda: ids_of_files(files, attempt.gallery.known)))
-    path = attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}")
-    return dict(json.loads(path.read_bytes())) if path.exists() else {}  # earlier releases read ids alone
+    return dict(json.loads(attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}").read_bytes()))
 
 
 def _languages(datasets: Iterable[Dataset]) -> set[str]:

@@ -107,7 +107,7 @@ def objections(report: Mapping[str, Any], budget: float) -> dict[str, str]:
     that; `gain`: the new captions are read no better than they were.
     """
     found = {}
-    earlier, gain = report.get("earlier"), report.get("gain")  # not in what an attempt with an earlier release has left
+    earlier, gain = report.get("earlier"), report.get("gain")
     if earlier and beyond(-earlier["mean"], max(budget, earlier["error"])):
         found["earlier"] = f"{earlier['sentence']}; at most {100 * budget:.1f} points may be lost"
     if gain and not gain["enough"]:

@@ -47,7 +47,7 @@ class Validation:
     against: Against
     captions: list[str]
     targets: list[str]
-    others: list[str] = field(default_factory=list)  # older files lack this field
+    others: list[str]
     pivots: dict[str, int] = field(default_factory=dict)  # the base reads what is not here
 
 
@@ -188,7 +188,7 @@ def _readers(context: TrainingContext, validation: Validation, languages: Collec
 
 
 def _name(pivot: Pivot) -> str:
-    """A pivot as one text: English as it is, as ever; another one behind its language. A clean text has no tab."""
+    """A pivot as one text: English as it is; another one behind its language. A clean text has no tab."""
     return pivot.text if pivot.language == ENGLISH else f"{pivot.language}\t{pivot.text}"
 
 

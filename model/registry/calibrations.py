@@ -18,8 +18,6 @@ from model.registry.database import Database, to_json
 from model.registry.tables import CalibrationRow
 from model.storage import checked, unchecked
 
-# The numbers of curves as this release writes them: the fields of `model.calibration.Curves`, told without NumPy
-NUMBERS = frozenset(("sharpness", "trust", "lead", "most", "steepness", "threshold", "usual"))
 _log = logging.getLogger(__name__)
 Read = tuple[str, int]  # a language, and the version that reads it
 
@@ -39,11 +37,6 @@ class RecordedCalibration:
     result: dict[str, Any]
     curves: dict[str, float] | None
     created_at: datetime
-
-    @property
-    def is_earlier(self) -> bool:
-        """Whether its curves are of an earlier release, in a form that tells nothing any more."""
-        return self.curves is not None and self.curves.keys() != NUMBERS
 
 
 class Calibrations:

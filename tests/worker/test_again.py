@@ -4,7 +4,6 @@ import json
 from collections import Counter
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from signal import SIGKILL
 from typing import Any
 
 import pytest
@@ -15,7 +14,6 @@ from model.encoder import Encoder
 from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from model.registry import Version
 from model.table import View
-from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
@@ -223,22 +221,6 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
         expected=serving.number, shared=0, languages={}, actor="test", reason="", change={}
     )  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
-
-
-def test_what_an_earlier_release_began_with_the_new_dataset_alone_is_taught_from_all(site: Site) -> None:
-    first, second = taught(site, FIRST), site.submit(SECOND)
-    plan = site.home / "expansions" / second / "plan.json"
-    storage.write_json(plan, {"parent": 1, "before": []})  # as if that release had trained it
-    assert site.attempt(second, FAULT_POINT="phase.evaluate").wait(PATIENCE) == -SIGKILL
-    assert site.checkpoints(second)
-    storage.write_json(plan, {"parent": 1})
-    for point in ("phase.train", "phase.evaluate"):
-        site.abandon(second)
-        assert site.attempt(second, FAULT_POINT=point).wait(PATIENCE) == -SIGKILL
-    trained = site.checkpoints(second)
-    site.abandon(second)
-    assert site.attempt(second).wait(PATIENCE) == 0
-    assert trained and serving(site).learned == (first, second)
 
 
 def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site: Site) -> None:

@@ -168,18 +168,6 @@ def test_without_a_sample_there_are_no_chances_until_there_is_one(site: Site) ->
     assert matching.calibrations[ENGLISH].sample.shape == (2, site.dimension)
 
 
-def test_what_an_earlier_release_measured_is_measured_again_and_tells_nothing_until_then(site: Site) -> None:
-    described(site, 80)
-    registry, release = site.registry, site.registry.releases.serving()
-    told: Any = {"encoding": 1, "change": site.gallery.change(), "pictures": 2_000, "result": {}}
-    sample = stored(np.eye(2, site.dimension, dtype=np.float32))
-    registry.calibrations.put("en", 0, **told, curves={**CURVES, "fewer": 1.0}, sample=sample)
-    assert due(registry) == [ENGLISH]
-    assert Matching().followed(registry, release, site.dimension).calibrations == {}
-    registry.calibrations.put("en", 0, **told, curves=CURVES, sample=sample)
-    assert due(registry) == []
-
-
 def held_out(site: Site, language: str, numbers: range, against: str = "pictures") -> int:
     """A version of a language with these captions held out of its dataset."""
     version = learn(site.registry, language)
@@ -187,6 +175,7 @@ def held_out(site: Site, language: str, numbers: range, against: str = "pictures
         "against": against,
         "captions": [f"caption {number}" for number in numbers],
         "targets": [f"d{number}" for number in numbers],
+        "others": [],
     }
     folder = site.home / "expansions" / str(version.expansion)
     storage.write_bytes(folder / "validation.json", json.dumps(validation).encode())

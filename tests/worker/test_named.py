@@ -36,10 +36,3 @@ def test_a_later_attempt_and_a_later_expansion_take_the_same_pictures(site: Site
     assert figures is not None and figures["pairs"] == len(held_out)
     other = attempt_at(site, site.submit(pairs("br"), "br"))
     assert rows_of(other, second.expansion).rows == data.rows
-
-
-def test_a_dataset_of_an_earlier_release_is_read_as_it_was_then(site: Site) -> None:
-    """Then a file's name was an id, or the dataset was refused."""
-    earlier = site.registry.expansions.get(site.submit(by_file()))
-    other = attempt_at(site, site.submit(pairs("br"), "br"))
-    assert {row.picture for row in rows_of(other, earlier).rows} == {f"p{number}.jpg" for number in range(100)}

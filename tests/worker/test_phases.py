@@ -10,7 +10,6 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model import storage
 from model.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
@@ -21,7 +20,6 @@ from model.errors import (
     VersionCorrupt,
 )
 from model.registry import Lease
-from model.registry.tables import ExpansionRow
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
@@ -308,31 +306,6 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
     assert site.registry.releases.serving().number == 1
-
-
-class StopsWithEvaluation(Attempt):
-    """Stops as soon as something was evaluated."""
-
-    def saved(self) -> None:
-        super().saved()
-        if (self.folder / "evaluation").exists():
-            self.stop.set()
-
-
-def test_what_another_release_began_by_its_own_defaults_is_taught_and_measured_anew(site: Site) -> None:
-    expansion = site.submit(pairs("cy"), epochs=1)
-    with pytest.raises(Stopped):
-        run(attempt_at(site, expansion, kind=StopsWithEvaluation))
-    site.abandon(expansion)
-    with site.registry.begin() as session:  # as this release would have chosen
-        row = session.get_one(ExpansionRow, expansion)
-        row.settings = {**row.settings, "epochs": 30}
-    run(attempt_at(site, expansion))
-    old, new = sorted(site.home.glob("expansions/*/evaluation/*.json"), key=lambda path: path.stat().st_mtime_ns)
-    assert report_of(site)["t2i"] == json.loads(new.read_text())["t2i"] != json.loads(old.read_text())["t2i"]
-    folder = site.home / "versions" / expansion
-    settings = json.loads((folder / storage.MANIFEST).read_text())["settings"]
-    assert (settings["start"], settings["learning_rate"], settings["epochs"]) == ("aligned", 0.004, 30)
 
 
 def test_a_diverging_loss_is_told(site: Site) -> None:
