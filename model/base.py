@@ -100,9 +100,7 @@ def open_base(spec: str, device: str | None = None) -> Base:
     tokenizer, reading = _read_by(name, config["text_cfg"], pretrained)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
     quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
-    # a base of the first kind that says nothing of its pictures keeps the fingerprints that it always had
-    plain = isinstance(tokenizer, ClipTokenizer) and reading.causal
-    preparation = preparation_of_pictures(name, pretrained, plain)
+    preparation = preparation_of_pictures(name, pretrained)
     model = _loaded(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
     languages = languages_of(name, declared_languages(pretrained))
@@ -191,7 +189,7 @@ def _describe(
         for key, value in model.state_dict().items()
         if not key.startswith("visual.") and key not in {"logit_scale", "logit_bias"}
     }
-    # of CLIP's own tokenizer the weights and their configuration say all, as they did before there were others
+    # CLIP's own tokenizer is in this code: its base has the fingerprint that the reports of benchmarks name
     read_by = "" if isinstance(tokenizer, ClipTokenizer) else json.dumps([tokenizer.sha256, reading.described()])
     text_fingerprint = _fingerprint(text_part, architecture + read_by)
     image_fingerprint = _fingerprint(

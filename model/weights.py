@@ -92,20 +92,18 @@ def add_architecture(config: Path) -> None:
         open_clip.add_model_config(config)
 
 
-def preparation_of_pictures(name: str, pretrained: str, plain: bool = False) -> Mapping[str, Any]:
+def preparation_of_pictures(name: str, pretrained: str) -> Mapping[str, Any]:
     """How pictures are prepared for a local checkpoint, in open_clip's words: it knows this of its own weights only.
 
     As `NAME.json` beside it says; else as `open_clip_config.json` does, which the hub has with the weights; or else as
-    all weights that open_clip has of this architecture are used. With `plain` only the first is asked. Raises
-    `BaseNotSupported` where `NAME.json` wants what open_clip does not do.
+    all weights that open_clip has of this architecture are used. Raises `BaseNotSupported` where `NAME.json` wants what
+    open_clip does not do.
     """
     if not Path(pretrained).is_file():
         return {}
     if said := _settings(Path(pretrained).parent / f"{name}.json").get(PREPARATION):
         _require_known(name, said)
         return dict(said)
-    if plain:
-        return {}
     if said := _settings(Path(pretrained).parent / CONFIGURATION).get(PREPARATION):
         return dict(said)
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]

@@ -95,7 +95,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     root = DataRoot(settings.home, settings.store)
     storage.make_folder(settings.home)
     registry = open_registry(settings.database)
-    registry.initialise(encoder.base_fingerprint, {})
+    registry.initialise(encoder.base_fingerprint, settings.base)
     gallery = Gallery(registry, root)
     keys, rate = Keys(registry), Rate(settings.rate_per_minute)
     invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))

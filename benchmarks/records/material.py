@@ -110,7 +110,7 @@ def stored(home: Path, made: Domains, url: str) -> Iterator[Records]:
     if json.loads(told.read_text()) != about:
         raise typer.BadParameter(f"{home} has another gallery")
     try:
-        registry.initialise(encoder.base_fingerprint, {})
+        registry.initialise(encoder.base_fingerprint)
         fill(registry, made, encoder, min(1_000, made.count))
         ranks = np.random.default_rng(3).permutation(made.count)
         _write_records(registry, ranks)

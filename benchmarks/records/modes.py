@@ -36,7 +36,7 @@ def measured(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
     shown = shown or outlines()
     encoder, registry = Encoder(open_base("bundled")), open_registry(f"sqlite:///{home / 'modes.db'}")
     try:
-        registry.initialise(encoder.base_fingerprint, {})
+        registry.initialise(encoder.base_fingerprint)
         gallery = Gallery(registry, DataRoot(home))
         for start in range(0, len(shown), _BATCH):
             _put(gallery, encoder, shown[start : start + _BATCH])

@@ -235,7 +235,7 @@ def _process(*arguments: str) -> "subprocess.Popen[bytes]":
 def _world(home: Path, dimension: int) -> Iterator[tuple[VectorSets, NoEncoder]]:
     model, registry = NoEncoder(dimension), open_registry(f"sqlite:///{home / 'registry.db'}")
     try:
-        registry.initialise(model.base_fingerprint, {})
+        registry.initialise(model.base_fingerprint)
         yield VectorSets(Gallery(registry, DataRoot(home))), model
     finally:
         registry.close()

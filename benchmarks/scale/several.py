@@ -225,7 +225,7 @@ def _say(what: object) -> None:
 @contextmanager
 def _opened(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, NoEncoder]]:
     model, registry = NoEncoder(dimension), open_registry(url)
-    registry.initialise(model.base_fingerprint, {})
+    registry.initialise(model.base_fingerprint)
     sets = VectorSets(Gallery(registry, DataRoot(home)), open_engine("pgvector", registry, 0.97))
     live = LiveIndex(model, sets)
     try:

@@ -29,12 +29,7 @@ class Encoding:
     precision: str
 
     def fingerprint(self, weights: str) -> str:
-        """The hex hash of vectors that a tower with the fingerprint `weights` gives; of torch in float32, its own.
-
-        So a data root from before there were encodings keeps its vectors.
-        """
-        if self == FIRST:
-            return weights
+        """The hex hash of vectors that a tower with the fingerprint `weights` gives."""
         return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
 
     def __str__(self) -> str:

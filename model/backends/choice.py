@@ -77,7 +77,7 @@ def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base
     from model.base import open_base
 
     device, served = settings.device or None, registry.bases.serving()
-    if served is not None and served.name and settings.base in {base.name for base in registry.bases.list()}:
+    if served is not None and settings.base in {base.name for base in registry.bases.list()}:
         if settings.base != served.name:
             _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
         opened = open_base(served.name, device)
@@ -85,7 +85,7 @@ def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base
             raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
         return opened, served.number
     opened = open_base(settings.base, device)
-    registry.initialise(opened.text_fingerprint, {}, settings.base, opened.image_fingerprint)
+    registry.initialise(opened.text_fingerprint, settings.base, opened.image_fingerprint)
     registry.bases.opened(settings.base, opened.image_fingerprint, opened.text_fingerprint)
     served = registry.bases.serving()
     assert served is not None

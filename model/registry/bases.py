@@ -24,11 +24,7 @@ from model.registry.versions import BUILT_IN_LANGUAGE, following, refuse_pruned
 
 @dataclass(frozen=True)
 class RecordedBase:
-    """A base: its version, its name as in `PICTOGLOT_BASE`, and the fingerprints of its weights.
-
-    Name and image fingerprint are empty in a registry that was made before there were several bases, until a process
-    opens it.
-    """
+    """A base: its version, its name as in `PICTOGLOT_BASE`, and the fingerprints of its weights."""
 
     number: int
     name: str
@@ -42,12 +38,8 @@ class RecordedBase:
         return self.name.partition("@")[0]
 
     def made_of(self, image_fingerprint: str, text_fingerprint: str) -> bool:
-        """Whether it has these weights: both towers, since a release decides what reads pictures and what reads texts.
-
-        Where no image fingerprint was recorded, the text tower decides.
-        """
-        same_image = self.image_fingerprint in ("", image_fingerprint)
-        return same_image and self.text_fingerprint == text_fingerprint
+        """Whether it has these weights, of both towers: a release decides what reads pictures and what reads texts."""
+        return (self.image_fingerprint, self.text_fingerprint) == (image_fingerprint, text_fingerprint)
 
 
 @dataclass(frozen=True)
@@ -86,25 +78,25 @@ class Bases:
             return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).told_as(RecordedBase)
 
     def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
-        """Record where a base was found last: its checkpoint may have moved, and old registries do not know."""
+        """Record where a base was found last: its checkpoint may have moved."""
         with self._database.read() as session:
             row = _find(session, image_fingerprint, text_fingerprint)
-            if row is None or (row.name, row.image_fingerprint) == (name, image_fingerprint):
+            if row is None or row.name == name:
                 return
         with self._database.begin() as session:
             if (row := _find(session, image_fingerprint, text_fingerprint)) is not None:
-                row.name, row.image_fingerprint = name, image_fingerprint
+                row.name = name
 
     def fingerprints(self, numbers: Collection[int]) -> set[str]:
         """Of the vectors of pictures that these bases alone have made, in every encoding that this data root had."""
-        from model.backends import FIRST, Encoding  # imported late: brings numpy, which an idle worker need not hold
+        from model.backends import Encoding  # imported late: brings numpy, which an idle worker need not hold
 
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
             rows = [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow))]
         ours = {row.image_fingerprint for row in rows if row.number in numbers}
-        ours -= {row.image_fingerprint for row in rows if row.number not in numbers} | {""}
-        return {encoding.fingerprint(image) for encoding in (FIRST, *encodings) for image in ours}
+        ours -= {row.image_fingerprint for row in rows if row.number not in numbers}
+        return {encoding.fingerprint(image) for encoding in encodings for image in ours}
 
     def add(self, name: str, image_fingerprint: str, text_fingerprint: str, lease: Lease) -> RecordedBase:
         """Register a base that an expansion moves to, or return it if it is known. Raises LeaseLost."""
@@ -185,16 +177,9 @@ class Bases:
             return Undoing(**{**vars(planned), "release": release.number})
 
 
-def register(
-    session: Session,
-    number: int,
-    name: str,
-    image_fingerprint: str,
-    text_fingerprint: str,
-    report: dict[str, Any] | None = None,
-) -> BaseRow:
-    """A new base, as a version without a parent."""
-    facts = {"manifest_sha256": text_fingerprint, "rows": 0, "bytes": 0, "report": report or {}}
+def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
+    """Add a base, as a version without a parent."""
+    facts = {"manifest_sha256": text_fingerprint, "rows": 0, "bytes": 0, "report": {}}
     session.add(VersionRow(number=number, language=BUILT_IN_LANGUAGE, **facts))
     session.flush()
     row = BaseRow(number=number, name=name, image_fingerprint=image_fingerprint, text_fingerprint=text_fingerprint)
@@ -238,8 +223,7 @@ def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
 
 
 def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
-    """The base with these towers, as `made_of` says; one that was pruned is not found."""
-    query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number)
-    same = (BaseRow.text_fingerprint == text_fingerprint, VersionRow.pruned_at.is_(None))
-    rows = session.scalars(query.where(*same).order_by(BaseRow.number.desc()))
-    return next((row for row in rows if row.told_as(RecordedBase).made_of(image_fingerprint, text_fingerprint)), None)
+    """The newest base with these towers that was not pruned."""
+    query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
+    towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
+    return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()

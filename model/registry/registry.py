@@ -1,7 +1,6 @@
 """The registry as one object: opens the database, migrates it and initialises it for one base."""
 
 import logging
-from typing import Any
 
 from sqlalchemy import delete, false, select
 
@@ -47,9 +46,7 @@ class Registry(Database):
             before = revision(session.connection())
         return f"the next start migrates its tables from r{before} to r{NEWEST}" if before and before < NEWEST else ""
 
-    def initialise(
-        self, base_fingerprint: str, report: dict[str, Any], name: str = "", image_fingerprint: str = ""
-    ) -> Release:
+    def initialise(self, text_fingerprint: str, name: str = "", image_fingerprint: str = "") -> Release:
         """Create version 0, which is this base, and release 1 if they do not exist; returns the serving release.
 
         Raises BaseMismatch for a base that neither serves nor has served here. Without `image_fingerprint`, the text
@@ -59,18 +56,17 @@ class Registry(Database):
         release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
         with self.begin() as session:
             if session.get(VersionRow, FIRST) is None:
-                register(session, FIRST, name, image_fingerprint, base_fingerprint, report)
+                register(session, FIRST, name, image_fingerprint, text_fingerprint)
                 for row in (release, AliasRow(name=SERVING, release=1)):
                     session.add(row)
                     session.flush()
-            known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == base_fingerprint)
+            known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == text_fingerprint)
             images = set(session.scalars(known))
-            if not images or (image_fingerprint and not images & {"", image_fingerprint}):
-                made_for = session.scalar(select(BaseRow.name).order_by(BaseRow.number.desc()).limit(1)) or ""
-                named = f" ({made_for.partition('@')[0]})" if made_for else ""
+            if not images or (image_fingerprint and image_fingerprint not in images):
+                made_for = session.scalars(select(BaseRow.name).order_by(BaseRow.number.desc()).limit(1)).one()
                 raise BaseMismatch(
-                    f"This registry was made for another base{named}: restore PICTOGLOT_BASE, use another "
-                    "PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
+                    f"This registry was made for another base ({made_for.partition('@')[0]}): restore PICTOGLOT_BASE, "
+                    "use another PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
                 )
         return self.releases.serving()
 

@@ -69,8 +69,7 @@ class VersionRow(RegistryRow):
 class BaseRow(RegistryRow):
     """A base that versions are made for, as the version that it is itself: the root of their lineage.
 
-    `name` is as in `PICTOGLOT_BASE`. Name and image fingerprint are empty in a registry of before there were several
-    bases, until a process opens it.
+    `name` is as in `PICTOGLOT_BASE`.
     """
 
     __tablename__ = "bases"

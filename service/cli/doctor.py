@@ -236,7 +236,7 @@ def _base(settings: "Settings") -> Iterator[Finding]:
     from model.errors import PictoglotError
 
     serving = _told(settings, lambda registry: registry.bases.serving())
-    served = (serving and serving.name) or settings.base  # after a move, the settings may go on naming the first base
+    served = serving.name if serving else settings.base  # after a move, the settings may go on naming the first base
     name = served.partition("@")[0]
     try:
         base = open_base(served, settings.device or None)

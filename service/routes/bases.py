@@ -136,6 +136,5 @@ def _undone(planned: Undoing, context: Context, *, dry_run: bool) -> schemas.Bas
 
 
 def _names(context: Context) -> dict[int, str]:
-    """Of each base as clients see it; of one that a registry has no name for, what this process calls it."""
-    bases = context.registry.bases.list()
-    return {base.number: base.public_name or context.base for base in bases}
+    """Of each base as clients see it."""
+    return {base.number: base.public_name for base in context.registry.bases.list()}

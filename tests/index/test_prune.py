@@ -137,6 +137,7 @@ def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> Non
 def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "fr": [f"image {seed}"]})
+    world.registry.encodings.first(FIRST.backend, FIRST.precision)
     lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number
     ids = world.gallery.ids()

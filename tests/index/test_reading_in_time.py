@@ -52,7 +52,7 @@ def test_a_filter_that_takes_postgresql_too_long_is_given_up(
 def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
     count = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT count(*) FROM c"
     with closing(open_registry(database_url)) as registry:
-        registry.initialise("base", {})
+        registry.initialise("base")
         monkeypatch.setattr(database, "_SECONDS", 0.2)
         with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
             session.execute(text(count.format(5_000_000)))

@@ -52,7 +52,7 @@ class Told:
 
     def __init__(self, url: str, home: Path) -> None:
         self.registry = open_registry(url)
-        self.registry.initialise("base", {})
+        self.registry.initialise("base")
         self.gallery = Gallery(self.registry, DataRoot(home))
         self.words = WordSearch(self.registry, Selection(self.registry))
         self.random = Random(0)

@@ -80,7 +80,7 @@ class World:
         self.root = DataRoot(home, store)
         self.encoder = VerifyingEncoder()
         self.registry = open_registry(url or empty_registry(home / "registry.db"))
-        self.registry.initialise(self.encoder.text_fingerprint, {})
+        self.registry.initialise(self.encoder.text_fingerprint)
         self.gallery = Gallery(self.registry, self.root)
         self.engine = open_engine(index, self.registry)
         self.sets = VectorSets(self.gallery, self.engine)

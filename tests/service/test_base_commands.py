@@ -56,7 +56,7 @@ def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path
 def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as (service, _):
         service.context.registry.bases.opened(
-            "first@/somewhere/first.safetensors", "image", service.context.encoder.base_fingerprint
+            "first@/somewhere/first.safetensors", "", service.context.encoder.base_fingerprint
         )
         release = moved(service.context.registry)
         wait_until(lambda: base_of(service) == release.base)

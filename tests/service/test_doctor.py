@@ -30,7 +30,7 @@ def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
         return [*worker_of(settings)]
 
     with closing(open_registry(settings.database)) as registry:
-        registry.initialise("base", {})
+        registry.initialise("base")
         assert found() == []
         submit(registry, "cy")
         assert found() == [Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")]

@@ -211,7 +211,7 @@ def test_a_registry_that_does_not_open_gives_one_sentence_with_the_reason(tmp_pa
 
 def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
-    registry.initialise("another base", {}, name="photos@/secret/place")
+    registry.initialise("another base", name="photos@/secret/place")
     registry.close()
     ended = weightless(tmp_path)
     output, errors = ended.communicate(timeout=PATIENCE)

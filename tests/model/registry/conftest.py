@@ -22,5 +22,5 @@ def empty(database_url: str) -> Iterator[Registry]:
 @pytest.fixture
 def registry(empty: Registry) -> Registry:
     """A registry that was initialised: version 0, release 1."""
-    empty.initialise("base-fingerprint", {"t2i": {"R@1": 0.9}})
+    empty.initialise("base-fingerprint", "tiny@/a/a.safetensors", "image")
     return empty

@@ -2,6 +2,7 @@
 
 import pytest
 
+from model.backends import Encoding
 from model.errors import (
     AliasMoved,
     BaseMismatch,
@@ -18,7 +19,7 @@ from tests.model.registry.steps import begin, begin_move, flip, moved, promote, 
 
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
     (base,) = registry.bases.list()
-    assert (base.number, base.name, base.text_fingerprint) == (0, "", "base-fingerprint")
+    assert (base.number, base.name, base.text_fingerprint) == (0, "tiny@/a/a.safetensors", "base-fingerprint")
     registry.bases.opened("other", "other", "of a base that is not known")
     registry.bases.opened("tiny@/a/c.safetensors", "image", "base-fingerprint")
     registry.bases.opened("tiny@/a/b.safetensors", "image", "base-fingerprint")
@@ -31,24 +32,20 @@ def test_a_registry_without_a_base_says_so(empty: Registry) -> None:
 
 
 def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
-    registry.bases.opened("A", "image-a", "base-fingerprint")
+    registry.encodings.first("torch", "float32", "")
     with pytest.raises(BaseMismatch):  # the same text tower, with another one for pictures
-        registry.initialise("base-fingerprint", {}, "B", "image-b")
+        registry.initialise("base-fingerprint", "B", "image-b")
     registry.bases.opened("B", "image-b", "base-fingerprint")
     (first,) = registry.bases.list()
-    assert first.name == "A" and not first.made_of("image-b", "base-fingerprint")
+    assert first.public_name == "tiny" and not first.made_of("image-b", "base-fingerprint")
     other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))
-    assert other.number != first.number and registry.bases.fingerprints({first.number}) == {"image-a"}
+    assert other.number != first.number and registry.bases.fingerprints({first.number}) == {
+        Encoding("torch", "float32").fingerprint("image")
+    }
     for base in (first, other):
         towers = base.image_fingerprint, base.text_fingerprint
         assert [each for each in (first, other) if each.made_of(*towers)] == [base]
-        registry.initialise("base-fingerprint", {}, "", base.image_fingerprint)
-
-
-def test_a_base_of_which_only_the_text_tower_was_recorded_is_known_by_that(registry: Registry) -> None:
-    (first,) = registry.bases.list()
-    assert first.image_fingerprint == "" and first.made_of("any", "base-fingerprint")
-    registry.initialise("base-fingerprint", {}, "A", "any")
+        registry.initialise("base-fingerprint", base.name, base.image_fingerprint)
 
 
 def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Registry) -> None:
@@ -66,10 +63,10 @@ def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Reg
     serving = registry.bases.serving()
     assert serving is not None and serving.number == 3
     assert [step.number for step in registry.versions.lineage(5)] == [5, 4, 3]
-    registry.initialise("text-b", {})
-    registry.initialise("base-fingerprint", {})
+    registry.initialise("text-b")
+    registry.initialise("base-fingerprint")
     with pytest.raises(BaseMismatch, match="pictoglot base move"):
-        registry.initialise("text-c", {})
+        registry.initialise("text-c")
 
 
 def test_languages_learned_afterwards_and_the_shared_table_go_on_on_the_new_base(registry: Registry) -> None:
@@ -168,8 +165,9 @@ def test_pruning_keeps_the_base_before_while_a_release_in_reach_names_it_and_the
     assert registry.retention.prune(2).versions == ()
     for number in (release.number, release.number + 1):
         registry.releases.restore(release.number, expected=number, actor="t", reason="")
-    registry.bases.opened("A", "image", "base-fingerprint")
-    assert registry.bases.fingerprints({0}) == {"image"} and registry.bases.fingerprints({1}) == set()
+    made_by = registry.encodings.first("torch", "float32", "")
+    ours = Encoding(made_by.backend, made_by.precision).fingerprint("image")
+    assert registry.bases.fingerprints({0}) == {ours} and registry.bases.fingerprints({1}) == set()
     gone = registry.retention.prune(2)
     assert [version.number for version in gone.versions] == [0, 1]
     assert gone.datasets == ()  # the language on the new base may have to be taught from it again

@@ -62,13 +62,13 @@ def test_opening_again_from_another_folder_keeps_everything(
 
 def test_initialising_twice_changes_nothing(registry: Registry) -> None:
     first = registry.releases.serving()
-    assert registry.initialise("base-fingerprint", {"other": 1}) == first
-    assert registry.versions.get(0).report == {"t2i": {"R@1": 0.9}}
+    assert registry.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
+    assert registry.bases.list()[0].name == "tiny@/a/a.safetensors"
 
 
 def test_a_registry_of_another_base_is_refused(registry: Registry) -> None:
     with pytest.raises(BaseMismatch):
-        registry.initialise("other-fingerprint", {})
+        registry.initialise("other-fingerprint")
 
 
 def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
@@ -96,7 +96,7 @@ def test_tables_of_a_newer_release_are_refused(database_url: str, empty: Registr
 def _open_and_lease(database_url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
     start.wait()
     registry = insisting(lambda: open_registry(database_url))
-    insisting(lambda: registry.initialise("base-fingerprint", {}))
+    insisting(lambda: registry.initialise("base-fingerprint"))
     lease = insisting(lambda: registry.expansions.lease(id, "process")) if id else None
     registry.close()
     return lease is not None
@@ -107,7 +107,7 @@ def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(databa
     id = ""
     if submitted:
         registry = open_registry(database_url)
-        registry.initialise("base-fingerprint", {})
+        registry.initialise("base-fingerprint")
         id = submit(registry, "cy").id
         registry.close()
     spawn = multiprocessing.get_context("spawn")
@@ -210,7 +210,7 @@ def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
 
 def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
-    registry.initialise("f", {})
+    registry.initialise("f")
     with registry.begin() as session:  # the same connection comes out of the pool again
         pages = session.scalar(text("PRAGMA page_count"))
         session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
@@ -246,7 +246,7 @@ def test_a_database_without_tables_is_unavailable_until_a_service_has_started(da
     with pytest.raises(RegistryUnavailable):
         registry.releases.serving()
     service = open_registry(database_url)
-    service.initialise("base-fingerprint", {})
+    service.initialise("base-fingerprint")
     service.close()
     assert registry.releases.serving().number == 1
     registry.close()
@@ -254,7 +254,7 @@ def test_a_database_without_tables_is_unavailable_until_a_service_has_started(da
 
 def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) -> None:
     registry = open_registry(postgresql_url)
-    registry.initialise("base-fingerprint", {})
+    registry.initialise("base-fingerprint")
     admin = create_engine(postgresql_url)
     with admin.connect() as connection:
         connection.execute(
