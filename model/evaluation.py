@@ -116,20 +116,5 @@ def average_accuracy(a: Triangle) -> float:
 
 def forgetting(a: Triangle) -> float:
     """F after the last language: mean over the earlier ones of best past score minus score now; 0.0 for only one."""
-    return float(np.mean(_losses(a))) if len(a) > 1 else 0.0
-
-
-def english_forgetting(a: Triangle) -> float:
-    """F_en: the first language's own term of `forgetting`."""
-    return _losses(a)[0] if len(a) > 1 else 0.0
-
-
-def backward_transfer(a: Triangle) -> float:
-    """BWT: mean over the earlier languages of score now minus score right after their own turn."""
     last = len(a) - 1
-    return float(np.mean([a[last][j] - a[j][j] for j in range(last)])) if last else 0.0
-
-
-def _losses(a: Triangle) -> list[float]:
-    last = len(a) - 1
-    return [max(a[k][j] for k in range(j, last)) - a[last][j] for j in range(last)]
+    return float(np.mean([max(a[k][j] for k in range(j, last)) - a[last][j] for j in range(last)])) if last else 0.0

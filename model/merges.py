@@ -12,7 +12,6 @@ from functools import cache, cached_property
 from itertools import pairwise
 from pathlib import Path
 from threading import Lock
-from typing import ClassVar
 
 from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import models
@@ -95,8 +94,6 @@ class SharedBPE:
     A BPE never changes; a longer one replaces it, and the shorter one is freed when no reader uses it.
     """
 
-    made_of: ClassVar[type[BytePairs]] = BytePairs
-
     def __init__(self, added: tuple[Merge, ...] = ()) -> None:
         self._longest = added
         self._pairs: BytePairs | None = None
@@ -119,5 +116,5 @@ class SharedBPE:
             with self._lock:
                 pairs = self._pairs
                 if pairs is None or pairs.count < count:
-                    pairs = self._pairs = self.made_of(self._longest)
+                    pairs = self._pairs = BytePairs(self._longest)
         return pairs

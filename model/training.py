@@ -54,8 +54,6 @@ class Trainer:
     Benchmarks override single steps to compare other methods; `learn` itself knows none of them.
     """
 
-    align = staticmethod(aligned)  # which English tokens a new one stands for
-
     def __init__(self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings) -> None:
         self.encoder, self.parent, self.corpus = encoder, parent, corpus
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
@@ -175,7 +173,7 @@ class Trainer:
         ]
         english = self.encoder.base_view.tokens([text for _, text in paired])
         first, behind = len(self.reading.prefix), len(self.reading.suffix)
-        said, meant, probability = self.align([line[first : len(line) - behind] for line, _ in paired], english)
+        said, meant, probability = aligned([line[first : len(line) - behind] for line, _ in paired], english)
         places = torch.from_numpy(np.unique(said))
         return places, teir.meant_rows(said, meant, probability, self.encoder.base.table, drawn[places])
 

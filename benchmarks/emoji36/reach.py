@@ -5,7 +5,8 @@ from typing import Any
 
 import numpy as np
 
-from model.evaluation import Triangle, average_accuracy, english_forgetting, forgetting
+from benchmarks.forgetting import english_forgetting
+from model.evaluation import Triangle, average_accuracy, forgetting
 
 MARKED = ("bn", "hi", "te", "th")  # words with combining marks, which CLIP's rule cuts
 SERVED = "addressed-chain"  # the row that reads as the service does

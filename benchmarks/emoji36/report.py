@@ -1,4 +1,4 @@
-"""From runs to results, tables and plots: AA, F, F_en and BWT as `model.evaluation` defines them, mean over seeds."""
+"""From runs to results, tables and plots: AA, F, F_en and BWT, mean over seeds."""
 
 import json
 from collections.abc import Callable, Sequence
@@ -9,7 +9,8 @@ import numpy as np
 
 from benchmarks import page
 from benchmarks.emoji36 import plots, tables
-from model.evaluation import Triangle, average_accuracy, backward_transfer, english_forgetting, forgetting
+from benchmarks.forgetting import backward_transfer, english_forgetting
+from model.evaluation import Triangle, average_accuracy, forgetting
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
 _COSTS = (

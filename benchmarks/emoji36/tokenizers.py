@@ -7,6 +7,7 @@ words are cut at every combining mark, by CLIP's own rule; `RunsWhole`: a senten
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
+from typing import ClassVar
 
 from tokenizers import models
 
@@ -31,12 +32,23 @@ class _Before(BytePairs):
         self.model = models.BPE(vocab=vocabulary([*new_tokens(added)]), merges=merges, end_of_word_suffix=SUFFIX)
 
 
-class _BytesShared(SharedBPE):
-    made_of = _Bytes
+class _OtherShared(SharedBPE):
+    """A line whose BPE is of another kind; for one thread."""
+
+    kind: ClassVar[type[BytePairs]]
+
+    def pairs(self, count: int) -> BytePairs:
+        if self._pairs is None or self._pairs.count < count:
+            self._pairs = self.kind(self._longest)
+        return self._pairs
 
 
-class _BeforeShared(SharedBPE):
-    made_of = _Before
+class _BytesShared(_OtherShared):
+    kind = _Bytes
+
+
+class _BeforeShared(_OtherShared):
+    kind = _Before
 
 
 class BytesLast(ClipTokenizer):

@@ -74,9 +74,6 @@ def gains_(
     adapter: Annotated[str | None, typer.Option(help=f"Beside the rows: {', '.join(addressed.KINDS)}")] = None,
     pace: Annotated[float, typer.Option(min=0, help="The adapter's learning rate over that of the rows")] = 1.0,
     against: Annotated[list[str] | None, typer.Option(help="The same of what it is compared with")] = None,
-    aligner: Annotated[
-        Literal["fast_align", "eflomal"] | None, typer.Option(help="Of the first; both installed by you")
-    ] = None,
     data: Literal["demo", "scenes"] = "demo",
     languages: Annotated[str, typer.Option(help="With commas")] = "ar,tr,ja",
     pairs: Annotated[int, typer.Option(min=0, help="Of each language; 0: all")] = 0,
@@ -90,12 +87,9 @@ def gains_(
     torch.use_deterministic_algorithms(True)
     try:
         results.read(concluded), _trials(out)  # hours before they are written
-        other = ((gains.ALIGNER, aligner),) if aligner else ()
-        sides = [(*_named(settings or []), *other), _named(against or [])]
+        sides = [_named(settings or []), _named(against or [])]
         if adapter is not None and adapter not in addressed.KINDS:
             raise Refused(f"--adapter: there is no {adapter!r} among {', '.join(addressed.KINDS)}")
-        if adapter is not None and aligner is not None:
-            raise Refused("--adapter: not beside another aligner")
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (
@@ -114,7 +108,7 @@ def gains_(
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     said: dict[str, Any] = {"data": data, "languages": tags, "pairs": pairs, "seeds": seeds}
-    said |= {"set": _as_said(settings) | dict(other) | ({adapter: f"at {pace:g}"} if adapter else {})}
+    said |= {"set": _as_said(settings) | ({adapter: f"at {pace:g}"} if adapter else {})}
     said |= {"against": _as_said(against)}
     _keep(concluded, said, gains.concluded(_trials(out), before, after))
 

@@ -16,8 +16,7 @@ import numpy as np
 import torch
 
 from benchmarks.emoji36.data import Data, Test, encoded
-from benchmarks.emoji36.errors import Refused
-from benchmarks.methods import addressed, aligners
+from benchmarks.methods import addressed
 from benchmarks.methods.addressed import Adapter
 from demo import dataset
 from demo.emojis import LANGUAGES
@@ -34,7 +33,6 @@ from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]
 Held = list[dict[str, Any]]  # trials with what was measured
-ALIGNER = "aligner"
 EIGHT = ("de", "ar", "zh", "ru", "hi", "ko", "el", "th")  # of eight scripts
 
 
@@ -84,7 +82,6 @@ class Trial:
     """One training: a language, the first so many of its pairs (0: all), and all settings but the seed.
 
     With an `adapter`, that is trained beside the rows; without, the product is as it is.
-    `ALIGNER` among them names one of `aligners` for an aligned start.
     """
 
     data: str
@@ -99,16 +96,9 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
     """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
     corpus = data.corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
-    chosen = {**dict(trial.settings), "seed": trial.seed}
-    kind = aligners.trainer(chosen.pop(ALIGNER)) if ALIGNER in chosen else Trainer
-    settings = LearnSettings(**chosen)
-    if (
-        kind is not Trainer
-        and settings.settled(len(corpus.captions), encoder.base_view.tokenizer.begins).start != "aligned"
-    ):
-        raise Refused("--aligner: these trainings start drawn; add --set start=aligned")
+    settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
     if trial.adapter is None:
-        taught = _taught(encoder, corpus, folder, settings, kind)
+        taught = _taught(encoder, corpus, folder, settings)
     else:
         taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
@@ -127,11 +117,9 @@ def first(corpus: Corpus, pairs: int) -> Corpus:
     )
 
 
-def _taught(
-    encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, kind: type[Trainer]
-) -> addressed.Taught:
+def _taught(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
     storage.remove(folder)
-    trainer = kind(encoder, encoder.base_view, corpus, folder, settings)
+    trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
     view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
     storage.remove(folder)
     return addressed.Taught(view, encoder, trainer.steps)

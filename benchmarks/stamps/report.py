@@ -7,13 +7,14 @@ from typing import Any
 
 from benchmarks import page
 from benchmarks.emoji36.errors import Refused
+from benchmarks.forgetting import english_forgetting
 from benchmarks.stamps import figures, rows, tables
 from benchmarks.stamps.bench import GALLERIES, Asked, Bench
 from benchmarks.stamps.cases import ROWS, Case, Row, cases
 from benchmarks.stamps.data import Half
 from benchmarks.stamps.figures import of_half
 from model import storage
-from model.evaluation import average_accuracy, english_forgetting, forgetting
+from model.evaluation import average_accuracy, forgetting
 from model.languages import ENGLISH
 
 HOW = ("addressed", "shared", "auto")

@@ -1,7 +1,6 @@
 """What settings gain: trials on a toy and on a part of the demo, none done twice, and the error of the difference."""
 
 import json
-import sys
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -12,10 +11,8 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
-from benchmarks.emoji36.errors import Refused
 from benchmarks.methods import gains, report
 from benchmarks.methods.__main__ import _add, _keep, app
-from benchmarks.methods.aligners import LINKED, by_links
 from benchmarks.methods.gains import DemoData, Trial
 from demo.gallery import outlines
 from model.base import open_base
@@ -97,36 +94,6 @@ def test_the_demos_rows_are_taught_and_its_held_out_captions_ask_among_all_pictu
     assert torch.equal(corpus.pictures, torch.from_numpy(data.galleries["all"]))
     assert all(len(shown[place].objects) > 1 for place in test.owner)
     assert corpus.texts == data.corpus("ja").texts  # in one order
-
-
-def test_a_token_stands_for_what_it_is_linked_to_as_often_as_it_is() -> None:
-    pairs = [([7, 5], [1, 2, 3]), ([5], [2])]
-    said, meant, share = by_links(pairs, [[(0, 0), (0, 0), (0, 2), (1, 1)], [(0, 0)]])
-    assert (said.tolist(), meant.tolist()) == ([5, 7, 7], [2, 1, 3])
-    assert share == pytest.approx([1, 2 / 3, 1 / 3])
-
-
-def test_a_training_starts_by_the_aligner_that_is_named(
-    encoder: Encoder, held: list[dict[str, Any]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Here one that links first words alone: an aligned start of less."""
-    monkeypatch.setitem(LINKED, "fast_align", lambda said, _: [[(0, 0)] for _ in said])
-    trial = Trial("toy", "de", 90, 0, (*LONG, (gains.ALIGNER, "fast_align")))
-    other = gains.measure(encoder, Toy(encoder), trial, tmp_path)
-    assert other["steps"] == held[2]["steps"] and other["ranks"] != held[2]["ranks"]
-
-
-def test_an_aligner_that_is_not_installed_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    trial = Trial("toy", "de", 90, 0, (*LONG, (gains.ALIGNER, "eflomal")))
-    with pytest.MonkeyPatch.context() as patch, pytest.raises(Refused, match="pip install eflomal"):
-        patch.setitem(sys.modules, "eflomal", None)
-        gains.measure(encoder, Toy(encoder), trial, tmp_path)
-
-
-def test_an_aligner_without_an_aligned_start_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    trial = Trial("toy", "de", 90, 0, (("start", "drawn"), (gains.ALIGNER, "eflomal")))
-    with pytest.raises(Refused, match="add --set start=aligned"):
-        gains.measure(encoder, Toy(encoder), trial, tmp_path)
 
 
 @pytest.mark.parametrize("option", ["--out", "--concluded"])

@@ -5,8 +5,6 @@ import pytest
 
 from model.evaluation import (
     average_accuracy,
-    backward_transfer,
-    english_forgetting,
     forgetting,
     gain,
     ranks,
@@ -80,17 +78,13 @@ def test_chain_metrics_on_a_hand_made_triangle() -> None:
     assert average_accuracy(a) == pytest.approx(55.0)
     # best past: 80 for the first, 60 for the second
     assert forgetting(a) == pytest.approx(((80 - 75) + (60 - 40)) / 2)
-    assert english_forgetting(a) == pytest.approx(5.0)
-    assert backward_transfer(a) == pytest.approx(((75 - 80) + (40 - 60)) / 2)
-    assert forgetting([[80.0]]) == english_forgetting([[80.0]]) == backward_transfer([[80.0]]) == 0.0
+    assert forgetting([[80.0]]) == 0.0
 
 
-def test_forgetting_is_from_the_best_past_score_and_transfer_from_the_languages_own() -> None:
+def test_forgetting_is_from_the_best_past_score() -> None:
     """A language that a later one helped: its best is not its own turn's; nothing is clamped at zero."""
     a = [[50.0], [70.0, 60.0], [60.0, 65.0, 50.0]]
     assert forgetting(a) == pytest.approx(((70 - 60) + (60 - 65)) / 2)
-    assert english_forgetting(a) == pytest.approx(70 - 60)
-    assert backward_transfer(a) == pytest.approx(((60 - 50) + (65 - 60)) / 2)
 
 
 def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> None:
