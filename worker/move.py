@@ -6,7 +6,7 @@ pass, until a release can be published upon the one that the last pass began wit
 """
 
 from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
@@ -33,7 +33,7 @@ from worker.attempt import Attempt
 from worker.compare import Comparison, losses
 from worker.context import TrainingContext
 from worker.making import make_version
-from worker.prepare import prepare, teachable
+from worker.prepare import prepare
 from worker.promotion import GateFailed, keeps_shared
 from worker.reencode import refuse_unreadable, unreadable
 
@@ -172,8 +172,7 @@ class _Move:
         What an earlier move has made upon another version than is shared by now is of no use to the shared table.
         """
         made, own = self.registry.versions.taught_on(self.base), self.attempt.expansion.id
-        taught = teachable(self.registry, sources)
-        learned = tuple(expansion.id for expansion in taught)
+        learned, taught = tuple(sources), map(self.registry.expansions.get, sources)
         for version in reversed(made):
             same = (version.language, version.learned) == (language, learned)
             if same and (version.parent == self.shared or version.expansion == own):
@@ -211,7 +210,7 @@ class _Move:
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
         versions, compare = self.registry.versions, self._comparison()
         sources = {tag: versions.get(number).learned for tag, number in release.languages.items() if tag != "en"}
-        taught = [expansion for tag in sources for expansion in teachable(self.registry, sources[tag])]
+        taught = [self.registry.expansions.get(source) for tag in sources for source in sources[tag]]
         figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
         for done, (tag, number) in enumerate(self.served.items()):
             self.attempt.check()
@@ -225,7 +224,6 @@ class _Move:
             "languages": figures | left_out,
             "shared_lacks": sorted({*self.served} - {version.language for version in versions.lineage(self.shared)}),
             "without_gain": self._without_gain(),
-            "datasets_gone": self._gone(sources),
             "unreadable": len(missing),
             "forced": False,
         }
@@ -239,13 +237,6 @@ class _Move:
         reports = (self.registry.versions.get(number).report for number in self.served.values())
         gains = (report["gain"] for report in reports if "gain" in report)
         return [f"{gain['sentence']}." for gain in gains if not gain["enough"]]
-
-    def _gone(self, sources: Mapping[str, Sequence[str]]) -> dict[str, int]:
-        """By language that was taught without them, how many of its earlier datasets were pruned."""
-        gone = {
-            tag: len(sources[tag]) - len(teachable(self.registry, sources[tag])) for tag in self.served if tag != "en"
-        }
-        return {tag: count for tag, count in gone.items() if count}
 
     @property
     def _forced(self) -> bool:

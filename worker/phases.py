@@ -14,7 +14,7 @@ from worker.attempt import Attempt
 from worker.context import TrainingContext, open_context
 from worker.making import make_version
 from worker.move import move
-from worker.prepare import TrainingData, prepare, teachable
+from worker.prepare import TrainingData, prepare
 from worker.promotion import GateFailed, forgotten, gate, keeps_shared, objections, reason
 from worker.reencode import reencode
 
@@ -120,7 +120,8 @@ def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
         stood_on = (versions.get(number).learned for number in numbers)
         return [[*expansions] for expansions in stood_on if not had.issuperset(expansions)]
 
-    return [teachable(attempt.registry, sources) for sources in attempt.decided("replayed.json", decide)]
+    expansions = attempt.registry.expansions
+    return [[*map(expansions.get, sources)] for sources in attempt.decided("replayed.json", decide)]
 
 
 def _encode(context: TrainingContext, data: TrainingData, view: View) -> None:

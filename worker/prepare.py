@@ -28,7 +28,7 @@ from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
 from model.errors import CheckpointMismatch, DatasetInvalid
 from model.languages import ENGLISH, reads
-from model.registry import Expansion, Registry
+from model.registry import Expansion
 from model.table import View
 from worker.attempt import Attempt
 from worker.context import TrainingContext
@@ -122,12 +122,6 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
         picture_ids={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
-
-
-def teachable(registry: Registry, sources: Sequence[str]) -> list[Expansion]:
-    """Of these expansions, those that have a dataset still, and the last one in any case."""
-    *earlier, last = sources
-    return [*registry.expansions.with_datasets(earlier), registry.expansions.get(last)]
 
 
 def _read(attempt: Attempt, expansion: Expansion) -> Dataset:

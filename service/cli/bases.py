@@ -112,8 +112,6 @@ def show_move(expansion: dict[str, Any]) -> None:
     table(columns, rows, columns[1:6])
     for sentence in report.get("without_gain", ()):
         say(sentence)
-    for tag, count in report.get("datasets_gone", {}).items():
-        say(f"{tag} was taught without {count} earlier dataset{'s' if count > 1 else ''}, which had been pruned.")
     if lacks := report.get("shared_lacks"):  # the comparison is of texts whose language is known
         say(f"Text of unknown language is read without what was taught of: {', '.join(lacks)}.")
 

@@ -84,7 +84,6 @@ def test_a_language_that_was_taught_twice_moves_with_both_datasets(site: Site, o
     assert report["dataset"]["usable"] == 100, "rows that both have count once"
     assert report["dataset"]["val"] == report["pairs"] == len(kept[0] | kept[1]) > max(map(len, kept))
     assert done.report is not None and done.report["languages"]["cy"]["pairs"] == report["pairs"]
-    assert done.report["datasets_gone"] == {}
 
     back = move(site, site.base, force=True)
     assert back.report is not None and back.report["from"].endswith("other")
@@ -93,17 +92,6 @@ def test_a_language_that_was_taught_twice_moves_with_both_datasets(site: Site, o
 
 def _held_out(site: Site, expansion: str) -> set[str]:
     return {*json.loads((site.home / "expansions" / expansion / "validation.json").read_text())["captions"]}
-
-
-def test_without_an_earlier_dataset_that_was_pruned_a_move_goes_on_and_says_so(site: Site, other_base: str) -> None:
-    for rows in (pairs("cy")[:70], pairs("cy")[30:]):
-        run(attempt_at(site, site.submit(rows, "cy")))
-    first, second = site.registry.versions.get(2).learned
-    site.registry.retention.dataset_removed(first)
-    done = move(site, other_base)
-    assert done.report is not None and done.report["datasets_gone"] == {"cy": 1}
-    served = site.registry.releases.serving().languages["cy"]
-    assert site.registry.versions.get(served).learned == (second,)
 
 
 def test_what_is_learned_on_another_base_has_the_texts_that_this_base_reads(site: Site, other_base: str) -> None:
