@@ -43,9 +43,8 @@ class RegistryRow(DeclarativeBase):
 class VersionRow(RegistryRow):
     """One immutable step of the model. One without a parent is a base; see `BaseRow`.
 
-    `datasets` are the expansions whose datasets it learned, where that is not the one that made it alone. `pruned_at`
-    is when it left the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its
-    files are gone.
+    `datasets` are the expansions whose datasets its language was taught from, oldest first. `pruned_at` is when it left
+    the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files are gone.
     """
 
     __tablename__ = "versions"

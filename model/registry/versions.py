@@ -21,9 +21,9 @@ BUILT_IN_LANGUAGE = "en"
 class Version:
     """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
 
-    `datasets` are the expansions whose datasets its language was taught from, oldest first; empty when that is only the
-    one that made it. Once it is pruned (`pruned_at`), it can serve its language no more. Its folder goes,
-    and is None then, as soon as no other version builds upon it.
+    `learned` are the expansions whose datasets its language was taught from, oldest first; none of a base. Once it is
+    pruned (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other
+    version builds upon it.
     """
 
     number: int
@@ -37,12 +37,7 @@ class Version:
     report: dict[str, Any]
     created_at: datetime
     pruned_at: datetime | None = None
-    datasets: tuple[str, ...] = ()
-
-    @property
-    def learned(self) -> tuple[str, ...]:
-        """The expansions whose datasets its language was taught from, oldest first; none of a base."""
-        return self.datasets or ((self.expansion,) if self.expansion else ())
+    learned: tuple[str, ...] = ()
 
 
 class Versions:
@@ -123,7 +118,7 @@ class Versions:
                 parent=find(session, parent).number,
                 language=language,
                 expansion=expansion,
-                datasets=[] if [*datasets] == [expansion] else [*datasets],
+                datasets=[*datasets] or [expansion],
                 folder=folder,
                 manifest_sha256=manifest_sha256,
                 rows=rows,
@@ -206,4 +201,4 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 def version_of(row: VersionRow) -> Version:
     """The version that a row describes."""
-    return row.told_as(Version, datasets=tuple(row.datasets))
+    return row.told_as(Version, learned=tuple(row.datasets))
