@@ -23,7 +23,7 @@ DATABASE ?= both
 CUTS ?= 120
 
 .DEFAULT_GOAL := help
-.PHONY: help demo up test coverage check docs style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
+.PHONY: help demo up test coverage check docs reference style bench flood overload faults calls power fuzz bitrot nightly interleavings torture golden lock browser tools
 
 help: ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 14
@@ -42,6 +42,9 @@ check: style docs ## format, lint, types, import arrows, names and links in the 
 
 docs: $(VENV)/.dev ## the site of the documents in build/site; a link that leads nowhere fails it
 	$(BIN)/python -m scripts.site
+
+reference: $(VENV)/.dev ## docs/settings.md and docs/errors.md anew from the code
+	$(BIN)/python -m scripts.reference
 
 style: $(VENV)/.dev
 	$(BIN)/ruff format --check .

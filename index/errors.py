@@ -4,31 +4,31 @@ from model.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFoun
 
 
 class OriginalNotKept(NotFound):
-    """The bytes of this picture, as they were sent, were not kept."""
+    """The bytes of this picture as they were sent were not kept (`PICTOGLOT_KEEP_ORIGINALS`)."""
 
     code, title = "original_not_kept", "Original not kept"
 
 
 class PageTooDeep(InvalidInput):
-    """A page of search results beyond the last rank that searches go to."""
+    """The page would go beyond rank 10,000 of a search."""
 
     code, title = "page_too_deep", "Page too deep"
 
 
 class MetadataInvalid(InvalidInput):
-    """Metadata with a key or a value that it cannot have, or too much of it."""
+    """Metadata with a key or a value that it cannot have, or more than 16 KiB of it; `errors` has the places."""
 
     code, title = "metadata_invalid", "Invalid metadata"
 
 
 class InvalidFilter(InvalidInput):
-    """A filter that does not follow the grammar, or is too large."""
+    """A filter that does not follow the grammar, or is too large; `errors` has the place."""
 
     code, title = "invalid_filter", "Invalid filter"
 
 
 class RecordChanged(Conflict):
-    """The record has another etag by now than the one that a change was based on."""
+    """The record has another `ETag` by now than the one in `If-Match`; nothing was changed."""
 
     code, title = "record_changed", "Record changed"
 
@@ -64,7 +64,7 @@ class IndexVersionMismatch(Failure):
 
 
 class IndexUnavailable(Unavailable):
-    """No verified snapshot is being served yet, or the engine of its vectors does not answer."""
+    """No verified snapshot serves yet, or the engine of `PICTOGLOT_INDEX` does not answer or has lost vectors."""
 
     code, title = "index_unavailable", "Index unavailable"
 
@@ -80,6 +80,6 @@ class EngineMismatch(Failure):
 
 
 class OutOfMemory(Failure):
-    """Not enough memory for a second snapshot; the old one is still served."""
+    """There is not enough memory for a second snapshot; the old one goes on serving."""
 
     code, title = "out_of_memory", "Out of memory"

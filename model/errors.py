@@ -18,16 +18,16 @@ class FieldError:
 
 
 class PictoglotError(Exception):
-    """Root of all errors; `code` is stable (docs/errors.md), `extra` are further fields that are safe to send."""
+    """An unexpected error; the log has the reason under the `request_id`."""
 
-    code: ClassVar[str] = "internal_error"
+    code: ClassVar[str] = "internal_error"  # stable; docs/errors.md says the first paragraph of each docstring
     title: ClassVar[str] = "Internal error"
 
     def __init__(self, detail: str = "", *, errors: tuple[FieldError, ...] = (), **extra: object) -> None:
         super().__init__(detail or self.title)
         self.detail = detail or self.title
         self.errors = errors
-        self.extra = extra
+        self.extra = extra  # further fields that are safe to send
 
     @property
     def told(self) -> str:
@@ -36,37 +36,37 @@ class PictoglotError(Exception):
 
 
 class InvalidInput(PictoglotError):
-    """Understood, but not acceptable."""
+    """A field is missing, unknown or out of bounds; `errors` says which."""
 
     code, title = "invalid_request", "Invalid request"
 
 
 class NotFound(PictoglotError):
-    """Nothing has this name."""
+    """The path, or what it names, does not exist."""
 
     code, title = "not_found", "Not found"
 
 
 class Conflict(PictoglotError):
-    """The current state does not allow it."""
+    """The current state does not allow this."""
 
     code, title = "conflict", "Conflict"
 
 
 class UnsupportedMedia(PictoglotError):
-    """A format that is not read here."""
+    """This route does not read this format."""
 
     code, title = "unsupported_media_type", "Unsupported media type"
 
 
 class Unavailable(PictoglotError):
-    """Cannot be answered now; a retry may succeed."""
+    """Too many requests are waiting, or this one waited too long; try again later."""
 
     code, title = "overloaded", "Overloaded"
 
 
 class StorageFull(PictoglotError):
-    """Not enough free space to do this safely."""
+    """There is not enough free disk space to do this safely."""
 
     code, title = "storage_full", "Storage full"
 
@@ -76,13 +76,13 @@ class Failure(PictoglotError):
 
 
 class EmptyText(InvalidInput):
-    """Nothing to read after cleaning."""
+    """The text is empty after cleaning."""
 
     code, title = "empty_text", "Empty text"
 
 
 class TextInvalidUnicode(InvalidInput):
-    """Surrogates, NUL, controls or non-characters."""
+    """The text has surrogates, NUL, control characters or non-characters."""
 
     code, title = "text_invalid_unicode", "Text is not valid Unicode"
 
@@ -94,7 +94,7 @@ class TextTooLong(InvalidInput):
 
 
 class UnsupportedPictureFormat(UnsupportedMedia):
-    """The file is not in a format that is read here."""
+    """Not a JPEG, PNG, WebP, AVIF, TIFF or HEIC by its first bytes, or one that is not read here; `detail` says why."""
 
     code, title = "unsupported_picture_format", "Unsupported picture format"
 
@@ -106,13 +106,13 @@ class PictureCorrupt(InvalidInput):
 
 
 class PictureTooManyPixels(InvalidInput):
-    """More pixels than the setting allows, or than can be read of such a file."""
+    """More pixels than `PICTOGLOT_PICTURE_PIXELS`, or than can be read of such a file; `detail` has the number."""
 
     code, title = "picture_too_many_pixels", "Too many pixels"
 
 
 class PictureBadDimensions(InvalidInput):
-    """A side, or the aspect ratio, is out of bounds."""
+    """A side, or the ratio of the sides, is out of bounds."""
 
     code, title = "picture_bad_dimensions", "Bad picture dimensions"
 
@@ -124,13 +124,13 @@ class PictureAnimated(InvalidInput):
 
 
 class LanguageTagInvalid(InvalidInput):
-    """Not a BCP 47 tag of an existing language."""
+    """Not a BCP 47 tag of an existing language, such as `cy` or `pt-BR`; `detail` may suggest one."""
 
     code, title = "language_tag_invalid", "Invalid language tag"
 
 
 class LanguageNotFound(NotFound):
-    """A language that is not available; `languages` are the available ones."""
+    """The language of this tag is not served; `languages` lists those that are."""
 
     code, title = "language_not_found", "Language not found"
 
@@ -139,13 +139,13 @@ class LanguageNotFound(NotFound):
 
 
 class DatasetInvalid(InvalidInput):
-    """Too many faulty rows, or not readable as a dataset at all."""
+    """Too many rows are faulty, or the file cannot be read as a dataset within its limits."""
 
     code, title = "dataset_invalid", "Invalid dataset"
 
 
 class DatasetTooSmall(InvalidInput):
-    """Fewer than 64 usable rows, or to learn from, fewer than two held-out pictures or texts."""
+    """Fewer than 64 usable rows, or held-out captions of one picture or text alone; `detail` says which."""
 
     code, title = "dataset_too_small", "Dataset too small"
 
@@ -157,61 +157,61 @@ class DatasetLanguageMismatch(InvalidInput):
 
 
 class DatasetPictureNotFound(InvalidInput):
-    """Rows name pictures that the gallery does not have."""
+    """A dataset names pictures that the gallery does not have; `count` is how many."""
 
     code, title = "picture_not_found", "Picture not found"
 
 
 class PivotNotServed(InvalidInput):
-    """Captions are paired with texts in a language that nothing here reads."""
+    """Captions are paired with texts in a language that is not served; teach that one first."""
 
     code, title = "pivot_not_served", "Pivot language not served"
 
 
 class PivotTextEmpty(InvalidInput):
-    """A pair whose other side has a language but no text."""
+    """A row names the language of its pivot and has no text in it."""
 
     code, title = "pivot_text_empty", "Pivot text empty"
 
 
 class NothingHeldOut(InvalidInput):
-    """A language cannot be measured without a held-out row."""
+    """A language cannot be measured: no row is held out, or all that they describe was deleted."""
 
     code, title = "nothing_held_out", "Nothing held out"
 
 
 class ExpansionNotFound(NotFound):
-    """No expansion has this id."""
+    """There is no expansion with this id."""
 
     code, title = "expansion_not_found", "Expansion not found"
 
 
 class VersionNotFound(NotFound):
-    """No version has this number."""
+    """There is no version with this number."""
 
     code, title = "version_not_found", "Version not found"
 
 
 class ReleaseNotFound(NotFound):
-    """No release has this number."""
+    """There is no release with this number."""
 
     code, title = "release_not_found", "Release not found"
 
 
 class ExpansionInProgress(Conflict):
-    """This language is queued or being learned."""
+    """This language is queued or being taught, or a move to another base is; wait, or cancel it."""
 
     code, title = "expansion_in_progress", "Expansion in progress"
 
 
 class ExpansionFinished(Conflict):
-    """Nothing left to cancel."""
+    """The expansion has ended; there is nothing to cancel."""
 
     code, title = "expansion_finished", "Expansion finished"
 
 
 class AliasMoved(Conflict):
-    """Another release was published meanwhile."""
+    """Another release serves now than the one in `expected`; nothing was changed."""
 
     code, title = "alias_moved", "Serving moved"
 
@@ -223,7 +223,7 @@ class RollbackNotPossible(Conflict):
 
 
 class NoEarlierBase(Conflict):
-    """No other base has served before, so that there is none to go back to."""
+    """No other base has served before this one."""
 
     code, title = "no_earlier_base", "No earlier base"
 
@@ -235,13 +235,13 @@ class BaseServes(Conflict):
 
 
 class VersionPruned(Conflict):
-    """The files of a version that is needed were removed by `pictoglot prune`."""
+    """A version that this needs was removed by `pictoglot prune`; `versions` has its number."""
 
     code, title = "version_pruned", "Version pruned"
 
 
 class IdempotencyKeyReused(InvalidInput):
-    """The same key with another body."""
+    """The same `Idempotency-Key` was used before with another body."""
 
     code, title = "idempotency_key_reused", "Idempotency key reused"
 
@@ -253,25 +253,25 @@ class TrainingDiverged(Failure):
 
 
 class TooManyAttempts(Failure):
-    """Three attempts without progress."""
+    """Three attempts without progress; the error says what the last one died of."""
 
     code, title = "too_many_attempts", "Too many attempts"
 
 
 class ExpansionCancelled(Failure):
-    """Cancelled before its version was released."""
+    """The expansion was cancelled before its version was released."""
 
     code, title = "expansion_cancelled", "Expansion cancelled"
 
 
 class CheckpointMismatch(Failure):
-    """The dataset, settings, method, tokenizer, parent or base changed between attempts."""
+    """Dataset, settings, method, tokenizer, parent or base changed between two attempts."""
 
     code, title = "checkpoint_mismatch", "Checkpoint mismatch"
 
 
 class LeaseLost(Failure):
-    """Another worker holds the expansion now; nothing more may be written."""
+    """Another worker has taken over the expansion; this one may write nothing more."""
 
     code, title = "lease_lost", "Lease lost"
 
@@ -289,13 +289,13 @@ class VersionCorrupt(CorruptFolder):
 
 
 class DiskTooSmall(PictoglotError):
-    """Less free space than a move to another base needs; it did not begin."""
+    """A move to another base needs more disk than is free; `needed` and `free` are bytes. It did not begin."""
 
     code, title = "disk_too_small", "Disk too small"
 
 
 class RegistryUnavailable(Unavailable):
-    """The registry database does not answer, or with `damaged` that its own files are, which no waiting mends.
+    """The registry database does not answer, or its files are damaged, which no waiting mends.
 
     `reason` is what its driver said, without a password.
     """
@@ -313,55 +313,55 @@ class RegistryUnavailable(Unavailable):
 
 
 class StoreUnavailable(Unavailable):
-    """The object store does not answer, or refuses a request."""
+    """The object store does not answer, or refuses the request."""
 
     code, title = "store_unavailable", "Store unavailable"
 
 
 class StorageUnavailable(Unavailable):
-    """The disk under the data root reports an error."""
+    """The disk under the data root reports an error; look at it before anything is written again."""
 
     code, title = "storage_unavailable", "Storage unavailable"
 
 
 class BaseNotSupported(Failure):
-    """A model that pictoglot cannot teach languages."""
+    """The text tower of this model is not read by pictoglot; the sentence says why."""
 
     code, title = "base_not_supported", "Base not supported"
 
 
 class BaseNotFound(Failure):
-    """No such model, or its weights cannot be read."""
+    """There is no such model, or its weights or its tokenizer cannot be read."""
 
     code, title = "base_not_found", "Base not found"
 
 
 class CheckpointUnfit(BaseNotFound):
-    """The checkpoint is of another architecture than the one named."""
+    """The checkpoint is of another architecture than the one that `PICTOGLOT_BASE` names."""
 
     code, title = "base_checkpoint_unfit", "Checkpoint of another architecture"
 
 
 class TokenizerUnfit(BaseNotFound):
-    """A `tokenizer.json` that is damaged, or does not fit the base: its size, or its special tokens."""
+    """`tokenizer.json` is damaged, or has other special tokens or more tokens than the base."""
 
     code, title = "base_tokenizer_unfit", "Tokenizer of another base"
 
 
 class CaptionsUnreadable(Failure):
-    """The base's tokenizer has no tokens for much of the captions' script, so nothing can be learned from them."""
+    """The base's tokenizer has no tokens for the script of the captions; another base can learn them."""
 
     code, title = "captions_unreadable", "Captions unreadable"
 
 
 class BaseMismatch(Failure):
-    """The registry was created for another base."""
+    """The registry was made for another base; `pictoglot base move` makes everything anew for this one."""
 
     code, title = "base_mismatch", "Registry of another base"
 
 
 class RegistryOutdated(Failure):
-    """An earlier release wrote the registry, and no migration begins with its tables."""
+    """An earlier release wrote the registry: export with that release, and import into a new data root."""
 
     code, title = "registry_outdated", "Registry of an earlier release"
 
@@ -383,7 +383,7 @@ class BackendFailed(Failure):
 
 
 class BaseMoved(Failure):
-    """The service moved to another base while a language was learned for the one before."""
+    """The service moved to another base while this language was taught for the one before: teach it again."""
 
     code, title = "base_moved", "Another base serves"
 
@@ -395,6 +395,6 @@ class EncodingMismatch(Failure):
 
 
 class PicturesUnreadable(Failure):
-    """Stored pictures whose file is missing or damaged on this machine: they would be lost for searches."""
+    """Stored pictures cannot be read; `pictoglot reencode --skip-unreadable` goes on without them."""
 
     code, title = "pictures_unreadable", "Pictures unreadable"

@@ -4,43 +4,43 @@ from model.errors import InvalidInput, NotFound, PictoglotError
 
 
 class Malformed(PictoglotError):
-    """The body cannot be parsed."""
+    """The body is not JSON: truncated, two documents, or `NaN`."""
 
     code, title = "malformed_json", "Malformed JSON"
 
 
 class Unauthorized(PictoglotError):
-    """No valid key."""
+    """The key is unknown, revoked or expired."""
 
     code, title = "invalid_api_key", "Invalid API key"
 
 
 class Forbidden(PictoglotError):
-    """A valid key that may not do this."""
+    """The key is valid, but its scope or its collections do not allow this."""
 
     code, title = "insufficient_scope", "Insufficient scope"
 
 
 class Gone(PictoglotError):
-    """A cursor of an earlier release or gallery."""
+    """Another release, or other vectors, serve now than when this cursor was made; search again without it."""
 
     code, title = "cursor_expired", "Cursor expired"
 
 
 class TooLarge(PictoglotError):
-    """More bytes than this route accepts."""
+    """The body has more bytes than this route accepts."""
 
     code, title = "body_too_large", "Body too large"
 
 
 class RateLimited(PictoglotError):
-    """Too many requests with this key."""
+    """Too many requests with this key, or too many without a valid one, which share one rate."""
 
     code, title = "rate_limited", "Rate limited"
 
 
 class BaseUnusable(InvalidInput):
-    """A base to move to that does not exist, cannot be read, or is not supported."""
+    """The base to move to does not exist, cannot be read on the server, or is not supported; `detail` says which."""
 
     code, title = "base_unusable", "Base unusable"
 
@@ -52,48 +52,48 @@ class InvalidEncoding(Malformed):
 
 
 class MalformedRequest(Malformed):
-    """What is no request of HTTP, or whose end two readers could see at two places."""
+    """What came is not HTTP/1.1, or its end could be seen at two places; the connection is closed."""
 
     code, title = "malformed_request", "Malformed request"
 
 
 class MalformedMultipart(Malformed):
-    """A multipart body that is truncated, or not multipart at all."""
+    """A multipart body that is truncated, or a body that is not multipart."""
 
     code, title = "malformed_multipart", "Malformed multipart body"
 
 
 class MissingApiKey(Unauthorized):
-    """No key at all."""
+    """The request has no key."""
 
     code, title = "missing_api_key", "Missing API key"
 
 
 class MethodNotAllowed(PictoglotError):
-    """The path exists, the method on it does not."""
+    """The path exists, but does not allow this method."""
 
     code, title = "method_not_allowed", "Method not allowed"
 
 
 class BodyTimeout(PictoglotError):
-    """A body that does not arrive in time."""
+    """The body did not arrive in time."""
 
     code, title = "body_timeout", "Body timeout"
 
 
 class TooManyHeaders(PictoglotError):
-    """More header fields than any client needs."""
+    """Too many header fields, or too many bytes before the body."""
 
     code, title = "too_many_headers", "Too many headers"
 
 
 class KeyNotFound(NotFound):
-    """No key has this id."""
+    """There is no key with this id."""
 
     code, title = "key_not_found", "Key not found"
 
 
 class CursorInvalid(InvalidInput):
-    """Not a cursor of this server for this query."""
+    """This is not a cursor that this server made for this request."""
 
     code, title = "invalid_cursor", "Invalid cursor"

@@ -18,7 +18,7 @@ _FORCED = "taught with `forced`, it is served all the same"
 
 
 class GateFailed(Failure):
-    """The new language is not good enough to serve."""
+    """The version reads too little, no better than what served, or loses too much; the sentence has the figures."""
 
     code, title = "gate_failed", "Promotion gate failed"
 

@@ -21,7 +21,7 @@ class ClientSettings(Listening):
     """
 
     url: str = Field("", validate_default=True, description="Address of the service; empty: where HOST and PORT say.")
-    key: str = Field("", repr=False, description="API key that is sent.")
+    key: str = Field("", repr=False, description="API key that is sent with each request.")
 
     @field_validator("url")
     @classmethod

@@ -1,33 +1,21 @@
-"""The documents name what exists: settings, error codes, files, the version."""
+"""The documents name what exists: settings, commands, files, the version; the reference is what the code says."""
 
 import re
 import tomllib
-from importlib import import_module
 from pathlib import Path
 
 import pytest
 import typer
 
-import model.errors
-import service.problems
-from model.errors import PictoglotError
-from model.settings import PREFIX, CommonSettings
+from model.settings import PREFIX
+from scripts.reference import PAGES, SETTINGS
 from service.cli import app
-from service.cli.settings import ClientSettings
-from service.settings import Settings
 from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules
-from worker.settings import WorkerSettings
 
 DOCS = ROOT / "docs"
-SETTINGS = (CommonSettings, Settings, WorkerSettings, ClientSettings)
 PROSE = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
 TOP = (*PACKAGES, "tests", "docs", "benchmarks", "scripts")
 PATH = re.compile(r"`((?:" + "|".join(TOP) + r")/[A-Za-z0-9_./-]*)(?::\w+)?`|\]\(([^)#:\s]+)(?:#[^)]*)?\)")
-
-
-def documented(file: Path, pattern: str) -> list[str]:
-    """First-column names of the tables in a document."""
-    return re.findall(rf"^\| `({pattern})` \|", file.read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def settings() -> set[str]:
@@ -35,49 +23,9 @@ def settings() -> set[str]:
     return {PREFIX + name.upper() for kind in SETTINGS for name in kind.model_fields}
 
 
-def test_every_setting_is_documented_once_and_exists() -> None:
-    named = documented(DOCS / "settings.md", PREFIX + "[A-Z_]+")
-    assert len(named) == len(set(named))
-    assert set(named) == settings()
-
-
-def test_documented_defaults_are_the_real_ones() -> None:
-    text = (DOCS / "settings.md").read_text(encoding="utf-8")
-    shown = dict(re.findall(rf"^\| `{PREFIX}([A-Z_]+)` \| `?([^|`]*)`? \|", text, re.MULTILINE))
-    for name, field in (item for kind in SETTINGS for item in kind.model_fields.items()):
-        default = {False: "0", True: "1"}.get(field.default, str(field.default)) if field.default != "" else "empty"
-        assert shown[name.upper()].strip() == default, name
-
-
-def errors() -> list[type[PictoglotError]]:
-    """Every error class of the packages; `Failure` alone has no code of its own."""
-
-    def walk(kind: type[PictoglotError]) -> list[type[PictoglotError]]:
-        return [kind, *(deeper for child in kind.__subclasses__() for deeper in walk(child))]
-
-    for name in defining():
-        import_module(name)
-    own = [kind for kind in walk(PictoglotError) if kind.__module__.split(".")[0] in PACKAGES]
-    return [kind for kind in own if kind is not model.errors.Failure]
-
-
-def statuses(kind: type[PictoglotError]) -> str:
-    """How the document shows the status of an error."""
-    status = service.problems.status_of(kind())
-    return "–" if issubclass(kind, model.errors.Failure) and status == 500 else str(status)
-
-
-def test_every_error_code_is_documented_and_every_documented_one_exists() -> None:
-    named = documented(DOCS / "errors.md", "[a-z_]+")
-    assert len(named) == len(set(named))
-    assert set(named) == {kind.code for kind in errors()}
-
-
-def test_the_documented_status_is_the_one_sent() -> None:
-    text = (DOCS / "errors.md").read_text(encoding="utf-8")
-    shown = dict(re.findall(r"^\| `([a-z_]+)` \| ([^|]+) \|", text, re.MULTILINE))
-    for kind in errors():  # one code may be a 404 in a path and a 422 in a body
-        assert statuses(kind) in shown[kind.code].split(", "), kind.code
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: path.name)
+def test_the_reference_is_what_the_code_says(path: Path) -> None:
+    assert path.read_text(encoding="utf-8") == PAGES[path](), "run `make reference`"
 
 
 def defining() -> list[str]:
