@@ -61,9 +61,7 @@ class CommonSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
 
     home: Path = Field(Path("var"), validate_default=True, description="Data root: everything that pictoglot writes.")
-    store: str = Field(
-        "", pattern=r"^(s3://[^/]+(/.+)?)?$", description="Object store: `s3://BUCKET/PREFIX`; empty: HOME alone."
-    )
+    store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
     database_url: str = Field(
         "",
         repr=False,
@@ -71,11 +69,7 @@ class CommonSettings(BaseSettings):
         description="Registry: `sqlite:///FILE` or `postgresql://…`, as SQLAlchemy has it; empty: SQLite under HOME.",
     )
     broker_url: str = Field(
-        "",
-        repr=False,
-        pattern=r"^(rediss?://.+)?$",
-        description="`redis://…` or `rediss://…`, with `/` and `#` of a password as %2F and %23; "
-        "empty: each worker looks for itself.",
+        "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: each worker looks for itself."
     )
     base: str = Field(
         "bundled", min_length=1, description="`bundled`, `photos`, NAME/PRETRAINED or NAME@/path/to/checkpoint."
@@ -87,30 +81,15 @@ class CommonSettings(BaseSettings):
         description="What searches vectors: `faiss` in files here, `pgvector` in DATABASE_URL, or `milvus+URI`.",
     )
     backend: Literal["auto", "torch", "openvino"] = Field(
-        "auto",
-        description="What computes vectors. `auto`: what made those of the data root; in a new one OpenVINO if it is "
-        "installed and there is no GPU.",
+        "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
     )
-    precision: Literal["auto", "float32", "bfloat16"] = Field(
-        "auto",
-        description="In which precision. `auto`: that of the data root; in a new one bfloat16 where that is fast.",
-    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
     device: str = Field(
         "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda` for torch; empty: a GPU if there is one."
     )
-    threads: int = Field(
-        1,
-        ge=1,
-        le=64,
-        description="Threads of one matrix product, in each process. Raise it only where cores are idle: with OpenMP's "
-        "default, a search beside a training took 20 times as long.",
-    )
+    threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
-    log_level: Literal["debug", "info", "warning", "error"] = Field(
-        "info",
-        description="Lowest level that is logged; `info` has a line for each request. Not set, `pictoglot up` on a "
-        "terminal shows `warning` and above.",
-    )
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
 
     @field_validator("home", mode="before")
     @classmethod

@@ -41,48 +41,20 @@ class Settings(Listening):
     drain_seconds: ClassVar[float] = 0.5  # at a shutdown, from the first 503 of `/readyz` to the closed socket
     watch_seconds: ClassVar[float] = 0.5  # between two looks for new releases and pictures
 
-    admin_key: str = Field(
-        "",
-        repr=False,
-        max_length=256,
-        description="The first key of scope admin. Empty in `local`: one is made, kept in HOME and printed.",
-    )
-    open: bool = Field(
-        False, description="On loopback, `search` and `write` need no key, but for requests from pages of other sites."
-    )
+    admin_key: str = Field("", repr=False, max_length=256, description="The first key of scope admin.")
+    open: bool = Field(False, description="On loopback, `search` and `write` need no key.")
 
-    request_seconds: float = Field(
-        2.0, gt=0, le=600, description="A request that is not encoded within this time is answered 503."
-    )
+    request_seconds: float = Field(2.0, gt=0, le=600, description="A request not encoded in this time: 503.")
     cache_size: int = Field(4_096, ge=0, le=10_000_000, description="Query vectors in the cache; 0: no cache.")
-    rate_per_minute: int = Field(
-        120_000,
-        ge=1,
-        le=10_000_000,
-        description="Requests per minute with one key; all without a valid key share one such rate.",
-    )
+    rate_per_minute: int = Field(120_000, ge=1, le=10_000_000, description="Requests per minute with one key.")
 
     picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
-    picture_pixels: int = Field(
-        64_000_000,
-        ge=1_000_000,
-        le=400_000_000,
-        description="Largest picture, pixels. It may take a second to decode for each 8 million, and at least 5.",
-    )
-    keep_originals: bool = Field(
-        False, description="Keep the bytes of pictures as they were sent, for `GET /v1/pictures/{id}/original`."
-    )
-    batch_bytes: int = Field(
-        64 << 20,
-        ge=1 << 10,
-        le=1 << 30,
-        description="Most bytes of the pictures of one batch together; two batches are held in memory.",
-    )
+    picture_pixels: int = Field(64_000_000, ge=1_000_000, le=400_000_000, description="Largest picture, pixels.")
+    keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
+    batch_bytes: int = Field(64 << 20, ge=1 << 10, le=1 << 30, description="Most bytes of the pictures of one batch.")
     dataset_bytes: int = Field(512 << 20, ge=1 << 10, le=64 << 30, description="Largest dataset, bytes.")
     free_bytes: int = Field(256 << 20, ge=0, description="Free disk space that a write must leave, bytes.")
-    recall: float = Field(
-        0.97, ge=0.5, le=1, description="Share of the ten nearest pictures that an approximate index shall find."
-    )
+    recall: float = Field(0.97, ge=0.5, le=1, description="Share of the nearest ten that an approximate index finds.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
 
     @property

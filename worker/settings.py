@@ -13,11 +13,7 @@ class WorkerSettings(CommonSettings):
     look_seconds: ClassVar[float] = 1.0  # between looks into the registry: to renew a lease, and to find work
 
     min_recall: float = Field(
-        0.2,
-        ge=0,
-        le=1,
-        description="Share of the way from chance to 1 that held-out t2i R@10 must reach (R@1 among fewer than 50 "
-        "candidates); 0: any value will do. Among 1,000 candidates the default asks for 0.208.",
+        0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
     )
     # 0.05 is five standard errors where 1,000 captions are measured before and after and a tenth of them change, so
     # that chance does not hold the table back even as the worst of 35 languages; with 100 captions it is 1.5
@@ -28,17 +24,12 @@ class WorkerSettings(CommonSettings):
         description="Largest drop in t2i R@1 that a new version may cause, in any served language.",
     )
     # at least three of the looks into the registry that renew a lease
-    lease_seconds: float = Field(
-        30, ge=3, le=600, description="Seconds after which another worker may take the work of a silent one."
-    )
+    lease_seconds: float = Field(30, ge=3, le=600, description="Seconds after which a silent worker's work is free.")
     calibrate_seconds: float = Field(
         30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
     )
 
     # 0 is for small galleries: each hour what has such rows is written again
     purge_days: int = Field(
-        30,
-        ge=0,
-        le=3_650,
-        description="Days within which what was deleted goes from segments and engines; 0: each hour.",
+        30, ge=0, le=3_650, description="Days within which what was deleted goes from segments and engines; 0: an hour."
     )
