@@ -61,18 +61,21 @@ def test_a_missing_path_is_found() -> None:
 
 
 def unknown_names(text: str) -> list[str]:
-    """Variables and commands in a document that do not exist."""
+    """Variables, commands and options in a document that do not exist."""
     variables = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text)) - settings()
-    called = re.findall(r"(?:`|/|^)pictoglot ([a-z]+)(?: ([a-z]+))?", text, re.MULTILINE)
+    called = re.findall(r"(?:`|/|^)pictoglot ([a-z]+)(?: ([a-z]+))?([^`\n#|;&]*)", text, re.MULTILINE)
     root = typer.main.get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
     unknown = sorted(variables)
-    for name, inner in called:
+    for name, inner, rest in called:
         command = root.commands.get(name)
+        if isinstance(command, typer.core.TyperGroup):
+            name, command = f"{name} {inner}", command.commands.get(inner)
         if command is None:
             unknown.append(name)
-        elif isinstance(command, typer.core.TyperGroup) and inner not in command.commands:
-            unknown.append(f"{name} {inner}")
+        elif not command.context_settings.get("ignore_unknown_options"):
+            options = {option for each in command.params for option in each.opts}
+            unknown += [f"{name} {option}" for option in re.findall(r" (--[a-z-]+)", rest) if option not in options]
     return unknown
 
 
@@ -83,7 +86,8 @@ def test_documents_name_only_variables_and_commands_that_exist(file: Path) -> No
 
 def test_an_unknown_variable_or_command_is_found() -> None:
     text = "`PICTOGLOT_COLOUR`, `PICTOGLOT_HOME`, `pictoglot paint`, `pictoglot demo paint`, `pictoglot learn cy f`"
-    assert unknown_names(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint"]
+    text += "\npictoglot learn cy f --watch --paint blue | other --green"
+    assert unknown_names(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint", "learn --paint"]
 
 
 def test_the_changelog_begins_with_this_version() -> None:
