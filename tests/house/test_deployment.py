@@ -14,7 +14,7 @@ from dotenv import dotenv_values
 
 from model.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
-from tests.house.test_docs import missing_paths, settings, unknown_names
+from tests.house.test_docs import settings
 from tests.patience import PATIENCE
 
 COMPOSE = ROOT / "docker-compose.yml"
@@ -129,12 +129,6 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
     images = {services[name]["image"] for name in ("api", "worker")}
     assert (label and label[1], cited, images) == (version, version, {f"pictoglot:{version}"})
-
-
-@pytest.mark.parametrize("name", ["CONTRIBUTING.md", "SECURITY.md"])
-def test_documents_for_contributors_name_only_what_exists(name: str) -> None:
-    text = (ROOT / name).read_text(encoding="utf-8")
-    assert (missing_paths(text, ROOT), unknown_names(text)) == ([], [])
 
 
 def test_the_console_script_exists() -> None:

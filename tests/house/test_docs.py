@@ -13,7 +13,10 @@ from service.cli import app
 from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules
 
 DOCS = ROOT / "docs"
-PROSE = [ROOT / "README.md", ROOT / "CHANGELOG.md", *sorted(DOCS.rglob("*.md"))]
+PROSE = [
+    *(ROOT / f"{name}.md" for name in ("README", "CHANGELOG", "CONTRIBUTING", "SECURITY")),
+    *sorted(DOCS.rglob("*.md")),
+]
 TOP = (*PACKAGES, "tests", "docs", "benchmarks", "scripts")
 PATH = re.compile(r"`((?:" + "|".join(TOP) + r")/[A-Za-z0-9_./-]*)(?::\w+)?`|\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
@@ -50,6 +53,17 @@ def missing_paths(text: str, folder: Path) -> list[str]:
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_documents_mention_only_what_exists(file: Path) -> None:
     assert missing_paths(file.read_text(encoding="utf-8"), file.parent) == []
+
+
+@pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
+def test_lines_of_prose_are_short(file: Path) -> None:
+    prose = re.sub(
+        r"^```.*?^```|<!-- tables -->.*?<!-- /tables -->|^\|.*?$",
+        "",
+        file.read_text(encoding="utf-8"),
+        flags=re.M | re.S,
+    )
+    assert [line for line in prose.splitlines() if len(line) > 120] == []
 
 
 def test_a_missing_path_is_found() -> None:
