@@ -19,12 +19,12 @@ from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.run import Taught, plainly, score, teach
 from benchmarks.emoji36.scenes import Sizes
-from model.backends import FIRST, Encoding
 from model.backends.choice import open_towers
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
-from model.settings import CommonSettings
+from store.encodings import FIRST, Encoding
+from store.settings import CommonSettings
 
 _WORK = Path(".cache/emoji36")
 _GALLERIES = ("seen", "unseen", "singles")

@@ -27,8 +27,8 @@ from benchmarks.load import Timings, closed_loop
 from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
 from demo.gallery import pictures
-from model.processes import allow_descriptors
 from service.cli.sending import put
+from store.processes import allow_descriptors
 
 _console = Console()
 _BEGUN = (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"GET /livez HTTP/1.1\r\nX-Slow: ")

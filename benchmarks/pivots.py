@@ -23,11 +23,12 @@ from demo.dataset import rows
 from demo.emojis import LANGUAGES
 from demo.gallery import draw, outlines
 from index.gallery import Gallery, NewPicture
-from model import storage
 from model.backends.choice import open_encoder
-from model.data_root import DataRoot
 from model.languages import ENGLISH
-from model.registry import Registry, new_expansion_id, open_registry
+from store import storage
+from store.data_root import DataRoot
+from store.expansions import new_expansion_id
+from store.registry import Registry, open_registry
 from worker.attempt import Attempt
 from worker.phases import run
 from worker.settings import WorkerSettings

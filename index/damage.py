@@ -6,8 +6,8 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-from model import storage
-from model.data_root import DataRoot
+from store import storage
+from store.data_root import DataRoot
 
 Kind = Literal["segment", "version", "picture", "dataset", "vector", "caption", "calibration", "registry"]
 KINDS: tuple[Kind, ...] = get_args(Kind)

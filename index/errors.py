@@ -1,6 +1,6 @@
 """The errors that `index` raises about records, segments and snapshots; their parent classes are in `model`."""
 
-from model.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFound, Unavailable
+from store.errors import Conflict, CorruptFolder, Failure, InvalidInput, NotFound, Unavailable
 
 
 class OriginalNotKept(NotFound):

@@ -14,8 +14,8 @@ from sqlalchemy import literal, tuple_
 
 from index.captions import BATCH
 from index.damage import Damage, Kind
-from model.errors import LeaseLost, PictoglotError, RegistryUnavailable
-from model.registry import Registry
+from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
+from store.registry import Registry
 
 GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
 _TURN, _LONGEST = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends

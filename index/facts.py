@@ -14,7 +14,7 @@ from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
 from index.errors import MetadataInvalid
-from model.errors import FieldError, InvalidInput
+from store.errors import FieldError, InvalidInput
 
 Kind = Literal["string", "number", "boolean", "date"]
 TAGS = "#tags"  # in the place of a key; no metadata has this key

@@ -12,10 +12,10 @@ from pathlib import Path
 from typing import BinaryIO
 
 from index.errors import PictureDamaged
-from model import storage
-from model.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
-from model.errors import CorruptFolder
 from model.pictures import Picture, encode_thumbnail, read_rgb
+from store import storage
+from store.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
+from store.errors import CorruptFolder
 
 FOLDER = "pictures"  # under the data root
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"

@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from index.errors import InvalidFilter
 from index.facts import KEY, Fact, indexed, instant, normal
-from model.errors import FieldError
+from store.errors import FieldError
 
 DEEPEST = 8  # filters within each other
 MOST_CONDITIONS = 64

@@ -35,11 +35,11 @@ from index.rows import Stored, store_picture_vectors, store_vectors_of
 from index.states import DELETED
 from index.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
-from model.data_root import DataRoot
-from model.errors import PictoglotError, StoreUnavailable
 from model.pictures import Picture
-from model.registry import Registry
-from model.registry.clock import now
+from store.clock import now
+from store.data_root import DataRoot
+from store.errors import PictoglotError, StoreUnavailable
+from store.registry import Registry
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
 

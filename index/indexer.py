@@ -17,9 +17,9 @@ from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
 from index.states import State, Written, in_use, is_read
 from index.vectors import Identity, Rows, VectorSet
-from model.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
-from model.storage import fault_point
 from model.views import Encoder
+from store.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
+from store.storage import fault_point
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment

@@ -25,10 +25,10 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.vectors import Identity, VectorSet
-from model.errors import PictoglotError, RegistryUnavailable
-from model.registry import Release
-from model.storage import fault_point
 from model.views import Encoder
+from store.errors import PictoglotError, RegistryUnavailable
+from store.releases import Release
+from store.storage import fault_point
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
 _LATE = 4  # times as many changes as are sealed together wait when no worker seals them

@@ -16,12 +16,12 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
 from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, source_of
 from index.vectors import Identity, Vector, VectorSet
-from model import storage
-from model.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
-from model.processes import name_owner
-from model.registry import Release
-from model.registry.duties import SEALING
 from model.views import Encoder, Views
+from store import storage
+from store.duties import SEALING
+from store.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
+from store.processes import name_owner
+from store.releases import Release
 
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed

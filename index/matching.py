@@ -4,8 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from model.calibration import Calibration, Curves
-from model.registry import Registry, Release
-from model.registry.calibrations import Read, RecordedCalibration
+from store.calibrations import Read, RecordedCalibration
+from store.registry import Registry
+from store.releases import Release
 
 
 @dataclass(frozen=True)

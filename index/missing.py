@@ -9,7 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from index.gallery import Gallery
 from index.tables import PictureRow
-from model.registry.tables import ExpansionRow, VersionRow
+from store.tables import ExpansionRow, VersionRow
 
 _MOST = 100  # sentences
 _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}

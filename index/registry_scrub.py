@@ -18,7 +18,7 @@ from index.rows import stored_as, vector_of
 from index.sets import VectorSets
 from index.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 from index.vectors import Identity, VectorSet
-from model.registry.calibrations import Read
+from store.calibrations import Read
 
 _COMPUTED = "by forgetting it, so that it is computed again"
 _MEASURED = "by forgetting it, so that it is measured again"

@@ -26,10 +26,11 @@ from index.sources import VectorsMissing
 from index.states import NOTHING, Written, in_use, is_run
 from index.tables import PictureRow
 from index.vectors import Identity
-from model import storage
-from model.processes import name_owner
-from model.registry import Expansion, Version
-from model.registry.duties import SEALING
+from store import storage
+from store.duties import SEALING
+from store.expansions import Expansion
+from store.processes import name_owner
+from store.versions import Version
 
 _ENDED = ("failed", "cancelled")  # their files may be removed by hand
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed

@@ -17,8 +17,8 @@ from index.segment import SEGMENTS, Segment
 from index.states import State, Written
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Matrix, Part, Rows, Tail, VectorSet
-from model import storage
-from model.data_root import DataRoot
+from store import storage
+from store.data_root import DataRoot
 
 _TIER = 4  # segments of about one size that are merged, and how much larger the next size is
 _DEAD = 0.25  # share of dead rows with which a segment is written again

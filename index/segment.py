@@ -22,9 +22,9 @@ from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismat
 from index.ivf import Curve
 from index.states import Written
 from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Rows, Vector
-from model import storage
-from model.data_root import DataRoot
-from model.errors import CorruptFolder, StorageFull, StoreUnavailable
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, StorageFull, StoreUnavailable
 
 SEGMENTS = "segments"  # their folder in the data root
 FORMAT = 1

@@ -27,8 +27,8 @@ from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
 from index.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
 from index.vectors import Keys, are_among
-from model.errors import RegistryUnavailable
-from model.registry import Registry
+from store.errors import RegistryUnavailable
+from store.registry import Registry
 
 PICTURES = ""  # in the place of a language: keys of pictures
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters

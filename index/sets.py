@@ -23,11 +23,11 @@ from index.states import FAISS, IDENTITY, NOTHING, State, Written, is_run, newes
 from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
-from model import storage
-from model.errors import StorageFull, StoreUnavailable
-from model.registry.clock import now
-from model.registry.tables import VersionRow
-from model.storage import fault_point
+from store import storage
+from store.clock import now
+from store.errors import StorageFull, StoreUnavailable
+from store.storage import fault_point
+from store.tables import VersionRow
 
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
 _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registered any more

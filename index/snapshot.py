@@ -16,9 +16,9 @@ from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
-from model.errors import LanguageNotFound
 from model.languages import ENGLISH, canonical, in_script, lookup
-from model.registry import Release
+from store.errors import LanguageNotFound
+from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
 DEEPEST = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth

@@ -16,9 +16,9 @@ from index.errors import PictureDamaged
 from index.gallery import Gallery
 from index.states import PRUNED, Written
 from index.vectors import Entry, Identity, Rows, Vector, VectorSet
-from model.errors import CorruptFolder, InvalidInput, UnsupportedMedia
 from model.pictures import read_rgb
 from model.views import Encoder
+from store.errors import CorruptFolder, InvalidInput, UnsupportedMedia
 
 _log = logging.getLogger(__name__)
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each

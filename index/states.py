@@ -19,9 +19,10 @@ from sqlalchemy import delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
 from index.tables import GalleryChangeRow, VectorSetRow
-from model.registry import Registry, Release
-from model.settings import SettingsError
-from model.storage import fault_point
+from store.registry import Registry
+from store.releases import Release
+from store.settings import SettingsError
+from store.storage import fault_point
 
 if TYPE_CHECKING:
     from index.engine import Engine

@@ -25,13 +25,13 @@ from index.sets import VectorSets
 from index.states import prune
 from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
-from model import storage
-from model.data_root import EXPANSIONS, DataRoot, discard_working_files
-from model.errors import StoreUnavailable
 from model.languages import MANY
-from model.registry import Pruning, Registry
-from model.registry.retention import KEEP
-from model.storage import fault_point
+from store import storage
+from store.data_root import EXPANSIONS, DataRoot, discard_working_files
+from store.errors import StoreUnavailable
+from store.registry import Registry
+from store.retention import KEEP, Pruning
+from store.storage import fault_point
 
 VERSIONS = "versions"
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long

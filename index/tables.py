@@ -1,6 +1,6 @@
 """SQLAlchemy classes of the gallery's tables in the registry's database. Creates no tables: a change needs a migration.
 
-The migrations are in `model/registry/migrations/versions`, one chain for the whole database.
+The migrations are in `store/migrations/versions`, one chain for the whole database.
 """
 
 from datetime import datetime
@@ -9,8 +9,8 @@ from typing import Any
 from sqlalchemy import JSON, BigInteger, Double, ForeignKey, Index, Integer, UniqueConstraint, false
 from sqlalchemy.orm import Mapped, mapped_column
 
-from model.registry.clock import now
-from model.registry.tables import RegistryRow
+from store.clock import now
+from store.tables import RegistryRow
 
 
 class PictureRow(RegistryRow):

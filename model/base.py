@@ -23,7 +23,6 @@ from torch import Tensor, nn
 
 from model import clip_tokenizer, file_tokenizer
 from model.clip_tokenizer import ClipTokenizer
-from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 from model.file_tokenizer import FileTokenizer
 from model.framing import SHORTEST, Frame
 from model.languages import ENGLISH
@@ -39,6 +38,7 @@ from model.weights import (
     require_own_context,
     tokenizer_files,
 )
+from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 
 BUNDLED = {"bundled": "pictoglot-emoji", "photos": "pictoglot-photos"}
 _BUNDLE = Path(__file__).parent / "bundled"

@@ -17,8 +17,8 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from model import storage
-from model.errors import CheckpointMismatch, CorruptFolder
+from store import storage
+from store.errors import CheckpointMismatch, CorruptFolder
 
 _STATE, _KEPT = "state.safetensors", "kept.safetensors"
 _NEWEST = 2  # checkpoints that are left

@@ -16,7 +16,9 @@ from model.dataset_pictures import Known
 from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, usable
 from model.dataset_split import once, split
 from model.dataset_words import not_in_gallery, reason, too_many_faults
-from model.errors import (
+from model.languages import ENGLISH, in_script
+from model.wording import counted
+from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
     DatasetPictureNotFound,
@@ -26,8 +28,6 @@ from model.errors import (
     PivotNotServed,
     PivotTextEmpty,
 )
-from model.languages import ENGLISH, in_script
-from model.wording import counted
 
 MIN_ROWS = 64
 MAX_ROWS = 1_000_000

@@ -16,7 +16,9 @@ import psutil
 from model import dataset
 from model.dataset_again import left
 from model.dataset_pictures import Known, ids_of_files
-from model.errors import (
+from model.guarded import Child, GuardedPool, read_frame, serve, write_frame
+from model.languages import reads
+from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
     DatasetPictureNotFound,
@@ -28,8 +30,6 @@ from model.errors import (
     PivotTextEmpty,
     UnsupportedMedia,
 )
-from model.guarded import Child, GuardedPool, read_frame, serve, write_frame
-from model.languages import reads
 
 MEMORY = 1 << 30  # bytes of address space of a child; a million rows take half of it
 _SECONDS = 1_800.0  # between two answers; a million rows take two minutes of a processor

@@ -8,7 +8,7 @@ from io import BufferedReader, RawIOBase
 from pathlib import Path
 from typing import IO, Any, NoReturn
 
-from model.errors import DatasetInvalid, FieldError
+from store.errors import DatasetInvalid, FieldError
 
 MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the longest published line (XM3600) about 40 kB
 MAX_BYTES = 1 << 30  # of a file after decompression

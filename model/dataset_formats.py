@@ -21,7 +21,7 @@ from model.dataset_coco import IMAGES, entries
 from model.dataset_file import BYTE_ORDER_MARK, GZIP, MAX_BYTES, MAX_LINE, NO_ROW, NOT_UTF8, content, lines, refuse
 from model.dataset_tables import CELLS, COLUMNS, NEEDED, Rows, header, quoted, says_between, tabbed
 from model.dataset_words import PAIR
-from model.errors import UnsupportedMedia
+from store.errors import UnsupportedMedia
 
 _PARTS = ("language", "text")  # of a pivot
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")

@@ -5,9 +5,9 @@ from hashlib import blake2b
 from typing import Literal, NamedTuple
 
 from model.dataset_formats import Record, RowFault
-from model.errors import InvalidInput, LanguageTagInvalid
 from model.languages import ENGLISH, canonical
 from model.text import clean, picture_id
+from store.errors import InvalidInput, LanguageTagInvalid
 
 EMPTY_PIVOT = "pivot_empty_text"  # the one fault for which the whole file is refused
 

@@ -11,15 +11,16 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import version
-from model.backends import Encoding, Towers
+from model.backends import Towers
 from model.base import Base
 from model.clip_tokenizer import english_words
-from model.data_root import DataRoot
 from model.detection import count
-from model.errors import PictoglotError, VersionCorrupt
-from model.registry import Version
 from model.table import Table, View, pad
 from model.tower import TorchTowers
+from store.data_root import DataRoot
+from store.encodings import Encoding
+from store.errors import PictoglotError, VersionCorrupt
+from store.versions import Version
 
 Vectors = NDArray[np.float32]
 _BATCH = 256  # texts in one forward pass

@@ -15,11 +15,11 @@ import regex
 from open_clip.tokenizer import get_clean_fn
 from tokenizers import Tokenizer as Engine
 
-from model.errors import CaptionsUnreadable, TokenizerUnfit
 from model.growth import PieceMerges, Word, in_words, learn, reached
 from model.merges import Merge
 from model.reading import Reading, reading_of
 from model.segmentation import pattern, standalone_words
+from store.errors import CaptionsUnreadable, TokenizerUnfit
 
 _UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
 # open_clip's `SigLipTokenizer`, with which these were made, fills up with the end of a text; the file does not say so

@@ -10,7 +10,7 @@ import langcodes
 import regex
 from langcodes.tag_parser import LanguageTagError
 
-from model.errors import LanguageTagInvalid
+from store.errors import LanguageTagInvalid
 
 ENGLISH = "en"
 MANY = "mul"  # ISO 639-2, "multiple languages": of a base that reads many without a list, or of all languages at once

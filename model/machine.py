@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from model.errors import BackendNotAvailable
+from store.errors import BackendNotAvailable
 
 
 def device_of(name: str | None) -> torch.device:

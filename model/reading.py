@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
-from model.errors import BaseNotFound, BaseNotSupported, LanguageTagInvalid, TokenizerUnfit
 from model.languages import ENGLISH, MANY, canonical
 from model.merges import CLIP_TOKENS
+from store.errors import BaseNotFound, BaseNotSupported, LanguageTagInvalid, TokenizerUnfit
 
 CLEANINGS = ("lower", "whitespace", "canonicalize")  # names that open_clip has for what it does to a text first
 # Parts of the names of open_clip's models that were trained on texts of about 100 (the last: 300) languages. Which of

@@ -6,7 +6,7 @@ Zero-width joiners and variation selectors stay: they carry meaning in Persian, 
 import re
 import unicodedata
 
-from model.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLong
+from store.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLong
 
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script

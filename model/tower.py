@@ -8,7 +8,8 @@ import torch
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from model.backends import FLOAT32, TORCH, Encoding, Features
+from model.backends import Features
+from store.encodings import FLOAT32, TORCH, Encoding
 
 if TYPE_CHECKING:
     from model.base import Base

@@ -21,12 +21,12 @@ from model import checkpoint, detection, teir
 from model.alignment import aligned
 from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
-from model.errors import TrainingDiverged
 from model.learn_settings import LearnSettings
 from model.objectives import Objective, balanced
 from model.student import in_bfloat16
 from model.table import NO_ROW, TokenRows, View, pad
 from model.version import Learned
+from store.errors import TrainingDiverged
 
 _BLOCK = 8_192  # rows of a large table that are read at a time
 _MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors

@@ -13,11 +13,11 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from model import storage
-from model.errors import CorruptFolder, VersionCorrupt
 from model.merges import Merge
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
+from store import storage
+from store.errors import CorruptFolder, VersionCorrupt
 
 FORMAT = 1
 ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"

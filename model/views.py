@@ -13,11 +13,11 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.backends import Encoding
-from model.data_root import DataRoot
-from model.errors import VersionCorrupt
 from model.framing import Frame
-from model.registry import Registry
+from store.data_root import DataRoot
+from store.encodings import Encoding
+from store.errors import VersionCorrupt
+from store.registry import Registry
 
 
 class Encoder(Protocol):

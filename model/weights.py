@@ -19,7 +19,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
+from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 
 TOKENIZER, SETTINGS, CONFIGURATION = "tokenizer.json", "tokenizer_config.json", "open_clip_config.json"
 PREPARATION = "preprocess_cfg"  # of `NAME.json`, as of open_clip's own `open_clip_config.json`

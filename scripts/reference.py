@@ -9,11 +9,11 @@ from annotated_types import Ge, Gt, Le
 from pydantic.fields import FieldInfo
 
 import worker.promotion  # noqa: F401  whose error is found among the subclasses
-from model.errors import Failure, PictoglotError
-from model.settings import PREFIX, CommonSettings
 from service.cli.settings import ClientSettings
 from service.problems import status_of
 from service.settings import Listening, Settings
+from store.errors import Failure, PictoglotError
+from store.settings import PREFIX, CommonSettings
 from worker.settings import WorkerSettings
 
 DOCS = Path(__file__).parent.parent / "docs"

@@ -11,9 +11,6 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.selection import Selection
-from model import storage
-from model.data_root import DataRoot
-from model.registry import open_registry
 from model.views import Encoder
 from service import openapi, pages, problems
 from service.access_log import AccessLog
@@ -44,6 +41,9 @@ from service.routes import (
 from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import update_metrics
+from store import storage
+from store.data_root import DataRoot
+from store.registry import open_registry
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
 _log = logging.getLogger("pictoglot.app")

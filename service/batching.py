@@ -13,13 +13,13 @@ from typing import Any, Generic, Self, TypeVar
 from PIL import Image
 
 from index.vectors import Vector
-from model.errors import Unavailable
 from model.framing import Frame
 from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
 from model.views import Encoder
 from service.metrics import Metrics
 from service.settings import Settings
+from store.errors import Unavailable
 
 T = TypeVar("T")
 R = TypeVar("R")

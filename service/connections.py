@@ -23,10 +23,10 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from model.errors import Unavailable
 from service.errors import MalformedRequest
 from service.metrics import Metrics
 from service.problems import problem
+from store.errors import Unavailable
 
 WAIT_SECONDS = 10.0  # from a connection's begin, or the end of an answer, to the end of a head; or for taking an answer
 _MOST = 8_192  # connections: each may hold a head of 64 KiB

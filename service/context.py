@@ -17,10 +17,7 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
 from index.word_search import WordSearch
-from model.data_root import DataRoot
 from model.dataset_child import DatasetChecker
-from model.errors import InvalidInput
-from model.registry import Registry
 from model.text import picture_id
 from model.views import Encoder
 from service.access_log import Parts
@@ -33,6 +30,9 @@ from service.metrics import Metrics
 from service.records import Filtering, RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
+from store.data_root import DataRoot
+from store.errors import InvalidInput
+from store.registry import Registry
 
 _CHECKS = 2  # of datasets at once
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields

@@ -12,8 +12,8 @@ import secrets
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
-from model.data_root import DataRoot
 from service.errors import CursorInvalid, Gone
+from store.data_root import DataRoot
 
 _FILE = "cursor.key"
 _SIGNATURE_BYTES = 16  # of the HMAC

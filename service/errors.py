@@ -1,6 +1,6 @@
-"""Errors of the HTTP layer: bodies, headers, keys, cursors, rates. The root of the tree is in `model.errors`."""
+"""Errors of the HTTP layer: bodies, headers, keys, cursors, rates. The root of the tree is in `store.errors`."""
 
-from model.errors import InvalidInput, NotFound, PictoglotError
+from store.errors import InvalidInput, NotFound, PictoglotError
 
 
 class Malformed(PictoglotError):

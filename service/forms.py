@@ -14,12 +14,12 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.concurrency import run_in_threadpool
 
-from model import storage
-from model.data_root import DataRoot
-from model.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
 from service.bodies import MAX_RECORD_BYTES, MAX_RECORDS_BYTES, MULTIPART, M, media_type, validated
 from service.context import Context
 from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
+from store import storage
+from store.data_root import DataRoot
+from store.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
 
 FOLDER = "uploads"  # under the data root
 MAX_FIELDS = 16  # names of fields

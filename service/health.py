@@ -10,14 +10,13 @@ from prometheus_client.core import GaugeMetricFamily
 from index import damage
 from index.errors import IndexUnavailable
 from index.snapshot import Snapshot
-from model import storage
-from model.backends import Encoding
-from model.errors import RegistryUnavailable, StorageFull
-from model.registry import RecordedEncoding
-from model.registry.expansions import State
 from model.wording import counted as counted_word
 from service.context import Context
 from service.metrics import counted, gauge
+from store import storage
+from store.encodings import Encoding, RecordedEncoding
+from store.errors import RegistryUnavailable, StorageFull
+from store.expansions import State
 
 _ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
 _WRITES_REFUSED = "writes_refused"

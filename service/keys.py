@@ -10,10 +10,10 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Row, func, select, update
 
-from model.registry import Registry
-from model.registry.clock import now
-from model.registry.tables import KeyRow
 from service.errors import KeyNotFound
+from store.clock import now
+from store.registry import Registry
+from store.tables import KeyRow
 
 Scope = Literal["search", "write", "admin"]  # each includes the ones before it
 SCOPES: tuple[Scope, ...] = get_args(Scope)

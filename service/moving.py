@@ -19,9 +19,6 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import open_engine
-from model.errors import BaseMoved, PictoglotError
-from model.processes import forget_closed
-from model.registry import Registry
 from model.views import Encoder
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
@@ -29,6 +26,9 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.watch import follow, probe_writes, update_metrics
 from service.writes import WriteQueue
+from store.errors import BaseMoved, PictoglotError
+from store.processes import forget_closed
+from store.registry import Registry
 
 _RETRY_SECONDS = 60.0  # after a base could not be opened
 _GRACE = 5.0  # seconds beyond the longest deadline of a request until what it uses is closed

@@ -13,7 +13,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
 from index.errors import RecordChanged
-from model import errors
 from service.errors import (
     BodyTimeout,
     Forbidden,
@@ -26,6 +25,7 @@ from service.errors import (
     Unauthorized,
 )
 from service.openapi import routes_of
+from store import errors
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,

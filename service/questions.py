@@ -16,7 +16,6 @@ from index.snapshot import AUTO, SHARED, Route, Snapshot
 from index.vectors import Vector
 from model import words
 from model.calibration import Calibration
-from model.errors import FieldError, InvalidInput
 from model.text import clean
 from service import bodies, records
 from service.auth import Principal
@@ -24,6 +23,7 @@ from service.bodies import unless_client_leaves
 from service.context import Context
 from service.forms import picture_of
 from service.schemas import search as schemas
+from store.errors import FieldError, InvalidInput
 
 _ENGLISH = "en"
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left

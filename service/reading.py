@@ -8,7 +8,7 @@ from queue import SimpleQueue
 from threading import Thread
 from typing import Any, ParamSpec, TypeVar
 
-from model.errors import RegistryUnavailable
+from store.errors import RegistryUnavailable
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -19,9 +19,7 @@ from index.filters import Filter, parsed
 from index.records import Given, Patch, Record, Seen, Within
 from index.selection import PICTURES, Left, Selection, Wanted
 from index.vectors import Keys
-from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
 from model.languages import canonical
-from model.registry import Registry
 from model.text import clean
 from service import bodies
 from service.auth import Principal
@@ -30,6 +28,8 @@ from service.reading import Reading
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions, FacetValue
 from service.schemas.search import PictureHit
+from store.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
+from store.registry import Registry
 
 P = ParamSpec("P")
 T = TypeVar("T")

@@ -13,8 +13,11 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
-from model import logs
-from model.errors import (
+from service.bodies import MAX_HEADER_BYTES
+from service.connections import Connection, Connections, Door
+from service.settings import Settings
+from store import logs
+from store.errors import (
     BackendNotAvailable,
     BaseMismatch,
     BaseNotFound,
@@ -23,11 +26,8 @@ from model.errors import (
     PictoglotError,
     RegistryOutdated,
 )
-from model.processes import allow_descriptors, give_way
-from model.settings import MISCONFIGURED, SettingsError
-from service.bodies import MAX_HEADER_BYTES
-from service.connections import Connection, Connections, Door
-from service.settings import Settings
+from store.processes import allow_descriptors, give_way
+from store.settings import MISCONFIGURED, SettingsError
 
 _FAILED = 1
 _REFUSED = (errno.EROFS, errno.EACCES, errno.EPERM)  # what writing says where it is not allowed

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from model.settings import CommonSettings
+from store.settings import CommonSettings
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PLACEHOLDERS = frozenset({"", "admin", "changeme", "change-me", "secret", "password", "placeholder", "test", "key"})

@@ -19,7 +19,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from model import text
-from model.errors import InvalidInput
+from store.errors import InvalidInput
 
 _NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")

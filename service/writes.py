@@ -10,9 +10,9 @@ from sqlalchemy.exc import SQLAlchemyError
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.live import LiveIndex
 from index.records import Patch, Seen, Within
-from model.errors import PictoglotError, Unavailable
 from service.batching import BatchQueue
 from service.settings import Settings
+from store.errors import PictoglotError, Unavailable
 
 _FAILURES = (PictoglotError, SQLAlchemyError, OSError, ValueError)
 _AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot import` sends at a time

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.backends import FIRST
 from model.framing import Frame
+from store.encodings import FIRST
 from tests.patience import PATIENCE
 
 Vectors = NDArray[np.float32]

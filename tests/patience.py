@@ -12,7 +12,7 @@ from threading import Event, Thread
 from time import monotonic
 from typing import TypeVar
 
-from model.errors import RegistryUnavailable
+from store.errors import RegistryUnavailable
 
 T = TypeVar("T")
 PATIENCE = 180.0  # seconds: a loaded machine may be many times slower, and only a failure waits for it

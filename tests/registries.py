@@ -7,7 +7,7 @@ from contextlib import closing
 from functools import cache
 from pathlib import Path
 
-from model.registry import open_registry
+from store.registry import open_registry
 
 
 def empty_registry(file: Path) -> str:

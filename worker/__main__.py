@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from model.processes import allow_descriptors
-from model.settings import MISCONFIGURED, CommonSettings, SettingsError
+from store.processes import allow_descriptors
+from store.settings import MISCONFIGURED, CommonSettings, SettingsError
 
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
@@ -54,8 +54,8 @@ def other_vectors(settings: CommonSettings) -> str:
     """
     from index.states import FAISS, refuse_other
     from model.backends.choice import agreed, recorded
-    from model.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
-    from model.registry import open_registry
+    from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
+    from store.registry import open_registry
 
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
@@ -93,9 +93,9 @@ def _problem(database: str) -> str:
     """Why the registry at this URL cannot be read; empty when it can."""
     from sqlalchemy import inspect
 
-    from model.errors import PictoglotError
-    from model.registry import open_registry
-    from model.registry.tables import ExpansionRow
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+    from store.tables import ExpansionRow
 
     kind, _, file = database.partition(":///")
     if kind.startswith("sqlite") and not Path(file.partition("?")[0]).exists():  # opening it would create it

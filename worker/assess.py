@@ -4,8 +4,8 @@ import math
 from collections.abc import Mapping
 from typing import Any
 
-from model.errors import NothingHeldOut, VersionCorrupt
 from model.languages import names
+from store.errors import NothingHeldOut, VersionCorrupt
 from worker.attempt import Attempt
 from worker.context import TrainingContext, open_context
 from worker.evaluate import described, measure

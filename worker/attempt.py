@@ -17,10 +17,12 @@ from typing import TYPE_CHECKING, Any
 from index.gallery import Gallery
 from index.sets import VectorSets
 from index.states import open_engine
-from model import storage
-from model.data_root import EXPANSIONS, DataRoot
-from model.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
-from model.registry import Expansion, Lease, Registry
+from store import storage
+from store.data_root import EXPANSIONS, DataRoot
+from store.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
+from store.expansions import Expansion
+from store.leases import Lease
+from store.registry import Registry
 from worker.settings import WorkerSettings
 from worker.supervisor import pulse
 

@@ -15,13 +15,13 @@ from index.captions import ReadBy
 from index.gallery import Gallery
 from index.states import last_change
 from index.vectors import Matrix
-from model.backends import Encoding
 from model.calibrating import Answers, fit, measured
 from model.calibration import RIVALS, Curves, between, ordinary, stored
-from model.data_root import DataRoot
-from model.errors import Unavailable
 from model.languages import ENGLISH
-from model.registry import Registry
+from store.data_root import DataRoot
+from store.encodings import Encoding
+from store.errors import Unavailable
+from store.registry import Registry
 from worker.validation import MAX_CAPTIONS, kept_of
 
 SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again

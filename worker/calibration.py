@@ -15,12 +15,12 @@ from datetime import timedelta
 from sqlalchemy import select
 
 from index.states import last_change
-from model.data_root import DataRoot
 from model.languages import ENGLISH
-from model.registry import Registry
-from model.registry.calibrations import Read
-from model.registry.clock import now
-from model.registry.duties import CALIBRATING
+from store.calibrations import Read
+from store.clock import now
+from store.data_root import DataRoot
+from store.duties import CALIBRATING
+from store.registry import Registry
 from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
 

@@ -7,7 +7,7 @@ from typing import Any
 from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
-from model import logs
+from store import logs
 from worker.lease import STOP_SECONDS, Supervisor
 from worker.relay import Relay
 from worker.settings import WorkerSettings

@@ -10,10 +10,11 @@ import sys
 from threading import Event
 
 from index.errors import IndexUnavailable
-from model import storage
-from model.data_root import EXPANSIONS
-from model.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
-from model.registry import Lease, open_registry
+from store import storage
+from store.data_root import EXPANSIONS
+from store.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.leases import Lease
+from store.registry import open_registry
 from worker.attempt import Attempt, Stopped
 from worker.chore import begin
 from worker.lease import RESUMABLE

@@ -12,11 +12,11 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing, suppress
 
-from model import logs
-from model.errors import LeaseLost, PictoglotError
-from model.processes import die_with_parent, name_owner
-from model.registry import Registry, open_registry
-from model.settings import MISCONFIGURED, SettingsError
+from store import logs
+from store.errors import LeaseLost, PictoglotError
+from store.processes import die_with_parent, name_owner
+from store.registry import Registry, open_registry
+from store.settings import MISCONFIGURED, SettingsError
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS, ChildProcess, pulse
 

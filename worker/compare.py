@@ -5,9 +5,9 @@ from typing import Any
 
 import numpy as np
 
-from model.errors import CheckpointMismatch, DatasetInvalid
 from model.evaluation import recalls
-from model.registry import Expansion
+from store.errors import CheckpointMismatch, DatasetInvalid
+from store.expansions import Expansion
 from worker.context import TrainingContext
 from worker.prepare import rows_of
 from worker.promotion import beyond

@@ -10,10 +10,10 @@ from index.gallery import Gallery
 from model.backends.choice import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder
-from model.errors import BaseMoved
-from model.registry import Expansion
 from model.table import View
 from model.views import Views
+from store.errors import BaseMoved
+from store.expansions import Expansion
 from worker.attempt import Attempt
 
 

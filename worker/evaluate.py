@@ -14,11 +14,11 @@ from numpy.typing import NDArray
 
 from model.detection import Detector, count, evidence
 from model.encoder import VersionFolder
-from model.errors import VersionCorrupt
 from model.evaluation import gain, ranks, recalls
 from model.languages import ENGLISH
 from model.table import View
 from model.version import Learned, read
+from store.errors import VersionCorrupt
 from worker.context import TrainingContext
 from worker.figures import confusion, fertility, so_far
 from worker.prepare import TrainingData

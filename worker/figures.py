@@ -9,8 +9,8 @@ from typing import Any
 
 from model.detection import Detector
 from model.evaluation import average_accuracy, forgetting
-from model.registry import Version
 from model.segmentation import spaced
+from store.versions import Version
 
 UNSURE = "shared"  # the table that reads a text whose language is not sure
 _FIGURE = "R@1"

@@ -11,9 +11,9 @@ import time
 from collections.abc import Callable
 
 from index.states import FAISS, keeps_dead, last_change, prune, unsealed
-from model.data_root import DataRoot
-from model.registry import Registry
-from model.registry.duties import PURGING, SEALING
+from store.data_root import DataRoot
+from store.duties import PURGING, SEALING
+from store.registry import Registry
 from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS

@@ -13,11 +13,12 @@ from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event, Lock
 
-from model.data_root import DataRoot, discard_working_files
-from model.errors import LeaseLost, PictoglotError
-from model.processes import name_owner
-from model.registry import Lease, Registry, open_registry
-from model.storage import make_folder
+from store.data_root import DataRoot, discard_working_files
+from store.errors import LeaseLost, PictoglotError
+from store.leases import Lease
+from store.processes import name_owner
+from store.registry import Registry, open_registry
+from store.storage import make_folder
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS, ChildProcess
 

@@ -2,8 +2,8 @@
 
 from typing import Any
 
-from model.registry import Version
 from model.version import Learned, read
+from store.versions import Version
 from worker.context import TrainingContext
 from worker.evaluate import evaluate
 from worker.prepare import TrainingData

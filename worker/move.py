@@ -14,11 +14,12 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.sweep import move_needs
-from model import storage
 from model.backends.choice import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.errors import (
+from model.views import Views
+from store import storage
+from store.errors import (
     BaseMoved,
     BaseServes,
     CaptionsUnreadable,
@@ -27,8 +28,8 @@ from model.errors import (
     PivotNotServed,
     TrainingDiverged,
 )
-from model.registry import Release, Version
-from model.views import Views
+from store.releases import Release
+from store.versions import Version
 from worker.attempt import Attempt
 from worker.compare import Comparison, losses
 from worker.context import TrainingContext

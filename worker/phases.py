@@ -5,10 +5,10 @@ from dataclasses import replace
 from typing import Any
 
 from index.indexer import fill_captions
-from model import storage
-from model.errors import InvalidInput
-from model.registry import Expansion
 from model.table import View
+from store import storage
+from store.errors import InvalidInput
+from store.expansions import Expansion
 from worker.assess import assess
 from worker.attempt import Attempt
 from worker.context import TrainingContext, open_context

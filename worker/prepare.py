@@ -18,18 +18,19 @@ import torch
 from torch import Tensor
 
 from index.sources import picture_vectors
-from model import dataset, storage
+from model import dataset
 from model.checkpoint import Kept, digest, keep, kept
-from model.data_root import EXPANSIONS
 from model.dataset import Dataset, DatasetReport
 from model.dataset_again import joined, left, to_train
 from model.dataset_pictures import ids_of_files, without_suffix
 from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
-from model.errors import CheckpointMismatch, DatasetInvalid
 from model.languages import ENGLISH, reads
-from model.registry import Expansion
 from model.table import View
+from store import storage
+from store.data_root import EXPANSIONS
+from store.errors import CheckpointMismatch, DatasetInvalid
+from store.expansions import Expansion
 from worker.attempt import Attempt
 from worker.context import TrainingContext
 

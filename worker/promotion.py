@@ -4,9 +4,9 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from model.errors import Failure
 from model.evaluation import Gain, Recall
 from model.languages import names
+from store.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative

@@ -11,12 +11,12 @@ import torch
 
 from index.gallery import Gallery
 from index.indexer import fill_captions, fill_pictures
-from model.backends import Encoding
 from model.backends.choice import open_towers, served_base, wanted
 from model.encoder import Encoder
-from model.errors import PicturesUnreadable, VersionCorrupt
 from model.views import Views
 from model.wording import counted
+from store.encodings import Encoding
+from store.errors import PicturesUnreadable, VersionCorrupt
 from worker.attempt import Attempt
 
 _PASSES = 5  # over everything: the later ones only take what came meanwhile

@@ -13,7 +13,7 @@ from threading import Thread, Timer
 from celery import Celery
 from kombu.exceptions import KombuError
 
-from model.errors import PictoglotError
+from store.errors import PictoglotError
 from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.lease import Supervisor

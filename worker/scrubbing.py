@@ -9,8 +9,8 @@ import time
 from collections.abc import Callable
 
 from index.damage import duty_of, last
-from model.data_root import DataRoot
-from model.registry import Registry
+from store.data_root import DataRoot
+from store.registry import Registry
 from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
 

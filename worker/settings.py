@@ -4,7 +4,7 @@ from typing import ClassVar
 
 from pydantic import Field
 
-from model.settings import CommonSettings
+from store.settings import CommonSettings
 
 
 class WorkerSettings(CommonSettings):

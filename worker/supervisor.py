@@ -12,7 +12,7 @@ from contextlib import suppress
 
 import psutil
 
-from model.registry import Registry
+from store.registry import Registry
 
 # OpenMP must not spin in a child: otherwise a search beside it takes 20 times as long
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}

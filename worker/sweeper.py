@@ -7,8 +7,8 @@ that is left to it, too.
 import logging
 from threading import Thread
 
-from model.data_root import DataRoot
-from model.errors import PictoglotError
+from store.data_root import DataRoot
+from store.errors import PictoglotError
 from worker.lease import Supervisor
 
 _SECONDS = 86_400.0

@@ -7,12 +7,13 @@ from typing import Any
 
 import torch
 
-from model import storage, version
+from model import version
 from model.corpus import NONE, Corpus
 from model.learn_settings import LearnSettings
-from model.registry import Version
 from model.training import Interrupted, Progress, Trainer
 from model.version import Learned
+from store import storage
+from store.versions import Version
 from worker.attempt import Stopped
 from worker.context import TrainingContext
 from worker.prepare import TrainingData

@@ -17,13 +17,13 @@ import torch
 from numpy.typing import NDArray
 
 from index.sources import picture_vectors
-from model.data_root import EXPANSIONS, DataRoot
 from model.dataset import pictured
 from model.dataset_rows import Pivot
 from model.encoder import EncodedTexts
-from model.errors import VersionCorrupt
 from model.languages import ENGLISH, reads
 from model.table import View
+from store.data_root import EXPANSIONS, DataRoot
+from store.errors import VersionCorrupt
 from worker.context import TrainingContext
 from worker.prepare import TrainingData
 

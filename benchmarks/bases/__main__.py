@@ -21,12 +21,12 @@ from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
 from demo.foreign_base import FOREIGN, SIX
-from model import storage
 from model.base import open_base
 from model.encoder import Encoder
-from model.errors import PictoglotError
 from model.languages import ENGLISH
 from model.learn_settings import LearnSettings
+from store import storage
+from store.errors import PictoglotError
 from worker.assess import judged
 from worker.settings import WorkerSettings
 

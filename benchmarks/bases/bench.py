@@ -12,12 +12,13 @@ import numpy as np
 from benchmarks.emoji36.data import EmojiData
 from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import teach_one
-from model import storage, version
+from model import version
 from model.encoder import Encoder
 from model.evaluation import Gain, gain, ranks, recalls
 from model.file_tokenizer import FileTokenizer
 from model.learn_settings import LearnSettings
 from model.table import View
+from store import storage
 from worker.promotion import informative
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone

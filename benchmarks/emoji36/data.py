@@ -22,10 +22,10 @@ from benchmarks.emoji36.scenes import Sizes
 from demo.drawings import drawing
 from demo.evaluate_base import noto_drawing
 from demo.gallery import Cut, Outline, draw
-from model import storage
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.text import clean
+from store import storage
 from worker.prepare import teacher_features
 
 Vectors = NDArray[np.float32]

@@ -14,8 +14,8 @@ from benchmarks.emoji36.data import Test, Vectors, digest, encoded
 from benchmarks.emoji36.errors import Refused
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
-from model.errors import PictoglotError
 from model.pictures import read_rgb
+from store.errors import PictoglotError
 from worker.prepare import teacher_features
 
 GALLERY = "seen"  # the report takes the figures of this gallery

@@ -15,9 +15,9 @@ from model import dataset
 from model.dataset_formats import RowFault, records
 from model.dataset_rows import Row
 from model.encoder import Encoder
-from model.errors import InvalidInput, LanguageTagInvalid, PictoglotError
 from model.languages import canonical
 from model.text import clean
+from store.errors import InvalidInput, LanguageTagInvalid, PictoglotError
 
 Tell = Callable[[str], None]
 Layout = Literal["coco", "xm3600", "folder"]

@@ -11,7 +11,7 @@ from filelock import FileLock
 from benchmarks.emoji36 import report
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.run import commit
-from model import storage
+from store import storage
 
 CODE = "code"  # in what is said of how a row was made: the digest of its method's sources
 

@@ -19,7 +19,7 @@ from filelock import FileLock
 from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
-from model import storage, version
+from model import version
 from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
@@ -28,6 +28,7 @@ from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
 from model.training import Progress
 from model.version import Learned
+from store import storage
 
 JOINT = "joint"
 CODE = ("benchmarks", "model", "index", "service", "demo", "worker")  # what results depend on

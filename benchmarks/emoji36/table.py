@@ -12,12 +12,12 @@ import torch
 from benchmarks.emoji36.data import Data
 from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Overrides, Row, described
 from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
-from model import storage
 from model.base import Base
 from model.detection import Detector
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
+from store import storage
 
 Tell = Callable[[str], None]
 

@@ -23,8 +23,8 @@ from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS, settings
 from model.base import open_base
 from model.encoder import Encoder
-from model.errors import PictoglotError
 from model.evaluation import KS
+from store.errors import PictoglotError
 
 WORK, OUT = Path(".cache/emoji36"), Path("docs/reports/methods.json")
 FEW, GAINS = Path("docs/reports/few.json"), Path("docs/reports/gains.json")

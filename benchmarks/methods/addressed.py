@@ -12,12 +12,12 @@ from benchmarks.methods.adapted import Adapted
 from benchmarks.methods.bench import reader
 from benchmarks.methods.lora import LoRA
 from benchmarks.methods.mla import MLA
-from model import storage
 from model.checkpoint import Kept
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.table import View
+from store import storage
 
 KINDS: Mapping[str, type[Adapted]] = {"mla": MLA, "lora": LoRA}
 

@@ -24,18 +24,19 @@ from benchmarks.emoji36.tokenizers import Oracle
 from benchmarks.methods import sampled
 from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
-from model import storage, version
+from model import version
 from model.base import Base
 from model.checkpoint import Kept, digest, keep, kept
 from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
-from model.errors import VersionCorrupt
 from model.evaluation import ranks, recalls
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, Table
 from model.tower import TorchTowers
 from model.version import Learned
+from store import storage
+from store.errors import VersionCorrupt
 
 SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
 _BATCH = 64  # texts in one forward pass; more have lengths that are less alike

@@ -21,7 +21,6 @@ from benchmarks.methods.addressed import Adapter
 from demo import dataset
 from demo.emojis import LANGUAGES
 from demo.gallery import Outline, draw, outlines
-from model import storage
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import KS, Gain, gain, ranks
@@ -29,6 +28,7 @@ from model.learn_settings import LearnSettings
 from model.table import Table
 from model.text import clean
 from model.training import Trainer
+from store import storage
 from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]

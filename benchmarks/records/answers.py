@@ -21,8 +21,8 @@ from index.listing import Place
 from index.records import Patch
 from index.selection import Selection, Wanted
 from index.word_search import WordSearch
-from model.errors import RegistryUnavailable
-from model.registry import Release
+from store.errors import RegistryUnavailable
+from store.releases import Release
 
 _TIMES = 7  # of which the median is told
 _PAGE = 100

@@ -25,10 +25,10 @@ from index.vectors import Keys
 from model.backends.choice import open_encoder
 from model.calibrating import CUT, Answers, expected_error, fit, measured
 from model.calibration import Calibration, Curves
-from model.data_root import DataRoot
 from model.languages import ENGLISH
-from model.registry import Registry, open_registry
-from model.settings import CommonSettings
+from store.data_root import DataRoot
+from store.registry import Registry, open_registry
+from store.settings import CommonSettings
 from worker.calibrate import Calibrator, Texts
 
 Vectors = NDArray[np.float32]  # (n, dimension), of unit length

@@ -16,10 +16,10 @@ from index.sets import VectorSets
 from index.snapshot import PictureHit
 from index.word_search import MOST, WordSearch
 from model.base import open_base
-from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.registry import Registry, open_registry
 from model.text import clean
+from store.data_root import DataRoot
+from store.registry import Registry, open_registry
 
 _BATCH = 256  # pictures that are drawn and encoded together
 _ASKED = 1_000  # at most so many of them are asked for, evenly spread

@@ -6,7 +6,7 @@ from index.captions import ReadBy
 from index.gallery import Gallery
 from index.indexer import fill_captions
 from index.live import LiveIndex
-from model import storage
+from store import storage
 
 _TAG, _CAPTIONS = "cy", 500
 

@@ -12,8 +12,8 @@ from sqlalchemy import func, insert, select
 
 from index.rows import stored_as
 from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
-from model.backends import FIRST
-from model.registry import Registry
+from store.encodings import FIRST
+from store.registry import Registry
 
 Vectors = NDArray[np.float32]
 _BATCH = 5_000  # rows of one transaction

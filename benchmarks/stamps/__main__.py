@@ -20,10 +20,10 @@ from benchmarks.stamps.bench import Bench, made
 from benchmarks.stamps.cases import ROWS, Case, cases, chosen_languages, chosen_rows
 from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
 from demo.photos import packages
-from model import storage
 from model.encoder import Encoder
-from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
+from store import storage
+from store.errors import PictoglotError
 
 WORK = Path(".cache/stamps")
 PACKAGES = Path(".cache/photos")

@@ -19,10 +19,9 @@ from benchmarks.emoji36.run import commit
 from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import gallery
-from model import dataset, storage, version
+from model import dataset, version
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder, Vectors
-from model.errors import InvalidInput
 from model.evaluation import ranks
 from model.languages import ENGLISH
 from model.learn_settings import LearnSettings
@@ -30,6 +29,8 @@ from model.table import View
 from model.text import clean
 from model.training import Trainer
 from model.version import Learned
+from store import storage
+from store.errors import InvalidInput
 from worker.prepare import teacher_features
 
 GALLERIES = ("photographs", "all")

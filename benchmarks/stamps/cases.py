@@ -13,8 +13,8 @@ from typing import Any, Literal, get_args
 from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.data import KEPT_AWAY, Stamp
-from model.errors import PictoglotError
 from model.languages import ENGLISH, canonical
+from store.errors import PictoglotError
 
 Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary", "adapter"]
 ROWS: tuple[Row, ...] = get_args(Row)

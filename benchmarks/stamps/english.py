@@ -17,12 +17,12 @@ from benchmarks.stamps.data import Half, Stamp
 from demo.photos.concepts import classes
 from demo.photos.packages import Packages
 from demo.photos.wordnet import WordNet
-from model import storage
-from model.backends import FLOAT32
 from model.base import Base, open_base
 from model.encoder import Encoder, Vectors
 from model.evaluation import Recall, recalls
 from model.text import clean
+from store import storage
+from store.encodings import FLOAT32
 
 _LONGEST, _MOST_CLASSES = 4, 150  # words of a name; classes below a hypernym that still says what a thing is
 # WordNet has some of them as nouns, too

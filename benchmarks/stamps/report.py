@@ -13,9 +13,9 @@ from benchmarks.stamps.bench import GALLERIES, Asked, Bench
 from benchmarks.stamps.cases import ROWS, Case, Row, cases
 from benchmarks.stamps.data import Half
 from benchmarks.stamps.figures import of_half
-from model import storage
 from model.evaluation import average_accuracy, forgetting
 from model.languages import ENGLISH
+from store import storage
 
 HOW = ("addressed", "shared", "auto")
 Done = Sequence[tuple[Case, rows.Result]]

@@ -14,11 +14,11 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.run import commit
 from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
 from benchmarks.stamps.cases import Case, Row, described
-from model import storage
 from model.detection import Detector
 from model.languages import ENGLISH
 from model.table import View
 from model.text import clean
+from store import storage
 
 SHARE = 0.3  # of the captions that the row `held_out` does not teach
 Result = dict[str, Any]

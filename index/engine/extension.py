@@ -15,9 +15,9 @@ from sqlalchemy.types import UserDefinedType
 from index.engine import Found, View, named
 from index.errors import IndexLost, IndexUnavailable
 from index.vectors import Entry, Identity
-from model.errors import RegistryUnavailable
-from model.registry import Registry
-from model.settings import SettingsError
+from store.errors import RegistryUnavailable
+from store.registry import Registry
+from store.settings import SettingsError
 
 Noted = dict[str, Any]  # rows when recall was measured, and the curves by depth
 _NO_TABLE = "42P01"  # SQLSTATE

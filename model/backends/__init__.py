@@ -5,38 +5,18 @@ are never compared with each other. torch's towers are in `model/tower.py`, Open
 `choice` says which a data root has.
 """
 
-import hashlib
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from store.encodings import Encoding
+
 if TYPE_CHECKING:
     from torch import Tensor
 
-TORCH, OPENVINO = "torch", "openvino"
-FLOAT32, BFLOAT16 = "float32", "bfloat16"
 Features = NDArray[np.float32]
-
-
-@dataclass(frozen=True)
-class Encoding:
-    """What computes vectors, besides the weights: `torch` or `openvino`, in `float32` or `bfloat16`."""
-
-    backend: str
-    precision: str
-
-    def fingerprint(self, weights: str) -> str:
-        """The hex hash of vectors that a tower with the fingerprint `weights` gives."""
-        return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
-
-    def __str__(self) -> str:
-        return f"{self.backend} in {self.precision}"
-
-
-FIRST = Encoding(TORCH, FLOAT32)
 
 
 class Towers(Protocol):

@@ -8,16 +8,17 @@ import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, Towers
-from model.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
+from model.backends import Towers
+from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
+from store.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
 if TYPE_CHECKING:
     import torch
 
     from model.base import Base
     from model.encoder import Encoder
-    from model.registry import Registry
-    from model.settings import CommonSettings
+    from store.registry import Registry
+    from store.settings import CommonSettings
 
 AUTO = "auto"
 _CLEARLY = 1.3  # times as fast: less is not worth what bfloat16 changes

@@ -19,11 +19,12 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model import storage
-from model.backends import BFLOAT16, FLOAT32, OPENVINO, Encoding, Features
+from model.backends import Features
 from model.base import Base
-from model.errors import BackendFailed, CorruptFolder
 from model.tower import text_features, without_table
+from store import storage
+from store.encodings import BFLOAT16, FLOAT32, OPENVINO, Encoding
+from store.errors import BackendFailed, CorruptFolder
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.
 sys.modules["openvino_telemetry"] = None  # type: ignore[assignment]

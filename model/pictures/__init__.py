@@ -11,16 +11,16 @@ from io import BytesIO
 
 from PIL import Image
 
-from model.errors import (
+from model.framing import Frame
+from model.pictures import large
+from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
+from store.errors import (
     PictureAnimated,
     PictureBadDimensions,
     PictureCorrupt,
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from model.framing import Frame
-from model.pictures import large
-from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
 
 MAX_PIXELS = 64_000_000  # unless a setting says otherwise: ordinary cameras have up to 61 million
 MOST_PIXELS = 400_000_000  # of any setting

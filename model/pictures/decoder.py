@@ -12,7 +12,10 @@ from functools import partial
 
 from PIL import Image
 
-from model.errors import (
+from model.framing import Frame
+from model.guarded import Child, GuardedPool, serve
+from model.pictures import MAX_PIXELS, Picture, decode
+from store.errors import (
     PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
@@ -20,9 +23,6 @@ from model.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from model.framing import Frame
-from model.guarded import Child, GuardedPool, serve
-from model.pictures import MAX_PIXELS, Picture, decode
 
 _SECONDS, _PIXELS_A_SECOND = 5.0, 8_000_000  # for a picture: at least, and for so many pixels of the limit
 _REFUSALS: dict[str, type[PictoglotError]] = {

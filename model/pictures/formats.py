@@ -8,7 +8,7 @@ from io import BytesIO
 
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
-from model.errors import PictureCorrupt, UnsupportedPictureFormat
+from store.errors import PictureCorrupt, UnsupportedPictureFormat
 
 JPEG, PNG, WEBP, AVIF, TIFF, HEIC = "JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"  # as Pillow calls them
 MEDIA_TYPES = {

@@ -22,9 +22,9 @@ from service.cli.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:
     from model.base import Base
-    from model.registry import Registry
-    from model.settings import CommonSettings
     from service.settings import Settings
+    from store.registry import Registry
+    from store.settings import CommonSettings
 
 T = TypeVar("T")
 Outcome = Literal["ok", "note", "bad"]
@@ -81,7 +81,7 @@ def _findings(settings: "Settings") -> Iterator[Finding]:
 
 def describe_settings() -> Finding:
     """Where the settings are from."""
-    from model.settings import env_file, read_env_file
+    from store.settings import env_file, read_env_file
 
     count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
     if not env_file().is_file():
@@ -109,8 +109,8 @@ def _data_root(settings: "Settings") -> Finding:
 
 
 def _store(settings: "Settings") -> Finding:
-    from model.data_root import DataRoot
-    from model.errors import StoreUnavailable
+    from store.data_root import DataRoot
+    from store.errors import StoreUnavailable
 
     if not settings.store:
         return Finding("store", "ok", "none: only the data root is used")
@@ -122,8 +122,8 @@ def _store(settings: "Settings") -> Finding:
 
 
 def _database(settings: "Settings") -> Finding:
-    from model.errors import PictoglotError
-    from model.registry import open_registry
+    from store.errors import PictoglotError
+    from store.registry import open_registry
 
     kind = settings.database.split(":", 1)[0]
     if _no_registry(settings):
@@ -164,9 +164,9 @@ def worker_of(settings: "Settings") -> Iterator[Finding]:
 def index_of(settings: "CommonSettings") -> Finding:
     """Whether what the settings name can search vectors."""
     from index.states import FAISS, refuse_other
-    from model.errors import PictoglotError
-    from model.registry import open_registry
-    from model.settings import SettingsError
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+    from store.settings import SettingsError
 
     on_disk = Finding("index", "ok", "faiss: files under the data root")
     if settings.index == FAISS and _no_registry(settings):
@@ -233,7 +233,7 @@ def _machine(settings: "Settings") -> Finding:
 
 def _base(settings: "Settings") -> Iterator[Finding]:
     from model.base import open_base  # brings torch
-    from model.errors import PictoglotError
+    from store.errors import PictoglotError
 
     serving = _told(settings, lambda registry: registry.bases.serving())
     served = serving.name if serving else settings.base  # after a move, the settings may go on naming the first base
@@ -249,8 +249,8 @@ def _base(settings: "Settings") -> Iterator[Finding]:
 
 def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | None":
     """What the registry says; None where there is none, or it cannot be read or has no tables: `_database` tells."""
-    from model.errors import RegistryOutdated, RegistryUnavailable
-    from model.registry import open_registry
+    from store.errors import RegistryOutdated, RegistryUnavailable
+    from store.registry import open_registry
 
     if _no_registry(settings):
         return None
@@ -262,9 +262,9 @@ def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | 
 
 
 def _encoding(settings: "Settings", base: "Base") -> Finding:
-    from model.backends import OPENVINO
     from model.backends.choice import recorded, wanted
-    from model.errors import PictoglotError
+    from store.encodings import OPENVINO
+    from store.errors import PictoglotError
 
     try:
         encoding = wanted(settings, base.device, _told(settings, recorded))
@@ -283,10 +283,10 @@ def recall_of(settings: "Settings") -> Iterator[Finding]:
     from index.sets import VectorSets
     from index.sources import PictureSource, mended
     from index.states import open_engine, sealed_in
-    from model.data_root import DataRoot
-    from model.errors import PictoglotError
-    from model.registry import open_registry
-    from model.settings import SettingsError
+    from store.data_root import DataRoot
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+    from store.settings import SettingsError
 
     if _no_registry(settings):
         return

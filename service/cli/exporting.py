@@ -14,12 +14,12 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from model.storage import make_folder
 from model.wording import are, counted
 from service.cli.client import answer, at, service
 from service.cli.importing.manifest import NAME
 from service.cli.output import REFUSED, AsJson, errors, note, program, stop, tell
 from service.cli.sending import in_order, patiently, progress
+from store.storage import make_folder
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it

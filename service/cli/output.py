@@ -106,7 +106,7 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
 
 def acceptable(load: Callable[[], Loaded]) -> Loaded:
     """The settings that `load` reads; exits with one sentence and status 78 when they are not valid."""
-    from model.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
+    from store.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
 
     try:
         return load()

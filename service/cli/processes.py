@@ -103,7 +103,7 @@ class Processes:
         return self._died(child, status)
 
     def _died(self, child: Child, status: int) -> int | None:
-        from model.settings import MISCONFIGURED  # late: help needs no pydantic
+        from store.settings import MISCONFIGURED  # late: help needs no pydantic
 
         if status == MISCONFIGURED:
             return MISCONFIGURED

@@ -52,8 +52,8 @@ def worker(check: Check = False) -> None:
 
 def share() -> None:
     """Copy everything that other machines need from this data root into the store; existing objects stay."""
-    from model.data_root import DataRoot
-    from model.errors import PictoglotError
+    from store.data_root import DataRoot
+    from store.errors import PictoglotError
 
     settings = settings_or_stop()
     if not settings.store:
@@ -78,10 +78,10 @@ def reencode(
 ) -> None:
     """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
-    from model.errors import PictoglotError
     from model.languages import MANY
     from model.machine import device_of
-    from model.registry import open_registry
+    from store.errors import PictoglotError
+    from store.registry import open_registry
 
     settings = settings_or_stop()
     given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
@@ -124,11 +124,11 @@ def verify(
     from index.scrub import Scrub
     from index.sets import VectorSets
     from index.states import open_engine
-    from model.data_root import DataRoot
-    from model.errors import PictoglotError
-    from model.processes import name_owner
-    from model.registry import open_registry
-    from model.settings import MISCONFIGURED, SettingsError
+    from store.data_root import DataRoot
+    from store.errors import PictoglotError
+    from store.processes import name_owner
+    from store.registry import open_registry
+    from store.settings import MISCONFIGURED, SettingsError
 
     settings = settings_or_stop()
     root = DataRoot(settings.home, settings.store)
@@ -167,9 +167,9 @@ def reindex(
     No picture is encoded again: the registry has all vectors.
     """
     from index.states import move_to, sealed_in
-    from model.errors import PictoglotError
-    from model.registry import open_registry
-    from model.settings import MISCONFIGURED, SettingsError
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+    from store.settings import MISCONFIGURED, SettingsError
 
     settings = settings_or_stop()
     kind = settings.index.partition("+")[0]
@@ -192,7 +192,7 @@ def reindex(
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
     """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
-    from model.settings import env_file  # late: help needs no pydantic
+    from store.settings import env_file  # late: help needs no pydantic
 
     settings = settings_or_stop()
     address = settings.address()
@@ -230,7 +230,7 @@ def settings_or_stop() -> "Settings":
 
 def written() -> dict[str, str | None]:
     """The environment and `.env`, which it goes before; names in capital letters."""
-    from model.settings import read_env_file, read_environment  # late: help needs no pydantic
+    from store.settings import read_env_file, read_environment  # late: help needs no pydantic
 
     return {**acceptable(read_env_file), **read_environment()}
 

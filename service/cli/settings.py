@@ -5,8 +5,8 @@ from pathlib import Path
 
 from pydantic import Field, ValidationInfo, field_validator
 
-from model.settings import PREFIX, SettingsError, env_file, read_env_file, read_environment
 from service.settings import Listening, reachable_at
+from store.settings import PREFIX, SettingsError, env_file, read_env_file, read_environment
 
 _KEY = f"{PREFIX}KEY"
 _ENVIRONMENT = "the environment"

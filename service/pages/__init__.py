@@ -9,8 +9,8 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from model.errors import NotFound
 from service.problems import problem
+from store.errors import NotFound
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _TYPES = {

@@ -1,4 +1,4 @@
-"""Admin: rollbacks, releases, retention, keys, verification. What they do is decided in `model.registry`."""
+"""Admin: rollbacks, releases, retention, keys, verification. What they do is decided in `store`."""
 
 import logging
 from collections.abc import Set
@@ -8,9 +8,7 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.sweep import Pruner
-from model.errors import ReleaseNotFound
 from model.languages import canonical
-from model.registry import Once, Release, RollbackPlan
 from service import bodies, values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context
@@ -19,6 +17,10 @@ from service.openapi import taking
 from service.schemas import admin as schemas
 from service.schemas.common import IndexRecall
 from service.watch import catch_up
+from store.errors import ReleaseNotFound
+from store.idempotency import Once
+from store.releases import Release
+from store.rollback import RollbackPlan
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")

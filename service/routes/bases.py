@@ -8,10 +8,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.errors import IndexUnavailable
 from index.sweep import move_needs
-from model import storage
-from model.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
 from model.languages import MANY
-from model.registry import Expansion, Once, Undoing
 from service import bodies, values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context
@@ -20,6 +17,11 @@ from service.openapi import taking
 from service.schemas import bases as schemas
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
+from store import storage
+from store.bases import Undoing
+from store.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
+from store.expansions import Expansion
+from store.idempotency import Once
 
 router = APIRouter(prefix="/v1/admin/base", tags=["admin"], route_class=GuardedRoute)
 

@@ -10,13 +10,13 @@ from index.duplicates import Compared, Group, compared
 from index.listing import Place
 from index.selection import Wanted
 from index.snapshot import Snapshot
-from model.errors import Unavailable
 from service import records, values
 from service.auth import GuardedRoute, Principal, needs
 from service.context import AppContext, Caller, Context
 from service.errors import Gone
 from service.routes.search import generation_of
 from service.schemas import questions as schemas
+from store.errors import Unavailable
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
 _SECONDS = 2.0  # after which a page ends, whatever it has

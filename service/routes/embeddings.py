@@ -12,7 +12,6 @@ from fastapi import APIRouter, Request, Response
 
 from index.snapshot import Snapshot
 from index.vectors import Vector
-from model.errors import FieldError, InvalidInput
 from model.text import clean
 from service import bodies
 from service.auth import Body, GuardedRoute, needs
@@ -23,6 +22,7 @@ from service.forms import picture_of
 from service.openapi import taking
 from service.routes.models import name_of
 from service.schemas import search as schemas
+from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
 _PICTURE = "data:image/"  # how a picture among the inputs begins; a text as long as one would be refused anyway

@@ -8,14 +8,14 @@ from fastapi.responses import StreamingResponse
 from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 
-from model.errors import ExpansionNotFound, RegistryUnavailable
-from model.registry import Expansion
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
 from service.watch import catch_up
+from store.errors import ExpansionNotFound, RegistryUnavailable
+from store.expansions import Expansion
 
 router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _POLL_SECONDS, _PING_SECONDS = 0.5, 15.0  # between two reads of the registry, and between two keep-alive comments

@@ -12,8 +12,6 @@ from starlette.concurrency import run_in_threadpool
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
-from model import storage
-from model.errors import FieldError, InvalidInput
 from service import records, values
 from service.auth import Body, GuardedRoute, Principal, needs
 from service.bodies import unless_client_leaves
@@ -22,6 +20,8 @@ from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
+from store import storage
+from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _TAGGED: dict[int | str, dict[str, Any]] = {

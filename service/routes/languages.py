@@ -12,18 +12,19 @@ from starlette.responses import JSONResponse
 
 from index.records import Within
 from index.snapshot import Snapshot
-from model.data_root import EXPANSIONS
 from model.dataset_child import Submission
-from model.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from model.languages import ENGLISH, MANY, canonical, names, reads
-from model.registry import Expansion, Once, Version, new_expansion_id
-from model.registry.expansions import Kind
 from service import bodies, values
 from service.auth import Body, GuardedRoute, needs
 from service.context import AppContext, Caller, Context
 from service.forms import Upload, dataset_of, keep
 from service.openapi import taking
 from service.schemas import languages as schemas
+from store.data_root import EXPANSIONS
+from store.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.expansions import Expansion, Kind, new_expansion_id
+from store.idempotency import Once
+from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 _SHOWN = 3  # ids of the gallery, to one whose dataset names pictures that are not there

@@ -12,7 +12,6 @@ from fastapi import APIRouter, Request, Response
 
 from index.gallery import Put
 from index.records import Given
-from model.errors import FieldError, InvalidInput, PictoglotError
 from service import bodies, problems, records, values
 from service.auth import Body, GuardedRoute, Principal, needs
 from service.context import AppContext, Caller, Context
@@ -22,6 +21,7 @@ from service.openapi import taking
 from service.routes.gallery import items_of, posted, stored
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
+from store.errors import FieldError, InvalidInput, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _AT_ONCE = 16  # pictures of one batch under way: a transaction of `service.writes`, two batches for the encoder

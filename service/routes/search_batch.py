@@ -10,7 +10,6 @@ from anyio import to_thread
 from fastapi import APIRouter, Request, Response
 
 from index.snapshot import Snapshot
-from model.errors import Unavailable
 from service import bodies, questions, records, values
 from service.access_log import Parts
 from service.auth import Body, GuardedRoute, Principal, needs
@@ -22,6 +21,7 @@ from service.questions import Question
 from service.routes.search import answer_to
 from service.schemas import questions as schemas
 from service.schemas.search import PictureHit, PictureSearch
+from store.errors import Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
 _SECONDS = 10.0  # after which no search of a batch begins, and those under way are given up

@@ -8,11 +8,7 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
-from model import storage
-from model.data_root import DataRoot
-from model.errors import CorruptFolder, StoreUnavailable, VersionNotFound
 from model.languages import names
-from model.registry import Expansion, Version
 from model.views import Encoder
 from service import values
 from service.auth import GuardedRoute, needs
@@ -20,6 +16,11 @@ from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
 from service.schemas.common import IndexRecall
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, StoreUnavailable, VersionNotFound
+from store.expansions import Expansion
+from store.versions import Version
 
 _ASKED = {"forced", "replace", "without_missing"}  # beside the settings of a training
 

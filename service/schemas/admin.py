@@ -6,10 +6,10 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from model.registry.retention import KEEP, LEAST
 from service.keys import Scope
 from service.schemas.common import IndexRecall, Report, RequestBody, Response
 from service.values import Collections, Expected, Expiry, Note
+from store.retention import KEEP, LEAST
 
 
 class RollbackRequest(RequestBody):

@@ -20,17 +20,17 @@ from benchmarks.emoji36.run import Encode, Scores, score, teach
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
 from benchmarks.emoji36.trainer import CLL_CLIP, MethodTrainer
-from model import storage
 from model.base import Base, open_base
 from model.clip_tokenizer import ClipTokenizer
 from model.detection import Detector, Guess
 from model.encoder import Encoder
-from model.errors import VersionCorrupt
 from model.evaluation import average_accuracy, forgetting
 from model.learn_settings import LearnSettings
 from model.merges import CLIP_TOKENS, BytePairs, Merge, SharedBPE
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
+from store import storage
+from store.errors import VersionCorrupt
 from tests.benchmarks.miniature import (
     FAINT,
     assert_every_language_is_learned,

@@ -8,11 +8,11 @@ import pytest
 from fastapi.routing import APIRoute
 from sqlalchemy import update
 
-from model.registry.tables import KeyRow
 from service.app import create_app
 from service.auth import guard_of
 from service.keys import SCOPES, Scope
 from service.openapi import routes_of
+from store.tables import KeyRow
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running
 
 OPEN = {

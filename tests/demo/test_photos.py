@@ -19,12 +19,13 @@ from demo.photos.concepts import Concepts, classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
-from model.backends import BFLOAT16, OPENVINO, choice
+from model.backends import choice
 from model.base import BUNDLED, Base, open_base
 from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
 from model.pictures import read_rgb
 from model.reading import Reading
+from store.encodings import BFLOAT16, OPENVINO
 from tests.demo import small_wordnet
 
 ROOT = Path(__file__).parent.parent.parent

@@ -10,7 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from model.registry import open_registry
+from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, learn, picture, wait_until
 from tests.service.processes import answers, weightless

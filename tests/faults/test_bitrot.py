@@ -26,13 +26,13 @@ from index.indexer import Indexer
 from index.scrub import Scrub
 from index.sets import VectorSets
 from model import checkpoint, version
-from model.errors import VersionCorrupt
 from model.table import TokenRows
 from model.version import Learned
 from service.cli import app
+from store.errors import VersionCorrupt
 from tests.bitrot import flip, some_bits
-from tests.model.registry import steps
 from tests.service.harness import Service, assert_problem, picture, running
+from tests.store import steps
 
 pytestmark = [pytest.mark.row("F4"), pytest.mark.row("I2")]
 FLIPS = int(os.environ.get("FLIPS", "3"))  # of each kind

@@ -13,7 +13,7 @@ import httpx
 import pytest
 
 from index.states import unsealed
-from model.registry import open_registry
+from store.registry import open_registry
 from tests.faults.test_api_faults import started
 from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from model.registry import Expansion
+from store.expansions import Expansion
 from tests.patience import PATIENCE
 from tests.worker.harness import FINISHED, Site, assert_once, pairs
 

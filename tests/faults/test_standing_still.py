@@ -11,11 +11,11 @@ import psutil
 import pytest
 from sqlalchemy import select
 
-from model.errors import RegistryUnavailable
-from model.registry import Registry, open_registry
-from model.registry.duties import SEALING
-from model.registry.tables import ExpansionRow
 from service import health, watch
+from store.duties import SEALING
+from store.errors import RegistryUnavailable
+from store.registry import Registry, open_registry
+from store.tables import ExpansionRow
 from tests.house.source import ROOT
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
@@ -30,7 +30,7 @@ pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200)]
 SLEEPS = "import time; time.sleep(600)"
 HOLDS = """
 import os, signal, sys
-from model.registry import open_registry
+from store.registry import open_registry
 registry = open_registry(sys.argv[1], migrate=False)
 with registry.begin():
     os.kill(os.getpid(), signal.SIGSTOP)

@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from model import dataset
-from model.errors import PictoglotError
+from store.errors import PictoglotError
 from tests.house.source import ROOT
 from tests.service.harness import Service, picture, running
 

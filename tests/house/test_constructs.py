@@ -21,7 +21,7 @@ NETS = (
     "index.live",
     "index.loader",
 )
-SERVED = ("model", "index", "service", "worker")
+SERVED = ("store", "model", "index", "service", "worker")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other form; read by whoever trains the base anew
@@ -38,7 +38,7 @@ WAITING = (
     "tests.contract",
     "tests.worker",
     "tests.service",
-    "tests.model.registry.test_leases",
+    "tests.store.test_leases",
     "tests.index.test_live",
 )
 
@@ -75,7 +75,7 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
         yield f"{last}(): archives are not unpacked"
     if last in ("delay", "apply_async") and module.package != "tests":
         yield f"{last}(): the registry is the queue, only the relay sends hints"
-    if last in ("mkdir", "makedirs") and module.package in SERVED and module.name != "model.storage":
+    if last in ("mkdir", "makedirs") and module.package in SERVED and module.name != "store.storage":
         yield f"{last}(): a new folder is lost with the power unless `storage.make_folder` makes it"
     if called == "time.sleep" and module.package == "tests" and not module.name.startswith(WAITING):
         yield "a sleep in a unit test"
@@ -148,7 +148,7 @@ def test_similar_but_allowed_constructs_are_accepted() -> None:
     bounds = "until > monotonic()\ntime.monotonic() - began >= 0.3\ntime.process_time() - began < 1"
     assert forbidden(Module("tests.service.test_search", bounds)) == []
     tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
-    assert forbidden(Module("model.storage", tidy)) == []
+    assert forbidden(Module("store.storage", tidy)) == []
 
 
 # Folders of one machine, and hosts of package registries: neither belongs in a repository.

@@ -12,7 +12,7 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from model.settings import PREFIX, names
+from store.settings import PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
 from tests.house.test_docs import settings
 from tests.patience import PATIENCE

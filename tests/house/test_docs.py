@@ -7,9 +7,9 @@ from pathlib import Path
 import pytest
 import typer
 
-from model.settings import PREFIX
 from scripts.reference import PAGES, SETTINGS
 from service.cli import app
+from store.settings import PREFIX
 from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules
 
 DOCS = ROOT / "docs"
@@ -37,7 +37,7 @@ def defining() -> list[str]:
 
 
 def test_errors_are_defined_in_one_file_a_package() -> None:
-    assert defining() == ["index.errors", "model.errors", "service.errors", "worker.promotion"]
+    assert defining() == ["index.errors", "service.errors", "store.errors", "worker.promotion"]
 
 
 def missing_paths(text: str, folder: Path) -> list[str]:

@@ -4,9 +4,9 @@ import re
 
 import pytest
 
-from model.settings import MISCONFIGURED
 from service.context import _OVERHEAD
 from service.settings import Settings
+from store.settings import MISCONFIGURED
 from tests.house.source import ROOT
 from worker.lease import STOP_SECONDS
 

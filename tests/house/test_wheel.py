@@ -91,7 +91,7 @@ def test_the_wheel_holds_what_is_no_code(wheel: Path) -> None:
     content = set(ZipFile(wheel).namelist())
     expected = {f"{package}/py.typed" for package in PACKAGES}
     expected |= {f"model/bundled/{name}.{kind}" for name in BUNDLED.values() for kind in ("safetensors", "json")}
-    expected |= {"model/registry/migrations/env.py", "service/pages/static/index.html"}
+    expected |= {"store/migrations/env.py", "service/pages/static/index.html"}
     information = f"pictoglot-{PROJECT['version']}.dist-info"
     expected |= {f"{information}/licenses/LICENSE", f"{information}/licenses/NOTICE"}
     assert expected - content == set()

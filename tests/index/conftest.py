@@ -13,7 +13,7 @@ from index import segment
 from index.segment import Segment
 from index.tail import MemoryTail
 from index.vectors import Entry, Hit, Identity, Keys, Matrix, Rows
-from model.data_root import DataRoot
+from store.data_root import DataRoot
 from tests.index.world import Machines, World
 
 DIMENSION = 32

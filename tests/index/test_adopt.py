@@ -13,8 +13,8 @@ from index.sets import VectorSets
 from index.states import Written
 from index.sweep import sweep
 from index.vectors import Identity
-from model import storage
-from model.errors import StorageFull
+from store import storage
+from store.errors import StorageFull
 from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
 from tests.patience import PATIENCE, insisting
 

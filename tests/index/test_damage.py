@@ -3,7 +3,7 @@
 import pytest
 
 from index.errors import IndexUnavailable, OutOfMemory
-from model.errors import PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
+from store.errors import PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
 from tests.index.world import Clock, World, flip, nearest_pictures, put_picture
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from index import segment
-from model import storage
-from model.errors import StorageFull
+from store import storage
+from store.errors import StorageFull
 from tests.doubles import text_vector
 from tests.index.world import (
     Clock,

@@ -11,7 +11,7 @@ from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Rows, VectorSet
 from model.clip_tokenizer import english_words
 from model.detection import count
-from model.registry import Release
+from store.releases import Release
 from tests.doubles import WeightlessView
 from tests.index.conftest import numbered
 from tests.index.world import World

@@ -22,7 +22,7 @@ from index.sealing import EngineSealing
 from index.sources import PictureSource, caught_up
 from index.sweep import sweep
 from index.vectors import Identity, Rows
-from model.errors import StorageFull
+from store.errors import StorageFull
 from tests.index.conftest import reachable
 from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
 

@@ -20,7 +20,7 @@ from index.sources import PictureSource, caught_up
 from index.states import State, begin_anew
 from index.sweep import sweep
 from index.vectors import Entry, Identity, Rows, Vector, best
-from model.registry import open_registry
+from store.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
 from tests.index.world import World, answers, nearest_pictures, put
 from tests.postgresql_server import PostgreSQLServer

@@ -14,7 +14,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.tables import GalleryChangeRow, VectorSetRow
-from model.registry.clock import now
+from store.clock import now
 from tests.doubles import WeightlessView
 from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
 

@@ -12,9 +12,9 @@ from safetensors import SafetensorError
 
 from index import ivf, segment, segment_files
 from index.vectors import Entry
-from model import storage
-from model.data_root import DataRoot
-from model.errors import StorageFull
+from store import storage
+from store.data_root import DataRoot
+from store.errors import StorageFull
 from tests.index.conftest import PICTURES, names, numbered_rows, stored
 from tests.index.world import World, scored_pictures
 

@@ -17,7 +17,7 @@ from index.listing import Place
 from index.sweep import sweep
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
-from model import storage
+from store import storage
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 

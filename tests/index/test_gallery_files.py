@@ -16,11 +16,11 @@ from sqlalchemy.orm import Session
 
 from index.errors import PictureDamaged
 from index.gallery import Gallery
-from model import storage
-from model.data_root import DataRoot
-from model.errors import CorruptFolder, StorageFull, StoreUnavailable
-from model.objects import Objects
-from model.registry import open_registry
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, StorageFull, StoreUnavailable
+from store.objects import Objects
+from store.registry import open_registry
 from tests.index.world import VerifyingEncoder, World, content, flip, new_picture
 from tests.patience import insisting
 

@@ -14,7 +14,7 @@ from index.ivf import DEPTHS, SCAN_LIMIT, Curve
 from index.segment import Segment
 from index.states import Written
 from index.vectors import Hit, Keys, Matrix, Vector, best
-from model.data_root import DataRoot
+from store.data_root import DataRoot
 from tests.index.conftest import (
     PICTURES,
     brute_force,

@@ -10,9 +10,9 @@ import pytest
 
 from index import snapshot
 from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
-from model import storage
 from model.detection import Detector, count
-from model.errors import LanguageNotFound
+from store import storage
+from store.errors import LanguageNotFound
 from tests.doubles import WeightlessView, picture_vector, text_vector
 from tests.index.world import (
     VerifyingEncoder,

@@ -7,7 +7,7 @@ import pytest
 from index import indexer, ivf, segment
 from index.states import Written
 from index.vectors import Rows
-from model.errors import StorageFull
+from store.errors import StorageFull
 from tests.index.world import World, flip, put_picture, scored_pictures
 
 

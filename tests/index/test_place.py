@@ -9,7 +9,7 @@ from index.errors import EngineMismatch, IndexUnavailable
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import move_to, open_engine, sealed_in
-from model.settings import SettingsError
+from store.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures
 
 NOWHERE = "milvus+http://127.0.0.1:1"

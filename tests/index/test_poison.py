@@ -18,12 +18,13 @@ import torch
 
 from index import segment
 from index.errors import IndexUnavailable
-from model import checkpoint, storage, version
+from model import checkpoint, version
 from model.base import open_base
-from model.data_root import DataRoot
-from model.errors import PictoglotError
 from model.table import TokenRows
 from model.version import Learned
+from store import storage
+from store.data_root import DataRoot
+from store.errors import PictoglotError
 from tests.index.conftest import PICTURES, names, numbered_rows, stored
 from tests.tiny import write_tiny_base
 

@@ -14,15 +14,15 @@ from index.sets import VectorSets
 from index.states import NOTHING
 from index.sweep import Item, Pruner, sweep
 from index.tables import CaptionVectorRow
-from model import storage
-from model.backends import FIRST
-from model.data_root import DataRoot
-from model.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
-from model.registry.retention import LEAST
-from model.registry.tables import ExpansionRow
+from store import storage
+from store.data_root import DataRoot
+from store.encodings import FIRST
+from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
+from store.retention import LEAST
+from store.tables import ExpansionRow
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import World, answers, content, drawn, killed, nearest_captions
-from tests.model.registry.steps import begin_move
+from tests.store.steps import begin_move
 
 PICTURES = 6
 ANY = text_vector(0, "anything")

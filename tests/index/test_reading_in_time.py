@@ -11,8 +11,9 @@ from sqlalchemy import select, text
 from index.filters import parsed
 from index.selection import Selection, Wanted
 from index.tables import PictureRow
-from model.errors import RegistryUnavailable
-from model.registry import database, open_registry
+from store import database
+from store.errors import RegistryUnavailable
+from store.registry import open_registry
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:

@@ -10,9 +10,9 @@ from index.gallery import Gallery
 from index.recall import measure
 from index.tail import MemoryTail
 from index.vectors import VectorSet
-from model.data_root import DataRoot
 from service.cli.doctor import recall_of
 from service.settings import Settings
+from store.data_root import DataRoot
 from tests.index.conftest import PICTURES, clustered, names, numbered_rows, sealed, stored, tail
 from tests.index.world import World, put
 

@@ -8,8 +8,8 @@ import pytest
 
 from index.snapshot import Route, Snapshot, Withdrawn
 from model.detection import Detector
-from model.errors import LanguageNotFound, LanguageTagInvalid
-from model.registry import Release
+from store.errors import LanguageNotFound, LanguageTagInvalid
+from store.releases import Release
 from tests.doubles import WeightlessView
 from tests.tiny import counted
 

@@ -17,9 +17,9 @@ from index.rows import vector_of
 from index.scrub import Scrub
 from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from index.vectors import Identity
-from model import storage
-from model.registry.duties import SEALING
-from model.registry.tables import CalibrationRow
+from store import storage
+from store.duties import SEALING
+from store.tables import CalibrationRow
 from tests.bitrot import flip
 from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
 

@@ -12,10 +12,10 @@ from typer.testing import CliRunner
 from index import damage
 from index.damage import NAMED, Damage, Report
 from index.scrub import Scrub
-from model import storage
-from model.processes import name_owner
-from model.settings import MISCONFIGURED
 from service.cli import app
+from store import storage
+from store.processes import name_owner
+from store.settings import MISCONFIGURED
 from tests.index.test_scrub import filled
 from tests.index.test_scrub_to_its_end import failing
 from tests.index.world import World, interrupted

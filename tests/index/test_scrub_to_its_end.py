@@ -24,12 +24,12 @@ from index.scrub import Scrub
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.tables import PictureVectorRow
-from model import storage
-from model.data_root import DataRoot
-from model.errors import LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
-from model.registry.calibrations import Calibrations
-from model.registry.duties import SEALING
-from model.registry.tables import CalibrationRow, VersionRow
+from store import storage
+from store.calibrations import Calibrations
+from store.data_root import DataRoot
+from store.duties import SEALING
+from store.errors import LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.tables import CalibrationRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read
 from tests.index.world import Clock, Machines, World, content, interrupted, put

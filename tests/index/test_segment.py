@@ -21,9 +21,9 @@ from index.errors import IndexFileCorrupt
 from index.segment import Segment
 from index.states import Written
 from index.vectors import Entry, Identity, Keys, Rows, Vector, best
-from model import storage
-from model.data_root import DataRoot
-from model.errors import StorageFull
+from store import storage
+from store.data_root import DataRoot
+from store.errors import StorageFull
 from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
 from tests.index.world import flip
 

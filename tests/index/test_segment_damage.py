@@ -15,8 +15,8 @@ from index import segment
 from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.states import Written
 from index.vectors import Identity
-from model import storage
-from model.data_root import DataRoot
+from store import storage
+from store.data_root import DataRoot
 from tests.index.conftest import DIMENSION, PICTURES, names, numbered_rows, stored
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]

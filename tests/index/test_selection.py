@@ -22,9 +22,9 @@ from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
 from index.selection import PICTURES, Left, Selection, Wanted
-from model.data_root import DataRoot
-from model.errors import RegistryUnavailable
-from model.registry import open_registry
+from store.data_root import DataRoot
+from store.errors import RegistryUnavailable
+from store.registry import open_registry
 from tests.index.world import content
 from tests.patience import PATIENCE
 

@@ -10,8 +10,8 @@ from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
 from index.selection import Selection, Wanted
-from model.data_root import DataRoot
-from model.registry import open_registry
+from store.data_root import DataRoot
+from store.registry import open_registry
 from tests.index.world import content
 
 

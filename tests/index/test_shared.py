@@ -7,9 +7,9 @@ import pytest
 
 from index.sets import VectorSets
 from index.sweep import sweep
-from model import storage
-from model.errors import StorageFull, StoreUnavailable, VersionCorrupt
-from model.objects import Objects
+from store import storage
+from store.errors import StorageFull, StoreUnavailable, VersionCorrupt
+from store.objects import Objects
 from tests.index.world import (
     Machines,
     World,

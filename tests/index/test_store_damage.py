@@ -14,8 +14,8 @@ from index.errors import IndexFileCorrupt
 from index.indexer import Indexer
 from index.segment_files import inodes
 from index.vectors import Identity
-from model import storage
-from model.objects import Objects
+from store import storage
+from store.objects import Objects
 from tests.index.world import Clock, Machines, World, flip, put, scored_pictures, wait_until
 
 

@@ -12,9 +12,9 @@ from index.sets import VectorSets
 from index.states import State, Written
 from index.sweep import sweep
 from index.vectors import Entry, Rows
-from model import storage
-from model.data_root import DataRoot
-from model.registry import open_registry
+from store import storage
+from store.data_root import DataRoot
+from store.registry import open_registry
 from tests.doubles import text_vector
 from tests.index.world import World, aged, content, interrupted, put
 from tests.s3_server import S3Server

@@ -13,9 +13,9 @@ from index.gallery import Gallery
 from index.indexer import Indexer
 from index.sets import VectorSets
 from index.states import State
-from model import storage
-from model.errors import RegistryUnavailable, StorageFull
-from model.registry import open_registry
+from store import storage
+from store.errors import RegistryUnavailable, StorageFull
+from store.registry import open_registry
 from tests.index.world import World, answers, interrupted, put, scored_pictures
 from tests.patience import insisting
 

@@ -14,7 +14,7 @@ from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
 from index.tables import VectorSetRow
-from model.registry.duties import SEALING
+from store.duties import SEALING
 from tests.doubles import text_vector
 from tests.index.world import Clock, World, captions_of, nearest_captions, put_picture, wait_until
 from tests.patience import PATIENCE, within

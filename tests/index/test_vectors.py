@@ -24,7 +24,7 @@ from index.vectors import (
     best,
     scores,
 )  # fmt: skip
-from model.data_root import DataRoot
+from store.data_root import DataRoot
 from tests.index.conftest import (
     DIMENSION,
     PICTURES,

@@ -18,10 +18,11 @@ from index.records import Given, Patch
 from index.selection import Selection, Wanted
 from index.tables import PictureWordsRow
 from index.word_search import WordSearch
-from model.data_root import DataRoot
-from model.errors import RegistryUnavailable
-from model.registry import Release, open_registry
 from model.words import asked, document
+from store.data_root import DataRoot
+from store.errors import RegistryUnavailable
+from store.registry import open_registry
+from store.releases import Release
 from tests.index.world import content
 from tests.service.harness import learn
 

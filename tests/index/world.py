@@ -22,12 +22,15 @@ from index.sources import Source, mended
 from index.states import State, open_engine
 from index.tables import DiscardedContentRow
 from index.vectors import Identity, VectorSet, scores
-from model import storage
-from model.data_root import DataRoot
-from model.errors import CorruptFolder, VersionCorrupt
-from model.objects import Objects
 from model.pictures import Picture
-from model.registry import Lease, Release, Version, open_registry
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, VersionCorrupt
+from store.leases import Lease
+from store.objects import Objects
+from store.registry import open_registry
+from store.releases import Release
+from store.versions import Version
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script
 from tests.patience import PATIENCE, insisting

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 
 from index.indexer import Indexer
 from index.sweep import Pruner, forget_replaced, sweep
-from model.registry import Lease
+from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.stage import DE, DISCARDED, LEFT_OVER, Stage, put
 

@@ -11,11 +11,11 @@ from index.sources import caught_up, source_of
 from index.states import in_use
 from index.sweep import sweep
 from index.vectors import Identity
-from model.errors import LeaseLost
-from model.registry import Lease
-from model.registry.clock import Instant
-from model.registry.retention import LEAST
-from model.registry.tables import RegistryRow
+from store.clock import Instant
+from store.errors import LeaseLost
+from store.leases import Lease
+from store.retention import LEAST
+from store.tables import RegistryRow
 from tests.doubles import WeightlessView
 from tests.index.world import World
 from tests.interleavings.schedule import CLOCK, Step

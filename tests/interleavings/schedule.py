@@ -17,7 +17,7 @@ from typing import Any
 
 from sqlalchemy import Connection, Engine, event
 
-from model.errors import PictoglotError
+from store.errors import PictoglotError
 from tests.patience import PATIENCE
 
 CLOCK = "clock"

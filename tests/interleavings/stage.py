@@ -13,7 +13,7 @@ from sqlalchemy.pool import StaticPool
 
 from index.captions import ReadBy
 from index.gallery import NewPicture
-from model.registry import Lease
+from store.leases import Lease
 from tests.doubles import text_vector
 from tests.index.world import World, new_picture
 from tests.interleavings.schedule import CLOCK, step_of

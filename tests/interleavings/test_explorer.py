@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import pytest
 from sqlalchemy import select, update
 
-from model.registry.tables import ExpansionRow
+from store.tables import ExpansionRow
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, Call
 from tests.interleavings.explorer import explore, order_of

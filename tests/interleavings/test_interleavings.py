@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from model.errors import PictoglotError
-from model.registry import Lease
+from store.errors import PictoglotError
+from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, TEACHING, Call
 from tests.interleavings.explorer import Explored, explore

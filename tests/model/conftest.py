@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from model.base import Base, open_base
-from model.data_root import DataRoot
 from model.encoder import Encoder
+from store.data_root import DataRoot
 from tests.tiny import write_tiny_base
 
 NewHome = Callable[[str], DataRoot]

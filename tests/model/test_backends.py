@@ -14,14 +14,15 @@ import pytest
 import torch
 from PIL import Image
 
-from model.backends import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding, Towers, choice
+from model.backends import Towers, choice
 from model.backends.choice import open_encoder
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
-from model.registry import Registry, open_registry
-from model.settings import CommonSettings
 from model.tower import TorchTowers
+from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
+from store.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
+from store.registry import Registry, open_registry
+from store.settings import CommonSettings
 from tests.tiny import write_tiny_base
 
 openvino_backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
@@ -30,7 +31,6 @@ TEXTS = [
     "a red apple",
     "apple",
     "two small boats on a quiet lake at night",
-    "sun",
     "a",
     "dog and cat and bird and fish and horse and cow and hen, " * 3,
     "a green apple",

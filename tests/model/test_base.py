@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 import model.base
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, CheckpointUnfit
 from model.languages import MANY
 from model.reading import languages_of, require_supported
+from store.errors import BackendNotAvailable, BaseNotFound, BaseNotSupported, CheckpointUnfit
 from tests.house.source import ROOT
 from tests.tiny import CONFIG, NAME, write_tiny_base
 

@@ -9,12 +9,12 @@ from threading import Barrier
 
 import pytest
 
-from model import storage
-from model.data_root import DataRoot
-from model.errors import CorruptFolder, StorageFull
-from model.objects import Objects
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, StorageFull
+from store.objects import Objects
 from tests.model.conftest import NewHome
-from tests.model.test_data_root import CONTENT, NAME, files, key, write
+from tests.store.test_data_root import CONTENT, NAME, files, key, write
 
 PICTURE = f"pictures/ab/{hashlib.sha256(b'sent').hexdigest()}.original"
 

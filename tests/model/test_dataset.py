@@ -16,7 +16,7 @@ import pytest
 
 from model import dataset_file
 from model.dataset import Dataset, read, validate
-from model.errors import (
+from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
     DatasetPictureNotFound,

@@ -7,7 +7,7 @@ import pytest
 
 from model.dataset import Dataset, read, validate
 from model.dataset_pictures import ids_of_files
-from model.errors import DatasetPictureNotFound
+from store.errors import DatasetPictureNotFound
 from tests.model.test_dataset import jsonl
 
 

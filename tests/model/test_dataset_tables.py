@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import DatasetInvalid, UnsupportedMedia
+from store.errors import DatasetInvalid, UnsupportedMedia
 from tests.model.test_dataset import Reader
 
 

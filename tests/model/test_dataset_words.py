@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from model.dataset_words import FAULTS, PAIR, not_in_gallery, reason, remedy
-from model.errors import PictoglotError
+from store.errors import PictoglotError
 from tests.model.test_dataset import WHOLE_FILES, Reader, items, jsonl
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))

@@ -10,11 +10,12 @@ import pytest
 import torch
 from PIL import Image
 
-from model import storage, version
+from model import version
 from model.encoder import Encoder, VersionFolder
-from model.errors import PictoglotError, VersionCorrupt
 from model.table import NO_ROW, Table, TokenRows, View
 from model.version import Learned
+from store import storage
+from store.errors import PictoglotError, VersionCorrupt
 
 WELSH = [
     "afal coch",

@@ -11,14 +11,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding, choice
+from model.backends import choice
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.errors import CaptionsUnreadable
 from model.learn_settings import LearnSettings
 from model.table import TokenRows, View
 from model.tower import TorchTowers
 from model.training import Trainer
+from store.encodings import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
+from store.errors import CaptionsUnreadable
 from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 

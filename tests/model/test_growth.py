@@ -11,12 +11,12 @@ import torch
 from model import version
 from model.base import open_base
 from model.encoder import Encoder
-from model.errors import VersionCorrupt
 from model.file_tokenizer import FileTokenizer
 from model.learn_settings import LearnSettings
 from model.table import TokenRows
 from model.training import Trainer
 from model.version import Learned
+from store.errors import VersionCorrupt
 from tests.groups import GROUPS, byte_fallback, unigram, wordpiece, write_base
 from tests.model.toy import corpus_for
 

@@ -16,7 +16,7 @@ import pytest
 from open_clip import pretrained
 
 from model.base import open_base
-from model.errors import BaseNotFound
+from store.errors import BaseNotFound
 from tests.groups import GROUPS, write_base
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"

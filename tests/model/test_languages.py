@@ -2,8 +2,8 @@
 
 import pytest
 
-from model.errors import LanguageTagInvalid
 from model.languages import MANY, canonical, in_script, names, reads, scripts
+from store.errors import LanguageTagInvalid
 
 
 @pytest.mark.parametrize(

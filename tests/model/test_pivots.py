@@ -14,7 +14,7 @@ import pytest
 from model.dataset import Dataset, read, validate
 from model.dataset_again import left
 from model.dataset_rows import Pivot
-from model.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
+from store.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
 
 Item = dict[str, Any]
 

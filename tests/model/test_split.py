@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.dataset import Dataset, validate
-from model.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
+from store.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
 from tests.model.test_dataset import Item, Reader, items, jsonl
 
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.errors import EmptyText, PictoglotError, TextInvalidUnicode, TextTooLong
 from model.text import clean
+from store.errors import EmptyText, PictoglotError, TextInvalidUnicode, TextTooLong
 
 
 @pytest.mark.parametrize("text", ["", "   ", "\u00a0\u3000", "\u200b\u200d\ufeff", "…!?", "\u202e"])

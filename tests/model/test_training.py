@@ -9,15 +9,16 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import checkpoint, learn_settings, storage
+from model import checkpoint, learn_settings
 from model.checkpoint import load_newest, save_step
 from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
-from model.errors import CheckpointMismatch, TrainingDiverged
 from model.learn_settings import LearnSettings
 from model.objectives import CrossModal
 from model.table import TokenRows
 from model.training import Interrupted, Progress, Trainer
+from store import storage
+from store.errors import CheckpointMismatch, TrainingDiverged
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting, same
 
 

@@ -17,7 +17,7 @@ from safetensors.torch import load_file, save_file
 from model import weights
 from model.base import open_base
 from model.encoder import Encoder
-from model.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit, TokenizerUnfit
+from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit, TokenizerUnfit
 from tests.groups import GROUPS, small, texts, write_base
 from tests.tiny import NAME, write_tiny_base
 

@@ -16,15 +16,16 @@ import httpx
 from fastapi import FastAPI
 from PIL import Image, ImageDraw
 
-from model.registry import Registry, Version
 from service.app import build, create_app
 from service.context import Context
 from service.serve import Server, bind, uvicorn_config
 from service.settings import Settings
+from store.registry import Registry
+from store.versions import Version
 from tests.doubles import WeightlessEncoder
-from tests.model.registry import steps
 from tests.patience import PATIENCE
 from tests.registries import empty_registry
+from tests.store import steps
 
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"
 MAX_REFUSAL = 1_024  # bytes of a problem document

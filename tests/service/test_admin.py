@@ -1,4 +1,4 @@
-"""Rolling back and restoring over HTTP; races: tests/model/registry."""
+"""Rolling back and restoring over HTTP; races: tests/store."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager

@@ -16,11 +16,11 @@ from PIL import Image
 
 from model.base import open_base
 from model.encoder import Encoder
-from model.errors import Unavailable
 from model.pictures import read_rgb
 from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue
 from service.metrics import Metrics
 from service.settings import Settings
+from store.errors import Unavailable
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, unread, within
 from tests.service.harness import motif, picture, settings_with

@@ -16,11 +16,11 @@ from typer.testing import CliRunner
 
 from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
-from model.registry.tables import ExpansionRow
 from service.cli import app, client, demo, languages
 from service.cli.client import places
 from service.cli.datasets import summary
 from service.cli.demo import FILLING, write_filling
+from store.tables import ExpansionRow
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
 from tests.service.test_cli import as_json, rows, run
 

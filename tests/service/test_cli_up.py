@@ -23,11 +23,11 @@ import pytest
 from typer.testing import CliRunner, Result
 
 from demo.gallery import outlines
-from model.registry import open_registry
 from service.cli import app, demo
 from service.cli.demo import FILLING, write_filling
 from service.cli.doctor import Finding, broker_of, service_at
 from service.settings import Settings
+from store.registry import open_registry
 from tests.index.world import World, put
 from tests.patience import PATIENCE
 

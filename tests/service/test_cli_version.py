@@ -10,8 +10,8 @@ from urllib.parse import urlsplit
 import pytest
 from typer.testing import CliRunner, Result
 
-from model.registry import open_registry
 from service.cli import app
+from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import Service, running
 from tests.service.processes import clean_environment

@@ -8,9 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from model.data_root import DataRoot
 from service.cursors import Cursors
 from service.errors import CursorInvalid
+from store.data_root import DataRoot
 from tests.service.harness import Service, assert_problem
 
 CURSORS = Cursors(b"k" * 32)

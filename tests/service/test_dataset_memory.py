@@ -16,7 +16,7 @@ import pytest
 
 from model import dataset_child
 from model.dataset_child import MEMORY, DatasetChecker, Submission
-from model.errors import DatasetInvalid, RegistryUnavailable
+from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
 from tests.patience import unread
 from tests.service.harness import assert_problem, wait_until

@@ -6,9 +6,9 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from model.registry import Registry, open_registry
 from service.cli.doctor import Finding, _database, worker_of
 from service.settings import Settings
+from store.registry import Registry, open_registry
 from tests.registries import empty_registry
 
 

@@ -8,9 +8,9 @@ import pytest
 
 from index.files import PictureFiles
 from index.indexer import Indexer
-from model import storage
-from model.data_root import DataRoot
-from model.registry import open_registry
+from store import storage
+from store.data_root import DataRoot
+from store.registry import open_registry
 from tests.service.harness import Service, picture, running
 from tests.service.test_languages import teach
 

@@ -10,7 +10,6 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from model import errors
 from service.access_log import AccessLog
 from service.bodies import validated
 from service.metrics import Metrics
@@ -19,6 +18,7 @@ from service.schemas.admin import RollbackRequest
 from service.schemas.common import RequestBody
 from service.schemas.gallery import PictureRecord
 from service.schemas.search import EmbeddingsRequest, PictureSearch
+from store import errors
 from tests.service.harness import assert_problem
 
 

@@ -12,9 +12,9 @@ import typer
 from PIL import Image
 
 from service.cli.exporting import _languages
-from tests.model.registry.steps import taught_from
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.service.test_cli import as_json, run
+from tests.store.steps import taught_from
 
 
 @pytest.fixture(scope="module")

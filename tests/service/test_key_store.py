@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import StatementError
 
-from model.registry import Registry, open_registry
-from model.registry.tables import KeyRow
 from service.errors import KeyNotFound
 from service.keys import Key, Keys, id_of
+from store.registry import Registry, open_registry
+from store.tables import KeyRow
 from tests.registries import empty_registry
 
 

@@ -12,11 +12,11 @@ import pytest
 from sqlalchemy import text
 from starlette.datastructures import Headers
 
-from model.errors import RegistryUnavailable
-from model.registry import Registry, open_registry
 from service.auth import Keyring, guard_of, needs
 from service.errors import RateLimited, Unauthorized
 from service.keys import Key, Keys
+from store.errors import RegistryUnavailable
+from store.registry import Registry, open_registry
 from tests.patience import within
 from tests.registries import empty_registry
 

@@ -126,7 +126,7 @@ def test_another_language_is_queued_beside_it(fresh: Service) -> None:
 
 
 @pytest.mark.row("E6")
-def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # 200 pairs: tests/model/registry
+def test_of_two_that_race_one_is_taken(fresh: Service) -> None:  # 200 pairs: tests/store
     for tag in ("cy", "fr", "it", "pt", "ro"):
         with ThreadPoolExecutor(2) as threads:
             answers = list(threads.map(lambda tag: teach(fresh, tag=tag).status_code, [tag, tag]))

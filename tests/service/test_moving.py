@@ -14,14 +14,15 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
-from model.errors import BaseNotFound
-from model.registry import Registry, Release
 from service import moving
 from service.context import Context
 from service.settings import Settings
+from store.errors import BaseNotFound
+from store.registry import Registry
+from store.releases import Release
 from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
-from tests.model.registry import steps
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
+from tests.store import steps
 
 COUNT = 8
 

@@ -18,12 +18,12 @@ import httpx
 import pytest
 from sqlalchemy import text
 
-from model.errors import VersionCorrupt
-from model.registry import open_registry
 from service.app import build, create_app
 from service.cli.doctor import Finding, _data_root
 from service.serve import bind
 from service.settings import Settings
+from store.errors import VersionCorrupt
+from store.registry import open_registry
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, within
 from tests.registries import empty_registry

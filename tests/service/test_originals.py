@@ -11,8 +11,8 @@ from index.files import bytes_of_originals
 from index.sets import VectorSets
 from index.sweep import sweep
 from index.tables import PictureRow
-from model.objects import Objects
 from service.cli.doctor import _data_root
+from store.objects import Objects
 from tests.service.harness import Service, assert_problem, picture, running
 
 register_heif_opener(thumbnails=False)

@@ -13,7 +13,7 @@ import pytest
 
 from model.base import open_base
 from model.encoder import Encoder
-from model.logs import JsonLines
+from store.logs import JsonLines
 from tests.doubles import StalledEncoder
 from tests.service.harness import Service, picture, running, wait_until
 from tests.tiny import write_tiny_base

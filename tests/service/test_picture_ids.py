@@ -8,8 +8,8 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from model.errors import InvalidInput
 from model.text import picture_id
+from store.errors import InvalidInput
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.service.test_cli import as_json, run
 

@@ -17,10 +17,10 @@ import pytest
 from PIL import Image
 
 from index.snapshot import Snapshot
-from model import storage
-from model.errors import ExpansionNotFound, StorageFull
 from service.forms import OnDisk
 from service.schemas.common import Response
+from store import storage
+from store.errors import ExpansionNotFound, StorageFull
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, within
 from tests.service.harness import (

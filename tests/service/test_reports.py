@@ -7,9 +7,9 @@ from typing import Any, Literal
 
 import pytest
 
-from model import storage
-from tests.model.registry.steps import begin, write
+from store import storage
 from tests.service.harness import Service, assert_problem, learn, running
+from tests.store.steps import begin, write
 
 
 @pytest.fixture

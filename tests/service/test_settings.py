@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 
 from model.pictures import MAX_PIXELS
-from model.settings import SettingsError, names
 from service.settings import Settings
+from store.settings import SettingsError, names
 from worker.settings import WorkerSettings
 
 CLIENT = {"URL", "KEY"}
@@ -144,7 +144,7 @@ def test_what_needs_an_extra_that_is_not_installed_is_refused_by_name(
 ) -> None:
     monkeypatch.setenv(f"PICTOGLOT_{name}", value)
     Settings.load()  # here it is
-    monkeypatch.setattr("model.settings.find_spec", lambda _: None)
+    monkeypatch.setattr("store.settings.find_spec", lambda _: None)
     with pytest.raises(SettingsError, match=f"PICTOGLOT_{name}.*extra"):
         Settings.load()
 

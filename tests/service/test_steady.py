@@ -20,10 +20,10 @@ import httpx
 import psutil
 import pytest
 
-from model.registry import open_registry
 from service import serve
 from service.connections import Connections, Door
 from service.metrics import Metrics
+from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, learn, running, wait_until
 from tests.service.processes import answers, weightless

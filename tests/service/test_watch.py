@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from model.errors import RegistryUnavailable
+from store.errors import RegistryUnavailable
 from tests.service.harness import Service, learn, running, wait_until
 
 

@@ -13,8 +13,8 @@ from index.errors import PictureNotFound
 from index.gallery import NewPicture, Put
 from index.live import LiveIndex
 from index.records import Given
-from model.errors import RegistryUnavailable, Unavailable
 from service.writes import WriteQueue
+from store.errors import RegistryUnavailable, Unavailable
 from tests.index.world import World, content, nearest_pictures, new_picture
 from tests.patience import PATIENCE
 from tests.service.harness import settings_with

@@ -20,15 +20,15 @@ from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
-from model import storage
 from model.backends.choice import open_encoder
-from model.data_root import DataRoot
-from model.errors import RegistryUnavailable
-from model.registry import Expansion, Registry, new_expansion_id, open_registry
-from model.registry.clock import now
-from model.registry.expansions import Kind
-from model.registry.tables import ExpansionRow
-from model.settings import CommonSettings
+from store import storage
+from store.clock import now
+from store.data_root import DataRoot
+from store.errors import RegistryUnavailable
+from store.expansions import Expansion, Kind, new_expansion_id
+from store.registry import Registry, open_registry
+from store.settings import CommonSettings
+from store.tables import ExpansionRow
 from tests.forked import Forked, attempt
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry

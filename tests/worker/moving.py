@@ -12,8 +12,9 @@ from index.sets import VectorSets
 from model.backends.choice import open_encoder
 from model.encoder import Encoder
 from model.pictures import Picture, read_rgb
-from model.registry import Expansion, Registry
-from model.settings import CommonSettings
+from store.expansions import Expansion
+from store.registry import Registry
+from store.settings import CommonSettings
 from tests.worker.harness import Site, attempt_at
 from worker.phases import run
 

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 
-from model import storage
-from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
-from model.registry import Version
 from model.table import View
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
+from store.versions import Version
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from model.errors import NothingHeldOut
+from store.errors import NothingHeldOut
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.assess import judged

@@ -14,11 +14,11 @@ from index.captions import ReadBy
 from index.gallery import NewPicture
 from index.matching import Matching
 from index.vectors import Matrix
-from model import storage
 from model.calibration import between, stored
-from model.data_root import DataRoot
-from model.registry.clock import now
-from model.registry.tables import CalibrationRow
+from store import storage
+from store.clock import now
+from store.data_root import DataRoot
+from store.tables import CalibrationRow
 from tests.patience import PATIENCE
 from tests.service.harness import learn
 from tests.worker.harness import PICTURES, Site

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from model.registry import open_registry
+from store.registry import open_registry
 from worker.__main__ import main
 
 NO_TABLES = "The registry has no tables yet: it is made at the first start.\n"

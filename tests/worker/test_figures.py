@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from model.registry import Version
+from store.versions import Version
 from tests.tiny import counted
 from worker.figures import confusion, fertility, so_far
 

@@ -9,9 +9,9 @@ from typing import Any
 
 import pytest
 
-from model.registry import open_registry
 from service.app import open_encoder
 from service.settings import Settings
+from store.registry import open_registry
 from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.worker.harness import pairs

@@ -10,7 +10,7 @@ from index.gallery import NewPicture
 from index.sets import VectorSets
 from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
-from model.errors import LeaseLost
+from store.errors import LeaseLost
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import PICTURES, Site
 from worker.indexer import Indexing

@@ -15,11 +15,12 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.errors import RegistryUnavailable
-from model.processes import name_owner
-from model.registry import Registry, duties, open_registry
-from model.registry.duties import SEALING
-from model.registry.tables import DutyRow
+from store import duties
+from store.duties import SEALING
+from store.errors import RegistryUnavailable
+from store.processes import name_owner
+from store.registry import Registry, open_registry
+from store.tables import DutyRow
 from tests.index.world import wait_until
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
@@ -39,7 +40,7 @@ sys.exit(indexer.main(sys.argv[1:]))
 REFUSED = """
 import sys
 from index import place
-from model.errors import RegistryUnavailable
+from store.errors import RegistryUnavailable
 from worker import indexer
 def refuse(*_): raise RegistryUnavailable
 place.open_engine = refuse

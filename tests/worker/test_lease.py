@@ -12,7 +12,8 @@ from threading import Thread
 
 import pytest
 
-from model.registry import Lease, Registry, open_registry
+from store.leases import Lease
+from store.registry import Registry, open_registry
 from tests.patience import PATIENCE, insisting, within
 from tests.worker.harness import Site, pairs
 from worker import lease

@@ -13,9 +13,11 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.vectors import Identity, Matrix
 from model.backends.choice import open_encoder
-from model.data_root import DataRoot
 from model.encoder import Encoder
-from model.errors import (
+from model.views import Views
+from service.cli import app
+from store.data_root import DataRoot
+from store.errors import (
     BaseMismatch,
     BaseNotFound,
     BaseServes,
@@ -23,10 +25,8 @@ from model.errors import (
     ExpansionInProgress,
     PicturesUnreadable,
 )
-from model.registry import Registry
-from model.settings import CommonSettings
-from model.views import Views
-from service.cli import app
+from store.registry import Registry
+from store.settings import CommonSettings
 from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach

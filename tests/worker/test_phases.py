@@ -10,7 +10,7 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.errors import (
+from store.errors import (
     BaseMismatch,
     DatasetPictureNotFound,
     PictoglotError,
@@ -19,7 +19,7 @@ from model.errors import (
     TrainingDiverged,
     VersionCorrupt,
 )
-from model.registry import Lease
+from store.leases import Lease
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from model.dataset_rows import Pivot
-from model.errors import PivotNotServed
+from store.errors import PivotNotServed
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker.context import open_context

@@ -12,9 +12,9 @@ from index.gallery import NewPicture
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.vectors import Identity
-from model.registry.duties import PURGING
-from tests.model.registry.steps import learn
+from store.duties import PURGING
 from tests.patience import PATIENCE
+from tests.store.steps import learn
 from tests.worker.harness import PICTURES, Site
 from tests.worker.test_indexer import CHILD, until
 from worker.indexer import Indexing

@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from model import storage
-from model.registry import Expansion
+from store import storage
+from store.expansions import Expansion
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
 from worker.phases import run

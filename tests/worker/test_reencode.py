@@ -14,13 +14,13 @@ from index.sets import VectorSets
 from index.states import open_engine
 from index.tables import PictureVectorRow
 from index.vectors import Identity
-from model.backends import FIRST, OPENVINO, Encoding
 from model.backends.choice import open_encoder, recorded
 from model.encoder import Encoder
-from model.errors import ExpansionFinished, PicturesUnreadable
 from model.pictures import Picture, read_rgb
-from model.registry import Expansion
-from model.settings import CommonSettings
+from store.encodings import FIRST, OPENVINO, Encoding
+from store.errors import ExpansionFinished, PicturesUnreadable
+from store.expansions import Expansion
+from store.settings import CommonSettings
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base

@@ -8,7 +8,7 @@ from types import SimpleNamespace
 import pytest
 
 from index.damage import Report, duty_of, keep, last, left
-from model.data_root import DataRoot
+from store.data_root import DataRoot
 from tests.bitrot import flip
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, pairs

@@ -11,8 +11,8 @@ from pathlib import Path
 import psutil
 import pytest
 
-from model.errors import RegistryUnavailable
-from model.registry import Registry, open_registry
+from store.errors import RegistryUnavailable
+from store.registry import Registry, open_registry
 from tests.registries import empty_registry
 from worker.supervisor import ChildProcess
 

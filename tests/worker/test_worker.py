@@ -16,7 +16,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from model.errors import RegistryUnavailable
+from store.errors import RegistryUnavailable
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import create_app

@@ -9,7 +9,6 @@ from typing import Annotated
 import httpx
 import typer
 
-from model.errors import InvalidInput, LanguageTagInvalid
 from model.wording import are, counted, were
 from service.cli.client import answer, service
 from service.cli.importing import watching
@@ -22,6 +21,7 @@ from service.cli.importing.sources import is_partial, sources
 from service.cli.importing.state import StateFault, opened
 from service.cli.output import FAILED, REFUSED, AsJson, errors, note, stop, tell
 from service.cli.sending import progress
+from store.errors import InvalidInput, LanguageTagInvalid
 
 
 def import_pictures(

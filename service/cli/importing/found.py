@@ -7,9 +7,9 @@ from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
 from index.facts import MOST_TAGS
-from model.errors import PictoglotError
 from model.text import clean
 from service.cli.importing.items import Said, fitting
+from store.errors import PictoglotError
 
 FIELDS = "id,url,collection,tags,metadata,own,etag"
 

@@ -187,9 +187,9 @@ def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
 
 def captions_of(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Captions as the service keeps them, each once, without those that it refuses, and without tags of no language."""
-    from model.errors import PictoglotError  # late: most sources have none
     from model.languages import canonical
     from model.text import clean
+    from store.errors import PictoglotError  # late: most sources have none
 
     captions: dict[str, list[str]] = {}
     for tag, texts in given.items():

@@ -10,7 +10,6 @@ from typing import Any
 
 from model.dataset_file import lines
 from model.dataset_tables import says_between
-from model.errors import DatasetInvalid
 from service.cli.importing.folder import read_file
 from service.cli.importing.items import (
     Item,
@@ -27,6 +26,7 @@ from service.cli.importing.items import (
     plain,
     tags_of,
 )
+from store.errors import DatasetInvalid
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
 NAME = "manifest.jsonl"  # a folder that has it is imported by it, as `pictoglot export` writes it

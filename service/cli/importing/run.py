@@ -3,12 +3,12 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from model.errors import InvalidInput
 from model.text import picture_id
 from service.cli.importing.intake import Intake
 from service.cli.importing.items import Item, Left, SourceFault, Why
 from service.cli.importing.report import Report
 from service.cli.sending import in_order
+from store.errors import InvalidInput
 
 AT_ONCE = 2  # chunks; each is sent in one request
 CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known

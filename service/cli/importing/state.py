@@ -14,8 +14,8 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from model.storage import make_folder
 from service.cli.importing.items import Stamp
+from store.storage import make_folder
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS known (

@@ -13,10 +13,10 @@ import psutil
 import pytest
 from PIL import Image
 
-from model.errors import PictureCorrupt
 from model.framing import LONGEST, Frame
 from model.pictures import Picture
 from model.pictures.decoder import Decoder
+from store.errors import PictureCorrupt
 from tests.model.pictures.test_pictures import drawing, saved
 from tests.patience import PATIENCE, unread, within
 

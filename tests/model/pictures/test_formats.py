@@ -12,7 +12,10 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from model.errors import (
+from model.pictures import decode, large, media_type
+from model.pictures.decoder import Decoder
+from model.pictures.formats import TIFF
+from store.errors import (
     PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
@@ -20,9 +23,6 @@ from model.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from model.pictures import decode, large, media_type
-from model.pictures.decoder import Decoder
-from model.pictures.formats import TIFF
 from tests.model.pictures.test_pictures import GREY16, TRANSPOSED, drawing, peak_memory, saved
 
 register_heif_opener(thumbnails=False)

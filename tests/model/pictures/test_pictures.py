@@ -12,7 +12,9 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from model.errors import (
+from model.pictures import decode, media_type
+from model.pictures.decoder import Decoder
+from store.errors import (
     PictoglotError,
     PictureAnimated,
     PictureBadDimensions,
@@ -20,8 +22,6 @@ from model.errors import (
     PictureTooManyPixels,
     UnsupportedPictureFormat,
 )
-from model.pictures import decode, media_type
-from model.pictures.decoder import Decoder
 
 
 @pytest.fixture(scope="module")

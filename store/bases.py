@@ -1,0 +1,228 @@
+"""Bases: which ones versions are made for, and the releases that move from one to another. Opens no model.
+
+A base is a version without a parent, the root of a lineage. The base of a release is that of its shared version, so a
+release names its base, and serving another one is a release like any other.
+"""
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import select
+from sqlalchemy.orm import Session
+
+from store.clock import has_ended
+from store.database import Database
+from store.encodings import Encoding
+from store.errors import ExpansionCancelled, NoEarlierBase
+from store.expansions import refuse_active_kind
+from store.leases import Lease, held
+from store.releases import Release, publish, serving
+from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
+from store.versions import BUILT_IN_LANGUAGE, following, refuse_pruned
+
+
+@dataclass(frozen=True)
+class RecordedBase:
+    """A base: its version, its name as in `PICTOGLOT_BASE`, and the fingerprints of its weights."""
+
+    number: int
+    name: str
+    image_fingerprint: str
+    text_fingerprint: str
+    created_at: datetime
+
+    @property
+    def public_name(self) -> str:
+        """The name without the place of a file on a machine."""
+        return self.name.partition("@")[0]
+
+    def made_of(self, image_fingerprint: str, text_fingerprint: str) -> bool:
+        """Whether it has these weights, of both towers: a release decides what reads pictures and what reads texts."""
+        return (self.image_fingerprint, self.text_fingerprint) == (image_fingerprint, text_fingerprint)
+
+
+@dataclass(frozen=True)
+class Undoing:
+    """Back from base `from_base` to `to_base`, as release `restored` served it; `release` serves now or, then, newly.
+
+    `lost` are the languages that are served now and not there, `returned` those that are only there. `changed` are in
+    both, by another version each.
+    """
+
+    release: int
+    restored: int
+    from_base: int
+    to_base: int
+    lost: list[str]
+    returned: list[str]
+    changed: list[str]
+
+
+class Bases:
+    """The bases of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def list(self) -> Sequence[RecordedBase]:
+        """Oldest first."""
+        with self._database.read() as session:
+            return [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
+
+    def serving(self) -> RecordedBase | None:
+        """That of the release which serves; None in a registry that no process opened with a base yet."""
+        with self._database.read() as session:
+            if session.scalar(select(ReleaseRow.number).limit(1)) is None:
+                return None
+            return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).told_as(RecordedBase)
+
+    def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
+        """Record where a base was found last: its checkpoint may have moved."""
+        with self._database.read() as session:
+            row = _find(session, image_fingerprint, text_fingerprint)
+            if row is None or row.name == name:
+                return
+        with self._database.begin() as session:
+            if (row := _find(session, image_fingerprint, text_fingerprint)) is not None:
+                row.name = name
+
+    def fingerprints(self, numbers: Collection[int]) -> set[str]:
+        """Of the vectors of pictures that these bases alone have made, in every encoding that this data root had."""
+        with self._database.read() as session:
+            encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
+            rows = [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow))]
+        ours = {row.image_fingerprint for row in rows if row.number in numbers}
+        ours -= {row.image_fingerprint for row in rows if row.number not in numbers}
+        return {encoding.fingerprint(image) for encoding in encodings for image in ours}
+
+    def add(self, name: str, image_fingerprint: str, text_fingerprint: str, lease: Lease) -> RecordedBase:
+        """Register a base that an expansion moves to, or return it if it is known. Raises LeaseLost."""
+        with self._database.begin() as session:
+            held(session, lease.expansion, lease.fence)
+            row = _find(session, image_fingerprint, text_fingerprint)
+            if row is None:
+                row = register(session, following(session), name, image_fingerprint, text_fingerprint)
+            return row.told_as(RecordedBase)
+
+    def move(
+        self,
+        lease: Lease,
+        *,
+        expected: int,
+        base: int,
+        shared: int,
+        languages: Mapping[str, int],
+        report: dict[str, Any],
+    ) -> Release | None:
+        """Serve another base, with these versions of the languages; `report` is that of the expansion.
+
+        None, with nothing changed, when another release than `expected` serves, or while another expansion is at work,
+        which would be of no use afterwards. A repeated call returns the same release. Raises LeaseLost,
+        ExpansionCancelled.
+        """
+        with self._database.begin() as session:
+            maker = held(session, lease.expansion, lease.fence)
+            made = select(ReleaseRow).where(ReleaseRow.expansion == lease.expansion, ReleaseRow.version == base)
+            if (earlier := session.scalar(made)) is not None:
+                return earlier.told_as(Release)
+            if maker.cancel_requested:
+                raise ExpansionCancelled
+            before = serving(session)
+            if before.number != expected or _others_at_work(session, maker.id):
+                return None
+            change = _bases(session, before.languages[BUILT_IN_LANGUAGE], base)
+            row = ReleaseRow(
+                shared=shared,
+                languages=dict(languages),
+                actor=maker.actor,
+                reason="",
+                change={"kind": "base", "expansion": maker.id, "forced": bool(report.get("forced"))} | change,
+                expansion=maker.id,
+                version=base,
+            )
+            release = publish(session, expected, row)
+            maker.release, maker.version, maker.report = release.number, shared, report
+            maker.stalled, maker.vanished, maker.cause = 0, 0, None
+            return release
+
+    def hindered(self, lease: Lease) -> bool:
+        """Whether another expansion is at work, so that `move` would do nothing. Raises LeaseLost."""
+        with self._database.read() as session:
+            return _others_at_work(session, held(session, lease.expansion, lease.fence).id)
+
+    def plan_undo(self, *, expected: int | None = None) -> Undoing:
+        """What `undo` would do. Raises NoEarlierBase, AliasMoved, ExpansionInProgress, VersionPruned."""
+        with self._database.read() as session:
+            return _undoing(session, expected)[0]
+
+    def undo(self, *, actor: str, reason: str, expected: int | None = None) -> Undoing:
+        """Serve the base before this one again, as its last release did, at once. Raises as `plan_undo`.
+
+        Done twice, it leads back: the base that was left is then the one before.
+        """
+        with self._database.begin() as session:
+            planned, target = _undoing(session, expected)
+            change = {"kind": "restore", "restored": planned.restored}
+            row = ReleaseRow(
+                shared=target.shared,
+                languages=target.languages,
+                actor=actor,
+                reason=reason,
+                change=change | _bases(session, planned.from_base, planned.to_base),
+            )
+            release = publish(session, planned.release, row)
+            return Undoing(**{**vars(planned), "release": release.number})
+
+
+def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
+    """Add a base, as a version without a parent."""
+    facts = {"manifest_sha256": text_fingerprint, "rows": 0, "bytes": 0, "report": {}}
+    session.add(VersionRow(number=number, language=BUILT_IN_LANGUAGE, **facts))
+    session.flush()
+    row = BaseRow(number=number, name=name, image_fingerprint=image_fingerprint, text_fingerprint=text_fingerprint)
+    session.add(row)
+    session.flush()
+    session.refresh(row)
+    return row
+
+
+def _others_at_work(session: Session, expansion: str) -> bool:
+    leased = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
+    others = select(ExpansionRow.id).where(*leased, ExpansionRow.id != expansion).limit(1)
+    return session.scalar(others) is not None
+
+
+def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRow]:
+    now_served = serving(session, expected)
+    refuse_active_kind(session, "base")
+    base = now_served.languages[BUILT_IN_LANGUAGE]
+    earlier = session.scalars(select(ReleaseRow).order_by(ReleaseRow.number.desc()))
+    target = next((row for row in earlier if row.languages[BUILT_IN_LANGUAGE] != base), None)
+    if target is None:
+        raise NoEarlierBase("This data root has had no other base.")
+    refuse_pruned(session, target.languages.values(), target.shared)
+    here, there = now_served.languages.keys(), target.languages.keys()
+    undoing = Undoing(
+        release=now_served.number,
+        restored=target.number,
+        from_base=base,
+        to_base=target.languages[BUILT_IN_LANGUAGE],
+        lost=sorted(here - there),
+        returned=sorted(there - here),
+        changed=sorted(here & there - {BUILT_IN_LANGUAGE}),
+    )
+    return undoing, target
+
+
+def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
+    names = {number: session.get_one(BaseRow, number).told_as(RecordedBase).public_name for number in (old, new)}
+    return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
+
+
+def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
+    """The newest base with these towers that was not pruned."""
+    query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
+    towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
+    return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()

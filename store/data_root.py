@@ -1,0 +1,323 @@
+"""The data root: one folder for all that pictoglot writes, with a copy in an object store if one is configured.
+
+A name is a path below the root, such as `versions/exp_1`. Without a store, `open`, `commit` and `remove` only concern
+the folder. In the store, a folder or file is a manifest under its name, with one object for each content beside it,
+named by its sha256. So no content is ever overwritten with another: two writers cannot mix, an incomplete upload has no
+manifest and does not exist, and of two manifests the first one stays, unless it names a picture that is damaged.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any
+from uuid import uuid4
+
+from store import storage
+from store.errors import CorruptFolder, StorageFull, StoreUnavailable
+from store.storage import MANIFEST, TEMPORARY
+
+if TYPE_CHECKING:
+    from store.objects import Objects
+
+EXPANSIONS = "expansions"  # the folder of theirs
+_WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
+PICTURE, ORIGINAL = ".jpg", ".original"  # files that tell whether they are whole
+# Everything that another machine may have to read; all other files are scratch and stay on their machine.
+SHARED = (
+    "versions/*",
+    "segments/*",
+    "pictures/*/*.jpg",
+    "pictures/*/*.original",
+    "expansions/*/dataset",
+    "expansions/*/*.json",
+    "cursor.key",
+)
+
+
+class DataRoot:
+    """The folder `home`, shared with other machines through the store at the URL `store` if there is one.
+
+    Safe with threads and with other processes. Every method that uses the store may raise `StoreUnavailable`.
+    """
+
+    def __init__(self, home: Path, store: str = "") -> None:
+        self.home = home
+        self._objects = _store_at(store) if store else None
+
+    @property
+    def shared(self) -> bool:
+        """Whether there is a store."""
+        return self._objects is not None
+
+    def path(self, name: str) -> Path:
+        """Its path on this machine, whether it exists or not."""
+        return self.home / name
+
+    def has(self, name: str) -> bool:
+        """Whether a folder or file is on this machine or in the store."""
+        return self.path(name).exists() or name in self.stored(name)
+
+    def stored(self, name: str) -> set[str]:
+        """The folders and files that are finished in the store: of this name, or below it."""
+        keys = () if self._objects is None else self._objects.names(name)
+        return {key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")}
+
+    def open(self, name: str, manifest_sha256: str | None = None, corrupt: type[CorruptFolder] = CorruptFolder) -> Path:
+        """The local path of a folder or file, which is copied from the store first if this machine lacks it.
+
+        The copy is verified and complete. If the store lacks it too, the path does not exist. Raises `corrupt` when the
+        copy in the store differs from its manifest, or the manifest from the given hash.
+        """
+        path = self.path(name)
+        if self._objects is None or path.exists():
+            return path
+        try:
+            manifest = self._stored_manifest(name, manifest_sha256)
+            if manifest is not None:
+                _download(self._objects, name, path, manifest)
+        except CorruptFolder as error:
+            raise corrupt(error.detail) from error
+        return path
+
+    def renew(self, name: str, manifest_sha256: str | None = None) -> bool:
+        """Replace a damaged copy on this machine by that of the store, and return True.
+
+        Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
+        """
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull), storage.told_when_full():
+            manifest = self._stored_manifest(name, manifest_sha256)
+            if manifest is not None:
+                self._replace(name, manifest)
+                return True
+        return False
+
+    def commit(self, name: str) -> None:
+        """Put a finished folder (with its manifest) or file into the store, unless the store has it already.
+
+        If another machine was first with other content, its content replaces ours, unless it is known to be damaged:
+        then ours replaces it. Raises `CorruptFolder` when ours is damaged, or only ours is not known to be whole.
+        """
+        objects, path, key = self._objects, self.path(name), f"{name}/{MANIFEST}"
+        if objects is None:
+            return
+        manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _manifest_of(path)
+        stored = set(objects.names(name))
+        theirs = objects.get(key) if key in stored else None
+        if theirs is None or theirs == manifest:
+            _require_whole(name, path)
+            _upload(objects, name, path, manifest, stored)
+            if theirs is not None or objects.create(key, manifest):
+                return
+            theirs = objects.get(key)  # another machine was faster
+        if theirs is None or theirs == manifest:
+            return
+        try:
+            self._replace(name, theirs)
+        except CorruptFolder:
+            if path.suffix not in (PICTURE, ORIGINAL):
+                raise
+            _require_whole(name, path)
+            _upload(objects, name, path, manifest, stored)
+            # Not removed first: then others would find none, and of two machines that do so one removes what is whole
+            objects.put(key, manifest)
+
+    def _stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
+        """The manifest in the store, if there is one; raises `CorruptFolder` when it has another hash than given."""
+        manifest = None if self._objects is None else self._objects.get(f"{name}/{MANIFEST}")
+        if manifest is not None and manifest_sha256 not in (None, hashlib.sha256(manifest).hexdigest()):
+            raise CorruptFolder("the manifest in the store differs from the registered one")
+        return manifest
+
+    def _replace(self, name: str, manifest: bytes) -> None:
+        """Put what the store has in the place of ours, which stays if that fails; raises `CorruptFolder`."""
+        assert self._objects is not None
+        path = self.path(name)
+        beside = path.parent / f"{TEMPORARY}{uuid4().hex}"
+        try:
+            _download(self._objects, name, beside, manifest)
+            _require_whole(name, beside)
+            _swap(beside, path)
+        finally:
+            storage.remove(beside)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[Path]:
+        """A new folder, as `storage.stage`, that is committed after the block."""
+        with storage.stage(self.path(name)) as staged:
+            yield staged
+        self.commit(name)
+
+    def first(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
+        """The content of a file that is written once: of several writers, on whatever machine, the first one decides.
+
+        With `private`, only this user can read the file, and an existing one is also read while the store is away, so
+        that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
+        """
+        with storage.private() if private else nullcontext():
+            path = self.open(name)
+            if path.exists():
+                with suppress(StoreUnavailable) if private else nullcontext():
+                    self.commit(name)  # written before there was a store, or by a process that was killed before this
+                return path.read_bytes()
+            storage.write_once(path, make())
+            try:
+                self.commit(name)
+            except StoreUnavailable:
+                path.unlink(missing_ok=True)  # otherwise the next start would take it for the shared one
+                raise
+            return path.read_bytes()
+
+    def remove(self, name: str) -> None:
+        """Remove a folder or file, here and in the store.
+
+        The store comes first: if it is unavailable, the local copy stays, and the sweeper tries again.
+        """
+        self.forget(name)
+        storage.remove(self.path(name))
+
+    def forget(self, name: str) -> None:
+        """Remove a folder or file from the store only; manifests first, so that no manifest names a missing file."""
+        if self._objects is not None:
+            keys = self._objects.names(name)
+            manifests = [key for key in keys if PurePosixPath(key).name == MANIFEST]
+            self._objects.delete(manifests)
+            self._objects.delete([key for key in keys if key not in manifests])
+
+    def commit_all(self) -> int:
+        """Commit all existing folders and files that other machines may read; returns how many. For a new store.
+
+        Raises `CorruptFolder` at the end when some of them are damaged: these are left out.
+        """
+        candidates = [
+            path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name
+        ]
+        complete = [path for path in candidates if path.is_file() or (path / MANIFEST).is_file()]
+        damaged = list[str]()
+        for path in complete:
+            name = path.relative_to(self.home).as_posix()
+            try:
+                self.commit(name)
+            except CorruptFolder:
+                damaged.append(name)
+        if damaged:
+            raise CorruptFolder(
+                f"{len(damaged)} of {len(complete)} are damaged and were left out, such as {damaged[0]}"
+            )
+        return len(complete)
+
+    def probe(self) -> None:
+        """Test the store: a second write of one object must be refused. Raises `StoreUnavailable`."""
+        if self._objects is not None:
+            name = f"probe-{uuid4().hex}"
+            first, second = self._objects.create(name, b"probe"), self._objects.create(name, b"again")
+            kept = self._objects.get(name)
+            self._objects.delete([name])
+            if not first or second or kept != b"probe":  # of two writers the first must win
+                raise StoreUnavailable(
+                    "the object store does not support conditional writes, or does not keep what was written"
+                )
+
+
+def _store_at(url: str) -> "Objects":
+    from store.objects import Objects  # imported late: it needs an extra, and most deployments have no store
+
+    return Objects(url)
+
+
+def is_whole(name: str, path: Path, gently: storage.Gently | None = None) -> bool:
+    """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
+
+    Those of pictures do: an original has its hash as its name, the others end with their checksum. `gently` is as in
+    `storage.sha256_file`.
+    """
+    named = PurePosixPath(name)
+    if named.suffix == ORIGINAL:
+        return storage.sha256_file(path, gently) == named.stem
+    if named.suffix == PICTURE:
+        try:
+            storage.unsummed(storage.read(path, gently))
+        except CorruptFolder:
+            return False
+    return True
+
+
+def _require_whole(name: str, path: Path) -> None:
+    if not is_whole(name, path):
+        raise CorruptFolder("the file differs from its checksum")
+
+
+def _swap(new: Path, path: Path) -> None:
+    """Put what is whole and has a temporary name in the place of `path`; of several that do so, one does."""
+    old = storage.set_aside(path) if new.is_dir() or path.is_dir() else None  # a file is replaced without a gap
+    try:
+        new.replace(path)
+    except OSError:
+        if not path.exists():  # otherwise another process was faster
+            raise
+    finally:
+        if old is not None and path.exists():
+            storage.remove(old)
+        elif old is not None:
+            old.rename(path)
+    storage.fsync(path.parent)
+
+
+def _manifest_of(file: Path) -> bytes:
+    """A file's manifest: that of a folder whose only file has no name."""
+    facts = {"sha256": storage.sha256_file(file), "size": file.stat().st_size}
+    return json.dumps({"files": {"": facts}}).encode()
+
+
+def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
+    """The files that a manifest names, with their facts; raises `CorruptFolder`."""
+    try:
+        named = json.loads(manifest)["files"].items()
+        files = {str(name): {"sha256": str(facts["sha256"]), "size": int(facts["size"])} for name, facts in named}
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        raise CorruptFolder("the manifest in the store cannot be read") from error
+    paths = [PurePosixPath(name) for name in files]
+    if any(path.is_absolute() or ".." in path.parts for path in paths):  # would be written outside of its folder
+        raise CorruptFolder("the manifest in the store names a file outside of its folder")
+    return files
+
+
+def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
+    """Put the objects that the store lacks: all, those that a killed upload left out, or lost ones."""
+    for file, facts in _files(manifest).items():
+        key = f"{name}/{facts['sha256']}"
+        if key not in stored:
+            if storage.sha256_file(path / file) != facts["sha256"]:
+                raise CorruptFolder(f"{file} differs from its manifest")
+            objects.put(key, path / file)
+            storage.fault_point("remote.uploaded")
+
+
+def _download(objects: "Objects", name: str, path: Path, manifest: bytes) -> None:
+    files = _files(manifest)
+    storage.require_free(path, sum(facts["size"] for facts in files.values()))
+    if set(files) == {""}:
+        storage.write_pieces(path, _verified(objects, name, files[""]))
+        return
+    with storage.stage(path) as staged:
+        for file, facts in files.items():
+            storage.write_pieces(staged / file, _verified(objects, name, facts))
+        (staged / MANIFEST).write_bytes(manifest)
+
+
+def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
+    """An object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
+    digest, size = hashlib.sha256(), 0
+    for piece in objects.stream(f"{name}/{facts['sha256']}"):
+        digest.update(piece)
+        size += len(piece)
+        yield piece
+    if digest.hexdigest() != facts["sha256"] or size != facts["size"]:
+        raise CorruptFolder("an object in the store differs from its manifest")
+
+
+def discard_working_files(root: DataRoot, expansion: str) -> None:
+    """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
+    for name in _WORKING:
+        storage.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))

@@ -1,0 +1,328 @@
+"""One database, SQLite or PostgreSQL: `read` sees one consistent state, `begin` makes the caller the only writer.
+
+Writers take turns on both: `BEGIN IMMEDIATE` in SQLite, one advisory lock in PostgreSQL. Writes are short and few, so
+numbering rows by `max + 1`, and a feed that others follow, are correct without retries. Knows no table.
+"""
+
+import json
+import math
+import sqlite3
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from sqlalchemy import URL, Connection, Double, Engine, create_engine, event, make_url, select, type_coerce
+from sqlalchemy.exc import (
+    ArgumentError,
+    DatabaseError,
+    DBAPIError,
+    InterfaceError,
+    NoSuchModuleError,
+    OperationalError,
+)
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.orm import Session
+
+from store.clock import now
+from store.errors import RegistryUnavailable, StorageFull
+from store.processes import SteadyClock
+from store.storage import make_folder
+
+_WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
+_POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
+_CONNECT = 2  # seconds; libpq takes whole ones and none below two
+_SECONDS = 5.0  # for all of one reading, where that is bounded
+_SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is told anew
+_STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
+_FAULTS = 10  # of SQLite's own file that are told
+_IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
+_WRITER = 0x7069_6374  # the advisory lock's number: "pict"
+_DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
+_DAMAGED = ("XX001", "XX002", sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB)  # XX001: a page fails its checksum
+_NOT_UTF8 = "Could not decode to UTF-8"  # as Python's driver begins; the text itself follows
+
+
+class Database:
+    """Connections to one registry; safe with many threads and with other processes."""
+
+    def __init__(self, url: str) -> None:
+        self.engine, self._writer = _engines(url)
+        self._clock = SteadyClock()
+        self._refused_since: float | None = None
+
+    @property
+    def near(self) -> bool:
+        """Whether it is a file of this machine. Reading it hardly ever waits.
+
+        It does where the file system hangs, or, up to ten seconds, while another process repairs it after a crash.
+        """
+        return self.engine.dialect.name == "sqlite"
+
+    @contextmanager
+    def read(self) -> Iterator[Session]:
+        """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
+        with self._translated_errors(), Session(self.engine) as session, session.begin():
+            yield session
+
+    @contextmanager
+    def read_in_time(self) -> Iterator[Session]:
+        """As `read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
+        with self.read() as session:
+            connection, until = session.connection(), time.monotonic() + _SECONDS
+            if self.engine.dialect.name == "postgresql":
+                _bound_statements(connection, until)
+                yield session
+                return
+            driver: Any = connection.connection.driver_connection
+            driver.set_progress_handler(lambda: time.monotonic() > until, _STEPS)
+            try:
+                yield session
+            finally:
+                driver.set_progress_handler(None, 0)  # others will use the connection
+
+    @contextmanager
+    def look(self) -> Iterator[Connection]:
+        """As `read`, without the mapper and its session, which take longer than a small query. Raises as `read`."""
+        with self._translated_errors(), self.engine.connect() as connection:
+            yield connection
+
+    @contextmanager
+    def begin(self) -> Iterator[Session]:
+        """The only writer until the block ends, which commits or, on an error, rolls back.
+
+        Do nothing slow in the block, and do not begin a second one in it. Raises RegistryUnavailable, StorageFull.
+        """
+        until, refused = time.monotonic() + _WAIT, False
+        try:
+            with (
+                self._translated_errors(),
+                self._writer.connect() as connection,
+                Session(connection, info={"database": self}) as session,
+                session.begin(),
+            ):
+                # waits for its turn here, not at the first statement of the block
+                session.connection(execution_options={"until": until})
+                yield session
+        except RegistryUnavailable:
+            refused = True
+            raise
+        finally:
+            self._refused_since = (self._refused_since or time.monotonic()) if refused else None
+
+    @property
+    def refused_seconds(self) -> float:
+        """For how long every write of this process has been refused; 0 when the last one was not."""
+        return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
+
+    def is_steady(self, session: Session) -> bool:
+        """Whether the database's clock has not jumped within the last hour, as far as this object was asked."""
+        told: float = session.scalars(select(type_coerce(now(), Double()))).one()
+        return self._clock.is_steady(told)
+
+    def faults(self) -> list[str]:
+        """What SQLite finds wrong in its own file; it reads all of it. PostgreSQL has checksums of its own for that."""
+        if not self.near:
+            return []
+        with self.look() as connection:
+            found = connection.exec_driver_sql(f"PRAGMA integrity_check({_FAULTS})").scalars().all()
+        return [] if found == ["ok"] else [str(fault) for fault in found]
+
+    def forget_deleted(self) -> None:
+        """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.
+
+        Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
+        """
+        if self.near:
+            until = time.monotonic() + _WAIT
+            with self._translated_errors(), closing(self._writer.raw_connection()) as connection:
+                cursor = connection.cursor()
+                while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < until:
+                    time.sleep(_POLL)
+
+    def close(self) -> None:
+        """Close the connections."""
+        self.engine.dispose()
+        self._writer.dispose()
+
+    @contextmanager
+    def _translated_errors(self) -> Iterator[None]:
+        """Errors of the driver, translated when it is unreachable, busy or full: no SQL leaves the registry."""
+        try:
+            yield
+        except PoolTimeout as error:
+            raise RegistryUnavailable("The registry has no free connection.") from error
+        except (DBAPIError, sqlite3.OperationalError) as error:  # the latter of who reads the driver's own cursor
+            cause = error.orig if isinstance(error, DBAPIError) else error
+            sqlite_code, state = (getattr(cause, name, None) for name in ("sqlite_errorcode", "sqlstate"))
+            if sqlite_code == sqlite3.SQLITE_FULL or state == _DISK_FULL:
+                raise StorageFull("The registry's disk is full.") from error
+            if state == _NO_TABLE:
+                raise RegistryUnavailable("The registry has no tables yet.") from error
+            if state == _READ_ONLY:  # of a server that is a copy of another one
+                raise RegistryUnavailable("The registry takes no writes.", reason=self._reason(cause)) from error
+            if str(cause).startswith(_NOT_UTF8):
+                raise RegistryUnavailable("A text in the registry is not UTF-8 any more.", damaged=True) from None
+            if state in _DAMAGED or (sqlite_code or 0) & 0xFF in _DAMAGED:  # SQLite's last byte is the kind of error
+                said = "The registry's files are damaged."
+                raise RegistryUnavailable(said, reason=self._reason(cause), damaged=True) from error
+            # exactly DatabaseError: SQLite's "malformed" and "not a database"
+            unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
+            if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
+                raise RegistryUnavailable("The registry does not answer.", reason=self._reason(cause)) from error
+            raise
+
+    def _reason(self, cause: object) -> str:
+        """What the driver said, in one line and without the password, which libpq repeats in some of its messages."""
+        said, url = " ".join(str(cause).split()), self.engine.url
+        for secret in (url.password, url.query.get("password")):
+            for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
+                said = said.replace(form, "***")
+        return said
+
+
+def _engines(url: str) -> tuple[Engine, Engine]:
+    """The reader and the writer; does not connect yet. Raises RegistryUnavailable for an unusable URL."""
+    try:
+        address = make_url(url)
+        backend = address.get_backend_name()
+    except (ArgumentError, NoSuchModuleError):
+        raise RegistryUnavailable("The registry's URL is malformed.") from None
+    if backend == "sqlite" and address.database:
+        return _sqlite(address, Path(address.database))
+    if backend == "postgresql":
+        return _postgresql(address)
+    raise RegistryUnavailable("The registry's URL is neither a SQLite file nor PostgreSQL.")
+
+
+# --- SQLite -----------------------------------------------------------------------------------------------------------
+
+
+def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
+    try:
+        make_folder(file.parent)
+    except OSError as error:
+        raise RegistryUnavailable("The registry's folder cannot be created.") from error
+    # a connection is only an open file, so readers never wait for one
+    reader = create_engine(address, max_overflow=-1, connect_args={"timeout": _WAIT}, **_BOTH)
+    # with a pool of one, the threads of this process queue in order; SQLite itself keeps no order
+    writer = create_engine(
+        address, pool_size=1, max_overflow=0, pool_timeout=_WAIT, connect_args={"timeout": _POLL}, **_BOTH
+    )
+
+    @event.listens_for(reader, "connect")
+    def only_read(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None  # otherwise the driver begins a transaction late or not at all
+        connection.execute("PRAGMA query_only = ON")
+
+    @event.listens_for(reader, "begin")
+    def begin(connection: Connection) -> None:
+        connection.exec_driver_sql("BEGIN")
+
+    @event.listens_for(writer, "connect")
+    def write_durably(connection: sqlite3.Connection, _: object) -> None:
+        connection.isolation_level = None
+        _retry_while_busy(lambda: connection.execute("PRAGMA journal_mode = WAL"), time.monotonic() + _WAIT)
+        connection.execute("PRAGMA synchronous = FULL")  # in WAL mode NORMAL may lose the last commits with the power
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # what is deleted is overwritten; not every build does so
+
+    @event.listens_for(writer, "begin")
+    def take_turn(connection: Connection) -> None:
+        until = connection.get_execution_options()["until"]
+        _retry_while_busy(lambda: connection.exec_driver_sql("BEGIN IMMEDIATE"), until)
+
+    return reader, writer
+
+
+def _retry_while_busy(act: Callable[[], object], until: float) -> None:
+    """Repeat `act` while another process writes: to take turns, and to switch to WAL, where SQLite does not wait."""
+    while True:
+        try:
+            act()
+            return
+        except (sqlite3.OperationalError, OperationalError) as error:
+            cause = error.orig if isinstance(error, OperationalError) else error
+            if getattr(cause, "sqlite_errorcode", None) != sqlite3.SQLITE_BUSY or time.monotonic() > until:
+                raise
+            time.sleep(0.001)
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def _postgresql(address: URL) -> tuple[Engine, Engine]:
+    common: dict[str, Any] = {
+        "pool_pre_ping": True,
+        "pool_timeout": _WAIT,
+        "connect_args": {
+            "application_name": "pictoglot",
+            "connect_timeout": _CONNECT,
+            # lets the kernel notice a server that vanished without closing the connection
+            "keepalives_idle": 5,
+            "keepalives_interval": 1,
+            "keepalives_count": 2,
+            "tcp_user_timeout": 2000,
+        },
+    }
+    address = address.set(drivername="postgresql+psycopg")
+    try:
+        reader = create_engine(address, pool_size=8, max_overflow=24, **_BOTH, **common)
+        writer = create_engine(address, pool_size=1, max_overflow=0, **_BOTH, **common)
+    except ModuleNotFoundError:
+        raise RegistryUnavailable("PostgreSQL needs one more package: pip install 'pictoglot[postgres]'.") from None
+
+    @event.listens_for(writer, "connect")
+    def limit_idle_time(connection: Any, _: object) -> None:
+        connection.execute(f"SET idle_in_transaction_session_timeout = {_IDLE * 1000}")
+        connection.commit()
+
+    @event.listens_for(writer, "begin")
+    def take_turn(connection: Connection) -> None:
+        milliseconds = max(1, round(1000 * (connection.get_execution_options()["until"] - time.monotonic())))
+        connection.exec_driver_sql(f"SET LOCAL lock_timeout = {milliseconds}")
+        connection.exec_driver_sql("SELECT pg_advisory_xact_lock(%s)", (_WRITER,))
+
+    return reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), writer
+
+
+def _bound_statements(connection: Connection, until: float) -> None:
+    """Let all statements together last until a moment: PostgreSQL bounds each by itself, there may be many.
+
+    It is told the time only when much less is left than it was told: that costs a round trip.
+    """
+    told = math.inf
+
+    @event.listens_for(connection, "before_cursor_execute")
+    def shorten(*_: object) -> None:
+        nonlocal told
+        left = until - time.monotonic()
+        if left <= 0:
+            raise RegistryUnavailable("The registry takes too long.")
+        if left < _SHORTER * told:
+            told = left
+            connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * left))}")
+
+
+# --- both -------------------------------------------------------------------------------------------------------------
+
+
+def to_json(value: object) -> str:
+    """JSON that PostgreSQL accepts: a number that is not finite (a diverged loss in a report) becomes null."""
+    try:
+        return json.dumps(value, allow_nan=False)
+    except ValueError:
+        return json.dumps(_finite(value), allow_nan=False)
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+
+
+_BOTH: dict[str, Any] = {"json_serializer": to_json, "hide_parameters": True}

@@ -1,0 +1,291 @@
+"""Expansions: the durable records of teaching a language, which are also the queue. Trains nothing."""
+
+import secrets
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any, Literal
+
+from sqlalchemy import Double, and_, case, func, or_, select, type_coerce, update
+from sqlalchemy.orm import Session
+
+from store.clock import LONGEST, has_ended, now
+from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
+from store.idempotency import Once, recorded, remember
+from store.leases import UNLEASED, Leases
+from store.tables import (
+    CANCELLED,
+    QUEUED,
+    RUNNING,
+    SUCCEEDED,
+    AliasRow,
+    ExpansionRow,
+    ReleaseRow,
+    VersionRow,
+)
+
+Kind = Literal["learn", "assess", "rebuild", "reencode", "base"]
+State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+_ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
+ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
+
+
+@dataclass(frozen=True)
+class Cause:
+    """Why an expansion failed."""
+
+    code: str
+    detail: str
+
+
+@dataclass(frozen=True)
+class Expansion:
+    """The state of one expansion; `version` and `release` are set as soon as they exist, `report` at the end."""
+
+    id: str
+    kind: Kind
+    language: str
+    state: State
+    phase: str | None
+    progress: float
+    step: int
+    steps: int
+    eta_seconds: float | None
+    attempt: int
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    version: int | None
+    release: int | None
+    error: Cause | None
+    report: dict[str, Any] | None
+    settings: dict[str, Any]
+    dataset_path: str | None
+    dataset_sha256: str | None
+    dataset_bytes: int | None
+    cancel_requested: bool
+    actor: str
+
+
+class Expansions(Leases):
+    """Submitting, reading and cancelling; leases and progress are in `Leases`."""
+
+    def submit(
+        self,
+        *,
+        kind: Kind,
+        language: str,
+        settings: dict[str, Any],
+        actor: str,
+        dataset_path: str | None = None,
+        dataset_sha256: str | None = None,
+        dataset_bytes: int | None = None,
+        once: Once | None = None,
+        id: str | None = None,
+    ) -> tuple[Expansion, bool]:
+        """Queue an expansion; False with the one that was queued under the same idempotency key before.
+
+        `id` comes from `new_expansion_id`, for callers that store the dataset first. A move to another base begins only
+        when nothing else is in progress. Raises ExpansionInProgress, IdempotencyKeyReused.
+        """
+        with self._database.begin() as session:
+            if (earlier := recorded(session, once)) is not None:
+                return expansion_of(find(session, str(earlier.expansion))), False
+            if kind == "base":
+                refuse_active_kind(session)
+            refuse_active(session, language)
+            _refuse_while_moving(session, language)
+            row = queue(
+                session,
+                id=id,
+                kind=kind,
+                language=language,
+                settings=settings,
+                dataset_path=dataset_path,
+                dataset_sha256=dataset_sha256,
+                dataset_bytes=dataset_bytes,
+                actor=actor,
+            )
+            remember(session, once, expansion=row.id)
+            return expansion_of(row), True
+
+    def confirm(self, id: str) -> Expansion | None:
+        """The expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
+
+        For who did not hear whether `submit` was committed: it asks as the only writer, so that this has ended.
+        """
+        with self._database.begin() as session:
+            row = session.get(ExpansionRow, id)
+            return None if row is None else expansion_of(row)
+
+    def submitted(self, once: Once | None) -> Expansion | None:
+        """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
+        with self._database.read() as session:
+            earlier = recorded(session, once)
+            return None if earlier is None else expansion_of(find(session, str(earlier.expansion)))
+
+    def get(self, id: str) -> Expansion:
+        """Raises ExpansionNotFound."""
+        with self._database.read() as session:
+            return expansion_of(find(session, id))
+
+    def with_datasets(self, ids: Sequence[str], but: str | None = None) -> Sequence[Expansion]:
+        """Those whose datasets are kept, and are not the file of sha256 `but`; in the order of `ids`."""
+        with self._database.read() as session:
+            found = {
+                row.id: expansion_of(row)
+                for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
+            }
+        kept = (found[id] for id in ids if id in found)
+        return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != but]
+
+    def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
+        """Newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
+        order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
+        query = select(ExpansionRow).order_by(*order).limit(limit)
+        with self._database.read() as session:
+            if before is not None:
+                find(session, before)
+                # the database compares its own value: in Python the digits after the microsecond are lost
+                last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
+                earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)
+                query = query.where(or_(ExpansionRow.created_at < last, earlier))
+            return [expansion_of(row) for row in session.scalars(query)]
+
+    def newest(self, kind: Kind) -> Expansion | None:
+        """The newest one of this kind, if there is any."""
+        order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
+        with self._database.read() as session:
+            row = session.scalars(select(ExpansionRow).where(ExpansionRow.kind == kind).order_by(*order)).first()
+            return None if row is None else expansion_of(row)
+
+    def assessments(self, base_fingerprint: str) -> dict[str, Expansion]:
+        """The newest assessment of each language that was assessed with this base."""
+        this = ExpansionRow.report["base"].as_string() == base_fingerprint
+        done = (ExpansionRow.kind == "assess", ExpansionRow.state == SUCCEEDED, this)
+        query = select(ExpansionRow).where(*done).order_by(ExpansionRow.finished_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return {row.language: expansion_of(row) for row in session.scalars(query)}
+
+    def counts(self) -> dict[str, int]:
+        """The number of expansions in each state; states without any are left out."""
+        query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
+        with self._database.read() as session:
+            return {row.state: row[1] for row in session.execute(query)}
+
+    def ids(self, *states: State) -> set[str]:
+        """Ids of the expansions in these states; of all expansions when no state is given."""
+        query = select(ExpansionRow.id)
+        with self._database.read() as session:
+            return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
+
+    def cancel(self, id: str) -> Expansion:
+        """Cancel at once when no worker holds it, otherwise ask its worker to stop.
+
+        An expansion whose version is already released counts as finished; only a rollback takes it back. Raises
+        ExpansionNotFound, ExpansionFinished.
+        """
+        with self._database.begin() as session:
+            row = find(session, id)
+            if row.state not in (QUEUED, RUNNING) or row.release is not None:
+                raise ExpansionFinished
+            session.execute(
+                update(ExpansionRow)
+                .where(ExpansionRow.id == id, UNLEASED)
+                .values(state=CANCELLED, finished_at=now(), lease_owner=None, lease_expires=None, eta_seconds=None)
+            )
+            session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
+            session.refresh(row)
+            return expansion_of(row)
+
+    def runnable(self) -> Sequence[str]:
+        """Ids of the expansions that a worker should take, oldest first: queued, or running with an expired lease."""
+        query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+    def abandoned(self) -> Sequence[str]:
+        """Ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
+        silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
+        query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
+        with self._database.read() as session:
+            return session.scalars(query).all()
+
+    def longest_wait(self) -> float:
+        """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
+
+        Where only a wrong clock can have written since when, `LONGEST`.
+        """
+        since = func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at)
+        waited = case((since > now() + LONGEST, LONGEST), else_=type_coerce(now() - since, Double()))
+        with self._database.read() as session:
+            seconds = session.scalar(select(func.max(waited)).where(UNLEASED))
+            return max(0.0, seconds or 0.0)
+
+    def longest_still(self) -> float:
+        """Longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
+
+        0 when there is none.
+        """
+        held = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
+        still: Any = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
+        with self._database.read() as session:
+            return max(0.0, session.scalar(select(still).where(*held)) or 0.0)
+
+
+def new_expansion_id() -> str:
+    """`exp_` and 20 characters: ten for the time in milliseconds, so that ids sort, ten random ones (50 bits)."""
+    number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
+    return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
+
+
+def queue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
+    """A new expansion with these fields, in the transaction of `session`."""
+    row = ExpansionRow(id=id or new_expansion_id(), **fields)
+    session.add(row)
+    session.flush()
+    return row
+
+
+def find(session: Session, id: str) -> ExpansionRow:
+    """Raises ExpansionNotFound."""
+    row = session.get(ExpansionRow, id)
+    if row is None:
+        raise ExpansionNotFound
+    return row
+
+
+def refuse_active(session: Session, language: str) -> None:
+    """Raises ExpansionInProgress, with its id, when the language has a queued or running expansion."""
+    row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, ACTIVE))
+    if row is not None:
+        raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
+
+
+def _refuse_while_moving(session: Session, language: str) -> None:
+    """Raises ExpansionInProgress when a move to another base teaches this language again from an earlier dataset."""
+    move = session.scalar(select(ExpansionRow).where(ExpansionRow.kind == "base", ACTIVE))
+    if move is None:
+        return
+    serving = select(ReleaseRow.languages).join(AliasRow, AliasRow.release == ReleaseRow.number)
+    made = select(VersionRow.number).where(VersionRow.expansion == move.id, VersionRow.language == language)
+    if language in (session.scalar(serving) or {}) or session.scalar(made) is not None:
+        raise ExpansionInProgress(
+            f"Expansion {move.id} moves to another base and teaches this language there: wait until it has ended.",
+            expansion=move.id,
+        )
+
+
+def refuse_active_kind(session: Session, *kinds: Kind) -> None:
+    """Raises ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
+    which = (ExpansionRow.kind.in_(kinds),) if kinds else ()
+    row = session.scalar(select(ExpansionRow).where(ACTIVE, *which).limit(1))
+    if row is not None:
+        raise ExpansionInProgress(f"Expansion {row.id} is {row.state}: wait until it has ended.", expansion=row.id)
+
+
+def expansion_of(row: ExpansionRow) -> Expansion:
+    """The expansion that a row describes."""
+    error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
+    return row.told_as(Expansion, error=error)

@@ -1,0 +1,171 @@
+"""Leases: which worker may work on an expansion. Taken by one conditional UPDATE; a fencing token refuses late writers.
+
+Only the database's clock is read. Does no work and sends no message.
+"""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy.orm import Session
+
+from store.clock import has_ended, now
+from store.database import Database
+from store.errors import ExpansionNotFound, LeaseLost, TooManyAttempts
+from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, ExpansionRow
+
+MAX_ATTEMPTS = 3  # without progress, whose process died by itself
+# Without progress, and the worker died with it: a machine that restarts, or an upgrade, is no fault of the expansion;
+# but one for which the kernel kills the whole service, again and again, would never end.
+MAX_VANISHED = 20
+_FREE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
+# No worker holds it: never leased, given back, or the lease expired without a heartbeat.
+UNLEASED = or_(
+    ExpansionRow.state == QUEUED,
+    and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)),
+)
+# It gets no further attempt.
+_OVER = or_(ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED)
+
+
+@dataclass(frozen=True)
+class Lease:
+    """The right to write to an expansion until another worker takes a lease; `fence`, the token, rises with each."""
+
+    expansion: str
+    owner: str
+    fence: int
+
+
+class Leases:
+    """What workers do with expansions. Every write checks the fence and raises LeaseLost for an old one."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
+        """Begin an attempt; None when another worker holds it or it is finished. Raises ExpansionNotFound.
+
+        An unleased expansion that was cancelled, or had too many attempts without progress, is finished here instead.
+        """
+        unleased = (ExpansionRow.id == expansion, UNLEASED)
+        take = (
+            update(ExpansionRow)
+            .where(*unleased, ~_OVER)
+            .values(
+                state=RUNNING,
+                lease_owner=owner,
+                lease_expires=now() + seconds,
+                fence=ExpansionRow.fence + 1,
+                attempt=ExpansionRow.attempt + 1,
+                vanished=ExpansionRow.vanished + 1,  # until it is given back
+                moved_at=now(),
+                started_at=func.coalesce(ExpansionRow.started_at, now()),
+            )
+            .returning(ExpansionRow.fence)
+        )
+        with self._database.begin() as session:
+            fence = session.scalar(take)
+            if fence is not None:
+                return Lease(expansion, owner, fence)
+            row = session.get(ExpansionRow, expansion)
+            if row is None:
+                raise ExpansionNotFound
+            why = f"{MAX_VANISHED} attempts without progress ended with their worker, or with a locked registry."
+            if row.stalled >= MAX_ATTEMPTS:
+                why = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
+            end = _failed(TooManyAttempts.code, why)
+            # said again: a lease that ran out since the first statement is the next attempt's
+            session.execute(update(ExpansionRow).where(*unleased, _OVER).values(finished_at=now(), **end, **_FREE))
+            return None
+
+    def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:
+        """Extend the lease to `seconds` from now; returns whether the expansion is to be cancelled."""
+        return self._write(lease, lease_expires=now() + seconds).cancel_requested
+
+    def progress(
+        self,
+        lease: Lease,
+        *,
+        phase: str,
+        progress: float,
+        step: int = 0,
+        steps: int = 0,
+        eta_seconds: float | None = None,
+        made_progress: bool = False,
+    ) -> None:
+        """Record the progress; with `made_progress` (something durable was written) attempts are counted anew."""
+        values: dict[str, Any] = {"stalled": 0, "vanished": 0, "cause": None} if made_progress else {}
+        values |= {"moved_at": now()}
+        values |= {"phase": phase, "progress": progress, "step": step, "steps": steps, "eta_seconds": eta_seconds}
+        self._write(lease, **values)
+
+    def succeed(self, lease: Lease, version: int | None, release: int | None, report: dict[str, Any]) -> None:
+        """End the expansion as succeeded; an assessment has made no version and no release."""
+        self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
+
+    def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
+        """End the expansion as failed; as cancelled if that was requested, as succeeded if its version is released."""
+        self._finish(lease, report=report, **_failed(code, detail))
+
+    def cancelled(self, lease: Lease) -> None:
+        """End the expansion as cancelled. If its version is already released, the next attempt finishes it instead."""
+        released = ExpansionRow.release.is_not(None)
+        self._write(
+            lease,
+            state=case((released, QUEUED), else_=CANCELLED),
+            cancel_requested=case((released, False), else_=ExpansionRow.cancel_requested),
+            finished_at=case((released, None), else_=now()),
+            **_FREE,
+        )
+
+    def release_lease(
+        self, lease: Lease, *, cause: str | None = None, stopped: bool = False, suspect: bool = False
+    ) -> None:
+        """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
+
+        Only a crash counts as an attempt without progress. A `suspect`, which was ended for what another process may
+        have done, counts as one that ended together with its worker.
+        """
+        self._write(
+            lease,
+            state=QUEUED,
+            stalled=ExpansionRow.stalled + (0 if stopped or suspect else 1),
+            vanished=case((ExpansionRow.vanished > 0, ExpansionRow.vanished - (0 if suspect else 1)), else_=0),
+            cause=cause,
+            **_FREE | {"lease_expires": now()},
+        )
+
+    def _finish(self, lease: Lease, **values: Any) -> None:
+        self._write(lease, finished_at=now(), **values, **_FREE)
+
+    def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
+        change = update(ExpansionRow).where(_holder(lease.expansion, lease.fence)).values(**values)
+        with self._database.begin() as session:
+            row: ExpansionRow | None = session.scalar(change.returning(ExpansionRow))
+            if row is None:
+                raise LeaseLost
+            session.expunge(row)
+            return row
+
+
+def _failed(code: str, detail: str) -> dict[str, Any]:
+    """How an expansion that cannot go on ends: with a released version it has succeeded, whatever failed after that."""
+    released, cancelled = ExpansionRow.release.is_not(None), ExpansionRow.cancel_requested
+    return {
+        "state": case((released, SUCCEEDED), (cancelled, CANCELLED), else_=FAILED),
+        "error_code": case((released | cancelled, None), else_=code),
+        "error_detail": case((released | cancelled, None), else_=detail),
+    }
+
+
+def held(session: Session, expansion: str, fence: int) -> ExpansionRow:
+    """The running expansion leased with this fence. Call it in the transaction that then writes. Raises LeaseLost."""
+    row = session.scalar(select(ExpansionRow).where(_holder(expansion, fence)))
+    if row is None:
+        raise LeaseLost
+    return row
+
+
+def _holder(expansion: str, fence: int) -> ColumnElement[bool]:
+    return and_(ExpansionRow.id == expansion, ExpansionRow.state == RUNNING, ExpansionRow.fence == fence)

@@ -1,0 +1,92 @@
+"""The registry as one object: opens the database, migrates it and initialises it for one base."""
+
+import logging
+
+from sqlalchemy import delete, false, select
+
+from store.bases import Bases, register
+from store.calibrations import Calibrations
+from store.database import Database
+from store.duties import Duties
+from store.encodings import Encodings
+from store.errors import BaseMismatch
+from store.expansions import Expansions
+from store.migrations import NEWEST, revision, upgrade
+from store.releases import Release, Releases
+from store.retention import Retention
+from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
+from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
+
+_log = logging.getLogger(__name__)
+
+
+class Registry(Database):
+    """What exists and what is served; other packages keep tables of their own in the same database."""
+
+    def __init__(self, url: str) -> None:
+        super().__init__(url)
+        self.versions = Versions(self)
+        self.releases = Releases(self)
+        self.expansions = Expansions(self)
+        self.bases = Bases(self)
+        self.encodings = Encodings(self)
+        self.calibrations = Calibrations(self)
+        self.duties = Duties(self)
+        self.retention = Retention(self)
+
+    def probe(self) -> None:
+        """Write nothing, as a writer does; raises RegistryUnavailable when writes are refused, and StorageFull."""
+        with self.begin() as session:
+            session.execute(delete(DutyRow).where(false()))
+
+    @property
+    def outdated(self) -> str:
+        """What a start will do to tables of an earlier release; empty when it will do nothing, or there are none."""
+        with self.read() as session:
+            before = revision(session.connection())
+        return f"the next start migrates its tables from r{before} to r{NEWEST}" if before and before < NEWEST else ""
+
+    def initialise(self, text_fingerprint: str, name: str = "", image_fingerprint: str = "") -> Release:
+        """Create version 0, which is this base, and release 1 if they do not exist; returns the serving release.
+
+        Raises BaseMismatch for a base that neither serves nor has served here. Without `image_fingerprint`, the text
+        tower alone decides.
+        """
+        languages, change = {BUILT_IN_LANGUAGE: FIRST}, {"kind": "initial"}
+        release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
+        with self.begin() as session:
+            if session.get(VersionRow, FIRST) is None:
+                register(session, FIRST, name, image_fingerprint, text_fingerprint)
+                for row in (release, AliasRow(name=SERVING, release=1)):
+                    session.add(row)
+                    session.flush()
+            known = select(BaseRow.image_fingerprint).where(BaseRow.text_fingerprint == text_fingerprint)
+            images = set(session.scalars(known))
+            if not images or (image_fingerprint and image_fingerprint not in images):
+                made_for = session.scalars(select(BaseRow.name).order_by(BaseRow.number.desc()).limit(1)).one()
+                raise BaseMismatch(
+                    f"This registry was made for another base ({made_for.partition('@')[0]}): restore PICTOGLOT_BASE, "
+                    "use another PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
+                )
+        return self.releases.serving()
+
+
+def open_registry(url: str, *, migrate: bool = True) -> Registry:
+    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables.
+
+    Raises RegistryUnavailable, and RegistryOutdated for tables of an earlier release that cannot be updated.
+    """
+    registry = Registry(url)
+    try:
+        if migrate:
+            with registry.begin() as session:
+                before = upgrade(session.connection())
+            if before not in (None, NEWEST):
+                _log.warning("the registry's tables were migrated from r%s to r%s", before, NEWEST)
+        with registry.read() as session:
+            revision(session.connection())
+            registry.is_steady(session)
+    except BaseException:
+        registry.close()
+        raise
+    return registry

@@ -1,0 +1,293 @@
+"""Releases: what is served, changed by compare-and-set and never edited. Opens no version, swaps nothing in memory."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from store.database import Database
+from store.errors import AliasMoved, BaseMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
+from store.expansions import queue
+from store.idempotency import Once, recorded, remember
+from store.leases import held
+from store.rollback import RollbackPlan, history, nothing_withdrawn, plan
+from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
+from store.versions import BUILT_IN_LANGUAGE, find, lineage, refuse_pruned, roots
+
+
+@dataclass(frozen=True)
+class Release:
+    """One routing table: text in a language is encoded by version `languages[tag]`, other text by `shared`."""
+
+    number: int
+    shared: int
+    languages: dict[str, int]
+    created_at: datetime
+    actor: str
+    reason: str
+    change: dict[str, Any]
+
+    @property
+    def base(self) -> int:
+        """The version that is its base; English is read by it."""
+        return self.languages[BUILT_IN_LANGUAGE]
+
+    def reader(self, language: str) -> int:
+        """The version that reads texts in a language: its own or, if it is not taught, the base, as far as that can."""
+        return self.languages.get(language, self.base)
+
+
+class Releases:
+    """All releases; exactly one is serving at any moment."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def serving(self) -> Release:
+        """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
+        with self._database.read() as session:
+            return serving(session).told_as(Release)
+
+    def get(self, number: int) -> Release:
+        """Raises ReleaseNotFound."""
+        with self._database.read() as session:
+            return _find(session, number).told_as(Release)
+
+    def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
+        """Newest first; `before` is the last number of the previous page."""
+        query = select(ReleaseRow).order_by(ReleaseRow.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(ReleaseRow.number < before)
+        with self._database.read() as session:
+            return [row.told_as(Release) for row in session.scalars(query)]
+
+    def in_use(self) -> Sequence[Release]:
+        """The release that serves, which is the newest, and the one before."""
+        return self.list(limit=2)
+
+    def withdrawn(self, release: Release) -> dict[str, int]:
+        """The languages that an earlier release of the same base served and this one does not, with their last version.
+
+        Without those whose version was pruned.
+        """
+        found: dict[str, int] = {}
+        with self._database.read() as session:
+            bases, gone = roots(session), VersionRow.pruned_at.is_not(None)
+            pruned = set(session.scalars(select(VersionRow.number).where(gone)))
+            earlier = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
+            for languages in session.scalars(earlier):
+                found |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
+        return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
+
+    def history(self, language: str, version: int) -> tuple[int, ...]:
+        """The versions of the language that `version` builds upon, oldest first, and itself; see `rollback.history`."""
+        with self._database.read() as session:
+            return history(session, serving(session), language, version)
+
+    def visible(self, language: str, version: int) -> frozenset[str]:
+        """The expansions whose captions belong to a version of a language.
+
+        These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
+        when this one was first served, from the last one on that was to `replace` what was before. Captions that were
+        rolled back, or of a cancelled expansion, are not in later versions. A base that reads the language untaught has
+        none.
+        """
+        made = select(VersionRow.number, ExpansionRow.id, ExpansionRow.settings)
+        mine = made.join(ExpansionRow, VersionRow.expansion == ExpansionRow.id).where(VersionRow.language == language)
+        with self._database.read() as session:
+            by = {row.number: row for row in session.execute(mine)}
+            if version not in by:
+                return frozenset()
+            shown = [by[number] for number in history(session, serving(session), language, version) if number in by]
+        replaced = [place for place, row in enumerate(shown) if row.settings.get("replace")]
+        return frozenset(row.id for row in shown[max(replaced, default=0) :])
+
+    def publish(
+        self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
+    ) -> Release:
+        """Serve this from now on, if `expected` still serves. Raises AliasMoved, VersionNotFound, VersionPruned."""
+        with self._database.begin() as session:
+            for number in {shared, *languages.values()}:
+                find(session, number)
+            row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
+            return publish(session, expected, row)
+
+    def promote(
+        self,
+        *,
+        expansion: str,
+        version: int,
+        move_shared: bool,
+        fence: int,
+        reason: str = "",
+        forced: str | None = None,
+    ) -> Release:
+        """Serve a version that the expansion made; a repeated call returns the same release.
+
+        `reason` is why it is served, `forced` why the gate would have refused it; both are recorded with the release.
+
+        Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, `shared` moves to it if it
+        continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when anything that a
+        rebuild replayed was. Raises LeaseLost, ExpansionCancelled, BaseMoved.
+        """
+        with self._database.begin() as session:
+            maker = held(session, expansion, fence)
+            earlier = session.scalar(
+                select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
+            )
+            if earlier is not None:
+                return earlier.told_as(Release)
+            if maker.cancel_requested:
+                raise ExpansionCancelled
+            learns = maker.kind == "learn"
+            promoted, before = find(session, version), serving(session)
+            if roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
+                raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")
+            languages = before.languages | ({promoted.language: promoted.number} if learns else {})
+            moves = move_shared and _continues(session, promoted, before, maker)
+            row = ReleaseRow(
+                shared=promoted.number if moves else before.shared,
+                languages=languages,
+                actor=maker.actor,
+                reason=reason,
+                change={
+                    "kind": "promote" if learns else "rebuild",
+                    "expansion": expansion,
+                    "language": promoted.language,
+                    "from_version": before.languages.get(promoted.language),
+                    "to_version": languages.get(promoted.language),
+                    **({} if forced is None else {"forced": forced}),
+                },
+                expansion=expansion,
+                version=version,
+            )
+            release = publish(session, before.number, row)
+            maker.release, maker.version = release.number, promoted.number
+            maker.stalled, maker.vanished, maker.cause = 0, 0, None  # a release is progress
+            return release
+
+    def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
+        """What a rollback would do.
+
+        Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
+        """
+        with self._database.read() as session:
+            return plan(session, serving(session, expected), tag)
+
+    def roll_back(
+        self,
+        tag: str,
+        *,
+        actor: str,
+        reason: str,
+        expected: int | None = None,
+        rebuild: bool = False,
+        once: Once | None = None,
+    ) -> RollbackPlan:
+        """Serve the language's previous version, or none, at once; returns what was done, with the new release.
+
+        With `rebuild`, an expansion is queued that teaches the shared table the other languages that it loses by this.
+        `expected` is the release that the caller saw, by default the one serving now: of two simultaneous rollbacks of
+        one language, one succeeds. Raises as `plan_rollback`, and IdempotencyKeyReused.
+        """
+        expected = self.serving().number if expected is None else expected
+        with self._database.begin() as session:
+            if (earlier := recorded(session, once)) is not None:
+                return RollbackPlan(**(earlier.answer or {}))
+            before = serving(session, expected)
+            planned = plan(session, before, tag)
+            languages = {name: number for name, number in before.languages.items() if name != tag}
+            if planned.to_version is not None:
+                languages[tag] = planned.to_version
+            row = ReleaseRow(
+                shared=planned.shared_version,
+                languages=languages,
+                actor=actor,
+                reason=reason,
+                change={
+                    "kind": "rollback",
+                    "language": tag,
+                    "from_version": planned.from_version,
+                    "to_version": planned.to_version,
+                },
+            )
+            release = publish(session, expected, row)
+            planned = replace(planned, release=release.number)
+            if rebuild and planned.replay:
+                settings = {"replay": planned.replay}
+                queued = queue(session, kind="rebuild", language=tag, settings=settings, actor=actor)
+                planned = replace(planned, rebuild=queued.id)
+            remember(session, once, answer=asdict(planned))
+            return planned
+
+    def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
+        """Serve again what release `number` served, under a new number.
+
+        Raises ReleaseNotFound, VersionPruned, AliasMoved.
+        """
+        with self._database.begin() as session:
+            old = _find(session, number)
+            row = ReleaseRow(
+                shared=old.shared,
+                languages=old.languages,
+                actor=actor,
+                reason=reason,
+                change={"kind": "restore", "restored": number},
+            )
+            return publish(session, expected, row)
+
+
+def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
+    """Number the row, store it and move the alias from `expected` to it, all or nothing.
+
+    English is read by the base of the shared version. Raises AliasMoved, VersionPruned.
+    """
+    row.languages = row.languages | {BUILT_IN_LANGUAGE: roots(session)[row.shared]}
+    refuse_pruned(session, row.languages.values(), row.shared)
+    row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
+    session.add(row)
+    session.flush()
+    moved = session.scalar(
+        update(AliasRow)
+        .where(AliasRow.name == SERVING, AliasRow.release == expected)
+        .values(release=row.number)
+        .returning(AliasRow.release)
+    )
+    if moved is None:
+        serving(session, expected)
+    return row.told_as(Release)
+
+
+def serving(session: Session, expected: int | None = None) -> ReleaseRow:
+    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised.
+
+    Raises AliasMoved, with its number, when another one was `expected`.
+    """
+    row = session.scalar(
+        select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
+    )
+    if row is None:
+        raise RegistryUnavailable("The registry has not been initialised.")
+    if expected not in (None, row.number):
+        raise AliasMoved(f"Release {row.number} is serving, not {expected}.", release=row.number)
+    return row
+
+
+def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
+    """Whether the version's chain leads to the serving shared version through versions of `maker` alone, and nothing
+    that these replayed was withdrawn.
+    """
+    chain = lineage(session, version.number)
+    older = (row.number for row in chain if row.expansion != maker.id)
+    replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()
+    return next(older, None) == before.shared and nothing_withdrawn(session, before, maker.language, replayed)
+
+
+def _find(session: Session, number: int) -> ReleaseRow:
+    row = session.get(ReleaseRow, number)
+    if row is None:
+        raise ReleaseNotFound(f"There is no release {number}.")
+    return row

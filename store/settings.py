@@ -1,0 +1,209 @@
+"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing.
+
+Service, worker and client add their own, each in a subclass. The entry points `pictoglot.settings` of the installed
+package list these subclasses, so that each process knows the names of all settings without importing other packages.
+"""
+
+import os
+from collections.abc import Mapping
+from functools import cache
+from importlib.metadata import entry_points
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any, ClassVar, Literal, Self
+
+from dotenv import dotenv_values
+from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic.fields import FieldInfo
+from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+
+from store.storage import make_folder
+
+PREFIX = "PICTOGLOT_"
+ENV_FILE = ".env"
+MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
+
+_GROUP = "pictoglot.settings"  # entry points in pyproject.toml
+
+
+class SettingsError(Exception):
+    """One sentence that names the invalid setting; the process then exits with `MISCONFIGURED`."""
+
+
+def read_env_file() -> dict[str, str | None]:
+    """Return the variables of the `.env` in the current folder, names in capital letters; raises `SettingsError`.
+
+    Values are returned as they are written. `${NAME}` is not expanded: the file may come with a downloaded folder, and
+    would get secrets of the environment in that way.
+    """
+    try:
+        variables = dotenv_values(ENV_FILE, interpolate=False)
+    except (OSError, UnicodeDecodeError) as error:
+        raise SettingsError(f"{env_file()} cannot be read: it must be a text file in UTF-8.") from error
+    return {name.upper(): value for name, value in variables.items()}
+
+
+def read_environment() -> dict[str, str | None]:
+    """Return the variables of the environment, names in capital letters."""
+    return {name.upper(): value for name, value in os.environ.items()}
+
+
+def env_file() -> Path:
+    """Return the path of the `.env` that this process reads, whether it exists or not."""
+    return Path(ENV_FILE).absolute()
+
+
+class CommonSettings(BaseSettings):
+    """What service and worker must agree on. Class variables are the same everywhere but in tests."""
+
+    seal_at: ClassVar[int] = 4_096  # changes of the gallery that are sealed together
+
+    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
+
+    home: Path = Field(Path("var"), validate_default=True, description="Data root: everything that pictoglot writes.")
+    store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
+    database_url: str = Field(
+        "",
+        repr=False,
+        pattern=r"^(sqlite(\+\w+)?:///.+|postgresql(\+\w+)?://.+)?$",
+        description="Registry: `sqlite:///FILE` or `postgresql://…`, as SQLAlchemy has it; empty: SQLite under HOME.",
+    )
+    broker_url: str = Field(
+        "", repr=False, pattern=r"^(rediss?://.+)?$", description="`redis://…`; empty: each worker looks for itself."
+    )
+    base: str = Field(
+        "bundled", min_length=1, description="`bundled`, `photos`, NAME/PRETRAINED or NAME@/path/to/checkpoint."
+    )
+    index: str = Field(
+        "faiss",
+        repr=False,
+        pattern=r"^(faiss|pgvector|milvus\+.+)$",
+        description="What searches vectors: `faiss` in files here, `pgvector` in DATABASE_URL, or `milvus+URI`.",
+    )
+    backend: Literal["auto", "torch", "openvino"] = Field(
+        "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
+    device: str = Field(
+        "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda` for torch; empty: a GPU if there is one."
+    )
+    threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
+    environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
+    log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")
+
+    @field_validator("home", mode="before")
+    @classmethod
+    def _named(cls, home: object) -> object:
+        if home == "":  # which would be the current folder, with keys and all
+            raise ValueError("must name a folder")
+        return home
+
+    @field_validator("home")
+    @classmethod
+    def _absolute(cls, home: Path) -> Path:
+        return home.expanduser().absolute()
+
+    @field_validator("store")
+    @classmethod
+    def _reachable(cls, store: str) -> str:
+        if store and find_spec("obstore") is None:
+            raise ValueError("an object store needs the extra s3")
+        return store.rstrip("/")
+
+    @field_validator("backend")
+    @classmethod
+    def _installed(cls, backend: str) -> str:
+        if backend == "openvino" and find_spec("openvino") is None:
+            raise ValueError("OpenVINO needs the extra openvino")
+        return backend
+
+    @field_validator("index")
+    @classmethod
+    def _usable(cls, index: str, others: ValidationInfo) -> str:
+        if index.startswith("milvus") and find_spec("pymilvus") is None:
+            raise ValueError("Milvus needs the extra milvus")
+        if index == "pgvector" and not str(others.data.get("database_url", "")).startswith("postgresql"):
+            raise ValueError(f"pgvector needs {PREFIX}DATABASE_URL to be that of a PostgreSQL database")
+        return index
+
+    @classmethod
+    def select_from_file(
+        cls, file: Mapping[str, str | None], environment: Mapping[str, str | None]
+    ) -> Mapping[str, str | None]:
+        """Return those variables of the `.env` that count beside this environment, which goes before them."""
+        return file
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        without = isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file is None
+        return (init_settings, env_settings) if without else (init_settings, env_settings, _EnvFileSource(cls))
+
+    @property
+    def database(self) -> str:
+        """`database_url`, or the SQLite file under the data root."""
+        return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
+
+    def make_home(self) -> None:
+        """Create the data root if it does not exist.
+
+        Raises `SettingsError` if that fails, or if the registry is in it and nothing can be written there.
+        """
+        try:
+            make_folder(self.home)
+        except OSError as error:
+            raise SettingsError(
+                f"{PREFIX}HOME: {self.home} is not a folder, or cannot be created: {error.strerror}."
+            ) from error
+        if not self.database_url and not os.access(self.home, os.W_OK):
+            raise SettingsError(f"{PREFIX}HOME: {self.home} cannot be written, and the registry is in it.")
+
+    @classmethod
+    def load(cls) -> Self:
+        """The settings of this environment; raises `SettingsError` with one sentence."""
+        file, environment = read_env_file(), read_environment()
+        known = names() | {field.upper() for field in cls.model_fields}
+        for variables, where in ((environment, ""), (file, f" (in {env_file()})")):
+            unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
+            if unknown:
+                raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
+        try:
+            return cls()
+        except ValidationError as error:
+            first = error.errors(include_input=False, include_url=False)[0]
+            name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
+            if name in file and name not in environment:
+                name += f" (in {env_file()})"
+            said = first["msg"].removeprefix("Value error, ")
+            if first["type"] == "string_pattern_mismatch":
+                said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
+            raise SettingsError(f"{name}: {said.removesuffix('.')}.") from error
+
+
+class _EnvFileSource(PydanticBaseSettingsSource):
+    """The `.env` of the current folder. The source that pydantic-settings has always expands `${NAME}`."""
+
+    def __init__(self, settings: type[CommonSettings]) -> None:
+        super().__init__(settings)
+        self._variables = settings.select_from_file(read_env_file(), read_environment())
+
+    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
+        return self._variables.get(f"{PREFIX}{field_name.upper()}"), field_name, False
+
+    def __call__(self) -> dict[str, Any]:
+        fields = self.settings_cls.model_fields
+        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
+        return {name: value for name, value in values.items() if value is not None}
+
+
+@cache
+def names() -> frozenset[str]:
+    """The names, without the prefix, of all settings of all processes."""
+    classes: list[type[BaseSettings]] = [entry.load() for entry in entry_points(group=_GROUP)]
+    return frozenset(field.upper() for settings in classes for field in settings.model_fields)

@@ -1,0 +1,398 @@
+"""Durable files: written whole or not at all, verified before use. Files that must survive a crash are written here.
+
+The recipe is PostgreSQL's durable rename: temporary name in the same folder, fsync, rename, fsync of the folder. A
+failed fsync is never retried; the temporary file is removed and the error is raised.
+"""
+
+import errno
+import hashlib
+import json
+import os
+import shutil
+import signal
+import time
+import zlib
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO, NoReturn
+from uuid import uuid4
+
+from store.errors import CorruptFolder, DiskTooSmall, StorageFull
+from store.processes import SteadyClock
+
+MANIFEST = "manifest.json"
+TEMPORARY = ".tmp-"
+_OWN_HASH = "manifest_sha256"  # in a manifest
+_CHUNK = 1 << 20  # bytes read at a time while hashing
+_SUM = b"\0sha256:"  # before the checksum at the end of a file that has its own
+_SUMMED = len(_SUM) + 32  # bytes
+_CRC = 4  # bytes
+# What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
+# server that is away or a folder that may not be read, says nothing about the file.
+_DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
+Gently = Callable[[int], object]  # told how many bytes were read
+_passed: dict[str, int] = {}
+_named = set[Path]()  # folders whose names this process has made durable
+_clock = SteadyClock()
+_clock.is_steady(time.time())  # what comes later is compared with this
+
+
+def fault_point(name: str) -> None:
+    """Die by SIGKILL here when the environment says `FAULT_POINT=name:nth`; otherwise do nothing."""
+    target, _, nth = os.environ.get("FAULT_POINT", "").partition(":")
+    if target == name:
+        _passed[name] = _passed.get(name, 0) + 1
+        if _passed[name] == int(nth or 1):
+            os.kill(os.getpid(), signal.SIGKILL)
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder and those above it that are missing; none of them is lost with the power when this returns.
+
+    Of an existing one the name is made durable too, once a process: whoever made it may have been killed before that.
+    A temporary one, which the next start sweeps, is only made.
+    """
+    path = path.absolute()
+    if path in _named and path.is_dir():
+        return
+    path.mkdir(parents=True, exist_ok=True)
+    if path.name.startswith(TEMPORARY):
+        return
+    above = path.parent
+    if above != path and os.access(above, os.R_OK | os.W_OK):  # otherwise nobody like us has made it
+        fsync(above)
+        make_folder(above)
+    _named.add(path)
+
+
+def write_bytes(path: Path, data: bytes) -> None:
+    """Put `data` at `path`; after a crash the path holds the old content or the new one, never a part."""
+    write_pieces(path, (data,))
+
+
+def write_once(path: Path, data: bytes) -> None:
+    """`write_bytes` unless `path` exists: of two writers, the first one wins."""
+    write_pieces(path, (data,), place=_link)
+
+
+def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
+    """`write_bytes` of all pieces together; if producing one of them fails, nothing is written."""
+    make_folder(path.parent)
+    temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
+    try:
+        with temporary.open("xb") as stream:
+            fault_point("storage.temp_open")
+            stream.writelines(pieces)
+            fault_point("storage.written")
+            stream.flush()
+            os.fsync(stream.fileno())
+        fault_point("storage.fsynced")
+        place(temporary, path)
+        fault_point("storage.renamed")
+        fsync(path.parent)
+        fault_point("storage.folder_fsynced")
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def summed(data: bytes) -> bytes:
+    """`data` with its checksum behind it, for a file that no manifest names. JPEG ends before it."""
+    return data + _SUM + hashlib.sha256(data).digest()
+
+
+def unsummed(data: bytes) -> bytes:
+    """What `summed` was given; raises `CorruptFolder` when a bit of it has changed, or some are missing."""
+    content, mark = data[:-_SUMMED], data[-_SUMMED:]
+    if mark != _SUM + hashlib.sha256(content).digest():
+        raise CorruptFolder("the file differs from its checksum")
+    return content
+
+
+def checked(value: bytes) -> bytes:
+    """A small value with a CRC-32, which tells every single bit, for a database that does not notice when one flips."""
+    return value + zlib.crc32(value).to_bytes(_CRC, "little")
+
+
+def unchecked(stored: bytes) -> bytes | None:
+    """What `checked` was given; None when a bit of it has flipped since."""
+    value = stored[:-_CRC]
+    return value if checked(value) == stored else None
+
+
+def write_json(path: Path, value: Any) -> None:
+    """`write_bytes` of `value` as indented, sorted JSON."""
+    write_bytes(path, to_json(value))
+
+
+@contextmanager
+def stage(final: Path) -> Iterator[Path]:
+    """A new folder that appears at `final` whole and durable when the block ends without an error, and never otherwise.
+
+    When `final` exists already (another attempt got there first), the new one is dropped: folders are immutable.
+    """
+    make_folder(final.parent)
+    temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
+    temporary.mkdir()
+    fault_point("storage.temp_open")
+    try:
+        yield temporary
+        fault_point("storage.written")
+        for parent, _, files in _walk(temporary):
+            for name in files:
+                fsync(Path(parent, name))
+            fsync(Path(parent))
+        fault_point("storage.fsynced")
+        if not final.exists():
+            try:
+                temporary.rename(final)
+            except OSError:
+                if final.exists():  # another attempt was faster
+                    return
+                raise
+            fault_point("storage.renamed")
+            fsync(final.parent)
+            fault_point("storage.folder_fsynced")
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary)
+
+
+def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
+    """Write a manifest: `fields`, and the folder's files as `files: {name: {sha256, size}}`; returns its sha256.
+
+    It has a checksum of its own, for folders whose hash is registered nowhere.
+    """
+    files = {
+        name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size} for name in _files(folder)
+    }
+    data = _with_own_hash({**fields, "files": files})
+    (folder / MANIFEST).write_bytes(data)
+    return hashlib.sha256(data).hexdigest()
+
+
+def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> dict[str, Any]:
+    """The manifest of `folder`, after checking every file's size and hash, and the manifest's own hash if given.
+
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. Parses nothing but the
+    manifest. `gently` is as in `sha256_file`.
+    """
+    try:
+        data = (folder / MANIFEST).read_bytes()
+        if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
+            raise CorruptFolder("the manifest differs from the registered one")
+        manifest: dict[str, Any] = json.loads(data)
+        if manifest_sha256 is None and data != _with_own_hash(manifest):
+            raise CorruptFolder("the manifest differs from its own checksum")
+        expected: dict[str, dict[str, Any]] = manifest["files"]
+        if _files(folder) != set(expected):
+            raise CorruptFolder("files are missing, or there are files that the manifest does not name")
+        for name, facts in expected.items():
+            file = folder / name
+            if file.stat().st_size != facts["size"] or sha256_file(file, gently) != facts["sha256"]:
+                raise CorruptFolder(f"{name} differs from its manifest")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if isinstance(error, OSError) and error.errno not in _DAMAGE:
+            raise
+        raise CorruptFolder("the manifest cannot be read") from error
+    return manifest
+
+
+def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
+    """`os.walk` that raises. `Path.rglob` takes what cannot be read now for empty, always so from Python 3.13 on."""
+
+    def fail(error: OSError) -> NoReturn:
+        raise error
+
+    return os.walk(folder, onerror=fail)
+
+
+def _files(folder: Path) -> set[str]:
+    """The names of all files below `folder` but its manifest."""
+    found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
+    return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
+
+
+def _with_own_hash(fields: dict[str, Any]) -> bytes:
+    """A manifest with the hash of all else that it says."""
+    rest = {name: value for name, value in fields.items() if name != _OWN_HASH}
+    return to_json({**rest, _OWN_HASH: hashlib.sha256(to_json(rest)).hexdigest()})
+
+
+def intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> bool:
+    """Whether `verify` accepts the folder."""
+    try:
+        verify(folder, manifest_sha256, gently)
+    except CorruptFolder:
+        return False
+    return True
+
+
+def read(path: Path, gently: Gently | None = None) -> bytes:
+    """The bytes of a small file; `gently` is as in `sha256_file`."""
+    with path.open("rb") as stream:
+        data = stream.read()
+        if gently is not None:
+            _give_back(stream)
+            gently(len(data))
+    return data
+
+
+def sha256_file(path: Path, gently: Gently | None = None) -> str:
+    """Hex sha256 of a file's bytes, read in pieces.
+
+    `gently` is told the size of each, and may wait; memory that others need is not filled with the file then.
+    """
+    digest = hashlib.sha256()
+    with path.open("rb") as stream:
+        while chunk := stream.read(_CHUNK):
+            digest.update(chunk)
+            if gently is not None:
+                gently(len(chunk))
+        if gently is not None:
+            _give_back(stream)
+    return digest.hexdigest()
+
+
+def _give_back(stream: BinaryIO) -> None:
+    """Let the system forget the pages of a file that nobody has mapped."""
+    if hasattr(os, "posix_fadvise"):
+        os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+
+
+def remove(path: Path) -> None:
+    """Delete a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
+    if path.is_file():
+        path.unlink(missing_ok=True)
+    elif (doomed := set_aside(path)) is not None:
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def set_aside(folder: Path) -> Path | None:
+    """Give a folder a temporary name, under which it is deleted at leisure; None when it does not exist any more."""
+    doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
+    try:
+        folder.rename(doomed)
+    except FileNotFoundError:  # another process removed it
+        return None
+    return doomed
+
+
+@contextmanager
+def private() -> Iterator[None]:
+    """Files written in the block can be read by this user only."""
+    before = os.umask(0o077)
+    try:
+        yield
+    finally:
+        os.umask(before)
+
+
+def sweep(folder: Path, seconds: float = 0.0) -> int:
+    """Remove what crashed writers left below `folder` and is older than `seconds`; returns how many entries.
+
+    Use 0 only where no other process writes.
+    """
+    leftovers = [path for path in _temporary(folder) if is_older(path, seconds)]
+    for path in leftovers:
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    return len(leftovers)
+
+
+def _temporary(folder: Path) -> list[Path]:
+    """What has a temporary name below `folder`; other processes may remove some of it meanwhile."""
+    return [
+        Path(parent, name)
+        for parent, folders, files in os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes
+        for name in (*folders, *files)
+        if name.startswith(TEMPORARY)
+    ]
+
+
+def is_older(path: Path, seconds: float) -> bool:
+    """Whether `path` and its content did not change for that many seconds.
+
+    False when it does not exist or cannot be read, and for an hour after the clock jumped: what is being written would
+    seem to be old.
+    """
+    if seconds > 0 and not _clock.is_steady(time.time()):
+        return False
+    try:
+        found = _walk(path) if path.is_dir() else ()
+        content = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
+        newest: float = max(entry.stat().st_mtime for entry in (path, *content))
+        return time.time() - newest >= seconds
+    except OSError:
+        return False
+
+
+def free_bytes(path: Path) -> int:
+    """Free space of the file system that holds `path`, or will hold it."""
+    existing = next(folder for folder in (path, *path.parents) if folder.exists())
+    return shutil.disk_usage(existing).free
+
+
+def require_free(path: Path, need: int) -> None:
+    """Raise `StorageFull` unless the file system that holds `path` has `need` bytes free."""
+    if free_bytes(path) < need:
+        raise StorageFull("not enough free space under the data root")
+
+
+def require_room(home: Path, bytes: int, reserve: int = 0) -> None:
+    """Raises `DiskTooSmall`, with both numbers, unless so many bytes, and `reserve` more, are free under `home`."""
+    free = max(0, shutil.disk_usage(home).free - reserve)
+    if free < bytes:
+        raise DiskTooSmall(
+            f"The move needs about {_megabytes(bytes)} of disk, and {_megabytes(free)} are free.",
+            needed=bytes,
+            free=free,
+        )
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:,.0f} MB"
+
+
+@contextmanager
+def told_when_full() -> Iterator[None]:
+    """Raise `StorageFull` for what libraries raise in the block when the disk is full, each in its own way."""
+    try:
+        yield
+    except Exception as error:
+        if _is_full(error):
+            raise StorageFull("the disk under the data root is full") from error
+        raise
+
+
+def _is_full(error: Exception) -> bool:
+    """By the number of the error, or by what the system calls it."""
+    full = (errno.ENOSPC, errno.EDQUOT)
+    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
+
+
+def _link(temporary: Path, path: Path) -> None:
+    try:
+        os.link(temporary, path)
+    except FileExistsError:
+        pass
+    except OSError:  # a file system without hard links: there the last writer wins
+        temporary.replace(path)
+    temporary.unlink(missing_ok=True)
+
+
+def to_json(value: Any) -> bytes:
+    """Indented, sorted JSON; the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
+
+
+def fsync(path: Path) -> None:
+    """Make a file's content durable, or the names in a folder."""
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,204 @@
+"""Versions: immutable, numbered steps of the model, and their lineage. Reads and writes no files."""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Session, aliased
+
+from store.database import Database
+from store.errors import VersionNotFound, VersionPruned
+from store.leases import held
+from store.tables import ReleaseRow, VersionRow
+
+FIRST = 0  # the number of the version that is the first base itself
+BUILT_IN_LANGUAGE = "en"
+
+
+@dataclass(frozen=True)
+class Version:
+    """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
+
+    `learned` are the expansions whose datasets its language was taught from, oldest first; none of a base. Once it is
+    pruned (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other
+    version builds upon it.
+    """
+
+    number: int
+    parent: int | None
+    language: str
+    expansion: str | None
+    folder: str | None
+    manifest_sha256: str | None
+    rows: int
+    bytes: int
+    report: dict[str, Any]
+    created_at: datetime
+    pruned_at: datetime | None = None
+    learned: tuple[str, ...] = ()
+
+
+class Versions:
+    """Every version ever made; what one is never changes, and a rollback deletes none. Of files, see `retention`."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def get(self, number: int) -> Version:
+        """Raises VersionNotFound."""
+        with self._database.read() as session:
+            return version_of(find(session, number))
+
+    def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
+        """Newest first; `before` is the last number of the previous page."""
+        query = select(VersionRow).order_by(VersionRow.number.desc()).limit(limit)
+        if before is not None:
+            query = query.where(VersionRow.number < before)
+        with self._database.read() as session:
+            return [version_of(row) for row in session.scalars(query)]
+
+    def of(self, language: str) -> Sequence[Version]:
+        """The versions of one language, newest first, served or not."""
+        query = select(VersionRow).where(VersionRow.language == language).order_by(VersionRow.number.desc())
+        with self._database.read() as session:
+            return [version_of(row) for row in session.scalars(query)]
+
+    def taught_on(self, base: int) -> Sequence[Version]:
+        """The versions made for this base and not pruned, oldest first, without the base itself."""
+        with self._database.read() as session:
+            bases, order = roots(session), select(VersionRow).order_by(VersionRow.number)
+            rows = session.scalars(order.where(VersionRow.parent.is_not(None), VersionRow.pruned_at.is_(None)))
+            return [version_of(row) for row in rows if bases[row.number] == base]
+
+    def lineage(self, number: int) -> Sequence[Version]:
+        """The version, its parent, and so on down to its base. Raises VersionNotFound."""
+        with self._database.read() as session:
+            return [version_of(row) for row in lineage(session, number)]
+
+    def pruned(self) -> set[int]:
+        """The numbers of those that can serve their language no more."""
+        with self._database.read() as session:
+            return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
+
+    def gone(self) -> set[int]:
+        """The numbers of those that can be the shared one no more either: nothing builds upon their files."""
+        with self._database.read() as session:
+            return set(session.scalars(select(VersionRow.number))) - needed(session)
+
+    def add(
+        self,
+        *,
+        expansion: str,
+        parent: int,
+        language: str,
+        folder: str,
+        manifest_sha256: str,
+        rows: int,
+        bytes: int,
+        report: dict[str, Any],
+        fence: int,
+        datasets: Sequence[str] = (),
+    ) -> Version:
+        """Register what `expansion` wrote for `language`; a repeated call returns the same version.
+
+        `datasets` are the expansions whose datasets its language was taught from, if not that one alone. Raises
+        LeaseLost, VersionNotFound.
+        """
+        with self._database.begin() as session:
+            maker = held(session, expansion, fence)
+            earlier = session.scalar(
+                select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
+            )
+            if earlier is not None:
+                return version_of(earlier)
+            row = VersionRow(
+                number=following(session),
+                parent=find(session, parent).number,
+                language=language,
+                expansion=expansion,
+                datasets=[*datasets] or [expansion],
+                folder=folder,
+                manifest_sha256=manifest_sha256,
+                rows=rows,
+                bytes=bytes,
+                report=report,
+            )
+            session.add(row)
+            maker.version = row.number
+            session.flush()
+            session.refresh(row)  # as the database stored it: a NaN in the report is null there
+            return version_of(row)
+
+
+def following(session: Session) -> int:
+    """The number of the next version."""
+    return (session.scalar(select(func.max(VersionRow.number))) or 0) + 1
+
+
+def roots(session: Session) -> dict[int, int]:
+    """For each version, the base at the end of its lineage."""
+    found: dict[int, int] = {}
+    for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
+        found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
+    return found
+
+
+def find(session: Session, number: int) -> VersionRow:
+    """Raises VersionNotFound."""
+    row = session.get(VersionRow, number)
+    if row is None:
+        raise VersionNotFound(f"There is no version {number}.")
+    return row
+
+
+def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None = None) -> None:
+    """Raises VersionPruned, with the numbers, when one of these versions cannot serve, each its language.
+
+    `shared` may be a pruned one, as long as others build upon it: its files are there, and it needs no captions.
+    """
+    pruned = VersionRow.pruned_at.is_not(None)
+    gone = set(session.scalars(select(VersionRow.number).where(VersionRow.number.in_(set(versions)), pruned)))
+    if shared is not None and shared not in needed(session):
+        gone.add(shared)
+    if gone:
+        which = f"version{'s' if len(gone) > 1 else ''} {', '.join(map(str, sorted(gone)))}"
+        raise VersionPruned(f"This needs {which}, whose files were pruned.", versions=sorted(gone))
+
+
+def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
+    """The versions whose files are needed, also if those of `pruned` are pruned now.
+
+    These are all that are not pruned, those that became the shared one after they were, and what these build upon.
+    What is not needed never is again.
+    """
+    rows = session.execute(select(VersionRow.number, VersionRow.parent, VersionRow.pruned_at)).all()
+    found, parents = set[int](), {row.number: row.parent for row in rows}
+    roots = {row.number for row in rows if row.pruned_at is None} | named_since(session)
+    for number in roots - set(pruned):
+        while number is not None and number not in found:
+            found.add(number)
+            number = parents[number]
+    return found
+
+
+def named_since(session: Session) -> set[int]:
+    """The pruned versions that became the shared one after that, because a later version was rolled back."""
+    since = (VersionRow.number == ReleaseRow.shared, ReleaseRow.number > VersionRow.pruned_release)
+    return set(session.scalars(select(VersionRow.number).where(*since)))
+
+
+def lineage(session: Session, number: int) -> Sequence[VersionRow]:
+    """The rows from `number` down to its base: a parent always has a smaller number. Raises VersionNotFound."""
+    chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
+    parents = aliased(VersionRow)
+    chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
+    query = select(VersionRow).where(VersionRow.number.in_(select(chain.c.number))).order_by(VersionRow.number.desc())
+    rows = session.scalars(query).all()
+    return rows or [find(session, number)]
+
+
+def version_of(row: VersionRow) -> Version:
+    """The version that a row describes."""
+    return row.told_as(Version, learned=tuple(row.datasets))

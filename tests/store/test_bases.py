@@ -1,0 +1,177 @@
+"""Bases: what a move to another one changes, what it refuses, and the way back."""
+
+import pytest
+
+from store.encodings import Encoding
+from store.errors import (
+    AliasMoved,
+    BaseMismatch,
+    BaseMoved,
+    ExpansionCancelled,
+    ExpansionInProgress,
+    NoEarlierBase,
+    RollbackNotPossible,
+    VersionPruned,
+)
+from store.registry import Registry
+from tests.store.steps import begin, begin_move, flip, moved, promote, relearn, submit, teach, write
+
+
+def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
+    (base,) = registry.bases.list()
+    assert (base.number, base.name, base.text_fingerprint) == (0, "tiny@/a/a.safetensors", "base-fingerprint")
+    registry.bases.opened("other", "other", "of a base that is not known")
+    registry.bases.opened("tiny@/a/c.safetensors", "image", "base-fingerprint")
+    registry.bases.opened("tiny@/a/b.safetensors", "image", "base-fingerprint")
+    base = registry.bases.serving() or base
+    assert (base.name, base.public_name, base.image_fingerprint) == ("tiny@/a/b.safetensors", "tiny", "image")
+
+
+def test_a_registry_without_a_base_says_so(empty: Registry) -> None:
+    assert empty.bases.serving() is None and empty.bases.list() == []
+
+
+def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
+    registry.encodings.first("torch", "float32", "")
+    with pytest.raises(BaseMismatch):  # the same text tower, with another one for pictures
+        registry.initialise("base-fingerprint", "B", "image-b")
+    registry.bases.opened("B", "image-b", "base-fingerprint")
+    (first,) = registry.bases.list()
+    assert first.public_name == "tiny" and not first.made_of("image-b", "base-fingerprint")
+    other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))
+    assert other.number != first.number and registry.bases.fingerprints({first.number}) == {
+        Encoding("torch", "float32").fingerprint("image")
+    }
+    for base in (first, other):
+        towers = base.image_fingerprint, base.text_fingerprint
+        assert [each for each in (first, other) if each.made_of(*towers)] == [base]
+        registry.initialise("base-fingerprint", base.name, base.image_fingerprint)
+
+
+def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Registry) -> None:
+    for tag in "ab":
+        teach(registry, tag)
+    release = moved(registry)
+    assert (release.number, release.base, release.shared) == (4, 3, 5)
+    assert release.languages == {"en": 3, "a": 4, "b": 5}
+    assert {name: release.change[name] for name in ("kind", "from_base", "to_base", "to")} == {
+        "kind": "base",
+        "from_base": 0,
+        "to_base": 3,
+        "to": "B",
+    }
+    serving = registry.bases.serving()
+    assert serving is not None and serving.number == 3
+    assert [step.number for step in registry.versions.lineage(5)] == [5, 4, 3]
+    registry.initialise("text-b")
+    registry.initialise("base-fingerprint")
+    with pytest.raises(BaseMismatch, match="pictoglot base move"):
+        registry.initialise("text-c")
+
+
+def test_languages_learned_afterwards_and_the_shared_table_go_on_on_the_new_base(registry: Registry) -> None:
+    teach(registry, "a")
+    moved(registry)
+    again, other = teach(registry, "a"), teach(registry, "c")
+    serving = registry.releases.serving()
+    assert serving.languages == {"en": 2, "a": again, "c": other} and serving.shared == other
+    with pytest.raises(RollbackNotPossible):
+        registry.releases.roll_back("en", actor="t", reason="")
+
+
+def test_a_rollback_stays_with_its_base(registry: Registry) -> None:
+    for tag in "aba":
+        teach(registry, tag)
+    release = moved(registry)
+    plan = registry.releases.plan_rollback("a")
+    assert (plan.from_version, plan.to_version, plan.shared_version) == (release.languages["a"], None, 5)
+    third = teach(registry, "a")
+    plan = registry.releases.roll_back("a", actor="t", reason="")
+    assert (plan.from_version, plan.to_version) == (third, release.languages["a"])
+    assert registry.releases.history("a", release.languages["a"]) == (1, 3, release.languages["a"])
+
+
+def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Registry) -> None:
+    with pytest.raises(NoEarlierBase):
+        registry.bases.plan_undo()
+    for tag in "ab":
+        teach(registry, tag)
+    before = registry.releases.serving()
+    after = moved(registry)
+    registry.releases.roll_back("b", actor="t", reason="")
+    learned = teach(registry, "c")
+    planned = registry.bases.plan_undo()
+    assert (planned.restored, planned.lost, planned.returned, planned.changed) == (3, ["c"], ["b"], ["a"])
+    with pytest.raises(AliasMoved):
+        registry.bases.undo(actor="t", reason="", expected=after.number)
+    done = registry.bases.undo(actor="t", reason="worse")
+    serving = registry.releases.serving()
+    assert (serving.number, serving.shared, serving.languages) == (done.release, before.shared, before.languages)
+    assert registry.releases.plan_rollback("b").to_version is None
+    registry.bases.undo(actor="t", reason="")
+    assert registry.releases.serving().languages == {"en": 3, "a": after.languages["a"], "c": learned}
+
+
+def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registry: Registry) -> None:
+    teach(registry, "a")
+    lease = begin(registry, "b")
+    version = write(registry, lease, "b", 1)
+    registry.expansions.release_lease(lease)
+    with pytest.raises(ExpansionInProgress):
+        begin_move(registry)
+    registry.expansions.cancel(lease.expansion)
+    moved(registry)
+    lease = begin(registry, "b")
+    version = write(registry, lease, "b", 1)
+    with pytest.raises(BaseMoved):
+        promote(registry, lease, version)
+    assert "b" not in registry.releases.serving().languages
+
+
+def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(registry: Registry) -> None:
+    teach(registry, "a")
+    lease = begin_move(registry)
+    base = registry.bases.add("B", "image-b", "text-b", lease).number
+    assert registry.bases.add("B", "image-b", "text-b", lease).number == base
+    first = relearn(registry, lease, "a", base)
+    with pytest.raises(ExpansionInProgress, match="moves to another base"):
+        submit(registry, "a")
+    with pytest.raises(ExpansionInProgress):
+        registry.bases.plan_undo()
+    learning = begin(registry, "b")
+    assert flip(registry, lease, base, {"a": first}, 2) is None
+    version = write(registry, learning, "b", 1)
+    release = promote(registry, learning, version)
+    registry.expansions.succeed(learning, version.number, release.number, {})
+    assert flip(registry, lease, base, {"a": first}, 2) is None
+    second = relearn(registry, lease, "b", first)
+    done = flip(registry, lease, base, {"a": first, "b": second}, release.number)
+    assert done is not None and done.languages == {"en": base, "a": first, "b": second}
+    assert flip(registry, lease, base, {}, 1) == done
+
+
+def test_a_cancelled_move_serves_nothing(registry: Registry) -> None:
+    lease = begin_move(registry)
+    base = registry.bases.add("B", "image-b", "text-b", lease).number
+    registry.expansions.cancel(lease.expansion)
+    with pytest.raises(ExpansionCancelled):
+        flip(registry, lease, base, {}, 1)
+    assert registry.releases.serving().base == 0
+
+
+def test_pruning_keeps_the_base_before_while_a_release_in_reach_names_it_and_then_takes_it(registry: Registry) -> None:
+    teach(registry, "a")
+    release = moved(registry)
+    assert registry.retention.prune(2).versions == ()
+    for number in (release.number, release.number + 1):
+        registry.releases.restore(release.number, expected=number, actor="t", reason="")
+    made_by = registry.encodings.first("torch", "float32", "")
+    ours = Encoding(made_by.backend, made_by.precision).fingerprint("image")
+    assert registry.bases.fingerprints({0}) == {ours} and registry.bases.fingerprints({1}) == set()
+    gone = registry.retention.prune(2)
+    assert [version.number for version in gone.versions] == [0, 1]
+    assert gone.datasets == ()  # the language on the new base may have to be taught from it again
+    with pytest.raises(VersionPruned):
+        registry.bases.undo(actor="t", reason="")
+    again = registry.bases.add("A", "image", "base-fingerprint", begin_move(registry))
+    assert again.number == 4

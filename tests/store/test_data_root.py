@@ -1,0 +1,309 @@
+"""Publishing to a real S3 server and fetching on another machine: whole or not at all, whatever breaks."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+
+from model.version import read
+from store import storage
+from store.data_root import DataRoot
+from store.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
+from store.objects import Objects
+from tests.model.conftest import NewHome
+from tests.patience import PATIENCE
+from tests.s3_server import S3Server
+
+NAME = "versions/exp_1"
+CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}
+
+
+def write(folder: Path, content: dict[str, bytes] = CONTENT) -> str:
+    """A finished folder; returns its manifest's hash."""
+    with storage.stage(folder) as staged:
+        for name, data in content.items():
+            (staged / name).parent.mkdir(exist_ok=True)
+            (staged / name).write_bytes(data)
+        return storage.write_manifest(staged, {"what": "test"})
+
+
+def files(root: DataRoot) -> dict[str, bytes]:
+    return {
+        path.relative_to(root.home).as_posix(): path.read_bytes() for path in root.home.rglob("*") if path.is_file()
+    }
+
+
+def key(store: Objects, ending: bytes) -> str:
+    """The key in the store of the object with this content."""
+    (found,) = (name for name in store.names("versions") if store.get(name) == ending)
+    return found
+
+
+def test_a_published_folder_is_the_same_on_another_machine(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    manifest_sha256 = write(here.path(NAME))
+    here.commit(NAME)
+    there.open(NAME, manifest_sha256)
+    assert files(there) == files(here)
+    assert storage.verify(there.path(NAME), manifest_sha256)["what"] == "test"
+
+
+@pytest.mark.parametrize("data", [b"x" * 100, b"", os.urandom(12 << 20)], ids=["small", "empty", "in many parts"])
+def test_a_published_file_is_the_same_on_another_machine(new_home: NewHome, data: bytes) -> None:
+    here, there = new_home("a"), new_home("b")
+    storage.write_bytes(here.path("expansions/e/dataset"), data)
+    here.commit("expansions/e/dataset")
+    there.open("expansions/e/dataset")
+    assert files(there) == files(here)
+
+
+def test_what_is_here_is_not_fetched_and_what_is_nowhere_stays_away(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    here.commit(NAME)
+    (there.path(NAME)).mkdir(parents=True)
+    there.open(NAME)
+    there.open("versions/exp_2")
+    assert files(there) == {}
+
+
+def test_publishing_again_changes_nothing_in_the_store(new_home: NewHome, store: str) -> None:
+    here, there = new_home("a"), new_home("b")
+    for home in (here, there, here):
+        if not (home.path(NAME)).exists():
+            write(home.path(NAME))
+        home.commit(NAME)
+    names = Objects(store).names("")
+    assert len(names) == len(CONTENT) + 1 == len(set(names))
+
+
+def test_of_two_contents_the_first_stands_on_both_machines(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    for home, content in ((here, b"first"), (there, b"second")):
+        write(home.path(NAME), {"rows": content})
+        storage.write_bytes(home.path("plan.json"), content)
+        home.commit(NAME)
+        home.commit("plan.json")
+    assert files(there) == files(here)
+    assert (there.path(NAME) / "rows").read_bytes() == (there.path("plan.json")).read_bytes() == b"first"
+
+
+def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: NewHome, store: str) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    code = "import sys; from pathlib import Path; from store.data_root import DataRoot; "
+    code += f"DataRoot(Path(sys.argv[1]), sys.argv[2]).commit({NAME!r})"
+    environment = {**os.environ, "FAULT_POINT": "remote.uploaded:2"}
+    killed = subprocess.run(
+        [sys.executable, "-c", code, str(here.home), store], env=environment, timeout=PATIENCE, check=False
+    )
+    assert killed.returncode == -signal.SIGKILL
+    assert len(Objects(store).names("")) == 2
+    there.open(NAME)
+    assert not there.home.exists() or files(there) == {}
+    here.commit(NAME)
+    there.open(NAME)
+    assert files(there) == files(here)
+
+
+@pytest.mark.parametrize("damaged", [b"rows" * 999 + b"rowz", b"", None], ids=["changed", "cut", "gone"])
+def test_a_damaged_object_is_refused_and_leaves_nothing(new_home: NewHome, store: str, damaged: bytes | None) -> None:
+    here, there = new_home("a"), new_home("b")
+    manifest_sha256 = write(here.path(NAME))
+    here.commit(NAME)
+    objects = Objects(store)
+    broken = key(objects, CONTENT["rows"])
+    objects.delete([broken])
+    if damaged is not None:
+        objects.create(broken, damaged)
+    with pytest.raises(CorruptFolder):
+        there.open(NAME)
+    with pytest.raises(VersionCorrupt):
+        read(there.path(NAME), manifest_sha256)
+    assert files(there) == {}
+
+
+def test_an_object_that_was_lost_comes_back_with_the_next_publish(new_home: NewHome, store: str) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    here.commit(NAME)
+    Objects(store).delete([key(Objects(store), CONTENT["rows"])])
+    here.commit(NAME)
+    there.open(NAME)
+    assert files(there) == files(here)
+
+
+def test_another_manifest_than_the_registered_one_is_refused(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    here.commit(NAME)
+    with pytest.raises(CorruptFolder, match="registered"):
+        there.open(NAME, "0" * 64)
+    assert not (there.path(NAME)).exists()
+
+
+@pytest.mark.parametrize("name", ["../../evil", "/evil", "a/../../evil"])
+def test_a_manifest_cannot_write_outside_of_its_folder(new_home: NewHome, store: str, name: str) -> None:
+    there = new_home("b")
+    facts = {"sha256": "0" * 64, "size": 1}
+    Objects(store).create(f"{NAME}/{storage.MANIFEST}", json.dumps({"files": {name: facts}}).encode())
+    with pytest.raises(CorruptFolder, match="outside"):
+        there.open(NAME)
+
+
+@pytest.mark.parametrize("manifest", [b"", b"[]", b'{"files": {"a": 1}}', b"\xff"])
+def test_a_manifest_that_is_none_is_refused(new_home: NewHome, store: str, manifest: bytes) -> None:
+    there = new_home("b")
+    Objects(store).create(f"{NAME}/{storage.MANIFEST}", manifest)
+    with pytest.raises(CorruptFolder):
+        there.open(NAME)
+
+
+def test_a_locally_damaged_folder_is_not_published(new_home: NewHome, store: str) -> None:
+    here = new_home("a")
+    write(here.path(NAME))
+    (here.path(NAME) / "rows").write_bytes(b"something else")
+    with pytest.raises(CorruptFolder):
+        here.commit(NAME)
+    assert f"{NAME}/{storage.MANIFEST}" not in Objects(store).names("")
+
+
+def test_removing_takes_everything_below_and_nothing_beside(new_home: NewHome, store: str) -> None:
+    here = new_home("a")
+    for name in (NAME, "versions/exp_12"):
+        write(here.path(name))
+        here.commit(name)
+    here.remove(NAME)
+    assert {name.split("/")[1] for name in Objects(store).names("")} == {"exp_12"}
+    here.remove(NAME)  # again, and of what never was
+
+
+def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_others(
+    new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    here.commit(NAME)
+    delete, calls = Objects.delete, []
+
+    def away_after_the_first(self: Objects, keys: Sequence[str]) -> None:
+        calls.append(keys)
+        if len(calls) > 1:
+            raise StoreUnavailable
+        delete(self, keys)
+
+    monkeypatch.setattr(Objects, "delete", away_after_the_first)
+    with pytest.raises(StoreUnavailable):
+        here.forget(NAME)
+    assert not there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
+
+
+def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    write(here.path("versions/.tmp-1"))
+    write(here.path("expansions/e/checkpoints/cy/step-5"))
+    decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
+    scratch = ("registry.db", "expansions/e/evaluation/cy.json")
+    for name in ("pictures/ab/abc.jpg", "expansions/e/dataset", *decided, *scratch):
+        storage.write_bytes(here.path(name), storage.summed(name.encode()))
+    assert here.commit_all() == 5
+    shared = (NAME, "pictures/ab/abc.jpg", "expansions/e/dataset", *decided)
+    for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):
+        there.open(name)
+    assert {path.split("/")[0] for path in files(there)} == {"versions", "pictures", "expansions"}
+    assert not (there.path("expansions/e/checkpoints")).exists()
+    assert not any(there.path(name).exists() for name in scratch)
+
+
+def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
+    root = DataRoot(tmp_path)
+    write(root.path(NAME))
+    assert not root.shared
+    root.commit(NAME)
+    root.probe()
+    assert storage.verify(root.open(NAME))
+    root.remove(NAME)
+    assert not root.open(NAME).exists()
+
+
+def test_a_store_that_is_away_is_a_refusal_and_what_is_here_stays(own_s3: S3Server, tmp_path: Path) -> None:
+    root = DataRoot(tmp_path, own_s3.bucket())
+    write(root.path(NAME))
+    root.probe()
+    own_s3.kill()
+    for act in (lambda: root.commit(NAME), lambda: root.remove(NAME), root.probe, lambda: root.open("versions/exp_2")):
+        with pytest.raises(StoreUnavailable):
+            act()
+    assert storage.verify(root.open(NAME))  # is here: the store is not asked
+
+
+def test_of_two_machines_the_first_writer_of_a_file_decides(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+    assert here.first("plan.json", lambda: b"first") == b"first"
+    assert there.first("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
+    assert files(there) == files(here) == {"plan.json": b"first"}
+
+
+def test_of_two_machines_that_write_at_the_same_time_the_first_in_the_store_decides(new_home: NewHome) -> None:
+    here, there = new_home("a"), new_home("b")
+
+    def slow() -> bytes:
+        there.first("plan.json", lambda: b"first")
+        return b"second"
+
+    assert here.first("plan.json", slow) == b"first"
+    assert files(here) == files(there)
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new_home: NewHome, private: bool) -> None:
+    """Written before there was a store, or by a process that was killed between writing and sharing."""
+    here, there, third = new_home("a"), new_home("b"), new_home("c")
+    storage.write_bytes(here.path("plan.json"), b"killed")
+    assert here.first("plan.json", lambda: b"never", private=private) == b"killed"
+    storage.write_bytes(there.path("plan.json"), b"second")
+    assert there.first("plan.json", lambda: b"never", private=private) == b"killed"
+    assert third.open("plan.json").read_bytes() == b"killed"
+
+
+@pytest.mark.parametrize("private", [False, True])
+def test_a_new_file_that_cannot_be_shared_is_not_kept(
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+) -> None:
+    """The next start would take it for the shared one."""
+    root = DataRoot(tmp_path, store)
+
+    def away(*_: object) -> None:
+        raise StoreUnavailable
+
+    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
+        patch.setattr(Objects, "put", away)
+        root.first("plan.json", lambda: b"first", private=private)
+    assert files(root) == {}
+
+
+def test_while_the_store_is_away_an_existing_decision_is_refused_and_a_secret_is_read(
+    own_s3: S3Server, tmp_path: Path
+) -> None:
+    """The decision may be another one's in the store; without its secret the process could not start."""
+    root = DataRoot(tmp_path, own_s3.bucket())
+    storage.write_bytes(root.path("plan.json"), b"mine")
+    storage.write_bytes(root.path("cursor.key"), b"secret")
+    own_s3.kill()
+    with pytest.raises(StoreUnavailable):
+        root.first("plan.json", lambda: b"other")
+    assert root.first("cursor.key", lambda: b"other", private=True) == b"secret"
+    assert files(root) == {"plan.json": b"mine", "cursor.key": b"secret"}
+
+
+def test_a_bucket_that_does_not_exist_is_a_refusal(store: str, tmp_path: Path) -> None:
+    root = DataRoot(tmp_path, "s3://no-such-bucket")
+    write(root.path(NAME))
+    with pytest.raises(StoreUnavailable):
+        root.commit(NAME)

@@ -1,0 +1,268 @@
+"""Tests for opening a registry: migrations, initialising, and a database that is unreachable, busy, full or broken."""
+
+import multiprocessing
+import socket
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+
+import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
+from sqlalchemy import create_engine, event, make_url, text
+from sqlalchemy.exc import DBAPIError, IntegrityError
+from sqlalchemy.pool import Pool
+
+from store.database import to_json
+from store.errors import BaseMismatch, RegistryUnavailable, StorageFull
+from store.registry import Registry, open_registry
+from store.tables import RegistryRow
+from tests.patience import insisting, within
+from tests.store.steps import submit
+
+
+@contextmanager
+def refused_within(seconds: float) -> Iterator[None]:
+    """Refused as unavailable, and not later than that."""
+    with within(seconds), pytest.raises(RegistryUnavailable):
+        yield
+
+
+def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -> None:
+    for package in ("index.tables", "service.keys"):  # each declares tables of its own
+        import_module(package)
+    with empty.engine.connect() as connection:
+        options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
+        migrated = MigrationContext.configure(connection, opts=options)  # of words: no class describes what finds them
+        assert compare_metadata(migrated, RegistryRow.metadata) == []
+
+
+def test_a_missing_index_would_be_noticed(empty: Registry) -> None:
+    """The precondition of the test above."""
+    for package in ("index.tables", "service.keys"):
+        import_module(package)
+    with empty.begin() as session:
+        session.execute(text("DROP INDEX uq_expansions_active"))
+    with empty.engine.connect() as connection:
+        assert compare_metadata(MigrationContext.configure(connection), RegistryRow.metadata) != []
+
+
+def test_opening_again_from_another_folder_keeps_everything(
+    database_url: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    made = submit(registry, "cy")
+    monkeypatch.chdir(tmp_path)
+    for migrate in (True, False):
+        other = open_registry(database_url, migrate=migrate)
+        assert other.expansions.get(made.id) == made
+        other.close()
+
+
+def test_initialising_twice_changes_nothing(registry: Registry) -> None:
+    first = registry.releases.serving()
+    assert registry.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
+    assert registry.bases.list()[0].name == "tiny@/a/a.safetensors"
+
+
+def test_a_registry_of_another_base_is_refused(registry: Registry) -> None:
+    with pytest.raises(BaseMismatch):
+        registry.initialise("other-fingerprint")
+
+
+def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
+    with pytest.raises(RegistryUnavailable):
+        empty.releases.serving()
+
+
+def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postgresql_url: str) -> None:
+    address = make_url(postgresql_url).set(database="a b", password="a b")
+    with pytest.raises(RegistryUnavailable) as refused:
+        open_registry(address.render_as_string(hide_password=False), migrate=False)
+    assert (refused.value.detail, refused.value.extra) == ("The registry does not answer.", {})
+    told = refused.value.told
+    assert told.startswith("The registry does not answer: ") and 'database "***" does not exist' in told, told
+    assert "\n" not in told and "a b" not in told
+
+
+def test_tables_of_a_newer_release_are_refused(database_url: str, empty: Registry) -> None:
+    with empty.begin() as session:
+        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
+    with pytest.raises(RegistryUnavailable, match="newer"):
+        open_registry(database_url)
+
+
+def _open_and_lease(database_url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
+    start.wait()
+    registry = insisting(lambda: open_registry(database_url))
+    insisting(lambda: registry.initialise("base-fingerprint"))
+    lease = insisting(lambda: registry.expansions.lease(id, "process")) if id else None
+    registry.close()
+    return lease is not None
+
+
+@pytest.mark.parametrize("submitted", [False, True])
+def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(database_url: str, submitted: bool) -> None:
+    id = ""
+    if submitted:
+        registry = open_registry(database_url)
+        registry.initialise("base-fingerprint")
+        id = submit(registry, "cy").id
+        registry.close()
+    spawn = multiprocessing.get_context("spawn")
+    with spawn.Manager() as manager, spawn.Pool(4) as pool:
+        start = manager.Barrier(4)
+        leased = pool.starmap(_open_and_lease, [(database_url, start, id)] * 4, chunksize=1)
+    assert sum(leased) == submitted
+
+
+def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: str, registry: Registry) -> None:
+    other = open_registry(database_url)
+    with other.begin():
+        registry.releases.serving()  # reading goes on
+        with refused_within(2.0):
+            submit(registry, "cy")
+    other.close()
+    submit(registry, "cy")
+
+
+def test_an_error_in_a_block_leaves_nothing(registry: Registry) -> None:
+    with pytest.raises(ZeroDivisionError), registry.begin() as session:
+        session.execute(text("DELETE FROM aliases"))
+        raise ZeroDivisionError
+    assert registry.releases.serving().number == 1
+
+
+def test_a_bug_of_ours_is_not_reported_as_an_unreachable_database(registry: Registry) -> None:
+    with pytest.raises(IntegrityError), registry.begin() as session:
+        session.execute(text("INSERT INTO aliases VALUES ('serving', 1)"))
+
+
+def test_the_reader_cannot_write(registry: Registry) -> None:
+    with pytest.raises(DBAPIError), registry.engine.begin() as connection:
+        connection.execute(text("DELETE FROM aliases"))
+    assert registry.releases.serving().number == 1
+
+
+def test_reading_sees_one_state_throughout(registry: Registry) -> None:
+    count = text("SELECT count(*) FROM expansions")
+    with registry.read() as session:
+        before = session.scalar(count)
+        submit(registry, "cy")
+        assert session.scalar(count) == before == 0
+
+
+def test_numbers_that_are_not_finite_become_null() -> None:
+    assert to_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
+
+
+# --- SQLite only ------------------------------------------------------------------------------------------------------
+
+
+def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path}/new folder/registry.db")
+    with registry.begin() as session:
+        pragmas = {
+            name: session.scalar(text(f"PRAGMA {name}")) for name in ("journal_mode", "synchronous", "foreign_keys")
+        }
+    registry.close()
+    assert pragmas == {"journal_mode": "wal", "synchronous": 2, "foreign_keys": 1}
+
+
+def test_what_is_deleted_is_overwritten_with_any_build_of_sqlite(tmp_path: Path) -> None:
+    """Some overwrite it by themselves: here each connection begins as one of a build that does not."""
+
+    def as_others(connection: sqlite3.Connection, _: object) -> None:
+        connection.execute("PRAGMA secure_delete = OFF")
+
+    file, word = tmp_path / "registry.db", "somebody"
+    event.listen(Pool, "connect", as_others)
+    try:
+        registry = open_registry(f"sqlite:///{file}")
+        with registry.begin() as session:
+            session.execute(text("CREATE TABLE told (word TEXT)"))
+            session.execute(text("INSERT INTO told VALUES (:word)"), {"word": word})
+        registry.forget_deleted()
+        assert word.encode() in file.read_bytes()
+        with registry.begin() as session:
+            session.execute(text("DELETE FROM told"))
+        registry.forget_deleted()
+        assert word.encode() not in file.read_bytes()
+        registry.close()
+    finally:
+        event.remove(Pool, "connect", as_others)
+
+
+@pytest.mark.parametrize("content", [b"x" * 5000, None])
+def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path, content: bytes | None) -> None:
+    place = tmp_path / "registry.db"
+    place.mkdir() if content is None else place.write_bytes(content)
+    with refused_within(2.0):
+        open_registry(f"sqlite:///{place}")
+
+
+def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
+    (tmp_path / "file").touch()
+    with refused_within(2.0):
+        open_registry(f"sqlite:///{tmp_path}/file/registry.db")
+
+
+def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> None:
+    registry = open_registry(f"sqlite:///{tmp_path}/registry.db")
+    registry.initialise("f")
+    with registry.begin() as session:  # the same connection comes out of the pool again
+        pages = session.scalar(text("PRAGMA page_count"))
+        session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
+    with pytest.raises(StorageFull):
+        registry.releases.publish(
+            expected=1, shared=0, languages={}, actor="t", reason="x" * 100_000, change={"kind": "test"}
+        )
+    assert registry.releases.serving().number == 1
+    assert len(registry.releases.list()) == 1
+    registry.close()
+
+
+# --- PostgreSQL -------------------------------------------------------------------------------------------------------
+
+
+def test_a_server_that_is_not_there_is_unavailable() -> None:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    with refused_within(2.0):
+        open_registry(f"postgresql://nobody@127.0.0.1:{port}/none")
+
+
+@pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
+def test_an_unknown_url_is_unavailable(url: str) -> None:
+    with refused_within(2.0):
+        open_registry(url)
+
+
+def test_a_database_without_tables_is_unavailable_until_a_service_has_started(database_url: str) -> None:
+    """As for a worker that was started first."""
+    registry = open_registry(database_url, migrate=False)
+    with pytest.raises(RegistryUnavailable):
+        registry.releases.serving()
+    service = open_registry(database_url)
+    service.initialise("base-fingerprint")
+    service.close()
+    assert registry.releases.serving().number == 1
+    registry.close()
+
+
+def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) -> None:
+    registry = open_registry(postgresql_url)
+    registry.initialise("base-fingerprint")
+    admin = create_engine(postgresql_url)
+    with admin.connect() as connection:
+        connection.execute(
+            text(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE pid <> pg_backend_pid()"
+                " AND datname = current_database() AND application_name = 'pictoglot'"
+            )
+        )
+    admin.dispose()
+    assert registry.releases.serving().number == 1
+    registry.close()

@@ -1,0 +1,218 @@
+"""Tests for releases: one alias moved by compare-and-set, promotion once only, restoring."""
+
+from functools import partial
+
+import pytest
+from sqlalchemy import text
+
+from store.errors import AliasMoved, ExpansionCancelled, ReleaseNotFound, VersionNotFound
+from store.leases import Lease
+from store.registry import Registry
+from store.releases import Release
+from store.versions import Version
+from tests.store.steps import begin, promote, race, teach, write
+
+
+def publish(registry: Registry, expected: int, actor: str = "t") -> Release:
+    return registry.releases.publish(expected=expected, shared=0, languages={}, actor=actor, reason="r", change={})
+
+
+def test_the_first_release_serves_version_0(registry: Registry) -> None:
+    first = registry.releases.serving()
+    assert (first.number, first.shared, first.languages) == (1, 0, {"en": 0})
+
+
+def test_a_published_release_serves_and_always_has_the_built_in_language(registry: Registry) -> None:
+    teach(registry, "cy")
+    made = registry.releases.publish(
+        expected=2, shared=1, languages={"cy": 1, "en": 1}, actor="ann", reason="why", change={"kind": "by hand"}
+    )
+    assert registry.releases.serving() == registry.releases.get(3) == made
+    assert (made.languages, made.actor, made.reason) == ({"cy": 1, "en": 0}, "ann", "why")
+
+
+def test_publishing_on_an_old_release_is_refused_and_leaves_nothing(registry: Registry) -> None:
+    publish(registry, 1)
+    with pytest.raises(AliasMoved) as refusal:
+        publish(registry, 1)
+    assert refusal.value.extra == {"release": 2}
+    assert [release.number for release in registry.releases.list()] == [2, 1]
+
+
+def test_publishing_an_unknown_version_is_refused(registry: Registry) -> None:
+    with pytest.raises(VersionNotFound):
+        registry.releases.publish(expected=1, shared=0, languages={"cy": 5}, actor="t", reason="", change={})
+
+
+def test_without_the_comparison_a_second_publication_would_pass(registry: Registry) -> None:
+    """The precondition of the races below: the alias itself takes any release."""
+    publish(registry, 1)
+    with registry.begin() as session:
+        moved = session.execute(text("UPDATE aliases SET release = 1 WHERE name = 'serving' RETURNING release"))
+        assert moved.scalar() == 1
+
+
+@pytest.mark.row("R1")
+def test_of_racing_publications_one_wins(registry: Registry) -> None:
+    for _ in range(50):
+        expected = registry.releases.serving().number
+        answers = race(partial(publish, registry, expected, "a"), partial(publish, registry, expected, "b"))
+        won = [answer for answer in answers if isinstance(answer, Release)]
+        assert {type(answer) for answer in answers} == {Release, AliasMoved}
+        assert registry.releases.serving() == won[0]
+
+
+def test_promotion_routes_the_language_and_moves_shared(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    release = promote(registry, lease, write(registry, lease, "cy", 0))
+    assert (release.shared, release.languages) == (1, {"en": 0, "cy": 1})
+    assert registry.expansions.get(lease.expansion).release == release.number
+
+
+def test_promotion_beside_the_shared_chain_leaves_shared(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    release = promote(registry, lease, write(registry, lease, "cy", 0), shared=False)
+    assert (release.shared, release.languages) == (0, {"en": 0, "cy": 1})
+
+
+def test_shared_moves_along_one_chain_only(registry: Registry) -> None:
+    slow, quick = begin(registry, "a"), begin(registry, "b")
+    for lease, tag in ((quick, "b"), (slow, "a")):
+        version = write(registry, lease, tag, 0)  # both on top of version 0
+        release = promote(registry, lease, version)
+    assert (release.shared, release.languages) == (1, {"en": 0, "b": 1, "a": 2})
+
+
+def test_shared_does_not_come_back_to_what_was_withdrawn_during_the_training(registry: Registry) -> None:
+    teach(registry, "a")
+    lease = begin(registry, "b")  # starts from version 1
+    registry.releases.roll_back("a", actor="t", reason="")
+    release = promote(registry, lease, write(registry, lease, "b", 1))
+    assert (release.shared, release.languages) == (0, {"en": 0, "b": 2})
+
+
+def test_promoting_again_gives_the_same_release_even_after_others(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    version = write(registry, lease, "cy", 0)
+    first = promote(registry, lease, version)
+    teach(registry, "de")
+    assert promote(registry, lease, version) == first
+    assert registry.releases.serving().number == 3
+
+
+def test_a_rebuild_moves_shared_over_all_its_versions_and_routes_nothing(registry: Registry) -> None:
+    for tag in "abc":
+        teach(registry, tag)
+    registry.releases.roll_back("a", actor="t", reason="")
+    lease = begin(registry, "a", kind="rebuild")
+    last = write(registry, lease, "c", write(registry, lease, "b", 0).number)
+    release = promote(registry, lease, last)
+    assert (release.shared, release.languages) == (5, {"en": 0, "b": 2, "c": 3})
+
+
+def rebuilding(registry: Registry) -> tuple[Lease, Version]:
+    """A rebuild that has replayed `b` (version 3, an older one is 2) after `a` was rolled back."""
+    for tag, shared in (("a", True), ("b", False), ("b", True)):
+        teach(registry, tag, shared=shared)  # b: releases 3 and 4
+    plan = registry.releases.roll_back("a", actor="t", reason="")  # release 5
+    assert (plan.shared_version, plan.replay) == (0, ["b"])
+    lease = begin(registry, "a", kind="rebuild", replay=plan.replay)
+    return lease, write(registry, lease, "b", 0)
+
+
+def test_a_rebuild_leaves_shared_when_a_language_it_replayed_is_no_longer_served(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    registry.releases.restore(1, expected=5, actor="t", reason="")  # shared is 0 there as well
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages) == (0, {"en": 0})
+
+
+def test_a_rebuild_leaves_shared_when_a_version_it_replayed_gave_way_to_an_older_one(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    registry.releases.publish(expected=5, shared=0, languages={"b": 2}, actor="t", reason="", change={})
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages) == (0, {"en": 0, "b": 2})
+
+
+def test_a_rebuild_moves_shared_when_a_language_was_taught_further_meanwhile(registry: Registry) -> None:
+    lease, rebuilt = rebuilding(registry)
+    newer = teach(registry, "b", shared=False)
+    release = promote(registry, lease, rebuilt)
+    assert (release.shared, release.languages["b"]) == (rebuilt.number, newer)
+
+
+def test_a_cancelled_expansion_is_not_promoted(registry: Registry) -> None:
+    lease = begin(registry, "cy")
+    version = write(registry, lease, "cy", 0)
+    registry.expansions.cancel(lease.expansion)
+    with pytest.raises(ExpansionCancelled):
+        promote(registry, lease, version)
+    assert registry.releases.serving().number == 1
+
+
+def test_racing_promotions_of_two_languages_both_serve(registry: Registry) -> None:
+    leases = {tag: begin(registry, tag) for tag in "abcdefgh"}
+    versions = {tag: write(registry, lease, tag, 0) for tag, lease in leases.items()}
+    race(*[partial(promote, registry, leases[tag], versions[tag]) for tag in leases])
+    assert registry.releases.serving().languages == {"en": 0, **{tag: v.number for tag, v in versions.items()}}
+
+
+@pytest.mark.row("R1")
+def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refused(registry: Registry) -> None:
+    teach(registry, "a")
+    for number in range(20):
+        lease = begin(registry, f"x-{number}")
+        version = write(registry, lease, f"x-{number}", 0)
+        seen = registry.releases.serving().number
+        promoted, rolled = race(
+            partial(promote, registry, lease, version),
+            partial(registry.releases.roll_back, "a", actor="t", reason="", expected=seen),
+        )
+        assert isinstance(promoted, Release)
+        serving = registry.releases.serving()
+        assert serving.languages[f"x-{number}"] == version.number
+        assert ("a" in serving.languages) == isinstance(rolled, AliasMoved)
+        if "a" not in serving.languages:
+            teach(registry, "a")
+
+
+def test_restoring_serves_an_old_release_under_a_new_number(registry: Registry) -> None:
+    teach(registry, "a")
+    teach(registry, "b")
+    restored = registry.releases.restore(2, expected=3, actor="ann", reason="worse")
+    assert (restored.number, restored.shared, restored.languages) == (4, 1, {"en": 0, "a": 1})
+    assert restored.change == {"kind": "restore", "restored": 2}
+
+
+def test_restoring_an_unknown_or_on_an_old_release_is_refused(registry: Registry) -> None:
+    teach(registry, "a")
+    with pytest.raises(ReleaseNotFound):
+        registry.releases.restore(9, expected=2, actor="t", reason="")
+    with pytest.raises(AliasMoved):
+        registry.releases.restore(1, expected=1, actor="t", reason="")
+    assert registry.releases.serving().number == 2
+
+
+def test_pages_are_newest_first(registry: Registry) -> None:
+    for tag in "abc":
+        teach(registry, tag)
+    assert [release.number for release in registry.releases.list(limit=2)] == [4, 3]
+    assert [release.number for release in registry.releases.list(limit=2, before=3)] == [2, 1]
+
+
+def test_an_unknown_release_is_not_found(registry: Registry) -> None:
+    with pytest.raises(ReleaseNotFound):
+        registry.releases.get(9)
+
+
+def test_what_was_withdrawn_is_what_an_earlier_release_served_without_pruned_versions(registry: Registry) -> None:
+    first, second = teach(registry, "a"), teach(registry, "a")
+    registry.releases.roll_back("a", actor="t", reason="")
+    assert registry.releases.withdrawn(registry.releases.serving()) == {}, "the first one serves"
+    registry.releases.roll_back("a", actor="t", reason="")
+    assert registry.releases.withdrawn(registry.releases.serving()) == {"a": first} != {"a": second}
+    assert registry.releases.withdrawn(registry.releases.get(3)) == {}
+    for tag in "bc":
+        teach(registry, tag)
+    registry.retention.prune(2)
+    assert registry.releases.withdrawn(registry.releases.serving()) == {}

@@ -1,0 +1,262 @@
+"""What is out of reach: never what a release in reach names, nor what a rollback from one or an expansion needs."""
+
+from functools import partial
+
+import pytest
+
+from store.errors import AliasMoved, VersionPruned
+from store.registry import Registry
+from store.retention import LEAST
+from tests.store.steps import begin, learn, promote, race, submit, teach, write
+
+
+def pruned(registry: Registry, keep: int = LEAST) -> list[int]:
+    """The numbers of the versions that are pruned by this."""
+    planned = registry.retention.plan(keep)
+    done = registry.retention.prune(keep)
+    assert planned.datasets == done.datasets and planned.needed == done.needed
+    numbers = [version.number for version in done.versions]
+    assert numbers == [version.number for version in planned.versions]
+    assert set(numbers) <= registry.versions.pruned()
+    return numbers
+
+
+def back(registry: Registry, tag: str) -> int | None:
+    """Roll back; returns the version that serves then."""
+    return registry.releases.roll_back(tag, actor="t", reason="").to_version
+
+
+def test_what_no_release_in_reach_names_goes_and_history_stays(registry: Registry) -> None:
+    for tag in "abc":
+        teach(registry, tag)
+    back(registry, "c")
+    assert pruned(registry, keep=2) == [], "the release before names it"
+    teach(registry, "d", shared=False)
+    assert pruned(registry, keep=3) == []
+    assert pruned(registry, keep=2) == [3]
+    assert [version.number for version in registry.versions.list()] == [4, 3, 2, 1, 0]
+    assert registry.versions.get(3).pruned_at is not None and registry.versions.get(2).pruned_at is None
+    assert [release.number for release in registry.releases.list()] == [6, 5, 4, 3, 2, 1]
+    assert pruned(registry) == [3], "as long as its files are there"
+    registry.retention.version_removed(3)
+    assert pruned(registry) == [] and registry.versions.get(3).folder is None
+
+
+def test_a_release_that_names_a_pruned_version_cannot_be_restored(registry: Registry) -> None:
+    teach(registry, "a")
+    back(registry, "a")
+    teach(registry, "b")
+    teach(registry, "b")
+    assert pruned(registry) == [1]
+    with pytest.raises(VersionPruned) as refusal:
+        registry.releases.restore(2, expected=5, actor="t", reason="")
+    assert refusal.value.extra == {"versions": [1]}
+    assert registry.releases.restore(4, expected=5, actor="t", reason="").languages == {"en": 0, "b": 2}
+
+
+def test_each_rollback_from_a_release_in_reach_works_and_a_deeper_one_is_refused(registry: Registry) -> None:
+    for _ in range(5):
+        teach(registry, "a", shared=False)
+    for tag in "bcd":
+        teach(registry, tag)
+    assert pruned(registry) == [1, 2, 3]
+    with pytest.raises(VersionPruned):
+        registry.releases.restore(4, expected=9, actor="t", reason="")
+    assert back(registry, "a") == 4
+    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
+        with pytest.raises(VersionPruned):
+            call("a")
+    assert registry.releases.serving().languages["a"] == 4
+    assert back(registry, "d") is None and back(registry, "b") is None
+
+
+def serve(registry: Registry, shared: int, times: int = LEAST) -> None:
+    """Publish releases of English alone with this shared version."""
+    for _ in range(times):
+        now = registry.releases.serving().number
+        registry.releases.publish(expected=now, shared=shared, languages={}, actor="t", reason="", change={})
+
+
+def test_a_rollback_may_make_a_pruned_version_the_shared_one_while_others_build_upon_it(registry: Registry) -> None:
+    for tag in "abaaaa":  # 1, 3 to 6 are of a; without b, the shared version is 1
+        teach(registry, tag)
+    teach(registry, "c", shared=False)
+    teach(registry, "c", shared=False)
+    assert pruned(registry) == [1, 3, 4] and registry.retention.removable() == []
+    assert registry.releases.roll_back("b", actor="t", reason="").shared_version == 1
+    assert registry.releases.serving().shared == 1
+
+
+def test_files_stay_as_long_as_a_version_in_reach_builds_upon_them(registry: Registry) -> None:
+    for tag in "aaab":
+        teach(registry, tag)
+    for _ in range(2):
+        teach(registry, "c", shared=False)
+    assert pruned(registry) == [1]
+    assert registry.retention.plan(LEAST).versions == () and registry.retention.removable() == []
+    assert registry.versions.gone() == set()
+    serve(registry, shared=0)
+    assert pruned(registry) == [1, 2, 3, 4, 5, 6] and registry.versions.gone() == {1, 2, 3, 4, 5, 6}
+    assert [version.number for version in registry.retention.removable()] == [1, 2, 3, 4, 5, 6]
+    with pytest.raises(VersionPruned):
+        serve(registry, shared=1)
+
+
+def test_a_pruned_version_that_is_the_shared_one_again_stays_until_it_is_out_of_reach(registry: Registry) -> None:
+    for tag in "aaab":
+        teach(registry, tag)
+    for _ in range(2):
+        teach(registry, "c", shared=False)
+    assert pruned(registry) == [1]
+    serve(registry, shared=1)
+    assert pruned(registry) == [2, 3, 4, 5, 6] and 1 not in registry.versions.gone()
+    assert [version.number for version in registry.retention.removable()] == [2, 3, 4, 5, 6]
+    serve(registry, shared=0, times=1)
+    registry.releases.restore(9, expected=10, actor="t", reason="")
+    serve(registry, shared=0)
+    assert 1 in pruned(registry) and 1 in registry.versions.gone()
+
+
+def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Registry) -> None:
+    """A version that the gate refused: somebody may want to look at it."""
+    teach(registry, "a")
+    lease = begin(registry, "b")
+    write(registry, lease, "b", 1)
+    registry.expansions.fail(lease, "gate_failed", "")
+    other = begin(registry, "x")  # which never made a version
+    registry.expansions.fail(other, "dataset_invalid", "")
+    assert pruned(registry) == [] and registry.retention.plan(LEAST).datasets == ()
+    teach(registry, "c")
+    teach(registry, "d")
+    done = registry.retention.prune(LEAST)
+    assert [version.number for version in done.versions] == [2]
+    assert [expansion.id for expansion in done.datasets] == [lease.expansion, other.expansion]
+    for expansion in done.datasets:
+        registry.retention.dataset_removed(expansion.id)
+    assert registry.retention.plan(LEAST).datasets == ()
+    assert registry.expansions.get(lease.expansion).dataset_path is None
+
+
+def test_datasets_of_versions_in_reach_stay_for_a_rebuild(registry: Registry) -> None:
+    for tag in "abcd":
+        teach(registry, tag)
+    back(registry, "d")
+    teach(registry, "e")
+    teach(registry, "f")
+    done = registry.retention.prune(LEAST)
+    assert [version.language for version in done.versions] == ["d"]
+    assert [expansion.language for expansion in done.datasets] == ["d"]
+
+
+def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_reach(registry: Registry) -> None:
+    first, *_, last = taught = [teach(registry, "a") for _ in range(3)]
+    for tag in "bcd":
+        teach(registry, tag)
+    sources = registry.versions.get(last).learned
+    assert sources == tuple(registry.versions.get(number).expansion for number in taught)
+    done = registry.retention.prune(LEAST)
+    assert [version.number for version in done.versions] == [first], "nothing goes back to it"
+    assert done.datasets == (), "another base is taught from all three"
+    languages = dict(zip("bcd", range(4, 7), strict=True))
+    registry.releases.publish(expected=7, shared=0, languages=languages, actor="t", reason="", change={})
+    for tag in "ef":
+        teach(registry, tag, shared=False)
+    done = registry.retention.prune(LEAST)
+    assert [version.number for version in done.versions] == taught[1:], "the others build upon the first one"
+    assert tuple(expansion.id for expansion in done.datasets) == sources
+
+
+def test_a_dataset_goes_when_another_replaced_it_and_no_rollback_needs_it(registry: Registry) -> None:
+    """What docs/operate.md says to one who wants to be rid of captions."""
+
+    def gone() -> bool:
+        return first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
+
+    first = learn(registry, "a").expansion
+    learn(registry, "a")
+    assert not any((teach(registry, tag), gone())[1] for tag in "bcd"), "it is taught again"
+    learn(registry, "a", datasets=())
+    learn(registry, "a", datasets=())
+    assert not gone(), "a rollback from the release before serves it"
+    teach(registry, "b")
+    assert gone()
+
+
+def test_of_a_language_that_was_rolled_back_altogether_the_datasets_go(registry: Registry) -> None:
+    first = learn(registry, "a").expansion
+    assert back(registry, "a") is None
+    teach(registry, "a")
+    assert first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
+
+
+def test_what_a_language_was_taught_from_leaves_out_what_was_withdrawn_before(registry: Registry) -> None:
+    teach(registry, "a")
+    teach(registry, "b")
+    teach(registry, "a")
+    assert back(registry, "a") == 1
+    again = teach(registry, "a")
+    assert registry.versions.get(again).learned == tuple(registry.versions.get(each).expansion for each in (1, again))
+    assert registry.versions.get(0).learned == ()
+
+
+def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Registry) -> None:
+    teach(registry, "a")
+    lease = begin(registry, "z")
+    back(registry, "a")
+    for tag in "bcd":
+        teach(registry, tag)
+    assert registry.retention.plan(LEAST).oldest == 2 and pruned(registry) == []
+    made = write(registry, lease, "z", 1)
+    promote(registry, lease, made)
+    assert pruned(registry) == []
+    registry.expansions.succeed(lease, made.number, 7, {})
+    teach(registry, "e")
+    assert pruned(registry) == [1] and registry.retention.removable() == [], "z builds upon it"
+
+
+def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> None:
+    teach(registry, "a")
+    back(registry, "a")
+    for tag in "bc":
+        teach(registry, tag)
+    registry.expansions.submit(kind="reencode", language="mul", settings={}, actor="t")
+    assert pruned(registry) == []
+    registry.expansions.cancel(registry.expansions.list(1)[0].id)
+    assert pruned(registry) == [1]
+
+
+def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Registry) -> None:
+    teach(registry, "a")
+    for act in (registry.retention.plan, registry.retention.prune):
+        with pytest.raises(AliasMoved):
+            act(expected=1)
+    assert registry.retention.plan(expected=2).release == 2
+
+
+@pytest.mark.row("R5")
+@pytest.mark.parametrize("turn", range(5))
+def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(registry: Registry, turn: int) -> None:
+    """Never is a version pruned that serves."""
+    teach(registry, "a")
+    back(registry, "a")
+    for tag in "bc":
+        teach(registry, tag)
+    restore = partial(registry.releases.restore, 2, expected=5, actor="t", reason="")
+    prune = partial(registry.retention.prune, LEAST)
+    restored, _ = race(restore, prune) if turn % 2 else reversed(race(prune, restore))
+    serving = registry.releases.serving()
+    assert not registry.versions.pruned() & {serving.shared, *serving.languages.values()}
+    assert isinstance(restored, VersionPruned) == (1 in registry.versions.pruned())
+
+
+def test_an_expansion_that_is_submitted_after_a_pruning_finds_all_that_serves(registry: Registry) -> None:
+    for tag in "ab":
+        teach(registry, tag)
+    back(registry, "a")
+    for tag in "cd":
+        teach(registry, tag)
+    pruned(registry)
+    submit(registry, "a")
+    serving = registry.releases.serving()
+    chain = registry.versions.lineage(serving.shared)
+    assert all(version.folder or not version.number for version in chain)
