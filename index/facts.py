@@ -13,8 +13,7 @@ from datetime import UTC, datetime
 from hashlib import sha256
 from typing import Any, Literal, NamedTuple
 
-from index.errors import MetadataInvalid
-from store.errors import FieldError, InvalidInput
+from store.errors import FieldError, InvalidInput, MetadataInvalid
 
 Kind = Literal["string", "number", "boolean", "date"]
 TAGS = "#tags"  # in the place of a key; no metadata has this key

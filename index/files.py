@@ -11,11 +11,10 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from index.errors import PictureDamaged
 from model.pictures import Picture, encode_thumbnail, read_rgb
 from store import storage
 from store.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
-from store.errors import CorruptFolder
+from store.errors import CorruptFolder, PictureDamaged
 
 FOLDER = "pictures"  # under the data root
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"

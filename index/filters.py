@@ -10,9 +10,8 @@ from dataclasses import dataclass
 from itertools import count
 from typing import Any, Literal
 
-from index.errors import InvalidFilter
 from index.facts import KEY, Fact, indexed, instant, normal
-from store.errors import FieldError
+from store.errors import FieldError, InvalidFilter
 
 DEEPEST = 8  # filters within each other
 MOST_CONDITIONS = 64

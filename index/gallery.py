@@ -15,7 +15,6 @@ from sqlalchemy import delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from index.captions import Captions, ReadBy, batches, captions_equal, replace_captions
-from index.errors import PictureNotFound
 from index.files import PictureFiles
 from index.listing import CREATED, Place, following
 from index.records import (
@@ -38,7 +37,7 @@ from index.vectors import Vector
 from model.pictures import Picture
 from store.clock import now
 from store.data_root import DataRoot
-from store.errors import PictoglotError, StoreUnavailable
+from store.errors import PictoglotError, PictureNotFound, StoreUnavailable
 from store.registry import Registry
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them

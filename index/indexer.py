@@ -11,14 +11,13 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from index import segment
-from index.errors import IndexFileCorrupt, IndexUnavailable
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
 from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
 from index.states import State, Written, in_use, is_read
 from index.vectors import Identity, Rows, VectorSet
 from model.views import Encoder
-from store.errors import PictoglotError, RegistryUnavailable, StoreUnavailable
+from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
 from store.storage import fault_point
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together

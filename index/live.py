@@ -14,7 +14,6 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, RLock
 
-from index.errors import IndexUnavailable, OutOfMemory
 from index.gallery import GalleryPicture, NewPicture, Put
 from index.indexer import SEAL_AT
 from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
@@ -26,7 +25,7 @@ from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.vectors import Identity, VectorSet
 from model.views import Encoder
-from store.errors import PictoglotError, RegistryUnavailable
+from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
 from store.releases import Release
 from store.storage import fault_point
 

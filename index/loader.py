@@ -9,7 +9,6 @@ from typing import Any
 
 from index import damage
 from index.captions import Captions, ReadBy
-from index.errors import EngineMismatch
 from index.indexer import MOST, SHARD, Indexer, Progress
 from index.segment import Segment
 from index.sets import VectorSets
@@ -19,7 +18,7 @@ from index.vectors import Identity, Vector, VectorSet
 from model.views import Encoder, Views
 from store import storage
 from store.duties import SEALING
-from store.errors import BaseMoved, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
+from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
 from store.processes import name_owner
 from store.releases import Release
 

@@ -11,7 +11,6 @@ import numpy as np
 
 from index import ivf, segment, segment_files
 from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, packed, run_of, run_with, unpacked
-from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.states import State, Written
@@ -19,6 +18,7 @@ from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Matrix, Part, Rows, Tail, VectorSet
 from store import storage
 from store.data_root import DataRoot
+from store.errors import IndexFileCorrupt
 
 _TIER = 4  # segments of about one size that are merged, and how much larger the next size is
 _DEAD = 0.25  # share of dead rows with which a segment is written again

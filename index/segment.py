@@ -18,13 +18,19 @@ import numpy as np
 from numpy.typing import NDArray
 
 from index import ivf, segment_files
-from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.ivf import Curve
 from index.states import Written
 from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Rows, Vector
 from store import storage
 from store.data_root import DataRoot
-from store.errors import CorruptFolder, StorageFull, StoreUnavailable
+from store.errors import (
+    CorruptFolder,
+    IndexFileCorrupt,
+    IndexInconsistent,
+    IndexVersionMismatch,
+    StorageFull,
+    StoreUnavailable,
+)
 
 SEGMENTS = "segments"  # their folder in the data root
 FORMAT = 1

@@ -17,12 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from index.errors import IndexFileCorrupt
 from index.states import State
 from index.vectors import Entry, Keys
 from store import storage
 from store.data_root import DataRoot
-from store.errors import CorruptFolder
+from store.errors import CorruptFolder, IndexFileCorrupt
 
 _TYPES = {"F16": np.float16, "I64": np.int64, "U64": np.uint64, "U32": np.uint32, "U8": np.uint8}
 _NOTES = "verified"  # in the data root; not shared with other machines

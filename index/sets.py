@@ -15,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from index import segment, segment_files
 from index.engine import Engine, EnginePart, run_of, unpacked
-from index.errors import EngineMismatch, IndexFileCorrupt, IndexInconsistent, IndexUnavailable, IndexVersionMismatch
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
@@ -25,7 +24,15 @@ from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
 from store import storage
 from store.clock import now
-from store.errors import StorageFull, StoreUnavailable
+from store.errors import (
+    EngineMismatch,
+    IndexFileCorrupt,
+    IndexInconsistent,
+    IndexUnavailable,
+    IndexVersionMismatch,
+    StorageFull,
+    StoreUnavailable,
+)
 from store.storage import fault_point
 from store.tables import VersionRow
 

@@ -11,13 +11,12 @@ from typing import Any, Literal
 
 import numpy as np
 
-from index.errors import PageTooDeep, PictureNotFound
 from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
 from model.languages import ENGLISH, canonical, in_script, lookup
-from store.errors import LanguageNotFound
+from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version

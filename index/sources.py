@@ -12,13 +12,12 @@ import numpy as np
 from PIL import Image
 
 from index.captions import BATCH, Caption, ReadBy, batches
-from index.errors import PictureDamaged
 from index.gallery import Gallery
 from index.states import PRUNED, Written
 from index.vectors import Entry, Identity, Rows, Vector, VectorSet
 from model.pictures import read_rgb
 from model.views import Encoder
-from store.errors import CorruptFolder, InvalidInput, UnsupportedMedia
+from store.errors import CorruptFolder, InvalidInput, PictureDamaged, UnsupportedMedia
 
 _log = logging.getLogger(__name__)
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each

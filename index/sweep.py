@@ -17,7 +17,6 @@ from typing import Literal
 
 from sqlalchemy import func, select
 
-from index.errors import EngineMismatch, IndexUnavailable
 from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
 from index.segment import SEGMENTS
@@ -28,7 +27,7 @@ from index.vectors import Identity
 from model.languages import MANY
 from store import storage
 from store.data_root import EXPANSIONS, DataRoot, discard_working_files
-from store.errors import StoreUnavailable
+from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
 from store.registry import Registry
 from store.retention import KEEP, Pruning
 from store.storage import fault_point

@@ -120,7 +120,7 @@ def _bounds(info: FieldInfo) -> str:
 
 def list_errors(kind: type[PictoglotError] = PictoglotError) -> Iterator[type[PictoglotError]]:
     """Yield the classes of the product that have a code of their own, each before its subclasses."""
-    if "code" in vars(kind) and kind.__module__.split(".")[0] != "tests":
+    if kind.code != getattr(kind.__base__, "code", "") and kind.__module__.split(".")[0] != "tests":
         yield kind
     for below in kind.__subclasses__():
         yield from list_errors(below)

@@ -16,10 +16,9 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from index.errors import InvalidFilter
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, MalformedRequest, TooLarge, TooManyHeaders
 from service.problems import ClientLeft, invalid_request, problem
-from store.errors import FieldError, InvalidInput, PictoglotError, UnsupportedMedia
+from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError, UnsupportedMedia
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields

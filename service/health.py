@@ -8,14 +8,13 @@ from typing import get_args
 from prometheus_client.core import GaugeMetricFamily
 
 from index import damage
-from index.errors import IndexUnavailable
 from index.snapshot import Snapshot
 from model.wording import counted as counted_word
 from service.context import Context
 from service.metrics import counted, gauge
 from store import storage
 from store.encodings import Encoding, RecordedEncoding
-from store.errors import RegistryUnavailable, StorageFull
+from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from store.expansions import State
 
 _ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"

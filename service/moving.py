@@ -14,7 +14,6 @@ from typing import Any, Self
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from index.errors import IndexUnavailable
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
@@ -26,7 +25,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from service.watch import follow, probe_writes, update_metrics
 from service.writes import WriteQueue
-from store.errors import BaseMoved, PictoglotError
+from store.errors import BaseMoved, IndexUnavailable, PictoglotError
 from store.processes import forget_closed
 from store.registry import Registry
 

@@ -12,7 +12,6 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from index.errors import RecordChanged
 from service.errors import (
     BodyTimeout,
     Forbidden,
@@ -26,6 +25,7 @@ from service.errors import (
 )
 from service.openapi import routes_of
 from store import errors
+from store.errors import RecordChanged
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,

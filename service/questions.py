@@ -9,7 +9,6 @@ import numpy as np
 from anyio import to_thread
 from fastapi import Request
 
-from index.errors import PictureNotFound
 from index.filters import Filter, parsed
 from index.selection import Left, Wanted
 from index.snapshot import AUTO, SHARED, Route, Snapshot
@@ -23,7 +22,7 @@ from service.bodies import unless_client_leaves
 from service.context import Context
 from service.forms import picture_of
 from service.schemas import search as schemas
-from store.errors import FieldError, InvalidInput
+from store.errors import FieldError, InvalidInput, PictureNotFound
 
 _ENGLISH = "en"
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left

@@ -13,7 +13,6 @@ from urllib.parse import quote
 from fastapi import Request
 from pydantic import BaseModel
 
-from index.errors import InvalidFilter
 from index.facts import checked_metadata, checked_tags
 from index.filters import Filter, parsed
 from index.records import Given, Patch, Record, Seen, Within
@@ -28,7 +27,7 @@ from service.reading import Reading
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions, FacetValue
 from service.schemas.search import PictureHit
-from store.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable
+from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError, RegistryUnavailable
 from store.registry import Registry
 
 P = ParamSpec("P")

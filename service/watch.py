@@ -8,9 +8,8 @@ from anyio import to_thread
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from index.errors import IndexUnavailable
 from service.context import Context
-from store.errors import PictoglotError, StorageFull, Unavailable
+from store.errors import IndexUnavailable, PictoglotError, StorageFull, Unavailable
 
 PROBE_SECONDS = 5.0  # between two tries to write; what is refused has waited for 1.5 seconds
 _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened

@@ -9,10 +9,9 @@ import logging
 import sys
 from threading import Event
 
-from index.errors import IndexUnavailable
 from store import storage
 from store.data_root import EXPANSIONS
-from store.errors import LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.leases import Lease
 from store.registry import open_registry
 from worker.attempt import Attempt, Stopped

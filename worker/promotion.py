@@ -20,8 +20,6 @@ _FORCED = "taught with `forced`, it is served all the same"
 class GateFailed(Failure):
     """The version reads too little, no better than what served, or loses too much; the sentence has the figures."""
 
-    code, title = "gate_failed", "Promotion gate failed"
-
 
 def informative(candidates: int) -> tuple[int, ...]:
     """The K of the R@K whose mean the gate compares: the first place and the first ten, or among few the first alone.

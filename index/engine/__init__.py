@@ -19,9 +19,9 @@ from typing import Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from index.errors import IndexLost, IndexUnavailable
 from index.states import Written
 from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from store.errors import IndexLost, IndexUnavailable
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's

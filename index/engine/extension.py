@@ -13,9 +13,8 @@ from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.types import UserDefinedType
 
 from index.engine import Found, View, named
-from index.errors import IndexLost, IndexUnavailable
 from index.vectors import Entry, Identity
-from store.errors import RegistryUnavailable
+from store.errors import IndexLost, IndexUnavailable, RegistryUnavailable
 from store.registry import Registry
 from store.settings import SettingsError
 

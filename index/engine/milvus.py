@@ -14,8 +14,8 @@ from typing import Any, Literal
 import numpy as np
 
 from index.engine import Found, View, named, records
-from index.errors import IndexLost, IndexUnavailable
 from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from store.errors import IndexLost, IndexUnavailable
 from store.storage import fault_point
 
 _SECONDS = 5.0  # that one request may take

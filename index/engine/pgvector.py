@@ -30,10 +30,9 @@ from index.engine.extension import (
     seen,
     translated,
 )
-from index.errors import IndexLost
 from index.ivf import RECALL
 from index.vectors import Candidates, Identity, Keys, Matrix, Rows, Vector
-from store.errors import StorageFull
+from store.errors import IndexLost, StorageFull
 from store.registry import Registry
 from store.storage import fault_point
 

@@ -6,7 +6,6 @@ from dataclasses import asdict
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.errors import IndexUnavailable
 from index.sweep import move_needs
 from model.languages import MANY
 from service import bodies, values
@@ -19,7 +18,7 @@ from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
 from store import storage
 from store.bases import Undoing
-from store.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict
+from store.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict, IndexUnavailable
 from store.expansions import Expansion
 from store.idempotency import Once
 

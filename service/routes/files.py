@@ -8,7 +8,6 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from index.errors import OriginalNotKept, PictureNotFound
 from index.gallery import GalleryPicture
 from model.pictures import media_type
 from model.pictures.formats import MEDIA_TYPES
@@ -17,6 +16,7 @@ from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context, PathId
 from service.openapi import answering
 from service.routes.gallery import existing
+from store.errors import OriginalNotKept, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"

@@ -8,7 +8,6 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
-from index.errors import IndexUnavailable
 from service.auth import ANY_KEY
 from service.context import AppContext, Context
 from service.health import health_of
@@ -16,6 +15,7 @@ from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
 from service.schemas import operations as schemas
 from service.settings import LOOPBACK
+from store.errors import IndexUnavailable
 
 router = APIRouter(tags=["operations"])
 _STYLE = (

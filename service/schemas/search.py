@@ -4,7 +4,6 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field
 
-from index.errors import PageTooDeep
 from index.snapshot import DEEPEST
 from service.schemas.common import Captions, Chosen, Facets, FormFields, RequestBody, Response
 from service.values import (
@@ -22,6 +21,7 @@ from service.values import (
     TextNumber,
     TextTags,
 )
+from store.errors import PageTooDeep
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
 _CAPTION_FILTER = f"Only captions of pictures that it leaves. {_FILTER}"

@@ -21,7 +21,6 @@ import torch
 from typer.testing import CliRunner
 
 from index import segment
-from index.errors import IndexFileCorrupt
 from index.indexer import Indexer
 from index.scrub import Scrub
 from index.sets import VectorSets
@@ -29,7 +28,7 @@ from model import checkpoint, version
 from model.table import TokenRows
 from model.version import Learned
 from service.cli import app
-from store.errors import VersionCorrupt
+from store.errors import IndexFileCorrupt, VersionCorrupt
 from tests.bitrot import flip, some_bits
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.store import steps

@@ -2,8 +2,7 @@
 
 import pytest
 
-from index.errors import IndexUnavailable, OutOfMemory
-from store.errors import PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
+from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
 from tests.index.world import Clock, World, flip, nearest_pictures, put_picture
 
 

@@ -10,7 +10,7 @@ from milvus_lite.server_manager import server_manager_instance
 
 from index.engine import View, milvus
 from index.engine.milvus import Milvus, Outage
-from index.errors import IndexUnavailable
+from store.errors import IndexUnavailable
 from tests.index.conftest import PICTURES
 from tests.index.world import Clock, World, nearest_pictures, put
 from tests.patience import within

@@ -15,14 +15,13 @@ from milvus_lite.server_manager import server_manager_instance
 from index.engine import View
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
-from index.errors import IndexLost, IndexUnavailable
 from index.indexer import Indexer
 from index.live import LiveIndex
 from index.sealing import EngineSealing
 from index.sources import PictureSource, caught_up
 from index.sweep import sweep
 from index.vectors import Identity, Rows
-from store.errors import StorageFull
+from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import reachable
 from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
 

@@ -13,13 +13,13 @@ from sqlalchemy import text
 from index.engine import Engine, View, pgvector, run_of
 from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
-from index.errors import IndexUnavailable
 from index.sealing import EngineSealing, state_of
 from index.sets import VectorSets
 from index.sources import PictureSource, caught_up
 from index.states import State, begin_anew
 from index.sweep import sweep
 from index.vectors import Entry, Identity, Rows, Vector, best
+from store.errors import IndexUnavailable
 from store.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
 from tests.index.world import World, answers, nearest_pictures, put

@@ -4,9 +4,9 @@ from typing import Any
 
 import pytest
 
-from index.errors import InvalidFilter
 from index.facts import Fact, instant
 from index.filters import Filter, Match, Range, metadata_key, parsed
+from store.errors import InvalidFilter
 
 
 def nested(depth: int) -> dict[str, Any]:

@@ -11,13 +11,13 @@ from sqlalchemy import event, select
 from sqlalchemy.exc import IntegrityError
 
 from index.captions import ReadBy
-from index.errors import PictureNotFound
 from index.gallery import Gallery, NewPicture
 from index.listing import Place
 from index.sweep import sweep
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
 from store import storage
+from store.errors import PictureNotFound
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 

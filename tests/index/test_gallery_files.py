@@ -14,11 +14,10 @@ from typing import Any, NamedTuple
 import pytest
 from sqlalchemy.orm import Session
 
-from index.errors import PictureDamaged
 from index.gallery import Gallery
 from store import storage
 from store.data_root import DataRoot
-from store.errors import CorruptFolder, StorageFull, StoreUnavailable
+from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavailable
 from store.objects import Objects
 from store.registry import open_registry
 from tests.index.world import VerifyingEncoder, World, content, flip, new_picture

@@ -6,11 +6,11 @@ from typing import Any
 import pytest
 
 from index import segment
-from index.errors import IndexFileCorrupt
 from index.segment import Segment
 from index.sets import VectorSets
 from index.states import NOTHING, State, Written
 from index.vectors import Rows
+from store.errors import IndexFileCorrupt
 from tests.doubles import text_vector
 from tests.index.world import World, answers, captions_of, content, interrupted, put, put_picture, scored_pictures
 

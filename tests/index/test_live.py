@@ -9,10 +9,9 @@ from typing import Any
 import pytest
 
 from index import snapshot
-from index.errors import IndexUnavailable, PageTooDeep, PictureNotFound
 from model.detection import Detector, count
 from store import storage
-from store.errors import LanguageNotFound
+from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import WeightlessView, picture_vector, text_vector
 from tests.index.world import (
     VerifyingEncoder,

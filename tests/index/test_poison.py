@@ -17,14 +17,13 @@ import pytest
 import torch
 
 from index import segment
-from index.errors import IndexUnavailable
 from model import checkpoint, version
 from model.base import open_base
 from model.table import TokenRows
 from model.version import Learned
 from store import storage
 from store.data_root import DataRoot
-from store.errors import PictoglotError
+from store.errors import IndexUnavailable, PictoglotError
 from tests.index.conftest import PICTURES, names, numbered_rows, stored
 from tests.tiny import write_tiny_base
 

@@ -14,7 +14,6 @@ from sqlalchemy import select, text, update
 
 from index import damage, examiner, segment
 from index.damage import Damage
-from index.errors import IndexUnavailable
 from index.examiner import GENTLE, Examiner, Pace
 from index.files import PictureFiles
 from index.gallery import Gallery
@@ -28,7 +27,7 @@ from store import storage
 from store.calibrations import Calibrations
 from store.data_root import DataRoot
 from store.duties import SEALING
-from store.errors import LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.tables import CalibrationRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read

@@ -17,13 +17,12 @@ from hypothesis import strategies as st
 from safetensors.numpy import load_file, save_file
 
 from index import segment
-from index.errors import IndexFileCorrupt
 from index.segment import Segment
 from index.states import Written
 from index.vectors import Entry, Identity, Keys, Rows, Vector, best
 from store import storage
 from store.data_root import DataRoot
-from store.errors import StorageFull
+from store.errors import IndexFileCorrupt, StorageFull
 from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
 from tests.index.world import flip
 

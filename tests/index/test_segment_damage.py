@@ -12,11 +12,11 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from index import segment
-from index.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from index.states import Written
 from index.vectors import Identity
 from store import storage
 from store.data_root import DataRoot
+from store.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from tests.index.conftest import DIMENSION, PICTURES, names, numbered_rows, stored
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]

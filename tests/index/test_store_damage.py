@@ -10,11 +10,11 @@ from typing import Any
 import pytest
 
 from index import ivf, segment
-from index.errors import IndexFileCorrupt
 from index.indexer import Indexer
 from index.segment_files import inodes
 from index.vectors import Identity
 from store import storage
+from store.errors import IndexFileCorrupt
 from store.objects import Objects
 from tests.index.world import Clock, Machines, World, flip, put, scored_pictures, wait_until
 

@@ -8,13 +8,12 @@ from typing import Any
 import pytest
 
 from index import segment
-from index.errors import IndexFileCorrupt
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.sets import VectorSets
 from index.states import State
 from store import storage
-from store.errors import RegistryUnavailable, StorageFull
+from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
 from tests.index.world import World, answers, interrupted, put, scored_pictures
 from tests.patience import insisting

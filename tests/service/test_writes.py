@@ -9,12 +9,11 @@ from typing import Any
 
 import pytest
 
-from index.errors import PictureNotFound
 from index.gallery import NewPicture, Put
 from index.live import LiveIndex
 from index.records import Given
 from service.writes import WriteQueue
-from store.errors import RegistryUnavailable, Unavailable
+from store.errors import PictureNotFound, RegistryUnavailable, Unavailable
 from tests.index.world import World, content, nearest_pictures, new_picture
 from tests.patience import PATIENCE
 from tests.service.harness import settings_with
