@@ -15,9 +15,9 @@ from store import storage
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
 from store.objects import Objects
-from tests.model.conftest import NewHome
 from tests.patience import PATIENCE
 from tests.s3_server import S3Server
+from tests.store.conftest import NewHome
 
 NAME = "versions/exp_1"
 CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}

@@ -24,7 +24,7 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path,
     target = tmp_path / "value"
     storage.write_bytes(target, b"old")
     code = (
-        f"from pathlib import Path; from model import storage; storage.write_bytes(Path({str(target)!r}), b'new' * 9)"
+        f"from pathlib import Path; from store import storage; storage.write_bytes(Path({str(target)!r}), b'new' * 9)"
     )
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "FAULT_POINT": f"{point}:1"}, check=False)
     assert done.returncode == -signal.SIGKILL
@@ -38,7 +38,7 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path,
 def test_a_kill_while_staging_leaves_no_half_folder(tmp_path: Path, point: str) -> None:
     final = tmp_path / "folder"
     code = (
-        "from pathlib import Path; from model import storage\n"
+        "from pathlib import Path; from store import storage\n"
         f"with storage.stage(Path({str(final)!r})) as f:\n"
         "    (f / 'a').write_bytes(b'x' * 5000); storage.write_manifest(f, {})\n"
     )

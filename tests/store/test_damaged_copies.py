@@ -13,7 +13,7 @@ from store import storage
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull
 from store.objects import Objects
-from tests.model.conftest import NewHome
+from tests.store.conftest import NewHome
 from tests.store.test_data_root import CONTENT, NAME, files, key, write
 
 PICTURE = f"pictures/ab/{hashlib.sha256(b'sent').hexdigest()}.original"
