@@ -12,6 +12,7 @@ RUN /app/bin/pip install --no-cache-dir ${TORCH_INDEX:+--extra-index-url "$TORCH
 COPY requirements.lock ./
 RUN /app/bin/pip install --no-cache-dir --no-deps --require-hashes -r requirements.lock
 COPY pyproject.toml README.md LICENSE NOTICE ./
+COPY client ./client
 COPY store ./store
 COPY model ./model
 COPY index ./index

@@ -26,8 +26,8 @@ from rich.console import Console
 from benchmarks.load import Timings, closed_loop
 from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
+from client.sending import put
 from demo.gallery import pictures
-from service.cli.sending import put
 from store.processes import allow_descriptors
 
 _console = Console()

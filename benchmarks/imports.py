@@ -29,9 +29,9 @@ from benchmarks.mixed import mixed
 from benchmarks.pictures import SIZES, encoded, photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
+from client.client import every
+from client.importing.run import AT_ONCE, CHUNK
 from demo.gallery import outlines
-from service.cli.client import every
-from service.cli.importing.run import AT_ONCE, CHUNK
 
 _TURN = 64  # pictures of one way in a turn: two requests of the batch
 _BLOCK, _BESIDE, _TEXTS = 5.0, 480, 200  # seconds of searches; pictures imported beside them; different texts

@@ -4,9 +4,9 @@ import hashlib
 from pathlib import Path
 
 from benchmarks.mixed import mixed
-from service.cli.importing.about import about
-from service.cli.importing.folder import Folder
-from service.cli.importing.items import Item, Said
+from client.importing.about import about
+from client.importing.folder import Folder
+from client.importing.items import Item, Said
 
 
 def test_each_file_is_another_picture_and_half_of_them_say_something(tmp_path: Path) -> None:

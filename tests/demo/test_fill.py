@@ -11,7 +11,7 @@ import pytest
 
 from demo.fill import fill
 from demo.gallery import outlines
-from service.cli.demo import FILLING
+from service.commands.demo import FILLING
 
 KEY = "secret"
 

@@ -20,6 +20,7 @@ import pytest
 import torch
 from typer.testing import CliRunner
 
+from client.main import app
 from index import segment
 from index.indexer import Indexer
 from index.scrub import Scrub
@@ -27,7 +28,6 @@ from index.sets import VectorSets
 from model import checkpoint, version
 from model.table import TokenRows
 from model.version import Learned
-from service.cli import app
 from store.errors import IndexFileCorrupt, VersionCorrupt
 from tests.bitrot import flip, some_bits
 from tests.service.harness import Service, assert_problem, picture, running

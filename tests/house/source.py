@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-HOUSE = ("store", "model", "index", "service", "worker")
+HOUSE = ("client", "store", "model", "index", "service", "worker")
 PACKAGES = (*HOUSE, "demo")
 ALL_PYTHON = (*PACKAGES, "tests", "benchmarks", "scripts")
 

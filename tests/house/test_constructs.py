@@ -21,7 +21,7 @@ NETS = (
     "index.live",
     "index.loader",
 )
-SERVED = ("store", "model", "index", "service", "worker")
+SERVED = ("client", "store", "model", "index", "service", "worker")
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other form; read by whoever trains the base anew
@@ -37,6 +37,7 @@ WAITING = (
     "tests.browser",
     "tests.contract",
     "tests.worker",
+    "tests.client",
     "tests.service",
     "tests.store.test_leases",
     "tests.index.test_live",

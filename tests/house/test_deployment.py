@@ -133,7 +133,7 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
 
 def test_the_console_script_exists() -> None:
     done = subprocess.run(
-        [sys.executable, "-c", "from service.cli import main; assert callable(main)"],
+        [sys.executable, "-c", "from client.main import main; assert callable(main)"],
         cwd=ROOT,
         check=False,
         timeout=PATIENCE,

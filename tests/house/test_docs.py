@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 import typer
 
+from client.main import app
 from scripts.reference import PAGES, SETTINGS
-from service.cli import app
 from store.errors import PictoglotError
 from store.settings import PREFIX
 from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules

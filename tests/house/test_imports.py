@@ -113,7 +113,7 @@ LIGHT = [
     ("store", TRAINING),
     ("model.pictures.decoder", TRAINING),
     ("service.app", ("model.training", "celery")),
-    ("service.cli", ("torch", "faiss")),
+    ("client.main", ("torch", "faiss")),
     ("worker.celery_app", HTTP),
     ("worker.child", HTTP),
 ]

@@ -13,7 +13,7 @@ from index.engine import Engine, Found
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.vectors import Candidates
-from service.cli.doctor import recall_of
+from service.commands.doctor import recall_of
 from service.settings import Settings
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit

@@ -10,7 +10,7 @@ from index.gallery import Gallery
 from index.recall import measure
 from index.tail import MemoryTail
 from index.vectors import VectorSet
-from service.cli.doctor import recall_of
+from service.commands.doctor import recall_of
 from service.settings import Settings
 from store.data_root import DataRoot
 from tests.index.conftest import PICTURES, clustered, names, numbered_rows, sealed, stored, tail

@@ -9,10 +9,10 @@ import pytest
 from sqlalchemy import text
 from typer.testing import CliRunner
 
+from client.main import app
 from index import damage
 from index.damage import NAMED, Damage, Report
 from index.scrub import Scrub
-from service.cli import app
 from store import storage
 from store.processes import name_owner
 from store.settings import MISCONFIGURED

@@ -8,9 +8,9 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.client.test_commands import as_json, run
 from tests.doubles import WeightlessEncoder, text_vector
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
-from tests.service.test_cli import as_json, run
 from tests.service.test_languages import dataset, teach
 
 SENTENCE = "This base already reads Welsh at R@10 71 % (on 80 held-out captions; chance gives 1 %)."

@@ -4,8 +4,8 @@ from pathlib import Path
 
 import httpx
 
+from tests.client.test_commands import as_json, run
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running, wait_until
-from tests.service.test_cli import as_json, run
 from tests.service.test_moving import base_of, moved, serving
 from tests.tiny import write_tiny_base
 

@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from service.cli.doctor import Finding, _database, worker_of
+from service.commands.doctor import Finding, _database, worker_of
 from service.settings import Settings
 from store.registry import Registry, open_registry
 from tests.registries import empty_registry

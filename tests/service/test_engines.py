@@ -10,13 +10,13 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import create_engine, make_url, text
 
-from service.cli.doctor import index_of
+from service.commands.doctor import index_of
 from service.settings import Settings
 from tests.index.world import World, put
 from tests.patience import PATIENCE
 from tests.service.processes import clean_environment, weightless
 
-REINDEX = ("-c", "from service.cli import main; main()", "reindex")
+REINDEX = ("-c", "from client.main import main; main()", "reindex")
 
 
 @pytest.fixture

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from client.main import app
 from model.calibration import Calibration, Curves, stored
-from service.cli import app
 from tests.doubles import DIMENSION, text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
 

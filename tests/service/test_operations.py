@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from service.app import build, create_app
-from service.cli.doctor import Finding, _data_root
+from service.commands.doctor import Finding, _data_root
 from service.serve import bind
 from service.settings import Settings
 from store.errors import VersionCorrupt

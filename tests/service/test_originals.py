@@ -11,7 +11,7 @@ from index.files import bytes_of_originals
 from index.sets import VectorSets
 from index.sweep import sweep
 from index.tables import PictureRow
-from service.cli.doctor import _data_root
+from service.commands.doctor import _data_root
 from store.objects import Objects
 from tests.service.harness import Service, assert_problem, picture, running
 

@@ -10,8 +10,8 @@ import pytest
 
 from model.text import picture_id
 from store.errors import InvalidInput
+from tests.client.test_commands import as_json, run
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
-from tests.service.test_cli import as_json, run
 
 IDS = (
     "a/b c.jpg",

@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
+from tests.client.test_admin import on_a_terminal
+from tests.client.test_commands import as_json, run
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
-from tests.service.test_cli import as_json, run
-from tests.service.test_cli_admin import on_a_terminal
 
 
 @pytest.fixture

@@ -9,7 +9,7 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.service.harness import picture
-from tests.service.test_cli_up import free_port, run, up, wait_until
+from tests.service.test_up import free_port, run, up, wait_until
 from tests.tiny import write_tiny_base
 from tests.worker.harness import pairs
 

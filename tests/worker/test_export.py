@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
+from tests.client.test_commands import as_json, run
 from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture
-from tests.service.test_cli import as_json, run
 from tests.worker.test_groups import PICTURES, answers, serving, teach, work
 
 

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from typer.testing import CliRunner
 
+from client.main import app
 from index.captions import ReadBy
 from index.live import LiveIndex
 from index.sets import VectorSets
@@ -15,7 +16,6 @@ from index.vectors import Identity, Matrix
 from model.backends.choice import open_encoder
 from model.encoder import Encoder
 from model.views import Views
-from service.cli import app
 from store.data_root import DataRoot
 from store.errors import (
     BaseMismatch,

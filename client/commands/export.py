@@ -1,0 +1,221 @@
+"""`export`: pictures with their records, datasets and versions as files, which `import` and `learn` read back."""
+
+import hashlib
+import json
+import os
+import re
+import shlex
+from collections.abc import Iterator
+from functools import partial
+from pathlib import Path
+from typing import IO, Annotated, Any, NamedTuple
+from urllib.parse import quote
+
+import httpx
+import typer
+
+from model.wording import are, counted
+from store.storage import make_folder
+
+from ..client import answer, at, service
+from ..importing.manifest import NAME
+from ..output import REFUSED, AsJson, errors, note, program, stop, tell
+from ..sending import in_order, patiently, progress
+
+LANGUAGES = "languages.jsonl"  # in the order in which they were taught
+_MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
+_PART = f"{NAME}.part"  # what is written so far: rows with the `etag` of their records
+_PAGE = "100"
+_FIELDS = "id,url,collection,tags,metadata,own,etag"
+_KEPT = ("id", "collection", "tags", "metadata")
+_AT_ONCE = 4
+_LONGEST_NAME = 180  # bytes of a file's name
+_SUFFIXES = {
+    "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/avif": ".avif", "image/tiff": ".tif",
+    "image/heic": ".heic", "image/heif": ".heif",
+}  # fmt: skip
+
+
+class _Written(NamedTuple):
+    """A picture that is in the folder, and its record as a row."""
+
+    etag: str
+    row: dict[str, Any]
+
+
+def export(
+    folder: Annotated[Path, typer.Argument(metavar="DIR", file_okay=False, help="A new folder, or one begun before.")],
+    collection: Annotated[str | None, typer.Option(help="Only the pictures in this collection; no datasets.")] = None,
+    pictures_only: Annotated[
+        bool, typer.Option("--pictures-only", help="Neither datasets nor versions, which need an admin key.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Write everything to files: pictures, records, captions, the datasets of taught languages, their versions.
+
+    `import DIR` brings the pictures back, `learn` each dataset. After an interruption, the same command goes on.
+    """
+    if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
+        stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
+    _write(folder / _MARK, iter([b'{"format": 1}\n']))
+    with service(upload=True) as client:
+        count = _pictures(client, folder, {} if collection is None else {"collection": collection}, quiet=as_json)
+        datasets, gone = ([], []) if pictures_only or collection is not None else _languages(client, folder)
+    document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
+    languages = len({each["language"] for each in datasets})
+    taught = f" and {counted(len(datasets), 'dataset')} of {counted(languages, 'taught language')}" if datasets else ""
+    tell(document, as_json, f"{counted(count, 'picture')}{taught} {are(count + len(datasets))} in {folder}.")
+    if as_json:
+        return
+    if gone:
+        note(f"Datasets that were pruned are not in it: {', '.join(gone)}.")
+    if datasets:
+        note("To read it back, in this order:")
+        for command in (("import", str(folder)), *(_learn(folder, each) for each in datasets)):
+            note(f"  {program()} {shlex.join(command)}")
+
+
+def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:
+    """The command that teaches a dataset again; what was served is served again, whatever it gains there.
+
+    Its pictures may have been deleted since.
+    """
+    file, settings = str(folder / taught["dataset"]), taught["settings"]
+    return ("learn", taught["language"], file, "--settings", settings, "--without-missing", "--forced", "--watch")
+
+
+def _pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], *, quiet: bool) -> int:
+    """Write the pictures and their manifest; returns how many there are."""
+    part = folder / _PART
+    done = dict(_read(part))
+    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+        total = sum(item["count"] for item in answer(client.get("/v1/collections"))["items"])
+        task = bar.add_task("Pictures", total=None if wanted else total)
+        ids = dict[str, None]()
+        with part.open("a", encoding="utf-8") as stream:
+            fetch = partial(_fetched, client, folder, done)
+            for item, written in in_order(fetch, _items(client, wanted), _AT_ONCE):
+                if written is not None:
+                    ids[item["id"]] = None
+                    stream.write(json.dumps(written._asdict(), ensure_ascii=False) + "\n")
+                    stream.flush()
+                bar.advance(task)
+    rows = {id: written.row for id, written in _read(part) if id in ids}
+    _write(folder / NAME, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows.values()))
+    part.unlink()
+    return len(rows)
+
+
+def _items(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
+    """Every picture, page after page."""
+    query = {"limit": _PAGE, "fields": _FIELDS, **wanted}
+    while True:
+        page = answer(patiently(partial(client.get, "/v1/pictures", params=query)))
+        yield from page["items"]
+        if not page["next_cursor"]:
+            return
+        query["cursor"] = page["next_cursor"]
+
+
+def _fetched(client: httpx.Client, folder: Path, done: dict[str, _Written], item: dict[str, Any]) -> _Written | None:
+    """The row of a picture whose file is written; None when it was deleted meanwhile."""
+    before = done.get(item["id"])
+    if before is not None and before.etag == item["etag"] and (folder / before.row["file"]).exists():
+        return before
+    response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/original"))
+    if response.status_code == 404:
+        response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/content"))
+    if response.status_code == 404:
+        return None
+    response.raise_for_status()
+    suffix = _SUFFIXES.get(response.headers.get("content-type", "").partition(";")[0], "")
+    file = f"pictures/{_name(item['id'])}{suffix}"
+    _write(folder / file, iter([response.content]))
+    row = {"file": file, "whole": True, **{name: item[name] for name in _KEPT}, "captions": item["own"]}
+    return _Written(item["etag"], {name: value for name, value in row.items() if value})
+
+
+def _name(id: str) -> str:
+    """The name of a picture's file: its id, with `/` and the like percent-coded, and shortened where it is long.
+
+    On a disk without upper and lower case, `Bridge` would be `bridge`: it gets a hash, after a `#` that no other has.
+    """
+    name, sha256 = quote(id, safe=" ,()&+@=~!'"), hashlib.sha256(id.encode()).hexdigest()
+    if len(name) > _LONGEST_NAME or name.startswith("."):
+        return sha256
+    return f"{name}#{sha256[:12]}" if re.search("[A-Z]", id) else name
+
+
+def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+    """Write the version of each taught language, and all datasets of it.
+
+    Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
+    and the languages of those that are not kept any more.
+    """
+    found, gone = list[tuple[dict[str, Any], int, str]](), list[str]()
+    for item in answer(client.get("/v1/languages"))["items"]:
+        if not item["taught"]:
+            continue
+        number = int(item["version"])
+        _version(client, number, folder / "versions" / str(number))
+        for dataset in answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
+            if dataset["kept"]:
+                found.append((dataset, number, item["language"]))
+            else:
+                gone.append(item["language"])
+    rows = []
+    for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
+        file = f"datasets/{_plain(f'{place:03}-{language}')}"
+        _stream(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / file)
+        settings = json.dumps(dataset["settings"])
+        rows.append({"language": language, "dataset": file, "settings": settings, "version": number})
+    _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
+    return rows, gone
+
+
+def _version(client: httpx.Client, number: int, into: Path) -> None:
+    """Write the files of a version."""
+    for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
+        _stream(client, at(f"/v1/versions/{number}/files", name), into / _plain(name))
+
+
+def _plain(name: str) -> str:
+    """A name that came with an answer, as the name of a file in one folder and nowhere else."""
+    if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
+        stop(f"The service names a file {name!r}, which would lead out of the folder.")
+    return name
+
+
+def _stream(client: httpx.Client, path: str, file: Path) -> None:
+    with client.stream("GET", path) as response:
+        if response.is_error:
+            answer(response)
+        _write(file, response.iter_bytes())
+
+
+def _write(file: Path, pieces: Iterator[bytes]) -> None:
+    """A file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
+    new = file.with_name(f".{file.name}.new")
+    try:
+        make_folder(file.parent)
+        with new.open("wb") as stream:
+            for piece in pieces:
+                stream.write(piece)
+        os.replace(new, file)
+    except OSError as error:
+        stop(f"{file} cannot be written: {error.strerror}. The same command goes on.")
+
+
+def _read(file: Path) -> Iterator[tuple[str, _Written]]:
+    """What was written before: by id. The last line of one that was killed may be torn."""
+    try:
+        stream: IO[str] = file.open(encoding="utf-8")
+    except FileNotFoundError:
+        return
+    with stream:
+        for line in stream:
+            try:
+                written = _Written(**json.loads(line))
+            except (ValueError, TypeError):
+                continue
+            yield written.row["id"], written

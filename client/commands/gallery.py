@@ -1,0 +1,112 @@
+"""`pictures`: list, show, change and delete them. `pictures add` is `import`."""
+
+import json
+import sys
+from typing import Annotated, Any
+
+import typer
+
+from ..client import answer, at, every, service
+from ..importing.command import import_pictures
+from ..importing.items import not_a_collection
+from ..output import REFUSED, AsJson, json_object, show, stop, tell
+
+pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
+Id = Annotated[str, typer.Argument(help="Id of the picture.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. Replaces the tags of before.")]
+pictures.command("add")(import_pictures)  # the same as `pictoglot import`
+
+
+@pictures.command("list")
+def list_pictures(
+    limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
+    filter: Annotated[str | None, typer.Option("--filter", help="JSON, as with `search`.")] = None,
+    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
+    newest: Annotated[bool, typer.Option("--newest", help="Newest first.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """List pictures, oldest first."""
+    given = {"filter": json.dumps(asked)} if (asked := json_object(filter, "--filter")) is not None else {}
+    given |= {} if collection is None else {"collection": collection}
+    given |= {"sort": "-created_at"} if newest else {}
+    with service() as client:
+        items = every(client, "/v1/pictures", limit, **given)
+    rows = [
+        (
+            item["id"],
+            f"{item['width']}×{item['height']}",
+            item["collection"],
+            ", ".join(item["tags"]),
+            ", ".join(sorted({*item["captions"], *item["waiting"]})),
+        )
+        for item in items
+    ]
+    show({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
+
+
+@pictures.command("show")
+def show_picture(id: Id, as_json: AsJson = False) -> None:
+    """Show what is kept of a picture."""
+    with service() as client:
+        item = answer(client.get(at("/v1/pictures", id)))
+    _show(item, as_json)
+
+
+@pictures.command("edit")
+def edit_picture(
+    id: Id,
+    collection: Annotated[str | None, typer.Option(help="Move it to this collection.")] = None,
+    tag: Tags = None,
+    metadata: Annotated[
+        str | None, typer.Option(help='JSON; null removes a key: {"place": "Chur", "year": null}.')
+    ] = None,
+    captions: Annotated[
+        str | None, typer.Option(help='JSON by language; a list replaces its captions: {"en": ["a bridge"]}.')
+    ] = None,
+    etag: Annotated[str | None, typer.Option(help="Refused if the record has another one by now.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """Change collection, tags, metadata or captions; the picture is not sent again."""
+    named = {"metadata": json_object(metadata, "--metadata"), "captions": json_object(captions, "--captions")}
+    patch = {"collection": collection, "tags": tag, **named}
+    patch = {name: value for name, value in patch.items() if value is not None}
+    if not patch:
+        stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
+    if collection is not None and (fault := not_a_collection(collection)) is not None:
+        stop(f"--collection: {fault}", REFUSED)
+    headers = {} if etag is None else {"If-Match": f'"{etag}"'}
+    with service() as client:
+        item = answer(client.patch(at("/v1/pictures", id), json=patch, headers=headers))
+    _show(item, as_json)
+
+
+@pictures.command("delete")
+def delete_picture(
+    id: Id,
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Delete a picture with its captions, tags and metadata; it cannot be undone.
+
+    Vectors and id leave what is sealed within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets of languages and backups
+    keep what they have: see "Deleting for good" in docs/operate.md.
+    """
+    seen = dict[str, str]()
+    with service() as client:
+        if not (yes or as_json) and sys.stdin.isatty():
+            item = answer(client.get(at("/v1/pictures", id)))
+            _show(item, as_json)
+            if not typer.confirm("Delete it? This cannot be undone."):
+                return
+            seen = {"If-Match": f'"{item["etag"]}"'}  # what was shown is what goes
+        client.delete(at("/v1/pictures", id), headers=seen).raise_for_status()
+    tell({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
+
+
+def _show(item: dict[str, Any], as_json: bool) -> None:
+    """One item, a line for each part."""
+    about = {name: item[name] for name in ("id", "collection", "tags", "width", "height", "created_at", "etag")}
+    captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
+    parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part
+    rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in parts]
+    show(item, as_json, ("part", "value"), rows)

@@ -1,0 +1,304 @@
+"""A IIIF Presentation 3 manifest: the painted pictures of its canvases, with labels and metadata. Sends nothing.
+
+Read by this client: the service never fetches anything. What it names is fetched in bounds of bytes, time, redirects.
+"""
+
+import html
+import ipaddress
+import json
+import re
+import socket
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+from urllib.request import getproxies, proxy_bypass
+
+import httpx
+
+from .items import (
+    MOST_BYTES,
+    Item,
+    Left,
+    Said,
+    SourceFault,
+    Unreadable,
+    Value,
+    captions_of,
+    fitting,
+    id_of,
+    is_json,
+    key_of,
+    plain,
+    tags_of,
+)
+
+_MOST_MANIFEST = 32 << 20  # bytes
+_SECONDS, _ALTOGETHER = 30.0, 300.0  # without a byte, and for one answer
+_REDIRECTS = 5
+_WIDE = 2_048  # pixels of the longer side that is asked of an image service; a gallery keeps 1,024
+_NO_LANGUAGE = "none"  # as IIIF calls it
+_MARKUP = re.compile(r"<[^>]*>")
+_UNICAST = ipaddress.ip_network("2000::/3")  # all public addresses of IPv6: others hold one of IPv4, or are of a site
+# 6to4 and its relays, Teredo: what of IPv4 they lead to is nobody's to tell; and documentation, which Python 3.11 lacks
+_LEADS_ELSEWHERE = [*map(ipaddress.ip_network, ("2002::/16", "192.88.99.0/24", "2001::/32", "3fff::/20"))]
+_SERVICES = ("ImageService1", "ImageService2", "ImageService3")
+
+
+class Iiif:
+    """The pictures of a manifest at a URL or in a file. Labels are captions in their languages.
+
+    One of no language is a caption in `language`, if that is given. The address of a canvas, without its scheme,
+    becomes the id; `metadata.source` is the address of the picture.
+    """
+
+    def __init__(self, where: str, said: Said, language: str | None) -> None:
+        self.name, self._said, self._language = where, said, language
+        pinned, proxies = _Pinned(self._allowed), getproxies()
+        by_proxy = {
+            f"{scheme}://": _Proxied(pinned, self._allowed, proxies[scheme])
+            for scheme in ("http", "https", "all")
+            if proxies.get(scheme)
+        }
+        self._client = httpx.Client(
+            timeout=_SECONDS, follow_redirects=True, max_redirects=_REDIRECTS, transport=pinned, mounts=by_proxy
+        )
+        self._manifest: dict[str, Any] | None = None
+        self._is_near: bool | None = None  # whether the manifest itself is on this machine, or in its network
+
+    def count(self) -> int:
+        """How many canvases there are."""
+        return len(_list(self._document().get("items")))
+
+    def parts(self) -> Iterator[Item | Left]:
+        """As `Source.parts`."""
+        manifest = self._document()
+        about = self._about(manifest)
+        for number, canvas in enumerate(_list(manifest.get("items")), 1):
+            where = canvas.get("id") if isinstance(canvas, dict) else None
+            if not isinstance(where, str) or not is_json(canvas) or canvas.get("type") != "Canvas":
+                yield Left(f"canvas {number}", "It is no canvas with an `id`.")
+                continue
+            images = list(_painted(canvas))
+            if not images:
+                yield Left(where, "No picture is painted on it.")
+            said = self._about(canvas, manifest).over(about).over(self._said)
+            for place, image in enumerate(images, 1):
+                yield self._part(where if place == 1 else f"{where}/{place}", image, said)
+
+    def _part(self, where: str, image: dict[str, Any], said: Said) -> Item | Left:
+        address = _address(image)
+        if address is None:
+            return Left(where, "Its picture has no address.")
+        parts = urlsplit(where)
+        id = id_of(
+            unquote(f"{parts.netloc}/{parts.path.strip('/')}" + (f"/{parts.fragment}" if parts.fragment else ""))
+        )
+        source: dict[str, Value] = {"source": address}
+        said = replace(said, metadata={**source, **fitting(said.metadata, source)})
+        return Item(where, id, lambda: self._fetched(address), said=said)
+
+    def _about(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Said:
+        """What a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
+        captions: dict[str, list[str]] = {}
+        for label in (thing.get("label"), (within or {}).get("label")):
+            for tag, texts in _texts(label).items():
+                if (tag := self._language or tag if tag == _NO_LANGUAGE else tag) != _NO_LANGUAGE:
+                    captions.setdefault(tag, []).extend(text for text in texts if text not in captions.get(tag, []))
+        metadata: dict[str, Value] = {}
+        for pair in _list(thing.get("metadata")):
+            if (
+                isinstance(pair, dict)
+                and (key := key_of(_one(pair.get("label"))))
+                and (value := _one(pair.get("value")))
+            ):
+                metadata.setdefault(key, value)
+        named = {"title": _one(thing.get("label")), "description": _one(thing.get("summary"))}
+        statement, rights = thing.get("requiredStatement"), thing.get("rights")
+        named["attribution"] = _one(statement.get("value")) if isinstance(statement, dict) else ""
+        named["rights"] = plain(rights) if isinstance(rights, str) else ""
+        for name, value in named.items():
+            if value:
+                metadata.setdefault(name, value)
+        providers = [_one(each.get("label")) for each in _list(thing.get("provider")) if isinstance(each, dict)]
+        return Said(None, tags_of(providers), metadata, captions_of(captions))
+
+    def _document(self) -> dict[str, Any]:
+        if self._manifest is None:
+            try:
+                data = self._fetched(self.name, _MOST_MANIFEST) if "://" in self.name else _file(Path(self.name))
+                manifest = json.loads(data)
+            except Unreadable as fault:
+                raise SourceFault(fault.reason) from fault
+            except (ValueError, RecursionError) as error:
+                raise SourceFault("It is no JSON.") from error
+            if not isinstance(manifest, dict) or manifest.get("type") != "Manifest":
+                raise SourceFault("It is no manifest of IIIF Presentation 3 (`type` is not `Manifest`).")
+            self._manifest = manifest
+        return self._manifest
+
+    def _fetched(self, url: str, most: int = MOST_BYTES) -> bytes:
+        until, content = time.monotonic() + _ALTOGETHER, bytearray()
+        try:
+            with self._client.stream("GET", url) as response:
+                if response.status_code != 200:
+                    raise Unreadable(f"{url} answers with status {response.status_code}.")
+                for piece in response.iter_bytes():
+                    content += piece
+                    if len(content) > most:
+                        raise Unreadable(f"{url} has more than {most >> 20} MiB.")
+                    if time.monotonic() > until:
+                        raise Unreadable(f"{url} took more than {_ALTOGETHER:.0f} seconds.")
+        except httpx.TooManyRedirects:
+            raise Unreadable(f"{url} leads on more than {_REDIRECTS} times.") from None
+        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            raise Unreadable(f"{url} cannot be fetched: {type(error).__name__}.") from error
+        return bytes(content)
+
+    def _allowed(self, host: str) -> list[str]:
+        """The addresses of a host that may be asked; raises `httpx.UnsupportedProtocol` when it may not.
+
+        A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
+        """
+        if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
+            name = _host(httpx.URL(self.name)) if "://" in self.name else "localhost"
+            self._is_near = _is_local(name, _addresses(name))
+        found = _addresses(host)
+        if not self._is_near and _is_local(host, found):
+            raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
+        return found
+
+
+class _Pinned(httpx.BaseTransport):
+    """Connects to the addresses that `allowed` gives of a host: a name cannot lead elsewhere after it was looked at.
+
+    Connections are kept for each name: of two with one address, the second could have another certificate.
+    """
+
+    def __init__(self, allowed: Callable[[str], list[str]]) -> None:
+        self._allowed = allowed
+        self._trusted = httpx.create_ssl_context()
+        self._by_host: dict[str, httpx.HTTPTransport] = {}
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        host = _host(request.url)
+        addresses = self._allowed(host)
+        transport = self._by_host.setdefault(host, httpx.HTTPTransport(verify=self._trusted))
+        failed: httpx.TransportError = httpx.ConnectError("the name is not known", request=request)
+        for address in addresses:
+            # the header `Host` is that of the name already; certificates are to be the name's as well
+            known = {**request.extensions, "sni_hostname": host}
+            url = request.url.copy_with(host=address)
+            asked = httpx.Request(request.method, url, headers=request.headers, stream=request.stream, extensions=known)
+            try:
+                return transport.handle_request(asked)
+            except (httpx.ConnectError, httpx.ConnectTimeout) as error:  # as a client without pins, try the next one
+                failed = error
+        raise failed
+
+    def close(self) -> None:
+        for transport in self._by_host.values():
+            transport.close()
+
+
+class _Proxied(httpx.HTTPTransport):
+    """Asks a proxy of the environment, which looks names up by itself: here they only can be looked at before.
+
+    What `NO_PROXY` names is asked as without a proxy.
+    """
+
+    def __init__(self, pinned: _Pinned, allowed: Callable[[str], list[str]], proxy: str) -> None:
+        super().__init__(proxy=proxy if "://" in proxy else f"http://{proxy}")
+        self._pinned, self._allowed = pinned, allowed
+
+    def handle_request(self, request: httpx.Request) -> httpx.Response:
+        host = _host(request.url)
+        if proxy_bypass(host):
+            return self._pinned.handle_request(request)
+        self._allowed(host)
+        return super().handle_request(request)
+
+
+def _host(url: httpx.URL) -> str:
+    """The host as it is asked, in ASCII: of a name in Unicode, `socket` would look another one up (IDNA 2003)."""
+    return url.raw_host.decode("ascii")
+
+
+def _file(path: Path) -> bytes:
+    try:
+        if path.stat().st_size > _MOST_MANIFEST:
+            raise Unreadable(f"It has more than {_MOST_MANIFEST >> 20} MiB.")
+        return path.read_bytes()
+    except OSError as error:
+        raise Unreadable(f"It cannot be read: {error.strerror}.") from error
+
+
+def _addresses(host: str) -> list[str]:
+    """The addresses of a host, however it is written, as numbers; none of one that is not known."""
+    try:
+        found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        return []
+    return list(dict.fromkeys(str(address[0]) for *_, address in found))
+
+
+def _is_local(host: str, addresses: Sequence[str]) -> bool:
+    """Whether any of its addresses is of this machine or of its network; one without any cannot be asked."""
+    if host == "localhost" or host.endswith((".localhost", ".local", ".internal")):
+        return True
+    return not all(map(_is_public, addresses))
+
+
+def _is_public(address: str) -> bool:
+    read = ipaddress.ip_address(address.partition("%")[0])
+    if read.version == 6 and read not in _UNICAST:
+        return False
+    return read.is_global and not read.is_multicast and not any(read in network for network in _LEADS_ELSEWHERE)
+
+
+def _painted(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """The pictures painted on a canvas; of a choice the first, which is the one to show."""
+    for page in _list(canvas.get("items")):
+        for annotation in _list(page.get("items") if isinstance(page, dict) else None):
+            if not isinstance(annotation, dict) or annotation.get("motivation") not in ("painting", ["painting"]):
+                continue
+            for body in _list(annotation.get("body")):
+                if isinstance(body, dict) and body.get("type") == "Choice":
+                    body = next(iter(_list(body.get("items"))), None)
+                if isinstance(body, dict) and body.get("type") == "Image":
+                    yield body
+
+
+def _address(image: dict[str, Any]) -> str | None:
+    """Where to fetch it: from its image service, where it is larger than a gallery keeps, otherwise as it is."""
+    address, width, height = image.get("id"), image.get("width"), image.get("height")
+    if isinstance(width, int) and isinstance(height, int) and max(width, height) > _WIDE and min(width, height) > 0:
+        for service in _list(image.get("service")):
+            base = service.get("id", service.get("@id")) if isinstance(service, dict) else None
+            if isinstance(base, str) and service.get("type", service.get("@type")) in _SERVICES:
+                address = f"{base.rstrip('/')}/full/{max(1, width * _WIDE // max(width, height))},/0/default.jpg"
+                break
+    return address if isinstance(address, str) and address.startswith(("http://", "https://")) else None
+
+
+def _texts(value: Any) -> dict[str, list[str]]:
+    """A language map: texts by tag, without markup."""
+    if not isinstance(value, dict):
+        return {}
+    cleaned = {
+        tag: [plain(html.unescape(_MARKUP.sub("", text))) for text in _list(texts) if isinstance(text, str)]
+        for tag, texts in value.items()
+    }
+    return {tag: [text for text in texts if text] for tag, texts in cleaned.items()}
+
+
+def _one(value: Any) -> str:
+    """A language map as one text: English, or the first language there is."""
+    texts = _texts(value)
+    return "; ".join(texts.get("en") or next((each for each in texts.values() if each), []))
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [] if value is None else [value]

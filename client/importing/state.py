@@ -1,0 +1,171 @@
+"""What an import has sent before: one SQLite file for each source and service, which any later import can do without.
+
+It saves reading files again, and knows what vanished. What is in the gallery, the service is asked.
+"""
+
+import fcntl
+import hashlib
+import json
+import os
+import sqlite3
+import threading
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from store.storage import make_folder
+
+from .items import Stamp
+
+_TABLES = """
+CREATE TABLE IF NOT EXISTS known (
+    place TEXT PRIMARY KEY, id TEXT NOT NULL, size INTEGER, changed INTEGER, sha256 TEXT NOT NULL, said TEXT NOT NULL
+) WITHOUT ROWID;
+CREATE INDEX IF NOT EXISTS known_ids ON known (id);
+CREATE TEMP TABLE seen (place TEXT PRIMARY KEY) WITHOUT ROWID;
+CREATE TEMP TABLE taken (id TEXT PRIMARY KEY, place TEXT NOT NULL) WITHOUT ROWID;
+CREATE TEMP TABLE unlisted (place TEXT PRIMARY KEY) WITHOUT ROWID;
+"""
+
+
+class Known(NamedTuple):
+    """What was sent last of a place: `said` is the hash of what was said of it, beside what its file says."""
+
+    place: str
+    id: str
+    stamp: Stamp | None
+    sha256: str
+    said: str
+
+
+class StateFault(Exception):
+    """The file cannot be used; the argument is a sentence."""
+
+
+class State:
+    """Safe for threads. `opened` makes one."""
+
+    def __init__(self, connection: sqlite3.Connection) -> None:
+        self._connection, self._lock = connection, threading.Lock()
+
+    def known(self, places: Sequence[str]) -> dict[str, Known]:
+        """What was sent before, of those of these places that were."""
+        listed = json.dumps(list(places))
+        rows = self._rows("SELECT * FROM known WHERE place IN (SELECT value FROM json_each(?))", [listed])
+        return {row[0]: _known(row) for row in rows}
+
+    def keep(self, known: Iterable[Known]) -> None:
+        """Remember what was sent; when this returns, a process that is killed has it."""
+        rows = [(k.place, k.id, *(k.stamp or (None, None)), k.sha256, k.said) for k in known]
+        with self._lock, self._connection:
+            self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)", rows)
+
+    def forget(self, places: Iterable[str]) -> None:
+        """These places have nothing in the gallery any more."""
+        with self._lock, self._connection:
+            self._connection.executemany("DELETE FROM known WHERE place = ?", [(place,) for place in places])
+
+    def begin(self) -> None:
+        """A new run: nothing was seen in it yet."""
+        with self._lock:
+            self._connection.executescript("DELETE FROM seen; DELETE FROM taken; DELETE FROM unlisted")
+
+    def see(self, place: str) -> None:
+        """This run has seen a place."""
+        with self._lock, self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
+
+    def take(self, place: str, id: str, twin: str) -> str | None:
+        """The id that a place has from now on, in this run: that of before, `id`, or `twin`; None when all are taken.
+
+        An id is taken by another place of this run, or by one that had it before.
+        """
+        with self._lock, self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
+            before = self._connection.execute("SELECT id FROM known WHERE place = ?", (place,)).fetchone() or ("",)
+            if before[0] and before[0] in (id, twin):
+                choice = [str(before[0])]
+            else:
+                others = "SELECT 1 FROM known WHERE id = ? AND place <> ?"
+                free = self._connection.execute(others, (id, place)).fetchone() is None
+                choice = [id, twin] if free else [twin or id]  # a file that was moved has the id of where it was
+            for each in filter(None, choice):
+                self._connection.execute("INSERT OR IGNORE INTO taken VALUES (?, ?)", (each, place))
+                ((first,),) = self._connection.execute("SELECT place FROM taken WHERE id = ?", (each,))
+                if first == place:
+                    return each
+        return None
+
+    def could_not_list(self, place: str) -> None:
+        """What is below this place may still be there."""
+        with self._lock, self._connection:
+            self._connection.execute("INSERT OR IGNORE INTO unlisted VALUES (?)", (place,))
+
+    def has_below(self, place: str) -> bool:
+        """Whether anything below this place was sent before."""
+        below = "SELECT 1 FROM known WHERE substr(place, 1, length(?1) + 1) = ?1 || '/' LIMIT 1"
+        return bool(self._rows(below, [place]))
+
+    def vanished(self, below: Sequence[str] | None = None) -> Iterator[Known]:
+        """What was sent before and was not seen in this run: of the whole source, or of these places and below them."""
+        query = (
+            "SELECT * FROM known WHERE place NOT IN (SELECT place FROM seen) AND id NOT IN (SELECT id FROM taken) AND "
+            "NOT EXISTS (SELECT 1 FROM unlisted u WHERE u.place = '' OR substr(known.place, 1, length(u.place) + 1) = "
+            "u.place || '/') ORDER BY place"
+        )
+        for row in self._rows(query, ()):
+            if below is None or any(row[0] == place or row[0].startswith(f"{place}/") for place in below):
+                yield _known(row)
+
+    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
+        with self._lock:
+            return self._connection.execute(query, values).fetchall()
+
+
+@contextmanager
+def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
+    """The state of importing a source into a service, below `folder` (default: the user's state folder).
+
+    Raises `StateFault`, also while another process imports the same source.
+    """
+    folder = folder or _default()
+    stem = Path(source.rstrip("/")).name or "source"
+    digest = hashlib.sha256(f"{service}\n{source}".encode()).hexdigest()[:16]
+    file = folder / f"{stem[:60]}-{digest}.db"
+    try:
+        make_folder(folder)
+        lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
+    except OSError as error:
+        raise StateFault(f"{folder} cannot be written ({error.strerror}); name another folder with --state.") from error
+    try:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise StateFault(f"Another import of {source} into this service runs: wait for it, or stop it.") from None
+        connection = sqlite3.connect(file, check_same_thread=False)
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            connection.execute("PRAGMA synchronous = NORMAL")
+            connection.executescript(_TABLES)
+            yield State(connection)
+        except sqlite3.DatabaseError as error:
+            raise StateFault(
+                f"{file} is damaged ({error}). Remove it and import again: what is in the gallery is found there."
+            ) from error
+        finally:
+            with suppress(sqlite3.Error):
+                connection.close()
+    finally:
+        os.close(lock)
+
+
+def _default() -> Path:
+    """As the XDG base directory specification has it."""
+    given = os.environ.get("XDG_STATE_HOME", "")
+    return (Path(given) if Path(given).is_absolute() else Path.home() / ".local" / "state") / "pictoglot" / "imports"
+
+
+def _known(row: tuple[str, str, int | None, int | None, str, str]) -> Known:
+    place, id, size, changed, sha256, said = row
+    return Known(place, id, None if size is None or changed is None else Stamp(size, changed), sha256, said)

@@ -1,0 +1,151 @@
+"""Output that all commands share: tables or JSON, error sentences, exit statuses. Sends no request."""
+
+import contextlib
+import json
+import shlex
+import shutil
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Annotated, Any, NoReturn, TypeVar
+
+import typer
+from rich.console import Console, JustifyMethod
+from rich.table import Table
+from rich.text import Text
+
+from . import tables
+
+FAILED, REFUSED = 1, 2
+INTERRUPTED = 130  # 128 + SIGINT, as in shells
+
+_PROGRAM = "pictoglot"
+_WHOLE = ("id", "expansion")  # columns that people copy: never wrapped
+
+console = Console(highlight=False, emoji=False)  # people write :apple:
+errors = Console(stderr=True, highlight=False, emoji=False)
+
+Loaded = TypeVar("Loaded")
+Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+
+
+def show_json(value: object) -> None:
+    """One JSON document on standard output."""
+    sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
+
+
+def table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), spare: Sequence[str] = ()
+) -> None:
+    """A table; the columns in `right` hold numbers. Cells are plain text, never markup.
+
+    A terminal that is too narrow for all columns is not shown those in `spare`, the first one first.
+    """
+    cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
+    if not sys.stdout.isatty():
+        for line in tables.lines(columns, cells, right):
+            say(line)
+        return
+    layout = tables.fitted(columns, cells, console.width, _WHOLE, spare)
+    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, layout.gap, 0, 0))
+    for place, width in zip(layout.shown, layout.widths, strict=True):
+        justify: JustifyMethod = "right" if columns[place] in right else "left"
+        shown.add_column(columns[place], justify=justify, overflow="fold", width=width)
+    for row in cells:
+        shown.add_row(*(Text(row[place]) for place in layout.shown))
+    console.print(shown)
+
+
+def show(value: object, as_json: bool, *listing: Sequence[Any]) -> None:
+    """The value as JSON, or as a `table` of these columns, rows and columns of numbers."""
+    if as_json:
+        show_json(value)
+    else:
+        table(*listing)
+
+
+def tell(value: object, as_json: bool, sentence: str) -> None:
+    """The value as JSON, or a sentence about it."""
+    if as_json:
+        show_json(value)
+    else:
+        say(sentence)
+
+
+def say(sentence: str) -> None:
+    """A line on standard output, without markup; commands of ours in `backticks` as they run here."""
+    console.print(_runnable(sentence), markup=False, soft_wrap=True)
+
+
+def note(sentence: str) -> None:
+    """The same on standard error."""
+    errors.print(_runnable(sentence), markup=False, soft_wrap=True)
+
+
+def program() -> str:
+    """How this command line is called here: by its name where the shell finds it, else by its path as it was typed."""
+    typed = sys.argv[0]
+    if Path(typed).name != _PROGRAM:  # a module of Python, or another program that calls us
+        return _PROGRAM
+    found = shutil.which(_PROGRAM)
+    if found is not None and Path(found).resolve() == Path(typed).resolve():
+        return _PROGRAM
+    return shlex.quote(typed)
+
+
+def _runnable(sentence: str) -> str:
+    return sentence.replace(f"`{_PROGRAM} ", f"`{program()} ")
+
+
+def stop(sentence: str, status: int = FAILED) -> NoReturn:
+    """Print the reason on standard error and exit."""
+    note(sentence)
+    raise typer.Exit(status)
+
+
+def acceptable(load: Callable[[], Loaded]) -> Loaded:
+    """The settings that `load` reads; exits with one sentence and status 78 when they are not valid."""
+    from store.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
+
+    try:
+        return load()
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+
+
+def json_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """The JSON object that an option has; exits when it is none."""
+    if text is None:
+        return None
+    try:
+        given = json.loads(text)
+    except ValueError:
+        given = None
+    if not isinstance(given, dict):
+        stop(f"{option} must be a JSON object.", REFUSED)
+    return given
+
+
+def percent(share: Any) -> str:
+    """A fraction 0..1 in percent with one decimal; a dash when it was not measured."""
+    return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
+
+
+def size(count: int) -> str:
+    """Bytes for a person to read."""
+    return f"{count / 1e6:,.1f} MB"
+
+
+def recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
+    """R@K of a report in one direction."""
+    return percent((report.get(direction) or {}).get(f"R@{at}"))
+
+
+@contextlib.contextmanager
+def quiet_interrupt() -> Iterator[None]:
+    """Ctrl-C ends a command without a traceback."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        raise SystemExit(INTERRUPTED) from None

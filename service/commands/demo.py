@@ -1,0 +1,141 @@
+"""`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from time import sleep, time
+from typing import Annotated
+
+import typer
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+from client.client import client_settings, note_address_file, proxied
+from client.output import REFUSED, errors, note, program, say, stop
+from service.commands.processes import Processes
+from service.commands.run import admin_key, keep_up, settings_or_stop, written
+
+demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
+_FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
+FILLING = "demo.filling"  # under the data root while the gallery is being filled: how far it is, written every second
+_STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
+_PAUSE = 0.5  # seconds between two looks at it
+_DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
+# `python -m demo`, with usage and errors under the name that was typed
+_PYTHON = (sys.executable, "-P", "-c", "import sys, demo.__main__ as demo; demo.main(sys.argv.pop(1))")
+_PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
+
+
+def defaults() -> dict[str, str]:
+    """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
+    from service.settings import LOOPBACK  # late: help needs no pydantic
+
+    given = written()
+    public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
+    return {name: value for name, value in _DEFAULTS.items() if name not in given and not (public and "OPEN" in name)}
+
+
+@demo.command("up")
+def up() -> None:
+    """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key.
+
+    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    """
+    os.environ.update(defaults())
+    settings = settings_or_stop()
+    marker, filling = settings.home / _FILLED, settings.home / FILLING
+    fills = False  # the file may belong to another demo on the same data root
+
+    def filled(status: int) -> None:
+        filling.unlink(missing_ok=True)
+        if status:
+            note("The gallery could not be filled; the next start continues.")
+            return
+        from store.storage import write_bytes  # late: help does not need it
+
+        write_bytes(marker, b"")
+        say("The gallery is complete. Teach it a language:")
+        say(f"  {program()} demo dataset de --out de.jsonl")
+        say(f"  {program()} learn de de.jsonl --watch")
+
+    def ready(processes: Processes) -> None:
+        nonlocal fills
+        if not marker.exists():
+            say("The gallery is being filled; searches already work.")
+            fills = True
+            with contextlib.suppress(OSError):  # a full disk ends neither API nor worker
+                write_filling(settings.home, 0, 0)  # at once: the process that fills needs a moment to start
+            own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
+            processes.once("demo", "fill", done=filled, **own, PICTOGLOT_HOME=str(settings.home))
+
+    try:
+        status = keep_up(os.environ, ready)
+    finally:
+        if fills:
+            filling.unlink(missing_ok=True)
+    raise typer.Exit(status)
+
+
+def write_filling(home: Path, done: int, of: int) -> None:
+    """Write how many pictures of how many are in the gallery; replaces the file in one step."""
+    new = home / f"{FILLING}.new"
+    new.write_text(json.dumps({"done": done, "of": of}))
+    new.replace(home / FILLING)
+
+
+def wait_until_filled(*, quiet: bool) -> None:
+    """Wait while the demo on this machine is filling its gallery, with a progress bar unless `quiet`."""
+    settings = client_settings()
+    if proxied(settings.url) or (state := _filling(settings.home)) is None:
+        return
+    note("The demo gallery is still being filled; teaching starts when it is complete.")
+    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
+        task = progress.add_task("Pictures", total=None)
+        while state is not None:
+            done, of = state
+            progress.update(task, completed=done, total=of or None)
+            sleep(_PAUSE)
+            state = _filling(settings.home)
+
+
+def _filling(home: Path) -> tuple[int, int] | None:
+    """How far the fill is that runs now; None when none does."""
+    file = home / FILLING
+    try:
+        if abs(time() - file.stat().st_mtime) > _STALE:
+            return None
+        state = json.loads(file.read_text())
+        return int(state["done"]), int(state["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _hand_over(command: str, about: str) -> None:
+    def passed_on(
+        context: typer.Context,
+        arguments: Annotated[list[str] | None, typer.Argument()] = None,
+    ) -> None:
+        settings = client_settings()
+        given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
+        given.pop("PICTOGLOT_HOME", None)
+        words = [*(arguments or []), *context.args]
+        typed = {word.partition("=")[0] for word in words}
+        if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:
+            stop("Give --url together with --key, so that no other service gets the key.", REFUSED)
+        elsewhere = proxied(settings.url) or any(word.startswith("--url") for word in words)
+        if not elsewhere:  # the progress file is about the demo on this machine
+            given["PICTOGLOT_HOME"] = str(settings.home)
+        done = subprocess.run([*_PYTHON, program(), command, *words], env=given, check=False)
+        raise typer.Exit(done.returncode)
+
+    demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)
+
+
+_hand_over("dataset", "Write the dataset of a language for the demo gallery, as JSON lines.")
+_hand_over("fill", "Put the pictures that are missing into the gallery of a service.")
+_hand_over("notice", "Print the authors and licences of the drawings and names.")
+_hand_over("digest", "Print the SHA-256 of the whole demo gallery.")
+_hand_over("screenshots", "Take the pictures of the page for the documentation, from a demo of its own.")

@@ -1,0 +1,156 @@
+"""Runs API and worker as child processes: starts them, restarts them with back-off, stops them. Imports neither."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from types import FrameType
+
+import httpx
+
+from client.output import FAILED, note
+
+_LOOK = 0.2  # seconds between two checks of the children
+_FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time
+_STEADY = 30.0  # a child that lived so many seconds starts again with the first pause
+_DEATHS = 6  # in a row before we give up
+_GRACE = 20.0  # seconds from SIGTERM to SIGKILL: training writes its checkpoint in this time
+
+
+@dataclass
+class Child:
+    """One child process, in a process group of its own so that Ctrl-C reaches it only through us."""
+
+    name: str
+    command: list[str]
+    once: Callable[[int], None] | None = None  # for a process that runs once: called with its exit status
+    more: Mapping[str, str] = field(default_factory=dict)  # further environment variables
+    process: subprocess.Popen[bytes] | None = None
+    started: float = 0.0
+    deaths: int = 0
+    due: float = 0.0  # when to start it (monotonic clock)
+
+    def start(self, environment: Mapping[str, str]) -> None:
+        """Start it. Its log (standard error) goes to the terminal; standard output only of one that runs once."""
+        output = None if self.once else subprocess.DEVNULL
+        given = {**environment, **self.more}
+        self.process = subprocess.Popen(self.command, env=given, stdout=output, start_new_session=True)
+        self.started = time.monotonic()
+
+    def signal(self, sent: signal.Signals, *, group: bool = False) -> None:
+        """Send a signal to the process, or to its whole group."""
+        if self.process is None or (self.process.poll() is not None and not group):
+            return
+        with contextlib.suppress(ProcessLookupError):
+            (os.killpg if group else os.kill)(self.process.pid, sent)
+
+
+@dataclass
+class Processes:
+    """API and worker, until a signal stops them; `ready` is called once, when `/readyz` first answers 200."""
+
+    address: str
+    environment: Mapping[str, str]
+    ready: Callable[["Processes"], None]
+    children: list[Child] = field(default_factory=list)
+    _stops: int = 0
+    _is_ready: bool = False
+
+    def run(self) -> int:
+        """Exit status: 0 after a signal, 78 when a child refused its settings, 1 when a child keeps dying."""
+        self.children = [Child(name, python(name)) for name in ("service", "worker")]
+        before = {sent: signal.signal(sent, self._stop) for sent in (signal.SIGINT, signal.SIGTERM)}
+        try:
+            return self._watch()
+        finally:
+            self._end()
+            for sent, handler in before.items():
+                signal.signal(sent, handler)
+
+    def once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
+        """Run `python -m module` once, beside the others, with `more` in its environment."""
+        self.children.append(Child(module, python(module, *arguments), once=done, more=more))
+
+    def _watch(self) -> int:
+        while not self._stops:
+            for child in list(self.children):
+                status = self._look(child)
+                if status is not None:
+                    return status
+            if not self._is_ready and _answers(self.address):
+                self._is_ready = True
+                self.ready(self)
+            time.sleep(_LOOK)
+        return 0
+
+    def _look(self, child: Child) -> int | None:
+        """Start or restart a child; returns an exit status when everything must end."""
+        if child.process is None:
+            if time.monotonic() >= child.due:
+                child.start(self.environment)
+            return None
+        status = child.process.poll()
+        if status is None:
+            return None
+        if child.once is not None:
+            self.children.remove(child)
+            child.once(status)
+            return None
+        return self._died(child, status)
+
+    def _died(self, child: Child, status: int) -> int | None:
+        from store.settings import MISCONFIGURED  # late: help needs no pydantic
+
+        if status == MISCONFIGURED:
+            return MISCONFIGURED
+        lived = time.monotonic() - child.started
+        child.deaths = 1 if lived >= _STEADY else child.deaths + 1
+        if child.deaths >= _DEATHS:
+            note(f"The {child.name} died {child.deaths} times in a row; see its log above.")
+            return FAILED
+        pause = min(_FIRST_PAUSE * 2 ** (child.deaths - 1), _LONGEST_PAUSE)
+        note(f"The {child.name} ended with status {status}; it is restarted in {pause:.0f} s.")
+        child.signal(signal.SIGKILL, group=True)  # processes that it may have left
+        child.process, child.due = None, time.monotonic() + pause
+        return None
+
+    def _stop(self, sent: int, frame: FrameType | None) -> None:
+        """The first signal stops the children, a second one kills them."""
+        self._stops += 1
+        for child in self.children:
+            if self._stops == 1:
+                child.signal(signal.SIGTERM)
+            else:
+                child.signal(signal.SIGKILL, group=True)
+
+    def _end(self) -> None:
+        """Stop all children and wait for them; kill those that do not stop in time."""
+        if not self._stops:  # otherwise they have their signal, and a second one would kill
+            for child in self.children:
+                child.signal(signal.SIGTERM)
+        deadline = time.monotonic() + _GRACE
+        for child in self.children:
+            if child.process is None:
+                continue
+            try:
+                child.process.wait(max(0.0, deadline - time.monotonic()))
+            except subprocess.TimeoutExpired:
+                note(f"The {child.name} did not stop within {_GRACE:.0f} s and is killed.")
+            child.signal(signal.SIGKILL, group=True)
+            child.process.wait()
+
+
+def python(module: str, *arguments: str) -> list[str]:
+    """Command that runs one of our modules; -P: never a file of that name in the current folder."""
+    return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def _answers(address: str) -> bool:
+    try:
+        return httpx.get(f"{address}/readyz", timeout=2.0, trust_env=False).is_success
+    except httpx.HTTPError:
+        return False

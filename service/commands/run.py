@@ -1,0 +1,274 @@
+"""What needs no running service: `up`, `serve`, `worker` start processes; `share`, `verify` and others do not."""
+
+import os
+import socket
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import closing
+from dataclasses import asdict
+from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+
+import httpx
+import typer
+
+from client.output import FAILED, AsJson, acceptable, say, show_json, stop
+from model.wording import are, counted
+from service.commands.processes import Processes, python
+
+if TYPE_CHECKING:
+    from service.settings import Settings
+
+_QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
+_PORT = "PICTOGLOT_PORT"
+_DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
+_PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
+
+Backend = Literal["auto", "torch", "openvino"]
+Precision = Literal["auto", "float32", "bfloat16"]
+Check = Annotated[
+    bool, typer.Option("--check", help="Start nothing; exit with 0 if the running process is healthy, else 1.")
+]
+
+
+def up() -> None:
+    """Run API and worker, with a broker that needs no server, until Ctrl-C.
+
+    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    """
+    raise typer.Exit(keep_up(os.environ, lambda processes: None))
+
+
+def serve(check: Check = False) -> None:
+    """Run the API alone."""
+    if check:
+        raise typer.Exit(_look_at_the_service())
+    _become("service")
+
+
+def worker(check: Check = False) -> None:
+    """Run the worker alone."""
+    _become("worker", *(["--check"] if check else []))
+
+
+def share() -> None:
+    """Copy everything that other machines need from this data root into the store; existing objects stay."""
+    from store.data_root import DataRoot
+    from store.errors import PictoglotError
+
+    settings = settings_or_stop()
+    if not settings.store:
+        stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
+    try:
+        count = DataRoot(settings.home, settings.store).commit_all()
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
+    say(f"{counted(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
+
+
+def reencode(
+    backend: Annotated[
+        Backend | None, typer.Option(help="What computes the new vectors; by default PICTOGLOT_BACKEND.")
+    ] = None,
+    precision: Annotated[
+        Precision | None, typer.Option(help="In which precision; by default PICTOGLOT_PRECISION.")
+    ] = None,
+    skip_unreadable: Annotated[
+        bool, typer.Option("--skip-unreadable", help="Go on without pictures whose stored file cannot be read.")
+    ] = False,
+) -> None:
+    """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
+    from model.backends.choice import recorded, wanted
+    from model.languages import MANY
+    from model.machine import device_of
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+
+    settings = settings_or_stop()
+    given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
+    asked = settings.model_copy(update=given)
+    try:
+        encoding = wanted(asked, device_of(settings.device or None), None)
+        with closing(open_registry(settings.database)) as registry:
+            if recorded(registry) == encoding:
+                say(f"The vectors of this data root are made with {encoding} already.")
+                return
+            counts = registry.expansions.counts()
+            if counts.get("queued", 0) + counts.get("running", 0):
+                stop("Wait until every expansion has ended: one that begins with these vectors has to end with them.")
+            expansion, _ = registry.expansions.submit(
+                kind="reencode",
+                language=MANY,
+                settings={
+                    "backend": encoding.backend,
+                    "precision": encoding.precision,
+                    "skip_unreadable": skip_unreadable,
+                },
+                actor="reencode",
+            )
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
+    say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
+
+
+def verify(
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Mend nothing, only tell.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Read everything stored, compare it with its checksums, and mend what is damaged; status 1 if something is left.
+
+    The worker does the same once a day, slowly. Services and workers may run meanwhile.
+    """
+    from index.damage import Damage, duty_of
+    from index.gallery import Gallery
+    from index.scrub import Scrub
+    from index.sets import VectorSets
+    from index.states import open_engine
+    from store.data_root import DataRoot
+    from store.errors import PictoglotError
+    from store.processes import name_owner
+    from store.registry import open_registry
+    from store.settings import MISCONFIGURED, SettingsError
+
+    settings = settings_or_stop()
+    root = DataRoot(settings.home, settings.store)
+
+    def tell(damage: Damage) -> None:
+        if not as_json:
+            say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
+
+    try:
+        with closing(open_registry(settings.database, migrate=False)) as registry:
+            sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
+            with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
+                if not ours:
+                    stop("A worker reads everything just now: look at its log, or try again when it has finished.")
+                report = Scrub(sets, mend=not dry_run).run(tell)
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    except OSError as error:
+        stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
+    if as_json:
+        show_json(asdict(report))
+    else:
+        files = counted(report.files, "file or folder", "files and folders")
+        say(f"{files} read, {report.left + report.mended} damaged, {report.left} of these not mended.")
+    if report.left:
+        raise typer.Exit(FAILED)
+
+
+def reindex(
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+) -> None:
+    """Move the vectors to where PICTOGLOT_INDEX says. Stop every service and worker first; the next start makes them.
+
+    No picture is encoded again: the registry has all vectors.
+    """
+    from index.states import move_to, sealed_in
+    from store.errors import PictoglotError
+    from store.registry import open_registry
+    from store.settings import MISCONFIGURED, SettingsError
+
+    settings = settings_or_stop()
+    kind = settings.index.partition("+")[0]
+    try:
+        with closing(open_registry(settings.database)) as registry:
+            found = sealed_in(registry)
+            if found in (None, kind):
+                say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
+                return
+            asks = not yes and sys.stdin.isatty()
+            if asks and not typer.confirm(f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"):
+                return
+            sets = move_to(settings.index, registry)
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
+
+
+def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
+    """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
+    from store.settings import env_file  # late: help needs no pydantic
+
+    settings = settings_or_stop()
+    address = settings.address()
+    if settings.port == 0:
+        stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
+    if port_taken(settings.host, settings.port):
+        stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
+    if (file := env_file()).is_file():
+        say(f"{file} is read for settings.")
+    say(f"pictoglot starts on {address} …")
+    quiet = _QUIET if sys.stderr.isatty() and not written().keys() & _QUIET else {}
+
+    def announce(processes: Processes) -> None:
+        shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
+        say(f"\n  Address    {address}\n  Admin key  {shown}\n")
+        if quiet:
+            say("Only warnings and errors are shown here; PICTOGLOT_LOG_LEVEL=info shows every request.")
+        if _PORT in os.environ:
+            say(f"Commands in another terminal need {_PORT}={settings.port} as well.")
+        say("Ctrl-C stops it.\n")
+        ready(processes)
+
+    status = Processes(address, {**environment, **quiet}, announce).run()
+    if status == 0:
+        say("Stopped.")
+    return status
+
+
+def settings_or_stop() -> "Settings":
+    """The settings that the children will read; exits with their sentence and status when they are not acceptable."""
+    from service.settings import Settings  # late: help needs no pydantic
+
+    return acceptable(Settings.load)
+
+
+def written() -> dict[str, str | None]:
+    """The environment and `.env`, which it goes before; names in capital letters."""
+    from store.settings import read_env_file, read_environment  # late: help needs no pydantic
+
+    return {**acceptable(read_env_file), **read_environment()}
+
+
+def admin_key(settings: "Settings") -> str:
+    """The key of the settings, or the one that the service made at its first start."""
+    return settings.admin_key or settings.key_file.read_text().strip()
+
+
+def port_taken(host: str, port: int) -> bool:
+    """Whether something listens there already."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server itself does
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False
+
+
+def _look_at_the_service() -> int:
+    """0 when the service that these settings name says that it is ready."""
+    settings = settings_or_stop()
+    if settings.port == 0:
+        stop("PICTOGLOT_PORT: with port 0 the service cannot be found.")
+    address = settings.reachable()
+    try:
+        answer = httpx.get(f"{address}/readyz", timeout=_PATIENCE, trust_env=False)
+    except httpx.HTTPError as error:
+        stop(f"The service at {address} does not answer: {type(error).__name__}.")
+    if not answer.is_success:
+        stop(f"The service at {address} is not ready: status {answer.status_code}.")
+    say(f"The service at {address} is ready.")
+    return 0
+
+
+def _become(module: str, *arguments: str) -> NoReturn:
+    """This process becomes the other one: signals, status and terminal are its own."""
+    sys.stdout.flush()
+    os.execv(sys.executable, python(module, *arguments))

@@ -1,0 +1,211 @@
+"""`import --watch` with real files: added, changed, written slowly, moved in and removed, until a signal ends it."""
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from client.importing import watching as watching_module
+from client.importing.folder import Folder
+from client.importing.intake import Intake
+from client.importing.items import Item, Said, Stamp
+from client.importing.report import Report
+from client.importing.run import Run
+from client.importing.state import opened
+from client.importing.watching import SETTLED, Settling, _Watched
+from client.sending import in_order, patiently
+from tests.doubles import WeightlessEncoder
+from tests.patience import PATIENCE, within
+from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
+from tests.service.processes import clean_environment
+
+IMPORT = [sys.executable, "-c", "from client.main import main; main()", "import"]
+
+
+def started(service: Service, *arguments: str) -> "subprocess.Popen[str]":
+    """`pictoglot import` as a process."""
+    own = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY}
+    return subprocess.Popen(
+        [*IMPORT, *arguments], env=clean_environment() | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    )
+
+
+@contextmanager
+def watching(service: Service, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = started(service, str(folder), "--watch", *arguments)
+    try:
+        assert process.stdout is not None
+        assert "Watching" in process.stdout.readline()
+        yield process
+    finally:
+        process.kill()
+        process.communicate()
+
+
+def content(service: Service, id: str) -> str | None:
+    answer = service.admin.get(f"/v1/pictures/{id}", params={"fields": "url"})
+    return str(answer.json()["url"]) if answer.status_code == 200 else None
+
+
+@pytest.mark.slow
+def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
+    folder, outside = tmp_path / "photos", tmp_path / "outside"
+    folder.mkdir()
+    outside.mkdir()
+    for number, name in enumerate(("kept.png", "moved.png", "removed.png")):
+        (folder / name).write_bytes(picture(number))
+    with running(tmp_path / "home") as service, watching(service, folder, "--delete") as process:
+        before = content(service, "kept")
+        written = list[float]()
+        slow = threading.Thread(target=written_slowly, args=(folder / "slow.png", picture(5, side=400), written))
+        slow.start()
+        (outside / "in.png").write_bytes(picture(4))
+        outside.rename(folder / "inside")
+        (folder / "added.png").write_bytes(picture(6))
+        (folder / "kept.png").write_bytes(picture(7))
+        (folder / "moved.png").rename(folder / "inside" / "moved.png")
+        (folder / "removed.png").unlink()
+        here = ("added", "inside%2Fin", "inside%2Fmoved")
+        wait_until(lambda: all(content(service, id) for id in here) and content(service, "kept") != before)
+        wait_until(lambda: not any(content(service, id) for id in ("removed", "moved")))
+        while slow.is_alive():
+            assert content(service, "slow") is None, "a part of it was sent"
+            time.sleep(0.1)
+        wait_until(lambda: content(service, "slow") is not None)
+        process.send_signal(signal.SIGINT)
+        said, complained = process.communicate(timeout=PATIENCE)
+        assert process.returncode == 0 and said.endswith("Stopped watching.\n")
+        assert "Traceback" not in complained
+        # where the machine stood still for so long between two writes, the half of the file counted as whole
+        longest = max(later - earlier for earlier, later in pairwise(written))
+        assert "slow" not in complained or longest > SETTLED - 0.1
+
+
+def written_slowly(file: Path, whole: bytes, written: list[float]) -> None:
+    """In pieces, as a camera or a network writes; `written`: when each was."""
+    with file.open("wb", buffering=0) as stream:
+        for start in range(0, len(whole), len(whole) // 8):
+            stream.write(whole[start : start + len(whole) // 8])
+            written.append(time.monotonic())
+            time.sleep(0.4)
+
+
+@pytest.mark.slow
+def test_what_changes_while_the_service_is_away_comes_when_it_is_back(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    with running(tmp_path / "home") as service, ExitStack() as watched:
+        process = watched.enter_context(watching(service, folder))
+        later = watched.pop_all()
+    with later:
+        (folder / "b.png").write_bytes(picture(2))
+        time.sleep(SETTLED + 1.0)
+        with running(tmp_path / "other", port=service.port) as back:
+            wait_until(lambda: content(back, "b") is not None)
+            process.send_signal(signal.SIGTERM)
+            assert process.wait(PATIENCE) == 0
+
+
+def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
+    now = [100.0]
+    settling = Settling(2.0, lambda: now[0])
+    settling.changed(["a", "b"])
+    now[0] += 1.5
+    settling.changed(["b"])
+    assert settling.settled() == []
+    now[0] += 0.5
+    assert settling.settled() == ["a"] and settling.settled() == []
+    now[0] += 1.5
+    assert settling.settled() == ["b"]
+    for age, is_settled in ((0.5, False), (3.0, True), (-60.0, True)):  # a clock that is ahead must not stop it
+        stamp = Stamp(1, round((time.time() - age) * 1e9))
+        assert settling.is_settled(Item("c", "c", bytes, stamp)) == is_settled
+    now[0] += 2
+    assert settling.settled() == ["c"]
+
+
+class Slow(WeightlessEncoder):
+    """Takes its time with pictures."""
+
+    def __init__(self) -> None:
+        self.began = threading.Event()
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.began.set()
+        time.sleep(0.2)
+        return super().pictures(images, batch)
+
+
+@pytest.mark.slow
+def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: Path) -> None:
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "z.png").write_bytes(picture(999))
+    os.utime(folder / "z.png", (1, 1))
+    with running(tmp_path / "home", encoder := Slow()) as service:
+        with watching(service, folder, "--delete"):
+            pass
+        for number in range(300):
+            (folder / f"{number:03d}.png").write_bytes(picture(number, side=32))
+            os.utime(folder / f"{number:03d}.png", (1, 1))
+        encoder.began.clear()
+        process = started(service, str(folder), "--watch", "--delete")
+        try:
+            assert encoder.began.wait(PATIENCE)
+            process.send_signal(signal.SIGINT)
+            said, complained = process.communicate(timeout=PATIENCE)
+        finally:
+            process.kill()
+        assert (process.returncode, said) == (0, "Stopped watching.\n")
+        assert "pictures were sent until then" in complained and "Traceback" not in complained
+        assert content(service, "z") is not None and len(service.context.gallery.ids()) < 150
+
+
+def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
+    stopping, waiting = threading.Event(), threading.Event()
+
+    def busy() -> httpx.Response:
+        waiting.set()
+        return httpx.Response(503, headers={"Retry-After": "25"})
+
+    def items() -> Iterator[int]:
+        yield 1
+        assert waiting.wait(PATIENCE)
+        raise KeyboardInterrupt
+
+    with within(5), pytest.raises(KeyboardInterrupt):
+        list(in_order(lambda _: patiently(busy, stopping), items(), 2, stopping))
+    assert stopping.is_set()
+
+
+def test_a_watch_waits_for_a_service_that_has_no_room(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(watching_module, "_BUSY_PAUSE", PATIENCE)
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    (folder / "a.png").write_bytes(picture(1))
+    os.utime(folder / "a.png", (1, 1))
+    with running(tmp_path / "full", free_bytes=1 << 60) as full, ExitStack() as later:
+        state = later.enter_context(opened(tmp_path / "state", full.url, str(folder)))
+        watched = _Watched(Folder(folder, Said()), Run(Intake(full.admin, state), Report()), False, threading.Event())
+        watched.look([])
+        watched.look([])  # too early: nothing is asked
+        assert capsys.readouterr().err.count("What changed waits.") == 1
+        kept, port = later.pop_all(), full.port
+    with kept, running(tmp_path / "other", port=port) as service:
+        watched._intake.client = service.admin
+        monkeypatch.setattr(watched, "_not_before", 0.0)
+        watched.look([])
+        assert content(service, "a") is not None and "Watching" in capsys.readouterr().out

@@ -1,0 +1,258 @@
+"""The client commands against a real server: messages, JSON output, exit statuses."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.client import proxied
+from client.main import app
+from service.commands import doctor
+from service.commands.demo import defaults
+from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Two pictures, English and German."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        for id, english, german in (("p0", "a red apple", "ein roter Apfel"), ("p1", "a dog", "ein Hund")):
+            assert service.put(id, en=[english], de=[german]).status_code == 201
+        service.context.live.refresh()
+        yield service
+
+
+def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: Any) -> Result:
+    """Result of a command; without a service, at an address where no server is."""
+    url = service.url if service else "http://127.0.0.1:9"
+    return CliRunner().invoke(
+        app, arguments, env={"PICTOGLOT_URL": url, "PICTOGLOT_KEY": key, "COLUMNS": "200"}, **more
+    )
+
+
+def as_json(service: Service, *arguments: str) -> Any:
+    """JSON output of a command."""
+    result = run(service, *arguments, "--json")
+    assert result.exit_code == 0, result.output
+    return json.loads(result.stdout)
+
+
+def rows(count: int) -> str:
+    return "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(count))
+
+
+def test_help_needs_nothing_heavy() -> None:
+    heavy = ("torch", "faiss", "numpy", "fastapi", "sqlalchemy", "celery", "pydantic")
+    code = f"import sys, client.main; sys.exit(' '.join(name for name in {heavy!r} if name in sys.modules) or 0)"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_search_shows_captions_in_the_language_that_was_used(service: Service) -> None:
+    result = run(service, "search", "ein roter Apfel", "--language", "de")
+    assert result.exit_code == 0
+    assert "ein roter Apfel" in result.stdout
+    assert "a red apple" not in result.stdout
+    assert "Read as de (told)" in result.stderr
+
+
+def test_json_is_the_answer_of_the_service(service: Service) -> None:
+    answer = service.search("a dog", language="en", limit=1).json()
+    assert as_json(service, "search", "a dog", "--language", "en", "--limit", "1")["items"] == answer["items"]
+
+
+def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "p0.png"
+    file.write_bytes(picture(sum(b"p0")))
+    similar = as_json(service, "search", "--picture", str(file))
+    assert similar["items"][0]["id"] == "p0"
+    captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
+    assert {item["language"] for item in captions["items"]} == {"de"}
+    for by in (("--picture", str(file)), ("--like", "p0")):
+        assert as_json(service, "search", *by, "--captions", "--collection", "default")["items"]
+        assert as_json(service, "search", *by, "--captions", "--collection", "other")["items"] == []
+
+
+def test_a_search_by_picture_shows_captions_in_the_language_that_is_named(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "p0.png"
+    file.write_bytes(picture(sum(b"p0")))
+    captions = as_json(service, "search", "--picture", str(file), "--language", "de")["items"][0]["captions"]
+    assert captions == {"de": ["ein roter Apfel"], "en": ["a red apple"]}
+    assert "ein roter Apfel" in run(service, "search", "--picture", str(file), "--language", "de").stdout
+    assert "a red apple" in run(service, "search", "--picture", str(file)).stdout
+
+
+@pytest.mark.parametrize(
+    "arguments", [("search",), ("search", "x", "--limit", "0"), ("search", "x", "--captions"), ("nonsense",)]
+)
+def test_wrong_usage_has_status_2(service: Service, arguments: tuple[str, ...]) -> None:
+    assert run(service, *arguments).exit_code == 2
+
+
+def test_a_refusal_is_a_sentence_and_has_status_2(service: Service) -> None:
+    result = run(service, "search", "x", "--language", "cy")
+    assert result.exit_code == 2
+    assert "Language not found: language not available; available: de, en." in result.stderr
+    assert "language_not_found · request" in result.stderr
+
+
+def test_no_service_is_a_sentence_and_has_status_1() -> None:
+    result = run(None, "languages")
+    assert result.exit_code == 1
+    assert "No service answers at http://127.0.0.1:9" in result.stderr
+
+
+def test_the_proxy_is_not_used_for_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
+    assert run(service, "languages").exit_code == 0
+
+
+def test_an_invalid_address_is_reported() -> None:
+    result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
+    assert result.exit_code == 2
+    assert "PICTOGLOT_URL" in result.stderr
+
+
+def test_address_and_key_can_be_in_an_env_file(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / ".env").write_text(f"PICTOGLOT_URL={service.url}/\nPICTOGLOT_KEY={ADMIN_KEY}\n")
+    monkeypatch.chdir(tmp_path)
+    for name in ("URL", "KEY"):
+        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
+    result = CliRunner().invoke(app, ["releases", "--json"])
+    assert result.exit_code == 0, result.output
+
+
+def test_without_an_address_the_service_of_the_same_settings_is_asked(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("PICTOGLOT_URL", raising=False)
+    own = {"PICTOGLOT_PORT": str(service.port), "PICTOGLOT_KEY": ADMIN_KEY}
+    for host in ("127.0.0.1", "0.0.0.0"):
+        result = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_HOST": host})
+        assert result.exit_code == 0, result.output
+    nobody = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_HOST": "::1"})
+    assert f"http://[::1]:{service.port}" in nobody.stderr
+    wrong = CliRunner().invoke(app, ["languages"], env={**own, "PICTOGLOT_PORT": "many"})
+    assert wrong.exit_code == 78 and "PICTOGLOT_PORT" in wrong.stderr
+
+
+@pytest.mark.parametrize("arguments", [("languages",), ("demo", "dataset", "de")], ids="-".join)
+def test_an_unknown_variable_stops_a_client_command_with_one_sentence(arguments: tuple[str, ...]) -> None:
+    result = CliRunner().invoke(app, arguments, env={"PICTOGLOT_NONSENSE": "1"})
+    assert (result.exit_code, result.stdout) == (78, "")
+    assert result.stderr == "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n"
+
+
+@pytest.mark.parametrize(
+    ("given", "file", "missing"),
+    [
+        ("", "", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
+        ("", "PICTOGLOT_OPEN=0\n", {"PICTOGLOT_LOG_LEVEL"}),
+        ("PICTOGLOT_LOG_LEVEL", "PICTOGLOT_OPEN=0\n", set()),
+        ("", "PICTOGLOT_HOST=0.0.0.0\n", {"PICTOGLOT_LOG_LEVEL"}),  # only on loopback may everybody write
+        ("", "PICTOGLOT_HOST=::1\n", {"PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"}),
+    ],
+)
+def test_the_demo_sets_only_what_is_not_set_yet(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, given: str, file: str, missing: set[str]
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    for name in ("PICTOGLOT_OPEN", "PICTOGLOT_LOG_LEVEL"):
+        monkeypatch.delenv(name, raising=False)
+    if given:
+        monkeypatch.setenv(given, "info")
+    (tmp_path / ".env").write_text(file)
+    assert set(defaults()) == missing
+
+
+def test_a_missing_key_says_which_variable_to_set(service: Service) -> None:
+    result = run(service, "releases", key="")
+    assert result.exit_code == 2
+    assert "PICTOGLOT_KEY" in result.stderr
+
+
+def test_languages_are_listed_with_their_native_names(service: Service) -> None:
+    result = run(service, "languages")
+    assert "Deutsch" in result.stdout
+    assert [item["language"] for item in as_json(service, "languages")["items"]] == ["de", "en"]
+
+
+def test_no_share_of_a_few_held_out_captions_is_shown(tmp_path: Path) -> None:
+    recall = {"R@1": 0.556, "R@5": 0.8, "R@10": 0.9}
+    with running(tmp_path) as service:
+        for tag, pairs in (("fr", 19), ("nl", 20)):
+            learn(service.context.registry, tag, report={"pairs": pairs, "t2i": recall, "i2t": recall})
+        service.context.live.refresh()
+        told = run(service, "languages")
+    french, dutch = (next(line for line in told.stdout.splitlines() if line.startswith(tag)) for tag in ("fr", "nl"))
+    assert french.split()[-2:] == ["–", "–"] and dutch.split()[-2:] == ["55.6", "55.6"]
+    assert "untaught" not in told.stdout  # nothing was assessed
+    assert "Of fewer than 20 held-out captions no share is shown: fr." in told.stderr
+
+
+@pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])
+def test_no_kind_of_proxy_is_used_for_this_machine(
+    service: Service, variable: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
+    assert as_json(service, "languages")["release"] >= 2
+    assert "serves release" in doctor.service_at(service.url).detail
+    assert proxied("http://pictures.example:8321")
+
+
+@pytest.mark.parametrize("id", ["tree#2", "tree?x=1", "../languages", "..", ""])
+def test_an_id_is_never_a_part_of_an_address(service: Service, id: str) -> None:
+    assert service.put("tree").status_code in {200, 201}
+    assert run(service, "pictures", "delete", id).exit_code == 2
+    assert service.admin.get("/v1/pictures/tree").status_code == 200
+
+
+@pytest.mark.parametrize("arguments", [("x", "--min-score", "nan"), ("x", "--min-score", "inf"), ("\udcff",)])
+def test_what_cannot_be_sent_is_one_sentence(service: Service, arguments: tuple[str, ...]) -> None:
+    result = run(service, "search", *arguments)
+    assert (result.exit_code, len(result.stderr.splitlines())) == (2, 1)
+    assert "PICTOGLOT" not in result.stderr
+
+
+def test_a_table_is_not_wrapped_when_the_output_is_no_terminal(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "data.jsonl"
+    file.write_text(rows(80), encoding="utf-8")
+    id = as_json(service, "learn", "cy", str(file))["id"]
+    narrow = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY, "COLUMNS": "40"}
+    lines = CliRunner().invoke(app, ["expansions"], env=narrow).stdout.splitlines()
+    assert any(line.startswith(id) for line in lines)
+    assert run(service, "expansions", id, "--cancel").exit_code == 0
+
+
+@pytest.mark.parametrize(
+    ("typed", "on_path", "named"),
+    [
+        ("bin/pictoglot", False, "bin/pictoglot"),
+        ("my bin/pictoglot", False, "'my bin/pictoglot'"),
+        ("bin/pictoglot", True, "pictoglot"),
+        ("pytest", False, "pictoglot"),
+    ],
+)
+def test_commands_are_named_as_they_run_here(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, typed: str, on_path: bool, named: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    Path(typed).parent.mkdir(exist_ok=True)
+    Path(typed).touch(mode=0o755)
+    monkeypatch.setattr(sys, "argv", [typed, "languages"])
+    monkeypatch.setenv("PATH", str(Path(typed).parent.resolve()) if on_path else str(tmp_path / "empty"))
+    assert f"Start one with `{named} up`" in run(None, "languages").stderr
+
+
+def test_the_help_of_what_listens_names_the_variable_of_the_port() -> None:
+    for command in (["up"], ["demo", "up"]):
+        told = CliRunner().invoke(app, [*command, "--help"]).stdout
+        assert "PICTOGLOT_PORT=8400 takes another port" in " ".join(told.split())

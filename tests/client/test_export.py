@@ -1,0 +1,160 @@
+"""What `export` writes of a service, and what it leaves alone; that all is equal then, `tests/worker` tests."""
+
+import json
+import shlex
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+import typer
+from PIL import Image
+
+from client.commands.export import _languages
+from tests.client.test_commands import as_json, run
+from tests.service.harness import Service, assert_problem, picture, running
+from tests.store.steps import taught_from
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
+        yield service
+
+
+def teach(service: Service, tag: str, dataset: bytes) -> str:
+    """What is left of a dataset and its version when a worker is done with it; its expansion."""
+    registry = service.context.registry
+    name = f"expansions/{tag}-{len(registry.versions.list())}"
+    (service.home / name).mkdir(parents=True)
+    (service.home / name / "dataset").write_bytes(dataset)
+    given: dict[str, Any] = {
+        "dataset_path": f"{name}/dataset",
+        "dataset_sha256": "0" * 64,
+        "dataset_bytes": len(dataset),
+    }
+    settings: dict[str, Any] = {"seed": len(dataset), "forced": True}
+    expansion, _ = registry.expansions.submit(kind="learn", language=tag, settings=settings, actor="test", **given)
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    folder = f"versions/{expansion.id}"
+    (service.home / folder).mkdir(parents=True)
+    (service.home / folder / "manifest.json").write_text('{"files": {}}')
+    parent, fence = registry.releases.serving().shared, lease.fence
+    made: dict[str, Any] = {
+        "folder": folder,
+        "manifest_sha256": "0" * 64,
+        "rows": 1,
+        "bytes": 1,
+        "report": {"pairs": 1},
+        "datasets": (*taught_from(registry, tag), expansion.id),
+    }
+    version = registry.versions.add(expansion=expansion.id, parent=parent, language=tag, fence=fence, **made)
+    release = registry.releases.promote(expansion=expansion.id, version=version.number, move_shared=True, fence=fence)
+    registry.expansions.succeed(lease, version.number, release.number, {"pairs": 1})
+    service.context.live.refresh()
+    return expansion.id
+
+
+def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_path: Path) -> None:
+    """Spanish is taught again after Quechua, which stands on it: by versions, Quechua would come first."""
+    out, taught = tmp_path / "it's a backup", [("es", b"uno"), ("qu", b"huk iskay"), ("es", b"dos")]
+    with running(tmp_path / "home") as service:
+        expansions = [teach(service, *each) for each in taught]
+        told = run(service, "export", str(out))
+        assert told.exit_code == 0, told.output
+        listed = service.admin.get("/v1/versions/3/datasets").json()["items"]
+        assert [(each["expansion"], each["settings"]) for each in listed] == [
+            (expansions[0], {"seed": 3}),
+            (expansions[2], {"seed": 3}),
+        ]
+        assert service.admin.get("/v1/versions/0/datasets").json() == {"items": []}
+        for expansion in (expansions[1], "..%2f..%2fadmin.key"):  # of another language, and of nobody
+            assert_problem(service.admin.get(f"/v1/versions/3/datasets/{expansion}"), 404, "version_not_found")
+        rows = [json.loads(line) for line in (out / "languages.jsonl").read_text().splitlines()]
+        assert [(row["language"], (out / row["dataset"]).read_bytes()) for row in rows] == taught
+        commands = [shlex.split(line) for line in told.stderr.splitlines() if line.startswith("  pictoglot ")]
+        assert commands[0] == ["pictoglot", "import", str(out)]
+        assert commands[2][:4] == ["pictoglot", "learn", "qu", str(out / rows[1]["dataset"])]
+        assert commands[2][4:] == ["--settings", '{"seed": 9}', "--without-missing", "--forced", "--watch"]
+
+        (service.home / "expansions" / "es-1" / "dataset").unlink()
+        assert [each["kept"] for each in service.admin.get("/v1/versions/3/datasets").json()["items"]] == [False, True]
+        done = as_json(service, "export", str(out))
+        assert [row["language"] for row in done["languages"]] == ["qu", "es"] and done["datasets_gone"] == ["es"]
+
+
+def test_what_a_record_lost_on_purpose_does_not_come_back_from_the_file(service: Service, tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x010E] = "a house with its number"
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "house.jpg").write_bytes(picture(1, format="JPEG", exif=exif.tobytes()))
+    as_json(service, "import", str(tmp_path / "in"), "--collection", "houses")
+    assert record(service, "house")["metadata"] == {"description": "a house with its number"}
+    merge = {"Content-Type": "application/merge-patch+json"}
+    service.admin.patch("/v1/pictures/house", json={"metadata": {"description": None}}, headers=merge)
+    before = record(service, "house")
+    teach(service, "cy", b"un")
+    reader = service.key("search")
+    told = run(service, "export", str(tmp_path / "out"), "--collection", "houses", key=reader)  # it may see no dataset
+    assert told.exit_code == 0, told.output
+    with running(tmp_path / "home") as other:
+        as_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
+        assert record(other, "house") == before
+
+
+def record(service: Service, id: str) -> dict[str, Any]:
+    item = service.admin.get(f"/v1/pictures/{id}").json()
+    return {name: item[name] for name in ("collection", "tags", "metadata", "own")}
+
+
+def test_a_folder_that_no_export_wrote_stays_as_it_is(service: Service, tmp_path: Path) -> None:
+    """It looks like one: somebody keeps a manifest beside the pictures."""
+    own = {"manifest.jsonl": b'{"file": "pictures/a.jpg"}\n', "pictures/a.jpg": b"a picture"}
+    (tmp_path / "pictures").mkdir()
+    for name, content in own.items():
+        (tmp_path / name).write_bytes(content)
+    told = run(service, "export", str(tmp_path), "--pictures-only")
+    assert told.exit_code == 2 and "no export wrote" in told.stderr
+    assert {str(file.relative_to(tmp_path)): file.read_bytes() for file in tmp_path.rglob("*.*")} == own
+
+
+def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    refused = run(service, "export", str(tmp_path / "file" / "below"))
+    assert refused.exit_code == 1 and "cannot be written: Not a directory." in refused.stderr
+
+
+def test_ids_that_differ_only_in_upper_case_are_files_of_two_names(service: Service, tmp_path: Path) -> None:
+    for number, id in enumerate(("bridge", "Bridge", "a%2Fbridge")):
+        service.put(id, picture(10 + number))
+    as_json(service, "export", str(tmp_path / "out"), "--pictures-only")
+    names = {file.name.lower() for file in (tmp_path / "out" / "pictures").iterdir()}
+    rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
+    assert len(names) == len(rows) and {"bridge.png", "a%2fbridge.png"} <= names
+    with running(tmp_path / "home") as other:
+        as_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
+        for id in ("bridge", "Bridge", "a%2Fbridge"):
+            ours, theirs = (each.admin.get(f"/v1/pictures/{id}").json()["url"] for each in (service, other))
+            assert ours == theirs
+
+
+@pytest.mark.parametrize(
+    ("language", "files"), [("../../es", {}), ("es", {"../../x": ""}), ("es", {"..": ""}), ("es", {"a\\b": ""})]
+)
+def test_no_name_that_a_service_gives_leads_out_of_the_folder(
+    language: str, files: dict[str, str], tmp_path: Path
+) -> None:
+    dataset = {"expansion": "exp_1", "created_at": "2026-01-01T00:00:00Z", "settings": {}, "kept": True}
+    answers: dict[str, Any] = {
+        "/v1/languages": {"items": [{"language": language, "version": 1, "taught": True}]},
+        "/v1/versions/1": {"digests": files},
+        "/v1/versions/1/datasets": {"items": [dataset]},
+    }
+    asked = httpx.MockTransport(lambda request: httpx.Response(200, json=answers.get(request.url.path, {})))
+    with httpx.Client(transport=asked, base_url="http://service") as client, pytest.raises(typer.Exit):
+        _languages(client, tmp_path / "a" / "b")
+    assert not [
+        file for file in tmp_path.rglob("*") if file.is_file() and not file.is_relative_to(tmp_path / "a" / "b")
+    ]

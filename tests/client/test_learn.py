@@ -1,0 +1,346 @@
+"""`learn` and `expansions` against a real server: progress, refusals, and the demo's gallery that is still filled."""
+
+import hashlib
+import json
+import os
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from threading import Thread
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+from sqlalchemy import update
+from typer.testing import CliRunner
+
+from client import client
+from client.client import places
+from client.commands import languages
+from client.commands.datasets import summary
+from client.main import app
+from demo import fill as demo_fill
+from demo.gallery import DemoPicture, outlines
+from service.commands import demo
+from service.commands.demo import FILLING, write_filling
+from store.tables import ExpansionRow
+from tests.client.test_commands import as_json, rows, run
+from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """English and German."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        service.learn("de")
+        yield service
+
+
+def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(service: Service, tmp_path: Path) -> None:
+    service.put("orchard").raise_for_status()
+    lines = ["caption;english;picture", *(f"afal {n};apple {n};{'orchard.jpg' if n == 7 else ''}" for n in range(80))]
+    lines[9] = ";no caption;"
+    lines[10:12] = ["too;many;cells;here"] * 2
+    lines.append(lines[1])
+    (tmp_path / "cy.csv").write_text("\n".join(lines))
+    before = as_json(service, "expansions")
+    report = as_json(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run")["report"]
+    assert run(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout.splitlines() == [
+        "cy.csv can be used to teach Welsh (cy). This was a dry run: nothing was taught.",
+        "",
+        "Table (CSV), 81 rows, of which 77 can be used:",
+        "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
+        "  1 names its picture by its file: `a.jpg` is taken for the id `a`",
+        f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
+        f"  That is few to measure with: one caption more or less is {100 / report['val']:.0f} points. "
+        "More rows hold out more.",
+        "1 row repeats an earlier one and counts once: line 82.",
+        "3 rows cannot be used and are left out:",
+        "  1 without a caption: line 10",
+        "  2 with too few or too many cells: lines 11, 12",
+    ]
+    assert "held out and measured" in run(service, "assess", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout
+    assert as_json(service, "expansions") == before
+
+
+def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: Service, tmp_path: Path) -> None:
+    learn(service.context.registry, "br", report={"dataset": {"usable": 1_000}})
+    (file := tmp_path / "br.jsonl").write_text(rows(80))
+    told, before = ("learn", "br", str(file)), {"datasets": 1, "rows": 1_000}
+
+    def dry(*command: str) -> tuple[Any, Any]:
+        found = as_json(service, *command, "--dry-run")
+        return found["joined"], found["replaced"]
+
+    assert dry(*told) == (before, None) and dry(*told, "--replace") == (None, before)
+    assert dry("learn", "kw", str(file)) == dry("assess", "br", str(file)) == (None, None)
+    said = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well (what this file has too counts once)"
+    assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
+    said = "It replaces 1,000 captions of 1 earlier dataset: then only the captions of this file are taught and shown."
+    assert said in run(service, *told, "--replace", "--dry-run").stdout.splitlines()
+    same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}
+    for change in (same, {"dataset_sha256": "d" * 64, "dataset_path": None}):
+        with service.context.registry.begin() as session:
+            session.execute(update(ExpansionRow).where(ExpansionRow.language == "br").values(**change))
+        assert dry(*told) == (None, None)
+    sent = as_json(service, *told, "--replace")
+    assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
+    as_json(service, "expansions", sent["id"], "--cancel")
+
+
+def test_a_dataset_that_is_too_small_has_status_2(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(3))
+    result = run(service, "learn", "cy", str(file))
+    assert result.exit_code == 2
+    assert "dataset_too_small" in result.stderr
+
+
+def test_learning_is_queued_and_can_be_cancelled(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "cy", str(file))
+    assert sent["state"] == "queued"
+    assert as_json(service, "expansions", sent["id"])["id"] == sent["id"]
+    assert as_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
+
+
+def test_watching_a_cancelled_expansion_has_status_1(service: Service, tmp_path: Path) -> None:
+    file = tmp_path / "br.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "br", str(file))
+    as_json(service, "expansions", sent["id"], "--cancel")
+    result = run(service, "expansions", sent["id"], "--watch")
+    assert result.exit_code == 1
+    assert "cancelled" in result.stderr
+
+
+def test_watching_a_finished_expansion_shows_its_version(service: Service) -> None:
+    (done,) = (e for e in as_json(service, "expansions")["items"] if e["language"] == "de")
+    result = run(service, "expansions", done["id"], "--watch")
+    assert result.exit_code == 0
+    assert "de is learned: version 1, release 2." in result.stdout
+
+
+def test_a_rebuild_reports_the_shared_table_and_what_is_left_out(service: Service) -> None:
+    registry = service.context.registry
+    expansion, _ = registry.expansions.submit(kind="rebuild", language="xh", settings={}, actor="test")
+    lease = registry.expansions.lease(expansion.id, "test")
+    assert lease is not None
+    languages = {
+        "de": {"shared": {"moved": True}},
+        "zu": {"shared": {"moved": False}},
+        "st": {"left_out": "dataset_too_small", "detail": "60 usable rows; at least 64 are needed"},
+    }
+    registry.expansions.succeed(lease, 1, 2, {"moved": True, "languages": languages})
+    said = run(service, "expansions", expansion.id, "--watch").stdout.splitlines()
+    assert said == [
+        "The shared table is version 1 in release 2.",
+        "zu is left out: the other languages would have lost too much.",
+        "st is left out: 60 usable rows; at least 64 are needed.",
+    ]
+
+
+def test_watching_waits_between_requests_to_a_stopping_server(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    file = tmp_path / "gd.jsonl"
+    file.write_text(rows(80))
+    sent = as_json(service, "learn", "gd", str(file))
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        if len(pauses) == 3:
+            service.context.draining = False
+            as_json(service, "expansions", sent["id"], "--cancel")
+
+    service.context.draining = True  # its streams end at once
+    monkeypatch.setattr(languages, "sleep", pause)
+    assert run(service, "expansions", sent["id"], "--watch").exit_code == 1
+    assert len(pauses) == 3
+    assert min(pauses) >= 0.5
+
+
+def test_who_stops_watching_is_told_that_it_goes_on(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def stops(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    file = tmp_path / "gd.jsonl"
+    file.write_text(rows(80))
+    with monkeypatch.context() as patch:
+        patch.setattr(languages, "connect_sse", stops)
+        ended = run(service, "learn", "gd", str(file), "--watch")
+    (item,) = as_json(service, "expansions", "--limit", "1")["items"]
+    assert ended.exit_code == 130 and item["state"] == "queued"
+    assert f"`pictoglot expansions {item['id']} --watch` shows it again" in " ".join(ended.stderr.split())
+
+
+def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
+    service.put("orchard").raise_for_status()
+    file = tmp_path / "cy.jsonl"
+    rows_of = ({"caption": f"afal {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80))
+    file.write_text("".join(json.dumps(row) + "\n" for row in rows_of))
+    result = run(service, "learn", "cy", str(file))
+    assert result.exit_code == 2
+    assert "80 of 80 rows name pictures that are not in the gallery. Ids there look like `orchard`" in result.stderr
+    assert "4 pictures missing, first: none-0.jpg, none-1.jpg, none-2.jpg, none-3.jpg" in result.stderr
+    assert "  with a picture that is not in the gallery: lines 1, 2, 3 and 77 more\n" in result.stderr
+    assert "pictoglot import" in result.stderr and "`--without-missing`" in result.stderr
+    with_texts = [{"caption": f"afal {n}", "english": f"apple {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80)]
+    file.write_text("".join(json.dumps(row) + "\n" for row in with_texts))
+    assert run(service, "learn", "cy", str(file), "--dry-run").exit_code == 2
+    left = as_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
+    assert (left["usable"], left["with_picture"], left["with_english"], left["missing"]) == (80, 0, 80, 80)
+    told = run(service, "learn", "cy", str(file), "--without-missing", "--dry-run").stdout
+    assert "80 rows name pictures that are not in the gallery, and count only if they have another text." in told
+    assert as_json(service, "assess", "cy", str(file), "--without-missing", "--dry-run")["report"]["missing"] == 80
+    sent = as_json(service, "learn", "cy", str(file), "--without-missing")
+    assert service.context.registry.expansions.get(sent["id"]).settings == {"without_missing": True}
+    as_json(service, "expansions", sent["id"], "--cancel")
+    file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
+    said = run(service, "learn", "cy", str(file)).stderr
+    assert "40 without a caption. The text in the new language stands under the key `caption`" in said
+    assert "  without a caption: lines 81, 82, 83 and 37 more\n" in said
+
+
+@pytest.mark.parametrize(("ids", "is_demo"), [(("emoji-1f34e", "scene-0001"), True), (("emoji-1f34e", "p1"), False)])
+def test_pictures_of_the_demo_are_not_to_be_added_by_hand(
+    service: Service, tmp_path: Path, ids: tuple[str, str], is_demo: bool
+) -> None:
+    file = tmp_path / "cy.jsonl"
+    file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": ids[n % 2]}) + "\n" for n in range(80)))
+    said = run(service, "learn", "cy", str(file)).stderr
+    advice = (
+        "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
+        "or run `pictoglot demo fill`.\n"
+    )
+    assert (advice in said) == is_demo
+    assert ("pictoglot import" in said) == (not is_demo)
+
+
+def test_the_ids_of_the_demo_gallery_are_known_by_how_they_start() -> None:
+    assert all(outline.id.startswith(client.DEMO_IDS) for outline in outlines())
+
+
+def test_places_that_are_not_lines_are_listed_as_they_are() -> None:
+    errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"] + [
+        {"location": "line 7", "code": "x"}
+    ]
+    assert places({"errors": errors}) == ["missing: body.a, body.b, body.c and 1 more", "x: line 7"]
+    of_a_record = [{"location": "body.captions.Welsh", "code": "language_tag_invalid"}]
+    assert places({"errors": of_a_record}) == ["language_tag_invalid: body.captions.Welsh"]  # no row of a dataset
+    assert places({}) == []
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The data root of the command line."""
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
+    return tmp_path
+
+
+def test_a_lesson_waits_while_the_demo_is_being_filled(
+    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = [outline.id for outline in outlines()[:70]]
+
+    def slowly(without: set[str]) -> Iterator[DemoPicture]:
+        for number, id in enumerate(ids):
+            time.sleep(0.02)
+            yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "twemoji")
+
+    monkeypatch.setattr(demo_fill, "pictures", slowly)
+    filling = Thread(target=lambda: demo_fill.fill(service.url, ADMIN_KEY, home=home))
+    filling.start()
+    wait_until((home / FILLING).exists)
+    file = home / "cy.jsonl"
+    file.write_text("".join(json.dumps({"caption": f"peth {n}", "picture": id}) + "\n" for n, id in enumerate(ids)))
+    result = run(service, "learn", "cy", str(file))
+    filling.join()
+    assert result.exit_code == 0, result.stderr
+    assert "The demo gallery is still being filled; teaching starts when it is complete." in result.stderr
+    assert not (home / FILLING).exists()
+    run(service, "expansions", as_json(service, "expansions")["items"][0]["id"], "--cancel")
+
+
+@pytest.mark.parametrize("quiet", [False, True])
+def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
+    pauses: list[float] = []
+
+    def pause(seconds: float) -> None:
+        pauses.append(seconds)
+        write_filling(home, len(pauses), 3)
+        if len(pauses) == 3:
+            (home / FILLING).unlink()
+
+    write_filling(home, 0, 0)
+    monkeypatch.setattr(demo, "sleep", pause)
+    demo.wait_until_filled(quiet=quiet)
+    assert len(pauses) == 3
+
+
+@pytest.mark.parametrize(
+    ("url", "age"), [("http://127.0.0.1:9", 20), ("http://127.0.0.1:9", -20), ("http://pictures.example:8321", 0)]
+)
+def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, age: float
+) -> None:
+    write_filling(home, 1, 3)
+    os.utime(home / FILLING, (time.time() - age,) * 2)
+    monkeypatch.setenv("PICTOGLOT_URL", url)
+    monkeypatch.setattr(demo, "sleep", lambda seconds: pytest.fail("it waits"))
+    demo.wait_until_filled(quiet=False)
+
+
+@pytest.mark.parametrize(
+    ("url", "arguments", "passed"),
+    [
+        ("http://127.0.0.1:9", [], True),
+        ("http://localhost:9", [], True),
+        ("http://pictures.example:8321", [], False),
+        ("http://127.0.0.1:9", ["--url", "http://pictures.example:8321"], False),
+    ],
+)
+def test_only_a_fill_of_this_machine_is_told_the_data_root(
+    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, arguments: list[str], passed: bool
+) -> None:
+    given: list[dict[str, str]] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
+        given.append(env)
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.setenv("PICTOGLOT_URL", url)
+    assert CliRunner().invoke(app, ["demo", "fill", *arguments]).exit_code == 0
+    assert [environment.get("PICTOGLOT_HOME") for environment in given] == [str(home) if passed else None]
+
+
+def test_a_fill_is_told_the_data_root_of_an_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    given: list[str | None] = []
+
+    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
+        given.append(env.get("PICTOGLOT_HOME"))
+        return SimpleNamespace(returncode=0)
+
+    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
+    monkeypatch.chdir(tmp_path)
+    for name in ("HOME", "URL"):
+        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
+    (tmp_path / ".env").write_text("PICTOGLOT_HOME=here\n")
+    assert CliRunner().invoke(app, ["demo", "fill"]).exit_code == 0
+    assert given == [str(tmp_path / "here")]
+
+
+def test_every_fault_of_a_row_is_told_in_words() -> None:
+    texts = ("not_text", "empty_text", "text_too_long", "text_invalid_unicode")
+    kinds = [f"{of}{kind}" for of in ("", "english_", "pivot_") for kind in texts] + ["pivot_language_tag_invalid"]
+    counted = {"rows": 1, "usable": 1, "train": 1, "val": 0, "pivots": {}, "with_picture": 0, "duplicates": 0}
+    faults = {kind: {"count": 1, "first_lines": [2]} for kind in kinds}
+    checked = {"language": "cy", "report": {**counted, "format": "csv", "in_script": 0.99999, "faults": faults}}
+    lines = list(summary(checked, "cy.csv", assess=False))
+    assert sum(" with " in line and ": line 2" in line for line in lines) == len(kinds)
+    assert any("99.9 % in the script" in line for line in lines)

@@ -1,0 +1,300 @@
+"""`pictures` against a real server: what is sent, what is there already, what is refused."""
+
+import json
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import pytest
+
+from client import sending
+from client.commands import gallery
+from client.importing.run import CHUNK
+from tests.client.test_commands import as_json, run
+from tests.doubles import WeightlessEncoder
+from tests.patience import PATIENCE, within
+from tests.service.harness import Service, picture, running, wait_until
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """An empty gallery; each test deletes what it adds, or uses names of its own."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+def test_pictures_are_added_listed_and_deleted(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "red car.png").write_bytes(picture(5))
+    (tmp_path / "tree.png").write_bytes(picture(6))
+    (tmp_path / "notes.txt").write_text("not looked at")
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"red car.png": {"en": ["a red car"]}}))
+    added = as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))["added"]
+    assert [item["id"] for item in added] == ["red car", "tree"]
+    shown = [as_json(service, "pictures", "show", item["id"])["captions"] for item in added]
+    assert shown == [{"en": ["a red car"]}, {}]
+    for item in added:
+        assert item["id"] in run(service, "pictures", "list").stdout
+        assert run(service, "pictures", "delete", item["id"]).exit_code == 0
+
+
+def test_pictures_are_added_found_shown_and_changed_as_records(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "iron.png").write_bytes(picture(60))
+    (tmp_path / "wood.png").write_bytes(picture(61))
+    said = ("--collection", "archive", "--tag", "bridge", "--tag", "a, b")
+    added = as_json(service, "pictures", "add", str(tmp_path), *said)["added"]
+    shown = [as_json(service, "pictures", "show", item["id"]) for item in added]
+    assert [(item["collection"], item["tags"]) for item in shown] == [("archive", ["bridge", "a, b"])] * 2
+    assert as_json(service, "pictures", "add", str(tmp_path), *said)["there"] == 2
+    assert len(as_json(service, "pictures", "add", str(tmp_path), "--tag", "bridge")["added"]) == 2
+    changed = as_json(
+        service, "pictures", "edit", "iron", "--metadata", '{"year": 1950, "width": "12 cm"}', "--captions",
+        '{"en": ["an iron bridge"], "cy": ["pont haearn"]}',
+        "--etag", as_json(service, "pictures", "show", "iron")["etag"],
+    )  # fmt: skip
+    assert changed["metadata"] == {"year": 1950, "width": "12 cm"}
+    assert changed["captions"] == {"en": ["an iron bridge"]}
+    assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
+    assert "cy, en" in run(service, "pictures", "list", "--collection", "archive").stdout  # one waits for its language
+    told = run(service, "pictures", "show", "iron").stdout
+    assert all(part in told for part in ("archive", "1950", "an iron bridge", "12 cm"))
+    assert [line.split()[1:] for line in told.splitlines() if line.startswith("width")] == [["48"], ["12", "cm"]], told
+    old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
+    where = ("--collection", "archive", "--filter")
+    for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
+        assert [hit["id"] for hit in as_json(service, *command, *where, old)["items"]] == ["iron"]
+    assert [item["id"] for item in as_json(service, "pictures", "list", *where, old)["items"]] == ["iron"]
+    listed = as_json(service, "pictures", "list", "--newest", "--collection", "archive")["items"]
+    assert [item["id"] for item in listed] == ["wood", "iron"]
+    for wrong in (("list", "--filter", "x"), ("edit", "iron"), ("edit", "iron", "--metadata", "[]")):
+        assert run(service, "pictures", *wrong).exit_code == 2
+    elsewhere = run(service, "pictures", "edit", "iron", "--collection", "Mis fotos")
+    assert elsewhere.exit_code == 2 and "--collection: A collection's name has 1 to 128 letters" in elsewhere.stderr
+    for id in ("iron", "wood"):
+        run(service, "pictures", "delete", id)
+
+
+@pytest.mark.parametrize("says", [True, False])
+def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
+    service: Service, monkeypatch: pytest.MonkeyPatch, says: bool
+) -> None:
+    service.put("asked", en=["a bridge"]).raise_for_status()
+    asked = list[str]()
+    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+
+    def confirm(question: str) -> bool:
+        asked.append(question)
+        return says
+
+    monkeypatch.setattr("typer.confirm", confirm)
+    told = run(service, "pictures", "delete", "asked").stdout
+    assert asked == ["Delete it? This cannot be undone."] and "a bridge" in told
+    assert ("asked is deleted." in told) == says
+    assert service.admin.get("/v1/pictures/asked").status_code == (404 if says else 200)
+    service.put("asked").raise_for_status()
+    for option in ("--yes", "--json"):
+        assert run(service, "pictures", "delete", "asked", option).exit_code == 0
+        service.put("asked").raise_for_status()
+    assert len(asked) == 1
+
+
+def test_a_picture_that_is_another_one_by_now_than_the_one_shown_is_not_deleted(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service.put("moved", en=["a bridge"]).raise_for_status()
+    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    monkeypatch.setattr("typer.confirm", lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
+    result = run(service, "pictures", "delete", "moved")
+    assert result.exit_code == 2 and "record_changed" in result.stderr
+    assert service.admin.get("/v1/pictures/moved").json()["captions"] == {"en": ["a tower"]}
+
+
+def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path: Path) -> None:
+    """As escapes these would be twice as long, and more than a form's field may be."""
+    (tmp_path / "a.png").write_bytes(picture(12))
+    texts = [f"{number} " + "लाल सेब और हरा पेड़ " * 40 for number in range(20)]
+    assert 2 * len("".join(texts).encode()) > 64 << 10 > len("".join(texts).encode())
+    captions = tmp_path / "captions.json"
+    captions.write_text(json.dumps({"a": {"en": texts}}))
+    as_json(service, "pictures", "add", str(tmp_path), "--captions", str(captions))
+    assert len(as_json(service, "pictures", "show", "a")["captions"]["en"]) == 20
+    run(service, "pictures", "delete", "a")
+
+
+class Counting(WeightlessEncoder):
+    """Takes a moment for each call with pictures, and remembers how many there were in each."""
+
+    def __init__(self) -> None:
+        self.together: list[int] = []
+
+    def pictures(self, images: Any, batch: int = 64) -> Any:
+        self.together.append(len(images))
+        time.sleep(0.05)
+        return super().pictures(images, batch)
+
+
+def test_a_folder_is_sent_several_files_at_a_time_and_reported_in_order(tmp_path: Path) -> None:
+    for number in range(30):
+        (tmp_path / f"{number:02d}.png").write_bytes(picture(number))
+    with running(tmp_path / "home", encoder := Counting()) as service:
+        added = as_json(service, "pictures", "add", str(tmp_path))["added"]
+        assert [item["id"] for item in added] == [f"{number:02d}" for number in range(30)]
+        assert sum(encoder.together) == 30 and max(encoder.together) > 1
+        assert service.put("twin", picture(3)).status_code == 201
+        assert sum(encoder.together) == 30, "a content that is there is not encoded again"
+
+
+def test_a_damaged_picture_is_reported_and_the_others_are_added(service: Service, tmp_path: Path) -> None:
+    (tmp_path / "bad.png").write_bytes(picture(7)[:60])
+    (tmp_path / "good.png").write_bytes(picture(8))
+    result = run(service, "pictures", "add", str(tmp_path))
+    assert result.exit_code == 1
+    assert "1 of 2 pictures is in the gallery" in result.stdout
+    assert "bad.png: " in result.stderr
+    run(service, "pictures", "delete", "good")
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    """Three pictures, with names that no other test uses."""
+    for number in range(3):
+        (tmp_path / f"{tmp_path.name}-{number}.png").write_bytes(picture(40 + number))
+    return tmp_path
+
+
+@pytest.fixture
+def uploads(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many pictures were in each request that this process sent with some."""
+    sent, put, post = list[int](), httpx.Client.put, httpx.Client.post
+
+    def alone(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        sent.append(1)
+        return put(self, url, **more)
+
+    def together(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        sent.append(len(more["files"]))
+        return post(self, url, **more)
+
+    monkeypatch.setattr(httpx.Client, "put", alone)
+    monkeypatch.setattr(httpx.Client, "post", together)
+    return sent
+
+
+def test_what_is_there_is_not_sent_again(service: Service, folder: Path, uploads: list[int]) -> None:
+    first = as_json(service, "pictures", "add", str(folder))
+    assert (len(first["added"]), first["there"], uploads) == (3, 0, [3])
+    (folder / "new.png").write_bytes(picture(50))
+    changed = next(folder.glob("*-1.png"))
+    changed.write_bytes(picture(51))
+    second = as_json(service, "pictures", "add", str(folder))
+    assert {item["id"] for item in second["added"]} == {changed.stem, "new"}
+    assert (second["there"], sum(uploads)) == (2, 5)
+    assert (
+        "4 of 4 pictures are in the gallery; 4 were there before."
+        in run(service, "pictures", "add", str(folder)).stdout
+    )
+    assert as_json(service, "pictures", "add", str(folder), "--again")["there"] == 4
+    assert uploads == [3, 2, 4]  # the service finds that they are the same
+
+
+def test_other_captions_are_sent_without_the_picture_that_is_there(
+    service: Service, folder: Path, uploads: list[int]
+) -> None:
+    file, captions = next(folder.iterdir()), folder / "captions.json"
+    for texts in (["a ball"], ["a ball"], ["a red ball"]):
+        captions.write_text(json.dumps({file.stem: {"en": texts}}))
+        as_json(service, "pictures", "add", str(file), "--captions", str(captions))
+        assert service.admin.get(f"/v1/pictures/{file.stem}").json()["captions"] == {"en": texts}
+        assert uploads == [1]
+
+
+@pytest.mark.parametrize("fault", ["busy", "gone"])
+def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
+    service: Service, folder: Path, fault: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    faults, post, slept = [fault, fault], httpx.Client.post, list[float]()
+
+    def refused(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        if not faults:
+            return post(self, url, **more)
+        if faults.pop() == "gone":
+            raise httpx.ReadError("the connection was closed")
+        return httpx.Response(503, headers={"Retry-After": "7"})
+
+    monkeypatch.setattr(httpx.Client, "post", refused)
+    monkeypatch.setattr(sending, "pause", lambda seconds, stopping: slept.append(seconds))
+    assert len(as_json(service, "pictures", "add", str(folder))["added"]) == 3
+    slept = [seconds for seconds in slept if seconds]
+    assert sorted(slept) == [7.0, 7.0] if fault == "busy" else max(slept) <= 1.0 and len(slept) == 2
+
+
+def test_a_service_that_is_not_there_is_told_at_once(folder: Path) -> None:
+    with within(5):
+        result = run(None, "pictures", "add", str(folder))
+    assert result.exit_code == 1 and "No service answers at" in result.stderr
+
+
+def test_an_interrupted_import_says_how_to_go_on(
+    service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The first ones go together, and the last one, alone, is interrupted."""
+    for number in range(3, CHUNK + 1):
+        (folder / f"{folder.name}-{number:02d}.png").write_bytes(picture(400 + number))
+    post, done = httpx.Client.post, list[httpx.Response]()
+
+    def together(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        done.append(post(self, url, **more))
+        return done[-1]
+
+    def interrupted(self: httpx.Client, url: str, **more: Any) -> httpx.Response:
+        wait_until(lambda: done)
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(httpx.Client, "post", together)
+    monkeypatch.setattr(httpx.Client, "put", interrupted)
+    result = run(service, "pictures", "add", str(folder))
+    assert result.exit_code != 0
+    assert f"{CHUNK} pictures were added until then; the same command goes on with the rest." in result.stderr
+    monkeypatch.undo()
+    assert as_json(service, "pictures", "add", str(folder))["there"] == CHUNK
+
+
+def test_a_file_that_cannot_be_read_is_told(service: Service, folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    gone = folder / "gone.png"
+    gone.write_bytes(picture(60))
+    opened = Path.open
+
+    def vanished(self: Path, *arguments: Any, **more: Any) -> Any:
+        if self == gone:
+            gone.unlink()
+        return opened(self, *arguments, **more)
+
+    monkeypatch.setattr(Path, "open", vanished)
+    result = run(service, "pictures", "add", str(folder))
+    assert result.exit_code == 1
+    assert "gone.png: It cannot be read: No such file or directory." in result.stderr
+    assert "3 of 4 pictures are in the gallery." in result.stdout
+
+
+def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:
+    taken, free, seen = list[int](), threading.Event(), list[int]()
+
+    def items() -> Iterator[int]:
+        for number in range(20):
+            taken.append(number)
+            yield number
+
+    def negated(number: int) -> int:
+        if number == 3:  # all four threads are at work
+            time.sleep(0.1)
+            seen.append(len(taken))
+            free.set()
+        assert free.wait(PATIENCE)
+        return -number
+
+    assert list(sending.in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
+    assert seen == [4]

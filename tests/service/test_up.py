@@ -1,0 +1,335 @@
+"""`up`, `serve`, `doctor`: real processes with the bundled base; they start, are restarted, and all end."""
+
+import errno
+import json
+import os
+import pty
+import re
+import signal
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import closing, contextmanager, suppress
+from importlib.util import find_spec
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
+
+import httpx
+import psutil
+import pytest
+from typer.testing import CliRunner, Result
+
+from client.main import app
+from demo.gallery import outlines
+from service.commands import demo
+from service.commands.demo import FILLING, write_filling
+from service.commands.doctor import Finding, broker_of, service_at
+from service.settings import Settings
+from store.registry import open_registry
+from tests.index.world import World, put
+from tests.patience import PATIENCE
+
+WITH_OPENVINO = pytest.mark.skipif(find_spec("openvino") is None, reason="openvino is not installed")
+COMMAND = (sys.executable, "-c", "from client.main import main; main()")
+
+
+def free_port() -> int:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        return int(probe.getsockname()[1])
+
+
+def environment(home: Path, **settings: object) -> dict[str, str]:
+    own = {"HOME": home, "PORT": free_port(), "FREE_BYTES": 0, "LOG_LEVEL": "warning", **settings}
+    return {**os.environ, **{f"PICTOGLOT_{name}": str(value) for name, value in own.items() if value is not None}}
+
+
+def run(home: Path, *arguments: str, **settings: object) -> subprocess.CompletedProcess[str]:
+    given = environment(home, **settings)
+    return subprocess.run(
+        [*COMMAND, *arguments], env=given, capture_output=True, text=True, timeout=PATIENCE, check=False
+    )
+
+
+def invoke(home: Path, *arguments: str, **settings: object) -> Result:
+    """As `run`, in this process, which has torch: what a command does, not how it starts."""
+    return CliRunner().invoke(app, [*arguments], env=environment(home, **settings))
+
+
+class Up:
+    """A running `pictoglot up`, or `demo up`."""
+
+    def __init__(self, home: Path, *command: str, **settings: object) -> None:
+        self.output = home / "output.txt"
+        given = environment(home, **settings)
+        with self.output.open("wb") as output:
+            self.process = subprocess.Popen([*COMMAND, *(command or ("up",))], env=given, stdout=output, stderr=output)
+
+    def said(self, wanted: str, seconds: float = PATIENCE) -> str:
+        """The rest of the line after `wanted`, as soon as it was printed."""
+        wait_until(lambda: wanted in self.output.read_text() or self.process.poll() is not None, seconds)
+        assert wanted in self.output.read_text(), self.output.read_text()
+        return self.output.read_text().split(wanted, 1)[1].splitlines()[0].strip()
+
+    def child(self, module: str) -> psutil.Process | None:
+        children = psutil.Process(self.process.pid).children()
+        return next((child for child in children if child.cmdline()[-1:] == [module]), None)
+
+
+def wait_until(reached: Callable[[], object], seconds: float = PATIENCE) -> None:
+    until = time.monotonic() + seconds
+    while not reached():
+        assert time.monotonic() < until, "not reached in time"
+        time.sleep(0.05)
+
+
+@contextmanager
+def up(home: Path, *command: str, **settings: object) -> Iterator[Up]:
+    running = Up(home, *command, **settings)
+    try:
+        yield running
+    finally:
+        if running.process.poll() is None:
+            running.process.terminate()
+        running.process.wait(PATIENCE)
+
+
+def test_up_prints_address_and_key_starts_a_dead_child_again_and_ctrl_c_stops_all_processes(tmp_path: Path) -> None:
+    with up(tmp_path, LOG_LEVEL=None) as running:
+        address, key = running.said("Address"), running.said("Admin key")
+        assert re.fullmatch(r"http://127\.0\.0\.1:\d+", address)
+        assert key == (tmp_path / "admin.key").read_text()
+        assert '"message": "request"' in running.output.read_text(), "a file has the line of every request"
+        worker = running.child("worker")
+        assert worker is not None
+        worker.kill()
+        running.said("The worker ended")
+        wait_until(lambda: (child := running.child("worker")) is not None and child.pid != worker.pid)
+        everything = psutil.Process(running.process.pid).children(recursive=True)
+        assert len(everything) >= 2
+        running.process.send_signal(signal.SIGINT)
+        assert running.process.wait(PATIENCE) == 0
+        assert psutil.wait_procs(everything, timeout=PATIENCE)[1] == []
+        assert running.said("Stopped.") == ""
+        assert "Traceback" not in running.output.read_text()
+
+
+def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_path: Path) -> None:
+    ours, theirs = pty.openpty()
+    given = environment(tmp_path, LOG_LEVEL=None)
+    process = subprocess.Popen([*COMMAND, "up"], env=given, stdout=theirs, stderr=theirs, cwd=tmp_path)
+    os.close(theirs)
+    said = b""
+    try:
+        while b"Ctrl-C stops it" not in said:
+            said += os.read(ours, 4_096)
+        nothing = f"http://127.0.0.1:{given['PICTOGLOT_PORT']}/nothing"
+        assert httpx.get(nothing, timeout=PATIENCE, trust_env=False).status_code == 404
+    finally:
+        process.terminate()
+    with suppress(OSError):  # EIO: nobody writes any more
+        while more := os.read(ours, 4_096):
+            said += more
+    assert process.wait(PATIENCE) == 0
+    os.close(ours)
+    assert b"Admin key" in said and b"PICTOGLOT_LOG_LEVEL=info shows every request" in said
+    assert b"pictoglot.access" not in said, said.decode()
+    assert f"need PICTOGLOT_PORT={given['PICTOGLOT_PORT']} as well".encode() in said
+
+
+def test_the_demo_says_at_once_that_it_fills_and_after_a_fill_that_was_killed_the_next_start_fills(
+    tmp_path: Path,
+) -> None:
+    file, marker = tmp_path / FILLING, tmp_path / "demo.filled"
+    for start in ("first", "next"):
+        with up(tmp_path, "demo", "up") as running:
+            running.said("The gallery is being filled")
+            wait_until(file.exists, 0.5)  # before the process that fills has started
+            wait_until(lambda: json.loads(file.read_text())["done"] > 0)
+            if start == "first":
+                assert json.loads(file.read_text())["of"] == len(outlines())
+                fill = running.child("fill")
+                assert fill is not None
+                fill.kill()
+                running.said("The gallery could not be filled; the next start continues.")
+                assert not file.exists()
+        assert not file.exists() and not marker.exists()
+
+
+def test_a_demo_that_does_not_start_leaves_the_file_of_another_one(tmp_path: Path) -> None:
+    write_filling(tmp_path, 1, 3)
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = run(tmp_path, "demo", "up", PORT=other.getsockname()[1])
+    assert done.returncode == 1
+    assert json.loads((tmp_path / FILLING).read_text()) == {"done": 1, "of": 3}
+
+
+def test_a_full_disk_ends_no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    started: list[tuple[str, ...]] = []
+
+    def full(home: Path, done: int, of: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    def once(*command: str, **more: object) -> None:
+        started.append(command)
+
+    def keep_up(environment: object, ready: Callable[[Any], None]) -> int:
+        ready(SimpleNamespace(address="http://127.0.0.1:9", once=once))
+        return 0
+
+    monkeypatch.setattr(demo, "write_filling", full)
+    monkeypatch.setattr(demo, "keep_up", keep_up)
+    own = {"HOME": str(tmp_path), "ADMIN_KEY": "a-key-that-is-long-enough", "OPEN": "1", "LOG_LEVEL": "warning"}
+    result = CliRunner().invoke(app, ["demo", "up"], env={f"PICTOGLOT_{name}": value for name, value in own.items()})
+    assert result.exit_code == 0, result.output
+    assert started == [("demo", "fill")]
+
+
+def test_a_setting_that_does_not_exist_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
+    done = run(tmp_path, "up", NONSENSE=1)
+    assert (done.returncode, done.stdout) == (78, "")
+    assert done.stderr == "PICTOGLOT_NONSENSE is not a setting of pictoglot.\n"
+
+
+def test_a_port_in_use_is_reported_in_one_sentence(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        done = run(tmp_path, "up", PORT=other.getsockname()[1])
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1)
+    assert "is used by another program" in done.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_an_impossible_data_root_is_reported_in_one_sentence(tmp_path: Path, command: str) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    done = run(tmp_path / "file", command)
+    assert (done.returncode, len(done.stderr.splitlines())) == (78, 1)
+    assert "PICTOGLOT_HOME" in done.stderr
+
+
+@pytest.mark.parametrize("arguments", [("serve",), ("worker",), ("demo", "notice")])
+def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tuple[str, ...]) -> None:
+    for name in ("model", "service", "worker", "demo", "index"):
+        (tmp_path / f"{name}.py").write_text("raise SystemExit('hijacked')")
+    own = "import sys; from client.main import main; main()"
+    done = subprocess.run(
+        [sys.executable, "-P", "-c", own, *arguments],
+        env=environment(tmp_path / "home", RECALL=-1, LEASE_SECONDS=-1),
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE,
+        check=False,
+    )
+    assert "hijacked" not in done.stderr + done.stdout
+    assert (done.returncode == 0) == (arguments[0] == "demo")  # which has neither setting
+
+
+@WITH_OPENVINO
+def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the_worker_for_it(tmp_path: Path) -> None:
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        registry.encodings.first("torch", "float32")
+        for command in ("serve", "worker"):
+            refused = run(tmp_path, command, BACKEND="openvino")
+            assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
+            assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
+        assert "`pictoglot reencode` with OpenVINO" in invoke(tmp_path, "doctor").stdout
+        assert "already" in invoke(tmp_path, "reencode", "--backend", "torch").stdout
+        done = invoke(tmp_path, "reencode", "--backend", "openvino", "--precision", "float32")
+        (expansion,) = registry.expansions.list()
+        assert done.exit_code == 0 and expansion.id in done.stdout and "openvino in float32" in done.stdout
+        assert (expansion.kind, expansion.state) == ("reencode", "queued")
+        assert expansion.settings == {"backend": "openvino", "precision": "float32", "skip_unreadable": False}
+        assert invoke(tmp_path, "reencode", "--backend", "openvino").exit_code == 1  # one at a time
+
+
+@WITH_OPENVINO
+@pytest.mark.parametrize(
+    ("settings", "said"),
+    [
+        ({"DEVICE": "cuda:99"}, "PICTOGLOT_DEVICE: torch has no device"),
+        ({"BACKEND": "openvino", "PRECISION": "bfloat16"}, "PICTOGLOT_PRECISION: bfloat16 is needed"),
+        ({"BACKEND": "onnx"}, "PICTOGLOT_BACKEND:"),
+    ],
+)
+def test_a_backend_that_this_machine_lacks_is_refused_in_one_sentence(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, settings: dict[str, str], said: str
+) -> None:
+    monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
+    refused = run(tmp_path, "serve", **settings)
+    assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1), refused.stderr
+    assert said in refused.stderr
+
+
+@pytest.mark.parametrize("command", ["serve", "worker"])
+def test_serve_and_worker_refuse_like_up(tmp_path: Path, command: str) -> None:
+    done = run(tmp_path, command, NONSENSE=1)
+    assert done.returncode == 78
+    assert "PICTOGLOT_NONSENSE is not a setting of pictoglot." in done.stderr
+
+
+def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None:
+    done = run(tmp_path / "home", "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
+    findings = {finding["what"]: finding for finding in json.loads(done.stdout)["findings"]}
+    assert done.returncode == 0, done.stdout
+    assert set(findings) == {
+        "settings",
+        "data root",
+        "store",
+        "database",
+        "index",
+        "broker",
+        "machine",
+        "base",
+        "vectors",
+        "service",
+        "port",
+    }
+    assert findings["service"]["outcome"] == "note"
+    assert not (tmp_path / "home").exists(), "looking changes nothing"
+
+
+def test_the_doctor_tells_what_searches_find_of_what_is_sealed(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    put(world.started(), *range(12))
+    world.seal()
+    world.close()
+    done = invoke(tmp_path, "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")
+    (found,) = [finding for finding in json.loads(done.stdout)["findings"] if finding["what"] == "recall"]
+    assert found["outcome"] == "ok" and found["detail"].startswith(
+        "12 pictures sealed; searches find 100.0% of the ten"
+    )
+
+
+def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
+    broker, database = f"redis://127.0.0.1:{free_port()}/0", f"postgresql+psycopg://127.0.0.1:{free_port()}/none"
+    nobody = {"URL": f"http://127.0.0.1:{free_port()}", "BASE": "ViT-B-32/nobody"}
+    done = invoke(tmp_path, "doctor", "--json", BROKER_URL=broker, DATABASE_URL=database, **nobody)
+    bad = {finding["what"] for finding in json.loads(done.stdout)["findings"] if finding["outcome"] == "bad"}
+    assert done.exit_code == 1
+    assert bad == {"broker", "database", "base"}
+
+
+def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
+    def check(url: str) -> Finding:
+        return broker_of(Settings(broker_url=url))
+
+    with socket.socket() as server:
+        server.bind(("127.0.0.1", 0))
+        server.listen()
+        port = server.getsockname()[1]
+        assert check(f"redis://localhost:{port}/0").outcome == "ok"
+        assert check(f"redis://:{port}/0").outcome == "ok"  # no host is this one
+    assert check(f"redis://:{port}/0").outcome == "bad"
+    assert "%2F" in check("redis://:a/b@redis:6379/0").detail
+    assert check("redis://[::1").outcome == "bad"
+
+
+def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
+    assert service_at("http://[::1:8321").detail == "no service answers at http://[::1:8321"
