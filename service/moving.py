@@ -14,10 +14,10 @@ from typing import Any, Self
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
+from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.states import open_engine
 from model.views import Encoder
 from service.batching import PictureQueue, TextQueue
 from service.context import Context

@@ -63,7 +63,7 @@ def other_vectors(settings: CommonSettings) -> str:
                 agreed(settings, encoding)
             refuse_other(settings.index, registry)
             if settings.index != FAISS:
-                from index.states import open_engine
+                from index.engine.choice import open_engine
 
                 open_engine(settings.index, registry)
     except BackendNotAvailable as error:

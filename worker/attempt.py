@@ -14,9 +14,9 @@ from pathlib import Path
 from threading import Event
 from typing import TYPE_CHECKING, Any
 
+from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.sets import VectorSets
-from index.states import open_engine
 from store import storage
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull

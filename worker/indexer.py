@@ -68,10 +68,10 @@ def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
 
 def main(arguments: list[str]) -> int:
     """Seal and purge what is due, and prune the change feed; returns the exit status."""
+    from index.engine.choice import open_engine
     from index.gallery import Gallery
     from index.indexer import Indexer
     from index.sets import VectorSets
-    from index.states import open_engine
 
     settings = begin(arguments[0])
 

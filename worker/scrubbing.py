@@ -43,11 +43,11 @@ class Scrubbing(Chore):
 
 def main(arguments: list[str]) -> int:
     """Read everything once; returns the exit status."""
+    from index.engine.choice import open_engine
     from index.examiner import GENTLE, Pace
     from index.gallery import Gallery
     from index.scrub import Scrub
     from index.sets import VectorSets
-    from index.states import open_engine
 
     settings = begin(arguments[0])
     root = DataRoot(settings.home, settings.store)

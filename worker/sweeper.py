@@ -46,9 +46,9 @@ def sweep_left_over(supervisor: Supervisor) -> None:
 
     Before that, what was kept of replaced and deleted pictures for processes that might have needed it.
     """
+    from index.engine.choice import open_engine
     from index.gallery import KEPT_SECONDS, Gallery
     from index.sets import VectorSets
-    from index.states import open_engine
     from index.sweep import forget_replaced, sweep
 
     settings, registry = supervisor.settings, supervisor.registry

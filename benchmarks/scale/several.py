@@ -23,11 +23,12 @@ from rich.console import Console
 
 from benchmarks.scale import measures
 from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
+from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.states import open_engine, unsealed
+from index.states import unsealed
 from model.pictures import Picture
 from store.data_root import DataRoot
 from store.processes import give_way

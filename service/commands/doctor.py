@@ -278,11 +278,12 @@ def _encoding(settings: "Settings", base: "Base") -> Finding:
 
 def recall_of(settings: "Settings") -> Iterator[Finding]:
     """How many of the nearest pictures searches find in what is sealed, or that some is lost."""
+    from index.engine.choice import open_engine
     from index.gallery import Gallery
     from index.recall import measure
     from index.sets import VectorSets
     from index.sources import PictureSource, mended
-    from index.states import open_engine, sealed_in
+    from index.states import sealed_in
     from store.data_root import DataRoot
     from store.errors import PictoglotError
     from store.registry import open_registry

@@ -120,10 +120,10 @@ def verify(
     The worker does the same once a day, slowly. Services and workers may run meanwhile.
     """
     from index.damage import Damage, duty_of
+    from index.engine.choice import open_engine
     from index.gallery import Gallery
     from index.scrub import Scrub
     from index.sets import VectorSets
-    from index.states import open_engine
     from store.data_root import DataRoot
     from store.errors import PictoglotError
     from store.processes import name_owner
@@ -166,7 +166,8 @@ def reindex(
 
     No picture is encoded again: the registry has all vectors.
     """
-    from index.states import move_to, sealed_in
+    from index.engine.choice import move_to
+    from index.states import sealed_in
     from store.errors import PictoglotError
     from store.registry import open_registry
     from store.settings import MISCONFIGURED, SettingsError

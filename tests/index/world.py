@@ -14,12 +14,13 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
+from index.engine.choice import open_engine
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.sources import Source, mended
-from index.states import State, open_engine
+from index.states import State
 from index.tables import DiscardedContentRow
 from index.vectors import Identity, VectorSet, scores
 from model.pictures import Picture

@@ -39,11 +39,11 @@ sys.exit(indexer.main(sys.argv[1:]))
 """
 REFUSED = """
 import sys
-from index import place
+from index.engine import choice
 from store.errors import RegistryUnavailable
 from worker import indexer
 def refuse(*_): raise RegistryUnavailable
-place.open_engine = refuse
+choice.open_engine = refuse
 sys.exit(indexer.main(sys.argv[1:]))
 """
 DEAF = """

@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from sqlalchemy import func, select
 
+from index.engine.choice import open_engine
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.states import open_engine
 from index.tables import PictureVectorRow
 from index.vectors import Identity
 from model.backends.choice import open_encoder, recorded
