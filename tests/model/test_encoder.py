@@ -43,7 +43,7 @@ def stored(
     encoder: Encoder, folder: Path, parent: View, number: int, language: str, corpus: list[str]
 ) -> VersionFolder:
     learned = taught(encoder, parent, corpus, number)
-    return written(folder, learned, encoder.text_fingerprint, number, language)
+    return written(folder, learned, encoder.base_fingerprint, number, language)
 
 
 def written(
@@ -137,7 +137,7 @@ def test_a_flipped_bit_is_found_before_use(encoder: Encoder, tmp_path: Path, nam
 def test_rows_that_are_not_finite_are_refused(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
     learned.rows.rows[2, 3] = float("nan")
-    folder = written(tmp_path, learned, encoder.text_fingerprint)
+    folder = written(tmp_path, learned, encoder.base_fingerprint)
     with pytest.raises(VersionCorrupt, match="finite"):
         encoder.open([folder])
 
@@ -159,7 +159,7 @@ def test_a_version_on_the_wrong_parent_is_refused(encoder: Encoder, tmp_path: Pa
 def test_writing_a_version_again_changes_nothing(encoder: Encoder, tmp_path: Path) -> None:
     first = stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)
     assert written(tmp_path, taught(encoder, encoder.base_view, HINDI, 9), "") == first
-    assert json.loads((tmp_path / "1" / "manifest.json").read_text())["text_fingerprint"] == encoder.text_fingerprint
+    assert json.loads((tmp_path / "1" / "manifest.json").read_text())["text_fingerprint"] == encoder.base_fingerprint
 
 
 def test_an_append_disturbs_no_reader_of_the_older_rows() -> None:
@@ -182,7 +182,7 @@ def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
 def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
     known = Learned(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
-    assert encoder.open([written(tmp_path, known, encoder.text_fingerprint)]).ngrams == {" afal ": 3}
+    assert encoder.open([written(tmp_path, known, encoder.base_fingerprint)]).ngrams == {" afal ": 3}
 
 
 @pytest.mark.row("H15")

@@ -128,7 +128,7 @@ def test_a_damaged_version_can_be_replaced_by_teaching_again(site: Site) -> None
     teach(site)
     expansion = site.submit(pairs("cy"), forced=False)
     attempt = attempt_at(site, expansion)
-    attempt.decided("plan.json", lambda: {"parent": 0})
+    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     run(attempt)
     report = site.registry.expansions.get(expansion).report

@@ -81,12 +81,12 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
     expansion = site.submit(with_welsh(), "br")
     run(attempt_at(site, expansion))
     again = attempt_at(site, site.submit(pairs("cy")))
-    again.decided("plan.json", lambda: {"parent": 0})
+    again.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     run(again)
     assert site.registry.releases.serving().languages["cy"] == 3
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
-    attempt.decided("plan.json", lambda: {"parent": 0})
+    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     context = open_context(attempt)
     validation = kept(attempt.root, expansion)
     assert validation is not None and validation.pivots == {"cy": 1}
