@@ -8,8 +8,8 @@ from urllib.parse import quote, urlsplit
 
 import httpx
 
-from model.dataset_words import reason
-
+from .commands.datasets import describe_fault
+from .errors import Unanswered
 from .output import FAILED, REFUSED, acceptable, note, stop
 
 if TYPE_CHECKING:
@@ -39,10 +39,6 @@ _DEMO_ADVICE = (
     "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
     "or run `pictoglot demo fill`."
 )
-
-
-class Unanswered(Exception):
-    """A change was sent, and no answer came: it is not known whether it was made."""
 
 
 def client_settings() -> "ClientSettings":
@@ -88,7 +84,7 @@ def service(*, upload: bool = False) -> Iterator[httpx.Client]:
 
 def proxied(url: str) -> bool:
     """Whether to use the proxy of the environment: never for this machine itself."""
-    from service.settings import LOOPBACK  # late: help needs no pydantic
+    from .settings import LOOPBACK  # late: help needs no pydantic
 
     return urlsplit(url).hostname not in LOOPBACK
 
@@ -167,8 +163,8 @@ def places(problem: dict[str, Any]) -> list[str]:
     for error in problem.get("errors", []):
         by_code.setdefault(error["code"], []).append(error["location"])
     return [
-        f"{reason(code) if locations[0].startswith('line ') else code}: {_listed(locations, _count(problem, code))}"
-        for code, locations in by_code.items()
+        f"{describe_fault(code) if first[0].startswith('line ') else code}: {_listed(first, _count(problem, code))}"
+        for code, first in by_code.items()
     ]
 
 

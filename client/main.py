@@ -1,14 +1,12 @@
 """The command line: `pictoglot`. Puts the commands together; imports nothing heavy, so that help comes at once."""
 
 from importlib import metadata
+from importlib.util import find_spec
 from typing import Annotated
 
 import typer
 
-from service.commands import demo, doctor, run
-
-from .commands import admin, bases, gallery, languages, search
-from .commands import export as exporting
+from .commands import admin, bases, export, gallery, languages, search
 from .importing.command import import_pictures
 from .output import quiet_interrupt, say
 
@@ -18,15 +16,17 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a service that is installed as well
+    if find_spec(entry.module.partition(".")[0]):
+        entry.load()(app)
 for command in (
-    run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, search.search, search.duplicates,
-    languages.languages, languages.learn, languages.assess, languages.expansions,
-    admin.rollback, admin.versions, admin.releases, admin.prune, doctor.doctor,
+    search.search, search.duplicates, languages.languages, languages.learn, languages.assess, languages.expansions,
+    admin.rollback, admin.versions, admin.releases, admin.prune,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_pictures)
-app.command("export")(exporting.export)
-for name, group in {"keys": admin.keys, "base": bases.base, "pictures": gallery.pictures, "demo": demo.demo}.items():
+app.command("export")(export.export)
+for name, group in {"keys": admin.keys, "base": bases.base, "pictures": gallery.pictures}.items():
     app.add_typer(group, name=name)
 
 

@@ -15,8 +15,10 @@ from rich.table import Table
 from rich.text import Text
 
 from . import tables
+from .errors import SettingsError
 
 FAILED, REFUSED = 1, 2
+MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 _PROGRAM = "pictoglot"
@@ -104,13 +106,11 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     raise typer.Exit(status)
 
 
-def acceptable(load: Callable[[], Loaded]) -> Loaded:
-    """The settings that `load` reads; exits with one sentence and status 78 when they are not valid."""
-    from store.settings import MISCONFIGURED, SettingsError  # late: help needs no pydantic
-
+def acceptable(load: Callable[[], Loaded], fault: type[Exception] = SettingsError) -> Loaded:
+    """The settings that `load` reads; exits with the sentence of the `fault` that it raises, and status 78."""
     try:
         return load()
-    except SettingsError as error:
+    except fault as error:
         stop(str(error), MISCONFIGURED)
 
 

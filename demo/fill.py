@@ -9,9 +9,9 @@ from threading import Event, Thread
 import httpx
 
 from client.client import every, proxied
+from client.filling import FILLING, write_filling
 from client.sending import in_order, progress, put
 from demo.gallery import DemoPicture, outlines, pictures
-from service.commands.demo import FILLING, write_filling
 
 _IN_FLIGHT = 8  # requests
 _TIMEOUT = 60.0  # seconds

@@ -15,9 +15,8 @@ from model.dataset_formats import records
 from model.dataset_pictures import Known
 from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, usable
 from model.dataset_split import once, split
-from model.dataset_words import not_in_gallery, reason, too_many_faults
+from model.dataset_words import counted, not_in_gallery, reason, too_many_faults
 from model.languages import ENGLISH, in_script
-from model.wording import counted
 from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,

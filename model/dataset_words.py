@@ -5,8 +5,6 @@ Knows the kinds of faults, and reads no file. A sentence never repeats what stan
 
 from collections.abc import Mapping, Sequence
 
-from model.wording import counted
-
 PAIR = '{"caption": "roter Apfel", "english": "red apple"}'
 FAULTS = {
     "missing_caption": "without a caption",
@@ -62,6 +60,11 @@ _BY_FORMAT = {
         "malformed_json": 'Each line is an object: `{"image/key": "IMG_0001", "de": {"caption": ["roter Apfel"]}}`'
     },
 }
+
+
+def counted(count: int, one: str) -> str:
+    """Return `1 picture`, `1,234 pictures`."""
+    return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
 def reason(kind: str) -> str:

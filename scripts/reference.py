@@ -6,12 +6,13 @@ from inspect import cleandoc
 from pathlib import Path
 
 from annotated_types import Ge, Gt, Le
+from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
 import worker.promotion  # noqa: F401  whose error is found among the subclasses
 from client.settings import ClientSettings
 from service.problems import status_of
-from service.settings import Listening, Settings
+from service.settings import Settings
 from store.errors import Failure, PictoglotError
 from store.settings import PREFIX, CommonSettings
 from worker.settings import WorkerSettings
@@ -87,8 +88,12 @@ No request is answered with these: they are the `error.code` of a failed expansi
 
 def describe_settings() -> str:
     """Return docs/settings.md."""
-    parts = {"common": (CommonSettings, None), "service": (Settings, CommonSettings)}
-    parts |= {"worker": (WorkerSettings, CommonSettings), "client": (ClientSettings, Listening)}
+    parts: dict[str, tuple[type[BaseModel], type[BaseModel] | None]] = {"common": (CommonSettings, None)}
+    parts |= {
+        "service": (Settings, CommonSettings),
+        "worker": (WorkerSettings, CommonSettings),
+        "client": (ClientSettings, Settings),
+    }
     head = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
     tables = {
         name: head + "\n".join(

@@ -7,9 +7,9 @@ from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily
 
+from client.wording import counted as counted_word
 from index import damage
 from index.snapshot import Snapshot
-from model.wording import counted as counted_word
 from service.context import Context
 from service.metrics import counted, gauge
 from store import storage

@@ -6,32 +6,14 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
+from client.settings import LOOPBACK, address_of, reachable_at
 from store.settings import CommonSettings
 
-LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PLACEHOLDERS = frozenset({"", "admin", "changeme", "change-me", "secret", "password", "placeholder", "test", "key"})
-_EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
 _MIN_KEY_LENGTH = 16  # characters; generated keys have 256 bits
 
 
-def address_of(host: str, port: int) -> str:
-    """The URL of a host, by name or number, and a port."""
-    return f"http://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def reachable_at(host: str, port: int) -> str:
-    """The same for a process of this machine, which cannot connect to all addresses at once."""
-    return address_of(_EVERYWHERE.get(host, host), port)
-
-
-class Listening(CommonSettings):
-    """Where the service listens, which its own clients have to know as well."""
-
-    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
-    port: int = Field(8321, ge=0, le=65_535, description="Port to listen on; 0: any free port.")
-
-
-class Settings(Listening):
+class Settings(CommonSettings):
     """Immutable; read once in `main` and passed on."""
 
     batch_size: ClassVar[int] = 32  # texts or pictures encoded at once
@@ -41,6 +23,8 @@ class Settings(Listening):
     drain_seconds: ClassVar[float] = 0.5  # at a shutdown, from the first 503 of `/readyz` to the closed socket
     watch_seconds: ClassVar[float] = 0.5  # between two looks for new releases and pictures
 
+    host: str = Field("127.0.0.1", min_length=1, description="Address to listen on.")
+    port: int = Field(8321, ge=0, le=65_535, description="Port to listen on; 0: any free port.")
     admin_key: str = Field("", repr=False, max_length=256, description="The first key of scope admin.")
     open: bool = Field(False, description="On loopback, `search` and `write` need no key.")
 

@@ -5,7 +5,6 @@ package list these subclasses, so that each process knows the names of all setti
 """
 
 import os
-from collections.abc import Mapping
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -13,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar, Literal, Self
 
 from dotenv import dotenv_values
-from pydantic import Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
@@ -127,13 +126,6 @@ class CommonSettings(BaseSettings):
         return index
 
     @classmethod
-    def select_from_file(
-        cls, file: Mapping[str, str | None], environment: Mapping[str, str | None]
-    ) -> Mapping[str, str | None]:
-        """Return those variables of the `.env` that count beside this environment, which goes before them."""
-        return file
-
-    @classmethod
     def settings_customise_sources(
         cls,
         settings_cls: type[BaseSettings],
@@ -191,7 +183,7 @@ class _EnvFileSource(PydanticBaseSettingsSource):
 
     def __init__(self, settings: type[CommonSettings]) -> None:
         super().__init__(settings)
-        self._variables = settings.select_from_file(read_env_file(), read_environment())
+        self._variables = read_env_file()
 
     def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
         return self._variables.get(f"{PREFIX}{field_name.upper()}"), field_name, False
@@ -205,5 +197,5 @@ class _EnvFileSource(PydanticBaseSettingsSource):
 @cache
 def names() -> frozenset[str]:
     """The names, without the prefix, of all settings of all processes."""
-    classes: list[type[BaseSettings]] = [entry.load() for entry in entry_points(group=_GROUP)]
+    classes: list[type[BaseModel]] = [entry.load() for entry in entry_points(group=_GROUP)]
     return frozenset(field.upper() for settings in classes for field in settings.model_fields)

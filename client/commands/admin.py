@@ -6,7 +6,8 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from ..client import Unanswered, answer, at, change, every, service
+from ..client import answer, at, change, every, service
+from ..errors import Unanswered
 from ..output import REFUSED, AsJson, Limit, recall, say, show, show_json, size, stop, table, tell
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)

@@ -3,8 +3,7 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from model.dataset_words import reason
-from model.wording import are, counted
+from ..wording import are, counted
 
 FEW = 20  # held-out captions, of which a single one is 5 points
 _FORMATS = {
@@ -16,6 +15,31 @@ _FORMATS = {
     "xm3600": "XM3600",
     "parallel": "Parallel text",
 }
+
+_FAULTS = {
+    "missing_caption": "without a caption",
+    "missing_english_and_picture": "with neither another text nor a picture",
+    "english_and_pivot": "with an English text and a pivot, of which a row may have one",
+    "malformed_json": "not one JSON object in a line",
+    "wrong_field_count": "with too few or too many cells",
+    "quote_not_closed": "behind a quote that is not closed, or is followed by text",
+    "pivot_invalid": "with a pivot that has no language and text",
+    "picture_id_invalid": "with a picture whose id is not valid",
+    "picture_not_found": "with a picture that is not in the gallery",
+    "split_invalid": "with a split that is neither `train` nor `val`",
+    "not_text": "with something else than a text",
+    "empty_text": "with a text of no letter, number or symbol",
+    "text_too_long": "with a text that is too long",
+    "text_invalid_unicode": "with control characters or broken ones",
+    "language_tag_invalid": "with a pivot in a language of no valid tag",
+    "split_conflict": "of a picture or text that is in the other split already",
+}
+
+
+def describe_fault(code: str) -> str:
+    """Return what rows with a fault of this kind are: "2 " + "without a caption"."""
+    of_a_text = code.partition("_")[2]  # of the English, or of the pivot
+    return _FAULTS.get(code) or _FAULTS.get(of_a_text) or code.replace("_", " ")
 
 
 def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:
@@ -53,9 +77,9 @@ def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str
 
 
 def _named(tag: str) -> str:
-    from model.languages import names  # late: help needs no languages
+    import langcodes  # late: help needs no languages
 
-    return f"{names(tag).name} ({tag})"
+    return f"{langcodes.Language.get(tag).display_name('en')} ({tag})"
 
 
 def _pairs(report: Mapping[str, Any]) -> str:
@@ -80,7 +104,7 @@ def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
     if total := sum(fault["count"] for fault in faults.values()):
         yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
         for kind, fault in faults.items():
-            yield f"  {fault['count']:,} {reason(kind)}: {_lines(fault['first_lines'], fault['count'])}"
+            yield f"  {fault['count']:,} {describe_fault(kind)}: {_lines(fault['first_lines'], fault['count'])}"
 
 
 def _lines(first: list[int], count: int) -> str:

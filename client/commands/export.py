@@ -14,13 +14,11 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from model.wording import are, counted
-from store.storage import make_folder
-
 from ..client import answer, at, service
 from ..importing.manifest import NAME
 from ..output import REFUSED, AsJson, errors, note, program, stop, tell
 from ..sending import in_order, patiently, progress
+from ..wording import are, counted
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
@@ -197,7 +195,7 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
     """A file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
     new = file.with_name(f".{file.name}.new")
     try:
-        make_folder(file.parent)
+        file.parent.mkdir(parents=True, exist_ok=True)
         with new.open("wb") as stream:
             for piece in pieces:
                 stream.write(piece)

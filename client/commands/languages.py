@@ -10,10 +10,8 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from model.wording import are, counted
-from service.commands.demo import wait_until_filled
-
 from ..client import answer, at, every, fresh_key, service
+from ..filling import wait_until_filled
 from ..output import (
     FAILED,
     REFUSED,
@@ -28,6 +26,7 @@ from ..output import (
     stop,
     table,
 )
+from ..wording import are, counted
 from .bases import show_move
 from .datasets import FEW, summary
 

@@ -10,10 +10,9 @@ from typing import Annotated, Any, Literal
 import httpx
 import typer
 
-from model.wording import counted, were
-
 from ..client import answer, service
 from ..output import REFUSED, AsJson, json_object, note, program, say, show_json, stop, table
+from ..wording import counted, were
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]

@@ -9,16 +9,14 @@ from typing import Annotated
 import httpx
 import typer
 
-from model.wording import are, counted, were
-from store.errors import InvalidInput, LanguageTagInvalid
-
 from ..client import answer, service
 from ..output import FAILED, REFUSED, AsJson, errors, note, stop, tell
 from ..sending import progress
+from ..wording import are, counted, were
 from . import watching
 from .folder import Captions, Folder
 from .intake import Intake
-from .items import Item, Left, Said, Source, SourceFault, is_json, not_a_collection, tags_of
+from .items import Item, Left, Said, Source, SourceFault, Unreadable, is_json, normalize_tag, not_a_collection, tags_of
 from .report import Report, few, told
 from .run import Refused, Run, checked
 from .sources import is_partial, sources
@@ -93,13 +91,8 @@ def _said(collection: str | None, tags: list[str], caption_language: str | None)
         stop(f"--collection: {fault}", REFUSED)
     if not all(tags_of([tag]) for tag in tags):
         stop("--tag: a tag has 1 to 200 characters.", REFUSED)
-    if caption_language is not None:
-        from model.languages import canonical  # late: help needs no languages
-
-        try:
-            canonical(caption_language)
-        except LanguageTagInvalid as fault:
-            stop(f"--caption-language: {fault.detail}", REFUSED)
+    if caption_language is not None and normalize_tag(caption_language) is None:
+        stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
     return Said(collection, tags_of(tags))
 
 
@@ -201,8 +194,8 @@ def _require(part: Item | Left, ids: dict[str, str], prefix: str) -> None:
         return
     try:
         checked(part, prefix)
-    except InvalidInput as fault:
-        raise Refused(f"{part.shown or part.place}: It has no possible id: {fault.detail}.") from None
+    except Unreadable as fault:
+        raise Refused(f"{part.shown or part.place}: {fault.reason}") from None
     if not any(ids.setdefault(id, part.place) == part.place for id in (part.id, part.twin) if id):
         raise Refused(f"{part.shown or part.place}: {ids[part.id]} has the same id.")
 

@@ -6,11 +6,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
 
-from index.facts import MOST_TAGS
-from model.text import clean
-from store.errors import PictoglotError
-
-from .items import Said, fitting
+from .items import MOST_TAGS, Said, clean_caption, fitting
 
 FIELDS = "id,url,collection,tags,metadata,own,etag"
 
@@ -77,10 +73,4 @@ def _normal(value: Any) -> Any:
 
 def _cleaned(texts: Sequence[str]) -> set[str]:
     """Captions as the service keeps them; one that it refuses is as it is, and will be refused."""
-    cleaned = set()
-    for text in texts:
-        try:
-            cleaned.add(clean(text))
-        except PictoglotError:
-            cleaned.add(text)
-    return cleaned
+    return {clean_caption(text) or text for text in texts}

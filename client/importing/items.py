@@ -10,9 +10,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
-from index.facts import FORBIDDEN, LONGEST_TAG, MOST_TAGS
-from index.facts import MOST_BYTES as MOST_METADATA
-from model.wording import counted
+from ..wording import counted
 
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
 Value = str | int | float | bool | list[str]
@@ -31,6 +29,16 @@ _OTHER_FORMATS = frozenset({
 })  # fmt: skip
 _COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
 _LONGEST_VALUE = 2_000  # characters
+# What the service takes, so that nothing is sent that it would refuse a picture for
+MOST_TAGS, _LONGEST_TAG, _MOST_METADATA, _LONGEST_CAPTION, _LONGEST_ID = 64, 200, 16 << 10, 1_000, 1_024
+_IN_NO_VALUE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_NO_CHARACTERS = "\ud800-\udfff\ufdd0-\ufdef" + "".join(
+    chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)
+)
+_IN_NO_CAPTION = re.compile(f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{_NO_CHARACTERS}]")
+_IN_NO_ID = re.compile(f"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd{_NO_CHARACTERS}]")
+_TAG = re.compile("(?=.{2,35}$)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order marks, bidi controls
 
 
 class Why(Enum):
@@ -167,6 +175,18 @@ def id_of(place: str) -> str:
     return unicodedata.normalize("NFC", place)
 
 
+def check_id(text: str) -> str:
+    """Return an id as the service has it; raises `Unreadable` where no picture can have it."""
+    id = id_of(text)
+    parts = {"", ".", ".."} & {*id.split("/")}
+    if parts or id.startswith(".") or _IN_NO_ID.search(id) or len(id.encode()) > _LONGEST_ID:
+        raise Unreadable(
+            f"It has no possible id: one has 1 to {_LONGEST_ID:,} bytes in UTF-8, no control characters, no dot first, "
+            "and no part between slashes that is empty or `..`."
+        )
+    return id
+
+
 def ids_of(place: str) -> tuple[str, str]:
     """The id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
     return id_of(str(PurePosixPath(place).with_suffix(""))), id_of(place)
@@ -182,28 +202,43 @@ def not_a_collection(name: str) -> str | None:
 def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
     """Texts as tags: without controls and blanks around them, each once, without those that are too long."""
     cleaned = dict.fromkeys(plain(text) for text in texts)
-    return tuple(text for text in cleaned if 0 < len(text) <= LONGEST_TAG)[:MOST_TAGS]
+    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:MOST_TAGS]
 
 
 def captions_of(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
     """Captions as the service keeps them, each once, without those that it refuses, and without tags of no language."""
-    from model.languages import canonical
-    from model.text import clean
-    from store.errors import PictoglotError  # late: most sources have none
-
     captions: dict[str, list[str]] = {}
     for tag, texts in given.items():
-        for text in texts:
-            with suppress(PictoglotError):
-                captions.setdefault(canonical(tag), []).append(clean(text))
+        if (normalized := normalize_tag(tag)) is not None:
+            captions.setdefault(normalized, []).extend(filter(None, map(clean_caption, texts)))
     return {tag: list(dict.fromkeys(texts)) for tag, texts in captions.items() if texts}
+
+
+def clean_caption(text: str) -> str:
+    """Return a caption as the service keeps it; empty for one that it refuses."""
+    cleaned = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
+    has_word = any(unicodedata.category(character)[0] in "LNSM" for character in cleaned)
+    return cleaned if has_word and len(cleaned) <= _LONGEST_CAPTION and not _IN_NO_CAPTION.search(text) else ""
+
+
+def normalize_tag(tag: str) -> str | None:
+    """Return the canonical form of a BCP 47 tag; None for what is no tag of one language."""
+    import langcodes  # late: help needs no languages
+
+    try:
+        language = langcodes.Language.get(tag.strip(), normalize=True) if _TAG.fullmatch(tag.strip()) else None
+    except ValueError:
+        return None
+    if language is None or language.language in (None, "mul", "zxx") or not language.is_valid():
+        return None
+    return language.to_tag()
 
 
 def fitting(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = None) -> dict[str, Value]:
     """Metadata without its longest values, so many that the rest is not too long together with what is `beside`."""
     lengths = {key: _length(key, value) for key, value in metadata.items()}
     others = {key: value for key, value in (beside or {}).items() if key not in lengths}
-    room = MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
+    room = _MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
     kept = dict(metadata)
     for key in sorted(lengths, key=lambda key: -lengths[key]):
         if room >= 0:
@@ -229,7 +264,7 @@ def is_json(value: object) -> bool:
 
 def plain(text: str) -> str:
     """A text without what no record may have; cut where it is longer than a value should be."""
-    return FORBIDDEN.sub("", text).strip()[:_LONGEST_VALUE].strip()
+    return _IN_NO_VALUE.sub("", text).strip()[:_LONGEST_VALUE].strip()
 
 
 def key_of(name: str) -> str:

@@ -3,14 +3,11 @@
 import csv
 import json
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
-
-from model.dataset_file import lines
-from model.dataset_tables import says_between
-from store.errors import DatasetInvalid
 
 from .folder import read_file
 from .items import (
@@ -35,6 +32,8 @@ _OWN = ("file", "id", "collection", "tags", "metadata", "captions", "whole")
 _CAPTION = "caption_"  # and a tag: a column with one caption in that language
 _ANY_CAPTION = "caption"  # in the language that the command names
 _LONGEST_CELL = 1 << 20  # characters
+_LONGEST_LINE = 1_000_000  # bytes
+_SAYS_BETWEEN = re.compile(r'"?sep=."?\s*', re.IGNORECASE)  # a line that a spreadsheet may write before the header
 
 
 class _Faulty(Exception):
@@ -74,8 +73,6 @@ class Manifest:
                 yield from self._table()
             else:
                 yield from self._objects()
-        except DatasetInvalid as error:
-            raise SourceFault(f"{error.detail.removesuffix('.')}.") from error
         except OSError as error:
             raise SourceFault(f"It cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
@@ -85,7 +82,15 @@ class Manifest:
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         with self._file.open("rb") as stream:
-            for line, text in lines(stream, one_ending=False):
+            for line in count(1):
+                data = stream.readline(_LONGEST_LINE + 1)
+                if not data:
+                    return
+                if len(data) > _LONGEST_LINE:
+                    raise SourceFault(f"Line {line} has more than {_LONGEST_LINE:,} bytes.")
+                text = data.decode("utf-8-sig" if line == 1 else "utf-8").strip()
+                if not text:
+                    continue
                 try:
                     row = json.loads(text)
                 except (ValueError, RecursionError):
@@ -97,7 +102,7 @@ class Manifest:
         tabs = self._file.suffix.lower() == ".tsv"
         with self._file.open(encoding="utf-8-sig", newline="") as stream:
             head = stream.readline(_LONGEST_CELL)
-            before = int(says_between(head))  # a line of its own
+            before = int(_SAYS_BETWEEN.fullmatch(head) is not None)  # a line of its own
             head = stream.readline(_LONGEST_CELL) if before else head
             # as spreadsheets of Europe write
             mark = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","

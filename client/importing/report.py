@@ -5,9 +5,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from model.wording import are, counted, them, were
-
 from ..output import note
+from ..wording import are, counted, them, were
 from .intake import Outcome
 from .items import Left, Why
 

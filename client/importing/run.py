@@ -3,12 +3,9 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from model.text import picture_id
-from store.errors import InvalidInput
-
 from ..sending import in_order
 from .intake import Intake
-from .items import Item, Left, SourceFault, Why
+from .items import Item, Left, SourceFault, Unreadable, Why, check_id
 from .report import Report
 
 AT_ONCE = 2  # chunks; each is sent in one request
@@ -74,8 +71,8 @@ class Run:
                 continue
             try:
                 ids = checked(part, self.prefix)
-            except InvalidInput as fault:
-                self._leave(Left(part.shown or part.place, f"It has no possible id: {fault.detail}."))
+            except Unreadable as fault:
+                self._leave(Left(part.shown or part.place, fault.reason))
                 continue
             id = self.intake.state.take(part.place, *ids)
             if id is None:
@@ -104,5 +101,5 @@ class Run:
 
 
 def checked(item: Item, prefix: str) -> tuple[str, str]:
-    """The id and the twin with the prefix, as the service has them. Raises `InvalidInput`."""
-    return picture_id(prefix + item.id), item.twin and picture_id(prefix + item.twin)
+    """The id and the twin with the prefix, as the service has them. Raises `Unreadable`."""
+    return check_id(prefix + item.id), item.twin and check_id(prefix + item.twin)

@@ -14,8 +14,6 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from store.storage import make_folder
-
 from .items import Stamp
 
 _TABLES = """
@@ -134,7 +132,7 @@ def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
     digest = hashlib.sha256(f"{service}\n{source}".encode()).hexdigest()[:16]
     file = folder / f"{stem[:60]}-{digest}.db"
     try:
-        make_folder(folder)
+        folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise StateFault(f"{folder} cannot be written ({error.strerror}); name another folder with --state.") from error

@@ -10,11 +10,10 @@ from types import FrameType
 
 import httpx
 
-from model.wording import counted, were
-
 from ..client import sentence
 from ..output import note, say
 from ..sending import Stopped
+from ..wording import counted, were
 from .folder import Folder
 from .items import Item, Left
 from .report import Report, told

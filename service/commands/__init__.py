@@ -1,1 +1,14 @@
-"""The commands that start processes or open the data root."""
+"""The commands that start processes or open the data root; `pictoglot` has them where the service is installed."""
+
+import typer
+
+from service.commands import demo, doctor, run
+
+
+def add_commands(app: typer.Typer) -> None:
+    """Add the commands to the command line."""
+    for command in (
+        run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, doctor.doctor,
+    ):  # fmt: skip
+        app.command()(command)
+    app.add_typer(demo.demo, name="demo")

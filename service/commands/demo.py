@@ -1,27 +1,21 @@
 """`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
 
 import contextlib
-import json
 import os
 import subprocess
 import sys
-from pathlib import Path
-from time import sleep, time
 from typing import Annotated
 
 import typer
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from client.client import client_settings, note_address_file, proxied
-from client.output import REFUSED, errors, note, program, say, stop
+from client.filling import FILLING, write_filling
+from client.output import REFUSED, note, program, say, stop
 from service.commands.processes import Processes
 from service.commands.run import admin_key, keep_up, settings_or_stop, written
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
-FILLING = "demo.filling"  # under the data root while the gallery is being filled: how far it is, written every second
-_STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
-_PAUSE = 0.5  # seconds between two looks at it
 _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 # `python -m demo`, with usage and errors under the name that was typed
 _PYTHON = (sys.executable, "-P", "-c", "import sys, demo.__main__ as demo; demo.main(sys.argv.pop(1))")
@@ -30,7 +24,7 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 def defaults() -> dict[str, str]:
     """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
-    from service.settings import LOOPBACK  # late: help needs no pydantic
+    from client.settings import LOOPBACK  # late: help needs no pydantic
 
     given = written()
     public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
@@ -76,41 +70,6 @@ def up() -> None:
         if fills:
             filling.unlink(missing_ok=True)
     raise typer.Exit(status)
-
-
-def write_filling(home: Path, done: int, of: int) -> None:
-    """Write how many pictures of how many are in the gallery; replaces the file in one step."""
-    new = home / f"{FILLING}.new"
-    new.write_text(json.dumps({"done": done, "of": of}))
-    new.replace(home / FILLING)
-
-
-def wait_until_filled(*, quiet: bool) -> None:
-    """Wait while the demo on this machine is filling its gallery, with a progress bar unless `quiet`."""
-    settings = client_settings()
-    if proxied(settings.url) or (state := _filling(settings.home)) is None:
-        return
-    note("The demo gallery is still being filled; teaching starts when it is complete.")
-    columns = (TextColumn("{task.description}"), BarColumn(bar_width=40), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
-        task = progress.add_task("Pictures", total=None)
-        while state is not None:
-            done, of = state
-            progress.update(task, completed=done, total=of or None)
-            sleep(_PAUSE)
-            state = _filling(settings.home)
-
-
-def _filling(home: Path) -> tuple[int, int] | None:
-    """How far the fill is that runs now; None when none does."""
-    file = home / FILLING
-    try:
-        if abs(time() - file.stat().st_mtime) > _STALE:
-            return None
-        state = json.loads(file.read_text())
-        return int(state["done"]), int(state["of"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None
 
 
 def _hand_over(command: str, about: str) -> None:

@@ -17,7 +17,7 @@ import typer
 
 from client.client import client_settings, proxied
 from client.output import FAILED, AsJson, console, say, show_json
-from model.wording import counted
+from client.wording import counted
 from service.commands.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:

@@ -12,7 +12,7 @@ import httpx
 import typer
 
 from client.output import FAILED, AsJson, acceptable, say, show_json, stop
-from model.wording import are, counted
+from client.wording import are, counted
 from service.commands.processes import Processes, python
 
 if TYPE_CHECKING:
@@ -225,15 +225,16 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
 def settings_or_stop() -> "Settings":
     """The settings that the children will read; exits with their sentence and status when they are not acceptable."""
     from service.settings import Settings  # late: help needs no pydantic
+    from store.settings import SettingsError
 
-    return acceptable(Settings.load)
+    return acceptable(Settings.load, SettingsError)
 
 
 def written() -> dict[str, str | None]:
     """The environment and `.env`, which it goes before; names in capital letters."""
-    from store.settings import read_env_file, read_environment  # late: help needs no pydantic
+    from store.settings import SettingsError, read_env_file, read_environment  # late: help needs no pydantic
 
-    return {**acceptable(read_env_file), **read_environment()}
+    return {**acceptable(read_env_file, SettingsError), **read_environment()}
 
 
 def admin_key(settings: "Settings") -> str:

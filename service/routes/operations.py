@@ -8,13 +8,13 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import HTMLResponse, JSONResponse
 
+from client.settings import LOOPBACK
 from service.auth import ANY_KEY
 from service.context import AppContext, Context
 from service.health import health_of
 from service.metrics import CONTENT_TYPE
 from service.openapi import LATER, ref
 from service.schemas import operations as schemas
-from service.settings import LOOPBACK
 from store.errors import IndexUnavailable
 
 router = APIRouter(tags=["operations"])

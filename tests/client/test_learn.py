@@ -14,15 +14,14 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from client import client
+from client import client, filling
 from client.client import places
 from client.commands import languages
-from client.commands.datasets import summary
+from client.filling import FILLING, write_filling
 from client.main import app
 from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
 from service.commands import demo
-from service.commands.demo import FILLING, write_filling
 from store.tables import ExpansionRow
 from tests.client.test_commands import as_json, rows, run
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
@@ -277,8 +276,8 @@ def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch,
             (home / FILLING).unlink()
 
     write_filling(home, 0, 0)
-    monkeypatch.setattr(demo, "sleep", pause)
-    demo.wait_until_filled(quiet=quiet)
+    monkeypatch.setattr(filling, "sleep", pause)
+    filling.wait_until_filled(quiet=quiet)
     assert len(pauses) == 3
 
 
@@ -291,8 +290,8 @@ def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
     write_filling(home, 1, 3)
     os.utime(home / FILLING, (time.time() - age,) * 2)
     monkeypatch.setenv("PICTOGLOT_URL", url)
-    monkeypatch.setattr(demo, "sleep", lambda seconds: pytest.fail("it waits"))
-    demo.wait_until_filled(quiet=False)
+    monkeypatch.setattr(filling, "sleep", lambda seconds: pytest.fail("it waits"))
+    filling.wait_until_filled(quiet=False)
 
 
 @pytest.mark.parametrize(
@@ -333,14 +332,3 @@ def test_a_fill_is_told_the_data_root_of_an_env_file(tmp_path: Path, monkeypatch
     (tmp_path / ".env").write_text("PICTOGLOT_HOME=here\n")
     assert CliRunner().invoke(app, ["demo", "fill"]).exit_code == 0
     assert given == [str(tmp_path / "here")]
-
-
-def test_every_fault_of_a_row_is_told_in_words() -> None:
-    texts = ("not_text", "empty_text", "text_too_long", "text_invalid_unicode")
-    kinds = [f"{of}{kind}" for of in ("", "english_", "pivot_") for kind in texts] + ["pivot_language_tag_invalid"]
-    counted = {"rows": 1, "usable": 1, "train": 1, "val": 0, "pivots": {}, "with_picture": 0, "duplicates": 0}
-    faults = {kind: {"count": 1, "first_lines": [2]} for kind in kinds}
-    checked = {"language": "cy", "report": {**counted, "format": "csv", "in_script": 0.99999, "faults": faults}}
-    lines = list(summary(checked, "cy.csv", assess=False))
-    assert sum(" with " in line and ": line 2" in line for line in lines) == len(kinds)
-    assert any("99.9 % in the script" in line for line in lines)

@@ -9,9 +9,9 @@ from typing import Any
 import httpx
 import pytest
 
+from client.filling import FILLING
 from demo.fill import fill
 from demo.gallery import outlines
-from service.commands.demo import FILLING
 
 KEY = "secret"
 

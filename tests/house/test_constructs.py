@@ -21,7 +21,7 @@ NETS = (
     "index.live",
     "index.loader",
 )
-SERVED = ("client", "store", "model", "index", "service", "worker")
+DURABLE = ("store", "model", "index", "service", "worker")  # what writes the data root
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
 SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
 CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other form; read by whoever trains the base anew
@@ -76,7 +76,7 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
         yield f"{last}(): archives are not unpacked"
     if last in ("delay", "apply_async") and module.package != "tests":
         yield f"{last}(): the registry is the queue, only the relay sends hints"
-    if last in ("mkdir", "makedirs") and module.package in SERVED and module.name != "store.storage":
+    if last in ("mkdir", "makedirs") and module.package in DURABLE and module.name != "store.storage":
         yield f"{last}(): a new folder is lost with the power unless `storage.make_folder` makes it"
     if called == "time.sleep" and module.package == "tests" and not module.name.startswith(WAITING):
         yield "a sleep in a unit test"

@@ -4,7 +4,6 @@ import os
 import re
 import shutil
 import subprocess
-import sys
 import tomllib
 from typing import Any
 
@@ -129,16 +128,6 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
     cited = yaml.safe_load((ROOT / "CITATION.cff").read_text(encoding="utf-8"))["version"]
     images = {services[name]["image"] for name in ("api", "worker")}
     assert (label and label[1], cited, images) == (version, version, {f"pictoglot:{version}"})
-
-
-def test_the_console_script_exists() -> None:
-    done = subprocess.run(
-        [sys.executable, "-c", "from client.main import main; assert callable(main)"],
-        cwd=ROOT,
-        check=False,
-        timeout=PATIENCE,
-    )
-    assert done.returncode == 0
 
 
 def test_data_files_of_the_packages_are_shipped() -> None:

@@ -17,6 +17,10 @@ QUEUES = ("celery", "kombu", "redis")
 
 # Who may not import what; `demo` may import everything, and only the command line may import `demo`.
 FORBIDDEN: dict[str, tuple[str, ...]] = {
+    "client": (
+        *("store", "model", "index", "service", "worker", "demo"),
+        *("sqlalchemy", "numpy", "regex", *HTTP, *QUEUES, *ENGINES, *TRAINING),
+    ),
     "model": ("index", "service", "worker", "demo", *HTTP, *QUEUES, *ENGINES),
     "store": ("model", "index", "service", "worker", "demo", *HTTP, *QUEUES, *ENGINES, *TRAINING),
     "index": ("service", "worker", "demo", "model.training", *HTTP, *QUEUES),

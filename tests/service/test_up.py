@@ -22,10 +22,10 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
+from client.filling import FILLING, write_filling
 from client.main import app
 from demo.gallery import outlines
 from service.commands import demo
-from service.commands.demo import FILLING, write_filling
 from service.commands.doctor import Finding, broker_of, service_at
 from service.settings import Settings
 from store.registry import open_registry

@@ -1,0 +1,9 @@
+"""Errors of the client. Each is a sentence for people."""
+
+
+class SettingsError(Exception):
+    """A sentence that names the invalid setting; the command then exits with `output.MISCONFIGURED`."""
+
+
+class Unanswered(Exception):
+    """A change was sent, and no answer came: it is not known whether it was made."""
