@@ -1,7 +1,7 @@
 """The command `import`: its options, its progress bar and what it tells at the end."""
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,26 @@ from ..sending import progress
 from ..wording import are, counted, were
 from . import watching
 from .folder import Captions, Folder
+from .iiif import Iiif
 from .intake import Intake
-from .items import Item, Left, Said, Source, SourceFault, Unreadable, is_json, normalize_tag, not_a_collection, tags_of
+from .items import (
+    SUFFIXES,
+    Item,
+    Left,
+    Said,
+    Source,
+    SourceFault,
+    Unreadable,
+    is_json,
+    normalize_tag,
+    not_a_collection,
+    tags_of,
+)
+from .manifest import NAME as MANIFEST
+from .manifest import SUFFIXES as MANIFESTS
+from .manifest import Manifest
 from .report import Report, few, told
 from .run import Refused, Run, checked
-from .sources import is_partial, sources
 from .state import StateFault, opened
 
 
@@ -66,7 +81,7 @@ def import_pictures(
     said, report = _said(collection, tag or [], caption_language), Report(whole=as_json)
     try:
         captioned = _captions(captions)
-        given = sources(paths, said, caption_language, root, captioned)
+        given = open_sources(paths, said, caption_language, root, captioned)
         if captions is not None and not all(isinstance(source, Folder) for source in given):
             stop("--captions is for folders and pictures: other sources say their own.", REFUSED)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
@@ -205,3 +220,38 @@ def _bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
     with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
         task = bar.add_task("Pictures", total=total)
         yield lambda: bar.advance(task)
+
+
+def open_sources(
+    given: Sequence[str], said: Said, language: str | None, root: Path | None, captions: Captions | None = None
+) -> list[Source]:
+    """The sources that these arguments are; pictures in one folder are one. Raises `SourceFault`."""
+    found: list[Source] = []
+    alone: dict[Path, set[str]] = {}
+    for each in given:
+        path = Path(each)
+        name = path.name.lower()
+        if each.startswith(("http://", "https://")):
+            found.append(Iiif(each, said, language))
+        elif path.is_dir():
+            listed = path / MANIFEST
+            found.append(Manifest(listed, said, root, language) if listed.is_file() else Folder(path, said, captions))
+        elif not path.exists():
+            raise SourceFault(f"{each} does not exist.")
+        elif name.endswith(MANIFESTS):
+            found.append(Manifest(path, said, root, language))
+        elif name.endswith(".json"):
+            found.append(Iiif(str(path.resolve()), said, language))
+        elif path.suffix.lower() in SUFFIXES:
+            alone.setdefault(path.parent.resolve(), set()).add(path.name)
+        else:
+            raise SourceFault(
+                f"{each} is nothing that can be imported: a folder, a picture, a manifest (.jsonl, .csv, .tsv), or a "
+                "IIIF manifest (.json or its address)."
+            )
+    return [*found, *(Folder(parent, said, captions, names) for parent, names in alone.items())]
+
+
+def is_partial(source: Source) -> bool:
+    """Whether what it does not show may still be there."""
+    return isinstance(source, Folder) and source.is_partial

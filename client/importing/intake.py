@@ -3,21 +3,21 @@
 import hashlib
 import json
 import threading
+import unicodedata
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 
 from ..client import answer, at, message, sentence
 from ..sending import patiently, put
 from .about import about
-from .found import FIELDS, Found
-from .items import SUFFIXES, Item, Said, Unreadable, Why, fitting
+from .items import MOST_TAGS, SUFFIXES, Item, Said, Unreadable, Why, clean_caption, fitting
 from .state import Known, State
 
 What = Literal["added", "replaced", "changed", "there", "gone", "refused"]  # gone: deleted in the gallery
@@ -25,6 +25,7 @@ _ANOTHER = "The gallery has another picture with this id: --prefix gives ids of 
 _REFUSED = (404, 412, 413, 415, 422)  # about one picture; another status is about all of them
 _LATER = (429, 503, 507)  # of a picture in a batch: it may be sent again
 _OUTCOMES: dict[str, What] = {"created": "added", "replaced": "replaced", "kept": "there"}
+_FIELDS = "id,url,collection,tags,metadata,own,etag"
 _LOOKED_UP, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
 _LARGE = 16 << 20  # bytes from which one picture at a time is read, and sent alone
 _SPOKEN = 32  # digits
@@ -39,6 +40,59 @@ class Outcome(NamedTuple):
     what: What
     reason: str = ""
     why: Why = Why.UNUSABLE
+
+
+@dataclass(frozen=True)
+class Found:
+    """A picture in the gallery, and its record, of which `item` has the `_FIELDS`."""
+
+    item: Mapping[str, Any]
+
+    def has(self, content: str) -> bool:
+        """Whether it is this content, by its hash."""
+        (shown,) = parse_qs(urlsplit(self.item["url"]).query)["v"]
+        return content.startswith(shown)
+
+    def lacks(self, said: Said, file: Said, *, add: bool) -> dict[str, Any]:
+        """The merge patch that makes its record say `said`, and what the `file` says where it says nothing.
+
+        With `add`, its tags and captions stay beside those of `said`. Empty when nothing is missing.
+        """
+        has, own = self.item["metadata"], self.item["own"]
+        metadata = {key: value for key, value in said.metadata.items() if has.get(key) != _normal(value)}
+        missing = {key: value for key, value in file.metadata.items() if key not in has and key not in metadata}
+        captions = {
+            tag: [*dict.fromkeys([*(own.get(tag, ()) if add else ()), *texts])]
+            for tag, texts in said.captions.items()
+            if not _cleaned(texts) <= {*own.get(tag, ())}
+        }
+        patch: dict[str, Any] = {
+            "metadata": {**fitting(missing, {**has, **metadata}), **metadata},
+            "captions": {tag: [*texts] for tag, texts in file.captions.items() if tag not in own} | captions,
+        }
+        if said.collection not in (None, self.item["collection"]):
+            patch["collection"] = said.collection
+        if (tags := self._tags(said, file, add)) != self.item["tags"]:
+            patch["tags"] = tags
+        return {name: part for name, part in patch.items() if part}
+
+    def _tags(self, said: Said, file: Said, add: bool) -> list[str]:
+        has: list[str] = self.item["tags"]
+        spoken, written = (_normal([*tags]) for tags in (said.tags, file.tags))
+        if not spoken:
+            return has or list(written)
+        stays = has if add else [tag for tag in written if tag in has]
+        return list(dict.fromkeys([*stays, *spoken] if add else [*spoken, *stays]))[:MOST_TAGS]
+
+    def under(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """A record for another content of this picture: what it says over what is kept; what it does not say stays."""
+        over = dict(document)
+        for name, own in (("metadata", self.item["metadata"]), ("captions", self.item["own"])):
+            if name in over:
+                over[name] = {**own, **over[name]}
+        if "tags" in over:
+            over["tags"] = list(dict.fromkeys([*self.item["tags"], *_normal(over["tags"])]))[:MOST_TAGS]
+        return over
 
 
 @dataclass(frozen=True)
@@ -102,7 +156,7 @@ class Intake:
         found: dict[str, Found] = {}
         for some in _lookups(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
-            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": FIELDS}
+            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": _FIELDS}
             page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query), self.stopping))  # type: ignore[misc]
             found |= {item["id"]: Found(item) for item in page["items"]}
         return found
@@ -239,3 +293,15 @@ def _lookups(ids: Sequence[str]) -> Iterator[list[str]]:
         size += length
     if some:
         yield some
+
+
+def _normal(value: Any) -> Any:
+    """As the service keeps it."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    return list(dict.fromkeys(map(_normal, value))) if isinstance(value, list) else value
+
+
+def _cleaned(texts: Sequence[str]) -> set[str]:
+    """Captions as the service keeps them; one that it refuses is as it is, and will be refused."""
+    return {clean_caption(text) or text for text in texts}

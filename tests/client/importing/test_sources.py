@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from client.importing.command import open_sources
 from client.importing.folder import Folder
 from client.importing.items import Item, Left, Said, SourceFault, Unreadable, Why, key_of
 from client.importing.manifest import Manifest
-from client.importing.sources import sources
 from tests.service.harness import picture
 
 NOTHING = Said()
@@ -149,13 +149,13 @@ def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Pa
     (tmp_path / "exported").mkdir()
     (tmp_path / "exported" / "manifest.jsonl").write_bytes(b"")
     given = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.csv", "e.json", "exported")]
-    found = sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
+    found = open_sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
     kinds = [type(source).__name__ for source in found]
     assert kinds == ["Manifest", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
     assert items(list(found[-1].parts())) == ["a", "b"]
     for wrong in ("d.tar", "gone"):
         with pytest.raises(SourceFault):
-            sources([str(tmp_path / wrong)], NOTHING, None, None)
+            open_sources([str(tmp_path / wrong)], NOTHING, None, None)
 
 
 @pytest.mark.parametrize(
