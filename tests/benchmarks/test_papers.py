@@ -3,8 +3,7 @@
 import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import replace
-from functools import partial
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -309,6 +308,11 @@ def test_a_run_refuses_what_does_not_go_together(
     assert "holds shared of another seed, made in another way" in str(other.exception)
 
 
+@dataclass(frozen=True)
+class OtherDefaults(LearnSettings):
+    batch_size: int = 32
+
+
 @pytest.mark.usefixtures("as_before")
 def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
     spec: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -319,7 +323,7 @@ def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
     seeds = json.loads((tmp_path / "folder.json").read_text())["methods"]["shared"]["seeds"]
     made = [seed["made"] for seed in seeds.values()]
     assert [each["taught"][0]["settings"]["seed"] for each in made] == [0, 1]
-    monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", partial(LearnSettings, batch_size=32))
+    monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", OtherDefaults)
     again = command(*rest, "--out", tmp_path / "other.json", methods="shared")
     assert "were made in another way; move them away" in str(again.exception)
 

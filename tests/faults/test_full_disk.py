@@ -7,6 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from store.errors import StorageFull
 from tests.faults.test_api_faults import started
 from tests.faults.test_engine_faults import indexed
 from tests.patience import PATIENCE
@@ -78,7 +79,7 @@ def test_a_worker_that_starts_on_a_full_disk_goes_on_when_there_is_space(
         expansion = site.submit(pairs("cy", picture=True))
         ballast = fill(small_disk)
         worker = site.start()
-        wait_until(lambda: worker.poll() is not None or "No space left" in site.log())
+        wait_until(lambda: worker.poll() is not None or StorageFull.code in site.log())
         assert site.registry.expansions.get(expansion).state not in FINISHED
         assert worker.poll() is None or worker.wait() >= 0, "no process dies of SIGBUS"
         ballast.unlink()

@@ -11,7 +11,6 @@ from hypothesis import strategies as st
 from service.cursors import Cursors
 from service.errors import CursorInvalid
 from store.data_root import DataRoot
-from tests.service.harness import Service, assert_problem
 
 CURSORS = Cursors(b"k" * 32)
 
@@ -63,9 +62,3 @@ def test_the_secret_outlives_a_restart_and_only_its_owner_can_read_it(tmp_path: 
     cursor = Cursors.under(DataRoot(tmp_path)).write("question", {"offset": 1})
     assert Cursors.under(DataRoot(tmp_path)).read("question", cursor) == {"offset": 1}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())
-
-
-def test_a_cursor_of_an_earlier_release_is_refused(service: Service) -> None:
-    for path in ("versions", "expansions"):
-        old = service.context.cursors.write(path, {"before": 1})
-        assert_problem(service.admin.get(f"/v1/{path}", params={"cursor": old}), 422, "invalid_cursor")

@@ -5,12 +5,9 @@ from pathlib import Path
 
 import pytest
 from pillow_heif import register_heif_opener
-from sqlalchemy import update
 
 from index.files import bytes_of_originals
-from index.sets import VectorSets
 from index.sweep import sweep
-from index.tables import PictureRow
 from service.commands.doctor import _data_root
 from store.objects import Objects
 from tests.service.harness import Service, assert_problem, picture, running
@@ -105,23 +102,6 @@ def test_an_original_that_was_kept_of_another_picture_is_not_told(tmp_path: Path
         assert_problem(service.admin.get("/v1/pictures/mine/original"), 404, "original_not_kept")
         assert service.put("theirs", picture(2)).status_code == 200  # of the new bytes none is kept
         assert_problem(service.admin.get("/v1/pictures/theirs/original"), 404, "original_not_kept")
-
-
-def test_a_picture_of_before_it_was_noted_tells_nothing_of_one_that_is_kept_later(tmp_path: Path) -> None:
-    """The migration let all pictures say that theirs is kept, whether it was or not; a start corrects that."""
-    with running(tmp_path) as service:
-        assert service.put("old", picture(1)).status_code == 201
-        context = service.context
-        with context.registry.begin() as session:
-            session.execute(update(PictureRow).values(original=True))
-    with running(tmp_path, keep_originals=True) as service:
-        context = service.context
-        sweep(VectorSets(context.gallery))
-        assert service.put("new", picture(1)).status_code == 201
-        assert service.admin.get("/v1/pictures/new/original").content == picture(1)
-        assert_problem(service.admin.get("/v1/pictures/old/original"), 404, "original_not_kept")
-        sweep(VectorSets(context.gallery))
-        assert service.admin.get("/v1/pictures/new/original").content == picture(1)
 
 
 def test_another_machine_gets_the_original_from_the_store(store: str, tmp_path: Path) -> None:
