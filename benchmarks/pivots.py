@@ -84,7 +84,7 @@ def taught(settings: WorkerSettings, registry: Registry, language: str, teacher:
         id=id,
         kind="learn",
         language=language,
-        settings={"seed": seed, "forced": True},
+        settings={"seed": seed, "force": True},
         dataset_path=str(path),
         dataset_sha256=storage.sha256_file(settings.home / path),
         dataset_bytes=len(data),

@@ -26,7 +26,7 @@ _GROWTH = 1.25  # captions are counted again when their number grew or shrank by
 
 _READ = 2_000  # captions of a language whose n-grams are counted, about
 
-Source = Literal["told", "detected", "shared"]
+Source = Literal["requested", "detected", "shared"]
 
 
 @dataclass(frozen=True)
@@ -211,7 +211,7 @@ class Snapshot:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
             tag = lookup(self.views, canonical(requested)) or self.readable(requested)  # `de` for `de-AT`
-            return Route(requested, tag, "told", None, self.reader(tag), self.untaught([tag]))
+            return Route(requested, tag, "requested", None, self.reader(tag), self.untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
         if guess.language is not None and self._is_withdrawn(text):

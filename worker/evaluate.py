@@ -147,7 +147,7 @@ class _Evaluation:
         before = measure(self.context, view, self.fresh, among)
         assert before is not None  # the same captions and candidates as of `new`
         ks = informative(len(among.places))
-        forced = bool(self.attempt.expansion.settings.get("forced"))
+        forced = bool(self.attempt.expansion.settings.get("force"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
         slack = self._slack(len(new.ranks), change.error) if version == self.served.get(self.data.language) else None
         return gained(self.data.language, version, before.figures, change, ks, slack=slack, forced=forced)

@@ -37,7 +37,7 @@ def learn(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, *context.before, attempt.expansion)
     learned, version, report = make_version(context, data)
-    budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("forced"))
+    budget, forced = attempt.settings.forgetting_budget, bool(attempt.expansion.settings.get("force"))
     if (refused := gate(report, attempt.settings.min_recall, budget, forced=forced)) is not None:
         name, why = refused
         asked = (report.get("earlier") or {}).get("note")

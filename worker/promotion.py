@@ -14,7 +14,7 @@ PROVING = 50  # held-out captions; fewer new ones, beside all earlier ones, prov
 _TELLING = 20  # held-out captions; where none of so many is read, it is not by chance
 _FOREIGN = 0.2  # of what a version reads of its own captions: who reads less of others may not know their language
 
-_FORCED = "taught with `forced`, it is served all the same"
+_FORCED = "use `--force` to serve it anyway"
 
 
 class GateFailed(Failure):

@@ -79,7 +79,7 @@ def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:
     Its pictures may have been deleted since.
     """
     file, settings = str(folder / taught["dataset"]), taught["settings"]
-    return ("learn", taught["language"], file, "--settings", settings, "--without-missing", "--forced", "--watch")
+    return ("learn", taught["language"], file, "--settings", settings, "--without-missing", "--force", "--watch")
 
 
 def _pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], *, quiet: bool) -> int:

@@ -83,8 +83,8 @@ def learn(
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
     settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
-    forced: Annotated[
-        bool, typer.Option("--forced", help="Serve the language even if it is read no better than before.")
+    force: Annotated[
+        bool, typer.Option("--force", help="Serve the language even if it is read no better than before.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Teach from this file alone, without what the language was taught from.")
@@ -97,7 +97,7 @@ def learn(
     While the demo gallery is being filled, wait for it first.
     """
     form = {"language": tag} | ({"settings": settings} if settings else {})
-    asked = {"forced": forced, "replace": replace, "without_missing": without_missing}
+    asked = {"force": force, "replace": replace, "without_missing": without_missing}
     form |= {name: "true" for name, wanted in asked.items() if wanted}
     _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
 
@@ -270,7 +270,7 @@ def _why(expansion: dict[str, Any]) -> None:
     if report.get("refused_by", "floor") != "floor":
         asked = " --replace" if "replaced" in report else ""
         asked += " --without-missing" if (report.get("dataset") or {}).get("missing") else ""
-        note(f"`pictoglot learn {expansion['language']} FILE{asked} --forced` serves it all the same.")
+        note(f"`pictoglot learn {expansion['language']} FILE{asked} --force` serves it all the same.")
 
 
 def _learned(expansion: dict[str, Any]) -> None:

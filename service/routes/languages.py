@@ -127,7 +127,7 @@ async def teach_language(
         settings = bodies.validated(
             schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
         )
-        asked = {name: True for name in ("forced", "replace", "without_missing") if getattr(form, name) == "true"}
+        asked = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
         explicit = settings.model_dump(exclude_unset=True) | asked
         once = Once.of(
             caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]

@@ -22,7 +22,7 @@ from store.errors import CorruptFolder, StoreUnavailable, VersionNotFound
 from store.expansions import Expansion
 from store.versions import Version
 
-_ASKED = {"forced", "replace", "without_missing"}  # beside the settings of a training
+_ASKED = {"force", "replace", "without_missing"}  # beside the settings of a training
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 

@@ -74,7 +74,7 @@ class LanguageForm(FormFields):
     assess: Literal["true", "false"] = Field(
         "false", description="Measure how well the language is read already, and teach nothing."
     )
-    forced: Literal["true", "false"] = Field(
+    force: Literal["true", "false"] = Field(
         "false", description="Serve the language even if it is read no better than before; this is recorded."
     )
     without_missing: Literal["true", "false"] = Field(

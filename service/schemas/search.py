@@ -120,7 +120,7 @@ class CaptionsOfUpload(FormFields):
 class LanguageUsed(Response):
     requested: str
     used: str
-    source: Literal["told", "detected", "shared"]
+    source: Literal["requested", "detected", "shared"]
     confidence: Finite | None
 
 

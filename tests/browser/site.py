@@ -92,7 +92,7 @@ class Site:
 
     def teach(self, tag: str, seconds: float = 240, **settings: object) -> dict[str, Any]:
         """Teach a language and wait until it serves, even if so little training gained nothing."""
-        form = {"language": tag, "settings": json.dumps(settings), "forced": "true"}
+        form = {"language": tag, "settings": json.dumps(settings), "force": "true"}
         answer = self.http.post("/v1/languages", data=form, files={"dataset": ("d.jsonl", self.dataset(tag))})
         answer.raise_for_status()
         return self.until_ended(answer.json()["expansion"]["id"], seconds)

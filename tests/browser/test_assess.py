@@ -41,9 +41,9 @@ def taught_before(route: Route) -> None:
 def test_a_language_that_gained_nothing_serves_when_that_is_forced_and_the_page_says_so(page: Page, site: Site) -> None:
     entries = page.locator("#expansions-body li[data-expansion]")
     page.goto("/#teach")
-    expect(entries.last.locator(".told")).to_contain_text("Arabic is")  # taught by the fixture, with `forced`
+    expect(entries.last.locator(".told")).to_contain_text("Arabic is")  # taught by the fixture, with `force`
     expect(entries.last.locator(".told")).to_contain_text("by version 0")
-    assert not page.is_checked("#teach-forced")
+    assert not page.is_checked("#teach-force")
     page.route("**/v1/expansions?*", taught_before)
     page.reload()
     expect(entries.last.locator(".fine").first).to_have_text(

@@ -55,7 +55,7 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
     failed(service, queued, "Welsh is not read better", refused_by)
     told = run(service, "expansions", queued)
     assert "gate_failed" in told.stdout and "Welsh is not read better." in told.stderr
-    assert ("`pictoglot learn cy FILE --forced`" in told.stderr) == (refused_by == "gain")
+    assert ("`pictoglot learn cy FILE --force`" in told.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
     assert "`pictoglot expansions ID` says why one of them failed." in run(service, "expansions").stderr
@@ -67,7 +67,7 @@ def test_what_was_to_replace_is_forced_as_that_and_a_question_keeps_its_mark(ser
     told = run(service, "expansions", queued).stderr
     assert (
         "Welsh is worse. Is it Welsh?\n" in told
-        and "`pictoglot learn cy FILE --replace --without-missing --forced`" in told
+        and "`pictoglot learn cy FILE --replace --without-missing --force`" in told
     )
 
 

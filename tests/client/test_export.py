@@ -34,7 +34,7 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
         "dataset_sha256": "0" * 64,
         "dataset_bytes": len(dataset),
     }
-    settings: dict[str, Any] = {"seed": len(dataset), "forced": True}
+    settings: dict[str, Any] = {"seed": len(dataset), "force": True}
     expansion, _ = registry.expansions.submit(kind="learn", language=tag, settings=settings, actor="test", **given)
     lease = registry.expansions.lease(expansion.id, "test")
     assert lease is not None
@@ -77,7 +77,7 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
         commands = [shlex.split(line) for line in told.stderr.splitlines() if line.startswith("  pictoglot ")]
         assert commands[0] == ["pictoglot", "import", str(out)]
         assert commands[2][:4] == ["pictoglot", "learn", "qu", str(out / rows[1]["dataset"])]
-        assert commands[2][4:] == ["--settings", '{"seed": 9}', "--without-missing", "--forced", "--watch"]
+        assert commands[2][4:] == ["--settings", '{"seed": 9}', "--without-missing", "--force", "--watch"]
 
         (service.home / "expansions" / "es-1" / "dataset").unlink()
         assert [each["kept"] for each in service.admin.get("/v1/versions/3/datasets").json()["items"]] == [False, True]

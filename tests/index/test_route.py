@@ -54,7 +54,7 @@ def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None
         "en",
     )  # captions of a kind stay its own
     choice = many.route("FR", "une pomme rouge")
-    assert (choice.used, choice.source, choice.view.version) == ("fr", "told", 0)
+    assert (choice.used, choice.source, choice.view.version) == ("fr", "requested", 0)
     assert choice.warnings == ("language_not_taught",)
     assert many.route("cy", "afal coch").warnings == ()
     assert many.route("auto", "తెలుగు").warnings == (), "the shared table may well read it"

@@ -148,8 +148,8 @@ def test_a_pivot_may_be_taught_or_built_in(polyglot: Service, pivot: str) -> Non
 
 
 def test_forced_teaching_is_recorded_with_the_expansion(fresh: Service) -> None:
-    id = teach(fresh, forced="true", settings='{"seed": 3}').json()["expansion"]["id"]
-    assert fresh.context.registry.expansions.get(id).settings == {"seed": 3, "forced": True}
+    id = teach(fresh, force="true", settings='{"seed": 3}').json()["expansion"]["id"]
+    assert fresh.context.registry.expansions.get(id).settings == {"seed": 3, "force": True}
 
 
 def test_assessing_and_teaching_are_different_requests_under_one_key(fresh: Service) -> None:
@@ -176,7 +176,7 @@ def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Serv
     assert answer.status_code == 200
     body = answer.json()
     assert (body["version"], body["warnings"]) == (0, ["language_not_taught"])
-    told = {"requested": tag, "used": tag.lower(), "source": "told", "confidence": None}
+    told = {"requested": tag, "used": tag.lower(), "source": "requested", "confidence": None}
     assert body["language"] == told
     embedded = polyglot.admin.post("/v1/embeddings", json={"input": "une pomme rouge", "language": tag}).json()
     assert embedded["data"][0]["embedding"] == pytest.approx(text_vector(0, "une pomme rouge").tolist())
@@ -277,9 +277,9 @@ def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path:
 
 def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_path: Path) -> None:
     (file := tmp_path / "cy.jsonl").write_bytes(dataset())
-    id = as_json(fresh, "learn", "cy", str(file), "--forced")["id"]
+    id = as_json(fresh, "learn", "cy", str(file), "--force")["id"]
     expansions = fresh.context.registry.expansions
-    assert expansions.get(id).settings == {"forced": True}
+    assert expansions.get(id).settings == {"force": True}
     lease = expansions.lease(id, "test")
     assert lease is not None
     gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}

@@ -102,7 +102,7 @@ def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
     service.admin.request("BREW", "/v1/pictures/p0")
     text = service.http.get("/metrics").text
     assert re.search(r'pictoglot_request_seconds_count\{method="GET",route="/v1/pictures/\{id\}",status="200"\}', text)
-    assert re.search(r'pictoglot_searches_total\{language="de",source="told"\} \d', text)
+    assert re.search(r'pictoglot_searches_total\{language="de",source="requested"\} \d', text)
     assert "pictoglot_release 2.0" in text
     assert 'pictoglot_expansions{state="succeeded"} 1.0' in text
     assert "pictoglot_queue_texts 0.0" in text

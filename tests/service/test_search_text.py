@@ -90,7 +90,7 @@ def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None
     german, austrian = (service.search("roter Apfel", language=tag).json() for tag in ("de", "de-AT"))
     assert austrian["items"] == german["items"] and austrian["version"] == german["version"]
     told = austrian["language"]
-    assert (told["requested"], told["used"], told["source"]) == ("de-AT", "de", "told")
+    assert (told["requested"], told["used"], told["source"]) == ("de-AT", "de", "requested")
     assert service.search("a red apple", language="en-GB").json()["language"]["used"] == "en"
 
 
@@ -164,7 +164,7 @@ def test_the_best_score_comes_first_and_min_score_cuts(service: Service) -> None
 
 def test_a_requested_language_is_encoded_by_its_own_version(service: Service) -> None:
     answer = service.search("Apfel", language="de").json()
-    assert answer["language"] == {"requested": "de", "used": "de", "source": "told", "confidence": None}
+    assert answer["language"] == {"requested": "de", "used": "de", "source": "requested", "confidence": None}
     assert answer["version"] == 1
 
 

@@ -45,7 +45,7 @@ def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_sa
             put = admin.put("/v1/pictures/p1", files={"picture": ("x", picture(1))})
             assert put.status_code == 201, put.text
             body = "".join(json.dumps(row) + "\n" for row in pairs("cy")).encode()
-            form = {"language": "cy", "settings": '{"epochs": 4}', "forced": "true"}
+            form = {"language": "cy", "settings": '{"epochs": 4}', "force": "true"}
             learn = admin.post("/v1/languages", data=form, files={"dataset": ("cy.jsonl", body)})
             assert learn.status_code == 202, learn.text
             place = f"/v1/expansions/{learn.json()['expansion']['id']}"

@@ -126,7 +126,7 @@ class Runner:
 
     def _teach(self, step: Step) -> None:
         self._keys += 1
-        kind = {"assess": "true"} if step["step"] == "assess" else {"forced": "true"}
+        kind = {"assess": "true"} if step["step"] == "assess" else {"force": "true"}
         if step["replace"] and step["step"] == "teach":
             kind["replace"] = "true"
         form = {"language": step["language"], "settings": json.dumps(LESSON), **kind}

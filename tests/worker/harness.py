@@ -44,7 +44,7 @@ TOY = {  # invented words, one a letter-swap of the other, so that two languages
 }
 PICTURES = 120
 # nothing is to be gained among pictures that show nothing, and the gate would say so
-QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5, "forced": True}
+QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5, "force": True}
 FINISHED = ("succeeded", "failed", "cancelled")
 
 

@@ -130,7 +130,7 @@ def test_a_few_new_captions_need_no_gain_that_nobody_could_measure(site: Site) -
     train = [{**row, "split": "train"} for row in pairs("cy")[:70]]
     nothing = [{"caption": f"zz {number}", "english": f"q {number}", "split": "val"} for number in (98, 99)]
     taught(site, pairs("cy")[:90], epochs=8)  # so long that hardly anything is left to gain
-    taught(site, [*train, *nothing], epochs=8, forced=False)
+    taught(site, [*train, *nothing], epochs=8, force=False)
     gain = serving(site).report["gain"]
     assert gain["enough"] and not gain["forced"]
     assert gain["sentence"].startswith("Welsh is read about as well as by version 1: on the same 9 held-out captions")
@@ -175,7 +175,7 @@ def test_a_corrected_table_takes_the_place_of_the_first_though_hardly_anything_i
     rows = pairs("cy")
     corrected = [{**row, "caption": f"{row['caption']}au"} for row in rows[:3]]
     taught(site, rows[:90], epochs=20)
-    taught(site, [*corrected, *rows[3:90]], epochs=20, forced=False, replace=True)
+    taught(site, [*corrected, *rows[3:90]], epochs=20, force=False, replace=True)
     assert serving(site).number == 2 and not serving(site).report["gain"]["sentence"].startswith("Welsh is read better")
 
 
@@ -201,7 +201,7 @@ def test_a_file_that_was_sent_before_has_to_gain(site: Site) -> None:
     for rows in (pairs("cy")[:70], pairs("cy")[30:]):
         taught(site, rows)
     with pytest.raises(GateFailed, match="not read better than by version 2"):
-        taught(site, pairs("cy")[:70], forced=False, learning_rate=1e-12)
+        taught(site, pairs("cy")[:70], force=False, learning_rate=1e-12)
 
 
 def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:

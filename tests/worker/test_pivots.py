@@ -19,7 +19,7 @@ from worker.validation import candidates, held_out, kept
 
 def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
     teach(site)
-    expansion = site.submit(with_welsh(), "br", forced=False, epochs=20)
+    expansion = site.submit(with_welsh(), "br", force=False, epochs=20)
     run(attempt_at(site, expansion))
     report = site.registry.expansions.get(expansion).report
     assert report is not None

@@ -98,7 +98,7 @@ def test_a_gain_within_its_error_is_refused_with_a_way_out(after: float) -> None
     name, reason = gate({**report(), "gain": said}, 0.2, 0.05, forced=False) or ("", "")
     assert name == "gain"
     assert reason.startswith("Welsh is not read better than by version 3: on the same 200 held-out captions R@1 went")
-    assert "`forced`" in reason
+    assert "`--force`" in reason
 
 
 @pytest.mark.parametrize(
@@ -151,7 +151,7 @@ def test_a_language_that_loses_what_it_was_taught_before_is_refused_with_a_way_o
         "earlier",
         "Of the 200 captions that earlier datasets held out, version 3 finds 80.0 % at the first place, the new one "
         f"70.0 % (−10.0 ± 2.0 points); at most 5.0 points may be lost; {way}; "
-        "taught with `forced`, it is served all the same",
+        "use `--force` to serve it anyway",
     )
     assert gate(worse, 0.2, 0.05, forced=True) is None
     assert gate(worse, 0.2, 0.1 + 1e-9, forced=False) is None

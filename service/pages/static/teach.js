@@ -15,7 +15,7 @@ export function prepare() {
     submit({ dry_run: "true", replace: chosen("replace") }, "Checking the file");
   });
   byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
-  byId("teach-start").addEventListener("click", () => submit({ forced: chosen("forced"), replace: chosen("replace") }, "Sending the file"));
+  byId("teach-start").addEventListener("click", () => submit({ force: chosen("force"), replace: chosen("replace") }, "Sending the file"));
   byId("teach-tag").addEventListener("input", tellName);
   for (const id of ["teach-tag", "teach-file"]) byId(id).addEventListener("input", forget);
 }
