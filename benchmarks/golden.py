@@ -25,7 +25,17 @@ _KEY = "golden-answers-0123456789-abcdef"
 _EACH = 7  # every seventh picture
 _ASKED = 12  # captions of each language
 _PATIENCE = 900.0  # seconds for one expansion, or until every language has its chances of a hit
-_TIMES = {"timing_ms", "created", "created_at", "learned_at", "started_at", "finished_at", "eta_seconds", "usage"}
+_TIMES = {
+    "timing_ms",
+    "examined",
+    "created",
+    "created_at",
+    "learned_at",
+    "started_at",
+    "finished_at",
+    "eta_seconds",
+    "usage",
+}
 _NAMES = {"etag", "generation", "generations", "next_cursor", "expansion", "request_id", "url", "thumbnail_url"}
 _OF_THE_MOMENT = frozenset(_TIMES | _NAMES | {"fingerprint", "digest", "digests", "files", "sha256", "manifest_sha256"})
 _EXACT = 1e-5  # two floats that differ by less are equal: scores are printed with more digits than they have
