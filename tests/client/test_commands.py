@@ -59,7 +59,7 @@ def test_a_search_shows_captions_in_the_language_that_was_used(service: Service)
     assert result.exit_code == 0
     assert "ein roter Apfel" in result.stdout
     assert "a red apple" not in result.stdout
-    assert "Read as de (told)" in result.stderr
+    assert "Read as de (requested)" in result.stderr
 
 
 def test_json_is_the_answer_of_the_service(service: Service) -> None:

@@ -162,7 +162,7 @@ function reading({ language, version, release, truncated, warnings, timing_ms: t
   const choice = learned.items.filter((item) => item.version !== null).length > 1; // of one language nothing is detected
   const sure = typeof confidence === "number" ? ` (${Math.round(confidence * 100)} % sure)` : "";
   const how = {
-    told: ["Read as ", native(used)],
+    requested: ["Read as ", native(used)],
     detected: choice ? ["Detected ", native(used), sure] : ["Read as ", native(used)],
     shared: [requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
   }[source];
