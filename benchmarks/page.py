@@ -4,7 +4,7 @@ import re
 from collections.abc import Iterable
 from pathlib import Path
 
-from store import storage
+from store import files
 
 _MARKS = re.compile(r"(<!-- tables -->\n).*?(<!-- /tables -->)", re.DOTALL)
 
@@ -19,5 +19,5 @@ def place(page: Path, title: str, tables: Iterable[str]) -> str:
     filled, places = _MARKS.subn(lambda marks: marks[1] + written + marks[2], text)
     if places != 1:
         raise ValueError(f"{page} has no place for tables: one line <!-- tables -->, and behind it <!-- /tables -->")
-    storage.write_bytes(page, filled.encode())
+    files.write_bytes(page, filled.encode())
     return written

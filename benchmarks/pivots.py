@@ -25,7 +25,7 @@ from demo.gallery import draw, outlines
 from index.gallery import Gallery, NewPicture
 from model.backends.choice import open_encoder
 from model.languages import ENGLISH
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.expansions import new_expansion_id
 from store.registry import Registry, open_registry
@@ -79,14 +79,14 @@ def taught(settings: WorkerSettings, registry: Registry, language: str, teacher:
     """The report's recall of a language after one expansion, from pairs with texts in the language `teacher`."""
     id, data = new_expansion_id(), "".join(json.dumps(row) + "\n" for row in pairs(language, teacher)).encode()
     path = Path("expansions", id, "dataset")
-    storage.write_bytes(settings.home / path, data)
+    files.write_bytes(settings.home / path, data)
     registry.expansions.submit(
         id=id,
         kind="learn",
         language=language,
         settings={"seed": seed, "force": True},
         dataset_path=str(path),
-        dataset_sha256=storage.sha256_file(settings.home / path),
+        dataset_sha256=files.sha256_file(settings.home / path),
         dataset_bytes=len(data),
         actor="benchmark",
     )

@@ -6,7 +6,7 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field
 from typing import Literal, get_args
 
-from store import storage
+from store import files
 from store.data_root import DataRoot
 
 Kind = Literal["segment", "version", "picture", "dataset", "vector", "caption", "calibration", "registry"]
@@ -85,10 +85,10 @@ def duty_of(root: DataRoot) -> str:
     """The name of the duty to scrub this data root, whichever process of whichever machine does it."""
     path = root.path(_ID)
     if not path.exists():
-        storage.write_once(path, secrets.token_hex(8).encode())
+        files.write_once(path, secrets.token_hex(8).encode())
     return f"scrub {path.read_text('ascii', 'backslashreplace')}"
 
 
 def keep(root: DataRoot, report: Report) -> None:
     """Keep a report in place of the one before."""
-    storage.write_json(root.path(_REPORT), asdict(report))
+    files.write_json(root.path(_REPORT), asdict(report))

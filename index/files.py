@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from model.pictures import Picture, encode_thumbnail, read_rgb
-from store import storage
+from store import files
 from store.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
 from store.errors import CorruptFolder, PictureDamaged
 
@@ -67,7 +67,7 @@ class PictureFiles:
         """
         name = _original(content_sha256)
         path = self._root.open(name)
-        if storage.sha256_file(path) != content_sha256 and not self._root.renew(name):
+        if files.sha256_file(path) != content_sha256 and not self._root.renew(name):
             raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY)
         return path.open("rb")
 
@@ -80,10 +80,10 @@ class PictureFiles:
         names = self._all(content_sha256)
         return (name for name in (names if original else names[:2]) if not self._root.path(name).exists())
 
-    def is_whole(self, name: str, gently: storage.Gently | None = None) -> bool:
+    def is_whole(self, name: str, gently: files.Gently | None = None) -> bool:
         """Whether a file of `here` is as it was written; one that has gone meanwhile is.
 
-        `gently` is as in `storage.sha256_file`.
+        `gently` is as in `files.sha256_file`.
         """
         with suppress(FileNotFoundError):
             return is_whole(name, self._root.path(name), gently)
@@ -100,7 +100,7 @@ class PictureFiles:
         if kind == "thumb.jpg":
             with suppress(FileNotFoundError, PictureDamaged):
                 thumbnail = encode_thumbnail(read_rgb(self.read(content)))
-                storage.write_bytes(self._root.path(name), storage.summed(thumbnail))
+                files.write_bytes(self._root.path(name), files.summed(thumbnail))
                 return "from the stored picture"
         return ""
 
@@ -144,13 +144,13 @@ class PictureFiles:
     def _write_but(self, content: str, picture: Picture, names: Iterable[str]) -> None:
         """Write the files of a content on this machine but those of these names."""
         kept = {self._root.path(name) for name in names}
-        files = [(self.thumbnail_path(content), picture.thumbnail), (self.content_path(content), picture.stored)]
+        written = [(self.thumbnail_path(content), picture.thumbnail), (self.content_path(content), picture.stored)]
         if picture.original is not None:
-            files.append((self._root.path(_original(content)), picture.original))
-        for path, data in files:
+            written.append((self._root.path(_original(content)), picture.original))
+        for path, data in written:
             if path not in kept:
-                storage.require_free(self._root.home, 2 * len(data))
-                storage.write_bytes(path, data if path.suffix == ORIGINAL else storage.summed(data))
+                files.require_free(self._root.home, 2 * len(data))
+                files.write_bytes(path, data if path.suffix == ORIGINAL else files.summed(data))
 
     def _write(self, content: str, picture: Picture) -> None:
         """Write one content; once more if another process removed it meanwhile."""
@@ -174,14 +174,14 @@ class PictureFiles:
 
 def bytes_of_originals(home: Path) -> int:
     """About how many bytes the kept originals under a data root take: of many, those of some folders tell."""
-    files = found = 0
+    counted = found = 0
     folders = sorted((home / FOLDER).glob("*"))
     for looked_at, folder in enumerate(folders, 1):
         for path in folder.iterdir():
-            files += 1
+            counted += 1
             with suppress(FileNotFoundError):  # deleted meanwhile
                 found += path.stat().st_size if path.suffix == ORIGINAL else 0
-        if files > _ENOUGH:
+        if counted > _ENOUGH:
             return found * len(folders) // looked_at  # contents are spread evenly, by their hash
     return found
 
@@ -189,7 +189,7 @@ def bytes_of_originals(home: Path) -> int:
 def _whole(data: bytes) -> bytes:
     """The picture in the data of a file; raises `PictureDamaged`."""
     try:
-        return storage.unsummed(data)
+        return files.unsummed(data)
     except CorruptFolder as error:
         raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 

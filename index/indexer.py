@@ -18,7 +18,7 @@ from index.states import State, Written, in_use, is_read
 from index.vectors import Identity, Rows, VectorSet
 from model.views import Encoder
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
-from store.storage import fault_point
+from store.files import fault_point
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment

@@ -26,8 +26,8 @@ from index.sweep import sweep
 from index.vectors import Identity, VectorSet
 from model.views import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
+from store.files import fault_point
 from store.releases import Release
-from store.storage import fault_point
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
 _LATE = 4  # times as many changes as are sealed together wait when no worker seals them

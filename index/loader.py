@@ -16,7 +16,7 @@ from index.snapshot import Snapshot, Withdrawn
 from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, source_of
 from index.vectors import Identity, Vector, VectorSet
 from model.views import Encoder, Views
-from store import storage
+from store import files
 from store.duties import SEALING
 from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
 from store.processes import name_owner
@@ -247,7 +247,7 @@ class ReleaseLoader:
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())
             if version.folder is not None
-            and not storage.intact(self.sets.root.path(version.folder), version.manifest_sha256)
+            and not files.intact(self.sets.root.path(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
         return [*problems, *of_files, *damage.sentences(self.sets.root)]

@@ -26,7 +26,7 @@ from index.sources import VectorsMissing
 from index.states import NOTHING, Written, in_use, is_run
 from index.tables import PictureRow
 from index.vectors import Identity
-from store import storage
+from store import files
 from store.duties import SEALING
 from store.expansions import Expansion
 from store.processes import name_owner
@@ -176,7 +176,7 @@ class Scrub:
         return self._examiner.examined(
             "version",
             f"version {version.number} of {version.language}",
-            lambda: storage.intact(self._root.path(folder), version.manifest_sha256, self._pace),
+            lambda: files.intact(self._root.path(folder), version.manifest_sha256, self._pace),
             is_there,
             lambda: _STORE if self._root.renew(folder, version.manifest_sha256) else "",
         )
@@ -188,7 +188,7 @@ class Scrub:
 
         def has_hash() -> bool:
             with suppress(FileNotFoundError):
-                return storage.sha256_file(self._root.path(name), self._pace) == expansion.dataset_sha256
+                return files.sha256_file(self._root.path(name), self._pace) == expansion.dataset_sha256
             return False
 
         self._read += 1

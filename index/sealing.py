@@ -16,7 +16,7 @@ from index.segment import SEGMENTS, Segment
 from index.states import State, Written
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Matrix, Part, Rows, Tail, VectorSet
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt
 
@@ -216,7 +216,7 @@ class EngineSealing:
             some = rows.take(np.arange(start, min(start + ROWS_IN_A_RUN, len(rows))))
             run = secrets.randbits(RUN_BITS)
             id = f"{self._engine.name}-{run}"
-            storage.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
+            files.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
             self.made.add(id)
             self._engine.add(identity, run, some)
             written.append(Written(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))

@@ -21,7 +21,7 @@ from index import ivf, segment_files
 from index.ivf import Curve
 from index.states import Written
 from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Rows, Vector
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import (
     CorruptFolder,
@@ -234,19 +234,19 @@ def write(
     folder = root.path(f"{SEGMENTS}/{id}")
     with suppress(FileNotFoundError):
         os.utime(folder)  # an old copy becomes young: no sweeper may remove it before it is registered
-    if folder.exists() and not storage.intact(folder):
-        storage.remove(folder)  # a damaged copy of the same content
+    if folder.exists() and not files.intact(folder):
+        files.remove(folder)  # a damaged copy of the same content
     if not folder.exists():
         needed = 2 * vectors.nbytes + vectors.nbytes // 2
-        storage.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
+        files.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
     with segment_files.staged(root, f"{SEGMENTS}/{id}") as staged:
         segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
         asked = ivf.made_up_queries(vectors) if queries is None or not len(queries) else queries
         index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
-        storage.write_manifest(staged, {**asdict(identity), **fields})
+        files.write_manifest(staged, {**asdict(identity), **fields})
     first, last = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
-    return Written(id, storage.sha256_file(folder / storage.MANIFEST), len(keys), first, last)
+    return Written(id, files.sha256_file(folder / files.MANIFEST), len(keys), first, last)
 
 
 def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1.0) -> Segment:
@@ -257,7 +257,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     fit together), `StoreUnavailable`.
     """
     folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
-    files = segment_files.inodes(folder)
+    inodes = segment_files.inodes(folder)
     try:
         manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
@@ -269,7 +269,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         opened = Segment(
             written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
             tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
-            ivf.Lists(index), files,
+            ivf.Lists(index), inodes,
         )  # fmt: skip
         shape = (index.ntotal, index.d)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -289,10 +289,10 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     return opened
 
 
-def intact(root: DataRoot, written: Written, gently: storage.Gently | None = None) -> bool:
+def intact(root: DataRoot, written: Written, gently: files.Gently | None = None) -> bool:
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{written.id}"
-    if not storage.intact(root.path(name), written.manifest_sha256, gently):
+    if not files.intact(root.path(name), written.manifest_sha256, gently):
         segment_files.forget(root, name)
         return False
     return True
@@ -326,10 +326,10 @@ def renew(root: DataRoot, written: Written) -> None:
 def remove(root: DataRoot, id: str) -> None:
     """Remove the files of a segment on this machine."""
     if (doomed := set_aside(root, id)) is not None:
-        storage.remove(doomed)
+        files.remove(doomed)
 
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
-    """As `storage.set_aside`: to delete gigabytes takes seconds."""
+    """As `files.set_aside`: to delete gigabytes takes seconds."""
     segment_files.forget(root, f"{SEGMENTS}/{id}")
-    return storage.set_aside(root.path(f"{SEGMENTS}/{id}"))
+    return files.set_aside(root.path(f"{SEGMENTS}/{id}"))

@@ -19,7 +19,7 @@ from safetensors.numpy import save_file
 
 from index.states import State
 from index.vectors import Entry, Keys
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, IndexFileCorrupt
 
@@ -88,7 +88,7 @@ def staged(root: DataRoot, name: str) -> Iterator[Path]:
     Raises `StorageFull`, however the disk filled.
     """
     try:
-        with storage.told_when_full(), root.stage(name) as staged:
+        with files.told_when_full(), root.stage(name) as staged:
             yield staged
     except CorruptFolder as error:
         root.forget(name)
@@ -96,7 +96,7 @@ def staged(root: DataRoot, name: str) -> Iterator[Path]:
 
 
 def manifest(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
-    """The manifest of a folder of the data root, as `storage.verify`; raises `IndexFileCorrupt`.
+    """The manifest of a folder of the data root, as `files.verify`; raises `IndexFileCorrupt`.
 
     Files are hashed unless this machine did so before and they are the same files since.
     """
@@ -104,14 +104,14 @@ def manifest(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
     facts = [manifest_sha256, _facts(folder)]
     with suppress(OSError, ValueError):
         if json.loads(note.read_bytes()) == facts:
-            known: dict[str, Any] = json.loads((folder / storage.MANIFEST).read_bytes())
+            known: dict[str, Any] = json.loads((folder / files.MANIFEST).read_bytes())
             return known
     try:
-        read = storage.verify(folder, manifest_sha256)
+        read = files.verify(folder, manifest_sha256)
     except CorruptFolder as error:
         raise IndexFileCorrupt(error.detail) from error
     with suppress(OSError):  # a full disk: it is only hashed again at the next start
-        storage.write_json(note, facts)
+        files.write_json(note, facts)
     return read
 
 
@@ -134,6 +134,6 @@ def _note(root: DataRoot, name: str) -> Path:
 def _facts(folder: Path) -> list[list[Any]]:
     """What changes when somebody replaces or writes to a file: name, size, times of the last changes, inode."""
     with suppress(OSError):
-        files = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))
-        return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in files]
+        entries = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))
+        return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in entries]
     return []

@@ -22,7 +22,7 @@ from index.states import FAISS, IDENTITY, NOTHING, State, Written, is_run, newes
 from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
-from store import storage
+from store import files
 from store.clock import now
 from store.errors import (
     EngineMismatch,
@@ -33,7 +33,7 @@ from store.errors import (
     StorageFull,
     StoreUnavailable,
 )
-from store.storage import fault_point
+from store.files import fault_point
 from store.tables import VersionRow
 
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
@@ -198,8 +198,8 @@ class VectorSets:
         files of a segment, which had no row until now, or the version was pruned.
         """
         known = {written.id for written in base.segments}
-        files = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
-        needed = [files[id] for id in files if not is_run(id) or id not in known]  # a registered run has no marker
+        folders = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
+        needed = [folders[id] for id in folders if not is_run(id) or id not in known]  # a registered run has no marker
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
                 return None
@@ -212,7 +212,7 @@ class VectorSets:
             row = insert(VectorSetRow).values(**values, segments=segments).returning(VectorSetRow.number)
             number = session.scalars(row).one()
         # The store took the files before, but until the row was there another machine may have removed them again
-        for id, path in files.items():
+        for id, path in folders.items():
             if is_run(id):
                 path.unlink(missing_ok=True)  # its marker
             elif id not in known:
@@ -281,7 +281,7 @@ class VectorSets:
                 named = id in _named(session)
                 doomed = None if named else segment.set_aside(self.root, id)
             if doomed is not None:
-                storage.remove(doomed)
+                files.remove(doomed)
             if named and self.root.path(f"{SEGMENTS}/{id}").exists():
                 self.root.commit(f"{SEGMENTS}/{id}")
             removed += not named

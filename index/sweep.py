@@ -25,12 +25,12 @@ from index.states import prune
 from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
 from model.languages import MANY
-from store import storage
+from store import files
 from store.data_root import EXPANSIONS, DataRoot, discard_working_files
 from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
+from store.files import fault_point
 from store.registry import Registry
 from store.retention import KEEP, Pruning
-from store.storage import fault_point
 
 VERSIONS = "versions"
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
@@ -50,7 +50,7 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECO
     pruned on another machine, stored pictures whose content no picture ever had.
     """
     root, registry = sets.root, sets.registry
-    removed = storage.sweep(root.home, seconds)
+    removed = files.sweep(root.home, seconds)
     finished = registry.expansions.ids("succeeded", "failed", "cancelled")
     for expansion in finished:
         discard_working_files(root, expansion)
@@ -112,7 +112,7 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
     removed = 0
     for content in names.keys() - gallery.contents_needed(folder.name):  # asked after the files were listed
         ours = content.startswith(folder.name)  # not temporary
-        if ours and any(storage.is_older(folder / name, seconds) for name in names[content]):
+        if ours and any(files.is_older(folder / name, seconds) for name in names[content]):
             with suppress(StoreUnavailable):
                 gallery.delete_content(content)
                 removed += 1
@@ -120,7 +120,7 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
 
 
 def _old(folder: Path, seconds: float) -> Iterator[Path]:
-    return (path for path in folder.glob("*") if storage.is_older(path, seconds))
+    return (path for path in folder.glob("*") if files.is_older(path, seconds))
 
 
 @dataclass(frozen=True)

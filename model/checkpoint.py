@@ -17,7 +17,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
-from store import storage
+from store import files
 from store.errors import CheckpointMismatch, CorruptFolder
 
 _STATE, _KEPT = "state.safetensors", "kept.safetensors"
@@ -27,13 +27,13 @@ _log = logging.getLogger(__name__)
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
     """Write `step-N` durably and drop all but the newest two whole ones; `belongs` names what it was made from."""
-    if not storage.intact(folder / f"step-{step}"):
-        storage.remove(folder / f"step-{step}")
+    if not files.intact(folder / f"step-{step}"):
+        files.remove(folder / f"step-{step}")
     _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": belongs})
-    whole = [path for _, path in _steps(folder) if storage.intact(path)][:_NEWEST]
+    whole = [path for _, path in _steps(folder) if files.intact(path)][:_NEWEST]
     for _, path in _steps(folder):
         if path not in whole:
-            storage.remove(path)
+            files.remove(path)
 
 
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
@@ -43,7 +43,7 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
     """
     for step, path in _steps(folder):
         try:
-            manifest: dict[str, Any] = storage.verify(path)
+            manifest: dict[str, Any] = files.verify(path)
             tensors = load_file(path / _STATE)
         except (CorruptFolder, OSError, SafetensorError):
             _log.warning("checkpoint of step %d is damaged, taking an older one", step)
@@ -64,23 +64,23 @@ class Kept(NamedTuple):
 
 def keep(folder: Path, key: object, result: Kept) -> None:
     """Write a result durably at `folder`, in place of any other; `key` is all that it was computed from, as JSON."""
-    storage.remove(folder)
+    files.remove(folder)
     _write(folder, _KEPT, result.tensors, {"key": digest(key), "facts": result.facts})
 
 
 def kept(folder: Path, key: object) -> Kept | None:
     """What was kept at `folder` for the same key, if it is whole."""
     try:
-        manifest = storage.verify(folder)
+        manifest = files.verify(folder)
         return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == digest(key) else None
     except (CorruptFolder, OSError, SafetensorError):
         return None
 
 
 def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[str, Any]) -> None:
-    with storage.stage(folder) as staged:
+    with files.stage(folder) as staged:
         (staged / name).write_bytes(save({key: tensor.contiguous() for key, tensor in tensors.items()}))
-        storage.write_manifest(staged, facts)
+        files.write_manifest(staged, facts)
 
 
 def digest(key: object) -> str:

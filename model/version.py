@@ -16,7 +16,7 @@ from safetensors.torch import load_file, save
 from model.merges import Merge
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
-from store import storage
+from store import files
 from store.errors import CorruptFolder, VersionCorrupt
 
 FORMAT = 1
@@ -52,20 +52,20 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:
     An existing version stays as it is: the same expansion wrote it.
     """
     if not folder.exists():
-        with storage.stage(folder) as staged:
+        with files.stage(folder) as staged:
             tensors = {"rows": learned.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(learned.rows.ids)}
             (staged / ROWS).write_bytes(save(tensors))
             tokenizer = {"merges": learned.merges, "words": learned.words, "sha256": learned.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
             (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(learned.ngrams).encode(), mtime=0))
             described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
-            storage.write_manifest(staged, described)
+            files.write_manifest(staged, described)
 
 
 def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:
     """A verified version and its manifest; raises `VersionCorrupt` with a reason."""
     try:
-        manifest = storage.verify(folder, manifest_sha256)
+        manifest = files.verify(folder, manifest_sha256)
         if manifest.get("format") != FORMAT:
             raise VersionCorrupt("the version's format is not supported by this release")
         tensors = load_file(folder / ROWS)

@@ -41,8 +41,8 @@ from service.routes import (
 from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import update_metrics
-from store import storage
 from store.data_root import DataRoot
+from store.files import make_folder, private, write_once
 from store.registry import open_registry
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
@@ -93,7 +93,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     """
     metrics = Metrics()
     root = DataRoot(settings.home, settings.store)
-    storage.make_folder(settings.home)
+    make_folder(settings.home)
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
     gallery = Gallery(registry, root)
@@ -124,8 +124,8 @@ def admin_key(settings: Settings) -> str:
     """The key from the settings; without one, in `local`, a key generated once and kept under the data root."""
     if settings.admin_key:
         return settings.admin_key
-    with storage.private():
-        storage.write_once(settings.key_file, secrets.token_urlsafe(32).encode())
+    with private():
+        write_once(settings.key_file, secrets.token_urlsafe(32).encode())
     return settings.key_file.read_text().strip()
 
 

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 from service.bodies import MAX_RECORD_BYTES, MAX_RECORDS_BYTES, MULTIPART, M, media_type, validated
 from service.context import Context
 from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import FieldError, InvalidInput, StoreUnavailable, UnsupportedMedia
 
@@ -41,7 +41,7 @@ class OnDisk:
         self.size = 0
 
     def write(self, data: bytes) -> None:
-        storage.require_free(self.path.parent, len(data) + self._free)
+        files.require_free(self.path.parent, len(data) + self._free)
         self._stream.write(data)
         self._digest.update(data)
         self.size += len(data)
@@ -143,9 +143,9 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
     """The file `dataset` of a form, in a temporary folder that is removed after the block."""
     settings = context.settings
     declared = request.state.body.declared
-    storage.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
-    folder = settings.home / FOLDER / f"{storage.TEMPORARY}{uuid4().hex}"
-    await run_in_threadpool(storage.make_folder, folder)
+    files.require_free(settings.home, declared + declared // 2 + settings.free_bytes)
+    folder = settings.home / FOLDER / f"{files.TEMPORARY}{uuid4().hex}"
+    await run_in_threadpool(files.make_folder, folder)
     try:
         sink = OnDisk(folder / "dataset", settings.free_bytes)
         try:
@@ -154,17 +154,17 @@ async def dataset_of(request: Request, context: Context) -> AsyncIterator[Upload
             sha256 = await run_in_threadpool(sink.close)
         yield Upload(sink.path, sink.size, sha256, form)
     finally:
-        await run_in_threadpool(storage.remove, folder)
+        await run_in_threadpool(files.remove, folder)
 
 
 def keep(upload: Upload, root: DataRoot, name: str) -> None:
     """Move the file durably to the new folder `name` of the data root, as `dataset`, and commit it."""
-    with storage.stage(root.path(name)) as staged:
+    with files.stage(root.path(name)) as staged:
         upload.path.rename(staged / "dataset")
     try:
         root.commit(f"{name}/dataset")
     except StoreUnavailable:
-        storage.remove(root.path(name))
+        files.remove(root.path(name))
         raise
 
 

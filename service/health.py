@@ -12,7 +12,7 @@ from index import damage
 from index.snapshot import Snapshot
 from service.context import Context
 from service.metrics import counted, gauge
-from store import storage
+from store import files
 from store.encodings import Encoding, RecordedEncoding
 from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from store.expansions import State
@@ -70,7 +70,7 @@ def current_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
     yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.cache.hits)
     yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.cache.misses)
-    yield gauge("free_bytes", "Free space under the data root.", storage.free_bytes(context.settings.home))
+    yield gauge("free_bytes", "Free space under the data root.", files.free_bytes(context.settings.home))
     unsealed = context.live.unsealed if health.snapshot else 0
     yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
@@ -162,7 +162,7 @@ def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Ite
 def _writable(context: Context) -> bool:
     """Whether files can be written to the data root."""
     try:
-        storage.require_free(context.settings.home, context.settings.free_bytes)
+        files.require_free(context.settings.home, context.settings.free_bytes)
     except StorageFull:
         return False
     return os.access(context.settings.home, os.W_OK)

@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
 from store.database import Database, to_json
-from store.storage import checked, unchecked
+from store.files import checked, unchecked
 from store.tables import CalibrationRow
 
 _log = logging.getLogger(__name__)

@@ -14,9 +14,9 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-from store import storage
+from store import files
 from store.errors import CorruptFolder, StorageFull, StoreUnavailable
-from store.storage import MANIFEST, TEMPORARY
+from store.files import MANIFEST, TEMPORARY
 
 if TYPE_CHECKING:
     from store.objects import Objects
@@ -86,7 +86,7 @@ class DataRoot:
 
         Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
         """
-        with suppress(CorruptFolder, StoreUnavailable, StorageFull), storage.told_when_full():
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.told_when_full():
             manifest = self._stored_manifest(name, manifest_sha256)
             if manifest is not None:
                 self._replace(name, manifest)
@@ -140,12 +140,12 @@ class DataRoot:
             _require_whole(name, beside)
             _swap(beside, path)
         finally:
-            storage.remove(beside)
+            files.remove(beside)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
-        """A new folder, as `storage.stage`, that is committed after the block."""
-        with storage.stage(self.path(name)) as staged:
+        """A new folder, as `files.stage`, that is committed after the block."""
+        with files.stage(self.path(name)) as staged:
             yield staged
         self.commit(name)
 
@@ -155,13 +155,13 @@ class DataRoot:
         With `private`, only this user can read the file, and an existing one is also read while the store is away, so
         that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
         """
-        with storage.private() if private else nullcontext():
+        with files.private() if private else nullcontext():
             path = self.open(name)
             if path.exists():
                 with suppress(StoreUnavailable) if private else nullcontext():
                     self.commit(name)  # written before there was a store, or by a process that was killed before this
                 return path.read_bytes()
-            storage.write_once(path, make())
+            files.write_once(path, make())
             try:
                 self.commit(name)
             except StoreUnavailable:
@@ -175,7 +175,7 @@ class DataRoot:
         The store comes first: if it is unavailable, the local copy stays, and the sweeper tries again.
         """
         self.forget(name)
-        storage.remove(self.path(name))
+        files.remove(self.path(name))
 
     def forget(self, name: str) -> None:
         """Remove a folder or file from the store only; manifests first, so that no manifest names a missing file."""
@@ -226,18 +226,18 @@ def _store_at(url: str) -> "Objects":
     return Objects(url)
 
 
-def is_whole(name: str, path: Path, gently: storage.Gently | None = None) -> bool:
+def is_whole(name: str, path: Path, gently: files.Gently | None = None) -> bool:
     """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
 
     Those of pictures do: an original has its hash as its name, the others end with their checksum. `gently` is as in
-    `storage.sha256_file`.
+    `files.sha256_file`.
     """
     named = PurePosixPath(name)
     if named.suffix == ORIGINAL:
-        return storage.sha256_file(path, gently) == named.stem
+        return files.sha256_file(path, gently) == named.stem
     if named.suffix == PICTURE:
         try:
-            storage.unsummed(storage.read(path, gently))
+            files.unsummed(files.read(path, gently))
         except CorruptFolder:
             return False
     return True
@@ -250,7 +250,7 @@ def _require_whole(name: str, path: Path) -> None:
 
 def _swap(new: Path, path: Path) -> None:
     """Put what is whole and has a temporary name in the place of `path`; of several that do so, one does."""
-    old = storage.set_aside(path) if new.is_dir() or path.is_dir() else None  # a file is replaced without a gap
+    old = files.set_aside(path) if new.is_dir() or path.is_dir() else None  # a file is replaced without a gap
     try:
         new.replace(path)
     except OSError:
@@ -258,15 +258,15 @@ def _swap(new: Path, path: Path) -> None:
             raise
     finally:
         if old is not None and path.exists():
-            storage.remove(old)
+            files.remove(old)
         elif old is not None:
             old.rename(path)
-    storage.fsync(path.parent)
+    files.fsync(path.parent)
 
 
 def _manifest_of(file: Path) -> bytes:
     """A file's manifest: that of a folder whose only file has no name."""
-    facts = {"sha256": storage.sha256_file(file), "size": file.stat().st_size}
+    facts = {"sha256": files.sha256_file(file), "size": file.stat().st_size}
     return json.dumps({"files": {"": facts}}).encode()
 
 
@@ -274,13 +274,13 @@ def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
     """The files that a manifest names, with their facts; raises `CorruptFolder`."""
     try:
         named = json.loads(manifest)["files"].items()
-        files = {str(name): {"sha256": str(facts["sha256"]), "size": int(facts["size"])} for name, facts in named}
+        facts = {str(name): {"sha256": str(its["sha256"]), "size": int(its["size"])} for name, its in named}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFolder("the manifest in the store cannot be read") from error
-    paths = [PurePosixPath(name) for name in files]
+    paths = [PurePosixPath(name) for name in facts]
     if any(path.is_absolute() or ".." in path.parts for path in paths):  # would be written outside of its folder
         raise CorruptFolder("the manifest in the store names a file outside of its folder")
-    return files
+    return facts
 
 
 def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
@@ -288,21 +288,21 @@ def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, stored: 
     for file, facts in _files(manifest).items():
         key = f"{name}/{facts['sha256']}"
         if key not in stored:
-            if storage.sha256_file(path / file) != facts["sha256"]:
+            if files.sha256_file(path / file) != facts["sha256"]:
                 raise CorruptFolder(f"{file} differs from its manifest")
             objects.put(key, path / file)
-            storage.fault_point("remote.uploaded")
+            files.fault_point("remote.uploaded")
 
 
 def _download(objects: "Objects", name: str, path: Path, manifest: bytes) -> None:
-    files = _files(manifest)
-    storage.require_free(path, sum(facts["size"] for facts in files.values()))
-    if set(files) == {""}:
-        storage.write_pieces(path, _verified(objects, name, files[""]))
+    named = _files(manifest)
+    files.require_free(path, sum(facts["size"] for facts in named.values()))
+    if set(named) == {""}:
+        files.write_pieces(path, _verified(objects, name, named[""]))
         return
-    with storage.stage(path) as staged:
-        for file, facts in files.items():
-            storage.write_pieces(staged / file, _verified(objects, name, facts))
+    with files.stage(path) as staged:
+        for file, facts in named.items():
+            files.write_pieces(staged / file, _verified(objects, name, facts))
         (staged / MANIFEST).write_bytes(manifest)
 
 
@@ -320,4 +320,4 @@ def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[
 def discard_working_files(root: DataRoot, expansion: str) -> None:
     """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
     for name in _WORKING:
-        storage.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))
+        files.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))

@@ -16,7 +16,7 @@ from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_va
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
 
-from store.storage import make_folder
+from store.files import make_folder
 
 PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"

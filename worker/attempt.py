@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.sets import VectorSets
-from store import storage
+from store import files
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull
 from store.expansions import Expansion
@@ -92,7 +92,7 @@ class Attempt:
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
         """What the first attempt decided, on whatever machine it ran; kept in the expansion's folder as `name`."""
         path = self._decision(name)
-        return json.loads(self.root.first(path, lambda: storage.to_json(decide())))
+        return json.loads(self.root.first(path, lambda: files.to_json(decide())))
 
     def has_decided(self, name: str) -> bool:
         """Whether an attempt has decided this."""
@@ -104,7 +104,7 @@ class Attempt:
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
         value = compute()
-        storage.write_json(path, value)
+        files.write_json(path, value)
         self.saved()
         return value
 
@@ -126,7 +126,7 @@ class Attempt:
     def phase(self, name: str) -> Iterator[None]:
         """Begin a phase; raises `Stopped` before it when asked to stop."""
         self.check()
-        storage.fault_point(f"phase.{name}")
+        files.fault_point(f"phase.{name}")
         self._phase, self._first, self._within, self._eta = name, -1, 0.0, None
         self._write()
         yield

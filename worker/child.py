@@ -9,7 +9,7 @@ import logging
 import sys
 from threading import Event
 
-from store import storage
+from store import files
 from store.data_root import EXPANSIONS
 from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.leases import Lease
@@ -33,7 +33,7 @@ def main(arguments: list[str]) -> int:
     settings = begin(owner.rpartition(":")[2], stop.set)
     # Not the sweeper's job: it leaves everything alone for an hour. The lease is ours, so nobody else writes in this
     # expansion's folder, and what killed attempts left half-written can go at once.
-    storage.sweep(settings.home / EXPANSIONS / expansion)
+    files.sweep(settings.home / EXPANSIONS / expansion)
     attempt = _open_attempt(settings, Lease(expansion, owner, int(fence)), stop)
     if attempt is None:
         return RESUMABLE

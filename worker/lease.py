@@ -15,10 +15,10 @@ from threading import Event, Lock
 
 from store.data_root import DataRoot, discard_working_files
 from store.errors import LeaseLost, PictoglotError
+from store.files import make_folder
 from store.leases import Lease
 from store.processes import name_owner
 from store.registry import Registry, open_registry
-from store.storage import make_folder
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS, ChildProcess
 

@@ -18,7 +18,7 @@ from model.backends.choice import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.views import Views
-from store import storage
+from store import files
 from store.errors import (
     BaseMoved,
     BaseServes,
@@ -66,7 +66,7 @@ def move(attempt: Attempt) -> None:
                 report=report,
             )
             if after is not None:
-                storage.fault_point("move.committed")
+                files.fault_point("move.committed")
                 return _conclude(attempt, after, report)
         attempt.pause("expansion_in_progress", _PAUSE)
         while attempt.registry.bases.hindered(
@@ -105,7 +105,7 @@ def _room(attempt: Attempt, base: Base) -> int:
     """How many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
     needed = move_needs(attempt.registry, base.dimension, towers)
-    storage.require_room(attempt.settings.home, needed)
+    files.require_room(attempt.settings.home, needed)
     return needed
 
 

@@ -6,7 +6,7 @@ from typing import Any
 
 from index.indexer import fill_captions
 from model.table import View
-from store import storage
+from store import files
 from store.errors import InvalidInput
 from store.expansions import Expansion
 from worker.assess import assess
@@ -53,7 +53,7 @@ def learn(attempt: Attempt) -> None:
             reason=reason(report),
             forced="; ".join(objections(report, budget).values()) or None,
         )
-        storage.fault_point("promote.committed")
+        files.fault_point("promote.committed")
         _conclude(attempt, release.number)
 
 

@@ -27,7 +27,7 @@ from model.dataset_rows import Pivot, Row
 from model.encoder import Encoder
 from model.languages import ENGLISH, reads
 from model.table import View
-from store import storage
+from store import files
 from store.data_root import EXPANSIONS
 from store.errors import CheckpointMismatch, DatasetInvalid
 from store.expansions import Expansion
@@ -142,17 +142,17 @@ def rows_of(attempt: Attempt, expansion: Expansion) -> Dataset:
     A picture that is named by its file is the one that this was when the expansion began, whatever the gallery has now.
     """
     path = attempt.dataset(expansion)
-    if storage.sha256_file(path) != expansion.dataset_sha256:
+    if files.sha256_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     return dataset.read(path, language=expansion.language, ids=lambda names: _ids(attempt, expansion.id, names))
 
 
 def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:
     """The ids of the pictures that a dataset names by their files, as its expansion decided at its first attempt."""
-    if not (files := without_suffix(names)):
+    if not (stems := without_suffix(names)):
         return {}
     if expansion == attempt.expansion.id:
-        return dict(attempt.decided(NAMED, lambda: ids_of_files(files, attempt.gallery.known)))
+        return dict(attempt.decided(NAMED, lambda: ids_of_files(stems, attempt.gallery.known)))
     return dict(json.loads(attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}").read_bytes()))
 
 
@@ -234,7 +234,7 @@ def _remove_oldest(folder: Path) -> None:
         with suppress(FileNotFoundError):
             used[path] = path.stat().st_mtime
     for path in sorted(used, key=lambda each: used[each])[:-_MOST_PARTS]:
-        storage.remove(path)
+        files.remove(path)
 
 
 def _pictures(

@@ -12,7 +12,7 @@ from model.corpus import NONE, Corpus
 from model.learn_settings import LearnSettings
 from model.training import Interrupted, Progress, Trainer
 from model.version import Learned
-from store import storage
+from store import files
 from store.versions import Version
 from worker.attempt import Stopped
 from worker.context import TrainingContext
@@ -83,7 +83,7 @@ def package(context: TrainingContext, data: TrainingData, learned: Learned, repo
         parent=context.parent,
         language=data.language,
         folder=name,
-        manifest_sha256=storage.sha256_file(folder / storage.MANIFEST),
+        manifest_sha256=files.sha256_file(folder / files.MANIFEST),
         rows=len(learned.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),

@@ -25,7 +25,7 @@ from model.base import open_base
 from model.encoder import Encoder
 from model.languages import ENGLISH
 from model.learn_settings import LearnSettings
-from store import storage
+from store import files
 from store.errors import PictoglotError
 from worker.assess import judged
 from worker.settings import WorkerSettings
@@ -109,7 +109,7 @@ def _write(out: Path, results: dict[str, Any]) -> None:
         f'"{name}": {{\n' + ",\n".join(f"{json.dumps(tag)}: {json.dumps(found)}" for tag, found in part.items()) + "\n}"
         for name, part in parts.items()
     ]
-    storage.write_bytes(out, ("{" + ",\n".join([head, *tables]) + "}\n").encode())
+    files.write_bytes(out, ("{" + ",\n".join([head, *tables]) + "}\n").encode())
 
 
 def _judged(language: str, bench: Bench) -> dict[str, Any]:

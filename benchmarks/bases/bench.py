@@ -18,7 +18,7 @@ from model.evaluation import Gain, gain, ranks, recalls
 from model.file_tokenizer import FileTokenizer
 from model.learn_settings import LearnSettings
 from model.table import View
-from store import storage
+from store import files
 from worker.promotion import informative
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone
@@ -107,7 +107,7 @@ class Bench:
             found = recalls(self._vectors(view, words.captions), self.data.galleries["singles"], words.owner)
             figures["keywords"] = found["t2i"]
         figures["ranks"] = ranks(read, self.data.galleries["seen"], scenes.owner).tolist()
-        storage.write_json(path, figures)
+        files.write_json(path, figures)
         return figures
 
     def _vectors(self, view: View, captions: Sequence[str]) -> Any:

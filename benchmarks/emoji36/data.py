@@ -25,7 +25,7 @@ from demo.gallery import Cut, Outline, draw
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.text import clean
-from store import storage
+from store import files
 from worker.prepare import teacher_features
 
 Vectors = NDArray[np.float32]
@@ -162,7 +162,7 @@ def encoded(
             encoder.pictures([picture(each) for each in shown[start : start + _CHUNK]])
             for start in track(range(0, len(shown), _CHUNK), f"encoding {name}")
         ]
-        storage.write_bytes(path, save({"vectors": torch.from_numpy(np.concatenate(parts))}))
+        files.write_bytes(path, save({"vectors": torch.from_numpy(np.concatenate(parts))}))
     vectors: Vectors = load_file(path)["vectors"].numpy()
     return vectors
 

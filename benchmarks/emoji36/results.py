@@ -11,7 +11,7 @@ from filelock import FileLock
 from benchmarks.emoji36 import report
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.run import commit
-from store import storage
+from store import files
 
 CODE = "code"  # in what is said of how a row was made: the digest of its method's sources
 
@@ -47,7 +47,7 @@ def read(out: Path) -> dict[str, Any]:
 def write(out: Path, results: dict[str, Any]) -> None:
     """In one step, and in one line: a matrix has thousands of them otherwise."""
     out.parent.mkdir(parents=True, exist_ok=True)
-    storage.write_bytes(out, json.dumps(results).encode() + b"\n")
+    files.write_bytes(out, json.dumps(results).encode() + b"\n")
 
 
 def locked(out: Path) -> FileLock:

@@ -28,7 +28,7 @@ from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
 from model.training import Progress
 from model.version import Learned
-from store import storage
+from store import files
 
 JOINT = "joint"
 CODE = ("benchmarks", "model", "index", "service", "demo", "worker")  # what results depend on
@@ -81,7 +81,7 @@ class Spent:
     def on_step(self, progress: Progress) -> bool:
         """Keep them every now and then; as `Trainer.learn` calls it."""
         if progress.step % 25 == 0 or progress.step == progress.steps:
-            storage.write_json(self._path, {"seconds": self.seconds()})
+            files.write_json(self._path, {"seconds": self.seconds()})
         return False
 
 
@@ -97,7 +97,7 @@ def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> N
     unknown = next((each for each in made if each.exists()), None)
     if unknown is not None:
         raise Refused(f"{path}: missing, so it is unknown how {unknown} was made; move that away")
-    storage.write_json(path, described)
+    files.write_json(path, described)
 
 
 def commit() -> str:
@@ -129,7 +129,7 @@ def teach_one(
         "commit": commit(),
     }
     version.write(place / "version", learned, facts)
-    storage.remove(place / "checkpoints")
+    files.remove(place / "checkpoints")
 
 
 def _corpus(data: Data, language: str) -> Corpus:

@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from store.storage import to_json
+from store.files import to_json
 
 _OURS = "benchmarks."
 

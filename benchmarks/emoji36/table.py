@@ -17,7 +17,7 @@ from model.detection import Detector
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
-from store import storage
+from store import files
 
 Tell = Callable[[str], None]
 
@@ -66,7 +66,7 @@ class Ledger:
     def save(self) -> None:
         """Write the ledger in one step."""
         self._path.parent.mkdir(parents=True, exist_ok=True)
-        storage.write_json(self._path, self.content)
+        files.write_json(self._path, self.content)
 
 
 def fill(bench: Bench, name: str) -> Ledger:

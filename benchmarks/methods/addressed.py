@@ -17,7 +17,7 @@ from model.corpus import Corpus
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.table import View
-from store import storage
+from store import files
 
 KINDS: Mapping[str, type[Adapted]] = {"mla": MLA, "lora": LoRA}
 
@@ -47,11 +47,11 @@ def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSetting
     base, kind = encoder.base_view, KINDS[adapter.kind]
     settled = settings.settled(len(corpus.captions), base.tokenizer.begins)
     method = replace(ALIGNED if settled.start == "aligned" else PRODUCT, kind=kind)
-    storage.remove(folder)
+    files.remove(folder)
     trainer = method.trainer(encoder, base, corpus, folder, settled)
     assert isinstance(trainer, Adapted)
     trainer.pace = adapter.pace
     view = encoder.extend(base, 1, corpus.language, trainer.learn(lambda _: False))
-    storage.remove(folder)
+    files.remove(folder)
     features = kind.reads(encoder.base, Kept(trainer.leaves()), corpus.language, half=False)
     return Taught(view, reader(encoder, features), trainer.steps)

@@ -35,7 +35,7 @@ from model.learn_settings import LearnSettings
 from model.table import NO_ROW, Table
 from model.tower import TorchTowers
 from model.version import Learned
-from store import storage
+from store import files
 from store.errors import VersionCorrupt
 
 SPOKEN = "bench/spoken"  # beside what a method leaves: the tokens of the language's own captions
@@ -116,7 +116,7 @@ def fill(bench: Bench, name: str, again: bool = False) -> Ledger:
         made = bench.described(name)
         folder = bench.folder / name / digest(made)[:12]
         if again:
-            storage.remove(folder)
+            files.remove(folder)
         ledger = Ledger(folder / "scores.json")
         if ledger.content.get("done"):
             bench.tell(f"{name}: done already, at {', '.join(ledger.content['commits'])}")
@@ -155,7 +155,7 @@ def _fill(bench: Bench, name: str, folder: Path, ledger: Ledger) -> None:
     }
     ledger.save()
     for place in folder.glob("*-*"):
-        storage.remove(place)  # the scores are what is left
+        files.remove(place)  # the scores are what is left
 
 
 def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> None:
@@ -172,7 +172,7 @@ def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> 
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
     version.write(place / "version", learned, {"seconds": spent.seconds(), "commit": bench.commit})
     keep(place / "left", name, Kept(tensors, facts))
-    storage.remove(place / "checkpoints")
+    files.remove(place / "checkpoints")
 
 
 def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:

@@ -28,7 +28,7 @@ from model.learn_settings import LearnSettings
 from model.table import Table
 from model.text import clean
 from model.training import Trainer
-from store import storage
+from store import files
 from worker.prepare import teacher_features
 
 Settings = Mapping[str, Any]
@@ -118,10 +118,10 @@ def first(corpus: Corpus, pairs: int) -> Corpus:
 
 
 def _taught(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
-    storage.remove(folder)
+    files.remove(folder)
     trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
     view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
-    storage.remove(folder)
+    files.remove(folder)
     return addressed.Taught(view, encoder, trainer.steps)
 
 

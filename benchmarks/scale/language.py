@@ -6,7 +6,7 @@ from index.captions import ReadBy
 from index.gallery import Gallery
 from index.indexer import fill_captions
 from index.live import LiveIndex
-from store import storage
+from store import files
 
 _TAG, _CAPTIONS = "cy", 500
 
@@ -23,7 +23,7 @@ def moved(live: LiveIndex, made: Made) -> dict[str, float]:
     folder = f"versions/{expansion.id}"
     with live.sets.root.stage(folder) as staged:
         (staged / "rows.safetensors").write_bytes(b"rows")
-        manifest = storage.write_manifest(staged, {"language": _TAG})
+        manifest = files.write_manifest(staged, {"language": _TAG})
     version = registry.versions.add(
         expansion=expansion.id, parent=0, language=_TAG, folder=folder, manifest_sha256=manifest, rows=1, bytes=1,
         report={}, fence=lease.fence,

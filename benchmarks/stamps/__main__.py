@@ -22,7 +22,7 @@ from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
 from demo.photos import packages
 from model.encoder import Encoder
 from model.languages import ENGLISH, canonical
-from store import storage
+from store import files
 from store.errors import PictoglotError
 
 WORK = Path(".cache/stamps")
@@ -67,7 +67,7 @@ def english(
         spent = row.milliseconds(encoder)
         others = before if kept else {}  # what the report wrote there
         content = {**others, **belongs, "milliseconds a picture": spent, "english": kept | {half: found}}
-        storage.write_bytes(out, (json.dumps(content, indent=1) + "\n").encode())
+        files.write_bytes(out, (json.dumps(content, indent=1) + "\n").encode())
 
 
 @app.command()
@@ -143,7 +143,7 @@ def words(
             return {"english": text} if beside == ENGLISH else {"pivot": {"language": beside, "text": text}}
 
         lines = (json.dumps({"caption": pair.caption, **said(pair.other)}, ensure_ascii=False) for pair in pairs)
-        storage.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
+        files.write_bytes(out, "".join(f"{line}\n" for line in lines).encode())
         say(f"{len(pairs)} pairs in {out}")
 
 

@@ -29,7 +29,7 @@ from model.table import View
 from model.text import clean
 from model.training import Trainer
 from model.version import Learned
-from store import storage
+from store import files
 from store.errors import InvalidInput
 from worker.prepare import teacher_features
 
@@ -68,8 +68,8 @@ class Bench:
     @cached_property
     def folder(self) -> Path:
         """One for each base, its towers, set of pictures with what is said of them, and settings."""
-        files = [(stamp.path, stamp.path.with_suffix(".txt").read_bytes()) for stamp in self.shown]
-        said = [[path.name, path.stat().st_size, sha256(text).hexdigest()] for path, text in files]
+        texts = [(stamp.path, stamp.path.with_suffix(".txt").read_bytes()) for stamp in self.shown]
+        said = [[path.name, path.stat().st_size, sha256(text).hexdigest()] for path, text in texts]
         belongs = [self.encoder.text_fingerprint, self.encoder.image_fingerprint, asdict(self.settings), said]
         return self.work / "results" / sha256(json.dumps(belongs).encode()).hexdigest()[:12]
 
@@ -127,7 +127,7 @@ class Bench:
             "commit": commit(),
         }
         version.write(place / _VERSION, learned, facts)
-        storage.remove(place / "checkpoints")
+        files.remove(place / "checkpoints")
 
     def adapted(
         self, language: str, pairs: Sequence[Pair], place: Path, adapter: addressed.Adapter
@@ -144,7 +144,7 @@ class Bench:
             for pair in pairs
         ]
         file = place / "pairs.jsonl"
-        storage.write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
+        files.write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
         rows = dataset.read(file).rows
         texts = [row.pivot.text for row in rows if row.pivot is not None]
         return Corpus(

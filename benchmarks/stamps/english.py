@@ -21,7 +21,7 @@ from model.base import Base, open_base
 from model.encoder import Encoder, Vectors
 from model.evaluation import Recall, recalls
 from model.text import clean
-from store import storage
+from store import files
 from store.encodings import FLOAT32
 
 _LONGEST, _MOST_CLASSES = 4, 150  # words of a name; classes below a hypernym that still says what a thing is
@@ -49,7 +49,7 @@ def gallery(encoder: Encoder, shown: Sequence[Stamp], work: Path) -> Vectors:
     path = work / f"pictures-{key}.safetensors"
     if not path.is_file():
         vectors = np.concatenate([encoder.pictures([stamp.picture()]) for stamp in shown])
-        storage.write_bytes(path, save({"vectors": torch.from_numpy(vectors)}))
+        files.write_bytes(path, save({"vectors": torch.from_numpy(vectors)}))
     kept: Vectors = load_file(path)["vectors"].numpy()
     return kept
 

@@ -15,7 +15,7 @@ from benchmarks.stamps.data import Half
 from benchmarks.stamps.figures import of_half
 from model.evaluation import average_accuracy, forgetting
 from model.languages import ENGLISH
-from store import storage
+from store import files
 
 HOW = ("addressed", "shared", "auto")
 Done = Sequence[tuple[Case, rows.Result]]
@@ -33,7 +33,7 @@ def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half:
     if other is not None:
         raise Refused(f"--out: {out} has figures of another {other}; name another file")
     found = {**before, **head, **conclude(bench, languages, half)}
-    storage.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
+    files.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
     plots.draw(found, out.with_suffix(""))
     return page.place(out.with_suffix(".md"), "Stamps", tables.all_of(found))
 

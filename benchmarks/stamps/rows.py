@@ -18,7 +18,7 @@ from model.detection import Detector
 from model.languages import ENGLISH
 from model.table import View
 from model.text import clean
-from store import storage
+from store import files
 
 SHARE = 0.3  # of the captions that the row `held_out` does not teach
 Result = dict[str, Any]
@@ -68,9 +68,9 @@ def _filled(
                     refused(str(refusal))
                     return True
                 result = described(case) | measured
-                storage.write_json(path, result)
+                files.write_json(path, result)
                 if not case.chain:  # the next one is taught on it
-                    storage.remove(_place(bench, case))
+                    files.remove(_place(bench, case))
     except Timeout:
         return False
     tell(case, result)

@@ -16,7 +16,7 @@ import numpy as np
 from index.engine import Found, View, named, records
 from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
 from store.errors import IndexLost, IndexUnavailable
-from store.storage import fault_point
+from store.files import fault_point
 
 _SECONDS = 5.0  # that one request may take
 _INSERT = 1_000  # rows in one request

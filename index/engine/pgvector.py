@@ -33,8 +33,8 @@ from index.engine.extension import (
 from index.ivf import RECALL
 from index.vectors import Candidates, Identity, Keys, Matrix, Rows, Vector
 from store.errors import IndexLost, StorageFull
+from store.files import fault_point
 from store.registry import Registry
-from store.storage import fault_point
 
 SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search in the HNSW index (8 ms)
 _HNSW = {"m": 16, "ef_construction": 128}

@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.backends import Features
 from model.base import Base
 from model.tower import text_features, without_table
-from store import storage
+from store import files
 from store.encodings import BFLOAT16, FLOAT32, OPENVINO, Encoding
 from store.errors import BackendFailed, CorruptFolder
 
@@ -182,7 +182,7 @@ def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, thre
     """The tower from `cache` if it lies there whole and was compared in this precision, else traced, compared, kept."""
     folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}-{_TRACE}"
     with suppress(CorruptFolder, OSError):
-        if precision in storage.verify(folder).get("compared", [FLOAT32]):
+        if precision in files.verify(folder).get("compared", [FLOAT32]):
             return _Compiled(openvino.Core().read_model(folder / "tower.xml"), precision, threads)
     model = _trace(tower)
     compiled = _Compiled(model, FLOAT32, threads)
@@ -191,12 +191,12 @@ def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, thre
         compiled = _Compiled(model, precision, threads)
         _require_near(compiled, tower, _NEAR, "bfloat16 changes the features of this base too much")
     for old in cache.glob(f"{tower.fingerprint[:16]}-*"):  # damaged, of another release, or compared in float32 only
-        storage.remove(old)
+        files.remove(old)
     try:
-        with storage.stage(folder) as staged:
+        with files.stage(folder) as staged:
             openvino.save_model(model, staged / "tower.xml", compress_to_fp16=False)
             compared = sorted({FLOAT32, precision})
-            storage.write_manifest(staged, {"tower": tower.fingerprint, "compared": compared})
+            files.write_manifest(staged, {"tower": tower.fingerprint, "compared": compared})
     except (OSError, RuntimeError):
         _log.warning("a compiled tower cannot be kept; the next start makes it again")
     return compiled

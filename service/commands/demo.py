@@ -47,7 +47,7 @@ def up() -> None:
         if status:
             note("The gallery could not be filled; the next start continues.")
             return
-        from store.storage import write_bytes  # late: help does not need it
+        from store.files import write_bytes  # late: help does not need it
 
         write_bytes(marker, b"")
         say("The gallery is complete. Teach it a language:")

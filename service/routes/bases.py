@@ -16,7 +16,7 @@ from service.openapi import taking
 from service.schemas import bases as schemas
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
-from store import storage
+from store import files
 from store.bases import Undoing
 from store.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict, IndexUnavailable
 from store.expansions import Expansion
@@ -93,7 +93,7 @@ def _submit(body: schemas.BaseMove, once: Once | None, actor: str, context: Cont
     free = shutil.disk_usage(settings.home).free
     expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
     if expansion is None:
-        storage.require_room(settings.home, needed, settings.free_bytes)
+        files.require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
         expansion, _ = registry.expansions.submit(
             kind="base", language=MANY, settings={"base": body.base, "force": body.force}, actor=actor, once=once

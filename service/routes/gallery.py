@@ -20,7 +20,7 @@ from service.forms import picture_of
 from service.openapi import taking
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from store import storage
+from store import files
 from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
@@ -183,7 +183,7 @@ async def stored(id: str, content: str, data: bytes, captions: Captions | None, 
     picture = await context.pictures.uploads(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
-    storage.require_free(context.settings.home, context.settings.free_bytes)
+    files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
     vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
     if vector is None:

@@ -16,7 +16,7 @@ from service.context import AppContext, Context
 from service.openapi import answering
 from service.schemas import languages as schemas
 from service.schemas.common import IndexRecall
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StoreUnavailable, VersionNotFound
 from store.expansions import Expansion
@@ -117,7 +117,7 @@ def _kept(taught: Expansion, root: DataRoot) -> Path | None:
 def _file(number: int, name: str, context: Context) -> FileResponse:
     version = _find(number, context)
     manifest = _manifest(version, context.root)
-    if version.folder is None or manifest is None or name not in {storage.MANIFEST, *manifest.get("files", {})}:
+    if version.folder is None or manifest is None or name not in {files.MANIFEST, *manifest.get("files", {})}:
         raise VersionNotFound("this version has no such file")
     return FileResponse(context.root.open(version.folder) / name, media_type="application/octet-stream")
 
@@ -196,9 +196,7 @@ def _manifest(version: Version, root: DataRoot) -> dict[str, Any] | None:
     if version.folder is None:
         return None
     try:
-        manifest: dict[str, Any] = json.loads(
-            (root.open(version.folder) / storage.MANIFEST).read_text(encoding="utf-8")
-        )
+        manifest: dict[str, Any] = json.loads((root.open(version.folder) / files.MANIFEST).read_text(encoding="utf-8"))
     except (OSError, ValueError, CorruptFolder, StoreUnavailable):
         return None
     return manifest

@@ -29,7 +29,7 @@ from model.learn_settings import LearnSettings
 from model.merges import CLIP_TOKENS, BytePairs, Merge, SharedBPE
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
-from store import storage
+from store import files
 from store.errors import VersionCorrupt
 from tests.benchmarks.miniature import (
     FAINT,
@@ -309,7 +309,7 @@ def test_the_report_has_tables_and_plots(bench: Bench, data: EmojiData, tmp_path
     for name in ("zero-shot", "shared", "addressed"):
         results["methods"][name] = {"seeds": {"0": report.seed_results(fill(bench, name).content)}}  # type: ignore[index]
     path = tmp_path / "emoji36.json"
-    storage.write_json(path, results)
+    files.write_json(path, results)
     page = report.write(path)
     assert all(f"`{name}`" in page and f"| {tag} |" in page for name in ("shared", "addressed") for tag in LANGUAGES)
     assert "0.0" in next(line for line in page.splitlines() if line.startswith("| `addressed`"))

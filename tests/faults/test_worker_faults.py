@@ -14,11 +14,11 @@ PICTURED = pairs("cy", picture=True)
 POINTS = (  # in the order in which an expansion passes them; those of storage fall on checkpoints
     "phase.prepare:1",
     "phase.train:1",
-    "storage.temp_open:1",
-    "storage.written:3",  # the corpus's tokens, a checkpoint, and the next one
-    "storage.fsynced:2",
-    "storage.renamed:2",
-    "storage.folder_fsynced:1",
+    "files.temp_open:1",
+    "files.written:3",  # the corpus's tokens, a checkpoint, and the next one
+    "files.fsynced:2",
+    "files.renamed:2",
+    "files.folder_fsynced:1",
     "phase.evaluate:1",
     "phase.package:1",
     "phase.encode:1",

@@ -76,8 +76,8 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
         yield f"{last}(): archives are not unpacked"
     if last in ("delay", "apply_async") and module.package != "tests":
         yield f"{last}(): the registry is the queue, only the relay sends hints"
-    if last in ("mkdir", "makedirs") and module.package in DURABLE and module.name != "store.storage":
-        yield f"{last}(): a new folder is lost with the power unless `storage.make_folder` makes it"
+    if last in ("mkdir", "makedirs") and module.package in DURABLE and module.name != "store.files":
+        yield f"{last}(): a new folder is lost with the power unless `files.make_folder` makes it"
     if called == "time.sleep" and module.package == "tests" and not module.name.startswith(WAITING):
         yield "a sleep in a unit test"
 
@@ -149,7 +149,7 @@ def test_similar_but_allowed_constructs_are_accepted() -> None:
     bounds = "until > monotonic()\ntime.monotonic() - began >= 0.3\ntime.process_time() - began < 1"
     assert forbidden(Module("tests.service.test_search", bounds)) == []
     tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
-    assert forbidden(Module("store.storage", tidy)) == []
+    assert forbidden(Module("store.files", tidy)) == []
 
 
 # Folders of one machine, and hosts of package registries: neither belongs in a repository.

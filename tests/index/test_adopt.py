@@ -13,7 +13,7 @@ from index.sets import VectorSets
 from index.states import Written
 from index.sweep import sweep
 from index.vectors import Identity
-from store import storage
+from store import files
 from store.errors import StorageFull
 from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
 from tests.patience import PATIENCE, insisting
@@ -146,7 +146,7 @@ def test_a_set_far_behind_is_served_from_memory_when_the_disk_is_full(
     def full(*_: object) -> None:
         raise StorageFull
 
-    monkeypatch.setattr(storage, "require_free", full)
+    monkeypatch.setattr(files, "require_free", full)
     live = world.started(seal_first=10)
     assert scored_pictures(live, 3) == world.nearest(3) and live.current.pictures.tail.count == 12
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from index import segment
-from store import storage
+from store import files
 from store.errors import StorageFull
 from tests.doubles import text_vector
 from tests.index.world import (
@@ -51,7 +51,7 @@ DAMAGE: dict[str, Damage] = {
     "index cut": lambda folder: cut(folder / "index.faiss"),
     "rows missing": lambda folder: (folder / "rows.safetensors").unlink(),
     "manifest missing": lambda folder: (folder / "manifest.json").unlink(),
-    "folder missing": storage.remove,
+    "folder missing": files.remove,
     "a file too many": lambda folder: (folder / "more").write_bytes(b""),
 }
 
@@ -72,7 +72,7 @@ def test_a_damaged_segment_serves_nothing_and_is_made_again(
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "require_free", full)  # so that it cannot be made again yet
+        patch.setattr(files, "require_free", full)  # so that it cannot be made again yet
         live = world.started(clock=clock)
         assert answers(live) == before
         (problem,) = live.current.degraded
@@ -177,7 +177,7 @@ def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "require_free", full)
+        patch.setattr(files, "require_free", full)
         live = world.started(clock=clock)
         wait_until(lambda: "making damaged segments again failed" in caplog.text)
     live.delete_picture("p3")
@@ -205,7 +205,7 @@ def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twic
         if clock.now == 0:
             raise MemoryError
 
-    monkeypatch.setattr(storage, "require_free", full_at_first)
+    monkeypatch.setattr(files, "require_free", full_at_first)
     live = world.started(clock=clock)
     wait_until(lambda: "making damaged segments again failed (MemoryError)" in caplog.text)
     for _ in range(10):
@@ -236,7 +236,7 @@ def test_a_whole_machine_without_segments_serves_from_the_tables(world: World) -
     world.teach("cy", {"p2": "dau"})
     before = answers(world.started())
     for path in world.segments():
-        storage.remove(path)
+        files.remove(path)
     live = world.started()
     assert answers(live) == before and nearest_captions(live, "cy", 1, "dau") == [("dau", "p2")]
     assert len(live.current.degraded) >= 3

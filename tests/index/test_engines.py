@@ -156,7 +156,7 @@ def test_a_pinned_view_answers_the_same_whatever_is_sealed_later(world: World) -
 
 
 def points(index: str) -> Sequence[str]:
-    writing = ("storage.renamed:1",) if index == "faiss" else ("engine.added:1", "engine.added:2")
+    writing = ("files.renamed:1",) if index == "faiss" else ("engine.added:1", "engine.added:2")
     return (*writing, "indexer.written:1", "indexer.registered:1", "indexer.registered:2")
 
 

@@ -12,7 +12,7 @@ from safetensors import SafetensorError
 
 from index import ivf, segment, segment_files
 from index.vectors import Entry
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import StorageFull
 from tests.index.conftest import PICTURES, names, numbered_rows, stored
@@ -22,7 +22,7 @@ FULL = os.strerror(errno.ENOSPC)
 ERRORS: dict[str, tuple[Any, str, Exception]] = {
     "rows": (segment_files, "save_file", SafetensorError(f"I/O error: {FULL} (os error 28)")),
     "index": (faiss, "write_index", RuntimeError(f"Error in faiss::write_index: write error in x: 1 != 2 ({FULL})")),
-    "manifest": (storage, "write_manifest", OSError(errno.ENOSPC, FULL)),
+    "manifest": (files, "write_manifest", OSError(errno.ENOSPC, FULL)),
     "durable": (os, "fsync", OSError(errno.EDQUOT, os.strerror(errno.EDQUOT))),
 }
 
@@ -68,7 +68,7 @@ def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.Monk
 def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
     small_disk: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(storage, "require_free", lambda *_: None)
+    monkeypatch.setattr(files, "require_free", lambda *_: None)
     root, ballast = DataRoot(small_disk), small_disk / "ballast"
     rows, written = numbered_rows(stored(600), names(600)), 0
     for pages in range(64):
@@ -86,7 +86,7 @@ def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
 
 def test_long_names_count_for_the_room_that_is_needed(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
     needed = list[int]()
-    monkeypatch.setattr(storage, "require_free", lambda _, need: needed.append(need))
+    monkeypatch.setattr(files, "require_free", lambda _, need: needed.append(need))
     entries = [Entry(f"p{row}", "x" * 1_000) for row in range(50)]
     written = segment.write(root, PICTURES, numbered_rows(stored(50), entries))
     used = sum(file.stat().st_size for file in root.path(f"segments/{written.id}").iterdir())

@@ -16,7 +16,7 @@ from index.listing import Place
 from index.sweep import sweep
 from index.tables import GalleryChangeRow
 from index.vectors import Vector
-from store import storage
+from store import files
 from store.errors import PictureNotFound
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
@@ -145,8 +145,8 @@ def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: 
 
 def test_files_hold_the_encoded_forms(world: World) -> None:
     world.put("a", 1)
-    assert storage.unsummed(world.gallery.files.content_path(content(1)).read_bytes()) == drawn(1).stored
-    assert storage.unsummed(world.gallery.files.thumbnail_path(content(1)).read_bytes()) == drawn(1).thumbnail
+    assert files.unsummed(world.gallery.files.content_path(content(1)).read_bytes()) == drawn(1).stored
+    assert files.unsummed(world.gallery.files.thumbnail_path(content(1)).read_bytes()) == drawn(1).thumbnail
 
 
 def test_a_put_that_fails_leaves_nothing(world: World) -> None:

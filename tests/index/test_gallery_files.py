@@ -15,7 +15,7 @@ import pytest
 from sqlalchemy.orm import Session
 
 from index.gallery import Gallery
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavailable
 from store.objects import Objects
@@ -28,14 +28,14 @@ def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: p
     """Files are written and synced before the transaction, so that no other writer times out meanwhile."""
     other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
     written: list[Path] = []
-    write_bytes = storage.write_bytes
+    write_bytes = files.write_bytes
 
     def slow(path: Path, data: bytes) -> None:
         with other.begin():  # would be refused after 1.5 s
             written.append(path)
         write_bytes(path, data)
 
-    monkeypatch.setattr(storage, "write_bytes", slow)
+    monkeypatch.setattr(files, "write_bytes", slow)
     world.put("a", 1)
     assert len(written) == 2
     other.close()
@@ -73,15 +73,15 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
     """Between the files and the row of a put, another process sees that no picture has the content."""
     world.put("a", 1)
     world.gallery.delete("a")
-    write_bytes = storage.write_bytes
+    write_bytes = files.write_bytes
 
     def overtaken(path: Path, data: bytes) -> None:
         write_bytes(path, data)
         if path == world.gallery.files.content_path(content(1)) and world.gallery.ids() == []:
-            monkeypatch.setattr(storage, "write_bytes", write_bytes)
+            monkeypatch.setattr(files, "write_bytes", write_bytes)
             world.gallery.delete_content(content(1), 0)
 
-    monkeypatch.setattr(storage, "write_bytes", overtaken)
+    monkeypatch.setattr(files, "write_bytes", overtaken)
     world.put("b", 1)
     assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(1), thumbnail=True)
 
@@ -286,7 +286,7 @@ def test_no_writer_waits_for_files_that_are_here_already_to_be_read(
         return call
 
     for name in ("sha256_file", "read"):
-        monkeypatch.setattr(storage, name, free(getattr(storage, name)))
+        monkeypatch.setattr(files, name, free(getattr(files, name)))
     put_sent(world.gallery, "b")
     assert {*read} == {".jpg", ".original"}
     other.close()

@@ -38,7 +38,7 @@ from pathlib import Path
 from tests.index.world import World, put_picture
 put_picture(World(Path(sys.argv[1]), sys.argv[2]).started(), "b", 2, {"en": ["two"]})
 """
-WRITING = [f"storage.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
+WRITING = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 # of the segment itself, of the note that it was verified, of the merged segment
 NTH = [f"{step}:{nth}" for step in WRITING for nth in (1, 2, 3)]
 INDEXER = ("indexer.written:1", "indexer.registered:1")
@@ -59,7 +59,7 @@ def swept_of_everything_left_over(world: World) -> None:
     ("point", "database"),
     [
         *((point, "sqlite") for point in (*NTH, *INDEXER, "indexer.written:2")),
-        *((point, "postgresql") for point in (*INDEXER, "storage.renamed:3")),
+        *((point, "postgresql") for point in (*INDEXER, "files.renamed:3")),
     ],
 )
 def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(world: World, point: str) -> None:
@@ -126,7 +126,7 @@ def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: F
 
 @pytest.mark.row("I9")
 @pytest.mark.faults
-@pytest.mark.parametrize(("point", "kept"), [("storage.renamed:2", False), ("picture.committed:1", True)])
+@pytest.mark.parametrize(("point", "kept"), [("files.renamed:2", False), ("picture.committed:1", True)])
 def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
     """Before and after the commit."""
     world.put("a", 1)

@@ -10,7 +10,7 @@ import pytest
 
 from index import snapshot
 from model.detection import Detector, count
-from store import storage
+from store import files
 from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import WeightlessView, picture_vector, text_vector
 from tests.index.world import (
@@ -156,7 +156,7 @@ def test_a_language_taught_twice_goes_back_to_its_first_captions(world: World) -
     live.refresh()
     assert captions_of(live, "a") == {"cy": ["un", "dau"]}
     for path in world.segments():
-        storage.remove(path)  # the captions of the release before are still in memory
+        files.remove(path)  # the captions of the release before are still in memory
     world.registry.releases.roll_back("cy", actor="test", reason="")
     live.refresh()
     assert captions_of(live, "a") == {"cy": ["un"]} and live.current.degraded == ()

@@ -21,7 +21,7 @@ from model import checkpoint, version
 from model.base import open_base
 from model.table import TokenRows
 from model.version import Learned
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, PictoglotError
 from tests.index.conftest import PICTURES, names, numbered_rows, stored
@@ -49,9 +49,9 @@ def poison(marker: Path, form: str) -> bytes:
 
 def put(folder: Path, file: str, data: bytes) -> str:
     """Put the data in place of a file, and name it in the folder's manifest; returns the manifest's SHA-256."""
-    fields = json.loads((folder / storage.MANIFEST).read_bytes())
+    fields = json.loads((folder / files.MANIFEST).read_bytes())
     (folder / file).write_bytes(data)
-    return storage.write_manifest(folder, {name: value for name, value in fields.items() if name != "files"})
+    return files.write_manifest(folder, {name: value for name, value in fields.items() if name != "files"})
 
 
 def test_what_is_put_there_runs_when_it_is_unpickled(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from index.sets import VectorSets
 from index.states import NOTHING
 from index.sweep import Item, Pruner, sweep
 from index.tables import CaptionVectorRow
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.encodings import FIRST
 from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
@@ -259,7 +259,7 @@ def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> 
     withdrawn(world)
     named = {str(version.expansion) for version in world.registry.versions.list() if version.number}
     for name in named:
-        storage.write_bytes(world.home / "expansions" / name / "dataset", b"{}")
+        files.write_bytes(world.home / "expansions" / name / "dataset", b"{}")
         with world.registry.begin() as session:
             path = {"dataset_path": f"expansions/{name}/dataset", "dataset_bytes": 2}
             session.execute(update(ExpansionRow).where(ExpansionRow.id == name).values(**path))

@@ -11,8 +11,8 @@ from index.sets import KEPT
 from index.states import NOTHING
 from index.sweep import forget_replaced
 from index.vectors import Identity
+from store.files import MANIFEST
 from store.objects import Objects
-from store.storage import MANIFEST
 from tests.index.world import Machines, World, answers, put, scored_pictures
 
 

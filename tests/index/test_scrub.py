@@ -17,7 +17,7 @@ from index.rows import vector_of
 from index.scrub import Scrub
 from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from index.vectors import Identity
-from store import storage
+from store import files
 from store.duties import SEALING
 from store.tables import CalibrationRow
 from tests.bitrot import flip
@@ -185,7 +185,7 @@ def test_a_calibration_that_changed_is_removed_so_that_it_is_measured_again(worl
 def submitted(world: World) -> str:
     """An expansion whose dataset is in the data root, and in the store if there is one."""
     data, name = b"captions" * 9, "expansions/given/dataset"
-    storage.write_bytes(world.root.path(name), data)
+    files.write_bytes(world.root.path(name), data)
     if world.root.shared:
         world.root.commit(name)
     given: Any = {"dataset_path": name, "dataset_sha256": hashlib.sha256(data).hexdigest()}
@@ -243,7 +243,7 @@ def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
     report = damage.last(world.root)
     assert report is not None and report.files > 10 and report.bytes > 10_000
     for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
-        storage.write_bytes(world.root.path("scrub.json"), data)
+        files.write_bytes(world.root.path("scrub.json"), data)
         assert damage.last(world.root) is None and damage.left(world.root) == []
 
 

@@ -13,7 +13,7 @@ from client.main import app
 from index import damage
 from index.damage import NAMED, Damage, Report
 from index.scrub import Scrub
-from store import storage
+from store import files
 from store.processes import name_owner
 from store.settings import MISCONFIGURED
 from tests.index.test_scrub import filled
@@ -50,10 +50,10 @@ def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, mon
     ran = verified(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
     assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
     owners = list[str]()
-    interrupted(monkeypatch, storage, "write_json", lambda: owners.append(owner(world)))
+    interrupted(monkeypatch, files, "write_json", lambda: owners.append(owner(world)))
     assert verified(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
     world.root.path("scrub.id").unlink()
-    monkeypatch.setattr(storage, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    monkeypatch.setattr(files, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     ran = verified(world)
     assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
 
@@ -66,5 +66,5 @@ def owner(world: World) -> str:
 
 def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(world)
-    monkeypatch.setattr(storage, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr(files, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert Scrub(world.sets).run().files > 10

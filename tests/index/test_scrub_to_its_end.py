@@ -23,7 +23,7 @@ from index.scrub import Scrub
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.tables import PictureVectorRow
-from store import storage
+from store import files
 from store.calibrations import Calibrations
 from store.data_root import DataRoot
 from store.duties import SEALING
@@ -77,7 +77,7 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     filled(world)
-    bad, real = world.gallery.files.thumbnail_path(content(1)), storage.read
+    bad, real = world.gallery.files.thumbnail_path(content(1)), files.read
     folder = world.gallery.files.content_path(content(2))
     folder.unlink()
     folder.mkdir()
@@ -87,7 +87,7 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(path, *more)
 
-    monkeypatch.setattr(storage, "read", given)
+    monkeypatch.setattr(files, "read", given)
     assert {(each.name, each.mended) for each in read(world)} == {
         (f"{content(1)}.thumb.jpg", "from the stored picture"),
         (f"{content(2)}.jpg cannot be read (IsADirectoryError)", ""),
@@ -181,11 +181,11 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
 
 def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     name, submit = "expansions/given/dataset", world.registry.expansions.submit
-    storage.write_bytes(world.root.path(name), b"captions")
+    files.write_bytes(world.root.path(name), b"captions")
     given: Any = {"dataset_path": name, "dataset_sha256": "0" * 64}
     expansion, _ = submit(kind="learn", language="cy", settings={}, actor="t", **given)
     assert told(read(world)) == [("dataset", "")]
-    interrupted(monkeypatch, storage, "sha256_file", lambda: world.registry.expansions.cancel(expansion.id))
+    interrupted(monkeypatch, files, "sha256_file", lambda: world.registry.expansions.cancel(expansion.id))
     assert read(world) == []
 
 

@@ -20,7 +20,7 @@ from index import segment
 from index.segment import Segment
 from index.states import Written
 from index.vectors import Entry, Identity, Keys, Rows, Vector, best
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
 from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
@@ -51,13 +51,13 @@ def folder(written: Written, root: DataRoot) -> Path:
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are hashed."""
-    seen, hash_file = list[str](), storage.sha256_file
+    seen, hash_file = list[str](), files.sha256_file
 
     def observed(path: Path, *more: Any) -> str:
         seen.append(path.name)
         return hash_file(path, *more)
 
-    monkeypatch.setattr(storage, "sha256_file", observed)
+    monkeypatch.setattr(files, "sha256_file", observed)
     return seen
 
 
@@ -262,7 +262,7 @@ def test_pictures_whose_hashes_collide_are_told_apart(written: Written, folder: 
     tensors["hashes"][:] = tensors["hashes"][60]
     save_file(tensors, file)
     fields = {key: value for key, value in json.loads((folder / "manifest.json").read_text()).items() if key != "files"}
-    opened = segment.read(root, replace(written, manifest_sha256=storage.write_manifest(folder, fields)), PICTURES)
+    opened = segment.read(root, replace(written, manifest_sha256=files.write_manifest(folder, fields)), PICTURES)
     assert [entry.picture for entry in opened.of(owner).entries] == [owner]
     assert opened.without([owner]).count == 119
 

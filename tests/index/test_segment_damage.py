@@ -14,7 +14,7 @@ from safetensors.numpy import load_file, save_file
 from index import segment
 from index.states import Written
 from index.vectors import Identity
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch
 from tests.index.conftest import DIMENSION, PICTURES, names, numbered_rows, stored
@@ -112,7 +112,7 @@ def rehashed(folder: Path, written: Written, **changes: object) -> Written:
     """The segment with a manifest that fits changed files, as a faulty writer would register it."""
     fields = json.loads((folder / "manifest.json").read_text())
     fields.pop("files")
-    manifest_sha256 = storage.write_manifest(folder, {**fields, **changes})
+    manifest_sha256 = files.write_manifest(folder, {**fields, **changes})
     return replace(written, manifest_sha256=manifest_sha256)
 
 

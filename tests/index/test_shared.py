@@ -7,7 +7,7 @@ import pytest
 
 from index.sets import VectorSets
 from index.sweep import sweep
-from store import storage
+from store import files
 from store.errors import StorageFull, StoreUnavailable, VersionCorrupt
 from store.objects import Objects
 from tests.index.world import (
@@ -146,7 +146,7 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
         raise StorageFull
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "require_free", full)
+        patch.setattr(files, "require_free", full)
         live = machines.there.started()
         assert scored_pictures(live, 1) == machines.here.nearest(1)
         assert any(StorageFull.code in sentence for sentence in live.current.degraded)

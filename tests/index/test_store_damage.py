@@ -13,7 +13,7 @@ from index import ivf, segment
 from index.indexer import Indexer
 from index.segment_files import inodes
 from index.vectors import Identity
-from store import storage
+from store import files
 from store.errors import IndexFileCorrupt
 from store.objects import Objects
 from tests.index.world import Clock, Machines, World, flip, put, scored_pictures, wait_until
@@ -96,8 +96,8 @@ def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
         with pytest.raises(IndexFileCorrupt):
             machines.here.indexer().seal(machines.here.pictures())
     damage_in_store(machines)
-    real = storage.write_manifest
-    monkeypatch.setattr(storage, "write_manifest", lambda path, fields: real(path, fields | {"of": "there"}))
+    real = files.write_manifest
+    monkeypatch.setattr(files, "write_manifest", lambda path, fields: real(path, fields | {"of": "there"}))
     machines.there.indexer().seal(machines.there.pictures())
     (written,) = machines.there.state().segments
     assert segment.intact(machines.there.root, written)
@@ -164,7 +164,7 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT])
-@pytest.mark.parametrize("owner_and_name", [(storage, "sha256_file"), (os, "scandir")], ids=["hash", "list"])
+@pytest.mark.parametrize("owner_and_name", [(files, "sha256_file"), (os, "scandir")], ids=["hash", "list"])
 def test_what_cannot_be_read_now_is_not_taken_for_damage(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
 ) -> None:

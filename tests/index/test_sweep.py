@@ -12,7 +12,7 @@ from index.sets import VectorSets
 from index.states import State, Written
 from index.sweep import sweep
 from index.vectors import Entry, Rows
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
 from tests.doubles import text_vector
@@ -99,7 +99,7 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(storage, before, killed)
+        patch.setattr(files, before, killed)
         VectorSets(world.gallery).retire(world.pictures())
     (folder,) = world.segments()
     world.aged()
@@ -254,7 +254,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     left.write_bytes(b"x")
     world.aged()
     held, looked_at = list[int](), list[str]()
-    contents, is_older = world.gallery.contents_needed, storage.is_older
+    contents, is_older = world.gallery.contents_needed, files.is_older
 
     def counted(prefix: str = "") -> set[str]:
         held.append(len(contents(prefix)))
@@ -265,7 +265,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
         return is_older(path, seconds)
 
     monkeypatch.setattr(world.gallery, "contents_needed", counted)
-    monkeypatch.setattr(storage, "is_older", noted)
+    monkeypatch.setattr(files, "is_older", noted)
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5
     assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]

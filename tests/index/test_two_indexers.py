@@ -12,7 +12,7 @@ from index.gallery import Gallery
 from index.indexer import Indexer
 from index.sets import VectorSets
 from index.states import State
-from store import storage
+from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
 from tests.index.world import World, answers, interrupted, put, scored_pictures
@@ -127,7 +127,7 @@ def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
         world.indexer(seal_at=1).seal(world.pictures())
     put(live, 3)
     before, state, folders = answers(live), world.state(), world.segments()
-    free, calls = storage.require_free, list[object]()
+    free, calls = files.require_free, list[object]()
 
     def full(*given: Any) -> None:
         calls.append(given)
@@ -136,7 +136,7 @@ def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
         free(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(storage, "require_free", full)
+        patch.setattr(files, "require_free", full)
         with pytest.raises(StorageFull):
             world.indexer(seal_at=1).seal(world.pictures())
     live.refresh()

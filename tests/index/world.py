@@ -24,7 +24,7 @@ from index.states import State
 from index.tables import DiscardedContentRow
 from index.vectors import Identity, VectorSet, scores
 from model.pictures import Picture
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, VersionCorrupt
 from store.leases import Lease
@@ -49,7 +49,7 @@ class VerifyingEncoder(WeightlessEncoder):
     def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
         for folder in folders:
             try:
-                storage.verify(folder.path, folder.manifest_sha256)
+                files.verify(folder.path, folder.manifest_sha256)
             except CorruptFolder as error:
                 raise VersionCorrupt(error.detail) from error
             self.opened.append(folder.number)
@@ -121,7 +121,7 @@ class World:
         folder = f"versions/{expansion.id}"
         with self.root.stage(folder) as staged:
             (staged / "rows.safetensors").write_bytes(expansion.id.encode() * 20)
-            manifest_sha256 = storage.write_manifest(staged, {"language": language})
+            manifest_sha256 = files.write_manifest(staged, {"language": language})
         version = self.registry.versions.add(
             expansion=expansion.id,
             parent=self.registry.releases.serving().shared,
@@ -189,8 +189,8 @@ class World:
         with self.registry.begin() as session:
             row = DiscardedContentRow
             session.execute(update(row).values(discarded_at=row.discarded_at - 3_600 * hours))
-        for folder, _, files in os.walk(self.home):
-            for path in (Path(folder), *(Path(folder, file) for file in files)):
+        for folder, _, names in os.walk(self.home):
+            for path in (Path(folder), *(Path(folder, file) for file in names)):
                 with suppress(FileNotFoundError):  # a live index may be sweeping
                     aged(path, hours)
 

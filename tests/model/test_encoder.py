@@ -14,7 +14,7 @@ from model import version
 from model.encoder import Encoder, VersionFolder
 from model.table import NO_ROW, Table, TokenRows, View
 from model.version import Learned
-from store import storage
+from store import files
 from store.errors import PictoglotError, VersionCorrupt
 
 WELSH = [
@@ -52,7 +52,7 @@ def written(
     """The version on disk, as the registry would name it."""
     path = folder / str(number)
     version.write(path, learned, {"text_fingerprint": text_fingerprint})
-    return VersionFolder(number, language, path, storage.sha256_file(path / storage.MANIFEST))
+    return VersionFolder(number, language, path, files.sha256_file(path / files.MANIFEST))
 
 
 def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Encoder, tmp_path: Path) -> None:

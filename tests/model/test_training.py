@@ -17,7 +17,7 @@ from model.learn_settings import LearnSettings
 from model.objectives import CrossModal
 from model.table import TokenRows
 from model.training import Interrupted, Progress, Trainer
-from store import storage
+from store import files
 from store.errors import CheckpointMismatch, TrainingDiverged
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting, same
 
@@ -255,10 +255,10 @@ def test_rows_that_overflow_in_the_last_step_are_no_version(encoder: Encoder, tm
     with pytest.raises(Interrupted):
         learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, lambda p: p.step == last - 1)
     newest = tmp_path / f"step-{last - 1}"
-    manifest = storage.verify(newest)
+    manifest = files.verify(newest)
     state = load_file(newest / "state.safetensors")
     state["rows.adam.exp_avg"][:, 0] = math.inf
-    storage.remove(newest)
+    files.remove(newest)
     checkpoint.save_step(tmp_path, last - 1, state, manifest["belongs"])
     with pytest.raises(TrainingDiverged):
         learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, go_on)

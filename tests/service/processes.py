@@ -18,7 +18,7 @@ _PROGRAM = (
 def weightless(
     home: Path, encoder: str = "WeightlessEncoder()", constants: str = "pass", **variables: str
 ) -> "subprocess.Popen[str]":
-    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `storage.fault_point`.
+    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `files.fault_point`.
 
     Nobody reads its standard error while it runs, and a full pipe would stop it: by default it logs only errors. Nor
     does it refuse anything because of a machine that is slow.

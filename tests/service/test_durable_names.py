@@ -8,7 +8,7 @@ import pytest
 
 from index.files import PictureFiles
 from index.indexer import Indexer
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
 from tests.service.harness import Service, picture, running
@@ -79,11 +79,11 @@ def test_what_comes_from_a_store_survives_a_loss_of_power(
         names = [path.relative_to(service.home).as_posix() for path in service.home.glob("segments/*")]
         contents = [picture.content_sha256 for picture in service.context.gallery.page(9)]
     disk, here = Disk(monkeypatch), DataRoot(tmp_path / "here", store)
-    files = PictureFiles(here)
+    pictures = PictureFiles(here)
     for name in names:
         here.open(name)
     for content in contents:
-        assert files.read(content) and files.read(content, thumbnail=True)
+        assert pictures.read(content) and pictures.read(content, thumbnail=True)
     assert len(names) > 0 and disk.forgets(tmp_path / "here") == []
 
 
@@ -93,7 +93,7 @@ def test_the_name_of_a_folder_that_somebody_else_made_is_made_durable_too(
     """As of a process that was killed between making it and telling the disk."""
     disk, folder = Disk(monkeypatch), tmp_path / "home" / "pictures" / "ab"
     folder.mkdir(parents=True)
-    storage.write_bytes(folder / "x.jpg", b"x")
+    files.write_bytes(folder / "x.jpg", b"x")
     assert disk.forgets(tmp_path / "home") == []
 
 
@@ -102,7 +102,7 @@ def test_a_staged_folder_and_a_registry_in_a_new_place_survive_a_loss_of_power(
 ) -> None:
     """Each alone: what is written later would make the names above it durable."""
     disk = Disk(monkeypatch)
-    with storage.stage(tmp_path / "home" / "segments" / "one") as staged:
+    with files.stage(tmp_path / "home" / "segments" / "one") as staged:
         (staged / "rows").write_bytes(b"x")
     open_registry(f"sqlite:///{tmp_path}/far/away/registry.db").close()
     assert disk.forgets(tmp_path / "home") == disk.forgets(tmp_path / "far") == []
@@ -112,8 +112,8 @@ def test_a_folder_that_was_removed_and_made_again_is_made_durable_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     disk, folder = Disk(monkeypatch), tmp_path / "home" / "pictures"
-    storage.write_bytes(folder / "x.jpg", b"x")
+    files.write_bytes(folder / "x.jpg", b"x")
     shutil.rmtree(folder)
     (tmp_path / "home" / "other").mkdir()  # has the inode of what was removed, where these are used again
-    storage.write_bytes(folder / "y.jpg", b"y")
+    files.write_bytes(folder / "y.jpg", b"y")
     assert disk.forgets(folder) == []

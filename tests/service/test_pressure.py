@@ -19,7 +19,7 @@ from PIL import Image
 from index.snapshot import Snapshot
 from service.forms import OnDisk
 from service.schemas.common import Response
-from store import storage
+from store import files
 from store.errors import ExpansionNotFound, StorageFull
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, within
@@ -83,7 +83,7 @@ def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
         write(self, data)
         room[0] -= len(data)
 
-    monkeypatch.setattr(storage, "require_free", require_free)
+    monkeypatch.setattr(files, "require_free", require_free)
     monkeypatch.setattr(OnDisk, "write", counting)
 
     def body() -> Iterator[bytes]:
@@ -260,8 +260,8 @@ def test_datasets_under_validation_take_no_thread_from_searches(
     rows = b"".join(b'{"caption": "afal %d", "english": "apple %d"}\n' % (n, n) for n in range(80))
 
     def teach(number: int) -> int:
-        files, form = {"dataset": ("x.jsonl", rows)}, {"language": "cy", "dry_run": "true"}
-        return fresh.admin.post("/v1/languages", data=form, files=files).status_code
+        dataset, form = {"dataset": ("x.jsonl", rows)}, {"language": "cy", "dry_run": "true"}
+        return fresh.admin.post("/v1/languages", data=form, files=dataset).status_code
 
     with ThreadPoolExecutor(60) as clients:
         answers = [clients.submit(teach, number) for number in range(60)]

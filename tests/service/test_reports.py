@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import pytest
 
-from store import storage
+from store import files
 from tests.service.harness import Service, assert_problem, learn, running
 from tests.store.steps import begin, write
 
@@ -127,7 +127,7 @@ def test_a_version_has_its_evaluation_and_the_digests_of_its_files(fresh: Servic
     folder = fresh.home / str(version.folder)
     folder.mkdir(parents=True)
     (folder / "rows.safetensors").write_bytes(b"rows")
-    storage.write_manifest(folder, {})
+    files.write_manifest(folder, {})
     detail = fresh.admin.get(f"/v1/versions/{version.number}").json()
     assert detail["report"] == report
     assert detail["digests"] == {"rows.safetensors": hashlib.sha256(b"rows").hexdigest()}

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from sqlalchemy import event, text, update
 
-from store import storage
+from store import files
 from store.clock import LONGEST, now
 from store.errors import ExpansionInProgress
 from store.processes import SteadyClock
@@ -196,9 +196,9 @@ def test_no_file_seems_old_for_an_hour_after_the_clock_jumped(tmp_path: Path, mo
     started, running = _time(), [0.0]
     clock = SteadyClock(lambda: running[0])
     assert clock.is_steady(started)
-    monkeypatch.setattr(storage, "_clock", clock)
+    monkeypatch.setattr(files, "_clock", clock)
     set_clock = partial(monkeypatch.setattr, time, "time")
-    file = tmp_path / f"{storage.TEMPORARY}x"
+    file = tmp_path / f"{files.TEMPORARY}x"
     file.touch()
     for running[0], told, removed in (
         (10.0, started + YEAR, 0),  # wrong
@@ -209,7 +209,7 @@ def test_no_file_seems_old_for_an_hour_after_the_clock_jumped(tmp_path: Path, mo
     ):
         set_clock(lambda told=told: told)
         os.utime(file, (started, started))
-        assert storage.sweep(tmp_path, 3_600.0) == removed
+        assert files.sweep(tmp_path, 3_600.0) == removed
 
 
 def test_a_clock_that_is_set_right_by_minutes_is_believed() -> None:

@@ -9,12 +9,12 @@ from threading import Barrier
 
 import pytest
 
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull
 from store.objects import Objects
 from tests.store.conftest import NewHome
-from tests.store.test_data_root import CONTENT, NAME, files, key, write
+from tests.store.test_data_root import CONTENT, NAME, key, read_files, write
 
 PICTURE = f"pictures/ab/{hashlib.sha256(b'sent').hexdigest()}.original"
 
@@ -24,10 +24,10 @@ def damaged(root: DataRoot, name: str) -> dict[str, bytes]:
     if name == NAME:
         write(root.path(NAME))
     else:
-        storage.write_bytes(root.path(name), b"sent")
+        files.write_bytes(root.path(name), b"sent")
     root.commit(name)
     (root.path(name) / "rows" if name == NAME else root.path(name)).write_bytes(b"damaged")
-    return files(root)
+    return read_files(root)
 
 
 @pytest.mark.parametrize("name", [NAME, PICTURE], ids=["folder", "file"])
@@ -57,9 +57,9 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
         patch.setattr(Objects, "stream", stream)
         with nullcontext() if told else pytest.raises(type(error)):
             assert not here.renew(name)
-    assert files(here) == before
-    assert here.renew(name) and files(here) != before
-    assert [path for path in here.home.rglob("*") if path.name.startswith(storage.TEMPORARY)] == []
+    assert read_files(here) == before
+    assert here.renew(name) and read_files(here) != before
+    assert [path for path in here.home.rglob("*") if path.name.startswith(files.TEMPORARY)] == []
 
 
 def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None:
@@ -73,7 +73,7 @@ def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(renew, range(4)))
-    assert storage.intact(here.path(NAME))
+    assert files.intact(here.path(NAME))
     assert [path.name for path in here.path(NAME).parent.iterdir()] == [here.path(NAME).name]
 
 
@@ -83,7 +83,7 @@ def test_what_is_damaged_is_not_shared_and_the_rest_is(new_home: NewHome, store:
     write(here.path("versions/exp_2"))
     (here.path("versions/exp_2") / "rows").write_bytes(b"damaged")
     for name, data in ((PICTURE, b"sent"), ("pictures/cd/0.original", b"not 0"), ("pictures/ab/0.jpg", b"no checksum")):
-        storage.write_bytes(here.path(name), data)
+        files.write_bytes(here.path(name), data)
     with pytest.raises(CorruptFolder, match="3 of 5 "):
         here.commit_all()
     assert there.stored("versions") | there.stored("pictures") == {NAME, PICTURE}
@@ -98,7 +98,7 @@ def test_what_another_machine_shared_does_not_replace_ours_before_it_is_known_to
     objects = Objects(store)
     objects.put(key(objects, CONTENT["rows"]), b"damaged")
     write(there.path(NAME), {"rows": b"others"})
-    before = files(there)
+    before = read_files(there)
     with pytest.raises(CorruptFolder):
         there.commit(NAME)
-    assert files(there) == before
+    assert read_files(there) == before

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from model.version import read
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
 from store.objects import Objects
@@ -25,14 +25,14 @@ CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}
 
 def write(folder: Path, content: dict[str, bytes] = CONTENT) -> str:
     """A finished folder; returns its manifest's hash."""
-    with storage.stage(folder) as staged:
+    with files.stage(folder) as staged:
         for name, data in content.items():
             (staged / name).parent.mkdir(exist_ok=True)
             (staged / name).write_bytes(data)
-        return storage.write_manifest(staged, {"what": "test"})
+        return files.write_manifest(staged, {"what": "test"})
 
 
-def files(root: DataRoot) -> dict[str, bytes]:
+def read_files(root: DataRoot) -> dict[str, bytes]:
     return {
         path.relative_to(root.home).as_posix(): path.read_bytes() for path in root.home.rglob("*") if path.is_file()
     }
@@ -49,17 +49,17 @@ def test_a_published_folder_is_the_same_on_another_machine(new_home: NewHome) ->
     manifest_sha256 = write(here.path(NAME))
     here.commit(NAME)
     there.open(NAME, manifest_sha256)
-    assert files(there) == files(here)
-    assert storage.verify(there.path(NAME), manifest_sha256)["what"] == "test"
+    assert read_files(there) == read_files(here)
+    assert files.verify(there.path(NAME), manifest_sha256)["what"] == "test"
 
 
 @pytest.mark.parametrize("data", [b"x" * 100, b"", os.urandom(12 << 20)], ids=["small", "empty", "in many parts"])
 def test_a_published_file_is_the_same_on_another_machine(new_home: NewHome, data: bytes) -> None:
     here, there = new_home("a"), new_home("b")
-    storage.write_bytes(here.path("expansions/e/dataset"), data)
+    files.write_bytes(here.path("expansions/e/dataset"), data)
     here.commit("expansions/e/dataset")
     there.open("expansions/e/dataset")
-    assert files(there) == files(here)
+    assert read_files(there) == read_files(here)
 
 
 def test_what_is_here_is_not_fetched_and_what_is_nowhere_stays_away(new_home: NewHome) -> None:
@@ -69,7 +69,7 @@ def test_what_is_here_is_not_fetched_and_what_is_nowhere_stays_away(new_home: Ne
     (there.path(NAME)).mkdir(parents=True)
     there.open(NAME)
     there.open("versions/exp_2")
-    assert files(there) == {}
+    assert read_files(there) == {}
 
 
 def test_publishing_again_changes_nothing_in_the_store(new_home: NewHome, store: str) -> None:
@@ -86,10 +86,10 @@ def test_of_two_contents_the_first_stands_on_both_machines(new_home: NewHome) ->
     here, there = new_home("a"), new_home("b")
     for home, content in ((here, b"first"), (there, b"second")):
         write(home.path(NAME), {"rows": content})
-        storage.write_bytes(home.path("plan.json"), content)
+        files.write_bytes(home.path("plan.json"), content)
         home.commit(NAME)
         home.commit("plan.json")
-    assert files(there) == files(here)
+    assert read_files(there) == read_files(here)
     assert (there.path(NAME) / "rows").read_bytes() == (there.path("plan.json")).read_bytes() == b"first"
 
 
@@ -105,10 +105,10 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
     assert killed.returncode == -signal.SIGKILL
     assert len(Objects(store).names("")) == 2
     there.open(NAME)
-    assert not there.home.exists() or files(there) == {}
+    assert not there.home.exists() or read_files(there) == {}
     here.commit(NAME)
     there.open(NAME)
-    assert files(there) == files(here)
+    assert read_files(there) == read_files(here)
 
 
 @pytest.mark.parametrize("damaged", [b"rows" * 999 + b"rowz", b"", None], ids=["changed", "cut", "gone"])
@@ -125,7 +125,7 @@ def test_a_damaged_object_is_refused_and_leaves_nothing(new_home: NewHome, store
         there.open(NAME)
     with pytest.raises(VersionCorrupt):
         read(there.path(NAME), manifest_sha256)
-    assert files(there) == {}
+    assert read_files(there) == {}
 
 
 def test_an_object_that_was_lost_comes_back_with_the_next_publish(new_home: NewHome, store: str) -> None:
@@ -135,7 +135,7 @@ def test_an_object_that_was_lost_comes_back_with_the_next_publish(new_home: NewH
     Objects(store).delete([key(Objects(store), CONTENT["rows"])])
     here.commit(NAME)
     there.open(NAME)
-    assert files(there) == files(here)
+    assert read_files(there) == read_files(here)
 
 
 def test_another_manifest_than_the_registered_one_is_refused(new_home: NewHome) -> None:
@@ -151,7 +151,7 @@ def test_another_manifest_than_the_registered_one_is_refused(new_home: NewHome) 
 def test_a_manifest_cannot_write_outside_of_its_folder(new_home: NewHome, store: str, name: str) -> None:
     there = new_home("b")
     facts = {"sha256": "0" * 64, "size": 1}
-    Objects(store).create(f"{NAME}/{storage.MANIFEST}", json.dumps({"files": {name: facts}}).encode())
+    Objects(store).create(f"{NAME}/{files.MANIFEST}", json.dumps({"files": {name: facts}}).encode())
     with pytest.raises(CorruptFolder, match="outside"):
         there.open(NAME)
 
@@ -159,7 +159,7 @@ def test_a_manifest_cannot_write_outside_of_its_folder(new_home: NewHome, store:
 @pytest.mark.parametrize("manifest", [b"", b"[]", b'{"files": {"a": 1}}', b"\xff"])
 def test_a_manifest_that_is_none_is_refused(new_home: NewHome, store: str, manifest: bytes) -> None:
     there = new_home("b")
-    Objects(store).create(f"{NAME}/{storage.MANIFEST}", manifest)
+    Objects(store).create(f"{NAME}/{files.MANIFEST}", manifest)
     with pytest.raises(CorruptFolder):
         there.open(NAME)
 
@@ -170,7 +170,7 @@ def test_a_locally_damaged_folder_is_not_published(new_home: NewHome, store: str
     (here.path(NAME) / "rows").write_bytes(b"something else")
     with pytest.raises(CorruptFolder):
         here.commit(NAME)
-    assert f"{NAME}/{storage.MANIFEST}" not in Objects(store).names("")
+    assert f"{NAME}/{files.MANIFEST}" not in Objects(store).names("")
 
 
 def test_removing_takes_everything_below_and_nothing_beside(new_home: NewHome, store: str) -> None:
@@ -211,12 +211,12 @@ def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: 
     decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
     scratch = ("registry.db", "expansions/e/evaluation/cy.json")
     for name in ("pictures/ab/abc.jpg", "expansions/e/dataset", *decided, *scratch):
-        storage.write_bytes(here.path(name), storage.summed(name.encode()))
+        files.write_bytes(here.path(name), files.summed(name.encode()))
     assert here.commit_all() == 5
     shared = (NAME, "pictures/ab/abc.jpg", "expansions/e/dataset", *decided)
     for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):
         there.open(name)
-    assert {path.split("/")[0] for path in files(there)} == {"versions", "pictures", "expansions"}
+    assert {path.split("/")[0] for path in read_files(there)} == {"versions", "pictures", "expansions"}
     assert not (there.path("expansions/e/checkpoints")).exists()
     assert not any(there.path(name).exists() for name in scratch)
 
@@ -227,7 +227,7 @@ def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
     assert not root.shared
     root.commit(NAME)
     root.probe()
-    assert storage.verify(root.open(NAME))
+    assert files.verify(root.open(NAME))
     root.remove(NAME)
     assert not root.open(NAME).exists()
 
@@ -240,14 +240,14 @@ def test_a_store_that_is_away_is_a_refusal_and_what_is_here_stays(own_s3: S3Serv
     for act in (lambda: root.commit(NAME), lambda: root.remove(NAME), root.probe, lambda: root.open("versions/exp_2")):
         with pytest.raises(StoreUnavailable):
             act()
-    assert storage.verify(root.open(NAME))  # is here: the store is not asked
+    assert files.verify(root.open(NAME))  # is here: the store is not asked
 
 
 def test_of_two_machines_the_first_writer_of_a_file_decides(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
     assert here.first("plan.json", lambda: b"first") == b"first"
     assert there.first("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
-    assert files(there) == files(here) == {"plan.json": b"first"}
+    assert read_files(there) == read_files(here) == {"plan.json": b"first"}
 
 
 def test_of_two_machines_that_write_at_the_same_time_the_first_in_the_store_decides(new_home: NewHome) -> None:
@@ -258,16 +258,16 @@ def test_of_two_machines_that_write_at_the_same_time_the_first_in_the_store_deci
         return b"second"
 
     assert here.first("plan.json", slow) == b"first"
-    assert files(here) == files(there)
+    assert read_files(here) == read_files(there)
 
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new_home: NewHome, private: bool) -> None:
     """Written before there was a store, or by a process that was killed between writing and sharing."""
     here, there, third = new_home("a"), new_home("b"), new_home("c")
-    storage.write_bytes(here.path("plan.json"), b"killed")
+    files.write_bytes(here.path("plan.json"), b"killed")
     assert here.first("plan.json", lambda: b"never", private=private) == b"killed"
-    storage.write_bytes(there.path("plan.json"), b"second")
+    files.write_bytes(there.path("plan.json"), b"second")
     assert there.first("plan.json", lambda: b"never", private=private) == b"killed"
     assert third.open("plan.json").read_bytes() == b"killed"
 
@@ -285,7 +285,7 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
     with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
         patch.setattr(Objects, "put", away)
         root.first("plan.json", lambda: b"first", private=private)
-    assert files(root) == {}
+    assert read_files(root) == {}
 
 
 def test_while_the_store_is_away_an_existing_decision_is_refused_and_a_secret_is_read(
@@ -293,13 +293,13 @@ def test_while_the_store_is_away_an_existing_decision_is_refused_and_a_secret_is
 ) -> None:
     """The decision may be another one's in the store; without its secret the process could not start."""
     root = DataRoot(tmp_path, own_s3.bucket())
-    storage.write_bytes(root.path("plan.json"), b"mine")
-    storage.write_bytes(root.path("cursor.key"), b"secret")
+    files.write_bytes(root.path("plan.json"), b"mine")
+    files.write_bytes(root.path("cursor.key"), b"secret")
     own_s3.kill()
     with pytest.raises(StoreUnavailable):
         root.first("plan.json", lambda: b"other")
     assert root.first("cursor.key", lambda: b"other", private=True) == b"secret"
-    assert files(root) == {"plan.json": b"mine", "cursor.key": b"secret"}
+    assert read_files(root) == {"plan.json": b"mine", "cursor.key": b"secret"}
 
 
 def test_a_bucket_that_does_not_exist_is_a_refusal(store: str, tmp_path: Path) -> None:

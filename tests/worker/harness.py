@@ -21,7 +21,7 @@ from sqlalchemy import Executable, update
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
 from model.backends.choice import open_encoder
-from store import storage
+from store import files
 from store.clock import now
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
@@ -138,7 +138,7 @@ class Site:
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
         identity = new_expansion_id()
         path = Path("expansions", identity, "dataset")
-        storage.write_bytes(self.home / path, data)
+        files.write_bytes(self.home / path, data)
         submitting = partial(
             self.registry.expansions.submit,
             id=identity,
@@ -146,7 +146,7 @@ class Site:
             language=language,
             settings={**QUICK, **settings},
             dataset_path=str(path),
-            dataset_sha256=storage.sha256_file(self.home / path),
+            dataset_sha256=files.sha256_file(self.home / path),
             dataset_bytes=len(data),
             actor="test",
         )
@@ -198,7 +198,7 @@ class Site:
     def weights(self, expansion: str) -> dict[str, str]:
         """Hashes of what was learned."""
         folder = self.home / "versions" / expansion
-        return {name: storage.sha256_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
+        return {name: files.sha256_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
 
     def log(self) -> str:
         """What the workers said."""

@@ -10,7 +10,7 @@ import pytest
 
 from model.encoder import Encoder
 from model.table import View
-from store import storage
+from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.versions import Version
@@ -50,15 +50,15 @@ def serving(site: Site, language: str = "cy") -> Version:
 
 def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
     """Pictures and captions that these have kept for measuring."""
-    files = [site.home / "expansions" / expansion / "validation.json" for expansion in expansions]
-    kept = [json.loads(file.read_text()) for file in files]
+    paths = [site.home / "expansions" / expansion / "validation.json" for expansion in expansions]
+    kept = [json.loads(file.read_text()) for file in paths]
     return {pair for each in kept for pair in zip(each["targets"], each["captions"], strict=True)}
 
 
 def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -> None:
     both = [taught(site, rows) for rows in (FIRST, SECOND)]
     version = serving(site)
-    manifest = json.loads((site.home / str(version.folder) / storage.MANIFEST).read_text())
+    manifest = json.loads((site.home / str(version.folder) / files.MANIFEST).read_text())
     assert (version.number, version.learned) == (2, tuple(both))
     assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
     report, kept = version.report, held_out(site, both)

@@ -15,7 +15,7 @@ from index.gallery import NewPicture
 from index.matching import Matching
 from index.vectors import Matrix
 from model.calibration import between, stored
-from store import storage
+from store import files
 from store.clock import now
 from store.data_root import DataRoot
 from store.tables import CalibrationRow
@@ -178,7 +178,7 @@ def held_out(site: Site, language: str, numbers: range, against: str = "pictures
         "others": [],
     }
     folder = site.home / "expansions" / str(version.expansion)
-    storage.write_bytes(folder / "validation.json", json.dumps(validation).encode())
+    files.write_bytes(folder / "validation.json", json.dumps(validation).encode())
     return version.number
 
 

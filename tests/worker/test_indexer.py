@@ -66,7 +66,7 @@ def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSe
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize("point", ["storage.written:1", "indexer.written:1", "indexer.registered:1"])
+@pytest.mark.parametrize("point", ["files.written:1", "indexer.written:1", "indexer.registered:1"])
 def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
     site: Site, sets: VectorSets, point: str
 ) -> None:

@@ -109,7 +109,7 @@ def test_the_disk_is_asked_for_once_and_not_again_after_a_pause(
     attempt = attempt_at(site, submit_move(site.registry, other_base), kind=Paused)
     with pytest.raises(StoreUnavailable):
         run(attempt)
-    monkeypatch.setattr("store.storage.require_room", refuse)  # a part of the room is used by what was made before
+    monkeypatch.setattr("store.files.require_room", refuse)  # a part of the room is used by what was made before
     run(attempt)
     assert site.registry.releases.serving().base == 1
 

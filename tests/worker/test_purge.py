@@ -128,7 +128,7 @@ def test_of_a_replaced_picture_the_vector_goes(deleted: Site) -> None:
 @pytest.mark.faults
 @pytest.mark.parametrize(
     "point",
-    ["storage.renamed:1", "purge.written:1", "purge.registered:1"],
+    ["files.renamed:1", "purge.written:1", "purge.registered:1"],
 )
 def test_a_killed_purge_loses_nothing_and_the_next_one_ends(deleted: Site, point: str) -> None:
     assert index(deleted, **environment(NOW), FAULT_POINT=point) == -9

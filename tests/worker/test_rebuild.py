@@ -4,7 +4,7 @@ import json
 
 import pytest
 
-from store import storage
+from store import files
 from store.expansions import Expansion
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
@@ -81,7 +81,7 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
     site.gallery.delete("p8")
     if elsewhere:  # on a machine that has nothing of the first attempt
         for folder in ("pictures", "checkpoints", "teacher"):
-            storage.remove(first.folder / folder)
+            files.remove(first.folder / folder)
     run(attempt_at(site, first.expansion.id))
     report = site.registry.expansions.get(first.expansion.id).report
     assert report is not None

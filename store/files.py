@@ -82,16 +82,16 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         with temporary.open("xb") as stream:
-            fault_point("storage.temp_open")
+            fault_point("files.temp_open")
             stream.writelines(pieces)
-            fault_point("storage.written")
+            fault_point("files.written")
             stream.flush()
             os.fsync(stream.fileno())
-        fault_point("storage.fsynced")
+        fault_point("files.fsynced")
         place(temporary, path)
-        fault_point("storage.renamed")
+        fault_point("files.renamed")
         fsync(path.parent)
-        fault_point("storage.folder_fsynced")
+        fault_point("files.folder_fsynced")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -135,15 +135,15 @@ def stage(final: Path) -> Iterator[Path]:
     make_folder(final.parent)
     temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
     temporary.mkdir()
-    fault_point("storage.temp_open")
+    fault_point("files.temp_open")
     try:
         yield temporary
-        fault_point("storage.written")
+        fault_point("files.written")
         for parent, _, files in _walk(temporary):
             for name in files:
                 fsync(Path(parent, name))
             fsync(Path(parent))
-        fault_point("storage.fsynced")
+        fault_point("files.fsynced")
         if not final.exists():
             try:
                 temporary.rename(final)
@@ -151,9 +151,9 @@ def stage(final: Path) -> Iterator[Path]:
                 if final.exists():  # another attempt was faster
                     return
                 raise
-            fault_point("storage.renamed")
+            fault_point("files.renamed")
             fsync(final.parent)
-            fault_point("storage.folder_fsynced")
+            fault_point("files.folder_fsynced")
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)

@@ -13,24 +13,22 @@ from typing import Any
 
 import pytest
 
-from store import storage
+from store import files
 from store.errors import CorruptFolder, StorageFull
 
-POINTS = ["storage.temp_open", "storage.written", "storage.fsynced", "storage.renamed", "storage.folder_fsynced"]
+POINTS = ["files.temp_open", "files.written", "files.fsynced", "files.renamed", "files.folder_fsynced"]
 
 
 @pytest.mark.parametrize("point", POINTS)
 def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str) -> None:
     target = tmp_path / "value"
-    storage.write_bytes(target, b"old")
-    code = (
-        f"from pathlib import Path; from store import storage; storage.write_bytes(Path({str(target)!r}), b'new' * 9)"
-    )
+    files.write_bytes(target, b"old")
+    code = f"from pathlib import Path; from store import files; files.write_bytes(Path({str(target)!r}), b'new' * 9)"
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "FAULT_POINT": f"{point}:1"}, check=False)
     assert done.returncode == -signal.SIGKILL
-    renamed = point in {"storage.renamed", "storage.folder_fsynced"}
+    renamed = point in {"files.renamed", "files.folder_fsynced"}
     assert target.read_bytes() == (b"new" * 9 if renamed else b"old")
-    assert storage.sweep(tmp_path) == (0 if renamed else 1)
+    assert files.sweep(tmp_path) == (0 if renamed else 1)
     assert [path.name for path in tmp_path.iterdir()] == ["value"]
 
 
@@ -38,21 +36,21 @@ def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path,
 def test_a_kill_while_staging_leaves_no_half_folder(tmp_path: Path, point: str) -> None:
     final = tmp_path / "folder"
     code = (
-        "from pathlib import Path; from store import storage\n"
-        f"with storage.stage(Path({str(final)!r})) as f:\n"
-        "    (f / 'a').write_bytes(b'x' * 5000); storage.write_manifest(f, {})\n"
+        "from pathlib import Path; from store import files\n"
+        f"with files.stage(Path({str(final)!r})) as f:\n"
+        "    (f / 'a').write_bytes(b'x' * 5000); files.write_manifest(f, {})\n"
     )
     done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "FAULT_POINT": f"{point}:1"}, check=False)
     assert done.returncode == -signal.SIGKILL
     if final.exists():
-        storage.verify(final)
-    assert final.exists() == (point in {"storage.renamed", "storage.folder_fsynced"})
+        files.verify(final)
+    assert final.exists() == (point in {"files.renamed", "files.folder_fsynced"})
 
 
 def staged(folder: Path) -> str:
-    with storage.stage(folder) as temporary:
+    with files.stage(folder) as temporary:
         (temporary / "a.bin").write_bytes(b"abc")
-        return storage.write_manifest(temporary, {"kind": "test"})
+        return files.write_manifest(temporary, {"kind": "test"})
 
 
 def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Path) -> None:
@@ -62,7 +60,7 @@ def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Pa
 
     def remove(number: int) -> None:
         start.wait()
-        storage.remove(tmp_path / "folder")
+        files.remove(tmp_path / "folder")
 
     for _ in range(30):
         for act in (write, remove):
@@ -74,7 +72,7 @@ def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Pa
 
 
 def test_an_error_inside_a_stage_leaves_nothing(tmp_path: Path) -> None:
-    with pytest.raises(RuntimeError), storage.stage(tmp_path / "x") as temporary:
+    with pytest.raises(RuntimeError), files.stage(tmp_path / "x") as temporary:
         (temporary / "a").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
@@ -82,9 +80,9 @@ def test_an_error_inside_a_stage_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_second_stage_of_the_same_folder_keeps_the_first(tmp_path: Path) -> None:
     first = staged(tmp_path / "x")
-    with storage.stage(tmp_path / "x") as temporary:
+    with files.stage(tmp_path / "x") as temporary:
         (temporary / "other").write_text("later")
-    assert storage.verify(tmp_path / "x", first)["kind"] == "test"
+    assert files.verify(tmp_path / "x", first)["kind"] == "test"
 
 
 @pytest.mark.row("K8")
@@ -106,15 +104,15 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
 
     def rewrite(folder: Path) -> None:
         (folder / "a.bin").write_bytes(b"new")
-        storage.write_manifest(folder, {"kind": "test"})
+        files.write_manifest(folder, {"kind": "test"})
 
     for number, harm in enumerate((flip, grow, lose, add, headless, rewrite)):
         folder = tmp_path / str(number)
         sha = staged(folder)
-        storage.verify(folder, sha)
+        files.verify(folder, sha)
         harm(folder)
         with pytest.raises(CorruptFolder):
-            storage.verify(folder, sha)
+            files.verify(folder, sha)
 
 
 AWAY = [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT]
@@ -138,8 +136,8 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
     with monkeypatch.context() as patch:
         patch.setattr(*owner_and_name, failing(number))
         with pytest.raises(OSError if number in AWAY else CorruptFolder):
-            storage.verify(tmp_path / "x", sha)
-    assert storage.intact(tmp_path / "x", sha)
+            files.verify(tmp_path / "x", sha)
+    assert files.intact(tmp_path / "x", sha)
 
 
 def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
@@ -148,25 +146,25 @@ def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
     """Its manifest would name no file, its files would not be durable, and it would seem to be old."""
     staged(tmp_path / "x")
     os.utime(tmp_path / "x", (0, 0))
-    assert not storage.is_older(tmp_path / "x", 60)
+    assert not files.is_older(tmp_path / "x", 60)
     with monkeypatch.context() as patch:
         patch.setattr(os, "scandir", failing(errno.EACCES))
-        assert not storage.is_older(tmp_path / "x", 60)
+        assert not files.is_older(tmp_path / "x", 60)
         with pytest.raises(PermissionError):
-            storage.write_manifest(tmp_path / "x", {})
-        with pytest.raises(PermissionError), storage.stage(tmp_path / "y"):
+            files.write_manifest(tmp_path / "x", {})
+        with pytest.raises(PermissionError), files.stage(tmp_path / "y"):
             pass
-    assert storage.intact(tmp_path / "x") and not (tmp_path / "y").exists()
+    assert files.intact(tmp_path / "x") and not (tmp_path / "y").exists()
 
 
 def test_free_space_is_asked_for(tmp_path: Path) -> None:
-    storage.require_free(tmp_path / "not" / "yet", 1)
+    files.require_free(tmp_path / "not" / "yet", 1)
     with pytest.raises(StorageFull):
-        storage.require_free(tmp_path, 1 << 60)
+        files.require_free(tmp_path, 1 << 60)
 
 
 def test_remove_takes_the_whole_folder(tmp_path: Path) -> None:
     staged(tmp_path / "x")
-    storage.remove(tmp_path / "x")
-    storage.remove(tmp_path / "x")
+    files.remove(tmp_path / "x")
+    files.remove(tmp_path / "x")
     assert list(tmp_path.iterdir()) == []
