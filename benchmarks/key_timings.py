@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from service.keys import Key
+from store.keys import Key
 
 _TIMINGS = 20_000
 

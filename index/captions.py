@@ -11,8 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
 from model.words import document
+from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
 
 BATCH = 500  # values in one SQL statement, and rows in one transaction: other writers wait for it
 T = TypeVar("T")

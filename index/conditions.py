@@ -10,7 +10,7 @@ from sqlalchemy.sql.visitors import InternalTraversal
 
 from index.facets import kept_under
 from index.filters import Condition, Match, Range
-from index.tables import PictureRow, PictureValueRow
+from store.tables import PictureRow, PictureValueRow
 
 # Whose conditions these are: of all pictures, also under NOT and OR (`others`), or of few that a query names itself
 Of = Literal["all", "others", "few"]

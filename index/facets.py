@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from index.facts import TAGS, is_hash
 from index.filters import metadata_key
-from index.tables import PictureRow, PictureValueRow
+from store.tables import PictureRow, PictureValueRow
 
 MOST_FACETS = 100  # values of one key, the most frequent ones
 _EXACT = 1 << 53  # whole numbers up to here are doubles

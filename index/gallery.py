@@ -32,13 +32,13 @@ from index.records import (
 )
 from index.rows import Stored, store_picture_vectors, store_vectors_of
 from index.states import DELETED
-from index.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from model.pictures import Picture
 from store.clock import now
 from store.data_root import DataRoot
 from store.errors import PictoglotError, PictureNotFound, StoreUnavailable
 from store.registry import Registry
+from store.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
 

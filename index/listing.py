@@ -11,8 +11,8 @@ import numpy as np
 from sqlalchemy import ColumnElement, Double, Select, select, tuple_, type_coerce
 from sqlalchemy.orm import Session
 
-from index.tables import PictureRow
 from index.vectors import Keys, are_among
+from store.tables import PictureRow
 
 Place = tuple[float, str]  # when a picture was added, and its id
 CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds

@@ -8,8 +8,7 @@ from sqlalchemy import select
 from sqlalchemy.orm import InstrumentedAttribute
 
 from index.gallery import Gallery
-from index.tables import PictureRow
-from store.tables import ExpansionRow, VersionRow
+from store.tables import ExpansionRow, PictureRow, VersionRow
 
 _MOST = 100  # sentences
 _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}

@@ -14,8 +14,8 @@ from sqlalchemy.orm import Session
 
 from index.captions import own_captions, write_words
 from index.facts import TAGS, checked_metadata, checked_tags, facts_of
-from index.tables import PictureRow, PictureValueRow, RecordChangesRow
 from store.errors import PictureNotFound, RecordChanged
+from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
 DEFAULT = "default"  # the collection of a picture that names none
 Within = frozenset[str] | None  # the collections that a caller may see; None for all

@@ -16,9 +16,9 @@ from index.damage import Damage
 from index.examiner import Examiner
 from index.rows import stored_as, vector_of
 from index.sets import VectorSets
-from index.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 from index.vectors import Identity, VectorSet
 from store.calibrations import Read
+from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 
 _COMPUTED = "by forgetting it, so that it is computed again"
 _MEASURED = "by forgetting it, so that it is measured again"

@@ -14,11 +14,10 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
-from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from index.vectors import Vector
 from store.files import checked, unchecked
 from store.registry import Registry
-from store.tables import KeyRow
+from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, KeyRow, PictureRow, PictureVectorRow
 
 MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")

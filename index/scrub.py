@@ -24,12 +24,12 @@ from index.segment import SEGMENTS
 from index.sets import VectorSets
 from index.sources import VectorsMissing
 from index.states import NOTHING, Written, in_use, is_run
-from index.tables import PictureRow
 from index.vectors import Identity
 from store import files
 from store.duties import SEALING
 from store.expansions import Expansion
 from store.processes import name_owner
+from store.tables import PictureRow
 from store.versions import Version
 
 _ENDED = ("failed", "cancelled")  # their files may be removed by hand

@@ -25,10 +25,10 @@ from index.filters import Filter, Match, Range
 from index.gallery import GalleryPicture, pictures_of
 from index.listing import Place, following, following_among
 from index.records import Record, Within, records_of
-from index.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
 from index.vectors import Keys, are_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
+from store.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
 
 PICTURES = ""  # in the place of a language: keys of pictures
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters

@@ -19,7 +19,6 @@ from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
 from index.states import FAISS, IDENTITY, NOTHING, State, Written, is_run, newest, place_of, pruned_upto
-from index.tables import GalleryChangeRow, VectorSetRow
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
 from store import files
@@ -34,7 +33,7 @@ from store.errors import (
     StoreUnavailable,
 )
 from store.files import fault_point
-from store.tables import VersionRow
+from store.tables import GalleryChangeRow, VectorSetRow, VersionRow
 
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
 _DROPPED = ".dropped"  # the end of the marker of a run that cannot be registered any more

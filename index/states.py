@@ -17,11 +17,11 @@ from typing import Any
 from sqlalchemy import delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
-from index.tables import GalleryChangeRow, VectorSetRow
 from store.files import fault_point
 from store.registry import Registry
 from store.releases import Release
 from store.settings import SettingsError
+from store.tables import GalleryChangeRow, VectorSetRow
 
 FAISS = "faiss"  # segments on disk, which need no engine
 ENGINES = ("pgvector", "milvus")  # each begins the ids of an engine's runs

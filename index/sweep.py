@@ -22,7 +22,6 @@ from index.gallery import KEPT_SECONDS, Gallery
 from index.segment import SEGMENTS
 from index.sets import VectorSets
 from index.states import prune
-from index.tables import CaptionRow, PictureRow
 from index.vectors import Identity
 from model.languages import MANY
 from store import files
@@ -31,6 +30,7 @@ from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
 from store.files import fault_point
 from store.registry import Registry
 from store.retention import KEEP, Pruning
+from store.tables import CaptionRow, PictureRow
 
 VERSIONS = "versions"
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long

@@ -20,11 +20,11 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
 from index.selection import Selection, Wanted, in_turn, is_first, numbers, once
-from index.tables import PictureRow, PictureWordsRow
 from index.vectors import Keys, are_among
 from model.words import MOST_KEPT, asked
 from store.registry import Registry
 from store.releases import Release
+from store.tables import PictureRow, PictureWordsRow
 
 MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order

@@ -19,7 +19,6 @@ from service.bodies import BodyLimit
 from service.context import Context, OneContext
 from service.cursors import Cursors
 from service.health import current_metrics
-from service.keys import Keys
 from service.metrics import Metrics
 from service.moving import Following, components, warm_up
 from service.routes import (
@@ -43,6 +42,7 @@ from service.settings import Settings
 from service.watch import update_metrics
 from store.data_root import DataRoot
 from store.files import make_folder, private, write_once
+from store.keys import Keys
 from store.registry import open_registry
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together

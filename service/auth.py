@@ -20,8 +20,8 @@ from starlette.responses import Response
 
 from index.records import DEFAULT
 from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
-from service.keys import SCOPES, Key, Scope, id_of
 from store.errors import FieldError, InvalidInput, RegistryUnavailable
+from store.keys import SCOPES, Key, Scope, id_of
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
 _FRESH_SECONDS = 5.0  # how long the copy of the keys is used without asking the registry

@@ -25,13 +25,13 @@ from service.auth import Body, Keyring, Principal, Rate
 from service.batching import PictureQueue, Places, TextQueue
 from service.bodies import JSON, MAX_RECORD_BYTES, MAX_RECORDS_BYTES
 from service.cursors import Cursors
-from service.keys import Keys
 from service.metrics import Metrics
 from service.records import Filtering, RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
 from store.data_root import DataRoot
 from store.errors import InvalidInput
+from store.keys import Keys
 from store.registry import Registry
 
 _CHECKS = 2  # of datasets at once

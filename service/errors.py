@@ -1,6 +1,6 @@
 """Errors of the HTTP layer: bodies, headers, keys, cursors, rates. The root of the tree is in `store.errors`."""
 
-from store.errors import InvalidInput, NotFound, PictoglotError
+from store.errors import InvalidInput, PictoglotError
 
 
 class Malformed(PictoglotError, code="malformed_json"):
@@ -57,10 +57,6 @@ class BodyTimeout(PictoglotError):
 
 class TooManyHeaders(PictoglotError):
     """Too many header fields, or too many bytes before the body."""
-
-
-class KeyNotFound(NotFound):
-    """There is no key with this id."""
 
 
 class CursorInvalid(InvalidInput, code="invalid_cursor"):

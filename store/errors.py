@@ -152,6 +152,10 @@ class ReleaseNotFound(NotFound):
     """There is no release with this number."""
 
 
+class KeyNotFound(NotFound):
+    """There is no key with this id."""
+
+
 class ExpansionInProgress(Conflict):
     """This language is queued or being taught, or a move to another base is; wait, or cancel it."""
 

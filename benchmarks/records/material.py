@@ -23,10 +23,10 @@ from index.live import LiveIndex
 from index.records import Record, value_rows
 from index.selection import Selection
 from index.sets import VectorSets
-from index.tables import PictureRow, PictureValueRow, PictureWordsRow, RecordChangesRow
 from model.words import document
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
+from store.tables import PictureRow, PictureValueRow, PictureWordsRow, RecordChangesRow
 
 RANK = "rank"  # a key of metadata: every number below the count once, in random order
 NUMBER = "number"  # another one, in the order of the listing: the second half of the numbers is of the second domain

@@ -11,9 +11,9 @@ from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
 from index.rows import stored_as
-from index.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 from store.encodings import FIRST
 from store.registry import Registry
+from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
 Vectors = NDArray[np.float32]
 _BATCH = 5_000  # rows of one transaction

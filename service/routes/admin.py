@@ -12,12 +12,11 @@ from model.languages import canonical
 from service import bodies, values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context
-from service.errors import KeyNotFound
 from service.openapi import taking
 from service.schemas import admin as schemas
 from service.schemas.common import IndexRecall
 from service.watch import catch_up
-from store.errors import ReleaseNotFound
+from store.errors import KeyNotFound, ReleaseNotFound
 from store.idempotency import Once
 from store.releases import Release
 from store.rollback import RollbackPlan

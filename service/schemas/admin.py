@@ -6,9 +6,9 @@ from typing import Literal
 from pydantic import Field, model_validator
 from pydantic_core import PydanticCustomError
 
-from service.keys import Scope
 from service.schemas.common import IndexRecall, Report, RequestBody, Response
 from service.values import Collections, Expected, Expiry, Note
+from store.keys import Scope
 from store.retention import KEEP, LEAST
 
 

@@ -12,8 +12,8 @@ from benchmarks.records import half_right, material, modes
 from benchmarks.records.__main__ import app
 from benchmarks.records.nonsense import WORDS, nonsense
 from demo.gallery import outlines
-from index.tables import PictureRow, PictureValueRow, PictureWordsRow
 from model.words import document
+from store.tables import PictureRow, PictureValueRow, PictureWordsRow
 
 PARTS = ("--only", "filtered", "--only", "far")
 KINDS = ("titles", "scenes", "all")

@@ -10,8 +10,8 @@ from sqlalchemy import update
 
 from service.app import create_app
 from service.auth import guard_of
-from service.keys import SCOPES, Scope
 from service.openapi import routes_of
+from store.keys import SCOPES, Scope
 from store.tables import KeyRow
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running
 

@@ -13,8 +13,8 @@ from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import NOTHING
-from index.tables import GalleryChangeRow, VectorSetRow
 from store.clock import now
+from store.tables import GalleryChangeRow, VectorSetRow
 from tests.doubles import WeightlessView
 from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
 

@@ -14,10 +14,10 @@ from index.captions import ReadBy
 from index.gallery import Gallery, NewPicture
 from index.listing import Place
 from index.sweep import sweep
-from index.tables import GalleryChangeRow
 from index.vectors import Vector
 from store import files
 from store.errors import PictureNotFound
+from store.tables import GalleryChangeRow
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 

@@ -13,13 +13,12 @@ from index.gallery import Gallery
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.sweep import Item, Pruner, sweep
-from index.tables import CaptionVectorRow
 from store import files
 from store.data_root import DataRoot
 from store.encodings import FIRST
 from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
-from store.tables import ExpansionRow
+from store.tables import CaptionVectorRow, ExpansionRow
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import World, answers, content, drawn, killed, nearest_captions
 from tests.store.steps import begin_move

@@ -10,10 +10,10 @@ from sqlalchemy import select, text
 
 from index.filters import parsed
 from index.selection import Selection, Wanted
-from index.tables import PictureRow
 from store import database
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
+from store.tables import PictureRow
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:

@@ -15,11 +15,10 @@ from index.damage import Damage
 from index.examiner import GENTLE, Pace
 from index.rows import vector_of
 from index.scrub import Scrub
-from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from index.vectors import Identity
 from store import files
 from store.duties import SEALING
-from store.tables import CalibrationRow
+from store.tables import CalibrationRow, CaptionRow, CaptionVectorRow, PictureVectorRow
 from tests.bitrot import flip
 from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
 

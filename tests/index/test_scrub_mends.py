@@ -3,10 +3,9 @@
 import pytest
 from sqlalchemy import delete, select, update
 
-from index.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow
 from store.clock import now
 from store.data_root import DataRoot
-from store.tables import VersionRow
+from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import english, filled, read
 from tests.index.test_scrub_to_its_end import changed, told

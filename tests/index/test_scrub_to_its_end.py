@@ -22,13 +22,12 @@ from index.rows import stored_as, vector_of
 from index.scrub import Scrub
 from index.sets import VectorSets
 from index.states import NOTHING
-from index.tables import PictureVectorRow
 from store import files
 from store.calibrations import Calibrations
 from store.data_root import DataRoot
 from store.duties import SEALING
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
-from store.tables import CalibrationRow, VersionRow
+from store.tables import CalibrationRow, PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read
 from tests.index.world import Clock, Machines, World, content, interrupted, put

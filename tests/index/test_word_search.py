@@ -16,13 +16,13 @@ from index.filters import parsed
 from index.gallery import Gallery, NewPicture
 from index.records import Given, Patch
 from index.selection import Selection, Wanted
-from index.tables import PictureWordsRow
 from index.word_search import WordSearch
 from model.words import asked, document
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.releases import Release
+from store.tables import PictureWordsRow
 from tests.index.world import content
 from tests.service.harness import learn
 

@@ -21,7 +21,6 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.sources import Source, mended
 from index.states import State
-from index.tables import DiscardedContentRow
 from index.vectors import Identity, VectorSet, scores
 from model.pictures import Picture
 from store import files
@@ -31,6 +30,7 @@ from store.leases import Lease
 from store.objects import Objects
 from store.registry import open_registry
 from store.releases import Release
+from store.tables import DiscardedContentRow
 from store.versions import Version
 from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
 from tests.forked import Forked, script

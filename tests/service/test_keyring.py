@@ -14,8 +14,8 @@ from starlette.datastructures import Headers
 
 from service.auth import Keyring, guard_of, needs
 from service.errors import RateLimited, Unauthorized
-from service.keys import Key, Keys
 from store.errors import RegistryUnavailable
+from store.keys import Key, Keys
 from store.registry import Registry, open_registry
 from tests.patience import within
 from tests.registries import empty_registry
@@ -179,7 +179,7 @@ def test_a_key_that_was_read_expires_without_another_reading(source: Source, mon
     async def check() -> None:
         keyring, plain = Keyring("", False, source), source.new(datetime.now(UTC) + hour)
         assert await identify(keyring, plain)
-        monkeypatch.setattr("service.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
+        monkeypatch.setattr("store.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
         with pytest.raises(Unauthorized):
             await identify(keyring, plain)
         assert source.readings == 1

@@ -5,7 +5,6 @@ import socket
 import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
-from importlib import import_module
 from pathlib import Path
 
 import pytest
@@ -31,8 +30,6 @@ def refused_within(seconds: float) -> Iterator[None]:
 
 
 def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -> None:
-    for package in ("index.tables", "service.keys"):  # each declares tables of its own
-        import_module(package)
     with empty.engine.connect() as connection:
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
         migrated = MigrationContext.configure(connection, opts=options)  # of words: no class describes what finds them
@@ -41,8 +38,6 @@ def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -
 
 def test_a_missing_index_would_be_noticed(empty: Registry) -> None:
     """The precondition of the test above."""
-    for package in ("index.tables", "service.keys"):
-        import_module(package)
     with empty.begin() as session:
         session.execute(text("DROP INDEX uq_expansions_active"))
     with empty.engine.connect() as connection:

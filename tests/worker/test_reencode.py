@@ -12,7 +12,6 @@ from index.engine.choice import open_engine
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.tables import PictureVectorRow
 from index.vectors import Identity
 from model.backends.choice import open_encoder, recorded
 from model.encoder import Encoder
@@ -21,6 +20,7 @@ from store.encodings import FIRST, OPENVINO, Encoding
 from store.errors import ExpansionFinished, PicturesUnreadable
 from store.expansions import Expansion
 from store.settings import CommonSettings
+from store.tables import PictureVectorRow
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base

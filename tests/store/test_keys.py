@@ -9,8 +9,8 @@ import pytest
 from sqlalchemy import insert, text
 from sqlalchemy.exc import StatementError
 
-from service.errors import KeyNotFound
-from service.keys import Key, Keys, id_of
+from store.errors import KeyNotFound
+from store.keys import Key, Keys, id_of
 from store.registry import Registry, open_registry
 from store.tables import KeyRow
 from tests.registries import empty_registry

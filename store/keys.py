@@ -10,8 +10,8 @@ from typing import Any, Literal, get_args
 
 from sqlalchemy import Row, func, select, update
 
-from service.errors import KeyNotFound
 from store.clock import now
+from store.errors import KeyNotFound
 from store.registry import Registry
 from store.tables import KeyRow
 
