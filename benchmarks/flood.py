@@ -28,7 +28,7 @@ from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
 from client.sending import put
 from demo.gallery import pictures
-from store.processes import allow_descriptors
+from model.processes import allow_descriptors
 
 _console = Console()
 _BEGUN = (b"", b"GET /livez HTTP/1.1\r\nHost: x\r\n", b"GET /livez HTTP/1.1\r\nX-Slow: ")

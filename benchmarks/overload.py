@@ -25,7 +25,7 @@ from benchmarks.flood import fill
 from benchmarks.load import closed_loop
 from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
-from store.processes import allow_descriptors
+from model.processes import allow_descriptors
 
 _console = Console()
 _PLACES = 128  # `queue_limit` of the service

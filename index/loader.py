@@ -15,11 +15,11 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
 from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, source_of
 from index.vectors import Identity, Vector, VectorSet
+from model.processes import name_owner
 from model.views import Encoder, Views
 from store import files
 from store.duties import SEALING
 from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
-from store.processes import name_owner
 from store.releases import Release
 
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened

@@ -14,8 +14,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
 from typing import IO, TypeVar
 
+from model.processes import die_with_parent
 from store.errors import PictoglotError, Unavailable
-from store.processes import die_with_parent
 
 _log = logging.getLogger(__name__)
 T = TypeVar("T")

@@ -18,6 +18,7 @@ from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
+from model.processes import forget_closed
 from model.views import Encoder
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
@@ -26,7 +27,6 @@ from service.settings import Settings
 from service.watch import follow, probe_writes, update_metrics
 from service.writes import WriteQueue
 from store.errors import BaseMoved, IndexUnavailable, PictoglotError
-from store.processes import forget_closed
 from store.registry import Registry
 
 _RETRY_SECONDS = 60.0  # after a base could not be opened

@@ -13,6 +13,7 @@ from types import FrameType
 import uvicorn
 from fastapi import FastAPI
 
+from model.processes import allow_descriptors, give_way
 from service.bodies import MAX_HEADER_BYTES
 from service.connections import Connection, Connections, Door
 from service.settings import Settings
@@ -26,7 +27,6 @@ from store.errors import (
     PictoglotError,
     RegistryOutdated,
 )
-from store.processes import allow_descriptors, give_way
 from store.settings import MISCONFIGURED, SettingsError
 
 _FAILED = 1

@@ -3,6 +3,9 @@
 It may be wrong itself for a moment. So nothing waits for a moment that only a wrong clock can have written.
 """
 
+import sys
+import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +16,8 @@ from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
 LONGEST = 600.0  # seconds; nothing is leased for longer
+_JUMP = 600.0  # seconds by which a clock is set right without anything being lost
+_DISTRUST = 3_600.0  # seconds for which a clock that jumped is not believed
 
 
 class Instant(TypeDecorator[datetime]):
@@ -63,3 +68,28 @@ def has_ended(until: Any) -> ColumnElement[bool]:
 def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
     """Whether a moment was in the last so many seconds; one that is still to come was not."""
     return and_(moment > now() - seconds, moment <= now())
+
+
+def uptime() -> float:
+    """Seconds that nobody sets; they count while the machine sleeps, too, where the system has such a clock."""
+    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
+
+
+class SteadyClock:
+    """Whether a clock can be believed when it says that something is old enough to be deleted.
+
+    It is compared with the uptime of this machine, so that a jump is noticed, but not that it was wrong all along.
+    """
+
+    def __init__(self, running: Callable[[], float] = uptime) -> None:
+        self._running = running
+        self._ahead: float | None = None
+        self._believed_from = 0.0
+
+    def is_steady(self, moment: float) -> bool:
+        """Whether the clock, which shows this moment in seconds, has not jumped within the last hour."""
+        running = self._running()
+        if self._ahead is not None and abs(moment - running - self._ahead) > _JUMP:
+            self._believed_from = running + _DISTRUST
+        self._ahead = moment - running
+        return running >= self._believed_from

@@ -26,10 +26,9 @@ from sqlalchemy.exc import (
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.orm import Session
 
-from store.clock import now
+from store.clock import SteadyClock, now
 from store.errors import RegistryUnavailable, StorageFull
 from store.files import make_folder
-from store.processes import SteadyClock
 
 _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused within two
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely

@@ -18,8 +18,8 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 from uuid import uuid4
 
+from store.clock import SteadyClock
 from store.errors import CorruptFolder, DiskTooSmall, StorageFull
-from store.processes import SteadyClock
 
 MANIFEST = "manifest.json"
 TEMPORARY = ".tmp-"

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from contextlib import closing
 from pathlib import Path
 
-from store.processes import allow_descriptors
+from model.processes import allow_descriptors
 from store.settings import MISCONFIGURED, CommonSettings, SettingsError
 
 _NO_TABLES = "The registry has no tables yet: it is made at the first start."

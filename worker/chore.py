@@ -12,9 +12,9 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing, suppress
 
+from model.processes import die_with_parent, name_owner
 from store import logs
 from store.errors import LeaseLost, PictoglotError
-from store.processes import die_with_parent, name_owner
 from store.registry import Registry, open_registry
 from store.settings import MISCONFIGURED, SettingsError
 from worker.settings import WorkerSettings

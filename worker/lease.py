@@ -13,11 +13,11 @@ from collections.abc import Sequence
 from contextlib import suppress
 from threading import Event, Lock
 
+from model.processes import name_owner
 from store.data_root import DataRoot, discard_working_files
 from store.errors import LeaseLost, PictoglotError
 from store.files import make_folder
 from store.leases import Lease
-from store.processes import name_owner
 from store.registry import Registry, open_registry
 from worker.settings import WorkerSettings
 from worker.supervisor import STILL_SECONDS, ChildProcess

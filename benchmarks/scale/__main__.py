@@ -29,8 +29,8 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from model import encoder  # noqa: F401 - opening a version imports it, which takes seconds
 from model.pictures import Picture
+from model.processes import give_way
 from store.data_root import DataRoot
-from store.processes import give_way
 from store.registry import Registry, open_registry
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings

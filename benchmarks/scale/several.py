@@ -30,8 +30,8 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.states import unsealed
 from model.pictures import Picture
+from model.processes import give_way
 from store.data_root import DataRoot
-from store.processes import give_way
 from store.registry import Registry, open_registry
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings

@@ -124,9 +124,9 @@ def verify(
     from index.gallery import Gallery
     from index.scrub import Scrub
     from index.sets import VectorSets
+    from model.processes import name_owner
     from store.data_root import DataRoot
     from store.errors import PictoglotError
-    from store.processes import name_owner
     from store.registry import open_registry
     from store.settings import MISCONFIGURED, SettingsError
 

@@ -13,8 +13,8 @@ from client.main import app
 from index import damage
 from index.damage import NAMED, Damage, Report
 from index.scrub import Scrub
+from model.processes import name_owner
 from store import files
-from store.processes import name_owner
 from store.settings import MISCONFIGURED
 from tests.index.test_scrub import filled
 from tests.index.test_scrub_to_its_end import failing

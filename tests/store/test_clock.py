@@ -12,9 +12,8 @@ import pytest
 from sqlalchemy import event, text, update
 
 from store import files
-from store.clock import LONGEST, now
+from store.clock import LONGEST, SteadyClock, now
 from store.errors import ExpansionInProgress
-from store.processes import SteadyClock
 from store.registry import Registry
 from store.tables import ReleaseRow
 from tests.store.steps import begin, learn, promote, submit, teach, write

@@ -15,10 +15,10 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
+from model.processes import name_owner
 from store import duties
 from store.duties import SEALING
 from store.errors import RegistryUnavailable
-from store.processes import name_owner
 from store.registry import Registry, open_registry
 from store.tables import DutyRow
 from tests.index.world import wait_until

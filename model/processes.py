@@ -8,17 +8,12 @@ import secrets
 import signal
 import socket
 import sys
-import time
-from collections.abc import Callable
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DESCRIPTORS = (
     65_536  # enough for all we open; where "no limit" is allowed, some libraries loop over all there could be
 )
 _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait; Python's own is ten times as long
-
-_JUMP = 600.0  # seconds by which a clock is set right without anything being lost
-_DISTRUST = 3_600.0  # seconds for which a clock that jumped is not believed
 
 
 def name_owner(pid: int | None = None, *, once: bool = False) -> str:
@@ -28,31 +23,6 @@ def name_owner(pid: int | None = None, *, once: bool = False) -> str:
     """
     name = f"{socket.gethostname()}:{pid or os.getpid()}"
     return f"{name}:{secrets.token_hex(4)}" if once else name
-
-
-def uptime() -> float:
-    """Seconds that nobody sets; they count while the machine sleeps, too, where the system has such a clock."""
-    return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
-
-
-class SteadyClock:
-    """Whether a clock can be believed when it says that something is old enough to be deleted.
-
-    It is compared with the uptime of this machine, so that a jump is noticed, but not that it was wrong all along.
-    """
-
-    def __init__(self, running: Callable[[], float] = uptime) -> None:
-        self._running = running
-        self._ahead: float | None = None
-        self._believed_from = 0.0
-
-    def is_steady(self, told: float) -> bool:
-        """Whether the clock, which tells this time in seconds, has not jumped within the last hour."""
-        running = self._running()
-        if self._ahead is not None and abs(told - running - self._ahead) > _JUMP:
-            self._believed_from = running + _DISTRUST
-        self._ahead = told - running
-        return running >= self._believed_from
 
 
 def die_with_parent(parent: int) -> None:

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from store.processes import forget_closed, give_way
+from model.processes import forget_closed, give_way
 
 
 class Ring:
