@@ -1,5 +1,10 @@
-"""Expansions: the durable records of teaching a language, which are also the queue. Trains nothing."""
+"""Expansions: the durable records of teaching a language, which are also the queue. Trains nothing.
 
+Idempotency keys are here too: a request that a client repeats with the same key acts once and gets the same answer.
+"""
+
+import hashlib
+import json
 import secrets
 import time
 from collections.abc import Sequence
@@ -7,12 +12,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
 
-from sqlalchemy import Double, and_, case, func, or_, select, type_coerce, update
+from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
 from store.clock import LONGEST, has_ended, now
-from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound
-from store.idempotency import Once, recorded, remember
+from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
 from store.tables import (
     CANCELLED,
@@ -21,6 +25,7 @@ from store.tables import (
     SUCCEEDED,
     AliasRow,
     ExpansionRow,
+    IdempotencyRow,
     ReleaseRow,
     VersionRow,
 )
@@ -29,6 +34,7 @@ Kind = Literal["learn", "assess", "rebuild", "reencode", "base"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
+KEPT_SECONDS = 7 * 86_400.0  # how long an idempotency key is remembered
 
 
 @dataclass(frozen=True)
@@ -66,6 +72,22 @@ class Expansion:
     dataset_bytes: int | None
     cancel_requested: bool
     actor: str
+
+
+@dataclass(frozen=True)
+class Once:
+    """The idempotency key of one request: what `body_sha256` names is done once for `actor` and `key`."""
+
+    actor: str
+    key: str
+    body_sha256: str
+
+    @staticmethod
+    def of(actor: str, key: str | None, body: object) -> "Once | None":
+        """For a request with this body (plain JSON); None when it has no key."""
+        if key is None:
+            return None
+        return Once(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
 
 
 class Expansions(Leases):
@@ -289,3 +311,27 @@ def expansion_of(row: ExpansionRow) -> Expansion:
     """The expansion that a row describes."""
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
     return row.told_as(Expansion, error=error)
+
+
+def recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
+    """What was done before with this key, if anything. Raises IdempotencyKeyReused when the body was another one."""
+    if once is None:
+        return None
+    row = session.get(IdempotencyRow, (once.actor, once.key))
+    if row is not None and row.body_sha256 != once.body_sha256:
+        raise IdempotencyKeyReused("This key was used before with another body.")
+    return row
+
+
+def remember(
+    session: Session, once: Once | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
+) -> None:
+    """Store what was done with the key: the expansion that was queued, or an answer.
+
+    Deletes keys that are too old, but never right after the database's clock jumped: a request would act twice.
+    """
+    if once is not None:
+        if session.info["database"].is_steady(session):
+            session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
+        session.add(IdempotencyRow(**vars(once), expansion=expansion, answer=answer))
+        session.flush()

@@ -10,8 +10,7 @@ from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.errors import AliasMoved, BaseMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
-from store.expansions import queue
-from store.idempotency import Once, recorded, remember
+from store.expansions import Once, queue, recorded, remember
 from store.leases import held
 from store.rollback import RollbackPlan, history, nothing_withdrawn, plan
 from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow

@@ -17,7 +17,7 @@ from service.schemas import admin as schemas
 from service.schemas.common import IndexRecall
 from service.watch import catch_up
 from store.errors import KeyNotFound, ReleaseNotFound
-from store.idempotency import Once
+from store.expansions import Once
 from store.releases import Release
 from store.rollback import RollbackPlan
 

@@ -19,8 +19,7 @@ from service.watch import catch_up
 from store import files
 from store.bases import Undoing
 from store.errors import BaseNotFound, BaseNotSupported, BaseServes, Conflict, IndexUnavailable
-from store.expansions import Expansion
-from store.idempotency import Once
+from store.expansions import Expansion, Once
 
 router = APIRouter(prefix="/v1/admin/base", tags=["admin"], route_class=GuardedRoute)
 

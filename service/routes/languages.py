@@ -22,8 +22,7 @@ from service.openapi import taking
 from service.schemas import languages as schemas
 from store.data_root import EXPANSIONS
 from store.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
-from store.expansions import Expansion, Kind, new_expansion_id
-from store.idempotency import Once
+from store.expansions import Expansion, Kind, Once, new_expansion_id
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)

@@ -6,8 +6,7 @@ from threading import Barrier
 from typing import Any, TypeVar
 
 from store.errors import PictoglotError
-from store.expansions import Expansion
-from store.idempotency import Once
+from store.expansions import Expansion, Once
 from store.leases import Lease
 from store.registry import Registry
 from store.releases import Release

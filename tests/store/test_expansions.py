@@ -10,8 +10,7 @@ from sqlalchemy.exc import IntegrityError
 
 from store.clock import now
 from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
-from store.expansions import Expansion, new_expansion_id
-from store.idempotency import KEPT_SECONDS, Once
+from store.expansions import KEPT_SECONDS, Expansion, Once, new_expansion_id
 from store.registry import Registry
 from store.tables import IdempotencyRow
 from tests.store.steps import begin, promote, race, submit, teach, write
