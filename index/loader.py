@@ -18,8 +18,8 @@ from index.vectors import Identity, Vector, VectorSet
 from model.processes import name_owner
 from model.views import Encoder, Views
 from store import files
-from store.duties import SEALING
 from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
+from store.leases import SEALING
 from store.releases import Release
 
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened

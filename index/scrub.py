@@ -27,8 +27,8 @@ from index.states import NOTHING, Written, in_use, is_run
 from index.vectors import Identity
 from model.processes import name_owner
 from store import files
-from store.duties import SEALING
 from store.expansions import Expansion
+from store.leases import SEALING
 from store.tables import PictureRow
 from store.versions import Version
 

@@ -1,19 +1,27 @@
-"""Leases: which worker may work on an expansion. Taken by one conditional UPDATE; a fencing token refuses late writers.
+"""Leases: which worker may work on an expansion, and which process does what one does for all (a duty).
 
-Only the database's clock is read. Does no work and sends no message.
+Both are taken by one conditional statement that reads the database's clock alone, and end when nobody renews them: a
+process that dies keeps what it has until then. A fencing token refuses late writers to an expansion. Does no work.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import Event, Thread
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, and_, case, delete, func, insert, or_, select, update
 from sqlalchemy.orm import Session
 
-from store.clock import has_ended, now
+from store.clock import has_ended, is_recent, now
 from store.database import Database
-from store.errors import ExpansionNotFound, LeaseLost, TooManyAttempts
-from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, ExpansionRow
+from store.errors import ExpansionNotFound, LeaseLost, PictoglotError, TooManyAttempts
+from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow, ExpansionRow
 
+SEALING = "indexer"  # to seal vector sets
+PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `done` notes it
+CALIBRATING = "calibration"  # to measure with what chance hits are what is meant
+_RENEWALS = 3  # within the time for which a duty is taken
 MAX_ATTEMPTS = 3  # without progress, whose process died by itself
 # Without progress, and the worker died with it: a machine that restarts, or an upgrade, is no fault of the expansion;
 # but one for which the kernel kills the whole service, again and again, would never end.
@@ -147,6 +155,73 @@ class Leases:
                 raise LeaseLost
             session.expunge(row)
             return row
+
+
+class Duties:
+    """Who has which duty."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    @contextmanager
+    def held(self, name: str, owner: str, seconds: float) -> Iterator[bool]:
+        """Have a duty while the block runs, however long that takes; False when another process has it.
+
+        A thread renews it. If this process stands still for so long that another one takes the duty, `keep` tells.
+        """
+        ours: bool | None = None
+        ended = Event()
+        renewing = Thread(target=self._renew, args=(name, owner, seconds, ended), name=f"duty {name}", daemon=True)
+        try:
+            ours = self.take(name, owner, seconds)
+            if ours:
+                renewing.start()
+            yield ours
+        finally:
+            ended.set()
+            if renewing.ident is not None:
+                renewing.join()
+            if ours is not False:  # nor unknown: a signal may have ended the block right after it was taken
+                with suppress(PictoglotError):  # it expires
+                    self.give_back(name, owner)
+
+    def take(self, name: str, owner: str, seconds: float) -> bool:
+        """Take a duty, or keep it, for so many seconds from now; False when another process has it."""
+        free = or_(DutyRow.owner == owner, has_ended(DutyRow.expires))
+        with self._database.begin() as session:
+            if session.scalar(select(DutyRow.name).where(DutyRow.name == name)) is None:
+                session.execute(insert(DutyRow).values(name=name, owner=owner, expires=now() + seconds))
+                return True
+            taken = update(DutyRow).where(DutyRow.name == name, free).values(owner=owner, expires=now() + seconds)
+            return session.scalar(taken.returning(DutyRow.name)) is not None
+
+    def keep(self, name: str, owner: str, seconds: float) -> None:
+        """As `take`, of a duty that this process has; raises LeaseLost when another one has it now."""
+        if not self.take(name, owner, seconds):
+            raise LeaseLost
+
+    def give_back(self, name: str, owner: str) -> None:
+        """Leave a duty to the next process, if this one still has it."""
+        with self._database.begin() as session:
+            session.execute(delete(DutyRow).where(DutyRow.name == name, DutyRow.owner == owner))
+
+    def done(self, name: str) -> None:
+        """Note that a duty which nobody takes was done just now."""
+        with self._database.begin() as session:
+            session.execute(delete(DutyRow).where(DutyRow.name == name))
+            session.execute(insert(DutyRow).values(name=name, owner="", expires=now()))
+
+    def done_within(self, name: str, seconds: float) -> bool:
+        """Whether `done` noted it in the last so many seconds."""
+        lately = select(DutyRow.name).where(DutyRow.name == name, is_recent(DutyRow.expires, seconds))
+        with self._database.read() as session:
+            return session.scalar(lately) is not None
+
+    def _renew(self, name: str, owner: str, seconds: float, ended: Event) -> None:
+        taken = True
+        while taken and not ended.wait(seconds / _RENEWALS):
+            with suppress(PictoglotError):  # while the database is away, no other process can take it either
+                taken = self.take(name, owner, seconds)
 
 
 def _failed(code: str, detail: str) -> dict[str, Any]:

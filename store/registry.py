@@ -7,10 +7,10 @@ from sqlalchemy import delete, false, select
 from store.bases import Bases, register
 from store.calibrations import Calibrations
 from store.database import Database
-from store.duties import Duties
 from store.encodings import Encodings
 from store.errors import BaseMismatch
 from store.expansions import Expansions
+from store.leases import Duties
 from store.migrations import NEWEST, revision, upgrade
 from store.releases import Release, Releases
 from store.retention import Retention

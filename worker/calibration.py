@@ -7,6 +7,7 @@ pictures) or has vectors of another encoding.
 """
 
 import logging
+import os
 import sys
 import time
 from collections.abc import Callable
@@ -19,10 +20,10 @@ from model.languages import ENGLISH
 from store.calibrations import Read
 from store.clock import now
 from store.data_root import DataRoot
-from store.duties import CALIBRATING
+from store.leases import CALIBRATING
 from store.registry import Registry
-from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
+from worker.supervisor import PYTHON, Chore, begin_child, do_duty
 
 GROWTH = 0.5  # changes of the gallery for each picture that was measured, after which it is measured again
 FEW = 100  # and at least so many, so that a gallery that has just begun is not measured all the time
@@ -35,11 +36,11 @@ class Calibrating(Chore):
     """Starts the child when a language is due; looks every `calibrate_seconds`, the first time after as long."""
 
     def __init__(self, settings: WorkerSettings) -> None:
-        super().__init__("worker.calibration", CALIBRATING, settings)
+        super().__init__(settings, (*PYTHON, "worker.calibration", str(os.getpid())), CALIBRATING)
         self._pause, self._days = settings.calibrate_seconds, settings.purge_days
         self._next = time.monotonic() + self._pause
 
-    def due(self, registry: Registry, status: int | None) -> bool:
+    def is_due(self, registry: Registry, status: int | None) -> bool:
         """Whether it is time to look, and a language is to be measured."""
         if status:
             _log.warning("the calibration ended with status %d; it is started again later", status)
@@ -83,7 +84,7 @@ def main(arguments: list[str]) -> int:
     """Measure what is due; returns the exit status."""
     from worker.calibrate import Calibrator  # torch takes seconds, and settings may be wrong
 
-    settings = begin(arguments[0])
+    settings = begin_child(arguments[0])
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         root = DataRoot(settings.home, settings.store)
@@ -91,7 +92,7 @@ def main(arguments: list[str]) -> int:
             keep()
             Calibrator(registry, root).measure(language, version)
 
-    return perform(CALIBRATING, settings.database, _DUTY_SECONDS, work)
+    return do_duty(CALIBRATING, settings.database, _DUTY_SECONDS, work)
 
 
 if __name__ == "__main__":

@@ -8,9 +8,9 @@ from celery import Celery
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
 
 from store import logs
-from worker.lease import STOP_SECONDS, Supervisor
 from worker.relay import Relay
 from worker.settings import WorkerSettings
+from worker.supervisor import STOP_SECONDS, Supervisor
 from worker.sweeper import Sweeper
 
 _log = logging.getLogger(__name__)

@@ -15,12 +15,10 @@ from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUn
 from store.leases import Lease
 from store.registry import open_registry
 from worker.attempt import Attempt, Stopped
-from worker.chore import begin
-from worker.lease import RESUMABLE
 from worker.phases import run
 from worker.promotion import GateFailed
 from worker.settings import WorkerSettings
-from worker.supervisor import pulse
+from worker.supervisor import RESUMABLE, begin_child, pulse
 
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
@@ -30,7 +28,7 @@ def main(arguments: list[str]) -> int:
     """Run one expansion; the caller holds its lease."""
     expansion, owner, fence = arguments
     stop = Event()
-    settings = begin(owner.rpartition(":")[2], stop.set)
+    settings = begin_child(owner.rpartition(":")[2], stop.set)
     # Not the sweeper's job: it leaves everything alone for an hour. The lease is ours, so nobody else writes in this
     # expansion's folder, and what killed attempts left half-written can go at once.
     files.sweep(settings.home / EXPANSIONS / expansion)

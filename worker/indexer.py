@@ -6,17 +6,17 @@ SEAL_AT`. A duty in the registry keeps two from doing the same work, compare-and
 
 import logging
 import math
+import os
 import sys
 import time
 from collections.abc import Callable
 
 from index.states import FAISS, keeps_dead, last_change, prune, unsealed
 from store.data_root import DataRoot
-from store.duties import PURGING, SEALING
+from store.leases import PURGING, SEALING
 from store.registry import Registry
-from worker.chore import Chore, begin, perform
 from worker.settings import WorkerSettings
-from worker.supervisor import STILL_SECONDS
+from worker.supervisor import PYTHON, STILL_SECONDS, Chore, begin_child, do_duty
 
 _PAUSE = 60.0  # seconds until the next try after one that failed
 _LATER = 300.0  # after one that could not seal everything, unless as much has changed again
@@ -29,20 +29,20 @@ class Indexing(Chore):
     """Starts the child when enough has changed, or what was deleted has been kept for long enough."""
 
     def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
-        super().__init__("worker.indexer", SEALING, settings, still_seconds)
-        self._command.append(str(settings.seal_at))
+        command = (*PYTHON, "worker.indexer", str(os.getpid()), str(settings.seal_at))
+        super().__init__(settings, command, SEALING, still_seconds)
         self._seal_at = settings.seal_at
         self._look_at = -math.inf
         self._not_before = 0.0
         self._again_at = math.inf  # the change of the gallery at which one is started before that time
 
-    def due(self, registry: Registry, status: int | None) -> bool:
+    def is_due(self, registry: Registry, status: int | None) -> bool:
         """Whether there is something to do; after an end only later, or when as much has changed again."""
         sealing = self._sealing_due(registry, status)
         if time.monotonic() < self._look_at:
             return sealing
         self._look_at = time.monotonic() + _LOOK
-        return purging_due(registry, self._settings) or sealing
+        return purging_due(registry, self.settings) or sealing
 
     def _sealing_due(self, registry: Registry, status: int | None) -> bool:
         if status is not None:
@@ -73,7 +73,7 @@ def main(arguments: list[str]) -> int:
     from index.indexer import Indexer
     from index.sets import VectorSets
 
-    settings = begin(arguments[0])
+    settings = begin_child(arguments[0])
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         root = DataRoot(settings.home, settings.store)
@@ -91,7 +91,7 @@ def main(arguments: list[str]) -> int:
         if due:
             registry.forget_deleted()
 
-    return perform(SEALING, settings.database, settings.lease_seconds, work)
+    return do_duty(SEALING, settings.database, settings.lease_seconds, work)
 
 
 if __name__ == "__main__":

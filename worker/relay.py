@@ -16,8 +16,8 @@ from kombu.exceptions import KombuError
 from store.errors import PictoglotError
 from worker.calibration import Calibrating
 from worker.indexer import Indexing
-from worker.lease import Supervisor
 from worker.scrubbing import Scrubbing
+from worker.supervisor import Supervisor
 from worker.tasks import HINT
 
 _DEAF_SECONDS = 60  # idle, with hints sent and none received
@@ -63,7 +63,7 @@ class Relay(Thread):
     def tick(self) -> None:
         """Send a hint for each runnable expansion without a lease."""
         expansions = self._supervisor.registry.expansions
-        runnable = [] if self._supervisor.busy else expansions.runnable()
+        runnable = [] if self._supervisor.is_busy else expansions.runnable()
         try:
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)

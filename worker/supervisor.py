@@ -1,26 +1,56 @@
-"""A child process of the worker: started here, watched, and ended when it stands still. Decides not what it does.
+"""The worker's children: what starts, watches and ends them. Does no part of their work, and imports no torch.
 
-A child that stands still, stopped or in a deadlock, would keep its lease through its parent for ever. One goes on as
-long as it says so (`pulse`) or uses the processor: a phase that says nothing for long computes.
+A child killed for its memory is an exit status and nothing else. One that stands still, stopped or in a deadlock, would
+keep its lease through its parent for ever: it goes on as long as it says so (`pulse`) or uses the processor, since a
+phase that says nothing for long computes.
 """
 
+import logging
+import math
 import os
+import signal
 import subprocess
+import sys
 import time
-from collections.abc import Sequence
-from contextlib import suppress
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Sequence
+from contextlib import closing, suppress
+from threading import Event, Lock
 
 import psutil
 
-from store.registry import Registry
+from model.processes import die_with_parent, name_owner
+from store import logs
+from store.data_root import DataRoot, discard_working_files
+from store.errors import LeaseLost, PictoglotError
+from store.files import make_folder
+from store.leases import Lease
+from store.registry import Registry, open_registry
+from store.settings import MISCONFIGURED, SettingsError
+from worker.settings import WorkerSettings
 
 # OpenMP must not spin in a child: otherwise a search beside it takes 20 times as long
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
+PYTHON = (
+    sys.executable,
+    "-P",
+    "-m",
+)  # -P: a file in the current folder with the name of one of our packages is not ours
 STILL_SECONDS = 600.0  # without a sign of life, after which a child is killed
 _SHARE = 1 / 600  # of a core, with which a child goes on; a thread that renews a duty takes a tenth of that
 _LOOKS = 10  # within `still_seconds`, at least
 _PULSE = "PULSE"  # names the pipe to the parent
 _pipe = os.environ.pop(_PULSE, None)  # not for the processes that a child starts itself
+_POLL_SECONDS = 0.2  # between looks at the child of an expansion
+RESUMABLE = 75  # EX_TEMPFAIL: a child's status when it was asked to stop
+# From asking a child to stop until it is killed. A step and its checkpoint take a few seconds; a cancelled child needs
+# no checkpoint, and its parent may learn of the cancellation a heartbeat late.
+STOP_SECONDS = 9
+CANCEL_SECONDS = 4
+_EXIT_SECONDS = 30  # for a child that has finished its expansion
+_CHORE_SECONDS = 5.0  # in which the child of a chore ends by itself
+_NICE = 10
+_log = logging.getLogger(__name__)
 
 
 def pulse() -> None:
@@ -28,6 +58,48 @@ def pulse() -> None:
     if _pipe is not None:
         with suppress(BlockingIOError, BrokenPipeError):  # the parent has not looked for long, or is gone
             os.write(int(_pipe), b".")
+
+
+def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + signal.SIGTERM)) -> WorkerSettings:
+    """Load the settings of a child, which from now on ends with its parent and lets searches come first.
+
+    `end` is called when it is asked to end; by default it ends in order: what it has registered stays, and its duty is
+    given back.
+    """
+    settings = WorkerSettings.load()
+    die_with_parent(int(parent))
+    os.nice(_NICE)
+    signal.signal(signal.SIGTERM, lambda *_: end())
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C reaches the whole group; the parent passes it on as SIGTERM
+    logs.configure(settings.log_level)
+    return settings
+
+
+def do_duty(duty: str, database: str, seconds: float, work: Callable[[Registry, Callable[[], None]], None]) -> int:
+    """Do the work of a duty while this process has it; `work` is given the registry, and what keeps the duty (`held`).
+
+    Returns the exit status: 0, also when another process has the duty; 1 when the work failed.
+    """
+    try:
+        with closing(open_registry(database, migrate=False)) as registry:
+            duties, name = registry.duties, name_owner()
+            with duties.held(duty, name, seconds) as ours:
+
+                def keep() -> None:
+                    pulse()
+                    duties.keep(duty, name, seconds)
+
+                if ours:
+                    work(registry, keep)
+    except LeaseLost:
+        _log.warning("%s: another worker does this now", duty)
+    except SettingsError as error:
+        _log.warning("%s: %s", duty, error)
+        return MISCONFIGURED
+    except PictoglotError as error:
+        _log.warning("%s: failed with %s", duty, error.code)
+        return 1
+    return 0
 
 
 class ChildProcess:
@@ -46,36 +118,26 @@ class ChildProcess:
             raise
         finally:
             os.close(writing)
-        self.pid, self._still_seconds = self._process.pid, still_seconds
+        self.pid, self.terminate, self.kill = self._process.pid, self._process.terminate, self._process.kill
+        self._still_seconds = still_seconds
         self._looked, self._still, self._worked = time.monotonic(), 0.0, 0.0
 
-    def poll(self) -> int | None:
-        """The exit status; None while the child runs."""
-        return self._closed(self._process.poll())
-
     def wait(self, seconds: float | None = None) -> int | None:
-        """The exit status; None when the child still runs after so many seconds."""
+        """Return the exit status; None when the child still runs after so many seconds."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.poll()
 
-    def terminate(self) -> None:
-        """Ask the child to end."""
-        self._process.terminate()
-
-    def kill(self) -> None:
-        """End the child, also one that is stopped."""
-        self._process.kill()
-
-    def end(self, seconds: float) -> None:
-        """Ask the child to end, and kill it when it has not within so many seconds."""
-        self.terminate()
-        if self.wait(seconds) is None:
-            self.kill()
-            self.wait()
+    def poll(self) -> int | None:
+        """Return the exit status; None while the child runs."""
+        status = self._process.poll()
+        if status is not None and self._pulses >= 0:
+            os.close(self._pulses)
+            self._pulses = -1
+        return status
 
     def why_end(self, registry: Registry, lease_seconds: float) -> str:
-        """Why the child is to be killed; empty while it goes on. Ask a few times a minute at least.
+        """Return why the child is to be killed; empty while it goes on. Ask a few times a minute at least.
 
         One that stands still in a transaction has locked everybody else out of SQLite, and nobody can tell that it is
         this one: it ends after a lease's time. PostgreSQL ends such transactions itself.
@@ -103,7 +165,7 @@ class ChildProcess:
         return pulsed
 
     def _processor_seconds(self) -> float:
-        """What the child has used of the processor, and the processes that it started."""
+        """Return what the child has used of the processor, and the processes that it started."""
         with suppress(psutil.Error):  # one of them has just ended
             child = psutil.Process(self.pid)
             own = child.cpu_times()
@@ -112,8 +174,189 @@ class ChildProcess:
             return float(ended + sum(times.user + times.system for times in (own, *others)))
         return self._worked
 
-    def _closed(self, status: int | None) -> int | None:
-        if status is not None and self._pulses >= 0:
-            os.close(self._pulses)
-            self._pulses = -1
+
+class Chore(ABC):
+    """Work that one process at a time does for all: the `child` that does a duty, None between two."""
+
+    def __init__(
+        self, settings: WorkerSettings, command: Sequence[str], duty: str, still_seconds: float = STILL_SECONDS
+    ) -> None:
+        self.command, self.duty, self.settings = [*command], duty, settings
+        self._still_seconds = still_seconds
+        self._registry: Registry | None = None
+        self.child: ChildProcess | None = None
+
+    @abstractmethod
+    def is_due(self, registry: Registry, status: int | None) -> bool:
+        """Whether a child is needed now; `status` is that with which one has just ended, None when none has."""
+
+    def tick(self, registry: Registry) -> None:
+        """Start a child if one is due and none is at work, and kill one that stands still; returns at once."""
+        self._registry = registry
+        if self.child is not None and self.child.poll() is None:
+            if why := self.child.why_end(registry, self.settings.lease_seconds):
+                _log.warning("%s: %s; it is killed", self.duty, why)
+                self.child.kill()
+        elif self.is_due(registry, self._end_duty()) and not registry.refused_seconds:
+            self.child = ChildProcess(self.command, self.settings.threads, self._still_seconds)
+
+    @property
+    def is_running(self) -> bool:
+        """Whether a child is at work."""
+        return self.child is not None and self.child.poll() is None
+
+    def stop(self) -> None:
+        """End the child; what it has registered stays, the rest is done again."""
+        if self.child is not None:
+            self.child.terminate()
+            if self.child.wait(_CHORE_SECONDS) is None:
+                self.child.kill()
+                self.child.wait()
+            self._end_duty()
+
+    def _end_duty(self) -> int | None:
+        """Give back the duty of a child that has ended since this was asked last; returns its exit status."""
+        if self.child is None or (status := self.child.poll()) is None:
+            return None
+        if self._registry is not None:
+            with suppress(PictoglotError):  # then it expires
+                self._registry.duties.give_back(self.duty, name_owner(self.child.pid))
+        self.child = None
         return status
+
+
+class Supervisor:
+    """The attempts of one worker process, one at a time; `stop` ends the running one with a checkpoint.
+
+    `command` starts the child; expansion, owner and fence are appended. It is killed when it stands still for so long.
+    """
+
+    def __init__(
+        self,
+        settings: WorkerSettings,
+        command: Sequence[str] = (*PYTHON, "worker.child"),
+        still_seconds: float = STILL_SECONDS,
+    ) -> None:
+        self.settings, self.command, self.still_seconds = settings, command, still_seconds
+        self.stop = Event()
+        self.owner = name_owner()
+        self.heard = 0.0  # when the last hint arrived
+        self._busy, self._opening = Lock(), Lock()
+        self._registry: Registry | None = None
+
+    @property
+    def registry(self) -> Registry:
+        """Opened at first use, so that a worker can start before its database; once, for all threads."""
+        with self._opening:
+            if self._registry is None:
+                make_folder(self.settings.home)
+                self._registry = open_registry(self.settings.database)
+            return self._registry
+
+    @property
+    def is_busy(self) -> bool:
+        """Whether an attempt is running."""
+        return self._busy.locked()
+
+    def run(self, expansion: str) -> None:
+        """Work on the expansion until the attempt ends; returns at once without a lease."""
+        self.heard = time.monotonic()
+        with self._busy:
+            if self.stop.is_set():
+                return
+            try:
+                lease = self.registry.expansions.lease(expansion, self.owner, self.settings.lease_seconds)
+            except PictoglotError as error:  # unknown, or the registry is unavailable: another hint will come
+                _log.warning("expansion %s cannot be leased: %s", expansion, error.code)
+                return
+            if lease is not None:
+                _log.info("expansion %s: the attempt with fence %d begins", expansion, lease.fence)
+                _LeasedChild(self, lease).run()
+
+
+class _LeasedChild:
+    """The child of one attempt: its lease is renewed until it has ended."""
+
+    def __init__(self, supervisor: Supervisor, lease: Lease) -> None:
+        self.settings, self.stop = supervisor.settings, supervisor.stop
+        self.registry, self.expansions = supervisor.registry, supervisor.registry.expansions
+        self.lease = lease
+        self.is_cancelled = self.is_ending = False  # `is_ending`: it was asked to stop
+        self.why_killed = ""  # if it stood still
+        self.is_suspect = False  # it may have been another process that locked the registry
+        self.kill_at = math.inf  # when the child is killed if it has not ended by itself
+        command = (*supervisor.command, lease.expansion, lease.owner, str(lease.fence))
+        self.child = ChildProcess(command, self.settings.threads, supervisor.still_seconds)
+
+    def run(self) -> None:
+        """Watch the child to its end, and record what it could not record itself."""
+        try:
+            status = self._watch()
+        finally:  # whatever went wrong here, no child is left behind
+            if self.child.poll() is None:
+                self.child.kill()
+                self.child.wait()
+        how = f"ended with status {status}"
+        with suppress(PictoglotError):  # unknown
+            if status < 0 and self._is_finished():
+                how = "had finished, and was ended while it closed"
+        _log.info("expansion %s: the child %s", self.lease.expansion, how)
+        try:
+            with suppress(LeaseLost):  # finished just before it was asked to stop, or overtaken
+                self._give_back(status)
+            if self._is_finished():
+                discard_working_files(DataRoot(self.settings.home), self.lease.expansion)
+        except PictoglotError as error:
+            text = "expansion %s: the result could not be recorded; the lease will expire: %s"
+            _log.warning(text, self.lease.expansion, error.code)
+
+    def _watch(self) -> int:
+        """Renew the lease until the child ends; ask it to stop when it shall, and kill it when it does not."""
+        renew = time.monotonic()
+        while (status := self.child.wait(_POLL_SECONDS)) is None:
+            now = time.monotonic()
+            if now >= renew:
+                renew = now + self.settings.look_seconds
+                self._renew()
+            if not self.is_ending and (self.is_cancelled or self.stop.is_set()):
+                self.child.terminate()
+                self.is_ending = True
+                self.kill_at = min(self.kill_at, now + (CANCEL_SECONDS if self.is_cancelled else STOP_SECONDS))
+            if now >= self.kill_at:
+                self.child.kill()
+        return status
+
+    def _renew(self) -> None:
+        try:
+            self.is_cancelled |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
+        except LeaseLost:
+            self._let_go()
+        except PictoglotError as error:  # no other worker can take the lease meanwhile either
+            _log.warning("expansion %s: the heartbeat could not be written: %s", self.lease.expansion, error.code)
+        if not self.why_killed and (why := self.child.why_end(self.registry, self.settings.lease_seconds)):
+            _log.warning("expansion %s: %s; it is killed", self.lease.expansion, why)
+            self.why_killed, self.is_suspect = why, self.registry.refused_seconds > self.settings.lease_seconds
+            self.child.kill()
+
+    def _let_go(self) -> None:
+        """Let a child exit that has just finished its expansion; kill one that was overtaken."""
+        with suppress(PictoglotError):  # unknown which of the two; the next heartbeat looks again
+            if self._is_finished():
+                self.kill_at = min(self.kill_at, time.monotonic() + _EXIT_SECONDS)
+            else:  # another attempt works on the same checkpoints
+                _log.warning("expansion %s: another worker took the lease; the child is killed", self.lease.expansion)
+                self.child.kill()
+
+    def _give_back(self, status: int) -> None:
+        """Give the lease back, unless the child has ended the expansion itself, which its status 0 says."""
+        if self.is_cancelled:
+            self.expansions.cancelled(self.lease)
+        elif self.is_ending or status in (RESUMABLE, -signal.SIGTERM):
+            if status != 0:
+                self.expansions.release_lease(self.lease, stopped=True)
+        elif status != 0:
+            cause = self.why_killed or (f"ended by signal {-status}" if status < 0 else f"ended with status {status}")
+            self.expansions.release_lease(self.lease, cause=cause, suspect=self.is_suspect)
+
+    def _is_finished(self) -> bool:
+        return self.expansions.get(self.lease.expansion).finished_at is not None

@@ -9,7 +9,7 @@ from threading import Thread
 
 from store.data_root import DataRoot
 from store.errors import PictoglotError
-from worker.lease import Supervisor
+from worker.supervisor import Supervisor
 
 _SECONDS = 86_400.0
 _log = logging.getLogger(__name__)

@@ -191,7 +191,7 @@ def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: P
             indexing.tick(registry)
             live.refresh()
             sealed.look()
-        while indexing.running:
+        while indexing.is_running:
             time.sleep(0.5)
             indexing.tick(registry)
             live.refresh()

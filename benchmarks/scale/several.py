@@ -109,13 +109,13 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
     for seconds in (2.0, 3.0, 4.0):  # it needs one or two to open its modules
         indexing.tick(registry)
         time.sleep(seconds)
-        if indexing.running:
+        if indexing.is_running:
             assert indexing.child is not None
             indexing.child.kill()
             indexing.child.wait()
             indexing.tick(registry)  # the worker gives its duty back
         indexing = Indexing(WorkerSettings.load())
-    while time.monotonic() < until and (indexing.running or unsealed(registry) >= _SEAL_AT):
+    while time.monotonic() < until and (indexing.is_running or unsealed(registry) >= _SEAL_AT):
         indexing.tick(registry)
         time.sleep(0.5)
     with _process(home, made.dimension, url) as fresh:

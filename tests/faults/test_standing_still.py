@@ -12,8 +12,8 @@ import pytest
 from sqlalchemy import select
 
 from service import health, watch
-from store.duties import SEALING
 from store.errors import RegistryUnavailable
+from store.leases import SEALING
 from store.registry import Registry, open_registry
 from store.tables import ExpansionRow
 from tests.house.source import ROOT
@@ -23,8 +23,8 @@ from tests.service.harness import Service, running, wait_until
 from tests.worker.harness import Site, assert_once, pairs
 from worker import indexer
 from worker.indexer import Indexing
-from worker.lease import Supervisor
 from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200)]
 SLEEPS = "import time; time.sleep(600)"
@@ -89,7 +89,7 @@ def test_a_chore_that_stands_still_is_ended_and_begun_again(
     monkeypatch.setattr(indexer, "_PAUSE", 0.0)
     settings = WorkerSettings(home=tmp_path, lease_seconds=3)
     indexing = Indexing(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
-    monkeypatch.setattr(indexing, "_command", [sys.executable, "-c", script, settings.database])
+    monkeypatch.setattr(indexing, "command", [sys.executable, "-c", script, settings.database])
     pids = set[int]()
     until = time.monotonic() + PATIENCE
     while len(pids) < 2:

@@ -122,7 +122,7 @@ def test_nothing_forbidden_in_the_tree() -> None:
     ("name", "text"),
     [
         ("index.files", "folder.mkdir(parents=True, exist_ok=True)"),
-        ("worker.lease", "import os\nos.makedirs('x')"),
+        ("worker.supervisor", "import os\nos.makedirs('x')"),
         ("model.base", "import torch\ntorch.load('x')"),
         ("index.build", "import pickle"),
         ("service.routes.search", "print('here')"),

@@ -8,7 +8,7 @@ from service.context import _OVERHEAD
 from service.settings import Settings
 from store.settings import MISCONFIGURED
 from tests.house.source import ROOT
-from worker.lease import STOP_SECONDS
+from worker.supervisor import STOP_SECONDS
 
 DEPLOY = ROOT / "docs/deploy"
 SETTINGS = Settings.model_construct()

@@ -17,7 +17,7 @@ from index.rows import vector_of
 from index.scrub import Scrub
 from index.vectors import Identity
 from store import files
-from store.duties import SEALING
+from store.leases import SEALING
 from store.tables import CalibrationRow, CaptionRow, CaptionVectorRow, PictureVectorRow
 from tests.bitrot import flip
 from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until

@@ -25,8 +25,8 @@ from index.states import NOTHING
 from store import files
 from store.calibrations import Calibrations
 from store.data_root import DataRoot
-from store.duties import SEALING
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.leases import SEALING
 from store.tables import CalibrationRow, PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read

@@ -7,7 +7,7 @@ import pytest
 from index import loader, segment
 from index.sets import VectorSets
 from index.states import NOTHING
-from store.duties import SEALING
+from store.leases import SEALING
 from tests.index.world import Clock, World, answers, flip, interrupted, put, scored_pictures, wait_until
 
 FIRST = 5  # changes that are sealed before a set is opened

@@ -12,8 +12,8 @@ from index.captions import ReadBy
 from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
-from store.duties import SEALING
 from store.errors import EngineMismatch
+from store.leases import SEALING
 from store.tables import VectorSetRow
 from tests.doubles import text_vector
 from tests.index.world import Clock, World, captions_of, nearest_captions, put_picture, wait_until

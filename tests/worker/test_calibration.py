@@ -251,9 +251,9 @@ def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch
     calibrating = Calibrating(WorkerSettings(home=site.home, base=site.base, calibrate_seconds=0.01))
     time.sleep(0.02)
     calibrating.tick(site.registry)
-    assert not calibrating.running
+    assert not calibrating.is_running
     described(site, 2 * FEW, start=80)
     time.sleep(0.02)
     calibrating.tick(site.registry)
-    assert calibrating.running
+    assert calibrating.is_running
     calibrating.stop()

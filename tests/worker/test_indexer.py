@@ -86,16 +86,16 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PICTOGLOT_HOME", str(site.home))
         indexing.tick(site.registry)
-        assert indexing.running
-        until(lambda: not indexing.running, site)
+        assert indexing.is_running
+        until(lambda: not indexing.is_running, site)
         assert sets.state(pictures(site)).upto_change == site.gallery.change()
         for number in range(100, 149):
             indexing.tick(site.registry)
-            assert not indexing.running and unsealed(site.registry) == PICTURES
+            assert not indexing.is_running and unsealed(site.registry) == PICTURES
             site.gallery.delete(f"p{number % PICTURES}")
         site.gallery.delete("p99")
         indexing.tick(site.registry)
-        assert indexing.running
+        assert indexing.is_running
         indexing.stop()
 
 

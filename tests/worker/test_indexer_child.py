@@ -16,16 +16,16 @@ import pytest
 from index.sets import VectorSets
 from index.vectors import Identity
 from model.processes import name_owner
-from store import duties
-from store.duties import SEALING
+from store import leases
 from store.errors import RegistryUnavailable
+from store.leases import SEALING
 from store.registry import Registry, open_registry
 from store.tables import DutyRow
 from tests.index.world import wait_until
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from tests.worker.harness import Site
-from worker import chore, indexer, supervisor
+from worker import indexer, supervisor
 from worker.indexer import Indexing
 from worker.settings import WorkerSettings
 
@@ -110,7 +110,7 @@ def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    monkeypatch.setattr(chore, "_GRACE", 0.2)
+    monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
     monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     indexing.tick(registry)
@@ -160,10 +160,10 @@ def test_while_writes_are_refused_no_child_is_started(
         with pytest.raises(RegistryUnavailable):
             registry.probe()
         indexing.tick(registry)
-        assert not indexing.running
+        assert not indexing.is_running
     insisting(registry.probe)
     indexing.tick(registry)
-    assert indexing.running
+    assert indexing.is_running
 
 
 def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -177,7 +177,7 @@ def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeyp
         before = expires()
         wait_until(lambda: expires() > before)
 
-    monkeypatch.setattr(duties, "_RENEWALS", 100)
+    monkeypatch.setattr(leases, "_RENEWALS", 100)
     with registry.duties.held(SEALING, "a", 30) as ours:
         assert ours
         until_renewed()

@@ -16,9 +16,9 @@ from store.leases import Lease
 from store.registry import Registry, open_registry
 from tests.patience import PATIENCE, insisting, within
 from tests.worker.harness import Site, pairs
-from worker import lease
-from worker.lease import CANCEL_SECONDS, STOP_SECONDS, Supervisor
+from worker import supervisor
 from worker.settings import WorkerSettings
+from worker.supervisor import CANCEL_SECONDS, STOP_SECONDS, Supervisor
 
 DEAF = (
     "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
@@ -42,7 +42,7 @@ class Running:
 @pytest.fixture
 def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[float], Running]]:
     """A child that exits with 0 after so many seconds, if it is left alone."""
-    caplog.set_level(logging.INFO, "worker.lease")
+    caplog.set_level(logging.INFO, "worker.supervisor")
     supervisors: list[Supervisor] = []
 
     def begin(seconds: float) -> Running:
@@ -58,8 +58,8 @@ def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Itera
         return Running(Lease(expansion, supervisors[-1].owner, int(fence.read_text())), parent)
 
     yield begin
-    for supervisor in supervisors:
-        supervisor.registry.close()
+    for each in supervisors:
+        each.registry.close()
 
 
 def said(caplog: pytest.LogCaptureFixture) -> list[str]:
@@ -67,16 +67,16 @@ def said(caplog: pytest.LogCaptureFixture) -> list[str]:
 
 
 def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    supervisor, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
+    under_test, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
 
     def slowly(url: str) -> Registry:
         opened.append(open_registry(url))
         time.sleep(0.2)  # time for the others to come
         return opened[-1]
 
-    monkeypatch.setattr(lease, "open_registry", slowly)
+    monkeypatch.setattr(supervisor, "open_registry", slowly)
     with ThreadPoolExecutor(4) as threads:
-        found = [*threads.map(lambda _: supervisor.registry, range(4))]
+        found = [*threads.map(lambda _: under_test.registry, range(4))]
     for registry in opened:
         registry.close()
     assert found == opened * 4
@@ -97,7 +97,7 @@ def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
     caplog: pytest.LogCaptureFixture,
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr("worker.lease._EXIT_SECONDS", 0.0)
+    monkeypatch.setattr("worker.supervisor._EXIT_SECONDS", 0.0)
     running = start(600)
     insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()

@@ -12,7 +12,7 @@ from index.gallery import NewPicture
 from index.sets import VectorSets
 from index.states import NOTHING
 from index.vectors import Identity
-from store.duties import PURGING
+from store.leases import PURGING
 from tests.patience import PATIENCE
 from tests.store.steps import learn
 from tests.worker.harness import PICTURES, Site
@@ -100,19 +100,19 @@ def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
     for name, value in (("HOME", str(deleted.home)), ("PURGE_DAYS", "0")):
         monkeypatch.setenv(f"PICTOGLOT_{name}", value)
     indexing.tick(deleted.registry)
-    assert indexing.running
-    until(lambda: not indexing.running, deleted)
+    assert indexing.is_running
+    until(lambda: not indexing.is_running, deleted)
     assert traces(deleted, 1) == set() and found(deleted) == expected(deleted)
     left = [version for version in (first, second, third) if deleted.registry.calibrations.of({"cy": version})]
     assert left == [second, third]
     indexing.tick(deleted.registry)
-    assert not indexing.running, "it looks again in an hour"
+    assert not indexing.is_running, "it looks again in an hour"
 
 
 def test_without_the_setting_a_worker_waits_for_thirty_days(deleted: Site) -> None:
     indexing = Indexing(WorkerSettings(home=deleted.home, base=deleted.base))
     indexing.tick(deleted.registry)
-    assert not indexing.running and "rows.safetensors" in traces(deleted, 1)
+    assert not indexing.is_running and "rows.safetensors" in traces(deleted, 1)
 
 
 def test_of_a_replaced_picture_the_vector_goes(deleted: Site) -> None:

@@ -48,7 +48,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
 
     def is_due(seconds: float = 601.0) -> bool:
         clock.now += seconds
-        return chore.due(site.registry, None)
+        return chore.is_due(site.registry, None)
 
     assert not is_due(0), "a worker that has just started has other things to do"
     assert is_due() and not is_due(1)
@@ -62,10 +62,10 @@ def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(scrubbing, "_PAUSE", 0.0)
     chore = Scrubbing(WorkerSettings(home=site.home, base=site.base), first=0.0)
     chore.tick(site.registry)
-    assert chore.running
+    assert chore.is_running
     until = time.monotonic() + PATIENCE
-    while chore.running:
+    while chore.is_running:
         assert time.monotonic() < until
         time.sleep(0.05)
     chore.tick(site.registry)
-    assert not chore.running and last(DataRoot(site.home)) is not None
+    assert not chore.is_running and last(DataRoot(site.home)) is not None

@@ -20,9 +20,9 @@ from store.errors import RegistryUnavailable
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import create_app
-from worker.lease import Supervisor
 from worker.relay import Relay
 from worker.settings import WorkerSettings
+from worker.supervisor import Supervisor
 from worker.sweeper import Sweeper, sweep_left_over
 
 ROOT = Path(__file__).parents[2]
