@@ -1,20 +1,40 @@
-"""Brings the tables of a registry up to date, from any working directory; the steps are in `versions/`."""
+"""Makes the tables of a new registry, and brings those of an earlier release up to date.
+
+A new registry gets all tables as `store.tables` declares them. Whoever changes them there adds a step in `versions/`
+that changes existing registries in the same way; a test compares the hash of the tables that the newest step notes.
+"""
 
 from pathlib import Path
 
 from sqlalchemy import Connection, inspect, text
 
 from store.errors import RegistryOutdated, RegistryUnavailable
+from store.tables import RegistryRow
 
 _HERE = Path(__file__).parent
-_STEPS = sorted(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0017_registry.py is the revision 0017
+_STEPS = sorted(path.name[1:5] for path in _HERE.glob("versions/r*.py"))  # r0017_first.py is the revision 0017
 OLDEST, NEWEST = _STEPS[0], _STEPS[-1]
+
+# What finds a term in `picture_words`: SQLAlchemy has no class for it.
+_FTS5 = (
+    "CREATE VIRTUAL TABLE picture_terms USING fts5(terms, content='picture_words', content_rowid='id', "
+    "tokenize='ascii', detail='none', columnsize=0)",
+    "CREATE TRIGGER picture_words_added AFTER INSERT ON picture_words BEGIN "
+    "INSERT INTO picture_terms (rowid, terms) VALUES (new.id, new.terms); END",
+    "CREATE TRIGGER picture_words_gone AFTER DELETE ON picture_words BEGIN "
+    "INSERT INTO picture_terms (picture_terms, rowid, terms) VALUES ('delete', old.id, old.terms); END",
+    "CREATE TRIGGER picture_words_changed AFTER UPDATE OF id, terms ON picture_words BEGIN "
+    "INSERT INTO picture_terms (picture_terms, rowid, terms) VALUES ('delete', old.id, old.terms); "
+    "INSERT INTO picture_terms (rowid, terms) VALUES (new.id, new.terms); END",
+)
+_GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvector(string_to_array(terms, ' ')))",)
 
 
 def upgrade(connection: Connection) -> str | None:
-    """Apply the missing steps in the connection's transaction; returns the revision before, None of a new registry.
+    """Make the tables, or apply the missing steps, in the connection's transaction.
 
-    Raises RegistryUnavailable when its tables are newer, and as `revision`.
+    Returns the revision before, None of a new registry. Raises RegistryUnavailable when its tables are newer, and as
+    `revision`.
     """
     before = revision(connection)
     if before == NEWEST:
@@ -26,6 +46,10 @@ def upgrade(connection: Connection) -> str | None:
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["connection"] = connection
+    if before is None:
+        _create_tables(connection)
+        command.stamp(config, "head")
+        return None
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -34,7 +58,7 @@ def upgrade(connection: Connection) -> str | None:
 
 
 def revision(connection: Connection) -> str | None:
-    """The last step that was applied, None when there are no tables yet.
+    """Return the last step that was applied, None when there are no tables yet.
 
     Raises RegistryOutdated for one that is older than all steps.
     """
@@ -47,3 +71,12 @@ def revision(connection: Connection) -> str | None:
             "with `pictoglot export` of the release that wrote it, and import that into another PICTOGLOT_HOME."
         )
     return applied
+
+
+def _create_tables(connection: Connection) -> None:
+    postgresql = connection.dialect.name == "postgresql"
+    if not postgresql and not connection.scalar(text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")):
+        raise RegistryUnavailable("The SQLite of this Python has no FTS5, which searches by words need.")
+    RegistryRow.metadata.create_all(connection)
+    for statement in (*(_GIN if postgresql else _FTS5), "INSERT INTO record_changes (id, last) VALUES (1, 0)"):
+        connection.exec_driver_sql(statement)

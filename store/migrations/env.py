@@ -2,8 +2,6 @@
 
 from alembic import context
 
-from store.tables import RegistryRow
-
-context.configure(connection=context.config.attributes["connection"], target_metadata=RegistryRow.metadata)
+context.configure(connection=context.config.attributes["connection"])
 with context.begin_transaction():
     context.run_migrations()

@@ -49,8 +49,8 @@ def test_the_database_itself_refuses_a_second_active_expansion(registry: Registr
     submit(registry, "cy")
     copy = text(
         "INSERT INTO expansions (id, kind, language, state, settings, actor, created_at, progress, step, steps,"
-        " cancel_requested, attempt, stalled, fence) SELECT 'other', kind, language, 'running', settings, actor,"
-        " created_at, progress, step, steps, cancel_requested, attempt, stalled, fence FROM expansions"
+        " cancel_requested, attempt, stalled, vanished, fence) SELECT 'other', kind, language, 'running', settings,"
+        " actor, created_at, progress, step, steps, cancel_requested, attempt, stalled, vanished, fence FROM expansions"
     )
     with pytest.raises(IntegrityError), registry.begin() as session:
         session.execute(copy)

@@ -1,5 +1,6 @@
 """Tables of this release are migrated by a later one; those of an earlier release are refused, and stay as they are."""
 
+import hashlib
 import os
 import shutil
 import subprocess
@@ -8,16 +9,18 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
-from sqlalchemy import text
+from sqlalchemy import UniqueConstraint, text
 
 from store.errors import RegistryOutdated, RegistryUnavailable
 from store.migrations import NEWEST
 from store.registry import Registry, open_registry
+from store.tables import RegistryRow
 from tests.house.source import ROOT
 from tests.patience import PATIENCE
 from tests.store.steps import submit
 
 LATER = f"r{int(NEWEST) + 1:04}"
+COLUMN = '    mood: Mapped[str] = mapped_column(server_default="calm")\n'
 STEP = f'''
 import sqlalchemy as sa
 from alembic import op
@@ -31,13 +34,44 @@ def upgrade() -> None:
 '''
 OPENS = """
 import logging, sys
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from store.registry import open_registry
+from store.tables import RegistryRow
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
-for migrate in (False, True, True):
-    registry = open_registry(sys.argv[1], migrate=migrate)
+for url, migrate in ((sys.argv[1], False), (sys.argv[1], True), (sys.argv[1], True), (sys.argv[2], True)):
+    registry = open_registry(url, migrate=migrate)
     sys.stdout.write(f"{registry.outdated or 'nothing to do'}\\n")
+    with registry.engine.connect() as connection:
+        options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
+        context = MigrationContext.configure(connection, opts=options)
+        assert (compare_metadata(context, RegistryRow.metadata) == []) == migrate
     registry.close()
 """
+
+
+def describe_tables() -> str:
+    """Everything about the tables that a database keeps, in words that no library changes."""
+    lines = []
+    for table in RegistryRow.metadata.sorted_tables:
+        for column in table.columns:
+            keys = sorted(f"{key.target_fullname} {key.ondelete} {key.onupdate}" for key in column.foreign_keys)
+            default = getattr(column.server_default, "arg", None)
+            facts = (column.type, column.nullable, column.primary_key, *keys, default)
+            lines.append(f"{table.name}.{column.name}: {', '.join(map(str, facts))}")
+        for index in table.indexes:
+            lines.append(f"{table.name}: {index.name} {[*index.columns.keys()]} {index.unique}")
+        for unique in table.constraints:
+            if isinstance(unique, UniqueConstraint):
+                lines.append(f"{table.name}: {[*unique.columns.keys()]}")
+    return "\n".join(sorted(lines))
+
+
+def test_the_tables_are_those_that_the_newest_revision_has_left() -> None:
+    """Otherwise new registries and those that were there before would differ."""
+    noted = next((ROOT / "store/migrations/versions").glob(f"r{NEWEST}_*.py")).read_text(encoding="utf-8")
+    today = hashlib.sha256(describe_tables().encode()).hexdigest()[:16]
+    assert f'tables = "{today}"' in noted, f"write the next revision and note {today} in it"
 
 
 def test_a_later_release_migrates_once_and_keeps_what_is_there(
@@ -46,12 +80,15 @@ def test_a_later_release_migrates_once_and_keeps_what_is_there(
     made = submit(registry, "cy")
     shutil.copytree(ROOT / "store", tmp_path / "store")
     (tmp_path / f"store/migrations/versions/{LATER}_mood.py").write_text(STEP, encoding="utf-8")
+    tables, before = tmp_path / "store/tables.py", "    cause: Mapped[str | None]"
+    tables.write_text(tables.read_text(encoding="utf-8").replace(before, COLUMN + before), encoding="utf-8")
     later = {**os.environ, "PYTHONPATH": str(tmp_path)}
-    command = [sys.executable, "-c", OPENS, database_url]
+    command = [sys.executable, "-c", OPENS, database_url, f"sqlite:///{tmp_path}/new.db"]
     done = subprocess.run(command, env=later, capture_output=True, text=True, timeout=PATIENCE, check=False)
     assert done.stdout.splitlines() == [
         f"the next start migrates its tables from r{NEWEST} to {LATER}",
         f"the registry's tables were migrated from r{NEWEST} to {LATER}",
+        "nothing to do",
         "nothing to do",
         "nothing to do",
     ], done.stderr

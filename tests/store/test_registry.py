@@ -8,8 +8,6 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from alembic.autogenerate import compare_metadata
-from alembic.migration import MigrationContext
 from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
@@ -17,7 +15,6 @@ from sqlalchemy.pool import Pool
 from store.database import to_json
 from store.errors import BaseMismatch, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
-from store.tables import RegistryRow
 from tests.patience import insisting, within
 from tests.store.steps import submit
 
@@ -27,21 +24,6 @@ def refused_within(seconds: float) -> Iterator[None]:
     """Refused as unavailable, and not later than that."""
     with within(seconds), pytest.raises(RegistryUnavailable):
         yield
-
-
-def test_the_migrations_make_the_tables_that_the_code_expects(empty: Registry) -> None:
-    with empty.engine.connect() as connection:
-        options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
-        migrated = MigrationContext.configure(connection, opts=options)  # of words: no class describes what finds them
-        assert compare_metadata(migrated, RegistryRow.metadata) == []
-
-
-def test_a_missing_index_would_be_noticed(empty: Registry) -> None:
-    """The precondition of the test above."""
-    with empty.begin() as session:
-        session.execute(text("DROP INDEX uq_expansions_active"))
-    with empty.engine.connect() as connection:
-        assert compare_metadata(MigrationContext.configure(connection), RegistryRow.metadata) != []
 
 
 def test_opening_again_from_another_folder_keeps_everything(
