@@ -26,7 +26,7 @@ from model.clip_tokenizer import ClipTokenizer
 from model.file_tokenizer import FileTokenizer
 from model.framing import SHORTEST, Frame
 from model.languages import ENGLISH
-from model.machine import device_of
+from model.machine import default_device
 from model.reading import Reading, languages_of, reading_of, require_supported
 from model.tokenizer import Tokenizer
 from model.tower import text_features
@@ -90,9 +90,9 @@ def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
-    """Open a base by name; raises `BaseNotSupported`, `BaseNotFound` (or one of its kinds) or `BackendNotAvailable`."""
+    """Open a base by name; raises `BaseNotSupported`, or `BaseNotFound` or one of its kinds."""
     name, pretrained = _parse(spec)
-    where = device_of(device)
+    where = torch.device(device) if device else default_device()
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip has no model named {name}")

@@ -6,17 +6,10 @@ from typing import Any
 
 import torch
 
-from store.errors import BackendNotAvailable
 
-
-def device_of(name: str | None) -> torch.device:
-    """The device with this name, by default a GPU if there is one; raises `BackendNotAvailable`."""
-    try:
-        device = torch.device(name or ("cuda" if torch.cuda.is_available() else "cpu"))
-        torch.empty(0, device=device)
-    except (RuntimeError, AssertionError, NotImplementedError) as error:  # builds of torch differ
-        raise BackendNotAvailable(f"torch has no device {name} on this machine", setting="DEVICE") from error
-    return device
+def default_device() -> torch.device:
+    """Return a GPU if there is one; `CUDA_VISIBLE_DEVICES` chooses among several, and hides all when it is empty."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
 def supports_bfloat16(device: torch.device) -> bool:

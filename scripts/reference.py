@@ -36,17 +36,19 @@ training took 20 times as long.
 {common}
 
 `auto` is what made the vectors of the data root. In a new one it is OpenVINO where it is installed and there is no GPU,
-and bfloat16 where the processor is fast with it. On a terminal, `pictoglot up` logs `warning` and above unless
-`PICTOGLOT_LOG_LEVEL` is set. In `PICTOGLOT_BROKER_URL`, write `/` and `#` of a password as %2F and %23.
+and bfloat16 where the processor is fast with it. `CUDA_VISIBLE_DEVICES` chooses the GPU; empty, it hides all. On a
+terminal, `pictoglot up` logs `warning` and above unless `PICTOGLOT_LOG_LEVEL` is set. In `PICTOGLOT_BROKER_URL`, write
+`/` and `#` of a password as %2F and %23.
 
 ## Service
 
 {service}
 
-A JSON body has at most 64 KiB. A body must arrive within 30 seconds, a dataset within 15 minutes or at 600 kB a second.
-At most 128 texts or pictures wait to be encoded; when too many wait, the answer is 503 `overloaded`. A picture may take
-a second to decode for each 8 million of `PICTOGLOT_PICTURE_PIXELS`, and at least 5. Without `PICTOGLOT_ADMIN_KEY`, in
-`local` alone, a key is made, kept in `admin.key` under the data root and printed at each start.
+A JSON body has at most 64 KiB, a batch of pictures 64 MiB, a dataset 512 MiB. A body must arrive within 30 seconds, a
+dataset within 15 minutes. At most 128 texts or pictures wait to be encoded; when too many wait, the answer is 503
+`overloaded`. A picture may take a second to decode for each 8 million of `PICTOGLOT_PICTURE_PIXELS`, and at least 5.
+Without `PICTOGLOT_ADMIN_KEY`, in `local` alone, a key is made, kept in `admin.key` under the data root and printed at
+each start.
 
 ## Worker
 

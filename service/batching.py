@@ -27,7 +27,7 @@ K = TypeVar("K")
 V = TypeVar("V")
 _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few texts of others, not for hundreds
 _UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 26)
-_BATCHES = 2  # requests with many pictures: each holds up to `PICTOGLOT_BATCH_BYTES` in memory
+_BATCHES = 2  # requests with many pictures: each holds up to 64 MiB in memory
 _NICE = 10  # of the thread that encodes uploads, as of the processes that decode them: searches come first
 
 

@@ -101,12 +101,12 @@ class Context:
             Body.PICTURES: (
                 settings.batch_bytes + _OVERHEAD_OF_PICTURES,
                 settings.body_seconds,
-                "a batch (PICTOGLOT_BATCH_BYTES, and some more)",
+                "a batch",
             ),
             Body.DATASET: (
                 settings.dataset_bytes + _OVERHEAD,
                 settings.dataset_seconds,
-                "a dataset (PICTOGLOT_DATASET_BYTES, and some more)",
+                "a dataset",
             ),
         }
 

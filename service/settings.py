@@ -19,7 +19,10 @@ class Settings(CommonSettings):
     batch_size: ClassVar[int] = 32  # texts or pictures encoded at once
     queue_limit: ClassVar[int] = 128  # texts or pictures that wait; with more: 503
     json_bytes: ClassVar[int] = 64 << 10
+    batch_bytes: ClassVar[int] = 64 << 20  # of the pictures of one batch
+    dataset_bytes: ClassVar[int] = 512 << 20
     body_seconds: ClassVar[float] = 30.0  # in which a body must have arrived, but for a dataset
+    dataset_seconds: ClassVar[float] = 900.0  # in which a dataset must have: 600 kB a second
     drain_seconds: ClassVar[float] = 0.5  # at a shutdown, from the first 503 of `/readyz` to the closed socket
     watch_seconds: ClassVar[float] = 0.5  # between two looks for new releases and pictures
 
@@ -35,8 +38,6 @@ class Settings(CommonSettings):
     picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
     picture_pixels: int = Field(64_000_000, ge=1_000_000, le=400_000_000, description="Largest picture, pixels.")
     keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
-    batch_bytes: int = Field(64 << 20, ge=1 << 10, le=1 << 30, description="Most bytes of the pictures of one batch.")
-    dataset_bytes: int = Field(512 << 20, ge=1 << 10, le=64 << 30, description="Largest dataset, bytes.")
     free_bytes: int = Field(256 << 20, ge=0, description="Free disk space that a write must leave, bytes.")
     recall: float = Field(0.97, ge=0.5, le=1, description="Share of the nearest ten that an approximate index finds.")
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
@@ -45,11 +46,6 @@ class Settings(CommonSettings):
     def key_file(self) -> Path:
         """The file of the admin key that is generated in `local` when none is set."""
         return self.home / "admin.key"
-
-    @property
-    def dataset_seconds(self) -> float:
-        """In which a dataset must have arrived."""
-        return max(900.0, self.dataset_bytes / 600_000)
 
     @cached_property
     def upload_seconds(self) -> float:

@@ -273,7 +273,7 @@ class RegistryOutdated(Failure):
 
 
 class BackendNotAvailable(Failure):
-    """A backend, precision or device that this machine lacks; `setting` is the one that asks for it."""
+    """A backend or precision that this machine lacks; `setting` is the one that asks for it."""
 
     def __init__(self, detail: str = "", *, setting: str = "BACKEND") -> None:
         super().__init__(detail)

@@ -83,9 +83,6 @@ class CommonSettings(BaseSettings):
         "auto", description="What computes vectors; `auto`: what made those of the data root, in a new one the fastest."
     )
     precision: Literal["auto", "float32", "bfloat16"] = Field("auto", description="In which precision; as BACKEND.")
-    device: str = Field(
-        "", pattern=r"^(cpu|cuda(:\d+)?)?$", description="`cpu` or `cuda` for torch; empty: a GPU if there is one."
-    )
     threads: int = Field(1, ge=1, le=64, description="Threads of one matrix product, in each process.")
     environment: Literal["local", "production"] = Field("local", description="Outside `local`, ADMIN_KEY must be set.")
     log_level: Literal["debug", "info", "warning", "error"] = Field("info", description="Lowest level that is logged.")

@@ -87,7 +87,7 @@ def _open(attempt: Attempt) -> TrainingContext:
     settings, registry = attempt.settings, attempt.registry
     name = str(attempt.expansion.settings["base"])
     torch.set_num_threads(settings.threads)
-    base = open_base(name, settings.device or None)
+    base = open_base(name)
     served = registry.bases.serving()
     if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint):
         raise BaseServes(f"Base {served.public_name} serves already.")

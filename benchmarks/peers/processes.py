@@ -17,7 +17,7 @@ import httpx
 _READY_WITHIN = 180.0  # seconds
 _STOPPED_WITHIN = 20.0
 _AT_MOST = 3_600.0  # seconds that a server may run
-_CHOSEN = ("BACKEND", "PRECISION", "DEVICE")  # our own settings that the caller may choose for a measurement
+_CHOSEN = ("BACKEND", "PRECISION")  # our own settings that the caller may choose for a measurement
 
 
 def chosen() -> dict[str, str]:

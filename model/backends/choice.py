@@ -39,9 +39,9 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     import torch
 
     from model.encoder import Encoder
-    from model.machine import device_of
+    from model.machine import default_device
 
-    encoding, reason = wanted(settings, device_of(settings.device or None), known), ""
+    encoding, reason = wanted(settings, default_device(), known), ""
     torch.set_num_threads(settings.threads)
     base, version = served_base(settings, registry)
     others = [] if recorded(registry) is not None else _in_place_of(encoding, settings)
@@ -77,15 +77,15 @@ def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base
     """
     from model.base import open_base
 
-    device, served = settings.device or None, registry.bases.serving()
+    served = registry.bases.serving()
     if served is not None and settings.base in {base.name for base in registry.bases.list()}:
         if settings.base != served.name:
             _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
-        opened = open_base(served.name, device)
+        opened = open_base(served.name)
         if not served.made_of(opened.image_fingerprint, opened.text_fingerprint):
             raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
         return opened, served.number
-    opened = open_base(settings.base, device)
+    opened = open_base(settings.base)
     registry.initialise(opened.text_fingerprint, settings.base, opened.image_fingerprint)
     registry.bases.opened(settings.base, opened.image_fingerprint, opened.text_fingerprint)
     served = registry.bases.serving()

@@ -239,7 +239,7 @@ def _base(settings: "Settings") -> Iterator[Finding]:
     served = serving.name if serving else settings.base  # after a move, the settings may go on naming the first base
     name = served.partition("@")[0]
     try:
-        base = open_base(served, settings.device or None)
+        base = open_base(served)
     except PictoglotError as error:
         yield Finding("base", "bad", f"{name}: {error.detail}")
         return

@@ -79,7 +79,7 @@ def reencode(
     """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
     from model.languages import MANY
-    from model.machine import device_of
+    from model.machine import default_device
     from store.errors import PictoglotError
     from store.registry import open_registry
 
@@ -87,7 +87,7 @@ def reencode(
     given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
     asked = settings.model_copy(update=given)
     try:
-        encoding = wanted(asked, device_of(settings.device or None), None)
+        encoding = wanted(asked, default_device(), None)
         with closing(open_registry(settings.database)) as registry:
             if recorded(registry) == encoding:
                 say(f"The vectors of this data root are made with {encoding} already.")

@@ -253,7 +253,6 @@ def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ({"DEVICE": "cuda:99"}, "PICTOGLOT_DEVICE: torch has no device"),
         ({"BACKEND": "openvino", "PRECISION": "bfloat16"}, "PICTOGLOT_PRECISION: bfloat16 is needed"),
         ({"BACKEND": "onnx"}, "PICTOGLOT_BACKEND:"),
     ],
