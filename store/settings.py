@@ -9,12 +9,11 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any, ClassVar, Literal, Self
+from typing import ClassVar, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
-from pydantic.fields import FieldInfo
-from pydantic_settings import BaseSettings, DotEnvSettingsSource, PydanticBaseSettingsSource, SettingsConfigDict
+from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from store.files import make_folder
 
@@ -57,7 +56,7 @@ class CommonSettings(BaseSettings):
 
     seal_at: ClassVar[int] = 4_096  # changes of the gallery that are sealed together
 
-    model_config = SettingsConfigDict(env_prefix=PREFIX, env_file=ENV_FILE, extra="ignore", frozen=True)
+    model_config = SettingsConfigDict(env_prefix=PREFIX, extra="forbid", frozen=True)
 
     home: Path = Field(Path("var"), validate_default=True, description="Data root: everything that pictoglot writes.")
     store: str = Field("", pattern=r"^(s3://[^/]+(/.+)?)?$", description="`s3://BUCKET/PREFIX`; empty: HOME alone.")
@@ -122,18 +121,6 @@ class CommonSettings(BaseSettings):
             raise ValueError(f"pgvector needs {PREFIX}DATABASE_URL to be that of a PostgreSQL database")
         return index
 
-    @classmethod
-    def settings_customise_sources(
-        cls,
-        settings_cls: type[BaseSettings],
-        init_settings: PydanticBaseSettingsSource,
-        env_settings: PydanticBaseSettingsSource,
-        dotenv_settings: PydanticBaseSettingsSource,
-        file_secret_settings: PydanticBaseSettingsSource,
-    ) -> tuple[PydanticBaseSettingsSource, ...]:
-        without = isinstance(dotenv_settings, DotEnvSettingsSource) and dotenv_settings.env_file is None
-        return (init_settings, env_settings) if without else (init_settings, env_settings, _EnvFileSource(cls))
-
     @property
     def database(self) -> str:
         """`database_url`, or the SQLite file under the data root."""
@@ -162,8 +149,11 @@ class CommonSettings(BaseSettings):
             unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
             if unknown:
                 raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
+        # the library's own source for such a file always expands `${NAME}`
+        given = {field: file.get(PREFIX + field.upper()) for field in cls.model_fields}
+        own = {field: value for field, value in given.items() if PREFIX + field.upper() not in environment}
         try:
-            return cls()
+            return cls(**{field: value for field, value in own.items() if value is not None})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
@@ -173,22 +163,6 @@ class CommonSettings(BaseSettings):
             if first["type"] == "string_pattern_mismatch":
                 said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
             raise SettingsError(f"{name}: {said.removesuffix('.')}.") from error
-
-
-class _EnvFileSource(PydanticBaseSettingsSource):
-    """The `.env` of the current folder. The source that pydantic-settings has always expands `${NAME}`."""
-
-    def __init__(self, settings: type[CommonSettings]) -> None:
-        super().__init__(settings)
-        self._variables = read_env_file()
-
-    def get_field_value(self, field: FieldInfo, field_name: str) -> tuple[Any, str, bool]:
-        return self._variables.get(f"{PREFIX}{field_name.upper()}"), field_name, False
-
-    def __call__(self) -> dict[str, Any]:
-        fields = self.settings_cls.model_fields
-        values = {name: self.get_field_value(field, name)[0] for name, field in fields.items()}
-        return {name: value for name, value in values.items() if value is not None}
 
 
 @cache
