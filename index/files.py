@@ -100,7 +100,7 @@ class PictureFiles:
         if kind == "thumb.jpg":
             with suppress(FileNotFoundError, PictureDamaged):
                 thumbnail = encode_thumbnail(read_rgb(self.read(content)))
-                files.write_bytes(self._root.path(name), files.summed(thumbnail))
+                files.write_bytes(self._root.path(name), files.append_checksum(thumbnail))
                 return "from the stored picture"
         return ""
 
@@ -150,7 +150,7 @@ class PictureFiles:
         for path, data in written:
             if path not in kept:
                 files.require_free(self._root.home, 2 * len(data))
-                files.write_bytes(path, data if path.suffix == ORIGINAL else files.summed(data))
+                files.write_bytes(path, data if path.suffix == ORIGINAL else files.append_checksum(data))
 
     def _write(self, content: str, picture: Picture) -> None:
         """Write one content; once more if another process removed it meanwhile."""
@@ -189,7 +189,7 @@ def bytes_of_originals(home: Path) -> int:
 def _whole(data: bytes) -> bytes:
     """The picture in the data of a file; raises `PictureDamaged`."""
     try:
-        return files.unsummed(data)
+        return files.strip_checksum(data)
     except CorruptFolder as error:
         raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 

@@ -247,7 +247,7 @@ class ReleaseLoader:
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())
             if version.folder is not None
-            and not files.intact(self.sets.root.path(version.folder), version.manifest_sha256)
+            and not files.is_intact(self.sets.root.path(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
         return [*problems, *of_files, *damage.sentences(self.sets.root)]

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
 from index.vectors import Vector
-from store.files import checked, unchecked
+from store.files import append_crc, strip_crc
 from store.registry import Registry
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, KeyRow, PictureRow, PictureVectorRow
 
@@ -332,7 +332,7 @@ def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vector
     for batch in batches(list(vectors)):
         known = set(session.scalars(select(shown).where(shown.in_(batch))))
         there = session.execute(select(key, key.class_.vector).where(key.in_(batch), *same)).all()
-        damaged = {each for each, data in there if unchecked(data) is None}
+        damaged = {each for each, data in there if strip_crc(data) is None}
         if damaged:
             session.execute(delete(key.class_).where(key.in_(damaged), *same))
         missing = known - {each for each, _ in there} | known & damaged
@@ -342,10 +342,10 @@ def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vector
 
 def stored_as(vector: Vector) -> bytes:
     """A vector as it is stored: halves, and their checksum."""
-    return checked(np.ascontiguousarray(vector, dtype="<f2").tobytes())
+    return append_crc(np.ascontiguousarray(vector, dtype="<f2").tobytes())
 
 
 def vector_of(stored: bytes) -> Vector | None:
     """The vector that `stored_as` was given; None when a bit of it has flipped since."""
-    halves = unchecked(stored)
+    halves = strip_crc(stored)
     return None if halves is None else np.frombuffer(halves, dtype="<f2").astype(np.float32)

@@ -176,7 +176,7 @@ class Scrub:
         return self._examiner.examined(
             "version",
             f"version {version.number} of {version.language}",
-            lambda: files.intact(self._root.path(folder), version.manifest_sha256, self._pace),
+            lambda: files.is_intact(self._root.path(folder), version.manifest_sha256, self._pace),
             is_there,
             lambda: _STORE if self._root.renew(folder, version.manifest_sha256) else "",
         )

@@ -234,7 +234,7 @@ def write(
     folder = root.path(f"{SEGMENTS}/{id}")
     with suppress(FileNotFoundError):
         os.utime(folder)  # an old copy becomes young: no sweeper may remove it before it is registered
-    if folder.exists() and not files.intact(folder):
+    if folder.exists() and not files.is_intact(folder):
         files.remove(folder)  # a damaged copy of the same content
     if not folder.exists():
         needed = 2 * vectors.nbytes + vectors.nbytes // 2
@@ -292,7 +292,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
 def intact(root: DataRoot, written: Written, gently: files.Gently | None = None) -> bool:
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{written.id}"
-    if not files.intact(root.path(name), written.manifest_sha256, gently):
+    if not files.is_intact(root.path(name), written.manifest_sha256, gently):
         segment_files.forget(root, name)
         return False
     return True

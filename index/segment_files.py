@@ -88,7 +88,7 @@ def staged(root: DataRoot, name: str) -> Iterator[Path]:
     Raises `StorageFull`, however the disk filled.
     """
     try:
-        with files.told_when_full(), root.stage(name) as staged:
+        with files.translate_full_disk(), root.stage(name) as staged:
             yield staged
     except CorruptFolder as error:
         root.forget(name)

@@ -27,10 +27,10 @@ _log = logging.getLogger(__name__)
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
     """Write `step-N` durably and drop all but the newest two whole ones; `belongs` names what it was made from."""
-    if not files.intact(folder / f"step-{step}"):
+    if not files.is_intact(folder / f"step-{step}"):
         files.remove(folder / f"step-{step}")
     _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": belongs})
-    whole = [path for _, path in _steps(folder) if files.intact(path)][:_NEWEST]
+    whole = [path for _, path in _steps(folder) if files.is_intact(path)][:_NEWEST]
     for _, path in _steps(folder):
         if path not in whole:
             files.remove(path)

@@ -41,7 +41,7 @@ from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import update_metrics
 from store.data_root import DataRoot
-from store.files import make_folder, private, write_once
+from store.files import make_folder, restrict_access, write_once
 from store.keys import Keys
 from store.registry import open_registry
 
@@ -124,7 +124,7 @@ def admin_key(settings: Settings) -> str:
     """The key from the settings; without one, in `local`, a key generated once and kept under the data root."""
     if settings.admin_key:
         return settings.admin_key
-    with private():
+    with restrict_access():
         write_once(settings.key_file, secrets.token_urlsafe(32).encode())
     return settings.key_file.read_text().strip()
 

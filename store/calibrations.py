@@ -15,7 +15,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import undefer
 
 from store.database import Database, to_json
-from store.files import checked, unchecked
+from store.files import append_crc, strip_crc
 from store.tables import CalibrationRow
 
 _log = logging.getLogger(__name__)
@@ -57,7 +57,7 @@ class Calibrations:
         """One of them as it is now, None when there is none, with its sample of pictures."""
         with self._database.read() as session:
             row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
-            sample = None if row is None else unchecked(row.sample)
+            sample = None if row is None else strip_crc(row.sample)
             return (None, b"") if row is None or sample is None else (_recorded(row), sample)
 
     def damaged(self) -> list[Read]:
@@ -71,7 +71,7 @@ class Calibrations:
         """Delete one, unless it was measured again meanwhile: it is now."""
         with self._database.begin() as session:
             row = session.get(CalibrationRow, (version, language), options=[undefer(CalibrationRow.sample)])
-            if row is not None and (unchecked(row.sample) is None or _recorded(row) is None):
+            if row is not None and (strip_crc(row.sample) is None or _recorded(row) is None):
                 session.delete(row)
 
     def forget(self, versions: Collection[int]) -> None:
@@ -98,18 +98,20 @@ class Calibrations:
     ) -> None:
         """Record what was measured, instead of what was before."""
         told = {"language": language, "version": version, "encoding": encoding, "change": change, "pictures": pictures}
-        measured = checked(to_json({**told, "result": result, "curves": curves}).encode())
+        measured = append_crc(to_json({**told, "result": result, "curves": curves}).encode())
         with self._database.begin() as session:
             earlier = session.get(CalibrationRow, (version, language))
             if earlier is not None:
                 session.delete(earlier)
                 session.flush()
-            session.add(CalibrationRow(version=version, language=language, measured=measured, sample=checked(sample)))
+            session.add(
+                CalibrationRow(version=version, language=language, measured=measured, sample=append_crc(sample))
+            )
 
 
 def _recorded(row: CalibrationRow) -> RecordedCalibration | None:
     """What a row says; None when it is damaged."""
-    if (measured := unchecked(row.measured)) is not None:
+    if (measured := strip_crc(row.measured)) is not None:
         told = RecordedCalibration(**json.loads(measured), created_at=row.created_at)
         if (told.language, told.version) == (row.language, row.version):
             return told

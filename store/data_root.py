@@ -86,7 +86,7 @@ class DataRoot:
 
         Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
         """
-        with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.told_when_full():
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.translate_full_disk():
             manifest = self._stored_manifest(name, manifest_sha256)
             if manifest is not None:
                 self._replace(name, manifest)
@@ -155,7 +155,7 @@ class DataRoot:
         With `private`, only this user can read the file, and an existing one is also read while the store is away, so
         that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
         """
-        with files.private() if private else nullcontext():
+        with files.restrict_access() if private else nullcontext():
             path = self.open(name)
             if path.exists():
                 with suppress(StoreUnavailable) if private else nullcontext():
@@ -237,7 +237,7 @@ def is_whole(name: str, path: Path, gently: files.Gently | None = None) -> bool:
         return files.sha256_file(path, gently) == named.stem
     if named.suffix == PICTURE:
         try:
-            files.unsummed(files.read(path, gently))
+            files.strip_checksum(files.read(path, gently))
         except CorruptFolder:
             return False
     return True

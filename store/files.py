@@ -31,7 +31,7 @@ _CRC = 4  # bytes
 # What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
 # server that is away or a folder that may not be read, says nothing about the file.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
-Gently = Callable[[int], object]  # told how many bytes were read
+Gently = Callable[[int], object]  # called with the number of bytes read, and may wait
 _passed: dict[str, int] = {}
 _named = set[Path]()  # folders whose names this process has made durable
 _clock = SteadyClock()
@@ -97,33 +97,38 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
         raise
 
 
-def summed(data: bytes) -> bytes:
-    """`data` with its checksum behind it, for a file that no manifest names. JPEG ends before it."""
+def append_checksum(data: bytes) -> bytes:
+    """Return `data` with its checksum behind it, for a file that no manifest names; JPEG ends before it."""
     return data + _SUM + hashlib.sha256(data).digest()
 
 
-def unsummed(data: bytes) -> bytes:
-    """What `summed` was given; raises `CorruptFolder` when a bit of it has changed, or some are missing."""
+def strip_checksum(data: bytes) -> bytes:
+    """Return the content before its checksum; raises `CorruptFolder` when a bit has changed, or some are missing."""
     content, mark = data[:-_SUMMED], data[-_SUMMED:]
     if mark != _SUM + hashlib.sha256(content).digest():
         raise CorruptFolder("the file differs from its checksum")
     return content
 
 
-def checked(value: bytes) -> bytes:
-    """A small value with a CRC-32, which tells every single bit, for a database that does not notice when one flips."""
+def append_crc(value: bytes) -> bytes:
+    """Return a small value with a CRC-32: a database does not notice when a bit flips."""
     return value + zlib.crc32(value).to_bytes(_CRC, "little")
 
 
-def unchecked(stored: bytes) -> bytes | None:
-    """What `checked` was given; None when a bit of it has flipped since."""
+def strip_crc(stored: bytes) -> bytes | None:
+    """Return the value before its CRC-32; None when a bit has flipped."""
     value = stored[:-_CRC]
-    return value if checked(value) == stored else None
+    return value if append_crc(value) == stored else None
 
 
 def write_json(path: Path, value: Any) -> None:
-    """`write_bytes` of `value` as indented, sorted JSON."""
+    """Put `value` at `path` as indented, sorted JSON."""
     write_bytes(path, to_json(value))
+
+
+def to_json(value: Any) -> bytes:
+    """Return indented, sorted JSON; the same value gives the same bytes."""
+    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 @contextmanager
@@ -173,10 +178,10 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
 
 
 def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> dict[str, Any]:
-    """The manifest of `folder`, after checking every file's size and hash, and the manifest's own hash if given.
+    """Return the manifest of `folder` after checking the size and hash of every file, and its own hash if given.
 
-    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. Parses nothing but the
-    manifest. `gently` is as in `sha256_file`.
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. `gently` is as in
+    `sha256_file`.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -220,7 +225,7 @@ def _with_own_hash(fields: dict[str, Any]) -> bytes:
     return to_json({**rest, _OWN_HASH: hashlib.sha256(to_json(rest)).hexdigest()})
 
 
-def intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> bool:
+def is_intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> bool:
     """Whether `verify` accepts the folder."""
     try:
         verify(folder, manifest_sha256, gently)
@@ -230,19 +235,19 @@ def intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | No
 
 
 def read(path: Path, gently: Gently | None = None) -> bytes:
-    """The bytes of a small file; `gently` is as in `sha256_file`."""
+    """Return the bytes of a small file; `gently` is as in `sha256_file`."""
     with path.open("rb") as stream:
         data = stream.read()
         if gently is not None:
-            _give_back(stream)
+            _drop_pages(stream)
             gently(len(data))
     return data
 
 
 def sha256_file(path: Path, gently: Gently | None = None) -> str:
-    """Hex sha256 of a file's bytes, read in pieces.
+    """Return the hex sha256 of a file's bytes, read in pieces.
 
-    `gently` is told the size of each, and may wait; memory that others need is not filled with the file then.
+    With `gently`, which is called with the size of each, the file does not fill the memory that others need.
     """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
@@ -251,11 +256,11 @@ def sha256_file(path: Path, gently: Gently | None = None) -> str:
             if gently is not None:
                 gently(len(chunk))
         if gently is not None:
-            _give_back(stream)
+            _drop_pages(stream)
     return digest.hexdigest()
 
 
-def _give_back(stream: BinaryIO) -> None:
+def _drop_pages(stream: BinaryIO) -> None:
     """Let the system forget the pages of a file that nobody has mapped."""
     if hasattr(os, "posix_fadvise"):
         os.posix_fadvise(stream.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
@@ -280,8 +285,8 @@ def set_aside(folder: Path) -> Path | None:
 
 
 @contextmanager
-def private() -> Iterator[None]:
-    """Files written in the block can be read by this user only."""
+def restrict_access() -> Iterator[None]:
+    """Let this user alone read the files that are written in the block."""
     before = os.umask(0o077)
     try:
         yield
@@ -294,23 +299,15 @@ def sweep(folder: Path, seconds: float = 0.0) -> int:
 
     Use 0 only where no other process writes.
     """
-    leftovers = [path for path in _temporary(folder) if is_older(path, seconds)]
+    found = os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes: other processes sweep, too
+    names = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
+    leftovers = [path for path in names if path.name.startswith(TEMPORARY) and is_older(path, seconds)]
     for path in leftovers:
         if path.is_dir():
             shutil.rmtree(path, ignore_errors=True)
         else:
             path.unlink(missing_ok=True)
     return len(leftovers)
-
-
-def _temporary(folder: Path) -> list[Path]:
-    """What has a temporary name below `folder`; other processes may remove some of it meanwhile."""
-    return [
-        Path(parent, name)
-        for parent, folders, files in os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes
-        for name in (*folders, *files)
-        if name.startswith(TEMPORARY)
-    ]
 
 
 def is_older(path: Path, seconds: float) -> bool:
@@ -331,7 +328,7 @@ def is_older(path: Path, seconds: float) -> bool:
 
 
 def free_bytes(path: Path) -> int:
-    """Free space of the file system that holds `path`, or will hold it."""
+    """Return the free space of the file system that holds `path`, or will hold it."""
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
@@ -342,36 +339,23 @@ def require_free(path: Path, need: int) -> None:
         raise StorageFull("not enough free space under the data root")
 
 
-def require_room(home: Path, bytes: int, reserve: int = 0) -> None:
-    """Raises `DiskTooSmall`, with both numbers, unless so many bytes, and `reserve` more, are free under `home`."""
-    free = max(0, shutil.disk_usage(home).free - reserve)
-    if free < bytes:
-        raise DiskTooSmall(
-            f"The move needs about {_megabytes(bytes)} of disk, and {_megabytes(free)} are free.",
-            needed=bytes,
-            free=free,
-        )
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:,.0f} MB"
+def require_room(home: Path, need: int, reserve: int = 0) -> None:
+    """Raise `DiskTooSmall`, with both numbers, unless `need` bytes, and `reserve` more, are free under `home`."""
+    if (free := max(0, free_bytes(home) - reserve)) < need:
+        detail = f"The move needs about {need / 1e6:,.0f} MB of disk, and {free / 1e6:,.0f} MB are free."
+        raise DiskTooSmall(detail, needed=need, free=free)
 
 
 @contextmanager
-def told_when_full() -> Iterator[None]:
+def translate_full_disk() -> Iterator[None]:
     """Raise `StorageFull` for what libraries raise in the block when the disk is full, each in its own way."""
     try:
         yield
     except Exception as error:
-        if _is_full(error):
+        full = (errno.ENOSPC, errno.EDQUOT)
+        if getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full):
             raise StorageFull("the disk under the data root is full") from error
         raise
-
-
-def _is_full(error: Exception) -> bool:
-    """By the number of the error, or by what the system calls it."""
-    full = (errno.ENOSPC, errno.EDQUOT)
-    return getattr(error, "errno", None) in full or any(os.strerror(number) in str(error) for number in full)
 
 
 def _link(temporary: Path, path: Path) -> None:
@@ -382,11 +366,6 @@ def _link(temporary: Path, path: Path) -> None:
     except OSError:  # a file system without hard links: there the last writer wins
         temporary.replace(path)
     temporary.unlink(missing_ok=True)
-
-
-def to_json(value: Any) -> bytes:
-    """Indented, sorted JSON; the same value gives the same bytes."""
-    return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
 
 def fsync(path: Path) -> None:

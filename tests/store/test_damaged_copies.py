@@ -73,7 +73,7 @@ def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(renew, range(4)))
-    assert files.intact(here.path(NAME))
+    assert files.is_intact(here.path(NAME))
     assert [path.name for path in here.path(NAME).parent.iterdir()] == [here.path(NAME).name]
 
 

@@ -211,7 +211,7 @@ def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: 
     decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
     scratch = ("registry.db", "expansions/e/evaluation/cy.json")
     for name in ("pictures/ab/abc.jpg", "expansions/e/dataset", *decided, *scratch):
-        files.write_bytes(here.path(name), files.summed(name.encode()))
+        files.write_bytes(here.path(name), files.append_checksum(name.encode()))
     assert here.commit_all() == 5
     shared = (NAME, "pictures/ab/abc.jpg", "expansions/e/dataset", *decided)
     for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):

@@ -137,7 +137,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
         patch.setattr(*owner_and_name, failing(number))
         with pytest.raises(OSError if number in AWAY else CorruptFolder):
             files.verify(tmp_path / "x", sha)
-    assert files.intact(tmp_path / "x", sha)
+    assert files.is_intact(tmp_path / "x", sha)
 
 
 def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
@@ -154,7 +154,7 @@ def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
             files.write_manifest(tmp_path / "x", {})
         with pytest.raises(PermissionError), files.stage(tmp_path / "y"):
             pass
-    assert files.intact(tmp_path / "x") and not (tmp_path / "y").exists()
+    assert files.is_intact(tmp_path / "x") and not (tmp_path / "y").exists()
 
 
 def test_free_space_is_asked_for(tmp_path: Path) -> None:
