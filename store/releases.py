@@ -81,11 +81,6 @@ class Releases:
                 found |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
         return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
 
-    def history(self, language: str, version: int) -> tuple[int, ...]:
-        """The versions of the language that `version` builds upon, oldest first, and itself; see `rollback.history`."""
-        with self._database.read() as session:
-            return history(session, serving(session), language, version)
-
     def visible(self, language: str, version: int) -> frozenset[str]:
         """The expansions whose captions belong to a version of a language.
 
@@ -103,16 +98,6 @@ class Releases:
             shown = [by[number] for number in history(session, serving(session), language, version) if number in by]
         replaced = [place for place, row in enumerate(shown) if row.settings.get("replace")]
         return frozenset(row.id for row in shown[max(replaced, default=0) :])
-
-    def publish(
-        self, *, expected: int, shared: int, languages: dict[str, int], actor: str, reason: str, change: dict[str, Any]
-    ) -> Release:
-        """Serve this from now on, if `expected` still serves. Raises AliasMoved, VersionNotFound, VersionPruned."""
-        with self._database.begin() as session:
-            for number in {shared, *languages.values()}:
-                find(session, number)
-            row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
-            return publish(session, expected, row)
 
     def promote(
         self,

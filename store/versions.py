@@ -59,12 +59,6 @@ class Versions:
         with self._database.read() as session:
             return [version_of(row) for row in session.scalars(query)]
 
-    def of(self, language: str) -> Sequence[Version]:
-        """The versions of one language, newest first, served or not."""
-        query = select(VersionRow).where(VersionRow.language == language).order_by(VersionRow.number.desc())
-        with self._database.read() as session:
-            return [version_of(row) for row in session.scalars(query)]
-
     def taught_on(self, base: int) -> Sequence[Version]:
         """The versions made for this base and not pruned, oldest first, without the base itself."""
         with self._database.read() as session:

@@ -4,6 +4,7 @@ import pytest
 
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
 from tests.index.world import Clock, World, flip, nearest_pictures, put_picture
+from tests.registries import publish_release
 
 
 @pytest.mark.row("R6")
@@ -59,9 +60,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
     world.put("a", 1)
     clock = Clock()
     new = world.teach("cy", {"a": "ci"})
-    restored = world.registry.releases.publish(
-        expected=2, shared=1, languages=new.languages, actor="t", reason="", change={}
-    )
+    restored = publish_release(world.registry, expected=2, shared=1, languages=new.languages)
     live = world.live_index(clock=clock)
     with monkeypatch.context() as patch:
         away(world, patch, error)
@@ -86,7 +85,7 @@ def away(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None
 def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     world.teach("cy")
     languages = {"en": 0, "cy": 1}
-    world.registry.releases.publish(expected=2, shared=1, languages=languages, actor="t", reason="", change={})
+    publish_release(world.registry, expected=2, shared=1, languages=languages)
     flip(world.version_folder(1) / "rows.safetensors")
     monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
     live = world.live_index()

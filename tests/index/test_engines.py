@@ -19,6 +19,7 @@ from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
 from tests.index.test_promotion import others, promoted, restored, rolled_back, serving
 from tests.index.world import World, answers, content, killed, nearest_pictures, put
+from tests.registries import publish_release
 
 unit = partial(units, dimension=DIMENSION)
 SEAL = """
@@ -202,9 +203,7 @@ def test_a_set_that_is_filled_again_has_what_the_tables_have(world: World) -> No
     world.gallery.delete("p3")
     second = world.encode("cy", 1, shard=4)
     assert second.number > first.number and second.upto_change > first.upto_change
-    world.registry.releases.publish(
-        expected=1, shared=0, languages={"en": 0, "cy": 1}, actor="test", reason="", change={"kind": "test"}
-    )
+    publish_release(world.registry, expected=1, shared=0, languages={"en": 0, "cy": 1})
     captions = world.started().current.captions["cy"]
     texts = {"p1": ["llun 1", "disgrifiad"], "p2": ["arall"]}
     for seed in range(9):

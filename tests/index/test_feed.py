@@ -17,6 +17,7 @@ from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
 from tests.doubles import WeightlessView
 from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
+from tests.registries import publish_release
 
 PRUNE = """
 import sys
@@ -131,8 +132,8 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
     live = world.started()
     world.teach("cy", {"p1": "tri"})
     live.refresh()
-    world.registry.releases.publish(
-        expected=3, shared=0, languages=live.current.release.languages, actor="t", reason="", change={}
+    publish_release(
+        world.registry, expected=3, shared=0, languages=live.current.release.languages
     )  # version 1 is of no use any more: its set does not take changes in
     deleted(world, 1)
     assert states.prune(world.registry) == 1
@@ -159,9 +160,7 @@ def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None
         made = fill_captions(world.encoder, view, world.sets, "cy", 1)
     assert made.upto_change < 7
     assert world.state(world.captions("cy", 1)).segments == ()
-    world.registry.releases.publish(
-        expected=1, shared=0, languages={"cy": 1}, actor="test", reason="", change={"kind": "test"}
-    )
+    publish_release(world.registry, expected=1, shared=0, languages={"cy": 1})
     for _ in range(2):
         captions = world.started().current.captions["cy"]
         assert captions.texts_of([f"p{seed}" for seed in range(6)]) == {
@@ -261,9 +260,7 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
     world.teach("cy")
     live = world.started()
     world.seal()
-    world.registry.releases.publish(
-        expected=3, shared=0, languages=live.current.release.languages, actor="t", reason="", change={}
-    )
+    publish_release(world.registry, expected=3, shared=0, languages=live.current.release.languages)
     assert live.refresh() and live.current.release.number == 4
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
     assert states.unsealed(world.registry) == 1

@@ -13,6 +13,7 @@ from index.sweep import sweep
 from index.vectors import Entry, Rows, VectorSet
 from tests.doubles import WeightlessView, text_vector
 from tests.index.world import World, content, interrupted, nearest_captions
+from tests.registries import publish_release
 
 PICTURES = 40
 
@@ -37,9 +38,7 @@ def opened(world: World) -> VectorSet:
 
 def publish(world: World) -> None:
     """Serve the trained version."""
-    world.registry.releases.publish(
-        expected=1, shared=0, languages={"en": 0, "cy": 1}, actor="test", reason="", change={"kind": "test"}
-    )
+    publish_release(world.registry, expected=1, shared=0, languages={"en": 0, "cy": 1})
 
 
 def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_them(world: World) -> None:

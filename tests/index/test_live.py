@@ -23,6 +23,7 @@ from tests.index.world import (
     put_picture,
     scored_pictures,
 )
+from tests.registries import publish_release
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
 
@@ -141,9 +142,7 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
 def test_captions_are_encoded_at_opening_when_their_set_was_never_filled(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     _, version = world.trained_version("cy", {"a": "ci bach"})
-    world.registry.releases.publish(
-        expected=1, shared=0, languages={"cy": version.number}, actor="test", reason="", change={}
-    )
+    publish_release(world.registry, expected=1, shared=0, languages={"cy": version.number})
     live = world.started()
     assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
 

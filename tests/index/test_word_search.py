@@ -24,6 +24,7 @@ from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
 from tests.index.world import content
+from tests.registries import publish_release
 from tests.service.harness import learn
 
 WORDS = [
@@ -168,9 +169,7 @@ def test_captions_of_an_expansion_are_found_while_its_language_is_served(told: T
     assert [id for id, _ in found(told, "SCHMETTERLING")] == ["p3"]
     release = told.release
     languages = {tag: number for tag, number in release.languages.items() if tag != "de"}
-    told.registry.releases.publish(
-        expected=release.number, shared=release.shared, languages=languages, actor="test", reason="", change={}
-    )
+    publish_release(told.registry, expected=release.number, shared=release.shared, languages=languages)
     assert found(told, "schmetterling") == []
 
 

@@ -52,7 +52,7 @@ def _expire(stage: Stage) -> Call:
 
 
 def _made(world: World) -> int:
-    return world.registry.versions.of(DE)[0].number
+    return next(version.number for version in world.registry.versions.list() if version.language == DE)
 
 
 def _promote(lease: Lease) -> Call:

@@ -10,6 +10,7 @@ import pytest
 
 from tests.client.test_commands import as_json, run
 from tests.doubles import WeightlessEncoder, text_vector
+from tests.registries import publish_release
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
 from tests.service.test_languages import dataset, teach
 
@@ -297,12 +298,6 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
 
 def test_the_list_of_releases_marks_what_was_forced(fresh: Service) -> None:
     registry = fresh.context.registry
-    registry.releases.publish(
-        expected=1,
-        shared=0,
-        languages={},
-        actor="t",
-        reason="",
-        change={"kind": "promote", "language": "cy", "forced": "why"},
-    )
+    change = {"kind": "promote", "language": "cy", "forced": "why"}
+    publish_release(registry, expected=1, shared=0, languages={}, change=change)
     assert "promote cy forced" in run(fresh, "releases").stdout

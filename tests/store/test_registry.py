@@ -16,6 +16,7 @@ from store.database import to_json
 from store.errors import BaseMismatch, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
 from tests.patience import insisting, within
+from tests.registries import publish_release
 from tests.store.steps import submit
 
 
@@ -192,9 +193,7 @@ def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> 
         pages = session.scalar(text("PRAGMA page_count"))
         session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
     with pytest.raises(StorageFull):
-        registry.releases.publish(
-            expected=1, shared=0, languages={}, actor="t", reason="x" * 100_000, change={"kind": "test"}
-        )
+        publish_release(registry, expected=1, shared=0, languages={}, actor="t", reason="x" * 100_000)
     assert registry.releases.serving().number == 1
     assert len(registry.releases.list()) == 1
     registry.close()

@@ -7,6 +7,7 @@ import pytest
 from store.errors import AliasMoved, VersionPruned
 from store.registry import Registry
 from store.retention import LEAST
+from tests.registries import publish_release
 from tests.store.steps import begin, learn, promote, race, submit, teach, write
 
 
@@ -74,7 +75,7 @@ def serve(registry: Registry, shared: int, times: int = LEAST) -> None:
     """Publish releases of English alone with this shared version."""
     for _ in range(times):
         now = registry.releases.serving().number
-        registry.releases.publish(expected=now, shared=shared, languages={}, actor="t", reason="", change={})
+        publish_release(registry, expected=now, shared=shared, languages={})
 
 
 def test_a_rollback_may_make_a_pruned_version_the_shared_one_while_others_build_upon_it(registry: Registry) -> None:
@@ -158,7 +159,7 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
     assert [version.number for version in done.versions] == [first], "nothing goes back to it"
     assert done.datasets == (), "another base is taught from all three"
     languages = dict(zip("bcd", range(4, 7), strict=True))
-    registry.releases.publish(expected=7, shared=0, languages=languages, actor="t", reason="", change={})
+    publish_release(registry, expected=7, shared=0, languages=languages)
     for tag in "ef":
         teach(registry, tag, shared=False)
     done = registry.retention.prune(LEAST)

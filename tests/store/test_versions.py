@@ -56,14 +56,6 @@ def test_the_lineage_goes_down_to_version_0(registry: Registry) -> None:
     assert [version.number for version in registry.versions.lineage(0)] == [0]
 
 
-def test_versions_of_a_language_stay_after_a_rollback(registry: Registry) -> None:
-    teach(registry, "a")
-    teach(registry, "b")
-    teach(registry, "a")
-    registry.releases.roll_back("a", actor="t", reason="")
-    assert [version.number for version in registry.versions.of("a")] == [3, 1]
-
-
 def test_pages_are_newest_first(registry: Registry) -> None:
     for tag in "abcd":
         teach(registry, tag)

@@ -14,6 +14,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.versions import Version
+from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
@@ -217,8 +218,8 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     attempt = attempt_at(site, site.submit(SECOND))
     open_context(attempt)
     serving = site.registry.releases.serving()
-    site.registry.releases.publish(
-        expected=serving.number, shared=0, languages={}, actor="test", reason="", change={}
+    publish_release(
+        site.registry, expected=serving.number, shared=0, languages={}
     )  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
 

@@ -23,6 +23,7 @@ from store.settings import CommonSettings
 from store.tables import PictureVectorRow
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
+from tests.registries import publish_release
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
@@ -233,7 +234,7 @@ def test_a_version_that_serves_no_longer_and_is_damaged_or_pruned_is_left_out(si
     report = ended(site, expansion).report
     assert report is not None and report["damaged_versions"] == [1]
     for number in (3, 4):
-        site.registry.releases.publish(expected=number, shared=0, languages={}, actor="t", reason="", change={})
+        publish_release(site.registry, expected=number, shared=0, languages={})
     assert [version.number for version in site.registry.retention.prune(2).versions] == [1]
     run(attempt_at(site, expansion := submit(site, other(site))))
     report = ended(site, expansion).report
