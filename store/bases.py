@@ -5,7 +5,7 @@ release names its base, and serving another one is a release like any other.
 """
 
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -18,7 +18,7 @@ from store.encodings import Encoding
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, held
-from store.releases import Release, publish, serving
+from store.releases import Release, find_published, publish, publish_for, serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, following, refuse_pruned
 
@@ -124,27 +124,18 @@ class Bases:
         """
         with self._database.begin() as session:
             maker = held(session, lease.expansion, lease.fence)
-            made = select(ReleaseRow).where(ReleaseRow.expansion == lease.expansion, ReleaseRow.version == base)
-            if (earlier := session.scalar(made)) is not None:
-                return earlier.told_as(Release)
+            if (earlier := find_published(session, maker.id, base)) is not None:
+                return earlier
             if maker.cancel_requested:
                 raise ExpansionCancelled
             before = serving(session)
             if before.number != expected or _others_at_work(session, maker.id):
                 return None
-            change = _bases(session, before.languages[BUILT_IN_LANGUAGE], base)
-            row = ReleaseRow(
-                shared=shared,
-                languages=dict(languages),
-                actor=maker.actor,
-                reason="",
-                change={"kind": "base", "expansion": maker.id, "forced": bool(report.get("forced"))} | change,
-                expansion=maker.id,
-                version=base,
-            )
-            release = publish(session, expected, row)
-            maker.release, maker.version, maker.report = release.number, shared, report
-            maker.stalled, maker.vanished, maker.cause = 0, 0, None
+            change = {"kind": "base", "expansion": maker.id, "forced": bool(report.get("forced"))}
+            change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base)
+            row = ReleaseRow(shared=shared, languages=dict(languages), actor=maker.actor, reason="", change=change)
+            release = publish_for(session, maker, expected, row, base)
+            maker.version, maker.report = shared, report
             return release
 
     def hindered(self, lease: Lease) -> bool:
@@ -165,15 +156,10 @@ class Bases:
         with self._database.begin() as session:
             planned, target = _undoing(session, expected)
             change = {"kind": "restore", "restored": planned.restored}
-            row = ReleaseRow(
-                shared=target.shared,
-                languages=target.languages,
-                actor=actor,
-                reason=reason,
-                change=change | _bases(session, planned.from_base, planned.to_base),
-            )
-            release = publish(session, planned.release, row)
-            return Undoing(**{**vars(planned), "release": release.number})
+            change |= _describe_move(session, planned.from_base, planned.to_base)
+            shared, languages = target.shared, target.languages
+            row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
+            return replace(planned, release=publish(session, planned.release, row).number)
 
 
 def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
@@ -216,7 +202,7 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
     return undoing, target
 
 
-def _bases(session: Session, old: int, new: int) -> dict[str, Any]:
+def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:
     names = {number: session.get_one(BaseRow, number).told_as(RecordedBase).public_name for number in (old, new)}
     return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
 

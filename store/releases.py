@@ -119,11 +119,8 @@ class Releases:
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
-            earlier = session.scalar(
-                select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
-            )
-            if earlier is not None:
-                return earlier.told_as(Release)
+            if (earlier := find_published(session, expansion, version)) is not None:
+                return earlier
             if maker.cancel_requested:
                 raise ExpansionCancelled
             learns = maker.kind == "learn"
@@ -132,26 +129,17 @@ class Releases:
                 raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")
             languages = before.languages | ({promoted.language: promoted.number} if learns else {})
             moves = move_shared and _continues(session, promoted, before, maker)
-            row = ReleaseRow(
-                shared=promoted.number if moves else before.shared,
-                languages=languages,
-                actor=maker.actor,
-                reason=reason,
-                change={
-                    "kind": "promote" if learns else "rebuild",
-                    "expansion": expansion,
-                    "language": promoted.language,
-                    "from_version": before.languages.get(promoted.language),
-                    "to_version": languages.get(promoted.language),
-                    **({} if forced is None else {"forced": forced}),
-                },
-                expansion=expansion,
-                version=version,
-            )
-            release = publish(session, before.number, row)
-            maker.release, maker.version = release.number, promoted.number
-            maker.stalled, maker.vanished, maker.cause = 0, 0, None  # a release is progress
-            return release
+            change = {
+                "kind": "promote" if learns else "rebuild",
+                "expansion": expansion,
+                "language": promoted.language,
+                "from_version": before.languages.get(promoted.language),
+                "to_version": languages.get(promoted.language),
+                **({} if forced is None else {"forced": forced}),
+            }
+            shared = promoted.number if moves else before.shared
+            row = ReleaseRow(shared=shared, languages=languages, actor=maker.actor, reason=reason, change=change)
+            return publish_for(session, maker, before.number, row, version)
 
     def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
         """What a rollback would do.
@@ -186,20 +174,11 @@ class Releases:
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
                 languages[tag] = planned.to_version
-            row = ReleaseRow(
-                shared=planned.shared_version,
-                languages=languages,
-                actor=actor,
-                reason=reason,
-                change={
-                    "kind": "rollback",
-                    "language": tag,
-                    "from_version": planned.from_version,
-                    "to_version": planned.to_version,
-                },
-            )
-            release = publish(session, expected, row)
-            planned = replace(planned, release=release.number)
+            change = {"kind": "rollback", "language": tag}
+            change |= {"from_version": planned.from_version, "to_version": planned.to_version}
+            shared = planned.shared_version
+            row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
+            planned = replace(planned, release=publish(session, expected, row).number)
             if rebuild and planned.replay:
                 settings = {"replay": planned.replay}
                 queued = queue(session, kind="rebuild", language=tag, settings=settings, actor=actor)
@@ -214,13 +193,8 @@ class Releases:
         """
         with self._database.begin() as session:
             old = _find(session, number)
-            row = ReleaseRow(
-                shared=old.shared,
-                languages=old.languages,
-                actor=actor,
-                reason=reason,
-                change={"kind": "restore", "restored": number},
-            )
+            change = {"kind": "restore", "restored": number}
+            row = ReleaseRow(shared=old.shared, languages=old.languages, actor=actor, reason=reason, change=change)
             return publish(session, expected, row)
 
 
@@ -234,15 +208,26 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
     session.add(row)
     session.flush()
-    moved = session.scalar(
-        update(AliasRow)
-        .where(AliasRow.name == SERVING, AliasRow.release == expected)
-        .values(release=row.number)
-        .returning(AliasRow.release)
-    )
-    if moved is None:
+    alias = update(AliasRow).where(AliasRow.name == SERVING, AliasRow.release == expected)
+    if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
         serving(session, expected)
     return row.told_as(Release)
+
+
+def publish_for(session: Session, maker: ExpansionRow, expected: int, row: ReleaseRow, version: int) -> Release:
+    """Publish the release that an expansion made for this version, and record it with the expansion."""
+    row.expansion, row.version = maker.id, version
+    release = publish(session, expected, row)
+    maker.release, maker.version = release.number, version
+    maker.stalled, maker.vanished, maker.cause = 0, 0, None  # a release is progress
+    return release
+
+
+def find_published(session: Session, expansion: str, version: int) -> Release | None:
+    """Return what an earlier attempt of the expansion published for this version."""
+    made = select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
+    row = session.scalar(made)
+    return None if row is None else row.told_as(Release)
 
 
 def serving(session: Session, expected: int | None = None) -> ReleaseRow:
