@@ -20,7 +20,7 @@ from store.expansions import refuse_active_kind
 from store.leases import Lease, held
 from store.releases import Release, find_published, publish, publish_for, serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
-from store.versions import BUILT_IN_LANGUAGE, following, refuse_pruned
+from store.versions import BUILT_IN_LANGUAGE, next_number, refuse_pruned
 
 
 @dataclass(frozen=True)
@@ -69,14 +69,14 @@ class Bases:
     def list(self) -> Sequence[RecordedBase]:
         """Oldest first."""
         with self._database.read() as session:
-            return [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
+            return [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
 
     def serving(self) -> RecordedBase | None:
         """That of the release which serves; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
-            return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).told_as(RecordedBase)
+            return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).to_dataclass(RecordedBase)
 
     def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
         """Record where a base was found last: its checkpoint may have moved."""
@@ -92,7 +92,7 @@ class Bases:
         """Of the vectors of pictures that these bases alone have made, in every encoding that this data root had."""
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
-            rows = [row.told_as(RecordedBase) for row in session.scalars(select(BaseRow))]
+            rows = [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow))]
         ours = {row.image_fingerprint for row in rows if row.number in numbers}
         ours -= {row.image_fingerprint for row in rows if row.number not in numbers}
         return {encoding.fingerprint(image) for encoding in encodings for image in ours}
@@ -103,8 +103,8 @@ class Bases:
             held(session, lease.expansion, lease.fence)
             row = _find(session, image_fingerprint, text_fingerprint)
             if row is None:
-                row = register(session, following(session), name, image_fingerprint, text_fingerprint)
-            return row.told_as(RecordedBase)
+                row = register(session, next_number(session), name, image_fingerprint, text_fingerprint)
+            return row.to_dataclass(RecordedBase)
 
     def move(
         self,
@@ -203,7 +203,7 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
 
 
 def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:
-    names = {number: session.get_one(BaseRow, number).told_as(RecordedBase).public_name for number in (old, new)}
+    names = {number: session.get_one(BaseRow, number).to_dataclass(RecordedBase).public_name for number in (old, new)}
     return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
 
 

@@ -54,12 +54,12 @@ class Encodings:
         """The newest; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             row = _newest(session)
-            return None if row is None else row.told_as(RecordedEncoding)
+            return None if row is None else row.to_dataclass(RecordedEncoding)
 
     def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
         with self._database.begin() as session:
-            return (_newest(session) or _add(session, 1, backend, precision, reason)).told_as(RecordedEncoding)
+            return (_newest(session) or _add(session, 1, backend, precision, reason)).to_dataclass(RecordedEncoding)
 
     def change(self, backend: str, precision: str, lease: Lease, release: int) -> RecordedEncoding:
         """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost.
@@ -70,8 +70,8 @@ class Encodings:
             held(session, lease.expansion, lease.fence).release = release
             newest = _newest(session)
             if newest is not None and (newest.backend, newest.precision) == (backend, precision):
-                return newest.told_as(RecordedEncoding)
-            return _add(session, newest.number + 1 if newest else 1, backend, precision).told_as(RecordedEncoding)
+                return newest.to_dataclass(RecordedEncoding)
+            return _add(session, newest.number + 1 if newest else 1, backend, precision).to_dataclass(RecordedEncoding)
 
 
 def _newest(session: Session) -> EncodingRow | None:

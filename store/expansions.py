@@ -112,7 +112,7 @@ class Expansions(Leases):
         when nothing else is in progress. Raises ExpansionInProgress, IdempotencyKeyReused.
         """
         with self._database.begin() as session:
-            if (earlier := recorded(session, once)) is not None:
+            if (earlier := find_recorded(session, once)) is not None:
                 return expansion_of(find(session, str(earlier.expansion))), False
             if kind == "base":
                 refuse_active_kind(session)
@@ -144,7 +144,7 @@ class Expansions(Leases):
     def submitted(self, once: Once | None) -> Expansion | None:
         """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
         with self._database.read() as session:
-            earlier = recorded(session, once)
+            earlier = find_recorded(session, once)
             return None if earlier is None else expansion_of(find(session, str(earlier.expansion)))
 
     def get(self, id: str) -> Expansion:
@@ -310,10 +310,10 @@ def refuse_active_kind(session: Session, *kinds: Kind) -> None:
 def expansion_of(row: ExpansionRow) -> Expansion:
     """The expansion that a row describes."""
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
-    return row.told_as(Expansion, error=error)
+    return row.to_dataclass(Expansion, error=error)
 
 
-def recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
+def find_recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
     """What was done before with this key, if anything. Raises IdempotencyKeyReused when the body was another one."""
     if once is None:
         return None

@@ -10,7 +10,7 @@ from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.errors import AliasMoved, BaseMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
-from store.expansions import Once, queue, recorded, remember
+from store.expansions import Once, find_recorded, queue, remember
 from store.leases import held
 from store.rollback import RollbackPlan, history, nothing_withdrawn, plan
 from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
@@ -48,12 +48,12 @@ class Releases:
     def serving(self) -> Release:
         """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
-            return serving(session).told_as(Release)
+            return serving(session).to_dataclass(Release)
 
     def get(self, number: int) -> Release:
         """Raises ReleaseNotFound."""
         with self._database.read() as session:
-            return _find(session, number).told_as(Release)
+            return _find(session, number).to_dataclass(Release)
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
         """Newest first; `before` is the last number of the previous page."""
@@ -61,7 +61,7 @@ class Releases:
         if before is not None:
             query = query.where(ReleaseRow.number < before)
         with self._database.read() as session:
-            return [row.told_as(Release) for row in session.scalars(query)]
+            return [row.to_dataclass(Release) for row in session.scalars(query)]
 
     def in_use(self) -> Sequence[Release]:
         """The release that serves, which is the newest, and the one before."""
@@ -167,7 +167,7 @@ class Releases:
         """
         expected = self.serving().number if expected is None else expected
         with self._database.begin() as session:
-            if (earlier := recorded(session, once)) is not None:
+            if (earlier := find_recorded(session, once)) is not None:
                 return RollbackPlan(**(earlier.answer or {}))
             before = serving(session, expected)
             planned = plan(session, before, tag)
@@ -211,7 +211,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     alias = update(AliasRow).where(AliasRow.name == SERVING, AliasRow.release == expected)
     if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
         serving(session, expected)
-    return row.told_as(Release)
+    return row.to_dataclass(Release)
 
 
 def publish_for(session: Session, maker: ExpansionRow, expected: int, row: ReleaseRow, version: int) -> Release:
@@ -227,7 +227,7 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
     """Return what an earlier attempt of the expansion published for this version."""
     made = select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
     row = session.scalar(made)
-    return None if row is None else row.told_as(Release)
+    return None if row is None else row.to_dataclass(Release)
 
 
 def serving(session: Session, expected: int | None = None) -> ReleaseRow:

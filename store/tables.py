@@ -49,8 +49,8 @@ class RegistryRow(DeclarativeBase):
     )
     type_annotation_map = {datetime: Instant, dict[str, Any]: JSON, dict[str, int]: JSON}  # noqa: RUF012
 
-    def told_as(self, kind: type[T], **own: Any) -> T:
-        """A dataclass with the values of the columns that are named as its fields; other fields are its `own`."""
+    def to_dataclass(self, kind: type[T], **own: Any) -> T:
+        """Return a dataclass with the values of the columns of the same names; `own` are its other fields."""
         same = (field.name for field in fields(kind) if field.name not in own)
         return kind(**{name: getattr(self, name) for name in same}, **own)
 

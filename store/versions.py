@@ -102,13 +102,11 @@ class Versions:
         """
         with self._database.begin() as session:
             maker = held(session, expansion, fence)
-            earlier = session.scalar(
-                select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
-            )
-            if earlier is not None:
-                return version_of(earlier)
+            earlier = select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
+            if (written := session.scalar(earlier)) is not None:
+                return version_of(written)
             row = VersionRow(
-                number=following(session),
+                number=next_number(session),
                 parent=find(session, parent).number,
                 language=language,
                 expansion=expansion,
@@ -126,13 +124,13 @@ class Versions:
             return version_of(row)
 
 
-def following(session: Session) -> int:
-    """The number of the next version."""
+def next_number(session: Session) -> int:
+    """Return the number of the next version."""
     return (session.scalar(select(func.max(VersionRow.number))) or 0) + 1
 
 
 def roots(session: Session) -> dict[int, int]:
-    """For each version, the base at the end of its lineage."""
+    """Return, for each version, the base at the end of its lineage."""
     found: dict[int, int] = {}
     for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
         found[row.number] = row.number if row.parent is None else found[row.parent]  # a parent has a smaller number
@@ -148,9 +146,9 @@ def find(session: Session, number: int) -> VersionRow:
 
 
 def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None = None) -> None:
-    """Raises VersionPruned, with the numbers, when one of these versions cannot serve, each its language.
+    """Raise VersionPruned, with the numbers, when one of these versions cannot serve its language.
 
-    `shared` may be a pruned one, as long as others build upon it: its files are there, and it needs no captions.
+    `shared` may be a pruned one as long as others build upon it: its files are there, and it needs no captions.
     """
     pruned = VersionRow.pruned_at.is_not(None)
     gone = set(session.scalars(select(VersionRow.number).where(VersionRow.number.in_(set(versions)), pruned)))
@@ -162,7 +160,7 @@ def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None 
 
 
 def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
-    """The versions whose files are needed, also if those of `pruned` are pruned now.
+    """Return the versions whose files are needed, also if those of `pruned` are pruned now.
 
     These are all that are not pruned, those that became the shared one after they were, and what these build upon.
     What is not needed never is again.
@@ -178,13 +176,13 @@ def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
 
 
 def named_since(session: Session) -> set[int]:
-    """The pruned versions that became the shared one after that, because a later version was rolled back."""
+    """Return the pruned versions that became the shared one later, because a newer version was rolled back."""
     since = (VersionRow.number == ReleaseRow.shared, ReleaseRow.number > VersionRow.pruned_release)
     return set(session.scalars(select(VersionRow.number).where(*since)))
 
 
 def lineage(session: Session, number: int) -> Sequence[VersionRow]:
-    """The rows from `number` down to its base: a parent always has a smaller number. Raises VersionNotFound."""
+    """Return the rows from `number` down to its base: a parent has a smaller number. Raises VersionNotFound."""
     chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
     parents = aliased(VersionRow)
     chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
@@ -194,5 +192,5 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 
 def version_of(row: VersionRow) -> Version:
-    """The version that a row describes."""
-    return row.told_as(Version, learned=tuple(row.datasets))
+    """Return the version that a row describes."""
+    return row.to_dataclass(Version, learned=tuple(row.datasets))
