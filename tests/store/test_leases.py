@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from store.clock import now
 from store.errors import LeaseLost
-from store.leases import MAX_VANISHED, Lease
+from store.leases import MAX_ATTEMPTS, MAX_VANISHED, Lease
 from store.registry import Registry
 from store.tables import ExpansionRow
 from tests.store.steps import begin, promote, race, submit, write
@@ -27,63 +27,50 @@ WRITES: dict[str, Write] = {
     "add": lambda registry, lease: write(registry, lease, "cy", 0),
     "promote": lambda registry, lease: promote(registry, lease, registry.versions.get(0)),
 }
+ENDS: dict[str, Write] = {
+    "died": lambda registry, lease: registry.expansions.release_lease(lease, cause="killed for its memory"),
+    "suspect": lambda registry, lease: registry.expansions.release_lease(lease, cause="locked", suspect=True),
+    "stopped": lambda registry, lease: registry.expansions.release_lease(lease, stopped=True),
+    "vanished": lambda registry, lease: registry.expansions.heartbeat(lease, seconds=-1),
+}
 
 
-def expire(registry: Registry, lease: Lease) -> None:
-    """As if the holder had sent no heartbeat for a whole lease."""
-    registry.expansions.heartbeat(lease, seconds=-1)
+def again(registry: Registry, lease: Lease, end: str = "vanished") -> Lease | None:
+    """End an attempt in this way, and begin the next one if there may be one."""
+    ENDS[end](registry, lease)
+    return registry.expansions.lease(lease.expansion, "other")
 
 
-def clock(registry: Registry) -> float:
-    """The database's clock."""
+def expires(registry: Registry, lease: Lease) -> tuple[float, float]:
+    """When a lease runs out, and what time it is, both by the database's clock."""
+    row = select(ExpansionRow.lease_expires, now()).where(ExpansionRow.id == lease.expansion)
     with registry.read() as session:
-        return session.execute(select(now())).scalar_one().timestamp()
+        until, moment = session.execute(row).one()
+    return until.timestamp(), moment.timestamp()
 
 
-def expires(registry: Registry, lease: Lease) -> float:
-    """When a lease runs out, by the database's clock."""
-    with registry.read() as session:
-        until = session.scalar(select(ExpansionRow.lease_expires).where(ExpansionRow.id == lease.expansion))
-    assert until is not None
-    return until.timestamp()
-
-
-def again(registry: Registry, lease: Lease) -> Lease:
-    """The next attempt, by another worker."""
-    expire(registry, lease)
-    later = registry.expansions.lease(lease.expansion, "other")
-    assert later is not None
-    return later
-
-
-def test_a_lease_makes_the_expansion_run(registry: Registry) -> None:
-    lease = begin(registry, "cy")
-    running = registry.expansions.get(lease.expansion)
-    assert (running.state, running.attempt, lease.fence, lease.owner) == ("running", 1, 1, "worker")
-    assert running.started_at is not None
-    assert registry.expansions.runnable() == []
-
-
-def test_of_twenty_racing_workers_one_gets_the_lease(registry: Registry) -> None:
+def test_of_twenty_racing_workers_one_gets_the_lease_and_the_expansion_runs(registry: Registry) -> None:
     id = submit(registry, "cy").id
     answers = race(*[partial(registry.expansions.lease, id, f"w{n}") for n in range(20)])
-    assert sum(answer is not None for answer in answers) == 1
-    assert registry.expansions.get(id).attempt == 1
+    (lease,) = (answer for answer in answers if isinstance(answer, Lease))
+    running = registry.expansions.get(id)
+    assert (running.state, running.attempt, lease.fence) == ("running", 1, 1)
+    assert running.started_at is not None and registry.expansions.runnable() == []
 
 
 def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
-    before = clock(registry)
     lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=600)
     assert lease is not None
-    assert before + 600 <= expires(registry, lease) <= clock(registry) + 600  # however slow this machine is
+    until, moment = expires(registry, lease)
+    assert 0 < until - moment <= 600
     assert registry.expansions.lease(lease.expansion, "other") is None
     registry.expansions.heartbeat(lease, seconds=0.5)
-    ends = expires(registry, lease)
-    until = time.monotonic() + 60
+    until, _ = expires(registry, lease)
+    patience = time.monotonic() + 60
     while (later := registry.expansions.lease(lease.expansion, "other")) is None:  # no test turns the database's clock
-        assert time.monotonic() < until
+        assert time.monotonic() < patience
         time.sleep(0.05)
-    assert later.fence == 2 and clock(registry) > ends
+    assert later.fence == 2 and expires(registry, later)[1] > until
 
 
 def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
@@ -103,8 +90,7 @@ def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
 
 
 def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
-    lease = begin(registry, "cy")
-    real = time.time
+    lease, real = begin(registry, "cy"), time.time
     for hours in (-1, 1):
         monkeypatch.setattr(time, "time", lambda offset=hours * 3600: real() + offset)
         assert registry.expansions.lease(lease.expansion, "other") is None
@@ -112,178 +98,87 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
 
 
 @pytest.mark.row("K4")
-@pytest.mark.parametrize("name", WRITES)
-def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry, name: str) -> None:
+def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry) -> None:
     late = begin(registry, "cy")
-    again(registry, late)
+    assert again(registry, late) is not None
     before = registry.expansions.get(late.expansion), registry.versions.list(), registry.releases.list()
-    with pytest.raises(LeaseLost):
-        WRITES[name](registry, late)
+    for act in WRITES.values():
+        with pytest.raises(LeaseLost):
+            act(registry, late)
     assert (registry.expansions.get(late.expansion), registry.versions.list(), registry.releases.list()) == before
-
-
-def test_without_the_fence_the_late_write_would_pass(registry: Registry) -> None:
-    """The precondition of the test above: everything but the fence still fits the holder that was overtaken."""
-    late = begin(registry, "cy")
-    again(registry, late)
+    # the precondition: everything but the fence still fits this holder
     unfenced = update(ExpansionRow).where(ExpansionRow.id == late.expansion, ExpansionRow.state == "running")
     with registry.begin() as session:
         assert session.scalar(unfenced.values(phase="late").returning(ExpansionRow.phase)) == "late"
 
 
-@pytest.mark.parametrize("name", WRITES)
-def test_nothing_is_written_about_a_finished_expansion(registry: Registry, name: str) -> None:
+def test_nothing_is_written_about_a_finished_expansion(registry: Registry) -> None:
     lease = begin(registry, "cy")
     registry.expansions.fail(lease, "gate_failed", "Too low.")
-    with pytest.raises(LeaseLost):
-        WRITES[name](registry, lease)
+    for act in WRITES.values():
+        with pytest.raises(LeaseLost):
+            act(registry, lease)
 
 
 @pytest.mark.parametrize("end", ["fail", "too many attempts"])
 def test_what_is_released_has_succeeded_whatever_comes_after(registry: Registry, end: str) -> None:
-    lease = begin(registry, "cy")
-    version = write(registry, lease, "cy", 0)
+    lease: Lease | None = begin(registry, "cy")
+    assert lease is not None
+    expansion, version = lease.expansion, write(registry, lease, "cy", 0)
     release = promote(registry, lease, version)
     if end == "fail":
         registry.expansions.fail(lease, "gate_failed", "Too low.")
-    else:
-        attempt: Lease | None = lease
-        while attempt is not None:
-            registry.expansions.release_lease(attempt, cause="killed")
-            attempt = registry.expansions.lease(lease.expansion, "w")
-    ended = registry.expansions.get(lease.expansion)
+    while lease is not None and end != "fail":
+        lease = again(registry, lease, "died")
+    ended = registry.expansions.get(expansion)
     assert (ended.state, ended.error) == ("succeeded", None)
     assert (ended.version, ended.release) == (version.number, release.number)
 
 
-def test_attempts_that_were_stopped_after_progress_allow_no_further_ones(registry: Registry) -> None:
-    id = submit(registry, "cy").id
-    for _ in range(4):
-        lease = registry.expansions.lease(id, "w")
-        assert lease is not None
-        registry.expansions.progress(lease, phase="train", progress=0.1, made_progress=True)
-        registry.expansions.release_lease(lease, stopped=True)
-    died = 0
-    while (lease := registry.expansions.lease(id, "w")) is not None:
-        registry.expansions.release_lease(lease, cause="killed")
-        died += 1
-    assert died == 3
+CAPPED = [
+    pytest.param(["died"] * MAX_ATTEMPTS, "killed for its memory", id="died", marks=pytest.mark.row("K2")),
+    pytest.param(["vanished"] * MAX_VANISHED, "with their worker", id="vanished", marks=pytest.mark.row("F14")),
+    pytest.param(["suspect"] * MAX_VANISHED, "locked", id="suspect", marks=pytest.mark.row("F14")),
+    pytest.param([*["vanished"] * 4, "died", *["vanished"] * 4, "died", "died"], "killed", id="those that die count"),
+    pytest.param([*["stopped"] * 5, *["died"] * MAX_ATTEMPTS], "killed", id="stopped on request"),
+    pytest.param(["died", "died", "telling", "died"], "killed", id="telling writes nothing"),
+    pytest.param(["died", "died", "progress", *["died"] * MAX_ATTEMPTS], "killed", id="progress begins anew"),
+]
 
 
-@pytest.mark.row("K2")
-def test_the_fourth_attempt_without_progress_fails_the_expansion_with_the_last_cause(registry: Registry) -> None:
-    id = submit(registry, "cy").id
-    for _ in range(3):
-        lease = registry.expansions.lease(id, "w")
-        assert lease is not None
-        registry.expansions.release_lease(lease, cause="killed for its memory")
-    assert registry.expansions.lease(id, "w") is None
-    failed = registry.expansions.get(id)
-    assert failed.state == "failed" and failed.error is not None
-    assert failed.error.code == "too_many_attempts" and "killed for its memory" in failed.error.detail
-    assert not registry.expansions.runnable()
-
-
-@pytest.mark.row("F14")
-def test_attempts_ended_for_what_another_process_may_have_done_count_as_those_that_vanish(registry: Registry) -> None:
+@pytest.mark.parametrize(("history", "said"), CAPPED)
+def test_attempts_without_progress_are_capped(registry: Registry, history: list[str], said: str) -> None:
     lease: Lease | None = begin(registry, "cy")
-    died = 0
-    while lease is not None:
-        registry.expansions.release_lease(lease, cause="the registry was locked", suspect=True)
-        died, lease = died + 1, registry.expansions.lease(lease.expansion, "w")
-    assert died == MAX_VANISHED
-
-
-@pytest.mark.row("F14")
-def test_attempts_that_vanish_with_their_worker_count_only_when_there_are_twenty(registry: Registry) -> None:
-    lease = begin(registry, "cy")
-    for _ in range(MAX_VANISHED - 1):
-        lease = again(registry, lease)
-    assert MAX_VANISHED == 20 and registry.expansions.get(lease.expansion).state == "running"
-    expire(registry, lease)
-    assert registry.expansions.lease(lease.expansion, "w") is None
-    failed = registry.expansions.get(lease.expansion)
+    assert lease is not None
+    expansion = lease.expansion
+    for step in history:
+        assert lease is not None and registry.expansions.get(expansion).state == "running"
+        if step in ENDS:
+            lease = again(registry, lease, step)
+        else:
+            registry.expansions.progress(lease, phase="train", progress=0.4, made_progress=step == "progress")
+    assert lease is None and not registry.expansions.runnable()
+    failed = registry.expansions.get(expansion)
     assert failed.state == "failed" and failed.error is not None
-    assert failed.error.code == "too_many_attempts" and "with their worker" in failed.error.detail
+    assert failed.error.code == "too_many_attempts" and said in failed.error.detail
+    assert MAX_ATTEMPTS == 3 and MAX_VANISHED == 20
 
 
-@pytest.mark.row("F14")
-def test_of_attempts_only_those_that_die_by_themselves_are_counted_with_each_other(registry: Registry) -> None:
-    lease = begin(registry, "cy")
-    for _ in range(2):
-        for _ in range(4):
-            lease = again(registry, lease)
-        registry.expansions.release_lease(lease, cause="killed for its memory")
-        taken = registry.expansions.lease(lease.expansion, "w")
-        assert taken is not None
-        lease = taken
-    registry.expansions.release_lease(lease, cause="killed for its memory")
-    assert registry.expansions.lease(lease.expansion, "w") is None
-    assert registry.expansions.get(lease.expansion).state == "failed"
-
-
-def die(registry: Registry, lease: Lease, times: int) -> Lease:
-    """Attempts whose process dies; returns the lease of the next one."""
-    for _ in range(times):
-        registry.expansions.release_lease(lease, cause="killed")
-        later = registry.expansions.lease(lease.expansion, "w")
-        assert later is not None
-        lease = later
-    return lease
-
-
-def test_progress_gives_new_attempts(registry: Registry) -> None:
-    lease = die(registry, begin(registry, "cy"), 2)
-    registry.expansions.progress(lease, phase="train", progress=0.4, step=4, steps=10, made_progress=True)
-    lease = die(registry, lease, 2)
-    assert registry.expansions.get(lease.expansion).attempt == 5
-
-
-def test_progress_that_reached_nothing_durable_gives_none(registry: Registry) -> None:
-    lease = die(registry, begin(registry, "cy"), 2)
-    registry.expansions.progress(lease, phase="train", progress=0.4)
-    registry.expansions.release_lease(lease, cause="killed")
-    assert registry.expansions.lease(lease.expansion, "w") is None
-
-
-def test_stopping_on_request_does_not_count_as_an_attempt_without_progress(registry: Registry) -> None:
-    id = submit(registry, "cy").id
-    for _ in range(5):
-        lease = registry.expansions.lease(id, "w")
-        assert lease is not None
-        registry.expansions.release_lease(lease, stopped=True)
-        assert registry.expansions.get(id).state == "queued"
-
-
-def test_progress_can_be_read(registry: Registry) -> None:
+def test_progress_success_and_failure_are_recorded(registry: Registry) -> None:
     lease = begin(registry, "cy")
     registry.expansions.progress(lease, phase="train", step=4, steps=10, progress=0.4, eta_seconds=6.0)
     seen = registry.expansions.get(lease.expansion)
     assert (seen.phase, seen.step, seen.steps, seen.progress, seen.eta_seconds) == ("train", 4, 10, 0.4, 6.0)
-
-
-def test_success_and_failure_are_recorded(registry: Registry) -> None:
-    lease = begin(registry, "cy")
     registry.expansions.succeed(lease, 1, 2, {"t2i": {"R@1": 0.5}})
     done = registry.expansions.get(lease.expansion)
-    assert (done.state, done.version, done.release, done.report, done.progress) == (
-        "succeeded", 1, 2, {"t2i": {"R@1": 0.5}}, 1.0
-    )  # fmt: skip
-    assert done.finished_at is not None
+    assert (done.state, done.version, done.release, done.progress) == ("succeeded", 1, 2, 1.0)
+    assert done.report == {"t2i": {"R@1": 0.5}} and done.finished_at is not None
 
     lease = begin(registry, "de")
     registry.expansions.fail(lease, "gate_failed", "Too low.", {"loss": float("nan")})
     failed = registry.expansions.get(lease.expansion)
     assert failed.error is not None and (failed.state, failed.error.code) == ("failed", "gate_failed")
     assert failed.report == {"loss": None}  # no database and no answer holds a NaN
-
-
-def test_an_attempt_that_fails_after_the_cancellation_is_cancelled(registry: Registry) -> None:
-    lease = begin(registry, "cy")
-    registry.expansions.cancel(lease.expansion)
-    registry.expansions.fail(lease, "internal_error", "Terminated.")
-    ended = registry.expansions.get(lease.expansion)
-    assert (ended.state, ended.error) == ("cancelled", None)
 
 
 def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_reports_cancelled(
@@ -298,23 +193,20 @@ def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_r
     registry.expansions.succeed(later, 1, release.number, {})
 
 
-def test_runnable_are_the_queued_and_the_abandoned_oldest_first(registry: Registry) -> None:
+def test_runnable_are_the_queued_and_the_abandoned_and_the_oldest_has_waited_longest(registry: Registry) -> None:
+    assert registry.expansions.longest_wait() == 0.0
     abandoned = begin(registry, "a")
-    expire(registry, abandoned)
     begin(registry, "b")
+    assert registry.expansions.longest_wait() == 0.0
     queued = submit(registry, "c").id
+    ENDS["vanished"](registry, abandoned)
     registry.expansions.cancel(submit(registry, "d").id)
     assert registry.expansions.runnable() == [abandoned.expansion, queued]
     assert registry.expansions.abandoned() == [abandoned.expansion]
-
-
-def test_the_longest_wait_is_that_of_the_oldest_runnable_one(registry: Registry) -> None:
-    assert registry.expansions.longest_wait() == 0.0
-    id = submit(registry, "cy").id
     with registry.begin() as session:
-        session.execute(text("UPDATE expansions SET created_at = created_at - 60"))
+        session.execute(text("UPDATE expansions SET created_at = created_at - 60 WHERE state = 'queued'"))
     assert 60 <= registry.expansions.longest_wait() < 70
-    lease = registry.expansions.lease(id, "w")
-    assert lease is not None and registry.expansions.longest_wait() == 0.0
+    lease = registry.expansions.lease(queued, "w")
+    assert lease is not None
     registry.expansions.release_lease(lease)
     assert registry.expansions.longest_wait() < 10
