@@ -25,19 +25,33 @@ def back(registry: Registry, tag: str) -> RollbackPlan:
     return planned
 
 
-def test_the_newest_language_goes_and_shared_goes_to_its_parent(registry: Registry) -> None:
-    for tag in "abc":
-        teach(registry, tag)
-    plan = back(registry, "c")
-    assert plan == RollbackPlan("c", 3, None, ["a", "b", "en"], shared_version=2, replay=[], release=4)
+HISTORIES = [  # "a" is taught, "b." beside the shared chain, "a-" rolled back; versions have the numbers 1, 2, ...
+    ("a b c", "c", (3, None, 2, [])),
+    pytest.param("a b c d", "b", (2, None, 1, ["c", "d"]), marks=pytest.mark.row("R2")),
+    pytest.param("a b a", "a", (3, 1, 2, []), marks=pytest.mark.row("R2")),
+    ("a b a b", "a", (3, 1, 2, ["b"])),
+    ("a b a b a-", "a", (1, None, 0, ["b"])),
+    ("a a- a", "a", (2, None, 0, [])),  # not to what was rolled back
+    ("a a a- a", "a", (3, 1, 1, [])),
+    ("a b. c", "b", (2, None, 3, [])),  # shared stays: the language is not in its lineage
+    ("a b c c-", "a", (1, None, 0, ["b"])),  # what is no longer served is not replayed
+]
 
 
-@pytest.mark.row("R2")
-def test_a_middle_language_goes_and_the_later_ones_would_be_replayed(registry: Registry) -> None:
-    for tag in "abcd":
-        teach(registry, tag)
-    plan = back(registry, "b")
-    assert (plan.from_version, plan.to_version, plan.shared_version, plan.replay) == (2, None, 1, ["c", "d"])
+@pytest.mark.parametrize(("history", "tag", "expected"), HISTORIES)
+def test_a_rollback_goes_to_the_version_before_and_shared_to_where_the_language_was_not_yet(
+    registry: Registry, history: str, tag: str, expected: tuple[int, int | None, int, list[str]]
+) -> None:
+    for step in history.split():
+        if step.endswith("-"):
+            back(registry, step[0])
+        else:
+            teach(registry, step[0], shared=not step.endswith("."))
+    plan = back(registry, tag)
+    assert (plan.from_version, plan.to_version, plan.shared_version, plan.replay) == expected
+    if plan.to_version is None:
+        with pytest.raises(LanguageNotFound):
+            registry.releases.plan_rollback(tag)
 
 
 def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry) -> None:
@@ -55,54 +69,6 @@ def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry)
     assert plan.rebuild is None  # no other language is lost
 
 
-@pytest.mark.row("R2")
-def test_a_language_taught_twice_goes_back_to_its_first_version(registry: Registry) -> None:
-    for tag in "aba":
-        teach(registry, tag)
-    plan = back(registry, "a")
-    assert (plan.from_version, plan.to_version, plan.shared_version, plan.replay) == (3, 1, 2, [])
-
-
-def test_rolling_back_twice_goes_further_back(registry: Registry) -> None:
-    for tag in "abab":
-        teach(registry, tag)  # a: 1, 3; b: 2, 4
-    first, second = back(registry, "a"), back(registry, "a")
-    assert (first.to_version, first.shared_version, first.replay) == (1, 2, ["b"])
-    assert (second.to_version, second.shared_version, second.replay) == (None, 0, ["b"])
-    with pytest.raises(LanguageNotFound):
-        registry.releases.plan_rollback("a")
-
-
-def test_a_version_that_was_rolled_back_is_not_gone_back_to(registry: Registry) -> None:
-    teach(registry, "a")
-    back(registry, "a")
-    teach(registry, "a")
-    assert back(registry, "a").to_version is None
-
-
-def test_going_back_to_an_older_version_leaves_out_the_ones_taken_back_between(registry: Registry) -> None:
-    teach(registry, "a")  # 1
-    teach(registry, "a")  # 2
-    back(registry, "a")
-    teach(registry, "a")  # 3
-    assert back(registry, "a").to_version == 1
-
-
-def test_shared_stays_when_the_language_is_not_in_its_lineage(registry: Registry) -> None:
-    teach(registry, "a")
-    teach(registry, "b", shared=False)
-    teach(registry, "c")
-    plan = back(registry, "b")
-    assert (plan.shared_version, plan.replay) == (3, [])
-
-
-def test_languages_that_are_no_longer_served_are_not_replayed(registry: Registry) -> None:
-    for tag in "abc":
-        teach(registry, tag)
-    back(registry, "c")
-    assert back(registry, "a").replay == ["b"]
-
-
 def test_a_rebuilt_language_leaves_shared_too_when_it_is_rolled_back(registry: Registry) -> None:
     for tag in "abc":
         teach(registry, tag)
@@ -116,19 +82,14 @@ def test_a_rebuilt_language_leaves_shared_too_when_it_is_rolled_back(registry: R
 
 
 def test_restoring_brings_the_history_back_with_the_release(registry: Registry) -> None:
-    teach(registry, "a")  # release 2
-    teach(registry, "a")  # release 3
-    back(registry, "a")
-    back(registry, "a")
+    for _ in range(2):
+        teach(registry, "a")  # releases 2 and 3
+    for _ in range(2):
+        back(registry, "a")
     registry.releases.restore(3, expected=5, actor="t", reason="")
     assert back(registry, "a").to_version == 1
-
-
-def test_restoring_an_older_release_takes_back_what_came_later(registry: Registry) -> None:
-    teach(registry, "a")
-    teach(registry, "a")
-    registry.releases.restore(2, expected=3, actor="t", reason="")
-    assert (back(registry, "a").from_version) == 1
+    registry.releases.restore(2, expected=7, actor="t", reason="")
+    assert back(registry, "a").from_version == 1, "what came later was taken back"
 
 
 def test_the_built_in_language_cannot_be_rolled_back(registry: Registry) -> None:
@@ -146,26 +107,20 @@ def test_a_language_that_is_not_served_is_not_found_and_the_available_ones_are_l
 
 
 @pytest.mark.row("R4")
-def test_a_language_in_its_own_expansion_is_not_rolled_back_but_others_are(registry: Registry) -> None:
-    teach(registry, "a")
-    teach(registry, "b")
-    lease = begin(registry, "a")
-    for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
-        with pytest.raises(ExpansionInProgress) as refusal:
-            call("a")
-        assert refusal.value.extra == {"expansion": lease.expansion}
-    assert back(registry, "b").from_version == 2
-
-
-def test_a_language_that_a_rebuild_replays_is_not_rolled_back_until_that_ends(registry: Registry) -> None:
+@pytest.mark.parametrize("kind", ["learn", "rebuild"])
+def test_a_language_that_an_expansion_teaches_or_replays_is_not_rolled_back_but_others_are(
+    registry: Registry, kind: str
+) -> None:
     for tag in "abc":
         teach(registry, tag)
-    replay = back(registry, "a").replay
-    lease = begin(registry, "a", kind="rebuild", replay=replay)
+    replay = back(registry, "a").replay if kind == "rebuild" else ()
+    lease = begin(registry, "a" if replay else "b", kind=kind, replay=replay)
     for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(ExpansionInProgress) as refusal:
             call("b")
         assert refusal.value.extra == {"expansion": lease.expansion}
+    if not replay:
+        assert back(registry, "c").from_version == 3
     registry.expansions.cancelled(lease)
     assert back(registry, "b").to_version is None
 
