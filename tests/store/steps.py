@@ -23,6 +23,7 @@ def submit(
     kind: str = "learn",
     key: str | None = None,
     body: str = "b",
+    actor: str = "tester",
     replay: Sequence[str] = (),
 ) -> Expansion:
     """Queue one expansion."""
@@ -33,8 +34,8 @@ def submit(
         dataset_path="uploads/d.jsonl",
         dataset_sha256="d" * 64,
         dataset_bytes=10,
-        actor="tester",
-        once=Once.of("tester", key, body),
+        actor=actor,
+        once=Once.of(actor, key, body),
     )
     return expansion
 
