@@ -3,7 +3,7 @@
 import os
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,21 +20,34 @@ from tests.store.steps import begin, learn, promote, submit, teach, write
 
 pytestmark = pytest.mark.row("F5")
 YEAR = 400 * 86_400.0
-Turn = Callable[[float], None]
+Wrong = Callable[[float], AbstractContextManager[None]]
 
 
 @pytest.fixture
-def turn(registry: Registry) -> Iterator[Turn]:
-    """Set the database's own clock so many seconds wrong, for every connection."""
-    engines, wrong = (registry.engine, registry._writer), [0.0]
+def wrong(registry: Registry) -> Wrong:
+    """Set the database's own clock so many seconds wrong in the block, for every connection."""
+    engines, ahead = (registry.engine, registry._writer), [0.0]
 
     def override(connection: Any, *_: object) -> None:
         if registry.near:
-            right = 2440587.5 * 86_400.0
-            connection.create_function("julianday", 1, lambda _: (right + _time() + wrong[0]) / 86_400.0)
+            right, real = 2440587.5 * 86_400.0, time.time
+            connection.create_function("julianday", 1, lambda _: (right + real() + ahead[0]) / 86_400.0)
         else:  # what stands before pg_catalog in the search path is found first
-            connection.execute("SET search_path TO " + _schema(registry) + ", pg_catalog")
+            schema = str(registry.engine.url.query["options"]).partition("search_path=")[2]
+            connection.execute(f"SET search_path TO {schema}, pg_catalog")
             connection.commit()
+
+    def turn(seconds: float) -> None:
+        ahead[0] = seconds
+        if not registry.near:
+            with registry.begin() as session:
+                session.execute(text("UPDATE wrong SET seconds = :seconds"), {"seconds": seconds})
+
+    @contextmanager
+    def for_a_moment(seconds: float) -> Iterator[None]:
+        turn(seconds)
+        yield
+        turn(0.0)
 
     if not registry.near:
         with registry.begin() as session:
@@ -49,33 +62,6 @@ def turn(registry: Registry) -> Iterator[Turn]:
     for engine in engines:
         engine.dispose()
         event.listen(engine, "connect", override)
-
-    def set_wrong(seconds: float) -> None:
-        wrong[0] = seconds
-        if not registry.near:
-            with registry.begin() as session:
-                session.execute(text("UPDATE wrong SET seconds = :seconds"), {"seconds": seconds})
-
-    yield set_wrong
-
-
-def _time() -> float:
-    return time.time()
-
-
-def _schema(registry: Registry) -> str:
-    options = str(registry.engine.url.query["options"])
-    return options.partition("search_path=")[2]
-
-
-@pytest.fixture
-def wrong(turn: Turn) -> Callable[[float], Any]:
-    @contextmanager
-    def for_a_moment(seconds: float) -> Iterator[None]:
-        turn(seconds)
-        yield
-        turn(0.0)
-
     return for_a_moment
 
 
@@ -83,9 +69,7 @@ BOTH = pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["ahead", "behind"]
 
 
 @BOTH
-def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(
-    registry: Registry, wrong: Callable[[float], Any], seconds: float
-) -> None:
+def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(registry: Registry, wrong: Wrong, seconds: float) -> None:
     with wrong(seconds):
         lease = begin(registry, "cy")
         assert registry.duties.take("indexer", "dead", LONGEST)
@@ -97,9 +81,7 @@ def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(
     assert later is not None and later.fence == lease.fence + 1
 
 
-def test_what_waits_since_a_wrong_clock_said_so_is_told_and_can_be_cancelled(
-    registry: Registry, wrong: Callable[[float], Any]
-) -> None:
+def test_what_waits_since_a_wrong_clock_said_so_is_told_and_can_be_cancelled(registry: Registry, wrong: Wrong) -> None:
     with wrong(YEAR):
         queued, held = submit(registry, "cy").id, begin(registry, "de")
     assert registry.expansions.longest_wait() >= LONGEST
@@ -112,7 +94,7 @@ def test_what_waits_since_a_wrong_clock_said_so_is_told_and_can_be_cancelled(
 
 @BOTH
 def test_while_the_clock_is_wrong_a_holder_keeps_what_it_renews(
-    registry: Registry, wrong: Callable[[float], Any], seconds: float
+    registry: Registry, wrong: Wrong, seconds: float
 ) -> None:
     lease = begin(registry, "cy")
     with wrong(seconds):
@@ -122,7 +104,7 @@ def test_while_the_clock_is_wrong_a_holder_keeps_what_it_renews(
     assert registry.expansions.lease(lease.expansion, "other") is None
 
 
-def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, wrong: Callable[[float], Any]) -> None:
+def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, wrong: Wrong) -> None:
     with wrong(YEAR):
         registry.duties.done("purge")
         assert registry.duties.done_within("purge", 86_400)
@@ -133,7 +115,7 @@ def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, 
 
 @BOTH
 def test_a_request_that_is_repeated_acts_once_although_the_clock_was_wrong(
-    registry: Registry, wrong: Callable[[float], Any], seconds: float
+    registry: Registry, wrong: Wrong, seconds: float
 ) -> None:
     before = submit(registry, "cy", key="before")
     with wrong(seconds):
@@ -143,18 +125,9 @@ def test_a_request_that_is_repeated_acts_once_although_the_clock_was_wrong(
     assert submit(registry, "de", key="meanwhile").id == meanwhile.id
 
 
-def test_keys_are_forgotten_after_a_week(registry: Registry, turn: Turn) -> None:
-    submit(registry, "cy", key="old")
-    registry._clock = SteadyClock()  # of a process that starts a week later
-    turn(8 * 86_400.0)
-    submit(registry, "de", key="new")
-    with pytest.raises(ExpansionInProgress):
-        submit(registry, "cy", key="old")
-
-
 @BOTH
 def test_nothing_younger_than_what_is_in_reach_is_pruned_although_a_release_has_a_wrong_time(
-    registry: Registry, wrong: Callable[[float], Any], seconds: float
+    registry: Registry, wrong: Wrong, seconds: float
 ) -> None:
     with wrong(seconds):
         teach(registry, "a")
@@ -167,7 +140,7 @@ def test_nothing_younger_than_what_is_in_reach_is_pruned_although_a_release_has_
 
 
 def test_what_an_expansion_has_made_so_far_stays_although_every_release_has_a_wrong_time(
-    registry: Registry, wrong: Callable[[float], Any]
+    registry: Registry, wrong: Wrong
 ) -> None:
     with wrong(YEAR):
         with registry.begin() as session:
@@ -181,7 +154,7 @@ def test_what_an_expansion_has_made_so_far_stays_although_every_release_has_a_wr
 
 @BOTH
 def test_what_serves_while_an_expansion_with_a_wrong_time_runs_stays_in_reach(
-    registry: Registry, wrong: Callable[[float], Any], seconds: float
+    registry: Registry, wrong: Wrong, seconds: float
 ) -> None:
     teach(registry, "a")
     with wrong(seconds):
@@ -192,7 +165,7 @@ def test_what_serves_while_an_expansion_with_a_wrong_time_runs_stays_in_reach(
 
 
 def test_no_file_seems_old_for_an_hour_after_the_clock_jumped(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started, running = _time(), [0.0]
+    started, running = time.time(), [0.0]
     clock = SteadyClock(lambda: running[0])
     assert clock.is_steady(started)
     monkeypatch.setattr(files, "_clock", clock)
