@@ -13,7 +13,7 @@ from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
 
 from store.database import to_json
-from store.errors import BaseMismatch, RegistryUnavailable, StorageFull
+from store.errors import BaseMismatch, ExpansionInProgress, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
 from tests.patience import insisting, within
 from tests.registries import publish_release
@@ -27,31 +27,15 @@ def refused_within(seconds: float) -> Iterator[None]:
         yield
 
 
-def test_opening_again_from_another_folder_keeps_everything(
-    database_url: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    made = submit(registry, "cy")
-    monkeypatch.chdir(tmp_path)
-    for migrate in (True, False):
-        other = open_registry(database_url, migrate=migrate)
-        assert other.expansions.get(made.id) == made
-        other.close()
-
-
-def test_initialising_twice_changes_nothing(registry: Registry) -> None:
-    first = registry.releases.serving()
-    assert registry.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
-    assert registry.bases.list()[0].name == "tiny@/a/a.safetensors"
-
-
-def test_a_registry_of_another_base_is_refused(registry: Registry) -> None:
-    with pytest.raises(BaseMismatch):
-        registry.initialise("other-fingerprint")
-
-
-def test_before_it_is_initialised_nothing_serves(empty: Registry) -> None:
+def test_a_registry_is_initialised_once_for_one_base(empty: Registry) -> None:
     with pytest.raises(RegistryUnavailable):
         empty.releases.serving()
+    assert empty.bases.serving() is None and empty.bases.list() == []
+    first = empty.initialise("base-fingerprint", "tiny@/a/a.safetensors", "image")
+    assert empty.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
+    assert [base.name for base in empty.bases.list()] == ["tiny@/a/a.safetensors"]
+    with pytest.raises(BaseMismatch):
+        empty.initialise("other-fingerprint")
 
 
 def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postgresql_url: str) -> None:
@@ -64,35 +48,24 @@ def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postg
     assert "\n" not in told and "a b" not in told
 
 
-def test_tables_of_a_newer_release_are_refused(database_url: str, empty: Registry) -> None:
-    with empty.begin() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '9999'"))
-    with pytest.raises(RegistryUnavailable, match="newer"):
-        open_registry(database_url)
-
-
-def _open_and_lease(database_url: str, start: "multiprocessing.synchronize.Barrier", id: str) -> bool:
+def _open_and_submit(database_url: str, start: "multiprocessing.synchronize.Barrier") -> bool:
     start.wait()
     registry = insisting(lambda: open_registry(database_url))
     insisting(lambda: registry.initialise("base-fingerprint"))
-    lease = insisting(lambda: registry.expansions.lease(id, "process")) if id else None
-    registry.close()
-    return lease is not None
-
-
-@pytest.mark.parametrize("submitted", [False, True])
-def test_processes_that_start_at_once_make_the_tables_once_and_lease_once(database_url: str, submitted: bool) -> None:
-    id = ""
-    if submitted:
-        registry = open_registry(database_url)
-        registry.initialise("base-fingerprint")
-        id = submit(registry, "cy").id
+    try:
+        insisting(lambda: submit(registry, "cy"))
+    except ExpansionInProgress:
+        return False
+    finally:
         registry.close()
+    return True
+
+
+def test_processes_that_start_at_once_make_the_tables_once_and_submit_once(database_url: str) -> None:
     spawn = multiprocessing.get_context("spawn")
-    with spawn.Manager() as manager, spawn.Pool(4) as pool:
-        start = manager.Barrier(4)
-        leased = pool.starmap(_open_and_lease, [(database_url, start, id)] * 4, chunksize=1)
-    assert sum(leased) == submitted
+    with spawn.Manager() as manager, spawn.Pool(3) as pool:
+        start = manager.Barrier(3)
+        assert sum(pool.starmap(_open_and_submit, [(database_url, start)] * 3, chunksize=1)) == 1
 
 
 def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: str, registry: Registry) -> None:
@@ -105,30 +78,22 @@ def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: 
     submit(registry, "cy")
 
 
-def test_an_error_in_a_block_leaves_nothing(registry: Registry) -> None:
-    with pytest.raises(ZeroDivisionError), registry.begin() as session:
-        session.execute(text("DELETE FROM aliases"))
-        raise ZeroDivisionError
-    assert registry.releases.serving().number == 1
-
-
-def test_a_bug_of_ours_is_not_reported_as_an_unreachable_database(registry: Registry) -> None:
+def test_an_error_in_a_block_leaves_nothing_and_is_not_reported_as_an_unreachable_database(registry: Registry) -> None:
     with pytest.raises(IntegrityError), registry.begin() as session:
-        session.execute(text("INSERT INTO aliases VALUES ('serving', 1)"))
-
-
-def test_the_reader_cannot_write(registry: Registry) -> None:
-    with pytest.raises(DBAPIError), registry.engine.begin() as connection:
-        connection.execute(text("DELETE FROM aliases"))
+        session.execute(text("UPDATE aliases SET name = 'other'"))
+        session.execute(text("INSERT INTO aliases VALUES ('other', 1)"))
     assert registry.releases.serving().number == 1
 
 
-def test_reading_sees_one_state_throughout(registry: Registry) -> None:
+def test_a_reader_sees_one_state_throughout_and_cannot_write(registry: Registry) -> None:
     count = text("SELECT count(*) FROM expansions")
     with registry.read() as session:
         before = session.scalar(count)
         submit(registry, "cy")
         assert session.scalar(count) == before == 0
+    with pytest.raises(DBAPIError), registry.engine.begin() as connection:
+        connection.execute(text("DELETE FROM aliases"))
+    assert registry.releases.serving().number == 1
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
@@ -173,14 +138,13 @@ def test_what_is_deleted_is_overwritten_with_any_build_of_sqlite(tmp_path: Path)
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, None])
-def test_a_file_that_is_no_database_is_unavailable(tmp_path: Path, content: bytes | None) -> None:
+def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_unavailable(
+    tmp_path: Path, content: bytes | None
+) -> None:
     place = tmp_path / "registry.db"
     place.mkdir() if content is None else place.write_bytes(content)
     with refused_within(2.0):
         open_registry(f"sqlite:///{place}")
-
-
-def test_a_folder_that_cannot_be_made_is_unavailable(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with refused_within(2.0):
         open_registry(f"sqlite:///{tmp_path}/file/registry.db")
