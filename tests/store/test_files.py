@@ -16,35 +16,42 @@ import pytest
 from store import files
 from store.errors import CorruptFolder, StorageFull
 
-POINTS = ["files.temp_open", "files.written", "files.fsynced", "files.renamed", "files.folder_fsynced"]
+POINTS = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
+DIES = """
+import os, sys
+from pathlib import Path
+from store import files
+
+def write(folder):
+    files.write_bytes(folder / "value", b"new" * 9)
+
+def stage(folder):
+    with files.stage(folder / "folder") as staged:
+        (staged / "a").write_bytes(b"x" * 5000)
+        files.write_manifest(staged, {})
+
+for point in sys.argv[2:]:
+    for act in (write, stage):
+        if not os.fork():
+            os.environ["FAULT_POINT"] = point
+            act(Path(sys.argv[1], point))
+            os._exit(0)
+        sys.stdout.write(f"{os.WTERMSIG(os.wait()[1])} ")
+"""
 
 
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_while_writing_leaves_the_old_file_or_the_new_one(tmp_path: Path, point: str) -> None:
-    target = tmp_path / "value"
-    files.write_bytes(target, b"old")
-    code = f"from pathlib import Path; from store import files; files.write_bytes(Path({str(target)!r}), b'new' * 9)"
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "FAULT_POINT": f"{point}:1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
-    renamed = point in {"files.renamed", "files.folder_fsynced"}
-    assert target.read_bytes() == (b"new" * 9 if renamed else b"old")
-    assert files.sweep(tmp_path) == (0 if renamed else 1)
-    assert [path.name for path in tmp_path.iterdir()] == ["value"]
-
-
-@pytest.mark.parametrize("point", POINTS)
-def test_a_kill_while_staging_leaves_no_half_folder(tmp_path: Path, point: str) -> None:
-    final = tmp_path / "folder"
-    code = (
-        "from pathlib import Path; from store import files\n"
-        f"with files.stage(Path({str(final)!r})) as f:\n"
-        "    (f / 'a').write_bytes(b'x' * 5000); files.write_manifest(f, {})\n"
-    )
-    done = subprocess.run([sys.executable, "-c", code], env={**os.environ, "FAULT_POINT": f"{point}:1"}, check=False)
-    assert done.returncode == -signal.SIGKILL
-    if final.exists():
-        files.verify(final)
-    assert final.exists() == (point in {"files.renamed", "files.folder_fsynced"})
+def test_a_kill_leaves_the_old_file_or_the_new_one_and_no_half_folder(tmp_path: Path) -> None:
+    for point in POINTS:
+        files.write_bytes(tmp_path / point / "value", b"old")
+    done = subprocess.run([sys.executable, "-c", DIES, tmp_path, *POINTS], capture_output=True, text=True, check=True)
+    assert done.stdout.split() == [str(signal.SIGKILL.value)] * 2 * len(POINTS)
+    for point in POINTS:
+        folder, renamed = tmp_path / point, point in {"files.renamed", "files.folder_fsynced"}
+        assert (folder / "value").read_bytes() == (b"new" * 9 if renamed else b"old")
+        assert files.sweep(folder) == (0 if renamed else 2)
+        assert [path.name for path in sorted(folder.iterdir())] == ["folder", "value"][not renamed :]
+        if renamed:
+            files.verify(folder / "folder")
 
 
 def staged(folder: Path) -> str:
@@ -71,14 +78,11 @@ def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Pa
         assert list(tmp_path.iterdir()) == []
 
 
-def test_an_error_inside_a_stage_leaves_nothing(tmp_path: Path) -> None:
+def test_an_error_inside_a_stage_leaves_nothing_and_a_second_one_keeps_the_first(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError), files.stage(tmp_path / "x") as temporary:
         (temporary / "a").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-
-
-def test_a_second_stage_of_the_same_folder_keeps_the_first(tmp_path: Path) -> None:
     first = staged(tmp_path / "x")
     with files.stage(tmp_path / "x") as temporary:
         (temporary / "other").write_text("later")
@@ -87,26 +91,19 @@ def test_a_second_stage_of_the_same_folder_keeps_the_first(tmp_path: Path) -> No
 
 @pytest.mark.row("K8")
 def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
-    def flip(folder: Path) -> None:
-        (folder / "a.bin").write_bytes(b"abd")
-
-    def grow(folder: Path) -> None:
-        (folder / "a.bin").write_bytes(b"abcd")
-
-    def lose(folder: Path) -> None:
-        (folder / "a.bin").unlink()
-
-    def add(folder: Path) -> None:
-        (folder / "b.bin").write_bytes(b"")
-
-    def headless(folder: Path) -> None:
-        (folder / "manifest.json").unlink()
-
     def rewrite(folder: Path) -> None:
         (folder / "a.bin").write_bytes(b"new")
         files.write_manifest(folder, {"kind": "test"})
 
-    for number, harm in enumerate((flip, grow, lose, add, headless, rewrite)):
+    harms: tuple[Callable[[Path], object], ...] = (
+        lambda folder: (folder / "a.bin").write_bytes(b"abd"),
+        lambda folder: (folder / "a.bin").write_bytes(b"abcd"),
+        lambda folder: (folder / "a.bin").unlink(),
+        lambda folder: (folder / "b.bin").write_bytes(b""),
+        lambda folder: (folder / "manifest.json").unlink(),
+        rewrite,
+    )
+    for number, harm in enumerate(harms):
         folder = tmp_path / str(number)
         sha = staged(folder)
         files.verify(folder, sha)
@@ -161,10 +158,3 @@ def test_free_space_is_asked_for(tmp_path: Path) -> None:
     files.require_free(tmp_path / "not" / "yet", 1)
     with pytest.raises(StorageFull):
         files.require_free(tmp_path, 1 << 60)
-
-
-def test_remove_takes_the_whole_folder(tmp_path: Path) -> None:
-    staged(tmp_path / "x")
-    files.remove(tmp_path / "x")
-    files.remove(tmp_path / "x")
-    assert list(tmp_path.iterdir()) == []
