@@ -44,7 +44,11 @@ class DataRoot:
 
     def __init__(self, home: Path, store: str = "") -> None:
         self.home = home
-        self._objects = _store_at(store) if store else None
+        self._objects: Objects | None = None
+        if store:
+            from store import objects  # late: it needs an extra, and most deployments have no store
+
+            self._objects = objects.Objects(store)
 
     @property
     def shared(self) -> bool:
@@ -102,7 +106,7 @@ class DataRoot:
         objects, path, key = self._objects, self.path(name), f"{name}/{MANIFEST}"
         if objects is None:
             return
-        manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _manifest_of(path)
+        manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _make_manifest(path)
         stored = set(objects.names(name))
         theirs = objects.get(key) if key in stored else None
         if theirs is None or theirs == manifest:
@@ -190,22 +194,17 @@ class DataRoot:
 
         Raises `CorruptFolder` at the end when some of them are damaged: these are left out.
         """
-        candidates = [
-            path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name
-        ]
-        complete = [path for path in candidates if path.is_file() or (path / MANIFEST).is_file()]
-        damaged = list[str]()
-        for path in complete:
-            name = path.relative_to(self.home).as_posix()
+        found = (path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name)
+        complete = [path for path in found if path.is_file() or (path / MANIFEST).is_file()]
+        names, damaged = [path.relative_to(self.home).as_posix() for path in complete], list[str]()
+        for name in names:
             try:
                 self.commit(name)
             except CorruptFolder:
                 damaged.append(name)
         if damaged:
-            raise CorruptFolder(
-                f"{len(damaged)} of {len(complete)} are damaged and were left out, such as {damaged[0]}"
-            )
-        return len(complete)
+            raise CorruptFolder(f"{len(damaged)} of {len(names)} are damaged and were left out, such as {damaged[0]}")
+        return len(names)
 
     def probe(self) -> None:
         """Test the store: a second write of one object must be refused. Raises `StoreUnavailable`."""
@@ -215,15 +214,7 @@ class DataRoot:
             kept = self._objects.get(name)
             self._objects.delete([name])
             if not first or second or kept != b"probe":  # of two writers the first must win
-                raise StoreUnavailable(
-                    "the object store does not support conditional writes, or does not keep what was written"
-                )
-
-
-def _store_at(url: str) -> "Objects":
-    from store.objects import Objects  # imported late: it needs an extra, and most deployments have no store
-
-    return Objects(url)
+                raise StoreUnavailable("the object store has no conditional writes, or does not keep what was written")
 
 
 def is_whole(name: str, path: Path, gently: files.Gently | None = None) -> bool:
@@ -264,8 +255,8 @@ def _swap(new: Path, path: Path) -> None:
     files.fsync(path.parent)
 
 
-def _manifest_of(file: Path) -> bytes:
-    """A file's manifest: that of a folder whose only file has no name."""
+def _make_manifest(file: Path) -> bytes:
+    """Return the manifest of a folder whose only file has no name."""
     facts = {"sha256": files.sha256_file(file), "size": file.stat().st_size}
     return json.dumps({"files": {"": facts}}).encode()
 

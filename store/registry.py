@@ -21,7 +21,7 @@ _log = logging.getLogger(__name__)
 
 
 class Registry(Database):
-    """What exists and what is served; other packages keep tables of their own in the same database."""
+    """What exists and what is served, and the database of the gallery."""
 
     def __init__(self, url: str) -> None:
         super().__init__(url)
