@@ -174,8 +174,8 @@ class Releases:
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
                 languages[tag] = planned.to_version
-            change = {"kind": "rollback", "language": tag}
-            change |= {"from_version": planned.from_version, "to_version": planned.to_version}
+            change = {"kind": "rollback", "language": tag, "from_version": planned.from_version}
+            change["to_version"] = planned.to_version
             shared = planned.shared_version
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             planned = replace(planned, release=publish(session, expected, row).number)

@@ -9,7 +9,7 @@ from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
-from typing import ClassVar, Literal, Self
+from typing import Any, ClassVar, Literal, Self
 
 from dotenv import dotenv_values
 from pydantic import BaseModel, Field, ValidationError, ValidationInfo, field_validator
@@ -150,10 +150,13 @@ class CommonSettings(BaseSettings):
             if unknown:
                 raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
         # the library's own source for such a file always expands `${NAME}`
-        given = {field: file.get(PREFIX + field.upper()) for field in cls.model_fields}
-        own = {field: value for field, value in given.items() if PREFIX + field.upper() not in environment}
+        given: dict[str, Any] = {}
+        for field in cls.model_fields:
+            name = PREFIX + field.upper()
+            if name not in environment and file.get(name) is not None:
+                given[field] = file[name]
         try:
-            return cls(**{field: value for field, value in own.items() if value is not None})
+            return cls(**given)
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"

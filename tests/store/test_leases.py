@@ -46,6 +46,7 @@ def expires(registry: Registry, lease: Lease) -> tuple[float, float]:
     row = select(ExpansionRow.lease_expires, now()).where(ExpansionRow.id == lease.expansion)
     with registry.read() as session:
         until, moment = session.execute(row).one()
+    assert until is not None
     return until.timestamp(), moment.timestamp()
 
 
