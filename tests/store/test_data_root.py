@@ -1,25 +1,35 @@
-"""Publishing to a real S3 server and fetching on another machine: whole or not at all, whatever breaks."""
+"""Publishing to a real S3 server and fetching on another machine: whole or not at all, whatever breaks.
 
+Damage neither gets into a store nor comes from it in the place of what is whole, or of the only copy there is.
+"""
+
+import errno
+import hashlib
 import json
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import nullcontext
+from dataclasses import dataclass
 from pathlib import Path
+from threading import Barrier
 
 import pytest
 
 from model.version import read
 from store import files
 from store.data_root import DataRoot
-from store.errors import CorruptFolder, StoreUnavailable, VersionCorrupt
+from store.errors import CorruptFolder, StorageFull, StoreUnavailable, VersionCorrupt
 from store.objects import Objects
 from tests.patience import PATIENCE
 from tests.s3_server import S3Server
 from tests.store.conftest import NewHome
 
 NAME = "versions/exp_1"
+PICTURE = f"pictures/ab/{hashlib.sha256(b'sent').hexdigest()}.original"
 CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}
 
 
@@ -44,42 +54,53 @@ def key(store: Objects, ending: bytes) -> str:
     return found
 
 
-def test_what_is_published_is_the_same_on_another_machine(new_home: NewHome) -> None:
+@dataclass(frozen=True)
+class Machines:
+    """Two of them; `here` has shared a folder."""
+
+    here: DataRoot
+    there: DataRoot
+    manifest_sha256: str
+
+
+@pytest.fixture
+def machines(new_home: NewHome) -> Machines:
     here, there = new_home("a"), new_home("b")
     manifest_sha256 = write(here.path(NAME))
+    here.commit(NAME)
+    return Machines(here, there, manifest_sha256)
+
+
+def test_what_is_published_is_the_same_on_another_machine(machines: Machines) -> None:
+    here, there = machines.here, machines.there
     datasets = {"small": b"x" * 100, "empty": b"", "in many parts": os.urandom(12 << 20)}
     for name, data in datasets.items():
         files.write_bytes(here.path(f"expansions/{name}/dataset"), data)
-    names = [NAME, *(f"expansions/{name}/dataset" for name in datasets)]
-    for name in names:
-        here.commit(name)
-        there.open(name, manifest_sha256 if name == NAME else None)
+        here.commit(f"expansions/{name}/dataset")
+        there.open(f"expansions/{name}/dataset")
+    there.open(NAME, machines.manifest_sha256)
     assert read_files(there) == read_files(here)
-    assert files.verify(there.path(NAME), manifest_sha256)["what"] == "test"
+    assert files.verify(there.path(NAME), machines.manifest_sha256)["what"] == "test"
 
 
-def test_what_is_here_is_not_fetched_and_what_is_nowhere_stays_away(new_home: NewHome) -> None:
-    here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
-    here.commit(NAME)
-    (there.path(NAME)).mkdir(parents=True)
+def test_what_is_here_is_not_fetched_and_what_is_nowhere_or_is_another_one_stays_away(machines: Machines) -> None:
+    there = machines.there
+    with pytest.raises(CorruptFolder, match="registered"):
+        there.open(NAME, "0" * 64)
+    there.path(NAME).mkdir(parents=True)
     there.open(NAME)
     there.open("versions/exp_2")
     assert read_files(there) == {}
 
 
-def test_publishing_again_changes_nothing_in_the_store_but_brings_back_what_was_lost(
-    new_home: NewHome, store: str
-) -> None:
-    here, there = new_home("a"), new_home("b")
-    for home in (here, there, here):
-        if not (home.path(NAME)).exists():
-            write(home.path(NAME))
-        home.commit(NAME)
+def test_publishing_again_only_brings_back_what_the_store_has_lost(machines: Machines, store: str) -> None:
+    write(machines.there.path(NAME))
+    machines.there.commit(NAME)
+    machines.here.commit(NAME)
     names = Objects(store).names("")
     assert len(names) == len(CONTENT) + 1 == len(set(names))
     Objects(store).delete([key(Objects(store), CONTENT["rows"])])
-    here.commit(NAME)
+    machines.here.commit(NAME)
     assert {*Objects(store).names("")} == {*names}
 
 
@@ -113,29 +134,17 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
 
 
 @pytest.mark.parametrize("damaged", [b"rows" * 999 + b"rowz", b"", None], ids=["changed", "cut", "gone"])
-def test_a_damaged_object_is_refused_and_leaves_nothing(new_home: NewHome, store: str, damaged: bytes | None) -> None:
-    here, there = new_home("a"), new_home("b")
-    manifest_sha256 = write(here.path(NAME))
-    here.commit(NAME)
+def test_a_damaged_object_is_refused_and_leaves_nothing(machines: Machines, store: str, damaged: bytes | None) -> None:
     objects = Objects(store)
     broken = key(objects, CONTENT["rows"])
     objects.delete([broken])
     if damaged is not None:
         objects.create(broken, damaged)
     with pytest.raises(CorruptFolder):
-        there.open(NAME)
+        machines.there.open(NAME)
     with pytest.raises(VersionCorrupt):
-        read(there.path(NAME), manifest_sha256)
-    assert read_files(there) == {}
-
-
-def test_another_manifest_than_the_registered_one_is_refused(new_home: NewHome) -> None:
-    here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
-    here.commit(NAME)
-    with pytest.raises(CorruptFolder, match="registered"):
-        there.open(NAME, "0" * 64)
-    assert not (there.path(NAME)).exists()
+        read(machines.there.path(NAME), machines.manifest_sha256)
+    assert read_files(machines.there) == {}
 
 
 BAD = [
@@ -152,22 +161,18 @@ def test_a_manifest_that_is_none_or_names_a_file_outside_of_its_folder_is_refuse
         new_home("b").open(NAME)
 
 
-def test_removing_takes_everything_below_and_nothing_beside(new_home: NewHome, store: str) -> None:
-    here = new_home("a")
-    for name in (NAME, "versions/exp_12"):
-        write(here.path(name))
-        here.commit(name)
+def test_removing_takes_everything_below_and_nothing_beside(machines: Machines, store: str) -> None:
+    here = machines.here
+    write(here.path("versions/exp_12"))
+    here.commit("versions/exp_12")
     here.remove(NAME)
     assert {name.split("/")[1] for name in Objects(store).names("")} == {"exp_12"}
     here.remove(NAME)  # again, and of what never was
 
 
 def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_others(
-    new_home: NewHome, monkeypatch: pytest.MonkeyPatch
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
-    here.commit(NAME)
     delete, calls = Objects.delete, []
 
     def away_after_the_first(self: Objects, keys: Sequence[str]) -> None:
@@ -178,8 +183,8 @@ def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_ot
 
     monkeypatch.setattr(Objects, "delete", away_after_the_first)
     with pytest.raises(StoreUnavailable):
-        here.forget(NAME)
-    assert not there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
+        machines.here.forget(NAME)
+    assert not machines.there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
 
 
 def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: NewHome) -> None:
@@ -211,17 +216,30 @@ def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
     assert not root.open(NAME).exists()
 
 
-def test_a_store_that_is_away_is_a_refusal_and_what_is_here_stays(own_s3: S3Server, tmp_path: Path) -> None:
+def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided(
+    own_s3: S3Server, tmp_path: Path
+) -> None:
     root = DataRoot(tmp_path, own_s3.bucket())
     write(root.path(NAME))
+    for name in ("plan.json", "cursor.key"):
+        files.write_bytes(root.path(name), b"mine")
     root.probe()
     with pytest.raises(StoreUnavailable):
         DataRoot(tmp_path, "s3://no-such-bucket").commit(NAME)
     own_s3.kill()
-    for act in (lambda: root.commit(NAME), lambda: root.remove(NAME), root.probe, lambda: root.open("versions/exp_2")):
+    refused: tuple[Callable[[], object], ...] = (
+        lambda: root.commit(NAME),
+        lambda: root.remove(NAME),
+        lambda: root.open("versions/exp_2"),
+        lambda: root.first("plan.json", lambda: b"other"),  # the decision may be another one's in the store
+        root.probe,
+    )
+    for act in refused:
         with pytest.raises(StoreUnavailable):
             act()
-    assert files.verify(root.open(NAME))  # is here: the store is not asked
+    assert files.verify(root.open(NAME))  # the store is not asked
+    assert root.first("cursor.key", lambda: b"other", private=True) == b"mine"  # otherwise no process could start
+    assert root.path("plan.json").read_bytes() == b"mine"
 
 
 def test_of_several_machines_the_first_writer_in_the_store_decides(new_home: NewHome) -> None:
@@ -247,9 +265,8 @@ def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new
     assert third.open("plan.json").read_bytes() == b"killed"
 
 
-@pytest.mark.parametrize("private", [False, True])
 def test_a_new_file_that_cannot_be_shared_is_not_kept(
-    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, private: bool
+    store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """The next start would take it for the shared one."""
     root = DataRoot(tmp_path, store)
@@ -257,21 +274,90 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
     def away(*_: object) -> None:
         raise StoreUnavailable
 
-    with monkeypatch.context() as patch, pytest.raises(StoreUnavailable):
-        patch.setattr(Objects, "put", away)
-        root.first("plan.json", lambda: b"first", private=private)
-    assert read_files(root) == {}
+    monkeypatch.setattr(Objects, "put", away)
+    for private in (False, True):
+        with pytest.raises(StoreUnavailable):
+            root.first("plan.json", lambda: b"first", private=private)
+        assert read_files(root) == {}
 
 
-def test_while_the_store_is_away_an_existing_decision_is_refused_and_a_secret_is_read(
-    own_s3: S3Server, tmp_path: Path
+def damaged(root: DataRoot, name: str) -> dict[str, bytes]:
+    """What a machine has whose copy of something whole in the store is damaged."""
+    if name == NAME:
+        write(root.path(NAME))
+    else:
+        files.write_bytes(root.path(name), b"sent")
+    root.commit(name)
+    (root.path(name) / "rows" if name == NAME else root.path(name)).write_bytes(b"damaged")
+    return read_files(root)
+
+
+@pytest.mark.parametrize("name", [NAME, PICTURE], ids=["folder", "file"])
+@pytest.mark.parametrize(
+    "error",
+    [
+        SystemExit(),
+        OSError(errno.EIO, "Input/output error"),
+        OSError(errno.EDQUOT, "Disk quota exceeded"),
+        StorageFull(),
+    ],
+    ids=["stopped", "disk", "quota", "full"],
+)
+def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
+    new_home: NewHome, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
-    """The decision may be another one's in the store; without its secret the process could not start."""
-    root = DataRoot(tmp_path, own_s3.bucket())
-    files.write_bytes(root.path("plan.json"), b"mine")
-    files.write_bytes(root.path("cursor.key"), b"secret")
-    own_s3.kill()
-    with pytest.raises(StoreUnavailable):
-        root.first("plan.json", lambda: b"other")
-    assert root.first("cursor.key", lambda: b"other", private=True) == b"secret"
-    assert read_files(root) == {"plan.json": b"mine", "cursor.key": b"secret"}
+    """The registry may have what makes it whole again, or somebody who reads most of it."""
+    here = new_home("a")
+    before = damaged(here, name)
+
+    def stream(*_: object) -> Iterator[bytes]:
+        yield b"s"
+        raise error
+
+    told = isinstance(error, StorageFull) or getattr(error, "errno", 0) == errno.EDQUOT
+    with monkeypatch.context() as patch:
+        patch.setattr(Objects, "stream", stream)
+        with nullcontext() if told else pytest.raises(type(error)):
+            assert not here.renew(name)
+    assert read_files(here) == before
+    assert here.renew(name) and read_files(here) != before
+    assert [path for path in here.home.rglob("*") if path.name.startswith(files.TEMPORARY)] == []
+
+
+def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None:
+    here = new_home("a")
+    damaged(here, NAME)
+    start = Barrier(4)
+
+    def renew(_: int) -> bool:
+        start.wait()
+        return here.renew(NAME)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert all(pool.map(renew, range(4)))
+    assert files.is_intact(here.path(NAME))
+    assert [path.name for path in here.path(NAME).parent.iterdir()] == [here.path(NAME).name]
+
+
+def test_what_is_damaged_is_not_shared_and_the_rest_is(new_home: NewHome, store: str) -> None:
+    here, there = new_home("a"), new_home("b")
+    write(here.path(NAME))
+    write(here.path("versions/exp_2"))
+    (here.path("versions/exp_2") / "rows").write_bytes(b"damaged")
+    for name, data in ((PICTURE, b"sent"), ("pictures/cd/0.original", b"not 0"), ("pictures/ab/0.jpg", b"no checksum")):
+        files.write_bytes(here.path(name), data)
+    with pytest.raises(CorruptFolder, match="3 of 5 "):
+        here.commit_all()
+    assert there.stored("versions") | there.stored("pictures") == {NAME, PICTURE}
+
+
+def test_what_another_machine_shared_does_not_replace_ours_before_it_is_known_to_be_whole(
+    machines: Machines, store: str
+) -> None:
+    there, objects = machines.there, Objects(store)
+    objects.put(key(objects, CONTENT["rows"]), b"damaged")
+    write(there.path(NAME), {"rows": b"others"})
+    before = read_files(there)
+    with pytest.raises(CorruptFolder):
+        there.commit(NAME)
+    assert read_files(there) == before
