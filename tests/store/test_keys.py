@@ -27,7 +27,7 @@ def check(keys: Keys, plaintext: str) -> Key | None:
 def test_a_key_is_identified_by_its_text_and_only_a_digest_is_stored(empty: Registry, keys: Keys) -> None:
     key, plaintext = keys.create("write", "build server")
     secret = plaintext.removeprefix(f"pk_{key.id}_")
-    assert plaintext == f"pk_{key.id}_{secret}" and len(secret) == 43
+    assert plaintext.startswith(f"pk_{key.id}_") and len(secret) == 43
     assert check(keys, plaintext) == key and keys.list() == [key]
     with empty.read() as session:
         row = session.execute(text("SELECT * FROM api_keys")).one()
