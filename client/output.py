@@ -2,19 +2,20 @@
 
 import contextlib
 import json
+import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn, TypeVar
 
 import typer
-from rich.console import Console, JustifyMethod
+from rich import box
+from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from . import tables
 from .errors import SettingsError
 
 FAILED, REFUSED = 1, 2
@@ -22,7 +23,7 @@ MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 _PROGRAM = "pictoglot"
-_WHOLE = ("id", "expansion")  # columns that people copy: never wrapped
+_COPIED_COLUMNS = ("id", "expansion")  # never wrapped
 
 console = Console(highlight=False, emoji=False)  # people write :apple:
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -37,25 +38,23 @@ def show_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def table(
-    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), spare: Sequence[str] = ()
-) -> None:
-    """A table; the columns in `right` hold numbers. Cells are plain text, never markup.
+def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> None:
+    """Print a table; the columns in `right` hold numbers. Cells are plain text, never markup.
 
-    A terminal that is too narrow for all columns is not shown those in `spare`, the first one first.
+    For a file or a program, cells are separated by tabs, and nothing is wrapped.
     """
     cells = [["–" if cell is None else str(cell) for cell in row] for row in rows]
-    if not sys.stdout.isatty():
-        for line in tables.lines(columns, cells, right):
-            say(line)
+    if not console.is_terminal:
+        for line in (columns, *cells):
+            sys.stdout.write("\t".join(re.sub(r"[\t\r\n]", " ", cell) for cell in line) + "\n")
         return
-    layout = tables.fitted(columns, cells, console.width, _WHOLE, spare)
-    shown = Table(box=None, pad_edge=False, header_style="dim", padding=(0, layout.gap, 0, 0))
-    for place, width in zip(layout.shown, layout.widths, strict=True):
-        justify: JustifyMethod = "right" if columns[place] in right else "left"
-        shown.add_column(columns[place], justify=justify, overflow="fold", width=width)
+    shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), border_style="dim")
+    for name in columns:
+        shown.add_column(
+            name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _COPIED_COLUMNS
+        )
     for row in cells:
-        shown.add_row(*(Text(row[place]) for place in layout.shown))
+        shown.add_row(*map(Text, row))
     console.print(shown)
 
 

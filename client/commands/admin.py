@@ -115,22 +115,20 @@ def releases(
 
 
 def _show_releases(items: list[dict[str, Any]]) -> None:
-    pruned = any(item["pruned"] for item in items)
     rows = [
         (
             item["number"],
             _minute(item),
-            _change(item["change"]),
+            ": ".join(filter(None, (_change(item["change"]), item["reason"]))),
             item["actor"],
-            item["reason"],
             " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
             item["shared"],
-            *(["pruned" if item["pruned"] else ""] if pruned else []),
+            "pruned" if item["pruned"] else "kept",
         )
         for item in items
     ]
-    columns = ("release", "when (UTC)", "change", "by", "reason", "language:version", "shared")
-    table((*columns, *(["files"] if pruned else [])), rows, ("release", "shared"), ("by",))
+    columns = ("release", "when (UTC)", "change", "by", "versions", "shared", "files")
+    table(columns, rows, ("release", "shared"))
 
 
 def _serving(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int | None:

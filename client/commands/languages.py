@@ -52,7 +52,7 @@ def languages(as_json: AsJson = False) -> None:
     ]
     columns: tuple[str, ...] = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
     columns += ("untaught R@10",) if untaught else ()
-    show(listing, as_json, columns, rows, columns[4:], ("native name", "captions"))
+    show(listing, as_json, columns, rows, columns[4:])
     if not as_json:
         few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
         if few:
@@ -166,10 +166,9 @@ def expansions(
         if watch:
             _end(_watched(client, items[0], quiet=as_json), watch, as_json)
             return
-    columns = ("id", "kind", "language", "state", "phase", "version", "error")
-    cells = ({**item, "state": _state(item), "error": (item["error"] or {}).get("code")} for item in items)
-    rows = [[cell[name] for name in columns] for cell in cells]
-    show({"items": items} if id is None else items[0], as_json, columns, rows, ("version",), ("phase", "version"))
+    rows = [(*(item[name] for name in ("id", "kind", "language")), *_state(item)) for item in items]
+    columns = ("id", "kind", "language", "state", "result")
+    show({"items": items} if id is None else items[0], as_json, columns, rows)
     if as_json:
         return
     if id is not None:
@@ -178,9 +177,13 @@ def expansions(
         note("`pictoglot expansions ID` says why one of them failed.")
 
 
-def _state(item: dict[str, Any]) -> str:
-    """With how far it is, as long as it runs."""
-    return f"{item['state']} {item['progress']:.0%}" if item["state"] == "running" else str(item["state"])
+def _state(item: dict[str, Any]) -> tuple[str, str]:
+    """The state, and what came of it: how far it is, the version, or why it failed."""
+    if item["error"]:
+        return item["state"], item["error"]["code"].replace("_", " ")  # a narrow terminal wraps between words
+    if item["state"] == "running":
+        return f"running {item['progress']:.0%}", item["phase"] or ""
+    return item["state"], "" if item["version"] is None else f"version {item['version']}"
 
 
 def _split(dataset: dict[str, Any]) -> None:

@@ -8,8 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from rich.console import Console
 from typer.testing import CliRunner, Result
 
+from client import output
 from client.client import proxied
 from client.main import app
 from service.commands import doctor
@@ -222,14 +224,17 @@ def test_what_cannot_be_sent_is_one_sentence(service: Service, arguments: tuple[
     assert "PICTOGLOT" not in result.stderr
 
 
-def test_a_table_is_not_wrapped_when_the_output_is_no_terminal(service: Service, tmp_path: Path) -> None:
-    file = tmp_path / "data.jsonl"
-    file.write_text(rows(80), encoding="utf-8")
-    id = as_json(service, "learn", "cy", str(file))["id"]
-    narrow = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY, "COLUMNS": "40"}
-    lines = CliRunner().invoke(app, ["expansions"], env=narrow).stdout.splitlines()
-    assert any(line.startswith(id) for line in lines)
-    assert run(service, "expansions", id, "--cancel").exit_code == 0
+def test_a_table_fits_a_terminal_and_has_tabs_for_a_program(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    columns, id = ("id", "state", "result"), "exp_01m8farknbthstpd9t2a"
+    cells = (id, "failed", "score 1:100 of [b]it[/b] :apple: " + "dataset language mismatch " * 3)
+    output.table(columns, [cells])
+    assert capsys.readouterr().out == "".join("\t".join(line) + "\n" for line in (columns, cells))
+    monkeypatch.setattr(output, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
+    output.table(columns, [cells])
+    shown = capsys.readouterr().out
+    assert max(map(len, shown.splitlines())) <= 60 and {*shown.split()} >= {id, ":apple:", "[b]it[/b]", "mismatch"}
 
 
 @pytest.mark.parametrize(

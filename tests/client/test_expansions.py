@@ -54,7 +54,7 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
 ) -> None:
     failed(service, queued, "Welsh is not read better", refused_by)
     told = run(service, "expansions", queued)
-    assert "gate_failed" in told.stdout and "Welsh is not read better." in told.stderr
+    assert "gate failed" in told.stdout and "Welsh is not read better." in told.stderr
     assert ("`pictoglot learn cy FILE --force`" in told.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
