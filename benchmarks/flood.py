@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks.load import Timings, closed_loop
 from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
-from client.sending import put
+from client.client import put
 from demo.gallery import pictures
 from model.processes import allow_descriptors
 

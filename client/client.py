@@ -1,26 +1,35 @@
-"""Talks to a running service: address and key from the settings, refusals as sentences. Prints no results."""
+"""Talks to a running service: address and key from the settings, refusals as sentences, pictures several at a time."""
 
 import contextlib
+import json
+import threading
+import time
 import uuid
-from collections.abc import Iterator
-from typing import TYPE_CHECKING, Any, NoReturn
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
+from rich.text import Text
 
-from .commands.datasets import describe_fault
-from .errors import Unanswered
+from .errors import Stopped, Unanswered
 from .output import FAILED, REFUSED, acceptable, note, stop
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
 
+AT_ONCE = 16  # requests: fewer than the service lets wait, enough for a batch
 _SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _PAGE = 100
-_MOST_PLACES = 3  # shown per kind of fault
-
-DEMO_IDS = ("emoji-", "scene-")  # how the ids of the demo gallery start
+_ATTEMPTS = 8  # requests for one picture while the service is busy, or restarts: about a minute
+_BUSY = (429, 503)
+_LONGEST_PAUSE = 30.0  # seconds
+_SHOWN = 3  # places of one kind of fault
 # Raised before anything of a request is sent.
 _NOT_SENT = (httpx.ConnectError, httpx.ConnectTimeout, httpx.UnsupportedProtocol, httpx.LocalProtocolError)
 
@@ -32,13 +41,11 @@ _ADVICE = {
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
     (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
-    (422, "picture_not_found"): "Put the missing pictures into the gallery first, with `pictoglot import`, or teach "
-    "without them: `--without-missing`.",
+    (422, "picture_not_found"): "Add the missing pictures first with `pictoglot import` (those of the demo with "
+    "`pictoglot demo fill`), or leave them out: `--without-missing`.",
 }
-_DEMO_ADVICE = (
-    "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
-    "or run `pictoglot demo fill`."
-)
+T = TypeVar("T")
+R = TypeVar("R")
 
 
 def client_settings() -> "ClientSettings":
@@ -144,10 +151,9 @@ def every(client: httpx.Client, path: str, most: int = 10_000, **given: str) -> 
 def sentence(response: httpx.Response) -> str:
     """The message of a problem document."""
     try:
-        problem = response.json()
-    except (ValueError, UnicodeDecodeError):
+        return message(response.json(), response.status_code)
+    except (ValueError, AttributeError):  # no JSON, or no object
         return f"The service answered with status {response.status_code}."
-    return message(problem, response.status_code)
 
 
 def message(problem: dict[str, Any], status: int) -> str:
@@ -157,46 +163,34 @@ def message(problem: dict[str, Any], status: int) -> str:
     return text if text.endswith((".", "!", "?")) else text + "."
 
 
-def places(problem: dict[str, Any]) -> list[str]:
-    """Where the faults are: one line for each kind, with the first places and how many more there are."""
-    by_code: dict[str, list[str]] = {}
+def list_faults(problem: Mapping[str, Any]) -> Iterator[str]:
+    """Yield a line for each kind of fault: where the first ones are; of rows of a dataset, in the service's words."""
+    faults = (problem.get("report") or {}).get("faults") or {}
+    for fault in faults.values():
+        yield f"{fault['count']:,} {fault['reason']}: {format_lines(fault['first_lines'], fault['count'])}"
+    places: dict[str, list[str]] = {}
     for error in problem.get("errors", []):
-        by_code.setdefault(error["code"], []).append(error["location"])
-    return [
-        f"{describe_fault(code) if first[0].startswith('line ') else code}: {_listed(first, _count(problem, code))}"
-        for code, first in by_code.items()
-    ]
+        places.setdefault(error["code"], []).append(error["location"])
+    for code, locations in places.items():
+        if code not in faults:
+            more = f" and {len(locations) - _SHOWN:,} more" if len(locations) > _SHOWN else ""
+            yield f"{code}: {', '.join(locations[:_SHOWN])}{more}"
 
 
-def _count(problem: dict[str, Any], code: str) -> int:
-    """How many faults of one kind there are in all, where the service says so: it lists only the first ones."""
-    report = problem.get("report") or {}
-    if code in (report.get("faults") or {}):
-        return int(report["faults"][code]["count"])
-    total = report.get("duplicates") if code == "duplicate" else problem.get("count")
-    return int(total or 0) if code in ("duplicate", "picture_not_found") else 0
-
-
-def _listed(locations: list[str], count: int) -> str:
-    """`line 7`, `lines 2, 3, 4 and 1,306 more`, `body.limit`."""
-    shown = locations[:_MOST_PLACES]
-    if all(location.startswith("line ") for location in shown):
-        numbers = ", ".join(location.removeprefix("line ") for location in shown)
-        text = f"{'lines' if len(shown) > 1 else 'line'} {numbers}"
-    else:
-        text = ", ".join(shown)
-    more = max(count, len(locations)) - len(shown)
-    return f"{text} and {more:,} more" if more else text
+def format_lines(first: Sequence[int], count: int) -> str:
+    """Return where the first of so many are: `line 7`, `lines 2, 3, …`."""
+    shown = ", ".join(f"{line:,}" for line in first)
+    return f"line{'s' if count > 1 else ''} {shown}{', …' if count > len(first) else ''}"
 
 
 def _refused(response: httpx.Response) -> NoReturn:
     note(sentence(response))
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
         problem = response.json()
-        for line in places(problem):
+        for line in list_faults(problem):
             note(f"  {line}")
-        if advice := _advice(response.status_code, problem):
-            note(advice)
+        if advice := _ADVICE.get((response.status_code, problem["code"])):
+            note(advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion")))
         note(f"  {problem['code']} · request {problem['request_id']}")
     raise SystemExit(FAILED if _failed(response) else REFUSED)
 
@@ -206,10 +200,87 @@ def _failed(response: httpx.Response) -> bool:
     return response.status_code >= 500 or response.status_code in (408, 429)
 
 
-def _advice(status: int, problem: dict[str, Any]) -> str | None:
-    """What to do next."""
-    unknown = str(problem.get("detail")).partition("first: ")[2].split(", ")  # ids, with picture_not_found
-    if problem["code"] == "picture_not_found" and all(id.startswith(DEMO_IDS) for id in unknown):
-        return _DEMO_ADVICE
-    advice = _ADVICE.get((status, problem["code"]))
-    return advice and advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion"))
+def put(
+    client: httpx.Client,
+    id: str,
+    picture: tuple[str, bytes | IO[bytes], str],
+    captions: Mapping[str, Sequence[str]],
+    fields: Mapping[str, str] | None = None,
+    stopping: threading.Event | None = None,
+) -> httpx.Response:
+    """The response to one picture (file name, content, media type), its captions by language and more fields."""
+    form = {"captions": json.dumps(captions, ensure_ascii=False)} if captions else {}
+    form |= fields or {}
+
+    def send() -> httpx.Response:
+        if not isinstance(picture[1], bytes):
+            picture[1].seek(0)
+        return client.put(at("/v1/pictures", id), data=form, files={"picture": picture})
+
+    return patiently(send, stopping)
+
+
+def patiently(send: Callable[[], httpx.Response], stopping: threading.Event | None = None) -> httpx.Response:
+    """The response to a request that may be repeated: it is, while the service is busy or breaks off the connection.
+
+    Raises `Stopped` before a request when `stopping` is set, also while it waits.
+    """
+    pause(0.0, stopping)
+    for attempt in range(1, _ATTEMPTS):
+        seconds = 0.25 * 2**attempt
+        with contextlib.suppress(httpx.TransportError):
+            response = send()
+            if response.status_code not in _BUSY:
+                return response
+            asked = response.headers.get("Retry-After", "")
+            seconds = float(asked) if asked.isdecimal() else seconds
+        pause(min(seconds, _LONGEST_PAUSE), stopping)
+    return send()
+
+
+def pause(seconds: float, stopping: threading.Event | None) -> None:
+    """Wait; raises `Stopped` at once when `stopping` is set."""
+    if stopping is None:
+        time.sleep(seconds)
+    elif stopping.wait(seconds):
+        raise Stopped
+
+
+def in_order(
+    work: Callable[[T], R], items: Iterable[T], at_once: int = AT_ONCE, stopping: threading.Event | None = None
+) -> Iterator[tuple[T, R]]:
+    """Each item with what `work` makes of it, in order; `at_once` are worked on at a time, each in a thread.
+
+    `items` are taken one by one, as they are needed. An exception of `work` comes out here, and ends it:
+    `stopping` is set then, before waiting for what the threads are at.
+    """
+    with ThreadPoolExecutor(at_once) as pool:
+        waiting: deque[tuple[T, Future[R]]] = deque()
+        try:
+            for item in items:
+                waiting.append((item, pool.submit(work, item)))
+                if len(waiting) >= at_once:
+                    first, result = waiting.popleft()
+                    yield first, result.result()
+            for first, result in waiting:
+                yield first, result.result()
+        except BaseException:
+            if stopping is not None:
+                stopping.set()
+            raise
+        finally:
+            pool.shutdown(wait=False, cancel_futures=True)
+
+
+def progress(console: Console | None = None, *, quiet: bool = False) -> Progress:
+    """A progress bar with how many are done, how many in a second, and the time that is left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    return Progress(*columns, console=console, disable=quiet)
+
+
+class _Rate(ProgressColumn):
+    """Pictures a second, of late."""
+
+    def render(self, task: Task) -> Text:
+        speed = task.finished_speed or task.speed
+        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")

@@ -7,3 +7,7 @@ class SettingsError(Exception):
 
 class Unanswered(Exception):
     """A change was sent, and no answer came: it is not known whether it was made."""
+
+
+class Stopped(Exception):
+    """Somebody set `stopping`: nothing more is sent."""

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, bases, export, gallery, languages, search
+from .commands import admin, bases, export, gallery, languages, learn, search
 from .importing.command import import_pictures
 from .output import quiet_interrupt, say
 
@@ -20,7 +20,7 @@ for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a se
     if find_spec(entry.module.partition(".")[0]):
         entry.load()(app)
 for command in (
-    search.search, search.duplicates, languages.languages, languages.learn, languages.assess, languages.expansions,
+    search.search, search.duplicates, languages.languages, learn.learn, learn.assess, languages.expansions,
     admin.rollback, admin.versions, admin.releases, admin.prune,
 ):  # fmt: skip
     app.command()(command)

@@ -8,9 +8,8 @@ from threading import Event, Thread
 
 import httpx
 
-from client.client import every, proxied
-from client.filling import FILLING, write_filling
-from client.sending import in_order, progress, put
+from client.client import every, in_order, progress, proxied, put
+from client.commands.learn import FILLING, write_filling
 from demo.gallery import DemoPicture, outlines, pictures
 
 _IN_FLIGHT = 8  # requests

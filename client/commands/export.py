@@ -14,11 +14,9 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from ..client import answer, at, service
+from ..client import answer, at, in_order, patiently, progress, service
 from ..importing.manifest import NAME
-from ..output import REFUSED, AsJson, errors, note, program, stop, tell
-from ..sending import in_order, patiently, progress
-from ..wording import are, counted
+from ..output import REFUSED, AsJson, are, counted, errors, note, program, stop, tell
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it

@@ -1,7 +1,6 @@
 """`languages`, `learn`, `assess`, `expansions`: list languages, teach or assess one, watch it. The worker does it."""
 
 import json
-from pathlib import Path
 from time import monotonic, sleep
 from typing import Annotated, Any
 
@@ -10,13 +9,14 @@ import typer
 from httpx_sse import connect_sse
 from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
-from ..client import answer, at, every, fresh_key, service
-from ..filling import wait_until_filled
+from ..client import answer, at, every, service
 from ..output import (
     FAILED,
     REFUSED,
     AsJson,
     Limit,
+    are,
+    counted,
     errors,
     note,
     recall,
@@ -26,10 +26,9 @@ from ..output import (
     stop,
     table,
 )
-from ..wording import are, counted
 from .bases import show_move
-from .datasets import FEW, summary
 
+FEW = 20  # held-out captions, of which a single one is 5 points
 _ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
@@ -69,83 +68,6 @@ def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
     return {} if figures is None or _few(figures) else figures
 
 
-WithoutMissing = Annotated[
-    bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
-]
-
-
-def learn(
-    tag: Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")],
-    file: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: JSON lines, CSV, TSV or Parquet."),
-    ],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
-    settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Serve the language even if it is read no better than before.")
-    ] = False,
-    replace: Annotated[
-        bool, typer.Option("--replace", help="Teach from this file alone, without what the language was taught from.")
-    ] = False,
-    without_missing: WithoutMissing = False,
-    as_json: AsJson = False,
-) -> None:
-    """Teach a language from a dataset, and from those that it was taught from before.
-
-    While the demo gallery is being filled, wait for it first.
-    """
-    form = {"language": tag} | ({"settings": settings} if settings else {})
-    asked = {"force": force, "replace": replace, "without_missing": without_missing}
-    form |= {name: "true" for name, wanted in asked.items() if wanted}
-    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
-
-
-def assess(
-    tag: Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")],
-    file: Annotated[
-        Path,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset, as for `learn`."),
-    ],
-    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only check the file.")] = False,
-    without_missing: WithoutMissing = False,
-    as_json: AsJson = False,
-) -> None:
-    """Measure how well a language is read already, by the held-out part of a dataset. Teaches nothing."""
-    form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
-    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
-
-
-def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
-    """Send a dataset, and show what came of it."""
-    wait_until_filled(quiet=as_json)
-    form = fields | {"dry_run": "true" if dry_run else "false"}
-    with service(upload=True) as client:
-        with file.open("rb") as stream:
-            files = {"dataset": (file.name, stream)}
-            accepted = answer(
-                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
-            )
-        if dry_run:
-            if as_json:
-                show_json(accepted)
-            else:
-                for line in summary(accepted, file.name, assess="assess" in fields):
-                    say(line)
-            return
-        expansion: dict[str, Any] = accepted["expansion"]
-        if watch:
-            try:
-                expansion = _watched(client, expansion, quiet=as_json)
-            except KeyboardInterrupt:
-                again = f"pictoglot expansions {expansion['id']}"
-                note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
-                raise
-    _end(expansion, watch, as_json)
-
-
 def expansions(
     id: Annotated[str | None, typer.Argument(help="Id of one expansion; without it, the newest ones.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
@@ -164,7 +86,7 @@ def expansions(
         else:
             items = [answer(client.get(at("/v1/expansions", id)))]
         if watch:
-            _end(_watched(client, items[0], quiet=as_json), watch, as_json)
+            conclude(watch_expansion(client, items[0], quiet=as_json), watch, as_json)
             return
     rows = [(*(item[name] for name in ("id", "kind", "language")), *_state(item)) for item in items]
     columns = ("id", "kind", "language", "state", "result")
@@ -193,7 +115,7 @@ def _split(dataset: dict[str, Any]) -> None:
         say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
 
 
-def _watched(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
+def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
     """The expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
     last_event = monotonic()
     with _bar(quiet) as progress:
@@ -237,7 +159,7 @@ def _draw(progress: Progress, task: TaskID, expansion: dict[str, Any]) -> None:
     progress.update(task, completed=expansion["progress"], phase=phase + steps)
 
 
-def _end(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
+def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     """Print the state; a watched expansion that did not succeed is a failure."""
     if as_json:
         show_json(expansion)

@@ -11,8 +11,7 @@ import httpx
 import typer
 
 from ..client import answer, service
-from ..output import REFUSED, AsJson, json_object, note, program, say, show_json, stop, table
-from ..wording import counted, were
+from ..output import REFUSED, AsJson, counted, json_object, note, program, say, show_json, stop, table, were
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]

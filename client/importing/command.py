@@ -9,10 +9,8 @@ from typing import Annotated
 import httpx
 import typer
 
-from ..client import answer, service
-from ..output import FAILED, REFUSED, AsJson, errors, note, stop, tell
-from ..sending import progress
-from ..wording import are, counted, were
+from ..client import answer, progress, service
+from ..output import FAILED, REFUSED, AsJson, are, counted, errors, note, stop, tell, were
 from . import watching
 from .folder import Captions, Folder
 from .iiif import Iiif

@@ -14,8 +14,7 @@ from urllib.parse import parse_qs, quote, urlsplit
 
 import httpx
 
-from ..client import answer, at, message, sentence
-from ..sending import patiently, put
+from ..client import answer, at, message, patiently, put, sentence
 from .about import about
 from .items import MOST_TAGS, SUFFIXES, Item, Said, Unreadable, Why, clean_caption, fitting
 from .state import Known, State

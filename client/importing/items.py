@@ -10,7 +10,7 @@ from enum import Enum
 from pathlib import PurePosixPath
 from typing import NamedTuple, Protocol
 
-from ..wording import counted
+from ..output import counted
 
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
 Value = str | int | float | bool | list[str]

@@ -5,8 +5,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..output import note
-from ..wording import are, counted, them, were
+from ..output import are, counted, note, them, were
 from .intake import Outcome
 from .items import Left, Why
 

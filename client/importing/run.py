@@ -3,7 +3,7 @@
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 
-from ..sending import in_order
+from ..client import in_order
 from .intake import Intake
 from .items import Item, Left, SourceFault, Unreadable, Why, check_id
 from .report import Report

@@ -10,10 +10,8 @@ from types import FrameType
 
 import httpx
 
-from ..client import sentence
-from ..output import note, say
-from ..sending import Stopped
-from ..wording import counted, were
+from ..client import Stopped, sentence
+from ..output import counted, note, say, were
 from .folder import Folder
 from .items import Item, Left
 from .report import Report, told

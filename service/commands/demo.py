@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 
 from client.client import client_settings, note_address_file, proxied
-from client.filling import FILLING, write_filling
+from client.commands.learn import FILLING, write_filling
 from client.output import REFUSED, note, program, say, stop
 from service.commands.processes import Processes
 from service.commands.run import admin_key, keep_up, settings_or_stop, written

@@ -16,8 +16,7 @@ import httpx
 import typer
 
 from client.client import client_settings, proxied
-from client.output import FAILED, AsJson, console, say, show_json
-from client.wording import counted
+from client.output import FAILED, AsJson, console, counted, say, show_json
 from service.commands.run import port_taken, settings_or_stop
 
 if TYPE_CHECKING:

@@ -11,8 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import httpx
 import typer
 
-from client.output import FAILED, AsJson, acceptable, say, show_json, stop
-from client.wording import are, counted
+from client.output import FAILED, AsJson, acceptable, are, counted, say, show_json, stop
 from service.commands.processes import Processes, python
 
 if TYPE_CHECKING:

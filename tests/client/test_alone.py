@@ -11,9 +11,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.commands.datasets import describe_fault
 from client.importing.items import Unreadable, check_id, clean_caption, normalize_tag
-from model.dataset_words import FAULTS, reason
 from model.languages import canonical
 from model.text import clean, picture_id
 from store.errors import PictoglotError
@@ -88,8 +86,3 @@ def read_as(read: Callable[[str], str], text: str) -> str | None:
         return read(text)
     except (PictoglotError, Unreadable):
         return None
-
-
-def test_faults_have_the_words_of_the_service() -> None:
-    for code in (*FAULTS, "english_empty_text", "pivot_language_tag_invalid", "something_else"):
-        assert describe_fault(code) == reason(code)

@@ -14,10 +14,10 @@ import pytest
 from sqlalchemy import update
 from typer.testing import CliRunner
 
-from client import client, filling
-from client.client import places
+from client.client import list_faults
 from client.commands import languages
-from client.filling import FILLING, write_filling
+from client.commands import learn as learning
+from client.commands.learn import FILLING, wait_until_filled, write_filling
 from client.main import app
 from demo import fill as demo_fill
 from demo.gallery import DemoPicture, outlines
@@ -177,7 +177,7 @@ def test_who_stops_watching_is_told_that_it_goes_on(
     assert f"`pictoglot expansions {item['id']} --watch` shows it again" in " ".join(ended.stderr.split())
 
 
-def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
+def test_a_refused_dataset_names_the_first_lines_of_each_kind_and_a_count(service: Service, tmp_path: Path) -> None:
     service.put("orchard").raise_for_status()
     file = tmp_path / "cy.jsonl"
     rows_of = ({"caption": f"afal {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80))
@@ -186,7 +186,7 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     assert result.exit_code == 2
     assert "80 of 80 rows name pictures that are not in the gallery. Ids there look like `orchard`" in result.stderr
     assert "4 pictures missing, first: none-0.jpg, none-1.jpg, none-2.jpg, none-3.jpg" in result.stderr
-    assert "  with a picture that is not in the gallery: lines 1, 2, 3 and 77 more\n" in result.stderr
+    assert "  80 with a picture that is not in the gallery: lines 1, 2, 3, 4, 5, …\n" in result.stderr
     assert "pictoglot import" in result.stderr and "`--without-missing`" in result.stderr
     with_texts = [{"caption": f"afal {n}", "english": f"apple {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80)]
     file.write_text("".join(json.dumps(row) + "\n" for row in with_texts))
@@ -202,36 +202,16 @@ def test_a_refused_dataset_names_three_lines_of_each_kind_and_a_count(service: S
     file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
     said = run(service, "learn", "cy", str(file)).stderr
     assert "40 without a caption. The text in the new language stands under the key `caption`" in said
-    assert "  without a caption: lines 81, 82, 83 and 37 more\n" in said
+    assert "  40 without a caption: lines 81, 82, 83, 84, 85, …\n" in said
 
 
-@pytest.mark.parametrize(("ids", "is_demo"), [(("emoji-1f34e", "scene-0001"), True), (("emoji-1f34e", "p1"), False)])
-def test_pictures_of_the_demo_are_not_to_be_added_by_hand(
-    service: Service, tmp_path: Path, ids: tuple[str, str], is_demo: bool
-) -> None:
-    file = tmp_path / "cy.jsonl"
-    file.write_text("".join(json.dumps({"caption": f"afal {n}", "picture": ids[n % 2]}) + "\n" for n in range(80)))
-    said = run(service, "learn", "cy", str(file)).stderr
-    advice = (
-        "These are pictures of the demo gallery: wait until `pictoglot demo up` has filled it, "
-        "or run `pictoglot demo fill`.\n"
-    )
-    assert (advice in said) == is_demo
-    assert ("pictoglot import" in said) == (not is_demo)
-
-
-def test_the_ids_of_the_demo_gallery_are_known_by_how_they_start() -> None:
-    assert all(outline.id.startswith(client.DEMO_IDS) for outline in outlines())
-
-
-def test_places_that_are_not_lines_are_listed_as_they_are() -> None:
-    errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"] + [
-        {"location": "line 7", "code": "x"}
+def test_places_that_are_no_rows_are_listed_as_they_are() -> None:
+    errors = [{"location": f"body.{name}", "code": "missing"} for name in "abcd"]
+    errors.append({"location": "body.captions.Welsh", "code": "language_tag_invalid"})
+    assert list(list_faults({"errors": errors})) == [
+        "missing: body.a, body.b, body.c and 1 more",
+        "language_tag_invalid: body.captions.Welsh",
     ]
-    assert places({"errors": errors}) == ["missing: body.a, body.b, body.c and 1 more", "x: line 7"]
-    of_a_record = [{"location": "body.captions.Welsh", "code": "language_tag_invalid"}]
-    assert places({"errors": of_a_record}) == ["language_tag_invalid: body.captions.Welsh"]  # no row of a dataset
-    assert places({}) == []
 
 
 @pytest.fixture
@@ -276,8 +256,8 @@ def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch,
             (home / FILLING).unlink()
 
     write_filling(home, 0, 0)
-    monkeypatch.setattr(filling, "sleep", pause)
-    filling.wait_until_filled(quiet=quiet)
+    monkeypatch.setattr(learning, "sleep", pause)
+    wait_until_filled(quiet=quiet)
     assert len(pauses) == 3
 
 
@@ -290,8 +270,8 @@ def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
     write_filling(home, 1, 3)
     os.utime(home / FILLING, (time.time() - age,) * 2)
     monkeypatch.setenv("PICTOGLOT_URL", url)
-    monkeypatch.setattr(filling, "sleep", lambda seconds: pytest.fail("it waits"))
-    filling.wait_until_filled(quiet=False)
+    monkeypatch.setattr(learning, "sleep", lambda seconds: pytest.fail("it waits"))
+    wait_until_filled(quiet=False)
 
 
 @pytest.mark.parametrize(

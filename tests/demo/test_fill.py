@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.filling import FILLING
+from client.commands.learn import FILLING
 from demo.fill import fill
 from demo.gallery import outlines
 

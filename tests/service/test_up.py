@@ -22,7 +22,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.filling import FILLING, write_filling
+from client.commands.learn import FILLING, write_filling
 from client.main import app
 from demo.gallery import outlines
 from service.commands import demo

@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from client.client import in_order, patiently
 from client.importing import watching as watching_module
 from client.importing.folder import Folder
 from client.importing.intake import Intake
@@ -23,7 +24,6 @@ from client.importing.report import Report
 from client.importing.run import Run
 from client.importing.state import opened
 from client.importing.watching import SETTLED, Settling, _Watched
-from client.sending import in_order, patiently
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, within
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until

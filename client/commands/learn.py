@@ -1,0 +1,200 @@
+"""`learn`, `assess`: send a dataset to the service, or say what a dry run found in it. The worker does the rest."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from time import sleep, time
+from typing import Annotated, Any
+
+import typer
+
+from ..client import answer, client_settings, format_lines, fresh_key, progress, proxied, service
+from ..output import AsJson, are, counted, errors, note, say, show_json
+from .languages import FEW, conclude, watch_expansion
+
+FILLING = "demo.filling"  # under the data root while the demo gallery is being filled; written every second
+_STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
+_PAUSE = 0.5  # seconds between two looks at it
+_FORMATS = {
+    "jsonl": "JSON lines",
+    "csv": "Table (CSV)",
+    "tsv": "Table (tabs)",
+    "parquet": "Parquet",
+    "coco": "COCO captions",
+    "xm3600": "XM3600",
+    "parallel": "Parallel text",
+}
+
+Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
+WithoutMissing = Annotated[
+    bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
+
+
+def learn(
+    tag: Tag,
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: JSON lines, CSV, TSV or Parquet."),
+    ],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
+    dry_run: DryRun = False,
+    settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
+    force: Annotated[
+        bool, typer.Option("--force", help="Serve the language even without a measurable improvement.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Use only this dataset; discard the earlier ones.")
+    ] = False,
+    without_missing: WithoutMissing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Teach a language from a dataset, together with its earlier datasets."""
+    form = {"language": tag} | ({"settings": settings} if settings else {})
+    asked = {"force": force, "replace": replace, "without_missing": without_missing}
+    form |= {name: "true" for name, wanted in asked.items() if wanted}
+    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
+
+
+def assess(
+    tag: Tag,
+    file: Annotated[
+        Path,
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset, as for `learn`."),
+    ],
+    watch: Annotated[bool, typer.Option("--watch", "-w", help="Wait for the result.")] = False,
+    dry_run: DryRun = False,
+    without_missing: WithoutMissing = False,
+    as_json: AsJson = False,
+) -> None:
+    """Measure how well a language is read already, with the held-out rows of a dataset; teach nothing."""
+    form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
+    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
+
+
+def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
+    """Send a dataset, and show what came of it."""
+    wait_until_filled(quiet=as_json)
+    form = fields | {"dry_run": "true" if dry_run else "false"}
+    with service(upload=True) as client:
+        with file.open("rb") as stream:
+            files = {"dataset": (file.name, stream)}
+            accepted = answer(
+                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
+            )
+        if dry_run:
+            if as_json:
+                show_json(accepted)
+            else:
+                for line in summary(accepted, file.name, assess="assess" in fields):
+                    say(line)
+            return
+        expansion: dict[str, Any] = accepted["expansion"]
+        if watch:
+            try:
+                expansion = watch_expansion(client, expansion, quiet=as_json)
+            except KeyboardInterrupt:
+                again = f"pictoglot expansions {expansion['id']}"
+                note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
+                raise
+    conclude(expansion, watch, as_json)
+
+
+def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:
+    """The lines about a file that was accepted: what is in it, what it is used for, and what is left out."""
+    tag, report = checked["language"], checked["report"]
+    form, rows, usable = report["format"], report["rows"], report["usable"]
+    does, did = ("assess", "measured") if assess else ("teach", "taught")
+    yield f"{file} can be used to {does} {_named(tag)}. This was a dry run: nothing was {did}."
+    yield ""
+    of = "" if usable == rows else f", of which {usable:,} can be used"
+    yield f"{_FORMATS.get(form, form)}, {counted(rows, 'row')}{of}:"
+    yield f"  {counted(usable, 'caption')}{_pairs(report)}"
+    if count := report.get("by_file"):
+        name = "names its picture by its file" if count == 1 else "name their pictures by their files"
+        yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
+    held = f"{report['val']:,} held out"
+    yield (
+        f"  {held} and measured"
+        if assess
+        else f"  {report['train']:,} to learn from, {held} to measure what was learned"
+    )
+    if 0 < report["val"] < FEW:
+        points = f"{100 / report['val']:.0f} points"
+        yield f"  That is few to measure with: one caption more or less is {points}. More rows hold out more."
+    if (share := report["in_script"]) is not None and share < 1:
+        yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
+    yield from _left_out(report)
+    if joined := checked.get("joined"):
+        before = f"{counted(joined['rows'], 'caption')} of {counted(joined['datasets'], 'earlier dataset')}"
+        both = "what this file has too counts once"
+        yield f"{_named(tag)} is taught from {before} as well ({both}); `--replace` leaves them out."
+    if replaced := checked.get("replaced"):
+        before = f"{counted(replaced['rows'], 'caption')} of {counted(replaced['datasets'], 'earlier dataset')}"
+        yield f"It replaces {before}: then only the captions of this file are taught and shown."
+
+
+def _named(tag: str) -> str:
+    import langcodes  # late: help needs no languages
+
+    return f"{langcodes.Language.get(tag).display_name('en')} ({tag})"
+
+
+def _pairs(report: Mapping[str, Any]) -> str:
+    """With what the captions are paired."""
+    pivots, usable = report["pivots"], report["usable"]
+    parts = [(count, f"a text in {_named(tag)}") for tag, count in pivots.items()]
+    if count := report["with_picture"]:
+        parts.append((count, f"a picture of the gallery ({counted(report['pictures'], 'picture')} in all)"))
+    told = [f"{'each' if count == usable else f'{count:,}'} with {what}" for count, what in parts]
+    return "".join(f", {part}" for part in told)
+
+
+def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
+    """Repetitions, and what is wrong in which lines."""
+    if count := report.get("missing"):
+        names = "names a picture that is" if count == 1 else "name pictures that are"
+        yield f"{counted(count, 'row')} {names} not in the gallery, and count only if they have another text."
+    if count := report["duplicates"]:
+        does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
+        yield f"{counted(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."
+    faults = report["faults"]
+    if total := sum(fault["count"] for fault in faults.values()):
+        yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
+        for fault in faults.values():
+            yield f"  {fault['count']:,} {fault['reason']}: {format_lines(fault['first_lines'], fault['count'])}"
+
+
+def write_filling(home: Path, done: int, of: int) -> None:
+    """Write how many pictures of how many are in the gallery; replaces the file in one step."""
+    new = home / f"{FILLING}.new"
+    new.write_text(json.dumps({"done": done, "of": of}))
+    new.replace(home / FILLING)
+
+
+def wait_until_filled(*, quiet: bool) -> None:
+    """Wait while the demo on this machine is filling its gallery, with a progress bar unless `quiet`."""
+    settings = client_settings()
+    if proxied(settings.url) or (state := _read_filling(settings.home)) is None:
+        return
+    note("The demo gallery is still being filled; teaching starts when it is complete.")
+    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+        task = bar.add_task("Pictures", total=None)
+        while state is not None:
+            done, of = state
+            bar.update(task, completed=done, total=of or None)
+            sleep(_PAUSE)
+            state = _read_filling(settings.home)
+
+
+def _read_filling(home: Path) -> tuple[int, int] | None:
+    """Return how far the fill is that runs now; None when none does."""
+    file = home / FILLING
+    try:
+        if abs(time() - file.stat().st_mtime) > _STALE:
+            return None
+        state = json.loads(file.read_text())
+        return int(state["done"]), int(state["of"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
