@@ -30,7 +30,7 @@ from benchmarks.pictures import SIZES, encoded, photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
 from client.client import every
-from client.importing.run import AT_ONCE, CHUNK
+from client.importing.upload import AT_ONCE, CHUNK
 from demo.gallery import outlines
 
 _TURN = 64  # pictures of one way in a turn: two requests of the batch

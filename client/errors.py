@@ -11,3 +11,19 @@ class Unanswered(Exception):
 
 class Stopped(Exception):
     """Somebody set `stopping`: nothing more is sent."""
+
+
+class SourceError(Exception):
+    """A source of an import cannot be read any further."""
+
+
+class UnreadableError(Exception):
+    """A picture of a source cannot be read."""
+
+
+class UnusableError(Exception):
+    """With `--strict`, the first unusable picture ends an import."""
+
+
+class StateError(Exception):
+    """The file that remembers what was imported cannot be used."""

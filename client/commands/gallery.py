@@ -8,7 +8,6 @@ import typer
 
 from ..client import answer, at, every, service
 from ..importing.command import import_pictures
-from ..importing.items import not_a_collection
 from ..output import REFUSED, AsJson, json_object, show, stop, tell
 
 pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
@@ -72,8 +71,6 @@ def edit_picture(
     patch = {name: value for name, value in patch.items() if value is not None}
     if not patch:
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
-    if collection is not None and (fault := not_a_collection(collection)) is not None:
-        stop(f"--collection: {fault}", REFUSED)
     headers = {} if etag is None else {"If-Match": f'"{etag}"'}
     with service() as client:
         item = answer(client.patch(at("/v1/pictures", id), json=patch, headers=headers))

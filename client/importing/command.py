@@ -1,8 +1,8 @@
-"""The command `import`: its options, its progress bar and what it tells at the end."""
+"""The command `import`: its options, its progress bar and what it says at the end."""
 
-import json
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -10,30 +10,18 @@ import httpx
 import typer
 
 from ..client import answer, progress, service
-from ..output import FAILED, REFUSED, AsJson, are, counted, errors, note, stop, tell, were
-from . import watching
-from .folder import Captions, Folder
+from ..errors import SourceError, StateError, UnreadableError, UnusableError
+from ..output import FAILED, REFUSED, AsJson, counted, errors, note, stop, tell, were
+from . import watch as watching
+from .folder import Folder
 from .iiif import Iiif
-from .intake import Intake
-from .items import (
-    SUFFIXES,
-    Item,
-    Left,
-    Said,
-    Source,
-    SourceFault,
-    Unreadable,
-    is_json,
-    normalize_tag,
-    not_a_collection,
-    tags_of,
-)
+from .items import SUFFIXES, Record, SkippedPart, SkipReason, Source, clean_tags, normalize_tag
 from .manifest import NAME as MANIFEST
 from .manifest import SUFFIXES as MANIFESTS
 from .manifest import Manifest
-from .report import Report, few, told
-from .run import Refused, Run, checked
-from .state import StateFault, opened
+from .report import Report
+from .state import open_state
+from .upload import Importer
 
 
 def import_pictures(
@@ -41,215 +29,141 @@ def import_pictures(
         list[str],
         typer.Argument(
             metavar="PATH...",
-            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), or IIIF manifests.",
+            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), or IIIF manifests (.json or an address).",
         ),
     ],
-    collection: Annotated[str | None, typer.Option(help="The collection that they go to.")] = None,
-    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of all of them; may be repeated.")] = None,
-    captions: Annotated[
-        Path | None,
-        typer.Option(exists=True, dir_okay=False, help='JSON: {"file name or id": {"en": ["a red apple"]}}.'),
-    ] = None,
+    collection: Annotated[str | None, typer.Option(help="The collection of these pictures.")] = None,
+    tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of these pictures; may be repeated.")] = None,
     caption_language: Annotated[
-        str | None, typer.Option(help="Titles and descriptions in the files are captions in this language (a tag).")
+        str | None, typer.Option(help="Language of titles and descriptions in the files; they become captions.")
     ] = None,
-    prefix: Annotated[str, typer.Option(help="What all ids begin with, such as `holidays/`.")] = "",
+    prefix: Annotated[str, typer.Option(help="The beginning of every id, such as `holidays/`.")] = "",
     root: Annotated[
-        Path | None, typer.Option(exists=True, file_okay=False, help="Where the files of a manifest are.")
+        Path | None, typer.Option(exists=True, file_okay=False, help="The folder with the files of a manifest.")
     ] = None,
-    delete: Annotated[bool, typer.Option("--delete", help="Delete from the gallery what vanished here.")] = False,
+    delete: Annotated[
+        bool, typer.Option("--delete", help="Also delete gallery pictures whose source file is gone.")
+    ] = False,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Go on with what changes, until Ctrl-C.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Send also the pictures that are there already.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Also send pictures that are in the gallery already.")] = False,
     strict: Annotated[
-        bool, typer.Option("--strict", help="End at the first that cannot be used; look before sending.")
+        bool, typer.Option("--strict", help="Check every picture first, and stop at the first unusable one.")
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     state: Annotated[
-        Path | None, typer.Option(file_okay=False, help="Where it is kept what was sent; by default your state folder.")
+        Path | None,
+        typer.Option(file_okay=False, help="The folder that remembers what was sent; by default in your home."),
     ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Bring pictures into the gallery; the path below the folder becomes the id. The service decodes them.
+    """Import pictures; the path below the folder becomes the id.
 
-    What is there already is not sent: after an interruption, or when files were added or changed, the same command
-    goes on with the rest. What cannot be used is told at the end, and everything else is in the gallery.
+    What is in the gallery already is not sent again: after an interruption, or when files changed, run the same command
+    once more. Unusable files are listed at the end, and everything else is in the gallery.
     """
     if watch and (as_json or dry_run or strict):
         stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
-    said, report = _said(collection, tag or [], caption_language), Report(whole=as_json)
+    if not all(clean_tags([each]) for each in tag or ()):
+        stop("--tag: a tag has 1 to 200 characters.", REFUSED)
+    if caption_language is not None and normalize_tag(caption_language) is None:
+        stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
+    report = Report(whole=as_json)
     try:
-        captioned = _captions(captions)
-        given = open_sources(paths, said, caption_language, root, captioned)
-        if captions is not None and not all(isinstance(source, Folder) for source in given):
-            stop("--captions is for folders and pictures: other sources say their own.", REFUSED)
-        if watch and not all(isinstance(source, Folder) and not source.is_partial for source in given):
+        sources = open_sources(paths, Record(collection, clean_tags(tag or [])), caption_language, root)
+        folders = [source for source in sources if isinstance(source, Folder) and not source.is_partial]
+        if watch and len(folders) < len(sources):
             stop("--watch is for folders.", REFUSED)
-        how = (again, dry_run, caption_language)
-        if not _import(given, how, state, prefix, report, strict=strict, watch=watch, delete=delete, quiet=as_json):
-            return
-    except (SourceFault, Refused) as fault:
-        stop(f"{fault}" + (" With --strict, this ends it." if isinstance(fault, Refused) else ""), REFUSED)
-    except StateFault as fault:
-        stop(str(fault), FAILED)
-    told(report, dry_run, delete)
-    _unused(captioned, given)
-    tell(report.document(), as_json, report.sentence(dry_run))
+        with service(upload=True) as client, ExitStack() as states:
+            # a service that is not there, or a collection that cannot be, is told once and at once
+            named = {"collection": collection} if collection is not None else {}
+            answer(client.get("/v1/pictures", params={"limit": "1", **named}))
+            address = str(client.base_url).rstrip("/")
+            importers = [
+                Importer(
+                    client,
+                    states.enter_context(open_state(state, address, f"{prefix}{source.name}")),
+                    *(prefix, caption_language, again, dry_run, strict),
+                )
+                for source in sources
+            ]
+            if watch:
+                watching.watch([*zip(folders, importers, strict=True)], delete)
+                return
+            _bring_in([*zip(sources, importers, strict=True)], report, delete, quiet=as_json)
+    except UnusableError as error:
+        stop(f"{error} With --strict, this ends it.", REFUSED)
+    except SourceError as error:
+        stop(str(error), REFUSED)
+    except StateError as error:
+        stop(str(error), FAILED)
+    report.print_faults(dry_run, delete)
+    tell(report.as_json(), as_json, report.summarize(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
 
 
-def _said(collection: str | None, tags: list[str], caption_language: str | None) -> Said:
-    """What the options say of every picture; exits when the service would refuse each for it."""
-    if collection is not None and (fault := not_a_collection(collection)) is not None:
-        stop(f"--collection: {fault}", REFUSED)
-    if not all(tags_of([tag]) for tag in tags):
-        stop("--tag: a tag has 1 to 200 characters.", REFUSED)
-    if caption_language is not None and normalize_tag(caption_language) is None:
-        stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
-    return Said(collection, tags_of(tags))
-
-
-def _import(
-    given: list[Source],
-    how: tuple[bool, bool, str | None],
-    state: Path | None,
-    prefix: str,
-    report: Report,
-    *,
-    strict: bool,
-    watch: bool,
-    delete: bool,
-    quiet: bool,
-) -> bool:
-    """Whether there is something to tell at the end: a watch tells as it goes. `how` is the rest of an `Intake`."""
-    with service(upload=True) as client, ExitStack() as open_states:
-        answer(client.get("/v1/pictures", params={"limit": 1}))  # a service that is not there is told at once
-        address = str(client.base_url).rstrip("/")
-        runs = []
-        for source in given:
-            kept = open_states.enter_context(opened(state, address, f"{prefix}{source.name}"))
-            runs.append((source, Run(Intake(client, kept, *how), report, prefix, strict)))
-        if watch:
-            watching.watch([(source, run) for source, run in runs if isinstance(source, Folder)], delete)
-        else:
-            _bring_in(runs, report, delete, quiet=quiet)
-    return not watch
-
-
-def _captions(file: Path | None) -> Captions:
-    if file is None:
-        return {}
-    try:
-        captions = json.loads(file.read_text(encoding="utf-8-sig"))
-    except ValueError:  # also when it is not UTF-8
-        captions = None
-    if not isinstance(captions, dict) or not all(isinstance(each, dict) for each in captions.values()):
-        stop('The file of captions is no JSON such as {"file name or id": {"en": ["a red apple"]}}.', REFUSED)
-    several = {
-        name: {tag: [texts] if isinstance(texts, str) else texts for tag, texts in each.items()}
-        for name, each in captions.items()
-    }
-    lists = [texts for each in several.values() for texts in each.values()]
-    if not is_json(several) or not all(
-        isinstance(texts, list) and all(isinstance(text, str) for text in texts) for texts in lists
-    ):
-        stop("The file of captions has something else than texts in a language.", REFUSED)
-    return several
-
-
-def _unused(captions: Captions, given: list[Source]) -> None:
-    if unused := captions.keys() - {name for each in given if isinstance(each, Folder) for name in each.captioned}:
-        names = counted(len(unused), "name")
-        note(f"{names} in the file of captions {are(len(unused))} of no picture here: {few(sorted(unused))}")
-
-
-def _bring_in(runs: list[tuple[Source, Run]], report: Report, delete: bool, *, quiet: bool) -> None:
-    total = _checked(runs)
+def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:
+    total = sum(_check(*each) if each[1].strict else each[0].count() for each in importers)
     if total == 0 and not report.refused:
         stop("There is no picture here.", REFUSED)
-    with _bar(total, quiet) as advance:
+    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+        task = bar.add_task("Pictures", total=total)
         try:
-            for source, run in runs:
+            for source, importer in importers:
                 before = report.usable
-                run = Run(run.intake, report, run.prefix, run.strict, advance)
-                if not run.over(source.parts()) or is_partial(source):
+                if not importer.bring_in(source.parts(), report, partial(bar.advance, task)) or source.is_partial:
                     continue
                 if report.usable == before and delete:
-                    told(report, run.intake.dry_run, delete)
+                    report.print_faults(importer.dry_run, delete)
                     stop(f"There is no picture in {source.name} any more: nothing is deleted.", REFUSED)
-                run.vanished(delete)
-        except (KeyboardInterrupt, SystemExit, httpx.HTTPError, Refused):
-            sent = sum(run.intake.sent.total() for _, run in runs)
+                importer.settle_vanished(report, delete)
+        except (KeyboardInterrupt, SystemExit, httpx.HTTPError, UnusableError):
+            sent = sum(importer.sent.total() for _, importer in importers)
             note(f"{counted(sent, 'picture')} {were(sent)} added until then; the same command goes on with the rest.")
             raise
 
 
-def _checked(runs: list[tuple[Source, Run]]) -> int:
-    """How many items there are; with `strict`, raises `Refused` before anything is sent."""
-    total = 0
-    for source, run in runs:
-        if not run.strict:
-            count = source.count()
-        else:
-            count = 0
-            ids: dict[str, str] = {}
-            for part in source.parts():
-                _require(part, ids, run.prefix)
-                count += isinstance(part, Item)
-        total += count
-    return total
+def _check(source: Source, importer: Importer) -> int:
+    """Return how many items there are; raises `UnusableError` at the first that cannot be used."""
+    count, places = 0, dict[str, str]()  # places by id
+    for part in source.parts():
+        if isinstance(part, SkippedPart):
+            if part.reason is SkipReason.UNUSABLE:
+                raise UnusableError(f"{part.place}: {part.sentence}")
+            continue
+        try:
+            importer.check(part)
+        except UnreadableError as error:
+            raise UnusableError(f"{part.label}: {error}") from None
+        if not any(places.setdefault(id, part.place) == part.place for id in (part.id, part.twin) if id):
+            raise UnusableError(f"{part.label}: {places[part.id]} has the same id.")
+        count += 1
+    return count
 
 
-def _require(part: Item | Left, ids: dict[str, str], prefix: str) -> None:
-    if isinstance(part, Left):
-        if part.is_fault:
-            raise Refused(f"{part.place}: {part.reason}")
-        return
-    try:
-        checked(part, prefix)
-    except Unreadable as fault:
-        raise Refused(f"{part.shown or part.place}: {fault.reason}") from None
-    if not any(ids.setdefault(id, part.place) == part.place for id in (part.id, part.twin) if id):
-        raise Refused(f"{part.shown or part.place}: {ids[part.id]} has the same id.")
-
-
-@contextmanager
-def _bar(total: int, quiet: bool) -> Iterator[Callable[[], None]]:
-    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
-        task = bar.add_task("Pictures", total=total)
-        yield lambda: bar.advance(task)
-
-
-def open_sources(
-    given: Sequence[str], said: Said, language: str | None, root: Path | None, captions: Captions | None = None
-) -> list[Source]:
-    """The sources that these arguments are; pictures in one folder are one. Raises `SourceFault`."""
+def open_sources(paths: Sequence[str], record: Record, language: str | None, root: Path | None) -> list[Source]:
+    """Return the sources that these arguments are; pictures in one folder are one. Raises `SourceError`."""
     found: list[Source] = []
     alone: dict[Path, set[str]] = {}
-    for each in given:
+    for each in paths:
         path = Path(each)
         name = path.name.lower()
+        listed = path / MANIFEST if path.is_dir() else path
         if each.startswith(("http://", "https://")):
-            found.append(Iiif(each, said, language))
-        elif path.is_dir():
-            listed = path / MANIFEST
-            found.append(Manifest(listed, said, root, language) if listed.is_file() else Folder(path, said, captions))
+            found.append(Iiif(each, record, language))
         elif not path.exists():
-            raise SourceFault(f"{each} does not exist.")
-        elif name.endswith(MANIFESTS):
-            found.append(Manifest(path, said, root, language))
+            raise SourceError(f"{each} does not exist.")
+        elif listed.is_file() and listed.name.lower().endswith(MANIFESTS):
+            found.append(Manifest(listed, record, root, language))
+        elif path.is_dir():
+            found.append(Folder(path, record))
         elif name.endswith(".json"):
-            found.append(Iiif(str(path.resolve()), said, language))
+            found.append(Iiif(str(path.resolve()), record, language))
         elif path.suffix.lower() in SUFFIXES:
             alone.setdefault(path.parent.resolve(), set()).add(path.name)
         else:
-            raise SourceFault(
-                f"{each} is nothing that can be imported: a folder, a picture, a manifest (.jsonl, .csv, .tsv), or a "
-                "IIIF manifest (.json or its address)."
+            raise SourceError(
+                f"{each} cannot be imported: give a folder, a picture, a manifest (.jsonl, .csv, .tsv), or a IIIF "
+                "manifest (.json or its address)."
             )
-    return [*found, *(Folder(parent, said, captions, names) for parent, names in alone.items())]
-
-
-def is_partial(source: Source) -> bool:
-    """Whether what it does not show may still be there."""
-    return isinstance(source, Folder) and source.is_partial
+    return [*found, *(Folder(parent, record, names) for parent, names in alone.items())]

@@ -1,127 +1,105 @@
 """Pictures in a folder: walks it in order, and reads a file only when it stays as it is meanwhile. Sends nothing."""
 
 import os
-from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Collection, Iterator
 from pathlib import Path
 from typing import IO
 
-from .items import MOST_BYTES, SUFFIXES, Item, Left, Said, Stamp, Unreadable, Why, ids_of, not_read
-
-Captions = Mapping[str, Mapping[str, Sequence[str]]]  # by file name or id, then by language
-_CHANGING = "It was changed while it was read"
+from ..errors import UnreadableError
+from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, derive_ids, skip_file
 
 
 class Folder:
-    """The pictures below a folder, or some of them; `said` of each, and `captions` by file name or id.
+    """The pictures below a folder, or `only` some files in it, with one `record` for all.
 
     The path of a file below the folder, without its suffix, becomes the id.
     """
 
-    def __init__(
-        self, root: Path, said: Said, captions: Captions | None = None, only: Collection[str] | None = None
-    ) -> None:
+    def __init__(self, root: Path, record: Record, only: Collection[str] | None = None) -> None:
         self.root = root.resolve()
         self.name = str(self.root)
-        self._said, self._captions, self._only = said, captions or {}, only
-        self.captioned = set[str]()  # names and ids in `captions` that a picture was found for
+        self.is_partial = only is not None
+        self._record, self._only = record, only
 
-    @property
-    def is_partial(self) -> bool:
-        """Whether there may be more below the folder."""
-        return self._only is not None
-
-    def parts(self) -> Iterator[Item | Left]:
-        """As `Source.parts`. Of links that lead in a circle, or to a folder that was read, each is told."""
-        if self._only is None:
-            yield from self._below("")
-        else:
-            yield from self.some(sorted(self._only))
+    def parts(self) -> Iterator[Item | SkippedPart]:
+        """As `Source.parts`; a link that leads in a circle, or to a folder that was read, is skipped."""
+        return self.walk([""] if self._only is None else sorted(self._only))
 
     def count(self) -> int:
-        """How many pictures there are."""
+        """Return how many pictures there are."""
         return sum(isinstance(part, Item) for part in self.parts())
 
-    def some(self, places: Collection[str]) -> Iterator[Item | Left]:
-        """Of these places what there is: a file, or all that is below a folder; nothing of what is gone."""
+    def walk(self, places: Collection[str]) -> Iterator[Item | SkippedPart]:
+        """Yield what is at these places: a file, or all that is below a folder; nothing of what is gone."""
         for place in places:
             path = self.root / place
             if any(part.startswith(".") for part in Path(place).parts):
-                yield Left(place, "It is hidden.", Why.HIDDEN)
+                yield SkippedPart(place, "It is hidden.", SkipReason.HIDDEN)
             elif path.is_dir():
-                yield from self._below(place)
+                yield from self._walk_below(place)
             elif os.path.lexists(path):
-                yield self._file(place)
+                yield self._inspect(place)
 
-    def _below(self, top: str) -> Iterator[Item | Left]:
+    def _walk_below(self, top: str) -> Iterator[Item | SkippedPart]:
         read = set[tuple[int, int]]()  # folders by device and inode
         waiting = [top]  # the last one comes next
         while waiting:
             place = waiting.pop()
-            if (shown := _shown(place)) != place:
-                yield Left(shown, "Its name is not UTF-8.")
+            if (shown := _escape(place)) != place:
+                yield SkippedPart(shown, "Its name is not UTF-8.")
                 continue
             path = self.root / place
             try:
-                if path.is_dir():
-                    status = path.stat()
-                    if (status.st_dev, status.st_ino) in read:
-                        yield Left(place, "It leads to a folder that was read already.")
-                        continue
-                    read.add((status.st_dev, status.st_ino))
-                    names = os.listdir(path)
-                else:
-                    yield self._file(place)
+                if not path.is_dir():
+                    yield self._inspect(place)
                     continue
+                status = path.stat()
+                if (status.st_dev, status.st_ino) in read:
+                    yield SkippedPart(place, "The link leads to a folder that was read already.")
+                    continue
+                read.add((status.st_dev, status.st_ino))
+                names = os.listdir(path)
             except OSError as error:
-                yield Left(place, f"It cannot be read: {error.strerror}.", hides=place)
+                yield SkippedPart(place, f"It cannot be read: {error.strerror}.", hides=place)
                 continue
             if not names and place:
-                yield Left(place, "It is empty.", Why.EMPTY, hides=place)  # as a disk that is not mounted is
+                yield SkippedPart(place, "It is empty.", SkipReason.EMPTY, hides=place)  # as an unmounted disk is
             for name in sorted(names, reverse=True):
                 below = f"{place}/{name}" if place else name
                 if name.startswith("."):
-                    yield Left(_shown(below), "It is hidden.", Why.HIDDEN)
+                    yield SkippedPart(_escape(below), "It is hidden.", SkipReason.HIDDEN)
                 else:
                     waiting.append(below)
 
-    def _file(self, place: str) -> Item | Left:
+    def _inspect(self, place: str) -> Item | SkippedPart:
         path = self.root / place
         if path.is_symlink() and not os.path.exists(path):
-            return Left(place, "It leads to what is not there.", hides=place)  # perhaps a disk that is away
+            return SkippedPart(place, "The link leads nowhere.", hides=place)  # perhaps to a disk that is away
         if path.suffix.lower() not in SUFFIXES:
-            return not_read(place)
+            return skip_file(place)
         try:
             status = path.stat()
         except OSError as error:
-            return Left(place, f"It cannot be read: {error.strerror}.")
+            return SkippedPart(place, f"It cannot be read: {error.strerror}.")
         if not path.is_file():
-            return Left(place, "It is no file.")
+            return SkippedPart(place, "It is not a file.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
-        id, twin = ids_of(place)
-        said = self._captioned(id, path.name)
-        return Item(place, id, lambda: read_file(path, stamp), stamp, twin, said)
-
-    def _captioned(self, id: str, name: str) -> Said:
-        key = name if self._captions.get(name) else id
-        if key not in self._captions:
-            return self._said
-        self.captioned.add(key)
-        return replace(self._said, captions=self._captions[key])
+        id, twin = derive_ids(place)
+        return Item(place, id, lambda: read_file(path, stamp), stamp, twin, self._record)
 
 
-def read_file(path: Path, stamp: Stamp | None = None) -> bytes:
-    """The bytes of a file that is as `stamp` says before and after. Raises `Unreadable`."""
+def read_file(path: Path, stamp: Stamp) -> bytes:
+    """Return the bytes of a file that is as `stamp` says before and after. Raises `UnreadableError`."""
     try:
         with path.open("rb") as file:
             before = _stamp(file)
             if before.size > MOST_BYTES:
-                raise Unreadable(f"It has more than {MOST_BYTES >> 20} MiB.")
+                raise UnreadableError(f"It has more than {MOST_BYTES >> 20} MiB.")
             content = file.read(MOST_BYTES + 1)
-            if before != _stamp(file) or len(content) != before.size or (stamp is not None and before != stamp):
-                raise Unreadable(f"{_CHANGING}.", Why.UNSETTLED)
+            if before != _stamp(file) or len(content) != before.size or before != stamp:
+                raise UnreadableError("It was changed while it was read.")
     except OSError as error:
-        raise Unreadable(f"It cannot be read: {error.strerror}.") from error
+        raise UnreadableError(f"It cannot be read: {error.strerror}.") from error
     return content
 
 
@@ -130,6 +108,6 @@ def _stamp(file: IO[bytes]) -> Stamp:
     return Stamp(status.st_size, status.st_mtime_ns)
 
 
-def _shown(place: str) -> str:
-    """A name as it can be shown: what is not UTF-8 in it, as escapes."""
+def _escape(place: str) -> str:
+    """Return a name as it can be shown: what is not UTF-8 in it, as escapes."""
     return place.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

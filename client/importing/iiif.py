@@ -18,21 +18,20 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
+from ..errors import SourceError, UnreadableError
 from .items import (
     MOST_BYTES,
     Item,
-    Left,
-    Said,
-    SourceFault,
-    Unreadable,
+    Record,
+    SkippedPart,
     Value,
-    captions_of,
-    fitting,
-    id_of,
+    clean_captions,
+    clean_tags,
+    clean_value,
+    derive_key,
     is_json,
-    key_of,
-    plain,
-    tags_of,
+    normalize_id,
+    trim_metadata,
 )
 
 _MOST_MANIFEST = 32 << 20  # bytes
@@ -54,11 +53,13 @@ class Iiif:
     becomes the id; `metadata.source` is the address of the picture.
     """
 
-    def __init__(self, where: str, said: Said, language: str | None) -> None:
-        self.name, self._said, self._language = where, said, language
-        pinned, proxies = _Pinned(self._allowed), getproxies()
+    is_partial = False
+
+    def __init__(self, where: str, record: Record, language: str | None) -> None:
+        self.name, self._record, self._language = where, record, language
+        pinned, proxies = PinnedTransport(self._resolve), getproxies()
         by_proxy = {
-            f"{scheme}://": _Proxied(pinned, self._allowed, proxies[scheme])
+            f"{scheme}://": ProxiedTransport(pinned, self._resolve, proxies[scheme])
             for scheme in ("http", "https", "all")
             if proxies.get(scheme)
         }
@@ -69,122 +70,117 @@ class Iiif:
         self._is_near: bool | None = None  # whether the manifest itself is on this machine, or in its network
 
     def count(self) -> int:
-        """How many canvases there are."""
-        return len(_list(self._document().get("items")))
+        """Return how many canvases there are."""
+        return len(_as_list(self._load().get("items")))
 
-    def parts(self) -> Iterator[Item | Left]:
+    def parts(self) -> Iterator[Item | SkippedPart]:
         """As `Source.parts`."""
-        manifest = self._document()
-        about = self._about(manifest)
-        for number, canvas in enumerate(_list(manifest.get("items")), 1):
+        manifest = self._load()
+        whole = self._describe(manifest).extend(self._record)
+        for number, canvas in enumerate(_as_list(manifest.get("items")), 1):
             where = canvas.get("id") if isinstance(canvas, dict) else None
             if not isinstance(where, str) or not is_json(canvas) or canvas.get("type") != "Canvas":
-                yield Left(f"canvas {number}", "It is no canvas with an `id`.")
+                yield SkippedPart(f"canvas {number}", "It is not a canvas with an `id`.")
                 continue
-            images = list(_painted(canvas))
+            images = list(_list_images(canvas))
             if not images:
-                yield Left(where, "No picture is painted on it.")
-            said = self._about(canvas, manifest).over(about).over(self._said)
+                yield SkippedPart(where, "No picture is painted on it.")
+            record = self._describe(canvas, manifest).extend(whole)
             for place, image in enumerate(images, 1):
-                yield self._part(where if place == 1 else f"{where}/{place}", image, said)
+                yield self._read_part(where if place == 1 else f"{where}/{place}", image, record)
 
-    def _part(self, where: str, image: dict[str, Any], said: Said) -> Item | Left:
-        address = _address(image)
+    def _read_part(self, where: str, image: dict[str, Any], record: Record) -> Item | SkippedPart:
+        address = _choose_address(image)
         if address is None:
-            return Left(where, "Its picture has no address.")
+            return SkippedPart(where, "Its picture has no address.")
         parts = urlsplit(where)
-        id = id_of(
-            unquote(f"{parts.netloc}/{parts.path.strip('/')}" + (f"/{parts.fragment}" if parts.fragment else ""))
-        )
+        fragment = f"/{parts.fragment}" if parts.fragment else ""
+        id = normalize_id(unquote(f"{parts.netloc}/{parts.path.strip('/')}{fragment}"))
         source: dict[str, Value] = {"source": address}
-        said = replace(said, metadata={**source, **fitting(said.metadata, source)})
-        return Item(where, id, lambda: self._fetched(address), said=said)
+        record = replace(record, metadata={**source, **trim_metadata(record.metadata, source)})
+        return Item(where, id, lambda: self._fetch(address), record=record)
 
-    def _about(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Said:
-        """What a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
+    def _describe(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Record:
+        """Return what a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
         captions: dict[str, list[str]] = {}
         for label in (thing.get("label"), (within or {}).get("label")):
-            for tag, texts in _texts(label).items():
+            for tag, texts in _read_language_map(label).items():
                 if (tag := self._language or tag if tag == _NO_LANGUAGE else tag) != _NO_LANGUAGE:
-                    captions.setdefault(tag, []).extend(text for text in texts if text not in captions.get(tag, []))
-        metadata: dict[str, Value] = {}
-        for pair in _list(thing.get("metadata")):
-            if (
-                isinstance(pair, dict)
-                and (key := key_of(_one(pair.get("label"))))
-                and (value := _one(pair.get("value")))
-            ):
-                metadata.setdefault(key, value)
-        named = {"title": _one(thing.get("label")), "description": _one(thing.get("summary"))}
+                    captions.setdefault(tag, []).extend(texts)
         statement, rights = thing.get("requiredStatement"), thing.get("rights")
-        named["attribution"] = _one(statement.get("value")) if isinstance(statement, dict) else ""
-        named["rights"] = plain(rights) if isinstance(rights, str) else ""
-        for name, value in named.items():
-            if value:
-                metadata.setdefault(name, value)
-        providers = [_one(each.get("label")) for each in _list(thing.get("provider")) if isinstance(each, dict)]
-        return Said(None, tags_of(providers), metadata, captions_of(captions))
+        pairs = [pair for pair in _as_list(thing.get("metadata")) if isinstance(pair, dict)]
+        named = [(derive_key(_join_texts(pair.get("label"))), _join_texts(pair.get("value"))) for pair in pairs]
+        named += [("title", _join_texts(thing.get("label"))), ("description", _join_texts(thing.get("summary")))]
+        named += [("attribution", _join_texts(statement.get("value")) if isinstance(statement, dict) else "")]
+        named += [("rights", clean_value(rights) if isinstance(rights, str) else "")]
+        metadata: dict[str, Value] = {}
+        for key, value in named:
+            if key and value:
+                metadata.setdefault(key, value)
+        providers = [each for each in _as_list(thing.get("provider")) if isinstance(each, dict)]
+        tags = clean_tags([_join_texts(each.get("label")) for each in providers])
+        return Record(None, tags, metadata, clean_captions(captions))
 
-    def _document(self) -> dict[str, Any]:
+    def _load(self) -> dict[str, Any]:
         if self._manifest is None:
             try:
-                data = self._fetched(self.name, _MOST_MANIFEST) if "://" in self.name else _file(Path(self.name))
+                data = self._fetch(self.name, _MOST_MANIFEST) if "://" in self.name else _read_file(Path(self.name))
                 manifest = json.loads(data)
-            except Unreadable as fault:
-                raise SourceFault(fault.reason) from fault
+            except UnreadableError as error:
+                raise SourceError(str(error)) from error
             except (ValueError, RecursionError) as error:
-                raise SourceFault("It is no JSON.") from error
+                raise SourceError("It is not JSON.") from error
             if not isinstance(manifest, dict) or manifest.get("type") != "Manifest":
-                raise SourceFault("It is no manifest of IIIF Presentation 3 (`type` is not `Manifest`).")
+                raise SourceError("It is not a manifest of IIIF Presentation 3 (`type` is not `Manifest`).")
             self._manifest = manifest
         return self._manifest
 
-    def _fetched(self, url: str, most: int = MOST_BYTES) -> bytes:
+    def _fetch(self, url: str, most: int = MOST_BYTES) -> bytes:
         until, content = time.monotonic() + _ALTOGETHER, bytearray()
         try:
             with self._client.stream("GET", url) as response:
                 if response.status_code != 200:
-                    raise Unreadable(f"{url} answers with status {response.status_code}.")
+                    raise UnreadableError(f"{url} answers with status {response.status_code}.")
                 for piece in response.iter_bytes():
                     content += piece
                     if len(content) > most:
-                        raise Unreadable(f"{url} has more than {most >> 20} MiB.")
+                        raise UnreadableError(f"{url} has more than {most >> 20} MiB.")
                     if time.monotonic() > until:
-                        raise Unreadable(f"{url} took more than {_ALTOGETHER:.0f} seconds.")
+                        raise UnreadableError(f"{url} took more than {_ALTOGETHER:.0f} seconds.")
         except httpx.TooManyRedirects:
-            raise Unreadable(f"{url} leads on more than {_REDIRECTS} times.") from None
+            raise UnreadableError(f"{url} leads on more than {_REDIRECTS} times.") from None
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            raise Unreadable(f"{url} cannot be fetched: {type(error).__name__}.") from error
+            raise UnreadableError(f"{url} cannot be fetched: {type(error).__name__}.") from error
         return bytes(content)
 
-    def _allowed(self, host: str) -> list[str]:
-        """The addresses of a host that may be asked; raises `httpx.UnsupportedProtocol` when it may not.
+    def _resolve(self, host: str) -> list[str]:
+        """Return the addresses of a host that may be asked; raises `httpx.UnsupportedProtocol` when it may not.
 
         A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
         """
         if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
             name = _host(httpx.URL(self.name)) if "://" in self.name else "localhost"
-            self._is_near = _is_local(name, _addresses(name))
-        found = _addresses(host)
+            self._is_near = _is_local(name, _look_up(name))
+        found = _look_up(host)
         if not self._is_near and _is_local(host, found):
             raise httpx.UnsupportedProtocol("a local address in a manifest from elsewhere")
         return found
 
 
-class _Pinned(httpx.BaseTransport):
-    """Connects to the addresses that `allowed` gives of a host: a name cannot lead elsewhere after it was looked at.
+class PinnedTransport(httpx.BaseTransport):
+    """Connects to the addresses that `resolve` gives of a host: a name cannot lead elsewhere after it was looked at.
 
     Connections are kept for each name: of two with one address, the second could have another certificate.
     """
 
-    def __init__(self, allowed: Callable[[str], list[str]]) -> None:
-        self._allowed = allowed
+    def __init__(self, resolve: Callable[[str], list[str]]) -> None:
+        self._resolve = resolve
         self._trusted = httpx.create_ssl_context()
         self._by_host: dict[str, httpx.HTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         host = _host(request.url)
-        addresses = self._allowed(host)
+        addresses = self._resolve(host)
         transport = self._by_host.setdefault(host, httpx.HTTPTransport(verify=self._trusted))
         failed: httpx.TransportError = httpx.ConnectError("the name is not known", request=request)
         for address in addresses:
@@ -203,40 +199,40 @@ class _Pinned(httpx.BaseTransport):
             transport.close()
 
 
-class _Proxied(httpx.HTTPTransport):
+class ProxiedTransport(httpx.HTTPTransport):
     """Asks a proxy of the environment, which looks names up by itself: here they only can be looked at before.
 
     What `NO_PROXY` names is asked as without a proxy.
     """
 
-    def __init__(self, pinned: _Pinned, allowed: Callable[[str], list[str]], proxy: str) -> None:
+    def __init__(self, pinned: PinnedTransport, resolve: Callable[[str], list[str]], proxy: str) -> None:
         super().__init__(proxy=proxy if "://" in proxy else f"http://{proxy}")
-        self._pinned, self._allowed = pinned, allowed
+        self._pinned, self._resolve = pinned, resolve
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
         host = _host(request.url)
         if proxy_bypass(host):
             return self._pinned.handle_request(request)
-        self._allowed(host)
+        self._resolve(host)
         return super().handle_request(request)
 
 
 def _host(url: httpx.URL) -> str:
-    """The host as it is asked, in ASCII: of a name in Unicode, `socket` would look another one up (IDNA 2003)."""
+    """Return the host as it is asked, in ASCII: of Unicode, `socket` would look another name up (IDNA 2003)."""
     return url.raw_host.decode("ascii")
 
 
-def _file(path: Path) -> bytes:
+def _read_file(path: Path) -> bytes:
     try:
         if path.stat().st_size > _MOST_MANIFEST:
-            raise Unreadable(f"It has more than {_MOST_MANIFEST >> 20} MiB.")
+            raise UnreadableError(f"It has more than {_MOST_MANIFEST >> 20} MiB.")
         return path.read_bytes()
     except OSError as error:
-        raise Unreadable(f"It cannot be read: {error.strerror}.") from error
+        raise UnreadableError(f"It cannot be read: {error.strerror}.") from error
 
 
-def _addresses(host: str) -> list[str]:
-    """The addresses of a host, however it is written, as numbers; none of one that is not known."""
+def _look_up(host: str) -> list[str]:
+    """Return the addresses of a host, however it is written, as numbers; none of one that is not known."""
     try:
         found = socket.getaddrinfo(host.strip("[]"), None, type=socket.SOCK_STREAM)
     except (OSError, UnicodeError):
@@ -258,24 +254,24 @@ def _is_public(address: str) -> bool:
     return read.is_global and not read.is_multicast and not any(read in network for network in _LEADS_ELSEWHERE)
 
 
-def _painted(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
-    """The pictures painted on a canvas; of a choice the first, which is the one to show."""
-    for page in _list(canvas.get("items")):
-        for annotation in _list(page.get("items") if isinstance(page, dict) else None):
+def _list_images(canvas: dict[str, Any]) -> Iterator[dict[str, Any]]:
+    """Yield the pictures painted on a canvas; of a choice the first, which is the one to show."""
+    for page in _as_list(canvas.get("items")):
+        for annotation in _as_list(page.get("items") if isinstance(page, dict) else None):
             if not isinstance(annotation, dict) or annotation.get("motivation") not in ("painting", ["painting"]):
                 continue
-            for body in _list(annotation.get("body")):
+            for body in _as_list(annotation.get("body")):
                 if isinstance(body, dict) and body.get("type") == "Choice":
-                    body = next(iter(_list(body.get("items"))), None)
+                    body = next(iter(_as_list(body.get("items"))), None)
                 if isinstance(body, dict) and body.get("type") == "Image":
                     yield body
 
 
-def _address(image: dict[str, Any]) -> str | None:
-    """Where to fetch it: from its image service, where it is larger than a gallery keeps, otherwise as it is."""
+def _choose_address(image: dict[str, Any]) -> str | None:
+    """Return where to fetch it: from its image service, where it is larger than a gallery keeps, otherwise as it is."""
     address, width, height = image.get("id"), image.get("width"), image.get("height")
     if isinstance(width, int) and isinstance(height, int) and max(width, height) > _WIDE and min(width, height) > 0:
-        for service in _list(image.get("service")):
+        for service in _as_list(image.get("service")):
             base = service.get("id", service.get("@id")) if isinstance(service, dict) else None
             if isinstance(base, str) and service.get("type", service.get("@type")) in _SERVICES:
                 address = f"{base.rstrip('/')}/full/{max(1, width * _WIDE // max(width, height))},/0/default.jpg"
@@ -283,22 +279,22 @@ def _address(image: dict[str, Any]) -> str | None:
     return address if isinstance(address, str) and address.startswith(("http://", "https://")) else None
 
 
-def _texts(value: Any) -> dict[str, list[str]]:
-    """A language map: texts by tag, without markup."""
+def _read_language_map(value: Any) -> dict[str, list[str]]:
+    """Return the texts of a language map by tag, without markup."""
     if not isinstance(value, dict):
         return {}
     cleaned = {
-        tag: [plain(html.unescape(_MARKUP.sub("", text))) for text in _list(texts) if isinstance(text, str)]
+        tag: [clean_value(html.unescape(_MARKUP.sub("", text))) for text in _as_list(texts) if isinstance(text, str)]
         for tag, texts in value.items()
     }
     return {tag: [text for text in texts if text] for tag, texts in cleaned.items()}
 
 
-def _one(value: Any) -> str:
-    """A language map as one text: English, or the first language there is."""
-    texts = _texts(value)
+def _join_texts(value: Any) -> str:
+    """Return a language map as one text: English, or the first language there is."""
+    texts = _read_language_map(value)
     return "; ".join(texts.get("en") or next((each for each in texts.values() if each), []))
 
 
-def _list(value: Any) -> list[Any]:
+def _as_list(value: Any) -> list[Any]:
     return value if isinstance(value, list) else [] if value is None else [value]

@@ -1,4 +1,4 @@
-"""What an import reads, whatever it reads it from: items, and what is left out. Reads and sends nothing."""
+"""What an import reads, whatever it reads it from: items with records, and the rules of a service for their texts."""
 
 import json
 import re
@@ -8,9 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum
 from pathlib import PurePosixPath
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
+from urllib.parse import parse_qs, urlsplit
 
-from ..output import counted
+from ..errors import UnreadableError
 
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
 Value = str | int | float | bool | list[str]
@@ -27,77 +28,39 @@ _OTHER_FORMATS = frozenset({
     ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc",
     ".mrw", ".raw",
 })  # fmt: skip
-_COLLECTION = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")  # as the service takes it
-_LONGEST_VALUE = 2_000  # characters
 # What the service takes, so that nothing is sent that it would refuse a picture for
-MOST_TAGS, _LONGEST_TAG, _MOST_METADATA, _LONGEST_CAPTION, _LONGEST_ID = 64, 200, 16 << 10, 1_000, 1_024
-_IN_NO_VALUE = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
+_MOST_TAGS, _LONGEST_TAG, _MOST_METADATA, _LONGEST_CAPTION, _LONGEST_ID = 64, 200, 16 << 10, 1_000, 1_024
+_LONGEST_VALUE = 2_000  # characters of a value that a file has; more is cut
+_NOT_IN_VALUES = re.compile("[\0-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f\ud800-\udfff\ufffe\uffff]")
 _NO_CHARACTERS = "\ud800-\udfff\ufdd0-\ufdef" + "".join(
     chr(plane << 16 | low) for plane in range(17) for low in (0xFFFE, 0xFFFF)
 )
-_IN_NO_CAPTION = re.compile(f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{_NO_CHARACTERS}]")
-_IN_NO_ID = re.compile(f"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd{_NO_CHARACTERS}]")
+_NOT_IN_CAPTIONS = re.compile(f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{_NO_CHARACTERS}]")
+_NOT_IN_IDS = re.compile(f"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd{_NO_CHARACTERS}]")
 _TAG = re.compile("(?=.{2,35}$)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order marks, bidi controls
 
 
-class Why(Enum):
-    """Why something of a source is not imported. Only `UNUSABLE` and `UNSETTLED` are faults."""
+class SkipReason(Enum):
+    """Why something in a source is not imported; only what is `UNUSABLE` should have been a picture."""
 
-    HIDDEN = "hidden files"
-    FORMAT = "pictures of formats that are not read"
-    OTHER = "files that are no pictures"
-    EMPTY = "empty folders"
-    UNUSABLE = "unusable"
-    UNSETTLED = "still being written"
-
-    def of(self, count: int) -> str:
-        """So many of them, in words."""
-        return counted(count, _ONE.get(self, self.value), self.value)
+    HIDDEN = "hidden file"
+    FORMAT = "unsupported picture"
+    OTHER = "other file"
+    EMPTY = "empty folder"
+    UNUSABLE = "unusable picture"
 
 
-_ONE = {
-    Why.HIDDEN: "hidden file",
-    Why.FORMAT: "picture of a format that is not read",
-    Why.OTHER: "file that is no picture",
-}
-
-
-class Left(NamedTuple):
+class SkippedPart(NamedTuple):
     """A part of a source that is not imported, with a sentence that says why.
 
     What is below the place `hides` may still be there, although it is not seen; "" is the whole source, None nothing.
     """
 
     place: str
-    reason: str
-    why: Why = Why.UNUSABLE
+    sentence: str
+    reason: SkipReason = SkipReason.UNUSABLE
     hides: str | None = None
-
-    @property
-    def is_fault(self) -> bool:
-        """Whether it should have been a picture."""
-        return self.why in (Why.UNUSABLE, Why.UNSETTLED)
-
-
-def not_read(place: str) -> Left:
-    """A file of none of the `SUFFIXES`: another format of pictures, or no picture at all."""
-    suffix = PurePosixPath(place).suffix.lower()
-    if suffix in _OTHER_FORMATS:
-        return Left(place, f"It is a picture of a format that is not read ({suffix}).", Why.FORMAT)
-    return Left(place, "It is no picture.", Why.OTHER)
-
-
-class Unreadable(Exception):
-    """An item cannot be read; the argument is a sentence."""
-
-    def __init__(self, reason: str, why: Why = Why.UNUSABLE) -> None:
-        super().__init__(reason)
-        self.reason, self.why = reason, why
-
-
-class SourceFault(Exception):
-    """A source cannot be read any further; the argument is a sentence."""
 
 
 class Stamp(NamedTuple):
@@ -108,25 +71,25 @@ class Stamp(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Said:
-    """What is said of a picture; what is None or empty is not said, and stays as it is in the gallery."""
+class Record:
+    """What is said of a picture; what is None or empty stays as it is in the gallery."""
 
     collection: str | None = None
     tags: tuple[str, ...] = ()
     metadata: Mapping[str, Value] = field(default_factory=dict)
     captions: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
-    def over(self, other: "Said") -> "Said":
-        """Both together: this one's words come first, tags of both."""
-        return Said(
+    def extend(self, other: "Record") -> "Record":
+        """Return both together; this one's values go before the other's."""
+        return Record(
             self.collection or other.collection,
-            tuple(dict.fromkeys((*self.tags, *other.tags)))[:MOST_TAGS],
+            tuple(dict.fromkeys((*self.tags, *other.tags)))[:_MOST_TAGS],
             {**other.metadata, **self.metadata},
             {**other.captions, **self.captions},
         )
 
-    def document(self) -> dict[str, object]:
-        """As JSON, without what is not said: the body of a patch, a record of a batch."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the body of a patch, or a record of a batch."""
         parts = {
             "collection": self.collection,
             "tags": list(self.tags),
@@ -141,9 +104,8 @@ class Item:
     """One picture of a source.
 
     `place` names it there and is stable; `twin` is its id where another picture has `id`. `read` gives its bytes, or
-    raises `Unreadable`. `stamp` is None where only its bytes tell whether it has changed. `shown` is how people are
-    told of it, where that is not its place. `whole`: `said` is all there is to say of it; nothing is
-    read from the file.
+    raises `UnreadableError`. `stamp` is None where only its bytes tell whether it has changed. `shown` is its name for
+    people, where that is not its place. `whole`: `record` says everything; nothing is read from the file's metadata.
     """
 
     place: str
@@ -151,62 +113,126 @@ class Item:
     read: Callable[[], bytes]
     stamp: Stamp | None = None
     twin: str = ""
-    said: Said = field(default_factory=Said)
+    record: Record = field(default_factory=Record)
     shown: str = ""
     whole: bool = False
 
+    @property
+    def label(self) -> str:
+        """How people are told of it."""
+        return self.shown or self.place
+
 
 class Source(Protocol):
-    """Something that pictures are imported from. `name` is the same whenever it is imported again."""
+    """Something that pictures are imported from.
+
+    `name` is the same whenever it is imported again; of a source that `is_partial`, more may be there than it shows.
+    """
 
     name: str
+    is_partial: bool
 
-    def parts(self) -> Iterator[Item | Left]:
-        """Everything in it, in an order that does not change. Raises `SourceFault`."""
+    def parts(self) -> Iterator[Item | SkippedPart]:
+        """Yield everything in it, in an order that does not change. Raises `SourceError`."""
         ...
 
     def count(self) -> int:
-        """About how many items there are."""
+        """Return about how many items there are."""
         ...
 
 
-def id_of(place: str) -> str:
-    """The id of a picture that is named like this in its source: the name in Unicode's composed form."""
+@dataclass(frozen=True)
+class GalleryPicture:
+    """A picture in the gallery: its `FIELDS`, as the service lists them."""
+
+    FIELDS = "id,url,collection,tags,metadata,own,etag"
+    item: Mapping[str, Any]
+
+    def has_content(self, sha256: str) -> bool:
+        """Whether its bytes have this hash."""
+        (shown,) = parse_qs(urlsplit(self.item["url"]).query)["v"]
+        return sha256.startswith(shown)
+
+    def compare(self, record: Record, file: Record, *, add: bool) -> dict[str, Any]:
+        """Return the merge patch that makes it say `record`, and what the `file` says where it says nothing.
+
+        With `add`, its tags and captions stay beside those of `record`. Empty when nothing is missing.
+        """
+        has, own = self.item["metadata"], self.item["own"]
+        metadata = {key: value for key, value in record.metadata.items() if has.get(key) != _normalize(value)}
+        missing = {key: value for key, value in file.metadata.items() if key not in has and key not in metadata}
+        captions = {
+            tag: [*dict.fromkeys([*(own.get(tag, ()) if add else ()), *texts])]
+            for tag, texts in record.captions.items()
+            if not {clean_caption(text) or text for text in texts} <= {*own.get(tag, ())}
+        }
+        patch: dict[str, Any] = {
+            "metadata": {**trim_metadata(missing, {**has, **metadata}), **metadata},
+            "captions": {tag: [*texts] for tag, texts in file.captions.items() if tag not in own} | captions,
+        }
+        if record.collection not in (None, self.item["collection"]):
+            patch["collection"] = record.collection
+        if (tags := self._merge_tags(record, file, add)) != self.item["tags"]:
+            patch["tags"] = tags
+        return {name: part for name, part in patch.items() if part}
+
+    def _merge_tags(self, record: Record, file: Record, add: bool) -> list[str]:
+        has: list[str] = self.item["tags"]
+        given, written = (_normalize([*tags]) for tags in (record.tags, file.tags))
+        if not given:
+            return has or list(written)
+        kept = has if add else [tag for tag in written if tag in has]
+        return list(dict.fromkeys([*kept, *given] if add else [*given, *kept]))[:_MOST_TAGS]
+
+    def merge(self, document: Mapping[str, Any]) -> dict[str, Any]:
+        """Return the record for another content of this picture: the document's values go before what it has."""
+        over = dict(document)
+        for name, own in (("metadata", self.item["metadata"]), ("captions", self.item["own"])):
+            if name in over:
+                over[name] = {**own, **over[name]}
+        if "tags" in over:
+            over["tags"] = list(dict.fromkeys([*self.item["tags"], *_normalize(over["tags"])]))[:_MOST_TAGS]
+        return over
+
+
+def skip_file(place: str) -> SkippedPart:
+    """Say why a file of none of the `SUFFIXES` is skipped."""
+    suffix = PurePosixPath(place).suffix.lower()
+    if suffix in _OTHER_FORMATS:
+        return SkippedPart(place, f"Pictures in this format are not supported ({suffix}).", SkipReason.FORMAT)
+    return SkippedPart(place, "It is not a picture.", SkipReason.OTHER)
+
+
+def normalize_id(place: str) -> str:
+    """Return the id of a picture that is named like this in its source: Unicode's composed form."""
     return unicodedata.normalize("NFC", place)
 
 
 def check_id(text: str) -> str:
-    """Return an id as the service has it; raises `Unreadable` where no picture can have it."""
-    id = id_of(text)
+    """Return an id as the service has it; raises `UnreadableError` where no picture can have it."""
+    id = normalize_id(text)
     parts = {"", ".", ".."} & {*id.split("/")}
-    if parts or id.startswith(".") or _IN_NO_ID.search(id) or len(id.encode()) > _LONGEST_ID:
-        raise Unreadable(
-            f"It has no possible id: one has 1 to {_LONGEST_ID:,} bytes in UTF-8, no control characters, no dot first, "
-            "and no part between slashes that is empty or `..`."
+    if parts or id.startswith(".") or _NOT_IN_IDS.search(id) or len(id.encode()) > _LONGEST_ID:
+        raise UnreadableError(
+            f"Its name cannot be an id: an id has 1 to {_LONGEST_ID:,} bytes in UTF-8, no control characters, no dot "
+            "first, and no part between slashes that is empty or `..`."
         )
     return id
 
 
-def ids_of(place: str) -> tuple[str, str]:
-    """The id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
-    return id_of(str(PurePosixPath(place).with_suffix(""))), id_of(place)
+def derive_ids(place: str) -> tuple[str, str]:
+    """Return the id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
+    return normalize_id(str(PurePosixPath(place).with_suffix(""))), normalize_id(place)
 
 
-def not_a_collection(name: str) -> str | None:
-    """Why no collection can have this name; None when one can."""
-    if _COLLECTION.fullmatch(name):
-        return None
-    return "A collection's name has 1 to 128 letters A–Z or a–z, digits, and . _ -, no dot first."
+def clean_tags(texts: Sequence[str]) -> tuple[str, ...]:
+    """Return texts as tags: each once, without controls and blanks around them, none too long."""
+    cleaned = dict.fromkeys(clean_value(text) for text in texts)
+    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:_MOST_TAGS]
 
 
-def tags_of(texts: Sequence[str]) -> tuple[str, ...]:
-    """Texts as tags: without controls and blanks around them, each once, without those that are too long."""
-    cleaned = dict.fromkeys(plain(text) for text in texts)
-    return tuple(text for text in cleaned if 0 < len(text) <= _LONGEST_TAG)[:MOST_TAGS]
-
-
-def captions_of(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
-    """Captions as the service keeps them, each once, without those that it refuses, and without tags of no language."""
+def clean_captions(given: Mapping[str, Sequence[str]]) -> dict[str, list[str]]:
+    """Return captions as the service keeps them, without those that it refuses, and without tags of no language."""
     captions: dict[str, list[str]] = {}
     for tag, texts in given.items():
         if (normalized := normalize_tag(tag)) is not None:
@@ -218,7 +244,7 @@ def clean_caption(text: str) -> str:
     """Return a caption as the service keeps it; empty for one that it refuses."""
     cleaned = " ".join(unicodedata.normalize("NFC", _INVISIBLE.sub("", text)).split())
     has_word = any(unicodedata.category(character)[0] in "LNSM" for character in cleaned)
-    return cleaned if has_word and len(cleaned) <= _LONGEST_CAPTION and not _IN_NO_CAPTION.search(text) else ""
+    return cleaned if has_word and len(cleaned) <= _LONGEST_CAPTION and not _NOT_IN_CAPTIONS.search(text) else ""
 
 
 def normalize_tag(tag: str) -> str | None:
@@ -234,11 +260,11 @@ def normalize_tag(tag: str) -> str | None:
     return language.to_tag()
 
 
-def fitting(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = None) -> dict[str, Value]:
-    """Metadata without its longest values, so many that the rest is not too long together with what is `beside`."""
-    lengths = {key: _length(key, value) for key, value in metadata.items()}
-    others = {key: value for key, value in (beside or {}).items() if key not in lengths}
-    room = _MOST_METADATA - 2 - sum(_length(key, value) for key, value in others.items()) - sum(lengths.values())
+def trim_metadata(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = None) -> dict[str, Value]:
+    """Return metadata without its longest values, as far as it would be too long together with what is `beside`."""
+    lengths = {key: _measure(key, value) for key, value in metadata.items()}
+    others = sum(_measure(key, value) for key, value in (beside or {}).items() if key not in lengths)
+    room = _MOST_METADATA - 2 - others - sum(lengths.values())
     kept = dict(metadata)
     for key in sorted(lengths, key=lambda key: -lengths[key]):
         if room >= 0:
@@ -248,10 +274,17 @@ def fitting(metadata: Mapping[str, Value], beside: Mapping[str, Value] | None = 
     return kept
 
 
-def _length(key: str, value: Value) -> int:
-    """Bytes of an entry of compact JSON, with its comma."""
+def _measure(key: str, value: Value) -> int:
+    """Return the bytes of an entry of compact JSON, with its comma."""
     text = json.dumps({key: value}, ensure_ascii=False, separators=(",", ":"))
     return len(unicodedata.normalize("NFC", text).encode()) - 1
+
+
+def _normalize(value: Any) -> Any:
+    """Return a value of a record as the service keeps it."""
+    if isinstance(value, str):
+        return unicodedata.normalize("NFC", value)
+    return list(dict.fromkeys(map(_normalize, value))) if isinstance(value, list) else value
 
 
 def is_json(value: object) -> bool:
@@ -262,12 +295,12 @@ def is_json(value: object) -> bool:
     return False
 
 
-def plain(text: str) -> str:
-    """A text without what no record may have; cut where it is longer than a value should be."""
-    return _IN_NO_VALUE.sub("", text).strip()[:_LONGEST_VALUE].strip()
+def clean_value(text: str) -> str:
+    """Return a text without what no record may have, cut where it is too long."""
+    return _NOT_IN_VALUES.sub("", text).strip()[:_LONGEST_VALUE].strip()
 
 
-def key_of(name: str) -> str:
-    """A name as a key of metadata: `Inv. No.` is `inv_no`; empty when nothing of it is left."""
+def derive_key(name: str) -> str:
+    """Return a name as a key of metadata: `Inv. No.` is `inv_no`; empty when nothing of it is left."""
     ascii_ = unicodedata.normalize("NFKD", name.casefold()).encode("ascii", "ignore").decode()
     return re.sub(r"[^a-z0-9_]+", "_", ascii_).strip("_")[:64]

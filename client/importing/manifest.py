@@ -5,25 +5,25 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from ..errors import SourceError
 from .folder import read_file
 from .items import (
     Item,
-    Left,
-    Said,
-    SourceFault,
+    Record,
+    SkippedPart,
     Stamp,
     Value,
-    id_of,
-    ids_of,
+    clean_tags,
+    clean_value,
+    derive_ids,
+    derive_key,
     is_json,
-    key_of,
-    not_a_collection,
-    plain,
-    tags_of,
+    normalize_id,
 )
 
 SUFFIXES = (".jsonl", ".ndjson", ".csv", ".tsv")
@@ -34,51 +34,51 @@ _ANY_CAPTION = "caption"  # in the language that the command names
 _LONGEST_CELL = 1 << 20  # characters
 _LONGEST_LINE = 1_000_000  # bytes
 _SAYS_BETWEEN = re.compile(r'"?sep=."?\s*', re.IGNORECASE)  # a line that a spreadsheet may write before the header
+_NUMBER = re.compile(r"-?(0|[1-9]\d{0,13})(\.\d{1,13})?", re.ASCII)  # 007 is none
 
 
-class _Faulty(Exception):
+class RowError(Exception):
     """A row cannot be used; the argument is a sentence."""
 
 
 class Manifest:
-    """The rows of a manifest, `said` of each. Files are below `root`, by default the folder of the manifest.
+    """The rows of a manifest, with one `record` for all. Files are below `root`, by default the folder of the manifest.
 
     A `caption` of no language is one in `language`, or else metadata.
     """
 
-    def __init__(self, file: Path, said: Said, root: Path | None = None, language: str | None = None) -> None:
-        self._file, self._said, self._language = file.resolve(), said, language
+    is_partial = False
+
+    def __init__(self, file: Path, record: Record, root: Path | None = None, language: str | None = None) -> None:
+        self._file, self._record, self._language = file.resolve(), record, language
         self._root = (root or self._file.parent).resolve()
         self.name = str(self._file)
 
-    def parts(self) -> Iterator[Item | Left]:
-        """As `Source.parts`; a row that cannot be used is told by its line."""
+    def parts(self) -> Iterator[Item | SkippedPart]:
+        """As `Source.parts`; a row that cannot be used is reported by its line."""
         lines_of = dict[str, int]()  # by id
         for line, row in self._rows():
             try:
-                item = self._item(line, row)
-                first = lines_of.setdefault(item.id, line)
-                yield item if first == line else Left(f"line {line}", f"Line {first} has the same id, {item.id}.")
-            except _Faulty as fault:
-                yield Left(f"line {line}", str(fault), hides="")  # which picture it was to be is not known
+                item = self._read_item(line, row)
+            except RowError as error:
+                yield SkippedPart(f"line {line}", str(error), hides="")  # which picture it was to be is not known
+                continue
+            first = lines_of.setdefault(item.id, line)
+            same = f"Line {first} has the same id, {item.id}."
+            yield item if first == line else SkippedPart(f"line {line}", same)
 
     def count(self) -> int:
-        """How many rows there are."""
+        """Return how many rows there are."""
         return sum(1 for _ in self._rows())
 
     def _rows(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
-        """Numbered rows; a text for one that could not be read, and says why."""
+        """Yield numbered rows; a text for one that could not be read, and says why."""
         try:
-            if self._file.suffix.lower() in (".csv", ".tsv"):
-                yield from self._table()
-            else:
-                yield from self._objects()
+            yield from self._table() if self._file.suffix.lower() in (".csv", ".tsv") else self._objects()
         except OSError as error:
-            raise SourceFault(f"It cannot be read: {error.strerror}.") from error
+            raise SourceError(f"It cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
-            raise SourceFault("It is no text in UTF-8; spreadsheets save such a table as “CSV UTF-8”.") from error
-        except _NoTable as error:
-            raise SourceFault(f"It is no table from line {error.line} on: {error}.") from error
+            raise SourceError("It is not text in UTF-8; spreadsheets save such a table as “CSV UTF-8”.") from error
 
     def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         with self._file.open("rb") as stream:
@@ -87,91 +87,69 @@ class Manifest:
                 if not data:
                     return
                 if len(data) > _LONGEST_LINE:
-                    raise SourceFault(f"Line {line} has more than {_LONGEST_LINE:,} bytes.")
-                text = data.decode("utf-8-sig" if line == 1 else "utf-8").strip()
-                if not text:
-                    continue
-                try:
-                    row = json.loads(text)
-                except (ValueError, RecursionError):
-                    row = None
-                yield line, row if isinstance(row, dict) else "It is no JSON object."
+                    raise SourceError(f"Line {line} has more than {_LONGEST_LINE:,} bytes.")
+                if text := data.decode("utf-8-sig" if line == 1 else "utf-8").strip():
+                    row = _parse(text)
+                    yield line, row if isinstance(row, dict) else "It is not a JSON object."
 
     def _table(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         csv.field_size_limit(_LONGEST_CELL)
-        tabs = self._file.suffix.lower() == ".tsv"
         with self._file.open(encoding="utf-8-sig", newline="") as stream:
             head = stream.readline(_LONGEST_CELL)
             before = int(_SAYS_BETWEEN.fullmatch(head) is not None)  # a line of its own
             head = stream.readline(_LONGEST_CELL) if before else head
             # as spreadsheets of Europe write
-            mark = "\t" if tabs else ";" if head.count(";") > head.count(",") else ","
+            mark = "\t" if self._file.suffix.lower() == ".tsv" else ";" if head.count(";") > head.count(",") else ","
             rows = csv.reader(chain([head], stream), delimiter=mark, strict=True)
-            numbered = _numbered(rows, before)
-            columns = _columns(next(numbered, []))
-            if "file" not in columns:
-                raise SourceFault(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
-            for row in numbered:
-                if len(row) > len(columns):
-                    yield before + rows.line_num, f"It has {len(row)} cells, and there are {len(columns)} columns."
-                elif any(row):
-                    yield (
-                        before + rows.line_num,
-                        {name: _cell(name, text) for name, text in zip(columns, row, strict=False)},
-                    )
+            first = before + 1
+            try:
+                columns = _name_columns(next(rows, []))
+                if "file" not in columns:
+                    raise SourceError(f"It has no column `file`; its columns are {', '.join(columns) or 'none'}.")
+                first = before + rows.line_num + 1
+                for row in rows:
+                    line, first = before + rows.line_num, before + rows.line_num + 1
+                    if len(row) > len(columns):
+                        yield line, f"It has {len(row)} cells, and there are {len(columns)} columns."
+                    elif any(row):
+                        yield line, {name: _read_cell(name, text) for name, text in zip(columns, row, strict=False)}
+            except csv.Error as error:
+                raise SourceError(f"It is not a table from line {first} on: {error}.") from error
 
-    def _item(self, line: int, row: Mapping[str, Any] | str) -> Item:
+    def _read_item(self, line: int, row: Mapping[str, Any] | str) -> Item:
         if isinstance(row, str):
-            raise _Faulty(row)
+            raise RowError(row)
         if not is_json(row):
-            raise _Faulty("It has half a character, or a number that is none.")
-        path, name = self._path(row.get("file"))
+            raise RowError("It has half a character, or something in place of a number.")
+        path, name = self._find_file(row.get("file"))
         try:
             status = path.stat()
         except (OSError, ValueError) as error:
-            raise _Faulty(f"{name} cannot be read: {getattr(error, 'strerror', None) or 'no such name'}.") from error
+            raise RowError(f"{name} cannot be read: {getattr(error, 'strerror', None) or 'no such name'}.") from error
         if not path.is_file():
-            raise _Faulty(f"{name} is no file.")
+            raise RowError(f"{name} is not a file.")
         id = row.get("id")
         if id in (None, ""):
-            id, _ = ids_of(name)
+            id, _ = derive_ids(name)
         elif not isinstance(id, str | int) or isinstance(id, bool):
-            raise _Faulty("`id` is no text.")
+            raise RowError("`id` is not a text.")
         stamp = Stamp(status.st_size, status.st_mtime_ns)
-        said = _said(row, self._language).over(self._said)
-        id, whole = id_of(str(id)), row.get("whole") in (True, "true")
-        return Item(id, id, lambda: read_file(path, stamp), stamp, "", said, f"line {line} ({name})", whole=whole)
+        record = _read_record(row, self._language).extend(self._record)
+        id, whole = normalize_id(str(id)), row.get("whole") in (True, "true")
+        return Item(id, id, lambda: read_file(path, stamp), stamp, "", record, f"line {line} ({name})", whole=whole)
 
-    def _path(self, given: object) -> tuple[Path, str]:
+    def _find_file(self, given: object) -> tuple[Path, str]:
         if not isinstance(given, str) or not given.strip():
-            raise _Faulty("It has no `file`.")
+            raise RowError("It has no `file`.")
         name = given.strip().replace("\\", "/") if os.sep == "/" and "/" not in given else given.strip()
         path = Path(os.path.normpath(self._root / name))
         if not path.is_relative_to(self._root):
-            raise _Faulty("`file` leads out of the folder: --root names another one.")
+            raise RowError("`file` leads out of the folder: --root names another one.")
         return path, PurePosixPath(path.relative_to(self._root)).as_posix()
 
 
-class _NoTable(Exception):
-    def __init__(self, error: csv.Error, line: int) -> None:
-        super().__init__(str(error))
-        self.line = line
-
-
-def _numbered(rows: Any, before: int) -> Iterator[list[str]]:
-    """The rows of a reader that began behind some lines; raises `_NoTable` with the line of one it cannot read."""
-    while True:
-        first = before + rows.line_num + 1
-        try:
-            yield next(rows)
-        except StopIteration:
-            return
-        except csv.Error as error:
-            raise _NoTable(error, first) from error
-
-
-def _columns(header: Iterable[str]) -> list[str]:
-    """The names of columns; those that have a meaning here may be written with capitals.
+def _name_columns(header: Iterable[str]) -> list[str]:
+    """Return the names of columns; those that have a meaning here may be written with capitals.
 
     Another one becomes a key of metadata: where a name leaves nothing of it, or what another column has already, the
     key is the number of the column, so that no cell is lost.
@@ -180,13 +158,13 @@ def _columns(header: Iterable[str]) -> list[str]:
     for number, name in enumerate(map(str.strip, header), 1):
         if _is_own(name.lower()):
             if name.lower() in names:
-                raise SourceFault(f"Two of its columns are called `{name.lower()}`.")
+                raise SourceError(f"Two of its columns are called `{name.lower()}`.")
             names.append(name.lower())
             continue
-        key, taken = key_of(name), set(map(key_of, names))
+        key, taken = derive_key(name), set(map(derive_key, names))
         if not key or key in taken:
             name = f"{key}_{number}" if key and not _is_own(f"{key}_{number}") else f"column_{number}"
-            while key_of(name) in taken:
+            while derive_key(name) in taken:
                 name += "_x"
         names.append(name)
     return names
@@ -196,81 +174,69 @@ def _is_own(name: str) -> bool:
     return name in _OWN or name.startswith(_CAPTION)
 
 
-def _cell(name: str, text: str) -> Any:
-    """A cell as JSON would have it: objects and lists as such, numbers in columns of metadata."""
-    if _is_own(name) or name.lower() == _ANY_CAPTION:
+def _read_cell(name: str, text: str) -> Any:
+    """Return a cell as JSON would have it: numbers in columns of metadata, else texts."""
+    number = _NUMBER.fullmatch(text.strip())
+    if number is None or _is_own(name) or name.lower() == _ANY_CAPTION:
         return text
-    stripped = text.strip()
-    plain_number = stripped.lstrip("-").replace(".", "", 1).isdecimal() and stripped.isascii()
-    if not plain_number or len(stripped) > 15 or (stripped.lstrip("-")[:1] == "0" and stripped not in ("0", "0.0")):
-        return text  # 007 is no number
-    try:
-        return float(stripped) if "." in stripped else int(stripped)
-    except ValueError:
-        return text
+    return float(number[0]) if number[2] else int(number[0])
 
 
-def _said(row: Mapping[str, Any], language: str | None) -> Said:
+def _read_record(row: Mapping[str, Any], language: str | None) -> Record:
     collection = row.get("collection") or None
     if collection is not None and not isinstance(collection, str):
-        raise _Faulty("`collection` is no text.")
-    if collection is not None and (fault := not_a_collection(collection)) is not None:
-        raise _Faulty(fault)
-    metadata = dict(_json(row.get("metadata"), dict, "metadata") or {})
+        raise RowError("`collection` is not a text.")
+    tags = row.get("tags")
+    if isinstance(tags, str) and not tags.lstrip().startswith("["):
+        tags = tags.split(";")  # of a table
+    tags = _read_json(tags, list, "tags") or []
+    if not all(isinstance(tag, str) for tag in tags):
+        raise RowError("`tags` are not texts.")
+    metadata = dict(_read_json(row.get("metadata"), dict, "metadata") or {})
     for name, value in row.items():
-        if not _is_own(name) and not _is_caption(name, language) and value not in (None, "") and key_of(name):
-            metadata.setdefault(key_of(name), _value(name, value))
-    return Said(collection, _tags(row.get("tags")), metadata, _captions(row, language))
+        is_caption = language is not None and name.lower() == _ANY_CAPTION
+        if not _is_own(name) and not is_caption and value not in (None, "") and derive_key(name):
+            metadata.setdefault(derive_key(name), _read_value(name, value))
+    return Record(collection, clean_tags(tags), metadata, _read_captions(row, language))
 
 
-def _is_caption(name: str, language: str | None) -> bool:
-    return language is not None and name.lower() == _ANY_CAPTION
-
-
-def _value(name: str, value: Any) -> Value:
+def _read_value(name: str, value: Any) -> Value:
     if isinstance(value, str):
-        return plain(value)
+        return clean_value(value)
     if isinstance(value, bool | int | float) or (isinstance(value, list) and all(isinstance(v, str) for v in value)):
         return value
-    raise _Faulty(f"`{name}` is neither text, number, truth value nor a list of texts.")
+    raise RowError(f"`{name}` is neither a text, a number, true, false nor a list of texts.")
 
 
-def _tags(given: Any) -> tuple[str, ...]:
-    """A list, or in a table a JSON list or texts between semicolons."""
-    if isinstance(given, str) and not given.lstrip().startswith("["):
-        given = given.split(";")
-    read = _json(given, list, "tags") or []
-    if not all(isinstance(tag, str) for tag in read):
-        raise _Faulty("`tags` are no texts.")
-    return tags_of(read)
-
-
-def _captions(row: Mapping[str, Any], language: str | None) -> dict[str, list[str]]:
+def _read_captions(row: Mapping[str, Any], language: str | None) -> dict[str, list[str]]:
     captions: dict[str, list[str]] = {}
-    for tag, texts in (_json(row.get("captions"), dict, "captions") or {}).items():
+    given = [
+        (tag, texts, "captions") for tag, texts in (_read_json(row.get("captions"), dict, "captions") or {}).items()
+    ]
+    for name, text in row.items():
+        tag = name.removeprefix(_CAPTION) if name.lower() != _ANY_CAPTION else language
+        if tag is not None and tag != name and text not in (None, ""):
+            given.append((tag, text, name))
+    for tag, texts, name in given:
         several = [texts] if isinstance(texts, str) else texts
         if not isinstance(several, list) or not all(isinstance(text, str) for text in several):
-            raise _Faulty("`captions` are not lists of texts by language.")
-        captions[tag] = several
-    for name, text in row.items():
-        tag = language if _is_caption(name, language) else name.removeprefix(_CAPTION)
-        if tag is not None and tag != name and text not in (None, "", []):
-            several = text if isinstance(text, list) else [text]
-            if not all(isinstance(each, str) for each in several):
-                raise _Faulty(f"`{name}` is no text.")
-            captions[tag] = [*captions.get(tag, []), *several]
-    return captions
+            raise RowError(f"`{name}` is neither a text nor a list of texts.")
+        captions[tag] = [*captions.get(tag, []), *several]
+    return {tag: texts for tag, texts in captions.items() if texts}
 
 
-def _json(given: Any, kind: type, name: str) -> Any:
-    """An object or a list, which a table has as text; None when there is none."""
+def _read_json(given: Any, kind: type, name: str) -> Any:
+    """Return an object or a list, which a table has as text; None when there is none."""
     if given in (None, ""):
         return None
-    if isinstance(given, str):
-        try:
-            given = json.loads(given)
-        except (ValueError, RecursionError):
-            given = None
-    if not isinstance(given, kind):
-        raise _Faulty(f"`{name}` is not {'an object' if kind is dict else 'a list'}.")
-    return given
+    value = _parse(given) if isinstance(given, str) else given
+    if not isinstance(value, kind):
+        raise RowError(f"`{name}` is not {'an object' if kind is dict else 'a list'}.")
+    return value
+
+
+def _parse(text: str) -> Any:
+    """Return what JSON says; None for what is no JSON."""
+    with suppress(ValueError, RecursionError):
+        return json.loads(text)
+    return None

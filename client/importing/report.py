@@ -6,10 +6,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from ..output import are, counted, note, them, were
-from .intake import Outcome
-from .items import Left, Why
+from .items import SkippedPart, SkipReason
 
-_EXAMPLES, _LINES = 3, 100  # names of what was left out, and lines of each kind of fault
+_EXAMPLES, _LINES = 3, 100  # names of what was skipped, and lines of each kind of fault
 
 
 @dataclass
@@ -20,100 +19,96 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     added: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
-    left: dict[Why, list[str]] = field(default_factory=dict)  # the first of each kind
+    skipped: dict[SkipReason, list[str]] = field(default_factory=dict)  # the first of each kind
     vanished: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # deleted in the gallery, and not sent again
     unseen: list[str] = field(default_factory=list)  # places below which something may still be there
 
-    def take(self, outcome: Outcome) -> None:
-        """An item that was looked at."""
-        self.counts[outcome.what] += 1
-        if outcome.what == "refused":
-            self.refused.append({"file": outcome.place, "reason": outcome.reason})
-        elif outcome.what == "gone":
-            self.gone.append(outcome.place)
-        elif outcome.what != "there" and self.whole:
-            self.added.append({"id": outcome.id, "file": outcome.place, "outcome": outcome.what})
+    def count_outcome(self, place: str, id: str, what: str, reason: str) -> None:
+        """Count an item that was looked at."""
+        self.counts[what] += 1
+        if what == "refused":
+            self.refused.append({"file": place, "reason": reason})
+        elif what == "gone":
+            self.gone.append(place)
+        elif what != "there" and self.whole:
+            self.added.append({"id": id, "file": place, "outcome": what})
 
-    def leave(self, left: Left) -> None:
-        """Something that is no item."""
-        if left.hides is not None and left.place not in self.unseen:
-            self.unseen.append(left.place)
-        if left.why in (Why.HIDDEN, Why.FORMAT, Why.OTHER):
-            self.counts[left.why.value] += 1
-            if len(first := self.left.setdefault(left.why, [])) < _EXAMPLES:
-                first.append(left.place)
-        elif left.is_fault:
-            self.counts["refused"] += 1
-            self.refused.append({"file": left.place, "reason": left.reason})
+    def count_skipped(self, part: SkippedPart) -> None:
+        """Count something that is no item."""
+        if part.hides is not None and part.place not in self.unseen:
+            self.unseen.append(part.place)
+        if part.reason is SkipReason.UNUSABLE:
+            self.count_outcome(part.place, "", "refused", part.sentence)
+        elif part.reason is not SkipReason.EMPTY:
+            self.counts[part.reason.value] += 1
+            if len(first := self.skipped.setdefault(part.reason, [])) < _EXAMPLES:
+                first.append(part.place)
 
-    @property
-    def items(self) -> int:
-        """How many pictures there were."""
-        return sum(self.counts[what] for what in ("added", "replaced", "changed", "there", "gone", "refused"))
+    def sum(self, *outcomes: str) -> int:
+        """Return how many pictures had one of these outcomes."""
+        return sum(self.counts[what] for what in outcomes)
 
     @property
     def usable(self) -> int:
-        """How many of them could be used."""
-        return self.items - self.counts["refused"]
+        """How many pictures could be used."""
+        return self.sum("added", "replaced", "changed", "there", "gone")
 
     @property
     def sent(self) -> int:
-        """How many of them the gallery has now otherwise than before."""
-        return sum(self.counts[what] for what in ("added", "replaced", "changed"))
+        """How many pictures the gallery has now otherwise than before."""
+        return self.sum("added", "replaced", "changed")
 
-    def lines(self, dry_run: bool, deleted: bool) -> Iterator[str]:
-        """What is told on standard error: a line for each fault, and for each kind of what was left out."""
+    def print_faults(self, dry_run: bool, delete: bool) -> None:
+        """Print what is for people to look at: a line for each fault, and for each kind of what was skipped."""
+        for line in self._list_faults(dry_run, delete):
+            note(line)
+
+    def _list_faults(self, dry_run: bool, delete: bool) -> Iterator[str]:
         for each in self.refused[:_LINES]:
             yield f"{each['file']}: {each['reason']}"
         if len(self.refused) > _LINES:
-            yield f"… and {len(self.refused) - _LINES:,} more; --json has all."
-        for why, examples in self.left.items():
-            more = "" if self.counts[why.value] <= len(examples) else ", …"
-            count = self.counts[why.value]
-            yield f"{why.of(count)} {were(count)} left out: {', '.join(examples)}{more}"
+            yield f"… and {len(self.refused) - _LINES:,} more; --json lists all."
+        for reason, examples in self.skipped.items():
+            count = self.counts[reason.value]
+            more = ", …" if count > len(examples) else ""
+            yield f"{counted(count, reason.value)} {were(count)} skipped: {', '.join(examples)}{more}"
         if count := len(self.gone):
             gone = f"{counted(count, 'picture')} {were(count)} deleted in the gallery"
-            yield f"{gone}; --again sends {them(count)}: {few(self.gone)}"
+            yield f"{gone}; --again sends {them(count)}: {list_some(self.gone)}"
         if self.unseen:
-            kept = "What was there before is neither told as vanished nor deleted."
-            yield f"Not all was seen: {few(self.unseen)}. {kept}"
+            yield f"Not everything could be seen: {list_some(self.unseen)}. What was there before is not deleted."
         if count := len(self.vanished):
             stays = f"vanished, and {'stays' if count == 1 else 'stay'} in the gallery; --delete removes {them(count)}"
-            what = f"{'would be' if dry_run else were(count)} deleted" if deleted else stays
-            yield f"{counted(count, 'picture')} {what}: {few(self.vanished)}"
+            what = f"{'would be' if dry_run else were(count)} deleted" if delete else stays
+            yield f"{counted(count, 'picture')} {what}: {list_some(self.vanished)}"
 
-    def sentence(self, dry_run: bool) -> str:
-        """The last line, on standard output."""
-        there, of = self.counts["there"], self.items
+    def summarize(self, dry_run: bool) -> str:
+        """Return the last line, for standard output."""
+        there, usable = self.counts["there"], self.usable
+        pictures = counted(usable + self.counts["refused"], "picture")
         parts = [f"{there:,} {were(there)} there before"] if there else []
         parts += [f"{self.counts['replaced']:,} replaced"] if self.counts["replaced"] else []
         parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []
         more = "".join(f"; {part}" for part in parts)
         if dry_run:
-            return f"{self.sent:,} of {counted(of, 'picture')} would be sent or changed{more}. Nothing was."
-        usable = self.usable - len(self.gone)
-        return f"{usable:,} of {counted(of, 'picture')} {are(usable)} in the gallery{more}."
+            return f"{self.sent:,} of {pictures} would be sent or changed{more}. Nothing was."
+        kept = usable - len(self.gone)
+        return f"{kept:,} of {pictures} {are(kept)} in the gallery{more}."
 
-    def document(self) -> dict[str, Any]:
-        """As JSON."""
+    def as_json(self) -> dict[str, Any]:
+        """Return the report for programs."""
         return {
             "added": self.added,
             "there": self.counts["there"],
             "refused": self.refused,
-            "left_out": {why.value: self.counts[why.value] for why in self.left},
+            "left_out": {reason.value: self.counts[reason.value] for reason in self.skipped},
             "gone": self.gone,
             "vanished": self.vanished,
             "deleted": self.counts["deleted"],
         }
 
 
-def few(places: list[str]) -> str:
-    """The first ones, in one text."""
+def list_some(places: list[str]) -> str:
+    """Return the first ones, in one text."""
     return ", ".join(places[:_EXAMPLES]) + (", …" if len(places) > _EXAMPLES else "")
-
-
-def told(report: Report, dry_run: bool, deleted: bool) -> None:
-    """Print the lines."""
-    for line in report.lines(dry_run, deleted):
-        note(line)

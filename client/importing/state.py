@@ -14,11 +14,13 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from ..errors import StateError
 from .items import Stamp
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS known (
-    place TEXT PRIMARY KEY, id TEXT NOT NULL, size INTEGER, changed INTEGER, sha256 TEXT NOT NULL, said TEXT NOT NULL
+    place TEXT PRIMARY KEY, id TEXT NOT NULL, size INTEGER, changed INTEGER, sha256 TEXT NOT NULL, record TEXT NOT NULL,
+    reader TEXT NOT NULL
 ) WITHOUT ROWID;
 CREATE INDEX IF NOT EXISTS known_ids ON known (id);
 CREATE TEMP TABLE seen (place TEXT PRIMARY KEY) WITHOUT ROWID;
@@ -28,57 +30,51 @@ CREATE TEMP TABLE unlisted (place TEXT PRIMARY KEY) WITHOUT ROWID;
 
 
 class Known(NamedTuple):
-    """What was sent last of a place: `said` is the hash of what was said of it, beside what its file says."""
+    """What was sent last of a place: the hashes of its content and of its record, and what read the file's own."""
 
     place: str
     id: str
     stamp: Stamp | None
     sha256: str
-    said: str
-
-
-class StateFault(Exception):
-    """The file cannot be used; the argument is a sentence."""
+    record: str
+    reader: str
 
 
 class State:
-    """Safe for threads. `opened` makes one."""
+    """What one source had sent, safe for threads; `open_state` opens it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
 
     def known(self, places: Sequence[str]) -> dict[str, Known]:
-        """What was sent before, of those of these places that were."""
+        """Return what was sent before of these places."""
         listed = json.dumps(list(places))
         rows = self._rows("SELECT * FROM known WHERE place IN (SELECT value FROM json_each(?))", [listed])
         return {row[0]: _known(row) for row in rows}
 
     def keep(self, known: Iterable[Known]) -> None:
-        """Remember what was sent; when this returns, a process that is killed has it."""
-        rows = [(k.place, k.id, *(k.stamp or (None, None)), k.sha256, k.said) for k in known]
+        """Remember what was sent: when this returns, a kill loses nothing of it."""
+        rows = [(k.place, k.id, *(k.stamp or (None, None)), k.sha256, k.record, k.reader) for k in known]
         with self._lock, self._connection:
-            self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?)", rows)
+            self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
     def forget(self, places: Iterable[str]) -> None:
-        """These places have nothing in the gallery any more."""
+        """Remove these places, which have nothing in the gallery any more."""
         with self._lock, self._connection:
             self._connection.executemany("DELETE FROM known WHERE place = ?", [(place,) for place in places])
 
     def begin(self) -> None:
-        """A new run: nothing was seen in it yet."""
+        """Begin a run, in which nothing was seen yet."""
         with self._lock:
             self._connection.executescript("DELETE FROM seen; DELETE FROM taken; DELETE FROM unlisted")
 
     def see(self, place: str) -> None:
-        """This run has seen a place."""
+        """Note that this run has seen a place."""
         with self._lock, self._connection:
             self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
 
     def take(self, place: str, id: str, twin: str) -> str | None:
-        """The id that a place has from now on, in this run: that of before, `id`, or `twin`; None when all are taken.
-
-        An id is taken by another place of this run, or by one that had it before.
-        """
+        """Return the id of a place in this run: that of before, `id`, or `twin`; None when other places have them."""
         with self._lock, self._connection:
             self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
             before = self._connection.execute("SELECT id FROM known WHERE place = ?", (place,)).fetchone() or ("",)
@@ -96,7 +92,7 @@ class State:
         return None
 
     def could_not_list(self, place: str) -> None:
-        """What is below this place may still be there."""
+        """Note that what is below this place may still be there."""
         with self._lock, self._connection:
             self._connection.execute("INSERT OR IGNORE INTO unlisted VALUES (?)", (place,))
 
@@ -106,7 +102,7 @@ class State:
         return bool(self._rows(below, [place]))
 
     def vanished(self, below: Sequence[str] | None = None) -> Iterator[Known]:
-        """What was sent before and was not seen in this run: of the whole source, or of these places and below them."""
+        """Yield what was sent before and not seen in this run: of the whole source, or at these places and below."""
         query = (
             "SELECT * FROM known WHERE place NOT IN (SELECT place FROM seen) AND id NOT IN (SELECT id FROM taken) AND "
             "NOT EXISTS (SELECT 1 FROM unlisted u WHERE u.place = '' OR substr(known.place, 1, length(u.place) + 1) = "
@@ -122,12 +118,12 @@ class State:
 
 
 @contextmanager
-def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
-    """The state of importing a source into a service, below `folder` (default: the user's state folder).
+def open_state(folder: Path | None, service: str, source: str) -> Iterator[State]:
+    """Open the state of a source and a service, below `folder` (default: the user's state folder).
 
-    Raises `StateFault`, also while another process imports the same source.
+    Raises `StateError`, also while another process imports the same source.
     """
-    folder = folder or _default()
+    folder = folder or _find_default()
     stem = Path(source.rstrip("/")).name or "source"
     digest = hashlib.sha256(f"{service}\n{source}".encode()).hexdigest()[:16]
     file = folder / f"{stem[:60]}-{digest}.db"
@@ -135,12 +131,12 @@ def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
         folder.mkdir(parents=True, exist_ok=True)
         lock = os.open(file.with_suffix(".lock"), os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
-        raise StateFault(f"{folder} cannot be written ({error.strerror}); name another folder with --state.") from error
+        raise StateError(f"{folder} cannot be written ({error.strerror}); name another folder with --state.") from error
     try:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError:
-            raise StateFault(f"Another import of {source} into this service runs: wait for it, or stop it.") from None
+            raise StateError(f"Another import of {source} into this service runs: wait for it, or stop it.") from None
         connection = sqlite3.connect(file, check_same_thread=False)
         try:
             connection.execute("PRAGMA journal_mode = WAL")
@@ -148,7 +144,7 @@ def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
             connection.executescript(_TABLES)
             yield State(connection)
         except sqlite3.DatabaseError as error:
-            raise StateFault(
+            raise StateError(
                 f"{file} is damaged ({error}). Remove it and import again: what is in the gallery is found there."
             ) from error
         finally:
@@ -158,12 +154,12 @@ def opened(folder: Path | None, service: str, source: str) -> Iterator[State]:
         os.close(lock)
 
 
-def _default() -> Path:
-    """As the XDG base directory specification has it."""
+def _find_default() -> Path:
+    """Return the folder that the XDG base directory specification names."""
     given = os.environ.get("XDG_STATE_HOME", "")
     return (Path(given) if Path(given).is_absolute() else Path.home() / ".local" / "state") / "pictoglot" / "imports"
 
 
-def _known(row: tuple[str, str, int | None, int | None, str, str]) -> Known:
-    place, id, size, changed, sha256, said = row
-    return Known(place, id, None if size is None or changed is None else Stamp(size, changed), sha256, said)
+def _known(row: tuple[str, str, int | None, int | None, str, str, str]) -> Known:
+    place, id, size, changed, *hashes = row
+    return Known(place, id, None if size is None or changed is None else Stamp(size, changed), *hashes)

@@ -11,7 +11,8 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.importing.items import Unreadable, check_id, clean_caption, normalize_tag
+from client.errors import UnreadableError
+from client.importing.items import check_id, clean_caption, normalize_tag
 from model.languages import canonical
 from model.text import clean, picture_id
 from store.errors import PictoglotError
@@ -52,11 +53,11 @@ def run_alone(home: Path, service: Service, *arguments: str) -> str:
 def test_a_client_alone_imports_searches_teaches_and_exports(tmp_path: Path) -> None:
     (tmp_path / "pictures").mkdir()
     (tmp_path / "pictures" / "apple.png").write_bytes(picture(1))
-    captions, dataset = tmp_path / "captions.json", tmp_path / "cy.jsonl"
-    captions.write_text(json.dumps({"apple": {"en": ["a red apple"]}}))
+    manifest, dataset = tmp_path / "pictures" / "manifest.jsonl", tmp_path / "cy.jsonl"
+    manifest.write_text(json.dumps({"file": "apple.png", "captions": {"en": ["a red apple"]}}))
     dataset.write_text("".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(70)))
     with running(tmp_path / "home") as service:
-        imported = run_alone(tmp_path, service, "import", "pictures", "--captions", str(captions), "--json")
+        imported = run_alone(tmp_path, service, "import", "pictures", "--json")
         assert [each["id"] for each in json.loads(imported)["added"]] == ["apple"]
         service.context.live.refresh()
         found = json.loads(run_alone(tmp_path, service, "search", "a red apple", "--json"))
@@ -84,5 +85,5 @@ def read_as(read: Callable[[str], str], text: str) -> str | None:
     """Return what the text is read as; None where it is refused."""
     try:
         return read(text)
-    except (PictoglotError, Unreadable):
+    except (PictoglotError, UnreadableError):
         return None

@@ -120,16 +120,16 @@ def wait_until_ready(address: str, up: "subprocess.Popen[bytes]") -> None:
 
 
 def test_what_was_installed_serves_a_picture_and_stops_on_sigterm(programs: Path, tmp_path: Path) -> None:
-    picture, captions = tmp_path / "apple.png", tmp_path / "captions.json"
+    picture, manifest = tmp_path / "apple.png", tmp_path / "list.jsonl"
     Image.new("RGB", (96, 64), "firebrick").save(picture)
-    captions.write_text(json.dumps({"apple": {"en": ["a red apple"]}}))
+    manifest.write_text(json.dumps({"file": "apple.png", "captions": {"en": ["a red apple"]}}))
     address = f"http://127.0.0.1:{(port := free_port())}"
     settings = {"PICTOGLOT_HOME": str(tmp_path / "home"), "PICTOGLOT_PORT": str(port), "PICTOGLOT_FREE_BYTES": "0"}
     up = subprocess.Popen([programs / "pictoglot", "up"], env=OWN | settings, cwd=tmp_path)
     try:
         wait_until_ready(address, up)
         client = {"PICTOGLOT_URL": address, "PICTOGLOT_KEY": (tmp_path / "home" / "admin.key").read_text().strip()}
-        call(programs / "pictoglot", "pictures", "add", picture, "--captions", captions, **client)
+        call(programs / "pictoglot", "import", manifest, **client)
         answer = json.loads(call(programs / "pictoglot", "search", "a red apple", "--json", **client))
         assert [item["id"] for item in answer["items"]] == ["apple"]
     finally:

@@ -11,9 +11,10 @@ from typing import Any
 import httpx
 import pytest
 
+from client.errors import SourceError, UnreadableError
 from client.importing import iiif
 from client.importing.iiif import Iiif
-from client.importing.items import Item, Left, Said, SourceFault, Unreadable
+from client.importing.items import Item, Record, SkippedPart
 from tests.client.test_commands import as_json, run
 from tests.service.harness import picture, running
 
@@ -125,14 +126,14 @@ def test_the_canvases_of_a_manifest_become_pictures_with_captions_in_its_languag
         assert refused.exit_code == 1 and first in refused.stderr.replace("http://", "")
 
 
-def parts(where: str) -> list[Item | Left]:
-    return list(Iiif(where, Said(), None).parts())
+def parts(where: str) -> list[Item | SkippedPart]:
+    return list(Iiif(where, Record(), None).parts())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"@type": "sc:Manifest"}', b'{"type": "Collection"}', b"\xff"])
 def test_what_is_no_manifest_is_refused_with_a_sentence(site: Site, content: bytes) -> None:
     site.answers["/m"] = content
-    with pytest.raises(SourceFault, match="It is no"):
+    with pytest.raises(SourceError, match="It is not"):
         parts(f"{site.url}/m")
 
 
@@ -144,7 +145,7 @@ def test_parts_that_make_no_sense_are_told_and_the_others_are_there(site: Site) 
     ]  # fmt: skip
     site.answers["/m"] = json.dumps({"type": "Manifest", "items": broken, "provider": 3}).encode()
     found = parts(f"{site.url}/m")
-    assert [type(part).__name__ for part in found] == ["Left"] * 5 + ["Item"]
+    assert [type(part).__name__ for part in found] == ["SkippedPart"] * 5 + ["Item"]
 
 
 def test_odd_languages_and_long_metadata_of_a_canvas_are_left_out(site: Site) -> None:
@@ -154,23 +155,23 @@ def test_odd_languages_and_long_metadata_of_a_canvas_are_left_out(site: Site) ->
     half = canvas(site.url, 2, {"type": "Image", "id": f"{site.url}/2.png"}, label={"cy": ["\ud800"]})
     site.answers["/m"] = json.dumps({"type": "Manifest", "items": [one, half]}).encode()
     item, left = parts(f"{site.url}/m")
-    assert isinstance(item, Item) and item.said.captions == {"cy": ["Llyfr"]} and isinstance(left, Left)
-    assert item.said.metadata["source"] == f"{site.url}/1.png" and len(json.dumps(item.said.metadata)) <= 17_000
+    assert isinstance(item, Item) and item.record.captions == {"cy": ["Llyfr"]} and isinstance(left, SkippedPart)
+    assert item.record.metadata["source"] == f"{site.url}/1.png" and len(json.dumps(item.record.metadata)) <= 17_000
 
 
 def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     site.answers |= {"/circle": "/circle", "/m": json.dumps(manifest(site.url)).encode(), "/1.png": bytes(2_000)}
-    with pytest.raises(SourceFault, match="leads on more than"):
+    with pytest.raises(SourceError, match="leads on more than"):
         parts(f"{site.url}/circle")
-    with pytest.raises(SourceFault, match="status 404"):
+    with pytest.raises(SourceError, match="status 404"):
         parts(f"{site.url}/gone")
     (first, _) = parts(f"{site.url}/m")
     assert isinstance(first, Item) and len(first.read()) == 2_000
     monkeypatch.setattr(iiif, "_ALTOGETHER", -1.0)
-    with pytest.raises(Unreadable, match="took more than"):
+    with pytest.raises(UnreadableError, match="took more than"):
         first.read()
     monkeypatch.setattr(iiif, "_MOST_MANIFEST", 100)
-    with pytest.raises(SourceFault, match="has more than"):
+    with pytest.raises(SourceError, match="has more than"):
         parts(f"{site.url}/m")
 
 
@@ -184,11 +185,11 @@ def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
         "getaddrinfo",
         lambda name, *more, **rest: resolve("127.0.0.1" if name == "name.example" else name, *more, **rest),
     )
-    source = Iiif("https://93.184.215.14/manifest", Said(), None)
+    source = Iiif("https://93.184.215.14/manifest", Record(), None)
     source._manifest = manifest(site.url.replace("127.0.0.1", host))
     first = next(iter(source.parts()))
     assert isinstance(first, Item)
-    with pytest.raises(Unreadable, match="cannot be fetched"):
+    with pytest.raises(UnreadableError, match="cannot be fetched"):
         first.read()
     assert site.asked == []
 
@@ -208,11 +209,11 @@ NEAR = {
 
 @pytest.mark.row("F13")
 def test_a_manifest_from_elsewhere_has_only_public_addresses_asked() -> None:
-    source = Iiif("http://93.184.215.14/manifest", Said(), None)
-    assert [source._allowed(address) for address in PUBLIC] == [[address] for address in PUBLIC]
+    source = Iiif("http://93.184.215.14/manifest", Record(), None)
+    assert [source._resolve(address) for address in PUBLIC] == [[address] for address in PUBLIC]
     for address in (address for near in NEAR.values() for address in near):
         with pytest.raises(httpx.UnsupportedProtocol):
-            pytest.fail(f"{source._allowed(address)} may be asked")
+            pytest.fail(f"{source._resolve(address)} may be asked")
 
 
 PROXY = "127.0.0.1:9"  # nobody listens there
@@ -234,11 +235,11 @@ def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_le
         lambda name, *more, **rest: resolve(next(led, "127.0.0.1") if name == "name.example" else name, *more, **rest),
     )
     monkeypatch.setattr(iiif, "_is_public", lambda address: address != "127.0.0.1")
-    source = Iiif("https://93.184.215.14/manifest", Said(), None)
+    source = Iiif("https://93.184.215.14/manifest", Record(), None)
     source._manifest = manifest(site.url.replace("127.0.0.1", "name.example"))
     first = next(iter(source.parts()))
     assert isinstance(first, Item)
-    with pytest.raises(Unreadable, match="ConnectError"):
+    with pytest.raises(UnreadableError, match="ConnectError"):
         first.read()
     assert site.asked == [] and next(led, "") == ""
 
@@ -273,7 +274,7 @@ def test_a_proxy_is_asked_for_what_goes_through_it_once_the_name_was_looked_at(
     site.answers["http://public.example/m"] = json.dumps({"type": "Manifest", "items": [picture_there]}).encode()
     (item,) = parts("http://public.example/m")
     assert isinstance(item, Item)
-    with pytest.raises(Unreadable, match="UnsupportedProtocol"):
+    with pytest.raises(UnreadableError, match="UnsupportedProtocol"):
         item.read()
     assert site.asked == ["http://public.example/m"] and site.hosts == ["public.example"]
 
@@ -287,6 +288,6 @@ def test_a_name_in_unicode_is_looked_up_as_it_is_asked(site: Site, monkeypatch: 
         "getaddrinfo",
         lambda name, *more, **rest: resolve("127.0.0.1" if name == there else name, *more, **rest),
     )
-    source = Iiif(site.url.replace("127.0.0.1", "straße.example") + "/m", Said(), None)
+    source = Iiif(site.url.replace("127.0.0.1", "straße.example") + "/m", Record(), None)
     assert source.count() == 0 and source._is_near
     assert site.hosts == [site.url.replace("http://127.0.0.1", there)]

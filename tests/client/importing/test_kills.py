@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from client.importing.run import AT_ONCE, CHUNK
+from client.importing.upload import AT_ONCE, CHUNK
 from tests.client.importing.test_watching import started
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE

@@ -16,14 +16,12 @@ import httpx
 import pytest
 
 from client.client import in_order, patiently
-from client.importing import watching as watching_module
+from client.importing import watch
 from client.importing.folder import Folder
-from client.importing.intake import Intake
-from client.importing.items import Item, Said, Stamp
-from client.importing.report import Report
-from client.importing.run import Run
-from client.importing.state import opened
-from client.importing.watching import SETTLED, Settling, _Watched
+from client.importing.items import Item, Record, Stamp
+from client.importing.state import open_state
+from client.importing.upload import Importer
+from client.importing.watch import SETTLED, ChangedPlaces, WatchedFolder
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, within
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
@@ -119,20 +117,20 @@ def test_what_changes_while_the_service_is_away_comes_when_it_is_back(tmp_path: 
 
 def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
     now = [100.0]
-    settling = Settling(2.0, lambda: now[0])
-    settling.changed(["a", "b"])
+    places = ChangedPlaces(2.0, lambda: now[0])
+    places.add(["a", "b"])
     now[0] += 1.5
-    settling.changed(["b"])
-    assert settling.settled() == []
+    places.add(["b"])
+    assert places.pop_settled() == []
     now[0] += 0.5
-    assert settling.settled() == ["a"] and settling.settled() == []
+    assert places.pop_settled() == ["a"] and places.pop_settled() == []
     now[0] += 1.5
-    assert settling.settled() == ["b"]
+    assert places.pop_settled() == ["b"]
     for age, is_settled in ((0.5, False), (3.0, True), (-60.0, True)):  # a clock that is ahead must not stop it
         stamp = Stamp(1, round((time.time() - age) * 1e9))
-        assert settling.is_settled(Item("c", "c", bytes, stamp)) == is_settled
+        assert places.is_settled(Item("c", "c", bytes, stamp)) == is_settled
     now[0] += 2
-    assert settling.settled() == ["c"]
+    assert places.pop_settled() == ["c"]
 
 
 class Slow(WeightlessEncoder):
@@ -192,20 +190,20 @@ def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
 def test_a_watch_waits_for_a_service_that_has_no_room(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(watching_module, "_BUSY_PAUSE", PATIENCE)
+    monkeypatch.setattr(watch, "_BUSY_PAUSE", PATIENCE)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))
     os.utime(folder / "a.png", (1, 1))
     with running(tmp_path / "full", free_bytes=1 << 60) as full, ExitStack() as later:
-        state = later.enter_context(opened(tmp_path / "state", full.url, str(folder)))
-        watched = _Watched(Folder(folder, Said()), Run(Intake(full.admin, state), Report()), False, threading.Event())
+        state = later.enter_context(open_state(tmp_path / "state", full.url, str(folder)))
+        watched = WatchedFolder(Folder(folder, Record()), Importer(full.admin, state), False, threading.Event())
         watched.look([])
         watched.look([])  # too early: nothing is asked
         assert capsys.readouterr().err.count("What changed waits.") == 1
         kept, port = later.pop_all(), full.port
     with kept, running(tmp_path / "other", port=port) as service:
-        watched._intake.client = service.admin
+        watched._importer.client = service.admin
         monkeypatch.setattr(watched, "_not_before", 0.0)
         watched.look([])
         assert content(service, "a") is not None and "Watching" in capsys.readouterr().out

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image
 from PIL.TiffImagePlugin import ImageFileDirectory_v2
 
-from client.importing.about import about
-from client.importing.items import Value, fitting
+from client.importing.exif import read_metadata
+from client.importing.items import Value, trim_metadata
 from tests.service.harness import motif, picture
 
 XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="adobe:ns:meta/">
@@ -69,7 +69,7 @@ def with_iptc(**records: bytes | list[bytes]) -> bytes:
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_what_a_camera_writes_becomes_metadata_and_tags_in_every_format(format: str) -> None:
     save: dict[str, Any] = {"tiffinfo": tiff()} if format == "TIFF" else {"exif": exif()}
-    said = about(picture(1, format=format, **save))
+    said = read_metadata(picture(1, format=format, **save))
     assert said.metadata == {
         "taken_at": "1999-12-31T23:59:58+02:00", "latitude": 46.85, "longitude": 9.53, "camera": "Camera X",
         "creator": "Ana", "description": "A bridge over the river",
@@ -87,7 +87,7 @@ def test_xmp_is_believed_before_exif_and_its_languages_are_captions(format: str)
         info.add_itxt("XML:com.adobe.xmp", XMP)
         save = {"pnginfo": info}
     save |= {"tiffinfo": {700: XMP.encode()}} if format == "TIFF" else {"exif": exif()}
-    said = about(picture(1, format=format, **save), "en")
+    said = read_metadata(picture(1, format=format, **save), "en")
     assert said.metadata["title"] == "The old bridge" and said.metadata["city"] == "Chur"
     assert said.metadata["taken_at"] == "1950-06-01T10:00:00+01:00"
     assert said.tags[:2] == ("bridge", "river")
@@ -96,7 +96,9 @@ def test_xmp_is_believed_before_exif_and_its_languages_are_captions(format: str)
 
 def test_iptc_gives_city_country_keywords_and_title_in_either_encoding() -> None:
     for text, coded in (("Zürich", "Zürich".encode()), ("Zürich", "Zürich".encode("latin-1"))):
-        said = about(with_iptc(r5=b"A town", r25=[b"lake", b"boat"], r90=coded, r101=b"Switzerland", r120=b"By a lake"))
+        said = read_metadata(
+            with_iptc(r5=b"A town", r25=[b"lake", b"boat"], r90=coded, r101=b"Switzerland", r120=b"By a lake")
+        )
         assert (said.metadata["city"], said.metadata["country"]) == (text, "Switzerland")
         assert (said.metadata["title"], said.metadata["description"]) == ("A town", "By a lake")
         assert said.tags == ("lake", "boat")
@@ -106,22 +108,22 @@ def test_languages_that_are_none_and_texts_without_a_word_are_no_captions() -> N
     xmp = XMP.replace(
         'xml:lang="de">', 'xml:lang="x-repair">x</rdf:li><rdf:li xml:lang="fr">--</rdf:li><rdf:li xml:lang="deu">'
     )
-    said = about(picture(1, format="JPEG", xmp=xmp.encode()), "en")
+    said = read_metadata(picture(1, format="JPEG", xmp=xmp.encode()), "en")
     assert said.captions == {"de": ["Die alte Brücke"], "en": ["The old bridge"]}
 
 
 def test_the_longest_values_are_left_out_until_the_rest_fits() -> None:
     long: dict[str, Value] = {f"k{number}": "ü" * (1_000 + number) for number in range(10)}
-    kept = fitting(long | {"title": "short"}, {"beside": "x" * 1_500})
+    kept = trim_metadata(long | {"title": "short"}, {"beside": "x" * 1_500})
     assert [*kept] == [*(f"k{number}" for number in range(7)), "title"]
     assert len(json.dumps(kept | {"beside": "x" * 1_500}, ensure_ascii=False, separators=(",", ":")).encode()) <= 16_384
-    assert fitting(kept) == kept
+    assert trim_metadata(kept) == kept
 
 
 def test_captions_are_only_made_when_their_language_is_given() -> None:
     content = picture(1, format="JPEG", exif=exif())
-    assert about(content).captions == {}
-    assert about(content, "fr").captions == {"fr": ["A bridge over the river"]}
+    assert read_metadata(content).captions == {}
+    assert read_metadata(content, "fr").captions == {"fr": ["A bridge over the river"]}
 
 
 @pytest.mark.parametrize(
@@ -136,7 +138,7 @@ def test_captions_are_only_made_when_their_language_is_given() -> None:
     ],
 )
 def test_what_makes_no_sense_is_left_out_and_the_rest_is_read(block: Image.Exif, missing: str) -> None:
-    said = about(picture(1, format="JPEG", exif=block))
+    said = read_metadata(picture(1, format="JPEG", exif=block))
     assert missing not in said.metadata and said.metadata["camera"] == "Camera X"
 
 
@@ -149,10 +151,10 @@ def test_blocks_that_are_too_long_are_left_out_in_no_time() -> None:
     chunk = struct.pack(">I", len(packed)) + b"iTXt" + packed + struct.pack(">I", zlib.crc32(b"iTXt" + packed))
     jpeg, piece = picture(1, format="JPEG", exif=exif()), b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
     began = time.process_time()
-    assert about(long).metadata == {}
-    assert about(jpeg[:2] + piece * 1_024 + jpeg[2:]).metadata == {}
-    assert about(png[:33] + chunk + png[33:]).metadata == {}
-    assert about(picture(1, format="JPEG", xmp=BOMB.encode(), exif=exif()), "en").metadata["creator"] == "Ana"
+    assert read_metadata(long).metadata == {}
+    assert read_metadata(jpeg[:2] + piece * 1_024 + jpeg[2:]).metadata == {}
+    assert read_metadata(png[:33] + chunk + png[33:]).metadata == {}
+    assert read_metadata(picture(1, format="JPEG", xmp=BOMB.encode(), exif=exif()), "en").metadata["creator"] == "Ana"
     assert time.process_time() - began < 3
 
 
@@ -168,12 +170,12 @@ def test_no_damage_raises_anything() -> None:
         damaged = bytearray(content)
         for _ in range(chance.randint(1, 20)):
             damaged[chance.randrange(min(len(damaged), 1_500))] = chance.randrange(256)
-        about(bytes(damaged[: chance.randrange(len(damaged)) or None]), "en")
+        read_metadata(bytes(damaged[: chance.randrange(len(damaged)) or None]), "en")
 
 
 def test_a_picture_without_anything_says_nothing() -> None:
     buffer = io.BytesIO()
     motif(3).save(buffer, "PNG")
     for content in (buffer.getvalue(), b"", b"no picture", b"RIFF\0\0\0\0WEBPEXIF"):
-        said = about(content, "en")
+        said = read_metadata(content, "en")
         assert (said.metadata, said.tags, said.captions) == ({}, (), {})

@@ -10,12 +10,13 @@ from types import FrameType
 
 import httpx
 
-from ..client import Stopped, sentence
+from ..client import sentence
+from ..errors import Stopped
 from ..output import counted, note, say, were
 from .folder import Folder
-from .items import Item, Left
-from .report import Report, told
-from .run import Run
+from .items import Item, SkippedPart
+from .report import Report
+from .upload import Importer
 
 SETTLED = 2.0  # seconds without a change after which a file is whole: programs write on within less
 _LATER = (429, 500, 502, 503, 504, 507)  # what a service answers that is busy, full or not well: not of one picture
@@ -23,19 +24,19 @@ _BUSY_PAUSE = 15.0  # seconds until it is asked again
 _LOOK = 500  # milliseconds between two looks at what has settled
 
 
-class Settling:
+class ChangedPlaces:
     """Places that changed, until nothing has changed at them for a while."""
 
     def __init__(self, seconds: float = SETTLED, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
         self._changed: dict[str, float] = {}
 
-    def changed(self, places: Iterable[str]) -> None:
-        """Something happened at these places."""
+    def add(self, places: Iterable[str]) -> None:
+        """Note that something happened at these places."""
         self._changed |= dict.fromkeys(places, self._clock())
 
-    def settled(self) -> list[str]:
-        """The places that nothing happened at since; they are told once."""
+    def pop_settled(self) -> list[str]:
+        """Return the places at which nothing happened since, each once."""
         until = self._clock() - self._seconds
         settled = sorted(place for place, since in self._changed.items() if since <= until)
         for place in settled:
@@ -45,17 +46,17 @@ class Settling:
     def is_settled(self, item: Item) -> bool:
         """Whether the file's own time is long enough ago; otherwise it is taken later."""
         if item.stamp is not None and 0 <= time.time() - item.stamp.changed / 1e9 < self._seconds:
-            self.changed([item.place])
+            self.add([item.place])
             return False
         return True
 
 
-def watch(folders: list[tuple[Folder, Run]], delete: bool) -> None:
+def watch(folders: list[tuple[Folder, Importer]], delete: bool) -> None:
     """Bring in the folders, and then what is added, changed or removed in them, until Ctrl-C or SIGTERM."""
     import watchfiles
 
-    with _until_signalled([run.intake.stopping for _, run in folders]) as ended:
-        watched = [_Watched(folder, run, delete, ended) for folder, run in folders]
+    with _until_signalled([importer.stopping for _, importer in folders]) as ended:
+        watched = [WatchedFolder(folder, importer, delete, ended) for folder, importer in folders]
         looks = watchfiles.watch(
             *(each.folder.root for each in watched), watch_filter=None, stop_event=ended, step=50, debounce=_LOOK,
             rust_timeout=_LOOK, yield_on_timeout=True, raise_interrupt=False, ignore_permission_denied=True,
@@ -66,34 +67,33 @@ def watch(folders: list[tuple[Folder, Run]], delete: bool) -> None:
     say("Stopped watching.")
 
 
-class _Watched:
-    """One folder."""
+class WatchedFolder:
+    """A folder and what is to be done with it: all at the beginning and after a pause, then what has settled."""
 
-    def __init__(self, folder: Folder, run: Run, delete: bool, ended: threading.Event) -> None:
-        self._ended = ended
-        self.folder, self._delete = folder, delete
-        self._settling = Settling()
-        self._intake, self._prefix = run.intake, run.prefix
+    def __init__(self, folder: Folder, importer: Importer, delete: bool, ended: threading.Event) -> None:
+        self.folder, self._importer, self._delete, self._ended = folder, importer, delete, ended
+        self._changes = ChangedPlaces()
         self._whole = True  # has to be walked: at the beginning, and after the service was away
         self._away, self._not_before = False, 0.0
 
     def look(self, paths: Iterable[Path]) -> None:
-        self._settling.changed(self._places(paths))
+        """Note that these paths changed, and bring in what has settled."""
+        root = self.folder.root
+        self._changes.add(path.relative_to(root).as_posix() for path in paths if root in path.parents)
         if self._ended.is_set() or time.monotonic() < self._not_before:
             return
         whole, self._whole = self._whole, False
-        places = [] if whole else self._settling.settled()
+        places = [] if whole else self._changes.pop_settled()
         if not whole and not places:
             return
         report = Report()
-        run = Run(self._intake, report, self._prefix, is_settled=self._settling.is_settled)
-        self._intake.state.begin()
+        self._importer.state.begin()
+        parts = self.folder.parts() if whole else self.folder.walk(places)
         try:
-            seen = run.over(self._until_ended(self.folder.parts() if whole else self.folder.some(places)))
-            if (
-                seen and not self._ended.is_set() and (report.usable or not whole)
-            ):  # a folder that is empty of a sudden may be a disk that is away
-                run.vanished(self._delete, None if whole else places)
+            seen = self._importer.bring_in(self._until_ended(parts), report, is_settled=self._changes.is_settled)
+            # a folder that is empty of a sudden may be a disk that is away
+            if seen and not self._ended.is_set() and (report.usable or not whole):
+                self._importer.settle_vanished(report, self._delete, None if whole else places)
         except Stopped:
             pass
         except httpx.TransportError:
@@ -105,9 +105,9 @@ class _Watched:
             self._wait(places, whole, f"{sentence(error.response)} What changed waits.", _BUSY_PAUSE)
             return
         self._away = False
-        self._tell(report, whole)
+        self._show(report, whole)
 
-    def _until_ended(self, parts: Iterable[Item | Left]) -> Iterator[Item | Left]:
+    def _until_ended(self, parts: Iterable[Item | SkippedPart]) -> Iterator[Item | SkippedPart]:
         for part in parts:
             if self._ended.is_set():
                 return
@@ -119,27 +119,19 @@ class _Watched:
         self._away, self._whole = True, whole
         self._not_before = time.monotonic() + seconds
         if not self._ended.is_set():
-            self._intake.stopping.clear()
-        self._settling.changed(places)
+            self._importer.stopping.clear()
+        self._changes.add(places)
 
-    def _tell(self, report: Report, whole: bool) -> None:
-        told(report, False, self._delete)
+    def _show(self, report: Report, whole: bool) -> None:
+        report.print_faults(False, self._delete)
         if self._ended.is_set():
             sent = f"{counted(report.sent, 'picture')} {were(report.sent)} sent until then"
             note(f"{sent}; the same command goes on with the rest.")
         elif whole:
-            say(f"{report.sentence(False)} Watching {self.folder.root}; Ctrl-C ends it.")
+            say(f"{report.summarize(False)} Watching {self.folder.root}; Ctrl-C ends it.")
         elif report.sent or report.vanished or report.refused or report.gone:
             removed = f", {report.counts['deleted']:,} deleted" if report.counts["deleted"] else ""
-            changed = report.counts["replaced"] + report.counts["changed"]
-            say(f"{report.counts['added']:,} added, {changed:,} changed{removed}.")
-
-    def _places(self, paths: Iterable[Path]) -> Iterator[str]:
-        for path in paths:
-            if path.is_relative_to(self.folder.root):
-                place = path.relative_to(self.folder.root).as_posix()
-                if place != ".":
-                    yield place
+            say(f"{report.counts['added']:,} added, {report.sum('replaced', 'changed'):,} changed{removed}.")
 
 
 @contextmanager
@@ -148,9 +140,8 @@ def _until_signalled(stopping: list[threading.Event]) -> Iterator[threading.Even
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:
-        ended.set()
-        for each in stopping:
-            each.set()
+        for event in (ended, *stopping):
+            event.set()
 
     before = {number: signal.signal(number, end) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -1,0 +1,322 @@
+"""Brings the parts of a source into a gallery: what is there is skipped, what differs is changed, the rest is sent."""
+
+import hashlib
+import json
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import nullcontext
+from dataclasses import dataclass, field, replace
+from pathlib import PurePosixPath
+from typing import Any, Literal, NamedTuple
+from urllib.parse import quote
+
+import httpx
+
+from ..client import answer, at, in_order, message, patiently, put, sentence
+from ..errors import SourceError, UnreadableError, UnusableError
+from .exif import read_metadata
+from .items import SUFFIXES, GalleryPicture, Item, Record, SkippedPart, SkipReason, check_id, trim_metadata
+from .report import Report
+from .state import Known, State
+
+AT_ONCE = 2  # chunks; each is sent in one request
+CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
+What = Literal["added", "replaced", "changed", "there", "gone", "refused"]  # gone: deleted in the gallery
+_ANOTHER = "The gallery has another picture with this id: --prefix gives ids of their own, --again replaces it."
+_REFUSED = (404, 412, 413, 415, 422)  # about one picture; another status is about all of them
+_LATER = (429, 503, 507)  # of a picture in a batch: it may be sent again
+_OUTCOMES: dict[str, What] = {"created": "added", "replaced": "replaced", "kept": "there"}
+_LOOKED_UP, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
+_LARGE = 16 << 20  # bytes from which one picture at a time is read, and sent alone
+_READ_BY = 1  # how `exif` reads files: whoever changes what it finds raises this, and unchanged files are read again
+
+
+class Outcome(NamedTuple):
+    """What became of an item, and what to remember of it; `reason` says why it was refused."""
+
+    place: str
+    id: str
+    what: What
+    reason: str = ""
+    keep: Known | None = None
+
+
+@dataclass(frozen=True)
+class Upload:
+    """A picture to be sent, and what to remember when it was taken."""
+
+    item: Item
+    content: bytes
+    record: Record
+    found: GalleryPicture | None
+    keep: Known
+
+    def document(self) -> dict[str, Any]:
+        """Return what is said of it, over what the gallery has of the picture that it replaces."""
+        document = self.record.as_json()
+        return document if self.found is None else self.found.merge(document)
+
+    def file(self) -> tuple[str, bytes, str]:
+        """Return the part of a form."""
+        suffix = PurePosixPath(self.item.place).suffix.lower()
+        return "picture", self.content, SUFFIXES.get(suffix, "application/octet-stream")
+
+
+@dataclass
+class Importer:
+    """Imports one source. `language` is that of descriptions in files, which become captions."""
+
+    client: httpx.Client
+    state: State
+    prefix: str = ""
+    language: str | None = None
+    again: bool = False
+    dry_run: bool = False
+    strict: bool = False
+    stopping: threading.Event = field(default_factory=threading.Event)
+    sent: Counter[str] = field(default_factory=Counter)  # by what became of them, also of chunks that are not done
+    _large: threading.Lock = field(default_factory=threading.Lock)
+
+    def bring_in(
+        self,
+        parts: Iterable[Item | SkippedPart],
+        report: Report,
+        advance: Callable[[], None] = lambda: None,
+        is_settled: Callable[[Item], bool] = lambda item: True,
+    ) -> bool:
+        """Bring in these parts; returns whether all of the source was seen.
+
+        `advance` is called for each item; `is_settled` may hold one back for later. Raises `UnusableError`, and what
+        refuses all items.
+        """
+        is_complete = True
+
+        def chunks() -> Iterator[list[Item]]:
+            nonlocal is_complete
+            try:
+                yield from self._chunk(parts, report, is_settled)
+            except SourceError as error:
+                is_complete = False
+                self._skip(SkippedPart("The source", str(error)), report)
+
+        try:
+            for _, outcomes in in_order(self._process, chunks(), AT_ONCE, self.stopping):
+                for outcome in outcomes:
+                    if self.strict and outcome.what == "refused":
+                        raise UnusableError(f"{outcome.place}: {outcome.reason}")
+                    report.count_outcome(*outcome[:4])
+                    advance()
+        except BaseException:
+            self.stopping.set()
+            raise
+        return is_complete
+
+    def settle_vanished(self, report: Report, delete: bool, below: Sequence[str] | None = None) -> None:
+        """Report what was there in the last run and is not in this one; delete it if `delete`."""
+        for known in self.state.vanished(below):
+            if not delete or self.dry_run:
+                report.vanished.append(known.place)
+            elif self._delete(known):
+                report.vanished.append(known.place)
+                report.counts["deleted"] += 1
+
+    def check(self, item: Item) -> tuple[str, str]:
+        """Return id and twin with the prefix, as the service has them. Raises `UnreadableError`."""
+        return check_id(self.prefix + item.id), item.twin and check_id(self.prefix + item.twin)
+
+    def _chunk(
+        self, parts: Iterable[Item | SkippedPart], report: Report, is_settled: Callable[[Item], bool]
+    ) -> Iterator[list[Item]]:
+        """Yield items with their ids, as many as go together in one request."""
+        chunk, size = list[Item](), 0
+        for part in parts:
+            if isinstance(part, SkippedPart):
+                self._skip(part, report)
+                continue
+            if not is_settled(part):
+                self.state.see(part.place)
+                continue
+            try:
+                id = self.state.take(part.place, *self.check(part))
+            except UnreadableError as error:
+                self._skip(SkippedPart(part.label, str(error)), report)
+                continue
+            if id is None:
+                self._skip(SkippedPart(part.label, f"Another picture has the same id, {part.id}."), report)
+                continue
+            length = 0 if part.stamp is None else part.stamp.size
+            if chunk and (len(chunk) == CHUNK or size + length > _CHUNK_BYTES):
+                yield chunk
+                chunk, size = [], 0
+            chunk.append(replace(part, id=id))
+            size += length
+        if chunk:
+            yield chunk
+
+    def _skip(self, part: SkippedPart, report: Report) -> None:
+        if part.reason is SkipReason.EMPTY and not self.state.has_below(part.place):
+            return
+        self.state.see(part.place)
+        if part.hides is not None:
+            self.state.could_not_list(part.hides)
+        if self.strict and part.reason is SkipReason.UNUSABLE:
+            raise UnusableError(f"{part.place}: {part.sentence}")
+        report.count_skipped(part)
+
+    def _process(self, chunk: Sequence[Item]) -> list[Outcome]:
+        """Return what became of each, in one of several threads. Raises what refuses all of them."""
+        known = self.state.known([item.place for item in chunk])
+        found = self._find([item.id for item in chunk])
+        outcomes = dict[str, Outcome]()  # by place
+        together = list[Upload]()
+        try:
+            for item in chunk:
+                if self.stopping.is_set():
+                    break
+                step = self._decide(item, known.get(item.place), found.get(item.id))
+                if isinstance(step, Outcome):
+                    outcomes[item.place] = step
+                elif len(step.content) <= _LARGE and not self.dry_run:
+                    together.append(step)
+                else:
+                    outcomes[item.place] = self._send_one(step)
+            outcomes |= self._send_batch(together)
+        finally:
+            kept = [outcome.keep for outcome in outcomes.values() if outcome.keep is not None]
+            if kept and not self.dry_run:
+                self.state.keep(kept)
+        return [outcomes[item.place] for item in chunk if item.place in outcomes]
+
+    def _find(self, ids: Sequence[str]) -> dict[str, GalleryPicture]:
+        """Return those of these pictures that are in the gallery."""
+        found: dict[str, GalleryPicture] = {}
+        for some in _group_ids(ids):
+            wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
+            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": GalleryPicture.FIELDS}
+            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query), self.stopping))  # type: ignore[misc]
+            found |= {item["id"]: GalleryPicture(item) for item in page["items"]}
+        return found
+
+    def _delete(self, known: Known) -> bool:
+        """Delete what was sent of a place that vanished; whether the gallery still had it."""
+        found = self._find([known.id]).get(known.id)
+        is_ours = found is not None and found.has_content(known.sha256)
+        if found is not None and is_ours:
+            path, seen = at("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
+            response = patiently(lambda: self.client.delete(path, headers=seen), self.stopping)
+            is_ours = response.status_code not in (404, 412)
+            if is_ours:
+                response.raise_for_status()
+        self.state.forget([known.place])
+        return is_ours
+
+    def _decide(self, item: Item, known: Known | None, found: GalleryPicture | None) -> Outcome | Upload:
+        """Return what becomes of it without being sent; or the picture to send."""
+        record, reader = _hash(item.record.as_json()), f"{_READ_BY} {self.language}"
+        ours = known if known is not None and known.id == item.id and not self.again else None
+        same_record = ours is not None and ours.record == record
+        same = ours is not None and same_record and ours.reader == reader
+        unread = ours is not None and item.stamp is not None and ours.stamp == item.stamp
+        if ours is not None and unread and same and found is not None and found.has_content(ours.sha256):
+            return Outcome(item.label, item.id, "there")
+        if unread and same_record and found is None:
+            return Outcome(item.label, item.id, "gone")
+        try:
+            with self._large if item.stamp is None or item.stamp.size > _LARGE else nullcontext():
+                content = item.read()
+        except UnreadableError as error:
+            return Outcome(item.label, item.id, "refused", str(error))
+        sha256 = hashlib.sha256(content).hexdigest()
+        keep = Known(item.place, item.id, item.stamp, sha256, record, reader)
+        unchanged = ours is not None and ours.sha256 == sha256
+        if unchanged and same_record and found is None:
+            return Outcome(item.label, item.id, "gone", keep=keep)
+        if found is not None and not self.again:
+            if found.has_content(sha256):
+                if unchanged and same:
+                    return Outcome(item.label, item.id, "there", keep=keep)
+                given = Record() if same_record else item.record
+                return self._change(item, found.compare(given, self._read(item, content), add=ours is None), keep)
+            if ours is None or unchanged:  # somebody else's picture, or what somebody put in place of ours
+                return Outcome(item.label, item.id, "refused", _ANOTHER)
+        file = self._read(item, content)
+        beside = {**({} if found is None else found.item["metadata"]), **item.record.metadata}
+        file = replace(file, metadata=trim_metadata(file.metadata, beside))
+        return Upload(item, content, item.record.extend(file), found, keep)
+
+    def _read(self, item: Item, content: bytes) -> Record:
+        """Return what the file says of itself, unless everything is said beside it."""
+        return Record() if item.whole else read_metadata(content, self.language)
+
+    def _change(self, item: Item, patch: dict[str, Any], keep: Known) -> Outcome:
+        if not patch:
+            return Outcome(item.label, item.id, "there", keep=keep)
+        return self._send(item, "changed", keep, lambda: self.client.patch(at("/v1/pictures", item.id), json=patch))
+
+    def _send_batch(self, uploads: Sequence[Upload]) -> dict[str, Outcome]:
+        """Send pictures in one request; returns their outcomes by place."""
+        if len(uploads) < 2:
+            return {each.item.place: self._send_one(each) for each in uploads}
+        records = json.dumps([{"id": each.item.id, **each.document()} for each in uploads], ensure_ascii=False)
+        files = [("picture", each.file()) for each in uploads]
+
+        def send() -> httpx.Response:
+            form = {"records": records}
+            return self.client.post("/v1/pictures/batch", params={"fields": "id"}, data=form, files=files)
+
+        response = patiently(send, self.stopping)
+        if response.status_code in (413, 503):  # this service takes less at a time, or has no place for so many
+            return {each.item.place: self._send_one(each) for each in uploads}
+        outcomes = {}
+        for each, result in zip(uploads, answer(response)["items"], strict=True):
+            status, item = result["status"], each.item
+            if status in _LATER:
+                outcomes[item.place] = self._send_one(each)
+            elif result["outcome"] == "refused":
+                outcomes[item.place] = Outcome(item.label, item.id, "refused", message(result["problem"], status))
+            else:
+                what = _OUTCOMES[result["outcome"]]
+                self.sent[what] += 1
+                outcomes[item.place] = Outcome(item.label, item.id, what, keep=each.keep)
+        return outcomes
+
+    def _send_one(self, upload: Upload) -> Outcome:
+        document = upload.document()
+        captions: Any = document.pop("captions", {})
+        fields = {name: part if isinstance(part, str) else json.dumps(part) for name, part in document.items()}
+        id, file = upload.item.id, upload.file()
+        return self._send(
+            upload.item,
+            "added" if upload.found is None else "replaced",
+            upload.keep,
+            lambda: put(self.client, id, file, captions, fields, self.stopping),
+        )
+
+    def _send(self, item: Item, what: What, keep: Known, send: Callable[[], httpx.Response]) -> Outcome:
+        if self.dry_run:
+            return Outcome(item.label, item.id, what)
+        response = patiently(send, self.stopping)
+        if response.status_code in _REFUSED:
+            return Outcome(item.label, item.id, "refused", sentence(response))
+        answer(response)
+        self.sent[what] += 1
+        return Outcome(item.label, item.id, what, keep=keep)
+
+
+def _hash(value: object) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
+
+
+def _group_ids(ids: Sequence[str]) -> Iterator[list[str]]:
+    """Yield ids in groups, each for one request."""
+    some, size = list[str](), 0
+    for id in ids:
+        length = len(quote(id)) + 12
+        if some and (size + length > _QUERY_BYTES or len(some) == _LOOKED_UP):
+            yield some
+            some, size = [], 0
+        some.append(id)
+        size += length
+    if some:
+        yield some
