@@ -16,8 +16,8 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .errors import Stopped, Unanswered
-from .output import FAILED, REFUSED, acceptable, note, stop
+from .errors import SettingsError, Stopped, Unanswered
+from .output import FAILED, MISCONFIGURED, REFUSED, note, stop
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
@@ -52,7 +52,10 @@ def client_settings() -> "ClientSettings":
     """Address and key of the service; exits when a setting is not valid."""
     from .settings import ClientSettings  # late: help needs no pydantic
 
-    return acceptable(ClientSettings.load)
+    try:
+        return ClientSettings.load()
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
 
 
 def note_address_file(settings: "ClientSettings") -> bool:

@@ -6,17 +6,15 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Annotated, Any, NoReturn, TypeVar
+from typing import Annotated, Any, NoReturn
 
 import typer
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
-
-from .errors import SettingsError
 
 FAILED, REFUSED = 1, 2
 MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
@@ -28,7 +26,6 @@ _COPIED_COLUMNS = ("id", "expansion")  # never wrapped
 console = Console(highlight=False, emoji=False)  # people write :apple:
 errors = Console(stderr=True, highlight=False, emoji=False)
 
-Loaded = TypeVar("Loaded")
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
 
@@ -103,14 +100,6 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     """Print the reason on standard error and exit."""
     note(sentence)
     raise typer.Exit(status)
-
-
-def acceptable(load: Callable[[], Loaded], fault: type[Exception] = SettingsError) -> Loaded:
-    """The settings that `load` reads; exits with the sentence of the `fault` that it raises, and status 78."""
-    try:
-        return load()
-    except fault as error:
-        stop(str(error), MISCONFIGURED)
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:

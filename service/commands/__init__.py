@@ -2,13 +2,13 @@
 
 import typer
 
-from service.commands import demo, doctor, run
+from service.commands import demo, run
 
 
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (
-        run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, doctor.doctor,
+        run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, run.doctor,
     ):  # fmt: skip
         app.command()(command)
     app.add_typer(demo.demo, name="demo")

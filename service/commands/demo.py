@@ -12,7 +12,7 @@ from client.client import client_settings, note_address_file, proxied
 from client.commands.learn import FILLING, write_filling
 from client.output import REFUSED, note, program, say, stop
 from service.commands.processes import Processes
-from service.commands.run import admin_key, keep_up, settings_or_stop, written
+from service.commands.run import admin_key, keep_up, load_settings, read_variables
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
@@ -26,7 +26,7 @@ def defaults() -> dict[str, str]:
     """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
     from client.settings import LOOPBACK  # late: help needs no pydantic
 
-    given = written()
+    given = read_variables()
     public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
     return {name: value for name, value in _DEFAULTS.items() if name not in given and not (public and "OPEN" in name)}
 
@@ -38,7 +38,7 @@ def up() -> None:
     PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
     """
     os.environ.update(defaults())
-    settings = settings_or_stop()
+    settings = load_settings()
     marker, filling = settings.home / _FILLED, settings.home / FILLING
     fills = False  # the file may belong to another demo on the same data root
 

@@ -1,4 +1,4 @@
-"""`doctor`: checks this machine, the settings and the running service, one line each. Repairs nothing."""
+"""Checks this machine, the settings and the running service for `pictoglot doctor`. Repairs nothing."""
 
 import os
 import shutil
@@ -6,29 +6,31 @@ import socket
 import tempfile
 from collections.abc import Callable, Iterator
 from contextlib import closing, nullcontext
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeVar
 from urllib.parse import urlsplit
 
 import httpx
-import typer
+import psutil
 
 from client.client import client_settings, proxied
-from client.output import FAILED, AsJson, console, counted, say, show_json
-from service.commands.run import port_taken, settings_or_stop
+from client.output import counted
+from service.commands.run import is_port_taken
+from service.settings import Settings
+from store.data_root import DataRoot
+from store.encodings import OPENVINO
+from store.errors import PictoglotError, RegistryOutdated, RegistryUnavailable, StoreUnavailable
+from store.registry import Registry, open_registry
+from store.settings import SettingsError, env_file, read_env_file
 
 if TYPE_CHECKING:
     from model.base import Base
-    from service.settings import Settings
-    from store.registry import Registry
-    from store.settings import CommonSettings
 
 T = TypeVar("T")
 Outcome = Literal["ok", "note", "bad"]
-SERVES = "serves release"
-_STYLE: dict[Outcome, str] = {"ok": "green", "note": "yellow", "bad": "bold red"}
+Result = tuple[Outcome, str]
 _SECONDS = 3.0  # to wait for a broker or a service
 _WAIT = 60.0  # of an expansion for a worker: one that is there looks every few seconds
 _MEMORY = 1 << 30  # bytes: the least for a ViT-B base with its gallery
@@ -45,303 +47,254 @@ class Finding:
     detail: str
 
 
-def doctor(as_json: AsJson = False) -> None:
-    """Check data root, store, database, worker, index, broker, machine, base, service, port; status 1 if any is bad."""
-    settings = settings_or_stop()
-    findings = []
-    for finding in _findings(settings):
-        findings.append(finding)
-        if not as_json:
-            console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
-            say(f"{finding.what:<11}{finding.detail}")
-    if as_json:
-        show_json({"findings": [asdict(finding) for finding in findings]})
-    if any(finding.outcome == "bad" for finding in findings):
-        raise typer.Exit(FAILED)
+class Checkup:
+    """The checks of these settings: each returns an outcome and a sentence, or None where there is nothing to say."""
 
+    def __init__(self, settings: Settings, url: str = "") -> None:
+        """`url` is the address of the service to look for."""
+        self._settings, self._url = settings, url
+        self._checks: dict[str, Callable[[], Result | None]] = {
+            "settings": self._check_settings,
+            "data root": self._check_data_root,
+            "store": self._check_store,
+            "database": self._check_database,
+            "worker": self._check_worker,
+            "index": self._check_index,
+            "broker": self._check_broker,
+            "machine": self._check_machine,
+            "base": self._check_base,
+            "vectors": self._check_vectors,
+            "recall": self._check_recall,
+            "service": self._check_service,
+            "port": self._check_port,
+        }
+        self._base: Base | None = None
+        self._is_served = False
 
-def _findings(settings: "Settings") -> Iterator[Finding]:
-    yield describe_settings()
-    yield _data_root(settings)
-    yield _store(settings)
-    yield _database(settings)
-    yield from worker_of(settings)
-    yield index_of(settings)
-    yield broker_of(settings)
-    yield _machine(settings)
-    yield from _base(settings)
-    yield from recall_of(settings)
-    url = client_settings().url
-    service = service_at(url)
-    yield service
-    if service.outcome != "ok" and not (SERVES in service.detail and url == settings.reachable()):
-        yield _port(settings)
+    def run(self) -> Iterator[Finding]:
+        """Yield the findings of all checks, in order."""
+        yield from filter(None, map(self.check, self._checks))
 
+    def check(self, what: str) -> Finding | None:
+        """Return the finding of one check."""
+        try:
+            result = self._checks[what]()
+        except SettingsError as error:
+            result = "bad", str(error)
+        except PictoglotError as error:
+            result = "bad", error.told
+        return None if result is None else Finding(what, *result)
 
-def describe_settings() -> Finding:
-    """Where the settings are from."""
-    from store.settings import env_file, read_env_file
+    def _check_settings(self) -> Result:
+        count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
+        if not env_file().is_file():
+            return "ok", "the environment; no .env in this folder"
+        return "ok", f"the environment, then {counted(count, 'variable')} of {env_file()}"
 
-    count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
-    if not env_file().is_file():
-        return Finding("settings", "ok", "the environment; no .env in this folder")
-    return Finding("settings", "ok", f"the environment, then {counted(count, 'variable')} of {env_file()}")
+    def _check_data_root(self) -> Result:
+        from index.files import bytes_of_originals
 
+        home = self._settings.home
+        there = home if home.exists() else next(parent for parent in home.parents if parent.exists())
+        try:
+            with tempfile.NamedTemporaryFile(dir=there):
+                pass
+        except OSError as error:
+            return "bad", f"{there} cannot be written: {error.strerror}"
+        free = shutil.disk_usage(there).free
+        sized = f"{home}, {free / 1e9:.1f} GB free"
+        if originals := bytes_of_originals(home):
+            sized += f", {originals / 1e9:.1f} GB of kept originals"
+        if free < self._settings.free_bytes:
+            return "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused"
+        return "ok", sized if home.exists() else f"{sized}; created at the first start"
 
-def _data_root(settings: "Settings") -> Finding:
-    from index.files import bytes_of_originals
+    def _check_store(self) -> Result:
+        store = self._settings.store
+        if not store:
+            return "ok", "none: only the data root is used"
+        try:
+            DataRoot(self._settings.home, store).probe()
+        except StoreUnavailable as error:
+            return "bad", f"{store}: {error.detail}; searches work, changes do not"
+        return "ok", f"{store}: writing, reading and deleting work"
 
-    home = settings.home
-    there = home if home.exists() else next(parent for parent in home.parents if parent.exists())
-    try:
-        with tempfile.NamedTemporaryFile(dir=there):
-            pass
-    except OSError as error:
-        return Finding("data root", "bad", f"{there} cannot be written: {error.strerror}")
-    free = shutil.disk_usage(there).free
-    sized = f"{home}, {free / 1e9:.1f} GB free"
-    if originals := bytes_of_originals(home):
-        sized += f", {originals / 1e9:.1f} GB of kept originals"
-    if free < settings.free_bytes:
-        return Finding("data root", "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused")
-    return Finding("data root", "ok", sized if home.exists() else f"{sized}; created at the first start")
-
-
-def _store(settings: "Settings") -> Finding:
-    from store.data_root import DataRoot
-    from store.errors import StoreUnavailable
-
-    if not settings.store:
-        return Finding("store", "ok", "none: only the data root is used")
-    try:
-        DataRoot(settings.home, settings.store).probe()
-    except StoreUnavailable as error:
-        return Finding("store", "bad", f"{settings.store}: {error.detail}; searches work, changes do not")
-    return Finding("store", "ok", f"{settings.store}: writing, reading and deleting work")
-
-
-def _database(settings: "Settings") -> Finding:
-    from store.errors import PictoglotError
-    from store.registry import open_registry
-
-    kind = settings.database.split(":", 1)[0]
-    if _no_registry(settings):
-        return Finding("database", "ok", f"{kind}; created at the first start")
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
+    def _check_database(self) -> Result:
+        kind = self._settings.database.split(":", 1)[0]
+        if self._has_no_registry():
+            return "ok", f"{kind}; created at the first start"
+        with self._open_registry() as registry:
             outdated = registry.outdated
-    except PictoglotError as error:
-        return Finding("database", "bad", f"{kind}: {error.told}")
-    if outdated:
-        return Finding("database", "note", f"{kind} answers; {outdated}: back up first, there is no other way back")
-    return Finding("database", "ok", f"{kind} answers")
+        if outdated:
+            return "note", f"{kind} answers; {outdated}: back up first, there is no other way back"
+        return "ok", f"{kind} answers"
 
+    def _check_worker(self) -> Result | None:
+        """Look whether somebody works on what is to be learned; a worker that has nothing to do leaves no trace."""
 
-def worker_of(settings: "Settings") -> Iterator[Finding]:
-    """Whether somebody works on what is to be learned; nothing where no expansion is queued or running.
+        def read(registry: Registry) -> tuple[int, int, int, float]:
+            known = registry.expansions
+            running, abandoned = known.counts().get("running", 0), len(known.abandoned())
+            return running - abandoned, abandoned, len(known.runnable()), known.longest_wait()
 
-    A worker that has nothing to do writes nothing, so nobody can tell whether there is one.
-    """
+        held, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)
+        if not held + waiting:
+            return None
+        detail = f"{counted(held, 'expansion')} in work, {waiting} waiting for a worker"
+        if abandoned:
+            detail += f", of which {abandoned} had one that is silent"
+        if waiting and not held and longest > _WAIT:
+            return "bad", f"{detail}, for {longest:.0f} s: is `pictoglot worker` running?"
+        return "note" if abandoned else "ok", detail
 
-    def read(registry: "Registry") -> tuple[int, int, int, float]:
-        known = registry.expansions
-        running, abandoned = known.counts().get("running", 0), len(known.abandoned())
-        return running - abandoned, abandoned, len(known.runnable()), known.longest_wait()
+    def _check_index(self) -> Result:
+        from index.states import FAISS, refuse_other
 
-    held, abandoned, waiting, longest = _told(settings, read) or (0, 0, 0, 0.0)
-    if not held + waiting:
-        return
-    detail = f"{counted(held, 'expansion')} in work, {waiting} waiting for a worker"
-    if abandoned:
-        detail += f", of which {abandoned} had one that is silent"
-    if waiting and not held and longest > _WAIT:
-        yield Finding("worker", "bad", f"{detail}, for {longest:.0f} s: is `pictoglot worker` running?")
-    else:
-        yield Finding("worker", "note" if abandoned else "ok", detail)
-
-
-def index_of(settings: "CommonSettings") -> Finding:
-    """Whether what the settings name can search vectors."""
-    from index.states import FAISS, refuse_other
-    from store.errors import PictoglotError
-    from store.registry import open_registry
-    from store.settings import SettingsError
-
-    on_disk = Finding("index", "ok", "faiss: files under the data root")
-    if settings.index == FAISS and _no_registry(settings):
-        return on_disk
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            refuse_other(settings.index, registry)
-            if settings.index == FAISS:
-                return on_disk
-            if settings.index == "pgvector":
-                from index.engine.extension import installed
-
-                found = installed(registry)
-                if found is None:
-                    return Finding("index", "note", "pgvector: CREATE EXTENSION vector is tried at the first start")
-                return Finding("index", "ok", f"pgvector {found.release} in the database")
-            from index.engine.milvus import Milvus
-
-            milvus = Milvus(settings.index.partition("+")[2])
-            with closing(milvus):
-                return Finding("index", "ok", f"{milvus.about()} answers")
-    except SettingsError as error:
-        return Finding("index", "bad", str(error))
-    except PictoglotError as error:
-        if settings.index == FAISS:  # `_database` tells
+        kind, _, address = self._settings.index.partition("+")  # the address may hold a password
+        on_disk: Result = "ok", "faiss: files under the data root"
+        if kind == FAISS and self._has_no_registry():
             return on_disk
-        kind = settings.index.partition("+")[0]  # the address may hold a password
-        return Finding("index", "bad", f"{kind}: {error.detail}")
+        try:
+            with self._open_registry() as registry:
+                refuse_other(self._settings.index, registry)
+                if kind == FAISS:
+                    return on_disk
+                if kind == "pgvector":
+                    from index.engine.extension import installed
 
+                    if (found := installed(registry)) is None:
+                        return "note", "pgvector: CREATE EXTENSION vector is tried at the first start"
+                    return "ok", f"pgvector {found.release} in the database"
+                from index.engine.milvus import Milvus
 
-def _no_registry(settings: "CommonSettings") -> bool:
-    """Whether there is no SQLite file yet, which opening would make: a check changes nothing."""
-    return settings.database.startswith("sqlite") and not Path(settings.database.partition(":///")[2]).exists()
+                with closing(Milvus(address)) as milvus:
+                    return "ok", f"{milvus.about()} answers"
+        except PictoglotError as error:
+            return on_disk if kind == FAISS else ("bad", f"{kind}: {error.detail}")  # of FAISS, `database` says it
 
+    def _check_broker(self) -> Result:
+        """Look whether something answers where Celery will look for the broker."""
+        if not self._settings.broker_url:
+            return "ok", "no server needed: each worker looks for itself"
+        try:
+            parts = urlsplit(self._settings.broker_url)
+            socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()
+        except ValueError:
+            return "bad", "PICTOGLOT_BROKER_URL has no valid port; write `/` and `#` in a password as %2F and %23"
+        except OSError:
+            return "bad", f"{parts.scheme} does not answer; expansions wait for it"
+        return "ok", f"{parts.scheme} answers"
 
-def broker_of(settings: "Settings") -> Finding:
-    """Whether something answers where Celery will look for the broker."""
-    if not settings.broker_url:
-        return Finding("broker", "ok", "no server needed: each worker looks for itself")
-    try:
-        parts = urlsplit(settings.broker_url)
-        socket.create_connection((parts.hostname or "localhost", parts.port or _REDIS_PORT), _SECONDS).close()
-    except ValueError:
-        return Finding(
-            "broker", "bad", "PICTOGLOT_BROKER_URL has no valid port; write `/` and `#` in a password as %2F and %23"
-        )
-    except OSError:
-        return Finding("broker", "bad", f"{parts.scheme} does not answer; expansions wait for it")
-    return Finding("broker", "ok", f"{parts.scheme} answers")
+    def _check_machine(self) -> Result:
+        cores, memory = len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1, psutil.virtual_memory()
+        detail = f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
+        threads = f"{counted(self._settings.threads, 'thread')} per process"
+        if memory.available < _MEMORY:
+            return "note", f"{detail}: this may be too little for a base"
+        if 2 * self._settings.threads > cores + 1:
+            return "note", f"{detail}; with {threads}, training slows searches down"
+        return "ok", f"{detail}; {threads}"
 
+    def _check_base(self) -> Result:
+        from model.base import open_base  # brings torch
 
-def _machine(settings: "Settings") -> Finding:
-    import psutil
+        serving = self._ask_registry(lambda registry: registry.bases.serving())
+        name = serving.name if serving else self._settings.base  # after a move, the settings may name the first base
+        try:
+            self._base = open_base(name, self._settings.device or None)
+        except PictoglotError as error:
+            return "bad", f"{name.partition('@')[0]}: {error.detail}"
+        return "ok", f"{name.partition('@')[0]}, {self._base.dimension} dimensions"
 
-    cores, memory = len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1, psutil.virtual_memory()
-    detail = f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
-    threads = f"{settings.threads} thread{'s' if settings.threads > 1 else ''} per process"
-    if memory.available < _MEMORY:
-        return Finding("machine", "note", f"{detail}: this may be too little for a base")
-    if 2 * settings.threads > cores + 1:
-        return Finding("machine", "note", f"{detail}; with {threads}, training slows searches down")
-    return Finding("machine", "ok", f"{detail}; {threads}")
+    def _check_vectors(self) -> Result | None:
+        from model.backends.choice import recorded, wanted
 
+        if self._base is None:
+            return None
+        encoding = wanted(self._settings, self._base.device, self._ask_registry(recorded))
+        if encoding.backend != OPENVINO and self._base.device.type == "cpu":
+            faster = "`pictoglot reencode` with OpenVINO" if find_spec(OPENVINO) else "the extra `openvino`"
+            return "note", f"made with {encoding}; {faster} is several times faster on a CPU"
+        return "ok", f"made with {encoding}"
 
-def _base(settings: "Settings") -> Iterator[Finding]:
-    from model.base import open_base  # brings torch
-    from store.errors import PictoglotError
+    def _check_recall(self) -> Result | None:
+        """Measure how many of the nearest pictures searches find in what is sealed."""
+        from index.engine.choice import open_engine
+        from index.gallery import Gallery
+        from index.recall import measure
+        from index.sets import VectorSets
+        from index.sources import PictureSource, mended
+        from index.states import sealed_in
 
-    serving = _told(settings, lambda registry: registry.bases.serving())
-    served = serving.name if serving else settings.base  # after a move, the settings may go on naming the first base
-    name = served.partition("@")[0]
-    try:
-        base = open_base(served)
-    except PictoglotError as error:
-        yield Finding("base", "bad", f"{name}: {error.detail}")
-        return
-    yield Finding("base", "ok", f"{name}, {base.dimension} dimensions")
-    yield _encoding(settings, base)
-
-
-def _told(settings: "Settings", read: "Callable[[Registry], T | None]") -> "T | None":
-    """What the registry says; None where there is none, or it cannot be read or has no tables: `_database` tells."""
-    from store.errors import RegistryOutdated, RegistryUnavailable
-    from store.registry import open_registry
-
-    if _no_registry(settings):
-        return None
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            return read(registry)
-    except (RegistryOutdated, RegistryUnavailable):
-        return None
-
-
-def _encoding(settings: "Settings", base: "Base") -> Finding:
-    from model.backends.choice import recorded, wanted
-    from store.encodings import OPENVINO
-    from store.errors import PictoglotError
-
-    try:
-        encoding = wanted(settings, base.device, _told(settings, recorded))
-    except PictoglotError as error:
-        return Finding("vectors", "bad", error.detail)
-    if encoding.backend != OPENVINO and base.device.type == "cpu":
-        faster = "`pictoglot reencode` with OpenVINO" if find_spec(OPENVINO) else "the extra `openvino`"
-        return Finding("vectors", "note", f"made with {encoding}; {faster} is several times faster on a CPU")
-    return Finding("vectors", "ok", f"made with {encoding}")
-
-
-def recall_of(settings: "Settings") -> Iterator[Finding]:
-    """How many of the nearest pictures searches find in what is sealed, or that some is lost."""
-    from index.engine.choice import open_engine
-    from index.gallery import Gallery
-    from index.recall import measure
-    from index.sets import VectorSets
-    from index.sources import PictureSource, mended
-    from index.states import sealed_in
-    from store.data_root import DataRoot
-    from store.errors import PictoglotError
-    from store.registry import open_registry
-    from store.settings import SettingsError
-
-    if _no_registry(settings):
-        return
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            if sealed_in(registry) is None:
-                yield Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
-                return
-            root = DataRoot(settings.home, settings.store)
-            engine = open_engine(settings.index, registry, settings.recall)
-            with closing(engine) if engine is not None else nullcontext():
-                sets = VectorSets(Gallery(registry, root), engine, settings.recall)
-                numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
-                if not numbers:
-                    return
-                identity = max(numbers, key=lambda of: numbers[of])
-                if problem := sets.problem(identity):
-                    yield Finding("recall", "bad", f"{problem} They are sealed again when the service starts.")
-                    return
-                readable = sets.readable(identity, sets.state(identity))
-                pictures = mended(PictureSource(sets.gallery, identity), *readable)
-                recall = measure(pictures, sets.gallery)
-    except (PictoglotError, SettingsError):  # told by the findings about database, index and store
-        return
-    if recall is not None:
+        if self._has_no_registry():
+            return None
+        try:
+            with self._open_registry() as registry:
+                if sealed_in(registry) is None:
+                    return "ok", "nothing is sealed yet: searches compare all pictures"
+                root = DataRoot(self._settings.home, self._settings.store)
+                engine = open_engine(self._settings.index, registry, self._settings.recall)
+                with closing(engine) if engine is not None else nullcontext():
+                    sets = VectorSets(Gallery(registry, root), engine, self._settings.recall)
+                    numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
+                    if not numbers:
+                        return None
+                    identity = max(numbers, key=lambda of: numbers[of])
+                    if problem := sets.problem(identity):
+                        return "bad", f"{problem} They are sealed again when the service starts."
+                    readable = sets.readable(identity, sets.state(identity))
+                    pictures = mended(PictureSource(sets.gallery, identity), *readable)
+                    recall = measure(pictures, sets.gallery)
+        except (PictoglotError, SettingsError):  # `database`, `index` and `store` say it
+            return None
+        if recall is None:
+            return None
         asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
         sealed = counted(pictures.count, "picture")
         detail = f"{sealed} sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
         if recall.depth is not None:
             detail += f", {recall.depth} {recall.unit} deep"
-        yield Finding("recall", "ok" if recall.share >= settings.recall - _CHANCE else "note", detail)
+        return "ok" if recall.share >= self._settings.recall - _CHANCE else "note", detail
 
+    def _check_service(self) -> Result:
+        """Look whether pictoglot answers at the URL, and how well."""
+        url = self._url or client_settings().url
+        try:
+            response = httpx.get(f"{url}/readyz", timeout=_SECONDS, trust_env=proxied(url))
+        except (httpx.HTTPError, httpx.InvalidURL, ValueError):
+            return "note", f"no service answers at {url}"
+        try:
+            body = response.json()
+        except ValueError:
+            return "bad", f"the server at {url} is not pictoglot"
+        problems = ", ".join(body.get("degraded", [])).replace("_", " ")
+        if not response.is_success:
+            return "bad", f"{url} is not ready: {problems or 'it is starting'}"
+        self._is_served = True
+        serving = f"{url} serves release {body.get('release')}"
+        return ("note", f"{serving}, degraded: {problems}") if problems else ("ok", serving)
 
-def service_at(address: str) -> Finding:
-    """Whether pictoglot answers at this URL, and how well."""
-    try:
-        response = httpx.get(f"{address}/readyz", timeout=_SECONDS, trust_env=proxied(address))
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError):
-        return Finding("service", "note", f"no service answers at {address}")
-    try:
-        body = response.json()
-    except ValueError:
-        return Finding("service", "bad", f"the server at {address} is not pictoglot")
-    problems = ", ".join(body.get("degraded", [])).replace("_", " ")
-    if not response.is_success:
-        return Finding("service", "bad", f"{address} is not ready: {problems or 'it is starting'}")
-    serving = f"{address} {SERVES} {body.get('release')}"
-    return (
-        Finding("service", "note", f"{serving}, degraded: {problems}")
-        if problems
-        else Finding("service", "ok", serving)
-    )
+    def _check_port(self) -> Result | None:
+        if self._is_served:
+            return None
+        if self._settings.port and is_port_taken(self._settings.host, self._settings.port):
+            return "bad", f"{self._settings.port} is used by another program"
+        return "ok", f"{self._settings.port} is free"
 
+    def _has_no_registry(self) -> bool:
+        """Whether there is no SQLite file yet, which opening would make: a check changes nothing."""
+        database = self._settings.database
+        return database.startswith("sqlite") and not Path(database.partition(":///")[2]).exists()
 
-def _port(settings: "Settings") -> Finding:
-    if settings.port and port_taken(settings.host, settings.port):
-        return Finding("port", "bad", f"{settings.port} is used by another program")
-    return Finding("port", "ok", f"{settings.port} is free")
+    def _open_registry(self) -> "closing[Registry]":
+        return closing(open_registry(self._settings.database, migrate=False))
+
+    def _ask_registry(self, read: Callable[[Registry], T]) -> T | None:
+        """Return what the registry says; None where there is none, or none that can be read: `database` says it."""
+        if self._has_no_registry():
+            return None
+        try:
+            with self._open_registry() as registry:
+                return read(registry)
+        except (RegistryOutdated, RegistryUnavailable):
+            return None

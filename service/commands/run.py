@@ -3,15 +3,15 @@
 import os
 import socket
 import sys
-from collections.abc import Callable, Mapping
-from contextlib import closing
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import closing, contextmanager
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 
 import httpx
 import typer
 
-from client.output import FAILED, AsJson, acceptable, are, counted, say, show_json, stop
+from client.output import FAILED, AsJson, are, console, counted, say, show_json, stop
 from service.commands.processes import Processes, python
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 _QUIET = {"PICTOGLOT_LOG_LEVEL": "warning"}  # on a terminal, where a line for each request would push the key away
 _PORT = "PICTOGLOT_PORT"
+_STYLE = {"ok": "green", "note": "yellow", "bad": "bold red"}
 _DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
@@ -40,7 +41,7 @@ def up() -> None:
 def serve(check: Check = False) -> None:
     """Run the API alone."""
     if check:
-        raise typer.Exit(_look_at_the_service())
+        raise typer.Exit(_check_service())
     _become("service")
 
 
@@ -49,18 +50,31 @@ def worker(check: Check = False) -> None:
     _become("worker", *(["--check"] if check else []))
 
 
+def doctor(as_json: AsJson = False) -> None:
+    """Check this machine, the settings and the running service; status 1 if anything is bad."""
+    from service.commands.doctor import Checkup
+
+    findings = []
+    for finding in Checkup(load_settings()).run():
+        findings.append(finding)
+        if not as_json:
+            console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
+            say(f"{finding.what:<11}{finding.detail}")
+    if as_json:
+        show_json({"findings": [asdict(finding) for finding in findings]})
+    if any(finding.outcome == "bad" for finding in findings):
+        raise typer.Exit(FAILED)
+
+
 def share() -> None:
     """Copy everything that other machines need from this data root into the store; existing objects stay."""
     from store.data_root import DataRoot
-    from store.errors import PictoglotError
 
-    settings = settings_or_stop()
+    settings = load_settings()
     if not settings.store:
         stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
-    try:
+    with errors_as_sentences(" What was copied so far stays; try again."):
         count = DataRoot(settings.home, settings.store).commit_all()
-    except PictoglotError as error:
-        stop(f"{error.title}: {error.detail}. What was copied so far stays; try again.")
     say(f"{counted(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
 
 
@@ -75,18 +89,16 @@ def reencode(
         bool, typer.Option("--skip-unreadable", help="Go on without pictures whose stored file cannot be read.")
     ] = False,
 ) -> None:
-    """Have the worker make all vectors of this data root anew, in another encoding; the old ones serve meanwhile."""
+    """Have the worker compute all vectors again in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
     from model.languages import MANY
-    from model.machine import default_device
-    from store.errors import PictoglotError
+    from model.machine import device_of
     from store.registry import open_registry
 
-    settings = settings_or_stop()
+    settings = load_settings()
     given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
-    asked = settings.model_copy(update=given)
-    try:
-        encoding = wanted(asked, default_device(), None)
+    with errors_as_sentences():
+        encoding = wanted(settings.model_copy(update=given), device_of(settings.device or None), None)
         with closing(open_registry(settings.database)) as registry:
             if recorded(registry) == encoding:
                 say(f"The vectors of this data root are made with {encoding} already.")
@@ -94,27 +106,17 @@ def reencode(
             counts = registry.expansions.counts()
             if counts.get("queued", 0) + counts.get("running", 0):
                 stop("Wait until every expansion has ended: one that begins with these vectors has to end with them.")
-            expansion, _ = registry.expansions.submit(
-                kind="reencode",
-                language=MANY,
-                settings={
-                    "backend": encoding.backend,
-                    "precision": encoding.precision,
-                    "skip_unreadable": skip_unreadable,
-                },
-                actor="reencode",
-            )
-    except PictoglotError as error:
-        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+            chosen = {"backend": encoding.backend, "precision": encoding.precision, "skip_unreadable": skip_unreadable}
+            expansion, _ = registry.expansions.submit(kind="reencode", language=MANY, settings=chosen, actor="reencode")
     say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
     say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
 
 
 def verify(
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Mend nothing, only tell.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report damage; mend nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read everything stored, compare it with its checksums, and mend what is damaged; status 1 if something is left.
+    """Read everything stored, compare checksums, and mend what is damaged; status 1 if damage is left.
 
     The worker does the same once a day, slowly. Services and workers may run meanwhile.
     """
@@ -125,30 +127,24 @@ def verify(
     from index.sets import VectorSets
     from model.processes import name_owner
     from store.data_root import DataRoot
-    from store.errors import PictoglotError
     from store.registry import open_registry
-    from store.settings import MISCONFIGURED, SettingsError
 
-    settings = settings_or_stop()
+    settings = load_settings()
     root = DataRoot(settings.home, settings.store)
 
-    def tell(damage: Damage) -> None:
+    def show(damage: Damage) -> None:
         if not as_json:
             say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
 
-    try:
-        with closing(open_registry(settings.database, migrate=False)) as registry:
-            sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
-            with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
-                if not ours:
-                    stop("A worker reads everything just now: look at its log, or try again when it has finished.")
-                report = Scrub(sets, mend=not dry_run).run(tell)
-    except SettingsError as error:
-        stop(str(error), MISCONFIGURED)
-    except PictoglotError as error:
-        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
-    except OSError as error:
-        stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
+    with errors_as_sentences(), closing(open_registry(settings.database, migrate=False)) as registry:
+        sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
+        with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
+            if not ours:
+                stop("A worker reads everything just now: look at its log, or try again when it has finished.")
+            try:
+                report = Scrub(sets, mend=not dry_run).run(show)
+            except OSError as error:
+                stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
     if as_json:
         show_json(asdict(report))
     else:
@@ -161,49 +157,56 @@ def verify(
 def reindex(
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
 ) -> None:
-    """Move the vectors to where PICTOGLOT_INDEX says. Stop every service and worker first; the next start makes them.
+    """Move the vectors to where PICTOGLOT_INDEX says, after every service and worker was stopped.
 
-    No picture is encoded again: the registry has all vectors.
+    The next start makes them there. No picture is encoded again: the registry has all vectors.
     """
     from index.engine.choice import move_to
     from index.states import sealed_in
-    from store.errors import PictoglotError
     from store.registry import open_registry
-    from store.settings import MISCONFIGURED, SettingsError
 
-    settings = settings_or_stop()
+    settings = load_settings()
     kind = settings.index.partition("+")[0]
-    try:
-        with closing(open_registry(settings.database)) as registry:
-            found = sealed_in(registry)
-            if found in (None, kind):
-                say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
-                return
-            asks = not yes and sys.stdin.isatty()
-            if asks and not typer.confirm(f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"):
-                return
-            sets = move_to(settings.index, registry)
-    except SettingsError as error:
-        stop(str(error), MISCONFIGURED)
-    except PictoglotError as error:
-        stop(f"{error.title}: {error.detail.removesuffix('.')}.")
+    with errors_as_sentences(), closing(open_registry(settings.database)) as registry:
+        found = sealed_in(registry)
+        if found in (None, kind):
+            say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
+            return
+        question = f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"
+        if not yes and sys.stdin.isatty() and not typer.confirm(question):
+            return
+        sets = move_to(settings.index, registry)
     say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
 
 
+@contextmanager
+def errors_as_sentences(more: str = "") -> Iterator[None]:
+    """Exit with a sentence where the block raises an error of ours; status 78 where settings are wrong."""
+    from store.errors import PictoglotError
+    from store.settings import MISCONFIGURED, SettingsError
+
+    try:
+        yield
+    except SettingsError as error:
+        stop(str(error), MISCONFIGURED)
+    except PictoglotError as error:
+        stop(f"{error.title}: {error.detail.removesuffix('.')}.{more}")
+
+
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
-    """API and worker in the foreground; says address and admin key as soon as searches are answered, then `ready`."""
+    """Run API and worker until a signal; say address and admin key when searches are answered, and call `ready`."""
     from store.settings import env_file  # late: help needs no pydantic
 
-    settings = settings_or_stop()
+    settings = load_settings()
     address = settings.address()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
-    if port_taken(settings.host, settings.port):
+    if is_port_taken(settings.host, settings.port):
         stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
     if (file := env_file()).is_file():
         say(f"{file} is read for settings.")
     say(f"pictoglot starts on {address} …")
-    quiet = _QUIET if sys.stderr.isatty() and not written().keys() & _QUIET else {}
+    quiet = _QUIET if sys.stderr.isatty() and not read_variables().keys() & _QUIET else {}
 
     def announce(processes: Processes) -> None:
         shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
@@ -221,27 +224,28 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     return status
 
 
-def settings_or_stop() -> "Settings":
-    """The settings that the children will read; exits with their sentence and status when they are not acceptable."""
+def load_settings() -> "Settings":
+    """Return the settings that the children will read; exits with a sentence and status 78 when they are wrong."""
     from service.settings import Settings  # late: help needs no pydantic
-    from store.settings import SettingsError
 
-    return acceptable(Settings.load, SettingsError)
+    with errors_as_sentences():
+        return Settings.load()
 
 
-def written() -> dict[str, str | None]:
-    """The environment and `.env`, which it goes before; names in capital letters."""
-    from store.settings import SettingsError, read_env_file, read_environment  # late: help needs no pydantic
+def read_variables() -> dict[str, str | None]:
+    """Return the environment and `.env`, which it goes before; names in capital letters."""
+    from store.settings import read_env_file, read_environment  # late: help needs no pydantic
 
-    return {**acceptable(read_env_file, SettingsError), **read_environment()}
+    with errors_as_sentences():
+        return {**read_env_file(), **read_environment()}
 
 
 def admin_key(settings: "Settings") -> str:
-    """The key of the settings, or the one that the service made at its first start."""
+    """Return the key of the settings, or the one that the service made at its first start."""
     return settings.admin_key or settings.key_file.read_text().strip()
 
 
-def port_taken(host: str, port: int) -> bool:
+def is_port_taken(host: str, port: int) -> bool:
     """Whether something listens there already."""
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(kind, socket.SOCK_STREAM) as probe:
@@ -253,9 +257,9 @@ def port_taken(host: str, port: int) -> bool:
     return False
 
 
-def _look_at_the_service() -> int:
-    """0 when the service that these settings name says that it is ready."""
-    settings = settings_or_stop()
+def _check_service() -> int:
+    """Return 0 when the service that these settings name says that it is ready; exits otherwise."""
+    settings = load_settings()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: with port 0 the service cannot be found.")
     address = settings.reachable()
@@ -270,6 +274,6 @@ def _look_at_the_service() -> int:
 
 
 def _become(module: str, *arguments: str) -> NoReturn:
-    """This process becomes the other one: signals, status and terminal are its own."""
+    """Replace this process by another one, which has its signals, status and terminal."""
     sys.stdout.flush()
     os.execv(sys.executable, python(module, *arguments))

@@ -14,8 +14,8 @@ from typer.testing import CliRunner, Result
 from client import output
 from client.client import proxied
 from client.main import app
-from service.commands import doctor
 from service.commands.demo import defaults
+from service.commands.doctor import Checkup
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
 
 
@@ -206,7 +206,7 @@ def test_no_kind_of_proxy_is_used_for_this_machine(
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
     assert as_json(service, "languages")["release"] >= 2
-    assert "serves release" in doctor.service_at(service.url).detail
+    assert "serves release" in str(Checkup(service.context.settings, service.url).check("service"))
     assert proxied("http://pictures.example:8321")
 
 

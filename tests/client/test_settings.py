@@ -9,7 +9,8 @@ from threading import Thread
 
 import pytest
 
-from service.commands.doctor import describe_settings
+from service.commands.doctor import Checkup
+from service.settings import Settings
 from tests.client.test_version import PROGRAM
 from tests.patience import PATIENCE
 from tests.service.processes import clean_environment
@@ -119,6 +120,6 @@ def test_a_typed_key_goes_to_no_address_of_a_file(recorder: Recorder, tmp_path: 
 
 def test_doctor_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    assert "no .env" in describe_settings().detail
+    assert "no .env" in str(Checkup(Settings()).check("settings"))
     (tmp_path / ".env").write_text("PICTOGLOT_URL=http://127.0.0.1:9\nPICTOGLOT_KEY=x\nOTHER=1\n")
-    assert f"2 variables of {tmp_path / '.env'}" in describe_settings().detail
+    assert f"2 variables of {tmp_path / '.env'}" in str(Checkup(Settings()).check("settings"))

@@ -13,7 +13,7 @@ from index.engine import Engine, Found
 from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.vectors import Candidates
-from service.commands.doctor import recall_of
+from service.commands.doctor import Checkup, Finding
 from service.settings import Settings
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
@@ -84,13 +84,16 @@ def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> 
     world = World(tmp_path, postgresql_url, index="pgvector")
     settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
     live = world.started()
-    assert [(line.outcome, line.detail) for line in recall_of(settings)] == [
-        ("ok", "nothing is sealed yet: searches compare all pictures")
-    ]
+    nothing = Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
+    assert Checkup(settings).check("recall") == nothing
     put(live, 1, 2, 3)
     world.seal()
-    (line,) = recall_of(settings)
-    assert line.outcome == "ok" and "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
+    line = Checkup(settings).check("recall")
+    assert (
+        line is not None
+        and line.outcome == "ok"
+        and "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
+    )
     world.close()
 
 
@@ -100,7 +103,7 @@ def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path,
     put(world.started(), 1, 2, 3)
     world.seal()
     engine_of(world).drop(world.pictures())
-    (line,) = recall_of(settings)
-    assert (line.what, line.outcome) == ("recall", "bad")
+    line = Checkup(settings).check("recall")
+    assert line is not None and line.outcome == "bad"
     assert world.pictures().name in line.detail and "not in pgvector" in line.detail
     world.close()

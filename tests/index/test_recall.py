@@ -10,7 +10,7 @@ from index.gallery import Gallery
 from index.recall import measure
 from index.tail import MemoryTail
 from index.vectors import VectorSet
-from service.commands.doctor import recall_of
+from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.data_root import DataRoot
 from tests.index.conftest import PICTURES, clustered, names, numbered_rows, sealed, stored, tail
@@ -71,8 +71,8 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
     live.refresh()
     found = live.recall()
     assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
-    (line,) = recall_of(Settings(home=world.home))
-    assert line.detail.endswith(f", {found.depth} lists deep"), line.detail
+    line = Checkup(Settings(home=world.home)).check("recall")
+    assert line is not None and line.detail.endswith(f", {found.depth} lists deep"), line.detail
 
 
 def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_many(

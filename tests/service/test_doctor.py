@@ -6,7 +6,7 @@ from pathlib import Path
 
 from sqlalchemy import text
 
-from service.commands.doctor import Finding, _database, worker_of
+from service.commands.doctor import Checkup, Finding
 from service.settings import Settings
 from store.registry import Registry, open_registry
 from tests.registries import empty_registry
@@ -26,31 +26,45 @@ def pass_by(registry: Registry, seconds: int) -> None:
 def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
 
-    def found() -> list[Finding]:
-        return [*worker_of(settings)]
+    def found() -> Finding | None:
+        return Checkup(settings).check("worker")
 
     with closing(open_registry(settings.database)) as registry:
         registry.initialise("base")
-        assert found() == []
+        assert found() is None
         submit(registry, "cy")
-        assert found() == [Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")]
+        assert found() == Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")
         assert registry.expansions.lease(registry.expansions.runnable()[0], "w") is not None
         submit(registry, "qu")
-        assert found() == [Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")]
+        assert found() == Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")
         pass_by(registry, 31)  # the worker was killed, and its lease has just run out
-        (silent,) = found()
-        assert silent.outcome == "note" and "2 waiting for a worker, of which 1 had one that is silent" in silent.detail
+        silent = found()
+        assert (
+            silent is not None
+            and silent.outcome == "note"
+            and "2 waiting for a worker, of which 1 had one that is silent" in silent.detail
+        )
         pass_by(registry, 90)
-        (dead,) = found()
-        assert dead.outcome == "bad" and re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
+        dead = found()
+        assert (
+            dead is not None
+            and dead.outcome == "bad"
+            and re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
+        )
+
+
+def check_database(settings: Settings) -> tuple[str, str]:
+    finding = Checkup(settings).check("database")
+    assert finding is not None
+    return finding.outcome, finding.detail
 
 
 def test_why_a_database_cannot_be_read_or_is_refused_is_told(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
-    assert _database(settings) == Finding("database", "ok", "sqlite answers")
+    assert check_database(settings) == ("ok", "sqlite answers")
     folder = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}")
-    assert "does not answer: unable to open database file" in _database(folder).detail
+    assert "does not answer: unable to open database file" in check_database(folder)[1]
     with closing(open_registry(settings.database)) as registry, registry.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0007'"))
-    assert _database(settings).outcome == "bad"
-    assert "(r0007)" in _database(settings).detail and "`pictoglot export`" in _database(settings).detail
+    outcome, detail = check_database(settings)
+    assert outcome == "bad" and "(r0007)" in detail and "`pictoglot export`" in detail

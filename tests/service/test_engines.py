@@ -10,7 +10,7 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import create_engine, make_url, text
 
-from service.commands.doctor import index_of
+from service.commands.doctor import Checkup
 from service.settings import Settings
 from tests.index.world import World, put
 from tests.patience import PATIENCE
@@ -66,20 +66,26 @@ def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_mo
         _, said = service.communicate(timeout=PATIENCE)
     assert (service.returncode, said) == (78, worker.stderr)
     there = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
-    assert index_of(there).outcome == "bad" and index_of(there).detail == said.strip()
+    assert check_index(there) == ("bad", said.strip())
     moved = run(*REINDEX)
     assert (moved.returncode, moved.stdout) == (
         0, "2 vector sets are made anew in pgvector when a service or worker starts.\n",
     )  # fmt: skip
-    assert index_of(there).outcome == "ok"
+    assert check_index(there)[0] == "ok"
+
+
+def check_index(settings: Settings) -> tuple[str, str]:
+    finding = Checkup(settings).check("index")
+    assert finding is not None
+    return finding.outcome, finding.detail
 
 
 def test_the_doctor_has_a_line_about_the_engine(tmp_path: Path, postgresql_url: str, without_pgvector: str) -> None:
-    assert index_of(Settings(home=tmp_path)).detail == "faiss: files under the data root"
-    refused = index_of(Settings(home=tmp_path, index="pgvector", database_url=without_pgvector))
-    assert (refused.outcome, "CREATE EXTENSION" in refused.detail) == ("note", True)
+    assert check_index(Settings(home=tmp_path)) == ("ok", "faiss: files under the data root")
+    outcome, detail = check_index(Settings(home=tmp_path, index="pgvector", database_url=without_pgvector))
+    assert outcome == "note" and "CREATE EXTENSION" in detail
     file = str(tmp_path / "milvus.db")
     there = Settings(home=tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
-    assert index_of(there).outcome == "ok"
+    assert check_index(there)[0] == "ok"
     server_manager_instance.release_server(file)
-    assert index_of(there).outcome == "bad"
+    assert check_index(there)[0] == "bad"

@@ -19,7 +19,7 @@ import pytest
 from sqlalchemy import text
 
 from service.app import build, create_app
-from service.commands.doctor import Finding, _data_root
+from service.commands.doctor import Checkup, Finding
 from service.serve import bind
 from service.settings import Settings
 from store.errors import VersionCorrupt
@@ -278,7 +278,7 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
             assert service.search("a cat").status_code == 200
             wait_until(lambda: "storage_full" in service.http.get("/readyz").json()["degraded"])
             told = Finding("data root", "bad", f"{tmp_path} cannot be written: Read-only file system")
-            assert _data_root(Settings(home=tmp_path)) == told
+            assert Checkup(Settings(home=tmp_path)).check("data root") == told
             for module in ("service", "worker"):  # a second one, which needs the registry in it
                 ended = start(tmp_path, module)
                 assert (ended.returncode, len(ended.stderr.splitlines())) == (78, 1), ended.stderr

@@ -26,7 +26,7 @@ from client.commands.learn import FILLING, write_filling
 from client.main import app
 from demo.gallery import outlines
 from service.commands import demo
-from service.commands.doctor import Finding, broker_of, service_at
+from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
 from tests.index.world import World, put
@@ -315,20 +315,24 @@ def test_the_doctor_names_what_is_wrong(tmp_path: Path) -> None:
     assert bad == {"broker", "database", "base"}
 
 
-def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
-    def check(url: str) -> Finding:
-        return broker_of(Settings(broker_url=url))
+def check(what: str, **settings: str) -> str:
+    """Return what the doctor finds: the outcome and why."""
+    finding = Checkup(Settings(**settings), url="http://[::1:8321").check(what)  # type: ignore[arg-type]
+    assert finding is not None
+    return f"{finding.outcome}: {finding.detail}"
 
+
+def test_the_doctor_looks_for_the_broker_where_celery_does() -> None:
     with socket.socket() as server:
         server.bind(("127.0.0.1", 0))
         server.listen()
         port = server.getsockname()[1]
-        assert check(f"redis://localhost:{port}/0").outcome == "ok"
-        assert check(f"redis://:{port}/0").outcome == "ok"  # no host is this one
-    assert check(f"redis://:{port}/0").outcome == "bad"
-    assert "%2F" in check("redis://:a/b@redis:6379/0").detail
-    assert check("redis://[::1").outcome == "bad"
+        assert check("broker", broker_url=f"redis://localhost:{port}/0").startswith("ok")
+        assert check("broker", broker_url=f"redis://:{port}/0").startswith("ok")  # no host is this one
+    assert check("broker", broker_url=f"redis://:{port}/0").startswith("bad")
+    assert "%2F" in check("broker", broker_url="redis://:a/b@redis:6379/0")
+    assert check("broker", broker_url="redis://[::1").startswith("bad")
 
 
 def test_the_doctor_finds_no_service_at_an_invalid_address() -> None:
-    assert service_at("http://[::1:8321").detail == "no service answers at http://[::1:8321"
+    assert check("service") == "note: no service answers at http://[::1:8321"
