@@ -12,12 +12,13 @@ from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
+import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
 from rich.text import Text
 
-from .errors import SettingsError, Stopped, Unanswered
-from .output import FAILED, MISCONFIGURED, REFUSED, note, stop
+from .errors import SettingsError, Stopped
+from .output import FAILED, MISCONFIGURED, REFUSED, is_asked, note, show_json, stop
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
@@ -105,26 +106,59 @@ def answer(response: httpx.Response) -> Any:
     return response.raise_for_status().json()
 
 
-def change(client: httpx.Client, path: str, body: dict[str, Any]) -> Any:
-    """The answer to a change that is made once. When no answer comes, it is sent once more with the same key.
+def carry_out(
+    client: httpx.Client,
+    path: str,
+    body: dict[str, Any],
+    show: Callable[[dict[str, Any]], None],
+    question: str,
+    *,
+    dry_run: bool = False,
+    yes: bool = False,
+    as_json: bool = False,
+    pin: bool = True,
+) -> dict[str, Any] | None:
+    """Make a change as its dry run shows it, after a `question` on a terminal; print it where JSON is wanted.
 
-    Raises `Unanswered` when no answer comes then either, or only that the service is not well.
+    Returns the answer, with the release of the plan as `expected`: unless `pin` is false, the change is refused when
+    another one serves by then. None where nothing more is to be said.
+    """
+    plan = answer(client.post(path, json={**body, "dry_run": True}))
+    if as_json and dry_run:
+        show_json(plan)
+        return None
+    if not as_json:
+        show(plan)
+        is_empty = plan.get("items") == []
+        if dry_run or is_empty or (is_asked(yes) and not typer.confirm(question)):
+            return None
+    pinned = {"expected": plan["release"]} if pin else {}
+    done = _change(client, path, {**body, **pinned})
+    if as_json:
+        show_json(done)
+        return None
+    return {**done, **pinned}
+
+
+def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, Any]:
+    """Return the answer to a change that is made once: without one, it is sent once more with the same key.
+
+    Exits when no answer comes then either, or only that the service is not well.
     """
     key = fresh_key()
-    try:
-        return answer(client.post(path, json=body, headers=key))
-    except httpx.TransportError as error:
-        first = error
-    try:
-        return answer(client.post(path, json=body, headers=key))
-    except httpx.TransportError as second:
-        if isinstance(first, _NOT_SENT) and isinstance(second, _NOT_SENT):
-            raise
-        raise Unanswered from second
-    except httpx.HTTPStatusError as error:
-        if isinstance(first, _NOT_SENT) or not _failed(error.response):
-            raise
-        raise Unanswered from error
+    is_sent = False
+    for is_last in (False, True):
+        try:
+            response = client.post(path, json=body, headers=key)
+        except httpx.TransportError as error:
+            is_sent |= not isinstance(error, _NOT_SENT)
+            if is_last and not is_sent:
+                raise
+        else:
+            if not (is_sent and _failed(response)):
+                return dict(answer(response))
+    before = f"Release {body['expected']} served before; look" if "expected" in body else "Look"
+    stop(f"It is not known whether this was done. {before} with `pictoglot releases`, then decide.")
 
 
 def fresh_key() -> dict[str, str]:

@@ -5,10 +5,6 @@ class SettingsError(Exception):
     """A sentence that names the invalid setting; the command then exits with `output.MISCONFIGURED`."""
 
 
-class Unanswered(Exception):
-    """A change was sent, and no answer came: it is not known whether it was made."""
-
-
 class Stopped(Exception):
     """Somebody set `stopping`: nothing more is sent."""
 

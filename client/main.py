@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, bases, export, gallery, languages, learn, search
+from .commands import admin, export, gallery, languages, learn, search, versions
 from .importing.command import import_pictures
 from .output import quiet_interrupt, say
 
@@ -21,12 +21,12 @@ for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a se
         entry.load()(app)
 for command in (
     search.search, search.duplicates, languages.languages, learn.learn, learn.assess, languages.expansions,
-    admin.rollback, admin.versions, admin.releases, admin.prune,
+    versions.rollback, versions.versions, versions.releases, versions.prune,
 ):  # fmt: skip
     app.command()(command)
 app.command("import")(import_pictures)
 app.command("export")(export.export)
-for name, group in {"keys": admin.keys, "base": bases.base, "pictures": gallery.pictures}.items():
+for name, group in {"keys": admin.keys, "base": admin.base, "pictures": gallery.pictures}.items():
     app.add_typer(group, name=name)
 
 

@@ -28,6 +28,7 @@ errors = Console(stderr=True, highlight=False, emoji=False)
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")]
 
 
 def show_json(value: object) -> None:
@@ -100,6 +101,16 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     """Print the reason on standard error and exit."""
     note(sentence)
     raise typer.Exit(status)
+
+
+def is_asked(*silenced: bool) -> bool:
+    """Whether a question can be asked: by a terminal, and no option says not to."""
+    return not any(silenced) and has_person()
+
+
+def has_person() -> bool:
+    """Whether somebody types at a terminal."""
+    return sys.stdin.isatty()
 
 
 def json_object(text: str | None, option: str) -> dict[str, Any] | None:

@@ -1,18 +1,17 @@
 """`pictures`: list, show, change and delete them. `pictures add` is `import`."""
 
 import json
-import sys
 from typing import Annotated, Any
 
 import typer
 
 from ..client import answer, at, every, service
 from ..importing.command import import_pictures
-from ..output import REFUSED, AsJson, json_object, show, stop, tell
+from ..output import REFUSED, AsJson, Yes, is_asked, json_object, show, stop, tell
 
 pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the picture.")]
-Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. Replaces the tags of before.")]
+Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. Replaces the earlier tags.")]
 pictures.command("add")(import_pictures)  # the same as `pictoglot import`
 
 
@@ -25,27 +24,22 @@ def list_pictures(
     as_json: AsJson = False,
 ) -> None:
     """List pictures, oldest first."""
-    given = {"filter": json.dumps(asked)} if (asked := json_object(filter, "--filter")) is not None else {}
-    given |= {} if collection is None else {"collection": collection}
-    given |= {"sort": "-created_at"} if newest else {}
+    wanted = {"filter": filter and json.dumps(json_object(filter, "--filter")), "collection": collection}
+    wanted |= {"sort": "-created_at" if newest else None}
+    given = {name: value for name, value in wanted.items() if value is not None}
     with service() as client:
         items = every(client, "/v1/pictures", limit, **given)
-    rows = [
-        (
-            item["id"],
-            f"{item['width']}×{item['height']}",
-            item["collection"],
-            ", ".join(item["tags"]),
-            ", ".join(sorted({*item["captions"], *item["waiting"]})),
-        )
-        for item in items
-    ]
+    rows = []
+    for item in items:
+        languages = ", ".join(sorted({*item["captions"], *item["waiting"]}))
+        size = f"{item['width']}×{item['height']}"
+        rows.append((item["id"], size, item["collection"], ", ".join(item["tags"]), languages))
     show({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
 
 
 @pictures.command("show")
 def show_picture(id: Id, as_json: AsJson = False) -> None:
-    """Show what is kept of a picture."""
+    """Show the record of a picture."""
     with service() as client:
         item = answer(client.get(at("/v1/pictures", id)))
     _show(item, as_json)
@@ -62,12 +56,14 @@ def edit_picture(
     captions: Annotated[
         str | None, typer.Option(help='JSON by language; a list replaces its captions: {"en": ["a bridge"]}.')
     ] = None,
-    etag: Annotated[str | None, typer.Option(help="Refused if the record has another one by now.")] = None,
+    etag: Annotated[
+        str | None, typer.Option(help="The etag that was seen; refused if the record has changed since.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
-    """Change collection, tags, metadata or captions; the picture is not sent again."""
-    named = {"metadata": json_object(metadata, "--metadata"), "captions": json_object(captions, "--captions")}
-    patch = {"collection": collection, "tags": tag, **named}
+    """Change collection, tags, metadata or captions, without sending the picture again."""
+    patch: dict[str, Any] = {"collection": collection, "tags": tag}
+    patch |= {"metadata": json_object(metadata, "--metadata"), "captions": json_object(captions, "--captions")}
     patch = {name: value for name, value in patch.items() if value is not None}
     if not patch:
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
@@ -80,17 +76,17 @@ def edit_picture(
 @pictures.command("delete")
 def delete_picture(
     id: Id,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a picture with its captions, tags and metadata; it cannot be undone.
+    """Delete a picture with its captions, tags and metadata; this cannot be undone.
 
-    Vectors and id leave what is sealed within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets of languages and backups
-    keep what they have: see "Deleting for good" in docs/operate.md.
+    Its last traces go within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets and backups keep what they have: see
+    "Deleting for good" in docs/operate.md.
     """
     seen = dict[str, str]()
     with service() as client:
-        if not (yes or as_json) and sys.stdin.isatty():
+        if is_asked(yes, as_json):
             item = answer(client.get(at("/v1/pictures", id)))
             _show(item, as_json)
             if not typer.confirm("Delete it? This cannot be undone."):

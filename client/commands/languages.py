@@ -1,4 +1,4 @@
-"""`languages`, `learn`, `assess`, `expansions`: list languages, teach or assess one, watch it. The worker does it."""
+"""`languages` and `expansions`: what is known, and what the worker does or did."""
 
 import json
 from time import monotonic, sleep
@@ -7,7 +7,15 @@ from typing import Annotated, Any
 import httpx
 import typer
 from httpx_sse import connect_sse
-from rich.progress import BarColumn, Progress, TaskID, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.progress import (
+    BarColumn,
+    Progress,
+    ProgressColumn,
+    TaskID,
+    TaskProgressColumn,
+    TextColumn,
+    TimeRemainingColumn,
+)
 
 from ..client import answer, at, every, service
 from ..output import (
@@ -26,7 +34,7 @@ from ..output import (
     stop,
     table,
 )
-from .bases import show_move
+from .admin import show_move
 
 FEW = 20  # held-out captions, of which a single one is 5 points
 _ENDED = ("succeeded", "failed", "cancelled")
@@ -38,34 +46,25 @@ def languages(as_json: AsJson = False) -> None:
     """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
     with service() as client:
         listing = answer(client.get("/v1/languages"))
-    untaught = any(item["assessed"] for item in listing["items"])
-    rows = [
-        (
-            *(item[name] for name in ("language", "name", "native_name")),
-            _known(item),
-            *(item[name] for name in ("version", "captions")),
-            *(recall(_enough(item["report"]), direction) for direction in ("t2i", "i2t")),
-            *([recall(_enough(item["assessed"]), "t2i", 10)] if untaught else []),
-        )
-        for item in listing["items"]
-    ]
-    columns: tuple[str, ...] = ("tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1")
-    columns += ("untaught R@10",) if untaught else ()
+    items = listing["items"]
+    is_assessed, few = any(item["assessed"] for item in items), list[str]()
+    rows = []
+    for item in items:
+        reports = [item["report"] or {}, item["assessed"] or {}]
+        enough = [report if (report.get("pairs") or FEW) >= FEW else {} for report in reports]
+        few += [item["language"]] if enough != reports else []
+        known = [name.replace("_", " ") for name in ("taught", "built_in", "assessed") if item[name]]
+        row = [item["language"], item["name"], item["native_name"], ", ".join(known), item["version"], item["captions"]]
+        row += [recall(enough[0], direction) for direction in ("t2i", "i2t")]
+        rows.append(row + ([recall(enough[1], "t2i", 10)] if is_assessed else []))
+    columns = ["tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1"]
+    columns += ["untaught R@10"] if is_assessed else []
     show(listing, as_json, columns, rows, columns[4:])
-    if not as_json:
-        few = [item["language"] for item in listing["items"] if _few(item["report"]) or _few(item["assessed"])]
-        if few:
-            note(f"Of fewer than {FEW} held-out captions no share is shown: {', '.join(few)}.")
-        note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
-
-
-def _few(figures: dict[str, Any] | None) -> bool:
-    """Whether something was measured with so few captions that one more or less counts."""
-    return figures is not None and 0 < (figures.get("pairs") or 0) < FEW
-
-
-def _enough(figures: dict[str, Any] | None) -> dict[str, Any]:
-    return {} if figures is None or _few(figures) else figures
+    if as_json:
+        return
+    if few:
+        note(f"No share is shown for fewer than {FEW} held-out captions: {', '.join(few)}.")
+    note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
 def expansions(
@@ -88,19 +87,19 @@ def expansions(
         if watch:
             conclude(watch_expansion(client, items[0], quiet=as_json), watch, as_json)
             return
-    rows = [(*(item[name] for name in ("id", "kind", "language")), *_state(item)) for item in items]
+    rows = [(*(item[name] for name in ("id", "kind", "language")), *_describe_state(item)) for item in items]
     columns = ("id", "kind", "language", "state", "result")
     show({"items": items} if id is None else items[0], as_json, columns, rows)
     if as_json:
         return
     if id is not None:
-        _why(items[0])
+        _show_failure(items[0])
     elif any(item["error"] for item in items):
         note("`pictoglot expansions ID` says why one of them failed.")
 
 
-def _state(item: dict[str, Any]) -> tuple[str, str]:
-    """The state, and what came of it: how far it is, the version, or why it failed."""
+def _describe_state(item: dict[str, Any]) -> tuple[str, str]:
+    """Return the state, and what came of it: how far it is, the version, or why it failed."""
     if item["error"]:
         return item["state"], item["error"]["code"].replace("_", " ")  # a narrow terminal wraps between words
     if item["state"] == "running":
@@ -108,17 +107,12 @@ def _state(item: dict[str, Any]) -> tuple[str, str]:
     return item["state"], "" if item["version"] is None else f"version {item['version']}"
 
 
-def _split(dataset: dict[str, Any]) -> None:
-    """How many rows teach, and how many only measure."""
-    if "val" in dataset:
-        held = f"{dataset['val']:,} {are(dataset['val'])} held out"
-        say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
-
-
 def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: bool) -> dict[str, Any]:
-    """The expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
+    """Return the expansion when it has ended. A broken stream is opened again, for at most a minute without events."""
     last_event = monotonic()
-    with _bar(quiet) as progress:
+    columns: list[ProgressColumn] = [TextColumn("{task.description}"), BarColumn(bar_width=40), TaskProgressColumn()]
+    columns += [TextColumn("{task.fields[phase]}", style="dim"), TimeRemainingColumn()]
+    with Progress(*columns, console=errors, disable=quiet or not errors.is_terminal) as progress:
         task = progress.add_task(expansion["language"], total=1.0, phase=expansion["state"])
         _draw(progress, task, expansion)
         while expansion["state"] not in _ENDED:
@@ -140,19 +134,6 @@ def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: b
     return expansion
 
 
-def _bar(quiet: bool) -> Progress:
-    """A progress bar on a terminal; nothing for programs."""
-    return Progress(
-        TextColumn("{task.description}"),
-        BarColumn(bar_width=40),
-        TaskProgressColumn(),
-        TextColumn("{task.fields[phase]}", style="dim"),
-        TimeRemainingColumn(),
-        console=errors,
-        disable=quiet or not errors.is_terminal,
-    )
-
-
 def _draw(progress: Progress, task: TaskID, expansion: dict[str, Any]) -> None:
     phase = expansion["phase"] or expansion["state"]
     steps = f" {expansion['step']}/{expansion['steps']}" if expansion["steps"] else ""
@@ -161,99 +142,87 @@ def _draw(progress: Progress, task: TaskID, expansion: dict[str, Any]) -> None:
 
 def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     """Print the state; a watched expansion that did not succeed is a failure."""
+    succeeded = expansion["state"] == "succeeded"
     if as_json:
         show_json(expansion)
-    elif expansion["state"] == "succeeded" and expansion["kind"] == "rebuild":
-        _rebuilt(expansion)
     elif expansion["kind"] == "base" and expansion["state"] in _ENDED:
         show_move(expansion)
-    elif expansion["state"] == "succeeded" and expansion["kind"] == "reencode":
-        report = expansion["report"]
-        say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
-        if report["unreadable"]:
-            say(f"{counted(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
-    elif expansion["state"] == "succeeded" and expansion["kind"] == "assess":
-        _assessed(expansion)
-    elif expansion["state"] == "succeeded":
-        _learned(expansion)
-    elif not watched:
+    elif succeeded:
+        shows = {"rebuild": _show_rebuild, "reencode": _show_reencoding, "assess": _show_assessment}
+        shows.get(expansion["kind"], _show_lesson)(expansion, expansion["report"] or {})
+    elif watched:
+        note(f"{expansion['language']} {expansion['state']}.")
+        _show_failure(expansion)
+    else:
         say(f"Expansion {expansion['id']} is {expansion['state']}.")
         say(f"Watch it with `pictoglot expansions {expansion['id']} --watch`.")
-    else:
-        note(f"{expansion['language']} {expansion['state']}.")
-        _why(expansion)
-    if watched and expansion["state"] != "succeeded":
+    if watched and not succeeded:
         raise typer.Exit(FAILED)
 
 
-def _why(expansion: dict[str, Any]) -> None:
-    """Why it failed, and what to do where forcing would have served it; nothing if it did not fail."""
+def _show_failure(expansion: dict[str, Any]) -> None:
+    """Print why it failed, and what to do where forcing would have served it; nothing if it did not fail."""
     if not (error := expansion["error"]):
         return
-    said, report = error["detail"] or error["code"], expansion["report"] or {}
-    note(said if said.endswith("?") else f"{said.removesuffix('.')}.")
+    detail, report = error["detail"] or error["code"], expansion["report"] or {}
+    note(detail if detail.endswith("?") else f"{detail.removesuffix('.')}.")
     if report.get("refused_by", "floor") != "floor":
-        asked = " --replace" if "replaced" in report else ""
-        asked += " --without-missing" if (report.get("dataset") or {}).get("missing") else ""
-        note(f"`pictoglot learn {expansion['language']} FILE{asked} --force` serves it all the same.")
+        options = " --replace" if "replaced" in report else ""
+        options += " --without-missing" if (report.get("dataset") or {}).get("missing") else ""
+        note(f"`pictoglot learn {expansion['language']} FILE{options} --force` serves it anyway.")
 
 
-def _learned(expansion: dict[str, Any]) -> None:
+def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
-    report = expansion["report"] or {}
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
     if earlier := report.get("earlier"):
         say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
     if (joined := report.get("joined")) and joined["rows"]:
         before = counted(joined["datasets"], "earlier dataset")
-        say(f"It was taught from {counted(joined['rows'], 'caption')} of {before} as well.")
+        say(f"It was also taught from {counted(joined['rows'], 'caption')} of {before}.")
     if replaced := report.get("replaced"):
         before = counted(replaced["datasets"], "earlier dataset")
         say(f"It replaces {before}: only the captions of this one are taught and shown now.")
-    _split(report.get("dataset") or {})
-    _recalls(report)
+    dataset = report.get("dataset") or {}
+    if "val" in dataset:
+        held = f"{dataset['val']:,} {are(dataset['val'])} held out"
+        say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
+    _show_recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
         own = f"Searches in {expansion['language']} use what was learned"
-        say(f"{own}; the shared table stays as it was, since other languages would have lost too much by it.")
+        say(f"{own}; the shared table stays as it was, since other languages would have lost too much.")
 
 
-def _assessed(expansion: dict[str, Any]) -> None:
-    """The base's figures; beside them those of the shared table and of the language's version, where these differ."""
-    report = expansion["report"]
+def _show_assessment(_: dict[str, Any], report: dict[str, Any]) -> None:
+    """Print the base's figures; beside them those of the shared table and of the version, where these differ."""
     say(report["sentence"])
-    _recalls(report)
-    for name in ("shared", "taught"):
+    _show_recalls(report)
+    for name, which in (("shared", "The shared table"), ("taught", "What was taught")):
         if (figures := report[name]) is not None and figures["version"] != report.get("version", 0):
-            which = "The shared table" if name == "shared" else "What was taught"
             say(f"{which}, version {figures['version']}:")
-            _recalls(figures | {"against": report.get("against", "")})
-    say("Nothing was taught and nothing is served otherwise than before.")
+            _show_recalls(figures | {"against": report.get("against", "")})
+    say("Nothing was taught, and what is served did not change.")
 
 
-def _recalls(report: dict[str, Any]) -> None:
+def _show_recalls(report: dict[str, Any]) -> None:
     if report.get("t2i"):
         other = {"english": "English", "pivots": "pivot"}.get(report.get("against", ""), "picture")
-        rows = [
-            (name, *(recall(report, direction, at) for at in (1, 5, 10)))
-            for name, direction in ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
-        ]
+        names = ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
+        rows = [(name, *(recall(report, direction, at) for at in (1, 5, 10))) for name, direction in names]
         table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
 
 
-def _known(item: dict[str, Any]) -> str:
-    """How a language is known."""
-    ways = {"taught": "taught", "built_in": "built in", "assessed": "assessed"}
-    return ", ".join(word for name, word in ways.items() if item[name])
+def _show_reencoding(_: dict[str, Any], report: dict[str, Any]) -> None:
+    say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
+    if report["unreadable"]:
+        say(f"{counted(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
 
 
-def _rebuilt(expansion: dict[str, Any]) -> None:
-    """What a rebuild did to the shared table; the version that serves each language did not change."""
-    report = expansion["report"] or {}
-    if report.get("moved"):
-        say(f"The shared table is version {expansion['version']} in release {expansion['release']}.")
-    else:
-        say("The shared table was not changed.")
+def _show_rebuild(expansion: dict[str, Any], report: dict[str, Any]) -> None:
+    """Print what a rebuild did to the shared table; the version that serves each language did not change."""
+    moved = f"The shared table is version {expansion['version']} in release {expansion['release']}."
+    say(moved if report.get("moved") else "The shared table was not changed.")
     for tag, outcome in (report.get("languages") or {}).items():
         if "left_out" in outcome:
             say(f"{tag} is left out: {outcome['detail']}.")

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client import answer, client_settings, format_lines, fresh_key, progress, proxied, service
+from ..client import answer, client_settings, format_lines, fresh_key, list_faults, progress, proxied, service
 from ..output import AsJson, are, counted, errors, note, say, show_json
 from .languages import FEW, conclude, watch_expansion
 
@@ -87,7 +87,7 @@ def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, a
             if as_json:
                 show_json(accepted)
             else:
-                for line in summary(accepted, file.name, assess="assess" in fields):
+                for line in _summarize(accepted, file.name, assess="assess" in fields):
                     say(line)
             return
         expansion: dict[str, Any] = accepted["expansion"]
@@ -101,69 +101,59 @@ def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, a
     conclude(expansion, watch, as_json)
 
 
-def summary(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:
-    """The lines about a file that was accepted: what is in it, what it is used for, and what is left out."""
-    tag, report = checked["language"], checked["report"]
-    form, rows, usable = report["format"], report["rows"], report["usable"]
+def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:
+    """Yield lines about a file that was accepted: what is in it, what it is used for, and what is left out."""
+    language, report = _name_language(checked["language"]), checked["report"]
+    rows, usable, val = report["rows"], report["usable"], report["val"]
     does, did = ("assess", "measured") if assess else ("teach", "taught")
-    yield f"{file} can be used to {does} {_named(tag)}. This was a dry run: nothing was {did}."
+    yield f"{file} can be used to {does} {language}. This was a dry run: nothing was {did}."
     yield ""
     of = "" if usable == rows else f", of which {usable:,} can be used"
-    yield f"{_FORMATS.get(form, form)}, {counted(rows, 'row')}{of}:"
-    yield f"  {counted(usable, 'caption')}{_pairs(report)}"
+    yield f"{_FORMATS.get(report['format'], report['format'])}, {counted(rows, 'row')}{of}:"
+    yield f"  {counted(usable, 'caption')}{_describe_pairs(report)}"
     if count := report.get("by_file"):
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"
         yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
-    held = f"{report['val']:,} held out"
-    yield (
-        f"  {held} and measured"
-        if assess
-        else f"  {report['train']:,} to learn from, {held} to measure what was learned"
-    )
-    if 0 < report["val"] < FEW:
-        points = f"{100 / report['val']:.0f} points"
-        yield f"  That is few to measure with: one caption more or less is {points}. More rows hold out more."
+    train = f"{report['train']:,} to learn from, {val:,} held out to measure what was learned"
+    yield f"  {val:,} held out and measured" if assess else f"  {train}"
+    if 0 < val < FEW:
+        yield f"  That is few to measure with: one caption counts {100 / val:.0f} points. More rows hold out more."
     if (share := report["in_script"]) is not None and share < 1:
-        yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; look whether the others belong here"
-    yield from _left_out(report)
+        yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; check whether the others belong here"
+    yield from _list_omissions(report)
     if joined := checked.get("joined"):
         before = f"{counted(joined['rows'], 'caption')} of {counted(joined['datasets'], 'earlier dataset')}"
-        both = "what this file has too counts once"
-        yield f"{_named(tag)} is taught from {before} as well ({both}); `--replace` leaves them out."
+        yield f"{language} is also taught from {before}; duplicates count once. `--replace` leaves them out."
     if replaced := checked.get("replaced"):
         before = f"{counted(replaced['rows'], 'caption')} of {counted(replaced['datasets'], 'earlier dataset')}"
         yield f"It replaces {before}: then only the captions of this file are taught and shown."
 
 
-def _named(tag: str) -> str:
+def _name_language(tag: str) -> str:
     import langcodes  # late: help needs no languages
 
     return f"{langcodes.Language.get(tag).display_name('en')} ({tag})"
 
 
-def _pairs(report: Mapping[str, Any]) -> str:
-    """With what the captions are paired."""
-    pivots, usable = report["pivots"], report["usable"]
-    parts = [(count, f"a text in {_named(tag)}") for tag, count in pivots.items()]
+def _describe_pairs(report: Mapping[str, Any]) -> str:
+    """Return with what the captions are paired."""
+    parts = [(count, f"a text in {_name_language(tag)}") for tag, count in report["pivots"].items()]
     if count := report["with_picture"]:
         parts.append((count, f"a picture of the gallery ({counted(report['pictures'], 'picture')} in all)"))
-    told = [f"{'each' if count == usable else f'{count:,}'} with {what}" for count, what in parts]
-    return "".join(f", {part}" for part in told)
+    return "".join(f", {'each' if count == report['usable'] else f'{count:,}'} with {what}" for count, what in parts)
 
 
-def _left_out(report: Mapping[str, Any]) -> Iterator[str]:
-    """Repetitions, and what is wrong in which lines."""
+def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
+    """Yield repetitions, and what is wrong in which lines."""
     if count := report.get("missing"):
         names = "names a picture that is" if count == 1 else "name pictures that are"
         yield f"{counted(count, 'row')} {names} not in the gallery, and count only if they have another text."
     if count := report["duplicates"]:
         does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
         yield f"{counted(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."
-    faults = report["faults"]
-    if total := sum(fault["count"] for fault in faults.values()):
+    if total := sum(fault["count"] for fault in report["faults"].values()):
         yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
-        for fault in faults.values():
-            yield f"  {fault['count']:,} {fault['reason']}: {format_lines(fault['first_lines'], fault['count'])}"
+        yield from (f"  {line}" for line in list_faults({"report": report}))
 
 
 def write_filling(home: Path, done: int, of: int) -> None:

@@ -1,8 +1,9 @@
-"""`search`: pictures for a text, a picture or both, captions for a picture; `duplicates`. The service does the work."""
+"""`search` finds pictures for a text, a picture or both, or captions for a picture; `duplicates` finds near copies."""
 
 import json
 import math
 import mimetypes
+import re
 import shlex
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -17,10 +18,10 @@ Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What th
 Mode = Literal["meaning", "words", "both"]
 _PAGE = 100  # groups of one page of duplicates
 _WARNINGS = {
-    "language_not_supported": "This does not look like any of the learned languages.",
-    "language_not_taught": "This language was not taught: the base reads it, as well as it can.",
+    "language_not_supported": "The text does not look like any of the learned languages.",
+    "language_not_taught": "This language was not taught; the base reads it as well as it can.",
     "detection_tie": "Several languages are possible: name one with --language.",
-    "match_unknown": "It is not known here how well a picture matches: --min-match leaves nothing out.",
+    "match_unknown": "How well a picture matches is not known for this language: --min-match has no effect.",
     "records_unavailable": "Tags and metadata cannot be read now.",
 }
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
@@ -55,34 +56,39 @@ def search(
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text, by picture or by both, or captions for a picture."""
-    text = _one(words)
-    file, like = _file_or_id(picture, like)
+    text = _join_words(words)
+    file, like = _choose_picture(picture, like)
     if (text is None and file is None and like is None) or (file is not None and like is not None):
         stop("Give a text, a picture, or a text and one picture.", REFUSED)
-    _refuse_what_no_json_has(min_score, text, minus)
-    said = _given(
+    if min_score is not None and not math.isfinite(min_score):
+        stop("--min-score must be a finite number.", REFUSED)
+    if re.search("[\ud800-\udfff]", (text or "") + (minus or "")):  # bytes of another encoding
+        stop("The text is not valid UTF-8.", REFUSED)
+    is_tag = language not in (_AUTO, _SHARED)
+    body = _drop_none(
         text=text,
-        minus=_given(text=minus, picture=minus_picture) or None,
+        minus=_drop_none(text=minus, picture=minus_picture) or None,
         mode=None if mode == "meaning" else mode,
         weights=json_object(weights, "--weights"),
         min_score=min_score,
         min_match=min_match,
-        filter=_filter(filter, collection) or None,
+        filter=_combine_filters(filter, collection),
     )
-    if captions and (said.keys() - {"filter"} or (file is None and like is None)):
+    if captions and (body.keys() - {"filter"} or (file is None and like is None)):
         stop("--captions needs a picture; with it go --language, --limit, --filter and --collection.", REFUSED)
+    body |= _drop_none(picture=like, limit=limit)
     with service() as client:
         if captions:
-            result = answer(_captions_of(client, file, like, said, language, limit))
-        elif file is not None:
-            result = answer(_by_file(client, file, said, language, limit))
+            languages = {"languages": [language]} if is_tag else {}
+            result = _post(client, "/v1/search/captions", body | languages, file)
         else:
-            body = {**said, "language": language, "limit": limit, **({"picture": like} if like else {})}
-            result = answer(client.post("/v1/search/pictures", json=body))
+            named = {"language": language} if is_tag or text is not None else {}
+            result = _post(client, "/v1/search/pictures", body | named, file)
     if as_json:
         show_json(result)
     elif captions:
-        _show_captions(result)
+        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
+        table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
     else:
         _show_pictures(result, language, narrowed=bool(filter or collection))
 
@@ -95,13 +101,15 @@ def duplicates(
     as_json: AsJson = False,
 ) -> None:
     """Find groups of pictures that are nearly the same. A large gallery takes a while."""
-    given: dict[str, str] = {} if min_score is None else {"min_score": f"{min_score:.6f}"}
-    given |= {} if collection is None else {"collection": collection}
-    given |= {"filter": json.dumps(asked)} if (asked := json_object(filter, "--filter")) is not None else {}
+    given = _drop_none(
+        min_score=None if min_score is None else f"{min_score:.6f}",
+        collection=collection,
+        filter=None if filter is None else json.dumps(json_object(filter, "--filter")),
+    )
     groups, examined, cursor = list[dict[str, Any]](), 0, None
     with service() as client:
         while True:
-            query = {**given, "limit": str(min(limit, _PAGE)), **({"cursor": cursor} if cursor else {})}
+            query = given | _drop_none(limit=min(limit, _PAGE), cursor=cursor)
             page = answer(client.get("/v1/duplicates", params=query))
             groups, examined, cursor = groups + page["items"], examined + page["examined"], page["next_cursor"]
             if cursor is None or len(groups) >= limit:
@@ -123,15 +131,15 @@ def duplicates(
     note(f"{counted(examined, 'picture')} {were(examined)} compared{more}.")
 
 
-def _one(words: list[str] | None) -> str | None:
-    """The text, which the shell hands over in several pieces where it has blanks and no quotes."""
+def _join_words(words: list[str] | None) -> str | None:
+    """Return the text; exits where the shell hands it over in several pieces, for want of quotes."""
     if words is None or len(words) < 2:
         return words[0] if words else None
     stop(f"Put a text of several words in quotes: {program()} search {shlex.quote(' '.join(words))}", REFUSED)
 
 
-def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
-    """The file of a picture to send, or the id of one in the gallery, by the options that name one."""
+def _choose_picture(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
+    """Return the file of a picture to send, or the id of one in the gallery, by the options that name one."""
     if picture is None or Path(picture).is_file():
         return None if picture is None else Path(picture), like
     if like is not None or (mimetypes.guess_type(picture)[0] or "").startswith("image/"):  # --like takes any id
@@ -139,85 +147,58 @@ def _file_or_id(picture: str | None, like: str | None) -> tuple[Path | None, str
     return None, picture
 
 
-def _refuse_what_no_json_has(number: float | None, *texts: str | None) -> None:
-    if number is not None and not math.isfinite(number):
-        stop("--min-score must be a finite number.", REFUSED)
-    if any("\ud800" <= character <= "\udfff" for text in texts for character in text or ""):
-        stop("The text is not valid UTF-8.", REFUSED)  # bytes of another encoding
-
-
-def _given(**values: object) -> dict[str, Any]:
-    """Those that were given."""
+def _drop_none(**values: object) -> dict[str, Any]:
     return {name: value for name, value in values.items() if value is not None}
 
 
-def _filter(given: str | None, collection: str | None) -> dict[str, Any]:
-    """Both together; empty without either."""
-    asked = json_object(given, "--filter") or {}
+def _combine_filters(given: str | None, collection: str | None) -> dict[str, Any] | None:
+    filter = json_object(given, "--filter") or None
     if collection is None:
-        return asked
-    return {"must": [{"key": "collection", "match": {"value": collection}}, *([asked] if asked else [])]}
+        return filter
+    return {"must": [{"key": "collection", "match": {"value": collection}}, *([filter] if filter else [])]}
 
 
-def _by_file(client: httpx.Client, file: Path, said: dict[str, Any], language: str, limit: int) -> httpx.Response:
-    """Pictures like an uploaded one, with captions in the language and in English."""
-    fields = {name: value if isinstance(value, str) else json.dumps(value) for name, value in said.items()}
-    if "text" in said or language not in (_AUTO, _SHARED):
-        fields["language"] = language
-    return client.post("/v1/search/pictures", data={**fields, "limit": str(limit)}, files=_file(file))
-
-
-def _captions_of(
-    client: httpx.Client, file: Path | None, like: str | None, said: dict[str, Any], language: str, limit: int
-) -> httpx.Response:
-    body = {**said, "limit": limit, **({} if language in (_AUTO, _SHARED) else {"languages": [language]})}
+def _post(client: httpx.Client, path: str, body: dict[str, Any], file: Path | None) -> Any:
+    """Return the answer to a question in JSON, or in a form with a file."""
     if file is None:
-        return client.post("/v1/search/captions", json={**body, "picture": like})
-    form = {name: json.dumps(value) for name, value in body.items()}
-    return client.post("/v1/search/captions", data=form, files=_file(file))
-
-
-def _file(file: Path) -> dict[str, Any]:
+        return answer(client.post(path, json=body))
+    form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return {"picture": (file.name, file.read_bytes(), kind)}
-
-
-def _show_captions(result: dict[str, Any]) -> None:
-    rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
-    table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+    return answer(client.post(path, data=form, files={"picture": (file.name, file.read_bytes(), kind)}))
 
 
 def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> None:
-    """The hits, and how the text was read; `narrowed` by a filter or to a collection, none may be left."""
-    reading = result["language"]
+    """Print the hits, and how the text was read; `narrowed` by a filter or to a collection, none may be left."""
+    reading, hits = result["language"], result["items"]
     shown = reading["used"] if reading else language
-    known = any(hit.get("match") is not None for hit in result["items"])  # of all hits or, mostly, of none
+    has_match = any(hit.get("match") is not None for hit in hits)  # of all hits or, mostly, of none
     rows = [
         (
             hit["rank"],
             f"{hit['score']:.3f}",
-            *([_chance(hit)] if known else []),
+            *(["–" if hit.get("match") is None else f"{hit['match']:.0%}"] if has_match else []),
             hit["id"],
-            _caption(hit["captions"], shown),
+            _choose_caption(hit["captions"], shown),
         )
-        for hit in result["items"]
+        for hit in hits
     ]
     if rows:
-        columns = ("rank", "score", *(["match"] if known else []), "picture", "caption")
+        columns = ("rank", "score", *(["match"] if has_match else []), "picture", "caption")
         table(columns, rows, right=("rank", "score", "match"))
+    elif result.get("below_min_match"):
+        say("Nothing matches well.")
     else:
-        none = "No picture is left by the filter or collection." if narrowed else "No picture was found."
-        say("Nothing matches well." if result.get("below_min_match") else none)
+        say("The filter or collection leaves no picture." if narrowed else "No picture was found.")
     if result.get("below_min_match"):
-        note("What matches less is left out: ask without --min-match to see it.")
+        note("Weaker matches are left out: search without --min-match to see them.")
     if reading:
-        note(f"{_how_read(reading)} version {result['version']}, release {result['release']}.")
+        note(f"{_describe_reading(reading)} version {result['version']}, release {result['release']}.")
     for warning in result["warnings"]:
         note(_WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}."))
 
 
-def _how_read(reading: dict[str, Any]) -> str:
-    """The language that a text was read in, and who chose it; up to the number of the version."""
+def _describe_reading(reading: dict[str, Any]) -> str:
+    """Return the language that a text was read in, and who chose it; up to the number of the version."""
     if reading["source"] != "shared":
         sure = "" if reading["confidence"] is None else f", {reading['confidence']:.0%} sure"
         return f"Read as {reading['used']} ({reading['source']}{sure}) by"
@@ -226,12 +207,6 @@ def _how_read(reading: dict[str, Any]) -> str:
     return "Language not certain (name it with --language): read with the shared table,"
 
 
-def _chance(hit: dict[str, Any]) -> str:
-    """In percent; a dash where it is not known."""
-    match = hit.get("match")
-    return "–" if match is None else f"{match:.0%}"
-
-
-def _caption(captions: dict[str, list[str]], language: str) -> str:
+def _choose_caption(captions: dict[str, list[str]], language: str) -> str:
     texts = captions.get(language) or captions.get("en") or next(iter(captions.values()), [])
     return texts[0] if texts else ""

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import httpx
 import typer
 
-from client.output import FAILED, AsJson, are, console, counted, say, show_json, stop
+from client.output import FAILED, AsJson, Yes, are, console, counted, is_asked, say, show_json, stop
 from service.commands.processes import Processes, python
 
 if TYPE_CHECKING:
@@ -155,7 +155,7 @@ def verify(
 
 
 def reindex(
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")] = False,
+    yes: Yes = False,
 ) -> None:
     """Move the vectors to where PICTOGLOT_INDEX says, after every service and worker was stopped.
 
@@ -173,7 +173,7 @@ def reindex(
             say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
             return
         question = f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"
-        if not yes and sys.stdin.isatty() and not typer.confirm(question):
+        if is_asked(yes) and not typer.confirm(question):
             return
         sets = move_to(settings.index, registry)
     say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")

@@ -5,14 +5,13 @@ from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.commands import admin
+from client import output
 from client.main import app
 from tests.client.test_commands import as_json, run
 from tests.service.harness import ADMIN_KEY, Service, running
@@ -77,8 +76,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 
 def on_a_terminal(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], bool]) -> None:
-    """Answer the question of `rollback` by `confirm`."""
-    monkeypatch.setattr(admin, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
+    """Answer the question of a command by `confirm`."""
+    monkeypatch.setattr(output, "has_person", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
 
 
@@ -225,8 +224,8 @@ def test_a_rollback_without_any_answer_ends_with_what_is_not_known(
     result = proxy.run("rollback", "de", "--yes")
     assert result.exit_code == 1
     assert result.stderr == (
-        "It is not known whether de was rolled back. Look with `pictoglot releases`, "
-        f"and run again with `--expected {before}`.\n"
+        f"It is not known whether this was done. Release {before} served before; "
+        "look with `pictoglot releases`, then decide.\n"
     )
     assert len(proxy.keys) == 2
     assert as_json(service, "languages")["release"] == before + 1

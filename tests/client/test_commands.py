@@ -197,7 +197,7 @@ def test_no_share_of_a_few_held_out_captions_is_shown(tmp_path: Path) -> None:
     french, dutch = (next(line for line in told.stdout.splitlines() if line.startswith(tag)) for tag in ("fr", "nl"))
     assert french.split()[-2:] == ["–", "–"] and dutch.split()[-2:] == ["55.6", "55.6"]
     assert "untaught" not in told.stdout  # nothing was assessed
-    assert "Of fewer than 20 held-out captions no share is shown: fr." in told.stderr
+    assert "No share is shown for fewer than 20 held-out captions: fr." in told.stderr
 
 
 @pytest.mark.parametrize("variable", ["HTTP_PROXY", "ALL_PROXY"])

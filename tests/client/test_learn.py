@@ -51,8 +51,7 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
         "  1 names its picture by its file: `a.jpg` is taken for the id `a`",
         f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
-        f"  That is few to measure with: one caption more or less is {100 / report['val']:.0f} points. "
-        "More rows hold out more.",
+        f"  That is few to measure with: one caption counts {100 / report['val']:.0f} points. More rows hold out more.",
         "1 row repeats an earlier one and counts once: line 82.",
         "3 rows cannot be used and are left out:",
         "  1 without a caption: line 10",
@@ -73,8 +72,8 @@ def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: S
 
     assert dry(*told) == (before, None) and dry(*told, "--replace") == (None, before)
     assert dry("learn", "kw", str(file)) == dry("assess", "br", str(file)) == (None, None)
-    said = "Breton (br) is taught from 1,000 captions of 1 earlier dataset as well (what this file has too counts once)"
-    assert f"{said}; `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
+    said = "Breton (br) is also taught from 1,000 captions of 1 earlier dataset; duplicates count once."
+    assert f"{said} `--replace` leaves them out." in run(service, *told, "--dry-run").stdout.splitlines()
     said = "It replaces 1,000 captions of 1 earlier dataset: then only the captions of this file are taught and shown."
     assert said in run(service, *told, "--replace", "--dry-run").stdout.splitlines()
     same = {"dataset_sha256": hashlib.sha256(file.read_bytes()).hexdigest()}

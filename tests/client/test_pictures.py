@@ -5,15 +5,14 @@ import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
 from typing import Any
 
 import httpx
 import pytest
 
 from client import client as client_module
-from client.commands import gallery
 from client.importing.upload import CHUNK
+from tests.client.test_admin import on_a_terminal
 from tests.client.test_commands import as_json, run
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE, within
@@ -69,13 +68,12 @@ def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
 ) -> None:
     service.put("asked", en=["a bridge"]).raise_for_status()
     asked = list[str]()
-    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
 
     def confirm(question: str) -> bool:
         asked.append(question)
         return says
 
-    monkeypatch.setattr("typer.confirm", confirm)
+    on_a_terminal(monkeypatch, confirm)
     told = run(service, "pictures", "delete", "asked").stdout
     assert asked == ["Delete it? This cannot be undone."] and "a bridge" in told
     assert ("asked is deleted." in told) == says
@@ -91,8 +89,7 @@ def test_a_picture_that_is_another_one_by_now_than_the_one_shown_is_not_deleted(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.put("moved", en=["a bridge"]).raise_for_status()
-    monkeypatch.setattr(gallery, "sys", SimpleNamespace(stdin=SimpleNamespace(isatty=lambda: True)))
-    monkeypatch.setattr("typer.confirm", lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
+    on_a_terminal(monkeypatch, lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
     result = run(service, "pictures", "delete", "moved")
     assert result.exit_code == 2 and "record_changed" in result.stderr
     assert service.admin.get("/v1/pictures/moved").json()["captions"] == {"en": ["a tower"]}

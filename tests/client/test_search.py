@@ -44,13 +44,13 @@ def test_words_are_a_mode(service: Service) -> None:
     assert found(service, "apple", "--mode", "words", "--minus", "red") == ["p1"]
     assert "No picture was found." in run(service, "search", "zebra", "-m", "words").stdout
     narrow = run(service, "search", "apple", "-m", "words", "--collection", "museum")
-    assert narrow.stdout == "No picture is left by the filter or collection.\n"
+    assert narrow.stdout == "The filter or collection leaves no picture.\n"
 
 
 def test_a_text_of_no_language_that_is_known_is_not_said_to_be_read_as_one(service: Service) -> None:
     unknown = run(service, "search", "яблоко", "-l", "auto").stderr.splitlines()
     assert unknown[0].startswith("Language not certain (name it with --language): read with the shared table, version ")
-    assert unknown[1] == "This does not look like any of the learned languages."
+    assert unknown[1] == "The text does not look like any of the learned languages."
     asked = run(service, "search", "apple", "-l", "shared").stderr.splitlines()
     assert len(asked) == 1 and asked[0].startswith("Read with the shared table, version ")
 

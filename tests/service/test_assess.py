@@ -291,7 +291,7 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     said = run(fresh, "expansions", id, "--watch").stdout
     assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
     assert "Of the 80 captions that …. Are they in the same language?" in said
-    assert "It was taught from 1 caption of 2 earlier datasets as well." in said
+    assert "It was also taught from 1 caption of 2 earlier datasets." in said
     assert "It replaces 2 earlier datasets: only the captions of this one are taught and shown now." in said
     assert "text to English" in said and "English to text" in said  # these pairs have no pictures
 

@@ -1,0 +1,182 @@
+"""`versions`, `releases`, `rollback`, `prune`: what is served, and the way back. All decisions are the service's."""
+
+from typing import Annotated, Any
+
+import httpx
+import typer
+
+from ..client import answer, at, carry_out, every, service
+from ..output import REFUSED, AsJson, Limit, Yes, is_asked, recall, say, show, show_json, size, stop, table
+
+DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
+Expected = Annotated[
+    int | None, typer.Option(min=1, help="The release that serves now; refused if another release is serving.")
+]
+Reason = Annotated[str, typer.Option(help="A note for the list of releases.")]
+
+
+def rollback(
+    tag: Annotated[str, typer.Argument(help="Tag of the language.")],
+    expected: Expected = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+    reason: Reason = "",
+    rebuild: Annotated[
+        bool, typer.Option("--rebuild", help="Then train the shared table again on the languages that it loses.")
+    ] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Put a language back to its previous version, or remove its only one; no other language changes."""
+    path = f"{at('/v1/admin/languages', tag)}/rollback"
+    body = {"reason": reason, "rebuild": rebuild, "expected": expected}
+    with service() as client:
+        done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes, as_json=as_json)
+    if done is None:
+        return
+    say(f"Release {done['release']} serves. `pictoglot releases --restore {done['expected']}` undoes this.")
+    if done["rebuild_expansion"]:
+        say(f"The shared table is taught again: `pictoglot expansions {done['rebuild_expansion']} --watch`.")
+
+
+def _show_rollback(plan: dict[str, Any]) -> None:
+    say(f"{plan['language']}: version {plan['from_version']} → {_name_version(plan['to_version'])}")
+    say(f"shared table: version {plan['shared_version']}")
+    if plan["replay"]:
+        say(f"not in the shared table until it is trained again: {', '.join(plan['replay'])}")
+    say(f"unchanged, bit for bit: {', '.join(plan['unchanged']) or 'no other language is served'}")
+    say(f"based on: release {plan['release']}, which serves now")
+
+
+def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
+    """List versions, newest first."""
+    with service() as client:
+        items = every(client, "/v1/versions", limit)
+    rows = [
+        (
+            *(item[name] for name in ("number", "parent", "language", "rows")),
+            "pruned" if item["pruned_at"] else size(item["bytes"]),
+            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
+            _format_time(item),
+        )
+        for item in items
+    ]
+    columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "created (UTC)")
+    show({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
+
+
+def releases(
+    limit: Limit = 20,
+    restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
+    expected: Annotated[
+        int | None,
+        typer.Option(help="With --restore: the release that serves now; refused if another one does, and never asked."),
+    ] = None,
+    yes: Annotated[
+        bool, typer.Option("--yes", "-y", help="With --restore: do not ask, whichever release serves now.")
+    ] = False,
+    reason: Annotated[str, typer.Option(help="With --restore: a note for the list of releases.")] = "",
+    as_json: AsJson = False,
+) -> None:
+    """List releases, newest first: who, when, why, what changed; or restore an earlier one."""
+    if restore is None and expected is not None:
+        stop("--expected NUMBER goes with --restore NUMBER.", REFUSED)
+    with service() as client:
+        if restore is None:
+            items = every(client, "/v1/admin/releases", limit)
+            if as_json:
+                show_json({"items": items})
+            else:
+                _show_releases(items)
+            return
+        now = expected or _confirm_restore(client, restore, asks=is_asked(yes, as_json), yes=yes)
+        body = {"expected": now, "reason": reason}
+        done = answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))
+    if as_json:
+        show_json(done)
+        return
+    _show_releases([done])
+    say(f"Release {done['number']} serves. `pictoglot releases --restore {now}` undoes this.")
+
+
+def _show_releases(items: list[dict[str, Any]]) -> None:
+    rows = [
+        (
+            item["number"],
+            _format_time(item),
+            ": ".join(filter(None, (_name_change(item["change"]), item["reason"]))),
+            item["actor"],
+            " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
+            item["shared"],
+            "pruned" if item["pruned"] else "kept",
+        )
+        for item in items
+    ]
+    columns = ("release", "when (UTC)", "change", "by", "versions", "shared", "files")
+    table(columns, rows, ("release", "shared"))
+
+
+def _confirm_restore(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int:
+    """Return the release that serves, which a restored one is to replace; exits when somebody says no."""
+    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in every(client, "/v1/admin/releases")}
+    now = max(releases)
+    if asks and restore in releases:
+        _show_restoring(releases[now], releases[restore])
+        if not typer.confirm("Restore it?"):
+            raise typer.Exit
+    elif not (asks or yes):
+        stop(f"Release {now} serves now: --restore needs `--expected {now}`, or --yes.", REFUSED)
+    return now
+
+
+def _show_restoring(now: dict[str, Any], earlier: dict[str, Any]) -> None:
+    stays = [tag for tag, version in now["languages"].items() if earlier["languages"].get(tag) == version]
+    for tag in sorted({*now["languages"], *earlier["languages"]} - {*stays}):
+        old, new = (_name_version(release["languages"].get(tag)) for release in (now, earlier))
+        say(f"{tag}: {old} → {new}")
+    moved = "" if now["shared"] == earlier["shared"] else f" → version {earlier['shared']}"
+    say(f"shared table: version {now['shared']}{moved}")
+    say(f"unchanged: {', '.join(sorted(stays)) or 'no language'}")
+    say(f"based on: release {now['number']}, which serves now")
+
+
+def prune(
+    keep: Annotated[
+        int | None, typer.Option(min=2, help="How many of the newest releases stay in reach; by default 10.")
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
+    yes: Yes = False,
+    as_json: AsJson = False,
+) -> None:
+    """Remove files and vectors of versions that no release in reach names, for ever; history stays listed."""
+    body = {} if keep is None else {"keep": keep}
+    question = "Remove all this for ever?"
+    with service(upload=True) as client:  # removing many vectors takes minutes
+        done = carry_out(
+            client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes, as_json=as_json
+        )
+    if done is not None:
+        say("Done.")
+
+
+def _show_pruning(plan: dict[str, Any]) -> None:
+    if not plan["items"]:
+        say(f"There is nothing to remove: releases {plan['oldest']} to {plan['release']} need all that is there.")
+        return
+    names = ("what", "name", "language", "why")
+    rows = [(*(item[name] for name in names), size(item["bytes"])) for item in plan["items"]]
+    table((*names, "size"), rows, ("size",))
+    say(f"In all about {size(plan['bytes'])}. Releases {plan['oldest']} to {plan['release']} stay in reach.")
+
+
+def _name_version(number: int | None) -> str:
+    return "not served" if number is None else f"version {number}"
+
+
+def _name_change(change: dict[str, Any]) -> str:
+    parts = [str(change.get("kind", "")), str(change.get("language") or change.get("restored") or "")]
+    parts += ["forced"] if change.get("forced") else []
+    return " ".join(part for part in parts if part) or "first"
+
+
+def _format_time(item: dict[str, Any]) -> str:
+    return str(item["created_at"][:16].replace("T", " "))
