@@ -5,10 +5,11 @@ import json
 import os
 import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
-from typing import IO, Annotated, Any, NamedTuple
+from typing import Annotated, Any
 from urllib.parse import quote
 
 import httpx
@@ -30,13 +31,8 @@ _SUFFIXES = {
     "image/jpeg": ".jpg", "image/png": ".png", "image/webp": ".webp", "image/avif": ".avif", "image/tiff": ".tif",
     "image/heic": ".heic", "image/heif": ".heif",
 }  # fmt: skip
-
-
-class _Written(NamedTuple):
-    """A picture that is in the folder, and its record as a row."""
-
-    etag: str
-    row: dict[str, Any]
+Row = dict[str, Any]
+Written = tuple[str, Row]  # the etag of a picture that is in the folder, and its row
 
 
 def export(
@@ -47,16 +43,16 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write everything to files: pictures, records, captions, the datasets of taught languages, their versions.
+    """Write everything to files: pictures, records, captions, datasets of taught languages, versions.
 
-    `import DIR` brings the pictures back, `learn` each dataset. After an interruption, the same command goes on.
+    `import DIR` brings the pictures back, `learn` each dataset. After an interruption, run the same command again.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
     with service(upload=True) as client:
-        count = _pictures(client, folder, {} if collection is None else {"collection": collection}, quiet=as_json)
-        datasets, gone = ([], []) if pictures_only or collection is not None else _languages(client, folder)
+        count = _export_pictures(client, folder, {} if collection is None else {"collection": collection}, as_json)
+        datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
     languages = len({each["language"] for each in datasets})
     taught = f" and {counted(len(datasets), 'dataset')} of {counted(languages, 'taught language')}" if datasets else ""
@@ -67,43 +63,35 @@ def export(
         note(f"Datasets that were pruned are not in it: {', '.join(gone)}.")
     if datasets:
         note("To read it back, in this order:")
-        for command in (("import", str(folder)), *(_learn(folder, each) for each in datasets)):
-            note(f"  {program()} {shlex.join(command)}")
+        note(f"  {program()} {shlex.join(['import', str(folder)])}")
+        for each in datasets:  # what was served is served again, whatever it gains there; pictures may be gone
+            file = str(folder / each["dataset"])
+            options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
+            note(f"  {program()} {shlex.join(['learn', each['language'], file, *options])}")
 
 
-def _learn(folder: Path, taught: dict[str, Any]) -> tuple[str, ...]:
-    """The command that teaches a dataset again; what was served is served again, whatever it gains there.
-
-    Its pictures may have been deleted since.
-    """
-    file, settings = str(folder / taught["dataset"]), taught["settings"]
-    return ("learn", taught["language"], file, "--settings", settings, "--without-missing", "--force", "--watch")
-
-
-def _pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], *, quiet: bool) -> int:
+def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> int:
     """Write the pictures and their manifest; returns how many there are."""
     part = folder / _PART
     done = dict(_read(part))
-    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+    ids = dict[str, None]()
+    with progress(errors, quiet=quiet or not errors.is_terminal) as bar, part.open("a", encoding="utf-8") as stream:
         total = sum(item["count"] for item in answer(client.get("/v1/collections"))["items"])
         task = bar.add_task("Pictures", total=None if wanted else total)
-        ids = dict[str, None]()
-        with part.open("a", encoding="utf-8") as stream:
-            fetch = partial(_fetched, client, folder, done)
-            for item, written in in_order(fetch, _items(client, wanted), _AT_ONCE):
-                if written is not None:
-                    ids[item["id"]] = None
-                    stream.write(json.dumps(written._asdict(), ensure_ascii=False) + "\n")
-                    stream.flush()
-                bar.advance(task)
-    rows = {id: written.row for id, written in _read(part) if id in ids}
+        fetch = partial(_fetch, client, folder, done)
+        for item, row in in_order(fetch, _list_pictures(client, wanted), _AT_ONCE):
+            if row is not None:
+                ids[item["id"]] = None
+                stream.write(json.dumps({"etag": item["etag"], "row": row}, ensure_ascii=False) + "\n")
+                stream.flush()
+            bar.advance(task)
+    rows = {id: row for id, (_, row) in _read(part) if id in ids}
     _write(folder / NAME, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows.values()))
     part.unlink()
     return len(rows)
 
 
-def _items(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
-    """Every picture, page after page."""
+def _list_pictures(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
     query = {"limit": _PAGE, "fields": _FIELDS, **wanted}
     while True:
         page = answer(patiently(partial(client.get, "/v1/pictures", params=query)))
@@ -113,26 +101,27 @@ def _items(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, A
         query["cursor"] = page["next_cursor"]
 
 
-def _fetched(client: httpx.Client, folder: Path, done: dict[str, _Written], item: dict[str, Any]) -> _Written | None:
-    """The row of a picture whose file is written; None when it was deleted meanwhile."""
-    before = done.get(item["id"])
-    if before is not None and before.etag == item["etag"] and (folder / before.row["file"]).exists():
+def _fetch(client: httpx.Client, folder: Path, done: Mapping[str, Written], item: dict[str, Any]) -> Row | None:
+    """Return the row of a picture whose file is written; None when it was deleted meanwhile."""
+    etag, before = done.get(item["id"], ("", {}))
+    if etag == item["etag"] and (folder / before["file"]).exists():
         return before
-    response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/original"))
-    if response.status_code == 404:
-        response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/content"))
-    if response.status_code == 404:
+    for kind in ("original", "content"):
+        response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/{kind}"))
+        if response.status_code != 404:
+            break
+    else:
         return None
     response.raise_for_status()
     suffix = _SUFFIXES.get(response.headers.get("content-type", "").partition(";")[0], "")
-    file = f"pictures/{_name(item['id'])}{suffix}"
+    file = f"pictures/{_name_file(item['id'])}{suffix}"
     _write(folder / file, iter([response.content]))
     row = {"file": file, "whole": True, **{name: item[name] for name in _KEPT}, "captions": item["own"]}
-    return _Written(item["etag"], {name: value for name, value in row.items() if value})
+    return {name: value for name, value in row.items() if value}
 
 
-def _name(id: str) -> str:
-    """The name of a picture's file: its id, with `/` and the like percent-coded, and shortened where it is long.
+def _name_file(id: str) -> str:
+    """Return the name of a picture's file: its id, with `/` and the like percent-coded, or a hash where it is long.
 
     On a disk without upper and lower case, `Bridge` would be `bridge`: it gets a hash, after a `#` that no other has.
     """
@@ -142,7 +131,7 @@ def _name(id: str) -> str:
     return f"{name}#{sha256[:12]}" if re.search("[A-Z]", id) else name
 
 
-def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
+def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]], list[str]]:
     """Write the version of each taught language, and all datasets of it.
 
     Returns the datasets as rows in the order in which they were taught, since one may stand on the language of another;
@@ -153,7 +142,9 @@ def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]]
         if not item["taught"]:
             continue
         number = int(item["version"])
-        _version(client, number, folder / "versions" / str(number))
+        for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
+            file = folder / "versions" / str(number) / _check_name(name)
+            _download(client, at(f"/v1/versions/{number}/files", name), file)
         for dataset in answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
             if dataset["kept"]:
                 found.append((dataset, number, item["language"]))
@@ -161,28 +152,22 @@ def _languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str, Any]]
                 gone.append(item["language"])
     rows = []
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
-        file = f"datasets/{_plain(f'{place:03}-{language}')}"
-        _stream(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / file)
+        path = f"datasets/{_check_name(f'{place:03}-{language}')}"
+        _download(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
-        rows.append({"language": language, "dataset": file, "settings": settings, "version": number})
+        rows.append({"language": language, "dataset": path, "settings": settings, "version": number})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
 
 
-def _version(client: httpx.Client, number: int, into: Path) -> None:
-    """Write the files of a version."""
-    for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
-        _stream(client, at(f"/v1/versions/{number}/files", name), into / _plain(name))
-
-
-def _plain(name: str) -> str:
-    """A name that came with an answer, as the name of a file in one folder and nowhere else."""
+def _check_name(name: str) -> str:
+    """Return a name that came with an answer, as the name of a file in one folder; exits where it leads elsewhere."""
     if name in ("", ".", "..") or Path(name).name != name or "\\" in name or "\0" in name:
         stop(f"The service names a file {name!r}, which would lead out of the folder.")
     return name
 
 
-def _stream(client: httpx.Client, path: str, file: Path) -> None:
+def _download(client: httpx.Client, path: str, file: Path) -> None:
     with client.stream("GET", path) as response:
         if response.is_error:
             answer(response)
@@ -190,7 +175,7 @@ def _stream(client: httpx.Client, path: str, file: Path) -> None:
 
 
 def _write(file: Path, pieces: Iterator[bytes]) -> None:
-    """A file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
+    """Write a file that is whole or not there, in a folder that is made for it: its pieces go to another name first."""
     new = file.with_name(f".{file.name}.new")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
@@ -202,16 +187,12 @@ def _write(file: Path, pieces: Iterator[bytes]) -> None:
         stop(f"{file} cannot be written: {error.strerror}. The same command goes on.")
 
 
-def _read(file: Path) -> Iterator[tuple[str, _Written]]:
-    """What was written before: by id. The last line of one that was killed may be torn."""
-    try:
-        stream: IO[str] = file.open(encoding="utf-8")
-    except FileNotFoundError:
+def _read(file: Path) -> Iterator[tuple[str, Written]]:
+    """Yield what was written before, by id. The last line of one that was killed may be torn."""
+    if not file.exists():
         return
-    with stream:
+    with file.open(encoding="utf-8") as stream:
         for line in stream:
-            try:
-                written = _Written(**json.loads(line))
-            except (ValueError, TypeError):
-                continue
-            yield written.row["id"], written
+            with suppress(ValueError, KeyError, TypeError):
+                written = json.loads(line)
+                yield written["row"]["id"], (written["etag"], written["row"])
