@@ -42,8 +42,8 @@ _ADVICE = {
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
     (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
-    (422, "picture_not_found"): "Add the missing pictures first with `pictoglot import` (those of the demo with "
-    "`pictoglot demo fill`), or leave them out: `--without-missing`.",
+    (422, "picture_not_found"): "Import these pictures first with `pictoglot import`, or leave them out with "
+    "`--without-missing`. Those of the demo come while `pictoglot demo up` fills its gallery.",
 }
 T = TypeVar("T")
 R = TypeVar("R")

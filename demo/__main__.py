@@ -45,11 +45,10 @@ def dataset(
 def fill(
     url: Annotated[str, typer.Option(envvar="PICTOGLOT_URL", help="Address of the service")] = "http://127.0.0.1:8321",
     key: Annotated[str, typer.Option(envvar="PICTOGLOT_KEY", help="Key with the scope write")] = "",
-    home: Annotated[Path | None, typer.Option(envvar="PICTOGLOT_HOME", help="Data root, for the progress file")] = None,
 ) -> None:
     """Put the pictures that are missing into the gallery of a service."""
     try:
-        put = fill_gallery(url, key, home=home if home and home.is_dir() else None)
+        put = fill_gallery(url, key)
     except httpx.HTTPError as error:
         typer.echo(f"The gallery could not be filled: {error}", err=True)
         raise typer.Exit(1) from None

@@ -1,29 +1,14 @@
 """`learn`, `assess`: send a dataset to the service, or say what a dry run found in it. The worker does the rest."""
 
-import json
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from time import sleep, time
 from typing import Annotated, Any
 
 import typer
 
-from ..client import answer, client_settings, format_lines, fresh_key, list_faults, progress, proxied, service
-from ..output import AsJson, are, counted, errors, note, say, show_json
+from ..client import answer, format_lines, fresh_key, list_faults, service
+from ..output import AsJson, are, counted, note, say, show_json
 from .languages import FEW, conclude, watch_expansion
-
-FILLING = "demo.filling"  # under the data root while the demo gallery is being filled; written every second
-_STALE = 15.0  # seconds after which a file that is no longer written belongs to a fill that died
-_PAUSE = 0.5  # seconds between two looks at it
-_FORMATS = {
-    "jsonl": "JSON lines",
-    "csv": "Table (CSV)",
-    "tsv": "Table (tabs)",
-    "parquet": "Parquet",
-    "coco": "COCO captions",
-    "xm3600": "XM3600",
-    "parallel": "Parallel text",
-}
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
 WithoutMissing = Annotated[
@@ -75,7 +60,6 @@ def assess(
 
 def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
     """Send a dataset, and show what came of it."""
-    wait_until_filled(quiet=as_json)
     form = fields | {"dry_run": "true" if dry_run else "false"}
     with service(upload=True) as client:
         with file.open("rb") as stream:
@@ -109,7 +93,7 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
     yield f"{file} can be used to {does} {language}. This was a dry run: nothing was {did}."
     yield ""
     of = "" if usable == rows else f", of which {usable:,} can be used"
-    yield f"{_FORMATS.get(report['format'], report['format'])}, {counted(rows, 'row')}{of}:"
+    yield f"{report['format'].upper()}, {counted(rows, 'row')}{of}:"
     yield f"  {counted(usable, 'caption')}{_describe_pairs(report)}"
     if count := report.get("by_file"):
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"
@@ -154,37 +138,3 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
     if total := sum(fault["count"] for fault in report["faults"].values()):
         yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
         yield from (f"  {line}" for line in list_faults({"report": report}))
-
-
-def write_filling(home: Path, done: int, of: int) -> None:
-    """Write how many pictures of how many are in the gallery; replaces the file in one step."""
-    new = home / f"{FILLING}.new"
-    new.write_text(json.dumps({"done": done, "of": of}))
-    new.replace(home / FILLING)
-
-
-def wait_until_filled(*, quiet: bool) -> None:
-    """Wait while the demo on this machine is filling its gallery, with a progress bar unless `quiet`."""
-    settings = client_settings()
-    if proxied(settings.url) or (state := _read_filling(settings.home)) is None:
-        return
-    note("The demo gallery is still being filled; teaching starts when it is complete.")
-    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
-        task = bar.add_task("Pictures", total=None)
-        while state is not None:
-            done, of = state
-            bar.update(task, completed=done, total=of or None)
-            sleep(_PAUSE)
-            state = _read_filling(settings.home)
-
-
-def _read_filling(home: Path) -> tuple[int, int] | None:
-    """Return how far the fill is that runs now; None when none does."""
-    file = home / FILLING
-    try:
-        if abs(time() - file.stat().st_mtime) > _STALE:
-            return None
-        state = json.loads(file.read_text())
-        return int(state["done"]), int(state["of"])
-    except (OSError, ValueError, KeyError, TypeError):
-        return None

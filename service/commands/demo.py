@@ -1,6 +1,5 @@
 """`demo`: pictoglot with the emoji gallery. The gallery itself is made by `python -m demo`, in a process of its own."""
 
-import contextlib
 import os
 import subprocess
 import sys
@@ -8,8 +7,7 @@ from typing import Annotated
 
 import typer
 
-from client.client import client_settings, note_address_file, proxied
-from client.commands.learn import FILLING, write_filling
+from client.client import client_settings, note_address_file
 from client.output import REFUSED, note, program, say, stop
 from service.commands.processes import Processes
 from service.commands.run import admin_key, keep_up, load_settings, read_variables
@@ -39,11 +37,9 @@ def up() -> None:
     """
     os.environ.update(defaults())
     settings = load_settings()
-    marker, filling = settings.home / _FILLED, settings.home / FILLING
-    fills = False  # the file may belong to another demo on the same data root
+    marker = settings.home / _FILLED
 
-    def filled(status: int) -> None:
-        filling.unlink(missing_ok=True)
+    def finish(status: int) -> None:
         if status:
             note("The gallery could not be filled; the next start continues.")
             return
@@ -54,22 +50,13 @@ def up() -> None:
         say(f"  {program()} demo dataset de --out de.jsonl")
         say(f"  {program()} learn de de.jsonl --watch")
 
-    def ready(processes: Processes) -> None:
-        nonlocal fills
+    def fill(processes: Processes) -> None:
         if not marker.exists():
             say("The gallery is being filled; searches already work.")
-            fills = True
-            with contextlib.suppress(OSError):  # a full disk ends neither API nor worker
-                write_filling(settings.home, 0, 0)  # at once: the process that fills needs a moment to start
             own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
-            processes.once("demo", "fill", done=filled, **own, PICTOGLOT_HOME=str(settings.home))
+            processes.once("demo", "fill", done=finish, **own)
 
-    try:
-        status = keep_up(os.environ, ready)
-    finally:
-        if fills:
-            filling.unlink(missing_ok=True)
-    raise typer.Exit(status)
+    raise typer.Exit(keep_up(os.environ, fill))
 
 
 def _hand_over(command: str, about: str) -> None:
@@ -79,14 +66,10 @@ def _hand_over(command: str, about: str) -> None:
     ) -> None:
         settings = client_settings()
         given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
-        given.pop("PICTOGLOT_HOME", None)
         words = [*(arguments or []), *context.args]
         typed = {word.partition("=")[0] for word in words}
         if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:
             stop("Give --url together with --key, so that no other service gets the key.", REFUSED)
-        elsewhere = proxied(settings.url) or any(word.startswith("--url") for word in words)
-        if not elsewhere:  # the progress file is about the demo on this machine
-            given["PICTOGLOT_HOME"] = str(settings.home)
         done = subprocess.run([*_PYTHON, program(), command, *words], env=given, check=False)
         raise typer.Exit(done.returncode)
 

@@ -2,29 +2,18 @@
 
 import hashlib
 import json
-import os
-import time
 from collections.abc import Iterator
 from pathlib import Path
-from threading import Thread
-from types import SimpleNamespace
 from typing import Any
 
 import pytest
 from sqlalchemy import update
-from typer.testing import CliRunner
 
 from client.client import list_faults
 from client.commands import languages
-from client.commands import learn as learning
-from client.commands.learn import FILLING, wait_until_filled, write_filling
-from client.main import app
-from demo import fill as demo_fill
-from demo.gallery import DemoPicture, outlines
-from service.commands import demo
 from store.tables import ExpansionRow
 from tests.client.test_commands import as_json, rows, run
-from tests.service.harness import ADMIN_KEY, Service, learn, picture, running, wait_until
+from tests.service.harness import Service, learn, running
 
 
 @pytest.fixture(scope="module")
@@ -47,7 +36,7 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
     assert run(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout.splitlines() == [
         "cy.csv can be used to teach Welsh (cy). This was a dry run: nothing was taught.",
         "",
-        "Table (CSV), 81 rows, of which 77 can be used:",
+        "CSV, 81 rows, of which 77 can be used:",
         "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
         "  1 names its picture by its file: `a.jpg` is taken for the id `a`",
         f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
@@ -211,103 +200,3 @@ def test_places_that_are_no_rows_are_listed_as_they_are() -> None:
         "missing: body.a, body.b, body.c and 1 more",
         "language_tag_invalid: body.captions.Welsh",
     ]
-
-
-@pytest.fixture
-def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """The data root of the command line."""
-    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
-    return tmp_path
-
-
-def test_a_lesson_waits_while_the_demo_is_being_filled(
-    service: Service, home: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = [outline.id for outline in outlines()[:70]]
-
-    def slowly(without: set[str]) -> Iterator[DemoPicture]:
-        for number, id in enumerate(ids):
-            time.sleep(0.02)
-            yield DemoPicture(id, picture(number), {"en": [f"thing {number}"]}, (), "twemoji")
-
-    monkeypatch.setattr(demo_fill, "pictures", slowly)
-    filling = Thread(target=lambda: demo_fill.fill(service.url, ADMIN_KEY, home=home))
-    filling.start()
-    wait_until((home / FILLING).exists)
-    file = home / "cy.jsonl"
-    file.write_text("".join(json.dumps({"caption": f"peth {n}", "picture": id}) + "\n" for n, id in enumerate(ids)))
-    result = run(service, "learn", "cy", str(file))
-    filling.join()
-    assert result.exit_code == 0, result.stderr
-    assert "The demo gallery is still being filled; teaching starts when it is complete." in result.stderr
-    assert not (home / FILLING).exists()
-    run(service, "expansions", as_json(service, "expansions")["items"][0]["id"], "--cancel")
-
-
-@pytest.mark.parametrize("quiet", [False, True])
-def test_waiting_ends_with_the_file(home: Path, monkeypatch: pytest.MonkeyPatch, quiet: bool) -> None:
-    pauses: list[float] = []
-
-    def pause(seconds: float) -> None:
-        pauses.append(seconds)
-        write_filling(home, len(pauses), 3)
-        if len(pauses) == 3:
-            (home / FILLING).unlink()
-
-    write_filling(home, 0, 0)
-    monkeypatch.setattr(learning, "sleep", pause)
-    wait_until_filled(quiet=quiet)
-    assert len(pauses) == 3
-
-
-@pytest.mark.parametrize(
-    ("url", "age"), [("http://127.0.0.1:9", 20), ("http://127.0.0.1:9", -20), ("http://pictures.example:8321", 0)]
-)
-def test_there_is_no_waiting_for_a_dead_fill_or_for_another_machine(
-    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, age: float
-) -> None:
-    write_filling(home, 1, 3)
-    os.utime(home / FILLING, (time.time() - age,) * 2)
-    monkeypatch.setenv("PICTOGLOT_URL", url)
-    monkeypatch.setattr(learning, "sleep", lambda seconds: pytest.fail("it waits"))
-    wait_until_filled(quiet=False)
-
-
-@pytest.mark.parametrize(
-    ("url", "arguments", "passed"),
-    [
-        ("http://127.0.0.1:9", [], True),
-        ("http://localhost:9", [], True),
-        ("http://pictures.example:8321", [], False),
-        ("http://127.0.0.1:9", ["--url", "http://pictures.example:8321"], False),
-    ],
-)
-def test_only_a_fill_of_this_machine_is_told_the_data_root(
-    home: Path, monkeypatch: pytest.MonkeyPatch, url: str, arguments: list[str], passed: bool
-) -> None:
-    given: list[dict[str, str]] = []
-
-    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
-        given.append(env)
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
-    monkeypatch.setenv("PICTOGLOT_URL", url)
-    assert CliRunner().invoke(app, ["demo", "fill", *arguments]).exit_code == 0
-    assert [environment.get("PICTOGLOT_HOME") for environment in given] == [str(home) if passed else None]
-
-
-def test_a_fill_is_told_the_data_root_of_an_env_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    given: list[str | None] = []
-
-    def run(command: list[str], *, env: dict[str, str], check: bool) -> SimpleNamespace:
-        given.append(env.get("PICTOGLOT_HOME"))
-        return SimpleNamespace(returncode=0)
-
-    monkeypatch.setattr(demo, "subprocess", SimpleNamespace(run=run))
-    monkeypatch.chdir(tmp_path)
-    for name in ("HOME", "URL"):
-        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
-    (tmp_path / ".env").write_text("PICTOGLOT_HOME=here\n")
-    assert CliRunner().invoke(app, ["demo", "fill"]).exit_code == 0
-    assert given == [str(tmp_path / "here")]

@@ -3,13 +3,11 @@
 import json
 import re
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import httpx
 import pytest
 
-from client.commands.learn import FILLING
 from demo.fill import fill
 from demo.gallery import outlines
 
@@ -56,8 +54,8 @@ def _parts(request: httpx.Request) -> dict[bytes, bytes]:
     return parts
 
 
-def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY, home: Path | None = None) -> int:
-    return fill("http://service", key, httpx.MockTransport(service), home)
+def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY) -> int:
+    return fill("http://service", key, httpx.MockTransport(service))
 
 
 @pytest.fixture
@@ -87,31 +85,6 @@ def test_a_busy_service_gets_the_request_again(there: list[str], missing: list[s
     service = Service(there, busy=2)
     assert _fill(service) == len(missing)
     assert len(service.put) == len(missing)
-
-
-def test_a_file_says_how_far_it_is_until_it_ends(there: list[str], missing: list[str], tmp_path: Path) -> None:
-    service, states = Service(there), list[dict[str, int]]()
-
-    def watched(request: httpx.Request) -> httpx.Response:
-        if request.method == "PUT":
-            states.append(json.loads((tmp_path / FILLING).read_text()))
-        return service(request)
-
-    _fill(watched, home=tmp_path)
-    assert len(states) == len(missing)
-    assert {state["of"] for state in states} == {len(outlines())}
-    done = [state["done"] for state in states]
-    assert done == sorted(done) and len(there) <= done[0] <= done[-1] <= len(outlines())
-    assert list(tmp_path.iterdir()) == []
-
-
-def test_nothing_is_left_of_the_file_when_the_service_refuses(there: list[str], tmp_path: Path) -> None:
-    def refuses(request: httpx.Request) -> httpx.Response:
-        return Service(there)(request) if request.method == "GET" else httpx.Response(507)
-
-    with pytest.raises(httpx.HTTPStatusError):
-        _fill(refuses, home=tmp_path)
-    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_complete_gallery_gets_nothing() -> None:

@@ -1,6 +1,5 @@
 """`up`, `serve`, `doctor`: real processes with the bundled base; they start, are restarted, and all end."""
 
-import errno
 import json
 import os
 import pty
@@ -14,18 +13,13 @@ from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import httpx
 import psutil
 import pytest
 from typer.testing import CliRunner, Result
 
-from client.commands.learn import FILLING, write_filling
 from client.main import app
-from demo.gallery import outlines
-from service.commands import demo
 from service.commands.doctor import Checkup
 from service.settings import Settings
 from store.registry import open_registry
@@ -140,54 +134,17 @@ def test_on_a_terminal_no_line_for_each_request_pushes_address_and_key_away(tmp_
     assert f"need PICTOGLOT_PORT={given['PICTOGLOT_PORT']} as well".encode() in said
 
 
-def test_the_demo_says_at_once_that_it_fills_and_after_a_fill_that_was_killed_the_next_start_fills(
-    tmp_path: Path,
-) -> None:
-    file, marker = tmp_path / FILLING, tmp_path / "demo.filled"
+def test_the_demo_fills_its_gallery_and_after_a_fill_that_was_killed_the_next_start_does(tmp_path: Path) -> None:
     for start in ("first", "next"):
         with up(tmp_path, "demo", "up") as running:
             running.said("The gallery is being filled")
-            wait_until(file.exists, 0.5)  # before the process that fills has started
-            wait_until(lambda: json.loads(file.read_text())["done"] > 0)
             if start == "first":
-                assert json.loads(file.read_text())["of"] == len(outlines())
+                wait_until(lambda: running.child("fill") is not None)
                 fill = running.child("fill")
                 assert fill is not None
                 fill.kill()
                 running.said("The gallery could not be filled; the next start continues.")
-                assert not file.exists()
-        assert not file.exists() and not marker.exists()
-
-
-def test_a_demo_that_does_not_start_leaves_the_file_of_another_one(tmp_path: Path) -> None:
-    write_filling(tmp_path, 1, 3)
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        done = run(tmp_path, "demo", "up", PORT=other.getsockname()[1])
-    assert done.returncode == 1
-    assert json.loads((tmp_path / FILLING).read_text()) == {"done": 1, "of": 3}
-
-
-def test_a_full_disk_ends_no_demo(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    started: list[tuple[str, ...]] = []
-
-    def full(home: Path, done: int, of: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
-    def once(*command: str, **more: object) -> None:
-        started.append(command)
-
-    def keep_up(environment: object, ready: Callable[[Any], None]) -> int:
-        ready(SimpleNamespace(address="http://127.0.0.1:9", once=once))
-        return 0
-
-    monkeypatch.setattr(demo, "write_filling", full)
-    monkeypatch.setattr(demo, "keep_up", keep_up)
-    own = {"HOME": str(tmp_path), "ADMIN_KEY": "a-key-that-is-long-enough", "OPEN": "1", "LOG_LEVEL": "warning"}
-    result = CliRunner().invoke(app, ["demo", "up"], env={f"PICTOGLOT_{name}": value for name, value in own.items()})
-    assert result.exit_code == 0, result.output
-    assert started == [("demo", "fill")]
+        assert not (tmp_path / "demo.filled").exists()
 
 
 def test_a_setting_that_does_not_exist_stops_the_start_with_one_sentence(tmp_path: Path) -> None:
