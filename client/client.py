@@ -14,8 +14,7 @@ from urllib.parse import quote, urlsplit
 import httpx
 import typer
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, ProgressColumn, Task, TextColumn, TimeRemainingColumn
-from rich.text import Text
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .errors import SettingsError, Stopped
 from .output import FAILED, MISCONFIGURED, REFUSED, is_asked, note, show_json, stop
@@ -310,14 +309,6 @@ def in_order(
 
 
 def progress(console: Console | None = None, *, quiet: bool = False) -> Progress:
-    """A progress bar with how many are done, how many in a second, and the time that is left."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), _Rate(), TimeRemainingColumn())
+    """Return a progress bar with how many are done, and the time that is left."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     return Progress(*columns, console=console, disable=quiet)
-
-
-class _Rate(ProgressColumn):
-    """Pictures a second, of late."""
-
-    def render(self, task: Task) -> Text:
-        speed = task.finished_speed or task.speed
-        return Text("" if speed is None else f"{speed:.1f}/s", style="progress.data.speed")

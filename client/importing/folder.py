@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import IO
 
 from ..errors import UnreadableError
-from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, derive_ids, skip_file
+from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, derive_ids
 
 
 class Folder:
@@ -76,7 +76,7 @@ class Folder:
         if path.is_symlink() and not os.path.exists(path):
             return SkippedPart(place, "The link leads nowhere.", hides=place)  # perhaps to a disk that is away
         if path.suffix.lower() not in SUFFIXES:
-            return skip_file(place)
+            return SkippedPart(place, "Its name has no suffix of a picture.", SkipReason.OTHER)
         try:
             status = path.stat()
         except OSError as error:

@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from enum import Enum
+from enum import Enum, auto
 from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol
 from urllib.parse import parse_qs, urlsplit
@@ -21,13 +21,6 @@ SUFFIXES = {
     ".webp": "image/webp", ".avif": "image/avif", ".tif": "image/tiff", ".tiff": "image/tiff", ".heic": "image/heic",
     ".heif": "image/heif",
 }  # fmt: skip
-# Other formats of pictures: drawings, older and newer ones, those of programs, and raw files of cameras
-_OTHER_FORMATS = frozenset({
-    ".jxl", ".svg", ".svgz", ".gif", ".bmp", ".ico", ".jp2", ".j2k", ".jpx", ".jxr", ".psd", ".psb", ".xcf", ".eps",
-    ".tga", ".dds", ".exr", ".hdr", ".pcx", ".ppm", ".pgm", ".pbm", ".pnm", ".dng", ".cr2", ".cr3", ".crw", ".nef",
-    ".nrw", ".arw", ".srf", ".sr2", ".orf", ".rw2", ".raf", ".pef", ".srw", ".x3f", ".3fr", ".iiq", ".erf", ".kdc",
-    ".mrw", ".raw",
-})  # fmt: skip
 # What the service takes, so that nothing is sent that it would refuse a picture for
 _MOST_TAGS, _LONGEST_TAG, _MOST_METADATA, _LONGEST_CAPTION, _LONGEST_ID = 64, 200, 16 << 10, 1_000, 1_024
 _LONGEST_VALUE = 2_000  # characters of a value that a file has; more is cut
@@ -44,11 +37,10 @@ _INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark
 class SkipReason(Enum):
     """Why something in a source is not imported; only what is `UNUSABLE` should have been a picture."""
 
-    HIDDEN = "hidden file"
-    FORMAT = "unsupported picture"
-    OTHER = "other file"
-    EMPTY = "empty folder"
-    UNUSABLE = "unusable picture"
+    HIDDEN = auto()
+    OTHER = auto()
+    EMPTY = auto()
+    UNUSABLE = auto()
 
 
 class SkippedPart(NamedTuple):
@@ -193,14 +185,6 @@ class GalleryPicture:
         if "tags" in over:
             over["tags"] = list(dict.fromkeys([*self.item["tags"], *_normalize(over["tags"])]))[:_MOST_TAGS]
         return over
-
-
-def skip_file(place: str) -> SkippedPart:
-    """Say why a file of none of the `SUFFIXES` is skipped."""
-    suffix = PurePosixPath(place).suffix.lower()
-    if suffix in _OTHER_FORMATS:
-        return SkippedPart(place, f"Pictures in this format are not supported ({suffix}).", SkipReason.FORMAT)
-    return SkippedPart(place, "It is not a picture.", SkipReason.OTHER)
 
 
 def normalize_id(place: str) -> str:

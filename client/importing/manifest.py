@@ -163,7 +163,7 @@ def _name_columns(header: Iterable[str]) -> list[str]:
             continue
         key, taken = derive_key(name), set(map(derive_key, names))
         if not key or key in taken:
-            name = f"{key}_{number}" if key and not _is_own(f"{key}_{number}") else f"column_{number}"
+            name = f"{'column' if not key or key.startswith(_ANY_CAPTION) else key}_{number}"  # `caption_3` is one
             while derive_key(name) in taken:
                 name += "_x"
         names.append(name)

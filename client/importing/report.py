@@ -3,12 +3,13 @@
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 from typing import Any
 
 from ..output import are, counted, note, them, were
 from .items import SkippedPart, SkipReason
 
-_EXAMPLES, _LINES = 3, 100  # names of what was skipped, and lines of each kind of fault
+_EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
 
 
 @dataclass
@@ -19,7 +20,7 @@ class Report:
     counts: Counter[str] = field(default_factory=Counter)
     added: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
-    skipped: dict[SkipReason, list[str]] = field(default_factory=dict)  # the first of each kind
+    skipped: Counter[str] = field(default_factory=Counter)  # files that are no pictures, by their kinds
     vanished: list[str] = field(default_factory=list)
     gone: list[str] = field(default_factory=list)  # deleted in the gallery, and not sent again
     unseen: list[str] = field(default_factory=list)  # places below which something may still be there
@@ -41,9 +42,8 @@ class Report:
         if part.reason is SkipReason.UNUSABLE:
             self.count_outcome(part.place, "", "refused", part.sentence)
         elif part.reason is not SkipReason.EMPTY:
-            self.counts[part.reason.value] += 1
-            if len(first := self.skipped.setdefault(part.reason, [])) < _EXAMPLES:
-                first.append(part.place)
+            is_hidden = part.reason is SkipReason.HIDDEN
+            self.skipped["hidden" if is_hidden else PurePosixPath(part.place).suffix.lower() or "without suffix"] += 1
 
     def sum(self, *outcomes: str) -> int:
         """Return how many pictures had one of these outcomes."""
@@ -69,10 +69,10 @@ class Report:
             yield f"{each['file']}: {each['reason']}"
         if len(self.refused) > _LINES:
             yield f"… and {len(self.refused) - _LINES:,} more; --json lists all."
-        for reason, examples in self.skipped.items():
-            count = self.counts[reason.value]
-            more = ", …" if count > len(examples) else ""
-            yield f"{counted(count, reason.value)} {were(count)} skipped: {', '.join(examples)}{more}"
+        if count := self.skipped.total():
+            kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.skipped.most_common(_KINDS))
+            more = ", …" if len(self.skipped) > _KINDS else ""
+            yield f"{counted(count, 'other file')} {were(count)} skipped: {kinds}{more}"
         if count := len(self.gone):
             gone = f"{counted(count, 'picture')} {were(count)} deleted in the gallery"
             yield f"{gone}; --again sends {them(count)}: {list_some(self.gone)}"
@@ -102,7 +102,7 @@ class Report:
             "added": self.added,
             "there": self.counts["there"],
             "refused": self.refused,
-            "left_out": {reason.value: self.counts[reason.value] for reason in self.skipped},
+            "skipped": self.skipped,
             "gone": self.gone,
             "vanished": self.vanished,
             "deleted": self.counts["deleted"],

@@ -48,9 +48,8 @@ class State:
 
     def known(self, places: Sequence[str]) -> dict[str, Known]:
         """Return what was sent before of these places."""
-        listed = json.dumps(list(places))
-        rows = self._rows("SELECT * FROM known WHERE place IN (SELECT value FROM json_each(?))", [listed])
-        return {row[0]: _known(row) for row in rows}
+        query = "SELECT * FROM known WHERE place IN (SELECT value FROM json_each(?))"
+        return {row[0]: _known(row) for row in self._run(query, json.dumps(list(places)))}
 
     def keep(self, known: Iterable[Known]) -> None:
         """Remember what was sent: when this returns, a kill loses nothing of it."""
@@ -58,48 +57,41 @@ class State:
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
-    def forget(self, places: Iterable[str]) -> None:
-        """Remove these places, which have nothing in the gallery any more."""
-        with self._lock, self._connection:
-            self._connection.executemany("DELETE FROM known WHERE place = ?", [(place,) for place in places])
+    def forget(self, place: str) -> None:
+        """Remove a place that has nothing in the gallery any more."""
+        self._run("DELETE FROM known WHERE place = ?", place)
 
     def begin(self) -> None:
         """Begin a run, in which nothing was seen yet."""
-        with self._lock:
-            self._connection.executescript("DELETE FROM seen; DELETE FROM taken; DELETE FROM unlisted")
+        for table in ("seen", "taken", "unlisted"):
+            self._run(f"DELETE FROM {table}")  # noqa: S608 - of these three
 
     def see(self, place: str) -> None:
         """Note that this run has seen a place."""
-        with self._lock, self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
+        self._run("INSERT OR IGNORE INTO seen VALUES (?)", place)
 
     def take(self, place: str, id: str, twin: str) -> str | None:
         """Return the id of a place in this run: that of before, `id`, or `twin`; None when other places have them."""
-        with self._lock, self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO seen VALUES (?)", (place,))
-            before = self._connection.execute("SELECT id FROM known WHERE place = ?", (place,)).fetchone() or ("",)
-            if before[0] and before[0] in (id, twin):
-                choice = [str(before[0])]
-            else:
-                others = "SELECT 1 FROM known WHERE id = ? AND place <> ?"
-                free = self._connection.execute(others, (id, place)).fetchone() is None
-                choice = [id, twin] if free else [twin or id]  # a file that was moved has the id of where it was
-            for each in filter(None, choice):
-                self._connection.execute("INSERT OR IGNORE INTO taken VALUES (?, ?)", (each, place))
-                ((first,),) = self._connection.execute("SELECT place FROM taken WHERE id = ?", (each,))
-                if first == place:
-                    return each
+        self.see(place)
+        before = [id for (id,) in self._run("SELECT id FROM known WHERE place = ?", place)]
+        if before and before[0] in (id, twin):
+            choice = before
+        else:  # a file that was moved has the id of where it was
+            others = self._run("SELECT 1 FROM known WHERE id = ? AND place <> ?", id, place)
+            choice = [twin or id] if others else [id, twin]
+        for each in filter(None, choice):
+            self._run("INSERT OR IGNORE INTO taken VALUES (?, ?)", each, place)
+            if self._run("SELECT place FROM taken WHERE id = ?", each) == [(place,)]:
+                return each
         return None
 
-    def could_not_list(self, place: str) -> None:
+    def hide_below(self, place: str) -> None:
         """Note that what is below this place may still be there."""
-        with self._lock, self._connection:
-            self._connection.execute("INSERT OR IGNORE INTO unlisted VALUES (?)", (place,))
+        self._run("INSERT OR IGNORE INTO unlisted VALUES (?)", place)
 
     def has_below(self, place: str) -> bool:
         """Whether anything below this place was sent before."""
-        below = "SELECT 1 FROM known WHERE substr(place, 1, length(?1) + 1) = ?1 || '/' LIMIT 1"
-        return bool(self._rows(below, [place]))
+        return bool(self._run("SELECT 1 FROM known WHERE substr(place, 1, length(?1) + 1) = ?1 || '/' LIMIT 1", place))
 
     def vanished(self, below: Sequence[str] | None = None) -> Iterator[Known]:
         """Yield what was sent before and not seen in this run: of the whole source, or at these places and below."""
@@ -108,13 +100,13 @@ class State:
             "NOT EXISTS (SELECT 1 FROM unlisted u WHERE u.place = '' OR substr(known.place, 1, length(u.place) + 1) = "
             "u.place || '/') ORDER BY place"
         )
-        for row in self._rows(query, ()):
+        for row in self._run(query):
             if below is None or any(row[0] == place or row[0].startswith(f"{place}/") for place in below):
                 yield _known(row)
 
-    def _rows(self, query: str, values: Sequence[object]) -> list[Any]:
-        with self._lock:
-            return self._connection.execute(query, values).fetchall()
+    def _run(self, statement: str, *values: str) -> list[Any]:
+        with self._lock, self._connection:
+            return self._connection.execute(statement, values).fetchall()
 
 
 @contextmanager

@@ -159,7 +159,7 @@ class Importer:
             return
         self.state.see(part.place)
         if part.hides is not None:
-            self.state.could_not_list(part.hides)
+            self.state.hide_below(part.hides)
         if self.strict and part.reason is SkipReason.UNUSABLE:
             raise UnusableError(f"{part.place}: {part.sentence}")
         report.count_skipped(part)
@@ -208,7 +208,7 @@ class Importer:
             is_ours = response.status_code not in (404, 412)
             if is_ours:
                 response.raise_for_status()
-        self.state.forget([known.place])
+        self.state.forget(known.place)
         return is_ours
 
     def _decide(self, item: Item, known: Known | None, found: GalleryPicture | None) -> Outcome | Upload:
