@@ -72,22 +72,15 @@ def test_json_is_the_answer_of_the_service(service: Service) -> None:
 def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "p0.png"
     file.write_bytes(picture(sum(b"p0")))
-    similar = as_json(service, "search", "--picture", str(file))
-    assert similar["items"][0]["id"] == "p0"
+    similar = as_json(service, "search", "--picture", str(file), "--language", "de")["items"][0]
+    assert (similar["id"], similar["captions"]) == ("p0", {"de": ["ein roter Apfel"], "en": ["a red apple"]})
+    assert "ein roter Apfel" in run(service, "search", "--picture", str(file), "--language", "de").stdout
+    assert "a red apple" in run(service, "search", "--picture", str(file)).stdout
     captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
     assert {item["language"] for item in captions["items"]} == {"de"}
     for by in (("--picture", str(file)), ("--like", "p0")):
         assert as_json(service, "search", *by, "--captions", "--collection", "default")["items"]
         assert as_json(service, "search", *by, "--captions", "--collection", "other")["items"] == []
-
-
-def test_a_search_by_picture_shows_captions_in_the_language_that_is_named(service: Service, tmp_path: Path) -> None:
-    file = tmp_path / "p0.png"
-    file.write_bytes(picture(sum(b"p0")))
-    captions = as_json(service, "search", "--picture", str(file), "--language", "de")["items"][0]["captions"]
-    assert captions == {"de": ["ein roter Apfel"], "en": ["a red apple"]}
-    assert "ein roter Apfel" in run(service, "search", "--picture", str(file), "--language", "de").stdout
-    assert "a red apple" in run(service, "search", "--picture", str(file)).stdout
 
 
 @pytest.mark.parametrize(
@@ -110,26 +103,10 @@ def test_no_service_is_a_sentence_and_has_status_1() -> None:
     assert "No service answers at http://127.0.0.1:9" in result.stderr
 
 
-def test_the_proxy_is_not_used_for_this_machine(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HTTP_PROXY", "http://127.0.0.1:9")
-    assert run(service, "languages").exit_code == 0
-
-
 def test_an_invalid_address_is_reported() -> None:
     result = CliRunner().invoke(app, ["languages"], env={"PICTOGLOT_URL": "nowhere", "PICTOGLOT_KEY": ""})
     assert result.exit_code == 2
     assert "PICTOGLOT_URL" in result.stderr
-
-
-def test_address_and_key_can_be_in_an_env_file(
-    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    (tmp_path / ".env").write_text(f"PICTOGLOT_URL={service.url}/\nPICTOGLOT_KEY={ADMIN_KEY}\n")
-    monkeypatch.chdir(tmp_path)
-    for name in ("URL", "KEY"):
-        monkeypatch.delenv(f"PICTOGLOT_{name}", raising=False)
-    result = CliRunner().invoke(app, ["releases", "--json"])
-    assert result.exit_code == 0, result.output
 
 
 def test_without_an_address_the_service_of_the_same_settings_is_asked(

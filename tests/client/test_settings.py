@@ -1,19 +1,17 @@
 """Where address and key come from: never one from the environment and the other from a folder's `.env` (F2)."""
 
-import subprocess
-import sys
+import os
 from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from threading import Thread
 
 import pytest
+from typer.testing import CliRunner, Result
 
+from client.main import app
 from service.commands.doctor import Checkup
 from service.settings import Settings
-from tests.client.test_version import PROGRAM
-from tests.patience import PATIENCE
-from tests.service.processes import clean_environment
 
 pytestmark = pytest.mark.row("F2")
 KEY, SECRET = "pk_key_of_the_environment", "another-secret"
@@ -54,17 +52,17 @@ def recorder() -> Iterator[Recorder]:
         thread.join()
 
 
-def run(folder: Path, *arguments: str, **variables: str) -> "subprocess.CompletedProcess[str]":
-    """Run the command line in this folder."""
-    return subprocess.run(
-        [sys.executable, "-c", PROGRAM, *arguments],
-        cwd=folder,
-        env=clean_environment() | variables,
-        capture_output=True,
-        text=True,
-        check=False,
-        timeout=PATIENCE,
-    )
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The current folder; nothing of ours is in the environment."""
+    monkeypatch.chdir(tmp_path)
+    for name in [name for name in os.environ if name.startswith("PICTOGLOT_")]:
+        monkeypatch.delenv(name)
+    return tmp_path
+
+
+def run(*arguments: str, **variables: str) -> Result:
+    return CliRunner().invoke(app, arguments, env=variables)
 
 
 @pytest.mark.parametrize(
@@ -80,8 +78,8 @@ def test_the_key_of_the_environment_is_not_sent_where_a_file_says(
     recorder: Recorder, tmp_path: Path, file: str, command: str
 ) -> None:
     (tmp_path / ".env").write_text(file.format(url=recorder.url, port=recorder.server_port) + "\n")
-    done = run(tmp_path, *command.split(), PICTOGLOT_KEY=KEY)
-    assert (done.returncode, recorder.seen) == (78, [])
+    done = run(*command.split(), PICTOGLOT_KEY=KEY)
+    assert (done.exit_code, recorder.seen) == (78, [])
     assert (
         f"is set in {tmp_path / '.env'} and PICTOGLOT_KEY in the environment: set address and key in the same place"
         in done.stderr
@@ -90,13 +88,13 @@ def test_the_key_of_the_environment_is_not_sent_where_a_file_says(
 
 def test_the_key_of_a_file_is_not_sent_where_the_environment_says(recorder: Recorder, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"PICTOGLOT_KEY={KEY}\n")
-    done = run(tmp_path, "languages", PICTOGLOT_PORT=str(recorder.server_port))
-    assert (done.returncode, recorder.seen) == (78, [])
+    done = run("languages", PICTOGLOT_PORT=str(recorder.server_port))
+    assert (done.exit_code, recorder.seen) == (78, [])
 
 
 def test_an_address_of_the_environment_leaves_nothing_to_that_of_a_file(recorder: Recorder, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text("PICTOGLOT_URL=http://127.0.0.1:9\nPICTOGLOT_HOST=127.0.0.9\n")
-    run(tmp_path, "languages", PICTOGLOT_PORT=str(recorder.server_port), PICTOGLOT_KEY=KEY)
+    run("languages", PICTOGLOT_PORT=str(recorder.server_port), PICTOGLOT_KEY=KEY)
     assert [KEY in request for request in recorder.seen] == [True]
 
 
@@ -105,7 +103,7 @@ def test_a_file_gets_no_other_variable_and_is_named(recorder: Recorder, tmp_path
     (tmp_path / ".env").write_text(
         f"PICTOGLOT_URL={recorder.url}/${{CLOUD_SECRET}}\nPICTOGLOT_KEY=pk_${{CLOUD_SECRET}}\n"
     )
-    done = run(tmp_path, "languages", CLOUD_SECRET=SECRET)
+    done = run("languages", CLOUD_SECRET=SECRET)
     assert len(recorder.seen) == 1 and SECRET not in recorder.seen[0]
     assert "Authorization: Bearer pk_${CLOUD_SECRET}" in recorder.seen[0]
     assert f"{tmp_path / '.env'} names the service: {recorder.url}/${{CLOUD_SECRET}}.\n" in done.stderr
@@ -113,13 +111,12 @@ def test_a_file_gets_no_other_variable_and_is_named(recorder: Recorder, tmp_path
 
 def test_a_typed_key_goes_to_no_address_of_a_file(recorder: Recorder, tmp_path: Path) -> None:
     (tmp_path / ".env").write_text(f"PICTOGLOT_URL={recorder.url}\n")
-    done = run(tmp_path, "demo", "fill", f"--key={KEY}")
-    assert (done.returncode, recorder.seen) == (2, [])
+    done = run("demo", "fill", f"--key={KEY}")
+    assert (done.exit_code, recorder.seen) == (2, [])
     assert "--url" in done.stderr
 
 
-def test_doctor_names_the_file(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(tmp_path)
+def test_doctor_names_the_file(tmp_path: Path) -> None:
     assert "no .env" in str(Checkup(Settings()).check("settings"))
     (tmp_path / ".env").write_text("PICTOGLOT_URL=http://127.0.0.1:9\nPICTOGLOT_KEY=x\nOTHER=1\n")
     assert f"2 variables of {tmp_path / '.env'}" in str(Checkup(Settings()).check("settings"))

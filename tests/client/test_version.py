@@ -2,18 +2,15 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
-from urllib.parse import urlsplit
 
 import pytest
 from typer.testing import CliRunner, Result
 
 from client.main import app
-from store.registry import open_registry
 from tests.patience import PATIENCE
-from tests.service.harness import Service, running
+from tests.service.harness import running
 from tests.service.processes import clean_environment
 
 PROGRAM = "import sys; sys.argv[0] = 'pictoglot'; from client.main import main; main()"
@@ -31,12 +28,6 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
     )
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with running(tmp_path_factory.mktemp("home")) as service:
-        yield service
-
-
 def check_serve(host: str, port: object) -> Result:
     """`pictoglot serve --check` with these settings."""
     return CliRunner().invoke(
@@ -44,48 +35,26 @@ def check_serve(host: str, port: object) -> Result:
     )
 
 
-def check_worker(**settings: object) -> "subprocess.CompletedProcess[str]":
-    """`pictoglot worker --check` with these settings."""
-    return run("worker", "--check", **{f"PICTOGLOT_{name}": str(value) for name, value in settings.items()})
-
-
-def test_the_version_is_that_of_the_installed_package() -> None:
-    done = run("--version")
-    assert (done.returncode, done.stdout) == (0, f"pictoglot {metadata.version('pictoglot')}\n")
-
-
 def test_the_version_is_told_before_anything_else_is_read() -> None:
     done = run("--version", "nonsense", PICTOGLOT_NONSENSE="1")
-    assert (done.returncode, done.stderr) == (0, "")
+    assert (done.returncode, done.stdout, done.stderr) == (0, f"pictoglot {metadata.version('pictoglot')}\n", "")
 
 
 def test_a_shell_is_told_the_commands() -> None:
     words = {"COMP_WORDS": "pictoglot pic", "COMP_CWORD": "1"}
     assert run(_PICTOGLOT_COMPLETE="complete_bash", **words).stdout.split() == ["pictures"]
-
-
-def test_completion_can_be_installed_and_shown() -> None:
-    shown = run("--help", COLUMNS="200").stdout
+    shown = CliRunner().invoke(app, ["--help"], env={"COLUMNS": "200"}).stdout
     assert "--install-completion" in shown and "--show-completion" in shown
 
 
-def test_a_ready_service_passes_its_check(service: Service) -> None:
-    result = check_serve("127.0.0.1", urlsplit(service.url).port)
-    assert (result.exit_code, result.stderr) == (0, "")
-
-
-def test_a_service_that_listens_everywhere_is_asked_on_loopback(service: Service) -> None:
-    result = check_serve("0.0.0.0", urlsplit(service.url).port)
-    assert result.exit_code == 0
-    assert "http://127.0.0.1:" in result.stdout
-
-
-def test_a_service_that_is_not_ready_fails_its_check(tmp_path: Path) -> None:
+def test_a_service_passes_its_check_while_it_is_ready_and_is_asked_on_loopback(tmp_path: Path) -> None:
     with running(tmp_path) as service:
+        for host in ("127.0.0.1", "0.0.0.0"):
+            result = check_serve(host, service.port)
+            assert (result.exit_code, result.stderr) == (0, "") and "http://127.0.0.1:" in result.stdout
         service.context.draining = True
-        result = check_serve("127.0.0.1", urlsplit(service.url).port)
-    assert result.exit_code == 1
-    assert "is not ready: status 503" in result.stderr
+        result = check_serve("127.0.0.1", service.port)
+    assert result.exit_code == 1 and "is not ready: status 503" in result.stderr
 
 
 @pytest.mark.parametrize(("port", "said"), [(9, "does not answer"), (0, "PICTOGLOT_PORT")])
@@ -95,20 +64,8 @@ def test_a_service_that_is_not_found_fails_its_check(port: int, said: str) -> No
     assert said in result.stderr
 
 
-def test_a_worker_with_a_registry_passes_its_check(tmp_path: Path) -> None:
-    open_registry(f"sqlite:///{tmp_path / 'registry.db'}").close()
-    assert check_worker(HOME=tmp_path).returncode == 0
-
-
-def test_a_worker_without_a_registry_fails_its_check(tmp_path: Path) -> None:
-    done = check_worker(HOME=tmp_path, DATABASE_URL="postgresql+psycopg://pictoglot@127.0.0.1:9/pictoglot")
-    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
-    assert done.stderr.startswith("The registry does not answer: ") and "port 9" in done.stderr
-
-
-def test_the_check_of_a_worker_makes_no_tables(tmp_path: Path) -> None:
-    assert [check_worker(HOME=tmp_path).returncode for _ in range(2)] == [1, 1]
-
-
-def test_the_check_of_a_worker_with_wrong_settings_is_78(tmp_path: Path) -> None:
-    assert check_worker(HOME=tmp_path, THREADS=0).returncode == 78
+def test_the_check_of_a_worker_passes_its_status_and_sentence_on(tmp_path: Path) -> None:
+    """What it checks, `tests/worker/test_check.py` tests."""
+    settings = {"PICTOGLOT_HOME": str(tmp_path), "PICTOGLOT_THREADS": "0"}
+    done = run("worker", "--check", **settings)
+    assert (done.returncode, done.stderr.count("\n")) == (78, 1) and "PICTOGLOT_THREADS" in done.stderr

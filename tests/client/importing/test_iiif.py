@@ -3,7 +3,7 @@
 import json
 import socket
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -126,6 +126,26 @@ def test_the_canvases_of_a_manifest_become_pictures_with_captions_in_its_languag
         assert refused.exit_code == 1 and first in refused.stderr.replace("http://", "")
 
 
+def lead(monkeypatch: pytest.MonkeyPatch, names: dict[str, Callable[[], list[str]]]) -> None:
+    """Make names of hosts lead to addresses; others are addresses themselves."""
+    resolve = socket.getaddrinfo
+
+    def look_up(name: str, *more: Any, **rest: Any) -> list[Any]:
+        addresses = names[name]() if name in names else [name]
+        return [each for address in addresses for each in resolve(address, *more, **rest)]
+
+    monkeypatch.setattr(socket, "getaddrinfo", look_up)
+
+
+def first_item(site: Site, host: str) -> Item:
+    """The first picture, at this host, of a manifest from elsewhere."""
+    source = Iiif("https://93.184.215.14/manifest", Record(), None)
+    source._manifest = manifest(site.url.replace("127.0.0.1", host))
+    item = next(iter(source.parts()))
+    assert isinstance(item, Item)
+    return item
+
+
 def parts(where: str) -> list[Item | SkippedPart]:
     return list(Iiif(where, Record(), None).parts())
 
@@ -179,18 +199,9 @@ def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch
 def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
     site: Site, host: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    resolve = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda name, *more, **rest: resolve("127.0.0.1" if name == "name.example" else name, *more, **rest),
-    )
-    source = Iiif("https://93.184.215.14/manifest", Record(), None)
-    source._manifest = manifest(site.url.replace("127.0.0.1", host))
-    first = next(iter(source.parts()))
-    assert isinstance(first, Item)
+    lead(monkeypatch, {"name.example": lambda: ["127.0.0.1"]})
     with pytest.raises(UnreadableError, match="cannot be fetched"):
-        first.read()
+        first_item(site, host).read()
     assert site.asked == []
 
 
@@ -228,19 +239,11 @@ def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_le
     """Any address of 127.0.0.0/8 is this machine; nobody listens at the second one, which is taken for a public one."""
     for name, value in environment.items():
         monkeypatch.setenv(name, value)
-    resolve, led = socket.getaddrinfo, iter(["127.0.0.2"])
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda name, *more, **rest: resolve(next(led, "127.0.0.1") if name == "name.example" else name, *more, **rest),
-    )
+    led = iter(["127.0.0.2"])
+    lead(monkeypatch, {"name.example": lambda: [next(led, "127.0.0.1")]})
     monkeypatch.setattr(iiif, "_is_public", lambda address: address != "127.0.0.1")
-    source = Iiif("https://93.184.215.14/manifest", Record(), None)
-    source._manifest = manifest(site.url.replace("127.0.0.1", "name.example"))
-    first = next(iter(source.parts()))
-    assert isinstance(first, Item)
     with pytest.raises(UnreadableError, match="ConnectError"):
-        first.read()
+        first_item(site, "name.example").read()
     assert site.asked == [] and next(led, "") == ""
 
 
@@ -248,16 +251,7 @@ def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkey
     monkeypatch.setenv("http_proxy", PROXY)
     monkeypatch.setenv("no_proxy", "127.0.0.1, .example")
     site.answers |= {"/m": "/n", "/n": b'{"type": "Manifest", "items": []}'}
-    resolve = socket.getaddrinfo
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda name, *more, **rest: (
-            resolve("127.0.0.2", *more, **rest) + resolve("127.0.0.1", *more, **rest)
-            if name == "name.example"
-            else resolve(name, *more, **rest)
-        ),
-    )
+    lead(monkeypatch, {"name.example": lambda: ["127.0.0.2", "127.0.0.1"]})
     assert parts(site.url.replace("127.0.0.1", "name.example") + "/m") == []
     assert site.asked == ["/m", "/n"] and {*site.hosts} == {site.url.replace("http://127.0.0.1", "name.example")}
 
@@ -266,10 +260,7 @@ def test_a_proxy_is_asked_for_what_goes_through_it_once_the_name_was_looked_at(
     site: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("http_proxy", site.url.removeprefix("http://"))
-    known, resolve = {"public.example": "93.184.215.14", "local.example": "127.0.0.1"}, socket.getaddrinfo
-    monkeypatch.setattr(
-        socket, "getaddrinfo", lambda name, *more, **rest: resolve(known.get(name, name), *more, **rest)
-    )
+    lead(monkeypatch, {"public.example": lambda: ["93.184.215.14"], "local.example": lambda: ["127.0.0.1"]})
     picture_there = canvas("http://public.example", 1, {"type": "Image", "id": "http://local.example/1.png"})
     site.answers["http://public.example/m"] = json.dumps({"type": "Manifest", "items": [picture_there]}).encode()
     (item,) = parts("http://public.example/m")
@@ -282,12 +273,8 @@ def test_a_proxy_is_asked_for_what_goes_through_it_once_the_name_was_looked_at(
 def test_a_name_in_unicode_is_looked_up_as_it_is_asked(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """IDNA 2008 keeps the letter; by the rules of 2003, which `socket` has, it would be the name of somebody else."""
     site.answers["/m"] = b'{"type": "Manifest", "items": []}'
-    resolve, there = socket.getaddrinfo, "xn--strae-oqa.example"
-    monkeypatch.setattr(
-        socket,
-        "getaddrinfo",
-        lambda name, *more, **rest: resolve("127.0.0.1" if name == there else name, *more, **rest),
-    )
+    there = "xn--strae-oqa.example"
+    lead(monkeypatch, {there: lambda: ["127.0.0.1"]})
     source = Iiif(site.url.replace("127.0.0.1", "straße.example") + "/m", Record(), None)
     assert source.count() == 0 and source._is_near
     assert site.hosts == [site.url.replace("http://127.0.0.1", there)]
