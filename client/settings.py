@@ -41,16 +41,10 @@ class ClientSettings(BaseModel):
 
     model_config = ConfigDict(frozen=True)
 
-    home: Path = Field(Path("var"), validate_default=True, description="Data root of a service on this machine.")
     host: str = Field("127.0.0.1", min_length=1, description="Where a service on this machine listens.")
     port: int = Field(8321, ge=0, le=65_535, description="Its port.")
     url: str = Field("", validate_default=True, description="Address of the service; empty: where HOST and PORT say.")
     key: str = Field("", repr=False, description="API key that is sent with each request.")
-
-    @field_validator("home")
-    @classmethod
-    def _absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
 
     @field_validator("url")
     @classmethod

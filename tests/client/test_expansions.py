@@ -78,6 +78,7 @@ def test_a_watch_says_that_it_waits_for_a_service_that_is_away(
     monkeypatch.setattr(languages, "errors", Console(file=terminal, force_terminal=True, width=120))
 
     def pause(seconds: float) -> None:
+        assert seconds >= 0.5, "a service that stops is not asked again at once"
         wait_until(lambda: "waiting for the service" in terminal.getvalue())  # the bar draws ten times a second
         service.context.draining = False
         service.admin.post(f"/v1/expansions/{queued}/cancel").raise_for_status()

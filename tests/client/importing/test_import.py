@@ -250,17 +250,6 @@ def test_what_would_be_refused_of_every_picture_is_told_once_and_before_any_is_s
     assert (result.exit_code, result.stdout) == (2, "") and told in result.stderr.splitlines()[0], result.stderr
 
 
-def test_a_picture_whose_exif_is_huge_goes_in_without_it(tmp_path: Path) -> None:
-    file = tmp_path / "huge.webp"
-    webp = picture(3, format="WEBP", exif=exif())
-    place = webp.index(b"EXIF")
-    body = webp[12:place] + b"EXIF" + (64 << 20).to_bytes(4, "little") + webp[place + 8 :].ljust(64 << 20, b"\0")
-    file.write_bytes(b"RIFF" + (4 + len(body)).to_bytes(4, "little") + b"WEBP" + body)
-    with running(tmp_path / "home", picture_bytes=128 << 20) as service:
-        assert [*sent(as_json(service, "import", str(file)))] == ["huge"]
-        assert show(service, "huge")["metadata"] == {}
-
-
 def test_a_manifest_brings_records_and_a_changed_row_changes_them(service: Service, tmp_path: Path) -> None:
     (tmp_path / "x.png").write_bytes(picture(5))
     table = tmp_path / "list.csv"
@@ -317,17 +306,14 @@ def test_one_import_of_a_source_at_a_time_and_a_damaged_state_is_told(service: S
         assert database.execute("SELECT count(*) FROM known").fetchone() == (4,)
 
 
-@pytest.mark.parametrize("arguments", [("--watch", "--json"), ("--watch", "--strict")])
-def test_options_that_do_not_go_together_are_refused(folder: Path, arguments: tuple[str, ...]) -> None:
-    assert run(None, "import", str(folder), *arguments).exit_code == 2
-
-
 def test_what_is_no_source_is_refused_with_a_sentence(service: Service, tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     (tmp_path / "x.txt").write_text("x")
     for given, said in (("gone", "does not exist"), ("x.txt", "cannot be imported"), ("empty", "no picture")):
         refused = run(service, "import", str(tmp_path / given))
         assert refused.exit_code == 2 and said in refused.stderr and "Traceback" not in refused.stderr
+    for option in ("--json", "--strict"):
+        assert run(None, "import", str(tmp_path), "--watch", option).exit_code == 2
 
 
 def test_a_key_of_a_collection_imports_into_it_alone(service: Service, folder: Path) -> None:
