@@ -54,7 +54,7 @@ def up() -> None:
         if not marker.exists():
             say("The gallery is being filled; searches already work.")
             own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
-            processes.once("demo", "fill", done=finish, **own)
+            processes.run_once("demo", "fill", done=finish, **own)
 
     raise typer.Exit(keep_up(os.environ, fill))
 

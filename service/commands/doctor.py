@@ -54,20 +54,12 @@ class Checkup:
         """`url` is the address of the service to look for."""
         self._settings, self._url = settings, url
         self._checks: dict[str, Callable[[], Result | None]] = {
-            "settings": self._check_settings,
-            "data root": self._check_data_root,
-            "store": self._check_store,
-            "database": self._check_database,
-            "worker": self._check_worker,
-            "index": self._check_index,
-            "broker": self._check_broker,
-            "machine": self._check_machine,
-            "base": self._check_base,
-            "vectors": self._check_vectors,
-            "recall": self._check_recall,
-            "service": self._check_service,
+            "settings": self._check_settings, "data root": self._check_data_root, "store": self._check_store,
+            "database": self._check_database, "worker": self._check_worker, "index": self._check_index,
+            "broker": self._check_broker, "machine": self._check_machine, "base": self._check_base,
+            "vectors": self._check_vectors, "recall": self._check_recall, "service": self._check_service,
             "port": self._check_port,
-        }
+        }  # fmt: skip
         self._base: Base | None = None
         self._is_served = False
 

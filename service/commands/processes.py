@@ -12,7 +12,7 @@ from types import FrameType
 
 import httpx
 
-from client.output import FAILED, note
+from client.output import FAILED, MISCONFIGURED, note
 
 _LOOK = 0.2  # seconds between two checks of the children
 _FIRST_PAUSE, _LONGEST_PAUSE = 1.0, 30.0  # seconds until a dead child is restarted: doubled each time
@@ -27,7 +27,7 @@ class Child:
 
     name: str
     command: list[str]
-    once: Callable[[int], None] | None = None  # for a process that runs once: called with its exit status
+    done: Callable[[int], None] | None = None  # for a process that runs once: called with its exit status
     more: Mapping[str, str] = field(default_factory=dict)  # further environment variables
     process: subprocess.Popen[bytes] | None = None
     started: float = 0.0
@@ -36,17 +36,16 @@ class Child:
 
     def start(self, environment: Mapping[str, str]) -> None:
         """Start it. Its log (standard error) goes to the terminal; standard output only of one that runs once."""
-        output = None if self.once else subprocess.DEVNULL
+        output = None if self.done else subprocess.DEVNULL
         given = {**environment, **self.more}
         self.process = subprocess.Popen(self.command, env=given, stdout=output, start_new_session=True)
         self.started = time.monotonic()
 
     def signal(self, sent: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the process, or to its whole group."""
-        if self.process is None or (self.process.poll() is not None and not group):
-            return
-        with contextlib.suppress(ProcessLookupError):
-            (os.killpg if group else os.kill)(self.process.pid, sent)
+        if self.process is not None and (group or self.process.poll() is None):
+            with contextlib.suppress(ProcessLookupError):
+                (os.killpg if group else os.kill)(self.process.pid, sent)
 
 
 @dataclass
@@ -58,34 +57,36 @@ class Processes:
     ready: Callable[["Processes"], None]
     children: list[Child] = field(default_factory=list)
     _stops: int = 0
-    _is_ready: bool = False
 
     def run(self) -> int:
-        """Exit status: 0 after a signal, 78 when a child refused its settings, 1 when a child keeps dying."""
+        """Return the exit status: 0 after a signal, 78 when a child refused its settings, 1 when one keeps dying."""
         self.children = [Child(name, python(name)) for name in ("service", "worker")]
         before = {sent: signal.signal(sent, self._stop) for sent in (signal.SIGINT, signal.SIGTERM)}
+        is_ready = False
         try:
-            return self._watch()
+            while not self._stops:
+                for child in list(self.children):
+                    if (status := self._look(child)) is not None:
+                        return status
+                if not is_ready and self._answers():
+                    is_ready = True
+                    self.ready(self)
+                time.sleep(_LOOK)
+            return 0
         finally:
             self._end()
             for sent, handler in before.items():
                 signal.signal(sent, handler)
 
-    def once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
+    def run_once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
         """Run `python -m module` once, beside the others, with `more` in its environment."""
-        self.children.append(Child(module, python(module, *arguments), once=done, more=more))
+        self.children.append(Child(module, python(module, *arguments), done, more))
 
-    def _watch(self) -> int:
-        while not self._stops:
-            for child in list(self.children):
-                status = self._look(child)
-                if status is not None:
-                    return status
-            if not self._is_ready and _answers(self.address):
-                self._is_ready = True
-                self.ready(self)
-            time.sleep(_LOOK)
-        return 0
+    def _answers(self) -> bool:
+        try:
+            return httpx.get(f"{self.address}/readyz", timeout=2.0, trust_env=False).is_success
+        except httpx.HTTPError:
+            return False
 
     def _look(self, child: Child) -> int | None:
         """Start or restart a child; returns an exit status when everything must end."""
@@ -96,17 +97,12 @@ class Processes:
         status = child.process.poll()
         if status is None:
             return None
-        if child.once is not None:
+        if child.done is not None:
             self.children.remove(child)
-            child.once(status)
+            child.done(status)
             return None
-        return self._died(child, status)
-
-    def _died(self, child: Child, status: int) -> int | None:
-        from store.settings import MISCONFIGURED  # late: help needs no pydantic
-
         if status == MISCONFIGURED:
-            return MISCONFIGURED
+            return status
         lived = time.monotonic() - child.started
         child.deaths = 1 if lived >= _STEADY else child.deaths + 1
         if child.deaths >= _DEATHS:
@@ -119,13 +115,10 @@ class Processes:
         return None
 
     def _stop(self, sent: int, frame: FrameType | None) -> None:
-        """The first signal stops the children, a second one kills them."""
+        """Stop the children at the first signal, kill them at the second."""
         self._stops += 1
         for child in self.children:
-            if self._stops == 1:
-                child.signal(signal.SIGTERM)
-            else:
-                child.signal(signal.SIGKILL, group=True)
+            child.signal(signal.SIGTERM if self._stops == 1 else signal.SIGKILL, group=self._stops > 1)
 
     def _end(self) -> None:
         """Stop all children and wait for them; kill those that do not stop in time."""
@@ -145,12 +138,5 @@ class Processes:
 
 
 def python(module: str, *arguments: str) -> list[str]:
-    """Command that runs one of our modules; -P: never a file of that name in the current folder."""
+    """Return the command that runs one of our modules; -P: never a file of that name in the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
-
-
-def _answers(address: str) -> bool:
-    try:
-        return httpx.get(f"{address}/readyz", timeout=2.0, trust_env=False).is_success
-    except httpx.HTTPError:
-        return False

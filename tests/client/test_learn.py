@@ -75,9 +75,7 @@ def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: S
     as_json(service, "expansions", sent["id"], "--cancel")
 
 
-def test_learning_is_queued_and_can_be_cancelled_and_then_a_watch_has_status_1(
-    service: Service, tmp_path: Path
-) -> None:
+def test_learning_is_queued_and_cancelled_and_then_a_watch_has_status_1(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "cy.jsonl"
     file.write_text(rows(80))
     sent = as_json(service, "learn", "cy", str(file))
