@@ -26,7 +26,7 @@ from rich.console import Console
 from benchmarks.load import Timings, closed_loop
 from benchmarks.process import running
 from benchmarks.serving import commit, processor, queries
-from client.client import put
+from client.client import put_picture
 from demo.gallery import pictures
 from model.processes import allow_descriptors
 
@@ -67,7 +67,7 @@ def fill(url: str, key: str) -> None:
     """Put some pictures of the demo."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=_TIMEOUT, trust_env=False) as client:
         for each in itertools.islice(pictures(), _PICTURES):
-            put(client, each.id, (each.id, each.content, "image/png"), each.captions, {}).raise_for_status()
+            put_picture(client, each.id, (each.id, each.content, "image/png"), each.captions, {}).raise_for_status()
 
 
 def as_json(before: Timings, during: Timings, after: Timings, told: dict[str, int], logged: int) -> dict[str, Any]:

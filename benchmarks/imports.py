@@ -29,7 +29,7 @@ from benchmarks.mixed import mixed
 from benchmarks.pictures import SIZES, encoded, photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
-from client.client import every
+from client.client import list_all
 from client.importing.upload import AT_ONCE, CHUNK
 from demo.gallery import outlines
 
@@ -162,7 +162,7 @@ def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> 
     encoded = _encoded(url, key)
     nothing = _added(url, key, folder)
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
-        there = [item["id"] for item in every(client, "/v1/pictures", 10**7)]
+        there = [item["id"] for item in list_all(client, "/v1/pictures", 10**7)]
     return {
         "pictures": len(ids),
         "killed_at": at,

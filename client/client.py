@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
 from .errors import SettingsError, Stopped
-from .output import FAILED, MISCONFIGURED, REFUSED, is_asked, note, show_json, stop
+from .output import FAILED, MISCONFIGURED, REFUSED, may_ask, note, print_json, stop
 
 if TYPE_CHECKING:
     from .settings import ClientSettings
@@ -48,8 +48,8 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-def client_settings() -> "ClientSettings":
-    """Address and key of the service; exits when a setting is not valid."""
+def load_client_settings() -> "ClientSettings":
+    """Return address and key of the service; exits when a setting is not valid."""
     from .settings import ClientSettings  # late: help needs no pydantic
 
     try:
@@ -72,18 +72,18 @@ def note_address_file(settings: "ClientSettings") -> bool:
 
 
 @contextlib.contextmanager
-def service(*, upload: bool = False) -> Iterator[httpx.Client]:
-    """An HTTP client; any error inside ends the command with one sentence: status 2 when refused, 1 when failed."""
-    settings = client_settings()
+def open_service(*, upload: bool = False) -> Iterator[httpx.Client]:
+    """Open an HTTP client; an error inside ends the command with a sentence, and status 2 if refused, 1 if failed."""
+    settings = load_client_settings()
     note_address_file(settings)
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        by_proxy = proxied(settings.url)
+        by_proxy = is_proxied(settings.url)
         with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout, trust_env=by_proxy) as client:
             yield client
     except httpx.HTTPStatusError as error:
-        _refused(error.response)
+        _exit_refused(error.response)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError):
         stop("PICTOGLOT_URL must be a complete address (http://HOST:PORT), and PICTOGLOT_KEY plain ASCII.", REFUSED)
     except httpx.TimeoutException:
@@ -92,15 +92,15 @@ def service(*, upload: bool = False) -> Iterator[httpx.Client]:
         stop(f"No service answers at {settings.url}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
 
 
-def proxied(url: str) -> bool:
+def is_proxied(url: str) -> bool:
     """Whether to use the proxy of the environment: never for this machine itself."""
     from .settings import LOOPBACK  # late: help needs no pydantic
 
     return urlsplit(url).hostname not in LOOPBACK
 
 
-def answer(response: httpx.Response) -> Any:
-    """The JSON of a response; raises for an error status, which `service` reports."""
+def read_answer(response: httpx.Response) -> Any:
+    """Return the JSON of a response; raises for an error status, which `open_service` reports."""
     response.read()
     return response.raise_for_status().json()
 
@@ -122,19 +122,19 @@ def carry_out(
     Returns the answer, with the release of the plan as `expected`: unless `pin` is false, the change is refused when
     another one serves by then. None where nothing more is to be said.
     """
-    plan = answer(client.post(path, json={**body, "dry_run": True}))
+    plan = read_answer(client.post(path, json={**body, "dry_run": True}))
     if as_json and dry_run:
-        show_json(plan)
+        print_json(plan)
         return None
     if not as_json:
         show(plan)
         is_empty = plan.get("items") == []
-        if dry_run or is_empty or (is_asked(yes) and not typer.confirm(question)):
+        if dry_run or is_empty or (may_ask(yes) and not typer.confirm(question)):
             return None
     pinned = {"expected": plan["release"]} if pin else {}
     done = _change(client, path, {**body, **pinned})
     if as_json:
-        show_json(done)
+        print_json(done)
         return None
     return {**done, **pinned}
 
@@ -144,7 +144,7 @@ def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, 
 
     Exits when no answer comes then either, or only that the service is not well.
     """
-    key = fresh_key()
+    key = make_key_header()
     is_sent = False
     for is_last in (False, True):
         try:
@@ -154,46 +154,46 @@ def _change(client: httpx.Client, path: str, body: dict[str, Any]) -> dict[str, 
             if is_last and not is_sent:
                 raise
         else:
-            if not (is_sent and _failed(response)):
-                return dict(answer(response))
+            if not (is_sent and _is_failure(response)):
+                return dict(read_answer(response))
     before = f"Release {body['expected']} served before; look" if "expected" in body else "Look"
     stop(f"It is not known whether this was done. {before} with `pictoglot releases`, then decide.")
 
 
-def fresh_key() -> dict[str, str]:
-    """The header that makes one request safe to repeat: the same key gives the first response again."""
+def make_key_header() -> dict[str, str]:
+    """Return the header that makes a request safe to repeat: the same key gives the first response again."""
     return {"Idempotency-Key": str(uuid.uuid4())}
 
 
-def at(path: str, name: str) -> str:
-    """The path of the item `name` below `path`; exits when no item can have that name."""
+def build_path(path: str, name: str) -> str:
+    """Return the path of the item `name` below `path`; exits when no item can have that name."""
     if name in ("", ".", ".."):
         stop(f"{name!r} is not a valid name.", REFUSED)
     return f"{path}/{quote(name, safe='')}"
 
 
-def every(client: httpx.Client, path: str, most: int = 10_000, **given: str) -> list[dict[str, Any]]:
-    """The items of a listing, page after page; `given` are parameters of its query."""
+def list_all(client: httpx.Client, path: str, most: int = 10_000, **given: str) -> list[dict[str, Any]]:
+    """Return the items of a listing, page after page; `given` are parameters of its query."""
     items: list[dict[str, Any]] = []
     query: dict[str, Any] = {"limit": min(_PAGE, most), **given}
     while True:
-        page = answer(client.get(path, params=query))
+        page = read_answer(client.get(path, params=query))
         items += page["items"]
         if not page["next_cursor"] or len(items) >= most:
             return items[:most]
         query["cursor"] = page["next_cursor"]
 
 
-def sentence(response: httpx.Response) -> str:
-    """The message of a problem document."""
+def read_problem(response: httpx.Response) -> str:
+    """Return the message of a refusal."""
     try:
-        return message(response.json(), response.status_code)
+        return describe_problem(response.json(), response.status_code)
     except (ValueError, AttributeError):  # no JSON, or no object
         return f"The service answered with status {response.status_code}."
 
 
-def message(problem: dict[str, Any], status: int) -> str:
-    """The same of a document that was read."""
+def describe_problem(problem: dict[str, Any], status: int) -> str:
+    """Return the message of a problem document."""
     title, detail = problem.get("title") or f"Status {status}", problem.get("detail")
     text = f"{title}: {detail}" if detail and detail != title else title
     return text if text.endswith((".", "!", "?")) else text + "."
@@ -219,8 +219,8 @@ def format_lines(first: Sequence[int], count: int) -> str:
     return f"line{'s' if count > 1 else ''} {shown}{', …' if count > len(first) else ''}"
 
 
-def _refused(response: httpx.Response) -> NoReturn:
-    note(sentence(response))
+def _exit_refused(response: httpx.Response) -> NoReturn:
+    note(read_problem(response))
     with contextlib.suppress(ValueError, AttributeError, KeyError, TypeError):
         problem = response.json()
         for line in list_faults(problem):
@@ -228,15 +228,15 @@ def _refused(response: httpx.Response) -> NoReturn:
         if advice := _ADVICE.get((response.status_code, problem["code"])):
             note(advice.format(release=problem.get("release") or "another", expansion=problem.get("expansion")))
         note(f"  {problem['code']} · request {problem['request_id']}")
-    raise SystemExit(FAILED if _failed(response) else REFUSED)
+    raise SystemExit(FAILED if _is_failure(response) else REFUSED)
 
 
-def _failed(response: httpx.Response) -> bool:
-    """Whether the service could not do it now; otherwise it did it, or refused it."""
+def _is_failure(response: httpx.Response) -> bool:
+    """Whether the service could not do it now; otherwise it did or refused it."""
     return response.status_code >= 500 or response.status_code in (408, 429)
 
 
-def put(
+def put_picture(
     client: httpx.Client,
     id: str,
     picture: tuple[str, bytes | IO[bytes], str],
@@ -244,20 +244,20 @@ def put(
     fields: Mapping[str, str] | None = None,
     stopping: threading.Event | None = None,
 ) -> httpx.Response:
-    """The response to one picture (file name, content, media type), its captions by language and more fields."""
+    """Put a picture (file name, content, media type) with its captions by language and more fields."""
     form = {"captions": json.dumps(captions, ensure_ascii=False)} if captions else {}
     form |= fields or {}
 
     def send() -> httpx.Response:
         if not isinstance(picture[1], bytes):
             picture[1].seek(0)
-        return client.put(at("/v1/pictures", id), data=form, files={"picture": picture})
+        return client.put(build_path("/v1/pictures", id), data=form, files={"picture": picture})
 
-    return patiently(send, stopping)
+    return retry(send, stopping)
 
 
-def patiently(send: Callable[[], httpx.Response], stopping: threading.Event | None = None) -> httpx.Response:
-    """The response to a request that may be repeated: it is, while the service is busy or breaks off the connection.
+def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None = None) -> httpx.Response:
+    """Send a request, again while the service is busy or breaks off the connection; returns the response.
 
     Raises `Stopped` before a request when `stopping` is set, also while it waits.
     """
@@ -282,10 +282,10 @@ def pause(seconds: float, stopping: threading.Event | None) -> None:
         raise Stopped
 
 
-def in_order(
+def map_in_order(
     work: Callable[[T], R], items: Iterable[T], at_once: int = AT_ONCE, stopping: threading.Event | None = None
 ) -> Iterator[tuple[T, R]]:
-    """Each item with what `work` makes of it, in order; `at_once` are worked on at a time, each in a thread.
+    """Yield each item with what `work` makes of it, in order; `at_once` are worked on at a time, each in a thread.
 
     `items` are taken one by one, as they are needed. An exception of `work` comes out here, and ends it:
     `stopping` is set then, before waiting for what the threads are at.
@@ -308,7 +308,8 @@ def in_order(
             pool.shutdown(wait=False, cancel_futures=True)
 
 
-def progress(console: Console | None = None, *, quiet: bool = False) -> Progress:
+def make_progress(console: Console | None = None, *, quiet: bool = False) -> Progress:
     """Return a progress bar with how many are done, and the time that is left."""
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    quiet |= console is not None and not console.is_terminal
     return Progress(*columns, console=console, disable=quiet)

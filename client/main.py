@@ -8,7 +8,7 @@ import typer
 
 from .commands import admin, export, gallery, languages, learn, search, versions
 from .importing.command import import_pictures
-from .output import quiet_interrupt, say
+from .output import exit_on_interrupt, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
@@ -48,5 +48,5 @@ def common(
 
 def main() -> None:
     """Run the command line and exit."""
-    with quiet_interrupt():
+    with exit_on_interrupt():
         app()

@@ -31,12 +31,12 @@ AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")]
 
 
-def show_json(value: object) -> None:
-    """One JSON document on standard output."""
+def print_json(value: object) -> None:
+    """Print a JSON document."""
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> None:
     """Print a table; the columns in `right` hold numbers. Cells are plain text, never markup.
 
     For a file or a program, cells are separated by tabs, and nothing is wrapped.
@@ -56,34 +56,34 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Colle
     console.print(shown)
 
 
-def show(value: object, as_json: bool, *listing: Sequence[Any]) -> None:
-    """The value as JSON, or as a `table` of these columns, rows and columns of numbers."""
+def print_listing(value: object, as_json: bool, *listing: Sequence[Any]) -> None:
+    """Print the value as JSON, or a table of columns, rows and columns of numbers."""
     if as_json:
-        show_json(value)
+        print_json(value)
     else:
-        table(*listing)
+        print_table(*listing)
 
 
-def tell(value: object, as_json: bool, sentence: str) -> None:
-    """The value as JSON, or a sentence about it."""
+def print_result(value: object, as_json: bool, sentence: str) -> None:
+    """Print the value as JSON, or a sentence about it."""
     if as_json:
-        show_json(value)
+        print_json(value)
     else:
         say(sentence)
 
 
 def say(sentence: str) -> None:
-    """A line on standard output, without markup; commands of ours in `backticks` as they run here."""
-    console.print(_runnable(sentence), markup=False, soft_wrap=True)
+    """Print a line, without markup; commands of ours in `backticks` as they run here."""
+    console.print(_name_commands(sentence), markup=False, soft_wrap=True)
 
 
 def note(sentence: str) -> None:
-    """The same on standard error."""
-    errors.print(_runnable(sentence), markup=False, soft_wrap=True)
+    """Print a line on standard error."""
+    errors.print(_name_commands(sentence), markup=False, soft_wrap=True)
 
 
-def program() -> str:
-    """How this command line is called here: by its name where the shell finds it, else by its path as it was typed."""
+def name_program() -> str:
+    """Return how this command line is called: by its name where the shell finds it, else by its path as typed."""
     typed = sys.argv[0]
     if Path(typed).name != _PROGRAM:  # a module of Python, or another program that calls us
         return _PROGRAM
@@ -93,8 +93,8 @@ def program() -> str:
     return shlex.quote(typed)
 
 
-def _runnable(sentence: str) -> str:
-    return sentence.replace(f"`{_PROGRAM} ", f"`{program()} ")
+def _name_commands(sentence: str) -> str:
+    return sentence.replace(f"`{_PROGRAM} ", f"`{name_program()} ")
 
 
 def stop(sentence: str, status: int = FAILED) -> NoReturn:
@@ -103,7 +103,7 @@ def stop(sentence: str, status: int = FAILED) -> NoReturn:
     raise typer.Exit(status)
 
 
-def is_asked(*silenced: bool) -> bool:
+def may_ask(*silenced: bool) -> bool:
     """Whether a question can be asked: by a terminal, and no option says not to."""
     return not any(silenced) and has_person()
 
@@ -113,8 +113,8 @@ def has_person() -> bool:
     return sys.stdin.isatty()
 
 
-def json_object(text: str | None, option: str) -> dict[str, Any] | None:
-    """The JSON object that an option has; exits when it is none."""
+def parse_object(text: str | None, option: str) -> dict[str, Any] | None:
+    """Return the JSON object that an option has; exits when it is none."""
     if text is None:
         return None
     try:
@@ -126,45 +126,45 @@ def json_object(text: str | None, option: str) -> dict[str, Any] | None:
     return given
 
 
-def percent(share: Any) -> str:
-    """A fraction 0..1 in percent with one decimal; a dash when it was not measured."""
+def format_share(share: Any) -> str:
+    """Return a fraction 0..1 in percent with one decimal; a dash when it was not measured."""
     return f"{share * 100:.1f}" if isinstance(share, int | float) else "–"
 
 
-def size(count: int) -> str:
-    """Bytes for a person to read."""
+def format_size(count: int) -> str:
+    """Return bytes as megabytes."""
     return f"{count / 1e6:,.1f} MB"
 
 
-def recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
-    """R@K of a report in one direction."""
-    return percent((report.get(direction) or {}).get(f"R@{at}"))
+def format_recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
+    """Return R@K of a report in one direction."""
+    return format_share((report.get(direction) or {}).get(f"R@{at}"))
 
 
 @contextlib.contextmanager
-def quiet_interrupt() -> Iterator[None]:
-    """Ctrl-C ends a command without a traceback."""
+def exit_on_interrupt() -> Iterator[None]:
+    """End a command at Ctrl-C without a traceback."""
     try:
         yield
     except KeyboardInterrupt:
         raise SystemExit(INTERRUPTED) from None
 
 
-def counted(count: int, one: str, many: str = "") -> str:
-    """`1 picture`, `1,234 pictures`; `many` where that is not `one` with an s."""
+def format_count(count: int, one: str, many: str = "") -> str:
+    """Return `1 picture`, `1,234 pictures`; `many` where that is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
 
 
 def are(count: int) -> str:
-    """The verb after a number of things."""
+    """Return the verb after a number of things."""
     return "is" if count == 1 else "are"
 
 
 def were(count: int) -> str:
-    """The same of what has been."""
+    """Return the verb for what has been."""
     return "was" if count == 1 else "were"
 
 
 def them(count: int) -> str:
-    """The pronoun for so many things."""
+    """Return the pronoun for a number of things."""
     return "it" if count == 1 else "them"

@@ -22,14 +22,14 @@ _ADDRESS = (f"{_PREFIX}URL", f"{_PREFIX}HOST", f"{_PREFIX}PORT")
 Variables = Mapping[str, str | None]
 
 
-def address_of(host: str, port: int) -> str:
+def format_address(host: str, port: int) -> str:
     """Return the URL of a host, by name or number, and a port."""
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def reachable_at(host: str, port: int) -> str:
+def format_reachable(host: str, port: int) -> str:
     """Return the URL for a process of this machine, which cannot connect to all addresses at once."""
-    return address_of(_EVERYWHERE.get(host, host), port)
+    return format_address(_EVERYWHERE.get(host, host), port)
 
 
 class ClientSettings(BaseModel):
@@ -53,7 +53,7 @@ class ClientSettings(BaseModel):
         if url or None in listening:  # which is refused for itself
             return url.rstrip("/")
         host, port = listening
-        return reachable_at(str(host), int(port or 0))
+        return format_reachable(str(host), int(port or 0))
 
     @classmethod
     def load(cls) -> Self:

@@ -4,7 +4,7 @@ import json
 
 import httpx
 
-from client.client import every, in_order, progress, proxied, put
+from client.client import is_proxied, list_all, make_progress, map_in_order, put_picture
 from demo.gallery import DemoPicture, outlines, pictures
 
 _IN_FLIGHT = 8  # requests
@@ -16,18 +16,18 @@ def fill(url: str, key: str, transport: httpx.BaseTransport | None = None) -> in
     """Put every missing picture of the gallery; returns their number. Raises `httpx.HTTPError` when refused."""
     headers = {"Authorization": f"Bearer {key}"} if key else {}
     with httpx.Client(
-        base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=proxied(url)
+        base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=is_proxied(url)
     ) as client:
-        there = {item["id"] for item in every(client, "/v1/pictures")}
+        there = {item["id"] for item in list_all(client, "/v1/pictures")}
         total = sum(outline.id not in there for outline in outlines())
 
         def send(picture: DemoPicture) -> httpx.Response:
             file = (f"{picture.id}.png", picture.content, "image/png")
-            return put(client, picture.id, file, picture.captions, _record(picture))
+            return put_picture(client, picture.id, file, picture.captions, _record(picture))
 
-        with progress() as bar:
+        with make_progress() as bar:
             task = bar.add_task("Pictures", total=total)
-            for _, response in in_order(send, pictures(without=there), _IN_FLIGHT):
+            for _, response in map_in_order(send, pictures(without=there), _IN_FLIGHT):
                 response.raise_for_status()
                 bar.advance(task)
     return total

@@ -7,7 +7,7 @@ from typing import get_args
 
 from prometheus_client.core import GaugeMetricFamily
 
-from client.output import counted as counted_word
+from client.output import format_count as counted_word
 from index import damage
 from index.snapshot import Snapshot
 from service.context import Context

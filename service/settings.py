@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from client.settings import LOOPBACK, address_of, reachable_at
+from client.settings import LOOPBACK, format_address, format_reachable
 from store.settings import CommonSettings
 
 _PLACEHOLDERS = frozenset({"", "admin", "changeme", "change-me", "secret", "password", "placeholder", "test", "key"})
@@ -54,11 +54,11 @@ class Settings(CommonSettings):
 
     def address(self, port: int | None = None) -> str:
         """The URL of the service; `port` is the actual port where the setting is 0."""
-        return address_of(self.host, self.port if port is None else port)
+        return format_address(self.host, self.port if port is None else port)
 
     def reachable(self) -> str:
         """The URL under which a process of this machine finds the service."""
-        return reachable_at(self.host, self.port)
+        return format_reachable(self.host, self.port)
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:

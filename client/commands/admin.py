@@ -6,8 +6,19 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from ..client import answer, at, carry_out, service
-from ..output import AsJson, Yes, note, percent, say, show, show_json, size, table, tell
+from ..client import build_path, carry_out, open_service, read_answer
+from ..output import (
+    AsJson,
+    Yes,
+    format_share,
+    format_size,
+    note,
+    print_json,
+    print_listing,
+    print_result,
+    print_table,
+    say,
+)
 from .versions import DryRun, Expected, Reason
 
 keys = typer.Typer(help="Create, list and revoke API keys.", no_args_is_help=True)
@@ -19,11 +30,11 @@ _PAUSE = 1.0
 @keys.command("list")
 def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
-    with service() as client:
-        listing = answer(client.get("/v1/admin/keys"))
+    with open_service() as client:
+        listing = read_answer(client.get("/v1/admin/keys"))
     names = ("id", "scope", "label", "created_at", "expires_at", "revoked_at")
     rows = [[*(item[name] for name in names), ", ".join(item["collections"] or ())] for item in listing["items"]]
-    show(listing, as_json, [*(name.removesuffix("_at") for name in names), "bound to"], rows)
+    print_listing(listing, as_json, [*(name.removesuffix("_at") for name in names), "bound to"], rows)
 
 
 @keys.command("create")
@@ -40,17 +51,17 @@ def create_key(
 ) -> None:
     """Create a key; it is shown only this once."""
     body = {"scope": scope, "label": label, "expires_at": expires_at, "collections": collection or None}
-    with service() as client:
-        created = answer(client.post("/v1/admin/keys", json=body))
-    tell(created, as_json, created["key"])
+    with open_service() as client:
+        created = read_answer(client.post("/v1/admin/keys", json=body))
+    print_result(created, as_json, created["key"])
 
 
 @keys.command("revoke")
 def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_json: AsJson = False) -> None:
     """Revoke a key; requests with it are refused from then on."""
-    with service() as client:
-        client.delete(at("/v1/admin/keys", id)).raise_for_status()
-    tell({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
+    with open_service() as client:
+        client.delete(build_path("/v1/admin/keys", id)).raise_for_status()
+    print_result({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
 
 
 @base.command()
@@ -64,7 +75,7 @@ def move(
 ) -> None:
     """Have the worker compute everything again for another base; the one that serves goes on serving meanwhile."""
     body = {"base": name, "force": force}
-    with service() as client:
+    with open_service() as client:
         done = carry_out(client, "/v1/admin/base", body, _show_move_plan, "Move?", yes=yes, as_json=as_json, pin=False)
     if done is not None:
         id = done["expansion"]["id"]
@@ -75,10 +86,10 @@ def move(
 @base.command()
 def status(as_json: AsJson = False) -> None:
     """Show which base serves, how far a move is, and what it did to each language."""
-    with service() as client:
-        found = answer(client.get("/v1/admin/base"))
+    with open_service() as client:
+        found = read_answer(client.get("/v1/admin/base"))
     if as_json:
-        show_json(found)
+        print_json(found)
         return
     say(f"Base {found['base']} serves, as version {found['version']} in release {found['release']}.")
     if found["open"]["version"] != found["version"]:
@@ -95,7 +106,7 @@ def undo(
 ) -> None:
     """Serve the earlier base again, as its last release did; done twice, it leads back."""
     path, body = "/v1/admin/base/undo", {"reason": reason, "expected": expected}
-    with service() as client:
+    with open_service() as client:
         done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes, as_json=as_json)
         if done is not None:
             opened = _wait_until_open(client, done["release"])
@@ -115,7 +126,7 @@ def show_move(expansion: dict[str, Any]) -> None:
         return
     rows = [(tag, *_format_figures(figures)) for tag, figures in report["languages"].items()]
     columns = ("language", "R@1 before", "after", "R@10 before", "after", "pairs", "")
-    table(columns, rows, columns[1:6])
+    print_table(columns, rows, columns[1:6])
     for sentence in report.get("without_gain", ()):
         say(sentence)
     if lacks := report.get("shared_lacks"):  # the comparison is of texts whose language is known
@@ -126,14 +137,14 @@ def _format_figures(figures: dict[str, Any]) -> tuple[str, ...]:
     if not figures.get("before"):
         why = f"not taught: {figures['left_out']}" if "left_out" in figures else "not measured"
         return ("–", "–", "–", "–", "–", why)
-    recalls = (percent(figures[side]["t2i"][f"R@{at}"]) for at in (1, 10) for side in ("before", "after"))
+    recalls = (format_share(figures[side]["t2i"][f"R@{at}"]) for at in (1, 10) for side in ("before", "after"))
     return (*recalls, str(figures["pairs"]), "")
 
 
 def _show_move_plan(plan: dict[str, Any]) -> None:
     taught = ", ".join(plan["languages"]) or "nothing"
     say(f"To {plan['base']}: all pictures and captions are encoded again; taught again: {taught}.")
-    say(f"It takes about {size(plan['needed'])} of disk; {size(plan['free'])} are free.")
+    say(f"It takes about {format_size(plan['needed'])} of disk; {format_size(plan['free'])} are free.")
 
 
 def _show_undo(plan: dict[str, Any]) -> None:
@@ -151,7 +162,7 @@ def _wait_until_open(client: httpx.Client, release: int) -> bool:
     """Whether the service serves this release or a newer one, as soon as it does."""
     until = monotonic() + _OPENING
     while monotonic() < until:
-        if (answer(client.get("/v1/admin/base"))["open"]["release"] or 0) >= release:
+        if (read_answer(client.get("/v1/admin/base"))["open"]["release"] or 0) >= release:
             return True
         sleep(_PAUSE)
     return False

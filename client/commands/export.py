@@ -15,9 +15,9 @@ from urllib.parse import quote
 import httpx
 import typer
 
-from ..client import answer, at, in_order, patiently, progress, service
+from ..client import build_path, make_progress, map_in_order, open_service, read_answer, retry
 from ..importing.manifest import NAME
-from ..output import REFUSED, AsJson, are, counted, errors, note, program, stop, tell
+from ..output import REFUSED, AsJson, are, errors, format_count, name_program, note, print_result, stop
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
@@ -50,24 +50,25 @@ def export(
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
-    with service(upload=True) as client:
+    with open_service(upload=True) as client:
         count = _export_pictures(client, folder, {} if collection is None else {"collection": collection}, as_json)
         datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
     document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
     languages = len({each["language"] for each in datasets})
-    taught = f" and {counted(len(datasets), 'dataset')} of {counted(languages, 'taught language')}" if datasets else ""
-    tell(document, as_json, f"{counted(count, 'picture')}{taught} {are(count + len(datasets))} in {folder}.")
+    pictures, taught = format_count(count, "picture"), format_count(len(datasets), "dataset")
+    also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
+    print_result(document, as_json, f"{pictures}{also} {are(count + len(datasets))} in {folder}.")
     if as_json:
         return
     if gone:
         note(f"Datasets that were pruned are not in it: {', '.join(gone)}.")
     if datasets:
         note("To read it back, in this order:")
-        note(f"  {program()} {shlex.join(['import', str(folder)])}")
+        note(f"  {name_program()} {shlex.join(['import', str(folder)])}")
         for each in datasets:  # what was served is served again, whatever it gains there; pictures may be gone
             file = str(folder / each["dataset"])
             options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
-            note(f"  {program()} {shlex.join(['learn', each['language'], file, *options])}")
+            note(f"  {name_program()} {shlex.join(['learn', each['language'], file, *options])}")
 
 
 def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> int:
@@ -75,11 +76,11 @@ def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str],
     part = folder / _PART
     done = dict(_read(part))
     ids = dict[str, None]()
-    with progress(errors, quiet=quiet or not errors.is_terminal) as bar, part.open("a", encoding="utf-8") as stream:
-        total = sum(item["count"] for item in answer(client.get("/v1/collections"))["items"])
+    with make_progress(errors, quiet=quiet) as bar, part.open("a", encoding="utf-8") as stream:
+        total = sum(item["count"] for item in read_answer(client.get("/v1/collections"))["items"])
         task = bar.add_task("Pictures", total=None if wanted else total)
         fetch = partial(_fetch, client, folder, done)
-        for item, row in in_order(fetch, _list_pictures(client, wanted), _AT_ONCE):
+        for item, row in map_in_order(fetch, _list_pictures(client, wanted), _AT_ONCE):
             if row is not None:
                 ids[item["id"]] = None
                 stream.write(json.dumps({"etag": item["etag"], "row": row}, ensure_ascii=False) + "\n")
@@ -94,7 +95,7 @@ def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str],
 def _list_pictures(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
     query = {"limit": _PAGE, "fields": _FIELDS, **wanted}
     while True:
-        page = answer(patiently(partial(client.get, "/v1/pictures", params=query)))
+        page = read_answer(retry(partial(client.get, "/v1/pictures", params=query)))
         yield from page["items"]
         if not page["next_cursor"]:
             return
@@ -107,7 +108,7 @@ def _fetch(client: httpx.Client, folder: Path, done: Mapping[str, Written], item
     if etag == item["etag"] and (folder / before["file"]).exists():
         return before
     for kind in ("original", "content"):
-        response = patiently(partial(client.get, f"{at('/v1/pictures', item['id'])}/{kind}"))
+        response = retry(partial(client.get, f"{build_path('/v1/pictures', item['id'])}/{kind}"))
         if response.status_code != 404:
             break
     else:
@@ -138,14 +139,14 @@ def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str
     and the languages of those that are not kept any more.
     """
     found, gone = list[tuple[dict[str, Any], int, str]](), list[str]()
-    for item in answer(client.get("/v1/languages"))["items"]:
+    for item in read_answer(client.get("/v1/languages"))["items"]:
         if not item["taught"]:
             continue
         number = int(item["version"])
-        for name in ("manifest.json", *answer(client.get(f"/v1/versions/{number}"))["digests"]):
+        for name in ("manifest.json", *read_answer(client.get(f"/v1/versions/{number}"))["digests"]):
             file = folder / "versions" / str(number) / _check_name(name)
-            _download(client, at(f"/v1/versions/{number}/files", name), file)
-        for dataset in answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
+            _download(client, build_path(f"/v1/versions/{number}/files", name), file)
+        for dataset in read_answer(client.get(f"/v1/versions/{number}/datasets"))["items"]:
             if dataset["kept"]:
                 found.append((dataset, number, item["language"]))
             else:
@@ -153,7 +154,7 @@ def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str
     rows = []
     for place, (dataset, number, language) in enumerate(sorted(found, key=lambda each: each[0]["created_at"]), 1):
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
-        _download(client, at(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
+        _download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
         rows.append({"language": language, "dataset": path, "settings": settings, "version": number})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
@@ -170,7 +171,7 @@ def _check_name(name: str) -> str:
 def _download(client: httpx.Client, path: str, file: Path) -> None:
     with client.stream("GET", path) as response:
         if response.is_error:
-            answer(response)
+            read_answer(response)
         _write(file, response.iter_bytes())
 
 

@@ -5,9 +5,9 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client import answer, at, every, service
+from ..client import build_path, list_all, open_service, read_answer
 from ..importing.command import import_pictures
-from ..output import REFUSED, AsJson, Yes, is_asked, json_object, show, stop, tell
+from ..output import REFUSED, AsJson, Yes, may_ask, parse_object, print_listing, print_result, stop
 
 pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the picture.")]
@@ -24,24 +24,24 @@ def list_pictures(
     as_json: AsJson = False,
 ) -> None:
     """List pictures, oldest first."""
-    wanted = {"filter": filter and json.dumps(json_object(filter, "--filter")), "collection": collection}
+    wanted = {"filter": filter and json.dumps(parse_object(filter, "--filter")), "collection": collection}
     wanted |= {"sort": "-created_at" if newest else None}
     given = {name: value for name, value in wanted.items() if value is not None}
-    with service() as client:
-        items = every(client, "/v1/pictures", limit, **given)
+    with open_service() as client:
+        items = list_all(client, "/v1/pictures", limit, **given)
     rows = []
     for item in items:
         languages = ", ".join(sorted({*item["captions"], *item["waiting"]}))
         size = f"{item['width']}×{item['height']}"
         rows.append((item["id"], size, item["collection"], ", ".join(item["tags"]), languages))
-    show({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
+    print_listing({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
 
 
 @pictures.command("show")
 def show_picture(id: Id, as_json: AsJson = False) -> None:
     """Show the record of a picture."""
-    with service() as client:
-        item = answer(client.get(at("/v1/pictures", id)))
+    with open_service() as client:
+        item = read_answer(client.get(build_path("/v1/pictures", id)))
     _show(item, as_json)
 
 
@@ -63,13 +63,13 @@ def edit_picture(
 ) -> None:
     """Change collection, tags, metadata or captions, without sending the picture again."""
     patch: dict[str, Any] = {"collection": collection, "tags": tag}
-    patch |= {"metadata": json_object(metadata, "--metadata"), "captions": json_object(captions, "--captions")}
+    patch |= {"metadata": parse_object(metadata, "--metadata"), "captions": parse_object(captions, "--captions")}
     patch = {name: value for name, value in patch.items() if value is not None}
     if not patch:
         stop("Say what changes: --collection, --tag, --metadata or --captions.", REFUSED)
     headers = {} if etag is None else {"If-Match": f'"{etag}"'}
-    with service() as client:
-        item = answer(client.patch(at("/v1/pictures", id), json=patch, headers=headers))
+    with open_service() as client:
+        item = read_answer(client.patch(build_path("/v1/pictures", id), json=patch, headers=headers))
     _show(item, as_json)
 
 
@@ -85,15 +85,15 @@ def delete_picture(
     "Deleting for good" in docs/operate.md.
     """
     seen = dict[str, str]()
-    with service() as client:
-        if is_asked(yes, as_json):
-            item = answer(client.get(at("/v1/pictures", id)))
+    with open_service() as client:
+        if may_ask(yes, as_json):
+            item = read_answer(client.get(build_path("/v1/pictures", id)))
             _show(item, as_json)
             if not typer.confirm("Delete it? This cannot be undone."):
                 return
             seen = {"If-Match": f'"{item["etag"]}"'}  # what was shown is what goes
-        client.delete(at("/v1/pictures", id), headers=seen).raise_for_status()
-    tell({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
+        client.delete(build_path("/v1/pictures", id), headers=seen).raise_for_status()
+    print_result({"id": id, "deleted": True}, as_json, f"{id} is deleted.")
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
@@ -102,4 +102,4 @@ def _show(item: dict[str, Any], as_json: bool) -> None:
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
     parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part
     rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in parts]
-    show(item, as_json, ("part", "value"), rows)
+    print_listing(item, as_json, ("part", "value"), rows)

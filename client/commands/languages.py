@@ -17,22 +17,22 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from ..client import answer, at, every, service
+from ..client import build_path, list_all, open_service, read_answer
 from ..output import (
     FAILED,
     REFUSED,
     AsJson,
     Limit,
     are,
-    counted,
     errors,
+    format_count,
+    format_recall,
     note,
-    recall,
+    print_json,
+    print_listing,
+    print_table,
     say,
-    show,
-    show_json,
     stop,
-    table,
 )
 from .admin import show_move
 
@@ -44,8 +44,8 @@ _PATIENCE = 60.0  # seconds without an event until watching ends
 
 def languages(as_json: AsJson = False) -> None:
     """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
-    with service() as client:
-        listing = answer(client.get("/v1/languages"))
+    with open_service() as client:
+        listing = read_answer(client.get("/v1/languages"))
     items = listing["items"]
     is_assessed, few = any(item["assessed"] for item in items), list[str]()
     rows = []
@@ -55,11 +55,11 @@ def languages(as_json: AsJson = False) -> None:
         few += [item["language"]] if enough != reports else []
         known = [name.replace("_", " ") for name in ("taught", "built_in", "assessed") if item[name]]
         row = [item["language"], item["name"], item["native_name"], ", ".join(known), item["version"], item["captions"]]
-        row += [recall(enough[0], direction) for direction in ("t2i", "i2t")]
-        rows.append(row + ([recall(enough[1], "t2i", 10)] if is_assessed else []))
+        row += [format_recall(enough[0], direction) for direction in ("t2i", "i2t")]
+        rows.append(row + ([format_recall(enough[1], "t2i", 10)] if is_assessed else []))
     columns = ["tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1"]
     columns += ["untaught R@10"] if is_assessed else []
-    show(listing, as_json, columns, rows, columns[4:])
+    print_listing(listing, as_json, columns, rows, columns[4:])
     if as_json:
         return
     if few:
@@ -77,19 +77,19 @@ def expansions(
     """List expansions (each teaches a language); watch or cancel one."""
     if id is None and (watch or cancel):
         stop("Give the id of the expansion to watch or cancel.", REFUSED)
-    with service() as client:
+    with open_service() as client:
         if id is None:
-            items = every(client, "/v1/expansions", limit)
+            items = list_all(client, "/v1/expansions", limit)
         elif cancel:
-            items = [answer(client.post(f"{at('/v1/expansions', id)}/cancel"))]
+            items = [read_answer(client.post(f"{build_path('/v1/expansions', id)}/cancel"))]
         else:
-            items = [answer(client.get(at("/v1/expansions", id)))]
+            items = [read_answer(client.get(build_path("/v1/expansions", id)))]
         if watch:
             conclude(watch_expansion(client, items[0], quiet=as_json), watch, as_json)
             return
     rows = [(*(item[name] for name in ("id", "kind", "language")), *_describe_state(item)) for item in items]
     columns = ("id", "kind", "language", "state", "result")
-    show({"items": items} if id is None else items[0], as_json, columns, rows)
+    print_listing({"items": items} if id is None else items[0], as_json, columns, rows)
     if as_json:
         return
     if id is not None:
@@ -119,7 +119,7 @@ def watch_expansion(client: httpx.Client, expansion: dict[str, Any], *, quiet: b
             try:
                 with connect_sse(client, "GET", f"/v1/expansions/{expansion['id']}/events") as events:
                     if events.response.is_error:
-                        answer(events.response)
+                        read_answer(events.response)
                     for event in events.iter_sse():
                         expansion, last_event = json.loads(event.data), monotonic()
                         _draw(progress, task, expansion)
@@ -144,7 +144,7 @@ def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     """Print the state; a watched expansion that did not succeed is a failure."""
     succeeded = expansion["state"] == "succeeded"
     if as_json:
-        show_json(expansion)
+        print_json(expansion)
     elif expansion["kind"] == "base" and expansion["state"] in _ENDED:
         show_move(expansion)
     elif succeeded:
@@ -179,15 +179,15 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     if earlier := report.get("earlier"):
         say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
     if (joined := report.get("joined")) and joined["rows"]:
-        before = counted(joined["datasets"], "earlier dataset")
-        say(f"It was also taught from {counted(joined['rows'], 'caption')} of {before}.")
+        before = format_count(joined["datasets"], "earlier dataset")
+        say(f"It was also taught from {format_count(joined['rows'], 'caption')} of {before}.")
     if replaced := report.get("replaced"):
-        before = counted(replaced["datasets"], "earlier dataset")
+        before = format_count(replaced["datasets"], "earlier dataset")
         say(f"It replaces {before}: only the captions of this one are taught and shown now.")
     dataset = report.get("dataset") or {}
     if "val" in dataset:
         held = f"{dataset['val']:,} {are(dataset['val'])} held out"
-        say(f"{counted(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
+        say(f"{format_count(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
     _show_recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
         own = f"Searches in {expansion['language']} use what was learned"
@@ -209,14 +209,14 @@ def _show_recalls(report: dict[str, Any]) -> None:
     if report.get("t2i"):
         other = {"english": "English", "pivots": "pivot"}.get(report.get("against", ""), "picture")
         names = ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
-        rows = [(name, *(recall(report, direction, at) for at in (1, 5, 10))) for name, direction in names]
-        table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
+        rows = [(name, *(format_recall(report, direction, at) for at in (1, 5, 10))) for name, direction in names]
+        print_table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
 
 
 def _show_reencoding(_: dict[str, Any], report: dict[str, Any]) -> None:
     say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
     if report["unreadable"]:
-        say(f"{counted(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
+        say(f"{format_count(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
 
 
 def _show_rebuild(expansion: dict[str, Any], report: dict[str, Any]) -> None:

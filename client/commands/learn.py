@@ -6,8 +6,8 @@ from typing import Annotated, Any
 
 import typer
 
-from ..client import answer, format_lines, fresh_key, list_faults, service
-from ..output import AsJson, are, counted, note, say, show_json
+from ..client import format_lines, list_faults, make_key_header, open_service, read_answer
+from ..output import AsJson, are, format_count, note, print_json, say
 from .languages import FEW, conclude, watch_expansion
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
@@ -61,15 +61,15 @@ def assess(
 def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
     """Send a dataset, and show what came of it."""
     form = fields | {"dry_run": "true" if dry_run else "false"}
-    with service(upload=True) as client:
+    with open_service(upload=True) as client:
         with file.open("rb") as stream:
             files = {"dataset": (file.name, stream)}
-            accepted = answer(
-                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else fresh_key())
+            accepted = read_answer(
+                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else make_key_header())
             )
         if dry_run:
             if as_json:
-                show_json(accepted)
+                print_json(accepted)
             else:
                 for line in _summarize(accepted, file.name, assess="assess" in fields):
                     say(line)
@@ -93,8 +93,8 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
     yield f"{file} can be used to {does} {language}. This was a dry run: nothing was {did}."
     yield ""
     of = "" if usable == rows else f", of which {usable:,} can be used"
-    yield f"{report['format'].upper()}, {counted(rows, 'row')}{of}:"
-    yield f"  {counted(usable, 'caption')}{_describe_pairs(report)}"
+    yield f"{report['format'].upper()}, {format_count(rows, 'row')}{of}:"
+    yield f"  {format_count(usable, 'caption')}{_describe_pairs(report)}"
     if count := report.get("by_file"):
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"
         yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
@@ -105,12 +105,14 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
     if (share := report["in_script"]) is not None and share < 1:
         yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; check whether the others belong here"
     yield from _list_omissions(report)
-    if joined := checked.get("joined"):
-        before = f"{counted(joined['rows'], 'caption')} of {counted(joined['datasets'], 'earlier dataset')}"
-        yield f"{language} is also taught from {before}; duplicates count once. `--replace` leaves them out."
-    if replaced := checked.get("replaced"):
-        before = f"{counted(replaced['rows'], 'caption')} of {counted(replaced['datasets'], 'earlier dataset')}"
-        yield f"It replaces {before}: then only the captions of this file are taught and shown."
+    for name in ("joined", "replaced"):
+        if earlier := checked.get(name):
+            captions, datasets = earlier["rows"], earlier["datasets"]
+            before = f"{format_count(captions, 'caption')} of {format_count(datasets, 'earlier dataset')}"
+            if name == "joined":
+                yield f"{language} is also taught from {before}; duplicates count once. `--replace` leaves them out."
+            else:
+                yield f"It replaces {before}: then only the captions of this file are taught and shown."
 
 
 def _name_language(tag: str) -> str:
@@ -123,7 +125,7 @@ def _describe_pairs(report: Mapping[str, Any]) -> str:
     """Return with what the captions are paired."""
     parts = [(count, f"a text in {_name_language(tag)}") for tag, count in report["pivots"].items()]
     if count := report["with_picture"]:
-        parts.append((count, f"a picture of the gallery ({counted(report['pictures'], 'picture')} in all)"))
+        parts.append((count, f"a picture of the gallery ({format_count(report['pictures'], 'picture')} in all)"))
     return "".join(f", {'each' if count == report['usable'] else f'{count:,}'} with {what}" for count, what in parts)
 
 
@@ -131,10 +133,10 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
     """Yield repetitions, and what is wrong in which lines."""
     if count := report.get("missing"):
         names = "names a picture that is" if count == 1 else "name pictures that are"
-        yield f"{counted(count, 'row')} {names} not in the gallery, and count only if they have another text."
+        yield f"{format_count(count, 'row')} {names} not in the gallery, and count only if they have another text."
     if count := report["duplicates"]:
         does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
-        yield f"{counted(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."
+        yield f"{format_count(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."
     if total := sum(fault["count"] for fault in report["faults"].values()):
-        yield f"{counted(total, 'row')} cannot be used and {are(total)} left out:"
+        yield f"{format_count(total, 'row')} cannot be used and {are(total)} left out:"
         yield from (f"  {line}" for line in list_faults({"report": report}))

@@ -11,8 +11,20 @@ from typing import Annotated, Any, Literal
 import httpx
 import typer
 
-from ..client import answer, service
-from ..output import REFUSED, AsJson, counted, json_object, note, program, say, show_json, stop, table, were
+from ..client import open_service, read_answer
+from ..output import (
+    REFUSED,
+    AsJson,
+    format_count,
+    name_program,
+    note,
+    parse_object,
+    print_json,
+    print_table,
+    say,
+    stop,
+    were,
+)
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]
@@ -69,7 +81,7 @@ def search(
         text=text,
         minus=_drop_none(text=minus, picture=minus_picture) or None,
         mode=None if mode == "meaning" else mode,
-        weights=json_object(weights, "--weights"),
+        weights=parse_object(weights, "--weights"),
         min_score=min_score,
         min_match=min_match,
         filter=_combine_filters(filter, collection),
@@ -77,7 +89,7 @@ def search(
     if captions and (body.keys() - {"filter"} or (file is None and like is None)):
         stop("--captions needs a picture; with it go --language, --limit, --filter and --collection.", REFUSED)
     body |= _drop_none(picture=like, limit=limit)
-    with service() as client:
+    with open_service() as client:
         if captions:
             languages = {"languages": [language]} if is_tag else {}
             result = _post(client, "/v1/search/captions", body | languages, file)
@@ -85,10 +97,10 @@ def search(
             named = {"language": language} if is_tag or text is not None else {}
             result = _post(client, "/v1/search/pictures", body | named, file)
     if as_json:
-        show_json(result)
+        print_json(result)
     elif captions:
         rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
-        table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+        print_table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
     else:
         _show_pictures(result, language, narrowed=bool(filter or collection))
 
@@ -104,19 +116,19 @@ def duplicates(
     given = _drop_none(
         min_score=None if min_score is None else f"{min_score:.6f}",
         collection=collection,
-        filter=None if filter is None else json.dumps(json_object(filter, "--filter")),
+        filter=None if filter is None else json.dumps(parse_object(filter, "--filter")),
     )
     groups, examined, cursor = list[dict[str, Any]](), 0, None
-    with service() as client:
+    with open_service() as client:
         while True:
             query = given | _drop_none(limit=min(limit, _PAGE), cursor=cursor)
-            page = answer(client.get("/v1/duplicates", params=query))
+            page = read_answer(client.get("/v1/duplicates", params=query))
             groups, examined, cursor = groups + page["items"], examined + page["examined"], page["next_cursor"]
             if cursor is None or len(groups) >= limit:
                 break
     shown = groups[:limit]
     if as_json:
-        show_json({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
+        print_json({"items": shown, "examined": examined, "complete": cursor is None and len(groups) <= limit})
         return
     rows = [
         (number if place == 0 else "", f"{each['score']:.3f}", each["id"])
@@ -124,18 +136,18 @@ def duplicates(
         for place, each in enumerate(group["pictures"])
     ]
     if rows:
-        table(("group", "score", "picture"), rows, right=("group", "score"))
+        print_table(("group", "score", "picture"), rows, right=("group", "score"))
     else:
         say("No two pictures are that alike.")
     more = "" if cursor is None else "; there are more: raise --limit"
-    note(f"{counted(examined, 'picture')} {were(examined)} compared{more}.")
+    note(f"{format_count(examined, 'picture')} {were(examined)} compared{more}.")
 
 
 def _join_words(words: list[str] | None) -> str | None:
     """Return the text; exits where the shell hands it over in several pieces, for want of quotes."""
     if words is None or len(words) < 2:
         return words[0] if words else None
-    stop(f"Put a text of several words in quotes: {program()} search {shlex.quote(' '.join(words))}", REFUSED)
+    stop(f"Put a text of several words in quotes: {name_program()} search {shlex.quote(' '.join(words))}", REFUSED)
 
 
 def _choose_picture(picture: str | None, like: str | None) -> tuple[Path | None, str | None]:
@@ -152,7 +164,7 @@ def _drop_none(**values: object) -> dict[str, Any]:
 
 
 def _combine_filters(given: str | None, collection: str | None) -> dict[str, Any] | None:
-    filter = json_object(given, "--filter") or None
+    filter = parse_object(given, "--filter") or None
     if collection is None:
         return filter
     return {"must": [{"key": "collection", "match": {"value": collection}}, *([filter] if filter else [])]}
@@ -161,10 +173,10 @@ def _combine_filters(given: str | None, collection: str | None) -> dict[str, Any
 def _post(client: httpx.Client, path: str, body: dict[str, Any], file: Path | None) -> Any:
     """Return the answer to a question in JSON, or in a form with a file."""
     if file is None:
-        return answer(client.post(path, json=body))
+        return read_answer(client.post(path, json=body))
     form = {name: value if isinstance(value, str) else json.dumps(value) for name, value in body.items()}
     kind = mimetypes.guess_type(file.name)[0] or "application/octet-stream"
-    return answer(client.post(path, data=form, files={"picture": (file.name, file.read_bytes(), kind)}))
+    return read_answer(client.post(path, data=form, files={"picture": (file.name, file.read_bytes(), kind)}))
 
 
 def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> None:
@@ -184,7 +196,7 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
     ]
     if rows:
         columns = ("rank", "score", *(["match"] if has_match else []), "picture", "caption")
-        table(columns, rows, right=("rank", "score", "match"))
+        print_table(columns, rows, right=("rank", "score", "match"))
     elif result.get("below_min_match"):
         say("Nothing matches well.")
     else:

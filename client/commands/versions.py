@@ -5,8 +5,21 @@ from typing import Annotated, Any
 import httpx
 import typer
 
-from ..client import answer, at, carry_out, every, service
-from ..output import REFUSED, AsJson, Limit, Yes, is_asked, recall, say, show, show_json, size, stop, table
+from ..client import build_path, carry_out, list_all, open_service, read_answer
+from ..output import (
+    REFUSED,
+    AsJson,
+    Limit,
+    Yes,
+    format_recall,
+    format_size,
+    may_ask,
+    print_json,
+    print_listing,
+    print_table,
+    say,
+    stop,
+)
 
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only show what would change.")]
 Expected = Annotated[
@@ -27,9 +40,9 @@ def rollback(
     as_json: AsJson = False,
 ) -> None:
     """Put a language back to its previous version, or remove its only one; no other language changes."""
-    path = f"{at('/v1/admin/languages', tag)}/rollback"
+    path = f"{build_path('/v1/admin/languages', tag)}/rollback"
     body = {"reason": reason, "rebuild": rebuild, "expected": expected}
-    with service() as client:
+    with open_service() as client:
         done = carry_out(client, path, body, _show_rollback, "Roll back?", dry_run=dry_run, yes=yes, as_json=as_json)
     if done is None:
         return
@@ -49,19 +62,19 @@ def _show_rollback(plan: dict[str, Any]) -> None:
 
 def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List versions, newest first."""
-    with service() as client:
-        items = every(client, "/v1/versions", limit)
+    with open_service() as client:
+        items = list_all(client, "/v1/versions", limit)
     rows = [
         (
             *(item[name] for name in ("number", "parent", "language", "rows")),
-            "pruned" if item["pruned_at"] else size(item["bytes"]),
-            *(recall(item["report"], direction) for direction in ("t2i", "i2t")),
+            "pruned" if item["pruned_at"] else format_size(item["bytes"]),
+            *(format_recall(item["report"], direction) for direction in ("t2i", "i2t")),
             _format_time(item),
         )
         for item in items
     ]
     columns = ("version", "parent", "language", "rows", "size", "t2i R@1", "i2t R@1", "created (UTC)")
-    show({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
+    print_listing({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
 
 
 def releases(
@@ -80,19 +93,19 @@ def releases(
     """List releases, newest first: who, when, why, what changed; or restore an earlier one."""
     if restore is None and expected is not None:
         stop("--expected NUMBER goes with --restore NUMBER.", REFUSED)
-    with service() as client:
+    with open_service() as client:
         if restore is None:
-            items = every(client, "/v1/admin/releases", limit)
+            items = list_all(client, "/v1/admin/releases", limit)
             if as_json:
-                show_json({"items": items})
+                print_json({"items": items})
             else:
                 _show_releases(items)
             return
-        now = expected or _confirm_restore(client, restore, asks=is_asked(yes, as_json), yes=yes)
+        now = expected or _confirm_restore(client, restore, asks=may_ask(yes, as_json), yes=yes)
         body = {"expected": now, "reason": reason}
-        done = answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))
+        done = read_answer(client.post(f"/v1/admin/releases/{restore}/restore", json=body))
     if as_json:
-        show_json(done)
+        print_json(done)
         return
     _show_releases([done])
     say(f"Release {done['number']} serves. `pictoglot releases --restore {now}` undoes this.")
@@ -112,12 +125,12 @@ def _show_releases(items: list[dict[str, Any]]) -> None:
         for item in items
     ]
     columns = ("release", "when (UTC)", "change", "by", "versions", "shared", "files")
-    table(columns, rows, ("release", "shared"))
+    print_table(columns, rows, ("release", "shared"))
 
 
 def _confirm_restore(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int:
     """Return the release that serves, which a restored one is to replace; exits when somebody says no."""
-    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in every(client, "/v1/admin/releases")}
+    releases: dict[int, dict[str, Any]] = {item["number"]: item for item in list_all(client, "/v1/admin/releases")}
     now = max(releases)
     if asks and restore in releases:
         _show_restoring(releases[now], releases[restore])
@@ -150,7 +163,7 @@ def prune(
     """Remove files and vectors of versions that no release in reach names, for ever; history stays listed."""
     body = {} if keep is None else {"keep": keep}
     question = "Remove all this for ever?"
-    with service(upload=True) as client:  # removing many vectors takes minutes
+    with open_service(upload=True) as client:  # removing many vectors takes minutes
         done = carry_out(
             client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes, as_json=as_json
         )
@@ -163,9 +176,9 @@ def _show_pruning(plan: dict[str, Any]) -> None:
         say(f"There is nothing to remove: releases {plan['oldest']} to {plan['release']} need all that is there.")
         return
     names = ("what", "name", "language", "why")
-    rows = [(*(item[name] for name in names), size(item["bytes"])) for item in plan["items"]]
-    table((*names, "size"), rows, ("size",))
-    say(f"In all about {size(plan['bytes'])}. Releases {plan['oldest']} to {plan['release']} stay in reach.")
+    rows = [(*(item[name] for name in names), format_size(item["bytes"])) for item in plan["items"]]
+    print_table((*names, "size"), rows, ("size",))
+    say(f"In all about {format_size(plan['bytes'])}. Releases {plan['oldest']} to {plan['release']} stay in reach.")
 
 
 def _name_version(number: int | None) -> str:

@@ -9,9 +9,9 @@ from typing import Annotated
 import httpx
 import typer
 
-from ..client import answer, progress, service
+from ..client import make_progress, open_service, read_answer
 from ..errors import SourceError, StateError, UnreadableError, UnusableError
-from ..output import FAILED, REFUSED, AsJson, counted, errors, note, stop, tell, were
+from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop, were
 from . import watch as watching
 from .folder import Folder
 from .iiif import Iiif
@@ -73,10 +73,10 @@ def import_pictures(
         folders = [source for source in sources if isinstance(source, Folder) and not source.is_partial]
         if watch and len(folders) < len(sources):
             stop("--watch is for folders.", REFUSED)
-        with service(upload=True) as client, ExitStack() as states:
+        with open_service(upload=True) as client, ExitStack() as states:
             # a service that is not there, or a collection that cannot be, is told once and at once
             named = {"collection": collection} if collection is not None else {}
-            answer(client.get("/v1/pictures", params={"limit": "1", **named}))
+            read_answer(client.get("/v1/pictures", params={"limit": "1", **named}))
             address = str(client.base_url).rstrip("/")
             importers = [
                 Importer(
@@ -97,7 +97,7 @@ def import_pictures(
     except StateError as error:
         stop(str(error), FAILED)
     report.print_faults(dry_run, delete)
-    tell(report.as_json(), as_json, report.summarize(dry_run))
+    print_result(report.as_json(), as_json, report.summarize(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
 
@@ -106,7 +106,7 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
     total = sum(_check(*each) if each[1].strict else each[0].count() for each in importers)
     if total == 0 and not report.refused:
         stop("There is no picture here.", REFUSED)
-    with progress(errors, quiet=quiet or not errors.is_terminal) as bar:
+    with make_progress(errors, quiet=quiet) as bar:
         task = bar.add_task("Pictures", total=total)
         try:
             for source, importer in importers:
@@ -119,7 +119,8 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
                 importer.settle_vanished(report, delete)
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError, UnusableError):
             sent = sum(importer.sent.total() for _, importer in importers)
-            note(f"{counted(sent, 'picture')} {were(sent)} added until then; the same command goes on with the rest.")
+            added = f"{format_count(sent, 'picture')} {were(sent)} added until then"
+            note(f"{added}; the same command goes on with the rest.")
             raise
 
 

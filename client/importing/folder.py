@@ -22,7 +22,7 @@ class Folder:
         self._record, self._only = record, only
 
     def parts(self) -> Iterator[Item | SkippedPart]:
-        """As `Source.parts`; a link that leads in a circle, or to a folder that was read, is skipped."""
+        """Yield all parts; a link that leads in a circle, or to a folder that was read, is skipped."""
         return self.walk([""] if self._only is None else sorted(self._only))
 
     def count(self) -> int:

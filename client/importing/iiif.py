@@ -74,7 +74,7 @@ class Iiif:
         return len(_as_list(self._load().get("items")))
 
     def parts(self) -> Iterator[Item | SkippedPart]:
-        """As `Source.parts`."""
+        """Yield the pictures of all canvases, and the canvases that cannot be used."""
         manifest = self._load()
         whole = self._describe(manifest).extend(self._record)
         for number, canvas in enumerate(_as_list(manifest.get("items")), 1):

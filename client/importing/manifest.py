@@ -55,7 +55,7 @@ class Manifest:
         self.name = str(self._file)
 
     def parts(self) -> Iterator[Item | SkippedPart]:
-        """As `Source.parts`; a row that cannot be used is reported by its line."""
+        """Yield a part for each row; one that cannot be used is reported by its line."""
         lines_of = dict[str, int]()  # by id
         for line, row in self._rows():
             try:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..output import are, counted, note, them, were
+from ..output import are, format_count, note, them, were
 from .items import SkippedPart, SkipReason
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
@@ -72,21 +72,21 @@ class Report:
         if count := self.skipped.total():
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.skipped.most_common(_KINDS))
             more = ", …" if len(self.skipped) > _KINDS else ""
-            yield f"{counted(count, 'other file')} {were(count)} skipped: {kinds}{more}"
+            yield f"{format_count(count, 'other file')} {were(count)} skipped: {kinds}{more}"
         if count := len(self.gone):
-            gone = f"{counted(count, 'picture')} {were(count)} deleted in the gallery"
+            gone = f"{format_count(count, 'picture')} {were(count)} deleted in the gallery"
             yield f"{gone}; --again sends {them(count)}: {list_some(self.gone)}"
         if self.unseen:
             yield f"Not everything could be seen: {list_some(self.unseen)}. What was there before is not deleted."
         if count := len(self.vanished):
             stays = f"vanished, and {'stays' if count == 1 else 'stay'} in the gallery; --delete removes {them(count)}"
             what = f"{'would be' if dry_run else were(count)} deleted" if delete else stays
-            yield f"{counted(count, 'picture')} {what}: {list_some(self.vanished)}"
+            yield f"{format_count(count, 'picture')} {what}: {list_some(self.vanished)}"
 
     def summarize(self, dry_run: bool) -> str:
         """Return the last line, for standard output."""
         there, usable = self.counts["there"], self.usable
-        pictures = counted(usable + self.counts["refused"], "picture")
+        pictures = format_count(usable + self.counts["refused"], "picture")
         parts = [f"{there:,} {were(there)} there before"] if there else []
         parts += [f"{self.counts['replaced']:,} replaced"] if self.counts["replaced"] else []
         parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []

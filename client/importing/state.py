@@ -73,7 +73,7 @@ class State:
     def take(self, place: str, id: str, twin: str) -> str | None:
         """Return the id of a place in this run: that of before, `id`, or `twin`; None when other places have them."""
         self.see(place)
-        before = [id for (id,) in self._run("SELECT id FROM known WHERE place = ?", place)]
+        before: list[str] = [id for (id,) in self._run("SELECT id FROM known WHERE place = ?", place)]
         if before and before[0] in (id, twin):
             choice = before
         else:  # a file that was moved has the id of where it was

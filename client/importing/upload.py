@@ -7,13 +7,14 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import PurePosixPath
 from typing import Any, Literal, NamedTuple
 from urllib.parse import quote
 
 import httpx
 
-from ..client import answer, at, in_order, message, patiently, put, sentence
+from ..client import build_path, describe_problem, map_in_order, put_picture, read_answer, read_problem, retry
 from ..errors import SourceError, UnreadableError, UnusableError
 from .exif import read_metadata
 from .items import SUFFIXES, GalleryPicture, Item, Record, SkippedPart, SkipReason, check_id, trim_metadata
@@ -101,7 +102,7 @@ class Importer:
                 self._skip(SkippedPart("The source", str(error)), report)
 
         try:
-            for _, outcomes in in_order(self._process, chunks(), AT_ONCE, self.stopping):
+            for _, outcomes in map_in_order(self._process, chunks(), AT_ONCE, self.stopping):
                 for outcome in outcomes:
                     if self.strict and outcome.what == "refused":
                         raise UnusableError(f"{outcome.place}: {outcome.reason}")
@@ -194,7 +195,7 @@ class Importer:
         for some in _group_ids(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
             query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": GalleryPicture.FIELDS}
-            page = answer(patiently(lambda query=query: self.client.get("/v1/pictures", params=query), self.stopping))  # type: ignore[misc]
+            page = read_answer(retry(partial(self.client.get, "/v1/pictures", params=query), self.stopping))
             found |= {item["id"]: GalleryPicture(item) for item in page["items"]}
         return found
 
@@ -203,8 +204,8 @@ class Importer:
         found = self._find([known.id]).get(known.id)
         is_ours = found is not None and found.has_content(known.sha256)
         if found is not None and is_ours:
-            path, seen = at("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
-            response = patiently(lambda: self.client.delete(path, headers=seen), self.stopping)
+            path, seen = build_path("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
+            response = retry(lambda: self.client.delete(path, headers=seen), self.stopping)
             is_ours = response.status_code not in (404, 412)
             if is_ours:
                 response.raise_for_status()
@@ -252,7 +253,8 @@ class Importer:
     def _change(self, item: Item, patch: dict[str, Any], keep: Known) -> Outcome:
         if not patch:
             return Outcome(item.label, item.id, "there", keep=keep)
-        return self._send(item, "changed", keep, lambda: self.client.patch(at("/v1/pictures", item.id), json=patch))
+        path = build_path("/v1/pictures", item.id)
+        return self._send(item, "changed", keep, partial(self.client.patch, path, json=patch))
 
     def _send_batch(self, uploads: Sequence[Upload]) -> dict[str, Outcome]:
         """Send pictures in one request; returns their outcomes by place."""
@@ -265,16 +267,17 @@ class Importer:
             form = {"records": records}
             return self.client.post("/v1/pictures/batch", params={"fields": "id"}, data=form, files=files)
 
-        response = patiently(send, self.stopping)
+        response = retry(send, self.stopping)
         if response.status_code in (413, 503):  # this service takes less at a time, or has no place for so many
             return {each.item.place: self._send_one(each) for each in uploads}
         outcomes = {}
-        for each, result in zip(uploads, answer(response)["items"], strict=True):
+        for each, result in zip(uploads, read_answer(response)["items"], strict=True):
             status, item = result["status"], each.item
             if status in _LATER:
                 outcomes[item.place] = self._send_one(each)
             elif result["outcome"] == "refused":
-                outcomes[item.place] = Outcome(item.label, item.id, "refused", message(result["problem"], status))
+                reason = describe_problem(result["problem"], status)
+                outcomes[item.place] = Outcome(item.label, item.id, "refused", reason)
             else:
                 what = _OUTCOMES[result["outcome"]]
                 self.sent[what] += 1
@@ -290,16 +293,16 @@ class Importer:
             upload.item,
             "added" if upload.found is None else "replaced",
             upload.keep,
-            lambda: put(self.client, id, file, captions, fields, self.stopping),
+            lambda: put_picture(self.client, id, file, captions, fields, self.stopping),
         )
 
     def _send(self, item: Item, what: What, keep: Known, send: Callable[[], httpx.Response]) -> Outcome:
         if self.dry_run:
             return Outcome(item.label, item.id, what)
-        response = patiently(send, self.stopping)
+        response = retry(send, self.stopping)
         if response.status_code in _REFUSED:
-            return Outcome(item.label, item.id, "refused", sentence(response))
-        answer(response)
+            return Outcome(item.label, item.id, "refused", read_problem(response))
+        read_answer(response)
         self.sent[what] += 1
         return Outcome(item.label, item.id, what, keep=keep)
 

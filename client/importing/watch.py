@@ -10,9 +10,9 @@ from types import FrameType
 
 import httpx
 
-from ..client import sentence
+from ..client import read_problem
 from ..errors import Stopped
-from ..output import counted, note, say, were
+from ..output import format_count, note, say, were
 from .folder import Folder
 from .items import Item, SkippedPart
 from .report import Report
@@ -102,7 +102,7 @@ class WatchedFolder:
         except httpx.HTTPStatusError as error:
             if error.response.status_code not in _LATER:
                 raise
-            self._wait(places, whole, f"{sentence(error.response)} What changed waits.", _BUSY_PAUSE)
+            self._wait(places, whole, f"{read_problem(error.response)} What changed waits.", _BUSY_PAUSE)
             return
         self._away = False
         self._show(report, whole)
@@ -125,7 +125,7 @@ class WatchedFolder:
     def _show(self, report: Report, whole: bool) -> None:
         report.print_faults(False, self._delete)
         if self._ended.is_set():
-            sent = f"{counted(report.sent, 'picture')} {were(report.sent)} sent until then"
+            sent = f"{format_count(report.sent, 'picture')} {were(report.sent)} sent until then"
             note(f"{sent}; the same command goes on with the rest.")
         elif whole:
             say(f"{report.summarize(False)} Watching {self.folder.root}; Ctrl-C ends it.")
@@ -136,7 +136,7 @@ class WatchedFolder:
 
 @contextmanager
 def _until_signalled(stopping: list[threading.Event]) -> Iterator[threading.Event]:
-    """An event that Ctrl-C or SIGTERM set, and `stopping` with it. Meanwhile, they break nothing off that is sent."""
+    """Yield an event that Ctrl-C or SIGTERM set, and `stopping` with it; they break nothing off that is sent."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

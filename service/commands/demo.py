@@ -7,10 +7,10 @@ from typing import Annotated
 
 import typer
 
-from client.client import client_settings, note_address_file
-from client.output import REFUSED, note, program, say, stop
+from client.client import load_client_settings, note_address_file
+from client.output import REFUSED, name_program, note, say, stop
 from service.commands.processes import Processes
-from service.commands.run import admin_key, keep_up, load_settings, read_variables
+from service.commands.run import keep_up, load_settings, read_admin_key, read_variables
 
 demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
@@ -20,7 +20,7 @@ _PYTHON = (sys.executable, "-P", "-c", "import sys, demo.__main__ as demo; demo.
 _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
-def defaults() -> dict[str, str]:
+def choose_defaults() -> dict[str, str]:
     """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
     from client.settings import LOOPBACK  # late: help needs no pydantic
 
@@ -35,7 +35,7 @@ def up() -> None:
 
     PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
     """
-    os.environ.update(defaults())
+    os.environ.update(choose_defaults())
     settings = load_settings()
     marker = settings.home / _FILLED
 
@@ -47,13 +47,13 @@ def up() -> None:
 
         write_bytes(marker, b"")
         say("The gallery is complete. Teach it a language:")
-        say(f"  {program()} demo dataset de --out de.jsonl")
-        say(f"  {program()} learn de de.jsonl --watch")
+        say(f"  {name_program()} demo dataset de --out de.jsonl")
+        say(f"  {name_program()} learn de de.jsonl --watch")
 
     def fill(processes: Processes) -> None:
         if not marker.exists():
             say("The gallery is being filled; searches already work.")
-            own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": admin_key(settings)}
+            own = {"PICTOGLOT_URL": processes.address, "PICTOGLOT_KEY": read_admin_key(settings)}
             processes.run_once("demo", "fill", done=finish, **own)
 
     raise typer.Exit(keep_up(os.environ, fill))
@@ -64,13 +64,13 @@ def _hand_over(command: str, about: str) -> None:
         context: typer.Context,
         arguments: Annotated[list[str] | None, typer.Argument()] = None,
     ) -> None:
-        settings = client_settings()
+        settings = load_client_settings()
         given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
         words = [*(arguments or []), *context.args]
         typed = {word.partition("=")[0] for word in words}
         if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:
             stop("Give --url together with --key, so that no other service gets the key.", REFUSED)
-        done = subprocess.run([*_PYTHON, program(), command, *words], env=given, check=False)
+        done = subprocess.run([*_PYTHON, name_program(), command, *words], env=given, check=False)
         raise typer.Exit(done.returncode)
 
     demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)

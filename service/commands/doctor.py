@@ -15,8 +15,8 @@ from urllib.parse import urlsplit
 import httpx
 import psutil
 
-from client.client import client_settings, proxied
-from client.output import counted
+from client.client import is_proxied, load_client_settings
+from client.output import format_count
 from service.commands.run import is_port_taken
 from service.settings import Settings
 from store.data_root import DataRoot
@@ -81,7 +81,7 @@ class Checkup:
         count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
         if not env_file().is_file():
             return "ok", "the environment; no .env in this folder"
-        return "ok", f"the environment, then {counted(count, 'variable')} of {env_file()}"
+        return "ok", f"the environment, then {format_count(count, 'variable')} of {env_file()}"
 
     def _check_data_root(self) -> Result:
         from index.files import bytes_of_originals
@@ -132,7 +132,7 @@ class Checkup:
         held, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)
         if not held + waiting:
             return None
-        detail = f"{counted(held, 'expansion')} in work, {waiting} waiting for a worker"
+        detail = f"{format_count(held, 'expansion')} in work, {waiting} waiting for a worker"
         if abandoned:
             detail += f", of which {abandoned} had one that is silent"
         if waiting and not held and longest > _WAIT:
@@ -180,7 +180,7 @@ class Checkup:
     def _check_machine(self) -> Result:
         cores, memory = len(psutil.Process().cpu_affinity() or []) or os.cpu_count() or 1, psutil.virtual_memory()
         detail = f"{cores} cores, {memory.available / 1e9:.1f} of {memory.total / 1e9:.1f} GB memory free"
-        threads = f"{counted(self._settings.threads, 'thread')} per process"
+        threads = f"{format_count(self._settings.threads, 'thread')} per process"
         if memory.available < _MEMORY:
             return "note", f"{detail}: this may be too little for a base"
         if 2 * self._settings.threads > cores + 1:
@@ -242,7 +242,7 @@ class Checkup:
         if recall is None:
             return None
         asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
-        sealed = counted(pictures.count, "picture")
+        sealed = format_count(pictures.count, "picture")
         detail = f"{sealed} sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
         if recall.depth is not None:
             detail += f", {recall.depth} {recall.unit} deep"
@@ -250,9 +250,9 @@ class Checkup:
 
     def _check_service(self) -> Result:
         """Look whether pictoglot answers at the URL, and how well."""
-        url = self._url or client_settings().url
+        url = self._url or load_client_settings().url
         try:
-            response = httpx.get(f"{url}/readyz", timeout=_SECONDS, trust_env=proxied(url))
+            response = httpx.get(f"{url}/readyz", timeout=_SECONDS, trust_env=is_proxied(url))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):
             return "note", f"no service answers at {url}"
         try:

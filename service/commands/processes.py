@@ -60,7 +60,7 @@ class Processes:
 
     def run(self) -> int:
         """Return the exit status: 0 after a signal, 78 when a child refused its settings, 1 when one keeps dying."""
-        self.children = [Child(name, python(name)) for name in ("service", "worker")]
+        self.children = [Child(name, build_command(name)) for name in ("service", "worker")]
         before = {sent: signal.signal(sent, self._stop) for sent in (signal.SIGINT, signal.SIGTERM)}
         is_ready = False
         try:
@@ -80,7 +80,7 @@ class Processes:
 
     def run_once(self, module: str, *arguments: str, done: Callable[[int], None], **more: str) -> None:
         """Run `python -m module` once, beside the others, with `more` in its environment."""
-        self.children.append(Child(module, python(module, *arguments), done, more))
+        self.children.append(Child(module, build_command(module, *arguments), done, more))
 
     def _answers(self) -> bool:
         try:
@@ -137,6 +137,6 @@ class Processes:
             child.process.wait()
 
 
-def python(module: str, *arguments: str) -> list[str]:
+def build_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs one of our modules; -P: never a file of that name in the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
 import httpx
 import typer
 
-from client.output import FAILED, AsJson, Yes, are, console, counted, is_asked, say, show_json, stop
-from service.commands.processes import Processes, python
+from client.output import FAILED, AsJson, Yes, are, console, format_count, may_ask, print_json, say, stop
+from service.commands.processes import Processes, build_command
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -61,7 +61,7 @@ def doctor(as_json: AsJson = False) -> None:
             console.print(f"{finding.outcome:<5}", style=_STYLE[finding.outcome], end="")
             say(f"{finding.what:<11}{finding.detail}")
     if as_json:
-        show_json({"findings": [asdict(finding) for finding in findings]})
+        print_json({"findings": [asdict(finding) for finding in findings]})
     if any(finding.outcome == "bad" for finding in findings):
         raise typer.Exit(FAILED)
 
@@ -75,7 +75,7 @@ def share() -> None:
         stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
     with errors_as_sentences(" What was copied so far stays; try again."):
         count = DataRoot(settings.home, settings.store).commit_all()
-    say(f"{counted(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
+    say(f"{format_count(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
 
 
 def reencode(
@@ -146,9 +146,9 @@ def verify(
             except OSError as error:
                 stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
     if as_json:
-        show_json(asdict(report))
+        print_json(asdict(report))
     else:
-        files = counted(report.files, "file or folder", "files and folders")
+        files = format_count(report.files, "file or folder", "files and folders")
         say(f"{files} read, {report.left + report.mended} damaged, {report.left} of these not mended.")
     if report.left:
         raise typer.Exit(FAILED)
@@ -173,10 +173,10 @@ def reindex(
             say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
             return
         question = f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"
-        if is_asked(yes) and not typer.confirm(question):
+        if may_ask(yes) and not typer.confirm(question):
             return
         sets = move_to(settings.index, registry)
-    say(f"{counted(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
+    say(f"{format_count(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
 
 
 @contextmanager
@@ -209,7 +209,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     quiet = _QUIET if sys.stderr.isatty() and not read_variables().keys() & _QUIET else {}
 
     def announce(processes: Processes) -> None:
-        shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else admin_key(settings)
+        shown = "as set in PICTOGLOT_ADMIN_KEY" if settings.admin_key else read_admin_key(settings)
         say(f"\n  Address    {address}\n  Admin key  {shown}\n")
         if quiet:
             say("Only warnings and errors are shown here; PICTOGLOT_LOG_LEVEL=info shows every request.")
@@ -240,7 +240,7 @@ def read_variables() -> dict[str, str | None]:
         return {**read_env_file(), **read_environment()}
 
 
-def admin_key(settings: "Settings") -> str:
+def read_admin_key(settings: "Settings") -> str:
     """Return the key of the settings, or the one that the service made at its first start."""
     return settings.admin_key or settings.key_file.read_text().strip()
 
@@ -276,4 +276,4 @@ def _check_service() -> int:
 def _become(module: str, *arguments: str) -> NoReturn:
     """Replace this process by another one, which has its signals, status and terminal."""
     sys.stdout.flush()
-    os.execv(sys.executable, python(module, *arguments))
+    os.execv(sys.executable, build_command(module, *arguments))

@@ -12,9 +12,9 @@ from rich.console import Console
 from typer.testing import CliRunner, Result
 
 from client import output
-from client.client import proxied
+from client.client import is_proxied
 from client.main import app
-from service.commands.demo import defaults
+from service.commands.demo import choose_defaults
 from service.commands.doctor import Checkup
 from tests.service.harness import ADMIN_KEY, Service, learn, picture, running
 
@@ -149,7 +149,7 @@ def test_the_demo_sets_only_what_is_not_set_yet(
     if given:
         monkeypatch.setenv(given, "info")
     (tmp_path / ".env").write_text(file)
-    assert set(defaults()) == missing
+    assert set(choose_defaults()) == missing
 
 
 def test_a_missing_key_says_which_variable_to_set(service: Service) -> None:
@@ -184,7 +184,7 @@ def test_no_kind_of_proxy_is_used_for_this_machine(
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
     assert as_json(service, "languages")["release"] >= 2
     assert "serves release" in str(Checkup(service.context.settings, service.url).check("service"))
-    assert proxied("http://pictures.example:8321")
+    assert is_proxied("http://pictures.example:8321")
 
 
 @pytest.mark.parametrize("id", ["tree#2", "tree?x=1", "../languages", "..", ""])
@@ -206,10 +206,10 @@ def test_a_table_fits_a_terminal_and_has_tabs_for_a_program(
 ) -> None:
     columns, id = ("id", "state", "result"), "exp_01m8farknbthstpd9t2a"
     cells = (id, "failed", "score 1:100 of [b]it[/b] :apple: " + "dataset language mismatch " * 3)
-    output.table(columns, [cells])
+    output.print_table(columns, [cells])
     assert capsys.readouterr().out == "".join("\t".join(line) + "\n" for line in (columns, cells))
     monkeypatch.setattr(output, "console", Console(width=60, force_terminal=True, highlight=False, color_system=None))
-    output.table(columns, [cells])
+    output.print_table(columns, [cells])
     shown = capsys.readouterr().out
     assert max(map(len, shown.splitlines())) <= 60 and {*shown.split()} >= {id, ":apple:", "[b]it[/b]", "mismatch"}
 

@@ -210,5 +210,5 @@ def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:
         assert free.wait(PATIENCE)
         return -number
 
-    assert list(client_module.in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
+    assert list(client_module.map_in_order(negated, items(), at_once=4)) == [(number, -number) for number in range(20)]
     assert seen == [4]

@@ -15,7 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
-from client.client import in_order, patiently
+from client.client import map_in_order, retry
 from client.importing import watch
 from client.importing.folder import Folder
 from client.importing.items import Item, Record, Stamp
@@ -183,7 +183,7 @@ def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
         raise KeyboardInterrupt
 
     with within(5), pytest.raises(KeyboardInterrupt):
-        list(in_order(lambda _: patiently(busy, stopping), items(), 2, stopping))
+        list(map_in_order(lambda _: retry(busy, stopping), items(), 2, stopping))
     assert stopping.is_set()
 
 
