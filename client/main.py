@@ -1,5 +1,6 @@
 """The command line: `pictoglot`. Puts the commands together; imports nothing heavy, so that help comes at once."""
 
+from collections.abc import Callable
 from importlib import metadata
 from importlib.util import find_spec
 from typing import Annotated
@@ -16,18 +17,23 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
+_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
+    "Pictures": (search.search, search.duplicates, import_pictures, export.export),
+    "Languages": (
+        languages.languages, learn.learn, learn.assess, languages.expansions, versions.versions, versions.releases,
+        versions.rollback, versions.prune,
+    ),
+}  # fmt: skip
+for panel, commands in _PANELS.items():
+    for command in commands:
+        name = "import" if command is import_pictures else None
+        app.command(name, rich_help_panel=panel)(command)
+app.add_typer(gallery.pictures, name="pictures", rich_help_panel="Pictures")
+for name, group in {"keys": admin.keys, "base": admin.base}.items():
+    app.add_typer(group, name=name, rich_help_panel="Service")
 for entry in metadata.entry_points(group="pictoglot.commands"):  # those of a service that is installed as well
     if find_spec(entry.module.partition(".")[0]):
         entry.load()(app)
-for command in (
-    search.search, search.duplicates, languages.languages, learn.learn, learn.assess, languages.expansions,
-    versions.rollback, versions.versions, versions.releases, versions.prune,
-):  # fmt: skip
-    app.command()(command)
-app.command("import")(import_pictures)
-app.command("export")(export.export)
-for name, group in {"keys": admin.keys, "base": admin.base, "pictures": gallery.pictures}.items():
-    app.add_typer(group, name=name)
 
 
 def show_version(wanted: bool) -> None:

@@ -6,7 +6,7 @@ import re
 import shlex
 import shutil
 import sys
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -28,6 +28,10 @@ errors = Console(stderr=True, highlight=False, emoji=False)
 
 Limit = Annotated[int, typer.Option("--limit", "-n", min=1, max=1000)]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs.")]
+Collection = Annotated[str | None, typer.Option(help="Only pictures in this collection.")]
+Filter = Annotated[
+    str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
+]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask. Without a terminal, nothing is asked.")]
 
 
@@ -36,7 +40,7 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Collection[str] = ()) -> None:
+def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
     """Print a table; the columns in `right` hold numbers. Cells are plain text, never markup.
 
     For a file or a program, cells are separated by tabs, and nothing is wrapped.

@@ -43,9 +43,11 @@ def export(
     ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Write everything to files: pictures, records, captions, datasets of taught languages, versions.
+    """Write pictures, records, captions, datasets and versions to files.
 
-    `import DIR` brings the pictures back, `learn` each dataset. After an interruption, run the same command again.
+    `import DIR` brings the pictures back, `learn` each dataset.
+
+    After an interruption, run the same command again.
     """
     if folder.exists() and any(folder.iterdir()) and not (folder / _MARK).is_file():
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)

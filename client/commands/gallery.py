@@ -7,9 +7,9 @@ import typer
 
 from ..client import build_path, list_all, open_service, read_answer
 from ..importing.command import import_pictures
-from ..output import REFUSED, AsJson, Yes, may_ask, parse_object, print_listing, print_result, stop
+from ..output import REFUSED, AsJson, Collection, Filter, Yes, may_ask, parse_object, print_listing, print_result, stop
 
-pictures = typer.Typer(help="Put pictures into the gallery, list, change and delete them.", no_args_is_help=True)
+pictures = typer.Typer(help="Import, list, change and delete pictures.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the picture.")]
 Tags = Annotated[list[str] | None, typer.Option("--tag", help="A tag; may be repeated. Replaces the earlier tags.")]
 pictures.command("add")(import_pictures)  # the same as `pictoglot import`
@@ -18,8 +18,8 @@ pictures.command("add")(import_pictures)  # the same as `pictoglot import`
 @pictures.command("list")
 def list_pictures(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
-    filter: Annotated[str | None, typer.Option("--filter", help="JSON, as with `search`.")] = None,
-    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
+    filter: Filter = None,
+    collection: Collection = None,
     newest: Annotated[bool, typer.Option("--newest", help="Newest first.")] = False,
     as_json: AsJson = False,
 ) -> None:
@@ -81,8 +81,9 @@ def delete_picture(
 ) -> None:
     """Delete a picture with its captions, tags and metadata; this cannot be undone.
 
-    Its last traces go within PICTOGLOT_PURGE_DAYS, if a worker runs. Datasets and backups keep what they have: see
-    "Deleting for good" in docs/operate.md.
+    Its last traces go within PICTOGLOT_PURGE_DAYS, if a worker runs.
+
+    Datasets and backups keep what they have: see "Deleting for good" in docs/operate.md.
     """
     seen = dict[str, str]()
     with open_service() as client:

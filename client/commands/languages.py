@@ -43,7 +43,7 @@ _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
 def languages(as_json: AsJson = False) -> None:
-    """List the languages that are taught, built into the base or assessed, with their versions and R@1."""
+    """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
         listing = read_answer(client.get("/v1/languages"))
     items = listing["items"]
@@ -74,7 +74,7 @@ def expansions(
     limit: Limit = 20,
     as_json: AsJson = False,
 ) -> None:
-    """List expansions (each teaches a language); watch or cancel one."""
+    """List expansions, the jobs that teach a language; watch or cancel one."""
     if id is None and (watch or cancel):
         stop("Give the id of the expansion to watch or cancel.", REFUSED)
     with open_service() as client:

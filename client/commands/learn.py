@@ -53,7 +53,7 @@ def assess(
     without_missing: WithoutMissing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Measure how well a language is read already, with the held-out rows of a dataset; teach nothing."""
+    """Measure how well a language is read already; teach nothing."""
     form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
     _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
 

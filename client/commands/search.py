@@ -15,6 +15,8 @@ from ..client import open_service, read_answer
 from ..output import (
     REFUSED,
     AsJson,
+    Collection,
+    Filter,
     format_count,
     name_program,
     note,
@@ -45,31 +47,27 @@ def search(
         str, typer.Option("--language", "-l", help="Language of text and captions: auto, shared or a tag.")
     ] = _AUTO,
     picture: Annotated[
-        str | None,
-        typer.Option("--picture", "-p", help="Search with this file, or the id of a picture in the gallery."),
+        str | None, typer.Option("--picture", "-p", help="Search with this file, or with a picture of the gallery.")
     ] = None,
     like: Annotated[str | None, typer.Option("--like", help="More like the picture with this id.")] = None,
     minus: Annotated[str | None, typer.Option("--minus", help="What the pictures should not show.")] = None,
     minus_picture: Annotated[str | None, typer.Option(help="Id of a picture that they should not be like.")] = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", "-m", help="By meaning, by words in what is written, or both.")
+        Mode, typer.Option("--mode", "-m", help="By meaning, by words in captions and metadata, or both.")
     ] = "meaning",
     weights: Annotated[str | None, typer.Option(help='JSON, such as {"text": 2, "minus_text": 0.25}.')] = None,
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
     min_score: Annotated[float | None, typer.Option(help="Lowest score of a result.")] = None,
     min_match: Annotated[
-        float | None, typer.Option(min=0, max=1, help="Least chance that a result is what the text means.")
+        float | None, typer.Option(min=0, max=1, help="Lowest chance that a result is what the text means.")
     ] = None,
-    filter: Annotated[
-        str | None, typer.Option("--filter", help='JSON, such as {"must": [{"key": "tags", "match": {"value": "x"}}]}.')
-    ] = None,
-    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
+    filter: Filter = None,
+    collection: Collection = None,
     as_json: AsJson = False,
 ) -> None:
     """Find pictures by text, by picture or by both, or captions for a picture."""
-    text = _join_words(words)
-    file, like = _choose_picture(picture, like)
+    text, (file, like) = _join_words(words), _choose_picture(picture, like)
     if (text is None and file is None and like is None) or (file is not None and like is not None):
         stop("Give a text, a picture, or a text and one picture.", REFUSED)
     if min_score is not None and not math.isfinite(min_score):
@@ -108,11 +106,11 @@ def search(
 def duplicates(
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="How alike two pictures are at least.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Groups to show.")] = 20,
-    filter: Annotated[str | None, typer.Option("--filter", help="JSON, as with `search`.")] = None,
-    collection: Annotated[str | None, typer.Option(help="Only pictures in this collection.")] = None,
+    filter: Filter = None,
+    collection: Collection = None,
     as_json: AsJson = False,
 ) -> None:
-    """Find groups of pictures that are nearly the same. A large gallery takes a while."""
+    """Find groups of pictures that are nearly the same; in a large gallery this takes a while."""
     given = _drop_none(
         min_score=None if min_score is None else f"{min_score:.6f}",
         collection=collection,

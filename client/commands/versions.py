@@ -154,15 +154,15 @@ def _show_restoring(now: dict[str, Any], earlier: dict[str, Any]) -> None:
 
 def prune(
     keep: Annotated[
-        int | None, typer.Option(min=2, help="How many of the newest releases stay in reach; by default 10.")
+        int | None, typer.Option(min=2, help="How many of the newest releases keep all they need; by default 10.")
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would go.")] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Remove files and vectors of versions that no release in reach names, for ever; history stays listed."""
+    """Delete files and vectors of versions that no recent release needs; the history still lists them."""
     body = {} if keep is None else {"keep": keep}
-    question = "Remove all this for ever?"
+    question = "Delete all this for good?"
     with open_service(upload=True) as client:  # removing many vectors takes minutes
         done = carry_out(
             client, "/v1/admin/prune", body, _show_pruning, question, dry_run=dry_run, yes=yes, as_json=as_json

@@ -1,10 +1,10 @@
 """The command `import`: its options, its progress bar and what it says at the end."""
 
-from collections.abc import Sequence
-from contextlib import ExitStack
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import httpx
 import typer
@@ -23,15 +23,17 @@ from .report import Report
 from .state import open_state
 from .upload import Importer
 
+Paths = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="PATH...",
+        help="Folders, pictures, manifests (.jsonl, .csv, .tsv), or IIIF manifests (.json or an address).",
+    ),
+]
+
 
 def import_pictures(
-    paths: Annotated[
-        list[str],
-        typer.Argument(
-            metavar="PATH...",
-            help="Folders, pictures, manifests (.jsonl, .csv, .tsv), or IIIF manifests (.json or an address).",
-        ),
-    ],
+    paths: Paths,
     collection: Annotated[str | None, typer.Option(help="The collection of these pictures.")] = None,
     tag: Annotated[list[str] | None, typer.Option("--tag", help="A tag of these pictures; may be repeated.")] = None,
     caption_language: Annotated[
@@ -51,15 +53,15 @@ def import_pictures(
     ] = False,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only say what would be done.")] = False,
     state: Annotated[
-        Path | None,
-        typer.Option(file_okay=False, help="The folder that remembers what was sent; by default in your home."),
+        Path | None, typer.Option(file_okay=False, help="The folder that remembers what was sent; else in your home.")
     ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Import pictures; the path below the folder becomes the id.
 
-    What is in the gallery already is not sent again: after an interruption, or when files changed, run the same command
-    once more. Unusable files are listed at the end, and everything else is in the gallery.
+    After an interruption or a change, run the same command again: only what is new is sent.
+
+    Unusable files are listed at the end; everything else is in the gallery.
     """
     if watch and (as_json or dry_run or strict):
         stop("--watch goes neither with --json nor with --dry-run nor with --strict.", REFUSED)
@@ -67,39 +69,36 @@ def import_pictures(
         stop("--tag: a tag has 1 to 200 characters.", REFUSED)
     if caption_language is not None and normalize_tag(caption_language) is None:
         stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
-    report = Report(whole=as_json)
+    report, record = Report(whole=as_json), Record(collection, clean_tags(tag or []))
     try:
-        sources = open_sources(paths, Record(collection, clean_tags(tag or [])), caption_language, root)
-        folders = [source for source in sources if isinstance(source, Folder) and not source.is_partial]
-        if watch and len(folders) < len(sources):
+        sources = open_sources(paths, record, caption_language, root)
+        if watch and not all(isinstance(source, Folder) and not source.is_partial for source in sources):
             stop("--watch is for folders.", REFUSED)
-        with open_service(upload=True) as client, ExitStack() as states:
-            # a service that is not there, or a collection that cannot be, is told once and at once
-            named = {"collection": collection} if collection is not None else {}
-            read_answer(client.get("/v1/pictures", params={"limit": "1", **named}))
-            address = str(client.base_url).rstrip("/")
-            importers = [
-                Importer(
-                    client,
-                    states.enter_context(open_state(state, address, f"{prefix}{source.name}")),
-                    *(prefix, caption_language, again, dry_run, strict),
-                )
-                for source in sources
-            ]
+        with _open_importers(sources, collection, state, prefix, caption_language, again, dry_run, strict) as importers:
             if watch:
-                watching.watch([*zip(folders, importers, strict=True)], delete)
+                watching.watch([(each, importer) for each, importer in importers if isinstance(each, Folder)], delete)
                 return
-            _bring_in([*zip(sources, importers, strict=True)], report, delete, quiet=as_json)
-    except UnusableError as error:
-        stop(f"{error} With --strict, this ends it.", REFUSED)
-    except SourceError as error:
-        stop(str(error), REFUSED)
-    except StateError as error:
-        stop(str(error), FAILED)
+            _bring_in(importers, report, delete, quiet=as_json)
+    except (SourceError, StateError, UnusableError) as error:
+        stop(str(error), FAILED if isinstance(error, StateError) else REFUSED)
     report.print_faults(dry_run, delete)
     print_result(report.as_json(), as_json, report.summarize(dry_run))
     if report.counts["refused"]:
         raise typer.Exit(FAILED)
+
+
+@contextmanager
+def _open_importers(
+    sources: Sequence[Source], collection: str | None, state: Path | None, prefix: str, *options: Any
+) -> Iterator[list[tuple[Source, Importer]]]:
+    """Connect each source with the service; `options` are the others of `Importer`."""
+    with open_service(upload=True) as client, ExitStack() as states:
+        # a service that is not there, or a collection that cannot be, is told once and at once
+        named = {"collection": collection} if collection is not None else {}
+        read_answer(client.get("/v1/pictures", params={"limit": "1", **named}))
+        address = str(client.base_url).rstrip("/")
+        kept = [states.enter_context(open_state(state, address, f"{prefix}{source.name}")) for source in sources]
+        yield [(source, Importer(client, known, prefix, *options)) for source, known in zip(sources, kept, strict=True)]
 
 
 def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:

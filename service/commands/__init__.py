@@ -10,5 +10,5 @@ def add_commands(app: typer.Typer) -> None:
     for command in (
         run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, run.doctor,
     ):  # fmt: skip
-        app.command()(command)
-    app.add_typer(demo.demo, name="demo")
+        app.command(rich_help_panel="This machine")(command)
+    app.add_typer(demo.demo, name="demo", rich_help_panel="This machine")

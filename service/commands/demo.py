@@ -12,7 +12,7 @@ from client.output import REFUSED, name_program, note, say, stop
 from service.commands.processes import Processes
 from service.commands.run import keep_up, load_settings, read_admin_key, read_variables
 
-demo = typer.Typer(help="The emoji gallery, to try everything with.", no_args_is_help=True)
+demo = typer.Typer(help="Try everything with a gallery of emoji.", no_args_is_help=True)
 _FILLED = "demo.filled"  # under the data root, once the gallery is complete: pictures deleted later stay deleted
 _DEFAULTS = {"PICTOGLOT_OPEN": "1", "PICTOGLOT_LOG_LEVEL": "warning"}
 # `python -m demo`, with usage and errors under the name that was typed
@@ -31,9 +31,9 @@ def choose_defaults() -> dict[str, str]:
 
 @demo.command("up")
 def up() -> None:
-    """Run pictoglot with the emoji gallery, which is filled at the first start; search and write need no key.
+    """Run pictoglot with a gallery of emoji; searches and uploads need no key.
 
-    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    PICTOGLOT_PORT=8400 takes another port; the other commands then need it too.
     """
     os.environ.update(choose_defaults())
     settings = load_settings()

@@ -17,7 +17,7 @@ import psutil
 
 from client.client import is_proxied, load_client_settings
 from client.output import format_count
-from service.commands.run import is_port_taken
+from service.commands.processes import is_port_taken
 from service.settings import Settings
 from store.data_root import DataRoot
 from store.encodings import OPENVINO

@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -140,3 +141,15 @@ class Processes:
 def build_command(module: str, *arguments: str) -> list[str]:
     """Return the command that runs one of our modules; -P: never a file of that name in the current folder."""
     return [sys.executable, "-P", "-m", module, *arguments]
+
+
+def is_port_taken(host: str, port: int) -> bool:
+    """Whether something listens there already."""
+    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
+    with socket.socket(kind, socket.SOCK_STREAM) as probe:
+        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server itself does
+        try:
+            probe.bind((host, port))
+        except OSError:
+            return True
+    return False

@@ -1,7 +1,6 @@
 """What needs no running service: `up`, `serve`, `worker` start processes; `share`, `verify` and others do not."""
 
 import os
-import socket
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
@@ -12,7 +11,7 @@ import httpx
 import typer
 
 from client.output import FAILED, AsJson, Yes, are, console, format_count, may_ask, print_json, say, stop
-from service.commands.processes import Processes, build_command
+from service.commands.processes import Processes, build_command, is_port_taken
 
 if TYPE_CHECKING:
     from service.settings import Settings
@@ -31,9 +30,9 @@ Check = Annotated[
 
 
 def up() -> None:
-    """Run API and worker, with a broker that needs no server, until Ctrl-C.
+    """Run API and worker until Ctrl-C.
 
-    PICTOGLOT_PORT=8400 takes another port; the other commands need it too then.
+    PICTOGLOT_PORT=8400 takes another port; the other commands then need it too.
     """
     raise typer.Exit(keep_up(os.environ, lambda processes: None))
 
@@ -67,7 +66,7 @@ def doctor(as_json: AsJson = False) -> None:
 
 
 def share() -> None:
-    """Copy everything that other machines need from this data root into the store; existing objects stay."""
+    """Copy what other machines need into PICTOGLOT_STORE; existing objects stay."""
     from store.data_root import DataRoot
 
     settings = load_settings()
@@ -116,9 +115,9 @@ def verify(
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only report damage; mend nothing.")] = False,
     as_json: AsJson = False,
 ) -> None:
-    """Read everything stored, compare checksums, and mend what is damaged; status 1 if damage is left.
+    """Read everything stored, compare checksums and mend damage; status 1 if damage is left.
 
-    The worker does the same once a day, slowly. Services and workers may run meanwhile.
+    Services and workers may run meanwhile; the worker does the same once a day, slowly.
     """
     from index.damage import Damage, duty_of
     from index.engine.choice import open_engine
@@ -157,9 +156,9 @@ def verify(
 def reindex(
     yes: Yes = False,
 ) -> None:
-    """Move the vectors to where PICTOGLOT_INDEX says, after every service and worker was stopped.
+    """Move the vectors to where PICTOGLOT_INDEX says; stop every service and worker first.
 
-    The next start makes them there. No picture is encoded again: the registry has all vectors.
+    The next start makes them there, from the registry. No picture is encoded again.
     """
     from index.engine.choice import move_to
     from index.states import sealed_in
@@ -243,18 +242,6 @@ def read_variables() -> dict[str, str | None]:
 def read_admin_key(settings: "Settings") -> str:
     """Return the key of the settings, or the one that the service made at its first start."""
     return settings.admin_key or settings.key_file.read_text().strip()
-
-
-def is_port_taken(host: str, port: int) -> bool:
-    """Whether something listens there already."""
-    kind = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(kind, socket.SOCK_STREAM) as probe:
-        probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server itself does
-        try:
-            probe.bind((host, port))
-        except OSError:
-            return True
-    return False
 
 
 def _check_service() -> int:
