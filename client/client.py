@@ -8,7 +8,8 @@ import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import IO, TYPE_CHECKING, Any, NoReturn, TypeVar
+from functools import partial
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 from urllib.parse import quote, urlsplit
 
 import httpx
@@ -22,7 +23,6 @@ from .output import FAILED, MISCONFIGURED, REFUSED, may_ask, note, print_json, s
 if TYPE_CHECKING:
     from .settings import ClientSettings
 
-AT_ONCE = 16  # requests: fewer than the service lets wait, enough for a batch
 _SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _PAGE = 100
@@ -59,16 +59,10 @@ def load_client_settings() -> "ClientSettings":
 
 
 def note_address_file(settings: "ClientSettings") -> bool:
-    """Name the `.env` of the current folder where it has the address: it may have come with a downloaded folder.
-
-    Returns whether it has.
-    """
-    from .settings import find_address_file  # late: help needs no pydantic
-
-    file = find_address_file()
-    if file is not None:
-        note(f"{file} names the service: {settings.url}.")
-    return file is not None
+    """Name the `.env` of the current folder if it has the address, and return whether: it may have been downloaded."""
+    if settings.address_file is not None:
+        note(f"{settings.address_file} names the service: {settings.address}.")
+    return settings.address_file is not None
 
 
 @contextlib.contextmanager
@@ -79,17 +73,17 @@ def open_service(*, upload: bool = False) -> Iterator[httpx.Client]:
     headers = {"Authorization": f"Bearer {settings.key}"} if settings.key else {}
     timeout = httpx.Timeout(_UPLOAD_SECONDS if upload else _SECONDS, connect=5.0)
     try:
-        by_proxy = is_proxied(settings.url)
-        with httpx.Client(base_url=settings.url, headers=headers, timeout=timeout, trust_env=by_proxy) as client:
+        by_proxy = is_proxied(settings.address)
+        with httpx.Client(base_url=settings.address, headers=headers, timeout=timeout, trust_env=by_proxy) as client:
             yield client
     except httpx.HTTPStatusError as error:
         _exit_refused(error.response)
     except (httpx.InvalidURL, httpx.UnsupportedProtocol, UnicodeEncodeError):
         stop("PICTOGLOT_URL must be a complete address (http://HOST:PORT), and PICTOGLOT_KEY plain ASCII.", REFUSED)
     except httpx.TimeoutException:
-        stop(f"The service at {settings.url} did not answer in time.")
+        stop(f"The service at {settings.address} did not answer in time.")
     except httpx.TransportError:
-        stop(f"No service answers at {settings.url}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
+        stop(f"No service answers at {settings.address}. Start one with `pictoglot up`, or set PICTOGLOT_URL.")
 
 
 def is_proxied(url: str) -> bool:
@@ -239,20 +233,16 @@ def _is_failure(response: httpx.Response) -> bool:
 def put_picture(
     client: httpx.Client,
     id: str,
-    picture: tuple[str, bytes | IO[bytes], str],
+    picture: tuple[str, bytes, str],
     captions: Mapping[str, Sequence[str]],
     fields: Mapping[str, str] | None = None,
     stopping: threading.Event | None = None,
 ) -> httpx.Response:
     """Put a picture (file name, content, media type) with its captions by language and more fields."""
     form = {"captions": json.dumps(captions, ensure_ascii=False)} if captions else {}
-    form |= fields or {}
-
-    def send() -> httpx.Response:
-        if not isinstance(picture[1], bytes):
-            picture[1].seek(0)
-        return client.put(build_path("/v1/pictures", id), data=form, files={"picture": picture})
-
+    send = partial(
+        client.put, build_path("/v1/pictures", id), data=form | dict(fields or {}), files={"picture": picture}
+    )
     return retry(send, stopping)
 
 
@@ -283,7 +273,7 @@ def pause(seconds: float, stopping: threading.Event | None) -> None:
 
 
 def map_in_order(
-    work: Callable[[T], R], items: Iterable[T], at_once: int = AT_ONCE, stopping: threading.Event | None = None
+    work: Callable[[T], R], items: Iterable[T], at_once: int, stopping: threading.Event | None = None
 ) -> Iterator[tuple[T, R]]:
     """Yield each item with what `work` makes of it, in order; `at_once` are worked on at a time, each in a thread.
 

@@ -1,21 +1,20 @@
 """Settings of the client commands: address and key of a service. Brings pydantic, so it is imported late."""
 
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from importlib.metadata import entry_points
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Self
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, ValidationInfo, field_validator
+from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
 from .errors import SettingsError
 
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PREFIX = "PICTOGLOT_"
 _ENV_FILE = ".env"
-_ENVIRONMENT = "the environment"
 _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are not connect addresses
 _KEY = f"{_PREFIX}KEY"
 _ADDRESS = (f"{_PREFIX}URL", f"{_PREFIX}HOST", f"{_PREFIX}PORT")
@@ -27,7 +26,7 @@ def format_address(host: str, port: int) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
 
-def format_reachable(host: str, port: int) -> str:
+def format_local_address(host: str, port: int) -> str:
     """Return the URL for a process of this machine, which cannot connect to all addresses at once."""
     return format_address(_EVERYWHERE.get(host, host), port)
 
@@ -43,17 +42,19 @@ class ClientSettings(BaseModel):
 
     host: str = Field("127.0.0.1", min_length=1, description="Where a service on this machine listens.")
     port: int = Field(8321, ge=0, le=65_535, description="Its port.")
-    url: str = Field("", validate_default=True, description="Address of the service; empty: where HOST and PORT say.")
+    url: str = Field("", description="Address of the service; empty: where HOST and PORT say.")
     key: str = Field("", repr=False, description="API key that is sent with each request.")
+    _address_file: Path | None = PrivateAttr(None)
 
-    @field_validator("url")
-    @classmethod
-    def _complete(cls, url: str, others: ValidationInfo) -> str:
-        listening = [others.data.get(name) for name in ("host", "port")]
-        if url or None in listening:  # which is refused for itself
-            return url.rstrip("/")
-        host, port = listening
-        return format_reachable(str(host), int(port or 0))
+    @property
+    def address(self) -> str:
+        """The URL of the service."""
+        return self.url.rstrip("/") or format_local_address(self.host, self.port)
+
+    @property
+    def address_file(self) -> Path | None:
+        """The `.env` of the current folder, where it has the address of the service."""
+        return self._address_file
 
     @classmethod
     def load(cls) -> Self:
@@ -61,49 +62,29 @@ class ClientSettings(BaseModel):
 
         `${NAME}` in the file is not expanded: it would get secrets of the environment in that way.
         """
-        file, environment = _read_file(), _upper(os.environ)
+        path = Path(_ENV_FILE).absolute()
+        file, environment = _read_file(path), _upper(os.environ)
         _refuse_unknown(cls, environment, "")
-        _refuse_unknown(cls, file, f" (in {_env_file()})")
-        given = {**_select_from_file(file, environment), **environment}
+        _refuse_unknown(cls, file, f" (in {path})")
+        is_named = any(name in environment for name in _ADDRESS)  # then nothing of an address in the file counts
+        address = next((name for name in _ADDRESS if name in (environment if is_named else file)), None)
+        if address and (_KEY in environment or _KEY in file) and is_named != (_KEY in environment):
+            places = ("the environment", path) if is_named else (path, "the environment")
+            raise SettingsError(
+                f"{address} is set in {places[0]} and {_KEY} in {places[1]}: "
+                "set address and key in the same place, so that no other service gets the key."
+            )
+        given = {name: value for name, value in file.items() if not (is_named and name in _ADDRESS)} | environment
         values = {name: given.get(f"{_PREFIX}{name.upper()}") for name in cls.model_fields}
         try:
-            return cls.model_validate({name: value for name, value in values.items() if value is not None})
+            settings = cls.model_validate({name: value for name, value in values.items() if value is not None})
         except ValidationError as error:
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{_PREFIX}{first['loc'][0]}".upper()
-            where = f" (in {_env_file()})" if name in file and name not in environment else ""
+            where = f" (in {path})" if name in file and name not in environment else ""
             raise SettingsError(f"{name}{where}: {first['msg'].removesuffix('.')}.") from error
-
-
-def find_address_file() -> Path | None:
-    """Return the `.env` of the current folder where it has the address of the service."""
-    address = _find(_ADDRESS, _read_file(), _upper(os.environ))
-    return None if address is None or address[1] == _ENVIRONMENT else _env_file()
-
-
-def _select_from_file(file: Variables, environment: Variables) -> Variables:
-    """Return the file's variables, without an address where the environment has one.
-
-    Raises `SettingsError` where one of them has the address and the other the key.
-    """
-    address, key = _find(_ADDRESS, file, environment), _find([_KEY], file, environment)
-    if address and key and address[1] != key[1]:
-        raise SettingsError(
-            f"{address[0]} is set in {address[1]} and {key[0]} in {key[1]}: "
-            "set address and key in the same place, so that no other service gets the key."
-        )
-    if address and address[1] == _ENVIRONMENT:
-        return {name: value for name, value in file.items() if name not in _ADDRESS}
-    return file
-
-
-def _find(names: Sequence[str], file: Variables, environment: Variables) -> tuple[str, str] | None:
-    """Return the first of these variables that is set, and where; the environment goes before the file."""
-    for variables, where in ((environment, _ENVIRONMENT), (file, str(_env_file()))):
-        for name in names:
-            if name in variables:
-                return name, where
-    return None
+        settings._address_file = path if address and not is_named else None
+        return settings
 
 
 def _refuse_unknown(settings: type[BaseModel], variables: Variables, where: str) -> None:
@@ -117,15 +98,11 @@ def _refuse_unknown(settings: type[BaseModel], variables: Variables, where: str)
             raise SettingsError(f"{name}{where} is not a setting of pictoglot.")
 
 
-def _read_file() -> dict[str, str | None]:
+def _read_file(path: Path) -> dict[str, str | None]:
     try:
-        return _upper(dotenv_values(_ENV_FILE, interpolate=False))
+        return _upper(dotenv_values(path, interpolate=False))
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{_env_file()} cannot be read: it must be a text file in UTF-8.") from error
-
-
-def _env_file() -> Path:
-    return Path(_ENV_FILE).absolute()
+        raise SettingsError(f"{path} cannot be read: it must be a text file in UTF-8.") from error
 
 
 def _upper(variables: Variables) -> dict[str, str | None]:

@@ -6,7 +6,7 @@ from typing import ClassVar, Self
 
 from pydantic import Field, model_validator
 
-from client.settings import LOOPBACK, format_address, format_reachable
+from client.settings import LOOPBACK, format_address, format_local_address
 from store.settings import CommonSettings
 
 _PLACEHOLDERS = frozenset({"", "admin", "changeme", "change-me", "secret", "password", "placeholder", "test", "key"})
@@ -58,7 +58,7 @@ class Settings(CommonSettings):
 
     def reachable(self) -> str:
         """The URL under which a process of this machine finds the service."""
-        return format_reachable(self.host, self.port)
+        return format_local_address(self.host, self.port)
 
     @model_validator(mode="after")
     def _refuse_unsafe(self) -> Self:

@@ -10,6 +10,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
+from importlib import import_module
 from io import BytesIO
 from typing import Any
 from xml.etree.ElementTree import ParseError
@@ -34,6 +35,14 @@ _IPTC = (
 )  # fmt: skip
 _IPTC_KEYWORDS = (2, 25)
 _XMP = {"City": "city", "State": "region", "Country": "country", "Location": "place", "Headline": "title"}
+# First bytes of a file, where they stand, and what reads its header
+_READERS = (
+    (b"\xff\xd8\xff", 0, "PIL.JpegImagePlugin", "JpegImageFile"),
+    (b"\x89PNG\r\n\x1a\n", 0, "PIL.PngImagePlugin", "PngImageFile"),
+    *((magic, 0, "PIL.TiffImagePlugin", "TiffImageFile") for magic in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")),
+    (b"ftypavi", 4, "PIL.AvifImagePlugin", "AvifImageFile"),
+    (b"ftyp", 4, "pillow_heif", "HeifImageFile"),
+)
 _WRITTEN_BY_CAMERAS = re.compile(r"((OLYMPUS|MINOLTA|SONY|SAMSUNG|KODAK) )?(DIGITAL CAMERA|DSC|DCIM\S*)?", re.I)
 
 
@@ -72,30 +81,14 @@ def read_metadata(content: bytes, language: str | None = None) -> Record:
 
 def _open_header(content: bytes) -> Any:
     """Return the header as Pillow reads it, without its check of the number of pixels: none is decoded."""
-    stream, brand = BytesIO(content), content[4:12]
     if content.startswith(b"\xff\xd8\xff"):
-        from PIL.JpegImagePlugin import JpegImageFile
-
-        return JpegImageFile(BytesIO(_cut_jpeg(content)))
-    if content.startswith(b"\x89PNG\r\n\x1a\n"):
-        from PIL.PngImagePlugin import PngImageFile
-
-        return PngImageFile(stream)
-    if content[:4] in (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+"):
-        from PIL.TiffImagePlugin import TiffImageFile
-
-        return TiffImageFile(stream)
+        content = _cut_jpeg(content)
     if content.startswith(b"RIFF") and content[8:12] == b"WEBP":
         return _read_webp_chunks(content)
-    if brand in (b"ftypavif", b"ftypavis"):
-        from PIL.AvifImagePlugin import AvifImageFile
-
-        return AvifImageFile(stream)
-    if brand.startswith(b"ftyp"):
-        with suppress(ImportError):  # an extra
-            from pillow_heif import HeifImageFile
-
-            return HeifImageFile(stream)  # type: ignore[no-untyped-call]
+    for magic, start, module, name in _READERS:
+        if content.startswith(magic, start):
+            with suppress(ImportError):  # HEIC is an extra
+                return getattr(import_module(module), name)(BytesIO(content))
     return None
 
 

@@ -65,7 +65,7 @@ def _hand_over(command: str, about: str) -> None:
         arguments: Annotated[list[str] | None, typer.Argument()] = None,
     ) -> None:
         settings = load_client_settings()
-        given = {**os.environ, "PICTOGLOT_URL": settings.url, "PICTOGLOT_KEY": settings.key}
+        given = {**os.environ, "PICTOGLOT_URL": settings.address, "PICTOGLOT_KEY": settings.key}
         words = [*(arguments or []), *context.args]
         typed = {word.partition("=")[0] for word in words}
         if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:

@@ -250,7 +250,7 @@ class Checkup:
 
     def _check_service(self) -> Result:
         """Look whether pictoglot answers at the URL, and how well."""
-        url = self._url or load_client_settings().url
+        url = self._url or load_client_settings().address
         try:
             response = httpx.get(f"{url}/readyz", timeout=_SECONDS, trust_env=is_proxied(url))
         except (httpx.HTTPError, httpx.InvalidURL, ValueError):

@@ -72,7 +72,7 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
     found = live.recall()
     assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
     line = Checkup(Settings(home=world.home)).check("recall")
-    assert line is not None and line.detail.endswith(f", {found.depth} lists deep"), line.detail
+    assert line is not None and line.detail.endswith(f", {found.depth} lists deep")
 
 
 def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_many(

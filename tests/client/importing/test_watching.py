@@ -15,6 +15,7 @@ from typing import Any
 import httpx
 import pytest
 
+from client import client as client_module
 from client.client import map_in_order, retry
 from client.importing import watch
 from client.importing.folder import Folder
@@ -98,23 +99,6 @@ def written_slowly(file: Path, whole: bytes, written: list[float]) -> None:
             time.sleep(0.4)
 
 
-@pytest.mark.slow
-def test_what_changes_while_the_service_is_away_comes_when_it_is_back(tmp_path: Path) -> None:
-    folder = tmp_path / "photos"
-    folder.mkdir()
-    (folder / "a.png").write_bytes(picture(1))
-    with running(tmp_path / "home") as service, ExitStack() as watched:
-        process = watched.enter_context(watching(service, folder))
-        later = watched.pop_all()
-    with later:
-        (folder / "b.png").write_bytes(picture(2))
-        time.sleep(SETTLED + 1.0)
-        with running(tmp_path / "other", port=service.port) as back:
-            wait_until(lambda: content(back, "b") is not None)
-            process.send_signal(signal.SIGTERM)
-            assert process.wait(PATIENCE) == 0
-
-
 def test_a_place_is_settled_when_nothing_happened_there_for_a_while() -> None:
     now = [100.0]
     places = ChangedPlaces(2.0, lambda: now[0])
@@ -187,10 +171,11 @@ def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
     assert stopping.is_set()
 
 
-def test_a_watch_waits_for_a_service_that_has_no_room(
+def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(watch, "_BUSY_PAUSE", PATIENCE)
+    monkeypatch.setattr(client_module, "pause", lambda seconds, stopping: None)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))
@@ -202,8 +187,10 @@ def test_a_watch_waits_for_a_service_that_has_no_room(
         watched.look([])  # too early: nothing is asked
         assert capsys.readouterr().err.count("What changed waits.") == 1
         kept, port = later.pop_all(), full.port
+    watched._not_before = 0.0
+    with httpx.Client(base_url=full.url) as watched._importer.client:
+        watched.look([])  # nobody answers
     with kept, running(tmp_path / "other", port=port) as service:
         watched._importer.client = service.admin
-        monkeypatch.setattr(watched, "_not_before", 0.0)
         watched.look([])
         assert content(service, "a") is not None and "Watching" in capsys.readouterr().out
