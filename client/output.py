@@ -167,8 +167,3 @@ def are(count: int) -> str:
 def were(count: int) -> str:
     """Return the verb for what has been."""
     return "was" if count == 1 else "were"
-
-
-def them(count: int) -> str:
-    """Return the pronoun for a number of things."""
-    return "it" if count == 1 else "them"

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..output import are, format_count, note, them, were
+from ..output import are, format_count, note, were
 from .items import SkippedPart, SkipReason
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
@@ -75,11 +75,12 @@ class Report:
             yield f"{format_count(count, 'other file')} {were(count)} skipped: {kinds}{more}"
         if count := len(self.gone):
             gone = f"{format_count(count, 'picture')} {were(count)} deleted in the gallery"
-            yield f"{gone}; --again sends {them(count)}: {list_some(self.gone)}"
+            yield f"{gone}; --again sends {'it' if count == 1 else 'them'}: {list_some(self.gone)}"
         if self.unseen:
             yield f"Not everything could be seen: {list_some(self.unseen)}. What was there before is not deleted."
         if count := len(self.vanished):
-            stays = f"vanished, and {'stays' if count == 1 else 'stay'} in the gallery; --delete removes {them(count)}"
+            stay, them = ("stays", "it") if count == 1 else ("stay", "them")
+            stays = f"vanished, and {stay} in the gallery; --delete removes {them}"
             what = f"{'would be' if dry_run else were(count)} deleted" if delete else stays
             yield f"{format_count(count, 'picture')} {what}: {list_some(self.vanished)}"
 

@@ -5,6 +5,7 @@ import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
+from itertools import takewhile
 from pathlib import Path
 from types import FrameType
 
@@ -14,7 +15,7 @@ from ..client import read_problem
 from ..errors import Stopped
 from ..output import format_count, note, say, were
 from .folder import Folder
-from .items import Item, SkippedPart
+from .items import Item
 from .report import Report
 from .upload import Importer
 
@@ -88,9 +89,11 @@ class WatchedFolder:
             return
         report = Report()
         self._importer.state.begin()
-        parts = self.folder.parts() if whole else self.folder.walk(places)
+        parts = takewhile(
+            lambda _: not self._ended.is_set(), self.folder.parts() if whole else self.folder.walk(places)
+        )
         try:
-            seen = self._importer.bring_in(self._until_ended(parts), report, is_settled=self._changes.is_settled)
+            seen = self._importer.bring_in(parts, report, is_settled=self._changes.is_settled)
             # a folder that is empty of a sudden may be a disk that is away
             if seen and not self._ended.is_set() and (report.usable or not whole):
                 self._importer.settle_vanished(report, self._delete, None if whole else places)
@@ -106,12 +109,6 @@ class WatchedFolder:
             return
         self._away = False
         self._show(report, whole)
-
-    def _until_ended(self, parts: Iterable[Item | SkippedPart]) -> Iterator[Item | SkippedPart]:
-        for part in parts:
-            if self._ended.is_set():
-                return
-            yield part
 
     def _wait(self, places: list[str], whole: bool, why: str, seconds: float = 0.0) -> None:
         if not self._away:
