@@ -10,12 +10,12 @@ import httpx
 import typer
 
 from ..client import make_progress, open_service, read_answer
-from ..errors import SourceError, StateError, UnreadableError, UnusableError
+from ..errors import SourceError, StateError, UnusableError
 from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop, were
 from . import watch as watching
 from .folder import Folder
 from .iiif import Iiif
-from .items import SUFFIXES, Record, SkippedPart, SkipReason, Source, clean_tags, normalize_tag
+from .items import SUFFIXES, Record, Source, clean_tags, normalize_tag
 from .manifest import NAME as MANIFEST
 from .manifest import SUFFIXES as MANIFESTS
 from .manifest import Manifest
@@ -102,7 +102,9 @@ def _open_importers(
 
 
 def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:
-    total = sum(_check(*each) if each[1].strict else each[0].count() for each in importers)
+    total = sum(
+        importer.check_all(source.parts()) if importer.strict else source.count() for source, importer in importers
+    )
     if total == 0 and not report.refused:
         stop("There is no picture here.", REFUSED)
     with make_progress(errors, quiet=quiet) as bar:
@@ -121,24 +123,6 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
             added = f"{format_count(sent, 'picture')} {were(sent)} added until then"
             note(f"{added}; the same command goes on with the rest.")
             raise
-
-
-def _check(source: Source, importer: Importer) -> int:
-    """Return how many items there are; raises `UnusableError` at the first that cannot be used."""
-    count, places = 0, dict[str, str]()  # places by id
-    for part in source.parts():
-        if isinstance(part, SkippedPart):
-            if part.reason is SkipReason.UNUSABLE:
-                raise UnusableError(f"{part.place}: {part.sentence}")
-            continue
-        try:
-            importer.check(part)
-        except UnreadableError as error:
-            raise UnusableError(f"{part.label}: {error}") from None
-        if not any(places.setdefault(id, part.place) == part.place for id in (part.id, part.twin) if id):
-            raise UnusableError(f"{part.label}: {places[part.id]} has the same id.")
-        count += 1
-    return count
 
 
 def open_sources(paths: Sequence[str], record: Record, language: str | None, root: Path | None) -> list[Source]:

@@ -122,9 +122,11 @@ class Importer:
                 report.vanished.append(known.place)
                 report.counts["deleted"] += 1
 
-    def check(self, item: Item) -> tuple[str, str]:
-        """Return id and twin with the prefix, as the service has them. Raises `UnreadableError`."""
-        return check_id(self.prefix + item.id), item.twin and check_id(self.prefix + item.twin)
+    def check_all(self, parts: Iterable[Item | SkippedPart]) -> int:
+        """Return how many items there are; with `strict`, raises `UnusableError` at the first that cannot be used."""
+        count = sum(map(len, self._chunk(parts, Report(), lambda item: True)))
+        self.state.begin()
+        return count
 
     def _chunk(
         self, parts: Iterable[Item | SkippedPart], report: Report, is_settled: Callable[[Item], bool]
@@ -139,7 +141,8 @@ class Importer:
                 self.state.see(part.place)
                 continue
             try:
-                id = self.state.take(part.place, *self.check(part))
+                twin = part.twin and check_id(self.prefix + part.twin)
+                id = self.state.take(part.place, check_id(self.prefix + part.id), twin)
             except UnreadableError as error:
                 self._skip(SkippedPart(part.label, str(error)), report)
                 continue
