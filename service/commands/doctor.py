@@ -193,7 +193,7 @@ class Checkup:
         serving = self._ask_registry(lambda registry: registry.bases.serving())
         name = serving.name if serving else self._settings.base  # after a move, the settings may name the first base
         try:
-            self._base = open_base(name, self._settings.device or None)
+            self._base = open_base(name)
         except PictoglotError as error:
             return "bad", f"{name.partition('@')[0]}: {error.detail}"
         return "ok", f"{name.partition('@')[0]}, {self._base.dimension} dimensions"

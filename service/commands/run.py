@@ -91,13 +91,13 @@ def reencode(
     """Have the worker compute all vectors again in another encoding; the old ones serve meanwhile."""
     from model.backends.choice import recorded, wanted
     from model.languages import MANY
-    from model.machine import device_of
+    from model.machine import default_device
     from store.registry import open_registry
 
     settings = load_settings()
     given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
     with errors_as_sentences():
-        encoding = wanted(settings.model_copy(update=given), device_of(settings.device or None), None)
+        encoding = wanted(settings.model_copy(update=given), default_device(), None)
         with closing(open_registry(settings.database)) as registry:
             if recorded(registry) == encoding:
                 say(f"The vectors of this data root are made with {encoding} already.")
