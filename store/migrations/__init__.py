@@ -27,6 +27,10 @@ _FTS5 = (
     "INSERT INTO picture_terms (picture_terms, rowid, terms) VALUES ('delete', old.id, old.terms); "
     "INSERT INTO picture_terms (rowid, terms) VALUES (new.id, new.terms); END",
 )
+_OTHERS = (
+    "INSERT INTO record_changes (id, last) VALUES (1, 0)",
+    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
+)
 _GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvector(string_to_array(terms, ' ')))",)
 
 
@@ -37,7 +41,9 @@ def upgrade(connection: Connection) -> str | None:
     `revision`.
     """
     before = revision(connection)
-    if before == NEWEST:
+    if before is None:
+        _create_tables(connection)
+    if before in (None, NEWEST):
         return before
     from alembic import command  # a quarter of a second, and most starts find nothing to do
     from alembic.config import Config
@@ -46,10 +52,6 @@ def upgrade(connection: Connection) -> str | None:
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["connection"] = connection
-    if before is None:
-        _create_tables(connection)
-        command.stamp(config, "head")
-        return None
     try:
         command.upgrade(config, "head")
     except CommandError as error:
@@ -77,6 +79,7 @@ def _create_tables(connection: Connection) -> None:
     postgresql = connection.dialect.name == "postgresql"
     if not postgresql and not connection.scalar(text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")):
         raise RegistryUnavailable("The SQLite of this Python has no FTS5, which searches by words need.")
-    RegistryRow.metadata.create_all(connection)
-    for statement in (*(_GIN if postgresql else _FTS5), "INSERT INTO record_changes (id, last) VALUES (1, 0)"):
+    RegistryRow.metadata.create_all(connection, checkfirst=False)
+    for statement in (*(_GIN if postgresql else _FTS5), *_OTHERS):
         connection.exec_driver_sql(statement)
+    connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": NEWEST})
