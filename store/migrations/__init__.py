@@ -27,10 +27,6 @@ _FTS5 = (
     "INSERT INTO picture_terms (picture_terms, rowid, terms) VALUES ('delete', old.id, old.terms); "
     "INSERT INTO picture_terms (rowid, terms) VALUES (new.id, new.terms); END",
 )
-_OTHERS = (
-    "INSERT INTO record_changes (id, last) VALUES (1, 0)",
-    "CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)",
-)
 _GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvector(string_to_array(terms, ' ')))",)
 
 
@@ -80,6 +76,8 @@ def _create_tables(connection: Connection) -> None:
     if not postgresql and not connection.scalar(text("SELECT 1 FROM pragma_module_list WHERE name = 'fts5'")):
         raise RegistryUnavailable("The SQLite of this Python has no FTS5, which searches by words need.")
     RegistryRow.metadata.create_all(connection, checkfirst=False)
-    for statement in (*(_GIN if postgresql else _FTS5), *_OTHERS):
+    for statement in _GIN if postgresql else _FTS5:
         connection.exec_driver_sql(statement)
+    connection.exec_driver_sql("INSERT INTO record_changes (id, last) VALUES (1, 0)")
+    connection.exec_driver_sql("CREATE TABLE alembic_version (version_num VARCHAR(32) NOT NULL PRIMARY KEY)")
     connection.execute(text("INSERT INTO alembic_version VALUES (:newest)"), {"newest": NEWEST})
