@@ -67,12 +67,12 @@ class Bases:
         self._database = database
 
     def list(self) -> Sequence[RecordedBase]:
-        """Oldest first."""
+        """List them, oldest first."""
         with self._database.read() as session:
             return [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
 
     def serving(self) -> RecordedBase | None:
-        """That of the release which serves; None in a registry that no process opened with a base yet."""
+        """Return that of the release which serves; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
@@ -89,7 +89,7 @@ class Bases:
                 row.name = name
 
     def fingerprints(self, numbers: Collection[int]) -> set[str]:
-        """Of the vectors of pictures that these bases alone have made, in every encoding that this data root had."""
+        """Return those of vectors of pictures that these bases alone have made, in every encoding so far."""
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
             rows = [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow))]
@@ -144,7 +144,7 @@ class Bases:
             return _others_at_work(session, held(session, lease.expansion, lease.fence).id)
 
     def plan_undo(self, *, expected: int | None = None) -> Undoing:
-        """What `undo` would do. Raises NoEarlierBase, AliasMoved, ExpansionInProgress, VersionPruned."""
+        """Return what `undo` would do. Raises NoEarlierBase, AliasMoved, ExpansionInProgress, VersionPruned."""
         with self._database.read() as session:
             return _undoing(session, expected)[0]
 
@@ -208,7 +208,7 @@ def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:
 
 
 def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:
-    """The newest base with these towers that was not pruned."""
+    """Return the newest base with these towers that was not pruned."""
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
     towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
     return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()

@@ -27,17 +27,17 @@ class Instant(TypeDecorator[datetime]):
     cache_ok = True
 
     def process_bind_param(self, value: datetime | None, dialect: Dialect) -> float | None:
-        """Refuses a naive datetime: it would be read in the time zone of this machine."""
+        """Refuse a naive datetime: it would be read in the time zone of this machine."""
         if value is not None and value.tzinfo is None:
             raise ValueError("a datetime needs a time zone")
         return None if value is None else value.timestamp()
 
     def process_result_value(self, value: float | None, dialect: Dialect) -> datetime | None:
-        """Always UTC."""
+        """Return a datetime in UTC."""
         return None if value is None else datetime.fromtimestamp(value, UTC)
 
     def coerce_compared_value(self, op: Any, value: object) -> Any:
-        """Plain numbers added to or compared with an instant are seconds."""
+        """Take plain numbers that are added to an instant, or compared with it, for seconds."""
         return Double() if isinstance(value, int | float) else self
 
 
@@ -71,7 +71,7 @@ def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
 
 
 def uptime() -> float:
-    """Seconds that nobody sets; they count while the machine sleeps, too, where the system has such a clock."""
+    """Return seconds that nobody sets; they count while the machine sleeps, too, where a clock of the system does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 

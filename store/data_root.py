@@ -56,7 +56,7 @@ class DataRoot:
         return self._objects is not None
 
     def path(self, name: str) -> Path:
-        """Its path on this machine, whether it exists or not."""
+        """Return its path on this machine, whether it exists or not."""
         return self.home / name
 
     def has(self, name: str) -> bool:
@@ -64,12 +64,12 @@ class DataRoot:
         return self.path(name).exists() or name in self.stored(name)
 
     def stored(self, name: str) -> set[str]:
-        """The folders and files that are finished in the store: of this name, or below it."""
+        """Return the folders and files that are finished in the store: of this name, or below it."""
         keys = () if self._objects is None else self._objects.names(name)
         return {key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")}
 
     def open(self, name: str, manifest_sha256: str | None = None, corrupt: type[CorruptFolder] = CorruptFolder) -> Path:
-        """The local path of a folder or file, which is copied from the store first if this machine lacks it.
+        """Return the local path of a folder or file, copied from the store if this machine lacks it.
 
         The copy is verified and complete. If the store lacks it too, the path does not exist. Raises `corrupt` when the
         copy in the store differs from its manifest, or the manifest from the given hash.
@@ -128,7 +128,7 @@ class DataRoot:
             objects.put(key, manifest)
 
     def _stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
-        """The manifest in the store, if there is one; raises `CorruptFolder` when it has another hash than given."""
+        """Return the manifest in the store, if there is one; raises `CorruptFolder` for another hash than given."""
         manifest = None if self._objects is None else self._objects.get(f"{name}/{MANIFEST}")
         if manifest is not None and manifest_sha256 not in (None, hashlib.sha256(manifest).hexdigest()):
             raise CorruptFolder("the manifest in the store differs from the registered one")
@@ -148,13 +148,13 @@ class DataRoot:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
-        """A new folder, as `files.stage`, that is committed after the block."""
+        """Make a folder, as `files.stage` does, that is committed after the block."""
         with files.stage(self.path(name)) as staged:
             yield staged
         self.commit(name)
 
     def first(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
-        """The content of a file that is written once: of several writers, on whatever machine, the first one decides.
+        """Return the content of a file that is written once: of several writers, the first one decides.
 
         With `private`, only this user can read the file, and an existing one is also read while the store is away, so
         that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
@@ -262,7 +262,7 @@ def _make_manifest(file: Path) -> bytes:
 
 
 def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
-    """The files that a manifest names, with their facts; raises `CorruptFolder`."""
+    """Return the files that a manifest names, with their facts; raises `CorruptFolder`."""
     try:
         named = json.loads(manifest)["files"].items()
         facts = {str(name): {"sha256": str(its["sha256"]), "size": int(its["size"])} for name, its in named}
@@ -298,7 +298,7 @@ def _download(objects: "Objects", name: str, path: Path, manifest: bytes) -> Non
 
 
 def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
-    """An object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
+    """Stream an object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
     digest, size = hashlib.sha256(), 0
     for piece in objects.stream(f"{name}/{facts['sha256']}"):
         digest.update(piece)

@@ -62,13 +62,13 @@ class Database:
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """One state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
+        """Read one state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
         with self._translated_errors(), Session(self.engine) as session, session.begin():
             yield session
 
     @contextmanager
     def read_in_time(self) -> Iterator[Session]:
-        """As `read`. The database ends what takes too long, so that no filter can keep it or a thread busy."""
+        """Read, and let the database end what takes too long: no filter can keep it or a thread busy."""
         with self.read() as session:
             connection, until = session.connection(), time.monotonic() + _SECONDS
             if self.engine.dialect.name == "postgresql":
@@ -84,13 +84,13 @@ class Database:
 
     @contextmanager
     def look(self) -> Iterator[Connection]:
-        """As `read`, without the mapper and its session, which take longer than a small query. Raises as `read`."""
+        """Read without the mapper and its session, which take longer than a small query. Raises as `read`."""
         with self._translated_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
     def begin(self) -> Iterator[Session]:
-        """The only writer until the block ends, which commits or, on an error, rolls back.
+        """Write alone until the block ends, which commits or, on an error, rolls back.
 
         Do nothing slow in the block, and do not begin a second one in it. Raises RegistryUnavailable, StorageFull.
         """
@@ -122,7 +122,7 @@ class Database:
         return self._clock.is_steady(told)
 
     def faults(self) -> list[str]:
-        """What SQLite finds wrong in its own file; it reads all of it. PostgreSQL has checksums of its own for that."""
+        """Return what SQLite finds wrong in its own file, all of which it reads; PostgreSQL has checksums for that."""
         if not self.near:
             return []
         with self.look() as connection:
@@ -148,7 +148,7 @@ class Database:
 
     @contextmanager
     def _translated_errors(self) -> Iterator[None]:
-        """Errors of the driver, translated when it is unreachable, busy or full: no SQL leaves the registry."""
+        """Translate errors of a driver that is unreachable, busy or full: no SQL leaves the registry."""
         try:
             yield
         except PoolTimeout as error:
@@ -174,7 +174,7 @@ class Database:
             raise
 
     def _reason(self, cause: object) -> str:
-        """What the driver said, in one line and without the password, which libpq repeats in some of its messages."""
+        """Return what the driver said, in one line and without the password, which libpq repeats in some messages."""
         said, url = " ".join(str(cause).split()), self.engine.url
         for secret in (url.password, url.query.get("password")):
             for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
@@ -183,7 +183,7 @@ class Database:
 
 
 def _engines(url: str) -> tuple[Engine, Engine]:
-    """The reader and the writer; does not connect yet. Raises RegistryUnavailable for an unusable URL."""
+    """Return the reader and the writer, not yet connected. Raises RegistryUnavailable for an unusable URL."""
     try:
         address = make_url(url)
         backend = address.get_backend_name()
@@ -309,7 +309,7 @@ def _bound_statements(connection: Connection, until: float) -> None:
 
 
 def to_json(value: object) -> str:
-    """JSON that PostgreSQL accepts: a number that is not finite (a diverged loss in a report) becomes null."""
+    """Return JSON that PostgreSQL accepts: a number that is not finite (a diverged loss) becomes null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

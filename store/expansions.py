@@ -84,7 +84,7 @@ class Once:
 
     @staticmethod
     def of(actor: str, key: str | None, body: object) -> "Once | None":
-        """For a request with this body (plain JSON); None when it has no key."""
+        """Return that of a request with this body (plain JSON); None when it has no key."""
         if key is None:
             return None
         return Once(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
@@ -133,7 +133,7 @@ class Expansions(Leases):
             return expansion_of(row), True
 
     def confirm(self, id: str) -> Expansion | None:
-        """The expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
+        """Return the expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
 
         For who did not hear whether `submit` was committed: it asks as the only writer, so that this has ended.
         """
@@ -142,18 +142,18 @@ class Expansions(Leases):
             return None if row is None else expansion_of(row)
 
     def submitted(self, once: Once | None) -> Expansion | None:
-        """The expansion that was queued under this idempotency key before, if any. Raises IdempotencyKeyReused."""
+        """Return what was queued under this idempotency key before, if anything. Raises IdempotencyKeyReused."""
         with self._database.read() as session:
             earlier = find_recorded(session, once)
             return None if earlier is None else expansion_of(find(session, str(earlier.expansion)))
 
     def get(self, id: str) -> Expansion:
-        """Raises ExpansionNotFound."""
+        """Return the expansion. Raises ExpansionNotFound."""
         with self._database.read() as session:
             return expansion_of(find(session, id))
 
     def with_datasets(self, ids: Sequence[str], but: str | None = None) -> Sequence[Expansion]:
-        """Those whose datasets are kept, and are not the file of sha256 `but`; in the order of `ids`."""
+        """Return those whose datasets are kept and are not the file of sha256 `but`, in the order of `ids`."""
         with self._database.read() as session:
             found = {
                 row.id: expansion_of(row)
@@ -163,7 +163,7 @@ class Expansions(Leases):
         return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != but]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
-        """Newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
+        """List them, newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
@@ -176,14 +176,14 @@ class Expansions(Leases):
             return [expansion_of(row) for row in session.scalars(query)]
 
     def newest(self, kind: Kind) -> Expansion | None:
-        """The newest one of this kind, if there is any."""
+        """Return the newest one of this kind, if there is any."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         with self._database.read() as session:
             row = session.scalars(select(ExpansionRow).where(ExpansionRow.kind == kind).order_by(*order)).first()
             return None if row is None else expansion_of(row)
 
     def assessments(self, base_fingerprint: str) -> dict[str, Expansion]:
-        """The newest assessment of each language that was assessed with this base."""
+        """Return the newest assessment of each language that was assessed with this base."""
         this = ExpansionRow.report["base"].as_string() == base_fingerprint
         done = (ExpansionRow.kind == "assess", ExpansionRow.state == SUCCEEDED, this)
         query = select(ExpansionRow).where(*done).order_by(ExpansionRow.finished_at, ExpansionRow.id)
@@ -191,13 +191,13 @@ class Expansions(Leases):
             return {row.language: expansion_of(row) for row in session.scalars(query)}
 
     def counts(self) -> dict[str, int]:
-        """The number of expansions in each state; states without any are left out."""
+        """Return the number of expansions in each state; states without any are left out."""
         query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
         with self._database.read() as session:
             return {row.state: row[1] for row in session.execute(query)}
 
     def ids(self, *states: State) -> set[str]:
-        """Ids of the expansions in these states; of all expansions when no state is given."""
+        """Return the ids of the expansions in these states; of all expansions when no state is given."""
         query = select(ExpansionRow.id)
         with self._database.read() as session:
             return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
@@ -222,20 +222,20 @@ class Expansions(Leases):
             return expansion_of(row)
 
     def runnable(self) -> Sequence[str]:
-        """Ids of the expansions that a worker should take, oldest first: queued, or running with an expired lease."""
+        """Return the ids of those that a worker should take, oldest first: queued, or with an expired lease."""
         query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
     def abandoned(self) -> Sequence[str]:
-        """Ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
+        """Return the ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
         silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
         query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
     def longest_wait(self) -> float:
-        """Longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
+        """Return the longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
 
         Where only a wrong clock can have written since when, `LONGEST`.
         """
@@ -246,7 +246,7 @@ class Expansions(Leases):
             return max(0.0, seconds or 0.0)
 
     def longest_still(self) -> float:
-        """Longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
+        """Return the longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
 
         0 when there is none.
         """
@@ -263,7 +263,7 @@ def new_expansion_id() -> str:
 
 
 def queue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
-    """A new expansion with these fields, in the transaction of `session`."""
+    """Queue an expansion with these fields, in the transaction of `session`."""
     row = ExpansionRow(id=id or new_expansion_id(), **fields)
     session.add(row)
     session.flush()
@@ -271,7 +271,7 @@ def queue(session: Session, *, id: str | None = None, **fields: Any) -> Expansio
 
 
 def find(session: Session, id: str) -> ExpansionRow:
-    """Raises ExpansionNotFound."""
+    """Return the row with this id. Raises ExpansionNotFound."""
     row = session.get(ExpansionRow, id)
     if row is None:
         raise ExpansionNotFound
@@ -279,14 +279,14 @@ def find(session: Session, id: str) -> ExpansionRow:
 
 
 def refuse_active(session: Session, language: str) -> None:
-    """Raises ExpansionInProgress, with its id, when the language has a queued or running expansion."""
+    """Raise ExpansionInProgress, with its id, when the language has a queued or running expansion."""
     row = session.scalar(select(ExpansionRow).where(ExpansionRow.language == language, ACTIVE))
     if row is not None:
         raise ExpansionInProgress(f"Expansion {row.id} of this language is {row.state}.", expansion=row.id)
 
 
 def _refuse_while_moving(session: Session, language: str) -> None:
-    """Raises ExpansionInProgress when a move to another base teaches this language again from an earlier dataset."""
+    """Raise ExpansionInProgress when a move to another base teaches this language again from an earlier dataset."""
     move = session.scalar(select(ExpansionRow).where(ExpansionRow.kind == "base", ACTIVE))
     if move is None:
         return
@@ -300,7 +300,7 @@ def _refuse_while_moving(session: Session, language: str) -> None:
 
 
 def refuse_active_kind(session: Session, *kinds: Kind) -> None:
-    """Raises ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
+    """Raise ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
     which = (ExpansionRow.kind.in_(kinds),) if kinds else ()
     row = session.scalar(select(ExpansionRow).where(ACTIVE, *which).limit(1))
     if row is not None:
@@ -308,13 +308,13 @@ def refuse_active_kind(session: Session, *kinds: Kind) -> None:
 
 
 def expansion_of(row: ExpansionRow) -> Expansion:
-    """The expansion that a row describes."""
+    """Return the expansion that a row describes."""
     error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
     return row.to_dataclass(Expansion, error=error)
 
 
 def find_recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
-    """What was done before with this key, if anything. Raises IdempotencyKeyReused when the body was another one."""
+    """Return what was done before with this key, if anything. Raises IdempotencyKeyReused for another body."""
     if once is None:
         return None
     row = session.get(IdempotencyRow, (once.actor, once.key))

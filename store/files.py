@@ -72,12 +72,12 @@ def write_bytes(path: Path, data: bytes) -> None:
 
 
 def write_once(path: Path, data: bytes) -> None:
-    """`write_bytes` unless `path` exists: of two writers, the first one wins."""
+    """Put `data` at `path` unless it exists: of two writers, the first one wins."""
     write_pieces(path, (data,), place=_link)
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
-    """`write_bytes` of all pieces together; if producing one of them fails, nothing is written."""
+    """Put all pieces together at `path`; if producing one of them fails, nothing is written."""
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
@@ -205,7 +205,7 @@ def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | No
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """`os.walk` that raises. `Path.rglob` takes what cannot be read now for empty, always so from Python 3.13 on."""
+    """Walk as `os.walk`, but raise: `Path.rglob` takes what cannot be read now for empty from Python 3.13 on."""
 
     def fail(error: OSError) -> NoReturn:
         raise error
@@ -214,13 +214,13 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _files(folder: Path) -> set[str]:
-    """The names of all files below `folder` but its manifest."""
+    """Return the names of all files below `folder` but its manifest."""
     found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
     return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
 
 
 def _with_own_hash(fields: dict[str, Any]) -> bytes:
-    """A manifest with the hash of all else that it says."""
+    """Return a manifest with the hash of all else that it says."""
     rest = {name: value for name, value in fields.items() if name != _OWN_HASH}
     return to_json({**rest, _OWN_HASH: hashlib.sha256(to_json(rest)).hexdigest()})
 

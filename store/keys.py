@@ -41,7 +41,7 @@ class Key:
 
 
 def id_of(plaintext: str) -> str | None:
-    """The id in the text of a key; None when it has not the form of one."""
+    """Return the id in the text of a key; None when it has not the form of one."""
     parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
     if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
         return None
@@ -57,7 +57,7 @@ class Keys:
     def create(
         self, scope: Scope, label: str, expires_at: datetime | None = None, collections: Sequence[str] | None = None
     ) -> tuple[Key, str]:
-        """A new key and its text `pk_{id}_{secret}`, which cannot be recovered later."""
+        """Make a key; its text `pk_{id}_{secret}` cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
@@ -68,7 +68,7 @@ class Keys:
             return _key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[Key]:
-        """All keys, newest first, including revoked and expired ones; without those of a scope not known here."""
+        """List all, newest first, also revoked and expired ones; without those of a scope not known here."""
         columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
         query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
         with self._registry.read() as session:

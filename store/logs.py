@@ -43,7 +43,7 @@ class Words(logging.Formatter):
     """A record as a line that a person reads between others: local time, level, logger, message, the same fields."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """The line; a stack follows it."""
+        """Return the line; a stack follows it."""
         at = self.formatTime(record, "%H:%M:%S")
         fields = "".join(f" {name}={_shown(getattr(record, name))}" for name in _FIELDS if hasattr(record, name))
         line = f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
@@ -51,7 +51,7 @@ class Words(logging.Formatter):
 
 
 def _shown(value: object) -> str:
-    """`value` as text of one line, whatever a client put into it."""
+    """Return `value` as text of one line, whatever a client put into it."""
     text = str(value)
     return text if text.isprintable() else repr(text)
 

@@ -33,7 +33,7 @@ class Objects:
         self._store = from_url(url, client_options=_CLIENT, retry_config=_RETRY)
 
     def get(self, key: str) -> bytes | None:
-        """A small object; None when there is none."""
+        """Return a small object; None when there is none."""
         with _translated_errors():
             try:
                 return obstore.get(self._store, key).bytes().to_bytes()
@@ -41,7 +41,7 @@ class Objects:
                 return None
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """An object piece by piece; raises `CorruptFolder` when there is none, since a manifest names it."""
+        """Stream an object; raises `CorruptFolder` when there is none, since a manifest names it."""
         with _translated_errors():
             try:
                 response = obstore.get(self._store, key)
@@ -65,7 +65,7 @@ class Objects:
             return True
 
     def names(self, prefix: str) -> list[str]:
-        """The keys below `prefix/`."""
+        """Return the keys below `prefix/`."""
         with _translated_errors():
             return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
 

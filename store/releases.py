@@ -35,7 +35,7 @@ class Release:
         return self.languages[BUILT_IN_LANGUAGE]
 
     def reader(self, language: str) -> int:
-        """The version that reads texts in a language: its own or, if it is not taught, the base, as far as that can."""
+        """Return the version that reads texts in a language: its own or, if it is not taught, the base."""
         return self.languages.get(language, self.base)
 
 
@@ -46,17 +46,17 @@ class Releases:
         self._database = database
 
     def serving(self) -> Release:
-        """The release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
+        """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
             return serving(session).to_dataclass(Release)
 
     def get(self, number: int) -> Release:
-        """Raises ReleaseNotFound."""
+        """Return the release. Raises ReleaseNotFound."""
         with self._database.read() as session:
             return _find(session, number).to_dataclass(Release)
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
-        """Newest first; `before` is the last number of the previous page."""
+        """List them, newest first; `before` is the last number of the previous page."""
         query = select(ReleaseRow).order_by(ReleaseRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(ReleaseRow.number < before)
@@ -64,7 +64,7 @@ class Releases:
             return [row.to_dataclass(Release) for row in session.scalars(query)]
 
     def in_use(self) -> Sequence[Release]:
-        """The release that serves, which is the newest, and the one before."""
+        """Return the release that serves, which is the newest, and the one before."""
         return self.list(limit=2)
 
     def withdrawn(self, release: Release) -> dict[str, int]:
@@ -82,7 +82,7 @@ class Releases:
         return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
 
     def visible(self, language: str, version: int) -> frozenset[str]:
-        """The expansions whose captions belong to a version of a language.
+        """Return the expansions whose captions belong to a version of a language.
 
         These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
         when this one was first served, from the last one on that was to `replace` what was before. Captions that were
@@ -142,7 +142,7 @@ class Releases:
             return publish_for(session, maker, before.number, row, version)
 
     def plan_rollback(self, tag: str, *, expected: int | None = None) -> RollbackPlan:
-        """What a rollback would do.
+        """Return what a rollback would do.
 
         Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
         """
@@ -231,7 +231,7 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
 
 
 def serving(session: Session, expected: int | None = None) -> ReleaseRow:
-    """The release that the alias names. Raises RegistryUnavailable before the registry is initialised.
+    """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised.
 
     Raises AliasMoved, with its number, when another one was `expected`.
     """

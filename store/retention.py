@@ -50,7 +50,7 @@ class Retention:
         self._database = database
 
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
-        """What `prune` would do now, and what it did before whose files are still there. Raises AliasMoved."""
+        """Return what `prune` would do now, and what it did whose files are still there. Raises AliasMoved."""
         with self._database.read() as session:
             return _plan(session, keep, expected)
 
@@ -68,7 +68,7 @@ class Retention:
             return pruning
 
     def removable(self) -> list[Version]:
-        """The pruned versions whose files are still there, and upon which no other version builds."""
+        """Return the pruned versions whose files are still there, and upon which no other version builds."""
         with self._database.read() as session:
             used = needed(session)
             return [version_of(row) for row in _pending(session) if row.number not in used]
@@ -114,7 +114,7 @@ def _taught(session: Session, pruned: Collection[int]) -> set[str]:
 
 
 def _oldest(session: Session, release: int, keep: int) -> int:
-    """The oldest release in reach."""
+    """Return the oldest release in reach."""
     oldest = max(1, release - keep + 1)
     everything = ExpansionRow.kind.in_(("reencode", "base"))
     if session.scalar(select(ExpansionRow.id).where(ACTIVE, everything).limit(1)) is not None:
@@ -135,6 +135,6 @@ def _earliest(session: Session, oldest: int) -> int:
 
 
 def _pending(session: Session) -> Sequence[VersionRow]:
-    """The pruned versions whose files are still there."""
+    """Return the pruned versions whose files are still there."""
     pending = (VersionRow.pruned_at.is_not(None), VersionRow.folder.is_not(None))
     return session.scalars(select(VersionRow).where(*pending)).all()

@@ -33,7 +33,7 @@ class RollbackPlan:
 
 
 def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
-    """The plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, ExpansionInProgress while an
+    """Return the plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, ExpansionInProgress while an
     expansion teaches this language, and VersionPruned.
     """
     if tag == BUILT_IN_LANGUAGE:
@@ -65,7 +65,7 @@ def plan(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
 
 
 def reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
-    """The versions that these releases name, and those that a language would go back to from one of them."""
+    """Return the versions that these releases name, and those that a language would go back to from one of them."""
     tags, every = {tag for release in releases for tag in release.languages} - {BUILT_IN_LANGUAGE}, _releases(session)
     histories = {tag: _histories(every, tag) for tag in tags}
     named = {version for each in releases for version in (each.shared, *each.languages.values())}
@@ -75,7 +75,7 @@ def reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
 
 
 def history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
-    """The language's versions that `version` builds upon, oldest first, and itself at the end.
+    """Return the language's versions that `version` builds upon, oldest first, and itself at the end.
 
     They had been served, and not withdrawn, when it was first served; if it never was, those that count now.
     """
@@ -102,26 +102,26 @@ def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, r
 
 
 def _refuse_replayed(session: Session, tag: str) -> None:
-    """Raises ExpansionInProgress, with its id, when a queued or running rebuild replays the language."""
+    """Raise ExpansionInProgress, with its id, when a queued or running rebuild replays the language."""
     for row in session.scalars(select(ExpansionRow).where(ExpansionRow.kind == "rebuild", ACTIVE)):
         if tag in row.settings.get("replay", ()):
             raise ExpansionInProgress(f"Expansion {row.id} replays this language and is {row.state}.", expansion=row.id)
 
 
 def _previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | None:
-    """Which one is gone back to from the last of these: the newest of the others that was made for the same base."""
+    """Return the version that a rollback goes to: the newest of the others that was made for the same base."""
     *older, current = versions
     return next((version for version in reversed(older) if bases[version] == bases[current]), None)
 
 
 def _releases(session: Session) -> Sequence[Any]:
-    """What each release served and changed, oldest first."""
+    """Return what each release served and changed, oldest first."""
     columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
     return session.execute(select(*columns).order_by(ReleaseRow.number)).all()
 
 
 def _histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
-    """By release, oldest first: the language's versions served and not withdrawn up to then; the last one serves.
+    """Return, by release, the language's versions served and not withdrawn up to then; the last one serves.
 
     A release that names an older version withdraws the newer ones. Restoring a release restores its history with it.
     That of a language goes on over bases: its captions do. A rollback stays with its base.

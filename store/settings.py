@@ -142,7 +142,7 @@ class CommonSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """The settings of this environment; raises `SettingsError` with one sentence."""
+        """Return the settings of this environment; raises `SettingsError` with one sentence."""
         file, environment = read_env_file(), read_environment()
         known = names() | {field.upper() for field in cls.model_fields}
         for variables, where in ((environment, ""), (file, f" (in {env_file()})")):
@@ -170,6 +170,6 @@ class CommonSettings(BaseSettings):
 
 @cache
 def names() -> frozenset[str]:
-    """The names, without the prefix, of all settings of all processes."""
+    """Return the names, without the prefix, of all settings of all processes."""
     classes: list[type[BaseModel]] = [entry.load() for entry in entry_points(group=_GROUP)]
     return frozenset(field.upper() for settings in classes for field in settings.model_fields)

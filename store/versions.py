@@ -47,12 +47,12 @@ class Versions:
         self._database = database
 
     def get(self, number: int) -> Version:
-        """Raises VersionNotFound."""
+        """Return the version. Raises VersionNotFound."""
         with self._database.read() as session:
             return version_of(find(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
-        """Newest first; `before` is the last number of the previous page."""
+        """List them, newest first; `before` is the last number of the previous page."""
         query = select(VersionRow).order_by(VersionRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(VersionRow.number < before)
@@ -60,24 +60,24 @@ class Versions:
             return [version_of(row) for row in session.scalars(query)]
 
     def taught_on(self, base: int) -> Sequence[Version]:
-        """The versions made for this base and not pruned, oldest first, without the base itself."""
+        """Return the versions made for this base and not pruned, oldest first, without the base itself."""
         with self._database.read() as session:
             bases, order = roots(session), select(VersionRow).order_by(VersionRow.number)
             rows = session.scalars(order.where(VersionRow.parent.is_not(None), VersionRow.pruned_at.is_(None)))
             return [version_of(row) for row in rows if bases[row.number] == base]
 
     def lineage(self, number: int) -> Sequence[Version]:
-        """The version, its parent, and so on down to its base. Raises VersionNotFound."""
+        """Return the version, its parent, and so on down to its base. Raises VersionNotFound."""
         with self._database.read() as session:
             return [version_of(row) for row in lineage(session, number)]
 
     def pruned(self) -> set[int]:
-        """The numbers of those that can serve their language no more."""
+        """Return the numbers of those that can serve their language no more."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
     def gone(self) -> set[int]:
-        """The numbers of those that can be the shared one no more either: nothing builds upon their files."""
+        """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number))) - needed(session)
 
@@ -138,7 +138,7 @@ def roots(session: Session) -> dict[int, int]:
 
 
 def find(session: Session, number: int) -> VersionRow:
-    """Raises VersionNotFound."""
+    """Return the row with this number. Raises VersionNotFound."""
     row = session.get(VersionRow, number)
     if row is None:
         raise VersionNotFound(f"There is no version {number}.")
