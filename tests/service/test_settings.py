@@ -42,10 +42,10 @@ def test_an_unknown_name_is_refused_and_named(monkeypatch: pytest.MonkeyPatch) -
 
 
 def test_a_file_is_read_and_the_environment_wins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / ".env").write_text("PICTOGLOT_PORT=1111\nPICTOGLOT_THREADS=2\n")
+    (tmp_path / ".env").write_text("HOME=/elsewhere\nPICTOGLOT_PORT=1111\nPICTOGLOT_THREADS=2\n")
     monkeypatch.setenv("PICTOGLOT_PORT", "2222")
     settings = Settings.load()
-    assert (settings.port, settings.threads) == (2222, 2)
+    assert (settings.port, settings.threads, settings.home) == (2222, 2, tmp_path / "var")
 
 
 def test_an_unknown_name_in_the_file_is_refused_too(tmp_path: Path) -> None:
