@@ -18,26 +18,21 @@ from service.auth import UNAUTHENTICATED, Keyring, Rate
 from service.bodies import BodyLimit
 from service.context import Context, OneContext
 from service.cursors import Cursors
-from service.health import current_metrics
+from service.lanes import Lanes
 from service.metrics import Metrics
 from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
-    bases,
-    collections,
     duplicates,
     embeddings,
-    expansions,
     files,
+    gallery,
     languages,
-    models,
     operations,
     picture_batch,
     search,
-    search_batch,
     versions,
 )
-from service.routes import gallery as pictures
 from service.settings import Settings
 from service.watch import update_metrics
 from store.data_root import DataRoot
@@ -46,6 +41,21 @@ from store.keys import Keys
 from store.registry import open_registry
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
+_ROUTERS = (
+    search.router,
+    embeddings.router,
+    embeddings.models_router,
+    gallery.router,
+    files.router,
+    picture_batch.router,
+    gallery.collections_router,
+    duplicates.router,
+    languages.router,
+    languages.expansions_router,
+    versions.router,
+    admin.router,
+    operations.router,
+)
 _log = logging.getLogger("pictoglot.app")
 
 
@@ -68,14 +78,12 @@ def create_app(context: Context | None) -> FastAPI:
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,  # what generated clients call their functions
     )
-    searching, teaching = (search, search_batch, embeddings, models), (languages, expansions, versions)
-    keeping = (pictures, files, picture_batch, collections, duplicates)
-    for module in (*searching, *keeping, *teaching, admin, bases, operations):
-        app.include_router(module.router)
+    for router in _ROUTERS:
+        app.include_router(router)
     pages.mount(app)
     app.state.context = context
     if context is not None:
-        context.metrics.watch(lambda: current_metrics(app.state.context))
+        context.metrics.watch(lambda: operations.current_metrics(app.state.context))
     openapi.install(app)
     problems.install(app)
     app.add_middleware(BodyLimit)
@@ -96,7 +104,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     make_folder(settings.home)
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
-    gallery = Gallery(registry, root)
+    pictures = Gallery(registry, root)
     keys, rate = Keys(registry), Rate(settings.rate_per_minute)
     invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
@@ -104,14 +112,15 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         root=root,
         registry=registry,
         open_encoder=reopen or (lambda settings: open_encoder(settings)),
-        gallery=gallery,
+        gallery=pictures,
         selection=Selection(registry),
         keys=keys,
         keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
         cursors=Cursors.under(root),
         metrics=metrics,
-        **components(settings, registry, gallery, metrics, encoder),
+        lanes=Lanes(),
+        **components(settings, registry, pictures, metrics, encoder),
     )
     warm_up(context)
     if not context.live.start():

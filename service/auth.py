@@ -1,4 +1,4 @@
-"""Authentication, scopes and rate limits, and the route class that checks them before the body is read."""
+"""Authentication, scopes and rate limits, and the route class that checks them before it reads the body."""
 
 import asyncio
 import hashlib
@@ -7,20 +7,24 @@ import math
 import re
 import time
 from collections.abc import Callable, Coroutine, Sequence
+from contextlib import AsyncExitStack
 from dataclasses import dataclass
-from enum import Enum
 from functools import partial
 from typing import Any, TypeVar
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Request
 from fastapi.routing import APIRoute
+from pydantic.fields import FieldInfo
+from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
 from index.records import DEFAULT
-from service.errors import Forbidden, MissingApiKey, RateLimited, Unauthorized
-from store.errors import FieldError, InvalidInput, RegistryUnavailable
+from service.bodies import JSON, MULTIPART, parse_json
+from service.errors import Forbidden, MissingApiKey, RateLimited, TooLarge, Unauthorized
+from service.forms import FORMS, Body, read_form
+from service.lanes import Lane
+from store.errors import FieldError, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, Key, Scope, id_of
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
@@ -33,17 +37,6 @@ _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 F = TypeVar("F", bound=Callable[..., Any])
-
-
-class Body(Enum):
-    """Which limits of size and time a route's form has; a JSON body has those of `JSON`, unless it holds more."""
-
-    JSON = 1
-    PICTURE = 2
-    DATASET = 3
-    PICTURES_IN_JSON = 4
-    SEARCHES = 5
-    PICTURES = 6
 
 
 @dataclass(frozen=True)
@@ -105,12 +98,16 @@ ANY_KEY = _guard("search", Body.JSON)
 
 
 class GuardedRoute(APIRoute):
-    """A route that checks key, scope, rate and query before the body may be read, within its limits."""
+    """A route that checks key, scope, rate and query before the body is read within its limits, and given to FastAPI.
+
+    The files of a form are `request.state.files`.
+    """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
         """FastAPI's handler behind the guard."""
         handler, guard = super().get_route_handler(), guard_of(self.endpoint)
         names = frozenset(field.alias for field in self.dependant.query_params)
+        read = None if self.body_field is None else _reader(self.body_field.field_info, guard.body)
 
         async def guarded(request: Request) -> Response:
             context = request.app.state.context
@@ -119,12 +116,57 @@ class GuardedRoute(APIRoute):
             context.rate.take(principal.id)
             request.state.principal = principal
             _check_query(request, names)
-            is_json = request.headers.get("content-type", "").lower().startswith("application/json")
-            small = is_json and guard.body not in (Body.PICTURES_IN_JSON, Body.SEARCHES)
-            request.state.body.allow(*context.body_limits[Body.JSON if small else guard.body])
-            return await handler(request)
+            if read is None:
+                request.state.body.allow(*context.body_limits[Body.JSON])
+                return await handler(request)
+            async with AsyncExitStack() as stack:
+                await read(request, context, stack)
+                return await handler(request)
 
         return guarded
+
+
+def _reader(taken: FieldInfo, kind: Body) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
+    """What reads the body of a route for FastAPI; a place among others of its kind, and a file, are the stack's.
+
+    It raises `UnsupportedMedia`, and as `read_form` and `parse_json`.
+    """
+    media = getattr(taken, "media_type", JSON)
+    schema = taken.annotation.model_json_schema()  # type: ignore[union-attr]
+
+    async def read(request: Request, context: Any, stack: AsyncExitStack) -> None:
+        request.state.files = []
+        sent, options = parse_options_header(request.headers.get("content-type"))
+        is_form = kind in FORMS and sent == MULTIPART.encode()
+        limited = kind if is_form or kind in (Body.SEARCHES, Body.PICTURES_IN_JSON) else Body.JSON
+        # pictures in a small body take their place when they are found
+        if limited in context.places and (
+            is_form or kind is Body.SEARCHES or not 0 < request.state.body.declared <= context.settings.json_bytes
+        ):
+            stack.enter_context(context.places[limited].place())
+        request.state.body.allow(*context.body_limits[limited])
+        # the results are put where Starlette keeps what it has read, and FastAPI finds it
+        if is_form:
+            boundary = options.get(b"boundary", b"")
+            document = await read_form(request, kind, boundary, schema, context.settings, stack)
+            request._body = document  # type: ignore[assignment]
+        elif sent or taken.is_required() or await request.body():
+            charset = options.get(b"charset", b"utf-8").lower()
+            if media == MULTIPART or sent.decode("latin-1") not in (media, JSON) or charset not in (b"utf-8", b"utf8"):
+                kinds = " or ".join(dict.fromkeys((media, JSON)))
+                raise UnsupportedMedia(f"send {MULTIPART}" if media == MULTIPART else f"send {kinds} in UTF-8")
+            data = await request.body()
+            if kind is Body.PICTURES_IN_JSON:
+                _refuse_many_values(data, context.settings.json_bytes)
+            request._json = parse_json(data)
+
+    return read
+
+
+def _refuse_many_values(data: bytes, most: int) -> None:
+    """Refuse a body with room for pictures that has more values than one without: they would take seconds to parse."""
+    if len(data) > most and sum(data.count(mark) for mark in (b"[", b"{", b",")) > most:
+        raise TooLarge(f"besides pictures, a body may have at most {most} bytes")
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
@@ -157,7 +199,7 @@ class Keyring:
     ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open, self._read, self._count_invalid = is_open, read, count_invalid
-        self._thread = CapacityLimiter(1)  # of its own: no key waits for what other requests do
+        self._lane = Lane(1)  # of its own: no key waits for what other requests do
         self._keys: dict[str, Key] = {}  # by id; those that are not valid too: they cause no reading
         self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
         self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all
@@ -235,7 +277,7 @@ class Keyring:
         try:
             await asyncio.sleep(self._tried_at + self._pause - time.monotonic())
             began = self._tried_at = time.monotonic()
-            keys = await to_thread.run_sync(self._read, limiter=self._thread)
+            keys = await self._lane.run(self._read)
             self._pause = max(_PAUSE_SECONDS, _PAUSES * (time.monotonic() - began))
             self._keys, self._read_at = {key.id: key for key in keys}, began
         finally:

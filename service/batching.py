@@ -3,13 +3,12 @@
 import asyncio
 import os
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, Generic, Self, TypeVar
 
+from cachetools import LRUCache
 from PIL import Image
 
 from index.vectors import Vector
@@ -17,6 +16,7 @@ from model.framing import Frame
 from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
 from model.views import Encoder
+from service.lanes import Places
 from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import Unavailable
@@ -24,7 +24,6 @@ from store.errors import Unavailable
 T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K")
-V = TypeVar("V")
 _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few texts of others, not for hundreds
 _UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 26)
 _BATCHES = 2  # requests with many pictures: each holds up to 64 MiB in memory
@@ -144,31 +143,6 @@ def _expire(result: "asyncio.Future[Any]") -> None:
         result.set_exception(Unavailable("the request waited too long"))
 
 
-class Cache(Generic[K, V]):
-    """The `size` most recently used values by key; 0 keeps none. Not thread-safe."""
-
-    def __init__(self, size: int) -> None:
-        self._size = size
-        self._values: OrderedDict[K, V] = OrderedDict()
-        self.hits = self.misses = 0
-
-    def get(self, key: K) -> V | None:
-        """The value, which becomes the most recently used one."""
-        if (value := self._values.get(key)) is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._values.move_to_end(key)
-        return value
-
-    def put(self, key: K, value: V) -> None:
-        """Keep a value; the least recently used one is dropped when the cache is full."""
-        if self._size:
-            self._values[key] = value
-            if len(self._values) > self._size:
-                self._values.popitem(last=False)
-
-
 @dataclass(frozen=True)
 class Query:
     """A text as a vector (dimension,), whether it was truncated to the encoder's context, and its number of tokens.
@@ -196,39 +170,24 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
-        self.cache: Cache[tuple[int, str], Query] = Cache(settings.cache_size)
+        self._cache: LRUCache[tuple[int, str], Query] = LRUCache(settings.cache_size)
+        self.hits = self.misses = 0  # of the cache
 
     async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
         """Cleaned texts as `view` encodes them, in the same order; raises as a call of the queue does."""
-        cached = {text: self.cache.get((view.version, text)) for text in dict.fromkeys(texts)}
-        queries = {text: query for text, query in cached.items() if query is not None}
-        missing = [text for text in cached if text not in queries]
+        distinct = dict.fromkeys(texts)
+        found = ((text, self._cache.get((view.version, text))) for text in distinct)
+        queries = {text: query for text, query in found if query is not None}
+        missing = [text for text in distinct if text not in queries]
+        self.hits, self.misses = self.hits + len(queries), self.misses + len(missing)
         most = min(_TEXTS_AT_ONCE, self._limit)
         for start in range(0, len(missing), most):
             some = missing[start : start + most]
             for text, query in zip(some, await self([(view, text) for text in some]), strict=True):
-                self.cache.put((view.version, text), replace(query, seconds={}))
                 queries[text] = query
+                if self._cache.maxsize:
+                    self._cache[view.version, text] = replace(query, seconds={})
         return [queries[text] for text in texts]
-
-
-class Places:
-    """Counts requests of a kind, each of which holds its body in memory; at most `limit` at once."""
-
-    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded") -> None:
-        self.requests = 0
-        self._limit, self._what = limit, what
-
-    @contextmanager
-    def place(self) -> Iterator[None]:
-        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
-        if self.requests >= self._limit:
-            raise Unavailable(f"too many {self._what}")
-        self.requests += 1
-        try:
-            yield
-        finally:
-            self.requests -= 1
 
 
 class DecodeQueue(Places):

@@ -1,14 +1,9 @@
-"""Reads request bodies within limits of size and time, notices clients that leave, and parses JSON strictly.
-
-Multipart forms are read in `service.forms`.
-"""
+"""Bounds request bodies in size and time, notices clients that leave, and parses JSON strictly."""
 
 import asyncio
 import contextlib
 import json
 from collections.abc import Coroutine
-from email.message import Message as EmailMessage
-from functools import lru_cache
 from typing import Any, TypeVar
 
 from fastapi import Request
@@ -18,12 +13,10 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.errors import BodyTimeout, InvalidEncoding, Malformed, MalformedRequest, TooLarge, TooManyHeaders
 from service.problems import ClientLeft, invalid_request, problem
-from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError, UnsupportedMedia
+from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
-MAX_RECORD_BYTES = 256 << 10  # all fields of a form beside a picture: captions, tags, metadata, a filter
-MAX_RECORDS_BYTES = 8 << 20  # the same beside many pictures
 LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused
 _MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
 _MAX_HEADERS = 100
@@ -152,30 +145,6 @@ async def _until_client_leaves(request: Request) -> None:
         pass
 
 
-def media_type(request: Request) -> str:
-    """The media type in lower case; empty if it is missing or malformed."""
-    value = request.headers.get("content-type")
-    return "" if value is None else _parsed(value).get_content_type()
-
-
-async def read_json(request: Request, model: type[M], *others: str) -> M:
-    """The body as `model`, sent as JSON or one of the `others`.
-
-    Raises `UnsupportedMedia`, `InvalidEncoding`, `Malformed` or `InvalidInput`.
-    """
-    charset = _parsed(request.headers.get("content-type", "")).get_content_charset("utf-8")
-    if media_type(request) not in (JSON, *others) or charset not in {"utf-8", "utf8"}:
-        raise UnsupportedMedia(f"send {' or '.join((*others, JSON))} in UTF-8")
-    return validated(model, parse_json(await request.body()))
-
-
-async def read_json_if_any(request: Request, model: type[M]) -> M:
-    """As `read_json`, of a request that may come without a body, and then asks for what `model` has by default."""
-    if "content-type" not in request.headers and not await request.body():
-        return model()
-    return await read_json(request, model)
-
-
 def validated(model: type[M], value: object, prefix: str = "body") -> M:
     """`value` as `model`; raises `InvalidInput` with locations that begin with `prefix`."""
     try:
@@ -185,59 +154,31 @@ def validated(model: type[M], value: object, prefix: str = "body") -> M:
         raise invalid_request(faults, prefix) from None
 
 
-def parse_field(text: str, name: str) -> Any:
-    """`parse_json` of a form field; the error names the field."""
-    try:
-        return parse_json(text.encode())
-    except Malformed:
-        raise Malformed(f"the field `{name}` is not JSON", errors=(FieldError(f"body.{name}", "json"),)) from None
+def parse_json(data: bytes, place: str = "body") -> Any:
+    """One JSON document (RFC 8259), of a body or a part of it: UTF-8, no NaN or Infinity, no duplicate keys.
 
-
-def parse_json(data: bytes) -> Any:
-    """One JSON document (RFC 8259): UTF-8, no NaN or Infinity, no duplicate keys.
-
-    Raises `InvalidEncoding`, `Malformed`, `InvalidInput`, or `InvalidFilter` for a key twice in the field `filter`.
+    Raises `InvalidEncoding`, `Malformed` or `InvalidInput`; what is wrong in a filter that stands alone is
+    `InvalidFilter`.
     """
-    if b"\0" in data:  # never in UTF-8 JSON, always in UTF-16
+    is_filter = place.endswith(".filter")
+
+    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+        if len(read := dict(pairs)) != len(pairs):
+            refusal = InvalidFilter if is_filter else InvalidInput
+            raise refusal(f"{place}: duplicate key in a JSON object", errors=(FieldError(place, "duplicate_key"),))
+        return read
+
+    if place == "body" and b"\0" in data:  # never in UTF-8 JSON, always in UTF-16
         raise InvalidEncoding("the body is not UTF-8")
     try:
         text = data.decode("utf-8")
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=unique)
     except UnicodeDecodeError:
         raise InvalidEncoding("the body is not UTF-8") from None
-    repeated: list[dict[str, Any]] = []  # objects with a key that is given twice
-
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-        read = dict(pairs)
-        if len(read) != len(pairs):
-            repeated.append(read)
-        return read
-
-    try:
-        document = json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=unique)
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
-        raise Malformed("the body is not JSON") from None
-    if repeated:
-        _refuse_repeated({*map(id, repeated)}, document)
-    return document
-
-
-def _refuse_repeated(repeated: set[int], document: Any) -> None:
-    """Raises `InvalidFilter` when all objects with a key twice, given by `id`, are in the field `filter`."""
-    in_field = [] if id(document) in repeated or not isinstance(document, dict) else [*document]
-    if [name for name in in_field if _holds(document[name], repeated)] == ["filter"]:
-        place = FieldError("body.filter", "duplicate_key")
-        raise InvalidFilter("body.filter: duplicate key in a JSON object", errors=(place,))
-    raise InvalidInput("duplicate key in a JSON object", errors=(FieldError("body", "duplicate_key"),))
-
-
-def _holds(value: Any, objects: set[int]) -> bool:
-    within = [value]
-    while within:
-        each = within.pop()
-        if id(each) in objects:
-            return True
-        within += each.values() if isinstance(each, dict) else each if isinstance(each, list) else ()
-    return False
+        refusal = InvalidFilter if is_filter else Malformed
+        places = () if place == "body" else (FieldError(place, "json"),)
+        raise refusal(f"{place} is not JSON", errors=places) from None
 
 
 def _refuse_constant(literal: str) -> None:
@@ -271,10 +212,3 @@ def _refusal(scope: Scope) -> PictoglotError | None:
 def _content_length(scope: Scope) -> int | None:
     value = Headers(scope=scope).get("content-length", "")
     return int(value) if value.isdecimal() else None
-
-
-@lru_cache(maxsize=16)  # reading it takes longer than reading the body of a search; nearly all clients send the same
-def _parsed(content_type: str) -> EmailMessage:
-    header = EmailMessage()
-    header["content-type"] = content_type
-    return header

@@ -1,13 +1,11 @@
 """The components of one running service, built once in `service.app` and passed to every route."""
 
-from asyncio import Semaphore
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any
 from urllib.parse import unquote
 
-from anyio import CapacityLimiter, to_thread
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel
 from starlette.concurrency import run_in_threadpool
@@ -21,12 +19,13 @@ from model.dataset_child import DatasetChecker
 from model.text import picture_id
 from model.views import Encoder
 from service.access_log import Parts
-from service.auth import Body, Keyring, Principal, Rate
-from service.batching import PictureQueue, Places, TextQueue
-from service.bodies import JSON, MAX_RECORD_BYTES, MAX_RECORDS_BYTES
+from service.auth import Keyring, Principal, Rate
+from service.batching import PictureQueue, TextQueue
+from service.bodies import JSON
 from service.cursors import Cursors
+from service.forms import FORMS, Body
+from service.lanes import CHECKS, HitRecords, Lanes, Places
 from service.metrics import Metrics
-from service.records import Filtering, RecordsOfHits
 from service.settings import Settings
 from service.writes import WriteQueue
 from store.data_root import DataRoot
@@ -34,12 +33,11 @@ from store.errors import InvalidInput
 from store.keys import Keys
 from store.registry import Registry
 
-_CHECKS = 2  # of datasets at once
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _SEARCH_BATCHES = 4  # at once; each holds its searches and answers in memory
-_OVERHEAD_OF_PICTURE = _OVERHEAD + MAX_RECORD_BYTES
-_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + MAX_RECORDS_BYTES
+_OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[Body.PICTURE].field_bytes
+_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[Body.PICTURES].field_bytes
 
 
 @dataclass
@@ -47,7 +45,7 @@ class Context:
     """The components of one base; a move to another one makes another context, its `successor`.
 
     `base` is the base's name as clients see it, `open_encoder` opens the one that serves. `requests` counts those under
-    way. Slow work has limiters of its own, so that it cannot take the threads that searches need.
+    way.
     """
 
     settings: Settings
@@ -67,48 +65,41 @@ class Context:
     texts: TextQueue
     pictures: PictureQueue
     writes: WriteQueue
-    searching: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(8))
-    datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(_CHECKS))
-    validating: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(_CHECKS))  # datasets
-    reading: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(2))  # batches of pictures: soon done
-    hit_records: RecordsOfHits = field(init=False)
-    filtering: Filtering = field(init=False)
+    lanes: Lanes
+    datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(CHECKS))
+    hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
-    search_batches: Places = field(default_factory=lambda: Places(_SEARCH_BATCHES, "batches of searches"))
-    batch_reads: Semaphore = field(default_factory=lambda: Semaphore(2))  # of all batches: half of filtering's threads
-    comparing: Semaphore = field(default_factory=lambda: Semaphore(1))  # pages of duplicates
-    following: CapacityLimiter = field(default_factory=lambda: CapacityLimiter(1))  # opening a new release
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
     body_limits: dict[Body, tuple[int, float, str]] = field(init=False)
+    places: dict[Body, Places] = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.hit_records, self.filtering = RecordsOfHits(self.registry, self.selection), Filtering(self.selection)
+        self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
-        picture = "a request with a picture (PICTOGLOT_PICTURE_BYTES, and what is said of it)"
-        self.body_limits = {
-            Body.JSON: (settings.json_bytes, settings.body_seconds, "JSON"),
-            Body.PICTURE: (settings.picture_bytes + _OVERHEAD_OF_PICTURE, settings.body_seconds, picture),
-            # base64 takes four bytes for three
-            Body.PICTURES_IN_JSON: (
-                settings.picture_bytes * 4 // 3 + settings.json_bytes,
-                settings.body_seconds,
-                "pictures in JSON",
-            ),
-            Body.SEARCHES: (_SEARCHES * settings.json_bytes, settings.body_seconds, "searches"),
-            Body.PICTURES: (
-                settings.batch_bytes + _OVERHEAD_OF_PICTURES,
-                settings.body_seconds,
-                "a batch",
-            ),
-            Body.DATASET: (
-                settings.dataset_bytes + _OVERHEAD,
-                settings.dataset_seconds,
-                "a dataset",
-            ),
+        self.places = {
+            Body.PICTURE: self.pictures.searches,
+            Body.PICTURES_IN_JSON: self.pictures.searches,
+            Body.UPLOAD: self.pictures.uploads,
+            Body.PICTURES: self.pictures.batches,
+            Body.SEARCHES: Places(_SEARCH_BATCHES, "batches of searches"),
         }
+        base64 = settings.picture_bytes * 4 // 3  # four bytes for three
+        picture = settings.picture_bytes + _OVERHEAD_OF_PICTURE, "a picture (PICTOGLOT_PICTURE_BYTES, and some more)"
+        batch = settings.batch_bytes + _OVERHEAD_OF_PICTURES, "a batch"
+        limits = {
+            Body.JSON: (settings.json_bytes, "JSON"),
+            Body.PICTURE: picture,
+            Body.UPLOAD: picture,
+            Body.PICTURES_IN_JSON: (base64 + settings.json_bytes, "pictures in JSON"),
+            Body.SEARCHES: (_SEARCHES * settings.json_bytes, "searches"),
+            Body.PICTURES: batch,
+        }
+        dataset = settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds
+        self.body_limits = {kind: (most, settings.body_seconds, what) for kind, (most, what) in limits.items()}
+        self.body_limits[Body.DATASET] = (*dataset, "a dataset")
 
     @property
     def draining(self) -> bool:
@@ -152,7 +143,7 @@ class Context:
             counted.end("json")
             return answer
 
-        return await to_thread.run_sync(make, limiter=self.searching)
+        return await self.lanes.search.run(make)
 
 
 class OneContext:

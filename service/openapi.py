@@ -1,4 +1,4 @@
-"""Builds the OpenAPI document; adds bodies, errors and keys, which the routes read without FastAPI's help.
+"""Builds the OpenAPI document; adds forms, errors and keys, which are read without FastAPI's help.
 
 Reads no request.
 """
@@ -7,16 +7,22 @@ from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute, iter_route_contexts
 from pydantic import BaseModel
 
 from service.auth import guard_of
+from service.bodies import JSON, MERGE_PATCH, MULTIPART
+from service.forms import FORMS, Form, types_of
+from service.problems import routes_of
+from service.schemas.admin import NotReady
 from service.schemas.common import Problem
-from service.schemas.operations import NotReady
 
 VERSION = "1"
 _EXTRA: tuple[type[BaseModel], ...] = (Problem, NotReady)  # schemas that FastAPI does not see
-_BODIES: dict[str, dict[str, Any]] = {}  # schemas of bodies by name: generated clients name their classes by them
+_FORMS = {  # of routes that take JSON too
+    "PictureSearch": "SimilarPictures",
+    "CaptionSearch": "CaptionsOfUpload",
+    "EmbeddingsRequest": "PictureEmbedding",
+}
 _DESCRIPTION = (
     "A picture search that learns languages. Send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`. "
     "Every error is `application/problem+json`; its `code` is stable. `RateLimit-Limit`, `RateLimit-Remaining` and "
@@ -27,25 +33,6 @@ _REFUSED = {"description": "Error", "content": {"application/problem+json": _PRO
 _KEYS: list[dict[str, list[str]]] = [{"bearer": []}, {"header": []}]
 LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}}
 _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
-
-
-def taking(
-    json: type[BaseModel] | None = None,
-    form: type[BaseModel] | None = None,
-    file: str | None = None,
-    patch: type[BaseModel] | None = None,
-    most_files: int = 1,
-    required: bool = True,
-) -> dict[str, Any]:
-    """`openapi_extra` of a route that accepts JSON, a form with one file or several, or both; or a merge patch."""
-    content: dict[str, Any] = {}
-    if patch is not None:
-        content |= {kind: {"schema": _body(patch)} for kind in ("application/merge-patch+json", "application/json")}
-    if json is not None:
-        content["application/json"] = {"schema": _body(json)}
-    if form is not None:
-        content["multipart/form-data"] = {"schema": _body(form, file, most_files)}
-    return {"requestBody": {"required": required, "content": content}}
 
 
 def ref(model: type[BaseModel]) -> dict[str, str]:
@@ -74,7 +61,6 @@ def install(app: FastAPI) -> None:
 def _document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
-    schemas.update(_BODIES)
     for model in _EXTRA:
         schemas.update(_named(model))
     document["components"]["securitySchemes"] = {
@@ -91,6 +77,11 @@ def _document(app: FastAPI) -> dict[str, Any]:
             operation["responses"]["default"] = _REFUSED
             if path == "/metrics":
                 operation["security"] = [{}, *_KEYS]  # in `local` without a key
+            content = operation.get("requestBody", {}).get("content", {})
+            if content and (form := FORMS.get(guards[method, path].body)):
+                _describe_form(content, form, schemas)
+            if MERGE_PATCH in content:
+                content[JSON] = content[MERGE_PATCH]
             if path.startswith("/v1"):
                 operation["security"] = _KEYS
                 operation["x-scope"] = guards[method, path].scope
@@ -99,25 +90,21 @@ def _document(app: FastAPI) -> dict[str, Any]:
     return document
 
 
-def routes_of(app: FastAPI) -> list[APIRoute]:
-    """Every API route of the application."""
-    routes = [context.route for context in iter_route_contexts(app.routes)]
-    return [route for route in routes if isinstance(route, APIRoute)]
-
-
-def _body(model: type[BaseModel], file: str | None = None, most_files: int = 1) -> dict[str, str]:
-    """A reference to the schema of a body; a form's has the file too, or a list of them."""
-    named = _named(model)
-    if file is not None:
-        schema = named[model.__name__]
-        sent: dict[str, Any] = {"type": "string", "format": "binary"}
-        if most_files > 1:
-            sent = {"type": "array", "items": sent, "minItems": 1, "maxItems": most_files}
-        schema["properties"] = {file: sent, **schema.get("properties", {})}
-        schema["required"] = [file, *schema.get("required", [])]
-    assert all(_BODIES.get(name, schema) == schema for name, schema in named.items()), "two bodies of one name"
-    _BODIES.update(named)
-    return {"$ref": f"#/components/schemas/{model.__name__}"}
+def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any]) -> None:
+    """Add the form with the fields of a route's model: beside them its file, in place of what only JSON has."""
+    (model,) = (taken["schema"]["$ref"].rpartition("/")[2] for taken in content.values())
+    name, schema = _FORMS.get(model, model), schemas[model]
+    file: dict[str, Any] = {"type": "string", "format": "binary"}
+    if form.most_files > 1:
+        file = {"type": "array", "items": file, "minItems": 1, "maxItems": form.most_files}
+    fields = {key: value for key, value in schema["properties"].items() if key not in ("input", form.file)}
+    for key, field in fields.items():
+        if "object" in types_of(field):  # JSON in a text
+            described = f"JSON. {field.get('description', '')}".strip()
+            fields[key] = {"type": "string", "title": key.capitalize(), "description": described}
+    required = [form.file, *(key for key in schema.get("required", ()) if key in fields)]
+    schemas[name] = {**schema, "title": name, "properties": {form.file: file, **fields}, "required": required}
+    content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
 
 
 def _named(model: type[BaseModel]) -> dict[str, dict[str, Any]]:

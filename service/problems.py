@@ -8,6 +8,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute, iter_route_contexts
 from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
@@ -23,7 +24,6 @@ from service.errors import (
     TooManyHeaders,
     Unauthorized,
 )
-from service.openapi import routes_of
 from store import errors
 from store.errors import RecordChanged
 
@@ -196,6 +196,12 @@ def install(app: FastAPI) -> None:
 
     for kind in (errors.PictoglotError, RequestValidationError, HTTPException, ClientLeft, OSError):
         app.add_exception_handler(kind, answered)
+
+
+def routes_of(app: FastAPI) -> list[APIRoute]:
+    """Every API route of the application."""
+    routes = [context.route for context in iter_route_contexts(app.routes)]
+    return [route for route in routes if isinstance(route, APIRoute)]
 
 
 def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:

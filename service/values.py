@@ -69,25 +69,21 @@ def _in_future(value: datetime) -> datetime:
     return value
 
 
-def _as_list(values: object) -> object:
-    """The tags in a form: a repeated field, separated by commas, or one JSON list."""
-    if not isinstance(values, list):
-        return values
-    if len(values) == 1 and str(values[0]).startswith("["):
+def as_list(texts: object, *, commas: bool = True) -> object:
+    """The items of a list in a form or a query: one JSON list, or repeated; `commas` may separate them too."""
+    if not isinstance(texts, list):
+        return texts
+    if len(texts) == 1 and str(texts[0]).startswith("["):
         try:
-            return json.loads(values[0])
-        except (ValueError, RecursionError):
-            raise PydanticCustomError("list_type", "must be a list of texts") from None
-    return [tag.strip() for value in values for tag in str(value).split(",")]
+            return json.loads(texts[0])
+        except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
+            return texts[0] if commas else texts  # a tag may be `[draft]`
+    return [item.strip() for text in texts for item in str(text).split(",")] if commas else texts
 
 
-def _as_tags(values: object) -> object:
-    """The tags of a picture in a form: a repeated field, or one JSON list. A tag may have commas, and be `[draft]`."""
-    try:
-        read = json.loads(values[0]) if isinstance(values, list) and len(values) == 1 else None
-    except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
-        return values
-    return read if isinstance(read, list) else values
+def as_number(text: str) -> float | str:
+    """The number in a field of a form; what is none stays a text, which the model refuses."""
+    return int(text) if _DIGITS.fullmatch(text) else float(text) if _NUMBER.fullmatch(text) else text
 
 
 def _each_once(names: list[str]) -> list[str]:
@@ -100,10 +96,6 @@ def _told_as_one(value: object, inner: ValidatorFunctionWrapHandler) -> object:
         return inner(value)
     except ValidationError:
         raise PydanticCustomError("languages", "this must be `all`, `none` or a list of tags, 200 at most") from None
-
-
-def _all_or_none(values: object) -> object:
-    return values[0] if isinstance(values, list) and values in (["all"], ["none"]) else _as_list(values)
 
 
 PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
@@ -133,18 +125,14 @@ QueryFields = Annotated[
     str | None, Query(max_length=500, description="The fields of each item that are wanted, separated by commas.")
 ]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
-PictureTags = Annotated[list[str], Field(max_length=1_000), BeforeValidator(_as_tags)]
-TextTags = Annotated[Tags, BeforeValidator(_as_list)]
 FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=8)]
-TextFacetKeys = Annotated[FacetKeys, BeforeValidator(_as_list)]
 QueryFacets = Annotated[
     FacetKeys | None,
     Query(description="Keys whose values are counted, separated by commas."),
-    BeforeValidator(_as_list),
+    BeforeValidator(as_list),
 ]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The `ETag` that was seen.")]
 CaptionLanguages = Annotated[Tags | Literal["all", "none"], WrapValidator(_told_as_one)]
-CaptionsForm = Annotated[CaptionLanguages, BeforeValidator(_all_or_none)]
 _Texts = Annotated[list[str], Field(min_length=1, max_length=256)]
 OneOrMore = Annotated[
     _Texts,

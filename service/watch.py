@@ -4,7 +4,6 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable
 
-from anyio import to_thread
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
@@ -71,7 +70,7 @@ async def catch_up(context: Context, release: int) -> None:
     """
     context = context.newest
     if _behind(context, release):
-        await to_thread.run_sync(_catch_up, context, release, limiter=context.following)
+        await context.lanes.release.run(_catch_up, context, release)
 
 
 def _catch_up(context: Context, release: int) -> None:

@@ -12,9 +12,17 @@ from pathlib import Path
 
 from store.registry import open_registry
 
-_CONTEXT = multiprocessing.get_context("forkserver")
-_CONTEXT.set_forkserver_preload(
-    ["worker.child", "model.encoder", "model.backends.choice", "index.indexer", "tests.index.world"]
+CONTEXT = multiprocessing.get_context("forkserver")
+CONTEXT.set_forkserver_preload(
+    [
+        "worker.child",
+        "model.encoder",
+        "model.backends.choice",
+        "index.indexer",
+        "tests.index.world",
+        "service.app",
+        "service.serve",
+    ]
 )
 
 
@@ -22,7 +30,7 @@ class Forked:
     """As much of `subprocess.Popen` as tests need; `run` returns the exit status."""
 
     def __init__(self, run: Callable[..., int], *arguments: str, environment: Mapping[str, str], log: Path) -> None:
-        self._process = _CONTEXT.Process(target=_run, args=(run, arguments, dict(environment), str(log)))
+        self._process = CONTEXT.Process(target=_run, args=(run, arguments, dict(environment), str(log)))
         self._process.start()
         assert self._process.pid is not None
         self.pid = self._process.pid

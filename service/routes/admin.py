@@ -1,23 +1,36 @@
-"""Admin: rollbacks, releases, retention, keys, verification. What they do is decided in `store`."""
+"""Admin: rollbacks, releases, retention, keys, verification, another base. What they do is decided in `store`."""
 
 import logging
+import shutil
 from collections.abc import Set
 from dataclasses import asdict
+from typing import Annotated
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.sweep import Pruner
-from model.languages import canonical
-from service import bodies, values
+from index.sweep import Pruner, move_needs
+from model.languages import MANY, canonical
+from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context
-from service.openapi import taking
+from service.errors import BaseUnusable
 from service.schemas import admin as schemas
 from service.schemas.common import IndexRecall
+from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
-from store.errors import KeyNotFound, ReleaseNotFound
-from store.expansions import Once
+from store import files
+from store.bases import Undoing
+from store.errors import (
+    BaseNotFound,
+    BaseNotSupported,
+    BaseServes,
+    Conflict,
+    IndexUnavailable,
+    KeyNotFound,
+    ReleaseNotFound,
+)
+from store.expansions import Expansion, Once
 from store.releases import Release
 from store.rollback import RollbackPlan
 
@@ -25,17 +38,20 @@ router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")
 
 
-@router.post("/languages/{tag}/rollback", openapi_extra=taking(json=schemas.RollbackRequest, required=False))
+@router.post("/languages/{tag}/rollback")
 @needs("admin")
 async def roll_back(
-    tag: str, request: Request, context: AppContext, caller: Caller, idempotency_key: values.IdempotencyKey = None
+    tag: str,
+    context: AppContext,
+    caller: Caller,
+    body: Annotated[schemas.RollbackRequest, Body(default_factory=schemas.RollbackRequest)],
+    idempotency_key: values.IdempotencyKey = None,
 ) -> schemas.Rollback:
     """Roll a language back to its previous version, or remove it if it has none; other languages keep their versions.
 
     To make a retry safe, send `expected`, the release you have seen: if another one serves by now, the answer is 409
     `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
-    body = await bodies.read_json_if_any(request, schemas.RollbackRequest)
     tag = canonical(tag)
     once = Once.of(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
     plan = await run_in_threadpool(_roll_back, tag, body, caller.id, once, context)
@@ -57,13 +73,12 @@ async def list_releases(
     return schemas.ReleasePage(items=[_item(release, pruned, gone) for release in page], next_cursor=following)
 
 
-@router.post("/releases/{number}/restore", openapi_extra=taking(json=schemas.RestoreRequest))
+@router.post("/releases/{number}/restore")
 @needs("admin")
 async def restore(
-    number: values.PathNumber, request: Request, context: AppContext, caller: Caller
+    number: values.PathNumber, body: schemas.RestoreRequest, context: AppContext, caller: Caller
 ) -> schemas.ReleaseItem:
     """Serve again what an earlier release served, if `expected` is the release that serves now."""
-    body = await bodies.read_json(request, schemas.RestoreRequest)
     if not 1 <= number <= values.MAX_INTEGER:
         raise ReleaseNotFound("there is no such release")
 
@@ -75,16 +90,15 @@ async def restore(
     return _item(release)
 
 
-@router.post("/prune", openapi_extra=taking(json=schemas.PruneRequest))
+@router.post("/prune")
 @needs("admin")
-async def prune(request: Request, context: AppContext, caller: Caller) -> schemas.Pruned:
+async def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> schemas.Pruned:
     """Remove the files and vectors of versions that no release in reach names; versions and releases stay listed.
 
     In reach are the `keep` newest releases, the version that one language would go back to from any of them, everything
     that a running expansion may use, and whatever is younger than the oldest of these releases. What was pruned cannot
     be restored. If this is interrupted, or answers 503, send it again: it goes on.
     """
-    body = await bodies.read_json(request, schemas.PruneRequest)
     pruner = Pruner(context.live.sets)
     act = pruner.plan if body.dry_run else pruner.prune
     pruning, items = await run_in_threadpool(act, body.keep, expected=body.expected)
@@ -101,11 +115,10 @@ async def prune(request: Request, context: AppContext, caller: Caller) -> schema
     )
 
 
-@router.post("/keys", status_code=201, openapi_extra=taking(json=schemas.KeyRequest))
+@router.post("/keys", status_code=201)
 @needs("admin")
-async def create_key(request: Request, context: AppContext) -> schemas.NewKey:
+async def create_key(body: schemas.KeyRequest, context: AppContext) -> schemas.NewKey:
     """Create a key; its text is shown only in this response."""
-    body = await bodies.read_json(request, schemas.KeyRequest)
     given = (body.scope, body.label, body.expires_at, body.collections)
     key, plain = await run_in_threadpool(context.keys.create, *given)
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
@@ -157,3 +170,116 @@ def _roll_back(
     return releases.roll_back(
         tag, actor=actor, reason=body.reason, expected=body.expected, rebuild=body.rebuild, once=once
     )
+
+
+@router.get("/base")
+@needs("admin")
+async def get_base(context: AppContext) -> schemas.BaseStatus:
+    """Which base serves, the newest move to another one with its comparison, and what the way back would do."""
+    return await run_in_threadpool(_status, context)
+
+
+@router.post(
+    "/base",
+    status_code=202,
+    responses={200: {"model": schemas.MoveSubmitted, "description": "With `dry_run`."}},
+)
+@needs("admin")
+async def move_base(
+    body: schemas.BaseMove,
+    response: Response,
+    context: AppContext,
+    caller: Caller,
+    idempotency_key: values.IdempotencyKey = None,
+) -> schemas.MoveSubmitted:
+    """Make everything anew for another base, beside the one that serves, and then serve that by one release.
+
+    202 with the expansion; with `dry_run` only what it takes. It ends with `gate_failed` when a language would lose
+    more than the forgetting budget, unless it is forced. Refused while anything else is queued or running.
+    """
+    once = Once.of(caller.id, idempotency_key, ["base", body.model_dump()])
+    submitted = await run_in_threadpool(_submit_move, body, once, caller.id, context)
+    if submitted.expansion is None:
+        response.status_code = 200
+    else:
+        response.headers["Location"] = f"/v1/expansions/{submitted.expansion.id}"
+    return submitted
+
+
+@router.post("/base/undo")
+@needs("admin")
+async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller) -> schemas.BaseUndone:
+    """Serve the base before this one again, as its last release did; each process opens it as at a start.
+
+    Languages that were learned on this base alone are no longer served. Done twice, it leads back.
+    """
+    bases = context.registry.bases
+    if body.dry_run:
+        planned = await run_in_threadpool(bases.plan_undo, expected=body.expected)
+    else:
+        planned = await run_in_threadpool(bases.undo, actor=caller.id, reason=body.reason, expected=body.expected)
+        await catch_up(context, planned.release)
+    return await run_in_threadpool(_undone, planned, context, dry_run=body.dry_run)
+
+
+def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context: Context) -> schemas.MoveSubmitted:
+    from model.base import described  # imported late: torch takes seconds, and test encoders do not need it
+
+    registry, settings = context.registry, context.settings
+    serving, served = registry.releases.serving(), registry.bases.serving()
+    if served is not None and served.name == body.base:
+        raise BaseServes(f"Base {served.public_name} serves already.")
+    try:
+        dimension, towers = described(body.base)
+    except (BaseNotFound, BaseNotSupported) as error:
+        raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
+    needed = move_needs(registry, dimension, towers)
+    free = shutil.disk_usage(settings.home).free
+    expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
+    if expansion is None:
+        files.require_room(settings.home, needed, settings.free_bytes)
+    if expansion is None and not body.dry_run:
+        expansion, _ = registry.expansions.submit(
+            kind="base", language=MANY, settings={"base": body.base, "force": body.force}, actor=actor, once=once
+        )
+    return schemas.MoveSubmitted(
+        base=body.base.partition("@")[0],
+        languages=sorted(serving.languages.keys() - {"en"}),
+        needed=needed,
+        free=free,
+        expansion=None if expansion is None else ExpansionItem.model_validate(expansion),
+        dry_run=body.dry_run,
+    )
+
+
+def _status(context: Context) -> schemas.BaseStatus:
+    registry, names = context.registry, _names(context)
+    serving, newest = registry.releases.serving(), registry.expansions.newest("base")
+    try:
+        undo = _undone(registry.bases.plan_undo(), context, dry_run=True)
+    except Conflict:  # nothing before, pruned, or a move in progress
+        undo = None
+    try:
+        release = context.live.current.release.number
+    except IndexUnavailable:
+        release = None
+    version = context.encoder.base_view.version
+    return schemas.BaseStatus(
+        base=names[serving.base],
+        version=serving.base,
+        release=serving.number,
+        open=schemas.OpenBase(base=context.base, version=version, release=release),
+        move=None if newest is None else ExpansionItem.model_validate(newest),
+        undo=undo,
+    )
+
+
+def _undone(planned: Undoing, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
+    names, fields = _names(context), asdict(planned)
+    bases = {name: names[fields.pop(name)] for name in ("from_base", "to_base")}
+    return schemas.BaseUndone(**fields, **bases, dry_run=dry_run)
+
+
+def _names(context: Context) -> dict[int, str]:
+    """Of each base as clients see it."""
+    return {base.number: base.public_name for base in context.registry.bases.list()}

@@ -1,6 +1,5 @@
 """Pictures that are nearly the same: groups of them, page by page, each page after a bounded amount of work."""
 
-import asyncio
 import time
 from typing import Annotated
 
@@ -14,9 +13,8 @@ from service import records, values
 from service.auth import GuardedRoute, Principal, needs
 from service.context import AppContext, Caller, Context
 from service.errors import Gone
-from service.routes.search import generation_of
-from service.schemas import questions as schemas
-from store.errors import Unavailable
+from service.schemas import gallery as schemas
+from service.search import generation_of, milliseconds_since
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
 _SECONDS = 2.0  # after which a page ends, whatever it has
@@ -63,7 +61,7 @@ async def list_duplicates(
         release=snapshot.release.number,
         generation=generation_of(snapshot.pictures, caller),
         next_cursor=following,
-        timing_ms=round((time.perf_counter() - started) * 1_000, 3),
+        timing_ms=milliseconds_since(started),
     )
     return await context.answer(lambda: answer)
 
@@ -75,7 +73,8 @@ async def _page(
 
     One page is made at a time.
     """
-    await context.filtering.allowed(wanted)  # with its own time to wait: a page finds it kept
+    if not wanted.everything:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.left, wanted)
     gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
     fingerprint = context.encoder.image_fingerprint
 
@@ -88,21 +87,14 @@ async def _page(
             if place is None or len(groups) >= limit or time.monotonic() > until:
                 return Compared(tuple(groups), examined, place)
 
-    try:
-        async with asyncio.timeout(context.settings.request_seconds):
-            await context.comparing.acquire()
-    except TimeoutError:
-        raise Unavailable("others are looking for duplicates; try again later") from None
-    return await context.filtering.read_in(context.comparing, page)
+    return await context.lanes.duplicates.run(page)
 
 
 async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
     """As they are sent. Of a bound key, a picture that was moved away since is in none."""
     pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
     if caller.collections is not None and pictures:
-        pictures = {
-            *await context.filtering.read_plainly(context.selection.records, sorted(pictures), caller.collections)
-        }
+        pictures = {*await context.lanes.read.run(context.selection.records, sorted(pictures), caller.collections)}
     shown = list[schemas.DuplicateGroup]()
     for group in groups:
         scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]

@@ -1,4 +1,4 @@
-"""Embeddings in OpenAI's format, for clients that know no other. Searches nothing."""
+"""Embeddings and models in OpenAI's format, for clients that know no other. Searches nothing."""
 
 import base64
 import binascii
@@ -7,24 +7,22 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from anyio import to_thread
 from fastapi import APIRouter, Request, Response
+from starlette.concurrency import run_in_threadpool
 
 from index.snapshot import Snapshot
 from index.vectors import Vector
 from model.text import clean
-from service import bodies
-from service.auth import Body, GuardedRoute, needs
+from service.auth import GuardedRoute, needs
 from service.bodies import unless_client_leaves
 from service.context import AppContext, Context
 from service.errors import TooLarge
-from service.forms import picture_of
-from service.openapi import taking
-from service.routes.models import name_of
+from service.forms import Body
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=GuardedRoute)
+models_router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRoute)
 _PICTURE = "data:image/"  # how a picture among the inputs begins; a text as long as one would be refused anyway
 _BASE64 = ";base64"
 _MOST_PICTURES = 16  # in one request: they are decoded one after another
@@ -38,54 +36,38 @@ class _Embedded:
     tokens: int = 0
 
 
-@router.post(
-    "",
-    response_model=schemas.Embeddings,
-    openapi_extra=taking(json=schemas.EmbeddingsRequest, form=schemas.PictureEmbedding, file="picture"),
-)
+@router.post("", response_model=schemas.Embeddings)
 @needs("search", Body.PICTURES_IN_JSON, parted=True)
-async def embed(request: Request, context: AppContext) -> Response:
+async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppContext) -> Response:
     """Unit vectors of texts and pictures; with `language` `auto`, each text is encoded by its own language's version.
 
     A picture among the inputs is a data URL in base64; with a form, one file is sent instead.
     """
     snapshot = context.live.current
-    body: schemas.EmbeddingsRequest | schemas.PictureEmbedding
-    is_form = bodies.media_type(request) == bodies.MULTIPART
-    small = 0 < request.state.body.declared <= context.settings.json_bytes
+    inputs: list[Any] = request.state.files
+    if bool(body.input) == bool(inputs):
+        raise InvalidInput("send either `input` or a picture", errors=(FieldError("body.input", "missing"),))
     with ExitStack() as place:
-        if is_form or not small:  # before the body is read
-            place.enter_context(context.pictures.searches.place())
-        if is_form:
-            data, form = await picture_of(request, context)
-            body, inputs = form.parse(schemas.PictureEmbedding), [data]
-        else:
-            _refuse_many_values(await request.body(), context.settings.json_bytes)
-            body = await bodies.read_json(request, schemas.EmbeddingsRequest)
-            read = _reader(body, snapshot, context.settings.picture_bytes)
-            inputs = await to_thread.run_sync(read, limiter=context.searching)
+        if body.input:
+            read = _reader(body.input, body.language, snapshot, context.settings.picture_bytes)
+            inputs = await context.lanes.search.run(read)
+            small = 0 < request.state.body.declared <= context.settings.json_bytes  # else it has a place already
             if small and any(isinstance(given, bytes) for given in inputs):
                 place.enter_context(context.pictures.searches.place())
         embedded = await unless_client_leaves(request, _embedded(inputs, context))
-    return await context.answer(lambda: _answer(embedded, body.encoding_format, name_of(context)))
+    return await context.answer(lambda: _answer(embedded, body.encoding_format, _name_of(context)))
 
 
-def _refuse_many_values(data: bytes, most: int) -> None:
-    """Refuse a body with room for pictures that has more values than one without: they would take seconds to parse."""
-    if len(data) > most and sum(data.count(mark) for mark in (b"[", b"{", b",")) > most:
-        raise TooLarge(f"besides pictures, a body may have at most {most} bytes")
-
-
-def _reader(body: schemas.EmbeddingsRequest, snapshot: Snapshot, most: int) -> Any:
+def _reader(given: Sequence[str], language: str, snapshot: Snapshot, most: int) -> Any:
     def read() -> list[bytes | tuple[Any, str]]:
-        if sum(given.startswith(_PICTURE) for given in body.input) > _MOST_PICTURES:
+        if sum(text.startswith(_PICTURE) for text in given) > _MOST_PICTURES:
             where = (FieldError("body.input", "too_long"),)
             raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
         return [
-            _bytes(given, place, most)
-            if given.startswith(_PICTURE)
-            else (snapshot.route(body.language, text := clean(given)).view, text)
-            for place, given in enumerate(body.input)
+            _bytes(text, place, most)
+            if text.startswith(_PICTURE)
+            else (snapshot.route(language, cleaned := clean(text)).view, cleaned)
+            for place, text in enumerate(given)
         ]
 
     return read
@@ -146,3 +128,26 @@ def _numbers(vector: Vector, encoding_format: str) -> list[float] | str:
     if encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return [float(value) for value in vector]
+
+
+@models_router.get("")
+@needs("search", parted=True)
+async def list_models(context: AppContext) -> schemas.Models:
+    """The one model of this service, as OpenAI lists models, with the languages that it reads."""
+    snapshot = context.live.current
+    base = snapshot.release.base
+    first = await run_in_threadpool(context.registry.versions.get, base)
+    taught = sorted(tag for tag, version in snapshot.release.languages.items() if version != base)
+    model = schemas.Model(
+        id=_name_of(context),
+        created=int(first.created_at.timestamp()),
+        languages=list(context.encoder.languages),
+        taught=taught,
+        dimension=context.encoder.dimension,
+    )
+    return schemas.Models(data=[model])
+
+
+def _name_of(context: Context) -> str:
+    """The name of the model in answers: the base's, without the path of a checkpoint."""
+    return f"pictoglot/{context.base}"

@@ -3,9 +3,9 @@
 import hashlib
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
+from typing import Annotated, Any
 
-from anyio import to_thread
+import fastapi
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
@@ -13,30 +13,28 @@ from index.gallery import GalleryPicture, NewPicture, Put
 from index.records import DEFAULT, Given, Within, settled
 from index.selection import Wanted
 from service import records, values
-from service.auth import Body, GuardedRoute, Principal, needs
-from service.bodies import unless_client_leaves
+from service.auth import GuardedRoute, Principal, needs
+from service.bodies import MERGE_PATCH, MULTIPART, unless_client_leaves
 from service.context import AppContext, Caller, Context, PathId
-from service.forms import picture_of
-from service.openapi import taking
+from service.forms import Body
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
 from store import files
 from store.errors import FieldError, InvalidInput
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
+collections_router = APIRouter(prefix="/v1/collections", tags=["gallery"], route_class=GuardedRoute)
+PictureForm = Annotated[schemas.PictureForm, fastapi.Body(media_type=MULTIPART)]
 _TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
 }
 
 
-@router.put(
-    "/{id}",
-    responses={201: {"model": schemas.PictureItem}},
-    openapi_extra=taking(form=schemas.PictureForm, file="picture"),
-)
-@needs("write", Body.PICTURE, parted=True)
+@router.put("/{id}", responses={201: {"model": schemas.PictureItem}})
+@needs("write", Body.UPLOAD, parted=True)
 async def put_picture(
     id: PathId,
+    form: PictureForm,
     request: Request,
     response: Response,
     context: AppContext,
@@ -51,15 +49,13 @@ async def put_picture(
     if not id:
         place = FieldError("path.id", "picture_id")
         raise InvalidInput("an id is like a relative path of at most 1,024 bytes, with no dot first", errors=(place,))
-    return await _put(id, request, response, context, caller, if_match)
+    return await _put(id, form, request, response, context, caller, if_match)
 
 
-@router.post(
-    "", responses={201: {"model": schemas.PictureItem}}, openapi_extra=taking(form=schemas.PictureForm, file="picture")
-)
-@needs("write", Body.PICTURE, parted=True)
+@router.post("", responses={201: {"model": schemas.PictureItem}})
+@needs("write", Body.UPLOAD, parted=True)
 async def post_picture(
-    request: Request, response: Response, context: AppContext, caller: Caller
+    form: PictureForm, request: Request, response: Response, context: AppContext, caller: Caller
 ) -> schemas.PictureItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id.
 
@@ -67,7 +63,7 @@ async def post_picture(
     collection: the same bytes in another collection are another picture. One that is there already stays in the
     collection that it is in now.
     """
-    return await _put(None, request, response, context, caller, None)
+    return await _put(None, form, request, response, context, caller, None)
 
 
 @router.get("", response_model=schemas.PicturePage)
@@ -87,7 +83,7 @@ async def list_pictures(
 
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
-    without = records.LeftOut.of(fields, schemas.PictureItem, facets)
+    without = records.exclude(records.unwanted(fields, schemas.PictureItem), facets=facets is None)
     wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
     asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
@@ -98,34 +94,34 @@ async def list_pictures(
     def page() -> schemas.PicturePage:
         found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)
         items = items_of(found, context, caller.collections)
-        counted = None if facets is None else context.filtering.facets_of(wanted, facets)
+        counted = None if facets is None else context.selection.facets(wanted, facets)
         return schemas.PicturePage(items=items, next_cursor=following, facets=counted)
 
     plain = wanted.filter is None and facets is None
-    answer = await (context.filtering.read_plainly(page) if plain else context.filtering.read(page))
-    return await context.answer(lambda: answer, without=without.exclude)
+    answer = await (context.lanes.read if plain else context.lanes.filter).run(page)
+    return await context.answer(lambda: answer, without=without)
 
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
 async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    without = dict.fromkeys(records.LeftOut.of_one(fields, schemas.PictureItem), True)
+    without = dict.fromkeys(records.unwanted(fields, schemas.PictureItem), True)
 
     def read() -> schemas.PictureItem:
         return items_of([context.gallery.get(id, caller.collections)], context, caller.collections)[0]
 
-    item = await context.filtering.read_plainly(read)
+    item = await context.lanes.read.run(read)
     answer = await context.answer(lambda: item, without=without)
     answer.headers["ETag"] = records.quoted(item.etag)
     return answer
 
 
-@router.patch("/{id}", responses=_TAGGED, openapi_extra=taking(patch=schemas.RecordPatch))
+@router.patch("/{id}", responses=_TAGGED)
 @needs("write", parted=True)
 async def patch_picture(
     id: PathId,
-    request: Request,
+    body: Annotated[schemas.RecordPatch, fastapi.Body(media_type=MERGE_PATCH)],
     response: Response,
     context: AppContext,
     caller: Caller,
@@ -136,8 +132,7 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    patch = await records.patch_of(id, request, if_match, caller)
-    picture = await context.writes.patch(patch)
+    picture = await context.writes.patch(records.patch_of(id, body, if_match, caller))
     await context.settle()
     return await _item(picture, context, caller, response)
 
@@ -151,16 +146,20 @@ async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_mat
 
 
 async def _put(
-    id: str | None, request: Request, response: Response, context: Context, caller: Principal, if_match: str | None
+    id: str | None,
+    form: schemas.PictureForm,
+    request: Request,
+    response: Response,
+    context: Context,
+    caller: Principal,
+    if_match: str | None,
 ) -> schemas.PictureItem:
-    with context.pictures.uploads.place():
-        data, form = await picture_of(request, context)
-        fields = form.parse(schemas.PictureForm, lists=("tags",))
-        captions, given = records.captions_of(fields.captions), records.given_by(fields, caller, if_match)
-        content = hashlib.sha256(data).hexdigest()
-        if id is None:
-            id, given = posted(content, given)
-        put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
+    (data,) = request.state.files
+    captions, given = records.said_of(form, caller, if_match)
+    content = hashlib.sha256(data).hexdigest()
+    if id is None:
+        id, given = posted(content, given)
+    put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _item(put.picture, context, caller, response)
 
@@ -202,7 +201,7 @@ async def existing(id: str, context: Context, within: Within) -> GalleryPicture:
 async def _item(
     picture: GalleryPicture, context: Context, caller: Principal, response: Response
 ) -> schemas.PictureItem:
-    (item,) = await to_thread.run_sync(items_of, [picture], context, caller.collections, limiter=context.searching)
+    (item,) = await context.lanes.search.run(items_of, [picture], context, caller.collections)
     response.headers["ETag"] = records.quoted(item.etag)
     return item
 
@@ -230,3 +229,14 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
         )
         for picture in pictures
     ]
+
+
+@collections_router.get("")
+@needs("search", parted=True)
+async def list_collections(context: AppContext, caller: Caller) -> schemas.Collections:
+    """The collections that the key may see, by name, with the number of their pictures.
+
+    503 `registry_unavailable` after six seconds, as a search with a filter.
+    """
+    found = await context.lanes.read.run(context.selection.collections, caller.collections)
+    return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])

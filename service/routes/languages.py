@@ -1,12 +1,15 @@
-"""Languages: the available ones, and teaching one more. The worker does the training."""
+"""Languages: the available ones, teaching one more, and its expansion until it ends. The worker does the training."""
 
-from collections.abc import Mapping
+import asyncio
+from collections.abc import AsyncIterator, Mapping
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
-from anyio import to_thread
+import fastapi
 from fastapi import APIRouter, Request, Response
+from fastapi.responses import StreamingResponse
+from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
@@ -14,18 +17,29 @@ from index.records import Within
 from index.snapshot import Snapshot
 from model.dataset_child import Submission
 from model.languages import ENGLISH, MANY, canonical, names, reads
-from service import bodies, values
-from service.auth import Body, GuardedRoute, needs
+from service import values
+from service.auth import GuardedRoute, needs
+from service.bodies import MULTIPART
 from service.context import AppContext, Caller, Context
-from service.forms import Upload, dataset_of, keep
-from service.openapi import taking
+from service.forms import Body, OnDisk, keep
+from service.openapi import answering
 from service.schemas import languages as schemas
+from service.watch import catch_up
 from store.data_root import EXPANSIONS
-from store.errors import FieldError, InvalidInput, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
+from store.errors import (
+    ExpansionNotFound,
+    FieldError,
+    InvalidInput,
+    PictoglotError,
+    RegistryUnavailable,
+    StorageFull,
+    StoreUnavailable,
+)
 from store.expansions import Expansion, Kind, Once, new_expansion_id
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
+expansions_router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _SHOWN = 3  # ids of the gallery, to one whose dataset names pictures that are not there
 _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.", "schema": {"type": "string"}}}}
 
@@ -99,10 +113,10 @@ def _english(versions: Mapping[int, Version]) -> dict[str, Any]:
     status_code=202,
     response_model=schemas.Submitted,
     responses={200: {"model": schemas.DryRun}, 202: _LOCATION},
-    openapi_extra=taking(form=schemas.LanguageForm, file="dataset"),
 )
 @needs("write", Body.DATASET)
 async def teach_language(
+    form: Annotated[schemas.LanguageForm, fastapi.Body(media_type=MULTIPART)],
     request: Request,
     response: Response,
     context: AppContext,
@@ -117,35 +131,27 @@ async def teach_language(
     With `dry_run`, only 200 and the dataset's report. What is wrong with pairs has codes of its own, `pivot_not_served`
     and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
     """
-    async with dataset_of(request, context) as upload:
-        form = upload.form.parse(schemas.LanguageForm)
-        tag, kind = canonical(form.language), _kind(form)
-        if tag == ENGLISH and kind == "learn":
-            place = FieldError("body.language", "base_language")
-            raise InvalidInput("English is built in and cannot be taught", errors=(place,))
-        settings = bodies.validated(
-            schemas.TeachingSettings, bodies.parse_field(form.settings, "settings"), "body.settings"
-        )
-        asked = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
-        explicit = settings.model_dump(exclude_unset=True) | asked
-        once = Once.of(
-            caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
-        )
-        expansion = None
-        if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
-            expansion = await run_in_threadpool(context.registry.expansions.submitted, once)
-        if expansion is None:
-            without = form.without_missing == "true"
-            report = await to_thread.run_sync(
-                _check, upload.path, tag, kind, without, context, limiter=context.validating
-            )
-            if form.dry_run == "true":
-                replaces = form.replace == "true"
-                sent = None if replaces else upload.sha256
-                before = None if kind == "assess" else await run_in_threadpool(_taught_from, context, tag, sent)
-                told = {"joined": None if replaces else before, "replaced": before if replaces else None}
-                return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
-            expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
+    (upload,) = request.state.files
+    tag, kind = canonical(form.language), _kind(form)
+    if tag == ENGLISH and kind == "learn":
+        place = FieldError("body.language", "base_language")
+        raise InvalidInput("English is built in and cannot be taught", errors=(place,))
+    asked = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
+    explicit = form.settings.model_dump(exclude_unset=True) | asked
+    once = Once.of(caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])])
+    expansion = None
+    if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
+        expansion = await run_in_threadpool(context.registry.expansions.submitted, once)
+    if expansion is None:
+        without = form.without_missing == "true"
+        report = await context.lanes.dataset.run(_check, upload.path, tag, kind, without, context)
+        if form.dry_run == "true":
+            replaces = form.replace == "true"
+            sent = None if replaces else upload.sha256
+            before = None if kind == "assess" else await run_in_threadpool(_taught_from, context, tag, sent)
+            told = {"joined": None if replaces else before, "replaced": before if replaces else None}
+            return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
+        expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
@@ -179,7 +185,7 @@ def _check(path: Path, tag: str, kind: Kind, without: bool, context: Context) ->
 
 def _submit(
     context: Context,
-    upload: Upload,
+    upload: OnDisk,
     kind: Kind,
     tag: str,
     settings: dict[str, object],
@@ -212,3 +218,86 @@ def _submit(
     if not queued:
         context.root.remove(folder)
     return expansion
+
+
+_POLL_SECONDS, _PING_SECONDS = 0.5, 15.0  # between two reads of the registry, and between two keep-alive comments
+_ENDED = frozenset({"succeeded", "failed", "cancelled"})
+
+
+@expansions_router.get("")
+@needs("search")
+async def list_expansions(
+    context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
+) -> schemas.ExpansionPage:
+    """Expansions, newest first."""
+    fetch, cut = context.registry.expansions.list, context.cursors.cut
+    page, following = await run_in_threadpool(cut, "expansions", limit, cursor, fetch, lambda expansion: expansion.id)
+    return schemas.ExpansionPage(items=[_expansion_item(expansion) for expansion in page], next_cursor=following)
+
+
+@expansions_router.get("/{id}")
+@needs("search")
+async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
+    """The current state of one expansion."""
+    return _expansion_item(await _read(id, context))
+
+
+@expansions_router.get(
+    "/{id}/events",
+    response_class=StreamingResponse,
+    responses=answering("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
+)
+@needs("search")
+async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
+    """The same object after each change, as server-sent events named `expansion`; ends when the expansion does."""
+    first = await _read(id, context)
+    headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+    return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
+
+
+@expansions_router.post("/{id}/cancel", status_code=202)
+@needs("write")
+async def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
+    """Stop an expansion: at once when it is queued, within seconds when it runs."""
+    _require_id(id)
+    return _expansion_item(await run_in_threadpool(context.registry.expansions.cancel, id))
+
+
+async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
+    """One event now and one at each change, until the end of the expansion or of this process."""
+    sent, quiet = "", 0.0
+    while not context.draining:
+        data = _expansion_item(expansion).model_dump_json()
+        if data != sent:
+            sent, quiet = data, 0.0
+            yield format_sse_event(data_str=data, event="expansion")
+        elif quiet >= _PING_SECONDS:
+            quiet = 0.0
+            yield format_sse_event(comment="still here")
+        if expansion.state in _ENDED:
+            return
+        await asyncio.sleep(_POLL_SECONDS)
+        quiet += _POLL_SECONDS
+        try:
+            expansion = await _read(expansion.id, context)
+        except RegistryUnavailable:
+            continue  # tried again; the client keeps its stream
+
+
+async def _read(id: str, context: Context) -> Expansion:
+    """The expansion; if it names a release, this process serves that release before the client reads about it."""
+    _require_id(id)
+    expansion = await run_in_threadpool(context.registry.expansions.get, id)
+    if expansion.release is not None:
+        await catch_up(context, expansion.release)
+    return expansion
+
+
+def _require_id(id: str) -> None:
+    """Some databases raise an error for a text that others only do not find."""
+    if not values.is_id(id):
+        raise ExpansionNotFound("there is no expansion with this id")
+
+
+def _expansion_item(expansion: Expansion) -> schemas.ExpansionItem:
+    return schemas.ExpansionItem.model_validate(expansion)

@@ -5,19 +5,19 @@ import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Annotated, Any
 
-from anyio import to_thread
+import fastapi
 from fastapi import APIRouter, Request, Response
 
 from index.gallery import Put
 from index.records import Given
-from service import bodies, problems, records, values
-from service.auth import Body, GuardedRoute, Principal, needs
+from service import problems, records, values
+from service.auth import GuardedRoute, Principal, needs
+from service.bodies import MULTIPART, unless_client_leaves, validated
 from service.context import AppContext, Caller, Context
 from service.errors import TooLarge
-from service.forms import MAX_PICTURES, pictures_of
-from service.openapi import taking
+from service.forms import Body
 from service.routes.gallery import items_of, posted, stored
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
@@ -39,36 +39,34 @@ class _Entry:
     outcome: Put | BaseException | None = None
 
 
-@router.post(
-    "/batch",
-    response_model=schemas.PictureOutcomes,
-    openapi_extra=taking(form=schemas.BatchForm, file="picture", most_files=MAX_PICTURES),
-)
+@router.post("/batch", response_model=schemas.PictureOutcomes)
 @needs("write", Body.PICTURES, parted=True)
 async def post_batch(
-    request: Request, context: AppContext, caller: Caller, fields: values.QueryFields = None
+    form: Annotated[schemas.BatchForm, fastapi.Body(media_type=MULTIPART)],
+    request: Request,
+    context: AppContext,
+    caller: Caller,
+    fields: values.QueryFields = None,
 ) -> Response:
     """Add or replace up to 256 pictures: all that can be taken, whatever is wrong with the others.
 
     One after another where several have the same id. All that are not refused can be searched when the answer arrives.
     To send the same again changes nothing. `fields` chooses what each `picture` of the answer has.
     """
-    without = records.LeftOut.of_one(fields, schemas.PictureItem)
-    with context.pictures.batches.place():
-        pictures, form = await pictures_of(request, context)
-        read = partial(_entries, pictures, form.parse(schemas.BatchForm).records, context, caller)
-        entries = await to_thread.run_sync(read, limiter=context.reading)
-        del pictures, read  # the bytes of each are then held by its entry alone, which lets go of them when it is put
-        await bodies.unless_client_leaves(request, _put(entries, context))
+    without = records.unwanted(fields, schemas.PictureItem)
+    read = partial(_entries, request.state.files, form.records, context, caller)
+    entries = await context.lanes.batch.run(read)
+    del read, request.state.files  # each entry alone holds its bytes, and lets go of them when it is put
+    await unless_client_leaves(request, _put(entries, context))
     answer = partial(_answer, entries, context, caller, request.state.request_id)
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 
 
-def _entries(pictures: Sequence[bytes | None], text: str | None, context: Context, caller: Principal) -> list[_Entry]:
-    """Each picture with its record; raises `InvalidInput` and `Malformed` where there is not one for each."""
-    said = [{} for _ in pictures] if text is None else bodies.parse_field(text, "records")
-    if not isinstance(said, list) or len(said) != len(pictures) or not said:
-        detail = f"`records` must be a list of as many records as there are files `picture`, 1 to {MAX_PICTURES}"
+def _entries(pictures: Sequence[bytes | None], said: Any, context: Context, caller: Principal) -> list[_Entry]:
+    """Each picture with its record; raises `InvalidInput` where there is not one for each."""
+    said = [{} for _ in pictures] if said is None else said
+    if not isinstance(said, list) or len(said) != len(pictures):
+        detail = "`records` must be a list of as many records as there are files `picture`"
         raise InvalidInput(detail, errors=(FieldError("body.records", "records_mismatch"),))
     return [
         _entry(place, data, record, context, caller)
@@ -79,7 +77,7 @@ def _entries(pictures: Sequence[bytes | None], text: str | None, context: Contex
 def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: Principal) -> _Entry:
     entry = _Entry(data or b"")
     try:
-        record = bodies.validated(schemas.PictureRecord, said, f"body.records.{place}")
+        record = validated(schemas.PictureRecord, said, f"body.records.{place}")
         entry.id = record.id
         if data is None:
             raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")

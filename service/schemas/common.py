@@ -11,15 +11,9 @@ Report = dict[str, Any]
 
 
 class RequestBody(BaseModel):
-    """A JSON body: exact types, known fields."""
+    """What a body says, in JSON or as a form: exact types, known fields."""
 
     model_config = ConfigDict(strict=True, extra="forbid", allow_inf_nan=False)
-
-
-class FormFields(BaseModel):
-    """The fields of a form, which are all text."""
-
-    model_config = ConfigDict(extra="forbid", allow_inf_nan=False)
 
 
 class Response(BaseModel):

@@ -5,8 +5,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import Captions, Chosen, Facets, FormFields, Problem, RequestBody, Response
-from service.values import Collection, PictureId, PictureTags
+from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
+from service.values import Collection, Finite, PictureId
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
 _METADATA = (
@@ -17,19 +17,16 @@ _METADATA = (
 _AnyMetadata = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})]
 
 
-class PictureForm(FormFields):
+_Captions = Annotated[dict[str, Annotated[list[str], Field(max_length=100)]], Field(max_length=100)]
+
+
+class PictureForm(RequestBody):
     """Fields sent with the file `picture`; `captions` is JSON: `{TAG: [text, ...]}`."""
 
-    captions: str | None = Field(None, description="If left out, existing captions stay.")
+    captions: _Captions | None = Field(None, description="If left out, existing captions stay.")
     collection: Collection | None = Field(None, description="If left out, it stays, and is `default` for a new one.")
-    tags: PictureTags | None = Field(None, description=_TAGS)
-    metadata: str | None = Field(None, description=_METADATA)
-
-
-class CaptionsOfPicture(RequestBody):
-    """The JSON of `captions`."""
-
-    captions: dict[str, Annotated[list[str], Field(max_length=100)]] = Field(max_length=100)
+    tags: list[str] | None = Field(None, max_length=1_000, description=_TAGS)
+    metadata: _AnyMetadata = Field(None, description=_METADATA)
 
 
 class RecordPatch(RequestBody):
@@ -41,24 +38,21 @@ class RecordPatch(RequestBody):
     collection: Collection | None = None
 
 
-class BatchForm(FormFields):
+class BatchForm(RequestBody):
     """Fields sent with up to 256 files `picture`, of which the n-th belongs to the n-th record."""
 
-    records: str | None = Field(
+    records: Any = Field(
         None,
-        description="JSON: a list of objects, each with any of `id`, `captions`, `collection`, `tags`, `metadata`, as "
+        json_schema_extra={"type": "object"},
+        description="A list of objects, each with any of `id`, `captions`, `collection`, `tags`, `metadata`, as "
         "with `PUT`; without `id` as with `POST`. If left out, all are as with `POST`, and nothing is said of them.",
     )
 
 
-class PictureRecord(RequestBody):
+class PictureRecord(PictureForm):
     """One of `records`: what is said of one picture."""
 
     id: PictureId | None = None
-    captions: dict[str, Annotated[list[str], Field(max_length=100)]] | None = Field(None, max_length=100)
-    collection: Collection | None = None
-    tags: list[str] | None = Field(None, max_length=1_000)
-    metadata: _AnyMetadata = None
 
 
 class PictureItem(Chosen):
@@ -107,3 +101,23 @@ class CollectionItem(Response):
 
 class Collections(Response):
     items: list[CollectionItem]
+
+
+class NearPicture(Response):
+    id: str
+    score: Finite = Field(description="To the first picture of the group; 1 for that one.")
+    url: str
+
+
+class DuplicateGroup(Response):
+    pictures: list[NearPicture]
+    more: bool = Field(description="Whether more than 100 pictures are near the first one, of which these are nearest.")
+
+
+class Duplicates(Response):
+    items: list[DuplicateGroup]
+    examined: int = Field(description="How many pictures were looked at for this page.")
+    release: int
+    generation: str
+    next_cursor: str | None
+    timing_ms: Finite

@@ -5,7 +5,7 @@ from typing import Literal
 
 from pydantic import ConfigDict, Field, computed_field
 
-from service.schemas.common import FormFields, IndexRecall, Report, RequestBody, Response
+from service.schemas.common import IndexRecall, Report, RequestBody, Response
 from service.values import Finite
 
 
@@ -65,11 +65,24 @@ class Languages(Response):
     release: int
 
 
-class LanguageForm(FormFields):
+class TeachingSettings(RequestBody):
+    """The settings of one expansion; each has a default."""
+
+    epochs: int = Field(0, ge=0, le=1_000, description="0: chosen by the size of the dataset.")
+    learning_rate: float | None = Field(
+        None, gt=0, le=1, description="null: 0.002 to 0.004, by the size of the dataset."
+    )
+    vocabulary: int = Field(10_000, ge=0, le=50_000, description="Maximum number of tokens added for the language.")
+    seed: int = Field(0, ge=0, lt=1 << 31)
+
+
+class LanguageForm(RequestBody):
     """Fields sent with the file `dataset`; `settings` is JSON."""
 
     language: str
-    settings: str = Field("{}", description="JSON with any of `epochs`, `learning_rate`, `vocabulary`, `seed`.")
+    settings: TeachingSettings = Field(
+        TeachingSettings(), description="Any of `epochs`, `learning_rate`, `vocabulary`, `seed`."
+    )
     dry_run: Literal["true", "false"] = "false"
     assess: Literal["true", "false"] = Field(
         "false", description="Measure how well the language is read already, and teach nothing."
@@ -85,17 +98,6 @@ class LanguageForm(FormFields):
     replace: Literal["true", "false"] = Field(
         "false", description="Teach from this dataset alone, without those that the language was taught from before."
     )
-
-
-class TeachingSettings(RequestBody):
-    """The settings of one expansion; each has a default."""
-
-    epochs: int = Field(0, ge=0, le=1_000, description="0: chosen by the size of the dataset.")
-    learning_rate: float | None = Field(
-        None, gt=0, le=1, description="null: 0.002 to 0.004, by the size of the dataset."
-    )
-    vocabulary: int = Field(10_000, ge=0, le=50_000, description="Maximum number of tokens added for the language.")
-    seed: int = Field(0, ge=0, lt=1 << 31)
 
 
 class ExpansionError(Response):

@@ -2,13 +2,12 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Field
+from pydantic import ConfigDict, Field, SkipValidation
 
 from index.snapshot import DEEPEST
-from service.schemas.common import Captions, Chosen, Facets, FormFields, RequestBody, Response
+from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
 from service.values import (
     CaptionLanguages,
-    CaptionsForm,
     Cursor,
     FacetKeys,
     Finite,
@@ -16,10 +15,6 @@ from service.values import (
     OneOrMore,
     PictureId,
     Tags,
-    TextFacetKeys,
-    TextLimit,
-    TextNumber,
-    TextTags,
 )
 from store.errors import PageTooDeep
 
@@ -27,7 +22,7 @@ _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` an
 _CAPTION_FILTER = f"Only captions of pictures that it leaves. {_FILTER}"
 _FACETS = "Keys whose values are counted among the pictures that the filter leaves."
 _CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
-
+_MOST_SEARCHES = 100  # in one request
 
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]
 Mode = Literal["meaning", "words", "both"]
@@ -59,7 +54,11 @@ _MINUS = "What the pictures should not be like."
 
 
 class PictureSearch(RequestBody):
-    """Pictures for a text, like a picture of the gallery, or both; without what they should not be like."""
+    """Pictures for a text, like a picture of the gallery, or both; without what they should not be like.
+
+    In a form `picture` is a file; `minus`, `weights` and `filter` are JSON; lists are repeated, as a JSON list or
+    separated by commas. Without a text, `language` must be available, and only selects the language of the captions.
+    """
 
     text: str | None = None
     picture: PictureId | None = Field(None, description="Pictures like this one, which is not among the hits.")
@@ -80,41 +79,15 @@ class PictureSearch(RequestBody):
     facets: FacetKeys | None = Field(None, description=_FACETS)
 
 
-class SimilarPictures(FormFields):
-    """Pictures like an uploaded one, and for a text if there is one.
-
-    Without a text, `language` must be available, and only selects the language of the captions. `captions` as in JSON:
-    repeated, as a JSON list or separated by commas.
-    """
-
-    text: str | None = None
-    minus: str | None = Field(None, description=f"JSON: `text`, `picture`. {_MINUS}")
-    weights: str | None = Field(None, description="JSON, as in a search that is sent as JSON.")
-    mode: Mode = Field("meaning", description=_MODE)
-    language: str = "auto"
-    limit: TextLimit = 10
-    min_score: TextNumber | None = None
-    cursor: Cursor | None = Field(None, description=_CURSOR)
-    captions: CaptionsForm | None = None
-    filter: str | None = Field(None, description=f"JSON. {_FILTER}")
-    facets: TextFacetKeys | None = Field(None, description=f"{_FACETS} As `captions`.")
-
-
 class CaptionSearch(RequestBody):
-    """Captions for a picture in the gallery."""
+    """Captions for a picture in the gallery, or with a form for an uploaded one: fields as in a search there."""
 
-    picture: PictureId
+    model_config = ConfigDict(json_schema_extra={"required": ["picture"]})  # of JSON, and as a file of a form
+
+    picture: PictureId = Field(default_factory=str)
     languages: Tags | None = None
     limit: Limit = 10
     filter: Any = Field(None, description=_CAPTION_FILTER, json_schema_extra={"type": "object"})
-
-
-class CaptionsOfUpload(FormFields):
-    """Captions for an uploaded picture; `languages` repeated, as a JSON list or separated by commas."""
-
-    languages: TextTags | None = None
-    limit: TextLimit = 10
-    filter: str | None = Field(None, description=f"JSON. {_CAPTION_FILTER}")
 
 
 class LanguageUsed(Response):
@@ -157,6 +130,29 @@ class PictureHits(Response):
     timing_ms: Finite
 
 
+class Searches(RequestBody):
+    """Searches, each as `POST /v1/search/pictures` takes it as JSON; each is answered or refused on its own."""
+
+    # not read here: one that is wrong must not refuse the others
+    searches: list[SkipValidation[PictureSearch]] = Field(min_length=1, max_length=_MOST_SEARCHES)
+
+
+class SearchAnswer(Response):
+    """What `POST /v1/search/pictures` would answer: one of `answer` and `problem` is null."""
+
+    status: int
+    answer: PictureHits | None
+    problem: Problem | None
+
+
+class SearchAnswers(Response):
+    """In the order of the searches, all of one release and one state of the vectors."""
+
+    items: list[SearchAnswer]
+    release: int
+    timing_ms: Finite
+
+
 class CaptionHit(Response):
     caption: str
     language: str
@@ -176,19 +172,14 @@ class CaptionHits(Response):
 class EmbeddingsRequest(RequestBody):
     """OpenAI's format; `model` and `user` are accepted and have no effect."""
 
+    model_config = ConfigDict(json_schema_extra={"required": ["input"]})  # of JSON; a form has a picture instead
+
     input: OneOrMore = Field(
-        description="Texts; one that begins with `data:image/` is a picture as a data URL in base64."
+        default_factory=list,
+        description="Texts; one that begins with `data:image/` is a picture as a data URL in base64.",
     )
     model: str | None = None
     language: str = "auto"
-    encoding_format: Literal["float", "base64"] = "float"
-    user: str | None = None
-
-
-class PictureEmbedding(FormFields):
-    """The embedding of an uploaded picture; `model` and `user` have no effect."""
-
-    model: str | None = None
     encoding_format: Literal["float", "base64"] = "float"
     user: str | None = None
 

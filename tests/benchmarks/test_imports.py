@@ -19,7 +19,6 @@ PICTURES = 24
 def url(tmp_path: Path) -> Iterator[str]:
     """A service without a model."""
     service = weightless(tmp_path / "home", ADMIN_KEY=KEY, FREE_BYTES="0", OPEN="1")
-    assert service.stdout is not None
     yield service.stdout.readline().split()[-1]
     service.terminate()
     service.communicate(timeout=PATIENCE)

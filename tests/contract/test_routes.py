@@ -10,7 +10,7 @@ from sqlalchemy import update
 
 from service.app import create_app
 from service.auth import guard_of
-from service.openapi import routes_of
+from service.problems import routes_of
 from store.keys import SCOPES, Scope
 from store.tables import KeyRow
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running

@@ -2,7 +2,6 @@
 
 import json
 import signal
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,17 +12,16 @@ import pytest
 from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, learn, picture, wait_until
-from tests.service.processes import answers, weightless
+from tests.service.processes import Program, answers, weightless
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(300)]
 
 
 @contextmanager
-def started(home: Path, **more: str) -> "Iterator[tuple[subprocess.Popen[str], httpx.Client]]":
+def started(home: Path, **more: str) -> Iterator[tuple[Program, httpx.Client]]:
     """A ready service and a client of it; the process is killed after the block."""
     server = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", **more)
     try:
-        assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200, seconds=60)

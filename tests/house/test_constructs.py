@@ -12,7 +12,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 NETS = (
     "service.access_log",
     "service.watch",
-    "service.reading",
+    "service.lanes",
     "worker.child",
     "worker.celery_app",
     "worker.relay",

@@ -17,7 +17,7 @@ from PIL import Image
 from model.base import open_base
 from model.encoder import Encoder
 from model.pictures import read_rgb
-from service.batching import BatchQueue, Cache, DecodeQueue, PictureQueue, TextQueue
+from service.batching import BatchQueue, DecodeQueue, PictureQueue, TextQueue
 from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import Unavailable
@@ -262,19 +262,3 @@ def test_the_bytes_of_a_client_that_left_are_dropped() -> None:
             decode.decoder.close()
 
     asyncio.run(check())
-
-
-def test_the_cache_keeps_the_last_used() -> None:
-    cache: Cache[str, int] = Cache(2)
-    cache.put("a", 1)
-    cache.put("b", 2)
-    assert cache.get("a") == 1
-    cache.put("c", 3)
-    assert (cache.get("a"), cache.get("b"), cache.get("c")) == (1, None, 3)
-    assert (cache.hits, cache.misses) == (3, 1)
-
-
-def test_a_cache_of_size_zero_keeps_nothing() -> None:
-    cache: Cache[str, int] = Cache(0)
-    cache.put("a", 1)
-    assert cache.get("a") is None

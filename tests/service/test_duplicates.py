@@ -4,7 +4,6 @@ import io
 import json
 import threading
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -14,11 +13,10 @@ import pytest
 from PIL import Image
 
 from index import duplicates
-from service import records
 from service.routes import duplicates as route
 from tests.doubles import picture_vector
 from tests.patience import PATIENCE
-from tests.service.harness import Service, assert_problem, motif, picture, running, wait_until
+from tests.service.harness import Service, assert_problem, motif, picture, running
 
 LEAST = 0.9
 
@@ -145,21 +143,6 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
 
 
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    compared, done, comparing = duplicates.compared, threading.Event(), gallery.service.context.comparing
-
-    def slowly(*given: Any) -> duplicates.Compared:
-        assert done.wait(PATIENCE)
-        return compared(*given)
-
-    monkeypatch.setattr(route, "compared", slowly)
-    monkeypatch.setattr(records, "_FILTER_SECONDS", 0.3)
-    assert_problem(gallery.service.admin.get("/v1/duplicates"), 503, "registry_unavailable")
-    assert comparing.locked()
-    done.set()
-    wait_until(lambda: not comparing.locked())
-
-
-def test_a_page_waits_only_so_long_for_its_turn(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     service, begun, done = gallery.service, threading.Event(), threading.Event()
 
     def slowly(*given: Any) -> duplicates.Compared:
@@ -168,18 +151,15 @@ def test_a_page_waits_only_so_long_for_its_turn(gallery: Gallery, monkeypatch: p
         return duplicates.compared(*given)
 
     monkeypatch.setattr(route, "compared", slowly)
-    monkeypatch.setattr(records, "_FILTER_SECONDS", PATIENCE)
-    monkeypatch.setattr(
-        service.context, "settings", service.context.settings.model_copy(update={"request_seconds": 0.2})
-    )
-    with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(service.admin.get, "/v1/duplicates")
-        assert begun.wait(PATIENCE)
-        try:
-            assert_problem(service.admin.get("/v1/duplicates"), 503, "overloaded")
-        finally:
-            done.set()
-        assert first.result().status_code == 200 and not service.context.comparing.locked()
+    monkeypatch.setattr(service.context.lanes.duplicates, "seconds", 0.3)
+    try:
+        assert_problem(service.admin.get("/v1/duplicates"), 503, "registry_unavailable")
+        assert begun.is_set()
+        assert_problem(service.admin.get("/v1/duplicates"), 503, "overloaded")
+    finally:
+        done.set()
+    monkeypatch.setattr(service.context.lanes.duplicates, "seconds", PATIENCE)
+    assert service.admin.get("/v1/duplicates").status_code == 200
 
 
 @pytest.mark.parametrize("query", [{"min_score": "1.1"}, {"min_score": "nan"}, {"min_score": "-0.1"}, {"limit": "0"}])

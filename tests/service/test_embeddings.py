@@ -126,7 +126,7 @@ def test_a_large_body_of_many_small_values_is_refused_before_it_is_parsed(
     service: Service, monkeypatch: pytest.MonkeyPatch, body: bytes
 ) -> None:
     """A megabyte of them takes the event loop for a second."""
-    monkeypatch.setattr("service.bodies.parse_json", None)  # calling it is an error 500
+    monkeypatch.setattr("service.auth.parse_json", None)  # calling it is an error 500
     content = b'{"input": [' + body * (1 << 17) + b'"a"]}'
     headers = {"Content-Type": "application/json"}
     assert_problem(service.admin.post("/v1/embeddings", content=content, headers=headers), 413, "body_too_large")

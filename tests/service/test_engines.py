@@ -14,7 +14,7 @@ from service.commands.doctor import Checkup
 from service.settings import Settings
 from tests.index.world import World, put
 from tests.patience import PATIENCE
-from tests.service.processes import clean_environment, weightless
+from tests.service.processes import clean_environment, run_module, weightless
 
 REINDEX = ("-c", "from client.main import main; main()", "reindex")
 
@@ -38,11 +38,7 @@ def test_a_postgresql_without_pgvector_ends_the_start_with_one_sentence(tmp_path
         _, said = service.communicate(timeout=PATIENCE)
     assert (service.returncode, len(said.splitlines())) == (78, 1), said
     assert said.startswith("PICTOGLOT_INDEX: pgvector is not installed in this PostgreSQL")
-    settings = {"HOME": str(tmp_path), "INDEX": "pgvector", "DATABASE_URL": without_pgvector}
-    names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
-    command = [sys.executable, "-m", "worker"]
-    worker = subprocess.run(command, env=clean_environment() | names, capture_output=True, text=True, timeout=PATIENCE)
-    assert (worker.returncode, worker.stderr) == (78, said)
+    assert run_module("worker", tmp_path, INDEX="pgvector", DATABASE_URL=without_pgvector) == (78, "", said)
 
 
 def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_moved(
@@ -54,20 +50,16 @@ def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_mo
     world.close()
     settings = {"HOME": str(tmp_path), "INDEX": "pgvector", "DATABASE_URL": postgresql_url}
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
-
-    def run(*command: str) -> subprocess.CompletedProcess[str]:
-        whole = [sys.executable, *command]
-        return subprocess.run(whole, env=clean_environment() | names, capture_output=True, text=True, timeout=PATIENCE)
-
-    worker = run("-m", "worker")
-    assert (worker.returncode, len(worker.stderr.splitlines())) == (78, 1), worker.stderr
-    assert "the vectors are in faiss, not in pgvector" in worker.stderr and "`pictoglot reindex`" in worker.stderr
+    status, _, refusal = run_module("worker", tmp_path, INDEX="pgvector", DATABASE_URL=postgresql_url)
+    assert (status, len(refusal.splitlines())) == (78, 1), refusal
+    assert "the vectors are in faiss, not in pgvector" in refusal and "`pictoglot reindex`" in refusal
     with weightless(tmp_path, INDEX="pgvector", DATABASE_URL=postgresql_url) as service:
         _, said = service.communicate(timeout=PATIENCE)
-    assert (service.returncode, said) == (78, worker.stderr)
+    assert (service.returncode, said) == (78, refusal)
     there = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
     assert check_index(there) == ("bad", said.strip())
-    moved = run(*REINDEX)
+    command, environment = [sys.executable, *REINDEX], clean_environment() | names
+    moved = subprocess.run(command, env=environment, capture_output=True, text=True, timeout=PATIENCE)
     assert (moved.returncode, moved.stdout) == (
         0, "2 vector sets are made anew in pgvector when a service or worker starts.\n",
     )  # fmt: skip

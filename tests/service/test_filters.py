@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import NullPool, create_engine, text
 
-from service import records
+from service import lanes
 from tests.patience import within
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
@@ -141,18 +141,14 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
 
 def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> None:
     twice = '{"must": [{"key": "year", "key": "place", "match": {"value": 1}}]}'
-    headers = {"Content-Type": "application/json"}
-    for body, code in (
-        (f'{{"text": "x", "filter": {twice}}}', "invalid_filter"),
-        (f'{{"text": "x", "filter": {twice}, "filter": {{}}}}', "invalid_request"),
+    sent = {"content": f'{{"text": "x", "filter": {twice}}}'.encode(), "headers": {"Content-Type": "application/json"}}
+    form = {"files": {"picture": ("x", picture())}, "data": {"filter": twice}}
+    for answer, code in (
+        (service.admin.post("/v1/search/pictures", **sent), "invalid_request"),
+        (service.admin.post("/v1/search/pictures", **form), "invalid_filter"),
+        (service.admin.get("/v1/pictures", params={"filter": twice}), "invalid_filter"),
     ):
-        answer = service.admin.post("/v1/search/pictures", content=body.encode(), headers=headers)
         assert assert_problem(answer, 422, code)["errors"][0]["code"] == "duplicate_key"
-    for answer in (
-        service.admin.get("/v1/pictures", params={"filter": twice}),
-        service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": twice}),
-    ):
-        assert assert_problem(answer, 422, "invalid_filter")["errors"][0]["code"] == "duplicate_key"
 
 
 def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
@@ -170,8 +166,8 @@ def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
     tmp_path: Path, postgresql_url: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It says nothing, as a stopped process: the threads that read it are others than those of searches."""
-    monkeypatch.setattr(records, "_FILTER_SECONDS", 2.0)
-    monkeypatch.setattr(records, "_AWAY_SECONDS", 60)  # or until a read comes back
+    monkeypatch.setattr(lanes, "_READ_SECONDS", 2.0)
+    monkeypatch.setattr(lanes, "_AWAY_SECONDS", 60)  # or until a read comes back
     with running(tmp_path, database_url=postgresql_url, watch_seconds=60) as service, ThreadPoolExecutor(24) as threads:
         service.put("a", en=["a cat"])
         assert service.search("cat").json()["items"][0]["tags"] == []

@@ -7,7 +7,6 @@ import itertools
 import json
 import resource
 import socket
-import subprocess
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -24,7 +23,7 @@ from service import connections
 from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
-from tests.service.processes import answers, weightless
+from tests.service.processes import Program, answers, weightless
 from tests.service.test_http import SEARCH, head_of
 
 pytestmark = pytest.mark.row("F1")
@@ -228,12 +227,11 @@ def answer_on(connection: socket.socket, *parts: bytes) -> httpx.Response:
 
 
 @pytest.fixture
-def cramped(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", httpx.Client]]:
+def cramped(tmp_path: Path) -> Iterator[tuple[Program, httpx.Client]]:
     """A service of its own with 512 descriptors, of which it begins with 128, and a client that has searched in it."""
-    process = weightless(tmp_path, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", LOG_LEVEL="warning")
-    resource.prlimit(process.pid, resource.RLIMIT_NOFILE, (128, 512))  # long before it has imported anything
+    few = "import resource; resource.setrlimit(resource.RLIMIT_NOFILE, (128, 512))"
+    process = weightless(tmp_path, constants=few, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", LOG_LEVEL="warning")
     try:
-        assert process.stdout is not None
         address = process.stdout.readline().split()[-1]
         with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200)
@@ -244,7 +242,7 @@ def cramped(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", httpx.Cli
 
 
 def test_more_open_heads_than_descriptors_keep_nobody_out_and_cost_no_log(
-    cramped: tuple["subprocess.Popen[str]", httpx.Client],
+    cramped: tuple[Program, httpx.Client],
 ) -> None:
     process, client = cramped
     assert resource.prlimit(process.pid, resource.RLIMIT_NOFILE) == (512, 512)
@@ -273,7 +271,7 @@ def _crowded(client: httpx.Client) -> float:
 
 
 def test_without_any_descriptor_left_connections_wait_and_the_log_stays_short(
-    cramped: tuple["subprocess.Popen[str]", httpx.Client],
+    cramped: tuple[Program, httpx.Client],
 ) -> None:
     process, client = cramped
     client.close()

@@ -6,7 +6,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
@@ -36,7 +35,7 @@ from tests.service.harness import (
     running,
     wait_until,
 )
-from tests.service.processes import answers, clean_environment, weightless
+from tests.service.processes import answers, run_module, weightless
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
@@ -111,11 +110,11 @@ def test_metrics_count_by_route_and_not_by_path(service: Service) -> None:
 
 
 def test_a_repeated_query_comes_from_the_cache(service: Service) -> None:
-    before = service.context.texts.cache.hits
+    before = service.context.texts.hits
     service.search("sent twice", language="en")
     service.search("sent twice", language="en")
     service.search("sent twice", language="de")  # another version
-    assert service.context.texts.cache.hits == before + 1
+    assert service.context.texts.hits == before + 1
 
 
 def test_the_documentation_page_loads_nothing_from_other_hosts(service: Service) -> None:
@@ -164,61 +163,40 @@ def test_a_search_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: py
         assert encoder.seen == ["first"]
 
 
-def start(home: Path, module: str = "service", **variables: str) -> subprocess.CompletedProcess[str]:
-    """A process that is expected to end at once."""
-    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
-    return subprocess.run(
-        [sys.executable, "-m", module],
-        env=clean_environment() | names,
-        capture_output=True,
-        text=True,
-        timeout=PATIENCE,
-    )
-
-
 @pytest.mark.row("S10")
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "70000"), ("THREADS", "0"), ("COLOUR", "red"), ("OPEN", "maybe"), ("BASE", "nonsense")]
 )
-def test_an_invalid_setting_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:
-    ended = start(tmp_path, **{name: value})
-    assert ended.returncode == 78
-    assert f"PICTOGLOT_{name}" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+def test_an_invalid_setting_is_named_and_ends_the_run_module(tmp_path: Path, name: str, value: str) -> None:
+    status, _, errors = run_module("service", tmp_path, **{name: value})
+    assert (status, len(errors.splitlines())) == (78, 1) and f"PICTOGLOT_{name}" in errors
 
 
-def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> None:
-    ended = start(tmp_path, OPEN="1", HOST="0.0.0.0")
-    assert ended.returncode == 78
-    assert "PICTOGLOT_OPEN" in ended.stderr
+def test_an_open_service_on_a_public_address_does_not_run_module(tmp_path: Path) -> None:
+    status, _, errors = run_module("service", tmp_path, OPEN="1", HOST="0.0.0.0")
+    assert status == 78 and "PICTOGLOT_OPEN" in errors
 
 
 def test_a_port_in_use_gives_one_sentence_and_no_key(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as other:
         port = other.getsockname()[1]
-        ended = weightless(tmp_path, PORT=str(port))
-        output, errors = ended.communicate(timeout=PATIENCE)
-    assert (ended.returncode, output) == (1, "")
-    assert errors == f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+        said = f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
+        assert run_module("service", tmp_path, PORT=str(port)) == (1, "", said)
 
 
 def test_a_registry_that_does_not_open_gives_one_sentence_with_the_reason(tmp_path: Path) -> None:
-    ended = start(tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}")  # which is a folder
-    assert (ended.returncode, ended.stdout) == (1, "")
     said = "Registry unavailable: The registry does not answer: unable to open database file.\n"
-    assert ended.stderr == said
+    assert run_module("service", tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}") == (1, "", said)  # which is a folder
 
 
 def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
     registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
     registry.initialise("another base", name="photos@/secret/place")
     registry.close()
-    ended = weightless(tmp_path)
-    output, errors = ended.communicate(timeout=PATIENCE)
-    assert (ended.returncode, output) == (78, "")
-    assert len(errors.splitlines()) == 1
-    assert "another base (photos): restore PICTOGLOT_BASE" in errors
-    assert not errors.endswith("..\n")
+    with weightless(tmp_path) as ended:
+        output, errors = ended.communicate()
+    assert (ended.returncode, output, len(errors.splitlines())) == (78, "", 1)
+    assert "another base (photos): restore PICTOGLOT_BASE" in errors and not errors.endswith("..\n")
 
 
 def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
@@ -226,17 +204,16 @@ def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is
     with closing(open_registry(empty_registry(file))) as registry, registry.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0016'"))
     before = file.read_bytes()
-    for module in ("service", "worker"):
-        ended = start(tmp_path, module)
-        assert (ended.returncode, ended.stdout, len(ended.stderr.splitlines())) == (78, "", 1), ended.stderr
-        assert "(r0016)" in ended.stderr and "`pictoglot export` of the release that wrote it" in ended.stderr
+    for name in ("service", "worker"):
+        status, output, errors = run_module(name, tmp_path)
+        assert (status, output, len(errors.splitlines())) == (78, "", 1), errors
+        assert "(r0016)" in errors and "`pictoglot export` of the release that wrote it" in errors
     assert [*tmp_path.iterdir()] == [file] and file.read_bytes() == before
 
 
 def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
     server = weightless(tmp_path, LOG_LEVEL="warning")
     try:
-        assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         with httpx.Client(base_url=address, timeout=PATIENCE) as client:
             wait_until(lambda: answers(client, "/readyz") == 200)
@@ -279,10 +256,10 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
             wait_until(lambda: "storage_full" in service.http.get("/readyz").json()["degraded"])
             told = Finding("data root", "bad", f"{tmp_path} cannot be written: Read-only file system")
             assert Checkup(Settings(home=tmp_path)).check("data root") == told
-            for module in ("service", "worker"):  # a second one, which needs the registry in it
-                ended = start(tmp_path, module)
-                assert (ended.returncode, len(ended.stderr.splitlines())) == (78, 1), ended.stderr
-                assert f"PICTOGLOT_HOME: {tmp_path} cannot be written" in ended.stderr
+            for name in ("service", "worker"):  # a second one, which needs the registry in it
+                status, _, errors = run_module(name, tmp_path)
+                assert (status, len(errors.splitlines())) == (78, 1), errors
+                assert f"PICTOGLOT_HOME: {tmp_path} cannot be written" in errors
             other = weightless(tmp_path, DATABASE_URL=postgresql_url)  # one that does not
             said = f"PICTOGLOT_HOME: {tmp_path} cannot be written: Read-only file system.\n"
             assert (other.communicate(timeout=PATIENCE)[1], other.returncode) == (said, 1)
@@ -294,7 +271,6 @@ def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path)
     constants = "serve.Settings.drain_seconds = serve.Settings.batch_size = 1"  # one by one: all take 2.5 s at least
     server = weightless(tmp_path, "SlowEncoder(0.05)", constants, ADMIN_KEY=ADMIN_KEY)
     try:
-        assert server.stdout is not None
         address = server.stdout.readline().split()[-1]
         http = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE)
         with http as client, ThreadPoolExecutor(50) as pool:

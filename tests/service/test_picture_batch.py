@@ -1,16 +1,18 @@
 """Many pictures in one request: an answer for each, in order; one that is bad refuses none of the others."""
 
-import asyncio
 import hashlib
 import io
 import json
+import threading
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
 import pytest
 from PIL import Image
 
+from service.lanes import CHECKS
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
@@ -213,20 +215,16 @@ def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None
 
 
 def test_a_batch_does_not_wait_for_datasets_that_are_checked(service: Service) -> None:
-    checking = service.context.validating
-    held = [object() for _ in range(2)]
+    begun, done = threading.Barrier(CHECKS + 1), threading.Event()
 
-    async def hold() -> None:
-        assert checking.total_tokens == len(held)
-        for each in held:
-            checking.acquire_on_behalf_of_nowait(each)
+    def check() -> None:
+        begun.wait(PATIENCE)
+        done.wait(PATIENCE)
 
-    async def release() -> None:
-        for each in held:
-            checking.release_on_behalf_of(each)
-
-    asyncio.run(hold())
-    try:
-        assert outcomes(post(service, [picture(70)], [{"id": "meanwhile"}])) == [("meanwhile", "created", 201, None)]
-    finally:
-        asyncio.run(release())
+    with ThreadPoolExecutor(CHECKS) as checks:
+        for _ in range(CHECKS):
+            checks.submit(service.context.lanes.dataset.run_here, check)
+        begun.wait(PATIENCE)
+        answer = post(service, [picture(70)], [{"id": "meanwhile"}])
+        done.set()
+    assert outcomes(answer) == [("meanwhile", "created", 201, None)]

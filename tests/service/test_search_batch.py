@@ -12,7 +12,8 @@ import pytest
 
 from service.auth import Rate
 from service.errors import RateLimited
-from service.routes import search_batch as batch
+from service.forms import Body
+from service.routes import search as batch
 from tests.doubles import SlowEncoder, StalledEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, running
@@ -76,7 +77,7 @@ def test_answers_are_bounded_in_bytes_and_batches_in_number(service: Service, mo
     items = send(service, *[{"text": "a"}] * 20).json()["items"]
     codes = ["ok" if item["problem"] is None else item["problem"]["code"] for item in items]
     assert 1 <= codes.count("ok") <= 4 and codes.count("overloaded") == 20 - codes.count("ok")
-    monkeypatch.setattr(service.context.search_batches, "_limit", 0)
+    monkeypatch.setattr(service.context.places[Body.SEARCHES], "_limit", 0)
     assert_problem(send(service, {"text": "a"}), 503, "overloaded")
 
 

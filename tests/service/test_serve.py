@@ -14,7 +14,6 @@ KEY = "k" * 40
 def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_path: Path) -> None:
     """Otherwise a search waits while Python looks through half a million objects (decision 2)."""
     service = weightless(tmp_path, encoder="TellingEncoder()", ADMIN_KEY=KEY, FREE_BYTES="0")
-    assert service.stdout is not None
     url = service.stdout.readline().split()[-1]
     body, headers = {"text": "an apple", "language": "en"}, {"X-API-Key": KEY}
     with httpx.Client(base_url=url, headers=headers, timeout=PATIENCE, trust_env=False) as client:

@@ -8,7 +8,6 @@ import json
 import select
 import signal
 import socket
-import subprocess
 import threading
 import time
 from collections.abc import Iterator
@@ -26,7 +25,7 @@ from service.metrics import Metrics
 from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, learn, running, wait_until
-from tests.service.processes import answers, weightless
+from tests.service.processes import Program, answers, weightless
 from tests.service.test_front_door import LIVE, connected, received
 from tests.service.test_http import SEARCH
 
@@ -34,11 +33,10 @@ HEADERS = {"X-API-Key": ADMIN_KEY, "Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def serving(home: Path, port: int = 0, **more: str) -> Iterator[tuple["subprocess.Popen[str]", str]]:
+def serving(home: Path, port: int = 0, **more: str) -> Iterator[tuple[Program, str]]:
     """A process that serves, and its address."""
     process = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", PORT=str(port), CACHE_SIZE="0", **more)
     try:
-        assert process.stdout is not None
         yield process, process.stdout.readline().split()[-1]
     finally:
         process.kill()

@@ -1,0 +1,157 @@
+"""The lanes of slow work: a table of threads by kind, so that none of it takes the threads that searches need."""
+
+import asyncio
+import math
+import time
+import weakref
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future
+from contextlib import contextmanager
+from functools import partial
+from queue import SimpleQueue
+from threading import BoundedSemaphore, Thread
+from typing import Any, ParamSpec, TypeVar
+
+from index.records import Record, Within
+from index.selection import Selection
+from store.errors import RegistryUnavailable, Unavailable
+from store.registry import Registry
+
+P = ParamSpec("P")
+T = TypeVar("T")
+_Work = tuple["Future[Any]", Callable[[], Any]]
+CHECKS = 2  # of datasets at once
+_HIT_SECONDS = 0.5  # that a search waits for the records of its hits
+_READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
+_HERE = 4  # searches that read a near registry in their own threads at a time
+_AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
+
+
+class Lane:
+    """Some threads for one kind of work, whose result is waited for `seconds` at most. Thread-safe.
+
+    Not those of `concurrent.futures`: a process waits for these when it ends, and a registry that hangs may hold ours.
+    """
+
+    def __init__(self, threads: int, seconds: float | None = None, busy: str = "") -> None:
+        self.seconds, self._busy = seconds, busy
+        self._work: SimpleQueue[_Work | None] = SimpleQueue()
+        for _ in range(threads):
+            Thread(target=_serve, args=(self._work,), daemon=True, name="lane").start()
+        weakref.finalize(self, _end, self._work, threads)
+
+    async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what `work` returns; raise what it raises, or `RegistryUnavailable` when it takes too long.
+
+        A lane with a `busy` sentence raises `Unavailable` with that when the work has not begun until then.
+        """
+        future = self._submit(partial(work, *args, **kwargs))
+        try:
+            return await asyncio.wait_for(asyncio.wrap_future(future), self.seconds)
+        except TimeoutError:
+            raise self._refusal(future) from None
+
+    def run_here(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do the same in a thread that waits."""
+        future = self._submit(partial(work, *args, **kwargs))
+        try:
+            return future.result(self.seconds)
+        except TimeoutError:
+            raise self._refusal(future) from None
+
+    def _submit(self, work: Callable[[], T]) -> "Future[T]":
+        future = Future[T]()
+        self._work.put((future, work))
+        return future
+
+    def _refusal(self, future: "Future[Any]") -> Unavailable:
+        if future.cancel() and self._busy:  # it has not begun
+            return Unavailable(self._busy)
+        return RegistryUnavailable("The registry takes too long.")
+
+
+def _serve(queue: "SimpleQueue[_Work | None]") -> None:
+    while (given := queue.get()) is not None:
+        future, work = given
+        if future.set_running_or_notify_cancel():  # otherwise nobody waits any more
+            try:
+                future.set_result(work())
+            except Exception as error:  # noqa: BLE001  for whoever waits
+                future.set_exception(error)
+        del given, future, work  # what they hold may be large, and the next wait long
+
+
+def _end(queue: "SimpleQueue[_Work | None]", threads: int) -> None:
+    for _ in range(threads):
+        queue.put(None)
+
+
+class Lanes:
+    """Every lane by name, and how many threads it has.
+
+    No search, and no reading of pictures, that asks no filter, facets or words ever waits for one that does; and words
+    alone, of a key for all collections, wait for no filter.
+    """
+
+    def __init__(self) -> None:
+        self.search = Lane(8)  # scans, and answers made of what they find
+        self.hits = Lane(4, _HIT_SECONDS)  # records of hits
+        self.filter = Lane(4, _READ_SECONDS)  # filters and facets, and words among what they leave
+        self.words = Lane(4, _READ_SECONDS)
+        self.read = Lane(4, _READ_SECONDS)  # all else that is asked of the registry
+        self.duplicates = Lane(1, _READ_SECONDS, "others are looking for duplicates; try again later")
+        self.batch = Lane(2)  # what is said of many pictures: soon done
+        self.dataset = Lane(CHECKS)  # checks of datasets, which take minutes
+        self.release = Lane(1)  # opening a new one
+        self.batch_reads = asyncio.Semaphore(2)  # searches of all batches that take a thread of `filter` or `words`
+
+
+class Places:
+    """Counts requests of a kind, each of which holds its body in memory; at most `limit` at once."""
+
+    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded") -> None:
+        self.requests = 0
+        self._limit, self._what = limit, what
+
+    @contextmanager
+    def place(self) -> Iterator[None]:
+        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
+        if self.requests >= self._limit:
+            raise Unavailable(f"too many {self._what}")
+        self.requests += 1
+        try:
+            yield
+        finally:
+            self.requests -= 1
+
+
+class HitRecords:
+    """Reads the records of what a search found. A registry that does not answer holds up hardly any search.
+
+    A registry that is near is read in the search's own thread: going to another one and back takes longer than reading.
+    Should it hang all the same, only the first searches wait for it.
+    """
+
+    def __init__(self, registry: Registry, selection: Selection, lane: Lane) -> None:
+        self._selection, self._lane, self._near = selection, lane, registry.near
+        self._here, self._away_until = BoundedSemaphore(_HERE), -math.inf
+
+    def read(self, ids: Sequence[str], within: Within) -> dict[str, Record] | None:
+        """Return the records of those pictures that are `within`; None while the registry does not answer."""
+        if time.monotonic() < self._away_until:
+            return None
+        try:
+            if self._near and self._here.acquire(blocking=False):
+                try:
+                    return self._read(ids, within)
+                finally:
+                    self._here.release()
+            return self._lane.run_here(self._read, ids, within)
+        except RegistryUnavailable:
+            self._away_until = time.monotonic() + _AWAY_SECONDS
+            return None
+
+    def _read(self, ids: Sequence[str], within: Within) -> dict[str, Record]:
+        found = self._selection.records(ids, within)
+        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
+        return found
