@@ -1,6 +1,7 @@
 """One service for a whole module: most tests change nothing."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
@@ -16,4 +17,11 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
             assert service.put(f"p{number}", en=[english], de=[german]).status_code == 201
         assert service.put("p9", en=["a blue car on the road"]).status_code == 201
         service.context.live.refresh()
+        yield service
+
+
+@pytest.fixture
+def fresh(tmp_path: Path) -> Iterator[Service]:
+    """An empty one for a single test."""
+    with running(tmp_path) as service:
         yield service

@@ -33,12 +33,6 @@ def polyglot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Service]:
-    with running(tmp_path) as service:
-        yield service
-
-
 def measure(service: Service, expansion: str, **more: Any) -> None:
     """What a worker does with an assessment."""
     expansions = service.context.registry.expansions

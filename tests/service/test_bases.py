@@ -7,7 +7,7 @@ import pytest
 from safetensors.torch import load_file, save_file
 
 from tests.groups import GROUPS, write_base
-from tests.service.test_operations import start
+from tests.service.processes import run_module
 
 
 def other_tokenizer(folder: Path) -> None:
@@ -44,7 +44,7 @@ def test_a_base_that_does_not_fit_ends_the_start(tmp_path: Path, change: object,
     spec = write_base(tmp_path / "base", GROUPS["siglip"])
     assert callable(change)
     change(tmp_path / "base")
-    ended = start(tmp_path / "home", BASE=spec)
-    assert ended.returncode == 78
-    (line,) = ended.stderr.splitlines()
+    status, _, errors = run_module("service", tmp_path / "home", BASE=spec)
+    assert status == 78
+    (line,) = errors.splitlines()
     assert line.startswith("PICTOGLOT_BASE: ") and said in line and str(tmp_path) not in line

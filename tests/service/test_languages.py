@@ -3,7 +3,6 @@
 import json
 import threading
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -39,12 +38,6 @@ def test_a_dry_run_says_that_one_held_out_text_is_too_few(service: Service) -> N
         for dry_run in ("true", "false"):
             body = assert_problem(teach(service, data=rows, dry_run=dry_run), 422, "dataset_too_small")
             assert body["detail"].startswith("all held-out captions are of one text; at least 2 are needed")
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Service]:
-    with running(tmp_path) as service:
-        yield service
 
 
 BAD: dict[str, bytes] = {

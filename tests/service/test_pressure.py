@@ -37,12 +37,6 @@ from tests.service.harness import (
 PATIENT = {"picture_pixels": 400_000_000}  # a decoder has 50 s for so many: it may be stopped for as long
 
 
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Service]:
-    with running(tmp_path) as service:
-        yield service
-
-
 def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     opening, go_on = threading.Event(), threading.Event()
     open_release = fresh.context.live.open

@@ -1,21 +1,13 @@
 """The report of a version over HTTP, and what the list of languages takes from it."""
 
 import hashlib
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any, Literal
 
 import pytest
 
 from store import files
-from tests.service.harness import Service, assert_problem, learn, running
+from tests.service.harness import Service, assert_problem, learn
 from tests.store.steps import begin, write
-
-
-@pytest.fixture
-def fresh(tmp_path: Path) -> Iterator[Service]:
-    with running(tmp_path) as service:
-        yield service
 
 
 def recall(first: float) -> dict[str, float]:
