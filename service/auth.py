@@ -21,9 +21,9 @@ from starlette.responses import Response
 
 from index.records import DEFAULT
 from service.bodies import JSON, MULTIPART, parse_json
-from service.errors import Forbidden, MissingApiKey, RateLimited, TooLarge, Unauthorized
 from service.forms import FORMS, Body, read_form
 from service.lanes import Lane
+from service.problems import Forbidden, MissingApiKey, RateLimited, TooLarge, Unauthorized
 from store.errors import FieldError, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, Key, Scope, id_of
 

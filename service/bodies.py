@@ -11,8 +11,17 @@ from pydantic import BaseModel, ValidationError
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.errors import BodyTimeout, InvalidEncoding, Malformed, MalformedRequest, TooLarge, TooManyHeaders
-from service.problems import ClientLeft, invalid_request, problem
+from service.problems import (
+    BodyTimeout,
+    ClientLeft,
+    InvalidEncoding,
+    Malformed,
+    MalformedRequest,
+    TooLarge,
+    TooManyHeaders,
+    invalid_request,
+    problem,
+)
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"

@@ -23,9 +23,8 @@ import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
-from service.errors import MalformedRequest
 from service.metrics import Metrics
-from service.problems import problem
+from service.problems import MalformedRequest, problem
 from store.errors import Unavailable
 
 WAIT_SECONDS = 10.0  # from a connection's begin, or the end of an answer, to the end of a head; or for taking an answer

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 
 from itsdangerous import BadData, URLSafeSerializer
 
-from service.errors import CursorInvalid, Gone
+from service.problems import CursorInvalid, Gone
 from store.data_root import DataRoot
 
 _FILE = "cursor.key"

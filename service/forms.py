@@ -16,8 +16,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import values
 from service.bodies import parse_json
-from service.errors import InvalidEncoding, MalformedMultipart, TooLarge
-from service.problems import location
+from service.problems import InvalidEncoding, MalformedMultipart, TooLarge, location
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot

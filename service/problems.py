@@ -1,4 +1,4 @@
-"""Maps errors to problem documents (RFC 9457); anything else becomes status 500."""
+"""Errors of HTTP, and what every error becomes: a problem document (RFC 9457); anything unknown has status 500."""
 
 import errno
 import logging
@@ -13,19 +13,69 @@ from starlette.exceptions import HTTPException
 from starlette.responses import JSONResponse, Response
 from starlette.types import Scope
 
-from service.errors import (
-    BodyTimeout,
-    Forbidden,
-    Gone,
-    Malformed,
-    MethodNotAllowed,
-    RateLimited,
-    TooLarge,
-    TooManyHeaders,
-    Unauthorized,
-)
 from store import errors
 from store.errors import RecordChanged
+
+
+class Malformed(errors.PictoglotError, code="malformed_json"):
+    """The body is not JSON: truncated, two documents, or `NaN`."""
+
+
+class Unauthorized(errors.PictoglotError, code="invalid_api_key"):
+    """The key is unknown, revoked or expired."""
+
+
+class Forbidden(errors.PictoglotError, code="insufficient_scope"):
+    """The key is valid, but its scope or its collections do not allow this."""
+
+
+class Gone(errors.PictoglotError, code="cursor_expired"):
+    """Another release, or other vectors, serve now than when this cursor was made; search again without it."""
+
+
+class TooLarge(errors.PictoglotError, code="body_too_large"):
+    """The body has more bytes than this route accepts."""
+
+
+class RateLimited(errors.PictoglotError):
+    """Too many requests with this key, or too many without a valid one, which share one rate."""
+
+
+class BaseUnusable(errors.InvalidInput):
+    """The base to move to does not exist, cannot be read on the server, or is not supported; `detail` says which."""
+
+
+class InvalidEncoding(Malformed):
+    """A body that is not UTF-8."""
+
+
+class MalformedRequest(Malformed):
+    """What came is not HTTP/1.1, or its end could be seen at two places; the connection is closed."""
+
+
+class MalformedMultipart(Malformed):
+    """A multipart body that is truncated, or a body that is not multipart."""
+
+
+class MissingApiKey(Unauthorized):
+    """The request has no key."""
+
+
+class MethodNotAllowed(errors.PictoglotError):
+    """The path exists, but does not allow this method."""
+
+
+class BodyTimeout(errors.PictoglotError):
+    """The body did not arrive in time."""
+
+
+class TooManyHeaders(errors.PictoglotError):
+    """Too many header fields, or too many bytes before the body."""
+
+
+class CursorInvalid(errors.InvalidInput, code="invalid_cursor"):
+    """This is not a cursor that this server made for this request."""
+
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,

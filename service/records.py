@@ -106,11 +106,6 @@ def path_of(id: str) -> str:
     return f"/v1/pictures/{quote(id, safe='')}"
 
 
-def quoted(etag: str) -> str:
-    """The header `ETag` of a record."""
-    return f'"{etag}"'
-
-
 def unwanted(fields: str | None, model: type[BaseModel]) -> frozenset[str]:
     """What `fields` of a request leaves out of each item; raises `InvalidInput` for a field that no item has.
 

@@ -19,47 +19,45 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
     """Refresh the snapshot every `watch_seconds`, forever; whatever fails, the old one keeps serving.
 
     `move` serves another base if need be; it must return soon, or deletions by other processes would stay visible.
-    Errors that repeat are logged once. After an unexpected one, the next try comes later and later.
     """
-    context: Context = app.state.context
-    failing, pause = "", context.settings.watch_seconds
-    while True:
-        await asyncio.sleep(pause)
-        context = app.state.context
-        pause, after, failed = context.settings.watch_seconds, pause, ""
-        try:
-            await run_in_threadpool(context.live.refresh)
-            update_metrics(context)
-            await move()
-        except PictoglotError as error:
-            failed = error.code
-            if failed != failing:
-                _log.warning("cannot follow the registry", extra={"code": error.code, "reason": error.told})
-        except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
-            failed, pause = repr(error), min(2 * after, _LONGEST_PAUSE)
-            if failed != failing:
-                _log.exception("following the registry failed; trying again")
-        failing = failed
+
+    async def refresh() -> None:
+        context: Context = app.state.context
+        await run_in_threadpool(context.live.refresh)
+        update_metrics(context)
+        await move()
+
+    seconds: Callable[[], float] = lambda: app.state.context.settings.watch_seconds
+    await _repeat(refresh, seconds, "cannot follow the registry", "following the registry failed; trying again")
 
 
 async def probe_writes(app: FastAPI) -> None:
     """Try every few seconds, forever, whether anybody can write to the registry: `refused_seconds` of it tells."""
-    failing = ""
+
+    async def probe() -> None:
+        await run_in_threadpool(app.state.context.registry.probe)
+
+    failed = "the probe of the registry failed; trying again"
+    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed)
+
+
+async def _repeat(act: Callable[[], Awaitable[None]], seconds: Callable[[], float], refused: str, failed: str) -> None:
+    """Act every so many seconds. Errors that repeat are logged once; after an unexpected one, pauses are longer."""
+    failing, pause = "", seconds()
     while True:
-        context: Context = app.state.context
-        failed = ""
+        await asyncio.sleep(pause)
+        pause, after, failure = seconds(), pause, ""
         try:
-            await run_in_threadpool(context.registry.probe)
+            await act()
         except PictoglotError as error:
-            failed = error.code
-            if failed != failing:
-                _log.warning("the registry refuses writes", extra={"code": failed, "reason": error.told})
-        except Exception as error:  # noqa: BLE001 - as in `follow`
-            failed = repr(error)
-            if failed != failing:
-                _log.exception("the probe of the registry failed; trying again")
-        failing = failed
-        await asyncio.sleep(PROBE_SECONDS)
+            failure = error.code
+            if failure != failing:
+                _log.warning(refused, extra={"code": error.code, "reason": error.told})
+        except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
+            failure, pause = repr(error), min(2 * after, _LONGEST_PAUSE)
+            if failure != failing:
+                _log.exception(failed)
+        failing = failure
 
 
 async def catch_up(context: Context, release: int) -> None:

@@ -14,7 +14,7 @@ from model.languages import MANY, canonical
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context
-from service.errors import BaseUnusable
+from service.problems import BaseUnusable
 from service.schemas import admin as schemas
 from service.schemas.common import IndexRecall
 from service.schemas.languages import ExpansionItem

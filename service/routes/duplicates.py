@@ -12,7 +12,7 @@ from index.snapshot import Snapshot
 from service import records, values
 from service.auth import GuardedRoute, Principal, needs
 from service.context import AppContext, Caller, Context
-from service.errors import Gone
+from service.problems import Gone
 from service.schemas import gallery as schemas
 from service.search import generation_of, milliseconds_since
 

@@ -16,8 +16,8 @@ from model.text import clean
 from service.auth import GuardedRoute, needs
 from service.bodies import unless_client_leaves
 from service.context import AppContext, Context
-from service.errors import TooLarge
 from service.forms import Body
+from service.problems import TooLarge
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput
 

@@ -113,7 +113,7 @@ async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: v
 
     item = await context.lanes.read.run(read)
     answer = await context.answer(lambda: item, without=without)
-    answer.headers["ETag"] = records.quoted(item.etag)
+    answer.headers["ETag"] = f'"{item.etag}"'
     return answer
 
 
@@ -202,7 +202,7 @@ async def _item(
     picture: GalleryPicture, context: Context, caller: Principal, response: Response
 ) -> schemas.PictureItem:
     (item,) = await context.lanes.search.run(items_of, [picture], context, caller.collections)
-    response.headers["ETag"] = records.quoted(item.etag)
+    response.headers["ETag"] = f'"{item.etag}"'
     return item
 
 

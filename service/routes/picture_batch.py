@@ -16,8 +16,8 @@ from service import problems, records, values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MULTIPART, unless_client_leaves, validated
 from service.context import AppContext, Caller, Context
-from service.errors import TooLarge
 from service.forms import Body
+from service.problems import TooLarge
 from service.routes.gallery import items_of, posted, stored
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.cursors import Cursors
-from service.errors import CursorInvalid
+from service.problems import CursorInvalid
 from store.data_root import DataRoot
 
 CURSORS = Cursors(b"k" * 32)

@@ -13,7 +13,7 @@ from sqlalchemy import text
 from starlette.datastructures import Headers
 
 from service.auth import Keyring, guard_of, needs
-from service.errors import RateLimited, Unauthorized
+from service.problems import RateLimited, Unauthorized
 from store.errors import RegistryUnavailable
 from store.keys import Key, Keys
 from store.registry import Registry, open_registry

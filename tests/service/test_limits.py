@@ -8,8 +8,7 @@ import pytest
 
 from service.auth import Rate
 from service.bodies import BodyReader
-from service.errors import BodyTimeout, Malformed, RateLimited, TooLarge
-from service.problems import ClientLeft
+from service.problems import BodyTimeout, ClientLeft, Malformed, RateLimited, TooLarge
 from service.settings import Settings
 from tests.patience import PATIENCE
 

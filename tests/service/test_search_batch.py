@@ -11,8 +11,8 @@ import httpx
 import pytest
 
 from service.auth import Rate
-from service.errors import RateLimited
 from service.forms import Body
+from service.problems import RateLimited
 from service.routes import search as batch
 from tests.doubles import SlowEncoder, StalledEncoder
 from tests.patience import PATIENCE
