@@ -27,8 +27,10 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
         update_metrics(context)
         await move()
 
-    seconds: Callable[[], float] = lambda: app.state.context.settings.watch_seconds
-    await _repeat(refresh, seconds, "cannot follow the registry", "following the registry failed; trying again")
+    def pause() -> float:
+        return float(app.state.context.settings.watch_seconds)
+
+    await _repeat(refresh, pause, "cannot follow the registry", "following the registry failed; trying again")
 
 
 async def probe_writes(app: FastAPI) -> None:
