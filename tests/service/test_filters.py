@@ -141,11 +141,11 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
 
 def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> None:
     twice = '{"must": [{"key": "year", "key": "place", "match": {"value": 1}}]}'
-    sent = {"content": f'{{"text": "x", "filter": {twice}}}'.encode(), "headers": {"Content-Type": "application/json"}}
-    form = {"files": {"picture": ("x", picture())}, "data": {"filter": twice}}
+    search, form = "/v1/search/pictures", {"picture": ("x", picture())}
+    sent, json_type = f'{{"text": "x", "filter": {twice}}}'.encode(), {"Content-Type": "application/json"}
     for answer, code in (
-        (service.admin.post("/v1/search/pictures", **sent), "invalid_request"),
-        (service.admin.post("/v1/search/pictures", **form), "invalid_filter"),
+        (service.admin.post(search, content=sent, headers=json_type), "invalid_request"),
+        (service.admin.post(search, files=form, data={"filter": twice}), "invalid_filter"),
         (service.admin.get("/v1/pictures", params={"filter": twice}), "invalid_filter"),
     ):
         assert assert_problem(answer, 422, code)["errors"][0]["code"] == "duplicate_key"
