@@ -132,7 +132,7 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    picture = await context.writes.patch(records.patch_of(id, body, if_match, caller))
+    picture = await context.writes.run(context.live.patch_picture, records.patch_of(id, body, if_match, caller))
     await context.settle()
     return await _item(picture, context, caller, response)
 
@@ -141,7 +141,7 @@ async def patch_picture(
 @needs("write", parted=True)
 async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    await context.writes.delete(id, caller.collections, records.seen(if_match))
+    await context.writes.run(context.live.delete_picture, id, caller.collections, records.seen(if_match))
     await context.settle()
 
 

@@ -45,7 +45,7 @@ class Writes:
                 first = asyncio.create_task(queue.put(new_picture("first", 99)))
                 while not self.begun.is_set():
                     await asyncio.sleep(0.001)
-                waiting = [asyncio.create_task(started(queue, write)) for write in writes]
+                waiting = [asyncio.create_task(started(queue, self.live, write)) for write in writes]
                 await asyncio.sleep(0)  # each is in the queue by then, or refused
                 self.free.set()
                 await first
@@ -54,8 +54,8 @@ class Writes:
         return asyncio.run(run())
 
 
-def started(queue: WriteQueue, write: NewPicture | str) -> Coroutine[Any, Any, Any]:
-    return queue.delete(write) if isinstance(write, str) else queue.put(write)
+def started(queue: WriteQueue, live: LiveIndex, write: NewPicture | str) -> Coroutine[Any, Any, Any]:
+    return queue.run(live.delete_picture, write) if isinstance(write, str) else queue.put(write)
 
 
 @pytest.fixture
