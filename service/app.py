@@ -13,13 +13,12 @@ from index.gallery import Gallery
 from index.selection import Selection
 from model.views import Encoder
 from service import openapi, pages, problems
-from service.access_log import AccessLog
 from service.auth import UNAUTHENTICATED, Keyring, Rate
-from service.bodies import BodyLimit
-from service.context import Context, OneContext
+from service.context import Context
 from service.cursors import Cursors
 from service.lanes import Lanes
 from service.metrics import Metrics
+from service.middleware import RequestMiddleware
 from service.moving import Following, components, warm_up
 from service.routes import (
     admin,
@@ -86,9 +85,7 @@ def create_app(context: Context | None) -> FastAPI:
         context.metrics.watch(lambda: operations.current_metrics(app.state.context))
     openapi.install(app)
     problems.install(app)
-    app.add_middleware(BodyLimit)
-    app.add_middleware(OneContext)
-    app.add_middleware(AccessLog)  # added last: outermost
+    app.add_middleware(RequestMiddleware)
     return app
 
 

@@ -8,8 +8,8 @@ from typing import Any, TypeVar
 
 from fastapi import Request
 from pydantic import BaseModel, ValidationError
-from starlette.datastructures import Headers, MutableHeaders
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.datastructures import Headers
+from starlette.types import Message, Receive, Scope
 
 from service.problems import (
     BodyTimeout,
@@ -20,7 +20,6 @@ from service.problems import (
     TooLarge,
     TooManyHeaders,
     invalid_request,
-    problem,
 )
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError
 
@@ -101,37 +100,6 @@ class BodyReader:
             raise BodyTimeout(f"the body did not arrive within {self._seconds:g} seconds") from error
 
 
-class BodyLimit:
-    """ASGI: gives each request a `BodyReader` as `state.body`, and counts what is read through it.
-
-    When the answer comes before the whole body was read, the rest is drained for a few seconds, then the connection is
-    closed.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        body, refusal = BodyReader(scope, receive), _refusal(scope)
-        scope.setdefault("state", {})["body"] = body
-
-        async def closing(message: Message) -> None:
-            # nor is another request read after a head that is refused, or at a shutdown
-            last = body.unread or refusal is not None or scope["app"].state.context.draining
-            if message["type"] == "http.response.start" and last:
-                MutableHeaders(scope=message)["Connection"] = "close"
-            if message["type"] == "http.response.body" and body.unread and not message.get("more_body"):
-                await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
-                await body.linger()
-                message = {"type": "http.response.body"}
-            await send(message)
-
-        app = self.app if refusal is None else problem(scope["state"]["request_id"], refusal)
-        await app(scope, body.receive, closing)
-
-
 async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
     """The result of `work`; if the client closes the connection first, `work` is cancelled and `ClientLeft` raised.
 
@@ -198,8 +166,8 @@ def _integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
 
 
-def _refusal(scope: Scope) -> PictoglotError | None:
-    """What is wrong with a head, whatever route it is for.
+def refusal_of(scope: Scope) -> PictoglotError | None:
+    """What is wrong with a head, whatever route it is for; None when it is well-formed.
 
     The parser's own limit does not apply to a head that arrives all at once. And a body that is both measured and in
     chunks, or in chunks that HTTP/1.0 does not know, ends at another place for a proxy that reads it in the other way.

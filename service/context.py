@@ -9,7 +9,6 @@ from urllib.parse import unquote
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel
 from starlette.concurrency import run_in_threadpool
-from starlette.types import ASGIApp, Receive, Scope, Send
 
 from index.gallery import Gallery
 from index.live import LiveIndex
@@ -18,7 +17,6 @@ from index.word_search import WordSearch
 from model.dataset_child import DatasetChecker
 from model.text import picture_id
 from model.views import Encoder
-from service.access_log import Parts
 from service.auth import Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
 from service.bodies import JSON
@@ -26,6 +24,7 @@ from service.cursors import Cursors
 from service.forms import FORMS, Body
 from service.lanes import CHECKS, HitRecords, Lanes, Places
 from service.metrics import Metrics
+from service.middleware import Parts
 from service.settings import Settings
 from service.writes import WriteQueue
 from store.data_root import DataRoot
@@ -144,35 +143,6 @@ class Context:
             return answer
 
         return await self.lanes.search.run(make)
-
-
-class OneContext:
-    """Gives each request the context that serves when it comes, and counts it there.
-
-    Its path keeps the parts that the client sent: a slash that is percent-coded belongs to an id, and parts nothing.
-    """
-
-    def __init__(self, app: ASGIApp) -> None:
-        self.app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            return await self.app(scope, receive, send)
-        context: Context = scope["app"].state.context
-        scope.setdefault("state", {})["context"] = context
-        if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
-            # in place: the access log reads the route from the scope that it passed on
-            scope["path"] = "/".join(map(_whole, raw.decode("latin-1").split("/")))
-        context.requests += 1
-        try:
-            await self.app(scope, receive, send)
-        finally:
-            context.requests -= 1
-
-
-def _whole(part: str) -> str:
-    """A part of a path, decoded but for slashes and percent signs: `unquote` gives what the client meant."""
-    return unquote(part).replace("%", "%25").replace("/", "%2F")
 
 
 def _id_of(part: str) -> str:

@@ -18,9 +18,9 @@ from index.word_search import MOST, Worded
 from model import words
 from model.calibration import Calibration
 from model.text import clean
-from service.access_log import Parts
 from service.auth import Principal
 from service.context import Context
+from service.middleware import Parts
 from service.records import exclude, path_of
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput, PictureNotFound

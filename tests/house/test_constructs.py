@@ -10,7 +10,7 @@ from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
 
 # Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
 NETS = (
-    "service.access_log",
+    "service.middleware",
     "service.watch",
     "service.lanes",
     "worker.child",

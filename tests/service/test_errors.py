@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.access_log import AccessLog
 from service.bodies import validated
 from service.metrics import Metrics
+from service.middleware import RequestMiddleware
 from service.problems import install, problem, status_of
 from service.schemas.admin import RollbackRequest
 from service.schemas.common import RequestBody
@@ -87,8 +87,8 @@ def app(error: Exception) -> FastAPI:
         raise error
 
     install(raising)
-    raising.add_middleware(AccessLog)
-    raising.state.context = SimpleNamespace(metrics=Metrics())
+    raising.add_middleware(RequestMiddleware)
+    raising.state.context = SimpleNamespace(metrics=Metrics(), requests=0, draining=False)
     return raising
 
 

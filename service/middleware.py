@@ -1,4 +1,4 @@
-"""The outermost ASGI middleware: request id, parts of its time, a log line, metrics, common headers, status 500.
+"""The ASGI middleware: context, body and id of each request, a log line, metrics, common headers, status 500.
 
 The line of a request that may have changed something also tells what (`target`: the ids of its path), and the label of
 the key. An unexpected exception is logged and answered with `internal_error`; its text is never sent.
@@ -14,6 +14,7 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from service.bodies import BodyReader, refusal_of
 from service.metrics import Metrics
 from service.problems import answers_head, problem, unexpected
 
@@ -45,8 +46,13 @@ class Parts:
         return {part: round(seconds * 1_000, 2) for part, seconds in self.seconds.items()}
 
 
-class AccessLog:
-    """Reads no body."""
+class RequestMiddleware:
+    """Gives each request the context that serves when it comes, a `BodyReader`, an id and the parts of its time.
+
+    Its path keeps the parts that the client sent: a slash that is percent-coded belongs to an id, and parts nothing.
+    When the answer comes before the whole body was read, the rest is drained for a few seconds, then the connection is
+    closed.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -54,16 +60,16 @@ class AccessLog:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
-        method = scope["method"]
+        method, server = scope["method"], scope["app"].state
         if method == "HEAD" and answers_head(scope):
             scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
-        request_id = _request_id(scope)
-        parts = Parts()
-        scope.setdefault("state", {}).update(request_id=request_id, parts=parts)
-        started = time.perf_counter()
-        status = 0
+        request_id, parts, body, context = _request_id(scope), Parts(), BodyReader(scope, receive), server.context
+        scope.setdefault("state", {}).update(request_id=request_id, parts=parts, body=body, context=context)
+        if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
+            scope["path"] = "/".join(map(_decode, raw.decode("latin-1").split("/")))
+        started, status, refusal = time.perf_counter(), 0, refusal_of(scope)
 
-        async def send_with_headers(message: Message) -> None:
+        async def answer(message: Message) -> None:
             nonlocal status
             if message["type"] == "http.response.start":
                 status = message["status"]
@@ -73,19 +79,29 @@ class AccessLog:
                     (b"x-content-type-options", b"nosniff"),
                     *(rate() if (rate := scope["state"].get("rate")) else ()),
                 ]
+                # nor is another request read after a head that is refused, or at a shutdown
+                if body.unread or refusal is not None or server.context.draining:
+                    message["headers"].append((b"connection", b"close"))
                 if parts.seconds and _log.isEnabledFor(logging.DEBUG):
                     timing = ", ".join(f"{part};dur={spent}" for part, spent in parts.milliseconds.items())
                     message["headers"].append((b"server-timing", timing.encode()))
+            elif body.unread and not message.get("more_body"):
+                await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
+                await body.linger()
+                message = {"type": "http.response.body"}
             await send(message)
 
+        app = self.app if refusal is None else problem(request_id, refusal)
+        context.requests += 1
         try:
-            await self.app(scope, receive, send_with_headers)
+            await app(scope, body.receive, answer)
         except Exception:
             _log.exception("unexpected error", extra={"request_id": request_id})
             if status:  # the response has started
                 raise
-            await problem(request_id, unexpected())(scope, receive, send_with_headers)
+            await problem(request_id, unexpected())(scope, receive, answer)
         finally:
+            context.requests -= 1
             self._record(scope, method, request_id, status, time.perf_counter() - started)
 
     def _record(self, scope: Scope, method: str, request_id: str, status: int, seconds: float) -> None:
@@ -121,3 +137,8 @@ def _request_id(scope: Scope) -> str:
     """The client's own id if it is safe to log, otherwise a new one, which no seed or fork of this process repeats."""
     given = Headers(scope=scope).get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+
+
+def _decode(part: str) -> str:
+    """A part of a path, decoded but for slashes and percent signs: `unquote` gives what the client meant."""
+    return unquote(part).replace("%", "%25").replace("/", "%2F")
