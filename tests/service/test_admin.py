@@ -1,5 +1,6 @@
 """Rolling back and restoring over HTTP; races: tests/store."""
 
+import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import product
@@ -10,6 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
+from tests.client.test_admin import on_a_terminal
+from tests.client.test_commands import as_json, run
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
 
 ROUTES_BY_ID = (
@@ -60,7 +63,7 @@ def answers(service: Service, *tags: str) -> list[object]:
 @pytest.mark.row("R2")
 def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: Service) -> None:
     before = answers(learned, "en", "fr")
-    body = roll_back(learned, "cy", reason="worse").json()
+    body = roll_back(learned, "cy", reason="worse\nin two lines").json()
     assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
     assert body["unchanged"] == ["en", "fr"]
     assert body["release"] == learned.context.live.current.release.number
@@ -173,9 +176,18 @@ def test_restoring_an_unknown_release_is_refused(kept: Service, path: str, statu
     assert_problem(answer, status, code)
 
 
-@pytest.mark.parametrize("body", [{}, {"expected": "4"}, {"expected": True}, {"expected": -1}, {"expected": 4, "x": 1}])
-def test_restoring_needs_the_expected_release(kept: Service, body: dict[str, object]) -> None:
-    assert_problem(kept.admin.post("/v1/admin/releases/1/restore", json=body), 422, "invalid_request")
+@pytest.mark.parametrize(
+    ("path", "body"),
+    [
+        *(("releases/1/restore", body) for body in ({}, {"expected": "4"}, {"expected": -1}, {"expected": 4, "x": 1})),
+        *(("languages/cy/rollback", {"expected": value}) for value in (-1, "2", 1.5, True, 1 << 31)),
+        *(("languages/cy/rollback", {"reason": reason}) for reason in ("a\0", "\x1b[2J", "\x7f")),
+        ("releases/1/restore", {"expected": 4, "reason": "a\0"}),
+    ],
+)
+def test_a_body_of_another_shape_is_refused(kept: Service, path: str, body: dict[str, object]) -> None:
+    with assert_state_unchanged(kept):
+        assert_problem(kept.admin.post(f"/v1/admin/{path}", json=body), 422, "invalid_request")
 
 
 def test_releases_are_listed_page_by_page(kept: Service) -> None:
@@ -193,18 +205,6 @@ def test_verification_checks_what_serves_and_lists_problems(kept: Service) -> No
     assert str(kept.home) not in str(body)
     assert body["recall"]["share"] == 1.0 and body["recall"]["of"] == "captions"  # so few are compared one by one
     assert body["recall"]["depth"] is None is body["recall"]["unit"]
-
-
-@pytest.mark.parametrize("reason", ["a\0", "\x1b[2J", "\x7f"])
-def test_a_reason_with_controls_is_refused(kept: Service, reason: str) -> None:
-    with assert_state_unchanged(kept):
-        assert_problem(roll_back(kept, "cy", reason=reason), 422, "invalid_request")
-        body = {"expected": 4, "reason": reason}
-        assert_problem(kept.admin.post("/v1/admin/releases/1/restore", json=body), 422, "invalid_request")
-
-
-def test_a_reason_may_have_several_lines(learned: Service) -> None:
-    assert roll_back(learned, "cy", reason="two\nlines").status_code == 200
 
 
 def test_a_malformed_id_is_not_found_without_reading_the_registry(tmp_path: Path) -> None:
@@ -246,7 +246,111 @@ def test_an_idempotency_key_gives_the_first_answer_again(learned: Service) -> No
         assert_problem(elsewhere, 422, "idempotency_key_reused")
 
 
-@pytest.mark.parametrize("expected", [-1, "2", 1.5, True, 1 << 31])
-def test_an_expected_release_of_another_shape_is_refused(kept: Service, expected: object) -> None:
-    with assert_state_unchanged(kept):
-        assert_problem(roll_back(kept, "cy", expected=expected), 422, "invalid_request")
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """Welsh was taught and rolled back, then German and French were taught: releases 2 to 5."""
+    with running(tmp_path / "home") as service:
+        service.learn("cy")
+        (service.home / "versions").mkdir()
+        folder = service.home / str(service.context.registry.versions.get(1).folder)
+        folder.mkdir()
+        (folder / "rows").write_bytes(b"x")
+        assert service.admin.post("/v1/admin/languages/cy/rollback", json={}).status_code == 200
+        for tag in ("de", "fr"):
+            service.learn(tag)
+        yield service
+
+
+def test_a_dry_run_says_what_goes_and_why_and_changes_nothing(service: Service) -> None:
+    with assert_state_unchanged(service):
+        answer = service.admin.post("/v1/admin/prune", json={"keep": 2, "dry_run": True}).json()
+    assert (answer["release"], answer["oldest"], answer["dry_run"]) == (5, 4, True)
+    version, vectors, dataset = answer["items"]
+    assert version == {
+        "what": "version",
+        "name": "version 1",
+        "language": "cy",
+        "why": "no release since release 4 names it, nor a rollback from one",
+        "bytes": service.context.registry.versions.get(1).bytes,
+    }
+    assert (vectors["what"], vectors["name"].split("-")[:3]) == ("vectors", ["captions", "cy", "1"])
+    assert dataset["what"] == "dataset" and answer["bytes"] == sum(item["bytes"] for item in answer["items"]) > 4096
+
+
+def test_by_default_ten_releases_stay_in_reach(service: Service) -> None:
+    answer = service.admin.post("/v1/admin/prune", json={}).json()
+    assert (answer["oldest"], answer["items"], answer["dry_run"]) == (1, [], False)
+
+
+def test_what_was_pruned_stays_listed_and_cannot_be_restored(
+    service: Service, caplog: pytest.LogCaptureFixture
+) -> None:
+    before = service.admin.get("/v1/admin/releases").json()["items"]
+    with caplog.at_level(logging.INFO, "pictoglot.admin"):
+        assert len(service.admin.post("/v1/admin/prune", json={"keep": 2, "expected": 5}).json()["items"]) == 3
+    (record,) = [record for record in caplog.records if record.name == "pictoglot.admin"]
+    assert record.getMessage() == "pruned up to release 4: version 1"
+    assert record.key == "admin"  # type: ignore[attr-defined]
+    releases = service.admin.get("/v1/admin/releases").json()["items"]
+    assert [{**release, "pruned": []} for release in releases] == before
+    assert {release["number"]: release["pruned"] for release in releases} == {5: [], 4: [], 3: [], 2: [1], 1: []}
+    version = service.admin.get("/v1/versions/1").json()
+    assert version["pruned_at"] and (version["manifest"], version["digests"]) == (None, {})
+    assert service.admin.get("/v1/versions/1/report").status_code == 200
+    with assert_state_unchanged(service):
+        refused = service.admin.post("/v1/admin/releases/2/restore", json={"expected": 5})
+        assert assert_problem(refused, 409, "version_pruned")["versions"] == [1]
+    assert service.admin.post("/v1/admin/releases/4/restore", json={"expected": 5}).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("body", "status", "code"),
+    [
+        ({"keep": 1}, 422, "invalid_request"),
+        ({"keep": "2"}, 422, "invalid_request"),
+        ({"versions": [1]}, 422, "invalid_request"),
+        ({"keep": 2, "expected": 4}, 409, "alias_moved"),
+        ({"keep": 2, "expected": 4, "dry_run": True}, 409, "alias_moved"),
+    ],
+)
+def test_a_refused_pruning_changes_nothing(service: Service, body: object, status: int, code: str) -> None:
+    with assert_state_unchanged(service):
+        assert_problem(service.admin.post("/v1/admin/prune", json=body), status, code)
+
+
+# --- the command ------------------------------------------------------------------------------------------------------
+
+
+def test_a_dry_run_of_the_command_prints_what_why_and_how_much(service: Service) -> None:
+    with assert_state_unchanged(service):
+        shown = run(service, "prune", "--dry-run", "--keep", "2")
+        as_program = as_json(service, "prune", "--dry-run", "--keep", "2")
+    assert shown.exit_code == 0
+    for part in ("version 1", "no release since release 4 names it", "captions-cy-1", "0.0 MB", "Releases 4 to 5 stay"):
+        assert part in shown.stdout
+    assert as_program["dry_run"] and len(as_program["items"]) == 3
+    assert "There is nothing to remove: releases 1 to 5" in run(service, "prune", "--dry-run").stdout
+
+
+def test_on_a_terminal_the_command_asks_and_removes_what_it_showed(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    on_a_terminal(monkeypatch, lambda question: False)
+    with assert_state_unchanged(service):
+        assert run(service, "prune", "--keep", "2").exit_code == 0
+    on_a_terminal(monkeypatch, lambda question: bool(service.learn("es")))
+    refused = run(service, "prune", "--keep", "2")
+    assert refused.exit_code == 2 and "Nothing was changed: release 6 serves now." in refused.stderr
+    on_a_terminal(monkeypatch, lambda question: question == "Remove all this for ever?")
+    assert "Done." in run(service, "prune", "--keep", "2").stdout
+    assert service.context.registry.versions.pruned() == {1}
+
+
+@pytest.mark.parametrize("option", ["--yes", "--json"])
+def test_a_program_is_not_asked(service: Service, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
+    on_a_terminal(monkeypatch, lambda question: pytest.fail("asked"))
+    result = run(service, "prune", "--keep", "2", option)
+    assert result.exit_code == 0 and "captions-cy-1" in result.stdout
+    assert "pruned" in run(service, "versions").stdout and "pruned" in run(service, "releases").stdout
+    restored = run(service, "releases", "--restore", "2", "--expected", "5")
+    assert restored.exit_code == 2 and "This needs version 1, whose files were pruned." in restored.stderr

@@ -2,6 +2,7 @@
 
 import errno
 import json
+import random
 from collections.abc import Iterator
 from types import SimpleNamespace
 
@@ -19,7 +20,7 @@ from service.schemas.common import RequestBody
 from service.schemas.gallery import PictureRecord
 from service.schemas.search import EmbeddingsRequest, PictureSearch
 from store import errors
-from tests.service.harness import assert_problem
+from tests.service.harness import Service, assert_problem
 
 
 def classes(kind: type[errors.PictoglotError] = errors.PictoglotError) -> Iterator[type[errors.PictoglotError]]:
@@ -110,3 +111,24 @@ def test_what_a_route_raises_becomes_a_problem(error: Exception, status: int, co
     )
     assert "/data" not in answer.text
     assert "secret" not in answer.text
+
+
+def test_a_request_id_of_the_client_is_kept_when_it_is_safe(service: Service) -> None:
+    taken = service.http.get("/livez", headers={"X-Request-ID": "abc-1"}).headers["x-request-id"]
+    assert taken == "abc-1"
+    other = service.http.get("/livez", headers={"X-Request-ID": "a b\t{}"}).headers["x-request-id"]
+    assert len(other) == 32
+
+
+def test_a_new_request_id_does_not_follow_the_seed_of_the_process(service: Service) -> None:
+    ids = set()
+    for _ in range(2):
+        random.seed(0)
+        ids.add(service.http.get("/livez").headers["x-request-id"])
+    assert len(ids) == 2
+
+
+def test_the_page_shares_nothing_with_other_sites(service: Service) -> None:
+    headers = service.http.get("/").headers
+    assert headers["cross-origin-opener-policy"] == "same-origin" and headers["referrer-policy"] == "no-referrer"
+    assert "default-src 'none'" in headers["content-security-policy"]

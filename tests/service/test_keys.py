@@ -1,16 +1,13 @@
 """Keys and limits; the routes one by one are in tests/contract."""
 
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, assert_state_unchanged, picture, running
+from tests.service.processes import run_module
 
 PLACEHOLDERS = ["", "changeme", "too-short"]
 
@@ -161,21 +158,11 @@ def test_every_name_of_the_loopback_is_open(opened: Service, host: str) -> None:
     assert opened.http.get("/v1/languages", headers={"Host": host}).status_code == 200
 
 
-def start(home: Path, **variables: str) -> subprocess.CompletedProcess[str]:
-    names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
-    return subprocess.run(
-        [sys.executable, "-m", "service"], env=environment | names, capture_output=True, text=True, timeout=PATIENCE
-    )
-
-
 @pytest.mark.row("A8")
 @pytest.mark.parametrize("key", PLACEHOLDERS)
 def test_without_a_real_admin_key_production_does_not_start(tmp_path: Path, key: str) -> None:
-    ended = start(tmp_path, ENVIRONMENT="production", ADMIN_KEY=key)
-    assert ended.returncode == 78
-    assert "PICTOGLOT_ADMIN_KEY" in ended.stderr
-    assert len(ended.stderr.splitlines()) == 1
+    status, _, errors = run_module("service", tmp_path, ENVIRONMENT="production", ADMIN_KEY=key)
+    assert (status, len(errors.splitlines())) == (78, 1) and "PICTOGLOT_ADMIN_KEY" in errors
 
 
 def test_a_local_service_creates_its_admin_key_once_and_only_its_owner_can_read_it(tmp_path: Path) -> None:

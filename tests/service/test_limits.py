@@ -1,16 +1,27 @@
-"""The rate of a key and the limits of a body, without a server."""
+"""Rates, bodies and cursors without a server, and what a client never ends."""
 
 import asyncio
+import socket
+import threading
 from collections.abc import Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from service.auth import Rate
 from service.bodies import BodyReader
-from service.problems import BodyTimeout, ClientLeft, Malformed, RateLimited, TooLarge
+from service.cursors import Cursors
+from service.problems import BodyTimeout, ClientLeft, CursorInvalid, Malformed, RateLimited, TooLarge
 from service.settings import Settings
+from store.data_root import DataRoot
 from tests.patience import PATIENCE
+from tests.service.harness import Service
+from tests.service.test_http import SEARCH, head_of
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
@@ -122,3 +133,81 @@ def test_without_an_allowance_nothing_may_be_read() -> None:
 
     with pytest.raises((TooLarge, BodyTimeout)):
         asyncio.run(unallowed())
+
+
+CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+
+
+@pytest.mark.row("H10")
+@pytest.mark.parametrize(
+    "begun",
+    [
+        b"GET /livez HTTP/1.1\r\nX-Long: ",
+        b"GET /",
+        CHUNKED + b"2;a=",
+        CHUNKED + b"2\r\n{}\r\n0\r\nX-Trailer: ",
+        b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\nGET /",
+    ],
+    ids=["header", "path", "chunk size", "trailer", "second request"],
+)
+def test_what_does_not_end_is_cut_off(service: Service, begun: bytes) -> None:
+    sent, memory = 0, psutil.Process().memory_info().rss
+    address = ("127.0.0.1", service.port)
+    with socket.create_connection(address, timeout=PATIENCE) as connection, pytest.raises(ConnectionError):
+        connection.sendall(begun)
+        while sent < 64 << 20:
+            connection.sendall(b"x" * 65_536)
+            sent += 65_536
+    assert sent < 16 << 20 and psutil.Process().memory_info().rss - memory < 16 << 20
+
+
+CURSORS = Cursors(b"k" * 32)
+
+
+def test_a_cursor_leads_back_to_its_place() -> None:
+    cursor = CURSORS.write("question", {"offset": 20})
+    assert CURSORS.read("question", cursor) == {"offset": 20}
+
+
+def test_a_cursor_is_for_one_query_and_one_secret() -> None:
+    cursor = CURSORS.write("question", {"offset": 20})
+    with pytest.raises(CursorInvalid):
+        CURSORS.read("another", cursor)
+    with pytest.raises(CursorInvalid):
+        Cursors(b"x" * 32).read("question", cursor)
+
+
+def test_every_change_of_a_character_is_found() -> None:
+    cursor = CURSORS.write("question", {"offset": 20})
+    for place in range(len(cursor)):
+        changed = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
+        try:
+            assert CURSORS.read("question", changed) == {"offset": 20}  # the last bits of base64 may mean nothing
+            assert place == len(cursor) - 1
+        except CursorInvalid:
+            continue
+
+
+@given(st.text(max_size=200))
+def test_no_other_text_is_a_cursor(text: str) -> None:
+    with pytest.raises(CursorInvalid):
+        CURSORS.read("question", text)
+
+
+def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> None:
+    both = threading.Barrier(2)
+
+    def start(number: int) -> str:
+        both.wait()
+        return Cursors.under(DataRoot(tmp_path / str(number))).write("question", {"offset": 1})
+
+    with ThreadPoolExecutor(2) as starts:
+        for number in range(50):
+            first, second = starts.map(start, (number, number))
+            assert first == second
+
+
+def test_the_secret_outlives_a_restart_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
+    cursor = Cursors.under(DataRoot(tmp_path)).write("question", {"offset": 1})
+    assert Cursors.under(DataRoot(tmp_path)).read("question", cursor) == {"offset": 1}
+    assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())

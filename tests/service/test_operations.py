@@ -1,9 +1,9 @@
 """Readiness, metrics, documents and shutdown."""
 
 import asyncio
+import logging
 import os
 import re
-import signal
 import socket
 import subprocess
 import threading
@@ -15,27 +15,25 @@ from typing import Any
 
 import httpx
 import pytest
-from sqlalchemy import text
 
 from service.app import build, create_app
 from service.commands.doctor import Checkup, Finding
 from service.serve import bind
 from service.settings import Settings
-from store.errors import VersionCorrupt
-from store.registry import open_registry
+from store.errors import RegistryUnavailable, VersionCorrupt
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, within
-from tests.registries import empty_registry
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
     assert_problem,
     assert_state_unchanged,
+    learn,
     picture,
     running,
     wait_until,
 )
-from tests.service.processes import answers, run_module, weightless
+from tests.service.processes import run_module, weightless
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
@@ -177,55 +175,6 @@ def test_an_open_service_on_a_public_address_does_not_run_module(tmp_path: Path)
     assert status == 78 and "PICTOGLOT_OPEN" in errors
 
 
-def test_a_port_in_use_gives_one_sentence_and_no_key(tmp_path: Path) -> None:
-    with socket.create_server(("127.0.0.1", 0)) as other:
-        port = other.getsockname()[1]
-        said = f"PICTOGLOT_HOST, PICTOGLOT_PORT: cannot listen on 127.0.0.1:{port}: Address already in use.\n"
-        assert run_module("service", tmp_path, PORT=str(port)) == (1, "", said)
-
-
-def test_a_registry_that_does_not_open_gives_one_sentence_with_the_reason(tmp_path: Path) -> None:
-    said = "Registry unavailable: The registry does not answer: unable to open database file.\n"
-    assert run_module("service", tmp_path, DATABASE_URL=f"sqlite:///{tmp_path}") == (1, "", said)  # which is a folder
-
-
-def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
-    registry = open_registry(f"sqlite:///{tmp_path / 'registry.db'}")
-    registry.initialise("another base", name="photos@/secret/place")
-    registry.close()
-    with weightless(tmp_path) as ended:
-        output, errors = ended.communicate()
-    assert (ended.returncode, output, len(errors.splitlines())) == (78, "", 1)
-    assert "another base (photos): restore PICTOGLOT_BASE" in errors and not errors.endswith("..\n")
-
-
-def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
-    file = tmp_path / "registry.db"
-    with closing(open_registry(empty_registry(file))) as registry, registry.begin() as session:
-        session.execute(text("UPDATE alembic_version SET version_num = '0016'"))
-    before = file.read_bytes()
-    for name in ("service", "worker"):
-        status, output, errors = run_module(name, tmp_path)
-        assert (status, output, len(errors.splitlines())) == (78, "", 1), errors
-        assert "(r0016)" in errors and "`pictoglot export` of the release that wrote it" in errors
-    assert [*tmp_path.iterdir()] == [file] and file.read_bytes() == before
-
-
-def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
-    server = weightless(tmp_path, LOG_LEVEL="warning")
-    try:
-        address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
-            wait_until(lambda: answers(client, "/readyz") == 200)
-        for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
-            server.send_signal(sent)
-            time.sleep(0.1)
-        _, errors = server.communicate(timeout=PATIENCE)
-        assert (server.returncode, errors) == (0, "")
-    finally:
-        server.kill()
-
-
 class ReadOnly:
     """A folder that nobody, not even root, can write to until the block ends."""
 
@@ -264,32 +213,6 @@ def test_a_read_only_data_root_is_reported_and_searches_go_on(tmp_path: Path, po
             said = f"PICTOGLOT_HOME: {tmp_path} cannot be written: Read-only file system.\n"
             assert (other.communicate(timeout=PATIENCE)[1], other.returncode) == (said, 1)
         assert service.put("c", picture(9)).status_code == 201
-
-
-@pytest.mark.row("S7")
-def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path) -> None:
-    constants = "serve.Settings.drain_seconds = serve.Settings.batch_size = 1"  # one by one: all take 2.5 s at least
-    server = weightless(tmp_path, "SlowEncoder(0.05)", constants, ADMIN_KEY=ADMIN_KEY)
-    try:
-        address = server.stdout.readline().split()[-1]
-        http = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE)
-        with http as client, ThreadPoolExecutor(50) as pool:
-            wait_until(lambda: answers(client, "/readyz") == 200)
-
-            def search(n: int) -> int:
-                with httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE) as own:
-                    return own.post("/v1/search/pictures", json={"text": f"query {n}"}).status_code
-
-            running_ = [pool.submit(search, n) for n in range(50)]
-            wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
-            server.send_signal(signal.SIGTERM)
-            with within(10):
-                wait_until(lambda: answers(client, "/readyz") == 503)
-                assert [answer.result() for answer in running_] == [200] * 50
-                assert server.wait(PATIENCE) == 0
-    finally:
-        server.kill()
-        server.communicate()
 
 
 @pytest.mark.row("S9")
@@ -374,3 +297,59 @@ def test_outside_of_a_local_loopback_the_metrics_need_a_key(tmp_path: Path, sett
         assert "pictoglot_release" in service.http.get("/metrics", headers={"Authorization": f"Bearer {key}"}).text
         for path in ("/livez", "/readyz"):  # a load balancer has none
             assert service.http.get(path).status_code == 200
+
+
+class Failing:
+    """Replaces the refreshing of the index while there is an `error`."""
+
+    def __init__(self, service: Service, monkeypatch: pytest.MonkeyPatch, error: Exception) -> None:
+        self.error: Exception | None = error
+        self.attempts = 0
+        self._refresh = service.context.live.refresh
+        monkeypatch.setattr(service.context.live, "refresh", self)
+
+    def __call__(self) -> bool:
+        self.attempts += 1
+        if (error := self.error) is not None:
+            raise error
+        return self._refresh()
+
+
+def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
+        record.getMessage()
+        for record in caplog.records
+        if record.levelno >= logging.WARNING and record.name == "pictoglot.watch"
+    ]
+
+
+def test_after_an_unexpected_error_it_tries_later_and_later_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(tmp_path, watch_seconds=0.05) as service:
+        failing = Failing(service, monkeypatch, MemoryError("one"))
+        wait_until(lambda: failing.attempts >= 1)
+        time.sleep(1.5)  # 30 times watch_seconds
+        assert failing.attempts <= 7
+        assert warnings(caplog) == ["following the registry failed; trying again"]
+        failing.error = MemoryError("two")
+        wait_until(lambda: len(warnings(caplog)) == 2)
+        learn(service.context.registry, "cy")
+        failing.error = None
+        wait_until(lambda: service.context.live.current.release.number == 2)
+        seen = failing.attempts
+        wait_until(lambda: failing.attempts >= seen + 20, seconds=25)  # as often as before
+
+
+def test_while_the_registry_is_away_it_asks_as_often_as_ever_and_says_so_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    with running(tmp_path, watch_seconds=0.05) as service:
+        failing = Failing(service, monkeypatch, RegistryUnavailable())
+        wait_until(lambda: failing.attempts >= 20)
+        assert warnings(caplog) == ["cannot follow the registry"]
+        failing.error = None
+        seen = failing.attempts
+        wait_until(lambda: failing.attempts >= seen + 2)
+        failing.error = RegistryUnavailable()
+        wait_until(lambda: len(warnings(caplog)) == 2)  # another outage is told again
