@@ -4,9 +4,11 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from fastapi import Response
+from pydantic import BaseModel
 
 from index import fusion
 from index.filters import Filter, parsed
@@ -19,13 +21,15 @@ from model import words
 from model.calibration import Calibration
 from model.text import clean
 from service.auth import Principal
+from service.bodies import parse_json
 from service.context import Context
 from service.middleware import Parts
-from service.records import exclude, path_of
 from service.schemas import search as schemas
+from service.schemas.gallery import PictureItem
 from store.errors import FieldError, InvalidInput, PictureNotFound
 
 _ENGLISH = "en"
+_ITEM_FIELDS = {*PictureItem.model_fields, *schemas.PictureHit.model_fields}
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
 _OF_RECORDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that are read from the registry
 _UNAVAILABLE = "records_unavailable"
@@ -54,7 +58,7 @@ class Search:
         self.started, self._parts = time.perf_counter(), parts or Parts()
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._upload, self._place = picture, place
-        self._wanted = Wanted(filter_of(body.filter, place), caller.collections)
+        self._wanted = Wanted(parse_filter(body.filter, place), caller.collections)
         minus = body.minus or schemas.Minus()
         self._text, self._minus_text = _cleaned(body.text), _cleaned(minus.text)
         self._picture, self._minus_picture = body.picture, minus.picture
@@ -129,7 +133,7 @@ class Search:
 
         One visit to a thread for all of it: each costs as much as the scan.
         """
-        without = exclude(unwanted, facets=self.body.facets is None)
+        without = exclude_fields(unwanted, facets=self.body.facets is None)
         response = await self._context.answer(lambda: self._hits(unwanted), self._parts, without)
         if self._route is not None:
             used = self._route.used  # clients may name any tag, a metric must not have any label
@@ -162,7 +166,7 @@ class Search:
             return [tag for tag in dict.fromkeys((used, _ENGLISH)) if tag in snapshot.captions]
         if requested == "none":
             return []
-        return caption_languages(None if isinstance(requested, str) else requested, snapshot)
+        return choose_caption_languages(None if isinstance(requested, str) else requested, snapshot)
 
     def _calibrate(self) -> Calibration | None:
         """How the chances of its hits are told among all pictures; None where they are not known.
@@ -202,12 +206,12 @@ class Search:
             language=schemas.LanguageUsed.model_validate(self._route) if self._route else None,
             version=self._route.view.version if self._route else None,
             release=self._snapshot.release.number,
-            generation=generation_of(self._snapshot.pictures, self._caller),
+            generation=name_generation(self._snapshot.pictures, self._caller),
             truncated=self._truncated,
             warnings=warnings,
             below_min_match=below,
             next_cursor=None if below else next_cursor,
-            timing_ms=milliseconds_since(self.started),
+            timing_ms=count_milliseconds(self.started),
         )
         self._parts.end("captions")
         return found
@@ -270,7 +274,7 @@ class Search:
             meaning=hit.score if self.body.mode == "meaning" else hit.meaning,
             words=hit.words,
             rank=hit.rank,
-            url=f"{path_of(hit.picture)}/content",
+            url=f"{make_path(hit.picture)}/content",
             captions=captions,
             match=hit.match,
             collection=record and record.collection,
@@ -280,9 +284,41 @@ class Search:
         )
 
 
-def filter_of(given: Any, place: str = "body") -> Filter | None:
+def parse_filter(given: Any, place: str = "body") -> Filter | None:
     """The filter of a body; raises `InvalidFilter`."""
     return None if given is None else parsed(given, f"{place}.filter")
+
+
+def parse_query_filter(given: str | None) -> Filter | None:
+    """The filter in the query of a listing; raises `InvalidFilter`."""
+    if given is None:
+        return None
+    return parsed(parse_json(given.encode(), "query.filter"), "query.filter")
+
+
+def find_unwanted_fields(fields: str | None, model: type[BaseModel]) -> frozenset[str]:
+    """What `fields` of a request leaves out of each item; raises `InvalidInput` for a field that no item has.
+
+    One list of `fields` does for all: of what only other items have, as a picture of the listing has no `score`,
+    nothing is shown.
+    """
+    names = frozenset(model.model_fields)
+    wanted = names if fields is None else {name.strip() for name in fields.split(",")}
+    if not wanted <= _ITEM_FIELDS:
+        places = (FieldError("query.fields", "unknown_field"),)
+        raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
+    return names - wanted
+
+
+def exclude_fields(fields: frozenset[str], *, facets: bool) -> Mapping[str, Any]:
+    """What pydantic leaves out of an answer with items: these fields of each, and the `facets`."""
+    items = {"items": {"__all__": {*fields}}} if fields else {}
+    return {**items, **({"facets": True} if facets else {})}
+
+
+def make_path(id: str) -> str:
+    """The path of a picture, whose id may have slashes."""
+    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 async def find_vector(picture: str, snapshot: Snapshot, context: Context, caller: Principal) -> Vector:
@@ -303,17 +339,17 @@ def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vect
     return vector
 
 
-def caption_languages(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
+def choose_caption_languages(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
     """The requested languages in canonical form, without duplicates; by default all whose captions are searched."""
     return sorted(snapshot.captions) if requested is None else list(dict.fromkeys(map(snapshot.readable, requested)))
 
 
-def generation_of(vector_set: VectorSet, caller: Principal) -> str:
+def name_generation(vector_set: VectorSet, caller: Principal) -> str:
     """For a bound key without the last change: it would tell what happens in other collections."""
     return vector_set.generation if caller.collections is None else vector_set.identity.name
 
 
-def milliseconds_since(started: float) -> float:
+def count_milliseconds(started: float) -> float:
     """Milliseconds since a reading of `time.perf_counter`."""
     return round((time.perf_counter() - started) * 1_000, 3)
 

@@ -9,12 +9,12 @@ from index.duplicates import Compared, Group, compared
 from index.listing import Place
 from index.selection import Wanted
 from index.snapshot import Snapshot
-from service import records, values
+from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.context import AppContext, Caller, Context
 from service.problems import Gone
 from service.schemas import gallery as schemas
-from service.search import generation_of, milliseconds_since
+from service.search import count_milliseconds, make_path, name_generation, parse_query_filter
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
 _SECONDS = 2.0  # after which a page ends, whatever it has
@@ -42,7 +42,7 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
+    wanted = Wanted(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
     state, place = snapshot.pictures.identity.name, None
     if cursor is not None:
@@ -59,9 +59,9 @@ async def list_duplicates(
         items=groups,
         examined=found.examined,
         release=snapshot.release.number,
-        generation=generation_of(snapshot.pictures, caller),
+        generation=name_generation(snapshot.pictures, caller),
         next_cursor=following,
-        timing_ms=milliseconds_since(started),
+        timing_ms=count_milliseconds(started),
     )
     return await context.answer(lambda: answer)
 
@@ -101,7 +101,7 @@ async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal)
         kept = [(picture, score) for picture, score in scored if picture in pictures]
         if len(kept) > 1 and kept[0][0] == group.head:
             near = [
-                schemas.NearPicture(id=picture, score=score, url=f"{records.path_of(picture)}/content")
+                schemas.NearPicture(id=picture, score=score, url=f"{make_path(picture)}/content")
                 for picture, score in kept
             ]
             shown.append(schemas.DuplicateGroup(pictures=near, more=group.more))

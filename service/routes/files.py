@@ -15,7 +15,7 @@ from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context, PathId
 from service.openapi import answering
-from service.routes.gallery import existing
+from service.routes.gallery import find_picture
 from store.errors import OriginalNotKept, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
@@ -37,7 +37,7 @@ async def picture_content(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side."""
-    picture = await existing(id, context, caller.collections)
+    picture = await find_picture(id, context, caller.collections)
     return await _file(request, picture, context, named=v, thumbnail=False)
 
 
@@ -47,7 +47,7 @@ async def picture_thumbnail(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
-    picture = await existing(id, context, caller.collections)
+    picture = await find_picture(id, context, caller.collections)
     return await _file(request, picture, context, named=v, thumbnail=True)
 
 
@@ -61,7 +61,7 @@ async def picture_original(
     404 `original_not_kept` unless `PICTOGLOT_KEEP_ORIGINALS` was set when they were: a copy that was kept of the same
     bytes in another picture is not given, because it would tell of that.
     """
-    picture = await existing(id, context, caller.collections)
+    picture = await find_picture(id, context, caller.collections)
     content = picture.content_sha256
     headers = _cached(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
     not_kept = OriginalNotKept("this picture was put without its original being kept")

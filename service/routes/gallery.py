@@ -1,7 +1,8 @@
 """The gallery: adding, listing, changing and deleting pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import Annotated, Any
 
@@ -9,18 +10,23 @@ import fastapi
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
+from index.facts import checked_metadata, checked_tags
 from index.gallery import GalleryPicture, NewPicture, Put
-from index.records import DEFAULT, Given, Within, settled
+from index.records import DEFAULT, Given, Patch, Seen, Within, settled
 from index.selection import Wanted
-from service import records, values
+from model.languages import canonical
+from model.text import clean
+from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MERGE_PATCH, MULTIPART, unless_client_leaves
 from service.context import AppContext, Caller, Context, PathId
 from service.forms import Body
+from service.problems import location
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
+from service.search import exclude_fields, find_unwanted_fields, make_path, parse_query_filter
 from store import files
-from store.errors import FieldError, InvalidInput
+from store.errors import FieldError, InvalidInput, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 collections_router = APIRouter(prefix="/v1/collections", tags=["gallery"], route_class=GuardedRoute)
@@ -83,8 +89,8 @@ async def list_pictures(
 
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
-    without = records.exclude(records.unwanted(fields, schemas.PictureItem), facets=facets is None)
-    wanted = Wanted(records.filter_in_query(filter), caller.collections, collection)
+    without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
+    wanted = Wanted(parse_query_filter(filter), caller.collections, collection)
     asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
 
@@ -93,7 +99,7 @@ async def list_pictures(
 
     def page() -> schemas.PicturePage:
         found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)
-        items = items_of(found, context, caller.collections)
+        items = make_items(found, context, caller.collections)
         counted = None if facets is None else context.selection.facets(wanted, facets)
         return schemas.PicturePage(items=items, next_cursor=following, facets=counted)
 
@@ -106,10 +112,10 @@ async def list_pictures(
 @needs("search", parted=True)
 async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
-    without = dict.fromkeys(records.unwanted(fields, schemas.PictureItem), True)
+    without = dict.fromkeys(find_unwanted_fields(fields, schemas.PictureItem), True)
 
     def read() -> schemas.PictureItem:
-        return items_of([context.gallery.get(id, caller.collections)], context, caller.collections)[0]
+        return make_items([context.gallery.get(id, caller.collections)], context, caller.collections)[0]
 
     item = await context.lanes.read.run(read)
     answer = await context.answer(lambda: item, without=without)
@@ -132,7 +138,7 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    picture = await context.writes.run(context.live.patch_picture, records.patch_of(id, body, if_match, caller))
+    picture = await context.writes.run(context.live.patch_picture, read_patch(id, body, if_match, caller))
     await context.settle()
     return await _item(picture, context, caller, response)
 
@@ -141,7 +147,7 @@ async def patch_picture(
 @needs("write", parted=True)
 async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    await context.writes.run(context.live.delete_picture, id, caller.collections, records.seen(if_match))
+    await context.writes.run(context.live.delete_picture, id, caller.collections, read_if_match(if_match))
     await context.settle()
 
 
@@ -155,16 +161,16 @@ async def _put(
     if_match: str | None,
 ) -> schemas.PictureItem:
     (data,) = request.state.files
-    captions, given = records.said_of(form, caller, if_match)
+    captions, given = read_record(form, caller, if_match)
     content = hashlib.sha256(data).hexdigest()
     if id is None:
-        id, given = posted(content, given)
-    put = await unless_client_leaves(request, stored(id, content, data, captions, given, context))
+        id, given = name_posted(content, given)
+    put = await unless_client_leaves(request, store(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _item(put.picture, context, caller, response)
 
 
-def posted(content: str, given: Given) -> tuple[str, Given]:
+def name_posted(content: str, given: Given) -> tuple[str, Given]:
     """The id of a picture that is posted, and what is said of it: none that is there is moved by that.
 
     What is in other collections has another id, nor does it matter to a bound key. One that was posted into this
@@ -176,7 +182,7 @@ def posted(content: str, given: Given) -> tuple[str, Given]:
     return id, replace(given, collection=None, home=into)
 
 
-async def stored(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
+async def store(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
     if given.within is not None or given.seen is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.upload_seconds)
@@ -194,19 +200,90 @@ async def stored(id: str, content: str, data: bytes, captions: Captions | None, 
     return put
 
 
-async def existing(id: str, context: Context, within: Within) -> GalleryPicture:
+def read_record(
+    record: schemas.PictureForm, caller: Principal, if_match: str | None = None
+) -> tuple[Captions | None, Given]:
+    """The captions of a picture by language, cleaned and without duplicates, and what else is said of it.
+
+    A language need not be served. `if_match` has the etags of `If-Match`. Raises `InvalidInput`, `LanguageTagInvalid`,
+    `MetadataInvalid`, and `Forbidden`.
+    """
+    caller.require(record.collection)
+    given = Given(
+        collection=record.collection,
+        tags=None if record.tags is None else checked_tags(record.tags),
+        metadata=None if record.metadata is None else checked_metadata(record.metadata),
+        home=caller.home,
+        within=caller.collections,
+        seen=read_if_match(if_match),
+    )
+    return None if record.captions is None else _captions(record.captions), given
+
+
+def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
+    captions: Captions = {}
+    for tag, texts in by_tag.items():
+        with _placed(tag):
+            kept = captions.setdefault(canonical(tag), [])
+        for number, text in enumerate(texts):
+            with _placed(tag, number):
+                cleaned = clean(text)
+            if cleaned not in kept:
+                kept.append(cleaned)
+    return captions
+
+
+@contextmanager
+def _placed(*place: str | int) -> Iterator[None]:
+    """What refuses a caption tells which one it is."""
+    try:
+        yield
+    except PictoglotError as error:
+        error.errors = (FieldError(location("body", ["captions", *place]), error.code),)
+        raise
+
+
+def read_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller: Principal) -> Patch:
+    """The merge patch with its texts cleaned, for the etags of `If-Match`; raises as `read_record`."""
+    document: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
+    if body.captions is not None:
+        given = {tag: texts for tag, texts in body.captions.items() if texts is not None}
+        gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
+        document["captions"] = {**gone, **_captions(given)}
+    if body.tags is not None:
+        document["tags"] = checked_tags(body.tags)
+    if "collection" in document:
+        document["collection"] = body.collection or caller.home
+        caller.require(document["collection"])
+    return Patch(id, document, read_if_match(if_match), caller.collections)
+
+
+def read_if_match(if_match: str | None) -> Seen | None:
+    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
+
+    A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
+    """
+    if if_match is None:
+        return None
+    if if_match.strip() == "*":
+        return Seen()
+    given = [tag.strip() for tag in if_match.split(",")]
+    return Seen(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
+
+
+async def find_picture(id: str, context: Context, within: Within) -> GalleryPicture:
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
 async def _item(
     picture: GalleryPicture, context: Context, caller: Principal, response: Response
 ) -> schemas.PictureItem:
-    (item,) = await context.lanes.search.run(items_of, [picture], context, caller.collections)
+    (item,) = await context.lanes.search.run(make_items, [picture], context, caller.collections)
     response.headers["ETag"] = f'"{item.etag}"'
     return item
 
 
-def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
+def make_items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
@@ -221,7 +298,7 @@ def items_of(pictures: Sequence[GalleryPicture], context: Context, within: Withi
             own=given[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{records.path_of(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
+            url=f"{make_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,

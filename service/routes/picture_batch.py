@@ -12,15 +12,16 @@ from fastapi import APIRouter, Request, Response
 
 from index.gallery import Put
 from index.records import Given
-from service import problems, records, values
+from service import problems, values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MULTIPART, unless_client_leaves, validated
 from service.context import AppContext, Caller, Context
 from service.forms import Body
 from service.problems import TooLarge
-from service.routes.gallery import items_of, posted, stored
+from service.routes.gallery import make_items, name_posted, read_record, store
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
+from service.search import find_unwanted_fields
 from store.errors import FieldError, InvalidInput, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
@@ -53,7 +54,7 @@ async def post_batch(
     One after another where several have the same id. All that are not refused can be searched when the answer arrives.
     To send the same again changes nothing. `fields` chooses what each `picture` of the answer has.
     """
-    without = records.unwanted(fields, schemas.PictureItem)
+    without = find_unwanted_fields(fields, schemas.PictureItem)
     read = partial(_entries, request.state.files, form.records, context, caller)
     entries = await context.lanes.batch.run(read)
     del read, request.state.files  # each entry alone holds its bytes, and lets go of them when it is put
@@ -81,10 +82,10 @@ def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: 
         entry.id = record.id
         if data is None:
             raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")
-        entry.captions, entry.given = records.said_of(record, caller)
+        entry.captions, entry.given = read_record(record, caller)
         entry.content = hashlib.sha256(data).hexdigest()
         if record.id is None:
-            entry.id, entry.given = posted(entry.content, entry.given)
+            entry.id, entry.given = name_posted(entry.content, entry.given)
     except PictoglotError as error:
         entry.outcome = error
     return entry
@@ -111,12 +112,12 @@ async def _put(entries: Sequence[_Entry], context: Context) -> None:
 
 async def _one(entry: _Entry, context: Context) -> Put:
     assert entry.id is not None and entry.given is not None
-    return await stored(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
+    return await store(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
 
 
 def _answer(entries: Sequence[_Entry], context: Context, caller: Principal, request_id: str) -> schemas.PictureOutcomes:
     done = [entry.outcome for entry in entries if isinstance(entry.outcome, Put)]
-    shown = iter(items_of([put.picture for put in done], context, caller.collections))
+    shown = iter(make_items([put.picture for put in done], context, caller.collections))
     items = []
     for entry in entries:
         if isinstance(entry.outcome, Put):

@@ -10,14 +10,22 @@ from fastapi import APIRouter, Request, Response
 
 from index.selection import Wanted
 from index.snapshot import Snapshot
-from service import records, values
+from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import JSON, unless_client_leaves, validated
 from service.context import AppContext, Caller, Context
 from service.forms import Body
 from service.problems import of_one, problem
 from service.schemas import search as schemas
-from service.search import Search, caption_languages, filter_of, find_vector, generation_of, milliseconds_since
+from service.search import (
+    Search,
+    choose_caption_languages,
+    count_milliseconds,
+    find_unwanted_fields,
+    find_vector,
+    name_generation,
+    parse_filter,
+)
 from store.errors import FieldError, InvalidInput, Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
@@ -39,7 +47,7 @@ async def search_pictures(
 
     Filter and words are read from what is stored now, the vectors from the release that serves.
     """
-    unwanted, state = records.unwanted(fields, schemas.PictureHit), request.state
+    unwanted, state = find_unwanted_fields(fields, schemas.PictureHit), request.state
     (picture,) = state.files or (None,)
     search = Search(body, context.live.current, context, caller, picture=picture, parts=state.parts)
     await unless_client_leaves(request, search.encode())
@@ -58,7 +66,10 @@ async def search_captions(
     `language_not_taught`.
     """
     started, parts, snapshot = time.perf_counter(), request.state.parts, context.live.current
-    tags, wanted = caption_languages(body.languages, snapshot), Wanted(filter_of(body.filter), caller.collections)
+    tags, wanted = (
+        choose_caption_languages(body.languages, snapshot),
+        Wanted(parse_filter(body.filter), caller.collections),
+    )
     parts.end("read")
     if request.state.files:
         vector = await unless_client_leaves(request, context.pictures.encode(*request.state.files))
@@ -83,9 +94,9 @@ async def search_captions(
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
-            generations={tag: generation_of(snapshot.captions[tag], caller) for tag in named},
+            generations={tag: name_generation(snapshot.captions[tag], caller) for tag in named},
             warnings=list(snapshot.untaught(found.union(tags if body.languages is not None else ()))),
-            timing_ms=milliseconds_since(started),
+            timing_ms=count_milliseconds(started),
         )
 
     return await context.answer(answer, parts)
@@ -106,12 +117,12 @@ async def search_batch(
     answers, those that are not answered yet are refused: `overloaded`.
     """
     started = time.perf_counter()
-    unwanted = records.unwanted(fields, schemas.PictureHit)
+    unwanted = find_unwanted_fields(fields, schemas.PictureHit)
     context.rate.owe(caller.id, len(body.searches) - 1)  # one was counted when the request came
     batch = _Batch(context, caller, context.live.current, unwanted, request.state.request_id)
     items = await unless_client_leaves(request, batch.answer(body.searches))
     request.state.parts.end("searches")
-    tail = f'],"release":{batch.snapshot.release.number},"timing_ms":{milliseconds_since(started)}}}'.encode()
+    tail = f'],"release":{batch.snapshot.release.number},"timing_ms":{count_milliseconds(started)}}}'.encode()
     whole = await context.lanes.search.run(lambda: b'{"items":[' + b",".join(items) + tail)
     return Response(whole, media_type=JSON)
 
