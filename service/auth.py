@@ -199,7 +199,7 @@ class Keyring:
     ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open, self._read, self._count_invalid = is_open, read, count_invalid
-        self._lane = Lane(1)  # of its own: no key waits for what other requests do
+        self._lane = Lane("keys", 1)  # of its own: no key waits for what other requests do
         self._keys: dict[str, Key] = {}  # by id; those that are not valid too: they cause no reading
         self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
         self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all

@@ -33,11 +33,11 @@ class Lane:
     Not those of `concurrent.futures`: a process waits for these when it ends, and a registry that hangs may hold ours.
     """
 
-    def __init__(self, threads: int, seconds: float | None = None, busy: str = "") -> None:
+    def __init__(self, name: str, threads: int, seconds: float | None = None, busy: str = "") -> None:
         self.seconds, self._busy = seconds, busy
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
-            Thread(target=_serve, args=(self._work,), daemon=True, name="lane").start()
+            Thread(target=_serve, args=(self._work,), daemon=True, name=f"lane {name}").start()
         weakref.finalize(self, _end, self._work, threads)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
@@ -94,15 +94,15 @@ class Lanes:
     """
 
     def __init__(self) -> None:
-        self.search = Lane(8)  # scans, and answers made of what they find
-        self.hits = Lane(4, _HIT_SECONDS)  # records of hits
-        self.filter = Lane(4, _READ_SECONDS)  # filters and facets, and words among what they leave
-        self.words = Lane(4, _READ_SECONDS)
-        self.read = Lane(4, _READ_SECONDS)  # all else that is asked of the registry
-        self.duplicates = Lane(1, _READ_SECONDS, "others are looking for duplicates; try again later")
-        self.batch = Lane(2)  # what is said of many pictures: soon done
-        self.dataset = Lane(CHECKS)  # checks of datasets, which take minutes
-        self.release = Lane(1)  # opening a new one
+        self.search = Lane("search", 8)  # scans, and answers made of what they find
+        self.hits = Lane("hits", 4, _HIT_SECONDS)  # records of hits
+        self.filter = Lane("filter", 4, _READ_SECONDS)  # filters and facets, and words among what they leave
+        self.words = Lane("words", 4, _READ_SECONDS)
+        self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
+        self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
+        self.batch = Lane("batch", 2)  # what is said of many pictures: soon done
+        self.dataset = Lane("dataset", CHECKS)  # checks of datasets, which take minutes
+        self.release = Lane("release", 1)  # opening a new one
         self.batch_reads = asyncio.Semaphore(2)  # searches of all batches that take a thread of `filter` or `words`
 
 

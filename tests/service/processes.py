@@ -6,6 +6,7 @@ import sys
 import tempfile
 from collections.abc import Mapping
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Self
 
 import httpx
@@ -25,9 +26,8 @@ class Program:
 
     def __init__(self, source: str, environment: Mapping[str, str]) -> None:
         reader, writer = CONTEXT.Pipe(duplex=False)
-        with tempfile.NamedTemporaryFile("w", delete=False) as errors:
-            self._errors = errors.name
-        self._process = CONTEXT.Process(target=_run, args=(source, dict(environment), writer, self._errors))
+        self._errors = Path(tempfile.mkdtemp()) / "stderr"
+        self._process = CONTEXT.Process(target=_run, args=(source, dict(environment), writer, str(self._errors)))
         self._process.start()
         writer.close()
         self.stdout = os.fdopen(os.dup(reader.fileno()))
@@ -40,6 +40,7 @@ class Program:
 
     def __exit__(self, *_: object) -> None:
         self.wait(PATIENCE)
+        self.stdout.close()
 
     @property
     def returncode(self) -> int | None:
@@ -56,10 +57,10 @@ class Program:
 
     def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
         """What is left of its output, and all that it wrote to standard error."""
-        output = self.stdout.read()
+        output = "" if self.stdout.closed else self.stdout.read()
+        self.stdout.close()
         self.wait(timeout)
-        with open(self._errors, encoding="utf-8") as errors:
-            return output, errors.read()
+        return output, self._errors.read_text(encoding="utf-8")
 
     def send_signal(self, sent: int) -> None:
         os.kill(self.pid, sent)
@@ -110,7 +111,7 @@ def _run(source: str, environment: dict[str, str], writer: Connection, errors: s
     os.environ.clear()
     os.environ.update(environment)
     os.dup2(writer.fileno(), 1)
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND), 2)
+    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
     writer.close()
     sys.argv = ["program"]
     exec(compile(source, "program", "exec"), {"__name__": "__main__"})

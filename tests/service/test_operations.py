@@ -165,12 +165,12 @@ def test_a_search_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: py
 @pytest.mark.parametrize(
     ("name", "value"), [("PORT", "70000"), ("THREADS", "0"), ("COLOUR", "red"), ("OPEN", "maybe"), ("BASE", "nonsense")]
 )
-def test_an_invalid_setting_is_named_and_ends_the_run_module(tmp_path: Path, name: str, value: str) -> None:
+def test_an_invalid_setting_is_named_and_ends_the_start(tmp_path: Path, name: str, value: str) -> None:
     status, _, errors = run_module("service", tmp_path, **{name: value})
     assert (status, len(errors.splitlines())) == (78, 1) and f"PICTOGLOT_{name}" in errors
 
 
-def test_an_open_service_on_a_public_address_does_not_run_module(tmp_path: Path) -> None:
+def test_an_open_service_on_a_public_address_does_not_start(tmp_path: Path) -> None:
     status, _, errors = run_module("service", tmp_path, OPEN="1", HOST="0.0.0.0")
     assert status == 78 and "PICTOGLOT_OPEN" in errors
 

@@ -345,7 +345,7 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
         threads.clear()
         assert request().status_code == 200
         assert {name for name, _ in threads} == steps
-        assert all(thread.startswith(("AnyIO worker thread", "reading")) for _, thread in threads), threads
+        assert all(thread.startswith(("AnyIO worker thread", "lane ")) for _, thread in threads), threads
 
 
 _LOCKING = """
