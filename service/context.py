@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from threading import Event
 from typing import Annotated, Any
-from urllib.parse import unquote
+from urllib.parse import quote, unquote
 
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel
@@ -143,6 +143,11 @@ class Context:
             return answer
 
         return await self.lanes.search.run(make)
+
+
+def make_path(id: str) -> str:
+    """The path of a picture, whose id may have slashes."""
+    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 def _id_of(part: str) -> str:

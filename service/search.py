@@ -4,7 +4,6 @@ import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from typing import Any
-from urllib.parse import quote
 
 import numpy as np
 from fastapi import Response
@@ -22,7 +21,7 @@ from model.calibration import Calibration
 from model.text import clean
 from service.auth import Principal
 from service.bodies import parse_json
-from service.context import Context
+from service.context import Context, make_path
 from service.middleware import Parts
 from service.schemas import search as schemas
 from service.schemas.gallery import PictureItem
@@ -314,11 +313,6 @@ def exclude_fields(fields: frozenset[str], *, facets: bool) -> Mapping[str, Any]
     """What pydantic leaves out of an answer with items: these fields of each, and the `facets`."""
     items = {"items": {"__all__": {*fields}}} if fields else {}
     return {**items, **({"facets": True} if facets else {})}
-
-
-def make_path(id: str) -> str:
-    """The path of a picture, whose id may have slashes."""
-    return f"/v1/pictures/{quote(id, safe='')}"
 
 
 async def find_vector(picture: str, snapshot: Snapshot, context: Context, caller: Principal) -> Vector:

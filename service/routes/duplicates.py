@@ -11,10 +11,10 @@ from index.selection import Wanted
 from index.snapshot import Snapshot
 from service import values
 from service.auth import GuardedRoute, Principal, needs
-from service.context import AppContext, Caller, Context
+from service.context import AppContext, Caller, Context, make_path
 from service.problems import Gone
 from service.schemas import gallery as schemas
-from service.search import count_milliseconds, make_path, name_generation, parse_query_filter
+from service.search import count_milliseconds, name_generation, parse_query_filter
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
 _SECONDS = 2.0  # after which a page ends, whatever it has

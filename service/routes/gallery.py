@@ -19,12 +19,12 @@ from model.text import clean
 from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MERGE_PATCH, MULTIPART, unless_client_leaves
-from service.context import AppContext, Caller, Context, PathId
+from service.context import AppContext, Caller, Context, PathId, make_path
 from service.forms import Body
 from service.problems import location
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from service.search import exclude_fields, find_unwanted_fields, make_path, parse_query_filter
+from service.search import exclude_fields, find_unwanted_fields, parse_query_filter
 from store import files
 from store.errors import FieldError, InvalidInput, PictoglotError
 
