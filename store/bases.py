@@ -18,7 +18,8 @@ from store.encodings import Encoding
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, held
-from store.releases import Release, find_published, publish, publish_for, serving
+from store.releases import Release, find_published, publish, publish_for
+from store.retention import serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, next_number, refuse_pruned
 

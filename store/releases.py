@@ -9,10 +9,10 @@ from sqlalchemy import func, select, update
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.errors import AliasMoved, BaseMoved, ExpansionCancelled, RegistryUnavailable, ReleaseNotFound
+from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import Once, find_recorded, queue, remember
 from store.leases import held
-from store.rollback import RollbackPlan, history, nothing_withdrawn, plan
+from store.retention import RollbackPlan, history, nothing_withdrawn, plan_rollback, serving
 from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find, lineage, refuse_pruned, roots
 
@@ -147,7 +147,7 @@ class Releases:
         Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
         """
         with self._database.read() as session:
-            return plan(session, serving(session, expected), tag)
+            return plan_rollback(session, serving(session, expected), tag)
 
     def roll_back(
         self,
@@ -170,7 +170,7 @@ class Releases:
             if (earlier := find_recorded(session, once)) is not None:
                 return RollbackPlan(**(earlier.answer or {}))
             before = serving(session, expected)
-            planned = plan(session, before, tag)
+            planned = plan_rollback(session, before, tag)
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
                 languages[tag] = planned.to_version
@@ -228,21 +228,6 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
     made = select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
     row = session.scalar(made)
     return None if row is None else row.to_dataclass(Release)
-
-
-def serving(session: Session, expected: int | None = None) -> ReleaseRow:
-    """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised.
-
-    Raises AliasMoved, with its number, when another one was `expected`.
-    """
-    row = session.scalar(
-        select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
-    )
-    if row is None:
-        raise RegistryUnavailable("The registry has not been initialised.")
-    if expected not in (None, row.number):
-        raise AliasMoved(f"Release {row.number} is serving, not {expected}.", release=row.number)
-    return row
 
 
 def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:

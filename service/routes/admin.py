@@ -32,7 +32,7 @@ from store.errors import (
 )
 from store.expansions import Expansion, Once
 from store.releases import Release
-from store.rollback import RollbackPlan
+from store.retention import RollbackPlan
 
 router = APIRouter(prefix="/v1/admin", tags=["admin"], route_class=GuardedRoute)
 _log = logging.getLogger("pictoglot.admin")

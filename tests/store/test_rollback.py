@@ -7,7 +7,7 @@ import pytest
 
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RollbackNotPossible
 from store.registry import Registry
-from store.rollback import RollbackPlan
+from store.retention import RollbackPlan
 from tests.store.steps import begin, promote, race, teach, write
 
 
