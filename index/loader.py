@@ -149,7 +149,8 @@ class ReleaseLoader:
     def told(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """A snapshot with what tells languages and chances by now, from `previous` on; itself if it has that."""
         before = (previous or snapshot).matching
-        matching = before.followed(self._registry, snapshot.release, self._encoder.dimension)
+        fingerprint = self.pictures.identity.fingerprint
+        matching = before.followed(self._gallery, fingerprint, snapshot.release, snapshot.change)
         told = snapshot.with_detector(previous, lambda identity, most: self.sources[identity].texts(most))
         if told.detector is snapshot.detector and matching is snapshot.matching:
             return snapshot

@@ -1,43 +1,37 @@
-"""The calibrations that a snapshot uses: reads those of its languages, each once. Measures nothing."""
+"""How a snapshot tells the chances of hits: curves of its versions, and pictures to measure z with. Fits nothing."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from typing import Any
 
-from model.calibration import Calibration, Curves
-from store.calibrations import Read, RecordedCalibration
-from store.registry import Registry
+from index.rows import Stored
+from model.match import SAMPLE, Calibration, Curves, first_of
 from store.releases import Release
 
 
 @dataclass(frozen=True)
 class Matching:
-    """The calibrations by language and version; `known` is what the registry had of them."""
+    """The calibrations by version; `known` is what the registry had of them, `change` that of the sample."""
 
-    calibrations: Mapping[Read, Calibration] = field(default_factory=dict)
-    known: Mapping[Read, RecordedCalibration] = field(default_factory=dict)
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
+    known: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    change: int = 0
 
-    def followed(self, registry: Registry, release: Release, dimension: int) -> "Matching":
-        """With what was measured since, of the languages of a release; itself when nothing was.
+    def followed(self, gallery: Stored, fingerprint: str, release: Release, change: int) -> "Matching":
+        """What was fitted since, of the versions of a release, or itself. Raises `RegistryUnavailable`.
 
-        Raises `RegistryUnavailable`. Languages that were measured with the same pictures share these in memory.
+        All share one sample of the pictures that have vectors of this fingerprint, in every process the same; it is
+        read again after as many changes of the gallery as it has pictures.
         """
-        known = registry.calibrations.of(release.languages)
-        if known == self.known:
+        known = gallery.registry.versions.matches(release.languages.values())
+        if known == self.known and change - self.change <= SAMPLE:
             return self
-        kept = {
-            read: self.calibrations[read]
-            for read in known
-            if self.known.get(read) == known[read] and read in self.calibrations
+        if not any(match["curves"] for match in known.values()):
+            return Matching({}, known, change)
+        sample = first_of(gallery.sampled(1.0, fingerprint))
+        calibrations = {
+            number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
+            for number, match in known.items()
+            if match["curves"]
         }
-        samples = {each.sample.tobytes(): each.sample for each in kept.values()}
-        for read, record in known.items():
-            if read in kept or record.curves is None:
-                continue
-            # Curves and sample in one look: another one may have been measured since, or none any more
-            now, sample = registry.calibrations.with_sample(*read)
-            if now is None or now.curves is None or not sample:
-                continue
-            opened = Calibration.of(Curves(**now.curves), sample, now.pictures, now.change, dimension)
-            shared = samples.setdefault(opened.sample.tobytes(), opened.sample)
-            kept[read] = Calibration(opened.curves, shared, opened.pictures, opened.change)
-        return Matching(kept, known)
+        return Matching(calibrations if len(sample) else {}, known, change)

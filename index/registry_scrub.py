@@ -1,6 +1,6 @@
 """Reads what the registry has of pictures, row by row, and mends rows: from what is sealed, or has them made anew.
 
-Neither database notices by itself that a bit of a row has flipped: vectors, captions and calibrations have checksums.
+Neither database notices by itself that a bit of a row has flipped: vectors and captions have checksums.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -17,11 +17,9 @@ from index.examiner import Examiner
 from index.rows import stored_as, vector_of
 from index.sets import VectorSets
 from index.vectors import Identity, VectorSet
-from store.calibrations import Read
 from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
 
 _COMPUTED = "by forgetting it, so that it is computed again"
-_MEASURED = "by forgetting it, so that it is measured again"
 
 
 class RegistryScrub:
@@ -41,7 +39,6 @@ class RegistryScrub:
         yield from guarded("vector", "vectors of pictures in the registry", self._picture_vectors())
         yield from guarded("vector", "vectors of captions in the registry", self._caption_vectors())
         yield from guarded("caption", "captions in the registry", self._captions())
-        yield from guarded("calibration", "calibrations in the registry", self._calibrations())
 
     def _picture_vectors(self) -> Iterator[Damage]:
         row = PictureVectorRow
@@ -81,20 +78,6 @@ class RegistryScrub:
                 mend = partial(self._with_text, where, picture, id, language, is_said)
                 name = f"caption {id} of picture {picture}"
                 yield from self._examiner.told("caption", name, self._finding(where), mend)
-
-    def _calibrations(self) -> Iterator[Damage]:
-        calibrations = self._registry.calibrations
-
-        def is_damaged(read: Read) -> bool:
-            return read in calibrations.damaged()
-
-        def remove(read: Read) -> str:
-            calibrations.remove_damaged(*read)
-            return _MEASURED
-
-        for read in self._examiner.patiently(calibrations.damaged):
-            name = "calibration of {} by version {}".format(*read)
-            yield from self._examiner.told("calibration", name, partial(is_damaged, read), partial(remove, read))
 
     def _with_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
         """Put the vector of a sealed row in place of a damaged one, or let it be computed again by who has the model.

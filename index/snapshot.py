@@ -13,9 +13,9 @@ import numpy as np
 
 from index.matching import Matching
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
-from model.calibration import RIVALS, Calibration
 from model.detection import Detector, Guess, count
 from model.languages import ENGLISH, canonical, in_script, lookup
+from model.match import RIVALS, Calibration
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
 
@@ -230,7 +230,9 @@ class Snapshot:
 
     def calibration(self, route: Route) -> Calibration | None:
         """How the chances of hits are told for a text read so; None where that is not known."""
-        found = self.matching.calibrations.get((route.used, route.view.version))
+        if route.used not in self.release.languages:
+            return None
+        found = self.matching.calibrations.get(route.view.version)
         return found if found is not None and found.holds_at(self.change) else None
 
     def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:

@@ -158,7 +158,6 @@ class Pruner:
         for number in sorted(left):
             version = self._registry.versions.get(number)
             self._gallery.forget_version(number, version.language if version.parent is not None else None)
-        self._registry.calibrations.forget(pruned)
         for fingerprint in self._registry.bases.fingerprints(pruned):
             self._gallery.forget_pictures(fingerprint)
         for identity in self._sets_of(pruned):

@@ -20,7 +20,7 @@ from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow,
 
 SEALING = "indexer"  # to seal vector sets
 PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `done` notes it
-CALIBRATING = "calibration"  # to measure with what chance hits are what is meant
+FITTING = "match"  # to fit with what chance hits are what is meant
 _RENEWALS = 3  # within the time for which a duty is taken
 MAX_ATTEMPTS = 3  # without progress, whose process died by itself
 # Without progress, and the worker died with it: a machine that restarts, or an upgrade, is no fault of the expansion;

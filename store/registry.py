@@ -5,7 +5,6 @@ import logging
 from sqlalchemy import delete, false, select
 
 from store.bases import Bases, register
-from store.calibrations import Calibrations
 from store.database import Database
 from store.encodings import Encodings
 from store.errors import BaseMismatch
@@ -30,7 +29,6 @@ class Registry(Database):
         self.expansions = Expansions(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
-        self.calibrations = Calibrations(self)
         self.duties = Duties(self)
         self.retention = Retention(self)
 

@@ -60,6 +60,7 @@ class VersionRow(RegistryRow):
 
     `datasets` are the expansions whose datasets its language was taught from, oldest first. `pruned_at` is when it left
     the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files are gone.
+    `match` alone changes: how the chances of hits are told, as fitted last.
     """
 
     __tablename__ = "versions"
@@ -75,6 +76,7 @@ class VersionRow(RegistryRow):
     rows: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]]
+    match: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
     created_at: Mapped[datetime] = mapped_column(default=now())
     pruned_at: Mapped[datetime | None]
     pruned_release: Mapped[int | None]
@@ -141,18 +143,6 @@ class DutyRow(RegistryRow):
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     expires: Mapped[datetime]
-
-
-class CalibrationRow(RegistryRow):
-    """How the chances of hits are told of one language as one version reads it: see `store.calibrations`."""
-
-    __tablename__ = "calibrations"
-
-    version: Mapped[int] = mapped_column(ForeignKey("versions.number"), primary_key=True, autoincrement=False)
-    language: Mapped[str] = mapped_column(primary_key=True)
-    measured: Mapped[bytes]
-    sample: Mapped[bytes] = mapped_column(deferred=True)
-    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class ExpansionRow(RegistryRow):

@@ -23,7 +23,7 @@ class Version:
 
     `learned` are the expansions whose datasets its language was taught from, oldest first; none of a base. Once it is
     pruned (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other
-    version builds upon it.
+    version builds upon it. `match` is what `worker.match` fitted last, in a gallery that changes: see `matches`.
     """
 
     number: int
@@ -36,6 +36,7 @@ class Version:
     bytes: int
     report: dict[str, Any]
     created_at: datetime
+    match: dict[str, Any] | None = None
     pruned_at: datetime | None = None
     learned: tuple[str, ...] = ()
 
@@ -75,6 +76,22 @@ class Versions:
         """Return the numbers of those that can serve their language no more."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
+
+    def matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+        """Of these versions, how the chances of hits are told, where that was fitted.
+
+        `curves` is None where they cannot be told; `pictures`, `change` and `encoding` are those of the gallery then,
+        `result` is what reports show.
+        """
+        fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
+        with self._database.read() as session:
+            rows = session.execute(select(VersionRow.number, VersionRow.match).where(*fitted))
+            return {row.number: row.match for row in rows}
+
+    def set_match(self, number: int, match: dict[str, Any]) -> None:
+        """Keep what was fitted, in place of what was before. Raises VersionNotFound."""
+        with self._database.begin() as session:
+            find(session, number).match = match
 
     def gone(self) -> set[int]:
         """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""

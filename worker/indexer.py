@@ -1,4 +1,4 @@
-"""The indexer: seals, merges and purges the segments of all vector sets, in a child process of one worker at a time.
+"""The indexer: seals, merges and purges segments and fits chances of hits, in a child process of one worker at a time.
 
 `Indexing` belongs to the worker, which holds no model and no vectors; its child is `python -m worker.indexer PARENT
 SEAL_AT`. A duty in the registry keeps two from doing the same work, compare-and-set from undoing each other's.
@@ -10,10 +10,12 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from typing import Any
 
 from index.states import FAISS, keeps_dead, last_change, prune, unsealed
+from model.languages import ENGLISH
 from store.data_root import DataRoot
-from store.leases import PURGING, SEALING
+from store.leases import FITTING, PURGING, SEALING
 from store.registry import Registry
 from worker.settings import WorkerSettings
 from worker.supervisor import PYTHON, STILL_SECONDS, Chore, begin_child, do_duty
@@ -22,6 +24,9 @@ _PAUSE = 60.0  # seconds until the next try after one that failed
 _LATER = 300.0  # after one that could not seal everything, unless as much has changed again
 _LOOK = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
 _DAY = 86_400.0
+GROWTH = 0.5  # changes of the gallery for each picture that chances were fitted among, after which they are again
+SLIGHT = 0.05  # where they could not be told, because there were few captions or pictures
+FEW, FEWEST = 100, 10  # and at least so many, so that a gallery that has just begun is not fitted all the time
 _log = logging.getLogger("worker.indexer")
 
 
@@ -32,17 +37,20 @@ class Indexing(Chore):
         command = (*PYTHON, "worker.indexer", str(os.getpid()), str(settings.seal_at))
         super().__init__(settings, command, SEALING, still_seconds)
         self._seal_at = settings.seal_at
-        self._look_at = -math.inf
+        self._look_at, self._fit_at = -math.inf, time.monotonic() + settings.match_seconds
         self._not_before = 0.0
         self._again_at = math.inf  # the change of the gallery at which one is started before that time
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
         """Whether there is something to do; after an end only later, or when as much has changed again."""
-        sealing = self._sealing_due(registry, status)
-        if time.monotonic() < self._look_at:
-            return sealing
-        self._look_at = time.monotonic() + _LOOK
-        return purging_due(registry, self.settings) or sealing
+        due = self._sealing_due(registry, status)
+        if time.monotonic() >= self._look_at:
+            self._look_at = time.monotonic() + _LOOK
+            due |= purging_due(registry, self.settings)
+        if time.monotonic() >= self._fit_at:
+            self._fit_at = time.monotonic() + self.settings.match_seconds
+            due |= bool(unfitted(registry))
+        return due
 
     def _sealing_due(self, registry: Registry, status: int | None) -> bool:
         if status is not None:
@@ -66,8 +74,28 @@ def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
     return keeps_dead(registry) and not registry.duties.done_within(PURGING, days * _DAY)
 
 
+def unfitted(registry: Registry) -> list[tuple[str, int]]:
+    """The languages for which the chance of a hit is to be fitted, with the versions that serve them.
+
+    English comes first, which others lean on.
+    """
+    encoding, change = registry.encodings.current(), last_change(registry)
+    if encoding is None or change < FEW:
+        return []
+    languages = registry.releases.serving().languages
+    matches = registry.versions.matches(languages.values())
+
+    def is_due(match: dict[str, Any]) -> bool:
+        share, least = (SLIGHT, FEWEST) if match["curves"] is None else (GROWTH, FEW)
+        grown: bool = change - match["change"] > max(least, share * match["pictures"])
+        return grown or match["encoding"] != encoding.number
+
+    due = [read for read in languages.items() if read[1] not in matches or is_due(matches[read[1]])]
+    return sorted(due, key=lambda read: (read[0] != ENGLISH, read))
+
+
 def main(arguments: list[str]) -> int:
-    """Seal and purge what is due, and prune the change feed; returns the exit status."""
+    """Seal, purge and fit what is due, and prune the change feed; returns the exit status."""
     from index.engine.choice import open_engine
     from index.gallery import Gallery
     from index.indexer import Indexer
@@ -83,15 +111,23 @@ def main(arguments: list[str]) -> int:
         due = purging_due(registry, settings)
         if due:
             indexer.purge(keep)
-            read = {number for release in registry.releases.in_use() for number in release.languages.values()}
-            registry.calibrations.forget_others(read)
             registry.duties.done(PURGING)
             _log.info("what was deleted is purged")
         prune(registry)
         if due:
             registry.forget_deleted()
 
-    return do_duty(SEALING, settings.database, settings.lease_seconds, work)
+    def fit(registry: Registry, keep: Callable[[], None]) -> None:
+        if due := unfitted(registry):
+            from worker.match import MatchFitter  # torch takes seconds
+
+            fitter = MatchFitter(registry, DataRoot(settings.home, settings.store))
+            for language, version in due:
+                keep()
+                fitter.fit(language, version)
+
+    sealed = do_duty(SEALING, settings.database, settings.lease_seconds, work)
+    return sealed or do_duty(FITTING, settings.database, settings.lease_seconds, fit)
 
 
 if __name__ == "__main__":

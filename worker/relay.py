@@ -1,6 +1,6 @@
 """Sends a hint for every expansion that could run and does not, again and again: a lost hint only causes a delay.
 
-Its thread also starts the indexer, the calibration and the scrub when they are due.
+Its thread also starts the indexer and the scrub when they are due.
 """
 
 import logging
@@ -14,7 +14,6 @@ from celery import Celery
 from kombu.exceptions import KombuError
 
 from store.errors import PictoglotError
-from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.scrubbing import Scrubbing
 from worker.supervisor import Supervisor
@@ -36,11 +35,7 @@ class Relay(Thread):
         self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
-        self._chores = (
-            Indexing(supervisor.settings),
-            Calibrating(supervisor.settings),
-            Scrubbing(supervisor.settings),
-        )
+        self._chores = (Indexing(supervisor.settings), Scrubbing(supervisor.settings))
 
     def run(self) -> None:
         """Until the worker stops."""

@@ -11,6 +11,7 @@ class WorkerSettings(CommonSettings):
     """Settings of the worker and its child process."""
 
     look_seconds: ClassVar[float] = 1.0  # between looks into the registry: to renew a lease, and to find work
+    match_seconds: ClassVar[float] = 60.0  # between looks whether the chance of a hit is to be fitted for a language
 
     min_recall: float = Field(
         0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
@@ -25,10 +26,6 @@ class WorkerSettings(CommonSettings):
     )
     # at least three of the looks into the registry that renew a lease
     lease_seconds: float = Field(30, ge=3, le=600, description="Seconds after which a silent worker's work is free.")
-    calibrate_seconds: float = Field(
-        30, gt=0, le=86_400, description="Seconds between looks for languages whose chances of hits are to be measured."
-    )
-
     # 0 is for small galleries: each hour what has such rows is written again
     purge_days: int = Field(
         30, ge=0, le=3_650, description="Days within which what was deleted goes from segments and engines; 0: an hour."

@@ -18,10 +18,9 @@ from benchmarks.records.nonsense import WORDS
 from demo.gallery import outlines
 from demo.scenes import joined
 from index.snapshot import Snapshot
-from model.calibrating import CUT, expected_error, fit
-from model.calibration import Calibration
 from model.languages import ENGLISH
-from worker.calibrate import Texts
+from model.match import CUT, Calibration, expected_error, fit
+from worker.match import Texts
 
 FILLED = (800, 400, 200, 100)  # pictures that the gallery has while the demo fills it, single drawings first
 _WORD = re.compile(r"[一-鿿々]+|[゠-ヿ]+|[^\W\d_぀-ヿ一-鿿々]{2,}")  # Chinese characters, katakana, or letters

@@ -23,13 +23,12 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Keys
 from model.backends.choice import open_encoder
-from model.calibrating import CUT, Answers, expected_error, fit, measured
-from model.calibration import Calibration, Curves
 from model.languages import ENGLISH
+from model.match import CUT, Answers, Calibration, Curves, expected_error, first_of, fit, measured
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
-from worker.calibrate import Calibrator, Texts
+from worker.match import MatchFitter, Texts
 
 Vectors = NDArray[np.float32]  # (n, dimension), of unit length
 SMALLER = (2_000, 1_000)  # pictures of smaller galleries
@@ -62,17 +61,17 @@ class Demo:
 
     def measure(self, tag: str) -> None:
         """As the worker does."""
-        self.calibrator().measure(tag, self.languages[tag])
+        self.fitter().fit(tag, self.languages[tag])
 
     def calibration(self, tag: str) -> Calibration:
         """What a language's hits are told by."""
-        return self.live.current.matching.calibrations[tag, self.languages[tag]]
+        return self.live.current.matching.calibrations[self.languages[tag]]
 
     def found(self, tag: str) -> tuple[Texts, Answers, Vectors]:
         """The texts that a language is measured with, what they find, and the sample of z."""
-        texts = self.calibrator().texts(tag, self.languages[tag])
+        texts = self.fitter().texts(tag, self.languages[tag])
         assert texts is not None, f"{tag} has no held-out captions"
-        return texts, *self.calibrator().answers(texts)
+        return texts, self.fitter().answers(texts), first_of(self.fitter().pictures())
 
     def captions(self, tag: str) -> list[str]:
         """Its texts in a language, as the version that serves shows them."""
@@ -82,9 +81,9 @@ class Demo:
         """Vectors of nonsense in a language."""
         return self.vectors(tag, nonsense(tag, self.captions(tag)))
 
-    def calibrator(self) -> Calibrator:
+    def fitter(self) -> MatchFitter:
         """A new one, for what is there now."""
-        return Calibrator(self.registry, DataRoot(self.home))
+        return MatchFitter(self.registry, DataRoot(self.home))
 
     def vectors(self, language: str, texts: Sequence[str]) -> Vectors:
         """Of texts in a language, as its version reads them."""
@@ -118,7 +117,7 @@ def figures(home: Path) -> dict[str, Any]:
         found: dict[str, list[dict[str, Any]]] = {"match": [], "match_filtered": [], "match_few": []}
         for tag in demo.languages:
             texts, answers, _ = demo.found(tag)
-            near = demo.calibrator().english(tag)
+            near = demo.fitter().english(tag)
             found["match"].append(_language(demo, tag, answers, near))
             found["match_filtered"] += _filtered(demo, tag, texts)
             if near is not None:
@@ -252,7 +251,7 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
     pictures = len(demo.gallery.ids())
     for tag in demo.languages:
         demo.measure(tag)
-        near = demo.calibrator().english(tag)
+        near = demo.fitter().english(tag)
         texts, answers, sample = demo.found(tag)
         chance, right, missed = np.empty(len(answers)), np.empty(len(answers), dtype=bool), list[float]()
         for half in (0, 1):

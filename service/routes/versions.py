@@ -155,19 +155,10 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         error=expansion and expansion.error,
         moved=_moved(version, expansion),
         chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
-        match=_match(version, context),
+        match=version.match and schemas.MatchMeasured.model_validate(version.match["result"]),
         index=IndexRecall.told(context.live.recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )
-
-
-def _match(version: Version, context: Context) -> schemas.MatchMeasured | None:
-    """How right the chances of hits are of the version's language, as it was measured last."""
-    read = (version.language, version.number)
-    record = context.registry.calibrations.of(dict([read])).get(read)
-    if record is None:
-        return None
-    return schemas.MatchMeasured.model_validate({**record.result, "measured_at": record.created_at})
 
 
 def _moved(version: Version, expansion: Expansion | None) -> bool | None:

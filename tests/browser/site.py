@@ -55,11 +55,11 @@ class Site:
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
             "REQUEST_SECONDS": str(PATIENCE),
-            "CALIBRATE_SECONDS": "86400",  # what is held back would change while a test runs
             **self.settings,
         }
         environment = {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}}
-        for module in ("service", "worker"):
+        environment["MATCH_SECONDS"] = "86400"  # what is held back would change while a test runs
+        for module in ("service", "tests.eager_worker"):
             with (self.home / f"{module}.log").open("ab") as log:
                 command = [sys.executable, "-m", module]
                 self.processes.append(

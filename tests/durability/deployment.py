@@ -73,7 +73,6 @@ class Deployment:
             "REQUEST_SECONDS": str(PATIENCE),
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
-            "CALIBRATE_SECONDS": "86400",
             **more,
         }
         names = {f"PICTOGLOT_{name}": value for name, value in own.items()}

@@ -41,7 +41,7 @@ _BY_COMMAND = 25
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    """Twelve pictures with originals and captions, sealed; a version; a dataset; a calibration."""
+    """Twelve pictures with originals and captions, sealed; a version; a dataset."""
     with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
         for number in range(PICTURES):
             assert service.put(f"p{number}", picture(number), en=[f"picture {number}"]).status_code == 201
@@ -59,16 +59,6 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         )
         service.home.joinpath("expansions/given").mkdir(parents=True)
         service.home.joinpath("expansions/given/dataset").write_bytes(dataset())
-        registry.calibrations.put(
-            "en",
-            0,
-            encoding=1,
-            change=9,
-            pictures=12,
-            result={"auc": 0.5},
-            curves={"a": 0.25},
-            sample=bytes(range(200)),
-        )
         assert verified(service.home) == []
         yield service
         assert verified(service.home) == [], "what was flipped back is whole"
@@ -178,8 +168,6 @@ def test_a_dataset(service: Service) -> None:
         ("picture_halves", "vector", "vector"),
         ("caption_halves", "vector", "vector"),
         ("captions", "text", "caption"),
-        ("calibrations", "measured", "calibration"),
-        ("calibrations", "sample", "calibration"),
     ],
 )
 def test_a_value_of_the_registry(service: Service, table: str, column: str, kind: str) -> None:

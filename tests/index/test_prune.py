@@ -113,15 +113,6 @@ def test_a_process_that_would_serve_a_pruned_version_does_not_and_makes_nothing_
     assert gone(world)
 
 
-def test_calibrations_of_what_can_serve_no_more_go_and_those_of_others_stay(world: World) -> None:
-    withdrawn(world)
-    kept = {"en": 0, "br": 2, "cy": 1}
-    for language, version in kept.items():
-        world.registry.calibrations.put(language, version, encoding=1, change=1, pictures=9, result={})
-    prune(world)
-    assert {*world.registry.calibrations.of(kept)} == {("en", 0), ("br", 2)}
-
-
 def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> None:
     live = withdrawn(world).started()
     prune(world)

@@ -18,7 +18,7 @@ from index.scrub import Scrub
 from index.vectors import Identity
 from store import files
 from store.leases import SEALING
-from store.tables import CalibrationRow, CaptionRow, CaptionVectorRow, PictureVectorRow
+from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from tests.bitrot import flip
 from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
 
@@ -165,20 +165,6 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
     (found,) = read(world)
     assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
     assert found.mended == ("from a segment" if sealed else "") and (read(world) == []) is sealed
-
-
-def test_a_calibration_that_changed_is_removed_so_that_it_is_measured_again(world: World) -> None:
-    filled(world)
-    calibrations, row = world.registry.calibrations, CalibrationRow
-    calibrations.put("en", 0, encoding=1, change=9, pictures=12, result={"auc": 0.5}, sample=bytes(20))
-    assert read(world) == [] and calibrations.of({"en": 0})
-    with world.registry.begin() as session:
-        stored = session.scalars(select(row)).one()
-        stored.sample = bytes([stored.sample[0] ^ 1]) + stored.sample[1:]
-    told = "calibration of en by version 0"
-    assert read(world, mend=False) == [Damage("calibration", told)]
-    assert read(world) == [Damage("calibration", told, "by forgetting it, so that it is measured again")]
-    assert read(world) == [] and calibrations.of({"en": 0}) == {}
 
 
 def submitted(world: World) -> str:

@@ -23,11 +23,10 @@ from index.scrub import Scrub
 from index.sets import VectorSets
 from index.states import NOTHING
 from store import files
-from store.calibrations import Calibrations
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.leases import SEALING
-from store.tables import CalibrationRow, PictureVectorRow, VersionRow
+from store.tables import PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read
 from tests.index.world import Clock, Machines, World, content, interrupted, put
@@ -212,23 +211,6 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
     interrupted(monkeypatch, Examiner, "attempt", mend)
     assert read(world) == []
-
-
-def test_a_calibration_that_is_measured_again_meanwhile_stays(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    measured: Any = {"encoding": 1, "change": 1, "pictures": 1, "result": {}}
-    calibrations = world.registry.calibrations
-    for owner, name in ((Examiner, "attempt"), (Calibrations, "remove_damaged")):
-        calibrations.put("en", 0, **measured)
-        with world.registry.begin() as session:
-            session.execute(update(CalibrationRow).values(sample=b"damaged"))
-        with monkeypatch.context() as patch:
-            interrupted(patch, owner, name, lambda: calibrations.put("en", 0, **measured))
-            assert bool(read(world)) is (owner is Calibrations)
-        assert calibrations.of({"en": 0})
-    with world.registry.begin() as session:
-        session.execute(update(CalibrationRow).values(sample=b"damaged"))
-    assert told(read(world)) == [("calibration", "by forgetting it, so that it is measured again")]
-    assert read(world) == [] == [*calibrations.of({"en": 0})]
 
 
 def test_a_registry_that_is_busy_for_a_moment_is_waited_for(world: World) -> None:

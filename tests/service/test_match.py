@@ -5,20 +5,26 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from typer.testing import CliRunner
 
 from client.main import app
-from model.calibration import Calibration, Curves, stored
-from tests.doubles import DIMENSION, text_vector
+from model.match import Calibration, Curves, first_of
+from tests.doubles import text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
 
 PICTURES = 24
 CURVES = Curves(sharpness=1.5, trust=1.0, lead=1.5, most=0.98, steepness=2.0, threshold=0.5, usual=0.12)
-RESULT = {"captions": 40, "pictures": PICTURES, "error": 0.02, "by_chance": 0.01, "error_all": 0.001, "kept": 0.9}
+RESULT = {
+    "measured_at": "2026-11-29T08:00:00+00:00",
+    "captions": 40,
+    "pictures": PICTURES,
+    "error": 0.02,
+    "by_chance": 0.01,
+    "error_all": 0.001,
+    "kept": 0.9,
+}
 BINS = [{"chance": 0.4, "right": 0.5, "count": 20}, {"chance": 0.9, "right": 0.8, "count": 20}]
-SAMPLE = (np.random.default_rng(0).standard_normal((200, DIMENSION)) / 8).astype(np.float32)
 
 
 @pytest.fixture(scope="module")
@@ -39,18 +45,16 @@ def put(service: Service, number: int, seed: int | None = None, tags: str | None
 
 
 def calibrated(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
-    """What a worker would have measured of English."""
+    """What a worker would have fitted for English."""
     context = service.context
-    context.registry.calibrations.put(
-        "en",
-        0,
-        encoding=1,
-        change=context.gallery.change() if change is None else change,
-        pictures=pictures,
-        result={**RESULT, "bins": BINS},
-        curves={**asdict(CURVES), **curves},
-        sample=stored(SAMPLE),
-    )
+    match = {
+        "encoding": 1,
+        "change": context.gallery.change() if change is None else change,
+        "pictures": pictures,
+        "result": {**RESULT, "bins": BINS},
+        "curves": {**asdict(CURVES), **curves},
+    }
+    context.registry.versions.set_match(0, match)
     context.live.refresh()
 
 
@@ -66,7 +70,9 @@ def matches(answer: dict[str, Any]) -> list[float | None]:
 def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     answer = search(service, limit=PICTURES)
     scores = [hit["score"] for hit in answer["items"]]
-    calibration = Calibration.of(CURVES, stored(SAMPLE), PICTURES, 0, DIMENSION)
+    live = service.context.live
+    sample = first_of(service.context.gallery.sampled(1.0, live.current.pictures.identity.fingerprint))
+    calibration = Calibration(CURVES, sample, PICTURES, 0)
     assert matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
     assert answer["below_min_match"] is None and answer["warnings"] == []
     assert matches(answer)[0] > 0.2 > matches(answer)[-1]  # type: ignore[operator]

@@ -32,7 +32,6 @@ SETTINGS = {
     "MIN_RECALL": "0",
     "FORGETTING_BUDGET": "1",
     "LEASE_SECONDS": str(LEASE),
-    "CALIBRATE_SECONDS": "120",
     "PURGE_DAYS": "0",
     "FREE_BYTES": str(4 << 20),
     "REQUEST_SECONDS": "120",  # nothing is refused because this machine is slow

@@ -126,7 +126,6 @@ class Site:
             "MIN_RECALL": "0",
             "FORGETTING_BUDGET": "1",
             "LEASE_SECONDS": "600",  # a loaded machine must not lose it; `abandon` ends it
-            "CALIBRATE_SECONDS": "86400",  # otherwise half a minute later one more process imports torch
             **self.settings,
         }
         return {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}

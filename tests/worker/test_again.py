@@ -18,8 +18,8 @@ from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import context as contexts
 from worker import prepare as preparing
-from worker.calibrate import Calibrator
 from worker.context import open_context
+from worker.match import MatchFitter
 from worker.phases import run
 from worker.prepare import TrainingData, prepare
 from worker.promotion import GateFailed
@@ -139,7 +139,7 @@ def test_a_few_new_captions_need_no_gain_that_nobody_could_measure(site: Site) -
 
 def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site: Site) -> None:
     both = [taught(site, rows) for rows in (FIRST, SECOND)]
-    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} == held_out(site, both)
     teach(site, "br", picture=True)
     welsh = serving(site, "br").report["shared"]["languages"]["cy"]
@@ -149,7 +149,7 @@ def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site:
 def test_chances_are_told_still_after_a_dataset_without_pictures(site: Site) -> None:
     first = taught(site, WELSH)
     taught(site, [{name: f"{row[name]} x" for name in ("caption", "english")} for row in WELSH])
-    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 

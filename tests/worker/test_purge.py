@@ -3,7 +3,6 @@
 import subprocess
 import sys
 from collections.abc import Iterator
-from typing import Any
 
 import numpy as np
 import pytest
@@ -14,7 +13,6 @@ from index.states import NOTHING
 from index.vectors import Identity
 from store.leases import PURGING
 from tests.patience import PATIENCE
-from tests.store.steps import learn
 from tests.worker.harness import PICTURES, Site
 from tests.worker.test_indexer import CHILD, until
 from worker.indexer import Indexing
@@ -88,11 +86,6 @@ def deleted(site: Site) -> Iterator[Site]:
 def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
     deleted: Site, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first, second, third = (learn(deleted.registry, "cy").number for _ in range(3))
-    sample = drawn(deleted, 1).astype(np.float16).tobytes()
-    measured: Any = {"encoding": 1, "change": 1, "pictures": 9, "result": {}}
-    for version in (first, second, third):  # nobody reads the first one any more
-        deleted.registry.calibrations.put("cy", version, **measured, sample=sample if version == first else b"")
     assert index(deleted) == 0
     kept = {name.partition(".")[0] for name in traces(deleted, 1)}
     assert kept == {"rows", "index", "registry"}, "the default is to wait"
@@ -103,8 +96,6 @@ def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
     assert indexing.is_running
     until(lambda: not indexing.is_running, deleted)
     assert traces(deleted, 1) == set() and found(deleted) == expected(deleted)
-    left = [version for version in (first, second, third) if deleted.registry.calibrations.of({"cy": version})]
-    assert left == [second, third]
     indexing.tick(deleted.registry)
     assert not indexing.is_running, "it looks again in an hour"
 

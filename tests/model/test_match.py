@@ -1,12 +1,23 @@
 """Chances of hits: right on what they were not fitted to, falling with scores, and of any page of an answer."""
 
-from dataclasses import asdict, replace
+from dataclasses import replace
 
 import numpy as np
 import pytest
 
-from model.calibrating import GENERAL, Answers, expected_error, fit, measured, reliability
-from model.calibration import RIVALS, SCORES_LOW, Calibration, Curves, Floats, stored
+from model.match import (
+    GENERAL,
+    RIVALS,
+    SCORES_LOW,
+    Answers,
+    Calibration,
+    Curves,
+    Floats,
+    expected_error,
+    fit,
+    measured,
+    reliability,
+)
 
 TRUE = Curves(sharpness=4.0, trust=0.8, lead=-0.3, most=0.96, steepness=5.0, threshold=3.8, usual=0.1)
 
@@ -77,14 +88,6 @@ def test_chances_do_not_change_when_all_scores_of_a_base_are_narrower() -> None:
         scores = [factor * each + shift for each in (0.45, 0.40, 0.2)]
         chances.append(calibration.matches(query, scores, scores))
     assert chances[0] == pytest.approx(chances[1], abs=1e-3) and chances[0][0] > 0.3
-
-
-def test_a_stored_calibration_is_the_same() -> None:
-    sample = np.random.default_rng(1).standard_normal((5, 8)).astype(np.float16).astype(np.float32)
-    calibration = Calibration(TRUE, sample, 100, 7)
-    again = Calibration.of(Curves(**asdict(calibration.curves)), stored(sample), 100, 7, 8)
-    assert again.curves == TRUE and (again.sample == sample).all() and (again.pictures, again.change) == (100, 7)
-    assert again.holds_among(50) and not again.holds_among(49)
 
 
 def test_a_fit_finds_chances_that_are_right_on_other_texts() -> None:

@@ -1,0 +1,322 @@
+"""The chance that a hit is what its text means: two curves over standardized scores, their fit and its error.
+
+A score says little by itself: it differs by language, by base and by text. So scores are measured in standard
+deviations of what the same text scores among a sample of pictures (z). The chance of a hit is then the product of two
+logistic curves: that what is meant is there at all, by the z of the first hit; and that it is this hit, by its odds
+against the first hits beside it. Neither is ever sure (decision 38).
+
+What a search for something absent scores is learned from the same texts, when the pictures most like theirs are taken
+out. So no nonsense has to be invented, and no text encoded.
+"""
+
+import math
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import astuple, dataclass, replace
+from functools import cache
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.nn.functional import logsigmoid
+
+RIVALS = 10  # first hits, among which a hit is compared with the others
+SCORES_LOW = 0.3  # chance that what is meant is there though it scores no better than what is not there
+SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again
+LIKE = 0.025  # share of the pictures that count as like a text's own: without them the gallery has nothing of its kind
+ABSENT = 0.35  # for each search of which the gallery has what is meant, so many of which it has nothing
+CUT = 0.5  # the chance at which reports count what is kept
+BINS = 10
+_ORDINARY = 2_000  # pictures among which it is told which are like another
+_NARROW = 1e-6  # least deviation
+_LEAST = 1e-13  # weight of the rivals of a hit that has none
+_FAR = 60.0  # log odds beyond which nothing changes
+# Standard deviations of log sharpness, log trust, lead, log odds of most, log steepness, threshold
+_WIDE = (1.0, 0.7, 1.0, 1.0, 1.0, 2.0)
+_NEAR = (0.4, 0.3, 0.3, 0.7, 0.4, 0.15)  # of a language beside English: five texts are better than none
+_STEPS = 100
+_DRAWS = 100
+_HIT = 4  # parameters, from the first on, that say which hit it is
+Floats = NDArray[np.float64]
+Vectors = NDArray[np.float32]  # (n, dimension)
+Number = TypeVar("Number", float, Floats)
+
+
+@dataclass(frozen=True)
+class Curves:
+    """The two curves. `sharpness`: how much weight a standard deviation gives one hit over another.
+
+    The chance that it is this hit, with `odds` against its rivals: `most` times the logistic of `trust` log(odds) +
+    `lead`; some captions say something else than their picture shows, whatever their odds. That what is meant is there:
+    from `SCORES_LOW` to 1 by the logistic of `steepness` (z of the first hit - `threshold`). All but `lead` and
+    `threshold` are above 0, so no hit has a higher chance than one before it.
+
+    `usual` is the standard deviation that texts of the language have on average.
+    """
+
+    sharpness: float
+    trust: float
+    lead: float
+    most: float
+    steepness: float
+    threshold: float
+    usual: float
+
+    def matches(self, first: Floats, z: Floats) -> Floats:
+        """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.
+
+        Hits come in order of their scores; the n may be any of the answer, such as those of a later page.
+        """
+        count = len(first)
+        if not count:
+            return np.zeros(len(z))
+        weights = np.exp(self.sharpness * (first - first[0]))
+        rivals = _beside(count) @ weights
+        place = np.searchsorted(-first, -z)
+        among_first = first[np.minimum(place, count - 1)] == z
+        of_rivals = np.where(among_first, rivals[place], rivals[count])
+        odds = self.sharpness * (z - first[0]) - np.log(np.maximum(of_rivals, _LEAST))
+        sure = 1 / (1 + math.exp(min(-self.steepness * (float(first[0]) - self.threshold), _FAR)))
+        there = SCORES_LOW + (1 - SCORES_LOW) * sure
+        found: Floats = self.most * there / (1 + np.exp(np.minimum(-self.trust * odds - self.lead, _FAR)))
+        return found
+
+
+# Where nothing is known: as in the demo, and wide, since another base may be far from it
+GENERAL = Curves(sharpness=5.0, trust=1.0, lead=0.2, most=0.95, steepness=5.0, threshold=4.0, usual=0.1)
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """The curves of one language as one version reads it, and the sample (n, dimension) that z is measured with.
+
+    It was fitted among `pictures` pictures, at this `change` of the gallery.
+    """
+
+    curves: Curves
+    sample: Vectors
+    pictures: int
+    change: int
+
+    def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
+        """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
+        beside = self.sample @ query
+        mean = float(beside.sum()) / len(beside)
+        variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
+        deviation = between(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
+        z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
+        count = len(z) - len(scores)
+        chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
+        return chances
+
+    def holds_at(self, change: int) -> bool:
+        """Whether chances are right at this change of the gallery: it may have doubled since it was fitted."""
+        return change - self.change <= self.pictures
+
+    def holds_among(self, pictures: int) -> bool:
+        """Whether chances are right where only so many pictures may be hits: at least half of those fitted among."""
+        return 2 * pictures >= self.pictures
+
+
+def ordinary(queries: Vectors, sample: Vectors) -> tuple[Floats, Floats]:
+    """Mean (n,) and standard deviation (n,) of what each query (n, dimension) scores among the sample."""
+    scores = (queries @ sample.T).astype(np.float64)
+    return scores.mean(axis=1), np.maximum(scores.std(axis=1), _NARROW)
+
+
+def between(own: Number, usual: float) -> Number:
+    """The standard deviation that z is measured in: halfway from a text's own one to what is usual in its language.
+
+    What a text scores among 512 pictures tells its own one only roughly.
+    """
+    return (own + usual) / 2
+
+
+@cache
+def _beside(count: int) -> Floats:
+    """Which of so many first hits are rivals of each of them, of which none is its own, and of any other (last row)."""
+    return np.vstack([1 - np.eye(count), np.ones(count)])
+
+
+# --- what texts find --------------------------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True)
+class Answers:
+    """What n texts found: z (n, `RIVALS`) of the first hits and whether each is `right` (n, `RIVALS`).
+
+    `absent` (n, `RIVALS`) is the z of what is found when what they mean is taken out. `usual` is the standard deviation
+    of the scores of such texts that z is measured with.
+    """
+
+    z: Floats
+    right: NDArray[np.bool_]
+    absent: Floats
+    usual: float
+
+    def __len__(self) -> int:
+        return len(self.z)
+
+    def some(self, which: NDArray[Any]) -> "Answers":
+        """Those of some of the texts, marked or by their numbers."""
+        return replace(self, z=self.z[which], right=self.right[which], absent=self.absent[which])
+
+
+def search_gallery(
+    texts: Vectors, own: Vectors, right: Sequence[set[str]], pictures: Callable[[], Iterable[Mapping[str, Any]]]
+) -> Answers:
+    """What texts (n, dimension) find among all pictures, with and without those like their `own` (n, dimension).
+
+    `right` are the ids of the pictures that each text means. `pictures` gives the vectors of all by id, some at a time,
+    in a random order that is the same each time.
+    """
+    beside = first_of(pictures(), _ORDINARY)
+    like = np.quantile(own @ beside.T, 1 - LIKE, axis=1)[:, None]
+    best = np.full((len(right), RIVALS), -np.inf)
+    found, absent = np.zeros(best.shape, dtype=bool), best.copy()
+    for part in pictures():
+        if part:
+            vectors, marks = np.stack([*part.values()]), _marked(right, [*part])
+            scores = texts @ vectors.T  # (texts, pictures of this part)
+            best, found = _first(np.hstack([best, scores]), np.hstack([found, marks]))
+            others = np.where((own @ vectors.T >= like) | marks, -np.inf, scores)
+            absent, _ = _first(np.hstack([absent, others]), np.zeros((len(best), RIVALS + len(vectors)), dtype=bool))
+    mean, deviation = (each[:, None] for each in ordinary(texts, beside[:SAMPLE]))
+    usual = float(deviation.mean())
+    deviation = between(deviation, usual)
+    return Answers((best - mean) / deviation, found, (absent - mean) / deviation, usual)
+
+
+def first_of(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vectors:
+    """The vectors (count, dimension) of the first pictures, or of all where there are fewer."""
+    vectors: list[Any] = []
+    for part in pictures:
+        vectors += part.values()
+        if len(vectors) >= count:
+            break
+    return np.stack(vectors[:count]) if vectors else np.empty((0, 0), dtype=np.float32)
+
+
+def _first(scores: NDArray[Any], marks: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """The `RIVALS` highest scores of each row, falling, and their marks."""
+    order = np.argsort(-scores, axis=1, kind="stable")[:, :RIVALS]
+    return np.take_along_axis(scores, order, axis=1), np.take_along_axis(marks, order, axis=1)
+
+
+def _marked(right: Sequence[set[str]], pictures: Collection[str]) -> NDArray[np.bool_]:
+    """Which of the pictures are right for which text (texts, pictures)."""
+    places = {picture: place for place, picture in enumerate(pictures)}
+    marks = np.zeros((len(right), len(places)), dtype=bool)
+    for row, ids in enumerate(right):
+        marks[row, [places[id] for id in ids if id in places]] = True
+    return marks
+
+
+# --- the fit, and how far it is off -----------------------------------------------------------------------------------
+
+
+def fit(answers: Answers, near: Curves | None = None) -> Curves:
+    """The most likely curves; few texts move them little from general ones, or from those of English, `near` them.
+
+    Whether what is meant is there is learned with the absent; then, with that curve as it is, which hit it is from the
+    texts alone, so that their chances are right. What English tells of other languages is the first: what is not there
+    scores alike in all. Its hits are surer than those of a language that was taught.
+    """
+    centre = torch.cat([_parameters(GENERAL)[:_HIT], _parameters(near or GENERAL)[_HIT:]])
+    spread = torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
+    fields = answers.z, answers.right, answers.absent
+    z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in fields)
+
+    def loss(parameters: Tensor, weight: float, low: float) -> Tensor:
+        chance = _log_chance(parameters, z, low)
+        found = (right * chance + (1 - right) * _log_of_rest(chance)).sum()
+        missed = _log_of_rest(_log_chance(parameters, absent, low)).sum() if weight else 0.0
+        return 0.5 * (((parameters - centre) / spread) ** 2).sum() - found - weight * missed
+
+    both = _least(lambda parameters: loss(parameters, ABSENT, 0.0), centre)  # what is absent has no chance at all
+    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
+    sharpness, trust, lead, most, steepness, threshold = torch.cat([rest, both[_HIT:]]).tolist()
+    sure = 1 / (1 + math.exp(-most))
+    curves = Curves(math.exp(sharpness), math.exp(trust), lead, sure, math.exp(steepness), threshold, answers.usual)
+    return curves if np.isfinite(astuple(curves)).all() else replace(near or GENERAL, usual=answers.usual)
+
+
+def measured(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
+    """How far chances are off on texts that they were not fitted to: each half is judged by the curves of the other.
+
+    `error` is the expected calibration error of the first hits, over `bins` of equal numbers, and `by_chance` what it
+    would be on as many texts if every chance were right; `error_all` is that of the first `RIVALS` hits. At a chance of
+    `CUT`: `kept` is the share of the right first hits, `found` of the texts that keep a right one at all, `absent` of
+    the texts that keep nothing when what they mean is taken out.
+    """
+    chance, absent = np.empty(answers.z.shape), np.empty(answers.z.shape)
+    for half in (0, 1):
+        judged = np.arange(len(answers)) % 2 == half
+        curves = fit(answers.some(~judged), near)
+        chance[judged] = [curves.matches(z, z) for z in answers.z[judged]]
+        absent[judged] = [curves.matches(z, z) for z in answers.absent[judged]]
+    first, right = chance[:, 0], answers.right[:, 0]
+    draws = np.random.default_rng(0).random((_DRAWS, len(first)))
+    return {
+        "captions": len(answers),
+        "error": expected_error(first, right),
+        "by_chance": float(np.mean([expected_error(first, draw < first) for draw in draws])),
+        "error_all": expected_error(chance.ravel(), answers.right.ravel()),
+        "kept": float((first[right] >= CUT).mean()) if right.any() else None,
+        "found": float((answers.right & (chance >= CUT)).any(axis=1).mean()),
+        "absent": float((absent.max(axis=1) < CUT).mean()),
+        "bins": reliability(first, right),
+    }
+
+
+def reliability(chance: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """At most `BINS` bins of equal numbers of hits: the mean `chance`, the share that is `right`, and the `count`."""
+    parts = [part for part in np.array_split(np.argsort(chance, kind="stable"), BINS) if len(part)]
+    return [
+        {"chance": float(chance[part].mean()), "right": float(right[part].mean()), "count": len(part)} for part in parts
+    ]
+
+
+def expected_error(chance: Floats, right: NDArray[np.bool_]) -> float:
+    """The mean difference between chance and share of right ones, over the bins of `reliability`."""
+    bins = reliability(chance, right)
+    return sum(each["count"] * abs(each["chance"] - each["right"]) for each in bins) / max(1, len(chance))
+
+
+def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """The parameters at which the loss is least."""
+    parameters = start.clone().requires_grad_()
+    optimizer = torch.optim.LBFGS([parameters], max_iter=_STEPS, line_search_fn="strong_wolfe")
+
+    def step() -> Tensor:
+        optimizer.zero_grad()
+        value = loss(parameters)
+        value.backward()  # type: ignore[no-untyped-call]
+        return value
+
+    with torch.enable_grad():
+        optimizer.step(step)  # type: ignore[no-untyped-call]
+    return parameters.detach()
+
+
+def _log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
+    """The logarithms (n, `RIVALS`) of chances as `Curves.matches` has them, with another `SCORES_LOW`."""
+    sharpness, trust, lead, most = parameters[0].exp(), parameters[1].exp(), parameters[2], logsigmoid(parameters[3])
+    steepness, threshold = parameters[4].exp(), parameters[5]
+    weights = sharpness * (z - z[:, :1])
+    mask = torch.full((RIVALS, RIVALS), 0.0, dtype=torch.double).fill_diagonal_(-math.inf)
+    rivals = torch.logsumexp(weights[:, None, :] + mask, dim=2)
+    there = low + (1 - low) * torch.sigmoid(steepness * (z[:, :1] - threshold))
+    return there.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
+
+
+def _log_of_rest(log_chance: Tensor) -> Tensor:
+    """log(1 - chance)."""
+    return torch.log1p(-log_chance.exp().clamp(max=1 - 1e-12))
+
+
+def _parameters(curves: Curves) -> Tensor:
+    most = math.log(curves.most) - math.log1p(-min(curves.most, 1 - 1e-9))
+    hit = [math.log(curves.sharpness), math.log(curves.trust), curves.lead, most]
+    return torch.tensor([*hit, math.log(curves.steepness), curves.threshold], dtype=torch.double)

@@ -1,0 +1,218 @@
+"""Chances of hits as a worker measures them: from the vectors in the registry, of what a version did not learn."""
+
+import json
+import os
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from index.captions import ReadBy
+from index.gallery import NewPicture
+from index.matching import Matching
+from index.vectors import Matrix
+from model.match import SAMPLE, between, first_of
+from store import files
+from store.data_root import DataRoot
+from store.leases import PURGING
+from tests.patience import PATIENCE
+from tests.service.harness import learn
+from tests.worker.harness import PICTURES, Site
+from worker.indexer import FEW, Indexing, unfitted
+from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
+from worker.settings import WorkerSettings
+
+PARENT = str(os.getpid())
+ENGLISH = ("en", 0)
+CURVES = {
+    "sharpness": 1.5,
+    "trust": 1.0,
+    "lead": 1.5,
+    "most": 0.98,
+    "steepness": 2.0,
+    "threshold": 0.5,
+    "usual": 0.1,
+}
+
+
+def unit(vectors: NDArray[Any]) -> Matrix:
+    unit: Matrix = (vectors / np.linalg.norm(vectors, axis=-1, keepdims=True)).astype(np.float32)
+    return unit
+
+
+def described(
+    site: Site, count: int, *, start: int = 0, tag: str = "en", version: int = 0, text: str = "", noise: float = 0.15
+) -> None:
+    """Pictures of the site get a caption each in one language, whose vector is near that of the picture."""
+    random, by = np.random.default_rng(start), ReadBy(version, site.text_fingerprint)
+    pictures = []
+    for number in range(start, start + count):
+        own = unit(random.standard_normal(site.dimension))
+        caption = text or f"caption {number}"
+        near = unit(own + noise * random.standard_normal(site.dimension))
+        pictures.append(
+            NewPicture(
+                f"d{number}", f"{10_000 + number:064x}", 64, 64, {tag: [caption]}, own, None, {(tag, caption, by): near}
+            )
+        )
+    site.gallery.put(pictures, site.image_fingerprint)
+
+
+def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, object]:
+    MatchFitter(site.registry, DataRoot(site.home)).fit(language, version)
+    match = site.registry.versions.get(version).match
+    assert match is not None
+    result: dict[str, object] = match["result"]
+    return result
+
+
+def followed(site: Site, before: Matching | None = None) -> Matching:
+    release, change = site.registry.releases.serving(), site.gallery.change()
+    return (before or Matching()).followed(site.gallery, site.image_fingerprint, release, change)
+
+
+def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
+    described(site, 80)
+    assert unfitted(site.registry) == [ENGLISH]
+    assert site.process("worker.indexer", PARENT, "1000").wait(PATIENCE) == 0, site.log()[-4_000:]
+    match = site.registry.versions.get(0).match
+    assert match is not None and match["curves"] is not None
+    result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80
+    assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
+    assert match["change"] == change and unfitted(site.registry) == []
+    assert 0 <= result["error"] < 0.2 and result["kept"] > 0.8 and len(result["bins"]) == 10
+    matching = followed(site)
+    assert followed(site, matching) is matching and set(matching.calibrations) == {0}
+    calibration = matching.calibrations[0]
+    assert calibration.sample.shape == (pictures, site.dimension)
+    assert calibration.holds_at(change + pictures) and not calibration.holds_at(change + pictures + 1)
+    assert calibration.holds_among(pictures // 2) and not calibration.holds_among(pictures // 2 - 1)
+    described(site, SAMPLE + 1, start=80)
+    assert followed(site, matching).calibrations[0].sample.shape == (SAMPLE, site.dimension)
+
+
+@pytest.mark.parametrize(
+    ("curves", "pictures", "behind", "encoding", "is_due"),
+    [
+        (CURVES, 200, 100, 0, False),
+        (CURVES, 200, 101, 0, True),  # the gallery has changed by half
+        (CURVES, 10, 100, 0, False),  # or by a hundred
+        (CURVES, 200, 0, 1, True),  # other vectors
+        (None, 200, 10, 0, False),  # what could not be told is looked at again after few changes
+        (None, 200, 11, 0, True),
+    ],
+)
+def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vectors(
+    site: Site, curves: object, pictures: int, behind: int, encoding: int, is_due: bool
+) -> None:
+    current = site.registry.encodings.current()
+    assert current is not None
+    change = site.gallery.change() - behind
+    match = {"curves": curves, "pictures": pictures, "encoding": current.number + encoding, "change": change}
+    site.registry.versions.set_match(0, match)
+    assert unfitted(site.registry) == ([ENGLISH] if is_due else [])
+
+
+def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
+    assert PICTURES >= FEW and unfitted(site.registry) == [ENGLISH]
+    with site.registry.begin() as session:
+        session.connection().exec_driver_sql("DELETE FROM gallery_changes WHERE change > 50")
+    assert unfitted(site.registry) == []
+
+
+def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Site) -> None:
+    described(site, LEAST_CAPTIONS - 1)
+    expected = {"reason": "few_captions", "captions": LEAST_CAPTIONS - 1, "pictures": PICTURES + LEAST_CAPTIONS - 1}
+    assert measure(site).items() >= expected.items()
+    assert followed(site).calibrations == {}
+    for number in range(PICTURES - 60):
+        site.gallery.delete(f"p{number}")
+    assert measure(site)["reason"] == "few_pictures"
+
+
+def held_out(site: Site, language: str, numbers: range, against: str = "pictures") -> int:
+    """A version of a language with these captions held out of its dataset."""
+    version = learn(site.registry, language)
+    validation = {
+        "against": against,
+        "captions": [f"caption {number}" for number in numbers],
+        "targets": [f"d{number}" for number in numbers],
+        "others": [],
+    }
+    folder = site.home / "expansions" / str(version.expansion)
+    files.write_bytes(folder / "validation.json", json.dumps(validation).encode())
+    return version.number
+
+
+def test_a_taught_language_is_measured_with_what_was_held_out_and_leans_on_english(site: Site) -> None:
+    described(site, 60)
+    version = held_out(site, "cy", range(60, 60 + LEAST_BESIDE))
+    described(site, 40, start=60, tag="cy", version=version)  # the others were learned from
+    result = measure(site, "cy", version)
+    assert result["reason"] == "few_captions", "without English there are too few"
+    measure(site)
+    result = measure(site, "cy", version)
+    assert (result["captions"], result["near"]) == (LEAST_BESIDE, "en")
+
+
+def test_a_language_that_was_taught_without_pictures_has_no_chances(site: Site) -> None:
+    described(site, 60)
+    measure(site)
+    version = held_out(site, "cy", range(60), against="english")
+    assert (
+        measure(site, "cy", version).items()
+        >= {"reason": "few_captions", "captions": 0, "pictures": PICTURES + 60}.items()
+    )
+
+
+def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
+    described(site, 60)
+    described(site, 40, start=60, text="a dog")
+    fitter = MatchFitter(site.registry, DataRoot(site.home))
+    texts = fitter.texts("en", 0)
+    assert texts is not None
+    dogs = {f"d{number}" for number in range(60, 100)}
+    assert {len(right) for right in texts.right} == {1, 40}
+    answers, sample = fitter.answers(texts), first_of(fitter.pictures())
+    row = next(number for number, (_, text) in enumerate(texts.pairs) if text == "a dog")
+    assert texts.right[row] == dogs and len(sample) == PICTURES + 100
+    own = site.gallery.picture_vectors([*dogs], site.image_fingerprint)
+    best = sorted((float(vector @ texts.vectors[row]) for vector in own.values()), reverse=True)
+    assert answers.right[row].sum() == sum(score >= best[answers.right[row].sum() - 1] for score in best)
+    others = [number for number, right in enumerate(texts.right) if len(right) == 1]
+    assert answers.right[others].sum(axis=1).max() == 1
+    assert answers.absent[row].max() < answers.z[row].max()
+
+
+def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
+    described(site, 80)
+    fitter = MatchFitter(site.registry, DataRoot(site.home))
+    texts = fitter.texts("en", 0)
+    assert texts is not None
+    answers, sample = fitter.answers(texts), first_of(fitter.pictures())
+    ids = site.gallery.ids()
+    vectors = np.stack([*site.gallery.picture_vectors(ids, site.image_fingerprint).values()])
+    for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.own, strict=True):
+        scores = vectors @ query
+        z = (scores - (sample @ query).mean()) / between((sample @ query).std(), answers.usual)
+        assert answers.z[row] == pytest.approx(np.sort(z)[::-1][:10], abs=1e-3)
+        assert answers.right[row, 0] == (ids[int(scores.argmax())] in right)
+        like = np.quantile(vectors @ own, 1 - 0.025)
+        left = [each for each, near, id in zip(z, vectors @ own, ids, strict=True) if near < like and id not in right]
+        assert answers.absent[row] == pytest.approx(np.sort(left)[::-1][:10], abs=1e-3)
+
+
+def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
+    monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
+    site.registry.duties.done(PURGING)
+    described(site, 80)
+    measure(site)
+    indexing = Indexing(WorkerSettings(home=site.home, base=site.base))
+    indexing.tick(site.registry)
+    assert not indexing.running
+    described(site, 2 * FEW, start=80)
+    indexing.tick(site.registry)
+    assert indexing.running
+    indexing.stop()
