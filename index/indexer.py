@@ -8,7 +8,7 @@ each time with a segment some times as large, as in a log-structured merge tree.
 import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import TYPE_CHECKING
 
 from index import segment
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
@@ -16,9 +16,12 @@ from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
 from index.states import State, Written, in_use, is_read
 from index.vectors import Identity, Rows, VectorSet
-from model.views import Encoder
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
 from store.files import fault_point
+
+if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
+    from model.encoder import Encoder
+    from model.table import View
 
 SEAL_AT = 4_096  # changes of the gallery that are sealed together
 MOST = 131_072  # rows in memory at a time, before they are a segment
@@ -275,7 +278,7 @@ def _tell_damaged(identity: Identity, error: IndexFileCorrupt) -> None:
     _log.error("%s: %s; they are made again from the registry before they are merged", identity.name, error.detail)
 
 
-def fill_pictures(encoder: Encoder, sets: VectorSets, on_progress: Progress | None = None) -> State:
+def fill_pictures(encoder: "Encoder", sets: VectorSets, on_progress: Progress | None = None) -> State:
     """Encode all stored pictures that have no vector of this encoder yet, and seal and register their set.
 
     As `fill_captions`; a picture whose file cannot be read is left out.
@@ -285,8 +288,8 @@ def fill_pictures(encoder: Encoder, sets: VectorSets, on_progress: Progress | No
 
 
 def fill_captions(
-    encoder: Encoder,
-    view: Any,
+    encoder: "Encoder",
+    view: "View",
     sets: VectorSets,
     language: str,
     version: int,

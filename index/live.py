@@ -24,7 +24,7 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.vectors import Identity, VectorSet
-from model.views import Encoder
+from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
 from store.files import fault_point
 from store.releases import Release

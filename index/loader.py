@@ -5,7 +5,6 @@ import time
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping
 from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
-from typing import Any
 
 from index import damage
 from index.captions import Captions, ReadBy
@@ -15,8 +14,9 @@ from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
 from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, source_of
 from index.vectors import Identity, Vector, VectorSet
+from model.encoder import Encoder, Views
 from model.processes import name_owner
-from model.views import Encoder, Views
+from model.table import View
 from store import files
 from store.errors import BaseMoved, EngineMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionPruned
 from store.leases import SEALING
@@ -62,7 +62,7 @@ class ReleaseLoader:
         self.sources = _Sources(self._open_source)
         self.sources[self.pictures.identity] = self.pictures
 
-    def views(self, release: Release) -> dict[str, Any]:
+    def views(self, release: Release) -> dict[str, View]:
         """The view of each language of a release; raises as `Views.of`, and `VersionPruned` or `BaseMoved`."""
         if release.base != self.base:
             raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")

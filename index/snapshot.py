@@ -7,7 +7,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Any, Literal
+from typing import Literal
 
 import numpy as np
 
@@ -16,6 +16,7 @@ from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.detection import Detector, Guess, count
 from model.languages import ENGLISH, canonical, in_script, lookup
 from model.match import RIVALS, Calibration
+from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
 
@@ -40,7 +41,7 @@ class Route:
     used: str
     source: Source
     confidence: float | None
-    view: Any
+    view: View
     warnings: tuple[str, ...] = ()
 
 
@@ -93,8 +94,8 @@ class Snapshot:
     """
 
     release: Release
-    views: Mapping[str, Any]
-    shared_view: Any
+    views: Mapping[str, View]
+    shared_view: View
     sets: Mapping[Identity, VectorSet]
     detector: Detector = field(default_factory=Detector)
     problems: tuple[str, ...] = ()
@@ -194,7 +195,7 @@ class Snapshot:
         """
         return canonical(tag) if self.multilingual else self.served(tag)
 
-    def reader(self, tag: str) -> Any | None:
+    def reader(self, tag: str) -> View | None:
         """The view that reads a canonical tag: its own, or that of a base of many languages; else None."""
         return self.views.get(tag, self.views[ENGLISH] if self.multilingual else None)
 

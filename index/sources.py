@@ -6,7 +6,7 @@ What is computed here is stored, so that nothing is encoded twice. Reads no segm
 import logging
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 from PIL import Image
@@ -16,8 +16,11 @@ from index.gallery import Gallery
 from index.states import PRUNED, Written
 from index.vectors import Entry, Identity, Rows, Vector, VectorSet
 from model.pictures import read_rgb
-from model.views import Encoder
 from store.errors import CorruptFolder, InvalidInput, PictureDamaged, UnsupportedMedia
+
+if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
+    from model.encoder import Encoder
+    from model.table import View
 
 _log = logging.getLogger(__name__)
 _DECODED = 16  # decoded pictures in memory at a time, 3 MB each
@@ -50,10 +53,10 @@ class PictureSource:
 
     gallery: Gallery
     identity: Identity
-    encoder: Encoder | None = None
+    encoder: "Encoder | None" = None
 
     @classmethod
-    def of(cls, encoder: Encoder, gallery: Gallery) -> "PictureSource":
+    def of(cls, encoder: "Encoder", gallery: Gallery) -> "PictureSource":
         """That of the pictures as this encoder sees them."""
         return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
@@ -116,8 +119,8 @@ class CaptionSource:
     gallery: Gallery
     identity: Identity
     expansions: frozenset[str]
-    encoder: Encoder | None = None
-    view: Any = None
+    encoder: "Encoder | None" = None
+    view: "View | None" = None
 
     def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Rows]:
         """What each of `pictures` should have in this set now.
@@ -167,7 +170,9 @@ class CaptionSource:
 Source = PictureSource | CaptionSource
 
 
-def source_of(identity: Identity, gallery: Gallery, encoder: Encoder | None = None, view: Any = None) -> Source:
+def source_of(
+    identity: Identity, gallery: Gallery, encoder: "Encoder | None" = None, view: "View | None" = None
+) -> Source:
     """Where the vectors of a set come from; without an encoder, and the `view` of its version, the tables alone."""
     if identity.kind == "pictures":
         return PictureSource(gallery, identity, encoder)
@@ -176,7 +181,7 @@ def source_of(identity: Identity, gallery: Gallery, encoder: Encoder | None = No
     return CaptionSource(gallery, identity, visible, encoder, view)
 
 
-def picture_vectors(encoder: Encoder, gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
+def picture_vectors(encoder: "Encoder", gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
     """Vectors of these pictures, in the order of `ids`; those that have none of this encoder yet are encoded first.
 
     Unknown pictures, and those whose file cannot be read, are left out.

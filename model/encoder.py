@@ -1,9 +1,10 @@
 """The only inference surface: texts of any mix of languages, and pictures, to unit vectors. Trains nothing."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Lock
 
 import numpy as np
 import torch
@@ -15,11 +16,13 @@ from model.backends import Towers
 from model.base import Base
 from model.clip_tokenizer import english_words
 from model.detection import count
+from model.framing import Frame
 from model.table import Table, View, pad
 from model.tower import TorchTowers
 from store.data_root import DataRoot
 from store.encodings import Encoding
 from store.errors import PictoglotError, VersionCorrupt
+from store.registry import Registry
 from store.versions import Version
 
 Vectors = NDArray[np.float32]
@@ -66,7 +69,8 @@ class Encoder:
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
         self.base_view = View.of_base(base.tokenizer(), base.reading, count(english_words()), version)
-        self.dimension, self.languages, self.frame = base.dimension, base.languages, base.frame
+        self.dimension, self.languages = base.dimension, base.languages
+        self.frame: Frame | None = base.frame  # into which pictures may be put before, without any change of vectors
         self.encoded = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
@@ -137,6 +141,45 @@ class Encoder:
             for start in range(0, len(images), batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
+
+
+class Views:
+    """The versions that an encoder has open: each once, on top of its nearest open ancestor. Thread-safe.
+
+    A version's rows stay in the encoder's table when its view is closed; to open it again adds them once more.
+    """
+
+    def __init__(self, encoder: Encoder, registry: Registry, root: DataRoot) -> None:
+        self._encoder, self._registry, self._root = encoder, registry, root
+        self._base = encoder.base_view.version
+        self._open = {self._base: encoder.base_view}
+        self._parents: dict[int, int] = {}  # of the open views
+        self._lock = Lock()
+
+    def of(self, number: int) -> View:
+        """The view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
+        with self._lock:
+            if number not in self._open:
+                for step in reversed(self._registry.versions.lineage(number)):  # the base first
+                    if step.number in self._open:
+                        continue
+                    if step.parent is None:
+                        raise VersionCorrupt(f"version {number} was made for another base model")
+                    folder = VersionFolder.of(step, self._root)
+                    self._open[step.number] = self._encoder.open([folder], onto=self._open[step.parent])
+                    self._parents[step.number] = step.parent
+            return self._open[number]
+
+    def close_others(self, versions: Iterable[int]) -> None:
+        """Close every view except those of `versions` and of what they build upon."""
+        with self._lock:
+            kept = {self._base}
+            for number in versions:
+                while number not in kept:
+                    kept.add(number)
+                    number = self._parents.get(number, self._base)
+            self._open = {number: view for number, view in self._open.items() if number in kept}
+            self._parents = {number: parent for number, parent in self._parents.items() if number in kept}
 
 
 def _unit(features: Vectors) -> Vectors:

@@ -11,7 +11,7 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.selection import Selection
-from model.views import Encoder
+from model.encoder import Encoder
 from service import openapi, pages, problems
 from service.auth import UNAUTHENTICATED, Keyring, Rate
 from service.context import Context

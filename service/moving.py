@@ -18,8 +18,8 @@ from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
+from model.encoder import Encoder
 from model.processes import forget_closed
-from model.views import Encoder
 from service.batching import PictureQueue, TextQueue
 from service.context import Context
 from service.metrics import Metrics

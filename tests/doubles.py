@@ -10,7 +10,6 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from threading import Event
 from typing import Any
 
@@ -18,7 +17,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from model.framing import Frame
+from model.encoder import EncodedTexts, Encoder
+from model.table import View
 from store.encodings import FIRST
 from tests.patience import PATIENCE
 
@@ -28,46 +28,36 @@ _CONTEXT = 75  # tokens of a text beside begin and end
 _BYTES_A_TOKEN = 2
 
 
-@dataclass(frozen=True)
-class WeightlessView:
+def weightless_view(version: int, language: str = "en", ngrams: Mapping[str, int] | None = None) -> View:
     """A version that was opened, without rows or tokenizer."""
-
-    version: int
-    language: str | None = "en"
-    ngrams: Mapping[str, int] = field(default_factory=dict)
+    nothing: Any = None
+    return View(version, language, nothing, nothing, np.empty(0, dtype=np.int32), {}, ngrams or {})
 
 
-@dataclass(frozen=True)
-class WeightlessTexts:
-    """As `model.encoder.EncodedTexts`."""
-
-    vectors: Vectors
-    truncated: list[bool]
-    tokens: list[int]
-    tokenising: float = 0.0
-
-
-class WeightlessEncoder:
-    """The surface of `model.encoder.Encoder`. Opens a version by its number alone, whatever lies in its folder."""
+class WeightlessEncoder(Encoder):
+    """Opens a version by its number alone, whatever lies in its folder."""
 
     dimension = DIMENSION
     image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
     encoding = FIRST
-    frame: Frame | None = None
+    frame = None
     languages: tuple[str, ...] = ("en",)
-    base_view = WeightlessView(0)
+    base_view = weightless_view(0)
 
-    def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
+    def __init__(self) -> None:
+        """Without a base."""
+
+    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
         if not folders:
             return onto or self.base_view
-        return WeightlessView(folders[-1].number, folders[-1].language)
+        return weightless_view(folders[-1].number, folders[-1].language)
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         tokens = [math.ceil(len(text.encode()) / _BYTES_A_TOKEN) for _, text in items]
         vectors = [text_vector(view.version, text) for view, text in items]
         stacked = np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
-        return WeightlessTexts(stacked, [count > _CONTEXT for count in tokens], tokens)
+        return EncodedTexts(stacked, [count > _CONTEXT for count in tokens], tokens)
 
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         vectors = [picture_vector(image) for image in images]
@@ -87,7 +77,7 @@ class StalledEncoder(WeightlessEncoder):
         self.seen.clear()
         self.cue.clear()
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.seen += [text for _, text in items]
         assert self.cue.wait(PATIENCE)
         return super().texts(items)
@@ -100,7 +90,7 @@ class SlowEncoder(WeightlessEncoder):
         self.seen: list[str] = []
         self.seconds = seconds
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.seen += [text for _, text in items]
         time.sleep(self.seconds)
         return super().texts(items)
@@ -128,7 +118,7 @@ def _unit(values: NDArray[np.float64]) -> Vectors:
 class TellingEncoder(WeightlessEncoder):
     """Writes on standard error how the process that it is in shares the interpreter, when texts are encoded."""
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         sys.stderr.write(f"{gc.get_freeze_count()} {sys.getswitchinterval()}\n")
         sys.stderr.flush()
         return super().texts(items, alone=alone)

@@ -9,9 +9,8 @@ import torch
 from index.gallery import Gallery
 from model.backends.choice import open_encoder
 from model.dataset import MAX_ROWS
-from model.encoder import Encoder
+from model.encoder import Encoder, Views
 from model.table import View
-from model.views import Views
 from store.errors import BaseMoved
 from store.expansions import Expansion
 from worker.attempt import Attempt

@@ -8,8 +8,8 @@ from fastapi import APIRouter
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import FileResponse
 
+from model.encoder import Encoder
 from model.languages import names
-from model.views import Encoder
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context

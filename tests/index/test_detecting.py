@@ -11,8 +11,9 @@ from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Rows, VectorSet
 from model.clip_tokenizer import english_words
 from model.detection import count
+from model.table import View
 from store.releases import Release
-from tests.doubles import WeightlessView
+from tests.doubles import weightless_view
 from tests.index.conftest import numbered
 from tests.index.world import World
 
@@ -20,13 +21,13 @@ ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
 
 
-def snapshot(views: Mapping[str, WeightlessView], **captions: list[str]) -> Snapshot:
+def snapshot(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
     """A release of these languages with these captions in the gallery."""
     languages = {tag: view.version for tag, view in views.items()}
     identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
     sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
-    shown = Snapshot(release, views, WeightlessView(0), sets)
+    shown = Snapshot(release, views, weightless_view(0), sets)
     return shown.with_detector(None, lambda identity, most: captions[str(identity.language)][:most])
 
 
@@ -39,20 +40,20 @@ def captioned(identity: Identity, texts: list[str]) -> VectorSet:
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
-    views = {"en": WeightlessView(0), "cy": WeightlessView(1, "cy", count(WELSH))}
+    views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count(WELSH))}
     assert snapshot(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
-    blind = snapshot({**views, "cy": WeightlessView(1, "cy")}, en=ENGLISH)
+    blind = snapshot({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
     assert blind.detector.guess("ci coch", ["en", "cy"]).language != "cy"
 
 
 def test_english_is_known_by_the_gallerys_captions() -> None:
-    english = snapshot({"en": WeightlessView(0)}, en=ENGLISH)
+    english = snapshot({"en": weightless_view(0)}, en=ENGLISH)
     assert english.detector.guess("the small apple", ["en"]).language == "en"
     assert english.counted == {"en": (0, 3)}
 
 
 def test_english_is_known_without_a_single_english_caption() -> None:
-    views = {"en": WeightlessView(0, "en", count(english_words())), "cy": WeightlessView(1, "cy", count(WELSH))}
+    views = {"en": weightless_view(0, "en", count(english_words())), "cy": weightless_view(1, "cy", count(WELSH))}
     detector = snapshot(views, cy=WELSH).detector
     assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"

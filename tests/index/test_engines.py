@@ -14,7 +14,7 @@ from index.segment import SEGMENTS
 from index.snapshot import Snapshot
 from index.sweep import sweep
 from index.vectors import Entry, Hit, Keys, Matrix
-from tests.doubles import DIMENSION, WeightlessView, text_vector
+from tests.doubles import DIMENSION, text_vector, weightless_view
 from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
 from tests.index.test_promotion import others, promoted, restored, rolled_back, serving
@@ -209,7 +209,7 @@ def test_a_set_that_is_filled_again_has_what_the_tables_have(world: World) -> No
     for seed in range(9):
         wanted = [] if seed == 3 else texts.get(f"p{seed}", [f"llun {seed}"])
         assert [entry.text for entry in captions.of(f"p{seed}").entries] == wanted
-    hits = captions.search(text_vector(WeightlessView(1).version, "arall"), 20)
+    hits = captions.search(text_vector(weightless_view(1).version, "arall"), 20)
     assert hits[0].entry == Entry("p2", "arall") and len(hits) == captions.count == 9
 
 

@@ -15,7 +15,7 @@ from index.sets import VectorSets
 from index.states import NOTHING
 from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
-from tests.doubles import WeightlessView
+from tests.doubles import weightless_view
 from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
 from tests.registries import publish_release
 
@@ -156,7 +156,7 @@ def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         interrupted(patch, VectorSets, "register", meanwhile)
-        view = WeightlessView(1, "cy")
+        view = weightless_view(1, "cy")
         made = fill_captions(world.encoder, view, world.sets, "cy", 1)
     assert made.upto_change < 7
     assert world.state(world.captions("cy", 1)).segments == ()

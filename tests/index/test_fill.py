@@ -11,7 +11,7 @@ from index.sets import VectorSets
 from index.sources import CaptionSource, source_of
 from index.sweep import sweep
 from index.vectors import Entry, Rows, VectorSet
-from tests.doubles import WeightlessView, text_vector
+from tests.doubles import text_vector, weightless_view
 from tests.index.world import World, content, interrupted, nearest_captions
 from tests.registries import publish_release
 
@@ -154,7 +154,7 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
 
 def test_fill_captions_and_fill_pictures_are_the_names_the_worker_calls(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
-    (captions,) = fill_captions(world.encoder, WeightlessView(0), world.sets, "cy", 0).segments
+    (captions,) = fill_captions(world.encoder, weightless_view(0), world.sets, "cy", 0).segments
     (pictures,) = fill_pictures(world.encoder, world.sets).segments
     assert captions.rows == pictures.rows == 1
 
@@ -210,7 +210,7 @@ def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: Wor
         if done == 30:
             removed.append(sweep(world.sets, seconds=0))
 
-    encoding = source_of(world.captions("cy", 1), world.gallery, world.encoder, WeightlessView(1, "cy"))
+    encoding = source_of(world.captions("cy", 1), world.gallery, world.encoder, weightless_view(1, "cy"))
     state = Indexer(world.sets, lambda _: encoding, most=15).fill(encoding, 10, sweep_once)
     assert removed[0] > 0 and [written.rows for written in state.segments] == [60]
     assert opened(world).count == 60 and opened(world).problems == ()

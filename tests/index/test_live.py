@@ -10,9 +10,10 @@ import pytest
 
 from index import snapshot
 from model.detection import Detector, count
+from model.table import View
 from store import files
 from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
-from tests.doubles import WeightlessView, picture_vector, text_vector
+from tests.doubles import picture_vector, text_vector
 from tests.index.world import (
     VerifyingEncoder,
     World,
@@ -173,7 +174,7 @@ def test_the_detector_knows_each_language_from_its_captions(world: World) -> Non
 class Counting(VerifyingEncoder):
     """Its versions have counts of Dutch captions."""
 
-    def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
+    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
         return replace(super().open(folders, onto), ngrams=count(DUTCH) if folders else {})
 
 

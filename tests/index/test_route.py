@@ -10,7 +10,7 @@ from index.snapshot import Route, Snapshot, Withdrawn
 from model.detection import Detector
 from store.errors import LanguageNotFound, LanguageTagInvalid
 from store.releases import Release
-from tests.doubles import WeightlessView
+from tests.doubles import weightless_view
 from tests.tiny import counted
 
 CAPTIONS = {
@@ -22,9 +22,9 @@ DETECTOR = counted(CAPTIONS)
 
 def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snapshot:
     """A release of these languages with no pictures or captions."""
-    views = {tag: WeightlessView(version, tag) for version, tag in enumerate(languages)}
+    views = {tag: weightless_view(version, tag) for version, tag in enumerate(languages)}
     release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
-    return Snapshot(release, views, WeightlessView(9), {}, detector)
+    return Snapshot(release, views, weightless_view(9), {}, detector)
 
 
 def route(requested: str, text: str, languages: Collection[str], detector: Detector = DETECTOR) -> Route:

@@ -22,7 +22,9 @@ from index.sets import VectorSets
 from index.sources import Source, mended
 from index.states import State
 from index.vectors import Identity, VectorSet, scores
+from model.encoder import EncodedTexts
 from model.pictures import Picture
+from model.table import View
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, VersionCorrupt
@@ -32,7 +34,7 @@ from store.registry import open_registry
 from store.releases import Release
 from store.tables import DiscardedContentRow
 from store.versions import Version
-from tests.doubles import WeightlessEncoder, WeightlessTexts, WeightlessView, picture_vector, text_vector
+from tests.doubles import WeightlessEncoder, picture_vector, text_vector, weightless_view
 from tests.forked import Forked, script
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
@@ -46,7 +48,7 @@ class VerifyingEncoder(WeightlessEncoder):
         self.pictures_encoded = 0
         self.opened: list[int] = []
 
-    def open(self, folders: Sequence[Any], onto: WeightlessView | None = None) -> WeightlessView:
+    def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
         for folder in folders:
             try:
                 files.verify(folder.path, folder.manifest_sha256)
@@ -55,7 +57,7 @@ class VerifyingEncoder(WeightlessEncoder):
             self.opened.append(folder.number)
         return super().open(folders, onto)
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.texts_encoded += len(items)
         return super().texts(items, alone=alone)
 
@@ -162,7 +164,7 @@ class World:
 
     def encode(self, language: str, version: int, **options: Any) -> State:
         """Fill the set of a version's captions."""
-        view = WeightlessView(version, language)
+        view = weightless_view(version, language)
         return fill_captions(self.encoder, view, self.sets, language, version, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:

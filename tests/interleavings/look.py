@@ -16,7 +16,7 @@ from store.errors import LeaseLost
 from store.leases import Lease
 from store.retention import LEAST
 from store.tables import RegistryRow
-from tests.doubles import WeightlessView
+from tests.doubles import weightless_view
 from tests.index.world import World
 from tests.interleavings.schedule import CLOCK, Step
 
@@ -113,7 +113,7 @@ def _sets(world: World) -> None:
         sealed, lost = world.sets.readable(identity, state)
         assert lost == [], f"{identity.name} names segments that cannot be read"
         if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
-            view = WeightlessView(identity.version or 0, identity.language or "en")
+            view = weightless_view(identity.version or 0, identity.language or "en")
             source = source_of(identity, world.gallery, world.encoder, view)
             latest = caught_up({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.content() for part in latest.parts if isinstance(part, Segment)]

@@ -14,8 +14,9 @@ import httpx
 import numpy as np
 import pytest
 
+from model.encoder import EncodedTexts
 from service import bodies
-from tests.doubles import StalledEncoder, WeightlessEncoder, WeightlessTexts
+from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import (
     ADMIN_KEY,
@@ -352,7 +353,7 @@ def test_forged_host_headers_change_no_link(service: Service) -> None:
 class BrokenEncoder(WeightlessEncoder):
     """Fails on one text, and reads another as numbers that JSON does not have."""
 
-    def texts(self, items: Any, *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Any, *, alone: bool = False) -> EncodedTexts:
         if any(text == "fail" for _, text in items):
             raise RuntimeError("with a secret of /etc")
         read = super().texts(items)

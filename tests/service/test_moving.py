@@ -14,13 +14,15 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
+from model.encoder import EncodedTexts
+from model.table import View
 from service import moving
 from service.context import Context
 from service.settings import Settings
 from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release
-from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.doubles import Vectors, WeightlessEncoder, weightless_view
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.store import steps
 
@@ -34,11 +36,11 @@ class OtherEncoder(WeightlessEncoder):
     text_fingerprint = base_fingerprint = hashlib.sha256(b"other texts").hexdigest()
 
     def __init__(self, root: int) -> None:
-        self.base_view = WeightlessView(root)
+        self.base_view = weightless_view(root)
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         read = super().texts(items)
-        return WeightlessTexts(np.roll(read.vectors, 5, axis=1), read.truncated, read.tokens)
+        return EncodedTexts(np.roll(read.vectors, 5, axis=1), read.truncated, read.tokens)
 
     def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         return np.roll(super().pictures(images), 5, axis=1)
