@@ -15,18 +15,18 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.clip_tokenizer import BEGIN, END, ClipTokenizer
 from model.corpus import Corpus
 from model.detection import count
 from model.encoder import Encoder
 from model.framing import Frame
-from model.merges import CLIP_TOKENS, Merge, clip_vocabulary
+from model.growth import Merge
 from model.reading import reading_of
 from model.table import TokenRows, View
+from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, clip_vocabulary
 from model.tower import text_features
 
 _WORDS_A_CAPTION = 10
-_CLIP = ClipTokenizer()
+_CLIP = Tokenizer()
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def base(sizes: Sizes) -> Base:
     read, device = partial(text_features, tower), torch.device("cpu")
     reading = reading_of("made-up", {}, (BEGIN,), (END,), 0)
     rest = sizes.width, "", "made-up", device, read, Frame(224, 224)
-    return Base("made-up", tower, _no_pictures, table, ClipTokenizer, reading, *rest)
+    return Base("made-up", tower, _no_pictures, table, Tokenizer, reading, *rest)
 
 
 def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:

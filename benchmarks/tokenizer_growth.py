@@ -13,14 +13,13 @@ from rich.table import Table
 from benchmarks.emoji36.tokenizers import BytesLast
 from demo.dataset import rows
 from demo.emojis import LANGUAGES
-from model.clip_tokenizer import ClipTokenizer
-from model.merges import CLIP_TOKENS
 from model.text import clean
+from model.tokenizer import CLIP_TOKENS, Tokenizer
 
 SIZE = 10_000
 
 
-def measure(tokenizer: ClipTokenizer, corpus: list[str]) -> tuple[float, int, float]:
+def measure(tokenizer: Tokenizer, corpus: list[str]) -> tuple[float, int, float]:
     """Tokens a caption; tokens appended; the share of these that no caption reaches."""
     encoded = tokenizer.encode(corpus)
     reached = {number for ids in encoded for number in ids if number >= CLIP_TOKENS}
@@ -40,8 +39,8 @@ def main(tags: Annotated[list[str] | None, typer.Argument(help=f"Of {', '.join(L
         corpus = [clean(row["caption"]) for row in rows(tag) if row["split"] == "train"]
         cells = [tag]
         for tokenizer in (
-            ClipTokenizer().extend(BytesLast().learned(corpus, SIZE)),
-            ClipTokenizer().grown(corpus, SIZE),
+            Tokenizer().extend(BytesLast().learned(corpus, SIZE)),
+            Tokenizer().grown(corpus, SIZE),
         ):
             tokens, appended, unreached = measure(tokenizer, corpus)
             cells += [f"{tokens:.2f}", f"{appended:,}", f"{unreached:.0%}"]

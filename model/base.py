@@ -21,14 +21,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from model import clip_tokenizer, file_tokenizer
-from model.clip_tokenizer import ClipTokenizer
-from model.file_tokenizer import FileTokenizer
 from model.framing import SHORTEST, Frame
 from model.languages import ENGLISH
 from model.machine import default_device
-from model.reading import Reading, languages_of, reading_of, require_supported
-from model.tokenizer import Tokenizer
+from model.reading import Reading, languages_of, open_tokenizer, reading_of, require_supported
+from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
 from model.tower import text_features
 from model.weights import (
     add_architecture,
@@ -124,9 +121,10 @@ def described(spec: str) -> tuple[int, int]:
 def _read_by(name: str, text: Mapping[str, Any], pretrained: str) -> tuple[Tokenizer, Reading]:
     """The base's tokenizer, and how its tower reads what that gives."""
     if text.get("hf_tokenizer_name"):
-        return file_tokenizer.opened(name, text, *tokenizer_files(name, text["hf_tokenizer_name"], pretrained))
+        pieces, reading = open_tokenizer(name, text, *tokenizer_files(name, text["hf_tokenizer_name"], pretrained))
+        return Tokenizer(pieces), reading
     # open_clip fills up CLIP's texts with 0, which is an exclamation mark
-    return ClipTokenizer(), reading_of(name, text, (clip_tokenizer.BEGIN,), (clip_tokenizer.END,), 0)
+    return Tokenizer(), reading_of(name, text, (BEGIN,), (END,), 0)
 
 
 def _loaded(name: str, pretrained: str, reading: Reading, **options: Any) -> nn.Module:
@@ -190,7 +188,7 @@ def _describe(
         if not key.startswith("visual.") and key not in {"logit_scale", "logit_bias"}
     }
     # CLIP's own tokenizer is in this code: its base has the fingerprint that the reports of benchmarks name
-    read_by = "" if isinstance(tokenizer, ClipTokenizer) else json.dumps([tokenizer.sha256, reading.described()])
+    read_by = "" if isinstance(tokenizer.pieces, ClipPieces) else json.dumps([tokenizer.sha256, reading.described()])
     text_fingerprint = _fingerprint(text_part, architecture + read_by)
     image_fingerprint = _fingerprint(
         image_part, architecture + json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)
@@ -204,7 +202,7 @@ def _describe(
         model=model,
         preprocess=image_transform_v2(PreprocessCfg(**visual.preprocess_cfg), is_train=False),
         table=table,
-        tokenizer=tokenizer.fresh if isinstance(tokenizer, FileTokenizer) else ClipTokenizer,
+        tokenizer=tokenizer.fresh,
         reading=reading,
         dimension=_dimension(tower),
         image_fingerprint=image_fingerprint,

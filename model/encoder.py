@@ -14,10 +14,10 @@ from PIL import Image
 from model import version
 from model.backends import Towers
 from model.base import Base
-from model.clip_tokenizer import english_words
 from model.detection import count
 from model.framing import Frame
 from model.table import Table, View, pad
+from model.tokenizer import english_words
 from model.tower import TorchTowers
 from store.data_root import DataRoot
 from store.encodings import Encoding

@@ -1,29 +1,28 @@
-"""How tokenizers grow: merges learned over the pieces that one leaves, and their use over a `tokenizer.json`'s pieces.
+"""How tokenizers grow: merges learned over the pieces that a base makes of words, and their use. Knows no rows.
 
-A unigram or a WordPiece has no merges of its own that could be continued. What it makes of a text are pieces all the
-same, and byte-pair merges of these are applied after it, within words. Knows no rows.
+Merges apply in the order of their rank, within words. So a line of tokenizers, each with the merges of the one before
+it and some more, has them in memory once.
 """
 
 import json
 import math
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from threading import Lock
 
 from tokenizers import Tokenizer as Engine
 from tokenizers import models, pre_tokenizers, trainers
 
-from model.merges import Merge
-
 _PRIVATE = 0xF0000  # first of 131,000 private-use characters
 _NEVER = (math.inf, -1)
+Merge = tuple[str, str]
 Word = tuple[int, ...]  # the pieces of a word
 
 
 def learn(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int) -> list[Merge]:
-    """At most `size` merges that a BPE learner makes of texts whose words are in pieces, in rank order.
+    """Learn at most `size` merges of texts whose words are in pieces, in rank order; deterministic.
 
-    `names` gives the piece of an id. Only pairs that occur twice are merged. Deterministic.
+    `names` gives the piece of an id. Only pairs that occur twice are merged.
     """
     used = sorted({number for words in texts for word in words for number in word})
     symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
@@ -52,16 +51,16 @@ def reached(learned: Sequence[Merge], used: Iterable[str]) -> tuple[Merge, ...]:
 class PieceMerges:
     """The merges of the longest tokenizer of a line of versions, in rank order; it only ever grows. Thread-safe.
 
-    A shorter tokenizer of the line reads with the first `count` of them, so that a whole line has them in memory once.
-    New tokens have ids from `first` on. One whose string is a piece of the file is that piece.
+    A shorter tokenizer of the line reads with the first `count` of them. New tokens have ids from `first` on. One whose
+    string is a piece of the base, which `id_of` finds, is that piece.
     """
 
-    def __init__(self, first: int, number: Callable[[str], int | None]) -> None:
+    def __init__(self, first: int, id_of: Callable[[str], int | None]) -> None:
         self.merges: list[Merge] = []
         self.names: list[str] = []
         self.origin: list[tuple[int, int]] = []  # of each new token, the two that its first merge joins
         self.sizes = [first]  # one more than the largest id, after so many merges
-        self._first, self._of_file, self._new = first, number, dict[str, int]()
+        self._first, self._id_of, self._new = first, id_of, dict[str, int]()
         self._ranks: dict[tuple[int, int], tuple[float, int]] = {}
         self._lock = Lock()
 
@@ -70,7 +69,7 @@ class PieceMerges:
         with self._lock:
             there = self.merges[count : count + len(more)]
             if there != [*more[: len(there)]]:
-                branch = PieceMerges(self._first, self._of_file)
+                branch = PieceMerges(self._first, self._id_of)
                 branch._append([*self.merges[:count], *more])
                 return branch
             self._append(more[len(there) :])
@@ -79,7 +78,7 @@ class PieceMerges:
     def number(self, token: str) -> int:
         """The id of a token; raises `KeyError` when nothing makes it."""
         found = self._new.get(token)
-        if found is None and (found := self._of_file(token)) is None:
+        if found is None and (found := self._id_of(token)) is None:
             raise KeyError(token)
         return found
 
@@ -98,7 +97,7 @@ class PieceMerges:
             parts, token = (self.number(left), self.number(right)), left + right
             made = self._new.get(token)
             if made is None:
-                made = self._of_file(token)
+                made = self._id_of(token)
             if made is None:
                 made = self._new[token] = self._first + len(self.names)
                 self.names.append(token)
@@ -106,20 +105,3 @@ class PieceMerges:
             self._ranks.setdefault(parts, (len(self.merges), made))
             self.merges.append((left, right))
             self.sizes.append(self._first + len(self.names))
-
-
-def in_words(ids: Sequence[int], kinds: Mapping[int, str], longest: int, cuts: Collection[int]) -> list[Word]:
-    """The words of a text in pieces: one begins at a piece that `starts` it or is `alone`, behind one that is, and at
-    the places `cuts`.
-
-    What has more than `longest` pieces, such as a sentence without spaces, is cut there.
-    """
-    found = list[list[int]]()
-    last = "alone"
-    for place, number in enumerate(ids):
-        kind = kinds[number]
-        if kind != "joins" or last == "alone" or place in cuts or len(found[-1]) == longest:
-            found.append([])
-        found[-1].append(number)
-        last = kind
-    return [tuple(word) for word in found]

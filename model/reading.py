@@ -1,21 +1,37 @@
-"""How a base reads text, as data: what stands around a text's tokens, what fills it up, and where it is read off.
+"""How a base reads text: its tokenizer, what stands around a text's tokens and fills it up, where it is read off.
 
 The groups that are read here are listed in docs/bases.md; every other text tower of open_clip is refused by name.
 """
 
-from collections.abc import Mapping
+import hashlib
+import json
+import re
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
+from functools import cached_property
 from typing import Any, Literal
 
+import regex
+from open_clip.tokenizer import get_clean_fn
+from tokenizers import Tokenizer as Engine
+
+from model.growth import Word
 from model.languages import ENGLISH, MANY, canonical
-from model.merges import CLIP_TOKENS
-from store.errors import BaseNotFound, BaseNotSupported, LanguageTagInvalid, TokenizerUnfit
+from model.segmentation import pattern
+from model.tokenizer import CLIP_TOKENS, LONGEST, Reader
+from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
 
 CLEANINGS = ("lower", "whitespace", "canonicalize")  # names that open_clip has for what it does to a text first
 # Parts of the names of open_clip's models that were trained on texts of about 100 (the last: 300) languages. Which of
 # them a model really reads, its card does not say: that is measured (`pictoglot assess`)
 _MULTILINGUAL = ("SigLIP-i18n", "SigLIP2", "worldwide")
 _TOKENIZER_ARGUMENTS = {"clean", "strip_sep_token"}  # of open_clip's `HFTokenizer`, that are read here
+# open_clip's `SigLipTokenizer`, with which these were made, fills up with the end of a text; the file does not say so
+_PADS = {"timm/ViT-B-16-SigLIP": "</s>", "timm/ViT-B-16-SigLIP-i18n-256": "</s>"}
+_PAD_NAMES = ("<pad>", "[PAD]")
+_UNREADABLE = 0.5  # share of captions with unknown letters above which a language is not taught
+_SPACE = "\u2581"  # with which a piece begins that begins a word
+_MARKS, _BYTE = regex.compile(r"[\p{P}\p{S}--\u2581]+", regex.V1), regex.compile("<0x[0-9A-F]{2}>")
 
 
 @dataclass(frozen=True)
@@ -117,3 +133,187 @@ def languages_of(name: str, declared: object) -> tuple[str, ...]:
     except (TypeError, LanguageTagInvalid) as error:
         raise BaseNotFound(f"the languages that are declared for {name} are not a list of language tags") from error
     return tuple(dict.fromkeys([ENGLISH, *sorted(tags)]))
+
+
+# --- tokenizers that a `tokenizer.json` describes, read by the library `tokenizers` -----------------------------------
+
+
+class FilePieces:
+    """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first."""
+
+    begins: Literal["pieces"] = "pieces"
+
+    def __init__(self, content: bytes, clean: str, size: int) -> None:
+        """Raises `TokenizerUnfit` when the file is damaged, or has more tokens than the table has rows."""
+        self._clean, self.size = get_clean_fn(clean), size
+        self.sha256 = hashlib.sha256(f"{clean} {size} ".encode() + content).hexdigest()
+        try:
+            self.engine = Engine.from_buffer(content)
+            model: Mapping[str, Any] = json.loads(content)["model"]
+        except ValueError as error:
+            raise TokenizerUnfit("tokenizer.json cannot be read") from error
+        self.pad: int | None = (self.engine.padding or {}).get("pad_id")
+        self.engine.no_truncation()
+        self.engine.no_padding()
+        self.engine.encode_special_tokens = True  # no part of a text becomes one
+        largest = max(self.engine.get_vocab(with_added_tokens=True).values(), default=-1)
+        if largest >= size:
+            raise TokenizerUnfit(f"tokenizer.json has {largest + 1:,} tokens, but the base's table has {size:,} rows")
+        self._unknown: int | None = model.get("unk_id", self.engine.token_to_id(model.get("unk_token") or ""))
+        added = self.engine.get_added_tokens_decoder()
+        self.specials = {number for number, token in added.items() if token.special} - {self._unknown}
+        self._kinds = _Kinds(self.engine, model.get("continuing_subword_prefix"), {self._unknown, *added})
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """A model may still join letters to the name of a special token: that is left out."""
+        cleaned = [self._clean(text) for text in texts]
+        read = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
+        return [
+            ids if self.specials.isdisjoint(ids) else [number for number in ids if number not in self.specials]
+            for ids in read
+        ]
+
+    def reader(self, words: Sequence[str]) -> Reader:
+        borders = re.compile(pattern(words)) if words else None
+
+        def read(texts: Sequence[str]) -> list[list[Word]]:
+            return [self._in_words(ids, self._cuts(ids, borders)) for ids in self.encode(texts)]
+
+        return read
+
+    def texts(self, corpus: Sequence[str]) -> Iterable[str]:
+        read = self.encode(corpus)
+        share = sum(self._unknown in ids for ids in read) / len(corpus)
+        if share > _UNREADABLE:
+            raise CaptionsUnreadable(
+                f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
+            )
+        return (self._spelled(ids)[0].replace(_SPACE, " ") for ids in read)
+
+    def name(self, number: int) -> str:
+        return self.engine.id_to_token(number) or ""
+
+    def id_of(self, name: str) -> int | None:
+        number: int | None = self.engine.token_to_id(name)
+        return None if number in self.specials or number == self._unknown else number
+
+    @cached_property
+    def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
+        """The ids that the file puts before a text and behind it."""
+        encoding = self.engine.encode("a")
+        marks = encoding.special_tokens_mask
+        if 0 not in marks:
+            raise TokenizerUnfit("tokenizer.json makes no token of the letter a")
+        first, behind = marks.index(0), len(marks) - marks[::-1].index(0)
+        return tuple(encoding.ids[:first]), tuple(encoding.ids[behind:])
+
+    def number(self, token: str) -> int:
+        """The id of a token; raises `TokenizerUnfit` if there is none."""
+        number = self.engine.token_to_id(token)
+        if number is None:
+            raise TokenizerUnfit(f"tokenizer.json has no token {token}")
+        return int(number)
+
+    def _in_words(self, ids: Sequence[int], cuts: Collection[int]) -> list[Word]:
+        """The words of a text: one begins at a piece that `starts` it or is `alone`, behind one that is, and at `cuts`.
+
+        What has more pieces than may be merged, such as a sentence without spaces, is cut there.
+        """
+        found, last = list[list[int]](), "alone"
+        for place, number in enumerate(ids):
+            kind = self._kinds[number]
+            if kind != "joins" or last == "alone" or place in cuts or len(found[-1]) == LONGEST:
+                found.append([])
+            found[-1].append(number)
+            last = kind
+        return [tuple(word) for word in found]
+
+    def _cuts(self, ids: Sequence[int], borders: re.Pattern[str] | None) -> Collection[int]:
+        """The places among the pieces of a text where what `borders` finds begins or ends."""
+        if borders is None:
+            return ()
+        text, starts = self._spelled(ids)
+        found = {border for match in borders.finditer(text) for border in match.span()}
+        return {place for place, start in enumerate(starts) if start in found}
+
+    def _spelled(self, ids: Sequence[int]) -> tuple[str, list[int]]:
+        """The text that pieces spell, and where in it each begins; -1 where that is within a letter."""
+        starts, letters, said = list[int](), 0, bytearray()
+        for number in ids:
+            piece = self.name(number)
+            spelled = bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
+            starts.append(letters if spelled[:1] and not _continues(spelled[0]) else -1)
+            letters += sum(not _continues(byte) for byte in spelled)
+            said += spelled
+        return said.decode(errors="replace"), starts
+
+
+class _Kinds(dict[int, str]):
+    """What a piece does, found when it is first met: it `starts` a word, `joins` one, or stands `alone`."""
+
+    def __init__(self, engine: Engine, continuing: str | None, alone: Collection[int | None]) -> None:
+        super().__init__()
+        self._engine, self._continuing, self._alone = engine, continuing, alone
+
+    def __missing__(self, number: int) -> str:
+        piece = self._engine.id_to_token(number) or ""
+        if number in self._alone or (_MARKS.fullmatch(piece) and not _BYTE.fullmatch(piece)):
+            kind = "alone"
+        elif self._continuing:
+            kind = "joins" if piece.startswith(self._continuing) else "starts"
+        else:
+            kind = "starts" if piece.startswith(_SPACE) else "joins"
+        self[number] = kind
+        return kind
+
+
+def _continues(byte: int) -> bool:
+    """Whether a byte of UTF-8 goes on with a letter."""
+    return byte & 0xC0 == 0x80
+
+
+def open_tokenizer(
+    name: str, text: Mapping[str, Any], content: bytes, beside: Mapping[str, Any]
+) -> tuple[FilePieces, Reading]:
+    """The tokenizer of the base `name`, and how its tower reads text.
+
+    `text` is its `text_cfg` of open_clip, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says,
+    which open_clip reads too. Raises `TokenizerUnfit`.
+    """
+    given: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
+    pieces = FilePieces(content, given.get("clean", "whitespace"), int(text["vocab_size"]))
+    if beside.get("padding_side", "right") != "right":
+        raise TokenizerUnfit(f"tokenizer_config.json fills up the texts of {name} in front, which is not read here")
+    prefix, suffix = _ends(pieces, beside)
+    if given.get("strip_sep_token"):  # open_clip puts 0 in its place
+        separator = pieces.number(_token(beside, "sep_token") or "[SEP]")
+        prefix, suffix = (tuple(0 if number == separator else number for number in ids) for ids in (prefix, suffix))
+    return pieces, reading_of(name, text, prefix, suffix, _pad(text, pieces, beside))
+
+
+def _ends(pieces: FilePieces, beside: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Those of the file, except where the settings of a Gemma say otherwise: its class does not use the file's."""
+    prefix, suffix = pieces.ends
+    if str(beside.get("tokenizer_class", "")).startswith("Gemma"):
+        if "add_bos_token" in beside:
+            prefix = (pieces.number(_token(beside, "bos_token") or "<bos>"),) if beside["add_bos_token"] else ()
+        if "add_eos_token" in beside:
+            suffix = (pieces.number(_token(beside, "eos_token") or "<eos>"),) if beside["add_eos_token"] else ()
+    return prefix, suffix
+
+
+def _pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str, Any]) -> int | None:
+    """The id that fills up texts: as the settings say, the file, or else what the family is known to use."""
+    if named := _token(beside, "pad_token"):
+        return pieces.number(named)
+    if pieces.pad is not None:
+        return pieces.pad
+    if known := _PADS.get(text["hf_tokenizer_name"]):
+        return pieces.number(known)
+    return next((n for name in _PAD_NAMES if (n := pieces.engine.token_to_id(name)) is not None), None)
+
+
+def _token(beside: Mapping[str, Any], kind: str) -> str | None:
+    """A special token of the settings, which name it or describe it."""
+    token = beside.get(kind)
+    return token.get("content") if isinstance(token, dict) else token

@@ -3,6 +3,7 @@
 import gzip
 import json
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
 from pathlib import Path
@@ -13,7 +14,7 @@ import torch
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 
-from model.merges import Merge
+from model.growth import Merge
 from model.table import TokenRows
 from model.tokenizer import Tokenizer
 from store import files
@@ -35,10 +36,11 @@ class Learned:
 
     def tokenizer(self, parent: Tokenizer) -> Tokenizer:
         """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
-        extended = parent.extend(self.merges, self.words)
-        if extended.sha256 != self.tokenizer_sha256:
-            raise VersionCorrupt("the tokenizer is not the one this version was trained with")
-        return extended
+        with suppress(KeyError):  # of a token that the parent lacks
+            extended = parent.extend(self.merges, self.words)
+            if extended.sha256 == self.tokenizer_sha256:
+                return extended
+        raise VersionCorrupt("the tokenizer is not the one this version was trained with")
 
     @property
     def digest(self) -> str:

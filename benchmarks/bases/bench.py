@@ -15,8 +15,8 @@ from benchmarks.emoji36.run import teach_one
 from model import version
 from model.encoder import Encoder
 from model.evaluation import Gain, gain, ranks, recalls
-from model.file_tokenizer import FileTokenizer
 from model.learn_settings import LearnSettings
+from model.reading import FilePieces
 from model.table import View
 from store import files
 from worker.promotion import informative
@@ -89,7 +89,7 @@ class Bench:
 
     def _parent(self, way: Arm) -> View:
         view = self.encoder.base_view
-        if not isinstance(view.tokenizer, FileTokenizer):
+        if not isinstance(view.tokenizer.pieces, FilePieces):
             return view
         tokenizer = copy(view.tokenizer)
         tokenizer.begins = way.begins

@@ -6,12 +6,11 @@ from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
-from model.clip_tokenizer import ClipTokenizer
 from model.learn_settings import LearnSettings
+from model.tokenizer import Tokenizer
 
 Overrides = Mapping[str, Any]  # names of `LearnSettings` to values, as `--set` gives them
 NOTHING: Overrides = {}
-_TOKENIZERS = {ClipTokenizer: "Tokenizer"}  # as the first results name it
 
 
 @dataclass(frozen=True)
@@ -25,7 +24,7 @@ class Training:
 
     method: Method
     onto: Literal["chain", "base", "tokens", "joint"]
-    tokenizer: type[ClipTokenizer] = ClipTokenizer
+    tokenizer: type[Tokenizer] = Tokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
 
     def settled(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> LearnSettings:
@@ -36,7 +35,7 @@ class Training:
         """What distinguishes it from other trainings, for a file beside its results."""
         made = {
             "onto": self.onto,
-            "tokenizer": _TOKENIZERS.get(self.tokenizer, self.tokenizer.__name__),
+            "tokenizer": self.tokenizer.__name__,
             "method": self.method.key(),
         }
         return {**made, "settings": asdict(self.settled(settings, overrides))}
@@ -80,7 +79,7 @@ TRAININGS = {
     "teir-init-fast": _published(TEIR_INIT, _FAST),
     "teir-fast": _published(TEIR, _FAST),
     "teir-step": _published(Method(scale="step")),
-    "teir-pieces": replace(_published(TEIR), tokenizer=ClipTokenizer),
+    "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
     "shared": Training(PRODUCT, "chain"),

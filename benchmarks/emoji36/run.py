@@ -20,12 +20,12 @@ from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import version
-from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
+from model.tokenizer import Tokenizer
 from model.training import Progress
 from model.version import Learned
 from store import files
@@ -51,7 +51,7 @@ def teach(
 ) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
-    grown = encoder.base.tokenizer if training.tokenizer is ClipTokenizer else training.tokenizer
+    grown = encoder.base.tokenizer if training.tokenizer is Tokenizer else training.tokenizer
     view = base = replace(encoder.base_view, tokenizer=grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):

@@ -6,86 +6,77 @@ words are cut at every combining mark, by CLIP's own rule; `RunsWhole`: a senten
 """
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field, replace
-from typing import ClassVar
+from functools import cached_property
+from typing import Self
 
+from tokenizers import Tokenizer as Engine
 from tokenizers import models
 
-from model.clip_tokenizer import CLIP_RULE, ClipTokenizer
-from model.merges import SUFFIX, BytePairs, Merge, SharedBPE, clip_merges, clip_vocabulary, new_tokens, vocabulary
+from model.growth import Merge, learn
+from model.tokenizer import (
+    CLIP_RULE,
+    CLIP_TOKENS,
+    LANGUAGE_RULE,
+    SUFFIX,
+    ClipPieces,
+    Rule,
+    Tokenizer,
+    clip_engine,
+    clip_merges,
+    clip_vocabulary,
+)
 
 
-class _Bytes(BytePairs):
-    """No merges at all: what it leaves of a text is its bytes."""
-
-    def __init__(self, added: tuple[Merge, ...]) -> None:
-        super().__init__(added)
-        self.model = models.BPE(vocab=clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX)
-
-
-class _Before(BytePairs):
-    """The appended merges first, CLIP's behind them."""
-
-    def __init__(self, added: tuple[Merge, ...]) -> None:
-        super().__init__(added)
-        merges = [*dict.fromkeys((*added, *clip_merges()))]
-        self.model = models.BPE(vocab=vocabulary([*new_tokens(added)]), merges=merges, end_of_word_suffix=SUFFIX)
-
-
-class _OtherShared(SharedBPE):
-    """A line whose BPE is of another kind; for one thread."""
-
-    kind: ClassVar[type[BytePairs]]
-
-    def pairs(self, count: int) -> BytePairs:
-        if self._pairs is None or self._pairs.count < count:
-            self._pairs = self.kind(self._longest)
-        return self._pairs
-
-
-class _BytesShared(_OtherShared):
-    kind = _Bytes
-
-
-class _BeforeShared(_OtherShared):
-    kind = _Before
-
-
-class BytesLast(ClipTokenizer):
+class BytesLast(Tokenizer):
     """Learns from bytes; many a merge can then never be reached behind CLIP's."""
 
+    rule: Rule = LANGUAGE_RULE
+
     def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        return super(BytesLast, replace(self, added=(), bpe=_BytesShared())).learned(corpus, size)
+        pieces = ClipPieces(self.rule, models.BPE(vocab=clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX))
+        return learn(pieces.reader(self.words)(corpus), pieces.name, size)
 
 
-@dataclass(frozen=True)
 class BytesFirst(BytesLast):
     """Learns from bytes and ranks what it learned first: the language's own tokenizer, CLIP's where it has no merge."""
 
-    bpe: SharedBPE = field(default_factory=_BeforeShared, repr=False, compare=False)
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        return [encoding.ids for encoding in self._first.encode_batch([*texts], add_special_tokens=False)]
 
-    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
-        added = tuple(dict.fromkeys((*self.added, *merges)))  # merges that CLIP has too change their rank
-        return replace(self, added=added, words=tuple(dict.fromkeys((*self.words, *words))), rule=self.grows_by)
+    def _over(self, *line: object) -> Self:
+        extended = super()._over(*line)  # type: ignore[arg-type]
+        extended.__dict__.pop("_first", None)
+        return extended
+
+    @cached_property
+    def _first(self) -> Engine:
+        """The appended merges first, CLIP's behind them; those that CLIP has too change their rank."""
+        merges = [*dict.fromkeys((*self.added, *clip_merges()))]
+        new = {self.decode(number): number for number in range(CLIP_TOKENS, self.size)}
+        model = models.BPE(vocab={**clip_vocabulary(), **new}, merges=merges, end_of_word_suffix=SUFFIX)
+        return clip_engine(model, LANGUAGE_RULE if self.added else CLIP_RULE, self.words)
 
 
-class MarksCut(ClipTokenizer):
+class MarksCut(Tokenizer):
     """The product's growth, within words and by apostrophes as CLIP cuts them."""
 
-    grows_by = CLIP_RULE
+    def __init__(self) -> None:
+        super().__init__(ClipPieces(CLIP_RULE))
 
 
-class RunsWhole(ClipTokenizer):
+class RunsWhole(Tokenizer):
     """No words of scripts without spaces: a run of letters is one word, however long."""
 
-    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> ClipTokenizer:
+    def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
         return super().extend(merges)
 
 
 class Published(MarksCut, BytesLast):
     """Bytes, older merges first, marks cut, no words of scripts without spaces, all merges kept."""
 
-    def grown(self, corpus: Sequence[str], size: int) -> ClipTokenizer:
+    rule = CLIP_RULE
+
+    def grown(self, corpus: Sequence[str], size: int) -> Self:
         return self.extend(self.learned(corpus, size))
 
 
@@ -93,10 +84,10 @@ class Oracle(Published):
     """The vocabulary of all languages from the start: what `all_at_once` made grows no further."""
 
     @classmethod
-    def all_at_once(cls, captions: Sequence[str]) -> ClipTokenizer:
+    def all_at_once(cls, captions: Sequence[str]) -> Self:
         """Grown on the captions of every language together, as the paper's oracle vocabulary of 200,000 tokens."""
         tokenizer = cls()
         return tokenizer.extend(tokenizer.learned(captions, 200_000))
 
-    def grown(self, corpus: Sequence[str], size: int) -> ClipTokenizer:
+    def grown(self, corpus: Sequence[str], size: int) -> Self:
         return self

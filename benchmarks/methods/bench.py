@@ -27,12 +27,12 @@ from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import version
 from model.base import Base
 from model.checkpoint import Kept, digest, keep, kept
-from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import ranks, recalls
 from model.learn_settings import LearnSettings
 from model.table import NO_ROW, Table
+from model.tokenizer import Tokenizer
 from model.tower import TorchTowers
 from model.version import Learned
 from store import files
@@ -83,14 +83,14 @@ class Bench:
         return Chain(self.base, self._oracle if name == ORACLE else tokenizer(name)())
 
     @cached_property
-    def _oracle(self) -> ClipTokenizer:
+    def _oracle(self) -> Tokenizer:
         return Oracle.all_at_once([caption for tag in self.data.languages for caption in self.corpora(tag).captions])
 
 
 class Chain:
     """The newest table, and what the method has left so far. Holds no row that nothing reads any more."""
 
-    def __init__(self, base: Base, tokenizer: ClipTokenizer) -> None:
+    def __init__(self, base: Base, tokenizer: Tokenizer) -> None:
         self.encoder, self.left = Encoder(base), NOTHING
         self.view = replace(self.encoder.base_view, tokenizer=tokenizer)
 

@@ -12,8 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.home import ARCHITECTURE
-from model.clip_tokenizer import BEGIN, END
-from model.merges import clip_merges, clip_vocabulary
+from model.tokenizer import BEGIN, END, clip_merges, clip_vocabulary
 
 _BLOCK = {
     "ln_1": "layer_norm1",

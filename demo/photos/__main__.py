@@ -22,7 +22,7 @@ from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.towers import NAME, Targets, new_model, start_rows
 from demo.photos.wordnet import WordNet
-from model.clip_tokenizer import BEGIN, END, ClipTokenizer
+from model.tokenizer import BEGIN, END, Tokenizer
 from model.tower import text_features
 
 LEARNING_RATE, ROW_LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 1.5e-3, 0.02
@@ -80,7 +80,7 @@ class Learner:
 
     def __init__(self, model: Any, targets: Targets) -> None:
         self._model, self._targets = model, targets
-        self._tokenizer = ClipTokenizer()
+        self._tokenizer = Tokenizer()
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
     def loss(self, phrases: list[Phrase]) -> Tensor:

@@ -10,7 +10,7 @@ from random import Random
 from demo.photos.concepts import Concepts, ImageNetClass
 from demo.photos.packages import Packages
 from demo.photos.wordnet import PERSON, PHYSICAL, WordNet, counted
-from model.clip_tokenizer import ClipTokenizer
+from model.tokenizer import Tokenizer
 
 # What share of the examples is about
 _KNOWN, _DRAWN, _GLOSSES, _ANY = 0.3, 0.15, 0.12, 0.05  # a class or hypernym; an emoji; a gloss; any noun
@@ -65,7 +65,7 @@ class Phrases:
         for each in known:
             self._named += [(name.lower(), ((1.0, each.synset),)) for name in each.names for _ in range(2)]
         self._common = [lemma for lemma, senses in wordnet.senses.items() if self._is_physical(senses)]
-        tokens = ClipTokenizer().encode(self._common)
+        tokens = Tokenizer().encode(self._common)
         whole = [len(ids) == len(lemma.split()) for lemma, ids in zip(self._common, tokens, strict=True)]
         self._sums = [*accumulate(self._commonness(*each) for each in zip(self._common, whole, strict=True))]
         self._all = [*wordnet.senses]

@@ -18,7 +18,7 @@ from demo.photos.concepts import Concepts
 from demo.photos.packages import Packages
 from demo.photos.phrases import Phrases, Points
 from demo.photos.wordnet import WordNet
-from model.clip_tokenizer import ClipTokenizer
+from model.tokenizer import Tokenizer
 from model.weights import add_architecture
 
 Vector = NDArray[np.float32]
@@ -90,7 +90,7 @@ def start_rows(model: Any, phrases: Phrases, targets: Targets) -> None:
     table = model.token_embedding.weight.data
     sums = torch.zeros(len(table), model.text_projection.shape[1])
     nouns = phrases.common(_STARTED)
-    for ids, (_, points, weight) in zip(ClipTokenizer().encode([noun for noun, *_ in nouns]), nouns, strict=True):
+    for ids, (_, points, weight) in zip(Tokenizer().encode([noun for noun, *_ in nouns]), nouns, strict=True):
         sums[ids] += weight / len(ids) * torch.from_numpy(targets.of(points))
     met = sums.norm(dim=1) > 0
     means = F.normalize(sums[met], dim=1)

@@ -15,11 +15,10 @@ from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import Taught
 from benchmarks.emoji36.table import Bench, Ledger, fill
 from benchmarks.emoji36.trainer import Method
-from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.evaluation import average_accuracy, forgetting
-from model.merges import CLIP_TOKENS
 from model.table import NO_ROW, View
+from model.tokenizer import BEGIN, CLIP_TOKENS, END
 
 FAINT = 1e-6  # a norm of all gradients, so small that Adam's eps is far larger than any of them
 

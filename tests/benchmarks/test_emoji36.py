@@ -4,7 +4,7 @@ Each check of `miniature` has precondition tests: the same check with one thing 
 takes two to three minutes of one core, so it is left to `make nightly`; `test_methods_miniature` trains all methods.
 """
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,14 +21,14 @@ from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.table import Bench, fill
 from benchmarks.emoji36.trainer import CLL_CLIP, MethodTrainer
 from model.base import Base, open_base
-from model.clip_tokenizer import ClipTokenizer
 from model.detection import Detector, Guess
 from model.encoder import Encoder
 from model.evaluation import average_accuracy, forgetting
+from model.growth import Merge, PieceMerges
 from model.learn_settings import LearnSettings
-from model.merges import CLIP_TOKENS, BytePairs, Merge, SharedBPE
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
+from model.tokenizer import CLIP_TOKENS, Tokenizer
 from store import files
 from store.errors import VersionCorrupt
 from tests.benchmarks.miniature import (
@@ -254,31 +254,34 @@ def test_a_tokenizer_that_loses_merges_when_read_back_is_caught(
     bench: Bench, monkeypatch: pytest.MonkeyPatch, training: str
 ) -> None:
     """The reference's own defect: from the second task on its merges are cut back to CLIP's."""
-    honest = ClipTokenizer.extend
+    honest = Tokenizer.extend
 
-    def forgetful(self: ClipTokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> ClipTokenizer:
+    def forgetful(self: Tokenizer, merges: list[tuple[str, str]], words: tuple[str, ...] = ()) -> Tokenizer:
         return honest(self, list(merges)[:-5], words)
 
-    monkeypatch.setattr(ClipTokenizer, "extend", forgetful)
+    monkeypatch.setattr(Tokenizer, "extend", forgetful)
     with pytest.raises(VersionCorrupt, match="the tokenizer is not the one"):
         assert_old_corpora_read_alike(bench, training)
 
 
 def test_old_text_read_with_younger_merges_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     """The published merge's own drift: a younger language's merges join what an older one left apart."""
-    monkeypatch.setattr(BytePairs, "cut", lambda self, number, count: (number,))
+    honest = PieceMerges.joined
+    monkeypatch.setattr(PieceMerges, "joined", lambda self, word, _: honest(self, word, len(self.merges)))
     with pytest.raises(AssertionError, match="reads otherwise than it was learned"):
         assert_old_corpora_read_alike(bench, "shared")
 
 
 def test_a_language_read_with_its_neighbours_merges_is_caught(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
-    """On the base each language goes on from CLIP's merges; here the last one's BPE serves all."""
+    """On the base each language goes on from CLIP's merges; here the last one's serve all."""
 
-    def one_for_all(self: SharedBPE, added: tuple[Merge, ...]) -> SharedBPE:
-        SharedBPE.__init__(self, added)
+    def one_for_all(self: PieceMerges, count: int, more: Sequence[Merge]) -> PieceMerges:
+        kept = self.merges[:count]
+        PieceMerges.__init__(self, self._first, self._id_of)
+        self._append([*kept, *more])
         return self
 
-    monkeypatch.setattr(SharedBPE, "holding", one_for_all)
+    monkeypatch.setattr(PieceMerges, "holding", one_for_all)
     with pytest.raises(AssertionError, match="reads otherwise than it was learned"):
         assert_old_corpora_read_alike(bench, ADDRESSED)
 

@@ -22,8 +22,8 @@ from benchmarks.peers.report import as_json, table, text_kind
 from benchmarks.peers.run import memory
 from benchmarks.peers.turns import Rounds, order
 from model.base import open_base
-from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
+from model.tokenizer import Tokenizer
 
 TINY = "tiny-vit"
 CONFIG = {
@@ -85,13 +85,13 @@ def test_the_tokenizer_for_transformers_is_clips(home: Home) -> None:
     _, *merges = (home.huggingface / "merges.txt").read_text().splitlines()
     words = {number: token for token, number in vocabulary.items()}
     assert len(vocabulary) == 49408 and len(merges) == 48894 and merges[0] == "i n"
-    (ids,) = ClipTokenizer().encode(["a red boat"])
+    (ids,) = Tokenizer().encode(["a red boat"])
     assert [words[number] for number in ids] == ["a</w>", "red</w>", "boat</w>"]
     assert (vocabulary["<|startoftext|>"], vocabulary["<|endoftext|>"]) == (49406, 49407)
 
 
 def test_texts_are_distinct_and_of_about_twelve_tokens() -> None:
-    lengths = [len(ids) + 2 for ids in ClipTokenizer().encode(texts())]
+    lengths = [len(ids) + 2 for ids in Tokenizer().encode(texts())]
     assert len({*texts()}) == len(lengths) > 64 and min(lengths) >= 11 and max(lengths) <= 15
     assert texts() == texts()
 

@@ -15,11 +15,11 @@ from benchmarks.emoji36.trainer import CLL_CLIP, TEIR, Method
 from benchmarks.methods.rows import ABLATIONS, SUITE, tokenizer
 from benchmarks.methods.rows import settings as suite_settings
 from model.base import open_base
-from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.objectives import CrossLingual, CrossModal, Objective
 from model.table import pad
+from model.tokenizer import BEGIN, END
 from tests.benchmarks.slow_methods import ByHand
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
 

@@ -25,12 +25,12 @@ from benchmarks.emoji36.trainer import (
     StepScaledAdamW,
 )
 from model.base import open_base
-from model.clip_tokenizer import BEGIN, END
 from model.corpus import Corpus, Tokens
 from model.encoder import Encoder
 from model.objectives import CrossLingual, CrossModal, Objective
 from model.table import pad
 from model.teir import ScaledAdamW
+from model.tokenizer import BEGIN, END
 from model.training import Interrupted, Progress, Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, same
 

@@ -9,11 +9,10 @@ from benchmarks import made_up
 from benchmarks.cost_parts import PARTS, Plan
 from benchmarks.made_up import Sizes, base, captions, opened
 from benchmarks.training_cost import summary
-from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
-from model.merges import CLIP_TOKENS
 from model.teir import ScaledAdamW
+from model.tokenizer import CLIP_TOKENS, Tokenizer
 from model.training import Trainer
 
 TINY = Plan(
@@ -86,5 +85,5 @@ def test_the_table_reads_what_was_measured() -> None:
 def test_a_made_up_word_is_one_token_of_its_language_and_two_of_clips() -> None:
     view = opened(Encoder(base(TINY.sizes)), TINY.sizes, 2)[2]
     said = captions(2, TINY.sizes.words)
-    for text, own, clip in zip(said, view.tokens(said), ClipTokenizer().encode(said), strict=True):
+    for text, own, clip in zip(said, view.tokens(said), Tokenizer().encode(said), strict=True):
         assert (len(own), len(clip)) == (len(text.split()), 2 * len(text.split()))

@@ -21,10 +21,10 @@ from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
 from model.backends import choice
 from model.base import BUNDLED, Base, open_base
-from model.clip_tokenizer import ClipTokenizer
 from model.encoder import Encoder
 from model.pictures import read_rgb
 from model.reading import Reading
+from model.tokenizer import Tokenizer
 from store.encodings import BFLOAT16, OPENVINO
 from tests.demo import small_wordnet
 
@@ -119,7 +119,7 @@ def test_it_finds_things_by_their_names(encoder: Encoder) -> None:
 
 
 def test_rows_that_no_phrase_trained_keep_the_scale_that_new_languages_start_from(base: Base) -> None:
-    thai = {number for ids in ClipTokenizer().encode(["สวัสดี ครับ"]) for number in ids}
+    thai = {number for ids in Tokenizer().encode(["สวัสดี ครับ"]) for number in ids}
     assert 0.01 < float(base.table[sorted(thai)].std()) < 0.06
 
 

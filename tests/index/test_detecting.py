@@ -9,9 +9,9 @@ import numpy as np
 from index.snapshot import Snapshot
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Rows, VectorSet
-from model.clip_tokenizer import english_words
 from model.detection import count
 from model.table import View
+from model.tokenizer import english_words
 from store.releases import Release
 from tests.doubles import weightless_view
 from tests.index.conftest import numbered

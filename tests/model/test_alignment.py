@@ -12,7 +12,7 @@ import torch
 from model import alignment
 from model.alignment import aligned
 from model.encoder import Encoder
-from model.merges import CLIP_TOKENS
+from model.tokenizer import CLIP_TOKENS
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
 

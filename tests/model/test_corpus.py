@@ -5,8 +5,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.clip_tokenizer import ClipTokenizer
 from model.corpus import Tokens, tokenized
+from model.tokenizer import Tokenizer
 
 CAPTIONS = [f"{a} a {b}" for a in ("afal", "môr", "भाषा") for b in ("coch", "haul", "शिशु")]
 
@@ -20,18 +20,18 @@ def same(one: Tokens, other: Tokens) -> bool:
 def test_what_was_kept_is_what_was_made_and_nothing_is_made_again(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    first = tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t")
-    assert [ids.tolist() for ids in first.ids] == ClipTokenizer().grown(CAPTIONS, 300).encode(CAPTIONS)
-    monkeypatch.setattr(ClipTokenizer, "grown", None)  # to call it would fail
-    again = tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t")
+    first = tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
+    assert [ids.tolist() for ids in first.ids] == Tokenizer().grown(CAPTIONS, 300).encode(CAPTIONS)
+    monkeypatch.setattr(Tokenizer, "grown", None)  # to call it would fail
+    again = tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
     assert same(first, again)
     assert again.tokenizer.encode(CAPTIONS) == [ids.tolist() for ids in first.ids]
 
 
 @pytest.mark.parametrize("other", ["captions", "vocabulary", "parent"])
 def test_of_anything_else_it_is_made_anew(tmp_path: Path, other: str) -> None:
-    tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t")
-    parent = ClipTokenizer().grown(["llong fawr"] * 5, 300) if other == "parent" else ClipTokenizer()
+    tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
+    parent = Tokenizer().grown(["llong fawr"] * 5, 300) if other == "parent" else Tokenizer()
     captions = [*CAPTIONS, "seren"] if other == "captions" else CAPTIONS
     vocabulary = 2 if other == "vocabulary" else 300
     made = tokenized(parent, captions, vocabulary, tmp_path / "t")
@@ -39,7 +39,7 @@ def test_of_anything_else_it_is_made_anew(tmp_path: Path, other: str) -> None:
 
 
 def test_what_is_damaged_is_made_anew(tmp_path: Path) -> None:
-    first = tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t")
+    first = tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t")
     file = tmp_path / "t" / "kept.safetensors"
     file.write_bytes(file.read_bytes()[:-1] + b"\1")
-    assert same(first, tokenized(ClipTokenizer(), CAPTIONS, 300, tmp_path / "t"))
+    assert same(first, tokenized(Tokenizer(), CAPTIONS, 300, tmp_path / "t"))

@@ -12,11 +12,10 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import teir
-from model.clip_tokenizer import BEGIN, END
 from model.corpus import NONE, Corpus
 from model.encoder import Encoder
-from model.merges import CLIP_TOKENS
 from model.table import TokenRows, View, pad
+from model.tokenizer import BEGIN, CLIP_TOKENS, END
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, WORDS, corpus_for, go_on, learn
 

@@ -11,11 +11,11 @@ from safetensors.torch import load_file
 
 from model import checkpoint, learn_settings
 from model.checkpoint import load_newest, save_step
-from model.clip_tokenizer import BEGIN, END
 from model.encoder import Encoder
 from model.learn_settings import LearnSettings
 from model.objectives import CrossModal
 from model.table import TokenRows
+from model.tokenizer import BEGIN, END
 from model.training import Interrupted, Progress, Trainer
 from store import files
 from store.errors import CheckpointMismatch, TrainingDiverged
