@@ -20,10 +20,8 @@ from torch import Tensor
 from index.sources import picture_vectors
 from model import dataset
 from model.checkpoint import Kept, digest, keep, kept
-from model.dataset import Dataset, DatasetReport
-from model.dataset_again import joined, left, to_train
-from model.dataset_pictures import ids_of_files, without_suffix
-from model.dataset_rows import Pivot, Row
+from model.dataset import Dataset, DatasetReport, joined, left, to_train
+from model.dataset.rows import Pivot, Row, ids_of_files, without_suffix
 from model.encoder import Encoder
 from model.languages import ENGLISH, reads
 from model.table import View

@@ -12,7 +12,7 @@ import torch
 from index.gallery import Gallery
 from index.indexer import fill_captions, fill_pictures
 from model.backends.choice import open_towers, served_base, wanted
-from model.dataset_words import counted
+from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from store.encodings import Encoding
 from store.errors import PicturesUnreadable, VersionCorrupt

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from index.sources import picture_vectors
 from model.dataset import pictured
-from model.dataset_rows import Pivot
+from model.dataset.rows import Pivot
 from model.encoder import EncodedTexts
 from model.languages import ENGLISH, reads
 from model.table import View

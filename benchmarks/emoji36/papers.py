@@ -12,8 +12,8 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, chosen
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
-from model.dataset_formats import RowFault, records
-from model.dataset_rows import Row
+from model.dataset.formats import RowFault, records
+from model.dataset.rows import Row
 from model.encoder import Encoder
 from model.languages import canonical
 from model.text import clean

@@ -15,7 +15,7 @@ from starlette.responses import JSONResponse
 
 from index.records import Within
 from index.snapshot import Snapshot
-from model.dataset_child import Submission
+from model.dataset.child import Submission
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from service import values
 from service.auth import GuardedRoute, needs

@@ -14,8 +14,7 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from model import dataset_file
-from model.dataset import Dataset, read, validate
+from model.dataset import Dataset, read, tables, validate
 from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
@@ -303,7 +302,7 @@ def test_utf16_is_refused(reader: Reader) -> None:
 def test_a_bursting_gzip_is_refused_early(reader: Reader, monkeypatch: pytest.MonkeyPatch) -> None:
     bomb = gzip.compress(b"a\tb\n" + (b" " * 100_000 + b"\n") * 500)
     assert reader.refusal(bomb).extra["kind"] == "decompressed_too_large"
-    monkeypatch.setattr(dataset_file, "MAX_RATIO", 10_000)
+    monkeypatch.setattr(tables, "MAX_RATIO", 10_000)
     assert reader(bomb).report.rows == 1  # without the guard it is read to its end
 
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.dataset import Dataset, read, validate
-from model.dataset_pictures import ids_of_files
+from model.dataset.rows import ids_of_files
 from store.errors import DatasetPictureNotFound
 from tests.model.test_dataset import jsonl
 

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from model.dataset_words import FAULTS, PAIR, not_in_gallery, reason, remedy
+from model.dataset.words import FAULTS, PAIR, not_in_gallery, reason, remedy
 from store.errors import PictoglotError
 from tests.model.test_dataset import WHOLE_FILES, Reader, items, jsonl
 

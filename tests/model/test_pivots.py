@@ -11,9 +11,8 @@ import pyarrow
 import pyarrow.parquet
 import pytest
 
-from model.dataset import Dataset, read, validate
-from model.dataset_again import left
-from model.dataset_rows import Pivot
+from model.dataset import Dataset, left, read, validate
+from model.dataset.rows import Pivot
 from store.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
 
 Item = dict[str, Any]

@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from model import dataset_child
-from model.dataset_child import MEMORY, DatasetChecker, Submission
+from model.dataset import child
+from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
 from tests.patience import unread
@@ -56,7 +56,7 @@ def teach(client: httpx.Client, data: bytes) -> httpx.Response:
     return client.post("/v1/languages", files={"dataset": ("x", data)}, data={"language": "cy", "dry_run": "true"})
 
 
-def children(api: psutil.Process, module: str = "model.dataset_child") -> list[psutil.Process]:
+def children(api: psutil.Process, module: str = "model.dataset.child") -> list[psutil.Process]:
     return [child for child in api.children() if module in child.cmdline()]
 
 
@@ -131,7 +131,7 @@ def test_a_child_that_takes_too_long_refuses_that_dataset_alone(
     assert usable(checker, tmp_path) == 80
     pid = stopped(checker)
     with monkeypatch.context() as hasty, pytest.raises(DatasetInvalid, match="limits on time and memory"):
-        hasty.setattr(dataset_child, "_SECONDS", 0.5)
+        hasty.setattr(child, "_SECONDS", 0.5)
         usable(checker, tmp_path)
     assert not psutil.pid_exists(pid) and usable(checker, tmp_path) == 80
 
@@ -156,7 +156,7 @@ def test_a_child_that_took_much_memory_ends_after_its_dataset(
     checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert usable(checker, tmp_path) == 80 and len(checker.pids) == 1
-    monkeypatch.setattr(dataset_child, "_KEPT", 0)
+    monkeypatch.setattr(child, "_KEPT", 0)
     assert usable(checker, tmp_path) == 80 and checker.pids == []
 
 

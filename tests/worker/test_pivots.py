@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from model.dataset_rows import Pivot
+from model.dataset.rows import Pivot
 from store.errors import PivotNotServed
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh

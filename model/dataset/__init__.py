@@ -5,17 +5,15 @@ Nothing is dropped silently: each refused row is counted under a kind, with the 
 
 import json
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset_file import NO_ROW, refuse
-from model.dataset_formats import records
-from model.dataset_pictures import Known
-from model.dataset_rows import EMPTY_PIVOT, Candidate, Faulty, Row, usable
-from model.dataset_split import once, split
-from model.dataset_words import counted, not_in_gallery, reason, too_many_faults
+from model.dataset.formats import records
+from model.dataset.rows import EMPTY_PIVOT, Candidate, Faulty, Known, Pivot, Row, once, split, usable
+from model.dataset.tables import NO_ROW, refuse
+from model.dataset.words import counted, not_in_gallery, reason, too_many_faults
 from model.languages import ENGLISH, in_script
 from store.errors import (
     DatasetInvalid,
@@ -272,3 +270,69 @@ def _check_pictures(
             count=len(missing),
             report=replace(report, faults={**report.faults, DatasetPictureNotFound.code: fault}, **counts).as_dict(),
         )
+
+
+def left(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | None = None) -> Dataset:
+    """What is left of the dataset with these pictures alone and, if they are given, pivots in these languages alone.
+
+    A row is kept for what is left of it, once; `missing` in the report counts those that named another picture.
+    """
+
+    def of_row(row: Row) -> Row:
+        pivot = row.pivot if row.pivot is None or pivots is None or row.pivot.language in pivots else None
+        return replace(row, picture=row.picture if row.picture in pictures else None, pivot=pivot)
+
+    missing = sum(row.picture is not None and row.picture not in pictures for row in dataset.rows)
+    rows = tuple(map(of_row, dataset.rows))
+    if rows == dataset.rows:
+        return dataset
+    rows = _each_once(row for row in rows if row.pivot is not None or row.picture is not None)
+    return Dataset(rows, replace(dataset.report, missing=missing, **usable_counts(rows)))
+
+
+def joined(datasets: Sequence[Dataset]) -> Dataset:
+    """All their rows as one dataset, each once; what one of them holds out is trained on from none.
+
+    Of a picture, or of a text without one, all captions are on the same side. In the report, lines of faults are those
+    of the first dataset that has some, and the format is the last one's.
+    """
+    if len(datasets) == 1:
+        return datasets[0]
+    rows = _each_once(row for dataset in datasets for row in dataset.rows)
+    reports = [dataset.report for dataset in datasets]
+    faults: dict[str, FaultCount] = {}
+    for kind, fault in (item for report in reports for item in report.faults.items()):
+        earlier = faults.get(kind, FaultCount(0, fault.first_lines))
+        faults[kind] = FaultCount(earlier.count + fault.count, earlier.first_lines)
+    sums = {
+        name: sum(getattr(report, name) for report in reports) for name in ("rows", "duplicates", "by_file", "missing")
+    }
+    return Dataset(rows, replace(reports[-1], faults=faults, **sums, **usable_counts(rows)))
+
+
+def _each_once(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Rows that say the same count once; all that describe one thing are on one side of the split."""
+    every = [*rows]
+    held_out = {_described(row) for row in every if row.split == "val"}
+    said = {row.said: row for row in reversed(every)}
+    return tuple(
+        replace(row, split="val" if _described(row) in held_out else "train") for row in reversed(said.values())
+    )
+
+
+def to_train(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """The rows to learn from: those of `train`, but no pair that is held out beside a picture, or without one.
+
+    One that is sent without a picture, and again with it, is of two groups, and only one of them may be held out.
+    """
+    held_out = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
+    return tuple(
+        row
+        for row in rows
+        if row.split == "train" and (row.caption, row.pivot, row.picture is not None) not in held_out
+    )
+
+
+def _described(row: Row) -> str | Pivot | None:
+    """What must not be on both sides of the split."""
+    return row.pivot if row.picture is None else row.picture

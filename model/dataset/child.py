@@ -14,8 +14,8 @@ from typing import IO, Any
 import psutil
 
 from model import dataset
-from model.dataset_again import left
-from model.dataset_pictures import Known, ids_of_files
+from model.dataset import left
+from model.dataset.rows import Known, ids_of_files
 from model.guarded import Child, GuardedPool, read_frame, serve, write_frame
 from model.languages import reads
 from store.errors import (
@@ -60,7 +60,7 @@ class DatasetChecker:
     """Children that check datasets, each limited to `memory` bytes of address space."""
 
     def __init__(self, processes: int, memory: int = MEMORY) -> None:
-        self._pool = GuardedPool(processes, "model.dataset_child", memory, refuse=_not_read)
+        self._pool = GuardedPool(processes, "model.dataset.child", memory, refuse=_not_read)
 
     def close(self) -> None:
         """Stop every child; a dataset that is being checked is refused."""

@@ -1,10 +1,16 @@
-"""One row of a dataset: from what stands in the file to a clean caption, or to the kind of its fault. Reads no file."""
+"""Rows of a dataset: from what stands in the file to clean captions, each once, and on one side of the split.
 
-from dataclasses import dataclass
-from hashlib import blake2b
+A row that is not usable is known by the kind of its fault. Reads no file, and judges no dataset.
+"""
+
+import re
+from collections import Counter
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from hashlib import blake2b, sha256
 from typing import Literal, NamedTuple
 
-from model.dataset_formats import Record, RowFault
+from model.dataset.formats import Record, RowFault
 from model.languages import ENGLISH, canonical
 from model.text import clean, picture_id
 from store.errors import InvalidInput, LanguageTagInvalid
@@ -134,3 +140,74 @@ def _text(value: object, prefix: str) -> str:
         return clean(value)
     except InvalidInput as error:
         raise Faulty(prefix + error.code) from error
+
+
+_FILE = re.compile(r"(.*[^/])\.[a-z][a-z0-9]{1,4}", re.IGNORECASE | re.DOTALL)  # `2019.08` and `bridge-1.2` are none
+
+Known = Callable[[Sequence[str]], Collection[str]]
+
+
+def without_suffix(names: Iterable[str]) -> dict[str, str]:
+    """Those of some names of pictures that end as files do, each with what it is without its suffix."""
+    return {name: found[1] for name in names if (found := _FILE.fullmatch(name))}
+
+
+def ids_of_files(names: Iterable[str], known: Known) -> dict[str, str]:
+    """The ids of those pictures that are named by their files; `known` returns those of some ids that the gallery has.
+
+    What is an id as it is written is no file's name, and stays.
+    """
+    files = without_suffix(names)
+    there = known([*files, *files.values()]) if files else ()
+    return {name: id for name, id in files.items() if name not in there and id in there}
+
+
+HELD_OUT = 10  # one picture (or English text) in ten validates
+ENOUGH_HELD_OUT = 5  # of which a small dataset holds out more than a tenth
+
+
+def once(candidates: Iterable[Candidate], renamed: Mapping[str, str]) -> tuple[list[Candidate], list[int]]:
+    """Those that say something new, with the ids of their pictures, and the lines of the others."""
+    kept: list[Candidate] = []
+    seen: set[bytes] = set()
+    duplicates: list[int] = []
+    for candidate in candidates:
+        if id := renamed.get(candidate.picture or ""):
+            candidate = replace(candidate, picture=id)
+        if (digest := candidate.digest) in seen:
+            duplicates.append(candidate.line)
+        else:
+            seen.add(digest)
+            kept.append(candidate)
+    return kept, duplicates
+
+
+def split(candidates: Sequence[Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
+    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
+
+    Few groups hold out more than a tenth, as long as half of the rows are left to learn from.
+    """
+    named: dict[str, Split] = {}
+    kept = []
+    for row in candidates:
+        if row.split is not None and named.setdefault(row.group, row.split) != row.split:
+            lines["split_conflict"].append(row.line)
+        else:
+            kept.append(row)
+    free = {row.group for row in kept} - set(named)
+    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
+    if not held_out and len(free) > 1:  # so few that none fell into the tenth
+        held_out = {min(free, key=_hash)}
+    sizes = Counter(row.group for row in kept)
+    spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
+    for group in sorted(free - held_out, key=_hash):
+        if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
+            held_out.add(group)
+            spare -= sizes[group]
+    return tuple(
+        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in kept
+    )
+
+
+def _hash(group: str) -> int:
+    return int.from_bytes(sha256(group.encode()).digest()[:8])
