@@ -31,9 +31,13 @@ Reader = Callable[[Sequence[str]], list[list[Word]]]  # from texts to their word
 class Pieces(Protocol):
     """What a base makes of texts: pieces with ids below `size`. Immutable; `sha256` names it."""
 
-    begins: Literal["drawn", "pieces"]  # how rows of added tokens begin: as TEIR draws them, or as means of their parts
     size: int
     sha256: str
+
+    @property
+    def begins(self) -> Literal["drawn", "pieces"]:
+        """How the row of an added token begins: as TEIR draws it, or as the mean of the rows of its parts."""
+        ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of cleaned texts, as the base reads them; no part of a text becomes a special token."""
@@ -64,7 +68,7 @@ class Tokenizer:
 
     def __init__(self, pieces: Pieces | None = None) -> None:
         """By default CLIP's pieces."""
-        self.pieces: Pieces = ClipPieces() if pieces is None else pieces
+        self.pieces = pieces or ClipPieces()
         self.begins = self.pieces.begins
         self.words: tuple[str, ...] = ()
         self._merges, self._count = PieceMerges(self.pieces.size, self.pieces.id_of), 0
