@@ -24,12 +24,11 @@ from benchmarks import made_up
 from benchmarks.made_up import Sizes
 from model import training, version
 from model.base import Base
-from model.corpus import Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
-from model.objectives import balanced
+from model.objectives import Corpus, balanced
 from model.student import in_bfloat16
 from model.table import Table, View, pad
+from model.training import LearnSettings
 from model.version import Learned
 
 Result = dict[str, float]

@@ -19,10 +19,10 @@ from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.run import Taught, plainly, score, teach
 from benchmarks.emoji36.scenes import Sizes
-from model.backends.choice import open_towers
+from model.backend import open_towers
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 from store.encodings import FIRST, Encoding
 from store.settings import CommonSettings
 

@@ -26,8 +26,8 @@ from benchmarks.cost_parts import Plan, step_seconds
 from demo.dataset import rows
 from demo.foreign_base import trained_tokenizer
 from model.base import open_base
-from model.corpus import Corpus
 from model.encoder import Encoder
+from model.objectives import Corpus
 from model.text import clean
 
 SMALL, LARGE, WIDTH = 49_408, 256_000, 768

@@ -15,15 +15,15 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.corpus import Corpus
 from model.detection import count
 from model.encoder import Encoder
-from model.framing import Frame
 from model.growth import Merge
+from model.objectives import Corpus
+from model.pictures.framing import Frame
 from model.reading import reading_of
 from model.table import TokenRows, View
 from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, clip_vocabulary
-from model.tower import text_features
+from model.towers import text_features
 
 _WORDS_A_CAPTION = 10
 _CLIP = Tokenizer()

@@ -23,7 +23,7 @@ from demo.dataset import rows
 from demo.emojis import LANGUAGES
 from demo.gallery import draw, outlines
 from index.gallery import Gallery, NewPicture
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.languages import ENGLISH
 from store import files
 from store.data_root import DataRoot

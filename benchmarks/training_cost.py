@@ -19,8 +19,8 @@ from rich.table import Table
 
 from benchmarks.cost_parts import Plan, Result, packed
 from benchmarks.made_up import Sizes
-from model.learn_settings import LearnSettings
-from model.machine import supports_bfloat16
+from model.towers import supports_bfloat16
+from model.training import LearnSettings
 
 _MB = 1e6
 _TRAINING = ("gathered", "dense", "dense_float32", "dense_fused")

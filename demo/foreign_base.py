@@ -26,7 +26,7 @@ from demo.batches import Batch
 from demo.emojis import catalogue
 from demo.scenes import joined
 from model.languages import ENGLISH
-from model.tower import text_features
+from model.towers import text_features
 
 FOREIGN = "pictoglot-six"
 SIX = (ENGLISH, "ar", "ja", "ko", "ru", "zh")  # each of another script

@@ -21,12 +21,11 @@ from PIL import Image
 from safetensors import SafetensorError
 from torch import Tensor, nn
 
-from model.framing import SHORTEST, Frame
 from model.languages import ENGLISH
-from model.machine import default_device
+from model.pictures.framing import SHORTEST, Frame
 from model.reading import Reading, languages_of, open_tokenizer, reading_of, require_supported
 from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
-from model.tower import text_features
+from model.towers import default_device, text_features
 from model.weights import (
     add_architecture,
     declared_languages,
@@ -45,7 +44,7 @@ _BUNDLE = Path(__file__).parent / "bundled"
 class Base:
     """A frozen CLIP: an image tower, a text tower, its table (vocabulary, width) of token rows, and how it reads text.
 
-    `text_features(embedded, last)` is `model.tower.text_features` of the text tower: `last` is where each text is read
+    `text_features(embedded, last)` is `model.towers.text_features` of the text tower: `last` is where each text is read
     off, since CLIP's own search for the largest id would be wrong once learned ids lie above it. A large table is the
     file itself, memory-mapped, in whatever precision it has. `tokenizer()` is that of version 0: a new one for each
     encoder, since those that grow from one share their merges. `image_fingerprint` and `text_fingerprint` are hex

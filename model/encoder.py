@@ -12,13 +12,12 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model import version
-from model.backends import Towers
 from model.base import Base
 from model.detection import count
-from model.framing import Frame
+from model.pictures.framing import Frame
 from model.table import Table, View, pad
 from model.tokenizer import english_words
-from model.tower import TorchTowers
+from model.towers import TorchTowers, Towers
 from store.data_root import DataRoot
 from store.encodings import Encoding
 from store.errors import PictoglotError, VersionCorrupt

@@ -1,13 +1,25 @@
-"""What processes need from the system and the interpreter. Starts none."""
+"""What processes need from the system, and children that read untrusted bytes: limited, without secrets, replaced.
+
+Knows no format: a module that is run as a child calls `serve`, its counterpart in the parent talks to a `Child`.
+"""
 
 import ctypes
 import gc
+import logging
 import os
 import resource
 import secrets
 import signal
 import socket
+import subprocess
 import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from pathlib import Path
+from typing import IO, TypeVar
+
+from store.errors import PictoglotError, Unavailable
 
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 _DESCRIPTORS = (
@@ -64,3 +76,159 @@ def forget_closed() -> None:
     if gc.get_freeze_count():
         gc.unfreeze()
         give_way()
+
+
+_log = logging.getLogger(__name__)
+T = TypeVar("T")
+_START_SECONDS = 60.0  # for a child to import its libraries while a training uses every core
+_NICE = 10  # a search that wants the processor goes before what a child reads
+
+
+class Child:
+    """One child process. Requests and answers are frames: eight bytes of length, then that many bytes."""
+
+    def __init__(self, module: str, *arguments: object) -> None:
+        """Run the module, whose `serve` gets its own arguments first, then the `arguments` as texts."""
+        self.is_late = False  # it was killed for being too slow
+        self.is_fresh = True  # it has done no task yet
+        environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", module, str(os.getpid()), *map(str, arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            cwd=Path(__file__).parents[1],
+            env=environment,  # no secrets: this process reads untrusted bytes
+        )
+        assert self.process.stdin is not None and self.process.stdout is not None
+        self._stdin, self._stdout = self.process.stdin, self.process.stdout
+        try:
+            self.request(b"", _START_SECONDS)
+        except (OSError, EOFError) as error:
+            self.end()
+            raise Unavailable("a process that reads uploads could not be started") from error
+
+    def request(self, data: bytes, seconds: float) -> bytes:
+        """Send a frame and return the answer; kill the child if that takes longer than `seconds`."""
+        timer = threading.Timer(seconds, self._kill_late)
+        timer.start()
+        try:
+            write_frame(self._stdin, data)
+            return read_frame(self._stdout)
+        finally:
+            timer.cancel()
+
+    def _kill_late(self) -> None:
+        self.is_late = True
+        self.process.kill()
+
+    def end(self) -> None:
+        """Kill the child."""
+        self.process.kill()
+        self.process.wait()
+        for pipe in (self._stdin, self._stdout):
+            try:
+                pipe.close()
+            except OSError:  # data buffered for a dead child cannot be flushed
+                continue
+
+
+class GuardedPool:
+    """Threads that each own a child, which is started by the first task."""
+
+    def __init__(self, processes: int, module: str, *arguments: object, refuse: Callable[[], PictoglotError]) -> None:
+        """`arguments` are those of `Child`; `refuse` makes the error of a task whose child ended."""
+        self._module, self._arguments = module, arguments
+        self._refuse = refuse
+        self._local = threading.local()
+        self._children: set[Child] = set()
+        self._closing = False
+        # A thread owns its child: the kernel sends PDEATHSIG when the *thread* that started a process ends
+        self._threads = ThreadPoolExecutor(processes, thread_name_prefix=module.rpartition(".")[2])
+
+    def submit(self, talk: Callable[[Child], T]) -> "Future[T]":
+        """Call `talk` with a child in a thread; what is too slow or ends two children is refused."""
+        return self._threads.submit(self._talk, talk)
+
+    def renew(self, child: Child) -> None:
+        """End this child, as after a task that took much memory; the next task of its thread starts another one."""
+        self._children.discard(child)
+        child.end()
+
+    @property
+    def pids(self) -> list[int]:
+        """Process ids of the running children."""
+        return sorted(child.process.pid for child in list(self._children))
+
+    def close(self, *, at_once: bool = False) -> None:
+        """Stop every child after the tasks that run, or `at_once`: then these are refused."""
+        self._closing = at_once
+        for child in list(self._children) if at_once else ():
+            child.process.kill()
+        self._threads.shutdown(cancel_futures=True)
+        for child in list(self._children):
+            self.renew(child)
+
+    def _talk(self, talk: Callable[[Child], T]) -> T:
+        while True:
+            child = self._child()
+            try:
+                result = talk(child)
+            except PictoglotError:  # an answer as well
+                child.is_fresh = False
+                raise
+            except (OSError, EOFError, ValueError) as error:  # broken pipe: killed by us, the kernel or a library's bug
+                self.renew(child)
+                _log.warning("a child of %s ended with status %d", self._module, child.process.returncode)
+                # A kernel short of memory ends a child whatever it reads: what a client sent is refused for good only
+                # if it was too slow, or if a fresh child ended as well. Who closes the pool wants no other child.
+                if child.is_late or child.is_fresh or self._closing:
+                    raise self._refuse() from error
+            else:
+                child.is_fresh = False
+                return result
+
+    def _child(self) -> Child:
+        child: Child | None = getattr(self._local, "child", None)
+        if child is not None and child.process.poll() is None:
+            return child
+        if child is not None:
+            self.renew(child)
+        self._local.child = child = Child(self._module, *self._arguments)
+        self._children.add(child)
+        return child
+
+
+def serve(parent: int, memory: int, answer: Callable[[bytes, IO[bytes], IO[bytes]], bytes]) -> None:
+    """Be the child of `parent` until its pipe closes, within `memory` bytes of address space.
+
+    `answer` returns the frame that answers a frame; until then it may write frames and read those that answer them.
+    """
+    die_with_parent(parent)
+    os.nice(_NICE)
+    resource.setrlimit(resource.RLIMIT_AS, (memory, memory))
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    requests, answers = sys.stdin.buffer, os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # so that output of a library cannot get into the answers
+    write_frame(answers, read_frame(requests))  # started: an empty frame in both directions
+    while head := requests.read(8):
+        write_frame(answers, answer(requests.read(int.from_bytes(head, "big")), requests, answers))
+
+
+def write_frame(pipe: IO[bytes], data: bytes) -> None:
+    """Write the length and the data."""
+    pipe.write(len(data).to_bytes(8, "big"))
+    pipe.write(data)
+    pipe.flush()
+
+
+def read_frame(pipe: IO[bytes]) -> bytes:
+    """Return the data of one frame; raises `EOFError` when the other process closed the pipe."""
+    length = int.from_bytes(_exactly(pipe.read(8), 8), "big")
+    return _exactly(pipe.read(length), length)
+
+
+def _exactly(data: bytes, length: int) -> bytes:
+    if len(data) != length:
+        raise EOFError("the other process closed the pipe")
+    return data

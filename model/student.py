@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.base import Base
-from model.tower import text_features
+from model.towers import text_features
 
 _HALF = torch.bfloat16
 

@@ -136,8 +136,8 @@ def admin_key(settings: Settings) -> str:
 
 
 def open_encoder(settings: Settings) -> Encoder:
-    """The encoder of this data root; raises as `model.backends.choice.open_encoder` and `RegistryUnavailable`."""
-    from model.backends import choice
+    """The encoder of this data root; raises as `model.backend.open_encoder` and `RegistryUnavailable`."""
+    from model import backend
 
     with contextlib.closing(open_registry(settings.database)) as registry:
-        return choice.open_encoder(settings, registry)
+        return backend.open_encoder(settings, registry)

@@ -12,10 +12,10 @@ from cachetools import LRUCache
 from PIL import Image
 
 from index.vectors import Vector
-from model.framing import Frame
+from model.pictures.framing import Frame
 from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
-from model.views import Encoder
+from model.encoder import Encoder
 from service.lanes import Places
 from service.metrics import Metrics
 from service.settings import Settings

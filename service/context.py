@@ -14,9 +14,9 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.selection import Selection
 from index.word_search import WordSearch
-from model.dataset_child import DatasetChecker
+from model.dataset.child import DatasetChecker
 from model.text import picture_id
-from model.views import Encoder
+from model.encoder import Encoder
 from service.auth import Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
 from service.bodies import JSON

@@ -17,7 +17,7 @@ from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Vector, VectorSet
 from index.word_search import MOST, Worded
 from model import words
-from model.calibration import Calibration
+from model.match import Calibration
 from model.text import clean
 from service.auth import Principal
 from service.bodies import parse_json

@@ -17,7 +17,7 @@ CONTEXT.set_forkserver_preload(
     [
         "worker.child",
         "model.encoder",
-        "model.backends.choice",
+        "model.backend",
         "index.indexer",
         "tests.index.world",
         "service.app",

@@ -53,7 +53,7 @@ def other_vectors(settings: CommonSettings) -> str:
     Empty when it can, or when nobody knows yet.
     """
     from index.states import FAISS, refuse_other
-    from model.backends.choice import agreed, recorded
+    from model.backend import agreed, recorded
     from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from store.registry import open_registry
 

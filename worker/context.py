@@ -7,7 +7,7 @@ from typing import Any
 import torch
 
 from index.gallery import Gallery
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder, Views
 from model.table import View

@@ -14,7 +14,7 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.sweep import move_needs
-from model.backends.choice import open_encoder, open_towers, recorded, wanted
+from model.backend import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
 from model.encoder import Encoder, Views
 from store import files

@@ -11,7 +11,7 @@ import torch
 
 from index.gallery import Gallery
 from index.indexer import fill_captions, fill_pictures
-from model.backends.choice import open_towers, served_base, wanted
+from model.backend import open_towers, served_base, wanted
 from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from store.encodings import Encoding

@@ -8,9 +8,8 @@ from typing import Any
 import torch
 
 from model import version
-from model.corpus import NONE, Corpus
-from model.learn_settings import LearnSettings
-from model.training import Interrupted, Progress, Trainer
+from model.objectives import NONE, Corpus
+from model.training import Interrupted, LearnSettings, Progress, Trainer
 from model.version import Learned
 from store import files
 from store.versions import Version

@@ -24,7 +24,7 @@ from demo.foreign_base import FOREIGN, SIX
 from model.base import open_base
 from model.encoder import Encoder
 from model.languages import ENGLISH
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 from store import files
 from store.errors import PictoglotError
 from worker.assess import judged

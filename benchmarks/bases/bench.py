@@ -15,9 +15,9 @@ from benchmarks.emoji36.run import teach_one
 from model import version
 from model.encoder import Encoder
 from model.evaluation import Gain, gain, ranks, recalls
-from model.learn_settings import LearnSettings
 from model.reading import FilePieces
 from model.table import View
+from model.training import LearnSettings
 from store import files
 from worker.promotion import informative
 

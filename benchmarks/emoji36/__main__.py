@@ -22,7 +22,7 @@ from benchmarks.emoji36.settings import read_settings
 from benchmarks.emoji36.table import Bench, fill
 from model.base import open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 from store.errors import PictoglotError
 
 WORK = Path(".cache/emoji36")

@@ -22,8 +22,8 @@ from benchmarks.emoji36.scenes import Sizes
 from demo.drawings import drawing
 from demo.evaluate_base import noto_drawing
 from demo.gallery import Cut, Outline, draw
-from model.corpus import Corpus
 from model.encoder import Encoder
+from model.objectives import Corpus
 from model.text import clean
 from store import files
 from worker.prepare import teacher_features

@@ -12,8 +12,8 @@ from PIL import Image
 
 from benchmarks.emoji36.data import Test, Vectors, digest, encoded
 from benchmarks.emoji36.errors import Refused
-from model.corpus import NONE, Corpus
 from model.encoder import Encoder
+from model.objectives import NONE, Corpus
 from model.pictures import read_rgb
 from store.errors import PictoglotError
 from worker.prepare import teacher_features

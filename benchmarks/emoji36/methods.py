@@ -6,8 +6,8 @@ from typing import Any, Literal
 
 from benchmarks.emoji36.tokenizers import BytesFirst, BytesLast, MarksCut, Published, RunsWhole
 from benchmarks.emoji36.trainer import ALIGNED, CLL_CLIP, PRODUCT, TEIR, TEIR_INIT, TEIR_REG, Method
-from model.learn_settings import LearnSettings
 from model.tokenizer import Tokenizer
+from model.training import LearnSettings
 
 Overrides = Mapping[str, Any]  # names of `LearnSettings` to values, as `--set` gives them
 NOTHING: Overrides = {}

@@ -20,13 +20,12 @@ from benchmarks.emoji36.data import Data, Vectors
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import version
-from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import recalls
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus
 from model.table import NO_ROW, View
 from model.tokenizer import Tokenizer
-from model.training import Progress
+from model.training import LearnSettings, Progress
 from model.version import Learned
 from store import files
 

@@ -6,7 +6,7 @@ from pydantic import ConfigDict, TypeAdapter, ValidationError
 from pydantic.dataclasses import dataclass
 
 from benchmarks.emoji36.errors import Refused
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 
 _CHECKED = TypeAdapter(dataclass(LearnSettings, frozen=True, config=ConfigDict(extra="forbid", allow_inf_nan=False)))
 

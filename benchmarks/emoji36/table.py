@@ -15,8 +15,8 @@ from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, 
 from model.base import Base
 from model.detection import Detector
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.table import NO_ROW, View
+from model.training import LearnSettings
 from store import files
 
 Tell = Callable[[str], None]

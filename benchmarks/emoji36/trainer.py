@@ -16,13 +16,11 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.emoji36 import sources
-from model.corpus import Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
-from model.objectives import CrossLingual, CrossModal, Objective
+from model.objectives import Corpus, CrossLingual, CrossModal, Objective
 from model.table import NO_ROW, TokenRows, View
 from model.teir import ScaledAdamW
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 
 _WIDER = 1.55  # the published start N(0, 0.02²) over the deviation of CLIP's rows, 0.0129
 _LOST = 0.031  # of an idle row in one language, as published: rate 5e-5, decay 0.05, 13,281 steps with a warm-up

@@ -13,10 +13,10 @@ from benchmarks.methods.bench import reader
 from benchmarks.methods.lora import LoRA
 from benchmarks.methods.mla import MLA
 from model.checkpoint import Kept
-from model.corpus import Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus
 from model.table import View
+from model.training import LearnSettings
 from store import files
 
 KINDS: Mapping[str, type[Adapted]] = {"mla": MLA, "lora": LoRA}

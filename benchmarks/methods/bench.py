@@ -27,13 +27,13 @@ from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import version
 from model.base import Base
 from model.checkpoint import Kept, digest, keep, kept
-from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import ranks, recalls
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus
 from model.table import NO_ROW, Table
 from model.tokenizer import Tokenizer
-from model.tower import TorchTowers
+from model.towers import TorchTowers
+from model.training import LearnSettings
 from model.version import Learned
 from store import files
 from store.errors import VersionCorrupt

@@ -15,8 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.methods.trainer import SuiteTrainer
-from model.corpus import Corpus, Tokens
-from model.objectives import CrossLingual
+from model.objectives import Corpus, CrossLingual, Tokens
 
 _PART = 32  # captions in one forward pass
 

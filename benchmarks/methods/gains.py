@@ -21,13 +21,12 @@ from benchmarks.methods.addressed import Adapter
 from demo import dataset
 from demo.emojis import LANGUAGES
 from demo.gallery import Outline, draw, outlines
-from model.corpus import Corpus
 from model.encoder import Encoder
 from model.evaluation import KS, Gain, gain, ranks
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus
 from model.table import Table
 from model.text import clean
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 from store import files
 from worker.prepare import teacher_features
 

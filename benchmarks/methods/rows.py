@@ -15,7 +15,7 @@ from benchmarks.methods.oewc import OEWC
 from benchmarks.methods.p_tuning import PTuning
 from benchmarks.methods.trainer import SuiteTrainer
 from benchmarks.methods.whole import Whole
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 
 _EPOCHS, _BATCH = 3, 64
 _RATE, _STEPS = 2e-3, 48  # of 1,000 pairs

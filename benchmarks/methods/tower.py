@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from benchmarks.methods.trainer import Features
 from model.base import Base
 from model.student import Attention, written_out
-from model.tower import text_features
+from model.towers import text_features
 
 Before = Callable[[], tuple[Tensor, Tensor]]  # keys and values (n or 1, count, width) that every text sees first
 

@@ -16,12 +16,12 @@ from torch import Tensor, nn
 from benchmarks.emoji36.trainer import Method, MethodTrainer
 from model.base import Base
 from model.checkpoint import Kept, digest
-from model.corpus import Corpus, Tokens, tokenized
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus, Tokens, tokenized
 from model.student import in_bfloat16
 from model.table import TokenRows, View
 from model.teir import ScaledAdamW
+from model.training import LearnSettings
 
 Features = Callable[[Tensor, Tensor], Tensor]  # rows (n, length, width) and where each is read off, to (n, dimension)
 NOTHING = Kept({})

@@ -22,7 +22,7 @@ from index.live import LiveIndex
 from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Keys
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.languages import ENGLISH
 from model.match import CUT, Answers, Calibration, Curves, expected_error, first_of, fit, measured
 from store.data_root import DataRoot

@@ -20,14 +20,13 @@ from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import gallery
 from model import dataset, version
-from model.corpus import NONE, Corpus
 from model.encoder import Encoder, Vectors
 from model.evaluation import ranks
 from model.languages import ENGLISH
-from model.learn_settings import LearnSettings
+from model.objectives import NONE, Corpus
 from model.table import View
 from model.text import clean
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 from model.version import Learned
 from store import files
 from store.errors import InvalidInput

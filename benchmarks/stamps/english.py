@@ -37,7 +37,7 @@ def open_encoder(spec: str, work: Path) -> Encoder:
     base: Base = open_base(spec, "cpu")
     if not find_spec("openvino"):
         return Encoder(base)
-    from model.backends.openvino_backend import OpenVinoTowers
+    from model.openvino import OpenVinoTowers
 
     return Encoder(base, OpenVinoTowers(base, FLOAT32, work / "compiled", torch.get_num_threads()))
 

@@ -23,7 +23,7 @@ from demo.photos.phrases import Phrase, Phrases
 from demo.photos.towers import NAME, Targets, new_model, start_rows
 from demo.photos.wordnet import WordNet
 from model.tokenizer import BEGIN, END, Tokenizer
-from model.tower import text_features
+from model.towers import text_features
 
 LEARNING_RATE, ROW_LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 1.5e-3, 0.02
 WARMUP = 100

@@ -1,6 +1,6 @@
 """Checks submitted datasets in guarded child processes, so that no file of a client fills the memory of the service.
 
-Knows only how reports, refusals and questions about the gallery travel: `model.dataset` decides, `model.guarded`
+Knows only how reports, refusals and questions about the gallery travel: `model.dataset` decides, `model.processes`
 guards. Run as a program, it is one child.
 """
 
@@ -16,8 +16,8 @@ import psutil
 from model import dataset
 from model.dataset import left
 from model.dataset.rows import Known, ids_of_files
-from model.guarded import Child, GuardedPool, read_frame, serve, write_frame
 from model.languages import reads
+from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,

@@ -11,9 +11,9 @@ from io import BytesIO
 
 from PIL import Image
 
-from model.framing import Frame
 from model.pictures import large
 from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
+from model.pictures.framing import Frame
 from store.errors import (
     PictureAnimated,
     PictureBadDimensions,

@@ -1,7 +1,7 @@
 """Decodes uploads in guarded child processes: a native crash refuses one picture and does not stop the service.
 
-Knows only how pictures and refusals travel: `model.pictures` decides what is accepted, `model.guarded` guards. Run as a
-program, it is one child.
+Knows only how pictures and refusals travel: `model.pictures` decides what is accepted, `model.processes` guards. Run
+as a program, it is one child.
 """
 
 import json
@@ -12,9 +12,9 @@ from functools import partial
 
 from PIL import Image
 
-from model.framing import Frame
-from model.guarded import Child, GuardedPool, serve
 from model.pictures import MAX_PIXELS, Picture, decode
+from model.pictures.framing import Frame
+from model.processes import Child, GuardedPool, serve
 from store.errors import (
     PictoglotError,
     PictureAnimated,

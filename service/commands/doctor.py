@@ -199,7 +199,7 @@ class Checkup:
         return "ok", f"{name.partition('@')[0]}, {self._base.dimension} dimensions"
 
     def _check_vectors(self) -> Result | None:
-        from model.backends.choice import recorded, wanted
+        from model.backend import recorded, wanted
 
         if self._base is None:
             return None

@@ -89,9 +89,9 @@ def reencode(
     ] = False,
 ) -> None:
     """Have the worker compute all vectors again in another encoding; the old ones serve meanwhile."""
-    from model.backends.choice import recorded, wanted
+    from model.backend import recorded, wanted
     from model.languages import MANY
-    from model.machine import default_device
+    from model.towers import default_device
     from store.registry import open_registry
 
     settings = load_settings()

@@ -17,8 +17,8 @@ from torch import Tensor, nn
 
 from benchmarks.methods.trainer import NOTHING, SuiteTrainer
 from model.checkpoint import Kept
-from model.corpus import Corpus
 from model.encoder import Encoder
+from model.objectives import Corpus
 from tests.benchmarks.slow_methods import PLAIN, ByHand, Changed, contrastive, feature, mean_square
 from tests.model.toy import CAPTIONS
 

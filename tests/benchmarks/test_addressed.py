@@ -17,9 +17,8 @@ from benchmarks.methods.gains import Trial
 from benchmarks.methods.trainer import Decaying
 from model.base import open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.teir import ScaledAdamW
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 from tests.benchmarks.test_methods_miniature import Toy
 
 UNCLIPPED = LearnSettings(epochs=2, batch_size=16, clip=1e9, mixed_precision=False)

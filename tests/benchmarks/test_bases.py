@@ -12,7 +12,7 @@ from benchmarks.emoji36.lexicon import demo_names
 from benchmarks.emoji36.scenes import Sizes
 from model.base import open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.training import LearnSettings
 from tests.groups import GROUPS, write_base
 
 

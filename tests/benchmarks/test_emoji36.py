@@ -25,10 +25,10 @@ from model.detection import Detector, Guess
 from model.encoder import Encoder
 from model.evaluation import average_accuracy, forgetting
 from model.growth import Merge, PieceMerges
-from model.learn_settings import LearnSettings
 from model.table import Table, View
 from model.teir import ScaledAdamW, new_rows
 from model.tokenizer import CLIP_TOKENS, Tokenizer
+from model.training import LearnSettings
 from store import files
 from store.errors import VersionCorrupt
 from tests.benchmarks.miniature import (

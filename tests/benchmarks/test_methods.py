@@ -18,10 +18,9 @@ from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model.base import open_base
 from model.checkpoint import Kept
-from model.corpus import Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
-from model.training import Interrupted
+from model.objectives import Corpus
+from model.training import Interrupted, LearnSettings
 from tests.benchmarks.slow_steps import IDLE, by_hand, slow_of
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 

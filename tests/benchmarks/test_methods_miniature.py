@@ -29,10 +29,10 @@ from benchmarks.methods.trainer import SuiteTrainer
 from model import version
 from model.base import Base, open_base
 from model.checkpoint import Kept, kept
-from model.corpus import Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.objectives import Corpus
 from model.table import NO_ROW
+from model.training import LearnSettings
 
 WORDS = ("apple", "horse", "river", "train", "music", "paper", "snow", "glass", "tiger", "bread", "cloud", "stone")
 LETTERS = {"it": "abcdefghijklmnopqrstuvwxyz", "de": "абвгдежзийклмнопрстуфхцчшщ"}  # in place of a to z

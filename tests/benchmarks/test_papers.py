@@ -20,9 +20,9 @@ from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
 from model.base import Base, open_base
-from model.corpus import NONE
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.objectives import NONE
+from model.training import LearnSettings
 from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_coco, write_folder, write_xm3600
 from worker.prepare import teacher_features
 

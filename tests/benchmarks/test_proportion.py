@@ -16,10 +16,10 @@ from benchmarks.methods.rows import ABLATIONS, SUITE, tokenizer
 from benchmarks.methods.rows import settings as suite_settings
 from model.base import open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.objectives import CrossLingual, CrossModal, Objective
 from model.table import pad
 from model.tokenizer import BEGIN, END
+from model.training import LearnSettings
 from tests.benchmarks.slow_methods import ByHand
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on
 

@@ -25,9 +25,8 @@ from benchmarks.emoji36.trainer import (
     StepScaledAdamW,
 )
 from model.base import open_base
-from model.corpus import Corpus, Tokens
 from model.encoder import Encoder
-from model.objectives import CrossLingual, CrossModal, Objective
+from model.objectives import Corpus, CrossLingual, CrossModal, Objective, Tokens
 from model.table import pad
 from model.teir import ScaledAdamW
 from model.tokenizer import BEGIN, END

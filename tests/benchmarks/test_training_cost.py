@@ -10,10 +10,9 @@ from benchmarks.cost_parts import PARTS, Plan
 from benchmarks.made_up import Sizes, base, captions, opened
 from benchmarks.training_cost import summary
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.teir import ScaledAdamW
 from model.tokenizer import CLIP_TOKENS, Tokenizer
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 
 TINY = Plan(
     Sizes(languages=3, rows=CLIP_TOKENS + 1_200, layers=1, width=32, heads=2), 1, batch=8, steps=2, rounds=1, texts=12

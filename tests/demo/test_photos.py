@@ -19,7 +19,7 @@ from demo.photos.concepts import Concepts, classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
-from model.backends import choice
+from model.backend import multiplies_bfloat16
 from model.base import BUNDLED, Base, open_base
 from model.encoder import Encoder
 from model.pictures import read_rgb
@@ -87,8 +87,8 @@ def test_a_transparent_picture_is_seen_on_white(encoder: Encoder) -> None:
 
 def test_in_bfloat16_it_is_near_enough_and_a_picture_is_seen_as_alone(base: Base, tmp_path: Path) -> None:
     """Decision 25; before, OpenVINO refused it and torch took over."""
-    backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
-    if not choice.multiplies_bfloat16(OPENVINO, base.device):
+    backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
+    if not multiplies_bfloat16(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     towers = backend.OpenVinoTowers(base, BFLOAT16, tmp_path, threads=1)
     emojis = {emoji.name: emoji.characters for emoji in catalogue()}

@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from model import alignment
-from model.alignment import aligned
+from model import teir
 from model.encoder import Encoder
+from model.teir import aligned
 from model.tokenizer import CLIP_TOKENS
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
@@ -66,7 +66,7 @@ def test_a_word_that_is_always_beside_another_is_told_from_it_by_the_captions_wi
 
 
 def test_of_a_very_large_corpus_only_a_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(alignment, "_MOST", 10)
+    monkeypatch.setattr(teir, "_MOST", 10)
     said, _, _ = aligned(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)
     assert np.unique(said).tolist() == [0, 1, 2]
 

@@ -14,18 +14,18 @@ import pytest
 import torch
 from PIL import Image
 
-from model.backends import Towers, choice
-from model.backends.choice import open_encoder
+from model import backend
+from model.backend import open_encoder
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.tower import TorchTowers
+from model.towers import TorchTowers, Towers
 from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from tests.tiny import write_tiny_base
 
-openvino_backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
+openvino_backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
 
 TEXTS = [
     "a red apple",
@@ -54,7 +54,7 @@ def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest
 def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
     if encoding.backend == TORCH:
         return TorchTowers(base, encoding.precision)
-    if encoding.precision == BFLOAT16 and not choice.multiplies_bfloat16(OPENVINO, base.device):
+    if encoding.precision == BFLOAT16 and not backend.multiplies_bfloat16(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
     return made
@@ -218,8 +218,7 @@ def test_a_trace_leaves_logging_as_it_was(base: Base, tmp_path: Path) -> None:
 
 def test_nothing_is_reported_to_anybody() -> None:
     program = (
-        "import sys, model.backends.openvino_backend; "
-        "sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
+        "import sys, model.openvino; sys.exit(any(name.startswith('openvino_telemetry.') for name in sys.modules))"
     )
     assert subprocess.run([sys.executable, "-c", program], check=False).returncode == 0
 
@@ -299,7 +298,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(
 
 def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> tuple[bool, bool]:
-        return choice.gains_by_bfloat16(OPENVINO, base.device), choice.multiplies_bfloat16(OPENVINO, base.device)
+        return backend.gains_by_bfloat16(OPENVINO, base.device), backend.multiplies_bfloat16(OPENVINO, base.device)
 
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     gains = [1.29]
@@ -330,14 +329,12 @@ def test_where_openvino_compiles_nothing_the_trial_finds_no_gain(base: Base, mon
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(openvino_backend.openvino.Core, "compile_model", fail)
-    assert not choice.gains_by_bfloat16(OPENVINO, base.device)
+    assert not backend.gains_by_bfloat16(OPENVINO, base.device)
 
 
 def test_the_trial_finds_emulated_bfloat16_slow() -> None:
     """In a process of its own: the library reads the limit once."""
-    program = (
-        "from model.backends.openvino_backend import gain_by_bfloat16 as gain; import sys; sys.exit(gain(3) > 0.9)"
-    )
+    program = "from model.openvino import gain_by_bfloat16 as gain; import sys; sys.exit(gain(3) > 0.9)"
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
     assert subprocess.run([sys.executable, "-c", program], env=limited, cwd=ROOT).returncode == 0
 
@@ -370,9 +367,9 @@ def test_the_trial_finds_bfloat16_fast_where_amd_has_it() -> None:
 def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
     base: Base, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not choice.multiplies_bfloat16(OPENVINO, base.device):
+    if not backend.multiplies_bfloat16(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
-    monkeypatch.setattr(choice, "gains_by_bfloat16", lambda *_: True)
+    monkeypatch.setattr(backend, "gains_by_bfloat16", lambda *_: True)
     monkeypatch.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
     assert open_encoder(settings(tmp_path), registry).encoding == Encoding(OPENVINO, FLOAT32)
     current = registry.encodings.current()
@@ -382,7 +379,7 @@ def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
 def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(choice, "find_spec", lambda name: None)
+    monkeypatch.setattr(backend, "find_spec", lambda name: None)
     with pytest.raises(BackendNotAvailable, match="not installed"):
         open_encoder(settings(tmp_path, backend=OPENVINO), registry)
     assert open_encoder(settings(tmp_path), registry).encoding == FIRST
@@ -395,6 +392,6 @@ def test_of_two_first_starts_both_take_what_was_recorded_first(
         registry.encodings.first(TORCH, FLOAT32)  # another process, while this one compiles
         return opened(*arguments)
 
-    opened = choice.open_towers
-    monkeypatch.setattr(choice, "open_towers", overtaken)
+    opened = backend.open_towers
+    monkeypatch.setattr(backend, "open_towers", overtaken)
     assert open_encoder(settings(tmp_path), registry).encoding == FIRST

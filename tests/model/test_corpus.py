@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from model.corpus import Tokens, tokenized
+from model.objectives import Tokens, tokenized
 from model.tokenizer import Tokenizer
 
 CAPTIONS = [f"{a} a {b}" for a in ("afal", "môr", "भाषा") for b in ("coch", "haul", "शिशु")]

@@ -11,13 +11,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backends import choice
+from model.backend import multiplies_bfloat16
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.table import TokenRows, View
-from model.tower import TorchTowers
-from model.training import Trainer
+from model.towers import TorchTowers
+from model.training import LearnSettings, Trainer
 from store.encodings import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import CaptionsUnreadable
 from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
@@ -117,8 +116,8 @@ def encoder(request: pytest.FixtureRequest, opened: Opened, tmp_path: Path) -> E
     encoding: Encoding = request.param
     if encoding.backend == TORCH:
         return Encoder(opened.base, TorchTowers(opened.base, encoding.precision))
-    backend = pytest.importorskip("model.backends.openvino_backend", reason="openvino is not installed")
-    if encoding.precision == BFLOAT16 and not choice.multiplies_bfloat16(OPENVINO, opened.base.device):
+    backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
+    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(OPENVINO, opened.base.device):
         pytest.skip("this processor does not multiply bfloat16")
     return Encoder(opened.base.without_towers(), backend.OpenVinoTowers(opened.base, encoding.precision, tmp_path, 1))
 

@@ -5,8 +5,7 @@ import math
 import pytest
 import torch
 
-from model.corpus import Corpus
-from model.objectives import CrossLingual, CrossModal, Objective, balanced
+from model.objectives import Corpus, CrossLingual, CrossModal, Objective, balanced
 
 SHARED = [
     pytest.param([0, 1, 2, 3, 4], id="each caption has a picture of its own"),

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from benchmarks.made_up import Sizes, base
 from model.base import Base
 from model.student import in_bfloat16
-from model.tower import text_features
+from model.towers import text_features
 
 SIZES = Sizes(rows=50_000, layers=3, width=64, heads=4)
 

@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import teir
-from model.corpus import NONE, Corpus
 from model.encoder import Encoder
+from model.objectives import NONE, Corpus
 from model.table import TokenRows, View, pad
 from model.tokenizer import BEGIN, CLIP_TOKENS, END
 from model.training import Trainer

@@ -18,7 +18,6 @@ from model import version
 from model.base import open_base
 from model.encoder import Encoder
 from model.growth import Merge
-from model.learn_settings import LearnSettings
 from model.reading import FilePieces
 from model.table import TokenRows
 from model.tokenizer import (
@@ -30,7 +29,7 @@ from model.tokenizer import (
     clip_merges,
     clip_vocabulary,
 )
-from model.training import Trainer
+from model.training import LearnSettings, Trainer
 from model.version import Learned
 from store.errors import VersionCorrupt
 from tests.groups import GROUPS, byte_fallback, unigram, wordpiece, write_base

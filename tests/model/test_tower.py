@@ -7,8 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from model.machine import supports_bfloat16
-from model.tower import text_features
+from model.towers import supports_bfloat16, text_features
 
 CPUINFO = Path("/proc/cpuinfo")
 

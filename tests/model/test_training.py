@@ -9,14 +9,13 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from model import checkpoint, learn_settings
+from model import checkpoint, training
 from model.checkpoint import load_newest, save_step
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
 from model.objectives import CrossModal
 from model.table import TokenRows
 from model.tokenizer import BEGIN, END
-from model.training import Interrupted, Progress, Trainer
+from model.training import Interrupted, LearnSettings, Progress, Trainer
 from store import files
 from store.errors import CheckpointMismatch, TrainingDiverged
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting, same
@@ -63,7 +62,7 @@ def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_on_the_same_bits(
     encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(learn_settings, "supports_bfloat16", lambda _: half)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: half)
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
     with pytest.raises(Interrupted):
@@ -79,7 +78,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
 ) -> None:
     """On any machine: bfloat16 without hardware for it is slow, not wrong."""
     corpus = corpus_for(encoder)
-    monkeypatch.setattr(learn_settings, "supports_bfloat16", lambda _: True)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: True)
     full, mixed = (
         learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)
         for on in (False, True)
@@ -88,7 +87,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     start = Trainer(encoder, encoder.base_view, corpus, tmp_path / "start", SETTINGS).rows.detach()[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
     assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
-    monkeypatch.setattr(learn_settings, "supports_bfloat16", lambda _: False)
+    monkeypatch.setattr(training, "supports_bfloat16", lambda _: False)
     assert same(full, learn(encoder, encoder.base_view, corpus, tmp_path / "without", SETTINGS, go_on))
 
 

@@ -6,11 +6,10 @@ from pathlib import Path
 
 import torch
 
-from model.corpus import NONE, Corpus
 from model.encoder import Encoder
-from model.learn_settings import LearnSettings
+from model.objectives import NONE, Corpus
 from model.table import View
-from model.training import Progress, Trainer
+from model.training import LearnSettings, Progress, Trainer
 from model.version import Learned
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")

@@ -282,7 +282,7 @@ def test_a_dataset_above_the_limit_is_refused(tmp_path: Path) -> None:
 
 
 def test_the_settings_that_may_be_set_are_those_of_the_training() -> None:
-    from model.learn_settings import LearnSettings
+    from model.training import LearnSettings
 
     defaults = {name: field.default for name, field in TeachingSettings.model_fields.items()}
     assert defaults == {

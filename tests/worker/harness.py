@@ -20,7 +20,7 @@ from sqlalchemy import Executable, update
 
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from store import files
 from store.clock import now
 from store.data_root import DataRoot

@@ -9,7 +9,7 @@ from PIL import Image
 from index.gallery import NewPicture
 from index.indexer import fill_captions
 from index.sets import VectorSets
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.encoder import Encoder
 from model.pictures import Picture, read_rgb
 from store.expansions import Expansion

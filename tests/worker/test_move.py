@@ -13,7 +13,7 @@ from index.captions import ReadBy
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.vectors import Identity, Matrix
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.encoder import Encoder, Views
 from store.data_root import DataRoot
 from store.errors import (

@@ -13,7 +13,7 @@ from index.gallery import NewPicture
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.vectors import Identity
-from model.backends.choice import open_encoder, recorded
+from model.backend import open_encoder, recorded
 from model.encoder import Encoder
 from model.pictures import Picture, read_rgb
 from store.encodings import FIRST, OPENVINO, Encoding

@@ -19,9 +19,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from model.backends import Features
 from model.base import Base
-from model.tower import text_features, without_table
+from model.towers import Features, text_features, without_table
 from store import files
 from store.encodings import BFLOAT16, FLOAT32, OPENVINO, Encoding
 from store.errors import BackendFailed, CorruptFolder

@@ -8,7 +8,7 @@ import logging
 from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
-from model.backends import Towers
+from model.towers import Towers
 from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
@@ -39,7 +39,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     import torch
 
     from model.encoder import Encoder
-    from model.machine import default_device
+    from model.towers import default_device
 
     encoding, reason = wanted(settings, default_device(), known), ""
     torch.set_num_threads(settings.threads)
@@ -157,7 +157,7 @@ def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:
 
 def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether bfloat16 is clearly faster: with OpenVINO by AMX or what a trial says, with torch on a GPU."""
-    from model.machine import allowed, cpu_has, supports_bfloat16
+    from model.towers import allowed, cpu_has, supports_bfloat16
 
     if backend != OPENVINO:
         return device.type != "cpu" and supports_bfloat16(device)
@@ -169,7 +169,7 @@ def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
 
 def _tried() -> float:
     try:
-        from model.backends.openvino_backend import gain_by_bfloat16
+        from model.openvino import gain_by_bfloat16
 
         return gain_by_bfloat16()
     except (ImportError, OSError, RuntimeError):  # no import, or OpenVINO compiles nothing: `open_towers` says so
@@ -180,7 +180,7 @@ def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:
     """Whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
     import torch
 
-    from model.machine import allowed, supports_bfloat16
+    from model.towers import allowed, supports_bfloat16
 
     if backend == OPENVINO:
         return supports_bfloat16(torch.device("cpu")) and allowed("BF16", "FP16", "AMX", "AVX10")
@@ -190,11 +190,11 @@ def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:
 def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:
     """The towers of a base in an encoding that this machine has; raises `BackendFailed`."""
     if encoding.backend == TORCH:
-        from model.tower import TorchTowers
+        from model.towers import TorchTowers
 
         return TorchTowers(base, encoding.precision)
     try:
-        from model.backends.openvino_backend import OpenVinoTowers
+        from model.openvino import OpenVinoTowers
     except (ImportError, OSError) as error:  # installed, but a library of the system is missing
         raise BackendFailed("OpenVINO is installed, but cannot be imported") from error
     return OpenVinoTowers(base, encoding.precision, settings.home / _CACHE, settings.threads)

@@ -1,18 +1,53 @@
-"""The frozen towers of open_clip as torch computes them: from token rows and pixels to features. Trains nothing."""
+"""The two frozen towers of a base: what computes them, torch itself, and what this machine can. Trains nothing.
+
+A vector belongs to its encoding as it belongs to its weights, so both are in its fingerprint: vectors of two encodings
+are never compared with each other. OpenVINO's towers are in `model/openvino.py`.
+"""
 
 import copy
-from collections.abc import Iterator, Sequence
-from typing import TYPE_CHECKING, Any
+import os
+from collections.abc import Iterator, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from model.backends import Features
 from store.encodings import FLOAT32, TORCH, Encoding
+from store.errors import BackendNotAvailable
 
 if TYPE_CHECKING:
     from model.base import Base
+
+Features = NDArray[np.float32]
+
+
+class Towers(Protocol):
+    """Both towers of a base, ready to compute; thread-safe."""
+
+    @property
+    def encoding(self) -> Encoding:
+        """What computes them."""
+        ...
+
+    @property
+    def independent(self) -> bool:
+        """Whether a text has the same bits in every batch that `batches` makes, as it has alone."""
+        ...
+
+    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+        """Texts of these lengths as batches of at most `most`: their places, and the length to fill them up to."""
+        ...
+
+    def texts(self, rows: Tensor, last: Tensor) -> Features:
+        """Features (n, dimension), not normalised, of token rows (n, length, width) read off at `last` (n,)."""
+        ...
+
+    def pictures(self, pixels: Tensor) -> Features:
+        """Features (n, dimension), not normalised, of pixels (n, 3, side, side)."""
+        ...
 
 
 def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
@@ -101,3 +136,29 @@ def _later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tenso
         places > last[:, None, None], -torch.inf
     )
     return later.repeat_interleave(block.attn.num_heads, dim=0)
+
+
+def default_device() -> torch.device:
+    """Return a GPU if there is one; `CUDA_VISIBLE_DEVICES` chooses among several, and hides all when it is empty."""
+    return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def supports_bfloat16(device: torch.device) -> bool:
+    """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
+    if device.type != "cpu":
+        return False
+    return cpu_has("avx512_bf16") or cpu_has("amx_bf16")
+
+
+def cpu_has(instructions: str) -> bool:
+    """Whether this processor has them, by torch's name."""
+    capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
+    return bool(capabilities.get(instructions))
+
+
+def allowed(*instructions: str) -> bool:
+    """Whether oneDNN, which torch and OpenVINO call, may use one of these: its own variable can rule them out."""
+    most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
+    return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)
