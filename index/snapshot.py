@@ -212,7 +212,9 @@ class Snapshot:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
             tag = lookup(self.views, canonical(requested)) or self.readable(requested)  # `de` for `de-AT`
-            return Route(requested, tag, "requested", None, self.reader(tag), self.untaught([tag]))
+            view = self.reader(tag)
+            assert view is not None  # of one that is `readable`
+            return Route(requested, tag, "requested", None, view, self.untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
         if guess.language is not None and self._is_withdrawn(text):

@@ -159,7 +159,7 @@ class CaptionSource:
         by = ReadBy(self.identity.version, self.identity.fingerprint)
         vectors = self.gallery.caption_vectors(list(texts), by)
         if missing := [id for id in texts if id not in vectors]:
-            if self.encoder is None:
+            if self.encoder is None or self.view is None:
                 raise VectorsMissing
             computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
             self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))

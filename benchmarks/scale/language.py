@@ -1,6 +1,6 @@
 """A small language beside many pictures: promoted and rolled back, with the time that each takes until it serves."""
 
-from benchmarks.scale.material import TEXT, Made, NoEncoder, NoView, name
+from benchmarks.scale.material import TEXT, Made, NoEncoder, name, no_view
 from benchmarks.scale.measures import milliseconds
 from index.captions import ReadBy
 from index.gallery import Gallery
@@ -29,7 +29,7 @@ def moved(live: LiveIndex, made: Made) -> dict[str, float]:
         report={}, fence=lease.fence,
     )  # fmt: skip
     _captions(gallery, expansion.id, version.number, made, encoder)
-    fill_captions(encoder, NoView(version.number, _TAG), live.sets, _TAG, version.number)
+    fill_captions(encoder, no_view(version.number, _TAG), live.sets, _TAG, version.number)
 
     def promote() -> None:
         releases.promote(expansion=expansion.id, version=version.number, move_shared=False, fence=lease.fence)

@@ -11,6 +11,8 @@ from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
 from index.rows import stored_as
+from model.encoder import Encoder
+from model.table import View
 from store.encodings import FIRST
 from store.registry import Registry
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
@@ -24,40 +26,34 @@ _TO_CENTRE = 0.75  # cosine of a picture to the centre of its cluster
 IMAGE, TEXT = 0.72, 0.30  # cosine of a query to the picture that it is of: another picture, or a text
 
 
-@dataclass(frozen=True)
-class NoView:
-    """The view of version 0."""
-
-    version: int = 0
-    language: str = "en"
-    ngrams: Any = None
-
-    def __post_init__(self) -> None:
-        object.__setattr__(self, "ngrams", {})
+def no_view(version: int = 0, language: str = "en") -> View:
+    """A version without rows or tokenizer."""
+    nothing: Any = None
+    return View(version, language, nothing, nothing, np.empty(0, dtype=np.int32), {})
 
 
-class NoEncoder:
-    """The surface of an encoder that is never asked for a vector: every one is in the tables."""
+class NoEncoder(Encoder):
+    """Is never asked for a vector: every one is in the tables."""
 
     image_fingerprint = hashlib.sha256(b"made-up pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"made-up texts").hexdigest()
     encoding = FIRST
     frame = None
     languages = ("en",)
-    base_view = NoView()
+    base_view = no_view()
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
 
-    def open(self, folders: Sequence[Any], onto: Any = None) -> NoView:
+    def open(self, folders: Sequence[Any], onto: Any = None) -> View:
         """A view of the last version."""
-        return NoView(folders[-1].number, folders[-1].language) if folders else NoView()
+        return no_view(folders[-1].number, folders[-1].language) if folders else no_view()
 
     def texts(self, items: Sequence[Any], *, alone: bool = False) -> Any:
         """Never called."""
         raise AssertionError("a text has no vector")
 
-    def pictures(self, images: Sequence[Any]) -> Vectors:
+    def pictures(self, images: Sequence[Any], batch: int = 64) -> Vectors:
         """Never called."""
         raise AssertionError("a picture has no vector")
 

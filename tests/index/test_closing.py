@@ -2,6 +2,7 @@
 
 import gc
 import weakref
+from typing import Any
 
 from tests.index.test_promotion import rolled_back
 from tests.index.world import World, captions_of
@@ -11,7 +12,7 @@ def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(wor
     world.put("a", 1, {"de": ["eins"]})
     world.teach("de", {"a": "zwei"}, shared=False)
     live = world.started()
-    opened = [weakref.ref(live.current.views["de"]), weakref.ref(live.current.captions["de"])]
+    opened: list[weakref.ref[Any]] = [weakref.ref(live.current.views["de"]), weakref.ref(live.current.captions["de"])]
     rolled_back(world)
     live.refresh()
     gc.collect()

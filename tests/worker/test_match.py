@@ -211,8 +211,8 @@ def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch
     measure(site)
     indexing = Indexing(WorkerSettings(home=site.home, base=site.base))
     indexing.tick(site.registry)
-    assert not indexing.running
+    assert not indexing.is_running
     described(site, 2 * FEW, start=80)
     indexing.tick(site.registry)
-    assert indexing.running
+    assert indexing.is_running
     indexing.stop()
