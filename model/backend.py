@@ -27,11 +27,10 @@ _log = logging.getLogger(__name__)
 
 
 def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: bool = False) -> "Encoder":
-    """The base that serves, with towers in the encoding of this data root; both are recorded if they are new.
+    """Open the base that serves, with towers in the encoding of this data root; both are recorded if they are new.
 
-    From then on this process computes with as many threads as the settings say. Unless it is for training, the base's
-    own modules are dropped. Raises what `served_base` raises, `EncodingMismatch`, `BackendNotAvailable`,
-    `BackendFailed`; a refusal of the settings comes before what is slow to import.
+    Unless it is for training, the base's own modules are dropped. A refusal of the settings comes before what is slow
+    to import.
     """
     known = recorded(registry)
     if known is not None:
@@ -70,10 +69,9 @@ def _in_place_of(encoding: Encoding, settings: "CommonSettings") -> list[Encodin
 
 
 def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base, int]":
-    """The base that serves, opened, and the version that it is; of a new registry, the one that the settings name.
+    """Open the base that serves, and tell its version; of a new registry, the one that the settings name.
 
-    The settings may name the base of before a move, or the one that serves by another place of its checkpoint. Raises
-    what `open_base` raises, and `BaseMismatch` for a base that has never served here.
+    They may name the base of before a move, or another place of the checkpoint. Raises `BaseMismatch` for any other.
     """
     from model.base import open_base
 

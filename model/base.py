@@ -104,10 +104,7 @@ def open_base(spec: str, device: str | None = None) -> Base:
 
 
 def described(spec: str) -> tuple[int, int]:
-    """The dimension of a base's vectors, and the bytes of its checkpoint if that is a file of this machine.
-
-    Opens no weights. Raises `BaseNotSupported` and `BaseNotFound`, for what can be told without them.
-    """
+    """Tell the dimension of a base's vectors, and the bytes of its checkpoint if it is local, without its weights."""
     name, pretrained = _parse(spec)
     config = open_clip.get_model_config(name)
     if config is None:

@@ -23,15 +23,12 @@ _LEAST_KNOWN = 0.35  # share of a text's n-grams that the best language must hav
 
 @dataclass(frozen=True)
 class Guess:
-    """The likeliest language, or None when unsure; its probability among the choices; others exactly as likely.
-
-    `known` is the share of the text's n-grams that the likeliest language has ever seen.
-    """
+    """The likeliest language, or None when unsure; its probability among the choices; others exactly as likely."""
 
     language: str | None
     confidence: float
     ties: tuple[str, ...] = ()
-    known: float = 0.0
+    known: float = 0.0  # share of the text's n-grams that the likeliest language has ever seen
 
 
 @dataclass(frozen=True)
@@ -92,10 +89,7 @@ def count(texts: Sequence[str]) -> Counter[str]:
 
 
 def evidence(text: str) -> list[str]:
-    """The n-grams that a guess uses: at most 96, evenly spread over the first 256 characters.
-
-    A long text takes no longer to identify than a short one.
-    """
+    """The n-grams that a guess uses: at most 96, evenly spread over the first 256 characters."""
     grams = list(ngrams(text[:_READ]))
     return [grams[place * len(grams) // _SAMPLED] for place in range(_SAMPLED)] if len(grams) > _SAMPLED else grams
 

@@ -48,15 +48,12 @@ class VersionFolder:
 
 @dataclass(frozen=True)
 class EncodedTexts:
-    """Vectors (n, dimension) of unit length; per text whether it was cut to the context, and how many tokens it had.
-
-    `tokenising`: the seconds that all texts together took to become tokens.
-    """
+    """Vectors (n, dimension) of unit length; per text whether it was cut to the context, and how many tokens it had."""
 
     vectors: Vectors
     truncated: list[bool]
     tokens: list[int]
-    tokenising: float = 0.0
+    tokenising: float = 0.0  # seconds, of all texts together
 
 
 class Encoder:
@@ -81,9 +78,9 @@ class Encoder:
         return self.towers.encoding
 
     def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:
-        """The view of a version given its lineage, oldest first without the base; `onto` is an ancestor already open.
+        """The view of a version given its lineage, oldest first; `onto` is an open ancestor, by default the base.
 
-        Raises `VersionCorrupt` when a folder differs from its manifest, or was made for another base.
+        Raises `VersionCorrupt`.
         """
         view = onto or self.base_view
         for folder in folders:

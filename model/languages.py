@@ -115,10 +115,7 @@ def scripts(tag: str) -> frozenset[str]:
 
 
 def in_script(text: str, tag: str) -> bool | None:
-    """Whether most letters of `text` are in the language's script; None without a known script or any letter.
-
-    The majority rule allows for brand names and units in Latin letters.
-    """
+    """Whether most letters of `text`, but for brand names and units, are in its script; None where that is unknown."""
     expected = scripts(tag)
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]
     if not expected or not letters:

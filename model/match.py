@@ -89,15 +89,12 @@ GENERAL = Curves(sharpness=5.0, trust=1.0, lead=0.2, most=0.95, steepness=5.0, t
 
 @dataclass(frozen=True)
 class Calibration:
-    """The curves of one language as one version reads it, and the sample (n, dimension) that z is measured with.
-
-    It was fitted among `pictures` pictures, at this `change` of the gallery.
-    """
+    """The curves of one language as one version reads it, and the sample (n, dimension) that z is measured with."""
 
     curves: Curves
     sample: Vectors
-    pictures: int
-    change: int
+    pictures: int  # among which it was fitted
+    change: int  # of the gallery, when it was
 
     def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
         """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
@@ -126,10 +123,7 @@ def ordinary(queries: Vectors, sample: Vectors) -> tuple[Floats, Floats]:
 
 
 def between(own: Number, usual: float) -> Number:
-    """The standard deviation that z is measured in: halfway from a text's own one to what is usual in its language.
-
-    What a text scores among 512 pictures tells its own one only roughly.
-    """
+    """The deviation that z is measured in: halfway to the usual one, since 512 pictures tell a text's own roughly."""
     return (own + usual) / 2
 
 

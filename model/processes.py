@@ -202,7 +202,7 @@ class GuardedPool:
 def serve(parent: int, memory: int, answer: Callable[[bytes, IO[bytes], IO[bytes]], bytes]) -> None:
     """Be the child of `parent` until its pipe closes, within `memory` bytes of address space.
 
-    `answer` returns the frame that answers a frame; until then it may write frames and read those that answer them.
+    `answer` answers a frame; until then it may write frames and read the answers to those.
     """
     die_with_parent(parent)
     os.nice(_NICE)

@@ -97,10 +97,7 @@ def require_supported(name: str, config: Mapping[str, Any]) -> None:
 def reading_of(
     name: str, text: Mapping[str, Any], prefix: tuple[int, ...], suffix: tuple[int, ...], pad: int | None
 ) -> Reading:
-    """The reading of a tower with this `text_cfg` of open_clip, by a tokenizer with these ends and this pad.
-
-    Raises `TokenizerUnfit` where they do not fit the tower.
-    """
+    """The reading of a tower with this `text_cfg`, by a tokenizer with these ends and pad; raises `TokenizerUnfit`."""
     context, rows = int(text.get("context_length", 77)), int(text.get("vocab_size", CLIP_TOKENS))
     pool, end = text.get("pool_type"), text.get("eos_id", 2)
     filled = bool(text.get("no_causal_mask")) or pool == "last"
@@ -275,10 +272,9 @@ def _continues(byte: int) -> bool:
 def open_tokenizer(
     name: str, text: Mapping[str, Any], content: bytes, beside: Mapping[str, Any]
 ) -> tuple[FilePieces, Reading]:
-    """The tokenizer of the base `name`, and how its tower reads text.
+    """The pieces of the base `name`, and how its tower reads them; raises `TokenizerUnfit`.
 
-    `text` is its `text_cfg` of open_clip, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says,
-    which open_clip reads too. Raises `TokenizerUnfit`.
+    `text` is its `text_cfg`, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says.
     """
     given: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
     pieces = FilePieces(content, given.get("clean", "whitespace"), int(text["vocab_size"]))

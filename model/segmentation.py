@@ -25,9 +25,8 @@ _MOST = 4_000  # words a language: a text of 30 characters is cut in well under 
 def standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
     """Runs of unspaced scripts that stand alone in `corpus`: short ones, and longer ones that longer runs contain too.
 
-    The most frequent come first.
-    Compounds of shorter words are left out: runs of which at least half is covered by shorter ones, read from the left,
-    longest first. Deterministic; at most 4,000.
+    At most 4,000, the most frequent first. Compounds are left out: runs of which at least half is covered by shorter
+    ones, read from the left, longest first.
     """
     runs = {run for text in corpus for run in _RUN.findall(text)}
     candidates = {run for run in runs if _LEAST <= len(run) <= _LONGEST or _SHORT.fullmatch(run)}

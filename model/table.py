@@ -139,10 +139,7 @@ class View:
         return counts
 
     def known(self, number: int, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """A token of `tokenizer`, which may continue this view's, or the trained parts of one that nothing trained.
-
-        The base's rows all count as trained.
-        """
+        """A token of `tokenizer`, which may continue this view's, or the trained parts of one that nothing trained."""
         if number < len(self.physical) and self.physical[number] != NO_ROW:
             return (number,)
         left, right = tokenizer.parts(number)

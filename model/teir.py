@@ -87,10 +87,9 @@ class ScaledAdamW:
 
 
 def aligned(captions: Sequence[NDArray[np.int32]], english: Sequence[Sequence[int]]) -> tuple[Tokens, Tokens, Shares]:
-    """Of all pairs of tokens that occur in a caption and its English text: both tokens, and their probability.
+    """Of all pairs of tokens of a caption and its English text: both, and p(English token | caption's token).
 
-    That is p(English token | caption's token), which sums to 1 over each caption's token. All (m,), by the first token.
-    The same input gives the same bits on every machine.
+    All (m,), by the first token; the same bits on every machine.
     """
     first, second, said_at, meant_at, seen = [], [], [], [], 0
     heard = read = 0  # tokens of captions and of English texts so far

@@ -26,8 +26,7 @@ _MEANINGFUL = frozenset("LNSM")  # Unicode categories of which a text needs at l
 def clean(text: str) -> str:
     """`text` in NFC, without byte order marks and bidi controls, white space collapsed; idempotent.
 
-    Raises `TextTooLong` (over 1,000 code points), `TextInvalidUnicode` (surrogates, NUL, other controls,
-    non-characters) and `EmptyText` (no letter, number, symbol or mark).
+    Raises `TextTooLong`, `TextInvalidUnicode`, and `EmptyText` without a letter, number, symbol or mark.
     """
     if len(text) > 4 * MAX_CODE_POINTS:  # refuse before any work that grows with the input
         raise TextTooLong(f"a text may have at most {MAX_CODE_POINTS} code points")
@@ -42,11 +41,7 @@ def clean(text: str) -> str:
 
 
 def picture_id(text: str) -> str:
-    """`text` in NFC as the id of a picture: like a relative path, of 1 to 1,024 bytes in UTF-8; idempotent.
-
-    Raises `InvalidInput` for a dot first, for a part between slashes that is empty, `.` or `..`, for control characters
-    and what is invisible by itself, and for surrogates.
-    """
+    """`text` in NFC as the id of a picture, like a relative path; idempotent. Raises `InvalidInput`."""
     if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _NOT_IN_ID)):
         raise InvalidInput("an id has no control characters")
     id = unicodedata.normalize("NFC", text)

@@ -38,10 +38,7 @@ _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; leas
 
 @dataclass(frozen=True)
 class LearnSettings:
-    """What a user may set; `epochs` and `checkpoint_every` 0 mean: by the size of the dataset.
-
-    So do `start` "auto" and a rate of None: see `settled`.
-    """
+    """What a training may be set to; 0 epochs or steps, "auto" and None mean: by the size of the dataset."""
 
     epochs: int = 0
     batch_size: int = 64

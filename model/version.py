@@ -49,10 +49,7 @@ class Learned:
 
 
 def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:
-    """Write a version durably at `folder`, `facts` into its manifest.
-
-    An existing version stays as it is: the same expansion wrote it.
-    """
+    """Write a version durably at `folder`, unless the same expansion wrote it before; `facts` go into its manifest."""
     if not folder.exists():
         with files.stage(folder) as staged:
             tensors = {"rows": learned.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(learned.rows.ids)}

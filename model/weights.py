@@ -123,10 +123,7 @@ def _require_known(name: str, said: Any) -> None:
 
 
 def declared_languages(pretrained: str) -> object:
-    """What `open_clip_config.json` beside a local checkpoint says of the languages that it reads; None where nothing.
-
-    It is not part of the model's configuration, so that a list can be corrected without changing any fingerprint.
-    """
+    """What `open_clip_config.json` beside a local checkpoint says of languages, outside all that has a fingerprint."""
     path = Path(pretrained)
     return _settings(path.parent / CONFIGURATION).get("languages") if path.is_file() else None
 

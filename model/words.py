@@ -47,10 +47,7 @@ def _terms_of(text: str) -> frozenset[str]:
 
 
 def document(texts: Iterable[str]) -> tuple[str, int]:
-    """The terms by which any of these texts is found, sorted, with a blank between two; and how many.
-
-    The first `MOST_KEPT` of them, as long as they have at most `MOST_BYTES` in UTF-8, blanks included.
-    """
+    """The terms by which any of these texts is found, sorted, with a blank between two, within the limits; how many."""
     kept, size = set[str](), -1  # one blank less than terms
     for term in (term for text in texts for term in _terms(text, single=True)):
         if term in kept:
@@ -75,10 +72,7 @@ def _terms(text: str, *, single: bool) -> Iterator[str]:
 
 
 def _plain(text: str) -> str:
-    """Without case, accents of Latin and Greek letters, what cannot be seen, and letters that are apostrophes.
-
-    Compatible forms are one.
-    """
+    """Without case, accents of Latin and Greek letters, what cannot be seen, and letters that are apostrophes."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     bare = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", _LETTER_APOSTROPHES.sub("'", folded)))
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", bare))

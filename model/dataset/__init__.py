@@ -89,12 +89,8 @@ def read(
 ) -> Dataset:
     """Every usable row of the file and the report; `language` selects the rows of a file of many languages (XM3600).
 
-    `ids` returns the ids of those pictures that are named otherwise (`dataset_pictures`): rows have the ids, so that
-    one picture under two names is on one side of the split.
-
-    Raises `DatasetInvalid` for a file that is no dataset (no row, wrong columns, not UTF-8, mixed line ends, a line of
-    over 1 MB, a gzip stream that is damaged or grows too much) and `UnsupportedMedia` for an archive. Faulty rows raise
-    only in `validate`.
+    `ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one picture under two
+    names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
     """
     name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
@@ -135,15 +131,11 @@ def validate(
     again: bool = False,
     some_ids: Callable[[], Sequence[str]] = tuple,
 ) -> DatasetReport:
-    """The report with the share of the script, when the dataset may be used for training or, without `to_train`, to
-    measure a language by its held-out part; `again` where it was trained on before, so that no gain is asked for.
+    """Return the report, with the share of the script, of a dataset that may be used; refuse any other.
 
-    `known_pictures` returns those of some ids that the gallery has, `some_ids` a few of all, to show what they look
-    like; `served` says whether texts of a pivot's language can be read.
-
-    Raises, in this order, `DatasetInvalid`, `PivotTextEmpty`, `DatasetTooSmall`, `NothingHeldOut`,
-    `DatasetLanguageMismatch`, `PivotNotServed`, `DatasetPictureNotFound` (those of datasets carry the report), and
-    `DatasetTooSmall` where too little is held out.
+    To train on, or without `to_train` to measure by what is held out; `again` where it was trained on before, so that
+    no gain is asked for. `known_pictures` returns those of some ids that the gallery has, `some_ids` a few of all, to
+    show what they look like; `served` says whether texts of a pivot's language can be read.
     """
     report = dataset.report
     if EMPTY_PIVOT in report.faults:
@@ -293,8 +285,7 @@ def left(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | 
 def joined(datasets: Sequence[Dataset]) -> Dataset:
     """All their rows as one dataset, each once; what one of them holds out is trained on from none.
 
-    Of a picture, or of a text without one, all captions are on the same side. In the report, lines of faults are those
-    of the first dataset that has some, and the format is the last one's.
+    In the report, lines of faults are those of the first dataset that has some, and the format is the last one's.
     """
     if len(datasets) == 1:
         return datasets[0]

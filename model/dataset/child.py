@@ -72,11 +72,7 @@ class DatasetChecker:
         return self._pool.pids
 
     def check(self, submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]) -> dict[str, Any]:
-        """Return the report, in its JSON form; blocks. `known` and `some_ids` are those of `dataset.validate`.
-
-        Raises what `dataset.read` and `dataset.validate` raise, and `DatasetInvalid` for a file that cannot be read
-        within the limits.
-        """
+        """Return the report, in its JSON form, or raise what refuses the dataset; blocks."""
         return self._pool.submit(lambda child: self._check(child, submission, known, some_ids)).result()
 
     def _check(

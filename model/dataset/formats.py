@@ -75,8 +75,7 @@ Records = Iterator[Record | RowFault]
 def records(path: Path, *, language: str | None) -> tuple[str, Records]:
     """The format's name and its records. `language` chooses the language of XM3600, which holds many.
 
-    Raises `UnsupportedMedia` for archives and `DatasetInvalid`, with the kind and the line, for a file that is not a
-    dataset: also while records are taken, since a large file is read piece by piece.
+    Raises `UnsupportedMedia` and `DatasetInvalid`, also while records are taken: a large file is read piece by piece.
     """
     with content(path) as stream:
         head = stream.read(MAX_LINE + 1)
@@ -314,11 +313,9 @@ _NOT_WHOLE = 'the file is not a whole COCO captions document, {"images": [...], 
 
 
 def entries(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
-    """Yield the name of the list, `images` or `annotations`, and the entry, in the document's order.
+    """Yield the name of the list, `images` or `annotations`, and the entry, in the order of a COCO document.
 
     The list of images itself is one with the entry None, so that its place is known where it is empty.
-
-    Raises `DatasetInvalid` for what is no whole JSON document, is not UTF-8 or has no list of annotations.
     """
     depth, key, annotated = 0, "", False
     builder, values = ijson.ObjectBuilder(), 0
