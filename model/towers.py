@@ -16,7 +16,6 @@ from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
 from store.encodings import FLOAT32, TORCH, Encoding
-from store.errors import BackendNotAvailable
 
 if TYPE_CHECKING:
     from model.base import Base
