@@ -12,10 +12,11 @@ from cachetools import LRUCache
 from PIL import Image
 
 from index.vectors import Vector
-from model.pictures.framing import Frame
+from model.encoder import Encoder
 from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
-from model.encoder import Encoder
+from model.pictures.framing import Frame
+from model.table import View
 from service.lanes import Places
 from service.metrics import Metrics
 from service.settings import Settings
@@ -156,13 +157,13 @@ class Query:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-class TextQueue(BatchQueue[tuple[Any, str], Query]):
+class TextQueue(BatchQueue[tuple[View, str], Query]):
     """Texts to vectors, each read through the view of a version; vectors of recent texts come from a cache."""
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
-        def run(items: Sequence[tuple[Any, str]]) -> list[Query]:
+        def run(items: Sequence[tuple[View, str]]) -> list[Query]:
             started = time.perf_counter()
-            encoded: Any = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 25)
+            encoded = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 25)
             encoding = time.perf_counter() - started - encoded.tokenising
             seconds = {"tokenise": encoded.tokenising, "encode": encoding}
             fields = zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)
@@ -173,7 +174,7 @@ class TextQueue(BatchQueue[tuple[Any, str], Query]):
         self._cache: LRUCache[tuple[int, str], Query] = LRUCache(settings.cache_size)
         self.hits = self.misses = 0  # of the cache
 
-    async def encode(self, view: Any, texts: Sequence[str]) -> list[Query]:
+    async def encode(self, view: View, texts: Sequence[str]) -> list[Query]:
         """Cleaned texts as `view` encodes them, in the same order; raises as a call of the queue does."""
         distinct = dict.fromkeys(texts)
         found = ((text, self._cache.get((view.version, text))) for text in distinct)

@@ -15,8 +15,8 @@ from index.live import LiveIndex
 from index.selection import Selection
 from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
-from model.text import picture_id
 from model.encoder import Encoder
+from model.text import picture_id
 from service.auth import Keyring, Principal, Rate
 from service.batching import PictureQueue, TextQueue
 from service.bodies import JSON

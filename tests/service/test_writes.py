@@ -14,9 +14,11 @@ from PIL import Image
 from index.gallery import NewPicture, Put
 from index.live import LiveIndex
 from index.records import Given
+from model.encoder import EncodedTexts
+from model.table import View
 from service.writes import WriteQueue
 from store.errors import PictureNotFound, RegistryUnavailable, Unavailable
-from tests.doubles import Vectors, WeightlessEncoder, WeightlessTexts, WeightlessView
+from tests.doubles import Vectors, WeightlessEncoder
 from tests.index.world import World, content, nearest_pictures, new_picture
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running, settings_with
@@ -126,7 +128,7 @@ class NotingEncoder(WeightlessEncoder):
         super().__init__()
         self.encoded = 0
 
-    def texts(self, items: Sequence[tuple[WeightlessView, str]], *, alone: bool = False) -> WeightlessTexts:
+    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.encoded += len(items)
         return super().texts(items, alone=alone)
 
