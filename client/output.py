@@ -21,7 +21,7 @@ MISCONFIGURED = 78  # EX_CONFIG of sysexits.h
 INTERRUPTED = 130  # 128 + SIGINT, as in shells
 
 _PROGRAM = "pictoglot"
-_COPIED_COLUMNS = ("id", "expansion")  # never wrapped
+_WHOLE_COLUMNS = ("id", "when (UTC)", "created (UTC)")  # never wrapped: people copy ids
 
 console = Console(highlight=False, emoji=False)  # people write :apple:
 errors = Console(stderr=True, highlight=False, emoji=False)
@@ -53,7 +53,7 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right:
     shown = Table(box=box.SIMPLE_HEAD, show_edge=False, pad_edge=False, padding=(0, 1, 0, 0), border_style="dim")
     for name in columns:
         shown.add_column(
-            name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _COPIED_COLUMNS
+            name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE_COLUMNS
         )
     for row in cells:
         shown.add_row(*map(Text, row))
@@ -138,6 +138,11 @@ def format_share(share: Any) -> str:
 def format_size(count: int) -> str:
     """Return bytes as megabytes."""
     return f"{count / 1e6:,.1f} MB"
+
+
+def format_time(moment: str | None) -> str | None:
+    """Return a time of the service to the minute."""
+    return moment and moment[:16].replace("T", " ")
 
 
 def format_recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:

@@ -12,6 +12,7 @@ from ..output import (
     Yes,
     format_share,
     format_size,
+    format_time,
     note,
     print_json,
     print_listing,
@@ -32,9 +33,15 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
     with open_service() as client:
         listing = read_answer(client.get("/v1/admin/keys"))
-    names = ("id", "scope", "label", "created_at", "expires_at", "revoked_at")
-    rows = [[*(item[name] for name in names), ", ".join(item["collections"] or ())] for item in listing["items"]]
-    print_listing(listing, as_json, [*(name.removesuffix("_at") for name in names), "bound to"], rows)
+    rows = [
+        (
+            *(item[name] for name in ("id", "scope", "label")),
+            *(format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")),
+            ", ".join(item["collections"] or ()),
+        )
+        for item in listing["items"]
+    ]
+    print_listing(listing, as_json, ("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
 
 
 @keys.command("create")

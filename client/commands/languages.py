@@ -54,12 +54,13 @@ def languages(as_json: AsJson = False) -> None:
         enough = [report if (report.get("pairs") or FEW) >= FEW else {} for report in reports]
         few += [item["language"]] if enough != reports else []
         known = [name.replace("_", " ") for name in ("taught", "built_in", "assessed") if item[name]]
-        row = [item["language"], item["name"], item["native_name"], ", ".join(known), item["version"], item["captions"]]
+        name = " · ".join(dict.fromkeys((item["name"], item["native_name"])))
+        row = [item["language"], name, ", ".join(known), item["version"], item["captions"]]
         row += [format_recall(enough[0], direction) for direction in ("t2i", "i2t")]
         rows.append(row + ([format_recall(enough[1], "t2i", 10)] if is_assessed else []))
-    columns = ["tag", "name", "native name", "", "version", "captions", "t2i R@1", "i2t R@1"]
+    columns = ["tag", "name", "status", "version", "captions", "t2i R@1", "i2t R@1"]
     columns += ["untaught R@10"] if is_assessed else []
-    print_listing(listing, as_json, columns, rows, columns[4:])
+    print_listing(listing, as_json, columns, rows, columns[3:])
     if as_json:
         return
     if few:

@@ -13,6 +13,7 @@ from ..output import (
     Yes,
     format_recall,
     format_size,
+    format_time,
     may_ask,
     print_json,
     print_listing,
@@ -69,7 +70,7 @@ def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
             *(item[name] for name in ("number", "parent", "language", "rows")),
             "pruned" if item["pruned_at"] else format_size(item["bytes"]),
             *(format_recall(item["report"], direction) for direction in ("t2i", "i2t")),
-            _format_time(item),
+            format_time(item["created_at"]),
         )
         for item in items
     ]
@@ -115,17 +116,15 @@ def _show_releases(items: list[dict[str, Any]]) -> None:
     rows = [
         (
             item["number"],
-            _format_time(item),
-            ": ".join(filter(None, (_name_change(item["change"]), item["reason"]))),
+            format_time(item["created_at"]),
+            ": ".join(filter(None, (_name_change(item["change"], item["pruned"]), item["reason"]))),
             item["actor"],
             " ".join(f"{tag}:{version}" for tag, version in sorted(item["languages"].items())),
             item["shared"],
-            "pruned" if item["pruned"] else "kept",
         )
         for item in items
     ]
-    columns = ("release", "when (UTC)", "change", "by", "versions", "shared", "files")
-    print_table(columns, rows, ("release", "shared"))
+    print_table(("release", "when (UTC)", "change", "by", "versions", "shared"), rows, ("release", "shared"))
 
 
 def _confirm_restore(client: httpx.Client, restore: int, *, asks: bool, yes: bool) -> int:
@@ -185,11 +184,8 @@ def _name_version(number: int | None) -> str:
     return "not served" if number is None else f"version {number}"
 
 
-def _name_change(change: dict[str, Any]) -> str:
+def _name_change(change: dict[str, Any], is_pruned: bool) -> str:
     parts = [str(change.get("kind", "")), str(change.get("language") or change.get("restored") or "")]
     parts += ["forced"] if change.get("forced") else []
+    parts += ["(pruned)"] if is_pruned else []
     return " ".join(part for part in parts if part) or "first"
-
-
-def _format_time(item: dict[str, Any]) -> str:
-    return str(item["created_at"][:16].replace("T", " "))
