@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from client import output
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, running
 
 
@@ -36,32 +36,32 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def on_a_terminal(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], bool]) -> None:
+def answer_questions(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], bool]) -> None:
     """Answer the question of a command by `confirm`."""
     monkeypatch.setattr(output, "has_person", lambda: True)
     monkeypatch.setattr("typer.confirm", confirm)
 
 
-def served(service: Service) -> dict[str, int]:
+def list_served(service: Service) -> dict[str, int]:
     """Language and version of all that is served."""
-    return {item["language"]: item["version"] for item in as_json(service, "languages")["items"]}
+    return {item["language"]: item["version"] for item in run_json(service, "languages")["items"]}
 
 
 def test_a_dry_run_of_a_rollback_changes_nothing(service: Service) -> None:
-    before = as_json(service, "releases")
+    before = run_json(service, "releases")
     result = run(service, "rollback", "de", "--dry-run")
     assert "de: version 1 → not served" in result.stdout
     assert "unchanged, bit for bit: en" in result.stdout
-    assert f"based on: release {as_json(service, 'languages')['release']}, which serves now" in result.stdout
-    assert as_json(service, "releases") == before
+    assert f"based on: release {run_json(service, 'languages')['release']}, which serves now" in result.stdout
+    assert run_json(service, "releases") == before
 
 
 def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
-    before = as_json(service, "languages")["release"]
-    done = as_json(service, "rollback", "de", "--reason", "a test")  # without a terminal there is no question
-    assert [item["language"] for item in as_json(service, "languages")["items"]] == ["en"]
+    before = run_json(service, "languages")["release"]
+    done = run_json(service, "rollback", "de", "--reason", "a test")  # without a terminal there is no question
+    assert [item["language"] for item in run_json(service, "languages")["items"]] == ["en"]
     arguments = ("releases", "--restore", str(before), "--expected", str(done["release"]))
-    assert as_json(service, *arguments)["languages"]["de"] == 1
+    assert run_json(service, *arguments)["languages"]["de"] == 1
     assert "a test" in run(service, "releases").stdout
     assert run(service, *arguments).exit_code == 2  # another release serves by now
 
@@ -69,43 +69,43 @@ def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
 def test_a_rollback_says_how_to_undo_it_and_a_release_is_restored_after_a_look_at_what_changes(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release = as_json(service, "languages")["release"]
+    release = run_json(service, "languages")["release"]
     undo = f"`pictoglot releases --restore {release}` undoes this."
     assert f"Release {release + 1} serves. {undo}" in run(service, "rollback", "de").stdout
     restore = ("releases", "--restore", str(release))
     refused = run(service, *restore)  # without a terminal nobody is asked
-    assert (refused.exit_code, served(service)) == (2, {"en": 0})
+    assert (refused.exit_code, list_served(service)) == (2, {"en": 0})
     assert f"`--expected {release + 1}`" in refused.stderr
-    on_a_terminal(monkeypatch, lambda question: question != "Restore it?")
+    answer_questions(monkeypatch, lambda question: question != "Restore it?")
     looked = run(service, *restore).stdout
-    assert served(service) == {"en": 0}
+    assert list_served(service) == {"en": 0}
     assert looked.splitlines() == [
         "de: not served → version 1",
         "shared table: version 0 → version 1",
         "unchanged: en",
         f"based on: release {release + 1}, which serves now",
     ]
-    on_a_terminal(monkeypatch, lambda question: True)
+    answer_questions(monkeypatch, lambda question: True)
     done = run(service, *restore).stdout
-    assert served(service) == {"de": 1, "en": 0}
+    assert list_served(service) == {"de": 1, "en": 0}
     assert f"Release {release + 2} serves. `pictoglot releases --restore {release + 1}` undoes this." in done
 
 
 def test_a_release_is_not_restored_when_another_one_serves_than_the_one_shown(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_a_terminal(monkeypatch, lambda question: bool(service.learn("fr")))
+    answer_questions(monkeypatch, lambda question: bool(service.learn("fr")))
     refused = run(service, "releases", "--restore", "1")
     assert refused.exit_code == 2 and "alias_moved" in refused.stderr
-    assert set(served(service)) == {"de", "en", "fr"}
-    assert as_json(service, "releases", "--restore", "1", "--yes")["languages"] == {"en": 0}
+    assert set(list_served(service)) == {"de", "en", "fr"}
+    assert run_json(service, "releases", "--restore", "1", "--yes")["languages"] == {"en": 0}
 
 
 def test_versions_are_listed_and_a_key_is_made_used_and_revoked(service: Service) -> None:
-    assert [item["number"] for item in as_json(service, "versions")["items"]] == [1, 0]
+    assert [item["number"] for item in run_json(service, "versions")["items"]] == [1, 0]
     assert "language" in run(service, "versions").stdout
     bound = ("--collection", "archive", "--collection", "museum")
-    made = as_json(service, "keys", "create", "search", "--label", "page", *bound)
+    made = run_json(service, "keys", "create", "search", "--label", "page", *bound)
     assert made["collections"] == ["archive", "museum"]
     assert run(service, "languages", key=made["key"]).exit_code == 0
     listed = run(service, "keys", "list").stdout
@@ -117,35 +117,35 @@ def test_versions_are_listed_and_a_key_is_made_used_and_revoked(service: Service
 def test_a_rollback_is_refused_when_another_release_serves_than_the_one_shown(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_a_terminal(monkeypatch, lambda question: bool(service.learn("fr")))
+    answer_questions(monkeypatch, lambda question: bool(service.learn("fr")))
     result = run(service, "rollback", "de")
-    release = as_json(service, "languages")["release"]
+    release = run_json(service, "languages")["release"]
     assert result.exit_code == 2
     assert f"Nothing was changed: release {release} serves now. Look again before you decide." in result.stderr
-    assert set(served(service)) == {"de", "en", "fr"}
-    on_a_terminal(monkeypatch, lambda question: question == "Roll back?")
+    assert set(list_served(service)) == {"de", "en", "fr"}
+    answer_questions(monkeypatch, lambda question: question == "Roll back?")
     assert run(service, "rollback", "de").exit_code == 0
-    assert set(served(service)) == {"en", "fr"}
+    assert set(list_served(service)) == {"en", "fr"}
 
 
 def test_a_script_names_the_release_that_it_has_seen(service: Service) -> None:
-    release = as_json(service, "languages")["release"]
+    release = run_json(service, "languages")["release"]
     service.learn("fr")
     assert run(service, "rollback", "de", "--expected", str(release)).exit_code == 2
     assert run(service, "rollback", "de", "--dry-run", "--expected", str(release)).exit_code == 2
-    assert "de" in served(service)
+    assert "de" in list_served(service)
     assert run(service, "rollback", "de", "--expected", str(release + 1)).exit_code == 0
-    assert set(served(service)) == {"en", "fr"}
+    assert set(list_served(service)) == {"en", "fr"}
 
 
 def test_a_rollback_whose_answer_is_lost_is_sent_again_and_happens_once(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.learn("de")
-    before, sent = as_json(service, "languages")["release"], lose_answers(monkeypatch, 1)
-    assert as_json(service, "rollback", "de")["release"] == before + 1
-    assert as_json(service, "languages")["release"] == before + 1
-    assert served(service)["de"] == 1, "one version back, not two"
+    before, sent = run_json(service, "languages")["release"], lose_answers(monkeypatch, 1)
+    assert run_json(service, "rollback", "de")["release"] == before + 1
+    assert run_json(service, "languages")["release"] == before + 1
+    assert list_served(service)["de"] == 1, "one version back, not two"
     assert len(sent) == 2 and sent[0] == sent[1] and sent[0][0]
     assert sent[0][1]["expected"] == before, "who asks nobody is based on the plan too"
 
@@ -153,14 +153,14 @@ def test_a_rollback_whose_answer_is_lost_is_sent_again_and_happens_once(
 def test_a_rollback_without_any_answer_ends_with_what_is_not_known(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before, sent = as_json(service, "languages")["release"], lose_answers(monkeypatch, 9)
+    before, sent = run_json(service, "languages")["release"], lose_answers(monkeypatch, 9)
     result = run(service, "rollback", "de", "--yes")
     assert (result.exit_code, len(sent)) == (1, 2)
     assert result.stderr == (
         f"It is not known whether this was done. Release {before} served before; "
         "look with `pictoglot releases`, then decide.\n"
     )
-    assert as_json(service, "languages")["release"] == before + 1
+    assert run_json(service, "languages")["release"] == before + 1
 
 
 def test_a_rollback_that_never_reached_the_service_says_so() -> None:

@@ -38,14 +38,14 @@ def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: 
     )
 
 
-def as_json(service: Service, *arguments: str) -> Any:
+def run_json(service: Service, *arguments: str) -> Any:
     """JSON output of a command."""
     result = run(service, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)
 
 
-def rows(count: int) -> str:
+def make_rows(count: int) -> str:
     return "".join(json.dumps({"caption": f"afal {n}", "english": f"apple {n}"}) + "\n" for n in range(count))
 
 
@@ -66,21 +66,21 @@ def test_a_search_shows_captions_in_the_language_that_was_used(service: Service)
 
 def test_json_is_the_answer_of_the_service(service: Service) -> None:
     answer = service.search("a dog", language="en", limit=1).json()
-    assert as_json(service, "search", "a dog", "--language", "en", "--limit", "1")["items"] == answer["items"]
+    assert run_json(service, "search", "a dog", "--language", "en", "--limit", "1")["items"] == answer["items"]
 
 
 def test_a_picture_finds_itself_and_its_captions(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "p0.png"
     file.write_bytes(picture(sum(b"p0")))
-    similar = as_json(service, "search", "--picture", str(file), "--language", "de")["items"][0]
+    similar = run_json(service, "search", "--picture", str(file), "--language", "de")["items"][0]
     assert (similar["id"], similar["captions"]) == ("p0", {"de": ["ein roter Apfel"], "en": ["a red apple"]})
     assert "ein roter Apfel" in run(service, "search", "--picture", str(file), "--language", "de").stdout
     assert "a red apple" in run(service, "search", "--picture", str(file)).stdout
-    captions = as_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
+    captions = run_json(service, "search", "--picture", str(file), "--captions", "--language", "de")
     assert {item["language"] for item in captions["items"]} == {"de"}
     for by in (("--picture", str(file)), ("--like", "p0")):
-        assert as_json(service, "search", *by, "--captions", "--collection", "default")["items"]
-        assert as_json(service, "search", *by, "--captions", "--collection", "other")["items"] == []
+        assert run_json(service, "search", *by, "--captions", "--collection", "default")["items"]
+        assert run_json(service, "search", *by, "--captions", "--collection", "other")["items"] == []
 
 
 @pytest.mark.parametrize(
@@ -161,7 +161,7 @@ def test_a_missing_key_says_which_variable_to_set(service: Service) -> None:
 def test_languages_are_listed_with_their_native_names(service: Service) -> None:
     result = run(service, "languages")
     assert "Deutsch" in result.stdout
-    assert [item["language"] for item in as_json(service, "languages")["items"]] == ["de", "en"]
+    assert [item["language"] for item in run_json(service, "languages")["items"]] == ["de", "en"]
 
 
 def test_no_share_of_a_few_held_out_captions_is_shown(tmp_path: Path) -> None:
@@ -182,7 +182,7 @@ def test_no_kind_of_proxy_is_used_for_this_machine(
     service: Service, variable: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv(variable, "http://127.0.0.1:9")  # nobody answers there
-    assert as_json(service, "languages")["release"] >= 2
+    assert run_json(service, "languages")["release"] >= 2
     assert "serves release" in str(Checkup(service.context.settings, service.url).check("service"))
     assert is_proxied("http://pictures.example:8321")
 

@@ -9,7 +9,7 @@ import pytest
 from rich.console import Console
 
 from client.commands import languages
-from tests.client.test_commands import as_json, rows, run
+from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, running, wait_until
 
 
@@ -23,13 +23,13 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.fixture
 def queued(service: Service, tmp_path: Path) -> Iterator[str]:
     """The id of an expansion that teaches Welsh; its dataset is `cy.jsonl`."""
-    (tmp_path / "cy.jsonl").write_text(rows(80))
-    id = str(as_json(service, "learn", "cy", str(tmp_path / "cy.jsonl"))["id"])
+    (tmp_path / "cy.jsonl").write_text(make_rows(80))
+    id = str(run_json(service, "learn", "cy", str(tmp_path / "cy.jsonl"))["id"])
     yield id
     service.admin.post(f"/v1/expansions/{id}/cancel")
 
 
-def failed(service: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
+def fail(service: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
     """The expansion ends at the gate, as a worker ends it; in whatever way, it has gained nothing."""
     registry = service.context.registry
     lease = registry.expansions.lease(id, "test")
@@ -52,18 +52,18 @@ def test_who_teaches_twice_is_told_how_to_watch_the_first(service: Service, queu
 def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_there_is_one(
     service: Service, queued: str, refused_by: str
 ) -> None:
-    failed(service, queued, "Welsh is not read better", refused_by)
+    fail(service, queued, "Welsh is not read better", refused_by)
     told = run(service, "expansions", queued)
     assert "gate failed" in told.stdout and "Welsh is not read better." in told.stderr
     assert ("`pictoglot learn cy FILE --force`" in told.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
     assert "`pictoglot expansions ID` says why one of them failed." in run(service, "expansions").stderr
-    assert as_json(service, "expansions", queued)["error"]["code"] == "gate_failed"
+    assert run_json(service, "expansions", queued)["error"]["code"] == "gate_failed"
 
 
 def test_what_was_to_replace_is_forced_as_that_and_a_question_keeps_its_mark(service: Service, queued: str) -> None:
-    failed(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1}, dataset={"missing": 2})
+    fail(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1}, dataset={"missing": 2})
     told = run(service, "expansions", queued).stderr
     assert (
         "Welsh is worse. Is it Welsh?\n" in told

@@ -12,7 +12,7 @@ import typer
 from PIL import Image
 
 from client.commands.export import _export_languages
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.store.steps import taught_from
 
@@ -81,7 +81,7 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
 
         (service.home / "expansions" / "es-1" / "dataset").unlink()
         assert [each["kept"] for each in service.admin.get("/v1/versions/3/datasets").json()["items"]] == [False, True]
-        done = as_json(service, "export", str(out))
+        done = run_json(service, "export", str(out))
         assert [row["language"] for row in done["languages"]] == ["qu", "es"] and done["datasets_gone"] == ["es"]
 
 
@@ -90,21 +90,21 @@ def test_what_a_record_lost_on_purpose_does_not_come_back_from_the_file(service:
     exif[0x010E] = "a house with its number"
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "house.jpg").write_bytes(picture(1, format="JPEG", exif=exif.tobytes()))
-    as_json(service, "import", str(tmp_path / "in"), "--collection", "houses")
-    assert record(service, "house")["metadata"] == {"description": "a house with its number"}
+    run_json(service, "import", str(tmp_path / "in"), "--collection", "houses")
+    assert read_record(service, "house")["metadata"] == {"description": "a house with its number"}
     merge = {"Content-Type": "application/merge-patch+json"}
     service.admin.patch("/v1/pictures/house", json={"metadata": {"description": None}}, headers=merge)
-    before = record(service, "house")
+    before = read_record(service, "house")
     teach(service, "cy", b"un")
     reader = service.key("search")
     told = run(service, "export", str(tmp_path / "out"), "--collection", "houses", key=reader)  # it may see no dataset
     assert told.exit_code == 0, told.output
     with running(tmp_path / "home") as other:
-        as_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
-        assert record(other, "house") == before
+        run_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
+        assert read_record(other, "house") == before
 
 
-def record(service: Service, id: str) -> dict[str, Any]:
+def read_record(service: Service, id: str) -> dict[str, Any]:
     item = service.admin.get(f"/v1/pictures/{id}").json()
     return {name: item[name] for name in ("collection", "tags", "metadata", "own")}
 
@@ -129,12 +129,12 @@ def test_a_folder_that_cannot_be_made_is_told_in_a_sentence(service: Service, tm
 def test_ids_that_differ_only_in_upper_case_are_files_of_two_names(service: Service, tmp_path: Path) -> None:
     for number, id in enumerate(("bridge", "Bridge", "a%2Fbridge")):
         service.put(id, picture(10 + number))
-    as_json(service, "export", str(tmp_path / "out"), "--pictures-only")
+    run_json(service, "export", str(tmp_path / "out"), "--pictures-only")
     names = {file.name.lower() for file in (tmp_path / "out" / "pictures").iterdir()}
     rows = [json.loads(line) for line in (tmp_path / "out" / "manifest.jsonl").read_text().splitlines()]
     assert len(names) == len(rows) and {"bridge.png", "a%2fbridge.png"} <= names
     with running(tmp_path / "home") as other:
-        as_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
+        run_json(other, "import", str(tmp_path / "out"), "--state", str(tmp_path / "state"))
         for id in ("bridge", "Bridge", "a%2Fbridge"):
             ours, theirs = (each.admin.get(f"/v1/pictures/{id}").json()["url"] for each in (service, other))
             assert ours == theirs

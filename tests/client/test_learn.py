@@ -12,7 +12,7 @@ from sqlalchemy import update
 from client.client import list_faults
 from client.commands import languages
 from store.tables import ExpansionRow
-from tests.client.test_commands import as_json, rows, run
+from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, learn, running
 
 
@@ -31,8 +31,8 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
     lines[10:12] = ["too;many;cells;here"] * 2
     lines.append(lines[1])
     (tmp_path / "cy.csv").write_text("\n".join(lines))
-    before = as_json(service, "expansions")
-    report = as_json(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run")["report"]
+    before = run_json(service, "expansions")
+    report = run_json(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run")["report"]
     assert run(service, "learn", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout.splitlines() == [
         "cy.csv can be used to teach Welsh (cy). This was a dry run: nothing was taught.",
         "",
@@ -47,16 +47,16 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "  2 with too few or too many cells: lines 11, 12",
     ]
     assert "held out and measured" in run(service, "assess", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout
-    assert as_json(service, "expansions") == before
+    assert run_json(service, "expansions") == before
 
 
 def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: Service, tmp_path: Path) -> None:
     learn(service.context.registry, "br", report={"dataset": {"usable": 1_000}})
-    (file := tmp_path / "br.jsonl").write_text(rows(80))
+    (file := tmp_path / "br.jsonl").write_text(make_rows(80))
     told, before = ("learn", "br", str(file)), {"datasets": 1, "rows": 1_000}
 
     def dry(*command: str) -> tuple[Any, Any]:
-        found = as_json(service, *command, "--dry-run")
+        found = run_json(service, *command, "--dry-run")
         return found["joined"], found["replaced"]
 
     assert dry(*told) == (before, None) and dry(*told, "--replace") == (None, before)
@@ -70,25 +70,25 @@ def test_a_dry_run_tells_what_is_taught_again_unless_that_is_replaced(service: S
         with service.context.registry.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.language == "br").values(**change))
         assert dry(*told) == (None, None)
-    sent = as_json(service, *told, "--replace")
+    sent = run_json(service, *told, "--replace")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"replace": True}
-    as_json(service, "expansions", sent["id"], "--cancel")
+    run_json(service, "expansions", sent["id"], "--cancel")
 
 
 def test_learning_is_queued_and_cancelled_and_then_a_watch_has_status_1(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "cy.jsonl"
-    file.write_text(rows(80))
-    sent = as_json(service, "learn", "cy", str(file))
+    file.write_text(make_rows(80))
+    sent = run_json(service, "learn", "cy", str(file))
     assert sent["state"] == "queued"
-    assert as_json(service, "expansions", sent["id"])["id"] == sent["id"]
-    assert as_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
+    assert run_json(service, "expansions", sent["id"])["id"] == sent["id"]
+    assert run_json(service, "expansions", sent["id"], "--cancel")["state"] == "cancelled"
     result = run(service, "expansions", sent["id"], "--watch")
     assert result.exit_code == 1
     assert "cancelled" in result.stderr
 
 
 def test_watching_a_finished_expansion_shows_its_version(service: Service) -> None:
-    (done,) = (e for e in as_json(service, "expansions")["items"] if e["language"] == "de")
+    (done,) = (e for e in run_json(service, "expansions")["items"] if e["language"] == "de")
     result = run(service, "expansions", done["id"], "--watch")
     assert result.exit_code == 0
     assert "de is learned: version 1, release 2." in result.stdout
@@ -120,11 +120,11 @@ def test_who_stops_watching_is_told_that_it_goes_on(
         raise KeyboardInterrupt
 
     file = tmp_path / "gd.jsonl"
-    file.write_text(rows(80))
+    file.write_text(make_rows(80))
     with monkeypatch.context() as patch:
         patch.setattr(languages, "connect_sse", stops)
         ended = run(service, "learn", "gd", str(file), "--watch")
-    (item,) = as_json(service, "expansions", "--limit", "1")["items"]
+    (item,) = run_json(service, "expansions", "--limit", "1")["items"]
     assert ended.exit_code == 130 and item["state"] == "queued"
     assert f"`pictoglot expansions {item['id']} --watch` shows it again" in " ".join(ended.stderr.split())
 
@@ -143,15 +143,15 @@ def test_a_refused_dataset_names_the_first_lines_of_each_kind_and_a_count(servic
     with_texts = [{"caption": f"afal {n}", "english": f"apple {n}", "picture": f"none-{n % 4}.jpg"} for n in range(80)]
     file.write_text("".join(json.dumps(row) + "\n" for row in with_texts))
     assert run(service, "learn", "cy", str(file), "--dry-run").exit_code == 2
-    left = as_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
+    left = run_json(service, "learn", "cy", str(file), "--without-missing", "--dry-run")["report"]
     assert (left["usable"], left["with_picture"], left["with_english"], left["missing"]) == (80, 0, 80, 80)
     told = run(service, "learn", "cy", str(file), "--without-missing", "--dry-run").stdout
     assert "80 rows name pictures that are not in the gallery, and count only if they have another text." in told
-    assert as_json(service, "assess", "cy", str(file), "--without-missing", "--dry-run")["report"]["missing"] == 80
-    sent = as_json(service, "learn", "cy", str(file), "--without-missing")
+    assert run_json(service, "assess", "cy", str(file), "--without-missing", "--dry-run")["report"]["missing"] == 80
+    sent = run_json(service, "learn", "cy", str(file), "--without-missing")
     assert service.context.registry.expansions.get(sent["id"]).settings == {"without_missing": True}
-    as_json(service, "expansions", sent["id"], "--cancel")
-    file.write_text(rows(80) + '{"english": "no caption"}\n' * 40)
+    run_json(service, "expansions", sent["id"], "--cancel")
+    file.write_text(make_rows(80) + '{"english": "no caption"}\n' * 40)
     said = run(service, "learn", "cy", str(file)).stderr
     assert "40 without a caption. The text in the new language stands under the key `caption`" in said
     assert "  40 without a caption: lines 81, 82, 83, 84, 85, …\n" in said

@@ -12,8 +12,8 @@ import pytest
 
 from client import client as client_module
 from client.importing.upload import CHUNK
-from tests.client.test_admin import on_a_terminal
-from tests.client.test_commands import as_json, run
+from tests.client.test_admin import answer_questions
+from tests.client.test_commands import run, run_json
 from tests.patience import PATIENCE, within
 from tests.service.harness import Service, picture, running, wait_until
 
@@ -29,15 +29,15 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     (tmp_path / "iron.png").write_bytes(picture(60))
     (tmp_path / "wood.png").write_bytes(picture(61))
     said = ("--collection", "archive", "--tag", "bridge", "--tag", "a, b")
-    added = as_json(service, "pictures", "add", str(tmp_path), *said)["added"]
-    shown = [as_json(service, "pictures", "show", item["id"]) for item in added]
+    added = run_json(service, "pictures", "add", str(tmp_path), *said)["added"]
+    shown = [run_json(service, "pictures", "show", item["id"]) for item in added]
     assert [(item["collection"], item["tags"]) for item in shown] == [("archive", ["bridge", "a, b"])] * 2
-    assert as_json(service, "pictures", "add", str(tmp_path), *said)["there"] == 2
-    assert len(as_json(service, "pictures", "add", str(tmp_path), "--tag", "bridge")["added"]) == 2
-    changed = as_json(
+    assert run_json(service, "pictures", "add", str(tmp_path), *said)["there"] == 2
+    assert len(run_json(service, "pictures", "add", str(tmp_path), "--tag", "bridge")["added"]) == 2
+    changed = run_json(
         service, "pictures", "edit", "iron", "--metadata", '{"year": 1950, "width": "12 cm"}', "--captions",
         '{"en": ["an iron bridge"], "cy": ["pont haearn"]}',
-        "--etag", as_json(service, "pictures", "show", "iron")["etag"],
+        "--etag", run_json(service, "pictures", "show", "iron")["etag"],
     )  # fmt: skip
     assert changed["metadata"] == {"year": 1950, "width": "12 cm"}
     assert changed["captions"] == {"en": ["an iron bridge"]}
@@ -49,9 +49,9 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
     old = '{"must": [{"key": "year", "range": {"lt": 1960}}]}'
     where = ("--collection", "archive", "--filter")
     for command in (("search", "anything", "-l", "en"), ("search", "--picture", str(tmp_path / "wood.png"))):
-        assert [hit["id"] for hit in as_json(service, *command, *where, old)["items"]] == ["iron"]
-    assert [item["id"] for item in as_json(service, "pictures", "list", *where, old)["items"]] == ["iron"]
-    listed = as_json(service, "pictures", "list", "--newest", "--collection", "archive")["items"]
+        assert [hit["id"] for hit in run_json(service, *command, *where, old)["items"]] == ["iron"]
+    assert [item["id"] for item in run_json(service, "pictures", "list", *where, old)["items"]] == ["iron"]
+    listed = run_json(service, "pictures", "list", "--newest", "--collection", "archive")["items"]
     assert [item["id"] for item in listed] == ["wood", "iron"]
     for wrong in (("list", "--filter", "x"), ("edit", "iron"), ("edit", "iron", "--metadata", "[]")):
         assert run(service, "pictures", *wrong).exit_code == 2
@@ -72,7 +72,7 @@ def test_on_a_terminal_a_picture_is_shown_and_deleted_only_after_a_question(
         asked.append(question)
         return says
 
-    on_a_terminal(monkeypatch, confirm)
+    answer_questions(monkeypatch, confirm)
     told = run(service, "pictures", "delete", "asked").stdout
     assert asked == ["Delete it? This cannot be undone."] and "a bridge" in told
     assert ("asked is deleted." in told) == says
@@ -88,7 +88,7 @@ def test_a_picture_that_is_another_one_by_now_than_the_one_shown_is_not_deleted(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     service.put("moved", en=["a bridge"]).raise_for_status()
-    on_a_terminal(monkeypatch, lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
+    answer_questions(monkeypatch, lambda _: service.put("moved", picture(77), en=["a tower"]).is_success)
     result = run(service, "pictures", "delete", "moved")
     assert result.exit_code == 2 and "record_changed" in result.stderr
     assert service.admin.get("/v1/pictures/moved").json()["captions"] == {"en": ["a tower"]}
@@ -100,8 +100,8 @@ def test_captions_of_every_script_travel_as_they_are(service: Service, tmp_path:
     texts = [f"{number} " + "लाल सेब और हरा पेड़ " * 40 for number in range(20)]
     assert 2 * len("".join(texts).encode()) > 64 << 10 > len("".join(texts).encode())
     (tmp_path / "list.jsonl").write_text(json.dumps({"file": "a.png", "captions": {"en": texts}}))
-    as_json(service, "import", str(tmp_path / "list.jsonl"))
-    assert len(as_json(service, "pictures", "show", "a")["captions"]["en"]) == 20
+    run_json(service, "import", str(tmp_path / "list.jsonl"))
+    assert len(run_json(service, "pictures", "show", "a")["captions"]["en"]) == 20
     run(service, "pictures", "delete", "a")
 
 
@@ -137,7 +137,7 @@ def test_other_captions_are_sent_without_the_picture_that_is_there(
     file, rows = next(folder.iterdir()), folder / "list.jsonl"
     for texts in (["a ball"], ["a ball"], ["a red ball"]):
         rows.write_text(json.dumps({"file": file.name, "captions": {"en": texts}}))
-        as_json(service, "import", str(rows))
+        run_json(service, "import", str(rows))
         assert service.admin.get(f"/v1/pictures/{file.stem}").json()["captions"] == {"en": texts}
         assert uploads == [1]
 
@@ -157,7 +157,7 @@ def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
 
     monkeypatch.setattr(httpx.Client, "post", refused)
     monkeypatch.setattr(client_module, "pause", lambda seconds, stopping: slept.append(seconds))
-    added = as_json(service, "pictures", "add", str(folder))["added"]
+    added = run_json(service, "pictures", "add", str(folder))["added"]
     assert [item["id"] for item in added] == sorted(file.stem for file in folder.iterdir())
     slept = [seconds for seconds in slept if seconds]
     assert sorted(slept) == [7.0, 7.0] if fault == "busy" else max(slept) <= 1.0 and len(slept) == 2
@@ -191,7 +191,7 @@ def test_an_interrupted_import_says_how_to_go_on(
     assert result.exit_code != 0
     assert f"{CHUNK} pictures were added until then; the same command goes on with the rest." in result.stderr
     monkeypatch.undo()
-    assert as_json(service, "pictures", "add", str(folder))["there"] == CHUNK
+    assert run_json(service, "pictures", "add", str(folder))["there"] == CHUNK
 
 
 def test_results_come_in_order_and_no_more_is_taken_than_is_worked_on() -> None:

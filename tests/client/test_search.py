@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, picture, running
 
 
@@ -19,20 +19,20 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def found(service: Service, *arguments: str) -> list[str]:
-    return [hit["id"] for hit in as_json(service, "search", *arguments)["items"]]
+def search_ids(service: Service, *arguments: str) -> list[str]:
+    return [hit["id"] for hit in run_json(service, "search", *arguments)["items"]]
 
 
 def test_like_and_picture_take_an_id_and_the_picture_itself_is_not_found(service: Service, tmp_path: Path) -> None:
-    assert found(service, "--like", "p0") == found(service, "--picture", "p0") == ["p1", "p2"]
+    assert search_ids(service, "--like", "p0") == search_ids(service, "--picture", "p0") == ["p1", "p2"]
     asked = {"text": "a cat", "picture": "p0", "minus": {"text": "a dog", "picture": "p2"}, "weights": {"text": 3}}
     answer = service.admin.post("/v1/search/pictures", json=asked).json()["items"]
     options = ("--like", "p0", "--minus", "a dog", "--minus-picture", "p2", "--weights", '{"text": 3}')
-    assert found(service, "a cat", *options) == [hit["id"] for hit in answer]
+    assert search_ids(service, "a cat", *options) == [hit["id"] for hit in answer]
     file = tmp_path / "p2.png"
     file.write_bytes(picture(2))
-    assert found(service, "apple", "--picture", str(file), "--mode", "both")[0] in ("p0", "p1")
-    assert {hit["picture"] for hit in as_json(service, "search", "--like", "p2", "--captions")["items"]} == {
+    assert search_ids(service, "apple", "--picture", str(file), "--mode", "both")[0] in ("p0", "p1")
+    assert {hit["picture"] for hit in run_json(service, "search", "--like", "p2", "--captions")["items"]} == {
         "p0",
         "p1",
         "p2",
@@ -40,8 +40,8 @@ def test_like_and_picture_take_an_id_and_the_picture_itself_is_not_found(service
 
 
 def test_words_are_a_mode(service: Service) -> None:
-    assert found(service, "APPLE", "--mode", "words") == ["p1", "p0"]
-    assert found(service, "apple", "--mode", "words", "--minus", "red") == ["p1"]
+    assert search_ids(service, "APPLE", "--mode", "words") == ["p1", "p0"]
+    assert search_ids(service, "apple", "--mode", "words", "--minus", "red") == ["p1"]
     assert "No picture was found." in run(service, "search", "zebra", "-m", "words").stdout
     narrow = run(service, "search", "apple", "-m", "words", "--collection", "museum")
     assert narrow.stdout == "The filter or collection leaves no picture.\n"
@@ -78,7 +78,7 @@ def test_what_cannot_be_asked_is_a_sentence_and_has_status_2(
 
 
 def test_duplicates_are_shown_as_groups(service: Service) -> None:
-    result = as_json(service, "duplicates")
+    result = run_json(service, "duplicates")
     assert [[each["id"] for each in group["pictures"]] for group in result["items"]] == [["p0", "p1"]]
     assert result["examined"] == 3 and result["complete"] is True
     shown = run(service, "duplicates")

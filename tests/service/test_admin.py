@@ -11,8 +11,8 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.client.test_admin import on_a_terminal
-from tests.client.test_commands import as_json, run
+from tests.client.test_admin import answer_questions
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
 
 ROUTES_BY_ID = (
@@ -324,7 +324,7 @@ def test_a_refused_pruning_changes_nothing(service: Service, body: object, statu
 def test_a_dry_run_of_the_command_prints_what_why_and_how_much(service: Service) -> None:
     with assert_state_unchanged(service):
         shown = run(service, "prune", "--dry-run", "--keep", "2")
-        as_program = as_json(service, "prune", "--dry-run", "--keep", "2")
+        as_program = run_json(service, "prune", "--dry-run", "--keep", "2")
     assert shown.exit_code == 0
     for part in ("version 1", "no release since release 4 names it", "captions-cy-1", "0.0 MB", "Releases 4 to 5 stay"):
         assert part in shown.stdout
@@ -335,20 +335,20 @@ def test_a_dry_run_of_the_command_prints_what_why_and_how_much(service: Service)
 def test_on_a_terminal_the_command_asks_and_removes_what_it_showed(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    on_a_terminal(monkeypatch, lambda question: False)
+    answer_questions(monkeypatch, lambda question: False)
     with assert_state_unchanged(service):
         assert run(service, "prune", "--keep", "2").exit_code == 0
-    on_a_terminal(monkeypatch, lambda question: bool(service.learn("es")))
+    answer_questions(monkeypatch, lambda question: bool(service.learn("es")))
     refused = run(service, "prune", "--keep", "2")
     assert refused.exit_code == 2 and "Nothing was changed: release 6 serves now." in refused.stderr
-    on_a_terminal(monkeypatch, lambda question: question == "Remove all this for ever?")
+    answer_questions(monkeypatch, lambda question: question == "Delete all this for good?")
     assert "Done." in run(service, "prune", "--keep", "2").stdout
     assert service.context.registry.versions.pruned() == {1}
 
 
 @pytest.mark.parametrize("option", ["--yes", "--json"])
 def test_a_program_is_not_asked(service: Service, monkeypatch: pytest.MonkeyPatch, option: str) -> None:
-    on_a_terminal(monkeypatch, lambda question: pytest.fail("asked"))
+    answer_questions(monkeypatch, lambda question: pytest.fail("asked"))
     result = run(service, "prune", "--keep", "2", option)
     assert result.exit_code == 0 and "captions-cy-1" in result.stdout
     assert "pruned" in run(service, "versions").stdout and "pruned" in run(service, "releases").stdout

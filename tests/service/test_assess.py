@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.doubles import WeightlessEncoder, text_vector
 from tests.registries import publish_release
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
@@ -258,8 +258,8 @@ def test_the_model_is_listed_with_what_it_reads(polyglot: Service) -> None:
 
 def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path: Path) -> None:
     (file := tmp_path / "cy.jsonl").write_bytes(dataset())
-    assert as_json(fresh, "assess", "cy", str(file), "--dry-run")["report"]["usable"] == 80
-    sent = as_json(fresh, "assess", "cy", str(file))
+    assert run_json(fresh, "assess", "cy", str(file), "--dry-run")["report"]["usable"] == 80
+    sent = run_json(fresh, "assess", "cy", str(file))
     assert (sent["kind"], sent["state"]) == ("assess", "queued")
     measure(fresh, sent["id"], against="english", taught={"version": 4, "t2i": RECALL, "i2t": RECALL})
     said = run(fresh, "expansions", sent["id"], "--watch").stdout
@@ -272,7 +272,7 @@ def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path:
 
 def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_path: Path) -> None:
     (file := tmp_path / "cy.jsonl").write_bytes(dataset())
-    id = as_json(fresh, "learn", "cy", str(file), "--force")["id"]
+    id = run_json(fresh, "learn", "cy", str(file), "--force")["id"]
     expansions = fresh.context.registry.expansions
     assert expansions.get(id).settings == {"force": True}
     lease = expansions.lease(id, "test")

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import httpx
 
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running, wait_until
 from tests.service.test_moving import base_of, moved, serving
 from tests.tiny import write_tiny_base
@@ -65,7 +65,7 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         assert "goes back to first, as release 2 had it" in told and "somewhere" not in told
         assert_problem(asked(service, base="other"), 409, "base_serves")
         service.learn("cy")
-        plan = as_json(service, "base", "undo", "--dry-run")
+        plan = run_json(service, "base", "undo", "--dry-run")
         assert (plan["to_base"], plan["lost"], plan["changed"]) == ("first", ["cy"], ["de"])
         stale = {"expected": release.number}
         assert_problem(service.admin.post("/v1/admin/base/undo", json=stale), 409, "alias_moved")

@@ -10,7 +10,7 @@ import pytest
 
 from model.text import picture_id
 from store.errors import InvalidInput
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
 IDS = (
@@ -156,7 +156,7 @@ def test_slashes_that_are_not_coded_and_bytes_that_are_no_text_name_no_picture(s
 
 def test_the_command_line_shows_edits_and_deletes_them(service: Service) -> None:
     put(service, "f/g h.jpg")
-    assert as_json(service, "pictures", "show", "f/g h.jpg")["id"] == "f/g h.jpg"
-    assert as_json(service, "pictures", "edit", "f/g h.jpg", "--tag", "t1")["tags"] == ["t1"]
+    assert run_json(service, "pictures", "show", "f/g h.jpg")["id"] == "f/g h.jpg"
+    assert run_json(service, "pictures", "edit", "f/g h.jpg", "--tag", "t1")["tags"] == ["t1"]
     assert run(service, "pictures", "delete", "f/g h.jpg").exit_code == 0
     assert_problem(service.admin.get(at("f/g h.jpg")), 404, "picture_not_found")

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture
 from tests.worker.test_groups import PICTURES, answers, serving, teach, work
@@ -36,9 +36,9 @@ def test_an_exported_service_is_equal_when_it_is_imported_and_taught_again(tmp_p
             teach(service, language)
         before, found = records(service), answers(service, "en", "cy", "br")
         assert before[0]["captions"]["cy"] and "cy" not in before[0]["own"]
-        done = as_json(service, "export", str(out))
+        done = run_json(service, "export", str(out))
         assert [each["language"] for each in done["languages"]] == ["cy", "br"]
-        assert as_json(service, "export", str(out))["pictures"] == PICTURES  # again, into the same folder
+        assert run_json(service, "export", str(out))["pictures"] == PICTURES  # again, into the same folder
         for number, each in enumerate(service.context.registry.versions.list()[:-1][::-1], 1):
             assert each.folder is not None
             for file in (service.home / each.folder).iterdir():
@@ -53,12 +53,12 @@ def test_an_exported_service_is_equal_when_it_is_imported_and_taught_again(tmp_p
         (tmp_path / "other" / "file").touch()
         assert run(service, "export", str(tmp_path / "other")).exit_code == 2
     with serving(tmp_path / "second", base) as service:
-        assert len(as_json(service, "import", str(out))["added"]) == PICTURES
+        assert len(run_json(service, "import", str(out))["added"]) == PICTURES
         for line in (out / "languages.jsonl").read_text().splitlines():
             row = json.loads(line)
             dataset = str(out / row["dataset"])
-            taught = as_json(service, "learn", row["language"], dataset, "--settings", row["settings"], "--force")
+            taught = run_json(service, "learn", row["language"], dataset, "--settings", row["settings"], "--force")
             work(service, {"expansion": taught})
         assert records(service) == before
         assert answers(service, "en", "cy", "br") == found
-        assert as_json(service, "import", str(out))["there"] == PICTURES
+        assert run_json(service, "import", str(out))["there"] == PICTURES

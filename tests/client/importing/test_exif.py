@@ -27,7 +27,7 @@ XMP = """<?xpacket begin="" id="W5M0MpCehiHzreSzNTczkc9d"?><x:xmpmeta xmlns:x="a
 BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><x:xmpmeta xmlns:x="adobe:ns:meta/">&c;</x:xmpmeta>'
 
 
-def exif(**more: Any) -> Image.Exif:
+def make_exif(**more: Any) -> Image.Exif:
     """As a camera writes it."""
     block = Image.Exif()
     block[0x010E] = more.get("description", "A bridge over the river")
@@ -40,9 +40,9 @@ def exif(**more: Any) -> Image.Exif:
     return block
 
 
-def tiff() -> ImageFileDirectory_v2:
+def make_tiff() -> ImageFileDirectory_v2:
     """The same as the first directory of a TIFF: Pillow leaves the inner ones out when it is given as `exif`."""
-    block, directory = exif(), ImageFileDirectory_v2()
+    block, directory = make_exif(), ImageFileDirectory_v2()
     for tag, value in block.items():
         directory[tag] = value
     for tag in (0x8769, 0x8825):
@@ -50,7 +50,7 @@ def tiff() -> ImageFileDirectory_v2:
     return directory
 
 
-def iptc(**records: bytes | list[bytes]) -> bytes:
+def make_iptc(**records: bytes | list[bytes]) -> bytes:
     """The resource 0x0404 of a JPEG's APP13, with these records of the second group by number (`r25`)."""
     data = b"".join(
         struct.pack(">BBBH", 0x1C, 2, int(name[1:]), len(each)) + each
@@ -61,14 +61,14 @@ def iptc(**records: bytes | list[bytes]) -> bytes:
     return b"\xff\xed" + struct.pack(">H", len(block) + 2) + block
 
 
-def with_iptc(**records: bytes | list[bytes]) -> bytes:
+def make_jpeg_with_iptc(**records: bytes | list[bytes]) -> bytes:
     jpeg = picture(1, format="JPEG")
-    return jpeg[:2] + iptc(**records) + jpeg[2:]
+    return jpeg[:2] + make_iptc(**records) + jpeg[2:]
 
 
 @pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "TIFF"])
 def test_what_a_camera_writes_becomes_metadata_and_tags_in_every_format(format: str) -> None:
-    save: dict[str, Any] = {"tiffinfo": tiff()} if format == "TIFF" else {"exif": exif()}
+    save: dict[str, Any] = {"tiffinfo": make_tiff()} if format == "TIFF" else {"exif": make_exif()}
     said = read_metadata(picture(1, format=format, **save))
     assert said.metadata == {
         "taken_at": "1999-12-31T23:59:58+02:00", "latitude": 46.85, "longitude": 9.53, "camera": "Camera X",
@@ -86,7 +86,7 @@ def test_xmp_is_believed_before_exif_and_its_languages_are_captions(format: str)
         info = PngInfo()
         info.add_itxt("XML:com.adobe.xmp", XMP)
         save = {"pnginfo": info}
-    save |= {"tiffinfo": {700: XMP.encode()}} if format == "TIFF" else {"exif": exif()}
+    save |= {"tiffinfo": {700: XMP.encode()}} if format == "TIFF" else {"exif": make_exif()}
     said = read_metadata(picture(1, format=format, **save), "en")
     assert said.metadata["title"] == "The old bridge" and said.metadata["city"] == "Chur"
     assert said.metadata["taken_at"] == "1950-06-01T10:00:00+01:00"
@@ -97,7 +97,7 @@ def test_xmp_is_believed_before_exif_and_its_languages_are_captions(format: str)
 def test_iptc_gives_city_country_keywords_and_title_in_either_encoding() -> None:
     for text, coded in (("Zürich", "Zürich".encode()), ("Zürich", "Zürich".encode("latin-1"))):
         said = read_metadata(
-            with_iptc(r5=b"A town", r25=[b"lake", b"boat"], r90=coded, r101=b"Switzerland", r120=b"By a lake")
+            make_jpeg_with_iptc(r5=b"A town", r25=[b"lake", b"boat"], r90=coded, r101=b"Switzerland", r120=b"By a lake")
         )
         assert (said.metadata["city"], said.metadata["country"]) == (text, "Switzerland")
         assert (said.metadata["title"], said.metadata["description"]) == ("A town", "By a lake")
@@ -121,7 +121,7 @@ def test_the_longest_values_are_left_out_until_the_rest_fits() -> None:
 
 
 def test_captions_are_only_made_when_their_language_is_given() -> None:
-    content = picture(1, format="JPEG", exif=exif())
+    content = picture(1, format="JPEG", exif=make_exif())
     assert read_metadata(content).captions == {}
     assert read_metadata(content, "fr").captions == {"fr": ["A bridge over the river"]}
 
@@ -129,12 +129,12 @@ def test_captions_are_only_made_when_their_language_is_given() -> None:
 @pytest.mark.parametrize(
     ("block", "missing"),
     [
-        (exif(taken="0000:00:00 00:00:00"), "taken_at"),
-        (exif(taken="    :  :     :  :  "), "taken_at"),
-        (exif(taken="2024:13:45 99:00:00"), "taken_at"),
-        (exif(degrees=(999.0, 0.0, 0.0)), "longitude"),
-        (exif(degrees=(9.0, 31.0)), "latitude"),
-        (exif(description="OLYMPUS DIGITAL CAMERA"), "description"),
+        (make_exif(taken="0000:00:00 00:00:00"), "taken_at"),
+        (make_exif(taken="    :  :     :  :  "), "taken_at"),
+        (make_exif(taken="2024:13:45 99:00:00"), "taken_at"),
+        (make_exif(degrees=(999.0, 0.0, 0.0)), "longitude"),
+        (make_exif(degrees=(9.0, 31.0)), "latitude"),
+        (make_exif(description="OLYMPUS DIGITAL CAMERA"), "description"),
     ],
 )
 def test_what_makes_no_sense_is_left_out_and_the_rest_is_read(block: Image.Exif, missing: str) -> None:
@@ -144,17 +144,19 @@ def test_what_makes_no_sense_is_left_out_and_the_rest_is_read(block: Image.Exif,
 
 def test_blocks_that_are_too_long_are_left_out_in_no_time() -> None:
     """A WebP with 64 MB of EXIF, a JPEG with as much in pieces, a PNG with as much that is packed, and an XML bomb."""
-    webp = picture(1, format="WEBP", exif=exif())
+    webp = picture(1, format="WEBP", exif=make_exif())
     place = webp.index(b"EXIF")
     long = webp[:place] + b"EXIF" + struct.pack("<I", 64 << 20) + b"\0" * (64 << 20)
     png, packed = picture(1), b"XML:com.adobe.xmp\0\1\0\0\0" + zlib.compress(b" " * (64 << 20))
     chunk = struct.pack(">I", len(packed)) + b"iTXt" + packed + struct.pack(">I", zlib.crc32(b"iTXt" + packed))
-    jpeg, piece = picture(1, format="JPEG", exif=exif()), b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
+    jpeg, piece = picture(1, format="JPEG", exif=make_exif()), b"\xff\xe1\xff\xffExif\0\0" + bytes(65_527)
     began = time.process_time()
     assert read_metadata(long).metadata == {}
     assert read_metadata(jpeg[:2] + piece * 1_024 + jpeg[2:]).metadata == {}
     assert read_metadata(png[:33] + chunk + png[33:]).metadata == {}
-    assert read_metadata(picture(1, format="JPEG", xmp=BOMB.encode(), exif=exif()), "en").metadata["creator"] == "Ana"
+    assert (
+        read_metadata(picture(1, format="JPEG", xmp=BOMB.encode(), exif=make_exif()), "en").metadata["creator"] == "Ana"
+    )
     assert time.process_time() - began < 3
 
 
@@ -162,9 +164,9 @@ def test_no_damage_raises_anything() -> None:
     """Bytes changed at random in files with every block, and files that end early."""
     xmp: dict[str, Any] = {"xmp": XMP.encode()}
     whole = [
-        picture(1, format=format, exif=exif(), **(xmp if format in ("JPEG", "WEBP") else {}))
+        picture(1, format=format, exif=make_exif(), **(xmp if format in ("JPEG", "WEBP") else {}))
         for format in ("JPEG", "PNG", "WEBP", "TIFF")
-    ] + [with_iptc(r25=[b"lake"], r90=b"Chur")]
+    ] + [make_jpeg_with_iptc(r25=[b"lake"], r90=b"Chur")]
     chance = random.Random(0)
     for content in whole * 60:
         damaged = bytearray(content)

@@ -15,7 +15,7 @@ from client.errors import SourceError, UnreadableError
 from client.importing import iiif
 from client.importing.iiif import Iiif
 from client.importing.items import Item, Record, SkippedPart
-from tests.client.test_commands import as_json, run
+from tests.client.test_commands import run, run_json
 from tests.service.harness import picture, running
 
 
@@ -59,7 +59,7 @@ def site() -> Iterator[Site]:
     site.close()
 
 
-def canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
+def make_canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
     """A canvas with one painted picture."""
     annotation = {"type": "Annotation", "motivation": "painting", "body": body}
     return {
@@ -70,7 +70,7 @@ def canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str
     }
 
 
-def manifest(url: str) -> dict[str, Any]:
+def make_manifest(url: str) -> dict[str, Any]:
     """Two pages of a book in two languages; the second one comes from an image service."""
     image = {"type": "Image", "format": "image/png"}
     large = {
@@ -88,10 +88,10 @@ def manifest(url: str) -> dict[str, Any]:
         "metadata": [{"label": {"en": ["Date"], "de": ["Datum"]}, "value": {"none": ["1650"]}}],
         "provider": [{"type": "Agent", "label": {"en": ["A Library"]}}],
         "items": [
-            canvas(url, 1, {**image, "id": f"{url}/1.png"}, label={"de": ["Ein Bär"]}, metadata=[
+            make_canvas(url, 1, {**image, "id": f"{url}/1.png"}, label={"de": ["Ein Bär"]}, metadata=[
                 {"label": {"en": ["Shelf No."]}, "value": {"en": ["A", "B"]}},
             ]),
-            canvas(url, 2, {"type": "Choice", "items": [{**image, **large}]}, label={"none": ["2r"]}),
+            make_canvas(url, 2, {"type": "Choice", "items": [{**image, **large}]}, label={"none": ["2r"]}),
         ],
     }  # fmt: skip
 
@@ -99,28 +99,28 @@ def manifest(url: str) -> dict[str, Any]:
 def test_the_canvases_of_a_manifest_become_pictures_with_captions_in_its_languages(site: Site, tmp_path: Path) -> None:
     site.answers |= {
         "/m": "/book/manifest",
-        "/book/manifest": json.dumps(manifest(site.url)).encode(),
+        "/book/manifest": json.dumps(make_manifest(site.url)).encode(),
         "/1.png": picture(1),
         "/large/full/2048,/0/default.jpg": picture(2, format="JPEG"),
     }
     host = site.url.removeprefix("http://")
     first, second = (f"{host}/book/canvas/{number}" for number in (1, 2))
     with running(tmp_path / "home") as service:
-        done = as_json(service, "import", f"{site.url}/m", "--collection", "library", "--caption-language", "en")
+        done = run_json(service, "import", f"{site.url}/m", "--collection", "library", "--caption-language", "en")
         assert [each["id"] for each in done["added"]] == [first, second]
-        item = as_json(service, "pictures", "show", first)
+        item = run_json(service, "pictures", "show", first)
         assert item["waiting"] == {"de": ["Ein Bär", "Ein Buch"], "cy": ["Llyfr"]}
         assert item["metadata"] == {
             "shelf_no": "A; B", "date": "1650", "title": "Ein Bär", "description": "Old & rare",
             "source": f"{site.url}/1.png",
         }  # fmt: skip
         assert (item["tags"], item["collection"]) == (["A Library"], "library")
-        item = as_json(service, "pictures", "show", second)
+        item = run_json(service, "pictures", "show", second)
         assert item["captions"] == {"en": ["2r"]} and "/large.png" not in site.asked
         file = tmp_path / "manifest.json"
-        file.write_text(json.dumps(manifest(site.url)))
+        file.write_text(json.dumps(make_manifest(site.url)))
         state = ("--state", str(tmp_path / "state"), "--collection", "library", "--caption-language", "en")
-        assert as_json(service, "import", str(file), *state)["there"] == 2
+        assert run_json(service, "import", str(file), *state)["there"] == 2
         site.answers["/1.png"] = b"no picture"
         refused = run(service, "import", f"{site.url}/m", "--caption-language", "en", "--collection", "library")
         assert refused.exit_code == 1 and first in refused.stderr.replace("http://", "")
@@ -140,13 +140,13 @@ def lead(monkeypatch: pytest.MonkeyPatch, names: dict[str, Callable[[], list[str
 def first_item(site: Site, host: str) -> Item:
     """The first picture, at this host, of a manifest from elsewhere."""
     source = Iiif("https://93.184.215.14/manifest", Record(), None)
-    source._manifest = manifest(site.url.replace("127.0.0.1", host))
+    source._manifest = make_manifest(site.url.replace("127.0.0.1", host))
     item = next(iter(source.parts()))
     assert isinstance(item, Item)
     return item
 
 
-def parts(where: str) -> list[Item | SkippedPart]:
+def list_parts(where: str) -> list[Item | SkippedPart]:
     return list(Iiif(where, Record(), None).parts())
 
 
@@ -154,45 +154,45 @@ def parts(where: str) -> list[Item | SkippedPart]:
 def test_what_is_no_manifest_is_refused_with_a_sentence(site: Site, content: bytes) -> None:
     site.answers["/m"] = content
     with pytest.raises(SourceError, match="It is not"):
-        parts(f"{site.url}/m")
+        list_parts(f"{site.url}/m")
 
 
 def test_parts_that_make_no_sense_are_told_and_the_others_are_there(site: Site) -> None:
     broken: list[Any] = [
-        7, {"type": "Canvas"}, canvas(site.url, 3, {"type": "Sound", "id": "x"}),
-        canvas(site.url, 4, {"type": "Image"}), canvas(site.url, 5, {"type": "Image", "id": "file:///etc/passwd"}),
-        canvas(site.url, 6, {"type": "Image", "id": f"{site.url}/6.png"}, label="x", metadata=[1, {"label": 2}]),
+        7, {"type": "Canvas"}, make_canvas(site.url, 3, {"type": "Sound", "id": "x"}),
+        make_canvas(site.url, 4, {"type": "Image"}), make_canvas(site.url, 5, {"type": "Image", "id": "file:///etc/passwd"}),
+        make_canvas(site.url, 6, {"type": "Image", "id": f"{site.url}/6.png"}, label="x", metadata=[1, {"label": 2}]),
     ]  # fmt: skip
     site.answers["/m"] = json.dumps({"type": "Manifest", "items": broken, "provider": 3}).encode()
-    found = parts(f"{site.url}/m")
+    found = list_parts(f"{site.url}/m")
     assert [type(part).__name__ for part in found] == ["SkippedPart"] * 5 + ["Item"]
 
 
 def test_odd_languages_and_long_metadata_of_a_canvas_are_left_out(site: Site) -> None:
     pairs = [{"label": {"en": [f"k{number}"]}, "value": {"en": ["x" * 1_999]}} for number in range(20)]
     label = {"@none": ["odd"], "cy": ["Llyfr"]}
-    one = canvas(site.url, 1, {"type": "Image", "id": f"{site.url}/1.png"}, label=label, metadata=pairs)
-    half = canvas(site.url, 2, {"type": "Image", "id": f"{site.url}/2.png"}, label={"cy": ["\ud800"]})
+    one = make_canvas(site.url, 1, {"type": "Image", "id": f"{site.url}/1.png"}, label=label, metadata=pairs)
+    half = make_canvas(site.url, 2, {"type": "Image", "id": f"{site.url}/2.png"}, label={"cy": ["\ud800"]})
     site.answers["/m"] = json.dumps({"type": "Manifest", "items": [one, half]}).encode()
-    item, left = parts(f"{site.url}/m")
+    item, left = list_parts(f"{site.url}/m")
     assert isinstance(item, Item) and item.record.captions == {"cy": ["Llyfr"]} and isinstance(left, SkippedPart)
     assert item.record.metadata["source"] == f"{site.url}/1.png" and len(json.dumps(item.record.metadata)) <= 17_000
 
 
 def test_fetching_is_bounded_in_bytes_time_and_redirects(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    site.answers |= {"/circle": "/circle", "/m": json.dumps(manifest(site.url)).encode(), "/1.png": bytes(2_000)}
+    site.answers |= {"/circle": "/circle", "/m": json.dumps(make_manifest(site.url)).encode(), "/1.png": bytes(2_000)}
     with pytest.raises(SourceError, match="leads on more than"):
-        parts(f"{site.url}/circle")
+        list_parts(f"{site.url}/circle")
     with pytest.raises(SourceError, match="status 404"):
-        parts(f"{site.url}/gone")
-    (first, _) = parts(f"{site.url}/m")
+        list_parts(f"{site.url}/gone")
+    (first, _) = list_parts(f"{site.url}/m")
     assert isinstance(first, Item) and len(first.read()) == 2_000
     monkeypatch.setattr(iiif, "_ALTOGETHER", -1.0)
     with pytest.raises(UnreadableError, match="took more than"):
         first.read()
     monkeypatch.setattr(iiif, "_MOST_MANIFEST", 100)
     with pytest.raises(SourceError, match="has more than"):
-        parts(f"{site.url}/m")
+        list_parts(f"{site.url}/m")
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.1", "2130706433", "0x7f.1", "[::ffff:127.0.0.1]", "name.example"])
@@ -252,7 +252,7 @@ def test_a_host_is_asked_by_its_name_at_each_of_its_addresses(site: Site, monkey
     monkeypatch.setenv("no_proxy", "127.0.0.1, .example")
     site.answers |= {"/m": "/n", "/n": b'{"type": "Manifest", "items": []}'}
     lead(monkeypatch, {"name.example": lambda: ["127.0.0.2", "127.0.0.1"]})
-    assert parts(site.url.replace("127.0.0.1", "name.example") + "/m") == []
+    assert list_parts(site.url.replace("127.0.0.1", "name.example") + "/m") == []
     assert site.asked == ["/m", "/n"] and {*site.hosts} == {site.url.replace("http://127.0.0.1", "name.example")}
 
 
@@ -261,9 +261,9 @@ def test_a_proxy_is_asked_for_what_goes_through_it_once_the_name_was_looked_at(
 ) -> None:
     monkeypatch.setenv("http_proxy", site.url.removeprefix("http://"))
     lead(monkeypatch, {"public.example": lambda: ["93.184.215.14"], "local.example": lambda: ["127.0.0.1"]})
-    picture_there = canvas("http://public.example", 1, {"type": "Image", "id": "http://local.example/1.png"})
+    picture_there = make_canvas("http://public.example", 1, {"type": "Image", "id": "http://local.example/1.png"})
     site.answers["http://public.example/m"] = json.dumps({"type": "Manifest", "items": [picture_there]}).encode()
-    (item,) = parts("http://public.example/m")
+    (item,) = list_parts("http://public.example/m")
     assert isinstance(item, Item)
     with pytest.raises(UnreadableError, match="UnsupportedProtocol"):
         item.read()

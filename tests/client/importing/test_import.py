@@ -12,8 +12,8 @@ import pytest
 
 from client.importing import upload
 from client.importing.state import open_state
-from tests.client.importing.test_exif import exif
-from tests.client.test_commands import as_json, run
+from tests.client.importing.test_exif import make_exif
+from tests.client.test_commands import run, run_json
 from tests.service.harness import ADMIN_KEY, Service, picture, running
 
 
@@ -36,86 +36,86 @@ def folder(tmp_path: Path) -> Path:
     return folder
 
 
-def ids(folder: Path) -> list[str]:
+def list_ids(folder: Path) -> list[str]:
     return sorted(str(file.relative_to(folder).with_suffix("")) for file in folder.rglob("*") if file.is_file())
 
 
-def there(service: Service, names: list[str]) -> list[str]:
+def list_present(service: Service, names: list[str]) -> list[str]:
     """Those of these pictures that are in the gallery."""
     wanted = {"must": [{"key": "id", "match": {"any": names}}]}
     items = service.admin.get("/v1/pictures", params={"filter": json.dumps(wanted), "limit": 100}).json()["items"]
     return sorted(item["id"] for item in items)
 
 
-def show(service: Service, id: str) -> Any:
-    return as_json(service, "pictures", "show", id)
+def show_picture(service: Service, id: str) -> Any:
+    return run_json(service, "pictures", "show", id)
 
 
-def sent(done: Any) -> dict[str, str]:
+def list_outcomes(done: Any) -> dict[str, str]:
     return {each["id"]: each["outcome"] for each in done["added"]}
 
 
 def test_a_folder_comes_in_once_and_then_only_what_changed(service: Service, folder: Path) -> None:
-    names = ids(folder)
-    assert sent(as_json(service, "import", str(folder))) == dict.fromkeys(names, "added")
-    assert there(service, names) == names
-    assert as_json(service, "import", str(folder))["there"] == 4
+    names = list_ids(folder)
+    assert list_outcomes(run_json(service, "import", str(folder))) == dict.fromkeys(names, "added")
+    assert list_present(service, names) == names
+    assert run_json(service, "import", str(folder))["there"] == 4
     b, c = (folder / f"{name}.png" for name in names[1:3])
     kept = b.stat()
     b.write_bytes(bytes(kept.st_size))  # other bytes, of the same size and time: whoever read it would notice
     os.utime(b, ns=(kept.st_atime_ns, kept.st_mtime_ns))
     os.utime(c)  # another time, the same bytes
     next(folder.glob("*-a.png")).write_bytes(picture(90))
-    done = as_json(service, "import", str(folder))
-    assert (sent(done), done["there"], done["refused"]) == ({names[0]: "replaced"}, 3, [])
+    done = run_json(service, "import", str(folder))
+    assert (list_outcomes(done), done["there"], done["refused"]) == ({names[0]: "replaced"}, 3, [])
     assert run(service, "import", str(folder)).stdout == "4 of 4 pictures are in the gallery; 4 were there before.\n"
 
 
 def test_what_is_in_the_gallery_counts_and_not_what_was_sent_once(service: Service, folder: Path) -> None:
     """A client that lost its state sends nothing twice; what was deleted in the gallery comes back only when asked."""
-    names = ids(folder)
-    as_json(service, "import", str(folder))
+    names = list_ids(folder)
+    run_json(service, "import", str(folder))
     service.admin.delete(f"/v1/pictures/{names[0]}")
     os.utime(next(folder.glob("*-a.png")))
     for _ in range(2):
-        done = as_json(service, "import", str(folder))
-        assert (sent(done), done["there"], len(done["gone"])) == ({}, 3, 1)
+        done = run_json(service, "import", str(folder))
+        assert (list_outcomes(done), done["there"], len(done["gone"])) == ({}, 3, 1)
     told = run(service, "import", str(folder))
     assert "1 picture was deleted in the gallery; --again sends it: " in told.stderr
     assert told.stdout.startswith("3 of 4 pictures are in the gallery")
-    assert sent(as_json(service, "import", str(folder), "--again"))[names[0]] == "added"
-    done = as_json(service, "import", str(folder), "--state", str(folder.parent / "other"))
-    assert (sent(done), done["there"]) == ({}, 4)
+    assert list_outcomes(run_json(service, "import", str(folder), "--again"))[names[0]] == "added"
+    done = run_json(service, "import", str(folder), "--state", str(folder.parent / "other"))
+    assert (list_outcomes(done), done["there"]) == ({}, 4)
 
 
 def test_what_people_changed_in_the_gallery_stays(service: Service, folder: Path) -> None:
-    id = ids(folder)[0]
-    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
-    as_json(service, "pictures", "edit", id, "--tag", "edited", "--metadata", '{"seen": true}')
-    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    id = list_ids(folder)[0]
+    run_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    run_json(service, "pictures", "edit", id, "--tag", "edited", "--metadata", '{"seen": true}')
+    run_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
     os.utime(next(folder.glob("*-a.png")))
-    as_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
-    assert (show(service, id)["tags"], show(service, id)["metadata"]) == (["edited"], {"seen": True})
-    done = as_json(service, "import", str(folder), "--tag", "y", "--collection", "mine")  # said otherwise
-    assert set(sent(done).values()) == {"changed"} and len(done["added"]) == 4
-    assert (show(service, id)["tags"], show(service, id)["metadata"]) == (["y"], {"seen": True})
+    run_json(service, "import", str(folder), "--tag", "x", "--collection", "mine")
+    assert (show_picture(service, id)["tags"], show_picture(service, id)["metadata"]) == (["edited"], {"seen": True})
+    done = run_json(service, "import", str(folder), "--tag", "y", "--collection", "mine")  # said otherwise
+    assert set(list_outcomes(done).values()) == {"changed"} and len(done["added"]) == 4
+    assert (show_picture(service, id)["tags"], show_picture(service, id)["metadata"]) == (["y"], {"seen": True})
 
 
 def test_a_picture_that_somebody_replaced_stays_until_its_file_changes(service: Service, folder: Path) -> None:
-    names = ids(folder)
-    as_json(service, "import", str(folder))
+    names = list_ids(folder)
+    run_json(service, "import", str(folder))
     service.put(names[0], picture(200))
-    shown = show(service, names[0])["url"]
+    shown = show_picture(service, names[0])["url"]
     refused = run(service, "import", str(folder))
     assert refused.exit_code == 1 and "The gallery has another picture with this id" in refused.stderr
-    assert show(service, names[0])["url"] == shown
+    assert show_picture(service, names[0])["url"] == shown
     file = next(folder.glob("*-a.png"))
     file.write_bytes(picture(201))
-    assert sent(as_json(service, "import", str(folder))) == {names[0]: "replaced"}
+    assert list_outcomes(run_json(service, "import", str(folder))) == {names[0]: "replaced"}
     service.put(names[0], picture(200))
     file.unlink()
-    assert as_json(service, "import", str(folder), "--delete")["deleted"] == 0
-    assert there(service, names) == names
+    assert run_json(service, "import", str(folder), "--delete")["deleted"] == 0
+    assert list_present(service, names) == names
 
 
 def test_what_a_file_says_only_fills_what_a_curated_record_lacks(
@@ -123,9 +123,9 @@ def test_what_a_file_says_only_fills_what_a_curated_record_lacks(
 ) -> None:
     """Without the state, with another tag, read by a newer version; and with another content, over what it has."""
     file, id = tmp_path / "curated.jpg", "curated"
-    file.write_bytes(picture(31, format="JPEG", exif=exif()))
+    file.write_bytes(picture(31, format="JPEG", exif=make_exif()))
     given = ("import", str(file), "--caption-language", "en")
-    as_json(service, *given, "--tag", "trip")
+    run_json(service, *given, "--tag", "trip")
     edit = {"metadata": {"creator": "Bea", "camera": None}, "tags": ["mine", "wood"]}
     edit |= {"captions": {"en": ["a fine bridge"], "cy": ["pont"]}}
     headers = {"Content-Type": "application/merge-patch+json"}
@@ -137,45 +137,45 @@ def test_what_a_file_says_only_fills_what_a_curated_record_lacks(
         assert item["own"] == {"en": ["a fine bridge"], "cy": ["pont"]}
         return {"tags": item["tags"], **{key: item["metadata"][key] for key in ("creator", "camera")}}
 
-    as_json(service, *given, "--tag", "trip", "--state", str(tmp_path / "other"))
+    run_json(service, *given, "--tag", "trip", "--state", str(tmp_path / "other"))
     assert found() == curated
     monkeypatch.setattr(upload, "_READ_BY", 99)
-    as_json(service, *given, "--tag", "trip")
+    run_json(service, *given, "--tag", "trip")
     assert found() == curated
-    as_json(service, *given, "--tag", "trip 2")
+    run_json(service, *given, "--tag", "trip 2")
     assert found() == {**curated, "tags": ["trip 2", "wood"]}
-    file.write_bytes(picture(32, format="JPEG", exif=exif(description="")))
-    assert sent(as_json(service, *given, "--tag", "trip 3")) == {id: "replaced"}
+    file.write_bytes(picture(32, format="JPEG", exif=make_exif(description="")))
+    assert list_outcomes(run_json(service, *given, "--tag", "trip 3")) == {id: "replaced"}
     assert found() == {**curated, "tags": ["trip 2", "wood", "trip 3", "stone"], "creator": "Ana"}
 
 
 def test_what_vanished_is_told_and_deleted_only_when_asked(service: Service, folder: Path) -> None:
-    names = ids(folder)
-    as_json(service, "import", str(folder))
+    names = list_ids(folder)
+    run_json(service, "import", str(folder))
     shutil.rmtree(folder / "z")
     told = run(service, "import", str(folder))
     assert "2 pictures vanished, and stay in the gallery; --delete removes them: z/" in told.stderr
     would = run(service, "import", str(folder), "--delete", "--dry-run")
-    assert "2 pictures would be deleted" in would.stderr and there(service, names) == names
-    done = as_json(service, "import", str(folder), "--delete")
-    assert (done["deleted"], there(service, names)) == (2, names[:2])
-    assert as_json(service, "import", str(folder), "--delete")["vanished"] == []
+    assert "2 pictures would be deleted" in would.stderr and list_present(service, names) == names
+    done = run_json(service, "import", str(folder), "--delete")
+    assert (done["deleted"], list_present(service, names)) == (2, names[:2])
+    assert run_json(service, "import", str(folder), "--delete")["vanished"] == []
     for file in list(folder.iterdir()):
         file.unlink()
     assert run(service, "import", str(folder), "--delete").exit_code == 2  # a disk that is not mounted looks like this
-    assert there(service, names) == names[:2]
+    assert list_present(service, names) == names[:2]
 
 
 def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: Service, folder: Path) -> None:
-    names = ids(folder)
+    names = list_ids(folder)
     done = run(service, "import", str(folder), "--dry-run")
     assert "4 of 4 pictures would be sent or changed. Nothing was." in done.stdout
     (folder / "z.png").symlink_to("gone")
     strict = run(service, "import", str(folder), "--strict")
     assert strict.exit_code == 2 and "z.png: The link leads nowhere" in strict.stderr
-    assert there(service, names) == []
+    assert list_present(service, names) == []
     (folder / "z.png").unlink()
-    assert len(as_json(service, "import", str(folder), "--strict")["added"]) == 4
+    assert len(run_json(service, "import", str(folder), "--strict")["added"]) == 4
     (folder / "z.png").write_bytes(picture(1)[:60])  # only the service sees this
     strict = run(service, "import", str(folder), "--strict")
     assert strict.exit_code == 2 and "0 pictures were added until then" in strict.stderr
@@ -200,33 +200,33 @@ def test_two_files_of_one_name_both_come_in_and_keep_their_ids(service: Service,
     folder = tmp_path / "twins"
     folder.mkdir()
     (folder / "twin.png").write_bytes(picture(1))
-    assert [*sent(as_json(service, "import", str(folder)))] == ["twin"]
+    assert [*list_outcomes(run_json(service, "import", str(folder)))] == ["twin"]
     (folder / "twin.jpg").write_bytes(picture(2, format="JPEG"))  # comes first in order
-    assert [*sent(as_json(service, "import", str(folder), "--strict"))] == ["twin.jpg"]
-    assert as_json(service, "import", str(folder))["there"] == 2
+    assert [*list_outcomes(run_json(service, "import", str(folder), "--strict"))] == ["twin.jpg"]
+    assert run_json(service, "import", str(folder))["there"] == 2
 
 
 def test_the_same_names_in_another_folder_replace_nothing(service: Service, folder: Path, tmp_path: Path) -> None:
-    as_json(service, "import", str(folder))
+    run_json(service, "import", str(folder))
     other = tmp_path / "other"
     other.mkdir()
-    name = ids(folder)[0]
+    name = list_ids(folder)[0]
     (other / f"{name}.png").write_bytes(picture(99))
     refused = run(service, "import", str(other))
     assert refused.exit_code == 1 and "The gallery has another picture with this id" in refused.stderr
-    assert sent(as_json(service, "import", str(other), "--prefix", "other-")) == {f"other-{name}": "added"}
-    assert sent(as_json(service, "import", str(other), "--again")) == {name: "replaced"}
+    assert list_outcomes(run_json(service, "import", str(other), "--prefix", "other-")) == {f"other-{name}": "added"}
+    assert list_outcomes(run_json(service, "import", str(other), "--again")) == {name: "replaced"}
 
 
 def test_what_files_say_is_metadata_tags_and_captions(service: Service, tmp_path: Path) -> None:
     file = tmp_path / "exif-bridge.jpg"
-    file.write_bytes(picture(3, format="JPEG", exif=exif()))
-    as_json(service, "import", str(file), "--tag", "trip")
-    item = show(service, "exif-bridge")
+    file.write_bytes(picture(3, format="JPEG", exif=make_exif()))
+    run_json(service, "import", str(file), "--tag", "trip")
+    item = show_picture(service, "exif-bridge")
     assert item["tags"] == ["trip", "wood", "stone"] and item["captions"] == {}
     assert item["metadata"]["latitude"] == 46.85
-    as_json(service, "import", str(file), "--tag", "trip", "--caption-language", "en")
-    assert show(service, "exif-bridge")["captions"] == {"en": ["A bridge over the river"]}
+    run_json(service, "import", str(file), "--tag", "trip", "--caption-language", "en")
+    assert show_picture(service, "exif-bridge")["captions"] == {"en": ["A bridge over the river"]}
 
 
 @pytest.mark.parametrize(
@@ -254,13 +254,13 @@ def test_a_manifest_brings_records_and_a_changed_row_changes_them(service: Servi
     assert done.exit_code == 1 and json.loads(done.stdout)["refused"] == [
         {"file": "line 3", "reason": "y.png cannot be read: No such file or directory."}
     ]
-    item = show(service, "row-1")
+    item = show_picture(service, "row-1")
     assert (item["collection"], item["metadata"]) == ("museum", {"year": 1950})
     assert item["waiting"] == {"de": ["Brücke"], "rm": ["punt"]}
     assert run(service, "import", str(table), "--strict").exit_code == 2
     table.write_text("file,id,caption_de,Year\nx.png,row-1,die Brücke,1951\n")
-    assert sent(as_json(service, "import", str(table))) == {"row-1": "changed"}
-    item = show(service, "row-1")
+    assert list_outcomes(run_json(service, "import", str(table))) == {"row-1": "changed"}
+    item = show_picture(service, "row-1")
     assert (item["waiting"]["de"], item["metadata"], item["collection"]) == (["die Brücke"], {"year": 1951}, "museum")
 
 
@@ -279,10 +279,13 @@ def test_faulty_rows_of_a_manifest_are_told_one_by_one_and_ids_are_composed(serv
         done = json.loads(run(service, "import", str(rows), *prefix, "--json").stdout)
         assert {each["file"].partition(" (")[0] for each in done["refused"]} == {"line 2", "line 4", "line 5"}
         assert (len(done["added"]), done["there"]) == ((3, 0) if outcome == "added" else (0, 3))
-    assert there(service, ["caf\u00e9-Z\u00fcrich", "caf\u00e9-whole"]) == ["caf\u00e9-Z\u00fcrich", "caf\u00e9-whole"]
+    assert list_present(service, ["caf\u00e9-Z\u00fcrich", "caf\u00e9-whole"]) == [
+        "caf\u00e9-Z\u00fcrich",
+        "caf\u00e9-whole",
+    ]
     alone = run(service, "import", str(rows))
     assert alone.exit_code == 1 and "line 3 (y.png): Its name cannot be an id" in alone.stderr
-    assert "line 2: Line 1 has the same id" in alone.stderr and there(service, ["whole"]) == ["whole"]
+    assert "line 2: Line 1 has the same id" in alone.stderr and list_present(service, ["whole"]) == ["whole"]
     strict = run(service, "import", str(rows), "--strict")
     assert strict.exit_code == 2 and "line 2: Line 1 has the same id" in strict.stderr
 
@@ -297,7 +300,7 @@ def test_one_import_of_a_source_at_a_time_and_a_damaged_state_is_told(service: S
     damaged = run(service, "import", str(folder), "--state", str(state))
     assert damaged.exit_code == 1 and "is damaged" in damaged.stderr
     file.unlink()
-    assert len(as_json(service, "import", str(folder), "--state", str(state))["added"]) == 4
+    assert len(run_json(service, "import", str(folder), "--state", str(state))["added"]) == 4
     with sqlite3.connect(file) as database:
         assert database.execute("SELECT count(*) FROM known").fetchone() == (4,)
 
@@ -315,6 +318,6 @@ def test_what_is_no_source_is_refused_with_a_sentence(service: Service, tmp_path
 def test_a_key_of_a_collection_imports_into_it_alone(service: Service, folder: Path) -> None:
     key = service.key("write", collections=["near"])
     assert run(service, "import", str(folder), key=key).exit_code == 0
-    assert show(service, ids(folder)[0])["collection"] == "near"
+    assert show_picture(service, list_ids(folder)[0])["collection"] == "near"
     assert run(service, "import", str(folder), "--collection", "far", key=key).exit_code == 2
     assert key != ADMIN_KEY

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from client.importing.upload import AT_ONCE, CHUNK
-from tests.client.importing.test_watching import started
+from tests.client.importing.test_watching import start_import
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import Service, picture, running, wait_until
@@ -35,25 +35,25 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
         file.parent.mkdir(parents=True, exist_ok=True)
         file.write_bytes(picture(number, side=32))
     with running(tmp_path / "home", encoder := Counting()) as service:
-        killed = started(service, str(folder))
+        killed = start_import(service, str(folder))
         wait_until(lambda: encoder.encoded > PICTURES // 4)
         killed.kill()
         killed.communicate()
-        wait_until(lambda: idle(service))
+        wait_until(lambda: is_idle(service))
         before = len(service.context.gallery.ids())
         assert 0 < before < PICTURES, "it was killed while it was at work"
-        said, complained = started(service, str(folder), "--json").communicate(timeout=PATIENCE)
+        said, complained = start_import(service, str(folder), "--json").communicate(timeout=PATIENCE)
         assert complained == ""
         done = json.loads(said)
         assert (len(done["added"]), done["there"], done["refused"]) == (PICTURES - before, before, [])
         expected = [f"{number % 5}/{number:03d}" for number in range(PICTURES)]
         assert service.context.gallery.ids() == sorted(expected)
         assert encoder.encoded <= PICTURES + AT_ONCE * CHUNK
-        again, _ = started(service, str(folder)).communicate(timeout=PATIENCE)
+        again, _ = start_import(service, str(folder)).communicate(timeout=PATIENCE)
         assert f"{PICTURES} were there before" in again
 
 
-def idle(service: Service) -> bool:
+def is_idle(service: Service) -> bool:
     """Whether nothing is under way, and the gallery does not grow any more."""
     before, pictures = service.context.gallery.change(), service.context.pictures
     time.sleep(0.5)

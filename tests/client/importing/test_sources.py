@@ -17,11 +17,11 @@ from tests.service.harness import picture
 NOTHING = Record()
 
 
-def items(parts: Sequence[Item | SkippedPart]) -> list[str]:
+def list_ids(parts: Sequence[Item | SkippedPart]) -> list[str]:
     return [part.id for part in parts if isinstance(part, Item)]
 
 
-def faults(parts: Sequence[Item | SkippedPart]) -> dict[str, str]:
+def list_faults(parts: Sequence[Item | SkippedPart]) -> dict[str, str]:
     return {
         part.place: part.sentence
         for part in parts
@@ -42,7 +42,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
     os.mkfifo(tmp_path / "pipe.png")
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))).write_bytes(b"x")
     parts = list(Folder(tmp_path, NOTHING).parts())
-    assert items(parts) == ["2019/Zürich/a", "2019/Zürich/b"]
+    assert list_ids(parts) == ["2019/Zürich/a", "2019/Zürich/b"]
     assert {
         part.place: part.reason
         for part in parts
@@ -52,7 +52,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
         "2019/Zürich/.hidden.png": SkipReason.HIDDEN,
         "2019/Zürich/notes.txt": SkipReason.OTHER,
     }
-    assert faults(parts) == {
+    assert list_faults(parts) == {
         "again": "The link leads to a folder that was read already.",
         "caf\\xe9.png": "Its name is not UTF-8.",
         "loop": "The link leads to a folder that was read already.",
@@ -130,13 +130,13 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{torn"
     (tmp_path / "m.jsonl").write_text(text)
     parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).parts())
-    assert items(parts) == ["a"]
-    assert list(faults(parts)) == [f"line {number}" for number in range(2, 14)]
+    assert list_ids(parts) == ["a"]
+    assert list(list_faults(parts)) == [f"line {number}" for number in range(2, 14)]
     for first, line in (("", 3), ("sep=,\n", 4)):
         (tmp_path / "m.csv").write_text(f"{first}File,ID\na.png,b\na.png,c,d\n")
         parts = list(Manifest(tmp_path / "m.csv", NOTHING).parts())
-        assert items(parts) == ["b"]
-        assert faults(parts) == {f"line {line}": "It has 3 cells, and there are 2 columns."}
+        assert list_ids(parts) == ["b"]
+        assert list_faults(parts) == {f"line {line}": "It has 3 cells, and there are 2 columns."}
     for name, content, said in (
         ("n.csv", b"Picture;Title\na;1\n", "its columns are Picture, Title"),
         ("n.jsonl", b"\xff\n", "UTF-8"),
@@ -159,7 +159,7 @@ def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Pa
     found = open_sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
     kinds = [type(source).__name__ for source in found]
     assert kinds == ["Manifest", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
-    assert items(list(found[-1].parts())) == ["a", "b"]
+    assert list_ids(list(found[-1].parts())) == ["a", "b"]
     for wrong in ("d.tar", "gone"):
         with pytest.raises(SourceError):
             open_sources([str(tmp_path / wrong)], NOTHING, None, None)

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.client.importing.test_import import there
-from tests.client.test_commands import as_json, run
+from tests.client.importing.test_import import list_present
+from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, picture, running
 
 
@@ -26,19 +26,19 @@ def test_files_of_a_manifest_that_are_away_and_torn_rows_delete_nothing(service:
     table.write_text("file,id\n0.png,m-0\n1.png,m-1\n2.png,m-2\n")
     names = ["m-0", "m-1", "m-2"]
     given = ("import", str(table), "--root", str(disk), "--delete")
-    as_json(service, *given)
+    run_json(service, *given)
     (disk / "1.png").rename(disk / "x")
     done = run(service, *given)
-    assert done.exit_code == 1 and there(service, names) == names
+    assert done.exit_code == 1 and list_present(service, names) == names
     assert "Not everything could be seen: line 3. What was there before is not deleted." in done.stderr
     shutil.rmtree(disk)
     disk.mkdir()
     away = run(service, *given)
-    assert (away.exit_code, there(service, names)) == (2, names)
+    assert (away.exit_code, list_present(service, names)) == (2, names)
     assert "line 2: 0.png cannot be read" in away.stderr and "nothing is deleted" in away.stderr
     (disk / "0.png").write_bytes(picture(0))
     table.write_text("file,id\n0.png,m-0\n")
-    assert as_json(service, *given)["deleted"] == 2 and there(service, names) == ["m-0"]
+    assert run_json(service, *given)["deleted"] == 2 and list_present(service, names) == ["m-0"]
 
 
 def test_what_is_below_a_disk_that_is_away_is_not_deleted(service: Service, tmp_path: Path) -> None:
@@ -50,15 +50,15 @@ def test_what_is_below_a_disk_that_is_away_is_not_deleted(service: Service, tmp_
         file.write_bytes(picture(7))
     (folder / "linked").symlink_to(disk)
     names = ["gone", "here", "linked/b", "mounted/a"]
-    as_json(service, "import", str(folder), "--delete")
-    assert there(service, names) == names
+    run_json(service, "import", str(folder), "--delete")
+    assert list_present(service, names) == names
     disk.rename(tmp_path / "away")
     for gone in ("mounted/a.png", "gone.png"):
         (folder / gone).unlink()
     done = run(service, "import", str(folder), "--delete")
-    assert done.exit_code == 1 and there(service, names) == names[1:]
+    assert done.exit_code == 1 and list_present(service, names) == names[1:]
     assert "linked: The link leads nowhere." in done.stderr
     assert "linked, mounted. What was there before is not deleted." in done.stderr
     (folder / "linked").unlink()
     (folder / "mounted").rmdir()
-    assert as_json(service, "import", str(folder), "--delete")["deleted"] == 2
+    assert run_json(service, "import", str(folder), "--delete")["deleted"] == 2

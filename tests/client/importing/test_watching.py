@@ -31,7 +31,7 @@ from tests.service.processes import clean_environment
 IMPORT = [sys.executable, "-c", "from client.main import main; main()", "import"]
 
 
-def started(service: Service, *arguments: str) -> "subprocess.Popen[str]":
+def start_import(service: Service, *arguments: str) -> "subprocess.Popen[str]":
     """`pictoglot import` as a process."""
     own = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY}
     return subprocess.Popen(
@@ -40,8 +40,8 @@ def started(service: Service, *arguments: str) -> "subprocess.Popen[str]":
 
 
 @contextmanager
-def watching(service: Service, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
-    process = started(service, str(folder), "--watch", *arguments)
+def watch_folder(service: Service, folder: Path, *arguments: str) -> Iterator["subprocess.Popen[str]"]:
+    process = start_import(service, str(folder), "--watch", *arguments)
     try:
         assert process.stdout is not None
         assert "Watching" in process.stdout.readline()
@@ -51,7 +51,7 @@ def watching(service: Service, folder: Path, *arguments: str) -> Iterator["subpr
         process.communicate()
 
 
-def content(service: Service, id: str) -> str | None:
+def read_address(service: Service, id: str) -> str | None:
     answer = service.admin.get(f"/v1/pictures/{id}", params={"fields": "url"})
     return str(answer.json()["url"]) if answer.status_code == 200 else None
 
@@ -63,10 +63,10 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
     outside.mkdir()
     for number, name in enumerate(("kept.png", "moved.png", "removed.png")):
         (folder / name).write_bytes(picture(number))
-    with running(tmp_path / "home") as service, watching(service, folder, "--delete") as process:
-        before = content(service, "kept")
+    with running(tmp_path / "home") as service, watch_folder(service, folder, "--delete") as process:
+        before = read_address(service, "kept")
         written = list[float]()
-        slow = threading.Thread(target=written_slowly, args=(folder / "slow.png", picture(5, side=400), written))
+        slow = threading.Thread(target=write_slowly, args=(folder / "slow.png", picture(5, side=400), written))
         slow.start()
         (outside / "in.png").write_bytes(picture(4))
         outside.rename(folder / "inside")
@@ -75,12 +75,12 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
         (folder / "moved.png").rename(folder / "inside" / "moved.png")
         (folder / "removed.png").unlink()
         here = ("added", "inside%2Fin", "inside%2Fmoved")
-        wait_until(lambda: all(content(service, id) for id in here) and content(service, "kept") != before)
-        wait_until(lambda: not any(content(service, id) for id in ("removed", "moved")))
+        wait_until(lambda: all(read_address(service, id) for id in here) and read_address(service, "kept") != before)
+        wait_until(lambda: not any(read_address(service, id) for id in ("removed", "moved")))
         while slow.is_alive():
-            assert content(service, "slow") is None, "a part of it was sent"
+            assert read_address(service, "slow") is None, "a part of it was sent"
             time.sleep(0.1)
-        wait_until(lambda: content(service, "slow") is not None)
+        wait_until(lambda: read_address(service, "slow") is not None)
         process.send_signal(signal.SIGINT)
         said, complained = process.communicate(timeout=PATIENCE)
         assert process.returncode == 0 and said.endswith("Stopped watching.\n")
@@ -90,7 +90,7 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
         assert "slow" not in complained or longest > SETTLED - 0.1
 
 
-def written_slowly(file: Path, whole: bytes, written: list[float]) -> None:
+def write_slowly(file: Path, whole: bytes, written: list[float]) -> None:
     """In pieces, as a camera or a network writes; `written`: when each was."""
     with file.open("wb", buffering=0) as stream:
         for start in range(0, len(whole), len(whole) // 8):
@@ -136,13 +136,13 @@ def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: P
     (folder / "z.png").write_bytes(picture(999))
     os.utime(folder / "z.png", (1, 1))
     with running(tmp_path / "home", encoder := Slow()) as service:
-        with watching(service, folder, "--delete"):
+        with watch_folder(service, folder, "--delete"):
             pass
         for number in range(300):
             (folder / f"{number:03d}.png").write_bytes(picture(number, side=32))
             os.utime(folder / f"{number:03d}.png", (1, 1))
         encoder.began.clear()
-        process = started(service, str(folder), "--watch", "--delete")
+        process = start_import(service, str(folder), "--watch", "--delete")
         try:
             assert encoder.began.wait(PATIENCE)
             process.send_signal(signal.SIGINT)
@@ -151,7 +151,7 @@ def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: P
             process.kill()
         assert (process.returncode, said) == (0, "Stopped watching.\n")
         assert "pictures were sent until then" in complained and "Traceback" not in complained
-        assert content(service, "z") is not None and len(service.context.gallery.ids()) < 150
+        assert read_address(service, "z") is not None and len(service.context.gallery.ids()) < 150
 
 
 def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
@@ -193,4 +193,4 @@ def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
     with kept, running(tmp_path / "other", port=port) as service:
         watched._importer.client = service.admin
         watched.look([])
-        assert content(service, "a") is not None and "Watching" in capsys.readouterr().out
+        assert read_address(service, "a") is not None and "Watching" in capsys.readouterr().out
