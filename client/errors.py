@@ -13,8 +13,8 @@ class SourceError(Exception):
     """A source of an import cannot be read any further."""
 
 
-class UnreadableError(Exception):
-    """A picture of a source cannot be read."""
+class UnreadableError(SourceError):
+    """A picture, or the file that lists pictures, cannot be read."""
 
 
 class UnusableError(Exception):

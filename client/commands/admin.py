@@ -33,14 +33,10 @@ def list_keys(as_json: AsJson = False) -> None:
     """List the keys, without their secrets."""
     with open_service() as client:
         listing = read_answer(client.get("/v1/admin/keys"))
-    rows = [
-        (
-            *(item[name] for name in ("id", "scope", "label")),
-            *(format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")),
-            ", ".join(item["collections"] or ()),
-        )
-        for item in listing["items"]
-    ]
+    rows = []
+    for item in listing["items"]:
+        times = [format_time(item[f"{name}_at"]) for name in ("created", "expires", "revoked")]
+        rows.append([item["id"], item["scope"], item["label"], *times, ", ".join(item["collections"] or ())])
     print_listing(listing, as_json, ("id", "scope", "label", "created (UTC)", "expires", "revoked", "bound to"), rows)
 
 

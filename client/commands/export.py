@@ -16,6 +16,7 @@ import httpx
 import typer
 
 from ..client import build_path, make_progress, map_in_order, open_service, read_answer, retry
+from ..importing.items import GalleryPicture
 from ..importing.manifest import NAME
 from ..output import REFUSED, AsJson, are, errors, format_count, name_program, note, print_result, stop
 
@@ -23,7 +24,6 @@ LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
 _PART = f"{NAME}.part"  # what is written so far: rows with the `etag` of their records
 _PAGE = "100"
-_FIELDS = "id,url,collection,tags,metadata,own,etag"
 _KEPT = ("id", "collection", "tags", "metadata")
 _AT_ONCE = 4
 _LONGEST_NAME = 180  # bytes of a file's name
@@ -95,7 +95,7 @@ def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str],
 
 
 def _list_pictures(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:
-    query = {"limit": _PAGE, "fields": _FIELDS, **wanted}
+    query = {"limit": _PAGE, "fields": GalleryPicture.FIELDS, **wanted}
     while True:
         page = read_answer(retry(partial(client.get, "/v1/pictures", params=query)))
         yield from page["items"]

@@ -3,7 +3,6 @@
 import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
-from typing import IO
 
 from ..errors import UnreadableError
 from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, derive_ids
@@ -78,12 +77,11 @@ class Folder:
         if path.suffix.lower() not in SUFFIXES:
             return SkippedPart(place, "Its name has no suffix of a picture.", SkipReason.OTHER)
         try:
-            status = path.stat()
+            stamp = Stamp.read(path.stat())
         except OSError as error:
             return SkippedPart(place, f"It cannot be read: {error.strerror}.")
         if not path.is_file():
             return SkippedPart(place, "It is not a file.")
-        stamp = Stamp(status.st_size, status.st_mtime_ns)
         id, twin = derive_ids(place)
         return Item(place, id, lambda: read_file(path, stamp), stamp, twin, self._record)
 
@@ -92,20 +90,15 @@ def read_file(path: Path, stamp: Stamp) -> bytes:
     """Return the bytes of a file that is as `stamp` says before and after. Raises `UnreadableError`."""
     try:
         with path.open("rb") as file:
-            before = _stamp(file)
+            before = Stamp.read(os.fstat(file.fileno()))
             if before.size > MOST_BYTES:
                 raise UnreadableError(f"It has more than {MOST_BYTES >> 20} MiB.")
             content = file.read(MOST_BYTES + 1)
-            if before != _stamp(file) or len(content) != before.size or before != stamp:
+            if before != Stamp.read(os.fstat(file.fileno())) or len(content) != before.size or before != stamp:
                 raise UnreadableError("It was changed while it was read.")
     except OSError as error:
         raise UnreadableError(f"It cannot be read: {error.strerror}.") from error
     return content
-
-
-def _stamp(file: IO[bytes]) -> Stamp:
-    status = os.fstat(file.fileno())
-    return Stamp(status.st_size, status.st_mtime_ns)
 
 
 def _escape(place: str) -> str:

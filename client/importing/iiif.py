@@ -126,8 +126,6 @@ class Iiif:
             try:
                 data = self._fetch(self.name, _MOST_MANIFEST) if "://" in self.name else _read_file(Path(self.name))
                 manifest = json.loads(data)
-            except UnreadableError as error:
-                raise SourceError(str(error)) from error
             except (ValueError, RecursionError) as error:
                 raise SourceError("It is not JSON.") from error
             if not isinstance(manifest, dict) or manifest.get("type") != "Manifest":

@@ -1,6 +1,7 @@
 """What an import reads, whatever it reads it from: items with records, and the rules of a service for their texts."""
 
 import json
+import os
 import re
 import unicodedata
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -8,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 from enum import Enum, auto
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
 from ..errors import UnreadableError
@@ -60,6 +61,11 @@ class Stamp(NamedTuple):
 
     size: int
     changed: int
+
+    @classmethod
+    def read(cls, status: os.stat_result) -> Self:
+        """Return the stamp of a file with this status."""
+        return cls(status.st_size, status.st_mtime_ns)
 
 
 @dataclass(frozen=True)

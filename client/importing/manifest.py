@@ -123,7 +123,7 @@ class Manifest:
             raise RowError("It has half a character, or something in place of a number.")
         path, name = self._find_file(row.get("file"))
         try:
-            status = path.stat()
+            stamp = Stamp.read(path.stat())
         except (OSError, ValueError) as error:
             raise RowError(f"{name} cannot be read: {getattr(error, 'strerror', None) or 'no such name'}.") from error
         if not path.is_file():
@@ -133,7 +133,6 @@ class Manifest:
             id, _ = derive_ids(name)
         elif not isinstance(id, str | int) or isinstance(id, bool):
             raise RowError("`id` is not a text.")
-        stamp = Stamp(status.st_size, status.st_mtime_ns)
         record = _read_record(row, self._language).extend(self._record)
         id, whole = normalize_id(str(id)), row.get("whole") in (True, "true")
         return Item(id, id, lambda: read_file(path, stamp), stamp, "", record, f"line {line} ({name})", whole=whole)

@@ -115,7 +115,9 @@ def open_state(folder: Path | None, service: str, source: str) -> Iterator[State
 
     Raises `StateError`, also while another process imports the same source.
     """
-    folder = folder or _find_default()
+    home = Path(os.environ.get("XDG_STATE_HOME", ""))  # as the XDG base directory specification has it
+    home = home if home.is_absolute() else Path.home() / ".local" / "state"
+    folder = folder or home / "pictoglot" / "imports"
     stem = Path(source.rstrip("/")).name or "source"
     digest = hashlib.sha256(f"{service}\n{source}".encode()).hexdigest()[:16]
     file = folder / f"{stem[:60]}-{digest}.db"
@@ -144,12 +146,6 @@ def open_state(folder: Path | None, service: str, source: str) -> Iterator[State
                 connection.close()
     finally:
         os.close(lock)
-
-
-def _find_default() -> Path:
-    """Return the folder that the XDG base directory specification names."""
-    given = os.environ.get("XDG_STATE_HOME", "")
-    return (Path(given) if Path(given).is_absolute() else Path.home() / ".local" / "state") / "pictoglot" / "imports"
 
 
 def _known(row: tuple[str, str, int | None, int | None, str, str, str]) -> Known:
