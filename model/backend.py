@@ -1,7 +1,7 @@
 """Chooses the encoding of a data root and opens the base's towers for it: what both API and worker start with.
 
 A data root has one encoding, recorded in its registry when the first process opens it. `auto` means the recorded one;
-on a new root, the fastest that this machine has. Another is refused until `pictoglot reencode` has made new vectors.
+on a new root, the fastest that this machine has. Another is refused until `pictoglot base move` has made new vectors.
 """
 
 import logging
@@ -127,7 +127,7 @@ def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
         if asked not in (AUTO, have):
             raise EncodingMismatch(
                 f"PICTOGLOT_{setting}: the vectors of this data root were made with {recorded}: set `auto`, or have "
-                f"other ones made with `pictoglot reencode`"
+                f"other ones made with `pictoglot base move`"
             )
     _require_installed(recorded)
     return recorded

@@ -1,4 +1,4 @@
-"""Serves another base when a release asks for it: opens what depends on the base beside what serves, and swaps once.
+"""Serves another base or encoding when a release asks for it: opens it beside what serves, and swaps once.
 
 A request has one context from its beginning to its end, so that no text of one base meets a picture vector of another.
 What was replaced is closed when the last of its requests has ended.
@@ -18,6 +18,7 @@ from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
+from model.backend import recorded
 from model.encoder import Encoder
 from model.processes import forget_closed
 from service.batching import PictureQueue, TextQueue
@@ -28,6 +29,7 @@ from service.watch import follow, probe_writes, update_metrics
 from service.writes import WriteQueue
 from store.errors import BaseMoved, IndexUnavailable, PictoglotError
 from store.registry import Registry
+from store.releases import Release
 
 _RETRY_SECONDS = 60.0  # after a base could not be opened
 _GRACE = 5.0  # seconds beyond the longest deadline of a request until what it uses is closed
@@ -96,8 +98,8 @@ class Following:
         old = self._context
         release = await run_in_threadpool(old.registry.releases.serving)
         if self._opening is None:
-            if release.base != old.encoder.base_view.version and time.monotonic() >= self._not_before:
-                _log.info("release %d is for another base: it is opened", release.number)
+            if time.monotonic() >= self._not_before and not await run_in_threadpool(_has_open, old, release):
+                _log.info("release %d is for another base or encoding: it is opened", release.number)
                 self._not_before = time.monotonic() + _RETRY_SECONDS
                 self._opening = asyncio.create_task(run_in_threadpool(_opened, old))
             return
@@ -105,7 +107,7 @@ class Following:
             return
         opening, self._opening = self._opening, None
         new = opening.result()
-        if new.encoder.base_view.version != release.base:  # it has changed again meanwhile
+        if not await run_in_threadpool(_has_open, new, release):  # it has changed again meanwhile
             return await run_in_threadpool(_close, new)
         await self._begin(new)
         try:
@@ -114,7 +116,7 @@ class Following:
             await self._close(new)
             raise
         self._not_before = 0.0
-        _log.info("base %s is served now", new.base)
+        _log.info("base %s is served now, with vectors made by %s", new.base, new.encoder.encoding)
         self._start(self._retire(old))
 
     def _swap(self, old: Context, new: Context) -> None:
@@ -149,7 +151,7 @@ class Following:
 def _opened(old: Context) -> Context:
     """A context with the base that serves now, and its newest release open."""
     encoder = old.open_encoder(old.settings)
-    if encoder.base_view.version == old.encoder.base_view.version:
+    if (encoder.base_view.version, encoder.encoding) == (old.encoder.base_view.version, old.encoder.encoding):
         raise BaseMoved("The base that serves has changed again.")
     parts = components(old.settings, old.registry, old.gallery, old.metrics, encoder)
     new = replace(old, **parts, requests=0, successor=None)
@@ -161,6 +163,12 @@ def _opened(old: Context) -> Context:
         _close(new)
         raise
     return new
+
+
+def _has_open(context: Context, release: Release) -> bool:
+    """Whether a context has the base open that a release is for, in the encoding that has made the vectors."""
+    encoding = recorded(context.registry)
+    return context.encoder.base_view.version == release.base and encoding in (None, context.encoder.encoding)
 
 
 def warm_up(context: Context) -> None:

@@ -1,4 +1,4 @@
-"""Bases: which ones versions are made for, and the releases that move from one to another. Opens no model.
+"""Bases: which ones versions are made for, and the releases that move to another base or encoding. Opens no model.
 
 A base is a version without a parent, the root of a lineage. The base of a release is that of its shared version, so a
 release names its base, and serving another one is a release like any other.
@@ -9,12 +9,12 @@ from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from store.clock import has_ended
 from store.database import Database
-from store.encodings import Encoding
+from store.encodings import Encoding, encoding_of, serve_encoding
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, held
@@ -48,14 +48,15 @@ class RecordedBase:
 class Undoing:
     """Back from base `from_base` to `to_base`, as release `restored` served it; `release` serves now or, then, newly.
 
-    `lost` are the languages that are served now and not there, `returned` those that are only there. `changed` are in
-    both, by another version each.
+    `encoding` has made the vectors there; None where nobody has opened a base yet. `lost` are the languages that are
+    served now and not there, `returned` those that are only there. `changed` are in both, by another version each.
     """
 
     release: int
     restored: int
     from_base: int
     to_base: int
+    encoding: str | None
     lost: list[str]
     returned: list[str]
     changed: list[str]
@@ -113,11 +114,12 @@ class Bases:
         *,
         expected: int,
         base: int,
+        encoding: Encoding | None = None,
         shared: int,
         languages: Mapping[str, int],
         report: dict[str, Any],
     ) -> Release | None:
-        """Serve another base, with these versions of the languages; `report` is that of the expansion.
+        """Serve a base by the vectors of an encoding, with these versions; `report` is that of the expansion.
 
         None, with nothing changed, when another release than `expected` serves, or while another expansion is at work,
         which would be of no use afterwards. A repeated call returns the same release. Raises LeaseLost,
@@ -136,6 +138,7 @@ class Bases:
             change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base)
             row = ReleaseRow(shared=shared, languages=dict(languages), actor=maker.actor, reason="", change=change)
             release = publish_for(session, maker, expected, row, base)
+            serve_encoding(session, encoding, release.number)
             maker.version, maker.report = shared, report
             return release
 
@@ -150,9 +153,9 @@ class Bases:
             return _undoing(session, expected)[0]
 
     def undo(self, *, actor: str, reason: str, expected: int | None = None) -> Undoing:
-        """Serve the base before this one again, as its last release did, at once. Raises as `plan_undo`.
+        """Serve the base or encoding before this one again, as its last release did, at once. Raises as `plan_undo`.
 
-        Done twice, it leads back: the base that was left is then the one before.
+        Done twice, it leads back: what was left is then what was before.
         """
         with self._database.begin() as session:
             planned, target = _undoing(session, expected)
@@ -160,7 +163,9 @@ class Bases:
             change |= _describe_move(session, planned.from_base, planned.to_base)
             shared, languages = target.shared, target.languages
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
-            return replace(planned, release=publish(session, planned.release, row).number)
+            release = publish(session, planned.release, row).number
+            serve_encoding(session, encoding_of(session, planned.restored), release)
+            return replace(planned, release=release)
 
 
 def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
@@ -185,10 +190,11 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
     now_served = serving(session, expected)
     refuse_active_kind(session, "base")
     base = now_served.languages[BUILT_IN_LANGUAGE]
+    since = session.scalar(select(func.max(EncodingRow.release))) or 1  # with the encoding of now
     earlier = session.scalars(select(ReleaseRow).order_by(ReleaseRow.number.desc()))
-    target = next((row for row in earlier if row.languages[BUILT_IN_LANGUAGE] != base), None)
-    if target is None:
-        raise NoEarlierBase("This data root has had no other base.")
+    others = (row for row in earlier if row.languages[BUILT_IN_LANGUAGE] != base or row.number < since)
+    if (target := next(others, None)) is None:
+        raise NoEarlierBase("This data root has had no other base or encoding.")
     refuse_pruned(session, target.languages.values(), target.shared)
     here, there = now_served.languages.keys(), target.languages.keys()
     undoing = Undoing(
@@ -196,6 +202,7 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
         restored=target.number,
         from_base=base,
         to_base=target.languages[BUILT_IN_LANGUAGE],
+        encoding=None if (made_by := encoding_of(session, target.number)) is None else str(made_by),
         lost=sorted(here - there),
         returned=sorted(there - here),
         changed=sorted(here & there - {BUILT_IN_LANGUAGE}),

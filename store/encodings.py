@@ -1,4 +1,4 @@
-"""Which encodings made the vectors of this data root: the newest one serves. Knows only their names."""
+"""Which encodings made the vectors of this data root, and from which release on. Knows only their names."""
 
 import hashlib
 from dataclasses import dataclass
@@ -8,7 +8,6 @@ from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from store.database import Database
-from store.leases import Lease, held
 from store.tables import EncodingRow
 
 TORCH, OPENVINO = "torch", "openvino"
@@ -35,9 +34,10 @@ FIRST = Encoding(TORCH, FLOAT32)
 
 @dataclass(frozen=True)
 class RecordedEncoding:
-    """What computes the vectors from this record on; `reason` says why it is not what `auto` wanted, if so."""
+    """What computes the vectors from `release` on; `reason` says why it is not what `auto` wanted, if so."""
 
     number: int
+    release: int
     backend: str
     precision: str
     reason: str
@@ -59,27 +59,36 @@ class Encodings:
     def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
         with self._database.begin() as session:
-            return (_newest(session) or _add(session, 1, backend, precision, reason)).to_dataclass(RecordedEncoding)
-
-    def change(self, backend: str, precision: str, lease: Lease, release: int) -> RecordedEncoding:
-        """Record that the vectors of another encoding are complete: every later start uses these. Raises LeaseLost.
-
-        With `release`, which serves now, the expansion counts as succeeded, whatever happens after this.
-        """
-        with self._database.begin() as session:
-            held(session, lease.expansion, lease.fence).release = release
-            newest = _newest(session)
-            if newest is not None and (newest.backend, newest.precision) == (backend, precision):
-                return newest.to_dataclass(RecordedEncoding)
-            return _add(session, newest.number + 1 if newest else 1, backend, precision).to_dataclass(RecordedEncoding)
+            row = _newest(session) or _add(session, Encoding(backend, precision), 1, reason)
+            return row.to_dataclass(RecordedEncoding)
 
 
-def _newest(session: Session) -> EncodingRow | None:
-    return session.scalars(select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)).first()
+def encoding_of(session: Session, release: int) -> Encoding | None:
+    """Return what made the vectors that a release serves; None where no process has opened a base yet."""
+    row = _newest(session, release)
+    return None if row is None else Encoding(row.backend, row.precision)
 
 
-def _add(session: Session, number: int, backend: str, precision: str, reason: str = "") -> EncodingRow:
-    row = EncodingRow(number=number, backend=backend, precision=precision, reason=reason)
+def serve_encoding(session: Session, encoding: Encoding | None, release: int) -> None:
+    """Record that this encoding makes the vectors from a new release on, unless it does already."""
+    if encoding is not None and encoding != encoding_of(session, release):
+        _add(session, encoding, release)
+
+
+def _newest(session: Session, release: int | None = None) -> EncodingRow | None:
+    query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
+    return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
+
+
+def _add(session: Session, encoding: Encoding, release: int, reason: str = "") -> EncodingRow:
+    newest = _newest(session)
+    row = EncodingRow(
+        number=newest.number + 1 if newest else 1,
+        release=release,
+        backend=encoding.backend,
+        precision=encoding.precision,
+        reason=reason,
+    )
     session.add(row)
     session.flush()
     return row

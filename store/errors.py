@@ -293,7 +293,7 @@ class EncodingMismatch(Failure):
 
 
 class PicturesUnreadable(Failure):
-    """Stored pictures cannot be read; `pictoglot reencode --skip-unreadable` goes on without them."""
+    """Stored pictures cannot be read; `force` goes on without them."""
 
 
 class OriginalNotKept(NotFound):

@@ -30,7 +30,7 @@ from store.tables import (
     VersionRow,
 )
 
-Kind = Literal["learn", "assess", "rebuild", "reencode", "base"]
+Kind = Literal["learn", "assess", "rebuild", "base"]
 State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))

@@ -269,8 +269,7 @@ def _taught(session: Session, pruned: Collection[int]) -> set[str]:
 def _oldest(session: Session, release: int, keep: int) -> int:
     """Return the oldest release in reach."""
     oldest = max(1, release - keep + 1)
-    everything = ExpansionRow.kind.in_(("reencode", "base"))
-    if session.scalar(select(ExpansionRow.id).where(ACTIVE, everything).limit(1)) is not None:
+    if session.scalar(select(ExpansionRow.id).where(ACTIVE, ExpansionRow.kind == "base").limit(1)) is not None:
         return 1  # it encodes the captions of every release, or goes on with what an earlier move has made
     # one that was submitted in the future, as a wrong clock said, may have begun with any release
     began = func.min(case((ExpansionRow.created_at > now(), _LONG_AGO), else_=ExpansionRow.created_at))

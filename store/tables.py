@@ -124,11 +124,12 @@ class AliasRow(RegistryRow):
 
 
 class EncodingRow(RegistryRow):
-    """What computes the vectors of this data root from here on; `reason` says why not what was wanted, if so."""
+    """What computes the vectors of this data root from `release` on; `reason` says why not what was wanted, if so."""
 
     __tablename__ = "encodings"
 
     number: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    release: Mapped[int]
     backend: Mapped[str]
     precision: Mapped[str]
     reason: Mapped[str]

@@ -41,19 +41,18 @@ _SHARES = {
     "promote": (0.98, 1.0),
 }
 _ASSESSING = {"prepare": (0.0, 0.2), "evaluate": (0.2, 1.0)}
-_REENCODING = {"prepare": (0.0, 0.02), "encode": (0.02, 0.99), "promote": (0.99, 1.0)}
-# of a round of a move to another base: all pictures, then each language, then old against new
+# of a round of a move to another base: all pictures, then each language, then all captions and old against new
 _MOVING = {
     "prepare": (0.0, 0.1),
     "train": (0.1, 0.75),
     "evaluate": (0.75, 0.85),
-    "package": (0.85, 0.86),
-    "encode": (0.86, 1.0),
+    "package": (0.85, 1.0),
     "pictures": (0.0, 1.0),
-    "compare": (0.0, 0.95),
+    "encode": (0.0, 0.6),
+    "compare": (0.6, 0.95),
     "promote": (0.95, 1.0),
 }
-_BY_KIND = {"assess": _ASSESSING, "reencode": _REENCODING, "base": _MOVING}
+_BY_KIND = {"assess": _ASSESSING, "base": _MOVING}
 
 
 class Stopped(Exception):

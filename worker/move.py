@@ -1,4 +1,4 @@
-"""Moves to another base beside the one that serves: pictures, languages, a comparison, and one release at the end.
+"""Moves to another base or encoding beside what serves: vectors, languages, a comparison, and one release at the end.
 
 Every step may be repeated after any crash, and what an earlier attempt or an earlier move to the same base has made is
 not made again. What comes meanwhile (pictures, captions, a language learned or rolled back) is taken in by another
@@ -16,6 +16,7 @@ from index.indexer import fill_captions, fill_pictures
 from index.sweep import move_needs
 from model.backend import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
+from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from store import files
 from store.errors import (
@@ -24,8 +25,10 @@ from store.errors import (
     CaptionsUnreadable,
     CheckpointMismatch,
     InvalidInput,
+    PicturesUnreadable,
     PivotNotServed,
     TrainingDiverged,
+    VersionCorrupt,
 )
 from store.releases import Release
 from store.versions import Version
@@ -35,7 +38,6 @@ from worker.context import TrainingContext
 from worker.making import make_version
 from worker.prepare import prepare
 from worker.promotion import GateFailed, keeps_shared
-from worker.reencode import refuse_unreadable, unreadable
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -47,30 +49,30 @@ def move(attempt: Attempt) -> None:
     Raises `GateFailed` when a language would lose more than the forgetting budget, unless it is forced.
     """
     begun = attempt.registry.expansions.get(attempt.lease.expansion)
-    if begun.release is not None:  # it died, or the registry went away, after the other base was served
+    if begun.release is not None:  # it died, or the registry went away, after the release was published
         return _conclude(attempt, attempt.registry.releases.get(begun.release), begun.report or {})
     with attempt.phase("prepare"):
         context = _open(attempt)
-    making = _Move(context)
+    passes = _Move(context)
     while True:
         before = attempt.registry.releases.serving()
-        report = making.once(before)
+        report = passes.once(before)
         with attempt.phase("promote"):
             after = attempt.registry.bases.move(
                 attempt.lease,
                 expected=before.number,
-                base=making.base,
-                shared=making.shared,
-                languages=making.served,
+                base=passes.base,
+                encoding=context.encoder.encoding,
+                shared=passes.shared,
+                languages=passes.served,
                 report=report,
             )
             if after is not None:
                 files.fault_point("move.committed")
                 return _conclude(attempt, after, report)
         attempt.pause("expansion_in_progress", _PAUSE)
-        while attempt.registry.bases.hindered(
-            attempt.lease
-        ):  # a pass reads everything, so only when it may be the last
+        # a pass reads everything, so only when it may be the last
+        while attempt.registry.bases.hindered(attempt.lease):
             attempt.pause("expansion_in_progress", _PAUSE)
 
 
@@ -79,21 +81,23 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
 
 
 def _open(attempt: Attempt) -> TrainingContext:
-    """The other base, registered as a version, in the encoding of this data root.
+    """Open the base that is moved to, registered as a version, in the encoding that is moved to.
 
     Raises `BaseServes` and, before anything is written, `DiskTooSmall`.
     """
-    settings, registry = attempt.settings, attempt.registry
-    name = str(attempt.expansion.settings["base"])
+    registry, asked = attempt.registry, attempt.expansion.settings
+    made_by, served = recorded(registry), registry.bases.serving()
+    given = {} if made_by is None else {"backend": made_by.backend, "precision": made_by.precision}
+    given |= {name: asked[name] for name in ("backend", "precision") if asked.get(name)}
+    settings = attempt.settings.model_copy(update=given)
     torch.set_num_threads(settings.threads)
-    base = open_base(name)
-    served = registry.bases.serving()
-    if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint):
-        raise BaseServes(f"Base {served.public_name} serves already.")
+    base = open_base(str(asked["base"]))
+    encoding = wanted(settings, base.device, None)
+    if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint) and encoding == made_by:
+        raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
     attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used
-    encoding = wanted(settings, base.device, recorded(registry))
     towers = open_towers(base, encoding, settings)
-    number = registry.bases.add(name, base.image_fingerprint, base.text_fingerprint, attempt.lease).number
+    number = registry.bases.add(str(asked["base"]), base.image_fingerprint, base.text_fingerprint, attempt.lease).number
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")
     views = Views(encoder, registry, attempt.root)
@@ -101,7 +105,7 @@ def _open(attempt: Attempt) -> TrainingContext:
 
 
 def _room(attempt: Attempt, base: Base) -> int:
-    """How many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
+    """Return how many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
     needed = move_needs(attempt.registry, base.dimension, towers)
     files.require_room(attempt.settings.home, needed)
@@ -109,17 +113,19 @@ def _room(attempt: Attempt, base: Base) -> int:
 
 
 class _Move:
-    """The passes of one attempt; after each, `served` and `shared` are what the new base's release will serve."""
+    """The passes of one attempt; after each, `served` and `shared` are what its release will serve."""
 
     def __init__(self, context: TrainingContext) -> None:
         self.context, self.attempt, self.registry = context, context.attempt, context.attempt.registry
         self.base = self.shared = context.parent
         self._began = self.registry.releases.serving().base
+        self._is_forced = bool(self.attempt.expansion.settings.get("force"))
         self.served: dict[str, int] = {}
+        self._taught = list[Version]()
         self._old: TrainingContext | None = None
 
     def once(self, release: Release) -> dict[str, Any]:
-        """Everything that this release serves, on the new base; returns the report.
+        """Make everything that this release serves; returns the report.
 
         Raises `GateFailed`, and `BaseMoved` when it is not for the base that served at the beginning.
         """
@@ -129,35 +135,73 @@ class _Move:
         parts = len(languages) + 2
         self.attempt.part = (0, parts)
         with self.attempt.phase("pictures"):
-            missing = self._encode_pictures()
-        left_out = self._teach(languages, parts)
-        if len(self.context.encoder.languages) > 1:
-            with self.attempt.phase("encode"):
-                self._encode_untaught()
+            unreadable = self._encode_pictures()
+        self.shared, self.served, left_out = self.base, {"en": self.base}, dict[str, dict[str, str]]()
+        if self.base == release.base:  # only the encoding is another one
+            self.shared, self.served = release.shared, dict(release.languages)
+        else:
+            left_out = self._teach(languages, parts)
         self.attempt.part = (parts - 1, parts)
+        with self.attempt.phase("encode"):
+            self._encode_captions()
         with self.attempt.phase("compare"):
-            report = self._report(release, left_out, missing)
-        return report
+            return self._report(release, left_out, unreadable)
+
+    def _encode_pictures(self) -> int:
+        """Encode all pictures; returns how many cannot be read, and so will not be found."""
+        encoder, gallery = self.context.encoder, self.context.gallery
+        pictures = gallery.ids()  # what comes after this is for the next pass
+        fill_pictures(encoder, self.attempt.sets, self.attempt.encoding(encoder))
+        contents = gallery.contents(pictures)
+        encoded = gallery.content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
+        unreadable = sorted(id for id, content in contents.items() if content not in encoded)
+        if unreadable and not self._is_forced:
+            raise PicturesUnreadable(
+                f"{counted(len(unreadable), 'stored picture')} unreadable on this machine, first: "
+                f"{', '.join(unreadable[:10])}",
+                report={"unreadable": len(unreadable)},
+            )
+        return len(unreadable)
+
+    def _encode_captions(self) -> None:
+        """Encode the captions of every language and version that the release will name, or a way back from it.
+
+        So that each rollback finds its vectors. A base that reads many languages reads those that are not taught, too.
+        """
+        attempt, encoder, base = self.attempt, self.context.encoder, self.base
+        pruned = self.registry.versions.pruned()
+        earlier = [
+            pair for each in self.registry.releases.list() if each.base == base for pair in each.languages.items()
+        ]
+        untaught = [(tag, base) for tag in self.context.gallery.languages()] if len(encoder.languages) > 1 else []
+        named = dict.fromkeys([*self.served.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught])
+        for number, (language, version) in enumerate(named):
+            try:
+                view = self.context.views.of(version)
+            except VersionCorrupt:
+                if version in self.served.values():
+                    raise
+                continue  # of a release long ago: only a rollback to it would miss it
+            fill_captions(encoder, view, attempt.sets, language, version, attempt.encoding(encoder, number, len(named)))
 
     def _teach(self, languages: Iterable[tuple[str, int]], parts: int) -> dict[str, dict[str, str]]:
-        """All these languages, with the versions that serve them; returns which were left out, and why.
+        """Teach all these languages, with the versions that serve them; returns which were left out, and why.
 
         One whose pivot is not taught yet waits for it: the pivot may have been taught again after it.
         """
-        self.shared, self.served, left_out = self.base, {"en": self.base}, dict[str, dict[str, str]]()
+        left_out, self._taught = dict[str, dict[str, str]](), []
         queue, waiting = deque(languages), list[tuple[str, int]]()
         while queue:
             language, version = queue.popleft()
             self.attempt.part = (len({*self.served, *left_out}), parts)
             try:
-                made = self._taught(language, self.registry.versions.get(version).learned)
+                made = self._teach_one(language, self.registry.versions.get(version).learned)
             except _UNTEACHABLE as error:
                 left_out[language] = {"left_out": error.code, "detail": error.detail}
                 if isinstance(error, PivotNotServed):
                     waiting.append((language, version))
                 continue
-            with self.attempt.phase("encode"):
-                self._encode_captions(language, made.number)
+            self._taught.append(made)
             self.served[language] = made.number
             left_out.pop(language, None)
             if made.parent == self.shared and keeps_shared(made.report, self.attempt.settings.forgetting_budget):
@@ -166,8 +210,8 @@ class _Move:
             waiting.clear()
         return left_out
 
-    def _taught(self, language: str, sources: Sequence[str]) -> Version:
-        """The language on the new base, from all datasets that its version stands on: made already, or made now.
+    def _teach_one(self, language: str, sources: Sequence[str]) -> Version:
+        """Teach a language on the new base, from all datasets that its version stands on, unless that was done already.
 
         What an earlier move has made upon another version than is shared by now is of no use to the shared table.
         """
@@ -186,29 +230,9 @@ class _Move:
         context = replace(self.context, parent=parent, view=self.context.views.of(parent), made=dict(self.served))
         return make_version(context, data)[1]
 
-    def _encode_pictures(self) -> list[str]:
-        """All pictures and English captions; returns the pictures that cannot be read, and so will not be found."""
-        encoder, gallery = self.context.encoder, self.context.gallery
-        pictures = gallery.ids()
-        fill_pictures(encoder, self.attempt.sets, self.attempt.encoding(encoder))
-        missing = unreadable(gallery, encoder, pictures)
-        if not self._forced:
-            refuse_unreadable(missing)
-        self._encode_captions("en", self.base)
-        return missing
-
-    def _encode_untaught(self) -> None:
-        """Captions in the languages that the new base reads and its release will not name."""
-        for tag in self.context.gallery.languages():
-            if tag not in self.served:
-                self._encode_captions(tag, self.base)
-
-    def _encode_captions(self, language: str, version: int) -> None:
-        encoder, view = self.context.encoder, self.context.views.of(version)
-        fill_captions(encoder, view, self.attempt.sets, language, version, self.attempt.encoding(encoder))
-
-    def _report(self, release: Release, left_out: dict[str, dict[str, str]], missing: list[str]) -> dict[str, Any]:
-        versions, compare = self.registry.versions, self._comparison()
+    def _report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
+        versions = self.registry.versions
+        compare = Comparison(replace(self.context, made=dict(self.served)), self._open_old)
         sources = {tag: versions.get(number).learned for tag, number in release.languages.items() if tag != "en"}
         taught = [self.registry.expansions.get(source) for tag in sources for source in sources[tag]]
         figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
@@ -218,35 +242,29 @@ class _Move:
             if tag != "en":
                 figures[tag] = compare.language(tag, release.languages[tag], number, sources[tag]) or {}
         names = {base.number: base.public_name for base in self.registry.bases.list()}
+        in_shared = {version.language for version in versions.lineage(self.shared)}
         report = {
             "from": names[release.base],
             "to": names[self.base],
+            "encoding": str(self.context.encoder.encoding),
             "languages": figures | left_out,
-            "shared_lacks": sorted({*self.served} - {version.language for version in versions.lineage(self.shared)}),
+            "shared_lacks": sorted({version.language for version in self._taught} - in_shared),
             "without_gain": self._without_gain(),
-            "unreadable": len(missing),
+            "unreadable": unreadable,
             "forced": False,
         }
         lost = losses(report, self.attempt.settings.forgetting_budget)
-        if lost and not self._forced:
+        if lost and not self._is_forced:
             raise GateFailed(f"{'; '.join(lost)}. Base {names[release.base]} goes on serving.", report=report)
         return {**report, "forced": bool(lost), "lost": lost}
 
     def _without_gain(self) -> list[str]:
-        """A sentence for each language that the new base reads as well untaught; it is served all the same."""
-        reports = (self.registry.versions.get(number).report for number in self.served.values())
-        gains = (report["gain"] for report in reports if "gain" in report)
+        """Return a sentence for each language that the new base reads as well untaught; it is served all the same."""
+        gains = (version.report["gain"] for version in self._taught if "gain" in version.report)
         return [f"{gain['sentence']}." for gain in gains if not gain["enough"]]
 
-    @property
-    def _forced(self) -> bool:
-        return bool(self.attempt.expansion.settings.get("force"))
-
-    def _comparison(self) -> Comparison:
-        return Comparison(replace(self.context, made=dict(self.served)), self._open_old)
-
     def _open_old(self) -> TrainingContext:
-        """The base that serves, for reading alone."""
+        """Open the base that serves, for reading alone."""
         attempt = self.attempt
         if self._old is None:
             encoder = open_encoder(attempt.settings, self.registry)

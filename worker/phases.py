@@ -16,14 +16,13 @@ from worker.making import make_version
 from worker.move import move
 from worker.prepare import TrainingData, prepare
 from worker.promotion import GateFailed, forgotten, gate, keeps_shared, objections, reason
-from worker.reencode import reencode
 
 _log = logging.getLogger(__name__)
 
 
 def run(attempt: Attempt) -> None:
     """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
-    by_kind = {"learn": learn, "assess": assess, "rebuild": rebuild, "reencode": reencode, "base": move}
+    by_kind = {"learn": learn, "assess": assess, "rebuild": rebuild, "base": move}
     carry_out = by_kind[attempt.expansion.kind]
     carry_out(attempt)
 

@@ -1,7 +1,7 @@
 """`keys`: create, list and revoke API keys. `base`: another base for everything that a service has, and back."""
 
 from time import monotonic, sleep
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import httpx
 import typer
@@ -69,15 +69,25 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_jso
 
 @base.command()
 def move(
-    name: Annotated[str, typer.Argument(help="The base, as in PICTOGLOT_BASE.")],
+    name: Annotated[
+        str | None, typer.Argument(help="The base, as in PICTOGLOT_BASE; without it, the one that serves.")
+    ] = None,
+    backend: Annotated[
+        Literal["auto", "torch", "openvino"] | None,
+        typer.Option(help="What computes the vectors; by default what computes them now."),
+    ] = None,
+    precision: Annotated[
+        Literal["auto", "float32", "bfloat16"] | None,
+        typer.Option(help="In which precision; by default that of now."),
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Move even if a language loses more than the forgetting budget.")
     ] = False,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Have the worker compute everything again for another base; the one that serves goes on serving meanwhile."""
-    body = {"base": name, "force": force}
+    """Have the worker compute everything again for another base or encoding; what serves goes on serving meanwhile."""
+    body = {"base": name, "backend": backend, "precision": precision, "force": force}
     with open_service() as client:
         done = carry_out(client, "/v1/admin/base", body, _show_move_plan, "Move?", yes=yes, as_json=as_json, pin=False)
     if done is not None:
@@ -95,6 +105,7 @@ def status(as_json: AsJson = False) -> None:
         print_json(found)
         return
     say(f"Base {found['base']} serves, as version {found['version']} in release {found['release']}.")
+    say(f"Its vectors here are made with {found['open']['encoding']}.")
     if found["open"]["version"] != found["version"]:
         say(f"This service still has {found['open']['base']} open, and opens the other one beside it.")
     if found["move"] is not None:
@@ -107,7 +118,7 @@ def status(as_json: AsJson = False) -> None:
 def undo(
     expected: Expected = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
-    """Serve the earlier base again, as its last release did; done twice, it leads back."""
+    """Serve the earlier base or encoding again, as its last release did; done twice, it leads back."""
     path, body = "/v1/admin/base/undo", {"reason": reason, "expected": expected}
     with open_service() as client:
         done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes, as_json=as_json)
@@ -151,7 +162,8 @@ def _show_move_plan(plan: dict[str, Any]) -> None:
 
 
 def _show_undo(plan: dict[str, Any]) -> None:
-    say(f"From {plan['from_base']} to {plan['to_base']}, as release {plan['restored']} had it.")
+    encoding = f", with vectors made by {plan['encoding']}" if plan["encoding"] else ""
+    say(f"From {plan['from_base']} to {plan['to_base']}{encoding}, as release {plan['restored']} had it.")
     for name, what in (
         ("lost", "no longer served"),
         ("returned", "served again"),

@@ -149,7 +149,7 @@ def conclude(expansion: dict[str, Any], watched: bool, as_json: bool) -> None:
     elif expansion["kind"] == "base" and expansion["state"] in _ENDED:
         show_move(expansion)
     elif succeeded:
-        shows = {"rebuild": _show_rebuild, "reencode": _show_reencoding, "assess": _show_assessment}
+        shows = {"rebuild": _show_rebuild, "assess": _show_assessment}
         shows.get(expansion["kind"], _show_lesson)(expansion, expansion["report"] or {})
     elif watched:
         note(f"{expansion['language']} {expansion['state']}.")
@@ -212,12 +212,6 @@ def _show_recalls(report: dict[str, Any]) -> None:
         names = ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
         rows = [(name, *(format_recall(report, direction, at) for at in (1, 5, 10))) for name, direction in names]
         print_table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))
-
-
-def _show_reencoding(_: dict[str, Any], report: dict[str, Any]) -> None:
-    say(f"All vectors are made with {report['encoding']}. Start service and worker again to serve them.")
-    if report["unreadable"]:
-        say(f"{format_count(report['unreadable'], 'unreadable picture')} cannot be found by searches.")
 
 
 def _show_rebuild(expansion: dict[str, Any], report: dict[str, Any]) -> None:

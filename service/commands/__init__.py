@@ -8,7 +8,7 @@ from service.commands import demo, run
 def add_commands(app: typer.Typer) -> None:
     """Add the commands to the command line."""
     for command in (
-        run.up, run.serve, run.worker, run.share, run.reencode, run.reindex, run.verify, run.doctor,
+        run.up, run.serve, run.worker, run.share, run.reindex, run.verify, run.doctor,
     ):  # fmt: skip
         app.command(rich_help_panel="This machine")(command)
     app.add_typer(demo.demo, name="demo", rich_help_panel="This machine")

@@ -205,7 +205,7 @@ class Checkup:
             return None
         encoding = wanted(self._settings, self._base.device, self._ask_registry(recorded))
         if encoding.backend != OPENVINO and self._base.device.type == "cpu":
-            faster = "`pictoglot reencode` with OpenVINO" if find_spec(OPENVINO) else "the extra `openvino`"
+            faster = "`pictoglot base move --backend openvino`" if find_spec(OPENVINO) else "the extra `openvino`"
             return "note", f"made with {encoding}; {faster} is several times faster on a CPU"
         return "ok", f"made with {encoding}"
 

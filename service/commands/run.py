@@ -5,7 +5,7 @@ import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import closing, contextmanager
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Literal, NoReturn
+from typing import TYPE_CHECKING, Annotated, NoReturn
 
 import httpx
 import typer
@@ -22,8 +22,6 @@ _STYLE = {"ok": "green", "note": "yellow", "bad": "bold red"}
 _DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _PATIENCE = 5.0  # seconds for one answer; the health check of docker-compose.yml waits a little longer
 
-Backend = Literal["auto", "torch", "openvino"]
-Precision = Literal["auto", "float32", "bfloat16"]
 Check = Annotated[
     bool, typer.Option("--check", help="Start nothing; exit with 0 if the running process is healthy, else 1.")
 ]
@@ -75,40 +73,6 @@ def share() -> None:
     with errors_as_sentences(" What was copied so far stays; try again."):
         count = DataRoot(settings.home, settings.store).commit_all()
     say(f"{format_count(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
-
-
-def reencode(
-    backend: Annotated[
-        Backend | None, typer.Option(help="What computes the new vectors; by default PICTOGLOT_BACKEND.")
-    ] = None,
-    precision: Annotated[
-        Precision | None, typer.Option(help="In which precision; by default PICTOGLOT_PRECISION.")
-    ] = None,
-    skip_unreadable: Annotated[
-        bool, typer.Option("--skip-unreadable", help="Go on without pictures whose stored file cannot be read.")
-    ] = False,
-) -> None:
-    """Have the worker compute all vectors again in another encoding; the old ones serve meanwhile."""
-    from model.backend import recorded, wanted
-    from model.languages import MANY
-    from model.towers import default_device
-    from store.registry import open_registry
-
-    settings = load_settings()
-    given = {"backend": backend or settings.backend, "precision": precision or settings.precision}
-    with errors_as_sentences():
-        encoding = wanted(settings.model_copy(update=given), default_device(), None)
-        with closing(open_registry(settings.database)) as registry:
-            if recorded(registry) == encoding:
-                say(f"The vectors of this data root are made with {encoding} already.")
-                return
-            counts = registry.expansions.counts()
-            if counts.get("queued", 0) + counts.get("running", 0):
-                stop("Wait until every expansion has ended: one that begins with these vectors has to end with them.")
-            chosen = {"backend": encoding.backend, "precision": encoding.precision, "skip_unreadable": skip_unreadable}
-            expansion, _ = registry.expansions.submit(kind="reencode", language=MANY, settings=chosen, actor="reencode")
-    say(f"The worker makes new vectors with {encoding}: expansion {expansion.id}.")
-    say(f"`pictoglot expansions {expansion.id} --watch` shows the progress. After it, start the service again.")
 
 
 def verify(

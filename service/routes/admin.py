@@ -192,7 +192,7 @@ async def move_base(
     caller: Caller,
     idempotency_key: values.IdempotencyKey = None,
 ) -> schemas.MoveSubmitted:
-    """Make everything anew for another base, beside the one that serves, and then serve that by one release.
+    """Make everything anew for another base or encoding, beside what serves, and then serve that by one release.
 
     202 with the expansion; with `dry_run` only what it takes. It ends with `gate_failed` when a language would lose
     more than the forgetting budget, unless it is forced. Refused while anything else is queued or running.
@@ -209,7 +209,7 @@ async def move_base(
 @router.post("/base/undo")
 @needs("admin")
 async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller) -> schemas.BaseUndone:
-    """Serve the base before this one again, as its last release did; each process opens it as at a start.
+    """Serve the base or encoding before this one again, as its last release did; each process opens it beside.
 
     Languages that were learned on this base alone are no longer served. Done twice, it leads back.
     """
@@ -227,10 +227,14 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
 
     registry, settings = context.registry, context.settings
     serving, served = registry.releases.serving(), registry.bases.serving()
-    if served is not None and served.name == body.base:
+    encoding, base = registry.encodings.current(), body.base or (served.name if served else settings.base)
+    same = encoding is None or all(
+        asked in (None, now) for asked, now in ((body.backend, encoding.backend), (body.precision, encoding.precision))
+    )
+    if served is not None and served.name == base and same:
         raise BaseServes(f"Base {served.public_name} serves already.")
     try:
-        dimension, towers = described(body.base)
+        dimension, towers = described(base)
     except (BaseNotFound, BaseNotSupported) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
     needed = move_needs(registry, dimension, towers)
@@ -240,11 +244,15 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
         files.require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
         expansion, _ = registry.expansions.submit(
-            kind="base", language=MANY, settings={"base": body.base, "force": body.force}, actor=actor, once=once
+            kind="base",
+            language=MANY,
+            settings={"base": base, "backend": body.backend, "precision": body.precision, "force": body.force},
+            actor=actor,
+            once=once,
         )
     return schemas.MoveSubmitted(
-        base=body.base.partition("@")[0],
-        languages=sorted(serving.languages.keys() - {"en"}),
+        base=base.partition("@")[0],
+        languages=[] if served is not None and served.name == base else sorted(serving.languages.keys() - {"en"}),
         needed=needed,
         free=free,
         expansion=None if expansion is None else ExpansionItem.model_validate(expansion),
@@ -268,7 +276,9 @@ def _status(context: Context) -> schemas.BaseStatus:
         base=names[serving.base],
         version=serving.base,
         release=serving.number,
-        open=schemas.OpenBase(base=context.base, version=version, release=release),
+        open=schemas.OpenBase(
+            base=context.base, encoding=str(context.encoder.encoding), version=version, release=release
+        ),
         move=None if newest is None else ExpansionItem.model_validate(newest),
         undo=undo,
     )

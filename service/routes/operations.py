@@ -263,14 +263,14 @@ def _known(code: str) -> Fault:
 
 
 def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
-    """What an operator should know of the vectors: that the fastest way failed, or that new ones wait for a restart."""
+    """What an operator should know of the vectors: that the fastest way failed, or that others are being opened."""
     if recorded is None:
         return
     newest = Encoding(recorded.backend, recorded.precision)
     if recorded.reason:
         yield f"{recorded.reason}; {newest} computes the vectors instead."
     if newest != encoding:
-        yield f"Vectors made with {newest} are complete: a restart serves them instead of those of {encoding}."
+        yield f"Vectors made with {newest} are to be served, which are not open here: those of {encoding} still are."
 
 
 def _writable(context: Context) -> bool:

@@ -118,7 +118,13 @@ class Verified(Response):
 
 
 class BaseMove(RequestBody):
-    base: str = Field(min_length=1, max_length=1_000, description="As in `PICTOGLOT_BASE`.")
+    base: str | None = Field(
+        None, min_length=1, max_length=1_000, description="As in `PICTOGLOT_BASE`; null: the one that serves."
+    )
+    backend: Literal["auto", "torch", "openvino"] | None = Field(
+        None, description="What computes the vectors; null: what computes them now."
+    )
+    precision: Literal["auto", "float32", "bfloat16"] | None = Field(None, description="null: that of now.")
     force: bool = Field(False, description="Move even if a language would lose more than the forgetting budget.")
     dry_run: bool = False
 
@@ -147,6 +153,7 @@ class BaseUndone(Response):
     restored: int
     from_base: str
     to_base: str
+    encoding: str | None = Field(description="What has computed the vectors there.")
     lost: list[str]
     returned: list[str]
     changed: list[str]
@@ -157,6 +164,7 @@ class OpenBase(Response):
     """What this process has open. After a move it opens the other base beside, and serves this one until then."""
 
     base: str
+    encoding: str
     version: int
     release: int | None
 

@@ -107,7 +107,7 @@ class ExpansionError(Response):
 
 class ExpansionItem(Response):
     id: str
-    kind: Literal["learn", "assess", "rebuild", "reencode", "base"]
+    kind: Literal["learn", "assess", "rebuild", "base"]
     language: str
     state: Literal["queued", "running", "succeeded", "failed", "cancelled"]
     phase: str | None

@@ -256,7 +256,7 @@ def test_another_encoding_than_the_data_roots_is_refused(
     tmp_path: Path, registry: Registry, setting: str, value: str
 ) -> None:
     registry.encodings.first(OPENVINO, FLOAT32)
-    with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_{setting.upper()}.*pictoglot reencode"):
+    with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_{setting.upper()}.*pictoglot base move"):
         open_encoder(settings(tmp_path, **{setting: value}), registry)
 
 

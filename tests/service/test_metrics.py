@@ -18,10 +18,12 @@ from sqlalchemy import text
 from index.damage import Damage, Report, keep
 from model.base import open_base
 from model.encoder import Encoder
+from store.encodings import Encoding
 from store.logs import JsonLines
 from tests.doubles import StalledEncoder
 from tests.house.source import ROOT
 from tests.service.harness import Service, picture, running, wait_until
+from tests.store import steps
 from tests.tiny import write_tiny_base
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
@@ -124,7 +126,7 @@ def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Pat
 
 
 def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp_path: Path) -> None:
-    with running(tmp_path) as service:
+    with running(tmp_path, watch_seconds=60) as service:
         registry = service.app.state.context.registry
         assert (body := service.admin.get("/readyz").json())["encoding"] == "torch in float32"
         assert body["degraded"] == []
@@ -133,13 +135,9 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
         assert reason == (
             "bfloat16 changes the features of this base too much; openvino in float32 computes the vectors instead."
         )
-        registry.expansions.submit(kind="reencode", language="mul", settings={}, actor="test")
-        (expansion,) = registry.expansions.list()
-        lease = registry.expansions.lease(expansion.id, "test:1")
-        registry.encodings.change("openvino", "bfloat16", lease, 1)
+        steps.flip(registry, steps.begin_move(registry), 0, {"en": 0}, 1, Encoding("openvino", "bfloat16"))
         (waiting,) = service.admin.get("/readyz").json()["degraded"]
-        assert "openvino in bfloat16 are complete: a restart serves them" in waiting
-        assert service.admin.get(f"/v1/expansions/{expansion.id}").json()["kind"] == "reencode"
+        assert "openvino in bfloat16 are to be served, which are not open here" in waiting
 
 
 _ALWAYS = ["thread", "scan", "captions", "json"]

@@ -19,6 +19,7 @@ from model.table import View
 from service import moving
 from service.context import Context
 from service.settings import Settings
+from store.encodings import Encoding
 from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release
@@ -27,6 +28,7 @@ from tests.service.harness import Service, assert_problem, picture, running, wai
 from tests.store import steps
 
 COUNT = 8
+OPENVINO_32 = Encoding("openvino", "float32")
 
 
 class OtherEncoder(WeightlessEncoder):
@@ -130,6 +132,19 @@ def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tm
         gone = {tag: [hit for hit in found if hit[0] != "p7"] for tag, found in before.items()}
         assert {tag: kept[tag] for tag in ("en", "de")} == {tag: gone[tag] for tag in ("en", "de")}
         assert "new" in [hit[0] for hit in again["en"]] and len(asked) == 2
+
+
+def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
+    class Encoded(OtherEncoder):
+        encoding = OPENVINO_32
+
+    with running(tmp_path, reopen=lambda _: Encoded(0)) as service:
+        registry = service.context.registry
+        registry.encodings.first("torch", "float32")
+        service.put("p0", en=["thing 0"])
+        steps.flip(registry, steps.begin_move(registry), 0, {"en": 0}, 1, OPENVINO_32)
+        wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)
+        assert found(service, "thing 0") == ["p0"] and base_of(service) == 0
 
 
 def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path) -> None:

@@ -187,21 +187,14 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
 
 
 @WITH_OPENVINO
-def test_an_encoding_that_is_not_the_data_roots_is_refused_and_reencode_asks_the_worker_for_it(tmp_path: Path) -> None:
+def test_an_encoding_that_is_not_the_data_roots_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         registry.encodings.first("torch", "float32")
         for command in ("serve", "worker"):
             refused = run(tmp_path, command, BACKEND="openvino")
             assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)
-            assert "made with torch in float32" in refused.stderr and "`pictoglot reencode`" in refused.stderr
-        assert "`pictoglot reencode` with OpenVINO" in invoke(tmp_path, "doctor").stdout
-        assert "already" in invoke(tmp_path, "reencode", "--backend", "torch").stdout
-        done = invoke(tmp_path, "reencode", "--backend", "openvino", "--precision", "float32")
-        (expansion,) = registry.expansions.list()
-        assert done.exit_code == 0 and expansion.id in done.stdout and "openvino in float32" in done.stdout
-        assert (expansion.kind, expansion.state) == ("reencode", "queued")
-        assert expansion.settings == {"backend": "openvino", "precision": "float32", "skip_unreadable": False}
-        assert invoke(tmp_path, "reencode", "--backend", "openvino").exit_code == 1  # one at a time
+            assert "made with torch in float32" in refused.stderr and "`pictoglot base move`" in refused.stderr
+        assert "`pictoglot base move --backend openvino`" in invoke(tmp_path, "doctor").stdout
 
 
 @WITH_OPENVINO

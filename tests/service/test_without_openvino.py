@@ -25,7 +25,7 @@ def absent(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(hidden), os.environ["PYTHONPATH"]]))
 
 
-@pytest.mark.parametrize("command", ["up", "serve", "worker", "doctor", "reencode"])
+@pytest.mark.parametrize("command", ["up", "serve", "worker", "doctor"])
 def test_a_setting_that_asks_for_it_ends_every_process_with_one_sentence(tmp_path: Path, command: str) -> None:
     done = run(tmp_path, command, BACKEND="openvino")
     assert (done.returncode, done.stdout) == (78, "")

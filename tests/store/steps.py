@@ -5,6 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, TypeVar
 
+from store.encodings import Encoding
 from store.errors import PictoglotError
 from store.expansions import Expansion, Once
 from store.leases import Lease
@@ -125,10 +126,23 @@ def relearn(
     return version.number
 
 
-def flip(registry: Registry, lease: Lease, base: int, languages: dict[str, int], expected: int) -> Release | None:
+def flip(
+    registry: Registry,
+    lease: Lease,
+    base: int,
+    languages: dict[str, int],
+    expected: int,
+    encoding: Encoding | None = None,
+) -> Release | None:
     shared = max([base, *languages.values()])
     return registry.bases.move(
-        lease, expected=expected, base=base, shared=shared, languages=languages, report={"forced": False}
+        lease,
+        expected=expected,
+        base=base,
+        encoding=encoding,
+        shared=shared,
+        languages=languages,
+        report={"forced": False},
     )
 
 

@@ -192,7 +192,7 @@ def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> Non
     back(registry, "a")
     for tag in "bc":
         teach(registry, tag)
-    registry.expansions.submit(kind="reencode", language="mul", settings={}, actor="t")
+    registry.expansions.submit(kind="base", language="mul", settings={}, actor="t")
     assert pruned(registry) == []
     registry.expansions.cancel(registry.expansions.list(1)[0].id)
     assert pruned(registry) == [1]

@@ -234,10 +234,10 @@ def _opened(registry: Registry, home: Path, base: str) -> Encoder:
 
 POINTS = (
     "build.shard:1",
-    "build.registered:2",
     "phase.train:1",
     "phase.package:1",
     "phase.encode:1",
+    "build.registered:2",
     "phase.promote:1",
     "move.committed:1",
 )

@@ -8,10 +8,9 @@ import { apart, dialog, nothing, sorry, waiting } from "/static/parts.js";
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
 const SHORT = {
   assess: ["prepare", "evaluate"],
-  reencode: ["prepare", "encode", "promote"],
   base: ["pictures", "prepare", "train", "evaluate", "package", "encode", "compare", "promote"], // some once a language
 };
-const KINDS = { rebuild: "shared table", reencode: "all vectors", base: "another base" }; // what is not one language
+const KINDS = { rebuild: "shared table", base: "another base" }; // what is not one language
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
 const PATIENCE = 40; // requests for a new release before giving up
@@ -110,8 +109,7 @@ function outcome(item) {
   if (item.state === "failed") return [make("p", { class: "failed" }, sentence(item.error?.detail || item.error?.code || "The expansion failed.")), comparison(item)];
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
-  if (item.kind === "reencode") return make("p", { class: "fine" }, `made with ${item.report?.encoding}; served after the next start`);
-  if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to} · release ${item.release}`), comparison(item)];
+  if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to}, ${item.report?.encoding} · release ${item.release}`), comparison(item)];
   if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
   const { gain, earlier, joined, replaced } = item.report ?? {};

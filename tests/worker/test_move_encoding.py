@@ -1,0 +1,130 @@
+"""Moving to another encoding: all vectors anew beside those that serve, compared, flipped, and taken back."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from index.engine.choice import open_engine
+from index.live import LiveIndex
+from index.sets import VectorSets
+from index.vectors import Identity
+from model.backend import recorded
+from store.encodings import FIRST, OPENVINO, Encoding
+from store.errors import BaseServes, NoEarlierBase
+from store.expansions import Expansion
+from tests.index.conftest import reachable
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.moving import move, serving, show, submit_move
+from worker.phases import run
+
+pytest.importorskip("openvino", reason="openvino is not installed")
+SHOWN = 70  # more than one shard
+
+
+@pytest.fixture
+def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site:
+    """Without pictures that have no file; the encoding is the data root's, whatever the environment says."""
+    monkeypatch.delenv("PICTOGLOT_BACKEND", raising=False)
+    return new_site(pictures=0)
+
+
+def other(site: Site) -> Encoding:
+    """An encoding that the site does not have."""
+    return Encoding(OPENVINO, "float32") if recorded(site.registry) == FIRST else FIRST
+
+
+def to(site: Site, encoding: Encoding) -> Expansion:
+    """A move to an encoding, from its submission to its end."""
+    return move(site, site.base, backend=encoding.backend, precision=encoding.precision)
+
+
+def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site) -> None:
+    show(site, SHOWN, en=["a thing"])
+    teach(site)
+    old, first, encoding, before = serving(site), recorded(site.registry), other(site), site.registry.releases.serving()
+    with pytest.raises(BaseServes):
+        run(attempt := attempt_at(site, submit_move(site.registry, site.base)))
+    attempt.fail(BaseServes())
+    report, after, new = to(site, encoding).report, site.registry.releases.serving(), serving(site)
+    assert report is not None and (report["from"], report["encoding"]) == (report["to"], str(encoding))
+    for figures in (report["languages"][tag] for tag in ("en", "cy")):
+        assert figures["before"] == figures["after"] and figures["pairs"] > 5, "both give nearly the same vectors"
+    assert new.encoding == encoding and (after.number, after.languages) == (before.number + 1, before.languages)
+    sets, pictures = VectorSets(site.gallery), site.gallery.ids()
+    for fingerprint in (new.text_fingerprint, old.text_fingerprint):
+        assert len(sets.states(Identity("captions", fingerprint, 32, "cy", 1))) == 1
+    (written,) = sets.state(Identity("pictures", new.image_fingerprint, 32)).segments
+    assert written.rows == SHOWN
+    had, has = (site.gallery.picture_vectors(pictures, each.image_fingerprint) for each in (old, new))
+    assert len(had) == len(has) == SHOWN
+    np.testing.assert_allclose(np.stack([*has.values()]), np.stack([*had.values()]), atol=1e-3)  # stored as halves
+    assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
+    assert serving(site).encoding == recorded(site.registry) == first
+    assert site.registry.bases.undo(actor="t", reason="").encoding == str(encoding)
+
+
+def test_a_root_that_never_moved_has_no_way_back(site: Site) -> None:
+    teach(site)
+    with pytest.raises(NoEarlierBase):
+        site.registry.bases.plan_undo()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("engine", ["pgvector", "milvus"])
+def test_with_an_engine_they_are_made_there(
+    new_site: Callable[..., Site], engine: str, request: pytest.FixtureRequest, tmp_path: Path
+) -> None:
+    settings = {"DATABASE_URL": request.getfixturevalue("postgresql_url")} if engine == "pgvector" else {}
+    with reachable(engine, tmp_path) as index:
+        site = new_site(pictures=0, INDEX=index, **settings)
+        given = {"index": index, **{name.lower(): value for name, value in settings.items()}}
+        show(site, SHOWN)
+        pictures = site.gallery.ids()
+        captions = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), pictures * 2, strict=False)]
+        run(attempt_at(site, site.submit(captions), **given))
+        encoding = other(site)
+        wanted = {"backend": encoding.backend, "precision": encoding.precision}
+        run(attempt_at(site, submit_move(site.registry, site.base, **wanted), **given))
+        new = serving(site)
+        assert new.encoding == encoding
+        live = LiveIndex(new, VectorSets(site.gallery, open_engine(index, site.registry)))
+        assert live.start() and live.current.degraded == () and live.verify() == []
+        served = live.current
+        assert {identity.fingerprint for identity in served.sets} == {new.image_fingerprint, new.text_fingerprint}
+        assert (served.pictures.count, served.captions["cy"].count, new.encoded) == (SHOWN, 100, 0)
+        assert all(each.remote and each.tail.count == 0 for each in served.sets.values())
+        for id in pictures[:5]:
+            assert served.search_pictures(served.picture_vector(id), 1)[0].picture == id
+        assert not list((site.home / "segments").glob("*"))
+        live.close()
+
+
+def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = recorded(site.registry)
+    expansion = submit_move(site.registry, site.base, backend=OPENVINO, precision="bfloat16")
+    assert site.attempt(expansion, ONEDNN_MAX_CPU_ISA="AVX512_CORE").wait(PATIENCE) == 0
+    error = site.registry.expansions.get(expansion).error
+    assert error is not None and error.code == "backend_not_available"
+    assert recorded(site.registry) == before
+
+
+def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out(site: Site) -> None:
+    teach(site)
+    site.registry.releases.roll_back("cy", actor="test", reason="")
+    (rows,) = site.home.glob("versions/*/rows.safetensors")
+    rows.write_bytes(b"damaged")
+    assert to(site, encoding := other(site)).state == "succeeded" and recorded(site.registry) == encoding
+
+
+def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Site) -> None:
+    to(site, other(site))
+    show(site, SHOWN)
+    site.registry.bases.undo(actor="t", reason="")
+    rows = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), site.gallery.ids() * 2, strict=False)]
+    run(attempt_at(site, expansion := site.submit(rows)))
+    assert site.registry.expansions.get(expansion).state == "succeeded"
