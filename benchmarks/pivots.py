@@ -30,7 +30,7 @@ from store.data_root import DataRoot
 from store.expansions import new_expansion_id
 from store.registry import Registry, open_registry
 from worker.attempt import Attempt
-from worker.phases import run
+from worker.child import run
 from worker.settings import WorkerSettings
 
 _AT_ONCE = 128  # pictures

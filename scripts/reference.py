@@ -9,7 +9,7 @@ from annotated_types import Ge, Gt, Le
 from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 
-import worker.promotion  # noqa: F401  whose error is found among the subclasses
+import worker.gate  # noqa: F401  whose error is found among the subclasses
 from client.settings import ClientSettings
 from service.problems import status_of
 from service.settings import Settings

@@ -6,11 +6,10 @@ from typing import Any
 
 from model.languages import names
 from store.errors import NothingHeldOut, VersionCorrupt
-from worker.attempt import Attempt
-from worker.context import TrainingContext, open_context
+from worker.attempt import Attempt, TrainingContext, open_context
 from worker.evaluate import described, measure
+from worker.gate import floor
 from worker.prepare import TrainingData, prepare
-from worker.promotion import floor
 from worker.validation import candidates, held_out
 
 

@@ -14,12 +14,15 @@ from store.data_root import EXPANSIONS
 from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.leases import Lease
 from store.registry import open_registry
+from worker.assess import assess
 from worker.attempt import Attempt, Stopped
-from worker.phases import run
-from worker.promotion import GateFailed
+from worker.gate import GateFailed
+from worker.learn import learn, rebuild
+from worker.move import move
 from worker.settings import WorkerSettings
 from worker.supervisor import RESUMABLE, begin_child, pulse
 
+_BY_KIND = {"learn": learn, "assess": assess, "rebuild": rebuild, "base": move}
 _PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
 
@@ -72,6 +75,11 @@ def _exit_status(attempt: Attempt) -> int:
     except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails
         _log.exception("crashed")
         return 1
+
+
+def run(attempt: Attempt) -> None:
+    """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
+    _BY_KIND[attempt.expansion.kind](attempt)
 
 
 def _run_patiently(attempt: Attempt) -> None:

@@ -8,9 +8,9 @@ import numpy as np
 from model.evaluation import recalls
 from store.errors import CheckpointMismatch, DatasetInvalid
 from store.expansions import Expansion
-from worker.context import TrainingContext
+from worker.attempt import TrainingContext
+from worker.gate import exceeds
 from worker.prepare import rows_of
-from worker.promotion import beyond
 from worker.validation import Candidates, Validation, candidates, chosen, encoded, english_of_gallery, kept_of
 
 
@@ -101,7 +101,7 @@ def losses(report: Mapping[str, Any], budget: float) -> list[str]:
                 sentences.append(f"{tag} has no held-out captions left to compare")
         else:
             before, after = (figures[side]["t2i"]["R@1"] for side in ("before", "after"))
-            if beyond(before - after, budget):
+            if exceeds(before - after, budget):
                 sentences.append(f"{tag} would go from t2i R@1 {before:.3f} to {after:.3f}")
     return sentences
 

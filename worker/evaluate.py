@@ -4,7 +4,7 @@ The held-out sets, and the candidates that they are ranked among, are those of `
 """
 
 from collections import Counter
-from collections.abc import Collection
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -14,15 +14,16 @@ from numpy.typing import NDArray
 
 from model.detection import Detector, count, evidence
 from model.encoder import VersionFolder
-from model.evaluation import gain, ranks, recalls
+from model.evaluation import average_accuracy, forgetting, gain, ranks, recalls
 from model.languages import ENGLISH
+from model.segmentation import spaced
 from model.table import View
 from model.version import Learned, read
 from store.errors import VersionCorrupt
-from worker.context import TrainingContext
-from worker.figures import confusion, fertility, so_far
+from store.versions import Version
+from worker.attempt import TrainingContext
+from worker.gate import gained, informative
 from worker.prepare import TrainingData
-from worker.promotion import PROVING, gained, informative, retained
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -34,6 +35,8 @@ from worker.validation import (
     kept_of,
 )
 
+UNSURE = "shared"  # the table that reads a text whose language is not sure
+_FIGURE = "R@1"
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
 
 
@@ -86,25 +89,24 @@ class _Evaluation:
         self.context, self.data, self.view = context, data, view
         self.attempt, self.versions = context.attempt, context.attempt.registry.versions
         self.served = context.served
-        self.fresh = self.validation = held_out(context, data)
+        self.validation = held_out(context, data)
         if data.fresh != data.rows:  # the language is measured on all that it was taught from
-            self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.fresh
+            self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.validation
         self.earlier = self._earlier()
 
     def report(self) -> dict[str, Any]:
-        own, among = self._own(self.validation)
-        new, beside = (own, among) if self.fresh is self.validation else self._own(self.fresh)
+        among = candidates(self.context, self.data, self.validation)
+        own = measure(self.context, self.view, self.validation, among)
         base = self._of_english()
         report = {
-            **described(self.view, self.validation, among, own if new else None),
+            **described(self.view, self.validation, among, own),
             "dataset": self.data.report.as_dict(),
             "english": base,
             "shared": {"parent": self.context.parent, **self._shared(base)},
             "detected": self._detected(),
         }
-        if own and new and self.attempt.expansion.kind != "rebuild":
-            report["gain"] = self._gain(new, beside)
-            report["earlier"] = self._own_earlier(report["gain"]["before"]["t2i"]["R@1"])
+        if own and self.attempt.expansion.kind != "rebuild":
+            report["gain"] = self._gain(own, among)
         if self.context.before:
             more = len(self.data.rows) - len(self.data.fresh)
             report["joined"] = {"datasets": len(self.context.before), "rows": more, "train": len(self.data.trained)}
@@ -123,18 +125,13 @@ class _Evaluation:
                 sets[language] = validation
         return sets
 
-    def _own(self, validation: Validation) -> tuple[Measured | None, Candidates]:
-        """How the new version reads these captions of the language, and among what."""
-        among = candidates(self.context, self.data, validation)
-        return measure(self.context, self.view, validation, among), among
-
     def _of_english(self) -> dict[str, Any]:
         view, validation = self.context.encoder.base_view, self.earlier[ENGLISH]
         among = candidates(self.context, self.data, validation)
         return described(view, validation, among, measure(self.context, view, validation, among))
 
     def _gain(self, new: Measured, among: Candidates) -> dict[str, Any]:
-        """What the new captions gain over the version that has served them so far, the language's or else the base.
+        """Compare with the version that has served the language so far, or else with the base.
 
         Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
         has served none.
@@ -144,46 +141,11 @@ class _Evaluation:
             view = self.context.views.of(version)
         except VersionCorrupt:
             version, view = self.context.base, self.context.encoder.base_view
-        before = measure(self.context, view, self.fresh, among)
+        before = measure(self.context, view, self.validation, among)
         assert before is not None  # the same captions and candidates as of `new`
-        ks = informative(len(among.places))
-        forced = bool(self.attempt.expansion.settings.get("force"))
+        ks, forced = informative(len(among.places)), bool(self.attempt.expansion.settings.get("force"))
         change = gain(before.ranks, new.ranks, new.owner, ks)
-        slack = self._slack(len(new.ranks), change.error) if version == self.served.get(self.data.language) else None
-        return gained(self.data.language, version, before.figures, change, ks, slack=slack, forced=forced)
-
-    def _slack(self, captions: int, error: float) -> float | None:
-        """How much worse the new captions may be read where no gain is asked for; None where it is."""
-        if self.context.replaced:
-            return self.attempt.settings.forgetting_budget
-        return error if captions < PROVING and self.context.before and not self._sent_before() else None
-
-    def _sent_before(self) -> bool:
-        """Whether the dataset is a file that the language was taught from already."""
-        expansions, number = self.attempt.registry.expansions, self.served.get(self.data.language)
-        learned = () if number is None else self.versions.get(number).learned
-        return self.data.expansion.dataset_sha256 in {expansions.get(id).dataset_sha256 for id in learned}
-
-    def _own_earlier(self, reads_now: float) -> dict[str, Any] | None:
-        """What becomes of the language's own earlier held-out captions, by its serving version and as it would be.
-
-        None where nothing is left to measure, or that version is damaged.
-        """
-        number = self.served.get(self.data.language)
-        validation = None if number is None else kept_of(self.attempt.root, self.versions.get(number).learned)
-        if number is None or validation is None:
-            return None
-        try:
-            view = self.context.views.of(number)
-        except VersionCorrupt:
-            return None
-        among = candidates(self.context, self.data, validation)
-        before, after = (measure(self.context, each, validation, among) for each in (view, self.view))
-        if before is None or after is None:
-            return None
-        change = gain(before.ranks, after.ranks, before.owner, (1,))
-        first, second = before.figures["t2i"], after.figures["t2i"]
-        return retained(number, len(before.ranks), first, second, change, reads_now)
+        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
 
     def _shared(self, base: dict[str, Any]) -> dict[str, Any]:
         """Recall of each earlier language by the shared table as it is and as it would be, and when it was learned.
@@ -231,3 +193,62 @@ class _Evaluation:
                 learned, _ = read(folder.path, folder.manifest_sha256)
                 detector = detector.with_counts(language, learned.ngrams, grams)
         return detector
+
+
+def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[str, float | None]:
+    """Tokens a word and a character; None where nothing was counted, and a word where scripts put no spaces."""
+    count = sum(map(len, tokens))
+    words = sum(len(caption.split()) for caption in captions)
+    characters = sum(len(word) for caption in captions for word in caption.split())
+    return {
+        "per_word": count / words if words and spaced(captions) else None,
+        "per_character": count / characters if characters else None,
+    }
+
+
+def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+    """The language-ID confusion matrix: for each language, how many of its captions are taken for which one.
+
+    One row a language, the most frequent first. The detector chooses among all its languages, as in a search.
+    """
+    matrix: dict[str, dict[str, int]] = {}
+    for language, texts in captions.items():
+        guesses = (detector.guess(text, detector.counts).language for text in texts)
+        matrix[language] = dict(Counter(guess or UNSURE for guess in guesses).most_common())
+    return matrix
+
+
+def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds to it.
+
+    It counts the languages that the chain has learned and that could be measured now. A past figure is the one in the
+    report of that step. English is measured on other texts with every dataset, so its past figures are those of this
+    report alone: of the base, of the table before, of the table after.
+    """
+    now = report["shared"]["languages"]
+    turns = {version.language: version for version in chain if version.language != language}  # the newest turn counts
+    steps = sorted((turns[tag] for tag in now if tag in turns and _learned(turns[tag], now)), key=lambda v: v.number)
+    if not report["t2i"]:
+        return {"languages": [], "AA": None, "F": None}
+    triangle: list[list[float]] = []
+    for place, step in enumerate(steps):
+        last = place == len(steps) - 1
+        past = [_past(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
+        triangle.append([*past, _learned(step, now)[_FIGURE]])
+    triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), report["t2i"][_FIGURE]])
+    counted = [*(step.language for step in steps), language]
+    return {"languages": counted, "AA": average_accuracy(triangle), "F": forgetting(triangle)}
+
+
+def _learned(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
+    """Recall of a language right after its own turn; a base has no report, so of English as measured now."""
+    recall: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
+    return recall
+
+
+def _past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
+    """The figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
+    if other.parent is None:
+        return float(now[other.language]["before"][_FIGURE]) if last else before
+    measured = step.report.get("shared", {}).get("languages", {}).get(other.language)
+    return float(measured["after"][_FIGURE]) if measured else before

@@ -32,12 +32,11 @@ from store.errors import (
 )
 from store.releases import Release
 from store.versions import Version
-from worker.attempt import Attempt
+from worker.attempt import Attempt, TrainingContext
 from worker.compare import Comparison, losses
-from worker.context import TrainingContext
-from worker.making import make_version
+from worker.gate import GateFailed, keeps_shared
+from worker.learn import make_version
 from worker.prepare import prepare
-from worker.promotion import GateFailed, keeps_shared
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -261,7 +260,7 @@ class _Move:
     def _without_gain(self) -> list[str]:
         """Return a sentence for each language that the new base reads as well untaught; it is served all the same."""
         gains = (version.report["gain"] for version in self._taught if "gain" in version.report)
-        return [f"{gain['sentence']}." for gain in gains if not gain["enough"]]
+        return [f"{gain['sentence']}." for gain in gains if gain["mean"] <= gain["error"]]
 
     def _open_old(self) -> TrainingContext:
         """Open the base that serves, for reading alone."""

@@ -29,8 +29,7 @@ from store import files
 from store.data_root import EXPANSIONS
 from store.errors import CheckpointMismatch, DatasetInvalid
 from store.expansions import Expansion
-from worker.attempt import Attempt
-from worker.context import TrainingContext
+from worker.attempt import Attempt, TrainingContext
 
 _PART = 2048  # texts a part; some seconds of one core with a large tower
 _BATCH = 128

@@ -24,7 +24,7 @@ from model.languages import ENGLISH, reads
 from model.table import View
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import VersionCorrupt
-from worker.context import TrainingContext
+from worker.attempt import TrainingContext
 from worker.prepare import TrainingData
 
 VALIDATION = "validation.json"  # in an expansion's folder

@@ -19,7 +19,7 @@ from model.reading import FilePieces
 from model.table import View
 from model.training import LearnSettings
 from store import files
-from worker.promotion import informative
+from worker.gate import informative
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone
 ALIGNED = "aligned-base"  # the same, but rows start at those of the English tokens that they stand for

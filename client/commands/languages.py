@@ -166,7 +166,7 @@ def _show_failure(expansion: dict[str, Any]) -> None:
     if not (error := expansion["error"]):
         return
     detail, report = error["detail"] or error["code"], expansion["report"] or {}
-    note(detail if detail.endswith("?") else f"{detail.removesuffix('.')}.")
+    note(f"{detail.removesuffix('.')}.")
     if report.get("refused_by", "floor") != "floor":
         options = " --replace" if "replaced" in report else ""
         options += " --without-missing" if (report.get("dataset") or {}).get("missing") else ""
@@ -177,8 +177,6 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
-    if earlier := report.get("earlier"):
-        say(f"{earlier['sentence']}. {earlier['note'] or ''}".strip())
     if (joined := report.get("joined")) and joined["rows"]:
         before = format_count(joined["datasets"], "earlier dataset")
         say(f"It was also taught from {format_count(joined['rows'], 'caption')} of {before}.")

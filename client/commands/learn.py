@@ -27,7 +27,7 @@ def learn(
     dry_run: DryRun = False,
     settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
     force: Annotated[
-        bool, typer.Option("--force", help="Serve the language even without a measurable improvement.")
+        bool, typer.Option("--force", help="Serve the language even if it is read worse than before.")
     ] = False,
     replace: Annotated[
         bool, typer.Option("--replace", help="Use only this dataset; discard the earlier ones.")

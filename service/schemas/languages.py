@@ -88,7 +88,7 @@ class LanguageForm(RequestBody):
         "false", description="Measure how well the language is read already, and teach nothing."
     )
     force: Literal["true", "false"] = Field(
-        "false", description="Serve the language even if it is read no better than before; this is recorded."
+        "false", description="Serve the language even if it is read worse than before; this is recorded."
     )
     without_missing: Literal["true", "false"] = Field(
         "false",

@@ -52,9 +52,9 @@ def test_who_teaches_twice_is_told_how_to_watch_the_first(service: Service, queu
 def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_there_is_one(
     service: Service, queued: str, refused_by: str
 ) -> None:
-    fail(service, queued, "Welsh is not read better", refused_by)
+    fail(service, queued, "Welsh is read worse", refused_by)
     told = run(service, "expansions", queued)
-    assert "gate failed" in told.stdout and "Welsh is not read better." in told.stderr
+    assert "gate failed" in told.stdout and "Welsh is read worse." in told.stderr
     assert ("`pictoglot learn cy FILE --force`" in told.stderr) == (refused_by == "gain")
     watched = run(service, "expansions", queued, "--watch")
     assert (watched.exit_code, watched.stderr) == (1, f"cy failed.\n{told.stderr}")
@@ -62,13 +62,10 @@ def test_why_one_failed_is_told_without_watching_and_with_a_way_out_only_where_t
     assert run_json(service, "expansions", queued)["error"]["code"] == "gate_failed"
 
 
-def test_what_was_to_replace_is_forced_as_that_and_a_question_keeps_its_mark(service: Service, queued: str) -> None:
-    fail(service, queued, "Welsh is worse. Is it Welsh?", "earlier", replaced={"datasets": 1}, dataset={"missing": 2})
+def test_what_was_to_replace_is_forced_as_that(service: Service, queued: str) -> None:
+    fail(service, queued, "Welsh is read worse", "gain", replaced={"datasets": 1}, dataset={"missing": 2})
     told = run(service, "expansions", queued).stderr
-    assert (
-        "Welsh is worse. Is it Welsh?\n" in told
-        and "`pictoglot learn cy FILE --replace --without-missing --force`" in told
-    )
+    assert "`pictoglot learn cy FILE --replace --without-missing --force`" in told
 
 
 def test_a_watch_says_that_it_waits_for_a_service_that_is_away(

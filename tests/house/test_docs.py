@@ -37,7 +37,7 @@ def test_errors_are_defined_where_they_are_looked_for() -> None:
     for kind in kinds:  # grows
         defining.add(kind.__module__)
         kinds += [each for each in kind.__subclasses__() if not each.__module__.startswith("tests.")]
-    assert defining == {"store.errors", "service.problems", "worker.promotion"}
+    assert defining == {"store.errors", "service.problems", "worker.gate"}
 
 
 def missing_paths(text: str, folder: Path) -> list[str]:

@@ -277,14 +277,12 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     assert expansions.get(id).settings == {"force": True}
     lease = expansions.lease(id, "test")
     assert lease is not None
-    gain = {"sentence": "Welsh is not read better than by version 0: …", "forced": True}
-    earlier = {"sentence": "Of the 80 captions that …", "note": "Are they in the same language?"}
+    gain = {"sentence": "Welsh is read worse than by version 0: …", "forced": True}
     joined = {"datasets": 2, "rows": 1}
-    more = {"against": "english", "gain": gain, "earlier": earlier, "joined": joined, "replaced": {"datasets": 2}}
+    more = {"against": "english", "gain": gain, "joined": joined, "replaced": {"datasets": 2}}
     expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, **more})
     said = run(fresh, "expansions", id, "--watch").stdout
-    assert "Welsh is not read better than by version 0: …. It is served because that was forced." in said
-    assert "Of the 80 captions that …. Are they in the same language?" in said
+    assert "Welsh is read worse than by version 0: …. It is served because that was forced." in said
     assert "It was also taught from 1 caption of 2 earlier datasets." in said
     assert "It replaces 2 earlier datasets: only the captions of this one are taught and shown now." in said
     assert "text to English" in said and "English to text" in said  # these pairs have no pictures

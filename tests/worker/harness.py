@@ -33,7 +33,7 @@ from tests.forked import Forked, attempt
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from worker.attempt import Attempt
-from worker.phases import run
+from worker.child import run
 from worker.settings import WorkerSettings
 
 ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")

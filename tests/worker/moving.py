@@ -16,7 +16,7 @@ from store.expansions import Expansion
 from store.registry import Registry
 from store.settings import CommonSettings
 from tests.worker.harness import Site, attempt_at
-from worker.phases import run
+from worker.child import run
 
 OTHER = "pictoglot-tiny-other"  # name of the base that is moved to
 

@@ -8,7 +8,7 @@ from store.errors import NothingHeldOut
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.assess import judged
-from worker.phases import run
+from worker.child import run
 
 
 def spoken(count: int = 100) -> list[dict[str, str]]:

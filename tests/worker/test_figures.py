@@ -7,7 +7,7 @@ import pytest
 
 from store.versions import Version
 from tests.tiny import counted
-from worker.figures import confusion, fertility, so_far
+from worker.evaluate import confusion, fertility, so_far
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun", "the big house"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul", "tŷ mawr"]

@@ -16,7 +16,7 @@ from tests.groups import GROUPS, write_base
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.worker.harness import pairs
 from worker.attempt import Attempt
-from worker.phases import run
+from worker.child import run
 from worker.settings import WorkerSettings
 
 PICTURES = 12

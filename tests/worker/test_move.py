@@ -31,8 +31,8 @@ from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import OTHER, move, serving, show, submit_move
 from worker.attempt import Attempt
-from worker.phases import run
-from worker.promotion import GateFailed
+from worker.child import run
+from worker.gate import GateFailed
 
 SHOWN = 101
 

@@ -18,7 +18,7 @@ from tests.index.conftest import reachable
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
-from worker.phases import run
+from worker.child import run
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 SHOWN = 70  # more than one shard

@@ -4,8 +4,8 @@ import numpy as np
 
 from index.gallery import NewPicture
 from tests.worker.harness import Site, attempt_at, pairs
+from worker.attempt import open_context
 from worker.compare import Comparison
-from worker.context import open_context
 from worker.prepare import prepare, rows_of
 
 

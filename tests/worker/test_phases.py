@@ -22,12 +22,11 @@ from store.errors import (
 from store.leases import Lease
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach
-from worker.attempt import Attempt, Stopped
-from worker.context import open_context
+from worker.attempt import Attempt, Stopped, open_context
+from worker.child import run
 from worker.evaluate import measure
-from worker.phases import run
+from worker.gate import GateFailed
 from worker.prepare import prepare
-from worker.promotion import GateFailed
 from worker.validation import candidates, held_out
 
 NewSite = Callable[..., Site]

@@ -10,9 +10,9 @@ from model.dataset.rows import Pivot
 from store.errors import PivotNotServed
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
-from worker.context import open_context
+from worker.attempt import open_context
+from worker.child import run
 from worker.evaluate import measure
-from worker.phases import run
 from worker.prepare import prepare
 from worker.validation import candidates, held_out, kept
 

@@ -8,7 +8,7 @@ from store import files
 from store.expansions import Expansion
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import Attempt, Stopped
-from worker.phases import run
+from worker.child import run
 
 
 def rebuild_of(site: Site, language: str, kind: type[Attempt] = Attempt) -> Attempt:

@@ -11,9 +11,9 @@ from model.encoder import Encoder
 from model.table import View
 from tests.worker.harness import Site, attempt_at, pairs
 from worker import prepare as preparing
-from worker.context import open_context
+from worker.attempt import open_context
+from worker.learn import tensors
 from worker.prepare import TrainingData, prepare
-from worker.train import corpus
 
 Rows = list[dict[str, str]]
 
@@ -96,6 +96,6 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     for row in rows[::3]:
         del row["english"]
     data = prepared(site, rows)
-    learned_from, english = corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
+    learned_from, english = tensors(data, 0), {row["caption"]: row.get("english") for row in rows}
     assert learned_from.texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.texts}

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 
 from tests.worker.harness import Site, attempt_at, pairs, teach
-from worker.context import open_context
-from worker.phases import run
+from worker.attempt import open_context
+from worker.child import run
 from worker.prepare import prepare
 from worker.validation import candidates, kept
 

@@ -112,7 +112,7 @@ function outcome(item) {
   if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to}, ${item.report?.encoding} · release ${item.release}`), comparison(item)];
   if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
-  const { gain, earlier, joined, replaced } = item.report ?? {};
+  const { gain, joined, replaced } = item.report ?? {};
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
@@ -126,7 +126,6 @@ function outcome(item) {
   ];
   return [
     gain ? make("p", { class: "told" }, `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`) : null,
-    earlier ? make("p", { class: "fine" }, `${earlier.sentence}. ${earlier.note ?? ""}`) : null,
     make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
     !rebuilt && moved === false ? make("p", { class: "fine" }, apart(named(item.language).name)) : null,
   ];

@@ -52,7 +52,7 @@ function lineage(versions, number) {
 function fate(version, expansion, chain) {
   if (chain.has(version.number)) return { served: true, happened: true };
   const { state, error, report } = expansion ?? {};
-  if (state === "failed" && error?.code === "gate_failed") return { tag: "refused", why: "It was not good enough, or no better than what serves, so it never served" };
+  if (state === "failed" && error?.code === "gate_failed") return { tag: "refused", why: "It was not good enough, or worse than what serves, so it never served" };
   if (["failed", "cancelled"].includes(state)) return { tag: state, why: "It never served" };
   if (["queued", "running"].includes(state)) return { tag: "not yet", why: "It is not known yet whether it will serve" };
   const own = report?.languages?.[version.language] ?? report; // a rebuild reports of each language

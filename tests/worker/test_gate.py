@@ -1,0 +1,181 @@
+"""The gate: not worse than what serves, on all held-out captions, by more than the error, and above the floor."""
+
+import json
+import logging
+from typing import Any
+
+import numpy as np
+import pytest
+
+from model.evaluation import Gain, gain
+from tests.patience import PATIENCE
+from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.test_assess import spoken
+from worker.attempt import open_context
+from worker.child import run
+from worker.evaluate import measure
+from worker.gate import GateFailed, forgotten, gained, gate, informative, keeps_shared, refusal
+from worker.prepare import prepare
+from worker.validation import candidates, held_out
+
+UNMOVED = 1e-12  # a learning rate
+BEFORE = {"t2i": {"R@1": 0.1}, "i2t": {"R@1": 0.2}, "pairs": 200}
+
+
+def report(
+    r10: float = 0.5, truncated: float = 0.0, pairs: int = 10, candidates: int = 1000, r1: float = 0.1, **losses: float
+) -> dict[str, Any]:
+    languages = {tag: {"before": {"R@1": 0.5}, "after": {"R@1": 0.5 - loss}} for tag, loss in losses.items()}
+    return {
+        "t2i": {"R@1": r1, "R@10": r10},
+        "pairs": pairs,
+        "candidates": candidates,
+        "truncated": truncated,
+        "shared": {"languages": languages, "unmeasured": []},
+    }
+
+
+@pytest.mark.parametrize(
+    ("figures", "said"),
+    [
+        (report(0.209), None),
+        (report(0.207), "R@10 is 0.207, at least 0.208"),
+        (report(10 / 60 + 0.1, candidates=60), "R@10 is 0.267"),  # garbage reaches 10 of 60 by chance
+        (report(0.34, candidates=60), None),
+        (report(1.0, r1=1 / 6, candidates=6), "R@1 is 0.167, at least 0.333"),  # what garbage reaches among six
+        (report(1.0, r1=0.34, candidates=6), None),
+        (report(truncated=0.06), "6.0% of"),
+        (report(pairs=0), "no held-out"),
+    ],
+)
+def test_the_floor_stands_above_chance_and_is_told_with_figures(figures: dict[str, Any], said: str | None) -> None:
+    reason = refusal(figures, 0.2)
+    assert (reason is None) == (said is None) and (said or "") in (reason or "")
+
+
+def test_without_a_floor_nothing_is_asked() -> None:
+    assert refusal(report(0.0, r1=0.0, candidates=6), 0.0) is None
+
+
+def test_among_few_candidates_the_first_place_alone_is_compared() -> None:
+    assert (informative(49), informative(50)) == ((1,), (1, 10))
+
+
+@pytest.mark.parametrize(
+    ("after", "read", "points"),
+    [
+        (0.65, "better than", "+15.0"),
+        (0.51, "about as well as", "+1.0"),
+        (0.48, "about as well as", "−2.0"),  # worse by just the error, but for rounding
+        (0.479, "worse than", "−2.1"),
+    ],
+)
+def test_a_version_serves_unless_it_is_worse_by_more_than_the_error(after: float, read: str, points: str) -> None:
+    said = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10))
+    assert said["sentence"] == (
+        f"Welsh is read {read} by version 3: on the same 200 held-out captions the mean of R@1 and R@10 went from "
+        f"50.0 % to {100 * after:.1f} % ({points} ± 2.0 points)"
+    )
+    refused = gate({**report(), "gain": said}, 0.2)
+    assert (refused is None) is said["enough"] is (read != "worse than")
+    if refused is not None:
+        assert refused == ("gain", f"{said['sentence']}; use `--force` to serve it anyway")
+        forced = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10), forced=True)
+        assert forced["forced"] and gate({**report(), "gain": forced}, 0.2) is None
+        assert gate({**report(0.1), "gain": forced}, 0.2) is not None, "the floor holds all the same"
+
+
+def test_every_earlier_language_is_kept_within_the_budget() -> None:
+    assert keeps_shared(report(), 0.0), "the first language has nothing to forget"
+    assert keeps_shared(report(de=0.04, fr=0.04), 0.05)
+    assert 0.5 - (0.5 - 0.03) > 0.03 and keeps_shared(report(de=0.03), 0.03)  # as much as may be, but for rounding
+    assert not keeps_shared(report(de=0.1, fr=-0.1, nl=0.0), 0.05)
+    assert forgotten(report(de=0.1, fr=0.0)) == {"mean_loss": pytest.approx(0.05), "max_loss": pytest.approx(0.1)}
+
+
+def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
+    unknown = report(de=0.0)
+    for unmeasured, keeps in ((["en", "fr"], False), (["en"], True)):
+        unknown["shared"]["unmeasured"] = unmeasured
+        assert keeps_shared(unknown, 0.05) is keeps
+
+
+def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_what(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.INFO, "worker.learn")
+    rows = [{**row, "picture": f"p{number // 4}"} for number, row in enumerate(pairs("cy"))]
+    run(attempt_at(site, expansion := site.submit(rows, force=True)))
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    told, serving = report["gain"], site.registry.releases.serving()
+    assert told["version"] == 0
+    recalls = [sum(each["t2i"][k] for k in ("R@1", "R@10")) / 2 for each in (told["before"], report)]
+    assert told["mean"] == pytest.approx(recalls[1] - recalls[0])
+    assert serving.reason.endswith(" points over version 0")
+    (line,) = (record for record in caplog.records if record.name == "worker.learn")
+    assert line.getMessage() == f"promoted cy: version 1, release 2, {serving.reason}"
+    assert line.__dict__["key"] == "test"
+    # the error is one of pictures, and not of their captions
+    attempt = attempt_at(site, site.submit(rows, kind="assess"))  # it measures the same captions
+    context = open_context(attempt)
+    data = prepare(context, attempt.expansion)
+    validation = held_out(context, data)
+    among = candidates(context, data, validation)
+    before, after = (measure(context, context.views.of(version), validation, among) for version in (0, 1))
+    assert before is not None and after is not None
+    owner = np.array([among.places[picture] for picture in validation.targets])
+    by_picture, by_caption = (
+        gain(before.ranks, after.ranks, each, (1, 10)).error for each in (owner, np.arange(len(owner)))
+    )
+    assert told["error"] == pytest.approx(by_picture) != pytest.approx(by_caption)
+
+
+def wrong() -> list[dict[str, str]]:
+    """Captions of Welsh, each with the meaning of the next noun."""
+    rows = pairs("cy")
+    return [{**row, "english": other["english"]} for row, other in zip(rows, rows[10:] + rows[:10], strict=True)]
+
+
+def test_a_language_that_the_base_reads_better_is_refused_unless_that_is_forced(site: Site) -> None:
+    expansion = site.submit(spoken(), "sco", force=False, learning_rate=0.3, epochs=1)
+    assert site.attempt(expansion).wait(PATIENCE) == 0
+    failed = site.registry.expansions.get(expansion)
+    assert failed.error is not None and failed.error.code == "gate_failed", failed
+    detail = failed.error.detail
+    assert detail.startswith("Scots is read worse than by version 0")
+    assert "from 100.0 % to " in detail and "`--force`" in detail
+    assert json.dumps(f"expansion {expansion} of sco failed: gate_failed: {detail}", ensure_ascii=False) in site.log()
+    assert failed.report is not None and failed.report["refused_by"] == "gain" and not failed.report["gain"]["enough"]
+    assert site.registry.releases.serving().number == 1
+    run(attempt_at(site, forced := site.submit(spoken(), "sco", force=True, learning_rate=0.3, epochs=1)))
+    serving, report = site.registry.releases.serving(), site.registry.expansions.get(forced).report
+    assert report is not None and report["gain"]["forced"] and serving.languages["sco"] == 2
+    assert serving.change["forced"] == report["gain"]["sentence"]
+
+
+def test_a_language_taught_again_must_not_read_worse_what_earlier_datasets_held_out(site: Site) -> None:
+    run(attempt_at(site, site.submit(pairs("cy"), epochs=20)))
+    with pytest.raises(GateFailed, match=r"Welsh is read worse than by version 1: on the same \d+ held-out captions"):
+        run(attempt_at(site, site.submit(wrong(), force=False, epochs=20)))
+    assert site.registry.releases.serving().languages["cy"] == 1
+
+
+def test_the_same_file_taught_again_serves_and_is_no_gain(site: Site) -> None:
+    teach(site)
+    run(attempt_at(site, site.submit(pairs("cy"), force=False, learning_rate=UNMOVED)))
+    release = site.registry.releases.serving()
+    assert (release.languages["cy"], release.reason) == (2, "+0.0 ± 0.0 points over version 1")
+
+
+@pytest.mark.parametrize("replace", [False, True])
+def test_what_takes_the_place_of_a_damaged_version_is_compared_with_the_base(site: Site, replace: bool) -> None:
+    teach(site)
+    expansion = site.submit(pairs("cy"), force=False, replace=replace)
+    attempt = attempt_at(site, expansion)
+    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": int(replace)})
+    (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
+    run(attempt)
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None and report["gain"]["version"] == 0
+    assert site.registry.releases.serving().languages["cy"] == 2

@@ -1,0 +1,120 @@
+"""The gate: whether a language may be served, and the shared table move to it. Pure functions of figures.
+
+A version is served when its language is read not worse than by what serves it now, on all held-out captions, by more
+than the error of that, and above the floor. `--force` overrides the first half.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from model.evaluation import Gain
+from model.languages import names
+from store.errors import Failure
+
+MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
+FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
+
+
+class GateFailed(Failure):
+    """The version reads too little, or worse than what served; or a move loses too much. The text has the figures."""
+
+
+def informative(candidates: int) -> tuple[int, ...]:
+    """Return the K of the R@K whose mean is compared: the first place and the first ten, or among few the first alone.
+
+    R@1 says little while a language is read badly, R@10 little once it is read well; their mean always says something.
+    """
+    return (1,) if candidates < FEW else (1, 10)
+
+
+def gained(
+    language: str, version: int, before: Mapping[str, Any], gain: Gain, ks: Sequence[int], *, forced: bool = False
+) -> dict[str, Any]:
+    """Describe the `gain` over `version`, which has read these captions so far, with recall `before`.
+
+    It is of the mean of R@K over `ks`, and enough unless more than its own standard error was lost. `forced`: whether
+    the language shall be served without.
+    """
+    what = " and ".join(f"R@{k}" for k in ks)
+    enough = not exceeds(-gain.mean, gain.error)
+    is_read = "better than" if gain.enough else "about as well as" if enough else "worse than"
+    return {
+        "version": version,
+        "before": {name: before[name] for name in ("t2i", "i2t")},
+        "mean": gain.mean,
+        "error": gain.error,
+        "enough": enough,
+        "forced": forced and not enough,
+        "sentence": (
+            f"{names(language).name} is read {is_read} by version {version}: "
+            f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
+            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
+        ),
+    }
+
+
+def reason(report: Mapping[str, Any]) -> str:
+    """Say why the language is served, for the list of releases and the log: what it gains, and over which version."""
+    gain = report.get("gain")
+    return f"{_points(gain['mean'], gain['error'])} over version {gain['version']}" if gain else ""
+
+
+def _points(mean: float, error: float) -> str:
+    return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
+
+
+def exceeds(lost: float, most: float) -> bool:
+    """Whether more is lost than may be: two captions of forty are 0.05, which are both, but for rounding, equal."""
+    return lost > most and not math.isclose(lost, most, rel_tol=1e-9, abs_tol=1e-9)
+
+
+def gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
+    """Return what refuses the language, and why: the `floor`, which nothing overrides, or the `gain`, unless forced."""
+    if (low := refusal(report, min_recall)) is not None:
+        return "floor", low
+    gain = report.get("gain")
+    if gain and not (gain["enough"] or gain["forced"]):
+        return "gain", f"{gain['sentence']}; use `--force` to serve it anyway"
+    return None
+
+
+def floor(candidates: int, min_recall: float) -> tuple[int, float]:
+    """Return the K whose R@K is asked for among so many candidates, and the least that it has to be."""
+    k = max(informative(candidates))
+    chance = k / candidates  # without it anything passes on a small set: among ten candidates R@10 is always 1
+    return k, chance + min_recall * (1 - chance) if min_recall else 0.0
+
+
+def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
+    """Say why the language is below the floor, in one sentence with the figures; None when it is not.
+
+    Recall must reach `min_recall` of the way from chance to 1; with 0.0, any will do.
+    """
+    if report["pairs"] == 0:
+        return "no held-out caption could be measured"
+    candidates = report["candidates"]
+    k, needed = floor(candidates, min_recall)
+    reached = report["t2i"][f"R@{k}"]
+    if reached < needed:
+        return f"held-out t2i R@{k} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
+    if report["truncated"] > MAX_TRUNCATED:
+        cut = f"{report['truncated']:.1%} of the held-out captions are too long for the model"
+        return f"{cut}, at most {MAX_TRUNCATED:.0%} may be"
+    return None
+
+
+def forgotten(report: Mapping[str, Any]) -> dict[str, float]:
+    """Return mean and largest loss of t2i R@1 over the earlier languages when `shared` moves; 0.0 without any."""
+    languages = report["shared"]["languages"].values()
+    losses = [figures["before"]["R@1"] - figures["after"]["R@1"] for figures in languages] or [0.0]
+    return {"mean_loss": sum(losses) / len(losses), "max_loss": max(losses)}
+
+
+def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
+    """Whether the new shared table keeps every earlier language within the forgetting budget.
+
+    English alone may be unmeasured, where nothing is in English: the base goes on reading it.
+    """
+    unknown = set(report["shared"]["unmeasured"]) - {"en"}
+    return not unknown and not exceeds(forgotten(report)["max_loss"], budget)
