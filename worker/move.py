@@ -6,7 +6,8 @@ pass, until a release can be published upon the one that the last pass began wit
 """
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from typing import Any
 
@@ -16,27 +17,32 @@ from index.indexer import fill_captions, fill_pictures
 from index.sweep import move_needs
 from model.backend import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
-from model.dataset.words import counted
-from model.encoder import Encoder, Views
+from model.dataset_words import counted
+from model.encoder import Encoder
+from model.languages import ENGLISH
+from model.views import Views
 from store import files
 from store.errors import (
     BaseMoved,
     BaseServes,
     CaptionsUnreadable,
     CheckpointMismatch,
+    DatasetInvalid,
     InvalidInput,
     PicturesUnreadable,
     PivotNotServed,
     TrainingDiverged,
     VersionCorrupt,
 )
+from store.expansions import Expansion
 from store.releases import Release
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext
-from worker.compare import Comparison, losses
-from worker.gate import GateFailed, keeps_shared
+from worker.evaluate import measure
+from worker.gate import GateFailed, exceeds, keeps_shared
 from worker.learn import make_version
-from worker.prepare import prepare
+from worker.prepare import prepare, rows_of
+from worker.validation import Candidates, Validation, candidates, chosen, english_of_gallery, kept_of
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -230,16 +236,16 @@ class _Move:
         return make_version(context, data)[1]
 
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
-        versions = self.registry.versions
-        compare = Comparison(replace(self.context, made=dict(self.served)), self._open_old)
-        sources = {tag: versions.get(number).learned for tag, number in release.languages.items() if tag != "en"}
-        taught = [self.registry.expansions.get(source) for tag in sources for source in sources[tag]]
-        figures: dict[str, Any] = {"en": compare.english(release.base, self.base, taught) or {}}
+        versions, expansions = self.registry.versions, self.registry.expansions
+        sources = {
+            tag: [*map(expansions.get, versions.get(number).learned)] for tag, number in release.languages.items()
+        }
+        sources[ENGLISH] = [each for learned in sources.values() for each in learned]
+        figures: dict[str, Any] = {}
         for done, (tag, number) in enumerate(self.served.items()):
             self.attempt.check()
             self.attempt.done(done, len(self.served))
-            if tag != "en":
-                figures[tag] = compare.language(tag, release.languages[tag], number, sources[tag]) or {}
+            figures[tag] = self._compare(tag, release.languages[tag], number, sources[tag])
         names = {base.number: base.public_name for base in self.registry.bases.list()}
         in_shared = {version.language for version in versions.lineage(self.shared)}
         report = {
@@ -257,6 +263,21 @@ class _Move:
             raise GateFailed(f"{'; '.join(lost)}. Base {names[release.base]} goes on serving.", report=report)
         return {**report, "forced": bool(lost), "lost": lost}
 
+    def _compare(self, tag: str, old: int, new: int, sources: Sequence[Expansion]) -> dict[str, Any]:
+        """Measure a language by both versions, once for this pair; empty where nothing held out is left to measure."""
+        new_context = replace(self.context, made=dict(self.served))
+
+        def measured() -> dict[str, Any] | None:
+            if tag == ENGLISH:
+                validation = english_to_compare(new_context, sources)
+            else:
+                validation = kept_of(self.attempt.root, [each.id for each in sources])
+            if validation is None or not validation.captions:
+                return None
+            return compare((self._open_old(), old), (new_context, new), validation)
+
+        return self.attempt.computed(f"comparison/{tag}-{old}-{new}.json", measured) or {}
+
     def _without_gain(self) -> list[str]:
         """Return a sentence for each language that the new base reads as well untaught; it is served all the same."""
         gains = (version.report["gain"] for version in self._taught if "gain" in version.report)
@@ -270,3 +291,61 @@ class _Move:
             view, views = encoder.base_view, Views(encoder, self.registry, attempt.root)
             self._old = replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
         return self._old
+
+
+def compare(
+    old: tuple[TrainingContext, int], new: tuple[TrainingContext, int], validation: Validation
+) -> dict[str, Any] | None:
+    """Measure two versions, each with its base, on the same captions among the same candidates; None without any.
+
+    The candidates are those that both have, in one order: a picture may have been deleted, or be readable for one.
+    """
+    both = [candidates(context, None, validation) for context, _ in (old, new)]
+    names = [name for name in both[0].places if name in both[1].places]
+    places = {name: place for place, name in enumerate(names)}
+    sides = []
+    for (context, number), each in zip((old, new), both, strict=True):
+        among = Candidates(places, each.vectors[[each.places[name] for name in names]])
+        sides.append(measure(context, context.views.of(number), validation, among))
+    before, after = sides
+    if before is None or after is None:
+        return None
+    return {
+        "before": {way: before.figures[way] for way in ("t2i", "i2t")},
+        "after": {way: after.figures[way] for way in ("t2i", "i2t")},
+        "pairs": len(before.ranks),
+        "candidates": len(places),
+        "against": validation.against,
+    }
+
+
+def english_to_compare(context: TrainingContext, sources: Iterable[Expansion]) -> Validation:
+    """Choose English captions of the gallery or, without any, of held-out rows of these datasets with a picture."""
+    found = english_of_gallery(context)
+    if found.captions:
+        return found
+    pictured = []
+    for source in sources:
+        with suppress(DatasetInvalid, CheckpointMismatch):  # what is left of it is no measure
+            held_out = (row for row in rows_of(context.attempt, source).rows if row.split == "val")
+            pictured += [(row.english, row.picture) for row in held_out if row.english and row.picture]
+    return chosen("pictures", pictured, context.gallery.ids())
+
+
+def losses(report: Mapping[str, Any], budget: float) -> list[str]:
+    """Say why a move costs more than it may, a sentence for each language that lost too much, or cannot be compared.
+
+    English alone may be unmeasured, where nothing is in English.
+    """
+    sentences = []
+    for tag, figures in report["languages"].items():
+        if "left_out" in figures:
+            sentences.append(f"{tag} could not be taught again ({figures['left_out']})")
+        elif figures.get("before") is None:
+            if tag != ENGLISH:
+                sentences.append(f"{tag} has no held-out captions left to compare")
+        else:
+            before, after = (figures[side]["t2i"]["R@1"] for side in ("before", "after"))
+            if exceeds(before - after, budget):
+                sentences.append(f"{tag} would go from t2i R@1 {before:.3f} to {after:.3f}")
+    return sentences

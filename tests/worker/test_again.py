@@ -8,8 +8,6 @@ from typing import Any
 
 import pytest
 
-from model.encoder import Encoder
-from model.table import View
 from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
@@ -17,7 +15,6 @@ from store.versions import Version
 from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import attempt as attempts
-from worker import prepare as preparing
 from worker.attempt import open_context
 from worker.calibrate import Calibrator
 from worker.child import run
@@ -39,9 +36,15 @@ def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> T
     """What an expansion would teach; it is not carried out."""
     attempt = attempt_at(site, site.submit(rows, language, **settings))
     context = open_context(attempt)
-    data = prepare(context, *context.before, attempt.expansion)
-    site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
-    return data
+    try:
+        return prepare(context, *context.before, attempt.expansion)
+    finally:
+        site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
+
+
+def taught_before(data: TrainingData) -> list[str]:
+    """The expansions whose datasets are taught again beside the new one."""
+    return [expansion.id for expansion in data.taught[:-1]]
 
 
 def serving(site: Site, language: str = "cy") -> Version:
@@ -51,42 +54,43 @@ def serving(site: Site, language: str = "cy") -> Version:
 def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
     """Pictures and captions that these have kept for measuring."""
     paths = [site.home / "expansions" / expansion / "validation.json" for expansion in expansions]
-    kept = [json.loads(file.read_text()) for file in paths]
+    kept = [json.loads(path.read_text()) for path in paths]
     return {pair for each in kept for pair in zip(each["targets"], each["captions"], strict=True)}
 
 
-def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site) -> None:
-    both = [taught(site, rows) for rows in (FIRST, SECOND)]
+def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
+    both = [taught(site, FIRST)]
+    data = prepared(site, SECOND)
+    trained = {(str(row.picture), row.caption) for row in data.trained}
+    kept = held_out(site, both) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
+    assert len(data.rows) == 100 and len(data.fresh) == 70
+    assert trained and not trained & kept and len(trained | kept) == 100, "what either holds out is trained on by none"
+
+    both.append(taught(site, SECOND))
     version = serving(site)
     manifest = json.loads((site.home / str(version.folder) / files.MANIFEST).read_text())
     assert (version.number, version.learned) == (2, tuple(both))
     assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
+    assert len([*(site.home / "teacher").iterdir()]) == 2, "no text of an earlier dataset is encoded again"
     report, kept = version.report, held_out(site, both)
     assert report["joined"] == {"datasets": 1, "rows": 30, "train": 100 - len(kept)}
     assert report["dataset"]["usable"] == 70
-    assert report["pairs"] == len(kept)
-    assert f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
+    assert report["pairs"] == len(kept) and f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
     captions = site.gallery.captions([row["picture"] for row in WELSH], "cy")
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
+    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    assert texts is not None and {*texts.pairs} == kept
 
-
-def test_a_file_with_all_that_an_earlier_one_has_is_known_to_have_it(site: Site) -> None:
-    rows = pairs("cy")
-    taught(site, rows[:90], epochs=20)
-    taught(site, rows[:91], learning_rate=1e-12)  # upon the shared table, which is that version
-    version, (train, val) = serving(site), (serving(site).report["dataset"][name] for name in ("train", "val"))
-    assert "is read about as well as by version 1" in version.report["gain"]["sentence"]
-    assert len(version.learned) == 2 and version.report["joined"] == {"datasets": 1, "rows": 0, "train": train}
-    assert version.report["pairs"] == val
-
-
-def test_what_either_holds_out_is_trained_on_from_none(site: Site) -> None:
-    first = taught(site, FIRST)
-    data = prepared(site, SECOND)
-    trained = {(str(row.picture), row.caption) for row in data.trained}
-    kept = held_out(site, [first]) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
-    assert len(data.rows) == 100 and len(data.fresh) == 70
-    assert trained and not trained & kept and len(trained | kept) == 100
+    assert taught_before(prepared(site, FIRST)) == both[1:], "the same file is taught once"
+    with monkeypatch.context() as patch:
+        patch.setattr(attempts, "MAX_ROWS", 100)
+        assert taught_before(prepared(site, pairs("cy"))) == both[1:], "of very many rows the newest"
+    teach(site, "br", picture=True)
+    welsh = serving(site, "br").report["shared"]["languages"]["cy"]
+    assert welsh["before"] == report["t2i"], "the shared table was that version"
+    for left in (both[:1], []):
+        site.registry.releases.roll_back("cy", actor="test", reason="")
+        assert taught_before(prepared(site, pairs("cy"))) == left, "what was rolled back is not taught again"
 
 
 @pytest.mark.parametrize("pictured_first", [False, True])
@@ -120,60 +124,7 @@ def test_an_earlier_dataset_that_cannot_be_read_is_named_with_a_way_out(
     first = taught(site, FIRST)
     harm(site.home / "expansions" / first / "dataset")
     with pytest.raises(refused, match=rf"{first}, which is taught again, cannot be read .*`replace`"):
-        taught(site, SECOND)
-
-
-def test_other_languages_and_chances_are_measured_on_all_that_was_held_out(site: Site) -> None:
-    both = [taught(site, rows) for rows in (FIRST, SECOND)]
-    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
-    assert texts is not None and {*texts.pairs} == held_out(site, both)
-    teach(site, "br", picture=True)
-    welsh = serving(site, "br").report["shared"]["languages"]["cy"]
-    assert welsh["before"] == serving(site).report["t2i"], "the shared table was that version"
-
-
-def test_chances_are_told_still_after_a_dataset_without_pictures(site: Site) -> None:
-    first = taught(site, WELSH)
-    taught(site, [{name: f"{row[name]} x" for name in ("caption", "english")} for row in WELSH])
-    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
-    assert texts is not None and {*texts.pairs} <= held_out(site, [first])
-
-
-def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:
-    taught(site, FIRST)
-    second = taught(site, SECOND, replace=True)
-    version = serving(site)
-    assert version.learned == (second,) and "joined" not in version.report
-    assert version.report["replaced"] == {"datasets": 1}
-    data = prepared(site, pairs("cy"))
-    assert [expansion.id for expansion in data.taught[:-1]] == [second]
-    assert site.registry.releases.visible("cy", 2) == {second}
-    third = taught(site, FIRST)
-    assert site.registry.releases.visible("cy", 3) == {second, third}
-
-
-def test_only_datasets_that_are_kept_are_told_as_replaced(site: Site) -> None:
-    first = taught(site, FIRST)
-    site.registry.retention.dataset_removed(first)
-    assert open_context(attempt_at(site, site.submit(SECOND, replace=True))).replaced == 0
-
-
-def test_what_was_rolled_back_is_not_taught_again(site: Site) -> None:
-    first, _ = (taught(site, rows) for rows in (FIRST, SECOND))
-    site.registry.releases.roll_back("cy", actor="test", reason="")
-    assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [first]
-    site.registry.releases.roll_back("cy", actor="test", reason="")
-    assert len(prepared(site, pairs("cy")).taught) == 1
-
-
-def test_the_same_file_is_taught_once_and_of_very_many_rows_the_newest(
-    site: Site, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    _, second = (taught(site, rows) for rows in (FIRST, SECOND))
-    again = prepared(site, FIRST)
-    assert [expansion.id for expansion in again.taught[:-1]] == [second]
-    monkeypatch.setattr(attempts, "MAX_ROWS", 100)
-    assert [expansion.id for expansion in prepared(site, pairs("cy")).taught[:-1]] == [second]
+        prepared(site, SECOND)
 
 
 def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
@@ -181,16 +132,32 @@ def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
     taught(site, pairs("cy")[:64])
     report = serving(site).report
     assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
-    assert report["pairs"] != report["joined"]["train"]
+    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    assert texts is not None and {*texts.pairs} <= held_out(site, [first])
+
+
+def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:
+    first = taught(site, FIRST)
+    second = taught(site, SECOND, replace=True)
+    version = serving(site)
+    assert version.learned == (second,) and "joined" not in version.report
+    assert version.report["replaced"] == {"datasets": 1} and version.report["pairs"] == len(held_out(site, [second]))
+    assert taught_before(prepared(site, pairs("cy"))) == [second]
+    assert site.registry.releases.visible("cy", 2) == {second}
+    third = taught(site, FIRST)
+    assert site.registry.releases.visible("cy", 3) == {second, third}
+    site.registry.retention.dataset_removed(first)
+    site.registry.retention.dataset_removed(second)
+    assert open_context(attempt_at(site, site.submit(SECOND, replace=True))).replaced == 1, "of those that are kept"
 
 
 def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     first = taught(site, FIRST)
     attempt = attempt_at(site, site.submit(SECOND))
     open_context(attempt)
-    serving = site.registry.releases.serving()
-    publish_release(
-        site.registry, expected=serving.number, shared=0, languages={}
+    before = site.registry.releases.serving().number
+    site.registry.releases.publish(
+        expected=before, shared=0, languages={}, actor="test", reason="", change={}
     )  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
 
@@ -202,11 +169,8 @@ def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site:
     data = prepared(site, pictured[30:])
     assert len(data.rows) == 99 and "p0" not in data.picture_ids
     site.gallery.delete("p99")
-    attempt = attempt_at(site, site.submit(pictured[30:]))
-    context = open_context(attempt)
     with pytest.raises(DatasetPictureNotFound, match="p99"):
-        prepare(context, *context.before, attempt.expansion)
-    site.registry.expansions.fail(attempt.lease, "picture_not_found", "", None)
+        prepared(site, pictured[30:])
     data = prepared(site, pictured[30:], without_missing=True)
     assert len(data.rows) == 98 and len(data.fresh) == data.report.usable == 69
 
@@ -217,16 +181,3 @@ def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: S
     site.registry.releases.roll_back("cy", actor="test", reason="")
     data = prepared(site, pairs("br")[:70], "br")
     assert len(data.taught) == 2 and data.rows == data.fresh and data.pivots == {"en": 0}
-
-
-def test_no_text_of_an_earlier_dataset_is_encoded_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
-    asked, honest = list[int](), preparing.teacher_features
-
-    def counting(encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View) -> Any:
-        asked.append(len(texts))
-        return honest(encoder, texts, check, view)
-
-    monkeypatch.setattr(preparing, "teacher_features", counting)
-    for rows in (FIRST, SECOND):
-        taught(site, rows)
-    assert asked == [70, 30]

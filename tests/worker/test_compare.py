@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from worker.compare import losses
+from worker.move import losses
 
 BUDGET = 0.02
 

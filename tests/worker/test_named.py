@@ -5,7 +5,7 @@ import numpy as np
 from index.gallery import NewPicture
 from tests.worker.harness import Site, attempt_at, pairs
 from worker.attempt import open_context
-from worker.compare import Comparison
+from worker.move import compare, english_to_compare
 from worker.prepare import prepare, rows_of
 
 
@@ -31,7 +31,7 @@ def test_a_later_attempt_and_a_later_expansion_take_the_same_pictures(site: Site
     second = attempt_at(site, expansion)
     context = open_context(second)
     assert prepare(context, second.expansion).rows == data.rows
-    figures = Comparison(context, lambda: context).english(0, 0, [second.expansion])
+    figures = compare((context, 0), (context, 0), english_to_compare(context, [second.expansion]))
     held_out = {row.picture for row in data.rows if row.split == "val"} - {"p4"}
     assert figures is not None and figures["pairs"] == len(held_out)
     other = attempt_at(site, site.submit(pairs("br"), "br"))
