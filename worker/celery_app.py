@@ -1,19 +1,31 @@
-"""The Celery application: how hints travel, and what starts and stops with a worker. Imports no torch."""
+"""The Celery application: how hints travel, who sends them, and what starts and stops with a worker. Imports no torch.
+
+A hint only says "look at this expansion"; the registry decides whether there is work.
+"""
 
 import atexit
 import logging
+import os
+import signal
+import time
+from contextlib import suppress
+from threading import Thread, Timer
 from typing import Any
 
-from celery import Celery
+from celery import Celery, Task
 from celery.signals import setup_logging, worker_ready, worker_shutting_down
+from kombu.exceptions import KombuError
 
 from store import logs
-from worker.relay import Relay
+from store.errors import PictoglotError
+from worker.calibration import Calibrating
+from worker.indexer import Indexing
+from worker.scrubbing import Scrubbing
 from worker.settings import WorkerSettings
 from worker.supervisor import STOP_SECONDS, Supervisor
 from worker.sweeper import Sweeper
 
-_log = logging.getLogger(__name__)
+HINT = "pictoglot.expand"
 _POLL_SECONDS = 0.25  # between looks for a hint in memory
 _REDIS = {
     # A hint is held while its expansion runs, and may be delivered again after this time: it finds the lease taken and
@@ -24,11 +36,14 @@ _REDIS = {
     "socket_keepalive": True,
     "retry_on_timeout": True,
 }
+_DEAF_SECONDS = 60  # idle, with hints sent and none received
+_END_SECONDS = 60.0  # from SIGTERM until a worker that has not ended is cut off
+_log = logging.getLogger(__name__)
 
 
 def create_app(settings: WorkerSettings) -> Celery:
-    """An application on the broker of the settings; without one, hints stay in the memory of this process."""
-    app = Celery("pictoglot", include=["worker.tasks"], set_as_current=True)
+    """Make an application on the broker of the settings; without one, hints stay in the memory of this process."""
+    app = Celery("pictoglot", set_as_current=True)
     app.conf.update(
         broker_url=settings.broker_url or "memory://",
         broker_transport_options=_REDIS if settings.broker_url else {"polling_interval": _POLL_SECONDS},
@@ -50,18 +65,88 @@ def create_app(settings: WorkerSettings) -> Celery:
     return app
 
 
+class Relay(Thread):
+    """Sends a hint for every expansion that could run and does not, so that a lost hint only causes a delay.
+
+    It reads the registry every second, and is silent while its own worker is busy and could not follow a hint. It also
+    starts the chores that are due.
+    """
+
+    def __init__(self, app: Celery, supervisor: Supervisor) -> None:
+        super().__init__(name="relay", daemon=True)
+        self._app, self._supervisor = app, supervisor
+        self._unheard: float | None = None  # when the first hint was sent that did not arrive here
+        # what a broker answers that is full, or loading its data, is no `KombuError`
+        self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
+        self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
+        self._end.daemon = True
+        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Calibrating, Scrubbing))
+
+    def run(self) -> None:
+        """Send and start until the worker stops."""
+        while True:
+            try:
+                self.send_hints()
+                with suppress(PictoglotError):  # `refused_seconds` tells
+                    self._supervisor.registry.probe()
+                for chore in self._chores:
+                    chore.tick(self._supervisor.registry)
+            except PictoglotError as error:
+                _log.warning("the registry cannot be read: %s (%s)", error.code, error.told)
+            except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
+                _log.exception("unexpected error in the relay; it goes on")
+            if self._supervisor.stop.wait(self._supervisor.settings.look_seconds):
+                for chore in self._chores:
+                    chore.stop()
+                return
+
+    def send_hints(self) -> None:
+        """Send a hint for each runnable expansion without a lease."""
+        expansions = self._supervisor.registry.expansions
+        runnable = [] if self._supervisor.is_busy else expansions.runnable()
+        try:
+            for expansion in runnable:
+                self._app.send_task(HINT, [expansion], retry=False)
+        except self._refusals as error:
+            why = getattr(error, "strerror", None) or type(error).__name__
+            _log.warning("the broker does not accept hints: %s", why)
+            runnable = []
+        self._end_if_deaf(bool(runnable))
+
+    def _end_if_deaf(self, sent: bool) -> None:
+        """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
+
+        Whatever started the worker starts it again.
+        """
+        now = time.monotonic()
+        if not sent:
+            self._unheard = None
+        elif self._unheard is None or self._supervisor.heard > self._unheard:
+            self._unheard = now
+        elif now - self._unheard > _DEAF_SECONDS:
+            _log.critical("no hint arrived for %d s although hints were sent; the worker ends", _DEAF_SECONDS)
+            if not self._end.is_alive():
+                self._end.start()
+                os.kill(os.getpid(), signal.SIGTERM)
+
+
 app = create_app(WorkerSettings.load())
 
 
+@app.task(name=HINT, bind=True)  # type: ignore[untyped-decorator]
+def expand(self: Task, expansion: str) -> None:
+    """Work on the expansion if no other worker does; otherwise return in milliseconds."""
+    self.app.supervisor.run(expansion)
+
+
 @setup_logging.connect  # type: ignore[untyped-decorator]
-def _logging(**_: Any) -> None:
+def _configure_logging(**_: Any) -> None:
     logs.configure(app.supervisor.settings.log_level)
 
 
 @worker_ready.connect  # type: ignore[untyped-decorator]
-def _ready(**_: Any) -> None:
-    settings = app.supervisor.settings
-    _log.info("the worker is ready: hints by %s", "Redis" if settings.broker_url else "memory")
+def _start_threads(**_: Any) -> None:
+    _log.info("the worker is ready: hints by %s", "Redis" if app.supervisor.settings.broker_url else "memory")
     relay = Relay(app, app.supervisor)
     relay.start()
     Sweeper(app.supervisor).start()
@@ -69,7 +154,7 @@ def _ready(**_: Any) -> None:
 
 
 @worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def _shutting_down(**_: Any) -> None:
+def _begin_stop(**_: Any) -> None:
     app.supervisor.stop.set()
 
 

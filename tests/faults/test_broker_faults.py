@@ -12,9 +12,8 @@ from tests.faults.redis_server import RedisServer
 from tests.patience import PATIENCE, insisting, within
 from tests.service.harness import running
 from tests.worker.harness import Site, assert_once, pairs
-from worker.celery_app import create_app
+from worker.celery_app import HINT, create_app
 from worker.settings import WorkerSettings
-from worker.tasks import HINT
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
 NewSite = Callable[..., Site]

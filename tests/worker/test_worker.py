@@ -19,8 +19,7 @@ import pytest
 from store.errors import RegistryUnavailable
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
-from worker.celery_app import create_app
-from worker.relay import Relay
+from worker.celery_app import Relay, create_app
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
 from worker.sweeper import Sweeper, sweep_left_over
@@ -29,7 +28,7 @@ ROOT = Path(__file__).parents[2]
 # A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
 UNHEARD = """
 import signal, sys, time
-from worker import relay
+from worker import celery_app as relay
 from worker.celery_app import app
 relay._DEAF_SECONDS, relay._END_SECONDS = 0, float(sys.argv[1])
 signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL)
@@ -45,7 +44,7 @@ def python(*arguments: str, **environment: str) -> subprocess.CompletedProcess[s
 
 
 def test_the_worker_process_loads_neither_torch_nor_the_web_framework() -> None:
-    code = "import sys, worker.celery_app, worker.tasks; print({'torch', 'numpy', 'fastapi', 'faiss'} & {*sys.modules})"
+    code = "import sys, worker.celery_app; print({'torch', 'numpy', 'fastapi', 'faiss'} & {*sys.modules})"
     assert python("-c", code).stdout.strip() == "set()"
 
 
@@ -229,13 +228,13 @@ def test_a_worker_that_hears_its_hints_goes_on(
         hints.append(time.monotonic())
         supervisor.heard = hints[-1]
 
-    monkeypatch.setattr("worker.relay._DEAF_SECONDS", 0)
-    monkeypatch.setattr("worker.relay.os", SimpleNamespace(_exit=os._exit, getpid=os.getpid, kill=lambda *_: None))
+    monkeypatch.setattr("worker.celery_app._DEAF_SECONDS", 0)
+    monkeypatch.setattr("worker.celery_app.os", SimpleNamespace(_exit=os._exit, getpid=os.getpid, kill=lambda *_: None))
     monkeypatch.setattr("celery.Celery.send_task", hear)
     site.submit(pairs("cy"))
     relay = Relay(create_app(settings), supervisor)
     for _ in range(4):
-        relay.tick()
+        relay.send_hints()
     supervisor.registry.close()
     assert len(hints) == 4 and not [each for each in caplog.records if each.levelno == logging.CRITICAL]
 
