@@ -171,8 +171,9 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
 
 
 def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
-    site: Site, other_base: str, monkeypatch: pytest.MonkeyPatch
+    new_site: Callable[..., Site], other_base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    site = new_site(pictures=0)
     served, versions = site.registry.releases.serving(), site.registry.versions.list()
     learning = site.submit(pairs("cy"), "cy")
     with pytest.raises(ExpansionInProgress):
@@ -191,39 +192,34 @@ def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
     assert len(site.registry.bases.list()) == 1
 
 
-def test_pictures_that_cannot_be_read_keep_the_old_base_unless_forced(site: Site, other_base: str) -> None:
+def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings_may_name_the_first_base(
+    new_site: Callable[..., Site], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
+    site = new_site(pictures=0)
+    show(site, 4, en=["an old ship"], eu=["itsasontzi zaharra"], cy=["hen long"])
     site.gallery.files.content_path(f"{10**9 + 3:064x}").unlink()
-    with pytest.raises(PicturesUnreadable, match="1 stored picture "):
-        run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
+    many = write_tiny_base(tmp_path, seed=5, name=OTHER, languages=["eu"], dimension=48)
+    with pytest.raises(PicturesUnreadable, match=r"1 stored picture .*p3"):
+        run(attempt := attempt_at(site, submit_move(site.registry, many)))
     attempt.fail(PicturesUnreadable())
-    done = move(site, other_base, force=True)
+    done = move(site, many, force=True)
     assert done.report is not None and done.report["unreadable"] == 1
-
-
-def test_captions_that_waited_are_encoded_for_a_base_that_reads_their_languages(site: Site, tmp_path: Path) -> None:
-    show(site, 2, first=SHOWN, eu=["itsasontzi zaharra"])
-    many = write_tiny_base(tmp_path, seed=5, name="pictoglot-tiny-many", languages=["eu"])
-    move(site, many)
     new, base = serving(site), site.registry.releases.serving().base
-    assert (rows_of(site, new, "eu", base), rows_of(site, new, "cy", base)) == (2, 1)
+    assert (rows_of(site, new, "eu", base), rows_of(site, new, "cy", base)) == (4, 4)
     live = LiveIndex(new, VectorSets(site.gallery))
     assert live.start() and set(live.current.captions) == {"en", "cy", "eu"} and new.encoded == 0
     live.close()
 
-
-def test_the_settings_may_go_on_naming_the_first_base_but_no_unknown_one(
-    site: Site, other_base: str, tmp_path: Path
-) -> None:
-    move(site, other_base)
-    for name in (site.base, other_base):
-        assert _opened(site.registry, site.home, name).base_view.version == 1
+    for name in (site.base, many):
+        assert _opened(site.registry, site.home, name).base_view.version == base
     environment = {"PICTOGLOT_HOME": str(site.home), "PICTOGLOT_BASE": site.base}
     told = CliRunner().invoke(app, ["doctor"], env=environment)
     assert f"{OTHER}, 48 dimensions" in told.stdout
     for folder in ("copy", "unknown"):
         (tmp_path / folder).mkdir()
     copy = write_tiny_base(tmp_path / "copy")  # the first base in another place: known by its weights
-    assert _opened(site.registry, site.home, copy).base_view.version == 1
+    assert _opened(site.registry, site.home, copy).base_view.version == base
     with pytest.raises(BaseMismatch, match="pictoglot base move"):
         _opened(site.registry, site.home, write_tiny_base(tmp_path / "unknown", seed=3))
 
