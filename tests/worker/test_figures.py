@@ -13,24 +13,24 @@ ENGLISH = ["a red apple", "a small dog", "the sea and the sun", "the big house"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul", "tŷ mawr"]
 
 
-def test_fertility_counts_tokens_a_word_and_a_character() -> None:
-    tokens = fertility([[1, 2, 3], [4, 5, 6]], ["afal  coch", "môr"])
-    assert tokens == {"per_word": pytest.approx(6 / 3), "per_character": pytest.approx(6 / 11)}
-
-
-@pytest.mark.parametrize("caption", ["赤いリンゴと犬", "แอปเปิ้ลสีแดง"])
-def test_a_script_without_spaces_has_tokens_a_character_alone(caption: str) -> None:
-    tokens = fertility([[1, 2]], [caption])
-    assert tokens == {"per_word": None, "per_character": pytest.approx(2 / len(caption))}
-
-
-def test_korean_has_words_and_a_foreign_name_changes_nothing() -> None:
-    assert fertility([[1, 2, 3]], ["빨간 사과"])["per_word"] == pytest.approx(3 / 2)
-    assert fertility([[1, 2, 3, 4]], ["the small dog 東京"])["per_word"] == pytest.approx(4 / 4)
-
-
-def test_without_captions_there_is_no_fertility() -> None:
-    assert fertility([], []) == {"per_word": None, "per_character": None}
+@pytest.mark.parametrize(
+    ("tokens", "captions", "per_word", "per_character"),
+    [
+        ([[1, 2, 3], [4, 5, 6]], ["afal  coch", "môr"], 6 / 3, 6 / 11),
+        ([[1, 2]], ["赤いリンゴと犬"], None, 2 / 7),  # no spaces between words
+        ([[1, 2]], ["แอปเปิ้ลสีแดง"], None, 2 / 13),
+        ([[1, 2, 3]], ["빨간 사과"], 3 / 2, 3 / 4),
+        ([[1, 2, 3, 4]], ["the small dog 東京"], 4 / 4, 4 / 13),  # a foreign name changes nothing
+        ([], [], None, None),
+    ],
+)
+def test_fertility_counts_tokens_a_word_and_a_character(
+    tokens: list[list[int]], captions: list[str], per_word: float | None, per_character: float | None
+) -> None:
+    assert fertility(tokens, captions) == {
+        "per_word": per_word and pytest.approx(per_word),
+        "per_character": per_character and pytest.approx(per_character),
+    }
 
 
 def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
