@@ -14,8 +14,8 @@ from store.data_root import EXPANSIONS
 from store.errors import IndexUnavailable, LeaseLost, PictoglotError, RegistryUnavailable, StorageFull, StoreUnavailable
 from store.leases import Lease
 from store.registry import open_registry
-from worker.assess import assess
 from worker.attempt import Attempt, Stopped
+from worker.evaluate import assess
 from worker.gate import GateFailed
 from worker.learn import learn, rebuild
 from worker.move import move

@@ -1,10 +1,12 @@
 """Phase `evaluate`: recall of the new language, what the new shared table costs earlier ones, language-ID confusion.
 
+An assessment measures how well a language is read already, and makes no version.
+
 The held-out sets, and the candidates that they are ranked among, are those of `worker.validation`.
 """
 
 from collections import Counter
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -19,11 +21,11 @@ from model.languages import ENGLISH
 from model.segmentation import spaced
 from model.table import View
 from model.version import Learned, read
-from store.errors import VersionCorrupt
+from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
-from worker.attempt import TrainingContext
-from worker.gate import gained, informative
-from worker.prepare import TrainingData
+from worker.attempt import Attempt, TrainingContext, open_context
+from worker.gate import gained, informative, judged
+from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -38,13 +40,6 @@ from worker.validation import (
 UNSURE = "shared"  # the table that reads a text whose language is not sure
 _FIGURE = "R@1"
 MAX_DETECTED = 250  # captions a language in the confusion matrix; each is scored for every served language
-
-
-def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
-    """The report of what was learned, which `view` reads; computed once, then read from the expansion's folder."""
-    name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
-    report: dict[str, Any] = context.attempt.computed(name, lambda: _Evaluation(context, data, view).report())
-    return report
 
 
 @dataclass(frozen=True)
@@ -79,120 +74,172 @@ def described(view: View, validation: Validation, among: Candidates, measured: M
     }
 
 
-class _Evaluation:
-    """One language learned as `view`, beside the languages of one release.
+def assess(attempt: Attempt) -> None:
+    """Measure the held-out part of the dataset as it is read now, and end with the report."""
+    with attempt.phase("prepare"):
+        context = open_context(attempt)
+        data = prepare(context, attempt.expansion)
+    with attempt.phase("evaluate"):
+        report = attempt.computed(f"evaluation/{data.language}.json", lambda: _assessed(context, data))
+    attempt.registry.expansions.succeed(attempt.lease, None, None, report)
 
-    The release is read once: a language may be rolled back while the others are measured.
+
+def _assessed(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
+    """The held-out captions as read by the base, by the shared table and, if it is taught, by the language's version.
+
+    All among the same candidates. `base` names the base, so that the figures of another one are never taken for its.
+    Raises `NothingHeldOut` when all that they describe was deleted meanwhile.
     """
+    validation, base = held_out(context, data), context.encoder.base_view
+    among = candidates(context, data, validation)
+    by_version = {context.base: measure(context, base, validation, among)}
+    if by_version[context.base] is None:
+        raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
+    taught = context.attempt.registry.releases.serving().languages.get(data.language, context.base)
+    for version in (context.parent, taught):
+        if version not in by_version:
+            try:
+                by_version[version] = measure(context, context.views.of(version), validation, among)
+            except VersionCorrupt:  # damaged: nothing serves these texts by it now
+                continue
 
-    def __init__(self, context: TrainingContext, data: TrainingData, view: View) -> None:
-        self.context, self.data, self.view = context, data, view
-        self.attempt, self.versions = context.attempt, context.attempt.registry.versions
-        self.served = context.served
-        self.validation = held_out(context, data)
-        if data.fresh != data.rows:  # the language is measured on all that it was taught from
-            self.validation = kept_of(self.attempt.root, [each.id for each in data.taught]) or self.validation
-        self.earlier = self._earlier()
+    def figures(version: int) -> dict[str, Any] | None:
+        measured = by_version.get(version)
+        return None if measured is None else {"version": version, **measured.figures}
 
-    def report(self) -> dict[str, Any]:
-        among = candidates(self.context, self.data, self.validation)
-        own = measure(self.context, self.view, self.validation, among)
-        base = self._of_english()
-        report = {
-            **described(self.view, self.validation, among, own),
-            "dataset": self.data.report.as_dict(),
-            "english": base,
-            "shared": {"parent": self.context.parent, **self._shared(base)},
-            "detected": self._detected(),
-        }
-        if own and self.attempt.expansion.kind != "rebuild":
-            report["gain"] = self._gain(own, among)
-        if self.context.before:
-            more = len(self.data.rows) - len(self.data.fresh)
-            report["joined"] = {"datasets": len(self.context.before), "rows": more, "train": len(self.data.trained)}
-        if self.context.replaced:
-            report["replaced"] = {"datasets": self.context.replaced}
-        chain = [*reversed(self.versions.lineage(self.context.parent))]
-        report["shared"]["so_far"] = so_far(chain, self.data.language, report)
-        return report
+    report: dict[str, Any] = {
+        **described(base, validation, among, by_version[context.base]),
+        "base": context.encoder.base_fingerprint,
+        "version": context.base,
+        "shared": figures(context.parent),
+        "taught": figures(taught) if taught != context.base else None,
+        "dataset": data.report.as_dict(),
+    }
+    return {**report, **judged(data.language, report, context.attempt.settings.min_recall)}
 
-    def _earlier(self) -> dict[str, Validation]:
-        """The validation sets of English and of each other language that is served, as far as they were kept."""
-        sets = {ENGLISH: english(self.context, self.data)}
-        for language, number in sorted(self.served.items()):
-            earlier = language not in (ENGLISH, self.data.language)
-            if earlier and (validation := kept_of(self.attempt.root, self.versions.get(number).learned)):
-                sets[language] = validation
-        return sets
 
-    def _of_english(self) -> dict[str, Any]:
-        view, validation = self.context.encoder.base_view, self.earlier[ENGLISH]
-        among = candidates(self.context, self.data, validation)
-        return described(view, validation, among, measure(self.context, view, validation, among))
+def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
+    """Return the report of what was learned, which `view` reads; computed once, then read from the disk."""
+    name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
+    report: dict[str, Any] = context.attempt.computed(name, lambda: _evaluated(context, data, view))
+    return report
 
-    def _gain(self, new: Measured, among: Candidates) -> dict[str, Any]:
-        """Compare with the version that has served the language so far, or else with the base.
 
-        Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base
-        has served none.
-        """
-        version = self.served.get(self.data.language, self.context.base)
-        try:
-            view = self.context.views.of(version)
-        except VersionCorrupt:
-            version, view = self.context.base, self.context.encoder.base_view
-        before = measure(self.context, view, self.validation, among)
-        assert before is not None  # the same captions and candidates as of `new`
-        ks, forced = informative(len(among.places)), bool(self.attempt.expansion.settings.get("force"))
-        change = gain(before.ranks, new.ranks, new.owner, ks)
-        return gained(self.data.language, version, before.figures, change, ks, forced=forced)
+def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
+    """Measure one language beside the languages of one release.
 
-    def _shared(self, base: dict[str, Any]) -> dict[str, Any]:
-        """Recall of each earlier language by the shared table as it is and as it would be, and when it was learned.
+    That is read once: a language may be rolled back while the others are measured.
+    """
+    attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served
+    validation = held_out(context, data)
+    if data.fresh != data.rows:  # the language is measured on all that it was taught from
+        validation = kept_of(attempt.root, [each.id for each in data.taught]) or validation
+    earlier = {ENGLISH: english(context, data)}
+    for tag, number in sorted(served.items()):
+        if tag not in (ENGLISH, data.language) and (kept := kept_of(attempt.root, versions.get(number).learned)):
+            earlier[tag] = kept
+    among = candidates(context, data, validation)
+    own = measure(context, view, validation, among)
+    base, of_english = context.encoder.base_view, candidates(context, data, earlier[ENGLISH])
+    of_base = described(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
+    report = {
+        **described(view, validation, among, own),
+        "dataset": data.report.as_dict(),
+        "english": of_base,
+        "shared": {"parent": context.parent, **_shared(context, data, view, earlier, served, of_base)},
+        "detected": _detected(context, data.language, view, {data.language: validation, **earlier}, served),
+    }
+    if own and attempt.expansion.kind != "rebuild":
+        report["gain"] = _gain(context, data.language, validation, among, own, served)
+    if context.before:
+        more = len(data.rows) - len(data.fresh)
+        report["joined"] = {"datasets": len(context.before), "rows": more, "train": len(data.trained)}
+    if context.replaced:
+        report["replaced"] = {"datasets": context.replaced}
+    report["shared"]["so_far"] = so_far([*reversed(versions.lineage(context.parent))], data.language, report)
+    return report
 
-        `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted.
-        """
-        measured: dict[str, Any] = {}
-        for done, (language, validation) in enumerate(self.earlier.items()):
-            self.attempt.check()
-            self.attempt.done(done, len(self.earlier))
-            among = candidates(self.context, self.data, validation)  # the same before and after
-            tables = self.context.view, self.view
-            before, after = (measure(self.context, table, validation, among) for table in tables)
-            if before and after:
-                own = base if language == ENGLISH else self.versions.get(self.served[language]).report
-                learned = own.get("t2i", {})
-                t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
-                measured[language] = {**t2i, "learned": learned}
-        return {"languages": measured, "unmeasured": sorted(set(self.served) - set(measured) - {self.data.language})}
 
-    def _detected(self) -> dict[str, dict[str, int]]:
-        """The language-ID confusion matrix of held-out captions, once the new language is served too."""
-        sets = {self.data.language: self.validation, **self.earlier}
-        captions = {language: validation.captions[:MAX_DETECTED] for language, validation in sets.items()}
-        grams = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
-        detector = self._detector(grams).with_counts(self.data.language, self.view.ngrams, grams)
-        matrix: dict[str, dict[str, int]] = {}
-        for language, texts in captions.items():
-            self.attempt.check()
-            matrix |= confusion(detector, {language: texts})
-        return matrix
+def _gain(
+    context: TrainingContext,
+    language: str,
+    validation: Validation,
+    among: Candidates,
+    new: Measured,
+    served: Mapping[str, int],
+) -> dict[str, Any]:
+    """Compare with the version that has served the language so far, or else with the base.
 
-    def _detector(self, grams: Collection[str]) -> Detector:
-        """The service's own detector (`index.snapshot`): each version's counts; English by the gallery besides.
+    Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base has
+    served none.
+    """
+    version = served.get(language, context.base)
+    try:
+        view = context.views.of(version)
+    except VersionCorrupt:
+        version, view = context.base, context.encoder.base_view
+    before = measure(context, view, validation, among)
+    assert before is not None  # the same captions and candidates as of `new`
+    ks, forced = informative(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
+    change = gain(before.ranks, new.ranks, new.owner, ks)
+    return gained(language, version, before.figures, change, ks, forced=forced)
 
-        It counts only `grams`, so that a worker does not hold the n-grams of every language. A version that cannot be
-        read is left out: its damage concerns its own language.
-        """
-        gallery, encoder = self.context.gallery, self.context.encoder
-        texts = gallery.some_captions("en", (), MAX_CANDIDATES)
-        detector = Detector().with_counts("en", Counter(encoder.base_view.ngrams) + count(texts), grams)
-        for language, number in self.served.items():
-            with suppress(VersionCorrupt):  # also of a base, which has no folder
-                folder = VersionFolder.of(self.versions.get(number), self.attempt.root)
-                learned, _ = read(folder.path, folder.manifest_sha256)
-                detector = detector.with_counts(language, learned.ngrams, grams)
-        return detector
+
+def _shared(
+    context: TrainingContext,
+    data: TrainingData,
+    view: View,
+    earlier: Mapping[str, Validation],
+    served: Mapping[str, int],
+    of_base: Mapping[str, Any],
+) -> dict[str, Any]:
+    """Measure each earlier language by the shared table as it is and as it would be, beside when it was learned.
+
+    `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted. English was
+    read `of_base` when it was learned.
+    """
+    measured: dict[str, Any] = {}
+    for done, (language, validation) in enumerate(earlier.items()):
+        context.attempt.check()
+        context.attempt.done(done, len(earlier))
+        among = candidates(context, data, validation)  # the same before and after
+        before, after = (measure(context, table, validation, among) for table in (context.view, view))
+        if before and after:
+            own = of_base if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
+            t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
+            measured[language] = {**t2i, "learned": own.get("t2i", {})}
+    return {"languages": measured, "unmeasured": sorted(set(served) - set(measured) - {data.language})}
+
+
+def _detected(
+    context: TrainingContext,
+    language: str,
+    view: View,
+    sets: Mapping[str, Validation],
+    served: Mapping[str, int],
+) -> dict[str, dict[str, int]]:
+    """Return the language-ID confusion matrix of held-out captions, once the new language is served too.
+
+    The detector is the service's own (`index.snapshot`): each version's counts, English by the gallery besides. It
+    counts only the n-grams of these captions, so that a worker does not hold those of every language. A version that
+    cannot be read is left out: its damage concerns its own language.
+    """
+    attempt = context.attempt
+    captions = {tag: validation.captions[:MAX_DETECTED] for tag, validation in sets.items()}
+    grams = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
+    texts = context.gallery.some_captions(ENGLISH, (), MAX_CANDIDATES)
+    of_english = Counter(context.encoder.base_view.ngrams) + count(texts)
+    detector = Detector().with_counts(ENGLISH, of_english, grams)
+    for tag, number in served.items():
+        with suppress(VersionCorrupt):  # also of a base, which has no folder
+            folder = VersionFolder.of(attempt.registry.versions.get(number), attempt.root)
+            detector = detector.with_counts(tag, read(folder.path, folder.manifest_sha256)[0].ngrams, grams)
+    detector = detector.with_counts(language, view.ngrams, grams)
+    matrix: dict[str, dict[str, int]] = {}
+    for tag, said in captions.items():
+        attempt.check()
+        matrix |= confusion(detector, {tag: said})
+    return matrix
 
 
 def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[str, float | None]:

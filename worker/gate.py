@@ -104,6 +104,33 @@ def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     return None
 
 
+def judged(language: str, report: Mapping[str, Any], min_recall: float = 0.0) -> dict[str, Any]:
+    """Whether the base reads the language as well as one has to be read to be served (`reads`), and a `sentence`.
+
+    Of a recall within two standard errors of chance, 2 sqrt(chance (1 - chance) / captions), it says that the language
+    is not read at all.
+    """
+    name, pairs, among = names(language).name, report["pairs"], report["candidates"]
+    k, needed = floor(among, min_recall)
+    chance, reached = min(1.0, k / among), report["t2i"][f"R@{k}"]
+    fine = f"on {pairs} held-out captions; chance gives {_percent(chance)}"
+    at_all = reached > chance + 2 * math.sqrt(chance * (1 - chance) / pairs)
+    reads = at_all and reached >= needed
+    if reads:
+        said = f"This base already reads {name} at R@{k} {_percent(reached)} ({fine})."
+    elif at_all:
+        said = f"This base reads {name} a little: R@{k} is {_percent(reached)} ({fine})."
+    else:
+        said = f"This base does not read {name}: R@{k} is {_percent(reached)} ({fine})."
+    if (taught := report["taught"]) is not None:
+        said += f" Version {taught['version']}, which was taught, reads it at {_percent(taught['t2i'][f'R@{k}'])}."
+    return {"reads": reads, "sentence": said}
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
+
+
 def forgotten(report: Mapping[str, Any]) -> dict[str, float]:
     """Return mean and largest loss of t2i R@1 over the earlier languages when `shared` moves; 0.0 without any."""
     languages = report["shared"]["languages"].values()

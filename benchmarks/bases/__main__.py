@@ -27,7 +27,7 @@ from model.languages import ENGLISH
 from model.training import LearnSettings
 from store import files
 from store.errors import PictoglotError
-from worker.assess import judged
+from worker.gate import judged
 from worker.settings import WorkerSettings
 
 BASE = f"{FOREIGN}@.cache/foreign/{FOREIGN}.safetensors"

@@ -7,8 +7,8 @@ import pytest
 from store.errors import NothingHeldOut
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
-from worker.assess import judged
 from worker.child import run
+from worker.gate import judged
 
 
 def spoken(count: int = 100) -> list[dict[str, str]]:
