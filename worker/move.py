@@ -268,10 +268,9 @@ class _Move:
         new_context = replace(self.context, made=dict(self.served))
 
         def measured() -> dict[str, Any] | None:
-            if tag == ENGLISH:
-                validation = english_to_compare(new_context, sources)
-            else:
-                validation = kept_of(self.attempt.root, [each.id for each in sources])
+            learned = [each.id for each in sources]
+            kept = None if tag == ENGLISH else kept_of(self.attempt.root, learned)
+            validation = english_to_compare(new_context, sources) if tag == ENGLISH else kept
             if validation is None or not validation.captions:
                 return None
             return compare((self._open_old(), old), (new_context, new), validation)
