@@ -12,11 +12,9 @@ from index.sets import VectorSets
 from index.vectors import Identity
 from store.errors import (
     BaseMismatch,
-    DatasetPictureNotFound,
     PictoglotError,
     RegistryUnavailable,
     StorageFull,
-    TrainingDiverged,
     VersionCorrupt,
 )
 from store.leases import Lease
@@ -153,13 +151,6 @@ def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: 
     assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
 
 
-def test_a_picture_deleted_before_the_start_is_named(site: Site) -> None:
-    expansion = site.submit(pairs("cy", picture=True))
-    site.gallery.delete("p7")
-    with pytest.raises(DatasetPictureNotFound, match="p7"):
-        run(attempt_at(site, expansion))
-
-
 class StopsAtStepEight(Attempt):
     """Asked to stop at the eighth step."""
 
@@ -280,12 +271,6 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
     assert site.registry.releases.serving().number == 1
-
-
-def test_a_diverging_loss_is_told(site: Site) -> None:
-    expansion = site.submit(pairs("cy"), learning_rate=1e30)
-    with pytest.raises(TrainingDiverged):
-        run(attempt_at(site, expansion))
 
 
 def test_another_base_is_refused(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
