@@ -2,7 +2,6 @@
 
 import hashlib
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -41,7 +40,6 @@ class RecordedEncoding:
     backend: str
     precision: str
     reason: str
-    created_at: datetime
 
 
 class Encodings:

@@ -133,7 +133,6 @@ class EncodingRow(RegistryRow):
     backend: Mapped[str]
     precision: Mapped[str]
     reason: Mapped[str]
-    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class DutyRow(RegistryRow):
@@ -144,6 +143,18 @@ class DutyRow(RegistryRow):
     name: Mapped[str] = mapped_column(primary_key=True)
     owner: Mapped[str]
     expires: Mapped[datetime]
+
+
+class CalibrationRow(RegistryRow):
+    """How the chances of hits are told of one language as one version reads it; see `store.calibrations`."""
+
+    __tablename__ = "calibrations"
+
+    version: Mapped[int] = mapped_column(ForeignKey("versions.number"), primary_key=True, autoincrement=False)
+    language: Mapped[str] = mapped_column(primary_key=True)
+    measured: Mapped[bytes]
+    sample: Mapped[bytes] = mapped_column(deferred=True)
+    created_at: Mapped[datetime] = mapped_column(default=now())
 
 
 class ExpansionRow(RegistryRow):

@@ -12,7 +12,6 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.versions import Version
-from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import attempt as attempts
 from worker.attempt import open_context
