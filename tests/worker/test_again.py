@@ -12,6 +12,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.versions import Version
+from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import attempt as attempts
 from worker.attempt import open_context
@@ -155,9 +156,7 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     attempt = attempt_at(site, site.submit(SECOND))
     open_context(attempt)
     before = site.registry.releases.serving().number
-    site.registry.releases.publish(
-        expected=before, shared=0, languages={}, actor="test", reason="", change={}
-    )  # everything else is restored meanwhile
+    publish_release(site.registry, expected=before, shared=0, languages={})  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
 
 
