@@ -145,18 +145,6 @@ class DutyRow(RegistryRow):
     expires: Mapped[datetime]
 
 
-class CalibrationRow(RegistryRow):
-    """How the chances of hits are told of one language as one version reads it; see `store.calibrations`."""
-
-    __tablename__ = "calibrations"
-
-    version: Mapped[int] = mapped_column(ForeignKey("versions.number"), primary_key=True, autoincrement=False)
-    language: Mapped[str] = mapped_column(primary_key=True)
-    measured: Mapped[bytes]
-    sample: Mapped[bytes] = mapped_column(deferred=True)
-    created_at: Mapped[datetime] = mapped_column(default=now())
-
-
 class ExpansionRow(RegistryRow):
     """One expansion: the durable record and, until it is finished, its entry in the queue."""
 

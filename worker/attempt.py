@@ -20,11 +20,10 @@ import torch
 from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.sets import VectorSets
-from model.backends.choice import open_encoder
+from model.backend import open_encoder
 from model.dataset import MAX_ROWS
-from model.encoder import Encoder
+from model.encoder import Encoder, Views
 from model.table import View
-from model.views import Views
 from store import files
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import BaseMoved, DatasetInvalid, PictoglotError, RegistryUnavailable, StorageFull

@@ -18,7 +18,6 @@ from kombu.exceptions import KombuError
 
 from store import logs
 from store.errors import PictoglotError
-from worker.calibration import Calibrating
 from worker.indexer import Indexing
 from worker.scrubbing import Scrubbing
 from worker.settings import WorkerSettings
@@ -80,7 +79,7 @@ class Relay(Thread):
         self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
-        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Calibrating, Scrubbing))
+        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Scrubbing))
 
     def run(self) -> None:
         """Send and start until the worker stops."""

@@ -13,9 +13,8 @@ import torch
 
 from index.indexer import fill_captions
 from model import version as versions
-from model.corpus import NONE, Corpus
-from model.learn_settings import LearnSettings
-from model.training import Interrupted, Progress, Trainer
+from model.objectives import NONE, Corpus
+from model.training import Interrupted, LearnSettings, Progress, Trainer
 from model.version import Learned
 from store import files
 from store.errors import InvalidInput

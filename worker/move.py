@@ -17,10 +17,9 @@ from index.indexer import fill_captions, fill_pictures
 from index.sweep import move_needs
 from model.backend import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
-from model.dataset_words import counted
-from model.encoder import Encoder
+from model.dataset.words import counted
+from model.encoder import Encoder, Views
 from model.languages import ENGLISH
-from model.views import Views
 from store import files
 from store.errors import (
     BaseMoved,

@@ -16,8 +16,8 @@ from tests.registries import publish_release
 from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from worker import attempt as attempts
 from worker.attempt import open_context
-from worker.calibrate import Calibrator
 from worker.child import run
+from worker.match import MatchFitter
 from worker.prepare import TrainingData, prepare
 
 Rows = list[dict[str, Any]]
@@ -78,7 +78,7 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     assert report["pairs"] == len(kept) and f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
     captions = site.gallery.captions([row["picture"] for row in WELSH], "cy")
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
-    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} == kept
 
     assert taught_before(prepared(site, FIRST)) == both[1:], "the same file is taught once"
@@ -132,7 +132,7 @@ def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
     taught(site, pairs("cy")[:64])
     report = serving(site).report
     assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
-    texts = Calibrator(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 
