@@ -1,9 +1,12 @@
-"""One tiny base and its encoder for all model tests."""
+"""One tiny base and its encoder, and a reader of datasets, for all model tests."""
+
+from pathlib import Path
 
 import pytest
 
 from model.base import Base, open_base
 from model.encoder import Encoder
+from tests.model.test_dataset import Reader
 from tests.tiny import write_tiny_base
 
 
@@ -15,3 +18,8 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Base:
 @pytest.fixture
 def encoder(base: Base) -> Encoder:
     return Encoder(base)
+
+
+@pytest.fixture
+def reader(tmp_path: Path) -> Reader:
+    return Reader(tmp_path)

@@ -113,11 +113,6 @@ class Reader:
         return caught.value
 
 
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
-
-
 FORMATS: dict[str, Callable[[Sequence[Item]], bytes]] = {
     "jsonl": jsonl,
     "csv": lambda rows: delimited(rows, ","),

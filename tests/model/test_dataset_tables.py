@@ -2,17 +2,11 @@
 
 import io
 import zipfile
-from pathlib import Path
 
 import pytest
 
 from store.errors import DatasetInvalid, UnsupportedMedia
 from tests.model.test_dataset import Reader
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
 
 
 @pytest.mark.parametrize("quoted", [False, True])

@@ -4,7 +4,6 @@ import json
 import re
 import zipfile
 from io import BytesIO
-from pathlib import Path
 
 import pytest
 
@@ -14,11 +13,6 @@ from tests.model.test_dataset import WHOLE_FILES, Reader, items, jsonl
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
 TABLE = b"caption,english\n"
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
 
 
 def document() -> bytes:

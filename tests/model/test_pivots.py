@@ -1,21 +1,15 @@
 """Captions that are paired with texts in another language than English."""
 
-import csv
-import io
 import json
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
-import pyarrow
-import pyarrow.parquet
 import pytest
 
-from model.dataset import Dataset, left, read, validate
+from model.dataset import left, validate
 from model.dataset.rows import Pivot
 from store.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
-
-Item = dict[str, Any]
+from tests.model.test_dataset import Item, Reader, delimited, jsonl, parquet
 
 
 def items(count: int = 100, language: str = "de", **more: Any) -> list[Item]:
@@ -23,10 +17,6 @@ def items(count: int = 100, language: str = "de", **more: Any) -> list[Item]:
         {"caption": f"mail cotschen {n}", "pivot": {"language": language, "text": f"roter Apfel {n}"}, **more}
         for n in range(count)
     ]
-
-
-def jsonl(rows: Sequence[Item]) -> bytes:
-    return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def flat(rows: Sequence[Item]) -> list[Item]:
@@ -40,19 +30,6 @@ def flat(rows: Sequence[Item]) -> list[Item]:
     ]
 
 
-def delimited(rows: Sequence[Item], delimiter: str) -> bytes:
-    text = io.StringIO()
-    writer = csv.DictWriter(text, [*flat(rows)[0]], delimiter=delimiter, lineterminator="\n")
-    writer.writeheader()
-    writer.writerows(flat(rows))
-    return text.getvalue().encode()
-
-
-def parquet(rows: Sequence[Item]) -> bytes:
-    pyarrow.parquet.write_table(pyarrow.Table.from_pylist(list(rows)), sink := io.BytesIO())
-    return sink.getvalue()
-
-
 def coco(rows: Sequence[Item]) -> bytes:
     return json.dumps({"annotations": list(rows)}).encode()
 
@@ -60,25 +37,13 @@ def coco(rows: Sequence[Item]) -> bytes:
 WRITTEN: dict[str, Callable[[Sequence[Item]], bytes]] = {
     "jsonl": jsonl,
     "jsonl of two cells": lambda rows: jsonl(flat(rows)),
-    "csv": lambda rows: delimited(rows, ","),
-    "tsv": lambda rows: delimited(rows, "\t"),
+    "csv": lambda rows: delimited(flat(rows), ","),
+    "tsv": lambda rows: delimited(flat(rows), "\t"),
     "parquet": lambda rows: parquet(flat(rows)),
     "parquet of structures": parquet,
     "coco": coco,
     "coco of two cells": lambda rows: coco(flat(rows)),
 }
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Callable[[bytes], Dataset]:
-    def of(data: bytes) -> Dataset:
-        (tmp_path / "upload").write_bytes(data)
-        return read(tmp_path / "upload", language="rm")
-
-    return of
-
-
-Reader = Callable[[bytes], Dataset]
 
 
 @pytest.mark.parametrize("written", WRITTEN.values(), ids=WRITTEN)
@@ -182,7 +147,7 @@ def test_a_single_pivot_without_a_text_refuses_the_file(reader: Reader, pivot: I
 
 def test_an_empty_cell_beside_a_language_is_such_a_pivot(reader: Reader) -> None:
     with pytest.raises(PivotTextEmpty):
-        validate(reader(delimited(items(), ",") + b"chaun,de,\n"), "rm", set, {"de"}.__contains__)
+        validate(reader(delimited(flat(items()), ",") + b"chaun,de,\n"), "rm", set, {"de"}.__contains__)
 
 
 def test_a_pivot_language_that_is_not_served_is_named(reader: Reader) -> None:

@@ -1,18 +1,12 @@
 """Which rows of a dataset are held out, and when those are too few."""
 
 from hashlib import sha256
-from pathlib import Path
 
 import pytest
 
 from model.dataset import Dataset, validate
 from store.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
 from tests.model.test_dataset import Item, Reader, items, jsonl
-
-
-@pytest.fixture
-def reader(tmp_path: Path) -> Reader:
-    return Reader(tmp_path)
 
 
 def test_a_picture_never_stands_on_both_sides(reader: Reader) -> None:
