@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.dataset.formats import records
-from model.dataset.rows import EMPTY_PIVOT, Candidate, Faulty, Known, Pivot, Row, once, split, usable
+from model.dataset.rows import EMPTY_PIVOT, Faulty, Known, Row, once, split, usable
 from model.dataset.tables import NO_ROW, refuse
 from model.dataset.words import counted, not_in_gallery, reason, too_many_faults
 from model.languages import ENGLISH, in_script
@@ -94,7 +94,7 @@ def read(
     """
     name, source = records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
-    candidates: list[Candidate] = []
+    candidates: list[Row] = []
     total = 0
     for total, record in enumerate(source, 1):
         if total > MAX_ROWS:
@@ -304,11 +304,9 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
 def _each_once(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Rows that say the same count once; all that describe one thing are on one side of the split."""
     every = [*rows]
-    held_out = {_described(row) for row in every if row.split == "val"}
+    held_out = {row.group for row in every if row.split == "val"}
     said = {row.said: row for row in reversed(every)}
-    return tuple(
-        replace(row, split="val" if _described(row) in held_out else "train") for row in reversed(said.values())
-    )
+    return tuple(replace(row, split="val" if row.group in held_out else "train") for row in reversed(said.values()))
 
 
 def to_train(rows: Sequence[Row]) -> tuple[Row, ...]:
@@ -322,8 +320,3 @@ def to_train(rows: Sequence[Row]) -> tuple[Row, ...]:
         for row in rows
         if row.split == "train" and (row.caption, row.pivot, row.picture is not None) not in held_out
     )
-
-
-def _described(row: Row) -> str | Pivot | None:
-    """What must not be on both sides of the split."""
-    return row.pivot if row.picture is None else row.picture

@@ -15,6 +15,8 @@ from model.languages import ENGLISH, canonical
 from model.text import clean, picture_id
 from store.errors import InvalidInput, LanguageTagInvalid
 
+HELD_OUT = 10  # one picture (or English text) in ten validates
+ENOUGH_HELD_OUT = 5  # of which a small dataset holds out more than a tenth
 EMPTY_PIVOT = "pivot_empty_text"  # the one fault for which the whole file is refused
 
 Split = Literal["train", "val"]
@@ -35,7 +37,7 @@ class Row:
     caption: str
     pivot: Pivot | None
     picture: str | None
-    split: Split
+    split: Split | None  # None until `split` decides
 
     @property
     def said(self) -> tuple[str, Pivot | None, str | None]:
@@ -46,17 +48,6 @@ class Row:
     def english(self) -> str | None:
         """The text of the pivot, where that is English."""
         return self.pivot.text if self.pivot is not None and self.pivot.language == ENGLISH else None
-
-
-@dataclass(frozen=True, slots=True)
-class Candidate:
-    """A usable caption whose side of the split is not decided."""
-
-    line: int
-    caption: str
-    pivot: Pivot | None
-    picture: str | None
-    split: Split | None
 
     @property
     def group(self) -> str:
@@ -78,7 +69,7 @@ class Faulty(Exception):
     """A row is not usable; the argument is the kind of fault."""
 
 
-def usable(record: Record | RowFault) -> Candidate:
+def usable(record: Record | RowFault) -> Row:
     """The caption of a record; raises `Faulty`."""
     if isinstance(record, RowFault):
         raise Faulty(record.kind)
@@ -94,7 +85,7 @@ def usable(record: Record | RowFault) -> Candidate:
     picture = None if record.picture in (None, "") else _picture_id(record.picture)
     if english is None and other is None and picture is None:
         raise Faulty("missing_english_and_picture")
-    return Candidate(record.line, _text(record.caption, ""), english or other, picture, _side(record.split))
+    return Row(record.line, _text(record.caption, ""), english or other, picture, _side(record.split))
 
 
 def _absent(value: object) -> bool:
@@ -162,13 +153,9 @@ def ids_of_files(names: Iterable[str], known: Known) -> dict[str, str]:
     return {name: id for name, id in files.items() if name not in there and id in there}
 
 
-HELD_OUT = 10  # one picture (or English text) in ten validates
-ENOUGH_HELD_OUT = 5  # of which a small dataset holds out more than a tenth
-
-
-def once(candidates: Iterable[Candidate], renamed: Mapping[str, str]) -> tuple[list[Candidate], list[int]]:
+def once(candidates: Iterable[Row], renamed: Mapping[str, str]) -> tuple[list[Row], list[int]]:
     """Those that say something new, with the ids of their pictures, and the lines of the others."""
-    kept: list[Candidate] = []
+    kept: list[Row] = []
     seen: set[bytes] = set()
     duplicates: list[int] = []
     for candidate in candidates:
@@ -182,7 +169,7 @@ def once(candidates: Iterable[Candidate], renamed: Mapping[str, str]) -> tuple[l
     return kept, duplicates
 
 
-def split(candidates: Sequence[Candidate], lines: dict[str, list[int]]) -> tuple[Row, ...]:
+def split(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, ...]:
     """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
 
     Few groups hold out more than a tenth, as long as half of the rows are left to learn from.

@@ -67,12 +67,6 @@ def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Enco
     assert np.array_equal(fresh.texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
 
 
-def test_the_view_changes_the_vector_where_it_must(encoder: Encoder, tmp_path: Path) -> None:
-    welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
-    both = encoder.texts([(welsh, "afal coch"), (encoder.base_view, "afal coch")]).vectors
-    assert not np.allclose(both[0], both[1])
-
-
 def test_a_mixed_batch_gives_each_text_the_vector_of_its_own_view(encoder: Encoder, tmp_path: Path) -> None:
     welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
     items = [(welsh, WELSH[0]), (encoder.base_view, ENGLISH[2]), (welsh, WELSH[2]), (encoder.base_view, ENGLISH[0])]
@@ -80,16 +74,6 @@ def test_a_mixed_batch_gives_each_text_the_vector_of_its_own_view(encoder: Encod
     alone = np.concatenate([encoder.texts([item]).vectors for item in items])
     assert np.allclose(mixed, alone, atol=1e-6)
     assert np.allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-6)
-
-
-def test_english_vectors_are_open_clips_own(encoder: Encoder) -> None:
-    import open_clip
-
-    tokens = open_clip.get_tokenizer("ViT-B-32")(ENGLISH)
-    with torch.inference_mode():
-        expected = torch.nn.functional.normalize(encoder.base.model.encode_text(tokens), dim=-1).numpy()  # type: ignore[operator]
-    ours = encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors
-    assert np.allclose(ours, expected, atol=1e-6)
 
 
 def test_end_of_text_is_read_where_it_stands_though_learned_ids_are_larger(encoder: Encoder, tmp_path: Path) -> None:

@@ -3,13 +3,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation import (
-    average_accuracy,
-    forgetting,
-    gain,
-    ranks,
-    recalls,
-)
+from model.evaluation import average_accuracy, forgetting, gain, recalls
 
 
 def unit(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -93,13 +87,6 @@ def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> No
     assert recalls(same, same, np.array([0, 1]))["i2t"]["R@1"] == 0.5
 
 
-def test_ranks_are_those_behind_the_recall() -> None:
-    random = np.random.default_rng(0)
-    pictures, texts, owner = unit(random, (40, 8)), unit(random, (70, 8)), random.integers(0, 30, 70)
-    found = ranks(texts, pictures, owner)
-    assert float((found < 5).mean()) == recalls(texts, pictures, owner)["t2i"]["R@5"]
-
-
 def test_a_gain_is_that_of_the_mean_recall_with_the_error_of_paired_differences() -> None:
     before, after = np.array([0, 5, 20, 20]), np.array([0, 0, 5, 30])  # scores 1, 1/2, 0, 0 and 1, 1, 1/2, 0
     measured = gain(before, after, np.arange(4), (1, 10))
@@ -116,11 +103,10 @@ def test_of_targets_with_as_many_queries_each_the_error_is_that_of_their_means()
     assert measured.error == pytest.approx(by_target.std(ddof=1) / np.sqrt(3))
 
 
-@pytest.mark.parametrize("captions", [(5,), (1,), (1, 3, 9)], ids=["five each", "one each", "one to nine"])
-def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample(captions: tuple[int, ...]) -> None:
+def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample() -> None:
     """Against 2,000 samples drawn again from the same 300 pictures (the bootstrap), whose captions rank alike."""
     random = np.random.default_rng(1)
-    owner = np.repeat(np.arange(300), random.choice(captions, 300))
+    owner = np.repeat(np.arange(300), random.choice((1, 3, 9), 300))
     of_picture = random.integers(0, 30, 300), random.integers(0, 20, 300)
     before, after = (ranks[owner] + random.integers(0, 3, len(owner)) for ranks in of_picture)
     measured = gain(before, after, owner, (1, 10))
@@ -130,7 +116,7 @@ def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample(captio
     assert measured.error == pytest.approx(np.std(means), rel=0.1)
 
 
-@pytest.mark.parametrize("count", range(5, 70))
+@pytest.mark.parametrize("count", [5, 6, 7, 11, 13, 49, 69])
 def test_one_query_alone_is_never_enough_of_a_gain_and_two_are(count: int) -> None:
     """The error of one is its gain, whatever the rounding; that of two is less."""
     before, each = np.full(count, 30), np.arange(count)

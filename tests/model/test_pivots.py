@@ -111,7 +111,7 @@ def test_pairs_with_several_languages_may_stand_in_one_file(reader: Reader) -> N
 
 def test_captions_of_one_text_stand_on_one_side_of_the_split(reader: Reader) -> None:
     rows = items() + [{**row, "caption": f"in {row['caption']}"} for row in items()]
-    sides: dict[Pivot | None, set[str]] = {}
+    sides: dict[Pivot | None, set[str | None]] = {}
     for row in reader(jsonl(rows)).rows:
         sides.setdefault(row.pivot, set()).add(row.split)
     assert len(sides) == 100 and all(len(side) == 1 for side in sides.values())

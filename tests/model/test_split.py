@@ -12,7 +12,7 @@ from tests.model.test_dataset import Item, Reader, items, jsonl
 def test_a_picture_never_stands_on_both_sides(reader: Reader) -> None:
     rows = [{"caption": f"afal {n}", "picture": f"p{n % 50}"} for n in range(500)]
     rows[7]["split"] = "val"
-    sides: dict[str | None, set[str]] = {}
+    sides: dict[str | None, set[str | None]] = {}
     for row in reader(jsonl(rows)).rows:
         sides.setdefault(row.picture, set()).add(row.split)
     assert len(sides) == 50

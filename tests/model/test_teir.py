@@ -164,25 +164,6 @@ def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: E
     assert_published(after, start, gradient, scale, FAINT)
 
 
-def test_frequency_counts_over_a_chain_of_four_languages(encoder: Encoder, tmp_path: Path) -> None:
-    """CLIP's rows start at 2, others at 1; each language adds 1 to the rows of its corpus, however often they occur."""
-    corpora = [[f"{a} {b}" for a in WORDS[k : k + 6] for b in WORDS[k : k + 6]] for k in range(4)]
-    view, counted = encoder.base_view, dict[int, int]()
-    for number, captions in enumerate(corpora):
-        tokens = {i for ids in view.tokenizer.grown(captions, 400).encode(captions) for i in ids}
-        ids = np.array(sorted(tokens))
-        expected = [counted.get(i, 0) + (2 if i < 49_408 else 1) for i in ids]
-        assert view.frequency(ids, f"l{number}").tolist() == expected
-        features = torch.randn(len(captions), encoder.dimension, generator=torch.Generator().manual_seed(number))
-        owner = torch.full((len(captions),), NONE)
-        corpus = Corpus(f"l{number}", captions, features, torch.empty(0, encoder.dimension), owner)
-        learned = learn(encoder, view, corpus, tmp_path / str(number), SETTINGS, go_on)
-        assert set(learned.rows.ids.tolist()) == tokens
-        view = encoder.extend(view, number + 1, f"l{number}", learned)
-        for i in tokens:
-            counted[i] = counted.get(i, 0) + 1
-
-
 def test_begin_and_end_of_text_keep_their_bits_under_teir(encoder: Encoder, tmp_path: Path) -> None:
     """They are not stored with a language, so a training that moved them would learn for a table that nobody has."""
     learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)

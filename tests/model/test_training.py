@@ -58,7 +58,7 @@ def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
     assert same(first, second)
 
 
-@pytest.mark.parametrize(("stop_at", "half"), [(1, False), (4, False), (6, False), (13, False), (4, True), (6, True)])
+@pytest.mark.parametrize(("stop_at", "half"), [(1, False), (6, False), (13, False), (4, True)])
 def test_an_interrupted_run_ends_on_the_same_bits(
     encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -105,18 +105,12 @@ REFUSED = {
 
 
 @pytest.mark.parametrize("name", REFUSED)
-def test_refused_in_the_child_with_its_own_code(name: str, decoder: Decoder) -> None:
+def test_refused_with_its_own_code_in_the_child_and_in_this_process(name: str, decoder: Decoder) -> None:
     data, error = REFUSED[name]
-    with pytest.raises(error) as caught:
-        decoder.decode(data)
-    assert type(caught.value) is error
-
-
-@pytest.mark.parametrize("name", REFUSED)
-def test_refused_in_this_process_by_the_same_rules(name: str) -> None:
-    data, error = REFUSED[name]
-    with pytest.raises(error):
-        decode(data)
+    for decode_there in (decoder.decode, decode):
+        with pytest.raises(error) as caught:
+            decode_there(data)
+        assert type(caught.value) is error
 
 
 @pytest.mark.row("P3", "P4", "P6")
