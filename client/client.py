@@ -17,7 +17,6 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-from .errors import SettingsError, Stopped
 from .output import FAILED, MISCONFIGURED, REFUSED, may_ask, note, print_json, stop
 
 if TYPE_CHECKING:
@@ -48,9 +47,13 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
+class Stopped(Exception):
+    """Somebody set `stopping`: nothing more is sent."""
+
+
 def load_client_settings() -> "ClientSettings":
     """Return address and key of the service; exits when a setting is not valid."""
-    from .settings import ClientSettings  # late: help needs no pydantic
+    from .settings import ClientSettings, SettingsError  # late: help needs no pydantic
 
     try:
         return ClientSettings.load()

@@ -10,8 +10,6 @@ from typing import Self
 from dotenv import dotenv_values
 from pydantic import BaseModel, ConfigDict, Field, PrivateAttr, ValidationError
 
-from .errors import SettingsError
-
 LOOPBACK = frozenset({"127.0.0.1", "::1", "localhost"})
 _PREFIX = "PICTOGLOT_"
 _ENV_FILE = ".env"
@@ -19,6 +17,10 @@ _EVERYWHERE = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # listen addresses that are
 _KEY = f"{_PREFIX}KEY"
 _ADDRESS = (f"{_PREFIX}URL", f"{_PREFIX}HOST", f"{_PREFIX}PORT")
 Variables = Mapping[str, str | None]
+
+
+class SettingsError(Exception):
+    """One sentence that names the invalid setting; the command then exits with `output.MISCONFIGURED`."""
 
 
 def format_address(host: str, port: int) -> str:

@@ -10,12 +10,11 @@ import httpx
 import typer
 
 from ..client import make_progress, open_service, read_answer
-from ..errors import SourceError, StateError, UnusableError
 from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop, were
 from . import watch as watching
 from .folder import Folder
 from .iiif import Iiif
-from .items import SUFFIXES, Record, Source, clean_tags, normalize_tag
+from .items import SUFFIXES, Record, Source, SourceError, StateError, UnusableError, clean_tags, normalize_tag
 from .manifest import NAME as MANIFEST
 from .manifest import SUFFIXES as MANIFESTS
 from .manifest import Manifest

@@ -4,8 +4,7 @@ import os
 from collections.abc import Collection, Iterator
 from pathlib import Path
 
-from ..errors import UnreadableError
-from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, derive_ids
+from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, UnreadableError, derive_ids
 
 
 class Folder:

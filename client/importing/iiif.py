@@ -18,12 +18,13 @@ from urllib.request import getproxies, proxy_bypass
 
 import httpx
 
-from ..errors import SourceError, UnreadableError
 from .items import (
     MOST_BYTES,
     Item,
     Record,
     SkippedPart,
+    SourceError,
+    UnreadableError,
     Value,
     clean_captions,
     clean_tags,

@@ -12,8 +12,6 @@ from pathlib import PurePosixPath
 from typing import Any, NamedTuple, Protocol, Self
 from urllib.parse import parse_qs, urlsplit
 
-from ..errors import UnreadableError
-
 MOST_BYTES = 256 << 20  # of one picture: a service takes no more, whatever its settings
 Value = str | int | float | bool | list[str]
 # What a picture's file is named; what it is, the service decides by its first bytes
@@ -33,6 +31,22 @@ _NOT_IN_CAPTIONS = re.compile(f"[\0-\x08\x0e-\x1f\x7f-\x84\x86-\x9f{_NO_CHARACTE
 _NOT_IN_IDS = re.compile(f"[\0-\x1f\x7f-\x9f\u2028-\u202e\u2066-\u2069\ufeff\ufffd{_NO_CHARACTERS}]")
 _TAG = re.compile("(?=.{2,35}$)[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
 _INVISIBLE = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order marks, bidi controls
+
+
+class SourceError(Exception):
+    """A source of an import cannot be read any further."""
+
+
+class UnreadableError(SourceError):
+    """A picture, or the file that lists pictures, cannot be read."""
+
+
+class UnusableError(Exception):
+    """With `--strict`, the first unusable picture ends an import."""
+
+
+class StateError(Exception):
+    """The file that remembers what was imported cannot be used."""
 
 
 class SkipReason(Enum):

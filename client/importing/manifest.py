@@ -10,12 +10,12 @@ from itertools import chain, count
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from ..errors import SourceError
 from .folder import read_file
 from .items import (
     Item,
     Record,
     SkippedPart,
+    SourceError,
     Stamp,
     Value,
     clean_tags,

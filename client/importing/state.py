@@ -14,8 +14,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ..errors import StateError
-from .items import Stamp
+from .items import Stamp, StateError
 
 _TABLES = """
 CREATE TABLE IF NOT EXISTS known (

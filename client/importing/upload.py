@@ -15,9 +15,20 @@ from urllib.parse import quote
 import httpx
 
 from ..client import build_path, describe_problem, map_in_order, put_picture, read_answer, read_problem, retry
-from ..errors import SourceError, UnreadableError, UnusableError
 from .exif import read_metadata
-from .items import SUFFIXES, GalleryPicture, Item, Record, SkippedPart, SkipReason, check_id, trim_metadata
+from .items import (
+    SUFFIXES,
+    GalleryPicture,
+    Item,
+    Record,
+    SkippedPart,
+    SkipReason,
+    SourceError,
+    UnreadableError,
+    UnusableError,
+    check_id,
+    trim_metadata,
+)
 from .report import Report
 from .state import Known, State
 

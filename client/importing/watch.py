@@ -11,8 +11,7 @@ from types import FrameType
 
 import httpx
 
-from ..client import read_problem
-from ..errors import Stopped
+from ..client import Stopped, read_problem
 from ..output import format_count, note, say, were
 from .folder import Folder
 from .items import Item

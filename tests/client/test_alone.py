@@ -11,8 +11,7 @@ from pathlib import Path
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from client.errors import UnreadableError
-from client.importing.items import check_id, clean_caption, normalize_tag
+from client.importing.items import UnreadableError, check_id, clean_caption, normalize_tag
 from model.languages import canonical
 from model.text import clean, picture_id
 from store.errors import PictoglotError

@@ -11,10 +11,9 @@ from typing import Any
 import httpx
 import pytest
 
-from client.errors import SourceError, UnreadableError
 from client.importing import iiif
 from client.importing.iiif import Iiif
-from client.importing.items import Item, Record, SkippedPart
+from client.importing.items import Item, Record, SkippedPart, SourceError, UnreadableError
 from tests.client.test_commands import run, run_json
 from tests.service.harness import picture, running
 

@@ -7,10 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from client.errors import SourceError, UnreadableError
 from client.importing.command import open_sources
 from client.importing.folder import Folder
-from client.importing.items import Item, Record, SkippedPart, SkipReason, derive_key
+from client.importing.items import Item, Record, SkippedPart, SkipReason, SourceError, UnreadableError, derive_key
 from client.importing.manifest import Manifest
 from tests.service.harness import picture
 
