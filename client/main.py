@@ -9,7 +9,7 @@ import typer
 
 from .commands import admin, export, gallery, languages, learn, search, versions
 from .importing.command import import_pictures
-from .output import exit_on_interrupt, say
+from .output import INTERRUPTED, say
 
 app = typer.Typer(
     help="A picture search that learns languages. Commands that ask a running service talk to PICTOGLOT_URL "
@@ -44,15 +44,17 @@ def show_version(wanted: bool) -> None:
 
 
 @app.callback()
-def common(
+def read_options(
     version: Annotated[
         bool, typer.Option("--version", callback=show_version, is_eager=True, help="Show the version.")
     ] = False,
 ) -> None:
-    """Options that stand before a command."""
+    """Read the options that stand before a command."""
 
 
 def main() -> None:
     """Run the command line and exit."""
-    with exit_on_interrupt():
+    try:
         app()
+    except KeyboardInterrupt:  # without a traceback
+        raise SystemExit(INTERRUPTED) from None

@@ -1,12 +1,11 @@
 """Output that all commands share: tables or JSON, error sentences, exit statuses. Sends no request."""
 
-import contextlib
 import json
 import re
 import shlex
 import shutil
 import sys
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any, NoReturn
 
@@ -148,15 +147,6 @@ def format_time(moment: str | None) -> str | None:
 def format_recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str:
     """Return R@K of a report in one direction."""
     return format_share((report.get(direction) or {}).get(f"R@{at}"))
-
-
-@contextlib.contextmanager
-def exit_on_interrupt() -> Iterator[None]:
-    """End a command at Ctrl-C without a traceback."""
-    try:
-        yield
-    except KeyboardInterrupt:
-        raise SystemExit(INTERRUPTED) from None
 
 
 def format_count(count: int, one: str, many: str = "") -> str:

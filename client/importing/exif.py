@@ -6,7 +6,7 @@ Reads with Pillow, in bounds: a block that is too long, damaged or without sense
 import re
 import struct
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime
@@ -189,7 +189,11 @@ def _read_xmp(image: Any, found: _Findings) -> None:
     block = image.info.get("xmp") or b""
     if not block or len(block) > _LONGEST_BLOCK:
         return
-    for part in _list_descriptions(image.getxmp()):
+    rdf = next((each for each in image.getxmp().values() if isinstance(each, dict)), {}).get("RDF")
+    parts = rdf.get("Description") if isinstance(rdf, dict) else None
+    for part in parts if isinstance(parts, list) else [parts]:
+        if not isinstance(part, dict):
+            continue
         for name in ("title", "description"):
             for tag, text in _list_texts(part.get(name)):
                 if tag != "x-default" and text:
@@ -204,13 +208,6 @@ def _read_xmp(image: Any, found: _Findings) -> None:
                 if datetime.fromisoformat(part.get(name, "")).year >= 1000:
                     found.add("taken_at", part[name])
         found.keywords += [text for _, text in _list_texts(part.get("subject"))]
-
-
-def _list_descriptions(document: Any) -> Iterator[dict[str, Any]]:
-    """Yield the parts of an XMP packet as Pillow gives it."""
-    rdf = next((each for each in document.values() if isinstance(each, dict)), {}).get("RDF")
-    parts = rdf.get("Description") if isinstance(rdf, dict) else None
-    yield from (each for each in (parts if isinstance(parts, list) else [parts]) if isinstance(each, dict))
 
 
 def _list_texts(value: Any) -> list[tuple[str, str]]:

@@ -228,7 +228,8 @@ class Importer:
 
     def _decide(self, item: Item, known: Known | None, found: GalleryPicture | None) -> Outcome | Upload:
         """Return what becomes of it without being sent; or the picture to send."""
-        record, reader = _hash(item.record.as_json()), f"{_READ_BY} {self.language}"
+        said = json.dumps(item.record.as_json(), sort_keys=True)
+        record, reader = hashlib.sha256(said.encode()).hexdigest()[:32], f"{_READ_BY} {self.language}"
         ours = known if known is not None and known.id == item.id and not self.again else None
         same_record = ours is not None and ours.record == record
         same = ours is not None and same_record and ours.reader == reader
@@ -319,10 +320,6 @@ class Importer:
         read_answer(response)
         self.sent[what] += 1
         return Outcome(item.label, item.id, what, keep=keep)
-
-
-def _hash(value: object) -> str:
-    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()[:32]
 
 
 def _group_ids(ids: Sequence[str]) -> Iterator[list[str]]:
