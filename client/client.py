@@ -47,7 +47,7 @@ T = TypeVar("T")
 R = TypeVar("R")
 
 
-class Stopped(Exception):
+class StopError(Exception):
     """Somebody set `stopping`: nothing more is sent."""
 
 
@@ -252,7 +252,7 @@ def put_picture(
 def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None = None) -> httpx.Response:
     """Send a request, again while the service is busy or breaks off the connection; returns the response.
 
-    Raises `Stopped` before a request when `stopping` is set, also while it waits.
+    Raises `StopError` before a request when `stopping` is set, also while it waits.
     """
     pause(0.0, stopping)
     for attempt in range(1, _ATTEMPTS):
@@ -268,11 +268,11 @@ def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None =
 
 
 def pause(seconds: float, stopping: threading.Event | None) -> None:
-    """Wait; raises `Stopped` at once when `stopping` is set."""
+    """Wait; raises `StopError` at once when `stopping` is set."""
     if stopping is None:
         time.sleep(seconds)
     elif stopping.wait(seconds):
-        raise Stopped
+        raise StopError
 
 
 def map_in_order(

@@ -11,7 +11,7 @@ from types import FrameType
 
 import httpx
 
-from ..client import Stopped, read_problem
+from ..client import StopError, read_problem
 from ..output import format_count, note, say, were
 from .folder import Folder
 from .items import Item
@@ -96,7 +96,7 @@ class WatchedFolder:
             # a folder that is empty of a sudden may be a disk that is away
             if seen and not self._ended.is_set() and (report.usable or not whole):
                 self._importer.settle_vanished(report, self._delete, None if whole else places)
-        except Stopped:
+        except StopError:
             pass
         except httpx.TransportError:
             self._wait(places, whole, "The service does not answer; what changed waits for it.")
