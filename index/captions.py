@@ -47,47 +47,63 @@ def captions_of(session: Session, ids: Sequence[str], language: str | None = Non
     return [Caption(*row) for row in session.execute(query)]
 
 
-def replace_captions(session: Session, picture: str, captions: Captions, change: int) -> None:
-    """Replace the captions added with a picture, in this order; unchanged ones keep their vectors.
+def own_ids(session: Session, picture: str) -> dict[tuple[str, str], int]:
+    """Language and text of the captions added with a picture, in order, with their ids."""
+    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text)
+    own = query.where(CaptionRow.picture_id == picture, CaptionRow.expansion.is_(None)).order_by(CaptionRow.position)
+    return {(language, text): id for id, language, text in session.execute(own)}
+
+
+def order(captions: Captions) -> list[tuple[str, str]]:
+    """Language and text of captions, each once."""
+    return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
+
+
+def group(captions: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
+    """Texts by language, from language and text of each."""
+    by_tag: dict[str, list[str]] = {}
+    for language, text in captions:
+        by_tag.setdefault(language, []).append(text)
+    return by_tag
+
+
+def replace_captions(
+    session: Session, picture: str, old: Mapping[tuple[str, str], int], captions: Captions, change: int
+) -> dict[tuple[str, str], int]:
+    """Replace the `old` captions of a picture, in this order; unchanged ones keep their vectors. Returns all ids.
 
     They keep their ids too, unless they moved up: captions of a language are in the order of their ids in every answer.
     """
-    old, last = _added_with(session, picture), dict[str, int]()
-    new = {caption: position for position, caption in enumerate(_in_order(captions))}
-    remove_captions(session, [id for caption, id in old.items() if caption not in new])
-    for (language, text), position in new.items():
+    new, last = dict[tuple[str, str], int](), dict[str, int]()
+    wanted = order(captions)
+    _remove_captions(session, [id for caption, id in old.items() if caption not in set(wanted)])
+    for position, (language, text) in enumerate(wanted):
         id = old.get((language, text), 0)
         if id > last.get(language, 0):
             session.execute(update(CaptionRow).where(CaptionRow.id == id).values(position=position))
         else:
-            vectors = _taken(session, id) if id else []
+            vectors = _take_vectors(session, id) if id else []
             values = {"language": language, "text": text, "position": position, "change": change, "expansion": None}
             added = insert(CaptionRow).values(picture_id=picture, digest=digest_of("", text), **values)
             id = session.scalars(added.returning(CaptionRow.id)).one()
             if vectors:
                 session.execute(insert(CaptionVectorRow), [{"caption_id": id, **vector} for vector in vectors])
-        last[language] = id
+        new[language, text] = last[language] = id
+    return new
 
 
-def _taken(session: Session, id: int) -> list[dict[str, object]]:
+def _take_vectors(session: Session, id: int) -> list[dict[str, object]]:
     """The vectors of a caption that is deleted by this."""
     columns = (CaptionVectorRow.version, CaptionVectorRow.fingerprint, CaptionVectorRow.vector)
     vectors = session.execute(select(*columns).where(CaptionVectorRow.caption_id == id)).all()
-    remove_captions(session, [id])
+    _remove_captions(session, [id])
     return [row._asdict() for row in vectors]
 
 
-def captions_equal(session: Session, picture: str, captions: Captions) -> bool:
-    """Returns whether `replace_captions` with these captions would change nothing."""
-    return [*_added_with(session, picture)] == _in_order(captions)
-
-
-def _added_with(session: Session, picture: str) -> dict[tuple[str, str], int]:
-    """Language and text of the captions added with a picture, in order, with their ids."""
-    added_with = (CaptionRow.picture_id == picture) & CaptionRow.expansion.is_(None)
-    query = select(CaptionRow.id, CaptionRow.language, CaptionRow.text).where(added_with)
-    rows = session.execute(query.order_by(CaptionRow.position)).all()
-    return {(language, text): id for id, language, text in rows}
+def _remove_captions(session: Session, ids: Sequence[int]) -> None:
+    """Delete captions, and with them their vectors."""
+    for batch in batches(ids):
+        session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
 
 
 def own_captions(
@@ -97,17 +113,14 @@ def own_captions(
 
     None of a picture in none of the collections `within`.
     """
-    row, found = CaptionRow, {picture: dict[str, list[str]]() for picture in pictures}
+    row = CaptionRow
     query = select(row.picture_id, row.language, row.text).where(row.picture_id.in_(pictures), row.expansion.is_(None))
     if within is not None:
         query = query.join(PictureRow, PictureRow.id == row.picture_id).where(PictureRow.collection.in_(within))
+    found: dict[str, list[tuple[str, str]]] = {picture: [] for picture in pictures}
     for picture, language, text in session.execute(query.order_by(row.picture_id, row.position)):
-        found[picture].setdefault(language, []).append(text)
-    return found
-
-
-def _in_order(captions: Captions) -> list[tuple[str, str]]:
-    return list(dict.fromkeys((language, text) for language, texts in captions.items() for text in texts))
+        found[picture].append((language, text))
+    return {picture: group(captions) for picture, captions in found.items()}
 
 
 def add_captions(session: Session, expansion: str, language: str, rows: Sequence[tuple[str, str]]) -> int:
@@ -123,7 +136,13 @@ def add_captions(session: Session, expansion: str, language: str, rows: Sequence
     if new:
         texts = [{"picture_id": picture, "text": text, "digest": digest_of(expansion, text)} for picture, text in new]
         session.execute(insert(CaptionRow), [{**caption, **columns} for caption in texts])
-        write_words(session, sorted({picture for picture, _ in new}), expansion)
+        captioned = {picture for picture, _ in new}
+        said: dict[int, list[str]] = {}
+        texts_of_each = select(PictureRow.key, CaptionRow.text).join(CaptionRow, CaptionRow.picture_id == PictureRow.id)
+        here = (PictureRow.id.in_(captioned), CaptionRow.expansion == expansion)
+        for key, text in session.execute(texts_of_each.where(*here).order_by(CaptionRow.id)):
+            said.setdefault(key, []).append(text)
+        write_words(session, said, expansion)
     return len(new)
 
 
@@ -133,41 +152,27 @@ def digest_of(expansion: str, text: str | bytes) -> str:
     return hashlib.sha256(expansion.encode() + b"\0" + said).hexdigest()
 
 
-def remove_captions(session: Session, ids: Sequence[int]) -> None:
-    """Delete captions, and with them their vectors."""
-    for batch in batches(ids):
-        session.execute(delete(CaptionRow).where(CaptionRow.id.in_(batch)))
-
-
 def texts_of(tags: Iterable[str], metadata: Mapping[str, Any]) -> list[str]:
     """What is text in a record: tags, and strings of metadata."""
     values = (each for value in metadata.values() for each in (value if isinstance(value, list) else [value]))
     return [*tags, *(value for value in values if isinstance(value, str))]
 
 
-def write_words(session: Session, ids: Sequence[str], expansion: str | None = None) -> None:
-    """Make the words of these pictures anew, as their rows are now: of what was said with them, or by an expansion."""
-    row, word = PictureRow, PictureWordsRow
-    query = select(CaptionRow.picture_id, CaptionRow.text).where(CaptionRow.picture_id.in_(ids))
-    texts: dict[str, list[str]] = {id: [] for id in ids}
-    for id, text in session.execute(query.where(CaptionRow.expansion == expansion).order_by(CaptionRow.id)):
-        texts[id].append(text)  # `== None` is IS NULL
-    found = session.execute(select(row.id, row.key, row.tags, row.facts).where(row.id.in_(ids))).all()
-    made = {
-        key: document([*(texts_of(tags, facts) if expansion is None else ()), *texts[id]])
-        for id, key, tags, facts in found
-    }
-    mine = (word.picture.in_([*made]), word.expansion == expansion)
-    rows = session.execute(select(word.picture, word.terms).where(*mine))
+def write_words(session: Session, texts: Mapping[int, Sequence[str]], expansion: str | None = None) -> None:
+    """Make the words of pictures anew, by key: of all that was said with them, or by an expansion."""
+    made = {key: document(each) for key, each in texts.items()}
+    word = PictureWordsRow
+    rows = session.execute(
+        select(word.picture, word.terms).where(word.picture.in_([*made]), word.expansion == expansion)
+    )  # `== None` is IS NULL
     before = {row.picture: row.terms for row in rows}
     changed = [key for key, (terms, _) in made.items() if before.get(key, "") != terms]
     if before.keys() & {*changed}:
         session.execute(delete(word).where(word.picture.in_(changed), word.expansion == expansion))
     new = [
-        {"picture": key, "expansion": expansion, "terms": terms, "length": length}
+        {"picture": key, "expansion": expansion, "terms": made[key][0], "length": made[key][1]}
         for key in changed
-        for terms, length in [made[key]]
-        if terms
+        if made[key][0]
     ]
     if new:
         session.execute(insert(word), new)

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from index.gallery import Gallery, GalleryPicture
-from index.listing import Place
+from index.gallery import Gallery
+from index.records import GalleryPicture, Place
 from index.selection import Selection, Wanted
 from index.vectors import Hit, Keys, Vector, VectorSet, scores
 

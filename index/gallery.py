@@ -5,32 +5,44 @@ committed in the order of their numbers and a follower misses none. Files are wr
 transaction.
 """
 
+import secrets
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from datetime import datetime
-from typing import Any, Literal
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from typing import Literal
 
-from sqlalchemy import delete, insert, select, update
+from sqlalchemy import Insert, Update, delete, insert, select, update
 from sqlalchemy.orm import Session
 
-from index.captions import Captions, ReadBy, batches, captions_equal, replace_captions
+from index.captions import (
+    Captions,
+    ReadBy,
+    batches,
+    group,
+    order,
+    own_ids,
+    replace_captions,
+    texts_of,
+    write_words,
+)
 from index.files import PictureFiles
-from index.listing import CREATED, Place, following
 from index.records import (
+    CREATED,
+    GalleryPicture,
     Given,
     Patch,
-    Record,
+    Place,
     Seen,
     Within,
     equal,
+    following,
     next_change,
-    patched,
+    pictures_of,
     record_of,
-    replaced,
-    write_record,
+    write_values,
 )
-from index.rows import Stored, store_picture_vectors, store_vectors_of
+from index.rows import Stored, store_caption_vectors, store_picture_vectors
 from index.states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
@@ -41,23 +53,6 @@ from store.registry import Registry
 from store.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
-
-
-@dataclass(frozen=True)
-class GalleryPicture:
-    """A row of the gallery: a picture and its record without its captions; width and height are in pixels.
-
-    `place` is its position in a listing. `original` says that its bytes were kept as they were sent.
-    """
-
-    id: str
-    content_sha256: str
-    width: int
-    height: int
-    created_at: datetime
-    place: Place
-    record: Record
-    original: bool
 
 
 @dataclass(frozen=True)
@@ -85,10 +80,12 @@ Outcome = Literal["created", "replaced", "kept"]
 
 @dataclass(frozen=True)
 class Put:
-    """The picture as it is now, and what became of its id: new, changed, or just like that before."""
+    """The picture as it is now, the captions added with it, and what became of its id: new, changed, or as before."""
 
     picture: GalleryPicture
+    captions: dict[str, list[str]]
     outcome: Outcome
+    before: str | None = None  # the content that it had
 
     @property
     def created(self) -> bool:
@@ -111,42 +108,34 @@ class Gallery(Stored):
         collections that may be written, and `RecordChanged`.
         """
         with self._written(pictures), self.registry.begin() as session:
-            before, stored = [], []
-            for new in pictures:  # each is told as this put left it: the next may have its id and other collections
-                before.append(_store(session, new))
-                stored.append(pictures_of(session, [new.id])[new.id])
+            stored = [_store(session, new) for new in pictures]
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
-            _discard(session, {content for content, _ in before if content is not None})
+            _discard(session, {put.before for put in stored if put.before is not None})
             _reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
                 self.files.write_missing(content, picture)
-        return [Put(picture, outcome) for picture, (_, outcome) in zip(stored, before, strict=True)]
+        return stored
 
-    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> GalleryPicture:
+    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> Put:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
 
-        Raises as `records.patched`; then nothing changed. Only other captions are an entry of the change feed.
+        Raises as `Patch.on`; then nothing changed. Only other captions are an entry of the change feed.
         """
         with self.registry.begin() as session:
-            record, captions = patched(session, patch)
-            if captions is not None:
-                change = _add_change(session, "picture_put", patch.id)
-                session.execute(update(PictureRow).where(PictureRow.id == patch.id).values(change=change))
-                replace_captions(session, patch.id, captions, change)
-                store_vectors_of(session, patch.id, vectors)
-            same = equal(record, record_of(session, patch.id))
-            if not same or captions is not None:
-                write_record(session, patch.id, None if same else record)
-            return pictures_of(session, [patch.id])[patch.id]
+            before, own = pictures_of(session, [patch.id]).get(patch.id), own_ids(session, patch.id)
+            record, captions = patch.on(before.record if before else None, group(own))
+            assert before is not None
+            return _write(session, before, replace(before, record=record), own, captions, vectors)
 
     def check(self, id: str, change: Given | Patch) -> None:
         """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
         with self.registry.read() as session:
+            before = record_of(session, id)
             if isinstance(change, Given):
-                replaced(session, id, change)
+                change.on(before)
             else:
-                patched(session, change)
+                change.on(before, group(own_ids(session, id)))
 
     def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture and its captions, and its vectors unless another picture has its content.
@@ -246,39 +235,59 @@ def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
     return list({new.content_sha256: new.picture for new in pictures if new.picture is not None}.items())
 
 
-def _store(session: Session, new: NewPicture) -> tuple[str | None, Outcome]:
-    """Write the rows of one picture; returns the content that it had before, and what this is."""
-    before = replaced(session, new.id, new.given)
-    record = new.given.on(before)
-    old = session.scalar(select(PictureRow.content_sha256).where(PictureRow.id == new.id))
-    keeps = new.picture is not None and new.picture.original is not None
-    if keeps and old == new.content_sha256:
-        session.execute(update(PictureRow).where(PictureRow.id == new.id).values(original=True))
-    same_captions = new.captions is None or captions_equal(session, new.id, new.captions)
-    if old != new.content_sha256 or not same_captions or new.caption_vectors:  # otherwise nothing changed
-        change = _add_change(session, "picture_put", new.id)
-        columns: dict[str, Any] = {
-            "content_sha256": new.content_sha256,
-            "width": new.width,
-            "height": new.height,
-            "change": change,
-        }
-        if old != new.content_sha256:
-            columns |= {"key": change, "original": keeps}
-        if old is None:
-            session.execute(insert(PictureRow).values(id=new.id, **columns))
-        else:
-            session.execute(update(PictureRow).where(PictureRow.id == new.id).values(**columns))
-        if new.captions is not None:
-            replace_captions(session, new.id, new.captions, change)
-        write_record(session, new.id, None if equal(record, before) else record)
-    elif not equal(record, before):
-        write_record(session, new.id, record)
-    else:
-        return old, "kept"
-    if new.caption_vectors:
-        store_vectors_of(session, new.id, new.caption_vectors)
-    return old, "created" if old is None else "replaced"
+def _store(session: Session, new: NewPicture) -> Put:
+    before = pictures_of(session, [new.id]).get(new.id)
+    own = own_ids(session, new.id) if before else {}
+    record = new.given.on(before.record if before else None)
+    original = new.picture is not None and new.picture.original is not None
+    if before is not None and before.content_sha256 == new.content_sha256:
+        after = replace(before, record=record, original=original or before.original)
+    else:  # what only the database knows is filled in when its row is written
+        never, place = datetime.fromtimestamp(0, UTC), (0.0, new.id)
+        after = GalleryPicture(new.id, new.content_sha256, new.width, new.height, never, place, record, original, key=0)
+    return _write(session, before, after, own, new.captions, new.caption_vectors)
+
+
+def _write(
+    session: Session,
+    before: GalleryPicture | None,
+    after: GalleryPicture,
+    own: Mapping[tuple[str, str], int],
+    captions: Captions | None,
+    vectors: Mapping[tuple[str, str, ReadBy], Vector],
+) -> Put:
+    """Write what changed of a picture, whose captions are `own` until then."""
+    content = before.content_sha256 if before else None
+    edited = before is None or not equal(after.record, before.record)
+    indexed = content != after.content_sha256 or (captions is not None and [*own] != order(captions)) or bool(vectors)
+    if before is not None and not edited and not indexed:
+        if after.original != before.original:
+            session.execute(update(PictureRow).where(PictureRow.id == after.id).values(original=after.original))
+        return Put(after, group(own), "kept", content)
+    record = replace(after.record, tags=[*after.record.tags], etag=secrets.token_hex(8))
+    columns = {name: getattr(after, name) for name in ("content_sha256", "width", "height", "original")}
+    if indexed:
+        record = replace(record, change=_add_change(session, "picture_put", after.id))
+    if content != after.content_sha256:
+        columns["key"] = record.change
+    columns |= {"change": record.change, "record": next_change(session), "etag": record.etag}
+    columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
+    row: Insert | Update = insert(PictureRow).values(id=after.id, **columns)
+    if before is not None:
+        row = update(PictureRow).where(PictureRow.id == after.id).values(**columns)
+    key, created, place = session.execute(
+        row.returning(PictureRow.key, PictureRow.created_at, CREATED.label("place"))
+    ).one()
+    if captions is not None:
+        own = replace_captions(session, after.id, own, captions, record.change)
+    for (language, text, by), vector in vectors.items():
+        if (language, text) in own:
+            store_caption_vectors(session, by, {own[language, text]: vector})
+    if edited:
+        write_values(session, key, record)
+    write_words(session, {key: [*texts_of(record.tags, record.metadata), *(text for _, text in own)]})
+    picture = replace(after, key=key, created_at=created, place=(place, after.id), record=record)
+    return Put(picture, group(own), "created" if before is None else "replaced", content)
 
 
 def _is_needed(session: Session, content: str, seconds: float) -> bool:
@@ -308,27 +317,3 @@ def _add_change(session: Session, kind: str, picture: str) -> int:
     session.execute(delete(GalleryChangeRow).where(GalleryChangeRow.picture_id == picture))
     row = insert(GalleryChangeRow).values(kind=kind, picture_id=picture).returning(GalleryChangeRow.change)
     return session.execute(row).scalar_one()
-
-
-def pictures_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, GalleryPicture]:
-    """Those of these pictures that exist, in one of these collections."""
-    query = (
-        select(PictureRow, CREATED.label("place"))
-        .where(PictureRow.id.in_(ids))
-        .execution_options(populate_existing=True)
-    )
-    if within is not None:
-        query = query.where(PictureRow.collection.in_(within))
-    return {
-        row.id: GalleryPicture(
-            id=row.id,
-            content_sha256=row.content_sha256,
-            width=row.width,
-            height=row.height,
-            created_at=row.created_at,
-            place=(created, row.id),
-            record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
-            original=row.original,
-        )
-        for row, created in session.execute(query)
-    }

@@ -245,7 +245,7 @@ def _recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
         return [vectors[each].astype(np.float32) @ query for each, query in zip(rows, queries, strict=True)]
 
     tried = takewhile(lambda probes: probes < index.nlist, accumulate(repeat(8), lambda probes, _: probes * 3 // 2))
-    exact = highest(vectors, queries, deepest)
+    exact = _highest(vectors, queries, deepest)
     return curves([*tried, index.nlist], lambda probes, hits: [near[: 4 * hits] for near in found(probes)], exact)
 
 
@@ -271,16 +271,11 @@ def curves(
     return rising
 
 
-def highest(
-    vectors: Halves | Matrix, queries: Matrix, k: int, alive: NDArray[np.bool_] | None = None
-) -> NDArray[np.float32]:
-    """The `k` highest scores of each query, by an exact scan of the rows alive: (q, k), falling."""
+def _highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float32]:
+    """The `k` highest scores of each query, by an exact scan: (q, k), falling."""
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for start in range(0, len(vectors), _CHUNK):
-        rows = vectors[start : start + _CHUNK]
-        if alive is not None:
-            rows = rows[alive[start : start + _CHUNK]]
-        values = queries @ rows.astype(np.float32).T
+        values = queries @ vectors[start : start + _CHUNK].astype(np.float32).T
         merged = np.concatenate([best, values], axis=1)
         best = -np.sort(-np.partition(merged, merged.shape[1] - k, axis=1)[:, -k:], axis=1)
     return best

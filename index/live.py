@@ -14,15 +14,14 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, RLock
 
-from index.gallery import GalleryPicture, NewPicture, Put
+from index.gallery import NewPicture, Put
 from index.indexer import SEAL_AT
+from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
-from index.missing import find_missing
 from index.recall import KnownRecall, Recall
 from index.records import Patch, Seen, Within
 from index.sets import VectorSets
 from index.snapshot import Snapshot
-from index.sweep import sweep
 from index.vectors import Identity, VectorSet
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
@@ -183,7 +182,7 @@ class LiveIndex:
         self._follow({tag for by_tag in captions.values() for tag in by_tag})
         return put
 
-    def patch_picture(self, patch: Patch) -> GalleryPicture:
+    def patch_picture(self, patch: Patch) -> Put:
         """Change captions and record of a picture; when this returns, searches find its new captions.
 
         Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
@@ -192,9 +191,9 @@ class LiveIndex:
             self._gallery.check(patch.id, patch)
         brought = {patch.id: patch.captions} if patch.captions else {}
         vectors = self._loader.encoded(brought, self.current)
-        picture = self._gallery.patch(patch, vectors.get(patch.id, {}))
+        put = self._gallery.patch(patch, vectors.get(patch.id, {}))
         self._follow(patch.captions)
-        return picture
+        return put
 
     def delete_picture(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""

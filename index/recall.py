@@ -6,18 +6,15 @@ from threading import Lock
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from index import ivf
 from index.engine import EnginePart
 from index.gallery import Gallery
-from index.segment import Segment
-from index.tail import MemoryTail
-from index.vectors import Hit, Matrix, VectorSet
+from index.vectors import VectorSet
 
 _K = 10
 _QUERIES = 100
-SAMPLE = 131_072  # pictures that an engine's answers are compared with
+SAMPLE = 131_072  # pictures that answers are compared with
 _ROUNDING = 1e-4  # between scores in float32 and ours
 
 
@@ -39,25 +36,38 @@ class Recall:
 def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
     """Search with captions of the gallery, or without any with made-up texts; None for an empty set.
 
+    Answers are compared with the pictures of the tables, or a sample of them: rows that an engine has lost are missed.
     By score, not by picture: of equal pictures any is as good. Raises `IndexUnavailable`.
     """
     parts = [part for part in (*pictures.parts, pictures.tail) if part.count]
-    held = [part for part in parts if isinstance(part, Segment | MemoryTail)]
-    dimension, k = pictures.identity.dimension, min(_K, pictures.count)
-    asked = [vector for vector in gallery.some_caption_vectors(_QUERIES) if len(vector) == dimension]
-    queries = np.stack(asked) if asked else None
-    if len(held) < len(parts):
-        found = _by_sample(pictures, gallery, queries, k)
-    elif held:
-        found = _by_scan(pictures, held, queries, k)
-    else:
-        found = None
-    if found is None:
+    sample = gallery.sampled(min(1.0, SAMPLE / max(pictures.count, 1)), pictures.identity.fingerprint)
+    if not parts or (first := next(filter(None, sample), None)) is None:
         return None
+    k = min(_K, pictures.count)
+    captions = [each for each in gallery.some_caption_vectors(_QUERIES) if len(each) == pictures.identity.dimension]
+    known = np.stack([*first.values()])[:_QUERIES]
+    queries = np.stack(captions) if captions else ivf.made_up_queries(known.astype(np.float16))
+    answers = [pictures.search(query, k) for query in queries]
+    names = [{hit.entry.picture for hit in hits} for hits in answers]
+    lowest = np.array([hits[-1].score if hits else np.inf for hits in answers], dtype=np.float32) + _ROUNDING
+    missed: list[list[float]] = [[] for _ in answers]  # scores of those that are nearer than the last that was found
+    compared = 0
+    for block in chain([first], filter(None, sample)):
+        ids, products = [*block], queries @ np.stack([*block.values()]).T
+        for query, row in np.argwhere(products > lowest[:, None]).tolist():
+            if ids[row] not in names[query]:
+                missed[query].append(products[query, row])
+        compared += len(ids)
+    scale = max(pictures.count, compared) / compared  # so many times more are missed among all
+    found = sum(
+        rank + scale * sum(score > hit.score + _ROUNDING for score in nearer) <= k
+        for hits, nearer in zip(answers, missed, strict=True)
+        for rank, hit in enumerate(hits, 1)
+    )
     depth = max((depth for part in parts if (depth := part.depth(k)) is not None), default=None)
-    in_engine = any(isinstance(part, EnginePart) for part in parts)
-    unit: Literal["lists", "candidates"] = "candidates" if in_engine else "lists"
-    return Recall(round(found[0], 4), found[1], bool(asked), depth, None if depth is None else unit)
+    unit: Literal["lists", "candidates"] = "candidates" if isinstance(parts[0], EnginePart) else "lists"
+    share = round(found / (k * len(queries)), 4)
+    return Recall(share, len(queries), bool(captions), depth, None if depth is None else unit)
 
 
 class KnownRecall:
@@ -77,49 +87,3 @@ class KnownRecall:
             found = measure(pictures, self._gallery)
             self._known = None if found is None else (sealed, found)
             return found
-
-
-def _by_scan(
-    pictures: VectorSet, parts: list[Segment | MemoryTail], queries: Matrix | None, k: int
-) -> tuple[float, int]:
-    """The share that is found, and by how many queries, against all vectors; without a copy of a segment."""
-    if queries is None:
-        first = parts[0]
-        rows = np.arange(first.count) if first.alive is None else np.flatnonzero(first.alive)
-        rows = rows[:: max(1, first.count // _QUERIES)][:_QUERIES]
-        queries = ivf.made_up_queries(first.vectors[rows].astype(np.float16))
-    best = [ivf.highest(part.vectors, queries, min(k, part.count), part.alive) for part in parts]
-    least = -np.sort(-np.concatenate(best, axis=1), axis=1)[:, k - 1] - _ROUNDING
-    answers = _answers(pictures, queries, k)
-    found = sum(hit.score >= lowest for hits, lowest in zip(answers, least, strict=True) for hit in hits)
-    return found / (k * len(queries)), len(queries)
-
-
-def _by_sample(pictures: VectorSet, gallery: Gallery, queries: Matrix | None, k: int) -> tuple[float, int] | None:
-    """The same where an engine has the vectors: against pictures of the tables, or a sample of them.
-
-    A picture of the sample is missed if it is nearer than the last one that was found; so many times more are missed
-    among all. Rows that the engine does not have count as missed, too.
-    """
-    sample = gallery.sampled(min(1.0, SAMPLE / max(pictures.count, 1)), pictures.identity.fingerprint)
-    blocks = ((list(vectors), np.stack(list(vectors.values()))) for vectors in sample if vectors)
-    first = next(blocks, None)
-    if first is None:
-        return None
-    if queries is None:
-        queries = ivf.made_up_queries(first[1][:_QUERIES].astype(np.float16))
-    answers = _answers(pictures, queries, k)
-    names = [{hit.entry.picture for hit in hits} for hits in answers]
-    lowest = np.array([hits[-1].score if hits else np.inf for hits in answers], dtype=np.float32) + _ROUNDING
-    looked, missed = 0, 0
-    for ids, vectors in chain([first], blocks):
-        nearer: NDArray[np.int64] = np.argwhere(queries @ vectors.T > lowest[:, None])
-        missed += sum(ids[row] not in names[query] for query, row in nearer.tolist())
-        looked += len(ids)
-    found = sum(map(len, answers))
-    lost = missed * max(pictures.count, looked) / looked + k * len(queries) - found
-    return found / (found + lost), len(queries)
-
-
-def _answers(pictures: VectorSet, queries: Matrix, k: int) -> list[list[Hit]]:
-    return [pictures.search(query, k) for query in queries]

@@ -14,6 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
+from index.states import last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
@@ -22,15 +23,6 @@ from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, KeyRow,
 MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
-
-
-def store_vectors_of(session: Session, picture: str, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> None:
-    """Store vectors of a picture's captions, given by language, text and what read them."""
-    ids: dict[tuple[str, str], list[int]] = {}
-    for caption in captions_of(session, [picture]):
-        ids.setdefault((caption.language, caption.text), []).append(caption.id)
-    for (language, text, by), vector in vectors.items():
-        store_caption_vectors(session, by, dict.fromkeys(ids.get((language, text), ()), vector))
 
 
 class Placed(NamedTuple):
@@ -101,8 +93,7 @@ class Stored:
 
     def change(self) -> int:
         """The number of the last change; 0 when there is none."""
-        with self.registry.read() as session:
-            return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
+        return last_change(self.registry)
 
     def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
         """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
@@ -126,10 +117,8 @@ class Stored:
     def captions_given(
         self, ids: Sequence[str], within: frozenset[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
-        """As `own_captions`."""
         with self.registry.read() as session:
-            found = [own_captions(session, batch, within) for batch in batches(ids)]
-        return {picture: captions for batch in found for picture, captions in batch.items()}
+            return own_captions(session, ids, within)
 
     def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
         """The captions of these pictures in one language, or in all, in the order in which they were added."""

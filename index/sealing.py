@@ -15,7 +15,7 @@ from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.states import State, Written
 from index.tail import MemoryTail
-from index.vectors import Entry, Identity, Matrix, Part, Rows, Tail, VectorSet
+from index.vectors import Entry, Identity, Matrix, Part, Rows, VectorSet
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt
@@ -179,7 +179,7 @@ class EngineSealing:
     def _following(self, part: EnginePart, runs: Sequence[Written], hidden: Sequence[int]) -> EnginePart:
         return EnginePart(self._engine, part.identity, tuple(runs), tuple(hidden))
 
-    def _compared(self, part: EnginePart, tail: Tail) -> tuple[list[int], set[str]]:
+    def _compared(self, part: EnginePart, tail: MemoryTail) -> tuple[list[int], set[str]]:
         """The rows to hide of the pictures that changed, and those of these pictures that are the same as before."""
         hidden, unchanged, changed = list[int](), set[str](), part.changed_pictures
         for start in range(0, len(changed) if part.runs else 0, _BATCH):

@@ -99,11 +99,9 @@ class Segment:
         return Entry(name[: middle - start].decode(), name[middle - start :].decode())
 
     def depth(self, hits: int) -> int | None:
-        """As `Part.depth`: lists."""
         return None if self.exact else ivf.probes_for(self._curves, hits, self._recall)
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
-        """As `Part.candidates`; an exact scan when few rows are allowed."""
         alive: ivf.Alive | None = self.alive
         depth = self.depth(hits) or 0
         probes: int | ivf.Probes = depth

@@ -19,12 +19,9 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
-from index.conditions import condition_of, of_values
-from index.facets import FacetValue, counted
-from index.filters import Filter, Match, Range
-from index.gallery import GalleryPicture, pictures_of
-from index.listing import Place, following, following_among
-from index.records import Record, Within, records_of
+from index.facts import is_hash
+from index.filters import Filter, Match, Range, condition_of, kept_under, of_values
+from index.records import GalleryPicture, Place, Record, Within, following, following_among, pictures_of, records_of
 from index.vectors import Keys, are_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
@@ -34,6 +31,8 @@ PICTURES = ""  # in the place of a language: keys of pictures
 _KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
 _TURN_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
+MOST_FACETS = 100  # values of one key, the most frequent ones
+_EXACT = 1 << 53  # whole numbers up to here are doubles
 _MANY = 10_000  # keys that are too many to be looked at one by one
 _LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 
@@ -74,6 +73,14 @@ class Wanted:
     def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
         filtered = [condition_of(self.filter, of)] if self.filter is not None and self._filters else []
         return (*filtered, *self.places)
+
+
+@dataclass(frozen=True)
+class FacetValue:
+    """A value of a key, and how many pictures have it."""
+
+    value: str | bool | float
+    count: int
 
 
 class Left(NamedTuple):
@@ -271,3 +278,45 @@ def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
     found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
     found.sort()
     return found
+
+
+def counted(
+    session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], few: bool = False
+) -> list[FacetValue]:
+    """The most frequent values of a key among the pictures that meet all conditions, the most frequent ones first.
+
+    With `few` pictures all their values are looked at, with many all values of the key.
+    """
+    if key == "collection":
+        query = select(PictureRow.collection, func.count()).where(*conditions).group_by(PictureRow.collection)
+        found = [FacetValue(name, number) for name, number in session.execute(query)]
+    elif (named := kept_under(key)) is None:
+        found = []
+    else:
+        found = [each for query in _values(named, conditions, few) for each in map(_facet, session.execute(query))]
+    return sorted((each for each in found if not is_hash(each.value)), key=_frequent)[:MOST_FACETS]
+
+
+def _values(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
+    """Kind, value and count: of texts, and of the others. Each is read from one index, without the table."""
+    row, many = PictureValueRow, func.count()
+    columns: list[tuple[tuple[str, ...], Any]] = [(("string",), row.text), (("number", "boolean"), row.number)]
+    for kinds, value in columns:
+        under = (row.key.concat("") if few else row.key) == key  # otherwise SQLite would take the index by key
+        values: Select[Any] = select(row.kind, value, many).where(under, row.kind.in_(kinds))
+        if conditions:
+            values = values.where(row.picture.in_(select(PictureRow.key).where(*conditions)))
+        yield values.group_by(row.kind, value).order_by(many.desc()).limit(10 * MOST_FACETS)
+
+
+def _facet(counted: Any) -> FacetValue:
+    kind, value, pictures = counted
+    if kind == "boolean":
+        return FacetValue(bool(value), pictures)
+    if kind == "number" and value.is_integer() and abs(value) < _EXACT:
+        return FacetValue(int(value), pictures)
+    return FacetValue(value, pictures)
+
+
+def _frequent(found: FacetValue) -> tuple[int, str, str]:
+    return -found.count, type(found.value).__name__, str(found.value)

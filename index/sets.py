@@ -18,11 +18,23 @@ from index.engine import Engine, EnginePart, run_of, unpacked
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
-from index.states import FAISS, IDENTITY, NOTHING, State, Written, is_run, newest, place_of, pruned_upto
+from index.states import (
+    FAISS,
+    IDENTITY,
+    NOTHING,
+    State,
+    Written,
+    is_run,
+    newest,
+    open_engine,
+    place_of,
+    pruned_upto,
+)
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
 from store import files
 from store.clock import now
+from store.data_root import DataRoot
 from store.errors import (
     EngineMismatch,
     IndexFileCorrupt,
@@ -33,6 +45,7 @@ from store.errors import (
     StoreUnavailable,
 )
 from store.files import fault_point
+from store.registry import Registry
 from store.tables import GalleryChangeRow, VectorSetRow, VersionRow
 
 GRACE = 600.0  # seconds for which other machines may search in a state after it was replaced
@@ -197,8 +210,8 @@ class VectorSets:
         files of a segment, which had no row until now, or the version was pruned.
         """
         known = {written.id for written in base.segments}
-        folders = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
-        needed = [folders[id] for id in folders if not is_run(id) or id not in known]  # a registered run has no marker
+        files = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
+        needed = [files[id] for id in files if not is_run(id) or id not in known]  # a registered run has no marker
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
                 return None
@@ -211,7 +224,7 @@ class VectorSets:
             row = insert(VectorSetRow).values(**values, segments=segments).returning(VectorSetRow.number)
             number = session.scalars(row).one()
         # The store took the files before, but until the row was there another machine may have removed them again
-        for id, path in folders.items():
+        for id, path in files.items():
             if is_run(id):
                 path.unlink(missing_ok=True)  # its marker
             elif id not in known:
@@ -335,6 +348,11 @@ class VectorSets:
             there = f"Vectors are sealed in {found} now, not in {self._place}"
             raise EngineMismatch(f"{there}: PICTOGLOT_INDEX must be the same.")
         return State(row.number, 0) if 0 < row.upto_change < pruned_upto(session) else _state(row)
+
+
+def open_sets(registry: Registry, root: DataRoot, index: str, recall: float = RECALL) -> VectorSets:
+    """The vector sets of a registry where `PICTOGLOT_INDEX` has them; raises as `open_engine`."""
+    return VectorSets(Gallery(registry, root), open_engine(index, registry, recall), recall)
 
 
 def _lost(identity: Identity, place: str) -> str:

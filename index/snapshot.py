@@ -49,8 +49,8 @@ class Route:
 class PictureHit:
     """A picture in a search result; `rank` counts from 1 over all pages.
 
-    `score` is what orders the hits. Where they come from two rankings (`index.fusion`), `meaning` and `words` are its
-    scores in these, None where it is not in one.
+    `score` is what orders the hits. Of two rankings that were put together (`index.word_search`), `meaning` and `words`
+    are its scores in these, None where it is not in one.
     `match` is the chance that it is what the text means; None where that is not known.
     """
 

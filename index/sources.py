@@ -91,7 +91,6 @@ class PictureSource:
         return self.gallery.keyed(first, last)
 
     def texts(self, most: int) -> list[str]:
-        """As `CaptionSource.texts`: a picture is none."""
         return []
 
     def _image(self, content: str) -> Image.Image | None:
@@ -143,7 +142,6 @@ class CaptionSource:
         return _rows(rows, self.identity.dimension)
 
     def between(self, first: int = 0, last: int = _LAST) -> list[str]:
-        """As `PictureSource.between`."""
         assert self.identity.language is not None
         return self.gallery.captioned_between(self.identity.language, first, last)
 

@@ -11,8 +11,9 @@ Imports no NumPy: an idle worker asks this every second.
 
 import zlib
 from collections.abc import Collection, Iterable, Mapping
+from contextlib import closing
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
@@ -22,6 +23,9 @@ from store.registry import Registry
 from store.releases import Release
 from store.settings import SettingsError
 from store.tables import GalleryChangeRow, VectorSetRow
+
+if TYPE_CHECKING:
+    from index.engine import Engine
 
 FAISS = "faiss"  # segments on disk, which need no engine
 ENGINES = ("pgvector", "milvus")  # each begins the ids of an engine's runs
@@ -114,6 +118,37 @@ def begin_anew(place: str, registry: Registry) -> int:
             identity = {column.key: getattr(row, column.key) for column in IDENTITY}
             session.execute(insert(VectorSetRow).values(**identity, upto_change=0, segments=[], dead=_NO_DEAD))
     return len(moved)
+
+
+def open_engine(index: str, registry: Registry, recall: float | None = None, move: bool = False) -> "Engine | None":
+    """The engine of `PICTOGLOT_INDEX`, which looks for this recall if it can; None for segments on disk.
+
+    Raises `SettingsError` when PostgreSQL has no pgvector, or, without `move`, the vectors of this registry are
+    elsewhere, and `RegistryUnavailable`.
+    """
+    if not move:
+        refuse_other(index, registry)
+    if index == FAISS:
+        return None
+    if index == "pgvector":
+        from index.engine.pgvector import PgVector  # late: brings psycopg
+
+        return PgVector(registry) if recall is None else PgVector(registry, recall=recall)
+    from index.engine.milvus import Milvus
+
+    return Milvus(index.partition("+")[2])
+
+
+def move_to(index: str, registry: Registry) -> int:
+    """Record that every vector set is to be made anew in the engine of this setting; returns how many are.
+
+    Raises as `open_engine`, and `IndexUnavailable` when the engine does not answer: then nothing is recorded.
+    """
+    engine = open_engine(index, registry, move=True)
+    if engine is not None:
+        with closing(engine):
+            engine.about()
+    return begin_anew(index.partition("+")[0], registry)
 
 
 # --- the change feed --------------------------------------------------------------------------------------------------

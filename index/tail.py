@@ -57,7 +57,7 @@ class _Log:
 
 
 class MemoryTail:
-    """One view of a log: a `Tail`."""
+    """One view of a log: the `Part` that takes in changes."""
 
     exact = True
 
@@ -107,9 +107,10 @@ class MemoryTail:
         return self.changed({picture: gone for picture in pictures if self._rows(picture)})
 
     def changed(self, rows: Mapping[str, Rows]) -> "MemoryTail":
-        """As `Tail.changed`. Only the newest view can add to the log that it shares; another one gets a copy.
+        """The tail in which each of these pictures has exactly these rows; costs no more when it is longer.
 
-        So does one whose log is mostly dead rows: a picture may change again and again before it is sealed.
+        Only the newest view can add to the log that it shares. Another one gets a copy, as does one whose log is mostly
+        dead rows: a picture may change again and again before it is sealed.
         """
         with self._log.lock:
             newest = self._moment == self._log.moment
@@ -122,24 +123,13 @@ class MemoryTail:
             return MemoryTail(log)
 
     def content(self) -> Rows:
+        """All rows that it has, in the order in which they came."""
         return self._taken(self._alive)
 
     def _taken(self, rows: NDArray[np.int64]) -> Rows:
         return Rows(self._keys[rows], [self._log.entries[row] for row in rows.tolist()], self._vectors[rows])
 
-    @property
-    def vectors(self) -> Matrix:
-        """The vectors of all rows, also of those that are not alive."""
-        return self._vectors[: self._length]
-
-    @property
-    def alive(self) -> NDArray[np.bool_]:
-        """Which of the rows this view has."""
-        living: NDArray[np.bool_] = self._died[: self._length] > self._moment
-        return living
-
     def depth(self, hits: int) -> int | None:
-        """As `Part.depth`: all are compared."""
         return None
 
     def _rows(self, picture: str) -> list[int]:

@@ -7,10 +7,13 @@ score or the order.
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal, NamedTuple, Protocol, Self
+from typing import TYPE_CHECKING, Literal, NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from index.tail import MemoryTail
 
 Matrix = NDArray[np.float32]  # (n, dimension), rows of unit length
 Vector = NDArray[np.float32]  # (dimension,)
@@ -144,18 +147,6 @@ class Part(Protocol):
         ...
 
 
-class Tail(Part, Protocol):
-    """The part that takes in changes."""
-
-    def changed(self, rows: Mapping[str, Rows]) -> "Tail":
-        """The tail in which each of these pictures has exactly these rows. Costs no more when the tail is longer."""
-        ...
-
-    def content(self) -> Rows:
-        """All rows that it has, in the order in which they came."""
-        ...
-
-
 def are_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
     """Which of some keys, in any order, are among others that rise: (n,)."""
     if not len(others):
@@ -227,7 +218,7 @@ class VectorSet:
     state: int
     change: int
     parts: tuple[Part, ...]
-    tail: Tail
+    tail: "MemoryTail"
     waiting: int = 0  # pictures that changed since it was sealed, at most: how much there is to seal
     problems: tuple[str, ...] = ()
     remote: bool = False

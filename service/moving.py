@@ -14,10 +14,10 @@ from typing import Any, Self
 from fastapi import FastAPI
 from starlette.concurrency import run_in_threadpool
 
-from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
+from index.states import open_engine
 from model.backend import recorded
 from model.encoder import Encoder
 from model.processes import forget_closed

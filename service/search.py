@@ -9,13 +9,12 @@ import numpy as np
 from fastapi import Response
 from pydantic import BaseModel
 
-from index import fusion
 from index.filters import Filter, parsed
 from index.records import Record, settled
 from index.selection import Left, Wanted
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Vector, VectorSet
-from index.word_search import MOST, Worded
+from index.word_search import MOST, Worded, by_words, following, fused
 from model import words
 from model.match import Calibration
 from model.text import clean
@@ -241,12 +240,12 @@ class Search:
         after = None if place is None else PictureHit(*place)
         least, search = self.body.min_score, self._snapshot.search_pictures
         if self._vector is None:
-            return fusion.following(fusion.by_words(self._worded, least), count, after)
+            return following(by_words(self._worded, least), count, after)
         if self.body.mode == "meaning":
             return search(self._vector, count, after, least, self._allowed, self._pictures, self._calibration)
         near = search(self._vector, MOST, None, least, self._allowed, self._pictures)
         weights = (self._weights.meaning, self._weights.words)
-        return fusion.following(fusion.fused(near, self._worded, weights), count, after)
+        return following(fused(near, self._worded, weights), count, after)
 
     def _captions_of(
         self, hits: Sequence[PictureHit], kept: Mapping[str, Record] | None

@@ -85,7 +85,7 @@ class Retention:
     def prune(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
         """Record that these versions can serve their languages no more. Raises AliasMoved.
 
-        `expected` is the release that the caller saw. Afterwards `index.sweep` removes their files.
+        `expected` is the release that the caller saw. Afterwards `index.janitor` removes their files.
         """
         with self._database.begin() as session:
             pruning = _plan_pruning(session, keep, expected)

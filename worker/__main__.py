@@ -52,7 +52,7 @@ def other_vectors(settings: CommonSettings) -> str:
 
     Empty when it can, or when nobody knows yet.
     """
-    from index.states import FAISS, refuse_other
+    from index.states import open_engine
     from model.backend import agreed, recorded
     from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from store.registry import open_registry
@@ -61,11 +61,7 @@ def other_vectors(settings: CommonSettings) -> str:
         with closing(open_registry(settings.database, migrate=False)) as registry:
             if (encoding := recorded(registry)) is not None:
                 agreed(settings, encoding)
-            refuse_other(settings.index, registry)
-            if settings.index != FAISS:
-                from index.engine.choice import open_engine
-
-                open_engine(settings.index, registry)
+            open_engine(settings.index, registry)
     except BackendNotAvailable as error:
         return f"PICTOGLOT_{error.setting}: {error.detail}"
     except SettingsError as error:

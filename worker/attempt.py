@@ -17,9 +17,9 @@ from typing import Any
 
 import torch
 
-from index.engine.choice import open_engine
 from index.gallery import Gallery
 from index.sets import VectorSets
+from index.states import open_engine
 from model.backend import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder, Views

@@ -18,11 +18,9 @@ from kombu.exceptions import KombuError
 
 from store import logs
 from store.errors import PictoglotError
-from worker.indexer import Indexing
-from worker.scrubbing import Scrubbing
 from worker.settings import WorkerSettings
 from worker.supervisor import STOP_SECONDS, Supervisor
-from worker.sweeper import Sweeper
+from worker.upkeep import Indexing, Scrubbing, Sweeper
 
 HINT = "pictoglot.expand"
 _POLL_SECONDS = 0.25  # between looks for a hint in memory

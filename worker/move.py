@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from index.indexer import fill_captions, fill_pictures
-from index.sweep import move_needs
+from index.janitor import move_needs
 from model.backend import open_encoder, open_towers, recorded, wanted
 from model.base import Base, open_base
 from model.dataset.words import counted

@@ -16,9 +16,8 @@ from benchmarks.scale.material import name
 from benchmarks.scale.measures import timed
 from index.duplicates import AT_ONCE, Compared, compared
 from index.filters import Range, parsed
-from index.gallery import Gallery, GalleryPicture
-from index.listing import Place
-from index.records import Patch
+from index.gallery import Gallery
+from index.records import GalleryPicture, Patch, Place
 from index.selection import Selection, Wanted
 from index.word_search import WordSearch
 from store.errors import RegistryUnavailable

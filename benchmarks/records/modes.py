@@ -7,14 +7,13 @@ from typing import Any
 import numpy as np
 
 from demo.gallery import Outline, draw, outlines
-from index import fusion
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import Given
 from index.selection import Selection, Wanted
 from index.sets import VectorSets
 from index.snapshot import PictureHit
-from index.word_search import MOST, WordSearch
+from index.word_search import MOST, WordSearch, by_words, fused
 from model.base import open_base
 from model.encoder import Encoder
 from model.text import clean
@@ -55,7 +54,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
         near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Wanted())
-        rankings = (near, fusion.by_words(worded), fusion.fused(near, worded, (1.0, 1.0)))
+        rankings = (near, by_words(worded), fused(near, worded, (1.0, 1.0)))
         places.append([_place(outline.id, ranking) for ranking in rankings])
     live.close()
     ranks, single = np.array(places), np.array([len(outline.objects) == 1 for outline in shown])

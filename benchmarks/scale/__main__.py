@@ -32,8 +32,8 @@ from model.pictures import Picture
 from model.processes import give_way
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
-from worker.indexer import Indexing
 from worker.settings import WorkerSettings
+from worker.upkeep import Indexing
 
 _SAMPLE = 200  # puts and deletes of which the median is told
 _AGAIN = 10  # times that a process follows the same changes

@@ -23,18 +23,16 @@ from rich.console import Console
 
 from benchmarks.scale import measures
 from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
-from index.engine.choice import open_engine
-from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
-from index.sets import VectorSets
+from index.sets import open_sets
 from index.states import unsealed
 from model.pictures import Picture
 from model.processes import give_way
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
-from worker.indexer import Indexing
 from worker.settings import WorkerSettings
+from worker.upkeep import Indexing
 
 WATCH = 0.5  # seconds, as the service waits
 _FOUND = 20  # pictures of which it is measured when the other process finds them
@@ -227,7 +225,7 @@ def _say(what: object) -> None:
 def _opened(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, NoEncoder]]:
     model, registry = NoEncoder(dimension), open_registry(url)
     registry.initialise(model.base_fingerprint)
-    sets = VectorSets(Gallery(registry, DataRoot(home)), open_engine("pgvector", registry, 0.97))
+    sets = open_sets(registry, DataRoot(home), "pgvector", 0.97)
     live = LiveIndex(model, sets)
     try:
         yield live, model

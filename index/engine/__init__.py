@@ -14,14 +14,16 @@ from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from itertools import islice
 from threading import Lock, RLock
-from typing import Any, Literal, Protocol
+from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
-from index.states import Written
 from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
 from store.errors import IndexLost, IndexUnavailable
+
+if TYPE_CHECKING:
+    from index.states import Written
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
@@ -112,7 +114,7 @@ class Engine(Protocol):
         ...
 
 
-def run_of(written: Written) -> int:
+def run_of(written: "Written") -> int:
     """The number of a run."""
     return int(written.id.partition("-")[2])
 
@@ -171,14 +173,13 @@ class EnginePart:
     """
 
     def __init__(
-        self, engine: Engine, identity: Identity, runs: tuple[Written, ...] = (), hidden: tuple[int, ...] = ()
+        self, engine: Engine, identity: Identity, runs: "tuple[Written, ...]" = (), hidden: tuple[int, ...] = ()
     ) -> None:
         self.engine, self.identity, self.runs, self.hidden = engine, identity, runs, hidden
         self._names, self._length = _Hidden(), 0
 
     @property
     def exact(self) -> bool:
-        """As `Part.exact`: a small set is scanned."""
         return self.sealed.count <= self.engine.scan_limit
 
     @property

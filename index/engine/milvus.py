@@ -112,7 +112,6 @@ class Milvus:
         return _read([hit["entity"] for hit in found], view.identity.dimension).proposed(scores, exact=False)
 
     def depth(self, view: View, hits: int) -> int | None:
-        """As `Engine.depth`: Milvus decides."""
         return None
 
     def having(

@@ -4,38 +4,29 @@ Small sets are scanned, larger ones have an HNSW index. Reads go through the reg
 through it too, but do not take the writer's turn: nobody sees a run before it is registered.
 """
 
+import json
+import logging
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 import sqlalchemy as sql
-from sqlalchemy.exc import DBAPIError
+from numpy.typing import NDArray
+from sqlalchemy.exc import DBAPIError, InterfaceError, OperationalError
 from sqlalchemy.orm import Session
+from sqlalchemy.types import UserDefinedType
 
 from index import ivf
-from index.engine import Found, View, records
-from index.engine.extension import (
-    Halves,
-    Noted,
-    array,
-    described,
-    index_of,
-    installed,
-    literal,
-    made,
-    note,
-    noted,
-    read,
-    seen,
-    translated,
-)
+from index.engine import Found, View, named, records
 from index.ivf import RECALL
-from index.vectors import Candidates, Identity, Keys, Matrix, Rows, Vector
-from store.errors import IndexLost, StorageFull
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from store.errors import IndexLost, IndexUnavailable, RegistryUnavailable, StorageFull
 from store.files import fault_point
 from store.registry import Registry
+from store.settings import SettingsError
 
+Noted = dict[str, Any]  # rows when recall was measured, and the curves by depth
 SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search in the HNSW index (8 ms)
 _HNSW = {"m": 16, "ef_construction": 128}
 _DEEP, _DEEPEST = 400, 1_000  # candidates that HNSW looks at; pgvector's own limit
@@ -43,9 +34,116 @@ _TRIED = (40, 60, 100, 160, 250, 400, 630, 1_000)  # candidates for which recall
 _ASKED = ivf.QUERIES  # to measure it: a query misses all or nothing of what is far away in the graph, so not few
 _GROWN = 2  # times the rows with which it is measured again
 _MOST_DIMENSIONS = 4_000  # that pgvector indexes as halves
-_DISK_FULL = "53100"  # SQLSTATE
 _INSERT = 500  # rows in one statement
 _PAGE = 2_000  # rows that are read at a time
+_NO_TABLE, _DISK_FULL = "42P01", "53100"  # SQLSTATE
+_STOPPING = ("08", "57P")  # SQLSTATE of a connection that broke, and of a server that stops or starts
+_OLDEST = (0, 8)  # the first with iterative scans, without which filters lose hits
+_log = logging.getLogger(__name__)
+
+
+class Extension(NamedTuple):
+    """pgvector as a database has it: its schema and its release."""
+
+    schema: str
+    release: str
+
+
+def find_extension(registry: Registry) -> Extension | None:
+    """The extension, if this database has it; changes nothing. Raises `RegistryUnavailable`."""
+    columns = "SELECT nspname, extversion FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
+    with registry.read() as session:
+        row = session.execute(sql.text(f"{columns} WHERE extname = 'vector'")).first()
+    return None if row is None else Extension(*row)
+
+
+def create_extension(registry: Registry) -> Extension:
+    """The extension, which is made if it is not there; raises `SettingsError` when that is not possible or allowed."""
+    if found := find_extension(registry):
+        if tuple(int(part) for part in found.release.split(".")[:2]) < _OLDEST:
+            raise SettingsError(f"PICTOGLOT_INDEX: pgvector {found.release} is too old; 0.8 or newer is needed.")
+        return found
+    try:
+        with registry.begin() as session:
+            session.execute(sql.text("CREATE EXTENSION IF NOT EXISTS vector SCHEMA public"))
+    except DBAPIError as error:
+        raise SettingsError(
+            "PICTOGLOT_INDEX: pgvector is not installed in this PostgreSQL, or not allowed to this user: an "
+            "administrator can run CREATE EXTENSION vector."
+        ) from error
+    found = find_extension(registry)
+    assert found is not None
+    return found
+
+
+def _read_note(connection: sql.Connection, index: str) -> Noted | None:
+    """What is noted with an index; None when nothing is, or there is no such index."""
+    query = sql.text("SELECT obj_description(to_regclass(:index), 'pg_class')")
+    told = connection.scalar(query, {"index": index})
+    return None if told is None else json.loads(told)
+
+
+def _write_note(connection: sql.Connection, index: str, about: Noted) -> None:
+    """Note this with an index, as its comment."""
+    quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
+    connection.exec_driver_sql(f'COMMENT ON INDEX "{index}" IS {quoted}')
+
+
+class Halves(UserDefinedType[str]):
+    """`halfvec(n)`; without `dimension` any. `schema` is that of the extension, which need not be on the path."""
+
+    cache_ok = True
+
+    def __init__(self, schema: str, dimension: int | None = None, name: str = "halfvec") -> None:
+        self.schema, self.dimension, self.name = schema, dimension, name
+
+    def get_col_spec(self, **_: Any) -> str:
+        size = "" if self.dimension is None else f"({self.dimension})"
+        return f'"{self.schema}".{self.name}{size}'
+
+
+def _array(values: Collection[int]) -> sql.ColumnElement[Any]:
+    """Numbers as one parameter of a statement."""
+    return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
+
+
+def _visible_to(table: sql.Table, view: View) -> list[sql.ColumnElement[bool]]:
+    """The conditions for the rows of a view."""
+    visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_array(view.runs))]
+    return [*visible, table.c.id != sql.all_(_array(view.hidden))] if view.hidden else visible
+
+
+def _write_vector(vector: NDArray[Any]) -> str:
+    """A vector as pgvector reads it."""
+    return "[" + ",".join(map(repr, vector.tolist())) + "]"
+
+
+def _read_rows(found: Sequence[Any], dimension: int) -> Found:
+    """The rows of an answer."""
+    ids = np.array([row.id for row in found], dtype=np.int64)
+    keys = np.array([row.key for row in found], dtype=np.int64)
+    # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
+    data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
+    vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimension)
+    return Found(keys, [Entry(row.picture, row.text) for row in found], vectors, ids)
+
+
+def _describe_table(identity: Identity, schema: str) -> sql.Table:
+    """The table of a vector set."""
+    return sql.Table(
+        f"vectors_{named(identity)}",
+        sql.MetaData(),
+        sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
+        sql.Column("run", sql.BigInteger, nullable=False, index=True),
+        sql.Column("key", sql.BigInteger, nullable=False, index=True),
+        sql.Column("picture", sql.String, nullable=False, index=True),
+        sql.Column("text", sql.String, nullable=False),
+        sql.Column("vector", Halves(schema, identity.dimension), nullable=False),
+    )
+
+
+def _name_index(table: sql.Table) -> str:
+    return f"{table.name}_hnsw"
 
 
 class PgVector:
@@ -57,7 +155,7 @@ class PgVector:
         self.scan_limit, self._recall = scan_limit, recall
         self.lost = set[Identity]()
         self._registry = registry
-        self._schema = made(registry).schema
+        self._schema = create_extension(registry).schema
         self._made: set[str] = set()
         self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
         self._noted: dict[Identity, tuple[tuple[int, ...], Noted | None]] = {}  # as of a view with these runs
@@ -66,7 +164,7 @@ class PgVector:
         table = self._made_table(identity)
         with self._writing(identity) as connection:
             for start in range(0, len(rows), _INSERT):
-                values = [{**row, "vector": literal(row["vector"])} for row in records(run, rows, start, _INSERT)]
+                values = [{**row, "vector": _write_vector(row["vector"])} for row in records(run, rows, start, _INSERT)]
                 connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
@@ -77,7 +175,7 @@ class PgVector:
         noted with the index, and measured again when the rows are twice as many.
         """
         table = self._made_table(identity)
-        name, column = index_of(table), table.c.vector
+        name, column = _name_index(table), table.c.vector
         if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
             return
         with self._writing(identity) as connection:
@@ -91,11 +189,11 @@ class PgVector:
                 index.create(connection)
             runs = tuple(connection.scalars(sql.select(table.c.run).distinct()))
             rows = connection.scalar(sql.select(sql.func.count()).select_from(table)) or 0
-            before = noted(connection, name)
+            before = _read_note(connection, name)
         if before is None or rows >= _GROWN * before["rows"]:
             curves = self._measured(View(identity, runs, (), rows), queries)
             with self._writing(identity) as connection:
-                note(connection, name, {"rows": rows, "recall": curves})
+                _write_note(connection, name, {"rows": rows, "recall": curves})
 
     def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
@@ -106,14 +204,13 @@ class PgVector:
         return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
 
     def depth(self, view: View, hits: int) -> int | None:
-        """As `Engine.depth`: how many candidates HNSW looks at."""
         return self._candidates(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
 
     def having(
         self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
     ) -> Found:
         table = self._table(view.identity)
-        among = array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
+        among = _array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
         return self._rows(view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among)))
 
     def pages(self, view: View) -> Iterator[Found]:
@@ -129,13 +226,13 @@ class PgVector:
     def count(self, view: View) -> int:
         table = self._table(view.identity)
         with self._reading(view.identity) as session:
-            return session.scalar(sql.select(sql.func.count()).select_from(table).where(*seen(table, view))) or 0
+            return session.scalar(sql.select(sql.func.count()).select_from(table).where(*_visible_to(table, view))) or 0
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
         table = self._table(identity)
         with self._writing(identity) as connection:
             if sql.inspect(connection).has_table(table.name):
-                gone = (table.c.run == sql.any_(array(runs))) | (table.c.id == sql.any_(array(ids)))
+                gone = (table.c.run == sql.any_(_array(runs))) | (table.c.id == sql.any_(_array(ids)))
                 connection.execute(sql.delete(table).where(gone))
 
     def drop(self, identity: Identity) -> None:
@@ -144,17 +241,17 @@ class PgVector:
         self._made.discard(self._table(identity).name)
 
     def about(self) -> str:
-        found = installed(self._registry)
+        found = find_extension(self._registry)
         return f"pgvector {found.release}" if found else "pgvector"
 
     def close(self) -> None:
-        """As `Engine.close`: the connections are the registry's."""
+        """Close nothing: the connections are the registry's."""
 
     def _candidates(self, view: View, hits: int, allowed: Keys | None) -> int:
         """How many candidates HNSW has to look at for this recall; many when rows are filtered, or nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
             with self._reading(view.identity) as session:
-                found = noted(session.connection(), index_of(self._table(view.identity)))
+                found = _read_note(session.connection(), _name_index(self._table(view.identity)))
             self._noted[view.identity] = view.runs, found
         found = self._noted[view.identity][1]
         if found is None or allowed is not None:
@@ -177,7 +274,7 @@ class PgVector:
 
     def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Candidates:
         table = self._table(view.identity)
-        halves = sql.literal(literal(query)).cast(Halves(self._schema, view.identity.dimension))
+        halves = sql.literal(_write_vector(query)).cast(Halves(self._schema, view.identity.dimension))
         distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
         looked_at = min(_DEEPEST, max(candidates, limit))
@@ -189,7 +286,7 @@ class PgVector:
     def _scan(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
         """Exact up to float32 rounding: compared as floats, which no index is for."""
         table, floats = self._table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
-        wanted = sql.literal(literal(query)).cast(floats)
+        wanted = sql.literal(_write_vector(query)).cast(floats)
         distance = table.c.vector.cast(floats).op(f'OPERATOR("{self._schema}".<#>)')(wanted)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
         return self._nearest(view, found, {}, exact=True)
@@ -202,7 +299,7 @@ class PgVector:
                 )
             found = session.execute(query).all()
         scores = np.array([-row.distance for row in found], dtype=np.float32)
-        return read(found, view.identity.dimension).proposed(scores, exact)
+        return _read_rows(found, view.identity.dimension).proposed(scores, exact)
 
     def _select(
         self,
@@ -218,53 +315,61 @@ class PgVector:
             columns.append(getattr(sql.func, self._schema).halfvec_send(table.c.vector).label("vector"))
         if distance is not None:
             columns.append(distance.label("distance"))
-        query = sql.select(*columns).where(*seen(table, view))
-        return query if allowed is None else query.where(table.c.key == sql.any_(array(allowed.tolist())))
+        query = sql.select(*columns).where(*_visible_to(table, view))
+        return query if allowed is None else query.where(table.c.key == sql.any_(_array(allowed.tolist())))
 
     def _rows(self, view: View, query: sql.Select[Any]) -> Found:
         with self._reading(view.identity) as session:
-            return read(session.execute(query).all(), view.identity.dimension)
+            return _read_rows(session.execute(query).all(), view.identity.dimension)
 
     def _table(self, identity: Identity) -> sql.Table:
         if identity not in self._tables:
-            self._tables[identity] = described(identity, self._schema)
+            self._tables[identity] = _describe_table(identity, self._schema)
         return self._tables[identity]
 
     def _made_table(self, identity: Identity) -> sql.Table:
         table = self._table(identity)
         if table.name not in self._made:
-            with translated(), self._registry.begin() as session:  # one writer: two processes may both need it
+            with self._translated(identity), self._registry.begin() as session:  # one writer: two may both need it
                 table.create(session.connection(), checkfirst=True)
             self._made.add(table.name)
         return table
 
     @contextmanager
     def _reading(self, identity: Identity) -> Iterator[Session]:
-        with self._noticing(identity), translated(), self._registry.read() as session:
+        with self._translated(identity), self._registry.read() as session:
             yield session
 
     @contextmanager
     def _writing(self, identity: Identity) -> Iterator[sql.Connection]:
-        with self._noticing(identity), translated():
-            try:
-                with self._registry.engine.connect() as connection:
-                    connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
-                    with connection.begin():
-                        yield connection
-            except DBAPIError as error:
-                if getattr(error.orig, "sqlstate", None) == _DISK_FULL:
-                    raise StorageFull("The registry's disk is full.") from error
-                raise
+        with self._translated(identity), self._registry.engine.connect() as connection:
+            connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
+            with connection.begin():
+                yield connection
 
     @contextmanager
-    def _noticing(self, identity: Identity) -> Iterator[None]:
-        """Note that a table is not there any more, so that it is made again."""
+    def _translated(self, identity: Identity) -> Iterator[None]:
+        """Raise what our errors are for what PostgreSQL says; a table that is not there any more is made again."""
         try:
             yield
-        except IndexLost:
-            self.lost.add(identity)
-            self._made.discard(self._table(identity).name)
-            raise
+        except (DBAPIError, RegistryUnavailable) as error:
+            cause = error if isinstance(error, DBAPIError) else error.__cause__
+            orig = cause.orig if isinstance(cause, DBAPIError) else None
+            state = getattr(orig, "sqlstate", None)
+            if state == _NO_TABLE:
+                self.lost.add(identity)
+                self._made.discard(self._table(identity).name)
+                raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
+            if isinstance(error, DBAPIError):
+                if state == _DISK_FULL:
+                    raise StorageFull("The registry's disk is full.") from error
+                if not (isinstance(error, OperationalError | InterfaceError) or error.connection_invalidated):
+                    raise
+            if not state or state.startswith(_STOPPING):
+                raise IndexUnavailable("PostgreSQL does not answer, so that vectors cannot be searched.") from error
+            reason = getattr(getattr(orig, "diag", None), "message_primary", state)
+            _log.warning("PostgreSQL refused a request: %s", reason)
+            raise IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.") from error
 
 
 def _few(hits: int) -> int:

@@ -152,9 +152,9 @@ class Checkup:
                 if kind == FAISS:
                     return on_disk
                 if kind == "pgvector":
-                    from index.engine.extension import installed
+                    from index.engine.pgvector import find_extension
 
-                    if (found := installed(registry)) is None:
+                    if (found := find_extension(registry)) is None:
                         return "note", "pgvector: CREATE EXTENSION vector is tried at the first start"
                     return "ok", f"pgvector {found.release} in the database"
                 from index.engine.milvus import Milvus
@@ -211,10 +211,8 @@ class Checkup:
 
     def _check_recall(self) -> Result | None:
         """Measure how many of the nearest pictures searches find in what is sealed."""
-        from index.engine.choice import open_engine
-        from index.gallery import Gallery
         from index.recall import measure
-        from index.sets import VectorSets
+        from index.sets import open_sets
         from index.sources import PictureSource, mended
         from index.states import sealed_in
 
@@ -225,9 +223,8 @@ class Checkup:
                 if sealed_in(registry) is None:
                     return "ok", "nothing is sealed yet: searches compare all pictures"
                 root = DataRoot(self._settings.home, self._settings.store)
-                engine = open_engine(self._settings.index, registry, self._settings.recall)
-                with closing(engine) if engine is not None else nullcontext():
-                    sets = VectorSets(Gallery(registry, root), engine, self._settings.recall)
+                sets = open_sets(registry, root, self._settings.index, self._settings.recall)
+                with closing(sets.engine) if sets.engine is not None else nullcontext():
                     numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
                     if not numbers:
                         return None

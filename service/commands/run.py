@@ -84,10 +84,8 @@ def verify(
     Services and workers may run meanwhile; the worker does the same once a day, slowly.
     """
     from index.damage import Damage, duty_of
-    from index.engine.choice import open_engine
-    from index.gallery import Gallery
     from index.scrub import Scrub
-    from index.sets import VectorSets
+    from index.sets import open_sets
     from model.processes import name_owner
     from store.data_root import DataRoot
     from store.registry import open_registry
@@ -100,14 +98,14 @@ def verify(
             say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
 
     with errors_as_sentences(), closing(open_registry(settings.database, migrate=False)) as registry:
-        sets = VectorSets(Gallery(registry, root), open_engine(settings.index, registry))
-        with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
-            if not ours:
-                stop("A worker reads everything just now: look at its log, or try again when it has finished.")
-            try:
+        sets = open_sets(registry, root, settings.index)
+        try:
+            with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
+                if not ours:
+                    stop("A worker reads everything just now: look at its log, or try again when it has finished.")
                 report = Scrub(sets, mend=not dry_run).run(show)
-            except OSError as error:
-                stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
+        except OSError as error:
+            stop(f"{settings.home} cannot be read or written: {error.strerror or type(error).__name__}.")
     if as_json:
         print_json(asdict(report))
     else:
@@ -124,8 +122,7 @@ def reindex(
 
     The next start makes them there, from the registry. No picture is encoded again.
     """
-    from index.engine.choice import move_to
-    from index.states import sealed_in
+    from index.states import move_to, sealed_in
     from store.registry import open_registry
 
     settings = load_settings()

@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.sweep import Pruner, move_needs
+from index.janitor import Pruner, move_needs
 from model.languages import MANY, canonical
 from service import values
 from service.auth import GuardedRoute, needs

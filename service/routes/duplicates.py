@@ -6,7 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from index.duplicates import Compared, Group, compared
-from index.listing import Place
+from index.records import Place
 from index.selection import Wanted
 from index.snapshot import Snapshot
 from service import values

@@ -8,7 +8,7 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
-from index.gallery import GalleryPicture
+from index.records import GalleryPicture
 from model.pictures import media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import values

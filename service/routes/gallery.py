@@ -11,8 +11,8 @@ from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.facts import checked_metadata, checked_tags
-from index.gallery import GalleryPicture, NewPicture, Put
-from index.records import DEFAULT, Given, Patch, Seen, Within, settled
+from index.gallery import NewPicture, Put
+from index.records import DEFAULT, GalleryPicture, Given, Patch, Seen, Within, settled
 from index.selection import Wanted
 from model.languages import canonical
 from model.text import clean
@@ -138,9 +138,9 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    picture = await context.writes.run(context.live.patch_picture, read_patch(id, body, if_match, caller))
+    put = await context.writes.run(context.live.patch_picture, read_patch(id, body, if_match, caller))
     await context.settle()
-    return await _item(picture, context, caller, response)
+    return await _item(put, context, caller, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
@@ -167,7 +167,7 @@ async def _put(
         id, given = name_posted(content, given)
     put = await unless_client_leaves(request, store(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
-    return await _item(put.picture, context, caller, response)
+    return await _item(put, context, caller, response)
 
 
 def name_posted(content: str, given: Given) -> tuple[str, Given]:
@@ -250,8 +250,6 @@ def read_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller:
         given = {tag: texts for tag, texts in body.captions.items() if texts is not None}
         gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
         document["captions"] = {**gone, **_captions(given)}
-    if body.tags is not None:
-        document["tags"] = checked_tags(body.tags)
     if "collection" in document:
         document["collection"] = body.collection or caller.home
         caller.require(document["collection"])
@@ -275,20 +273,23 @@ async def find_picture(id: str, context: Context, within: Within) -> GalleryPict
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
-async def _item(
-    picture: GalleryPicture, context: Context, caller: Principal, response: Response
-) -> schemas.PictureItem:
-    (item,) = await context.lanes.search.run(make_items, [picture], context, caller.collections)
+async def _item(put: Put, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
+    own = {put.picture.id: put.captions}
+    (item,) = await context.lanes.search.run(make_items, [put.picture], context, caller.collections, own)
     response.headers["ETag"] = f'"{item.etag}"'
     return item
 
 
-def make_items(pictures: Sequence[GalleryPicture], context: Context, within: Within) -> list[schemas.PictureItem]:
+def make_items(
+    pictures: Sequence[GalleryPicture], context: Context, within: Within, own: Mapping[str, Captions] | None = None
+) -> list[schemas.PictureItem]:
+    """Describe pictures; `own` are the captions added with them, where these have just been written."""
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
         shown = settled(context.selection.records(ids, within), snapshot.change)
-    captions, given = snapshot.captions_of_each(shown), context.gallery.captions_given(ids, within)
+    captions = snapshot.captions_of_each(shown)
+    given = context.gallery.captions_given(ids, within) if own is None else own
     return [
         schemas.PictureItem(
             id=picture.id,

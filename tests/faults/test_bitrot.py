@@ -93,12 +93,12 @@ def files(home: Path, pattern: str) -> list[Path]:
     return found
 
 
-def noticed(service: Service, part: str, number: int) -> list[dict[str, Any]]:
-    """What the command finds; of many flips, most are looked for by the part of it that reads this kind."""
+def noticed(service: Service, parts: str, number: int) -> list[dict[str, Any]]:
+    """What the command finds; of many flips, most are looked for by the parts of it that read this kind."""
     if number % _BY_COMMAND == 0:
         return verified(service.home)
     scrub = Scrub(service.context.live.sets, mend=False)
-    return [asdict(each) for each in getattr(scrub, part)()]
+    return [asdict(each) for part in parts.split() for each in scrub.examine(part)]
 
 
 def each_flip(home: Path, pattern: str) -> Iterator[tuple[int, Path]]:
@@ -183,7 +183,7 @@ def test_a_value_of_the_registry(service: Service, table: str, column: str, kind
             change = f"UPDATE {table} SET {column} = CAST(? AS {kept_as.decode()}) WHERE rowid = ?"  # noqa: S608
             registry.execute(change, (bytes(bad), row))
             registry.commit()
-            found = noticed(service, "rows", number)
+            found = noticed(service, "vectors captions", number)
             assert kind in [each["kind"] for each in found], (table, row)
             registry.execute(change, (good, row))
             registry.commit()

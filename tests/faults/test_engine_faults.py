@@ -38,7 +38,7 @@ def found(client: httpx.Client) -> list[Any]:
 
 def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
-    command = [sys.executable, "-m", "worker.indexer", str(os.getpid()), "1"]
+    command = [sys.executable, "-m", "worker.upkeep", "seal", str(os.getpid()), "1"]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
     return subprocess.run(
         command, env=clean_environment() | names | more, capture_output=True, timeout=PATIENCE

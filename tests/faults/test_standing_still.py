@@ -22,10 +22,10 @@ from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from tests.service.harness import Service, running, wait_until
 from tests.worker.harness import Site, assert_once, pairs
-from worker import indexer
-from worker.indexer import Indexing
+from worker import upkeep
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
+from worker.upkeep import Indexing
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200)]
 SLEEPS = "import time; time.sleep(600)"
@@ -86,8 +86,8 @@ def test_a_child_that_is_stopped_in_a_transaction_is_ended_after_a_lease(site: S
 def test_a_chore_that_stands_still_is_ended_and_begun_again(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
-    monkeypatch.setattr(indexer, "_PAUSE", 0.0)
+    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "_PAUSE", 0.0)
     settings = WorkerSettings(home=tmp_path, lease_seconds=3)
     indexing = Indexing(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
     monkeypatch.setattr(indexing, "command", [sys.executable, "-c", script, settings.database])

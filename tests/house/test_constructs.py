@@ -15,8 +15,9 @@ NETS = (
     "service.lanes",
     "worker.child",
     "worker.celery_app",
-    "worker.sweeper",
-    "index.examiner",
+    "worker.upkeep",
+    "index.scrub",
+    "index.things",
     "index.live",
     "index.loader",
 )

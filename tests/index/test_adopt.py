@@ -2,20 +2,29 @@
 
 import time
 from threading import Event, Thread
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from index import loader as loader_module
-from index import segment
-from index.live import LiveIndex
+from index import loader, segment
+from index.janitor import sweep
 from index.sets import VectorSets
-from index.states import Written
-from index.sweep import sweep
+from index.states import NOTHING, Written
 from index.vectors import Identity
-from store import files
-from store.errors import StorageFull
-from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
+from store.leases import SEALING
+from tests.index.world import (
+    Clock,
+    World,
+    answers,
+    captions_of,
+    flip,
+    interrupted,
+    put,
+    put_picture,
+    scored_pictures,
+    wait_until,
+)
 from tests.patience import PATIENCE, insisting
 
 
@@ -122,35 +131,6 @@ def test_late_tells_when_no_worker_seals(world: World) -> None:
     assert live.late == 0
 
 
-@pytest.mark.parametrize("known", [False, True], ids=["that is new", "that was opened before"])
-def test_a_set_far_behind_is_sealed_before_it_is_opened(world: World, known: bool) -> None:
-    """Its changes may not fit into memory: after an import without a worker, or the first start of a new release."""
-    if known:
-        world.started()
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
-    live = world.started(seal_first=10)
-    assert live.current.pictures.tail.count == 0 and world.state().upto_change == 12
-    assert scored_pictures(live, 3) == world.nearest(3)
-    put(live, 12)
-    again = world.started(seal_first=10)
-    assert again.current.pictures.tail.count == 1 and scored_pictures(again, 3) == world.nearest(3)
-
-
-def test_a_set_far_behind_is_served_from_memory_when_the_disk_is_full(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    for seed in range(12):
-        world.put(f"p{seed}", seed)
-
-    def full(*_: object) -> None:
-        raise StorageFull
-
-    monkeypatch.setattr(files, "require_free", full)
-    live = world.started(seal_first=10)
-    assert scored_pictures(live, 3) == world.nearest(3) and live.current.pictures.tail.count == 12
-
-
 def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -196,10 +176,123 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
     assert live.current.release.number == 1 and set(live.current.captions) == {"en"}
 
 
-def test_a_live_index_itself_seals_nothing(world: World) -> None:
-    live: LiveIndex = world.started()
-    put(live, *range(20))
+FIRST = 5  # changes that are sealed before a set is opened
+
+
+def busy(world: World) -> None:
+    """A worker seals."""
+    assert world.registry.duties.take(SEALING, "a worker", 600)
+
+
+def idle(world: World) -> None:
+    world.registry.duties.give_back(SEALING, "a worker")
+
+
+def free(world: World) -> bool:
+    """Whether nobody has the duty."""
+    taken = world.registry.duties.take(SEALING, "a test", 600)
+    world.registry.duties.give_back(SEALING, "a test")
+    return taken
+
+
+def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        world.put(f"p{seed}", seed)
+    VectorSets(world.gallery).begin(world.pictures())
+    busy(world)
+    waits = list[float]()
+
+    def wait(seconds: float) -> None:
+        waits.append(seconds)
+        assert sum(row.rows for row in world.state().segments) == 0
+        if len(waits) == 3:
+            world.seal()
+            idle(world)
+
+    monkeypatch.setattr(loader, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
+    live = world.started(seal_first=FIRST)
+    assert len(waits) == 3 and live.current.pictures.tail.count == 0
+    assert scored_pictures(live, 3) == world.nearest(3)
+
+
+def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for seed in range(12):
+        world.put(f"p{seed}", seed)
+    busy(world)
+    monkeypatch.setattr(loader, "PATIENCE", 0.0)
+    live = world.started(seal_first=FIRST)
+    assert world.state().segments == () and live.current.pictures.tail.count == 12
+    assert scored_pictures(live, 3) == world.nearest(3)
+
+
+def test_without_a_worker_an_api_seals_and_gives_the_duty_back(world: World) -> None:
+    for seed in range(12):
+        world.put(f"p{seed}", seed)
+    live = world.started(seal_first=FIRST)
+    assert live.current.pictures.tail.count == 0 and [each.rows for each in world.state().segments] == [12]
+    assert free(world)
+
+
+def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(world: World) -> None:
+    live = world.started(seal_first=FIRST)
+    put(live, *range(12))
+    world.seal()
     live.refresh()
-    live.close()
-    assert world.state().segments == () and not world.segments()
-    assert loader_module.SEAL_FIRST > 4_096
+    before, opened = answers(live), live.current.pictures
+    world.sets.register(world.pictures(), world.state(), NOTHING)
+    busy(world)
+    live.refresh()
+    live.refresh()
+    assert live.current.pictures is opened and answers(live) == before and world.state().segments == ()
+    put(live, 12)
+    assert scored_pictures(live, 12) == world.nearest(12)
+    idle(world)
+    live.refresh()
+    assert world.state().segments and live.current.pictures.state == world.state().number
+    assert scored_pictures(live, 12) == world.nearest(12) and free(world)
+
+
+def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> None:
+    live = world.started()
+    put(live, *range(6))
+    world.seal()
+    for folder in world.segments("pictures"):
+        flip(folder / "rows.safetensors")
+    busy(world)
+    clock = Clock()
+    tried, live = world.started(clock=clock), world.started(clock=clock)
+    clock.now += 61
+    tried.refresh()
+    tried.close()  # waits for what it does in the background: at the start, and after a minute again
+    assert tried.current.degraded and not all(segment.intact(world.root, each) for each in world.state().segments)
+    idle(world)
+    live.refresh()
+    wait_until(lambda: not live.current.degraded)
+    assert live.verify() == [] and free(world)
+
+
+def test_an_opening_that_is_overtaken_opens_the_newest_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Another process merges the segments and removes them between the reading of the state and of its files."""
+    put(world.started(), 0)
+    for seed in (1, 2, 3):
+        world.seal()
+        world.put(f"p{seed}", seed)
+    old = world.state()
+
+    def merge() -> None:
+        world.seal()
+        world.seal()
+        world.sets.retire(world.pictures())
+        for written in old.segments:
+            segment.remove(world.root, written.id)
+
+    with monkeypatch.context() as patch:
+        interrupted(patch, segment, "read", merge)
+        live = world.started()
+    assert not {each.id for each in old.segments} & {each.id for each in world.state().segments}
+    assert live.current.degraded == () and live.current.pictures.state == world.state().number
+    assert scored_pictures(live, 3) == world.nearest(3)

@@ -33,16 +33,13 @@ def four_segments(world: World) -> None:
     world.started()
 
 
-@pytest.mark.parametrize("act", ["merge", "purge"])
-def test_damage_is_not_merged_but_made_again(world: World, act: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_damage_is_not_merged_but_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     four_segments(world)
-    if act == "purge":
-        world.started().delete_picture("p1")
     before = [world.nearest(seed) for seed in range(8)]
     assert len(world.segments("pictures")) == 3
     damaged(world)
     assert answers(world.started())[0] != before, "the damage would be in answers: nobody hashes what was hashed before"
-    world.seal(seal_at=3) if act == "merge" else world.indexer().purge()
+    world.seal(seal_at=3)
     fresh = world.started()
     assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
     assert "were damaged after they were verified" in caplog.text and "is made again" in caplog.text

@@ -1,20 +1,28 @@
 """A damaged segment never serves; its rows come from the tables, and it is made again in the background."""
 
+import errno
+import os
+import re
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
+from typing import Any
 
 import pytest
 
-from index import segment
+from index import ivf, segment
+from index.indexer import Indexer
+from index.segment_files import inodes
+from index.vectors import Identity
 from store import files
-from store.errors import StorageFull
-from tests.doubles import text_vector
+from store.errors import IndexFileCorrupt, StorageFull
+from store.objects import Objects
 from tests.index.world import (
     Clock,
+    Machines,
     World,
     answers,
     captions_of,
-    content,
     flip,
     nearest_captions,
     put,
@@ -45,14 +53,9 @@ def sealed(world: World) -> Path:
 Damage = Callable[[Path], object]
 DAMAGE: dict[str, Damage] = {
     "rows flipped": lambda folder: flip(folder / "rows.safetensors"),
-    "index flipped": lambda folder: flip(folder / "index.faiss"),
-    "manifest flipped": lambda folder: flip(folder / "manifest.json"),
-    "rows cut": lambda folder: cut(folder / "rows.safetensors"),
     "index cut": lambda folder: cut(folder / "index.faiss"),
-    "rows missing": lambda folder: (folder / "rows.safetensors").unlink(),
     "manifest missing": lambda folder: (folder / "manifest.json").unlink(),
     "folder missing": files.remove,
-    "a file too many": lambda folder: (folder / "more").write_bytes(b""),
 }
 
 
@@ -138,34 +141,6 @@ def test_a_segment_under_the_name_of_another_of_its_set_is_foreign_too(world: Wo
     assert answers(live) == answers(world.started()) == before and live.verify() == []
 
 
-def test_a_damaged_set_without_rows_opens(world: World) -> None:
-    world.teach("cy")
-    live = world.started()
-    assert live.current.degraded == () and live.current.captions["cy"].count == 0
-    put(live, 1)
-    world.seal()
-    live.delete_picture("p1")
-    (folder,) = world.segments("pictures")
-    flip(folder / "rows.safetensors")
-    live = world.started()
-    wait_until(lambda: not live.current.degraded)
-    assert scored_pictures(live, 1) == [] and world.started().current.degraded == ()
-
-
-def test_damage_that_comes_while_a_segment_serves_is_found_at_the_next_start(world: World) -> None:
-    folder = sealed(world)
-    live = world.started()
-    before = answers(live)
-    stat = (folder / "rows.safetensors").stat()
-    flip(folder / "rows.safetensors")
-    assert (folder / "rows.safetensors").stat().st_size == stat.st_size
-    assert [problem.split()[1] for problem in live.verify()] == [folder.name]
-    live = world.started()
-    assert answers(live) == before
-    wait_until(lambda: not live.current.degraded)
-    assert answers(live) == before and live.verify() == []
-
-
 def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -218,29 +193,153 @@ def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twic
     assert attempts[:2] == [0, 61] and world.started().current.degraded == ()
 
 
-def test_the_worker_makes_a_damaged_segment_again_too(world: World) -> None:
+def damage_in_store(machines: Machines) -> None:
+    objects = Objects(machines.url)
+    for name in objects.names("segments"):
+        if not name.endswith("manifest.json"):
+            objects.delete([name])
+            objects.create(name, b"damaged")
+
+
+def test_a_segment_that_was_damaged_in_the_store_is_whole_there_after_it_was_made_again(
+    machines: Machines, tmp_path: Path
+) -> None:
+    for seed in (1, 2):
+        machines.here.put(f"p{seed}", seed)
+    machines.here.started()
+    machines.here.seal()
+    damage_in_store(machines)
+    live = machines.there.started()
+    wait_until(lambda: not live.current.degraded)
+    (tmp_path / "c").mkdir()
+    third = World(tmp_path / "c", f"sqlite:///{tmp_path / 'registry.db'}", machines.url)
+    assert third.started().current.degraded == ()
+    third.close()
+
+
+def test_a_segment_that_is_damaged_here_only_is_fetched_again(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(machines.here.started(), 1, 2)
+    machines.here.seal()
+    (folder,) = machines.here.segments("pictures")
+    flip(folder / "rows.safetensors")
+
+    def unexpected(*_: object) -> None:
+        raise AssertionError("it was made again")
+
+    monkeypatch.setattr(segment, "write", unexpected)
+    live = machines.here.started()
+    assert live.current.degraded != ()
+    wait_until(lambda: not live.current.degraded)
+    assert live.verify() == []
+
+
+def test_what_is_made_again_with_another_manifest_does_not_give_way_to_the_damaged_copy(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The id depends on the rows, the index also on the captions with which recall was measured."""
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 8)
+    world = machines.here
+    for seed in range(12):
+        world.put(f"p{seed:02d}", seed)
+    world.started()
+    world.seal()
+    (before,) = world.state().segments
+    real = ivf.write
+
+    def measured_with_others(*given: Any, **options: Any) -> dict[str, Any]:
+        return real(*given, **options) | {"captions": "others"}
+
+    monkeypatch.setattr(ivf, "write", measured_with_others)
+    damage_in_store(machines)
+    live = machines.there.started()
+    wait_until(lambda: not live.current.degraded)
+    (after,) = world.state().segments
+    assert after.id == before.id and after.manifest_sha256 != before.manifest_sha256
+    assert live.verify() == [] and scored_pictures(live, 1) == world.nearest(1)
+
+
+def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
+    machines: Machines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(machines.here.started(), 1, 2)
+    with monkeypatch.context() as patch:
+        patch.setattr(Indexer, "_register", lambda *_: None)
+        patch.setattr(Indexer, "_tidied", lambda _: nullcontext())
+        with pytest.raises(IndexFileCorrupt):
+            machines.here.indexer().seal(machines.here.pictures())
+    damage_in_store(machines)
+    real = files.write_manifest
+    monkeypatch.setattr(files, "write_manifest", lambda path, fields: real(path, fields | {"of": "there"}))
+    machines.there.indexer().seal(machines.there.pictures())
+    (written,) = machines.there.state().segments
+    assert segment.intact(machines.there.root, written)
+    live = machines.here.started()  # where the left-over is still
+    wait_until(lambda: not live.current.degraded)
+
+
+def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The set of pictures cannot be sealed."""
+    real = Indexer.seal
+
+    def seal(indexer: Indexer, identity: Identity) -> Any:
+        if identity.kind == "pictures":
+            raise IndexFileCorrupt("the disk is bad")
+        return real(indexer, identity)
+
+    monkeypatch.setattr(Indexer, "seal", seal)
+
+
+def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(world.started(), 1, 2)
+    failing(monkeypatch)
+    monkeypatch.setattr(Indexer, "due", lambda _: [world.pictures(), world.captions("en", 0)])
+    with pytest.raises(IndexFileCorrupt):
+        world.seal()
+    assert world.state(world.captions("en", 0)).upto_change == 2
+
+
+@pytest.mark.parametrize("times", [1, 99], ids=["once", "all the time"])
+def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
     live = world.started()
-    put(live, *range(8))
+    put(live, 1, 2)
+    world.seal()
+    put(live, 3)
+    (folder,) = world.segments("pictures")
+    before, left, real = folder.stat().st_ino, [None] * times, ivf.read
+
+    def read(path: Path) -> Any:
+        if left and path.parent == folder:
+            left.pop()
+            raise OSError(errno.EMFILE, "Too many open files")
+        return real(path)
+
+    monkeypatch.setattr(ivf, "read", read)
+    world.indexer(seal_at=1).seal(world.pictures())
+    assert folder.stat().st_ino == before
+    assert [written.rows for written in world.state().segments] == ([2, 1] if times == 1 else [3])
+    assert scored_pictures(world.started(), 1) == world.nearest(1)
+
+
+@pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
+@pytest.mark.parametrize("owner_and_name", [(files, "sha256_file"), (os, "scandir")], ids=["hash", "list"])
+def test_what_cannot_be_read_now_is_not_taken_for_damage(
+    world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
+) -> None:
+    put(world.started(), 1, 2)
     world.seal()
     (folder,) = world.segments("pictures")
-    flip(folder / "index.faiss")
-    put(live, 9)
-    world.seal()
-    fresh = world.started()
-    assert fresh.current.degraded == () and scored_pictures(fresh, 9) == world.nearest(9)
-    assert all(segment.intact(world.root, written) for written in world.state().segments)
+    before = inodes(folder)
 
+    def fail(*_: object) -> None:
+        raise OSError(number, os.strerror(number))
 
-def test_a_whole_machine_without_segments_serves_from_the_tables(world: World) -> None:
-    sealed(world)
-    world.teach("cy", {"p2": "dau"})
-    before = answers(world.started())
-    for path in world.segments():
-        files.remove(path)
-    live = world.started()
-    assert answers(live) == before and nearest_captions(live, "cy", 1, "dau") == [("dau", "p2")]
-    assert len(live.current.degraded) >= 3
-    wait_until(lambda: not live.current.degraded)
-    assert answers(live) == before and live.verify() == []
-    assert live.current.search_captions(text_vector(1, "dau"), ["cy"], 1)[0].picture == "p2"
-    assert content(1) in world.gallery.discarded(0)
+    (world.home / "verified" / f"{folder.name}.json").unlink()
+    with monkeypatch.context() as patch:
+        patch.setattr(*owner_and_name, fail)
+        with pytest.raises(OSError, match=re.escape(os.strerror(number))):
+            world.indexer(seal_at=1).seal(world.pictures())
+    assert inodes(folder) == before

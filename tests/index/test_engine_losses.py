@@ -1,8 +1,10 @@
 """What an engine lost is found in the tables, told, and sealed again: nothing vanishes without a word."""
 
 import shutil
+import socket
 import sqlite3
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,18 +14,19 @@ import pytest
 import sqlalchemy as sql
 from milvus_lite.server_manager import server_manager_instance
 
-from index.engine import View
-from index.engine.milvus import Milvus
+from index.engine import View, milvus
+from index.engine.milvus import Milvus, Outage
 from index.engine.pgvector import PgVector
 from index.indexer import Indexer
+from index.janitor import sweep
 from index.live import LiveIndex
 from index.sealing import EngineSealing
 from index.sources import PictureSource, caught_up
-from index.sweep import sweep
 from index.vectors import Identity, Rows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
-from tests.index.conftest import reachable
-from tests.index.world import Clock, World, answers, put, scored_pictures, wait_until
+from tests.index.conftest import PICTURES, reachable
+from tests.index.world import Clock, World, answers, nearest_pictures, put, scored_pictures, wait_until
+from tests.patience import within
 
 
 @pytest.fixture(params=["pgvector", "milvus"])
@@ -131,15 +134,6 @@ def test_a_running_service_finds_what_its_engine_lost_when_it_is_missed_or_verif
     assert whole(world) and answers(live) == before and live.verify() == []
 
 
-def test_the_worker_seals_again_what_an_engine_lost(world: World) -> None:
-    halved(world)
-    world.put("p5", 5)
-    world.seal()
-    assert whole(world)
-    live = world.started()
-    assert live.current.degraded == () and scored_pictures(live, 5) == world.nearest(5)
-
-
 def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -212,18 +206,6 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     assert not engine.lost and len(engine.having(view, "key", range(9)).ids) == 4
 
 
-def test_a_collection_that_somebody_dropped_is_made_again_when_rows_are_added(world: World) -> None:
-    engine, (part,) = world.engine, world.sets.parts(world.pictures(), world.state())
-    assert engine is not None
-    (rows,) = engine.pages(part.sealed)
-    dropped(world)
-    with pytest.raises(IndexLost):
-        engine.count(part.sealed)
-    assert engine.lost == {world.pictures()}
-    engine.add(world.pictures(), 7, rows.sorted())
-    assert engine.count(View(world.pictures(), (7,), (), 4)) == 4
-
-
 def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -246,3 +228,63 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     world.aged()
     assert sweep(world.sets) == 1
     assert engine.count(views[0]) == 0
+
+
+def test_a_service_starts_without_milvus_counts_captions_and_searches_when_it_is_back(tmp_path: Path) -> None:
+    file = str(tmp_path / "milvus.db")
+    address = str(server_manager_instance.start_and_get_uri(file))
+    world = World(tmp_path, index=f"milvus+{address}")
+    put(world.started(), 1, 2)
+    world.seal()
+    world.close()
+    server_manager_instance.release_server(file)
+    world = World(tmp_path, index=f"milvus+{address}")
+    live = world.started()
+    put(live, 3)
+    with pytest.raises(IndexUnavailable):
+        nearest_pictures(live, 3)
+    live.refresh()
+    assert live.current.counted["en"] == (0, 6)  # from the tables
+    assert isinstance(world.engine, Milvus)
+    world.engine.close()
+    world.engine._uri, world.engine._outage = str(server_manager_instance.start_and_get_uri(file)), Outage(5)
+    assert set(nearest_pictures(live, 3)) == {"p1", "p2", "p3"}
+    before = live.current
+    live.refresh()
+    assert live.current.detector is before.detector  # counted once
+    world.close()
+    server_manager_instance.release_server(file)
+
+
+def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(milvus, "_SECONDS", 1.0)
+    with closing(socket.create_server(("127.0.0.1", 0))) as hanging:  # accepts, and never answers
+        engine = Milvus(f"http://127.0.0.1:{hanging.getsockname()[1]}")
+
+        def ask(_: int) -> None:
+            with pytest.raises(IndexUnavailable, match="does not answer"):
+                engine.having(View(PICTURES, (1,), (), 1), "key", [1])
+
+        with within(3), ThreadPoolExecutor(6) as pool:  # as long as one waits, not six
+            list(pool.map(ask, range(6)))
+        with within(0.5):
+            ask(0)
+
+
+def test_during_an_outage_one_request_at_a_time_looks_whether_it_is_over() -> None:
+    clock = Clock()
+    outage = Outage(5, clock)
+    assert outage.may_ask() and outage.may_ask() and not outage.lasts
+    outage.begin()
+    assert outage.lasts and not outage.may_ask()
+    clock.now = 5
+    assert not outage.lasts and outage.may_ask()
+    assert outage.lasts and not outage.may_ask()  # the first one has not come back yet
+    clock.now = 7
+    outage.begin()
+    clock.now = 11
+    assert not outage.may_ask()
+    clock.now = 12
+    assert outage.may_ask()
+    outage.end()
+    assert outage.may_ask() and outage.may_ask() and not outage.lasts

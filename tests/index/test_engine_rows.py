@@ -11,19 +11,16 @@ from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import text
 
 from index.engine import Engine, View, pgvector, run_of
-from index.engine.milvus import Milvus
 from index.engine.pgvector import PgVector
+from index.janitor import sweep
 from index.sealing import EngineSealing, state_of
-from index.sets import VectorSets
 from index.sources import PictureSource, caught_up
-from index.states import State, begin_anew
-from index.sweep import sweep
+from index.states import State
 from index.vectors import Entry, Identity, Rows, Vector, best
 from store.errors import IndexUnavailable
 from store.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
 from tests.index.world import World, answers, nearest_pictures, put
-from tests.postgresql_server import PostgreSQLServer
 
 PICTURES = Identity("pictures", "f" * 64, 32)
 
@@ -121,27 +118,6 @@ def test_many_small_runs_become_one(world: World) -> None:
     assert {hit.entry.picture for hit in best(view, unit(1, 1, 64)[0], 20)} == wanted
 
 
-def test_after_a_change_of_the_setting_every_set_is_sealed_anew(world: World) -> None:
-    faiss = VectorSets(world.gallery)
-    live = world.started()
-    put(live, 1, 2, 3)
-    world.seal()
-    before = answers(live)
-    world.engine, engine = None, world.engine  # `faiss` from now on
-    world.sets, sets = faiss, world.sets
-    assert engine is not None and begin_anew("faiss", world.registry) == 2
-    assert faiss.state(world.pictures()).segments == ()
-    changed = world.started()
-    assert answers(changed) == before
-    world.seal()
-    changed.refresh()
-    assert changed.current.pictures.tail.count == 0 and answers(changed) == before
-    world.engine, world.sets = engine, sets
-    assert begin_anew(engine.name, world.registry) == 2
-    back = world.started(seal_first=2)  # so many changes are sealed before they are served
-    assert back.current.pictures.tail.count == 0 and answers(back) == before
-
-
 def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
     engine, rows = engine_of(world), Rows(np.arange(3), names(3), stored(3).astype(np.float16))
     engine.add(PICTURES, 5, rows)
@@ -153,46 +129,6 @@ def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
         engine.having(view, "key", range(3))
     engine.add(PICTURES, 6, rows)
     assert len(engine.having(replace(view, runs=(6,)), "key", range(3)).ids) == 3
-
-
-def test_while_milvus_is_away_pictures_are_taken_and_found_later(tmp_path: Path) -> None:
-    file = str(tmp_path / "milvus.db")
-    world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
-    live = world.started()
-    put(live, 1, 2)
-    world.seal()
-    live.refresh()
-    before = live.current
-    server_manager_instance.release_server(file)
-    put(live, 3)
-    with pytest.raises(IndexUnavailable):
-        nearest_pictures(live, 3)
-    with pytest.raises(IndexUnavailable):
-        world.seal()
-    world.engine = Milvus(str(server_manager_instance.start_and_get_uri(file)))  # at another port: no one chooses it
-    world.sets = VectorSets(world.gallery, world.engine)
-    again = world.started()
-    assert set(nearest_pictures(again, 3)) == {"p1", "p2", "p3"}
-    world.seal()
-    again.refresh()
-    assert again.current.pictures.tail.count == 0 and before.pictures.tail.count == 0
-    world.close()
-    server_manager_instance.release_server(file)
-
-
-def test_while_postgresql_is_away_searches_are_unavailable(tmp_path: Path) -> None:
-    server = PostgreSQLServer()
-    try:
-        world = World(tmp_path, server.url, index="pgvector")
-        live = world.started()
-        put(live, 1, 2)
-        world.seal()
-        live.refresh()
-    finally:
-        server.stop()
-    with pytest.raises(IndexUnavailable):
-        nearest_pictures(live, 1)
-    world.close()
 
 
 # --- pgvector's HNSW index --------------------------------------------------------------------------------------------

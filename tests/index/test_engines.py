@@ -2,24 +2,21 @@
 
 from collections.abc import Sequence
 from functools import partial
-from pathlib import Path
 
 import numpy as np
 import pytest
 
 from index import states
 from index.gallery import NewPicture
+from index.janitor import sweep
 from index.live import LiveIndex
 from index.segment import SEGMENTS
 from index.snapshot import Snapshot
-from index.sweep import sweep
 from index.vectors import Entry, Hit, Keys, Matrix
-from tests.doubles import DIMENSION, text_vector, weightless_view
+from tests.doubles import DIMENSION
 from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
-from tests.index.test_promotion import others, promoted, restored, rolled_back, serving
-from tests.index.world import World, answers, content, killed, nearest_pictures, put
-from tests.registries import publish_release
+from tests.index.world import World, answers, content, killed, put
 
 unit = partial(units, dimension=DIMENSION)
 SEAL = """
@@ -182,37 +179,6 @@ def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(w
     assert answers(world.started()) == before
 
 
-def test_no_move_of_one_language_changes_another(world: World) -> None:
-    live = serving(world)
-    before, state = others(live), world.state()
-    for move in (promoted, rolled_back, promoted, restored):
-        move(world)
-        assert live.refresh()
-        assert others(live) == before and world.state() == state
-    world.seal()
-    live.refresh()
-    assert others(live) == before
-
-
-def test_a_set_that_is_filled_again_has_what_the_tables_have(world: World) -> None:
-    for seed in range(9):
-        world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
-    world.trained_version("cy", {"p1": "disgrifiad"})
-    first = world.encode("cy", 1, shard=4)
-    world.put("p2", 2, {"cy": ["arall"]})
-    world.gallery.delete("p3")
-    second = world.encode("cy", 1, shard=4)
-    assert second.number > first.number and second.upto_change > first.upto_change
-    publish_release(world.registry, expected=1, shared=0, languages={"en": 0, "cy": 1})
-    captions = world.started().current.captions["cy"]
-    texts = {"p1": ["llun 1", "disgrifiad"], "p2": ["arall"]}
-    for seed in range(9):
-        wanted = [] if seed == 3 else texts.get(f"p{seed}", [f"llun {seed}"])
-        assert [entry.text for entry in captions.of(f"p{seed}").entries] == wanted
-    hits = captions.search(text_vector(weightless_view(1).version, "arall"), 20)
-    assert hits[0].entry == Entry("p2", "arall") and len(hits) == captions.count == 9
-
-
 def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> None:
     here, behind = world.started(), world.started()
     put(here, *range(6))
@@ -230,18 +196,3 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
         live.refresh()
     assert answers(behind) == answers(here) == answers(world.started())
     assert behind.current.pictures.count == 6 and len(behind.current.pictures.of("p1")) == 0
-
-
-def test_what_one_process_puts_the_others_find(world: World, index: str, tmp_path: Path) -> None:
-    here, there = world.started(), world.started()
-    put(here, 1, 2)
-    world.seal()
-    put(here, 3)
-    here.delete_picture("p1")
-    there.refresh()
-    assert set(nearest_pictures(there, 3)) == {"p2", "p3"} and nearest_pictures(there, 3)[0] == "p3"
-    world.seal()
-    for live in (here, there):
-        live.refresh()
-        assert live.current.pictures.tail.count == 0
-    assert answers(here) == answers(there)

@@ -77,28 +77,6 @@ def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> No
     assert world.gallery.change() == 8
 
 
-def test_a_deletion_that_a_kept_state_lacks_stays(world: World) -> None:
-    put(world.started(), *range(6))
-    world.seal()
-    world.gallery.delete("p1")
-    world.seal()
-    assert states.prune(world.registry) == 0 and "p1" in told(world)
-
-
-def test_a_process_that_missed_deletions_opens_its_sets_again(either: World) -> None:
-    world = either
-    behind, other = world.started(), world.started()
-    put(behind, *range(6))
-    world.seal()
-    behind.refresh()
-    deleted(world, 1, 4)
-    assert states.prune(world.registry) == 2
-    assert behind.refresh()
-    other.refresh()
-    assert answers(behind) == answers(other) == answers(world.started())
-    assert scored_pictures(behind, 1) == world.nearest(1) and captions_of(behind, "p4") == {}
-
-
 def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: World) -> None:
     behind = world.started()
     put(behind, *range(6))

@@ -5,14 +5,16 @@ from typing import Any
 import pytest
 from sqlalchemy import event
 
-from index import segment
-from index.indexer import Indexer, fill_captions, fill_pictures
+from index import ivf, segment
+from index.indexer import Indexer, fill_pictures
+from index.janitor import sweep
 from index.sets import VectorSets
 from index.sources import CaptionSource, source_of
-from index.sweep import sweep
+from index.states import Written
 from index.vectors import Entry, Rows, VectorSet
+from store.errors import StorageFull
 from tests.doubles import text_vector, weightless_view
-from tests.index.world import World, content, interrupted, nearest_captions
+from tests.index.world import World, content, flip, interrupted, nearest_captions, scored_pictures
 from tests.registries import publish_release
 
 PICTURES = 40
@@ -56,22 +58,6 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
     assert (len(state.segments), filled.count, filled.tail.count, filled.problems) == (1, len(rows), 0, ())
 
 
-def test_filling_again_encodes_nothing_and_gives_the_same_segment(world: World) -> None:
-    prepared(world)
-    first = world.encode("cy", 1)
-    encoded = world.encoder.texts_encoded
-    assert world.encode("cy", 1).segments == first.segments
-    assert world.encoder.texts_encoded == encoded == PICTURES * 3 // 2
-    assert len(world.segments("captions")) == 1
-
-
-def test_progress_is_told_after_every_shard(world: World) -> None:
-    seen: list[tuple[int, int]] = []
-    prepared(world)
-    world.encode("cy", 1, on_progress=lambda done, total: seen.append((done, total)), shard=15)
-    assert seen == [(15, 40), (30, 40), (40, 40)]
-
-
 def test_a_fill_that_is_stopped_goes_on_at_the_shard_it_was_at(world: World) -> None:
     prepared(world)
 
@@ -106,26 +92,6 @@ def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
     assert opened(world).search(query, 60) == whole.search(query, 60)
 
 
-def test_a_set_that_is_far_behind_is_sealed_in_parts_that_fit_into_memory(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    live = world.started()
-    for seed in range(PICTURES):
-        world.put(f"p{seed:02d}", seed)
-    real, sizes = segment.write, list[int]()
-
-    def counted(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
-        sizes.append(len(rows))
-        return real(root, identity, rows, *rest)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(segment, "write", counted)
-        world.indexer(most=15, seal_at=10).seal(world.pictures())
-    assert sizes == [15, 15, 10]
-    live.refresh()
-    assert live.current.pictures.count == PICTURES and live.current.pictures.tail.count == 0
-
-
 def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> None:
     prepared(world)
 
@@ -150,13 +116,6 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
     world.trained_version("cy", {"a": "ci"})
     world.encode("cy", 1)
     assert opened(world).count == 1
-
-
-def test_fill_captions_and_fill_pictures_are_the_names_the_worker_calls(world: World) -> None:
-    world.put("a", 1, {"cy": ["ci"]})
-    (captions,) = fill_captions(world.encoder, weightless_view(0), world.sets, "cy", 0).segments
-    (pictures,) = fill_pictures(world.encoder, world.sets).segments
-    assert captions.rows == pictures.rows == 1
 
 
 def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -232,3 +191,49 @@ def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
     live = world.started()
     assert nearest_captions(live, "cy", 1, "newydd") == [("newydd", "new")]
     assert live.current.captions["cy"].count == 61 and live.current.degraded == ()
+
+
+def watched(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
+    """The rows of each segment that is written from now on; the disk is full after `room` of them."""
+    real, sizes = segment.write, list[int]()
+
+    def counted(root: Any, identity: Any, rows: Rows, *rest: Any) -> Written:
+        if len(sizes) == room:
+            raise StorageFull
+        sizes.append(len(rows))
+        return real(root, identity, rows, *rest)
+
+    monkeypatch.setattr(segment, "write", counted)
+    return sizes
+
+
+def test_a_damaged_segment_is_made_again_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    world.started()
+    for seed in range(60):
+        world.put(f"p{seed:02d}", seed)
+    world.seal()
+    (folder,) = world.segments("pictures")
+    flip(folder / "rows.safetensors")
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
+    sizes = watched(monkeypatch)
+    world.indexer(most=20, seal_at=100).seal(world.pictures())
+    assert sizes == [20, 20, 20, 60]
+    live = world.started()
+    assert scored_pictures(live, 1) == world.nearest(1) and live.current.degraded == ()
+
+
+def test_parts_without_an_index_count_before_they_are_merged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Merging takes minutes and much memory; whoever ends meanwhile has not sealed for nothing."""
+    live = world.started()
+    for seed in range(50):
+        world.put(f"p{seed:02d}", seed)
+    monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
+    with monkeypatch.context() as patch:
+        watched(patch, room=3)
+        with pytest.raises(StorageFull):
+            world.indexer(most=20, seal_at=100).seal(world.pictures())
+    assert [written.rows for written in world.state().segments] == [20, 20, 10]
+    live.refresh()
+    assert scored_pictures(live, 1) == world.nearest(1) and live.current.pictures.tail.count == 0
+    world.indexer(most=20, seal_at=100).seal(world.pictures())
+    assert [written.rows for written in world.state().segments] == [10, 40]

@@ -1,16 +1,25 @@
 """A filtered search is an exact scan of what the filter leaves, whichever engine keeps what is sealed."""
 
 from collections.abc import Callable
+from contextlib import closing
+from pathlib import Path
+from time import sleep
 from typing import Any
 
 import pytest
+from sqlalchemy import event, select, text
 
 from index import engine, segment
 from index.filters import parsed
-from index.gallery import NewPicture
+from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import Given, Patch
 from index.selection import Selection, Wanted
+from store import database
+from store.data_root import DataRoot
+from store.errors import RegistryUnavailable
+from store.registry import open_registry
+from store.tables import PictureRow
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
 from tests.index.test_engines import expected, search
@@ -90,3 +99,125 @@ def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveInd
     live.patch_picture(Patch("p003", {"tags": []}))
     live.delete_picture("p045")
     assert found() == set()
+
+
+def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:
+    with closing(open_registry(postgresql_url)) as registry:
+        gallery = Gallery(registry, DataRoot(tmp_path))
+        with registry.begin() as session:
+            session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
+        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["bridge"]))], "tower")
+        left = Selection(registry).allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "bridge"}}]})))
+        assert left is not None and len(left) == 1
+
+
+def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: Path) -> None:
+    """Not all that have a value which the filter asks for, at each upload."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
+        some = {"must": [{"key": "tags", "match": {"value": "red"}}, {"key": "year", "range": {"lt": 2_000}}]}
+        wanted = Wanted(parsed({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]}))
+        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["red"], metadata={"year": 1950}))], "tower")
+        assert selection.allowed(wanted) is not None
+        gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
+        asked = list[tuple[str, Any]]()
+        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        left = selection.allowed(wanted)
+        assert left is not None and len(left) == 1
+        with registry.read() as session:
+            (query,) = [each for each in asked if "picture_values" in each[0]]
+            plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {query[0]}", query[1]).all()
+        told = [row[3] for row in plan if "picture_values" in row[3]]
+        assert len(told) == 3 and all("ix_picture_values_picture" in each for each in told), plan
+
+
+def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
+    """Not the whole collection, to be sorted for each page."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        asked = list[tuple[str, Any]]()
+        event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
+        wanted = Wanted(within=frozenset({"museum"}), collection="museum")
+        for newest_first in (False, True):
+            Selection(registry).page(wanted, 10, newest_first=newest_first)
+        pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
+        assert len(pages) == 2
+        with registry.read() as session:
+            for statement, values in pages:
+                plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
+                told = " ".join(row[3] for row in plan)
+                assert "ix_pictures_collection_created_at_id" in told and "TEMP B-TREE" not in told, told
+
+
+def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:
+    """With as little memory as it has for a million values: a condition that need not hold, and one that must not."""
+    conditions: list[dict[str, Any]] = [{"key": "rank", "range": {"gte": number}} for number in (10, 20)]
+    with closing(open_registry(postgresql_url)) as registry:
+        with registry.begin() as session:
+            session.execute(text(_MANY_PICTURES))
+            session.execute(text(_MANY_VALUES))
+            session.execute(text("ANALYZE pictures, picture_values"))
+        for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
+            with registry.read() as session:
+                session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
+                left = session.scalars(select(PictureRow.key).where(*Wanted(parsed(asked)).conditions)).all()
+                assert len(left) == expected
+
+
+_MANY_PICTURES = """
+    INSERT INTO pictures (id, content_sha256, width, height, created_at, change, key)
+    SELECT n, n, 1, 1, 0, n, n FROM generate_series(1, 30000) AS n"""
+_MANY_VALUES = """
+    INSERT INTO picture_values (id, picture, key, kind, number)
+    SELECT n, n, 'rank', 'number', n FROM generate_series(1, 30000) AS n"""
+
+
+def test_what_takes_a_database_too_long_ends_there(database_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    count = "WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < {}) SELECT count(*) FROM c"
+    with closing(open_registry(database_url)) as registry:
+        registry.initialise("base")
+        monkeypatch.setattr(database, "_SECONDS", 0.2)
+        with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
+            session.execute(text(count.format(5_000_000)))
+        sleep(0.3)
+        with registry.read() as session:  # with the same connection
+            assert session.scalar(text(count.format(300_000))) == 300_000
+
+
+def test_all_statements_of_a_reading_have_one_time(postgresql_url: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """PostgreSQL bounds each by itself; a search by words has up to 65."""
+    monkeypatch.setattr(database, "_SECONDS", 0.5)
+    with closing(open_registry(postgresql_url)) as registry:
+        with registry.read_in_time() as session:
+            assert session.scalar(text("SHOW statement_timeout")) != "0"
+        for slow, most in ((0.1, 4), (0.4, 1)):  # between two, and in one that must not have the whole time again
+            done = 0
+            with pytest.raises(RegistryUnavailable), registry.read_in_time() as session:
+                for _ in range(20):
+                    session.execute(text(f"SELECT pg_sleep({slow})"))
+                    done += 1
+            assert done <= most
+        with registry.read() as session:  # with the same connection
+            assert session.scalar(text("SHOW statement_timeout")) == "0"
+
+
+def test_what_sqlite_ends_while_rows_are_read_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """These come from the driver's own cursor, with its own errors."""
+    with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
+        with registry.begin() as session:
+            session.execute(text(_MANY_PICTURES.replace(*_SERIES)))
+            session.execute(text(_MANY_VALUES.replace(*_SERIES)))
+        among, other = (Wanted(parsed({"must": [{"key": "rank", "range": {"gte": n}}]})) for n in (1, 2))
+        selection = Selection(registry)
+        assert len(selection.page(among, 2)) == 2
+        monkeypatch.setattr(database, "_SECONDS", 0.0)
+        monkeypatch.setattr(database, "_STEPS", 1_000)
+        with pytest.raises(RegistryUnavailable):
+            selection.allowed(other)
+        with pytest.raises(RegistryUnavailable):
+            selection.page(among, 2)
+
+
+_SERIES = (
+    "generate_series(1, 30000) AS n",
+    "(WITH RECURSIVE c(n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM c WHERE n < 30000) SELECT n FROM c)",
+)

@@ -1,23 +1,19 @@
 """The gallery: puts and deletes are atomic and in the feed, unchanged captions keep their ids, pages are stable."""
 
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from sqlalchemy import event, select
+from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
 from index.captions import ReadBy
 from index.gallery import Gallery, NewPicture
-from index.listing import Place
-from index.sweep import sweep
+from index.janitor import sweep
+from index.records import Place
 from index.vectors import Vector
-from store import files
 from store.errors import PictureNotFound
-from store.tables import GalleryChangeRow
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 
@@ -71,14 +67,6 @@ def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     world.put("a", 1, {"en": ["round"]})
     assert world.gallery.captions(["a"]) == [old]
     assert world.gallery.caption_vectors([old.id], FIRST)[old.id].tobytes() == halved(unit(1)[0])
-
-
-def test_the_same_content_may_have_two_ids(world: World) -> None:
-    world.put("a", 1)
-    assert world.put("b", 1).created
-    world.gallery.delete("a")
-    assert world.gallery.files.content_path(content(1)).exists()
-    assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is not None
 
 
 def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(world: World) -> None:
@@ -143,12 +131,6 @@ def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: 
     assert world.gallery.files.read(content(1))
 
 
-def test_files_hold_the_encoded_forms(world: World) -> None:
-    world.put("a", 1)
-    assert files.strip_checksum(world.gallery.files.content_path(content(1)).read_bytes()) == drawn(1).stored
-    assert files.strip_checksum(world.gallery.files.thumbnail_path(content(1)).read_bytes()) == drawn(1).thumbnail
-
-
 def test_a_put_that_fails_leaves_nothing(world: World) -> None:
     with pytest.raises(IntegrityError):
         world.gallery.put([NewPicture("a", content(1), None, 32, {}, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
@@ -165,12 +147,6 @@ def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> 
     world.put("c", 3, {"en": ["new"]})
     assert world.gallery.changes_since(start) == {"a": start + 2, "c": start + 3}
     assert world.gallery.changes_since(world.gallery.change()) == {}
-
-
-def test_changes_of_many_threads_are_numbered_in_the_order_of_their_commits(world: World) -> None:
-    with ThreadPoolExecutor(4) as threads:
-        list(threads.map(lambda seed: world.put(f"p{seed}", seed), range(24)))
-    assert world.gallery.change() == 24 and len(world.gallery.changes_since(0)) == 24
 
 
 def paged(gallery: Gallery, limit: int) -> list[str]:
@@ -191,44 +167,12 @@ def test_pages_show_every_picture_once_in_the_order_of_adding(world: World, limi
     assert paged(world.gallery, limit) == names
 
 
-def test_pages_stay_when_pictures_come_and_go_between(world: World) -> None:
-    for seed in range(6):
-        world.put(f"p{seed}", seed)
-    page = world.gallery.page(3)
-    world.gallery.delete("p2")  # the last one shown
-    world.put("new", 9)
-    rest = world.gallery.page(10, page[-1].place)
-    assert [picture.id for picture in rest] == ["p3", "p4", "p5", "new"]
-
-
-def test_known_names_those_that_exist_among_many(world: World) -> None:
-    world.put("a", 1)
-    assert world.gallery.known([f"x{place}" for place in range(1_200)] + ["a"]) == {"a"}
-
-
 def test_captions_of_an_expansion_are_added_once_and_only_to_pictures_that_exist(world: World) -> None:
     world.put("a", 1, {"cy": ["coch"]})
     rows = [("a", "coch"), ("a", "crwn"), ("gone", "glas"), ("a", "crwn")]
     assert world.gallery.add_captions("e1", "cy", rows) == 2
     assert world.gallery.add_captions("e1", "cy", rows) == 0
     assert world.gallery.captions_for(["a", "gone"], ["cy"]) == {"a": {"cy": ["coch", "coch", "crwn"]}, "gone": {}}
-
-
-def test_a_vector_once_kept_is_never_replaced(world: World) -> None:
-    world.put("a", 1)
-    fingerprint = world.encoder.image_fingerprint
-    first = world.gallery.picture_vector(content(1), fingerprint)
-    world.gallery.put_picture_vectors(fingerprint, {content(1): unit(1, dimension=64)[0]})
-    again = world.gallery.picture_vector(content(1), fingerprint)
-    assert first is not None and again is not None and np.array_equal(first, again)
-
-
-def test_picture_vectors_are_in_the_order_of_the_ids(world: World) -> None:
-    for seed, name in enumerate("cab"):
-        world.put(name, seed)
-    vectors = world.gallery.picture_vectors(["b", "nowhere", "a", "c"], world.encoder.image_fingerprint)
-    assert list(vectors) == ["b", "a", "c"]
-    assert world.gallery.picture_vectors(["a"], "another fingerprint") == {}
 
 
 def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
@@ -253,17 +197,6 @@ def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
     assert "ix_pictures_created_at_id" in steps and "TEMP B-TREE" not in steps and "Sort" not in steps
 
 
-def test_the_feed_holds_one_row_a_picture_however_often_it_changed(world: World) -> None:
-    for seed in range(20):
-        world.put("a", seed)
-    world.put("b", 99)
-    world.gallery.delete("b")
-    with world.registry.read() as session:
-        rows = session.execute(select(GalleryChangeRow.picture_id, GalleryChangeRow.change)).all()
-    assert sorted(tuple(row) for row in rows) == [("a", 20), ("b", 22)]
-    assert world.gallery.changes_since(19) == {"a": 20, "b": 22}
-
-
 def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again(world: World) -> None:
     keys = []
     for seed in (1, 2, 1):
@@ -275,24 +208,3 @@ def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again
     world.put("a", 1)
     keys.append(world.gallery.placed(["a"])["a"].key)
     assert keys == sorted(set(keys))
-
-
-def test_pictures_are_found_by_their_keys(world: World) -> None:
-    for seed, name in enumerate("cab"):
-        world.put(name, seed)
-    world.put("c", 9)
-    assert world.gallery.keyed(1, 3) == ["a", "b"] and world.gallery.keyed(3, 9) == ["b", "c"]
-
-
-def test_pictures_are_found_by_the_ids_of_their_captions(world: World) -> None:
-    for seed, name in enumerate("abc"):
-        world.put(name, seed, {"en": [f"en {name}"], "cy": [f"cy {name}"]})
-    ids = {caption.text: caption.id for caption in world.gallery.captions(["a", "b", "c"])}
-    assert world.gallery.captioned_between("cy", ids["cy a"], ids["cy b"]) == ["a", "b"]
-    assert world.gallery.captioned_between("cy", ids["cy b"] + 1, ids["cy c"]) == ["c"]
-
-
-def test_the_first_changes_come_first_and_no_more_than_asked_for(world: World) -> None:
-    for seed, name in enumerate("abc"):
-        world.put(name, seed)
-    assert world.gallery.changes_since(0, 2) == {"a": 1, "b": 2} and world.gallery.changes_since(2, 2) == {"c": 3}

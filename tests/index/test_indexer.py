@@ -1,18 +1,24 @@
 """Sealing and merging change no answer, and write each row a few times only."""
 
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from math import log
 from typing import Any
 
 import pytest
 
 from index import segment
-from index.segment import Segment
+from index.gallery import Gallery
+from index.indexer import Indexer
 from index.sets import VectorSets
 from index.states import NOTHING, State, Written
 from index.vectors import Rows
-from store.errors import IndexFileCorrupt
-from tests.doubles import text_vector
-from tests.index.world import World, answers, captions_of, content, interrupted, put, put_picture, scored_pictures
+from store import files
+from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
+from store.registry import open_registry
+from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
+from tests.patience import insisting
 
 
 def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
@@ -30,33 +36,6 @@ def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
         assert answers(world.started()) == before
     assert live.current.pictures.count == 30
     assert live.verify() == [] and live.current.degraded == ()
-
-
-def test_what_was_replaced_or_deleted_stays_dead_after_every_restart(world: World) -> None:
-    live = world.started()
-    put(live, *range(12))
-    world.seal()
-    for seed in range(12):
-        live.delete_picture(f"p{seed}") if seed % 3 else put(live, seed + 20)
-        world.seal()
-        fresh = world.started()
-        assert scored_pictures(fresh, 1) == world.nearest(1)
-        assert fresh.current.pictures.count == len(world.gallery.ids())
-        gone = {f"p{other}" for other in range(seed + 1) if other % 3}
-        assert not gone & {hit.picture for hit in fresh.current.search_captions(text_vector(0, "a"), ["en"], 99)}
-
-
-def test_a_caption_that_was_replaced_stays_away_though_its_picture_stays(world: World) -> None:
-    live = world.started()
-    put(live, 1, 2)
-    world.seal()
-    put_picture(live, "p1", 1, {"en": ["picture 1", "new"]})
-    for _ in range(2):
-        world.seal()
-        live.refresh()
-        for each in (live, world.started()):
-            assert captions_of(each, "p1") == {"en": ["picture 1", "new"]}
-            assert each.current.captions["en"].count == 4
 
 
 def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_times(
@@ -105,23 +84,6 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
     (rest,) = world.state().segments
     assert rest.rows == 14 and world.state().dead == NOTHING.dead
     assert scored_pictures(world.started(), 7) == world.nearest(7)
-
-
-def test_a_segment_without_a_row_that_is_alive_goes(world: World) -> None:
-    live = world.started()
-    put(live, 1, 2)
-    world.seal()
-    for seed in (1, 2):
-        live.delete_picture(f"p{seed}")
-    world.seal()
-    assert world.state().segments == ()
-    put(live, 3)
-    world.seal()
-    put(live, 4)
-    world.seal()
-    named = {written.id for state in _states(world) for written in state.segments}
-    assert {path.name for path in world.segments("pictures")} == named
-    assert scored_pictures(world.started(), 1) == world.nearest(1)
 
 
 def _states(world: World) -> list[State]:
@@ -183,17 +145,6 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     assert world.state().upto_change == 2 and world.started().current.pictures.count == 2
 
 
-def test_a_picture_whose_file_is_lost_does_not_keep_the_others_from_being_sealed(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put(world.started(), 1, 2)
-    world.gallery.files.content_path(content(1)).write_bytes(b"not a picture")
-    monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
-    assert world.started().current.pictures.count == 1
-    world.seal()
-    assert world.state().upto_change == 2 and [written.rows for written in world.state().segments] == [1]
-
-
 def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -221,28 +172,133 @@ def test_sealing_ends_though_pictures_are_put_all_the_time(world: World, monkeyp
     assert scored_pictures(world.started(), 1) == world.nearest(1)
 
 
-def test_a_segment_is_opened_before_it_is_registered(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
     put(world.started(), 1)
+    sets, old = VectorSets(world.gallery), world.state()
+    world.seal()
+    newest = world.state()
+    assert sets.register(world.pictures(), old, State(0, 9)) is None
+    assert world.state() == newest and world.state().number == newest.number
 
-    def unreadable(*_: object) -> Segment:
-        raise IndexFileCorrupt("a fault of the disk")
 
+def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
+    world: World, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    live, sealed = world.started(), list[int]()
+    put(live, 1, 2)
+
+    def other() -> None:
+        put(live, 3)
+        live.delete_picture("p1")
+        sealed.append(world.seal())
+
+    interrupted(monkeypatch, VectorSets, "register", other, 1)
+    first = world.state()
+    newest = world.indexer().seal(world.pictures())
+    assert sealed == [2] and newest == world.state() and newest.number > first.number
+    live.refresh()
+    for each in (live, world.started()):
+        assert scored_pictures(each, 3) == world.nearest(3) and each.current.pictures.count == 2
+
+
+@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
+    live = world.started()
+
+    def seal() -> None:
+        registry = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
+        indexer = Indexer(VectorSets(Gallery(registry, world.root)), seal_at=1)
+        for _ in range(12):
+            indexer.run()
+        registry.close()
+
+    with ThreadPoolExecutor(2) as pool:
+        running = [pool.submit(seal) for _ in range(2)]
+        for seed in range(24):
+            put(live, seed)
+            if seed % 4 == 3:
+                insisting(partial(live.delete_picture, f"p{seed - 1}"))
+            live.refresh()
+            assert scored_pictures(live, 5) == world.nearest(5)
+    for future in running:
+        assert future.exception() is None or isinstance(future.exception(), IndexFileCorrupt | RegistryUnavailable)
+    world.seal()
+    live.refresh()
+    for each in (live, world.started()):
+        assert scored_pictures(each, 5) == world.nearest(5) and each.current.degraded == ()
+
+
+Point = tuple[Any, str]
+BEFORE_READING: Point = (segment, "read")
+BEFORE_REGISTERING: Point = (VectorSets, "register")
+
+
+def _remove_all(world: World) -> Callable[[], None]:
+    def remove() -> None:
+        for path in world.segments("pictures"):
+            segment.remove(world.root, path.name)
+
+    return remove
+
+
+@pytest.mark.parametrize("point", [BEFORE_READING, BEFORE_REGISTERING], ids=["before reading", "before registering"])
+@pytest.mark.parametrize("times", [1, 2])
+def test_a_segment_that_is_removed_before_it_is_registered_is_written_again(
+    world: World, monkeypatch: pytest.MonkeyPatch, point: Point, times: int
+) -> None:
+    put(world.started(), 1)
     with monkeypatch.context() as patch:
-        patch.setattr(segment, "read", unreadable)
+        interrupted(patch, *point, _remove_all(world), times)
+        world.indexer().seal(world.pictures())
+    (written,) = world.state().segments
+    assert segment.intact(world.root, written)
+    assert world.started().current.degraded == ()
+
+
+@pytest.mark.parametrize("point", [BEFORE_READING, BEFORE_REGISTERING], ids=["before reading", "before registering"])
+def test_the_third_time_is_an_error_and_nothing_is_registered(
+    world: World, monkeypatch: pytest.MonkeyPatch, point: Point
+) -> None:
+    put(world.started(), 1)
+    before = world.state()
+    with monkeypatch.context() as patch:
+        interrupted(patch, *point, _remove_all(world), 3)
         with pytest.raises(IndexFileCorrupt):
             world.indexer().seal(world.pictures())
-    assert world.state().segments == ()
+    assert world.state().number == before.number
+    world.seal()
+    assert scored_pictures(world.started(), 1) == world.nearest(1)
 
 
-def test_the_files_of_a_segment_are_the_same_whoever_writes_it(world: World) -> None:
-    """So that two machines that seal the same put the same objects into the store."""
-    world.started()
-    for seed in range(5):
-        world.put(f"p{seed}", seed)
-    first = world.indexer().seal(world.pictures())
-    (folder,) = world.segments("pictures")
-    files = {file.name: file.read_bytes() for file in folder.iterdir()}
-    segment.remove(world.root, folder.name)
-    again = world.indexer().seal(world.pictures())
-    assert again.segments == first.segments
-    assert {file.name: file.read_bytes() for file in folder.iterdir()} == files
+@pytest.mark.parametrize("nth", [1, 2], ids=["while sealing", "while merging"])
+def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
+    world: World, monkeypatch: pytest.MonkeyPatch, nth: int
+) -> None:
+    live = world.started()
+    for seed in range(3):
+        put(live, seed)
+        world.indexer(seal_at=1).seal(world.pictures())
+    put(live, 3)
+    before, state, folders = answers(live), world.state(), world.segments()
+    free, calls = files.require_free, list[object]()
+
+    def full(*given: Any) -> None:
+        calls.append(given)
+        if len(calls) >= nth:
+            raise StorageFull
+        free(*given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "require_free", full)
+        with pytest.raises(StorageFull):
+            world.indexer(seal_at=1).seal(world.pictures())
+    live.refresh()
+    assert len(calls) == nth and answers(live) == before
+    if nth == 1:
+        assert world.state().number == state.number and world.segments() == folders
+    else:  # what was sealed counts, although there is no room to merge it
+        assert [written.rows for written in world.state().segments] == [1, 1, 1, 1]
+    assert not list((world.home / "segments").glob(".tmp-*"))
+    world.indexer(seal_at=1).seal(world.pictures())
+    live.refresh()
+    assert answers(live) == before and [written.rows for written in world.state().segments] == [4]

@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
-import faiss
 import numpy as np
 import pytest
 
@@ -70,22 +69,6 @@ def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
     return ivf.read(path), about
 
 
-def test_an_index_of_before_whose_centroids_are_floats_is_read(tmp_path: Path) -> None:
-    vectors, path = clustered(9_000), tmp_path / "index"
-    index, _ = index_of(vectors, path)
-    halves: Any = faiss.downcast_index(index.quantizer)
-    assert halves.code_size == 2 * vectors.shape[1]
-    whole: Any = faiss.read_index(str(path))
-    floats = faiss.IndexFlatIP(vectors.shape[1])
-    floats.add(halves.reconstruct_n(0, halves.ntotal))
-    whole.own_fields, whole.quantizer = False, floats
-    faiss.write_index(whole, str(tmp_path / "before"))
-    before = ivf.read(tmp_path / "before")
-    for query in text_like(vectors, 5):
-        found = [ivf.search(each, query, 40, 20, None).rows.tolist() for each in (index, before)]
-        assert found[0] == found[1]
-
-
 @pytest.mark.parametrize(("rows", "kind"), [(0, "scan"), (1, "scan"), (SCAN_LIMIT, "scan"), (SCAN_LIMIT + 1, "ivf")])
 def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kind: str, tmp_path: Path) -> None:
     halves = unit(rows, dimension=8).astype(np.float16)
@@ -94,11 +77,7 @@ def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kin
     assert about["kind"] == kind and (index.ntotal, index.d) == (rows, 8)
 
 
-def test_a_segment_knows_whether_it_is_exact(approximate: Segment, root: DataRoot) -> None:
-    assert not approximate.exact and sealed(root, unit(50), names(50)).exact
-
-
-@pytest.mark.parametrize("k", [1, 10, 40, 100, 400])
+@pytest.mark.parametrize("k", [10, 100, 400])
 def test_searches_reach_the_target(k: int, approximate: Segment, vectors: Matrix) -> None:
     assert recall(approximate, vectors, k) >= RECALL - 0.02
 
@@ -124,15 +103,6 @@ def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matri
         )
 
 
-def test_recall_rises_with_the_lists_searched(tmp_path: Path) -> None:
-    _, about = index_of(clustered(9_000), tmp_path / "index")
-    for depth in DEPTHS:
-        curve = about["recall"][str(depth)]
-        lists, reached = [probes for probes, _ in curve], [share for _, share in curve]
-        assert lists == sorted(set(lists)) and lists[-1] <= about["lists"]
-        assert (np.diff(reached) >= 0).all() and reached[0] < reached[-1] and reached[-1] > 0.99
-
-
 CURVES: dict[int, Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5), (12, 0.7), (18, 0.9)]}
 
 
@@ -148,7 +118,7 @@ def test_as_few_lists_are_searched_as_the_target_needs(k: int, target: float, pr
     assert ivf.probes_for(CURVES, k, target) == probes
 
 
-@pytest.mark.parametrize("k", [1, 10, 400])
+@pytest.mark.parametrize("k", [10, 400])
 def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segment, vectors: Matrix) -> None:
     """One half, and with each query also what it would find first."""
     alive = np.arange(1, ROWS, 2)
@@ -168,7 +138,7 @@ def test_the_answer_is_exact_when_few_are_allowed(count: int, approximate: Segme
         assert best(approximate, query, 10, rows) == truth(query, vectors, 10, rows)
 
 
-@pytest.mark.parametrize("count", [4_200, 6_000, 12_000, 19_999])
+@pytest.mark.parametrize("count", [4_200, 12_000])
 def test_searches_reach_the_target_when_many_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
     rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
     for query in text_like(vectors, 20, seed=6):
@@ -198,11 +168,6 @@ def test_searches_reach_the_target_when_those_allowed_are_all_far_from_the_query
 def test_deep_pages_are_filled(k: int, approximate: Segment, query: Vector) -> None:
     assert len({*best(approximate, query, k)}) == min(k, ROWS)
     assert len({*best(approximate.without(["p00001"]), query, k, numbered(*range(10_000)))}) == min(k, 9_999)
-
-
-def test_unknown_keys_match_nothing(approximate: Segment, query: Vector) -> None:
-    assert best(approximate, query, 10, numbered(-1, ROWS, 10**12)) == []
-    assert len(best(approximate, query, 10, numbered(-1, 7, ROWS))) == 1
 
 
 @pytest.fixture(scope="module")
@@ -259,20 +224,6 @@ def test_the_same_input_gives_the_same_bytes(rows: int, tmp_path: Path) -> None:
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes() and made[0][1] == made[1][1]
 
 
-@pytest.mark.parametrize("k", [1, 200, ROWS, ROWS + 5_000])
-@pytest.mark.parametrize("rows", [500, 9_000])
-def test_at_most_k_rows_are_found_each_once(rows: int, k: int, tmp_path: Path) -> None:
-    index, about = index_of(clustered(rows), tmp_path / "index")
-    alive = np.arange(rows) >= 10
-    found = ivf.search(index, clustered(rows)[0], k, about.get("lists", 0), alive)
-    assert len({*found.rows.tolist()}) == len(found.rows) == min(k, rows - 10) and found.rows.min() >= 10
-    assert (np.diff(found.scores) <= 0).all()
-    assert (
-        len(ivf.search(index, clustered(rows)[0], k, 0 if about["kind"] == "scan" else 8, np.zeros(rows, bool)).rows)
-        == 0
-    )
-
-
 def test_searches_of_many_threads_do_not_disturb_each_other(approximate: Segment, vectors: Matrix) -> None:
     """Each with its own depth and its own dead rows."""
 
@@ -292,7 +243,3 @@ def test_made_up_queries_are_as_far_from_vectors_as_texts_are(rows: int) -> None
     assert queries.tobytes() == ivf.made_up_queries(halves).tobytes()
     sample = halves[np.unique(np.linspace(0, rows - 1, len(queries)).astype(int))].astype(np.float32)
     assert abs(float((queries * sample).sum(axis=1).mean()) - 0.3) < 0.3 / np.sqrt(len(queries)) + 0.03
-
-
-def test_there_are_no_queries_without_vectors() -> None:
-    assert ivf.made_up_queries(unit(0).astype(np.float16)).shape == (0, 32)

@@ -11,7 +11,6 @@ import pytest
 from index import snapshot
 from model.detection import Detector, count
 from model.table import View
-from store import files
 from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import picture_vector, text_vector
 from tests.index.world import (
@@ -24,7 +23,6 @@ from tests.index.world import (
     put_picture,
     scored_pictures,
 )
-from tests.registries import publish_release
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
 
@@ -32,12 +30,6 @@ DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bu
 def test_nothing_serves_before_the_start(world: World) -> None:
     with pytest.raises(IndexUnavailable):
         _ = world.live_index().current
-
-
-def test_an_empty_gallery_serves_and_finds_nothing(world: World) -> None:
-    live = world.started()
-    assert nearest_pictures(live, 1) == [] and live.current.search_captions(text_vector(0, "a"), ["en"], 3) == []
-    assert live.current.degraded == () and live.current.generations.keys() == {"pictures", "en"}
 
 
 def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:
@@ -50,26 +42,6 @@ def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_retur
     assert nearest_pictures(live, 1) == [] and nearest_captions(live, "en", 0, "a red ball") == []
     with pytest.raises(PictureNotFound):
         live.delete_picture("a")
-
-
-def test_the_score_of_a_picture_with_itself_is_one(world: World) -> None:
-    live = world.started()
-    put_picture(live, "a", 1)
-    (hit,) = live.current.search_pictures(live.current.picture_vector("a"), 1)
-    assert hit.score == pytest.approx(1.0, abs=1e-3) and hit.rank == 1
-    with pytest.raises(PictureNotFound):
-        live.current.picture_vector("b")
-
-
-def test_pages_and_least_scores_cut_one_ranking(world: World) -> None:
-    live = world.started()
-    for seed in range(12):
-        put_picture(live, f"p{seed}", seed)
-    vector = picture_vector(drawn(3).rgb)
-    whole = live.current.search_pictures(vector, 12)
-    assert [hit.rank for hit in whole] == list(range(1, 13))
-    assert live.current.search_pictures(vector, 5, whole[3]) == whole[4:9]
-    assert live.current.search_pictures(vector, 12, min_score=whole[4].score) == whole[:5]
 
 
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
@@ -140,37 +112,6 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
 
 
-def test_captions_are_encoded_at_opening_when_their_set_was_never_filled(world: World) -> None:
-    world.put("a", 1, {"cy": ["ci"]})
-    _, version = world.trained_version("cy", {"a": "ci bach"})
-    publish_release(world.registry, expected=1, shared=0, languages={"cy": version.number})
-    live = world.started()
-    assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
-
-
-def test_a_language_taught_twice_goes_back_to_its_first_captions(world: World) -> None:
-    world.put("a", 1)
-    world.teach("cy", {"a": "un"})
-    live = world.started()
-    world.teach("cy", {"a": "dau"})
-    live.refresh()
-    assert captions_of(live, "a") == {"cy": ["un", "dau"]}
-    for path in world.segments():
-        files.remove(path)  # the captions of the release before are still in memory
-    world.registry.releases.roll_back("cy", actor="test", reason="")
-    live.refresh()
-    assert captions_of(live, "a") == {"cy": ["un"]} and live.current.degraded == ()
-
-
-def test_the_detector_knows_each_language_from_its_captions(world: World) -> None:
-    for seed in range(30):
-        world.put(f"p{seed}", seed, {"en": [f"the little dog with number {seed}"]})
-    world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(30)})
-    live = world.started()
-    guess = live.current.detector.guess
-    assert guess("ci bach", ["en", "cy"]).language == "cy" and guess("little dog", ["en", "cy"]).language == "en"
-
-
 class Counting(VerifyingEncoder):
     """Its versions have counts of Dutch captions."""
 
@@ -205,16 +146,6 @@ def test_a_withdrawn_version_that_is_damaged_keeps_nobody_from_serving(world: Wo
     world.registry.releases.roll_back("nl", actor="test", reason="")
     (world.root.path(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
     assert world.started().current.withdrawn == {}
-
-
-def test_the_detector_learns_captions_that_come_later(world: World) -> None:
-    world.put("a", 1)
-    world.teach("cy", {"a": "y ci bach gwyn"})
-    live = world.started()
-    for seed in range(2, 12):
-        put_picture(live, f"p{seed}", seed, {"en": [f"the little white dog {seed}"]})
-    live.refresh()
-    assert live.current.detector.guess("little white dog", ["en", "cy"]).language == "en"
 
 
 def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(

@@ -5,10 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from index.engine.choice import move_to, open_engine
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.states import sealed_in
+from index.states import move_to, open_engine, sealed_in
 from store.errors import EngineMismatch, IndexUnavailable
 from store.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures

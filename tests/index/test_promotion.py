@@ -1,6 +1,8 @@
 """Rollback, promotion and restore leave every other answer as it was, to the last bit, and touch no picture set."""
 
+import gc
 import shutil
+import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -8,7 +10,8 @@ import pytest
 
 from index.live import LiveIndex
 from tests.doubles import text_vector
-from tests.index.world import World, scored_pictures
+from tests.index.world import World, captions_of, scored_pictures
+from tests.registries import publish_release
 
 PICTURES = 30
 
@@ -85,9 +88,71 @@ def test_a_rollback_opens_nothing(world: World, served: LiveIndex) -> None:
     assert served.current.views["cy"] is before.views["cy"]
 
 
-def test_after_a_restart_every_move_gives_the_same_answers(world: World, served: LiveIndex) -> None:
-    before = others(served)
-    for move in (promoted, rolled_back, restored):
-        move(world)
-        world.seal()
-        assert others(world.started()) == before
+def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(world: World) -> None:
+    world.put("a", 1, {"de": ["eins"]})
+    world.teach("de", {"a": "zwei"}, shared=False)
+    live = world.started()
+    opened: list[weakref.ref[Any]] = [weakref.ref(live.current.views["de"]), weakref.ref(live.current.captions["de"])]
+    rolled_back(world)
+    live.refresh()
+    gc.collect()
+    assert all(each() is not None for each in opened), "to roll back in a second"
+    world.teach("cy", {"a": "tri"}, shared=False)
+    live.refresh()
+    gc.collect()
+    assert [each() for each in opened] == [None, None]
+    world.registry.releases.restore(2, expected=4, actor="test", reason="")
+    assert live.refresh() and captions_of(live, "a") == {"de": ["eins", "zwei"]}
+    assert world.encoder.opened == [1, 2, 1]
+
+
+def test_what_an_open_version_builds_upon_stays_open(world: World) -> None:
+    """Otherwise its rows would be added to the encoder's table again for each language."""
+    for tag in ("cy", "br", "cy", "cy"):
+        world.teach(tag)
+    live = world.started()
+    for tag in ("de", "fr", "es"):
+        world.teach(tag)
+        live.refresh()
+    assert world.encoder.opened == [1, 2, 3, 4, 5, 6, 7]
+
+
+def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_back(world: World) -> None:
+    world.put("a", 1)
+    for text in ("un", "dau"):
+        world.teach("cy", {"a": text})
+    world.registry.releases.roll_back("cy", actor="test", reason="")
+    world.teach("cy", {"a": "tri"})
+    expansions = {version.number: version.expansion for version in world.registry.versions.list()}
+    assert world.registry.releases.visible("cy", 1) == {expansions[1]}
+    assert world.registry.releases.visible("cy", 2) == {expansions[1], expansions[2]}
+    assert world.registry.releases.visible("cy", 3) == {expansions[1], expansions[3]}
+
+
+def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(world: World) -> None:
+    world.put("a", 1)
+    world.teach("cy", {"a": "un"})
+    world.registry.releases.restore(1, expected=2, actor="test", reason="")
+    live = world.started()
+    world.teach("cy", {"a": "dau"})
+    live.refresh()
+    assert captions_of(live, "a") == {"cy": ["dau"]}
+
+
+def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_shown(world: World) -> None:
+    world.put("a", 1)
+    lease, _ = world.trained_version("cy", {"a": "un"})
+    world.registry.expansions.cancelled(lease)
+    world.teach("cy", {"a": "dau"})
+    assert captions_of(world.started(), "a") == {"cy": ["dau"]}
+
+
+def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world: World) -> None:
+    world.teach("cy")
+    _, version = world.trained_version("cy")
+    expansions = {other.expansion for other in world.registry.versions.list() if other.number}
+    assert world.registry.releases.visible("cy", version.number) == expansions
+    routed = {"cy": version.number}
+    for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
+        publish_release(world.registry, expected=expected, shared=1, languages=languages)
+        assert world.registry.releases.visible("cy", version.number) == expansions

@@ -10,9 +10,9 @@ from sqlalchemy import func, inspect, select, update
 
 from index.captions import ReadBy
 from index.gallery import Gallery
+from index.janitor import Item, Pruner, sweep
 from index.sets import VectorSets
 from index.states import NOTHING
-from index.sweep import Item, Pruner, sweep
 from store import files
 from store.data_root import DataRoot
 from store.encodings import FIRST
@@ -28,7 +28,7 @@ ANY = text_vector(0, "anything")
 PRUNE = """
 import sys
 from pathlib import Path
-from index.sweep import Pruner
+from index.janitor import Pruner
 from tests.index.world import World
 world = World(Path(sys.argv[1]), sys.argv[2], store=sys.argv[3], index=sys.argv[4])
 Pruner(world.sets).prune(2)

@@ -7,9 +7,9 @@ import pytest
 
 from index import sets, states
 from index.engine import View, run_of
+from index.janitor import forget_replaced
 from index.sets import KEPT
 from index.states import NOTHING
-from index.sweep import forget_replaced
 from index.vectors import Identity
 from store.files import MANIFEST
 from store.objects import Objects

@@ -1,30 +1,23 @@
 """Recall as an operator reads it: what searches find against an exact scan."""
 
-import tracemalloc
-from dataclasses import replace
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+from milvus_lite.server_manager import server_manager_instance
 
-from index import ivf, recall, segment
-from index.gallery import Gallery
-from index.recall import measure
-from index.tail import MemoryTail
-from index.vectors import VectorSet
-from service.commands.doctor import Checkup
+from index import ivf, recall
+from index.engine import Engine, Found
+from index.gallery import Gallery, NewPicture
+from index.live import LiveIndex
+from index.vectors import Candidates, VectorSet
+from service.commands.doctor import Checkup, Finding
 from service.settings import Settings
-from store.data_root import DataRoot
-from tests.index.conftest import PICTURES, clustered, names, numbered_rows, sealed, stored, tail
-from tests.index.world import World, put
-
-
-def made(root: DataRoot, recall: float) -> VectorSet:
-    """An approximate segment, a scanned one and a tail, with dead rows in each."""
-    large, small, latest = clustered(9_000), stored(300, seed=5), stored(50, seed=6)
-    parts = (
-        sealed(root, large, names(9_000), recall=recall).without([entry.picture for entry in names(900)]),
-        sealed(root, small, names(300, 9_000), first=9_000).without(["p09003"]),
-    )
-    return VectorSet(PICTURES, 1, 1, parts, tail(latest, names(50, 9_300), first=9_300))
+from tests.doubles import DIMENSION
+from tests.index.conftest import numbered, unit
+from tests.index.world import World, content, put
 
 
 def test_what_an_exact_search_finds_is_all(world: World) -> None:
@@ -75,32 +68,92 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
     assert line is not None and line.detail.endswith(f", {found.depth} lists deep")
 
 
-def test_an_index_that_looks_into_few_lists_finds_less_than_one_that_looks_into_many(
-    world: World, shared_root: DataRoot
-) -> None:
-    few, many = measure(made(shared_root, 0.5), world.gallery), measure(made(shared_root, 1.0), world.gallery)
-    assert few is not None and many is not None
-    assert few.share < 0.97 < 0.99 <= many.share <= 1.0
-    assert not few.captions  # nobody has written any of this dimension
-    assert few.unit == many.unit == "lists" and 0 < (few.depth or 0) < (many.depth or 0)
-
-
 def test_an_empty_set_has_none(world: World) -> None:
     assert world.started().recall() is None
-    assert measure(VectorSet(PICTURES, 0, 0, (), tail(stored(0), [])), world.gallery) is None
 
 
-@pytest.mark.parametrize("dead", [0, 1, 4_000])
-def test_to_measure_it_copies_no_segment(world: World, shared_root: DataRoot, dead: int) -> None:
-    identity = replace(PICTURES, dimension=256)
-    rows = numbered_rows(stored(30_000, dimension=256), names(30_000))
-    written = segment.write(shared_root, identity, rows, scan=True)
-    part = segment.read(shared_root, written, identity)
-    part = part.without([entry.picture for entry in names(dead)])
-    vector_set = VectorSet(identity, 1, 1, (part,), MemoryTail.empty(256))
-    tracemalloc.start()
-    found = measure(vector_set, world.gallery)
-    peak = tracemalloc.get_traced_memory()[1]
-    tracemalloc.stop()
-    assert found is not None and found.share == 1.0
-    assert peak < 2.6 * ivf._CHUNK * 256 * 4  # some rows as float32 and their scores, not all as halves beside them
+PICTURES = 400
+
+
+@pytest.fixture(params=["pgvector", "milvus"])
+def in_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
+    """Four hundred pictures, sealed in an engine, and five captions."""
+    file = str(tmp_path / "milvus.db")
+    if request.param == "pgvector":
+        world = World(tmp_path, request.getfixturevalue("postgresql_url"), index="pgvector")
+    else:
+        world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
+    pictures = [
+        NewPicture(f"n{number}", content(number + 100), 9, 9, None, vector)
+        for number, vector in enumerate(unit(PICTURES, 1, DIMENSION))
+    ]
+    world.gallery.put(pictures, world.encoder.image_fingerprint)
+    put(world.started(), *range(5))
+    world.seal()
+    yield world
+    world.close()
+    if request.param == "milvus":
+        server_manager_instance.release_server(file)
+
+
+def engine_of(world: World) -> Engine:
+    assert world.engine is not None
+    return world.engine
+
+
+def share(live: LiveIndex) -> float:
+    found = live.recall()
+    assert found is not None and found.captions and found.queries == 10
+    return found.share
+
+
+def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, real = in_engine.started(), type(engine_of(in_engine)).nearest
+    assert share(live) == 1.0
+    in_engine.put("late", 7)  # in the tail
+    live.refresh()
+    assert share(live) == 1.0
+
+    def every_other(*given: Any) -> Candidates:
+        near = real(*given)
+        kept = np.arange(0, len(near.scores), 2)
+        return Candidates(near.scores[kept], near.vectors[kept], lambda number: near.entry(2 * number), exact=False)
+
+    monkeypatch.setattr(type(in_engine.engine), "nearest", every_other)
+    measured = share(live)
+    assert 0.45 < measured < 0.6  # ten hits, and about as many that are as near and are missed
+    monkeypatch.setattr(recall, "SAMPLE", 200)
+    assert abs(share(live) - measured) < 0.1
+
+    nothing = Found(numbered(), [], np.empty((0, DIMENSION), dtype=np.float32), numbered())
+    empty = nothing.proposed(np.empty(0, dtype=np.float32), exact=False)
+    monkeypatch.setattr(type(in_engine.engine), "nearest", lambda *_: empty)
+    in_engine.seal()
+    live.refresh()
+    assert share(live) == 0.0, "rows that are not there count as missed"
+
+
+def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> None:
+    world = World(tmp_path, postgresql_url, index="pgvector")
+    settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
+    live = world.started()
+    nothing = Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
+    assert Checkup(settings).check("recall") == nothing
+    put(live, 1, 2, 3)
+    world.seal()
+    line = Checkup(settings).check("recall")
+    assert line is not None and line.outcome == "ok"
+    assert "3 pictures sealed; searches find 100.0% of the ten nearest" in line.detail
+    world.close()
+
+
+def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path, postgresql_url: str) -> None:
+    world = World(tmp_path, postgresql_url, index="pgvector")
+    settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
+    put(world.started(), 1, 2, 3)
+    world.seal()
+    engine_of(world).drop(world.pictures())
+    line = Checkup(settings).check("recall")
+    assert line is not None and line.outcome == "bad"
+    assert world.pictures().name in line.detail and "not in pgvector" in line.detail
+    world.close()

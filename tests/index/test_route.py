@@ -71,11 +71,6 @@ def test_a_base_of_english_alone_does_not() -> None:
             ask("fr")
 
 
-def test_a_text_that_could_be_any_is_read_by_the_shared_version() -> None:
-    choice = route("auto", "12345", CAPTIONS)
-    assert (choice.used, choice.source, choice.warnings) == ("shared", "shared", ())
-
-
 @pytest.mark.parametrize("text", ["12345", "తెలుగు", "zzz", "xylophon quizzed"])
 def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -> None:
     choice = route("auto", text, CAPTIONS)
@@ -112,13 +107,3 @@ def test_a_tie_gives_a_warning() -> None:
 def test_a_script_of_no_served_language_gives_a_warning() -> None:
     assert route("auto", "తెలుగు", CAPTIONS).warnings == ("language_not_supported",)
     assert route("auto", "తెలుగు", [*CAPTIONS, "te"]).warnings == ("language_not_supported",)
-
-
-def test_before_any_caption_is_counted_there_is_no_warning() -> None:
-    choice = route("auto", "anything", ["en"], Detector())
-    assert (choice.used, choice.warnings) == ("shared", ())
-
-
-def test_shared_is_shared_whatever_the_text() -> None:
-    choice = route("shared", "mae ci coch", CAPTIONS)
-    assert (choice.used, choice.source, choice.confidence) == ("shared", "shared", None)

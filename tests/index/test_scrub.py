@@ -1,26 +1,32 @@
 """F4: the scrub finds what changed by itself, mends what it can, and tells of the rest until that is mended."""
 
+import errno
 import hashlib
 import json
 import logging
+import os
+import socket
 import sqlite3
 from contextlib import closing
 from typing import Any
 
 import pytest
-from sqlalchemy import select, update
+from sqlalchemy import select, text, update
+from typer.testing import CliRunner
 
-from index import damage, examiner
-from index.damage import Damage
-from index.examiner import GENTLE, Pace
+from client.main import app
+from index import damage, things
+from index.damage import NAMED, Damage, Report
 from index.rows import vector_of
 from index.scrub import Scrub
 from index.vectors import Identity
+from model.processes import name_owner
 from store import files
 from store.leases import SEALING
+from store.settings import MISCONFIGURED
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
 from tests.bitrot import flip
-from tests.index.world import Clock, Machines, World, answers, content, drawn, put, scored_pictures, wait_until
+from tests.index.world import Machines, World, answers, content, drawn, failing, interrupted, put
 
 pytestmark = pytest.mark.row("F4")
 
@@ -67,7 +73,7 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    monkeypatch.setattr(examiner, "_PATIENCE", 0.0)
+    monkeypatch.setattr(things, "_PATIENCE", 0.0)
     with world.registry.duties.held(SEALING, "another", 600):
         assert [each.mended for each in read(world)] == [""]
     assert [each.mended for each in read(world)] == ["from the registry"]
@@ -217,11 +223,6 @@ def test_an_index_of_the_registry_that_changed_is_told(world: World) -> None:
     assert all("ix_captions_change" in each.name for each in found)
 
 
-def test_two_processes_name_one_duty_and_two_data_roots_two(world: World, machines: Machines) -> None:
-    assert damage.duty_of(world.root) == damage.duty_of(world.root)
-    assert damage.duty_of(machines.here.root) != damage.duty_of(machines.there.root)
-
-
 def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
     filled(world)
     read(world)
@@ -232,24 +233,48 @@ def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
         assert damage.last(world.root) is None and damage.left(world.root) == []
 
 
-def test_a_gentle_reading_waits_nine_times_as_long_as_it_reads() -> None:
-    clock, waited = Clock(), list[float]()
-
-    def wait(seconds: float) -> None:
-        waited.append(seconds)
-        clock.now += seconds
-
-    pace = Pace(GENTLE, clock=clock, wait=wait)
-    for _ in range(4):
-        clock.now += 0.03
-        pace(1_000)
-    assert waited == pytest.approx([0.27] * 4) and pace.bytes == 4_000
+def test_a_report_names_some_and_counts_all(world: World) -> None:
+    report = Report(1.0, 2.0, 3, 4)
+    for number in range(250):
+        report.add(Damage("picture", f"{number}", "from the store" if number % 2 else ""))
+        report.add(Damage("vector", f"{number}"))
+    damage.keep(world.root, report)
+    assert damage.last(world.root) == report and len(report.damaged) == NAMED + NAMED
+    assert report.found == {"picture": 250, "vector": 250} and report.unmended == {"picture": 125, "vector": 250}
+    sentences = damage.sentences(world.root)
+    assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
 
 
-def test_nothing_is_told_of_a_picture_that_is_put_or_deleted_meanwhile(world: World) -> None:
-    live = world.started()
-    put(live, 1)
-    names = [*world.gallery.files.here(content(1))]
-    live.delete_picture("p1")
-    assert all(world.gallery.files.is_whole(name) for name in names)
-    wait_until(lambda: scored_pictures(live, 1) == [])
+def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
+    duty = damage.duty_of(world.root)
+    before = world.home.stat().st_mtime_ns
+    assert damage.duty_of(world.root) == duty and world.home.stat().st_mtime_ns == before
+
+
+def verified(world: World, *options: str, **environment: str) -> Any:
+    return CliRunner().invoke(app, ["verify", *options], env={"PICTOGLOT_HOME": str(world.home), **environment})
+
+
+def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    ran = verified(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
+    assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
+    owners = list[str]()
+    interrupted(monkeypatch, files, "write_json", lambda: owners.append(owner(world)))
+    assert verified(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
+    world.root.path("scrub.id").unlink()
+    monkeypatch.setattr(files, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    ran = verified(world)
+    assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
+
+
+def owner(world: World) -> str:
+    with world.registry.read() as session:
+        said: str = session.execute(text("SELECT owner FROM duties WHERE name LIKE 'scrub %'")).scalar_one()
+    return said
+
+
+def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    filled(world)
+    monkeypatch.setattr(files, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    assert Scrub(world.sets).run().files > 10

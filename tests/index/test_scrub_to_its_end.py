@@ -3,7 +3,6 @@
 import errno
 import os
 import sqlite3
-from collections.abc import Callable
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -12,16 +11,15 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 
-from index import damage, examiner, segment
+from index import damage, segment, things
 from index.damage import Damage
-from index.examiner import GENTLE, Examiner, Pace
 from index.files import PictureFiles
 from index.gallery import Gallery
-from index.indexer import Indexer
 from index.rows import stored_as, vector_of
 from index.scrub import Scrub
 from index.sets import VectorSets
 from index.states import NOTHING
+from index.things import GENTLE, Pace
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
@@ -29,7 +27,7 @@ from store.leases import SEALING
 from store.tables import PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import filled, read
-from tests.index.world import Clock, Machines, World, content, interrupted, put
+from tests.index.world import Clock, Machines, World, content, failing, interrupted, put
 
 pytestmark = pytest.mark.row("F4")
 
@@ -41,13 +39,6 @@ def told(found: list[Damage]) -> list[tuple[str, str]]:
 def changed(world: World, statement: str) -> None:
     with world.registry.begin() as session:
         session.execute(text(statement))
-
-
-def failing(error: Exception) -> Callable[..., Any]:
-    def fail(*_: object, **__: object) -> Any:
-        raise error
-
-    return fail
 
 
 @pytest.mark.parametrize(
@@ -120,19 +111,6 @@ def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> N
     clock.now += 0.03
     pace(1)
     assert waited == pytest.approx([9.0, 0.27]) and kept[-1] == 609.0
-
-
-def test_what_takes_long_to_mend_is_not_waited_for_afterwards(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
-    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    clock, waited = Clock(), list[float]()
-
-    def take_long() -> None:
-        clock.now += 300.0
-
-    interrupted(monkeypatch, Indexer, "mend", take_long)
-    Scrub(world.sets, Pace(GENTLE, clock=clock, wait=waited.append)).run()
-    assert clock.now == 300.0 and waited == []
 
 
 def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:
@@ -209,7 +187,7 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
     with world.registry.begin() as session:
         assert session.scalars(select(PictureVectorRow.vector)).one() == other
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    interrupted(monkeypatch, Examiner, "attempt", mend)
+    interrupted(monkeypatch, Scrub, "_attempt", mend)
     assert read(world) == []
 
 
@@ -235,7 +213,7 @@ def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
         interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
     before = damage.last(world.root)
-    monkeypatch.setattr(examiner, "_PATIENCE", 0.0)
+    monkeypatch.setattr(things, "_PATIENCE", 0.0)
     monkeypatch.setattr(VectorSets, name, failing(RegistryUnavailable()))
     with pytest.raises(RegistryUnavailable):
         Scrub(world.sets).run()

@@ -92,12 +92,6 @@ def test_files_that_do_not_belong_there_are_refused(
         segment.read(root, written, PICTURES)
 
 
-def test_a_missing_folder_is_refused(written: Written, root: DataRoot) -> None:
-    segment.remove(root, written.id)
-    with pytest.raises(IndexFileCorrupt):
-        segment.read(root, written, PICTURES)
-
-
 def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
     """Though it fits its files, and also where they were verified before."""
     segment.read(root, written, PICTURES)

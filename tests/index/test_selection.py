@@ -16,7 +16,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import event
 
-from index import listing, selection
+from index import records, selection
 from index.facts import checked_metadata, checked_tags
 from index.filters import parsed
 from index.gallery import Gallery, NewPicture
@@ -260,9 +260,9 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
         return found
 
     for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; told by their keys
-        monkeypatch.setattr(listing, "FEW", few)
-        monkeypatch.setattr(listing, "WALKED", walked)
-        monkeypatch.setattr(listing, "_BLOCK", 3)
+        monkeypatch.setattr(records, "FEW", few)
+        monkeypatch.setattr(records, "WALKED", walked)
+        monkeypatch.setattr(records, "_BLOCK", 3)
         assert ids(False) == expected and ids(True) == expected[::-1]
     known = changing.selection.left(wanted)
     assert known is not None
@@ -354,10 +354,3 @@ def test_keys_of_pictures_that_are_gone_are_told(changing: Changing) -> None:
     left = changing.selection.left(wanted, anew=True)
     assert left is not None and left.surely == 2
     assert left.keys.tolist() == sorted(place.key for place in changing.gallery.placed(["p3", "p4"]).values())
-
-
-def test_a_filter_without_conditions_costs_facets_nothing(changing: Changing) -> None:
-    queries = list[str]()
-    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-    found = changing.selection.facets(Wanted(parsed({})), ["tags"])
-    assert found["tags"] and not any("FROM pictures" in query for query in queries)

@@ -5,20 +5,20 @@ from pathlib import Path
 
 import pytest
 
-from index.sets import VectorSets
-from index.sweep import sweep
+from index.janitor import sweep
+from index.segment import Segment
+from index.sets import KEPT
 from store import files
-from store.errors import StorageFull, StoreUnavailable, VersionCorrupt
+from store.errors import StorageFull, StoreUnavailable
 from store.objects import Objects
 from tests.index.world import (
     Machines,
     World,
     content,
-    flip,
     nearest_captions,
     nearest_pictures,
+    put,
     scored_pictures,
-    wait_until,
 )
 from tests.s3_server import S3Server
 
@@ -58,67 +58,6 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     assert {name.split("/")[2][:64] for name in Objects(machines.url).names("pictures")} == {content(3)}
 
 
-def test_only_segments_that_a_state_names_are_in_the_store(machines: Machines) -> None:
-    live = taught(machines).started()
-    for seed in range(3, 9):
-        machines.here.put(f"p{seed}", seed)
-        live.refresh()
-        machines.here.seal()
-    sets = VectorSets(machines.here.gallery)
-    states = [state for identity in sets.numbers() for state in sets.states(identity)]
-    named = {written.id for state in states for written in state.segments}
-    assert {name.split("/")[1] for name in Objects(machines.url).names("segments")} == named
-
-
-def test_what_a_worker_sealed_on_one_machine_the_other_adopts(machines: Machines) -> None:
-    live = machines.there.started()
-    for seed in range(1, 9):
-        machines.here.put(f"p{seed}", seed)
-    live.refresh()
-    before = scored_pictures(live, 3)
-    machines.here.seal()
-    machines.here.gallery.delete("p4")
-    live.refresh()
-    assert live.current.pictures.tail.count == 0 and live.current.degraded == ()
-    assert scored_pictures(live, 3) == [hit for hit in before if hit[0] != "p4"]
-    assert [path.name for path in machines.there.segments("pictures")] == [
-        written.id for written in machines.here.state().segments
-    ]
-
-
-@pytest.mark.parametrize("where", ["here", "in the store"])
-def test_a_damaged_segment_is_refused_and_made_again_on_this_machine(machines: Machines, where: str) -> None:
-    world = taught(machines)
-    world.started()
-    world.seal()
-    before = scored_pictures(world.started(), 1)
-    machine = machines.here
-    if where == "here":
-        for folder in world.segments():
-            flip(folder / "rows.safetensors")
-    else:
-        machine, objects = machines.there, Objects(machines.url)
-        for name in objects.names("segments"):
-            if not name.endswith("manifest.json"):
-                objects.delete([name])
-                objects.create(name, b"damaged")
-    live = machine.started()
-    assert scored_pictures(live, 1) == before and nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
-    wait_until(lambda: not live.current.degraded)
-    assert scored_pictures(live, 1) == before and nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
-    assert live.verify() == [] and machine.started().current.degraded == ()
-
-
-def test_a_segment_that_was_lost_here_is_fetched_from_the_store(machines: Machines) -> None:
-    world = taught(machines)
-    world.started()
-    world.seal()
-    for folder in world.segments():
-        shutil.rmtree(folder)
-    live = world.started()
-    assert live.current.degraded == () and live.verify() == []
-
-
 def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
     world = taught(machines)
@@ -151,18 +90,6 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
         assert scored_pictures(live, 1) == machines.here.nearest(1)
         assert any(StorageFull.code in sentence for sentence in live.current.degraded)
         live.close()
-
-
-def test_a_version_that_is_damaged_in_the_store_is_not_served(machines: Machines) -> None:
-    taught(machines)
-    objects = Objects(machines.url)
-    for name in objects.names("versions"):
-        if not name.endswith("manifest.json"):
-            objects.delete([name])
-            objects.create(name, b"damaged")
-    live = machines.there.started()
-    assert live.current.release.number == 1
-    assert any(VersionCorrupt.code in sentence for sentence in live.current.degraded)
 
 
 def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S3Server, tmp_path: Path) -> None:
@@ -212,3 +139,56 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
     machines.there.gallery.delete("p1")
     sweep(machines.there.sets, kept=0)
     assert machines.there.gallery.ids() == [] and objects.names("pictures") == []
+
+
+def named(world: World) -> set[str]:
+    return {written.id for state in world.sets.states(world.pictures()) for written in state.segments}
+
+
+def test_a_machine_that_only_follows_keeps_no_more_segments_than_states_name(machines: Machines) -> None:
+    live = machines.there.started()
+    for seed in range(7):
+        machines.here.put(f"p{seed}", seed)
+        live.refresh()
+        machines.here.seal()
+        live.refresh()
+        assert {path.name for path in machines.there.segments("pictures")} <= named(machines.here)
+    assert scored_pictures(live, 3) == machines.here.nearest(3) and live.verify() == []
+    assert machines.there.started().current.degraded == ()
+
+
+@pytest.mark.parametrize("where", ["a folder of one machine", "a shared folder"])
+def test_segments_in_a_shared_folder_stay_for_those_who_have_mapped_them(
+    request: pytest.FixtureRequest, tmp_path: Path, where: str
+) -> None:
+    """NFS takes a file that was deleted elsewhere away from under whoever reads it: that is the end of the process."""
+    shared = where == "a shared folder"
+    world = World(tmp_path, request.getfixturevalue("postgresql_url") if shared else None)
+    live = world.started()
+    for seed in range(4):
+        put(live, seed)
+        world.seal()
+    states = world.sets.states(world.pictures())
+    assert {path.name for path in world.segments("pictures")} == named(world) and (len(states) > KEPT) == shared
+    world.sets.retire(world.pictures(), seconds=0)
+    assert {path.name for path in world.segments("pictures")} == named(world)
+    assert len(world.sets.states(world.pictures())) == KEPT
+    world.close()
+
+
+def test_a_set_of_an_earlier_release_whose_segments_were_deleted_is_opened_again(world: World) -> None:
+    pictures = [f"p{seed}" for seed in range(6)]
+    for seed, picture in enumerate(pictures):
+        world.put(picture, seed)
+    world.teach("cy", dict.fromkeys(pictures, "ci"))
+    live = world.started()
+    world.registry.releases.roll_back("cy", actor="test", reason="")
+    live.refresh()
+    for picture in pictures[:4]:
+        world.gallery.delete(picture)
+        world.indexer(seal_at=1).seal(world.captions("cy", 1))
+    for part in live.open(world.registry.releases.get(2)).captions["cy"].parts:
+        assert isinstance(part, Segment) and (world.home / "segments" / part.written.id).exists()
+    world.registry.releases.restore(2, expected=3, actor="test", reason="")
+    live.refresh()
+    assert nearest_captions(live, "cy", 1, "ci", 99) == [("ci", picture) for picture in sorted(pictures[4:])]

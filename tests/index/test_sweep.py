@@ -8,9 +8,9 @@ import pytest
 
 from index import segment
 from index.gallery import Gallery
+from index.janitor import sweep
 from index.sets import VectorSets
 from index.states import State, Written
-from index.sweep import sweep
 from index.vectors import Entry, Rows
 from store import files
 from store.data_root import DataRoot

@@ -42,49 +42,6 @@ def check(view: MemoryTail, content: Content, query: Vector) -> None:
     assert sorted(sealed) == sorted((key, entry, vector.tobytes()) for key, entry, vector in rows)
 
 
-def test_an_empty_tail_finds_nothing(query: Vector) -> None:
-    check(MemoryTail.empty(DIMENSION), NOTHING, query)
-
-
-@pytest.mark.parametrize("k", [1, 10, 255, 256, 300])
-def test_a_search_finds_exactly_what_brute_force_finds(k: int) -> None:
-    vectors = np.concatenate([stored(200, seed=1), stored(50, seed=1), stored(50, seed=1)])  # with ties
-    view = tail(vectors, names(300))
-    for query in unit(5, seed=2):
-        assert best(view, query, k) == brute_force(query, vectors, names(300), k)
-
-
-def test_candidates_are_the_best_ones_best_first(query: Vector) -> None:
-    vectors = stored(300, seed=3)
-    candidates = tail(vectors, names(300)).candidates(query, limit=20, hits=4)
-    entries = [candidates.entry(number) for number in range(20)]
-    assert entries == [hit.entry for hit in brute_force(query, vectors, names(300), 20)]
-    assert candidates.vectors.tobytes() == vectors[[int(entry.picture[1:]) for entry in entries]].tobytes()
-    assert len(candidates.scores) == 20 and (np.diff(candidates.scores) <= 0).all()
-
-
-def test_views_answer_as_before_while_the_log_grows(query: Vector) -> None:
-    """One row more each time, from 0 to 1,100, with every third picture replaced and every fifth deleted later."""
-    view, content = MemoryTail.empty(DIMENSION), dict[str, Rows]()
-    vectors, views = stored(1_100, seed=4), list[tuple[MemoryTail, Content]]()
-    for number in range(1_100):
-        blocks = {f"p{number}": captioned(f"p{number}", vectors[number : number + 1], number)}
-        if number % 3 == 0:
-            blocks[f"p{number // 2}"] = captioned(f"p{number // 2}", vectors[:2], 10_000 + 2 * number)
-        if number % 5 == 0:
-            blocks[f"p{number // 3}"] = gone()
-        view, content = view.changed(blocks), {**content, **blocks}
-        if number % 90 == 0 or number in (254, 255, 256, 257, 511, 512, 513):
-            views.append((view, content))
-    for earlier, what in (*views, (view, content)):
-        check(earlier, what, query)
-
-
-def test_a_block_larger_than_the_capacity_fits(query: Vector) -> None:
-    blocks = {"a": captioned("a", stored(2_000, seed=5), 0), "b": captioned("b", stored(1), 2_000)}
-    check(MemoryTail.empty(DIMENSION).changed(blocks), blocks, query)
-
-
 PICTURE, COUNT = st.sampled_from("abcd"), st.integers(0, 140)
 FORKS = st.lists(st.tuples(st.integers(0, 20), st.dictionaries(PICTURE, COUNT, min_size=1)), max_size=12)
 
@@ -103,29 +60,6 @@ def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tup
         views.append((view.changed(blocks), {**content, **blocks}))
     for view, content in views:
         check(view, content, query)
-
-
-def test_without_leaves_the_old_view_as_it_was(query: Vector) -> None:
-    content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
-    old = MemoryTail.empty(DIMENSION).changed(content)
-    check(old.without(["b", "unknown"]), {"a": content["a"], "c": content["c"], "b": gone()}, query)
-    check(old, content, query)
-    check(old.without([]), content, query)
-
-
-@pytest.mark.parametrize("count", [0, 1, 5, 150, 300])
-def test_only_allowed_keys_are_found(count: int, query: Vector) -> None:
-    """Keys of a tail are in the order in which rows came, not rising."""
-    vectors, keys = stored(300, seed=6), np.random.default_rng(0).permutation(1_000)[:300]
-    blocks = {
-        entry.picture: Rows(numbered(int(key)), (entry,), vectors[row : row + 1])
-        for row, (key, entry) in enumerate(zip(keys, names(300), strict=True))
-    }
-    view = MemoryTail.empty(DIMENSION).changed(blocks).changed({"p00000": gone()})
-    allowed, left = sorted(keys[:count].tolist()), slice(1, max(count, 1))
-    expected = brute_force(query, vectors[left], names(300)[left], 10)
-    assert best(view, query, 10, numbered(*allowed)) == expected
-    assert best(view, query, 10, numbered(-1, *allowed, 5_000)) == expected, "unknown keys match nothing"
 
 
 def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
@@ -177,9 +111,9 @@ def singles(rows: int) -> list[Rows]:
     return [Rows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
 
 
-@pytest.mark.parametrize("rows", [3, 3_000])
-def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(rows: int, query: Vector) -> None:
+def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(query: Vector) -> None:
     """Neither time nor memory: the gallery counts one change, so that it may never be due to be sealed."""
+    rows = 3_000
     view, vectors, counts = tail(stored(rows), names(rows)), stored(2, seed=9), list[int]()
     for number in range(rows + 1_000):
         blocks = {"again": captioned("again", vectors, 10_000 + 2 * number)}

@@ -15,7 +15,6 @@ from index.tail import MemoryTail
 from index.vectors import (
     Candidates,
     Entry,
-    Identity,
     Keys,
     Matrix,
     Rows,
@@ -78,15 +77,6 @@ def test_a_search_finds_exactly_what_brute_force_finds(k: int, mixed: tuple[Vect
         assert vector_set.search(query, k) == brute_force(query, vectors, names(2_400), k)
 
 
-@pytest.mark.parametrize("k", [1, 10, 5_000])
-def test_dead_rows_are_not_found_and_hide_no_others(k: int, mixed: tuple[VectorSet, Matrix]) -> None:
-    vector_set, vectors = mixed
-    changed = vector_set.changed({entry.picture: gone() for entry in names(2_400) if int(entry.picture[1:]) % 3}, 1)
-    assert changed.count == 800
-    for query in unit(5, seed=2):
-        assert changed.search(query, k) == brute_force(query, vectors[::3], names(2_400)[::3], k)
-
-
 @pytest.mark.parametrize("count", [0, 1, 7, 400, 2_399, 2_400])
 def test_only_allowed_keys_are_found(count: int, mixed: tuple[VectorSet, Matrix]) -> None:
     """However few or many; unknown keys match nothing."""
@@ -98,12 +88,6 @@ def test_only_allowed_keys_are_found(count: int, mixed: tuple[VectorSet, Matrix]
         expected = brute_force(query, vectors[rows], entries, 20)
         for keys in (rows, np.sort(np.concatenate([rows, unknown]))):
             assert vector_set.search(query, 20, keys.astype(np.int64)) == expected
-
-
-def test_an_allowed_row_that_is_dead_is_not_found(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
-    changed = mixed[0].changed({"p00003": gone(), "p02200": gone()}, 1)
-    hits = changed.search(query, 10, numbered(3, 4, 2_200, 2_201))
-    assert {hit.entry.picture for hit in hits} == {"p00004", "p02201"}
 
 
 def test_equal_vectors_are_ordered_by_entry_and_none_is_lost(root: DataRoot) -> None:
@@ -223,24 +207,6 @@ def test_any_history_answers_as_brute_force_over_what_is_left(
             assert found.vectors.astype(np.float32).tobytes() == each.vectors.tobytes()
 
 
-def test_changing_leaves_the_old_set_as_it_was(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
-    old, _ = mixed
-    before = old.search(query, 50)
-    changed = old.changed({before[0].entry.picture: gone(), "p02399": captioned("p02399", stored(2), 9_000)}, change=1)
-    assert old.search(query, 50) == before != changed.search(query, 50)
-    assert (old.count, old.change, old.waiting) == (2_400, 0, 0)
-
-
-def test_a_picture_changed_twice_is_found_once(mixed: tuple[VectorSet, Matrix], query: Vector) -> None:
-    fresh = stored(2, seed=9)
-    first = mixed[0].changed({"p00005": captioned("p00005", fresh[:1], 5_000)}, 1)
-    second = first.changed({"p00005": captioned("p00005", fresh[1:], 5_001)}, 2)
-    hits = [hit for hit in second.search(query, 5_000) if hit.entry.picture == "p00005"]
-    assert hits == [(Entry("p00005", "0"), float(scores(query, fresh[1:])[0]))]
-    found = second.of("p00005")
-    assert (found.keys.tolist(), found.vectors.tobytes()) == ([5_001], fresh[1].tobytes())
-
-
 def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet, Matrix]) -> None:
     old, vectors = mixed
     same = {"p00007": Rows(numbered(7), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
@@ -249,31 +215,11 @@ def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet,
     assert old.changed({**same, "p00008": gone()}, 5).waiting == 1
 
 
-def test_another_key_is_another_row(mixed: tuple[VectorSet, Matrix]) -> None:
-    """The same entry with a new vector: the picture under this id was replaced."""
-    changed = mixed[0].changed({"p00007": Rows(numbered(8_000), (Entry("p00007"),), stored(1, seed=8))}, 1)
-    assert changed.of("p00007").keys.tolist() == [8_000] and changed.count == 2_400
-
-
-def test_rows_of_a_picture_are_in_the_order_in_which_they_were_added(root: DataRoot) -> None:
-    """Whatever the order in its block, and before and after it is sealed."""
-    added = Rows(numbered(9, 5, 7), (Entry("a", "9"), Entry("a", "5"), Entry("a", "7")), stored(3))
-    changed = set_of().changed({"a": added}, 1)
-    for vector_set in (changed, seal(root, changed)):
-        found = vector_set.of("a")
-        assert (found.keys.tolist(), [entry.text for entry in found.entries]) == ([5, 7, 9], ["5", "7", "9"])
-
-
 def test_an_empty_set_finds_nothing(root: DataRoot, query: Vector) -> None:
     assert set_of().search(query, 10) == [] == set_of(sealed(root, stored(0), [])).search(query, 10)
     emptied = set_of(sealed(root, stored(20), names(20))).changed({entry.picture: gone() for entry in names(20)}, 1)
     assert emptied.search(query, 10) == [] == emptied.search(query, 10, numbered(*range(20)))
     assert set_of(sealed(root, stored(20), names(20))).search(query, 0) == []
-
-
-def test_a_set_is_named_by_what_it_is_of_and_its_last_change() -> None:
-    assert replace(set_of(), change=12).generation == "pictures-ffffffff.12"
-    assert Identity("captions", "ab" * 32, DIMENSION, "cy", 3).name == "captions-cy-3-abababab"
 
 
 def test_a_deep_search_keeps_its_candidates_as_halves_and_scores_some_at_a_time(root: DataRoot) -> None:

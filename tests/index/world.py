@@ -14,13 +14,12 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from index.engine.choice import open_engine
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.sources import Source, mended
-from index.states import State
+from index.states import State, open_engine
 from index.vectors import Identity, VectorSet, scores
 from model.encoder import EncodedTexts
 from model.pictures import Picture
@@ -242,6 +241,15 @@ def interrupted(
         return real(*given)
 
     monkeypatch.setattr(owner, name, overtaken)
+
+
+def failing(error: Exception) -> Callable[..., Any]:
+    """What raises this error, whatever it is given."""
+
+    def fail(*_: object, **__: object) -> Any:
+        raise error
+
+    return fail
 
 
 class Clock:

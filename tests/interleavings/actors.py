@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from index.indexer import Indexer
-from index.sweep import Pruner, forget_replaced, sweep
+from index.janitor import Pruner, forget_replaced, sweep
 from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.stage import DE, DISCARDED, LEFT_OVER, Stage, put

@@ -6,10 +6,10 @@ from typing import Any
 
 from sqlalchemy import select
 
+from index.janitor import sweep
 from index.segment import Segment
 from index.sources import caught_up, source_of
 from index.states import in_use
-from index.sweep import sweep
 from index.vectors import Identity
 from store.clock import Instant
 from store.errors import LeaseLost

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from index.indexer import Indexer
-from index.sweep import sweep
+from index.janitor import sweep
 from tests.house.source import ROOT
 from tests.patience import PATIENCE
 from tests.service.harness import Service, picture, running, wait_until

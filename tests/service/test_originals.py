@@ -7,7 +7,7 @@ import pytest
 from pillow_heif import register_heif_opener
 
 from index.files import bytes_of_originals
-from index.sweep import sweep
+from index.janitor import sweep
 from service.commands.doctor import Checkup
 from store.objects import Objects
 from tests.service.harness import Service, assert_problem, picture, running

@@ -13,12 +13,12 @@ from index.vectors import Identity
 from store.errors import LeaseLost
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import PICTURES, Site
-from worker.indexer import Indexing
 from worker.settings import WorkerSettings
+from worker.upkeep import Indexing
 
 SEAL_AT = "50"
 DUTY = "indexer"
-CHILD = ("worker.indexer", str(os.getpid()), SEAL_AT)
+CHILD = ("worker.upkeep", "seal", str(os.getpid()), SEAL_AT)
 
 
 class Eager(WorkerSettings):

@@ -25,26 +25,26 @@ from tests.index.world import wait_until
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from tests.worker.harness import Site
-from worker import indexer, supervisor
-from worker.indexer import Indexing
+from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
+from worker.upkeep import Indexing
 
 ROOT = Path(__file__).parents[2]
 SLEEPS = """
 import sys, time
 from index.indexer import Indexer
-from worker import indexer
+from worker import upkeep
 Indexer.run = lambda *_: time.sleep(600)
-sys.exit(indexer.main(sys.argv[1:]))
+sys.exit(upkeep.seal(*sys.argv[1:]))
 """
 REFUSED = """
 import sys
-from index.engine import choice
+from index import sets
 from store.errors import RegistryUnavailable
-from worker import indexer
+from worker import upkeep
 def refuse(*_): raise RegistryUnavailable
-choice.open_engine = refuse
-sys.exit(indexer.main(sys.argv[1:]))
+sets.open_engine = refuse
+sys.exit(upkeep.seal(*sys.argv[1:]))
 """
 DEAF = """
 import signal, sys, time
@@ -111,7 +111,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
-    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     indexing.tick(registry)
     process = indexing.child
@@ -127,8 +127,8 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     clock, started = SimpleNamespace(now=1_000.0), list[subprocess.Popen[bytes]]()
-    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
-    monkeypatch.setattr(indexer, "time", SimpleNamespace(monotonic=lambda: clock.now))
+    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def start() -> subprocess.Popen[bytes]:
         started.append(process := child(ENDS.format(status=status)))
@@ -153,7 +153,7 @@ def test_while_writes_are_refused_no_child_is_started(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It could only wait, or lock the registry as the one before may have done."""
-    monkeypatch.setattr(indexer, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(SLEEPS))
     with closing(sqlite3.connect(tmp_path / "registry.db")) as other:
         other.execute("BEGIN IMMEDIATE")
@@ -189,7 +189,7 @@ def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeyp
 
 BUSY = """
 import sys
-if "worker.indexer" in sys.orig_argv:
+if "worker.upkeep" in sys.orig_argv:
     import time
     from index.indexer import Indexer
     Indexer.run = lambda *_: time.sleep(600)

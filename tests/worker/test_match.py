@@ -19,9 +19,9 @@ from store.leases import PURGING
 from tests.patience import PATIENCE
 from tests.service.harness import learn
 from tests.worker.harness import PICTURES, Site
-from worker.indexer import FEW, Indexing, unfitted
 from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
 from worker.settings import WorkerSettings
+from worker.upkeep import FEW, Indexing, unfitted
 
 PARENT = str(os.getpid())
 ENGLISH = ("en", 0)
@@ -75,7 +75,7 @@ def followed(site: Site, before: Matching | None = None) -> Matching:
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
     described(site, 80)
     assert unfitted(site.registry) == [ENGLISH]
-    assert site.process("worker.indexer", PARENT, "1000").wait(PATIENCE) == 0, site.log()[-4_000:]
+    assert site.process("worker.upkeep", "seal", PARENT, "1000").wait(PATIENCE) == 0, site.log()[-4_000:]
     match = site.registry.versions.get(0).match
     assert match is not None and match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80

@@ -183,7 +183,7 @@ def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
         with pytest.raises(error):
             run(attempt := attempt_at(site, submit_move(site.registry, base)))
         attempt.fail(error())
-    monkeypatch.setattr("index.sweep.BYTES", 10**15)
+    monkeypatch.setattr("index.janitor.BYTES", 10**15)
     with pytest.raises(DiskTooSmall, match=r"needs about [\d,]+ MB of disk, and [\d,]+ MB are free") as caught:
         run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
     assert {"needed", "free"} <= set(caught.value.extra)

@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from index.engine.choice import open_engine
 from index.live import LiveIndex
 from index.sets import VectorSets
+from index.states import open_engine
 from index.vectors import Identity
 from model.backend import recorded
 from store.encodings import FIRST, OPENVINO, Encoding

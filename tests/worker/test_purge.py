@@ -15,8 +15,8 @@ from store.leases import PURGING
 from tests.patience import PATIENCE
 from tests.worker.harness import PICTURES, Site
 from tests.worker.test_indexer import CHILD, until
-from worker.indexer import Indexing
 from worker.settings import WorkerSettings
+from worker.upkeep import Indexing
 
 GONE, CONTENT = "somebody/who wants to be forgotten", f"{PICTURES:064x}"
 SEARCH = """

@@ -12,12 +12,13 @@ from store.data_root import DataRoot
 from tests.bitrot import flip
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, pairs
-from worker import scrubbing
-from worker.scrubbing import Scrubbing
+from worker import upkeep
 from worker.settings import WorkerSettings
+from worker.upkeep import Scrubbing
 
 pytestmark = pytest.mark.row("F4")
-MODULE, PARENT = "worker.scrubbing", str(os.getpid())
+CHILD = ("worker.upkeep", "scrub")
+PARENT = str(os.getpid())
 DAY = 86_400.0
 
 
@@ -26,9 +27,9 @@ def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -
     flip(site.home / "expansions" / expansion / "dataset", 99)
     duty = duty_of(root)
     assert insisting(lambda: site.registry.duties.take(duty, "another", 600))
-    assert site.process(MODULE, PARENT).wait(PATIENCE) == 0 and last(root) is None, site.log()[-4_000:]
+    assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0 and last(root) is None, site.log()[-4_000:]
     insisting(lambda: site.registry.duties.give_back(duty, "another"))
-    assert site.process(MODULE, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
+    assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     report = last(root)
     assert report is not None and report.left > 100, "it has no file of any picture"
     datasets = [each.name for each in left(root) if each.kind == "dataset"]
@@ -37,13 +38,13 @@ def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -
 
 
 def test_a_child_whose_parent_is_gone_reads_nothing(site: Site) -> None:
-    assert site.process(MODULE, "1").wait(PATIENCE) == -signal.SIGKILL and last(DataRoot(site.home)) is None
+    assert site.process(*CHILD, "1").wait(PATIENCE) == -signal.SIGKILL and last(DataRoot(site.home)) is None
 
 
 def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A report of a clock that was ahead counts as none."""
     clock, root = SimpleNamespace(now=1_000.0), DataRoot(site.home)
-    monkeypatch.setattr(scrubbing, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
     chore = Scrubbing(WorkerSettings(home=site.home, base=site.base))
 
     def is_due(seconds: float = 601.0) -> bool:
@@ -59,7 +60,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
 
 def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
-    monkeypatch.setattr(scrubbing, "_PAUSE", 0.0)
+    monkeypatch.setattr(upkeep, "_LOOK_SCRUB", 0.0)
     chore = Scrubbing(WorkerSettings(home=site.home, base=site.base), first=0.0)
     chore.tick(site.registry)
     assert chore.is_running

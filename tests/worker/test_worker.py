@@ -22,7 +22,7 @@ from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import Relay, create_app
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.sweeper import Sweeper, sweep_left_over
+from worker.upkeep import Sweeper, sweep_left_over
 
 ROOT = Path(__file__).parents[2]
 # A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
@@ -94,8 +94,8 @@ def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
 
 def test_a_worker_that_runs_on_sweeps_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     swept: list[Supervisor] = []
-    monkeypatch.setattr("worker.sweeper.sweep_left_over", swept.append)
-    monkeypatch.setattr("worker.sweeper._SECONDS", 0.0)
+    monkeypatch.setattr("worker.upkeep.sweep_left_over", swept.append)
+    monkeypatch.setattr("worker.upkeep._DAY", 0.0)
     with at_work(site):
         wait_until(lambda: len(swept) > 2)
 
@@ -125,7 +125,7 @@ def test_a_failed_sweep_is_one_line_and_hints_go_on(
         if done.count("sweep") == 1:
             raise failed
 
-    monkeypatch.setattr("worker.sweeper.sweep_left_over", sweep)
+    monkeypatch.setattr("worker.upkeep.sweep_left_over", sweep)
     monkeypatch.setattr("celery.Celery.send_task", lambda *_, **__: done.append("hint"))
     with at_work(site):
         wait_until(lambda: done.count("hint") > 3 and done.count("sweep") == sweeps)
@@ -139,7 +139,7 @@ def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPat
     site.submit(pairs("cy"))
     hints: list[object] = []
     walked = Event()
-    monkeypatch.setattr("worker.sweeper.sweep_left_over", lambda _: walked.wait(PATIENCE))
+    monkeypatch.setattr("worker.upkeep.sweep_left_over", lambda _: walked.wait(PATIENCE))
     monkeypatch.setattr("celery.Celery.send_task", lambda *sent, **_: hints.append(sent))
     with at_work(site):
         wait_until(lambda: len(hints) > 3)

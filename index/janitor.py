@@ -1,6 +1,6 @@
-"""Removes files that nobody needs: what crashes left in the data root, and what no release in reach names.
+"""Compares what the registry names with what is stored: sweeps what crashes left, prunes what is out of reach.
 
-It also says how much room a move to another base needs.
+It also tells which files are missing, and how much room a move to another base needs.
 
 Everything here can be killed and done again: a thing is removed first, here and in the store or engine, and only then
 it is recorded as gone. Kept is what a row refers to, and what may still be being written. Processes that still have
@@ -12,10 +12,12 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from sqlalchemy import func, select
+from sqlalchemy.orm import InstrumentedAttribute
 
 from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
@@ -30,11 +32,13 @@ from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
 from store.files import fault_point
 from store.registry import Registry
 from store.retention import KEEP, Pruning
-from store.tables import CaptionRow, PictureRow
+from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
 
 VERSIONS = "versions"
 _LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
+_MOST = 100  # sentences about missing files
+_KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}
 _log = logging.getLogger(__name__)
 
 
@@ -217,3 +221,46 @@ def move_needs(registry: Registry, dimension: int, towers: int) -> int:
     serving = registry.releases.serving()
     versions = sum(registry.versions.get(number).bytes for number in {*serving.languages.values()})
     return rows * dimension * BYTES + versions + towers
+
+
+def find_missing(gallery: Gallery) -> list[str]:
+    """A sentence for each picture, dataset and version that lacks files, or for the first of many.
+
+    Raises `RegistryUnavailable` and `StoreUnavailable`.
+    """
+    found = (sentence for of in (_pictures, _datasets, _versions) for sentence in of(gallery))
+    first = list(islice(found, _MOST))
+    more = sum(1 for _ in found)
+    return [*first, *([f"{more} more files that the registry names are missing."] if more else ())]
+
+
+def _pictures(gallery: Gallery) -> Iterator[str]:
+    row = PictureRow
+    query = select(row.id, row.content_sha256, row.original).order_by(row.id)
+    for number in range(256):
+        prefix = f"{number:02x}"
+        with gallery.registry.read() as session:  # before the files are listed: those of a row are there
+            rows = session.execute(query.where(row.content_sha256.between(prefix, f"{prefix}g"))).all()
+        present = gallery.files.present(prefix) if rows else ()
+        for id, content, original in rows:
+            for suffix, kind in _KINDS.items():
+                if (original or suffix != ".original") and f"{content}{suffix}" not in present:
+                    yield f"The {kind} of picture {id} is missing."
+
+
+def _datasets(gallery: Gallery) -> Iterator[str]:
+    for id, path in _rows(gallery, ExpansionRow.id, ExpansionRow.dataset_path):
+        if not gallery.root.has(path):
+            yield f"The dataset of expansion {id} is missing."
+
+
+def _versions(gallery: Gallery) -> Iterator[str]:
+    for number, folder in _rows(gallery, VersionRow.number, VersionRow.folder):
+        if not gallery.root.has(folder):
+            yield f"The files of version {number} are missing."
+
+
+def _rows(gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]) -> list[Any]:
+    """The names of all rows that have a file, in order, each with the file's."""
+    with gallery.registry.read() as session:
+        return list(session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all())

@@ -1,7 +1,9 @@
-"""The indexer: seals, merges and purges segments and fits chances of hits, in a child process of one worker at a time.
+"""What a worker does beside expansions: seals and purges sets, fits chances of hits, scrubs, sweeps left-over files.
 
-`Indexing` belongs to the worker, which holds no model and no vectors; its child is `python -m worker.indexer PARENT
-SEAL_AT`. A duty in the registry keeps two from doing the same work, compare-and-set from undoing each other's.
+Sealing and scrubbing are children, `python -m worker.upkeep seal PARENT SEAL_AT` and `scrub PARENT`: the worker holds
+no model and no vectors. A duty in the registry keeps two from doing the same work, compare-and-set from undoing each
+other's. A sweep is a thread: it walks the whole data root, and nothing waits for it. What all these import takes a
+second, so that it is left to them.
 """
 
 import logging
@@ -10,31 +12,37 @@ import os
 import sys
 import time
 from collections.abc import Callable
+from threading import Thread
 from typing import Any
 
+from index.damage import duty_of, last
 from index.states import FAISS, keeps_dead, last_change, prune, unsealed
 from model.languages import ENGLISH
 from store.data_root import DataRoot
+from store.errors import PictoglotError
 from store.leases import FITTING, PURGING, SEALING
 from store.registry import Registry
 from worker.settings import WorkerSettings
-from worker.supervisor import PYTHON, STILL_SECONDS, Chore, begin_child, do_duty
+from worker.supervisor import PYTHON, STILL_SECONDS, Chore, Supervisor, begin_child, do_duty
 
-_PAUSE = 60.0  # seconds until the next try after one that failed
+_DAY = 86_400.0
+_PAUSE = 60.0  # seconds until the next try to seal after one that failed
 _LATER = 300.0  # after one that could not seal everything, unless as much has changed again
 _LOOK = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
-_DAY = 86_400.0
 GROWTH = 0.5  # changes of the gallery for each picture that chances were fitted among, after which they are again
 SLIGHT = 0.05  # where they could not be told, because there were few captions or pictures
 FEW, FEWEST = 100, 10  # and at least so many, so that a gallery that has just begun is not fitted all the time
-_log = logging.getLogger("worker.indexer")
+_FIRST_SCRUB = 600.0  # after the start of a worker, which has other things to do then
+_LOOK_SCRUB = 600.0  # between two looks whether a scrub is due
+_DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
+_log = logging.getLogger("worker.upkeep")
 
 
 class Indexing(Chore):
     """Starts the child when enough has changed, or what was deleted has been kept for long enough."""
 
     def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
-        command = (*PYTHON, "worker.indexer", str(os.getpid()), str(settings.seal_at))
+        command = (*PYTHON, "worker.upkeep", "seal", str(os.getpid()), str(settings.seal_at))
         super().__init__(settings, command, SEALING, still_seconds)
         self._seal_at = settings.seal_at
         self._look_at, self._fit_at = -math.inf, time.monotonic() + settings.match_seconds
@@ -94,19 +102,77 @@ def unfitted(registry: Registry) -> list[tuple[str, int]]:
     return sorted(due, key=lambda read: (read[0] != ENGLISH, read))
 
 
-def main(arguments: list[str]) -> int:
-    """Seal, purge and fit what is due, and prune the change feed; returns the exit status."""
-    from index.engine.choice import open_engine
-    from index.gallery import Gallery
-    from index.indexer import Indexer
-    from index.sets import VectorSets
+class Scrubbing(Chore):
+    """Starts the child when the data root has not been read to its end for a day."""
 
-    settings = begin_child(arguments[0])
+    def __init__(self, settings: WorkerSettings, first: float = _FIRST_SCRUB) -> None:
+        self._root = DataRoot(settings.home)
+        super().__init__(settings, (*PYTHON, "worker.upkeep", "scrub", str(os.getpid())), "")
+        self._look_at = time.monotonic() + first
+
+    def is_due(self, registry: Registry, status: int | None) -> bool:
+        """Whether it is time to look, and the last scrub is a day old, or of a clock that was ahead."""
+        if status:
+            _log.warning("the scrub ended with status %d; it is started again later", status)
+        if time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + _LOOK_SCRUB
+        self.duty = duty_of(self._root)
+        report = last(self._root)
+        return report is None or not 0 <= time.time() - report.finished < _DAY
+
+
+class Sweeper(Thread):
+    """Sweeps again and again; while the registry is away, it tries as often as the relay."""
+
+    def __init__(self, supervisor: Supervisor) -> None:
+        super().__init__(name="sweeper", daemon=True)
+        self._supervisor = supervisor
+
+    def run(self) -> None:
+        """Until the worker stops."""
+        while not self._supervisor.stop.wait(self._pause_after_sweep()):
+            pass
+
+    def _pause_after_sweep(self) -> float:
+        """Sweep once; returns the seconds until the next one."""
+        try:
+            sweep_left_over(self._supervisor)
+        except PictoglotError as error:
+            _log.warning("files left by crashed workers could not be removed: %s", error.code)
+            return self._supervisor.settings.look_seconds
+        except OSError as error:  # another try would fail, too
+            _log.warning("files left by crashed workers could not be removed: %s", type(error).__name__)
+        except Exception:  # noqa: BLE001 - tomorrow's sweep is another chance
+            _log.exception("unexpected error in the sweep; it is tried again later")
+        return _DAY
+
+
+def sweep_left_over(supervisor: Supervisor) -> None:
+    """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
+
+    Before that, what was kept of replaced and deleted pictures for processes that might have needed it.
+    """
+    from index.gallery import KEPT_SECONDS
+    from index.janitor import forget_replaced, sweep
+    from index.sets import open_sets
+
+    settings, registry = supervisor.settings, supervisor.registry
+    sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
+    forget_replaced(sets)
+    sweep(sets, kept=min(KEPT_SECONDS, settings.purge_days * _DAY))
+
+
+def seal(parent: str, seal_at: str) -> int:
+    """Seal, purge and fit what is due, and prune the change feed; returns the exit status."""
+    from index.indexer import Indexer
+    from index.sets import open_sets
+
+    settings = begin_child(parent)
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
-        root = DataRoot(settings.home, settings.store)
-        engine = open_engine(settings.index, registry)
-        indexer = Indexer(VectorSets(Gallery(registry, root), engine), seal_at=int(arguments[1]))
+        sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
+        indexer = Indexer(sets, seal_at=int(seal_at))
         indexer.run(keep)
         due = purging_due(registry, settings)
         if due:
@@ -130,5 +196,21 @@ def main(arguments: list[str]) -> int:
     return sealed or do_duty(FITTING, settings.database, settings.lease_seconds, fit)
 
 
+def scrub(parent: str) -> int:
+    """Read everything once; returns the exit status."""
+    from index.scrub import Scrub
+    from index.sets import open_sets
+    from index.things import GENTLE, Pace
+
+    settings = begin_child(parent)
+    root = DataRoot(settings.home, settings.store)
+
+    def work(registry: Registry, keep: Callable[[], None]) -> None:
+        Scrub(open_sets(registry, root, settings.index), Pace(GENTLE, keep)).run()
+
+    return do_duty(duty_of(root), settings.database, _DUTY_SECONDS, work)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    what, *arguments = sys.argv[1:]
+    sys.exit(seal(*arguments) if what == "seal" else scrub(*arguments))

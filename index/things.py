@@ -1,0 +1,363 @@
+"""What is stored and has a hash or a checksum: how to look at each thing, and of what it can be made again.
+
+Neither database notices by itself that a bit of a row has flipped: vectors and captions have checksums. A row is
+changed only while it has the damaged value: others may have mended or deleted it meanwhile.
+"""
+
+import errno
+import logging
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+from sqlalchemy import LargeBinary, Select, case, cast, delete, func, literal, select, tuple_, update
+
+from index import segment
+from index.captions import BATCH, digest_of
+from index.damage import Kind
+from index.indexer import Indexer
+from index.rows import stored_as, vector_of
+from index.segment import SEGMENTS
+from index.sets import VectorSets
+from index.sources import VectorsMissing
+from index.states import NOTHING, Written, in_use, is_run
+from index.vectors import Identity, VectorSet
+from model.processes import name_owner
+from store import files
+from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
+from store.leases import SEALING
+from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
+
+GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
+_TURN, _LONGEST = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
+_KEEP = 15.0  # seconds between two signs of life
+_PATIENCE, _LOOK = 600.0, 1.0  # seconds to wait for the registry, or whoever seals, and between two looks
+_DAMAGED = (errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))  # what a disk or file system says of itself
+_ENDED = ("failed", "cancelled")  # their files may be removed by hand
+_DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
+_STORE, _REGISTRY = "from the store", "from the registry"
+_FORGOTTEN = "by forgetting what nobody searches"
+_COMPUTED = "by forgetting it, so that it is computed again"
+T = TypeVar("T")
+_log = logging.getLogger(__name__)
+
+
+class Busy(Exception):
+    """Another process is at it just now."""
+
+
+class Pace:
+    """Waits after each piece that was read, so that reading takes this share of the time; counts bytes.
+
+    `keep` is called a few times a minute, while it waits for others, too; it may raise `LeaseLost` to end the scrub.
+    """
+
+    def __init__(
+        self,
+        share: float = 1.0,
+        keep: Callable[[], object] = lambda: None,
+        clock: Callable[[], float] = time.monotonic,
+        wait: Callable[[float], object] = time.sleep,
+    ) -> None:
+        self._waits, self._keep, self._wait, self.clock = 1 / share - 1, keep, wait, clock
+        self._since = self._kept = clock()
+        self.bytes = 0
+
+    def __call__(self, read: int) -> None:
+        self.bytes += read
+        busy = self.clock() - self._since
+        if busy >= _TURN:  # capped: what took long may have been anything, and nobody waits nine times as long for it
+            self.rest(min(busy, _LONGEST) * self._waits)
+
+    def rest(self, seconds: float = 0.0) -> None:
+        """Wait, and count from now on: the time before this was not spent with reading."""
+        if seconds:
+            self._wait(seconds)
+        if self.clock() - self._kept >= _KEEP:
+            self._kept = self.clock()
+            try:
+                self._keep()
+            except LeaseLost:
+                raise
+            except PictoglotError as error:  # the registry is away or full: whoever needs it waits for it
+                _log.info("a duty could not be renewed (%s)", error.code)
+        self._since = self.clock()
+
+    def patiently(self, act: Callable[[], T]) -> T:
+        """What `act` returns; called again, for some minutes, while the registry is away, or another process busy."""
+        until = self.clock() + _PATIENCE
+        while True:
+            try:
+                return act()
+            except (RegistryUnavailable, Busy) as error:
+                if getattr(error, "damaged", False) or self.clock() >= until:
+                    raise
+                _log.info("the scrub waits (%s)", type(error).__name__)
+            self.rest(_LOOK)
+
+
+def raise_if_over(error: Exception) -> None:
+    """Raise what ends a scrub: another process does it, or the registry has been away for long."""
+    if isinstance(error, LeaseLost) or (isinstance(error, RegistryUnavailable) and not error.damaged):
+        raise error
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something stored that has a hash. `mend` says from what it did so; it is empty when it could not.
+
+    `is_there` is asked of what is damaged: others delete and replace meanwhile.
+    """
+
+    kind: Kind
+    name: str
+    is_whole: Callable[[], bool]
+    is_there: Callable[[], bool]
+    mend: Callable[[], str] = lambda: ""
+
+    def damaged_name(self) -> str:
+        """How to name it when it is damaged, or cannot be read; empty when it is whole."""
+        try:
+            return "" if self.is_whole() else self.name
+        except Exception as error:  # noqa: BLE001 - whatever is wrong with this one, others are to be read
+            raise_if_over(error)
+            told = getattr(error, "errno", None) in _DAMAGED
+            return self.name if told else f"{self.name} cannot be read ({type(error).__name__})"
+
+
+Group = tuple[str, Iterable[Thing]]  # with what they are
+
+
+def _never() -> bool:
+    return False
+
+
+class StoredThings:
+    """All of one data root and its registry, in groups that are read one after another."""
+
+    def __init__(self, sets: VectorSets, pace: Pace) -> None:
+        self._sets, self._registry, self._root, self._files = sets, sets.registry, sets.root, sets.gallery.files
+        self._pace = pace
+        self.read = 0  # files
+        self._fetched = set[Written]()  # segments, from the store
+        self._opened: dict[Identity, VectorSet] = {}  # to mend rows from
+        self._from_sealed = "from a segment" if sets.engine is None else "from the engine"
+
+    def find_faults(self) -> Iterator[Group]:
+        """Those in the structure of the registry's own file."""
+        for fault in self._pace.patiently(self._registry.faults):
+            yield "the registry", [Thing("registry", f"the registry: {fault}", _never, lambda: True)]
+
+    def find_segments(self) -> Iterator[Group]:
+        """Segments of all vector sets that are on this machine."""
+        for identity in self._pace.patiently(self._sets.numbers):
+            yield f"what is sealed of {identity.name}", self._segments_of(identity)
+
+    def _segments_of(self, identity: Identity) -> Iterator[Thing]:
+        """The damaged ones: all are looked at before one is mended, which mends others with it."""
+        things = []
+        for each in self._pace.patiently(partial(self._written, identity)):
+            self.read += 1
+            thing = Thing(
+                "segment",
+                f"segment {each.id} of {identity.name}",
+                partial(segment.intact, self._root, each, self._pace),
+                partial(self._names, identity, each),
+                partial(self._made_again, identity, each),
+            )
+            if name := thing.damaged_name():
+                things.append(replace(thing, name=name, is_whole=_never))
+        yield from things
+
+    def _names(self, identity: Identity, written: Written) -> bool:
+        """False of what was merged, pruned or purged meanwhile."""
+        return written in self._written(identity)
+
+    def _written(self, identity: Identity) -> list[Written]:
+        """The segments that the kept states of a set name, if they are to be on this machine."""
+        if identity.version in self._registry.versions.pruned():
+            return []  # they are about to be removed
+        # of two of one name the newer one is there: it was written again
+        named = {each.id: each for state in reversed(self._sets.states(identity)) for each in state.segments}
+        return [
+            each for id, each in sorted(named.items()) if not is_run(id) and not self._is_elsewhere(f"{SEGMENTS}/{id}")
+        ]
+
+    def _is_elsewhere(self, name: str) -> bool:
+        """Whether a folder or file is only in the store, until this machine needs it."""
+        return self._root.shared and not self._root.path(name).exists()
+
+    def _made_again(self, identity: Identity, written: Written) -> str:
+        """Make a segment again, with others of its set that are damaged. Raises `Busy` while another process seals."""
+        with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
+            if not ours:
+                raise Busy
+            self._fetched.update(each for each in self._written(identity) if segment.fetch(self._root, each))
+            fetched, base = written in self._fetched, self._sets.state(identity)
+            try:
+                Indexer(self._sets).mend(identity)
+            except VectorsMissing:
+                if fetched or identity in {Identity(*key) for key in in_use(self._registry)}:
+                    self._sets.register(identity, base, base)  # whoever searches takes up what was fetched
+                    return _STORE if fetched else ""
+                # nobody computes what it lacks
+                return _FORGOTTEN if self._sets.settle(identity, base, NOTHING) else ""
+        return _STORE if fetched else _REGISTRY if written in base.segments else _FORGOTTEN
+
+    def find_versions(self) -> Iterator[Group]:
+        """Versions whose files are to be here."""
+
+        def is_there(number: int, folder: str) -> bool:
+            removed = {each.number for each in self._registry.retention.removable()}
+            return self._registry.versions.get(number).folder == folder and number not in removed
+
+        for version in self._pace.patiently(self._registry.versions.list):
+            if (folder := version.folder) is not None and not self._is_elsewhere(folder):
+                self.read += 1
+                name, manifest = f"version {version.number} of {version.language}", version.manifest_sha256
+                is_whole = partial(files.is_intact, self._root.path(folder), manifest, self._pace)
+                mend = partial(self._renewed, folder, lambda: True, manifest)
+                yield name, [Thing("version", name, is_whole, partial(is_there, version.number, folder), mend)]
+
+    def find_datasets(self) -> Iterator[Group]:
+        """The files from which languages were taught, or are to be."""
+
+        def is_there(id: str, path: str) -> bool:
+            now = self._registry.expansions.get(id)
+            return now.dataset_path == path and now.state not in _ENDED
+
+        def has_hash(path: str, sha256: str | None) -> bool:
+            with suppress(FileNotFoundError):
+                return files.sha256_file(self._root.path(path), self._pace) == sha256
+            return False
+
+        for each in self._pace.patiently(self._registry.expansions.list):
+            path = each.dataset_path
+            if path is not None and each.state not in _ENDED and not self._is_elsewhere(path):
+                self.read += 1
+                name = f"dataset of expansion {each.id} of {each.language}"
+                is_whole = partial(has_hash, path, each.dataset_sha256)
+                mend = partial(self._renewed, path, is_whole)
+                yield name, [Thing("dataset", name, is_whole, partial(is_there, each.id, path), mend)]
+
+    def _renewed(self, name: str, is_whole: Callable[[], bool], *manifest: str | None) -> str:
+        return _STORE if self._root.renew(name, *manifest) and is_whole() else ""
+
+    def find_pictures(self) -> Iterator[Group]:
+        """The files of every picture of the gallery; without a store, also those that are missing."""
+        row = PictureRow
+        kept = func.max(case((row.original, 1), else_=0))
+        for content, original in self._rows(select(row.content_sha256, kept).group_by(row.content_sha256), 1):
+            yield content, self._files_of(content, bool(original))
+
+    def _files_of(self, content: str, original: bool) -> Iterator[Thing]:
+        def thing(name: str, is_whole: Callable[[], bool]) -> Thing:
+            mend = partial(self._files.mend, name)
+            return Thing("picture", Path(name).name, is_whole, partial(self._shows, content, name), mend)
+
+        for name in self._files.here(content):
+            self.read += 1
+            yield thing(name, partial(self._files.is_whole, name, self._pace))
+        for name in () if self._root.shared else self._files.lacking(content, original):
+            yield thing(name, _never)
+
+    def _shows(self, content: str, name: str) -> bool:
+        """Whether a picture has this content, and this file of it is still missing or damaged."""
+        shown = self._exists(PictureRow.content_sha256 == content)
+        there = self._root.path(name).exists()
+        return shown and not (there and self._files.is_whole(name))
+
+    def find_vectors(self) -> Iterator[Group]:
+        """Rows of vectors with a wrong checksum; the segments must have been mended before."""
+        row, other = PictureVectorRow, CaptionVectorRow
+        shown, by = select(PictureRow.id, PictureRow.key), PictureRow.content_sha256
+        yield "vectors of pictures", self._vectors(row, (row.content_sha256, row.fingerprint), shown, by)
+        keys, said = (other.caption_id, other.version, other.fingerprint), select(CaptionRow.picture_id, CaptionRow.id)
+        yield "vectors of captions", self._vectors(other, keys, said, CaptionRow.id)
+
+    def _vectors(self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any) -> Iterator[Thing]:
+        """`shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets."""
+        for *key, stored in self._rows(select(*keys, row.vector), len(keys)):
+            if vector_of(stored) is None:
+                where = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
+                name, of = f"vector of content {key[0]}", {"fingerprint": key[-1], "version": None}
+                if row is CaptionVectorRow:
+                    name, of["version"] = f"vector of caption {key[0]} by version {key[1]}", key[1]
+                mend = partial(self._with_vector, row, where, shown.where(by == key[0]), of)
+                yield Thing("vector", name, _never, partial(self._exists, *where), mend)
+
+    def _with_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
+        """Put a sealed vector in place of a damaged one, or let it be computed again by who has the model."""
+        with self._registry.read() as session:
+            places = [(picture, key) for picture, key in session.execute(shown)]
+        sealed = (vector for picture, key in places for _, vector in self._sealed(of, picture, key))
+        if (vector := next(sealed, None)) is not None:
+            with self._registry.begin() as session:
+                session.execute(update(row).where(*where).values(vector=stored_as(vector)))
+            return self._from_sealed
+        # told before it is deleted: if this ends in between, the damaged one is replaced all the same
+        self._sets.gallery.touch([picture for picture, _ in places])
+        with self._registry.begin() as session:
+            session.execute(delete(row).where(*where))
+        return _COMPUTED
+
+    def find_captions(self) -> Iterator[Group]:
+        """Captions whose digest is not that of their text."""
+        yield "captions", self._captions()
+
+    def _captions(self) -> Iterator[Thing]:
+        row = CaptionRow
+        # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
+        # refuse it, too, except what it sends texts with
+        text: Any = cast(row.text, LargeBinary) if self._registry.near else func.textsend(row.text, type_=LargeBinary)
+        query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
+        for id, picture, language, expansion, digest, said in self._rows(query, 1):
+            if digest_of(expansion or "", said) != digest:
+                where = [row.id == id, row.digest == digest, text == said]
+                mend = partial(self._with_text, where, picture, id, language, expansion or "", digest)
+                name = f"caption {id} of picture {picture}"
+                yield Thing("caption", name, _never, partial(self._exists, *where), mend)
+
+    def _with_text(
+        self, where: Sequence[Any], picture: str, key: int, language: str, expansion: str, digest: str
+    ) -> str:
+        """Put the sealed text in place of a damaged one, if its digest proves that it was this one."""
+        for text, _ in self._sealed({"kind": "captions", "language": language}, picture, key):
+            if digest_of(expansion, text) == digest:
+                with self._registry.begin() as session:
+                    session.execute(update(CaptionRow).where(*where).values(text=text))
+                return self._from_sealed
+        return ""
+
+    def _sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
+        """Text and vector of a row, from each set of these fields in which it is sealed."""
+        for identity in self._sets.numbers():
+            if all(getattr(identity, name) == value for name, value in of.items()):
+                if identity not in self._opened:
+                    self._opened[identity] = self._sets.readable(identity, self._sets.state(identity))[0]
+                rows = self._opened[identity].of(picture)
+                for place in np.flatnonzero(rows.keys == key).tolist():
+                    yield rows.entries[place].text, rows.vectors[place]
+
+    def _exists(self, *where: Any) -> bool:
+        with self._registry.read() as session:
+            return session.scalar(select(literal(1)).where(*where).limit(1)) is not None
+
+    def _rows(self, query: Any, keys: int) -> Iterator[Any]:
+        """All rows of a `select`, some at a time, in the order of their primary key: the first so many columns."""
+
+        def read(page: Any) -> Sequence[Any]:
+            with self._registry.read() as session:
+                return session.execute(page).all()
+
+        columns = [*query.selected_columns][:keys]
+        page = first = query.order_by(*columns).limit(BATCH)
+        while rows := self._pace.patiently(partial(read, page)):
+            self._pace(sum(len(value) for row in rows for value in row if isinstance(value, bytes | str)))
+            yield from rows
+            page = first.where(tuple_(*columns) > tuple_(*map(literal, rows[-1][:keys])))
