@@ -40,7 +40,7 @@ def test_publishing_on_an_old_release_is_refused_and_leaves_nothing(registry: Re
 
 @pytest.mark.row("R1")
 def test_of_racing_publications_one_wins(registry: Registry) -> None:
-    for _ in range(50):
+    for _ in range(20):
         expected = registry.releases.serving().number
         answers = race(partial(publish, registry, expected, "a"), partial(publish, registry, expected, "b"))
         won = [answer for answer in answers if isinstance(answer, Release)]
@@ -138,7 +138,7 @@ def test_racing_promotions_of_two_languages_both_serve(registry: Registry) -> No
 @pytest.mark.row("R1")
 def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refused(registry: Registry) -> None:
     teach(registry, "a")
-    for number in range(20):
+    for number in range(8):
         lease = begin(registry, f"x-{number}")
         version = write(registry, lease, f"x-{number}", 0)
         seen = registry.releases.serving().number
