@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+import re
 import tarfile
 import zipfile
 from collections.abc import Callable, Sequence
@@ -285,9 +286,16 @@ WHOLE_FILES: list[tuple[str, bytes]] = [
 
 @pytest.mark.parametrize(("kind", "data"), WHOLE_FILES)
 def test_a_file_that_is_no_dataset_is_refused_as_a_whole(reader: Reader, kind: str, data: bytes) -> None:
+    """Behind what is wrong stands what to do: after a semicolon, a colon or a comma."""
     error = reader.refusal(data)
     assert isinstance(error, DatasetInvalid)
     assert error.extra["kind"] == kind
+    assert has_no_codes(error.detail) and re.search("[;:,] ", error.detail)
+
+
+def has_no_codes(detail: str) -> bool:
+    """Whether a sentence has no name of a fault, as programs have it; names of columns stand in backticks."""
+    return re.search(r"[a-z]_[a-z]", re.sub("`[^`]*`", "", detail)) is None
 
 
 def test_utf16_is_refused(reader: Reader) -> None:
