@@ -118,8 +118,9 @@ def test_transparency_is_shown_on_white(kind: str, decoder: Decoder) -> None:
     assert decoder.decode(saved(alpha(), kind)).rgb.getpixel((5, 5)) == (255, 255, 255)
 
 
+@pytest.mark.row("P7")
 @pytest.mark.parametrize("orientation", TRANSPOSED)
-@pytest.mark.parametrize("kind", ["AVIF", "TIFF", "HEIF"])
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"])
 def test_pictures_are_turned_upright(orientation: int, kind: str, decoder: Decoder) -> None:
     image = drawing()
     for turn in TRANSPOSED[orientation]:

@@ -225,20 +225,6 @@ TRANSPOSED = {  # how a camera stores an upright scene, by the EXIF orientation 
 }  # fmt: skip
 
 
-@pytest.mark.row("P7")
-@pytest.mark.parametrize("orientation", TRANSPOSED)
-@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP"])
-def test_pictures_are_turned_upright(orientation: int, kind: str) -> None:
-    image = drawing()
-    for turn in TRANSPOSED[orientation]:
-        image = image.transpose(turn)
-    exif = Image.Exif()
-    exif[0x0112] = orientation
-    upright = np.asarray(decode(saved(image, kind, exif=exif)).rgb, dtype=float)
-    assert upright.shape == (64, 96, 3)
-    assert np.abs(upright - np.asarray(drawing(), dtype=float)).mean() < 8  # JPEG noise; turned wrongly it is above 40
-
-
 @pytest.mark.filterwarnings("ignore:Corrupt EXIF:UserWarning")
 def test_damaged_exif_does_not_refuse_a_good_picture() -> None:
     assert decode(saved(drawing(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")).rgb.width == 96
