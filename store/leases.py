@@ -196,7 +196,7 @@ class Duties:
             return session.scalar(taken.returning(DutyRow.name)) is not None
 
     def keep(self, name: str, owner: str, seconds: float) -> None:
-        """As `take`, of a duty that this process has; raises LeaseLost when another one has it now."""
+        """Keep a duty for so many seconds from now; raises LeaseLost when another process has it."""
         if not self.take(name, owner, seconds):
             raise LeaseLost
 

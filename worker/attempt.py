@@ -93,7 +93,7 @@ class Attempt:
         return path
 
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
-        """What the first attempt decided, on whatever machine it ran; kept in the expansion's folder as `name`."""
+        """Return what the first attempt decided, on whatever machine; kept in the expansion's folder as `name`."""
         path = self._decision(name)
         return json.loads(self.root.first(path, lambda: files.to_json(decide())))
 
@@ -102,7 +102,7 @@ class Attempt:
         return self.root.open(self._decision(name)).exists()
 
     def computed(self, name: str, compute: Callable[[], Any]) -> Any:
-        """What is computed once, then read from `name` in the expansion's folder on this machine."""
+        """Compute once, then read from `name` in the expansion's folder on this machine."""
         path = self.folder / name
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
@@ -135,7 +135,7 @@ class Attempt:
         yield
 
     def saved(self) -> None:
-        """Something is durable that no earlier attempt had; written at once, since this attempt may die any moment."""
+        """Record that something is durable that no earlier attempt had; at once, since this one may die any moment."""
         self._write(made_progress=True)
 
     def step(self, step: int, steps: int) -> None:
@@ -144,7 +144,7 @@ class Attempt:
         self.done(step, steps)
 
     def done(self, done: int, parts: int) -> None:
-        """So many parts of the current phase are done; that the registry is away is no reason to stop working."""
+        """Record that `done` of the `parts` of this phase are done; goes on working while the registry is away."""
         pulse()
         now = time.monotonic()
         if self._first < 0:
@@ -157,7 +157,7 @@ class Attempt:
                 self._write()
 
     def encoding(self, encoder: Encoder, number: int = 0, of: int = 1) -> Callable[[int, int], None]:
-        """What `index.indexer` calls after each shard of vector set `number` of so many; raises `Stopped`."""
+        """Return what `index.indexer` calls after each shard of vector set `number`; that raises `Stopped`."""
         encoded = encoder.encoded
 
         def on_progress(done: int, count: int) -> None:

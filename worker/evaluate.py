@@ -53,7 +53,7 @@ class Measured:
 
 
 def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measured | None:
-    """None when no target is left, because the pictures were deleted."""
+    """Measure a view on a set; None when no target is left, because the pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:

@@ -123,7 +123,7 @@ def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
 
 
 def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
-    """As `rows_of`; of an earlier dataset that cannot be read, the error names it, and says how to go on without."""
+    """Read a dataset; where an earlier one cannot be read, the error names it, and says how to go on without."""
     try:
         return rows_of(attempt, expansion)
     except (CheckpointMismatch, DatasetInvalid) as error:
@@ -154,7 +154,7 @@ def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str,
 
 
 def _languages(datasets: Iterable[Dataset]) -> set[str]:
-    """Those of the pivots."""
+    """Return the languages of the pivots."""
     return {row.pivot.language for each in datasets for row in each.rows if row.pivot is not None}
 
 
@@ -198,7 +198,7 @@ def _taught(context: TrainingContext, groups: Sequence[Sequence[Pivot]], version
 
 
 def _parts(pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Iterator[tuple[int, list[Pivot]]]:
-    """Some texts at a time that one version reads, in an order that the dataset does not matter to."""
+    """Yield some texts at a time that one version reads, in an order that does not depend on the dataset."""
     for version in sorted({versions[pivot.language] for pivot in pivots}):
         read = sorted((pivot for pivot in pivots if versions[pivot.language] == version), key=lambda pivot: pivot.text)
         yield from ((version, read[start : start + _PART]) for start in range(0, len(read), _PART))
@@ -225,7 +225,7 @@ def _teacher(context: TrainingContext, part: Sequence[str], version: int) -> Ten
 
 
 def _remove_oldest(folder: Path) -> None:
-    """All but the parts used last; of towers that are gone, nothing is used any more."""
+    """Remove all but the parts used last; of towers that are gone, nothing is used any more."""
     used: dict[Path, float] = {}
     for path in folder.glob("[0-9a-f]*"):
         with suppress(FileNotFoundError):

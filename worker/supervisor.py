@@ -351,9 +351,8 @@ class _LeasedChild:
         """Give the lease back, unless the child has ended the expansion itself, which its status 0 says."""
         if self.is_cancelled:
             self.expansions.cancelled(self.lease)
-        elif self.is_ending or status in (RESUMABLE, -signal.SIGTERM):
-            if status != 0:
-                self.expansions.release_lease(self.lease, stopped=True)
+        elif status != 0 and (self.is_ending or status in (RESUMABLE, -signal.SIGTERM)):
+            self.expansions.release_lease(self.lease, stopped=True)
         elif status != 0:
             cause = self.why_killed or (f"ended by signal {-status}" if status < 0 else f"ended with status {status}")
             self.expansions.release_lease(self.lease, cause=cause, suspect=self.is_suspect)

@@ -133,7 +133,7 @@ def _held_out(context: TrainingContext, data: TrainingData) -> Validation:
 
 
 def chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
-    """As many as are needed, chosen by hash so that the order in the file does not matter."""
+    """Choose as many as are needed, by hash, so that the order in the file does not matter."""
     unique = sorted(dict.fromkeys(pairs), key=lambda pair: _hash("\0".join(pair)))[:MAX_CAPTIONS]
     captions, targets = [caption for caption, _ in unique], [target for _, target in unique]
     others = sorted(set(known) - set(targets), key=_hash)[: max(0, MAX_CANDIDATES - len(set(targets)))]
@@ -198,7 +198,7 @@ def _pivot(name: str) -> Pivot:
 
 
 def encoded(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
-    """All of them; checks before each batch whether to stop, since a large tower takes a second for one."""
+    """Encode texts; looks before each batch whether to stop, since a large tower takes a second for one."""
     parts = []
     for start in range(0, max(1, len(items)), _BATCH):
         context.attempt.check()
