@@ -10,7 +10,7 @@ LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
 LONGEST_FILE = 400
 
 # (lines, modules) today: whoever lowers one lowers it here. Aims: 27,000 and 165; of the tests 36,000 lines.
-MOST = {HOUSE: (32_271, 175), ("tests",): (49_205, 335)}
+MOST = {HOUSE: (32_270, 175), ("tests",): (49_197, 334)}
 
 
 def long_functions(module: Module) -> list[str]:
