@@ -1,4 +1,4 @@
-"""What holds of an honest run of Emoji-36, however small. Each check has to fail where one thing is broken."""
+"""What holds of an honest run of Emoji-36, however small."""
 
 from dataclasses import replace
 from pathlib import Path

@@ -8,10 +8,8 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from typer.testing import CliRunner
 
-from benchmarks.methods import addressed, few, gains
-from benchmarks.methods.__main__ import app
+from benchmarks.methods import addressed, gains
 from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.gains import Trial
 from benchmarks.methods.trainer import Decaying
@@ -79,39 +77,3 @@ def test_an_adapter_learns_with_the_rows_and_its_trials_are_told_apart(
     older = [{key: value for key, value in held[0].items() if key != "adapter"}, held[1]]  # of an earlier release
     gains.fill(encoder, Toy(encoder), [alone, beside], json.loads(json.dumps(older)), tmp_path, again.append)
     assert again == []
-
-
-def test_an_adapter_that_there_is_not_is_refused(tmp_path: Path) -> None:
-    ended = CliRunner().invoke(app, ["gains", "--adapter", "prefix", "--out", str(tmp_path / "no.json")])
-    assert str(ended.exception) == "--adapter: there is no 'prefix' among mla, lora"
-    assert not [*tmp_path.iterdir()]
-
-
-def test_few_pairs_and_adapters_are_told_with_the_errors_of_the_pictures(
-    encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(few, "SIZES", (30, 90))
-    monkeypatch.setattr(few, "ADAPTED", (90,))
-    monkeypatch.setattr(few, "SOME", ("de", "it"))
-    monkeypatch.setattr(few, "ADAPTERS", (Adapter("lora", 0.25),))
-    wanted = few.trials((("epochs", 6), ("mixed_precision", False)), ("de", "it"))
-    held: list[dict[str, Any]] = []
-    gains.fill(encoder, Toy(encoder), wanted, held, tmp_path / "training", held.append)
-    assert [(each["pairs"], each["language"]) for each in held] == [
-        (30, "de"),
-        (30, "it"),
-        *[(90, "de"), (90, "it")] * 2,
-    ]
-    first, second = few.tables(held, wanted)
-    hits = np.array([each["ranks"] for each in held]) < 1
-    mean = hits[2:4].mean(axis=0)  # of each picture, over both languages
-    error = 100 * mean.std(ddof=1) / len(mean) ** 0.5
-    assert f"| 90 | 12 | {100 * mean.mean():.1f} ±{error:.1f} |" in first, first
-    gained = hits[4:].mean(axis=0) - mean
-    error = 100 * gained.std(ddof=1) / len(gained) ** 0.5
-    change = f"{100 * mean.mean():.1f} → {100 * hits[4:].mean():.1f}: {100 * gained.mean():+.1f} ±{error:.1f}"
-    assert f"| 90 | lora at 0.25 | {change} |" in second, second
-    sooner = "".join(few.tables(held[:3], wanted))
-    assert sooner.count("\n| 30 |") == 1 and "| 90 |" not in sooner
-    few.draw(held, wanted, tmp_path / "few.png")
-    assert (tmp_path / "few.png").stat().st_size > 10_000

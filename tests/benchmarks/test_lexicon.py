@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.lexicon import LANGUAGES, Word
+from benchmarks.emoji36.lexicon import LANGUAGES
 from tests.benchmarks.emoji_folder import EMOJIS, UNNAMED, name, write_annotations, write_drawing, write_npm
 
 SUN, FIRE, HUNDRED, RUNNER = "\u2600", "\U0001f525", "\U0001f4af", "\U0001f3c3\u200d\u2642"
@@ -33,20 +33,6 @@ def test_names_come_from_both_packages_under_keys_without_the_selector(folder: P
         HUNDRED: "hundred points",
         RUNNER: "man running",
     }
-
-
-def test_keywords_are_words_beside_the_name_the_rarest_first(folder: Path) -> None:
-    words = lexicon.cldr(folder, ["en"])["en"]
-    assert words[SUN].keywords == ("bright", "weather")
-    assert words[FIRE].keywords == ("hot", "weather map", "bright", "weather")
-    assert words[HUNDRED].keywords == ("full",)
-    assert words[RUNNER] == Word("man running", ("man",))
-
-
-def test_the_papers_quechua_is_read_under_unicodes_tag(tmp_path: Path) -> None:
-    write_annotations(tmp_path, "qu", {SUN: {"tts": ["inti"]}}, {})
-    assert lexicon.cldr(tmp_path, ["quz"]) == {"quz": {SUN: Word("inti")}}
-    assert lexicon.cldr_tag("quz") == "qu" and lexicon.cldr_tag("mi") == "mi"
 
 
 def test_all_languages_are_read_in_the_papers_order(tmp_path: Path) -> None:

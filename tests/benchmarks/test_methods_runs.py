@@ -16,15 +16,12 @@ from filelock import FileLock
 from typer.testing import CliRunner
 
 from benchmarks.emoji36 import sources
-from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.results import held, merge
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.methods.__main__ import app
 from benchmarks.methods.bench import Bench, fill
 from benchmarks.methods.rows import ROWS
 from model.base import open_base
 from model.encoder import Encoder
-from model.training import Interrupted
 from tests.benchmarks.emoji_folder import write_npm
 from tests.benchmarks.test_methods_miniature import SETTINGS, Toy
 
@@ -40,7 +37,6 @@ class Weighed(SuiteTrainer):
     def start_rows(self):
         return self.STRENGTH * super().start_rows()
 '''
-HEAD = {"languages": ["it", "de"], "sizes": {"train": 96}}
 
 
 class Told:
@@ -99,14 +95,6 @@ def test_a_method_that_changed_is_trained_anew_and_says_so_and_one_that_did_not_
     assert len(told.fill("weighed", again=True)[1]) == 2
 
 
-def test_the_code_of_a_method_is_that_of_all_that_it_takes_from_the_benchmarks() -> None:
-    found = sources.sources("benchmarks.methods.dualprompt")
-    named = {"dualprompt", "prompted", "tower", "adapted", "trainer"}
-    assert {f"benchmarks.methods.{name}" for name in named} | {"benchmarks.emoji36.trainer"} <= {*found}
-    assert not {*found} & {"benchmarks.methods.lora", "benchmarks.methods.bench", "model.training"}
-    assert sources.digest("benchmarks.methods.lora") != sources.digest("benchmarks.methods.mla")
-
-
 def test_two_runs_of_one_row_do_not_both_train_it(told: Told) -> None:
     told.bench.folder.mkdir()
     with FileLock(told.bench.folder / "cll-clip.lock"):  # as another run does
@@ -115,43 +103,6 @@ def test_two_runs_of_one_row_do_not_both_train_it(told: Told) -> None:
         assert second.is_alive() and not (told.bench.folder / "cll-clip").exists() and not told.lines
     second.join()
     assert len(told.lines) == 2
-
-
-def test_seconds_of_a_language_are_those_of_all_its_attempts(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    with monkeypatch.context() as stopped:
-        stopped.setattr("benchmarks.methods.bench.version.write", interrupt)
-        with pytest.raises(Interrupted):
-            told.fill("cll-clip")
-    (spent,) = told.bench.folder.glob("cll-clip/*/01-it/seconds.json")
-    before = json.loads(spent.read_text())["seconds"]
-    assert before > 0
-    spent.write_text(json.dumps({"seconds": before + 1_000}))
-    first, second = told.fill("cll-clip")[0]["train_seconds"]
-    assert 1_000 + before < first < 1_200 and second < 200
-
-
-def interrupt(*_: Any) -> None:
-    raise Interrupted
-
-
-def test_seeds_of_a_row_are_of_one_code_and_older_ones_that_do_not_say_it_are_told(told: Told, tmp_path: Path) -> None:
-    ledger, out, lines = told.fill("oewc")[0], tmp_path / "out.json", list[str]()
-    merge(out, HEAD, "oewc", 0, ledger)
-    assert held(out, HEAD, {"oewc": ledger["made"]}, 1, lines.append)["methods"].keys() == {"oewc"} and not lines
-    other = {**ledger["made"], "method": {**ledger["made"]["method"], "code": "0" * 64}}
-    with pytest.raises(Refused, match="holds oewc of another seed, made in another way; name another file"):
-        held(out, HEAD, {"oewc": other}, 1)
-    held(out, HEAD, {"oewc": other}, 0)  # in place of itself
-    older = json.loads(out.read_text())
-    del older["methods"]["oewc"]["seeds"]["0"]["made"]["method"]["code"]
-    out.write_text(json.dumps(older))
-    held(out, HEAD, {"oewc": other}, 1, lines.append)
-    assert lines == [f"{out} does not say the code of oewc, seed 0: measured at {'a' * 9}"]
-    merge(out, HEAD, "oewc", 1, {**ledger, "made": other})
-    assert json.loads(out.read_text())["seeds"] == [0, 1]
-    other["settings"] = {**other["settings"], "epochs": 7}
-    with pytest.raises(Refused, match="made in another way"):
-        held(out, HEAD, {"oewc": other}, 2)
 
 
 @pytest.fixture

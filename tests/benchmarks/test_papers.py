@@ -1,9 +1,7 @@
 """Tiny folders in the formats of the paper's data go the whole way; what is missing in them is named."""
 
-import gzip
 import json
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,14 +14,13 @@ from typer.testing import CliRunner
 from benchmarks.emoji36.__main__ import app
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import FileData
-from benchmarks.emoji36.methods import ROWS, TRAININGS
+from benchmarks.emoji36.methods import ROWS
 from benchmarks.emoji36.papers import Layout, open_data
 from benchmarks.emoji36.table import Bench, fill
 from model.base import Base, open_base
 from model.encoder import Encoder
-from model.objectives import NONE
 from model.training import LearnSettings
-from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_coco, write_folder, write_xm3600
+from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_folder
 from worker.prepare import teacher_features
 
 
@@ -104,42 +101,6 @@ def test_captions_stay_with_their_pictures_and_translations(
     )
     assert test.captions[0] == test.captions[1]
     assert np.allclose(data.galleries["seen"], vectors[8:], atol=1e-5)
-
-
-def test_languages_share_their_pictures_and_english_translates_itself(
-    encoder: Encoder, roots: dict[str, Path], tmp_path: Path
-) -> None:
-    data, _ = opened(encoder, "xm3600", roots["xm3600"], tmp_path)
-    english, italian = data.corpus("en"), data.corpus("it")
-    assert english.pictures is italian.pictures and not english.english.isnan().any()
-    assert italian.english.isnan().all()  # XM3600's languages do not translate each other
-    folder, _ = opened(encoder, "folder", roots["folder"], tmp_path)
-    assert (folder.corpus("de").owner == NONE).sum() == 1
-
-
-def test_pictures_are_encoded_once(encoder: Encoder, roots: dict[str, Path], tmp_path: Path) -> None:
-    first, _ = opened(encoder, "folder", roots["folder"], tmp_path)
-    kept = {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()}
-    again, _ = opened(encoder, "folder", roots["folder"], tmp_path)
-    assert {path: path.stat().st_mtime_ns for path in tmp_path.iterdir()} == kept and len(kept) == 2
-    assert np.array_equal(first.galleries["seen"], again.galleries["seen"]) and first.fingerprint == again.fingerprint
-
-
-def test_what_is_left_out_is_told(encoder: Encoder, tmp_path: Path) -> None:
-    write_coco(tmp_path)
-    corpus = tmp_path / "corpus" / "multilingual_coco" / "36langs" / "coco_en-it.tsv.gz"
-    lines = gzip.decompress(corpus.read_bytes()).splitlines(keepends=True)
-    untaught = sum(len(captions("en", figure)) for figure in FIGURES[7:8])  # Karpathy's `val`
-    corpus.write_bytes(gzip.compress(b"".join(lines[:-20])))
-    translated = tmp_path / "annotations" / "coco" / "translated" / "it" / "test_gt.json"
-    change(translated, lambda document: document["annotations"][3].update(caption=" "))
-    data, told = opened(encoder, "coco", tmp_path, tmp_path / "cache", languages="2")
-    assert told == [
-        "test_gt.json, it: 1 captions left out, the first at line 4",
-        "it: 23 test captions where English has 24",
-    ]
-    taught = len(data.corpus("it").captions)
-    assert 42 - 20 <= taught <= 42 - 20 + untaught and told[2] == f"it: {taught} of 42 training captions are translated"
 
 
 def change(path: Path, edit: Callable[[Any], object]) -> None:
@@ -238,20 +199,6 @@ def test_what_is_missing_is_named(
     assert str(refused.value).startswith(f"{root}/{sentence}") and "\n" not in str(refused.value)
 
 
-def test_a_test_of_xm3600_needs_its_form_and_its_pictures(
-    encoder: Encoder, roots: dict[str, Path], tmp_path: Path
-) -> None:
-    write_xm3600(tmp_path)
-    (tmp_path / "images" / f"{KEY}.png").unlink()
-    with pytest.raises(Refused, match=rf"line 4: the picture {KEY} is not in"):
-        opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
-    (tmp_path / "captions.jsonl").write_text('{"caption": "a", "picture": "b"}')
-    with pytest.raises(Refused, match="this is not in the xm3600 format"):
-        opened(encoder, "xm3600", tmp_path, tmp_path / "cache", roots["coco"])
-    with pytest.raises(Refused, match="--train-root"):
-        opened(encoder, "folder", roots["folder"], tmp_path / "cache", roots["coco"])
-
-
 @pytest.fixture
 def as_before() -> Iterator[None]:
     """The command sets these for its whole process."""
@@ -291,41 +238,6 @@ def test_every_choice_of_addressed_runs_and_forgets_nothing(spec: str, roots: di
         assert results["methods"][choice]["F"]["seen"]["t2i"]["mean"] == 0.0
         assert results["methods"][choice]["seeds"]["0"]["bitwise_equal"] is True
     assert results["seeds"] == [0] and results["methods"]["addressed"]["seeds"]["0"]["commits"] != []
-
-
-@pytest.mark.usefixtures("as_before")
-def test_a_run_refuses_what_does_not_go_together(
-    spec: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rest = ("--data", "folder", "--root", roots["folder"], "--base", spec, "--work", tmp_path)
-    assert "--languages: 'xx'" in str(command(*rest, "--languages", "xx").exception)
-    assert command(*rest, "--languages", "it", methods="shared").exit_code == 0
-    assert "other languages; name another file" in str(command(*rest, "--languages", "de").exception)
-    monkeypatch.setitem(TRAININGS, "shared", replace(TRAININGS["shared"], settings={"cooldown": 0.0}))
-    again = command(*rest, "--languages", "it", methods="shared")
-    assert "were made in another way; move them away" in str(again.exception)
-    other = command(*rest, "--languages", "it", "--seed", "1", methods="shared")
-    assert "holds shared of another seed, made in another way" in str(other.exception)
-
-
-@dataclass(frozen=True)
-class OtherDefaults(LearnSettings):
-    batch_size: int = 32
-
-
-@pytest.mark.usefixtures("as_before")
-def test_what_was_taught_with_other_defaults_is_not_taken_for_todays(
-    spec: str, roots: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    rest = ("--data", "folder", "--root", roots["folder"], "--base", spec, "--work", tmp_path, "--languages", "it")
-    assert command(*rest, methods="shared").exit_code == 0
-    assert command(*rest, "--seed", "1", methods="shared").exit_code == 0
-    seeds = json.loads((tmp_path / "folder.json").read_text())["methods"]["shared"]["seeds"]
-    made = [seed["made"] for seed in seeds.values()]
-    assert [each["taught"][0]["settings"]["seed"] for each in made] == [0, 1]
-    monkeypatch.setattr("benchmarks.emoji36.__main__.LearnSettings", OtherDefaults)
-    again = command(*rest, "--out", tmp_path / "other.json", methods="shared")
-    assert "were made in another way; move them away" in str(again.exception)
 
 
 @pytest.mark.usefixtures("as_before")

@@ -1,18 +1,12 @@
 """The benchmark of a picture's way measures every step it names."""
 
-from benchmarks.pictures import formats, photograph, steps
+from benchmarks.pictures import photograph, steps
 
 
 def test_every_step_of_a_photograph_is_timed() -> None:
     found = steps((1_280, 960), repeats=1)
     assert {"the way of an upload", "resize to 1,024, hamming", "this process, while a child decodes"} <= set(found)
     assert min(found.values()) >= 0 and found["the way of an upload"] > 0
-
-
-def test_a_stored_form_is_described_by_its_time_its_size_and_its_error() -> None:
-    found = {name: [float(part) for part in text.split(" / ")] for name, text in formats((640, 480), 1).items()}
-    assert found["JPEG 85"][1] < found["JPEG 90"][1] < found["JPEG 95"][1]
-    assert found["WebP 80, method 0"][2] < found["WebP 90, method 0"][2]
 
 
 def test_photographs_are_made_up_the_same_way_every_time() -> None:

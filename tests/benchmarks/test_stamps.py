@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.stamps.data import KEPT_AWAY, Stamp, stamps
+from benchmarks.stamps.data import KEPT_AWAY, stamps
 from benchmarks.stamps.english import figures, known, nouns, open_encoder
 from demo.photos.packages import fetch
 from demo.photos.wordnet import WordNet
@@ -42,23 +42,6 @@ def test_captions_are_read_by_language_and_four_languages_are_not(root: Path) ->
     assert all({*stamp.captions} == {"en", "cs"} for stamp in found)
     assert found[3].english == f"A {small_wordnet.class_name(3)}." and found[3].captions["cs"] == "Pes."
     assert {"ach", "iu", "son", "zu"} == KEPT_AWAY
-
-
-def test_photographs_are_neither_cartoons_nor_symbols(root: Path) -> None:
-    assert {stamp.kind for stamp in stamps(root) if stamp.is_photograph} == {"animals"}
-
-
-def test_a_picture_falls_into_the_same_half_wherever_its_folder_is() -> None:
-    halves = [Stamp(f"animals/{number}", Path("anywhere"), {}).half for number in range(400)]
-    assert 150 < halves.count("dev") < 250
-    assert Stamp("animals/birds/owl", Path("/a"), {}).half == Stamp("animals/birds/owl", Path("/b"), {}).half == "dev"
-
-
-def test_a_picture_stands_on_white_with_a_margin(root: Path) -> None:
-    clear, full = (stamp.picture() for stamp in stamps(root)[:2])
-    assert clear.mode == full.mode == "RGB" and clear.size == full.size == (110, 60)
-    assert clear.getcolors() == [(110 * 60, (255, 255, 255))]
-    assert full.getpixel((4, 30)) == (255, 255, 255) != full.getpixel((5, 30))
 
 
 def test_a_base_is_asked_by_one_half_among_the_pictures_of_both(

@@ -6,7 +6,6 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
 from PIL import Image
@@ -14,9 +13,6 @@ from typer.testing import CliRunner
 
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
-from benchmarks.stamps.bench import Asked
-from benchmarks.stamps.figures import mean, pooled, recall, share
-from model.evaluation import gain
 from tests.benchmarks.emoji_folder import write_annotations
 from tests.tiny import write_tiny_base
 
@@ -135,29 +131,6 @@ def check(found: dict[str, Any]) -> None:
     assert chain["addressed"]["photographs"]["triangle"][0] == [found["asked"]["photographs"]["R@10"]["value"]]
 
 
-def test_few_pairs_are_some_of_more(command: Run, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("benchmarks.stamps.cases.SIZES", (10, 20, 35))
-    ended = command("run", "--rows", "few", "--languages", "cs", "--set", "epochs=1", "--half", "test")
-    assert [line.partition(" in ")[0] for line in ended.output.splitlines()] == [
-        "few cs: 10 pairs",
-        "few cs: 20 pairs",
-    ], ended.output
-    assert all(" on test" in line for line in ended.output.splitlines())
-
-
-def test_languages_that_are_kept_away_are_asked_for_by_name_alone(command: Run, work: Path) -> None:
-    refused = command("run", "--rows", "seen", "--languages", "zu")
-    assert str(refused.exception) == "--languages: zu is kept for checks from outside, which say --outside"
-    quick = ("--rows", "seen", "--outside", "--set", "epochs=1")
-    assert "zu" in str(command("run", *quick).exception) and "zu" in str(
-        command("run", *quick, "--languages", "cs").exception
-    )
-    outside = ("run", "--rows", "seen,dictionary", *quick[2:], "--languages", "zu")
-    write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}})
-    refused, taught = sorted(command(*outside).output.splitlines())
-    assert taught.startswith("seen zu: 34 pairs") and refused.startswith("dictionary: ")
-
-
 def test_words_are_written_beside_english_or_a_pivot(tmp_path: Path) -> None:
     names = {"en": ["apple", "goat", "hook"], "de": ["Apfel", "Ziege"], "hsb": ["jabłuko", "koza", "hóčka"]}
     for tag, said in names.items():
@@ -172,23 +145,6 @@ def test_words_are_written_beside_english_or_a_pivot(tmp_path: Path) -> None:
     assert rows[1] == {"caption": "koza", "pivot": {"language": "de", "text": "Ziege"}}
     refused = CliRunner().invoke(app, [*given, "--pivot", "cy"])
     assert str(refused.exception) == "dictionary: Unicode's CLDR has no names of emoji in hsb or cy"
-
-
-def test_words_begin_with_things_and_end_with_brackets_and_skin_tones(tmp_path: Path) -> None:
-    named = {
-        "{": "open curly bracket",
-        "🏻": "light skin tone",
-        "→": "right arrow",
-        "⚡": "bolt",
-        "🐐": "goat",
-        "🍎": "apple",
-    }
-    for tag, said in (("en", "{}"), ("cy", "{} yn Gymraeg")):
-        write_annotations(tmp_path / "npm", tag, {each: {"tts": [said.format(name)]} for each, name in named.items()})
-    out = tmp_path / "cy.jsonl"
-    assert CliRunner().invoke(app, ["words", "cy", "--work", str(tmp_path), "--out", str(out)]).exit_code == 0
-    words = [json.loads(line)["english"] for line in out.read_text().splitlines()]
-    assert words == ["apple", "goat", "bolt", "light skin tone", "open curly bracket", "right arrow"]
 
 
 @pytest.mark.parametrize(
@@ -210,37 +166,6 @@ def test_what_cannot_be_carried_out_is_said_in_one_sentence(
     assert isinstance(ended.exception, SystemExit) and ended.exit_code == 1
     assert str(ended.exception).startswith(sentence) and "\n" not in str(ended.exception)
     assert {*work.rglob("*")} == before
-
-
-def test_a_folder_without_photographs_is_refused(command: Run, tmp_path: Path) -> None:
-    nowhere, empty = tmp_path / "nowhere", tmp_path / "empty"
-    empty.mkdir()
-    for name in ("run", "report"):
-        assert str(command(name, at=nowhere).exception) == f"--root: there is no folder {nowhere}"
-        assert str(command(name, at=empty).exception) == f"--root: {empty} has no photograph with a description"
-    ended = command("report", "--set", "seed=1", "--out", tmp_path / "stamps.json")
-    assert "`run` comes first" in str(ended.exception) and not (tmp_path / "stamps.json").exists()
-
-
-def test_errors_are_those_of_a_sample_of_pictures() -> None:
-    """A share whose English finds everything is a recall; a mean of equal languages knows no more than one of them."""
-    ours: Asked = {f"p{place}": [0 if place % 3 else 50] for place in range(90)}
-    everything: Asked = {name: [0] for name in ours}
-    alone, beside = recall(ours), share(ours, everything)
-    assert alone is not None and beside is not None
-    assert alone.value == pytest.approx(100 * 2 / 3) and alone.error == pytest.approx(100 * (2 / 9 / 89) ** 0.5)
-    assert (beside.value, beside.error) == pytest.approx((alone.value, alone.error))
-    twice, together = mean([alone, alone]), pooled([ours, ours], everything)
-    assert twice is not None and together is not None
-    assert twice.error == pytest.approx(alone.error) == pytest.approx(together.error)
-    other: Asked = {f"q{place}": found for place, found in enumerate(ours.values())}
-    apart = mean([alone, recall(other)])
-    assert apart is not None and apart.error == pytest.approx(alone.error / 2**0.5, rel=0.01)
-    hits = np.array([found[0] for found in ours.values()])
-    paired = gain(np.full_like(hits, 99), hits, np.arange(len(hits)), (10,))
-    assert alone.error == pytest.approx(100 * paired.error)
-    same = share(ours, ours)
-    assert same is not None and (same.value, same.error) == (100, 0) and recall({}) is None and mean([None]) is None
 
 
 def test_words_are_written_where_only_the_service_is_installed(work: Path, tmp_path: Path) -> None:

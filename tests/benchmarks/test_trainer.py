@@ -1,52 +1,37 @@
 """Methods as data, each against a slow and obvious computation of what it stands for, and methods that are added."""
 
-import json
 import math
-from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from benchmarks.emoji36.methods import ROWS, TRAININGS
 from benchmarks.emoji36.trainer import (
     CLL_CLIP,
     PRODUCT,
     TEIR,
     TEIR_INIT,
-    TEIR_REG,
     Method,
-    MethodTrainer,
     StepScaledAdamW,
 )
 from model.base import open_base
 from model.encoder import Encoder
-from model.objectives import Corpus, CrossLingual, CrossModal, Objective, Tokens
+from model.objectives import Corpus, CrossLingual, CrossModal
 from model.table import pad
 from model.teir import ScaledAdamW
 from model.tokenizer import BEGIN, END
-from model.training import Interrupted, Progress, Trainer
+from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, same
 
 EXACT = replace(SETTINGS, mixed_precision=False)
-REPORTS = Path(__file__).parents[2] / "docs" / "reports"
 
 
 @pytest.fixture
 def encoder(spec: str) -> Encoder:
     return Encoder(open_base(spec))
-
-
-def test_the_published_methods_are_four_corners() -> None:
-    assert (CLL_CLIP.start, CLL_CLIP.scale, CLL_CLIP.dense) == ("normal", "none", True)
-    assert (TEIR_INIT.start, TEIR_INIT.scale, TEIR_INIT.dense) == ("table", "none", True)
-    assert (TEIR_REG.start, TEIR_REG.scale, TEIR_REG.dense) == ("normal", "gradient", False)
-    assert (TEIR.start, TEIR.scale, TEIR.dense) == ("table", "gradient", False)
 
 
 def test_plain_adamw_over_the_whole_table_scales_no_row() -> None:
@@ -165,137 +150,4 @@ def test_published_losses_are_weighed_as_published(
     assert [each.weight for each in losses if isinstance(each, CrossModal)] == [weight]
 
 
-def recorded() -> Iterator[tuple[str, dict[str, Any]]]:
-    """The row and the training of each seed in the reports."""
-    for path in REPORTS.glob("emoji36*.json"):
-        for name, row in json.loads(path.read_text())["methods"].items():
-            for seed in row["seeds"].values():
-                yield from ((name, made) for made in seed.get("made", {"taught": []})["taught"][:1])
-
-
-def test_results_of_earlier_releases_can_be_added_to() -> None:
-    """A run refuses to put a row beside one of another seed that was made by another method."""
-    rows = [*recorded()]
-    assert len(rows) > 50
-    for name, made in rows:
-        assert TRAININGS[str(ROWS[name].training)].method.key() == made["method"], name
-
-
 # Methods that are not in the table yet: each is a subclass, of which the loop knows nothing.
-
-
-class Replay(MethodTrainer):
-    """Half of each batch is of older languages, whose captions do not grow the tokenizer."""
-
-    memory: Corpus
-
-    def read(self) -> Tokens:
-        own = super().read()
-        self.own, memory = len(own.ids), self.memory
-        self.corpus = Corpus(
-            self.corpus.language,
-            self.corpus.captions,
-            torch.cat([self.corpus.english, memory.english]),
-            self.corpus.pictures,
-            torch.cat([self.corpus.owner, memory.owner]),
-        )
-        remembered = [np.array(ids, dtype=np.int32) for ids in own.tokenizer.encode(memory.captions)]
-        return Tokens(own.tokenizer, [*own.ids, *remembered])
-
-    def batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        for step, batch in super().batches(first):
-            new = batch[batch < self.own]
-            yield step, np.concatenate([new, self.own + np.arange(len(new)) % len(self.memory.captions)])
-
-
-def test_replay_is_a_trainer_that_reads_and_batches_captions_of_older_languages(
-    encoder: Encoder, tmp_path: Path
-) -> None:
-    corpus = corpus_for(encoder)
-    old = Corpus("br", ["kazh du", "ki bras"] * 8, corpus.english[:16], corpus.pictures, torch.arange(16))
-
-    class Remembers(Replay):
-        memory = old
-
-    plain = learn(encoder, encoder.base_view, corpus, tmp_path / "plain", SETTINGS, go_on)
-    trainer = Method(kind=Remembers).trainer(encoder, encoder.base_view, corpus, tmp_path / "er", SETTINGS)
-    replaying = trainer.learn(go_on)
-    tokenizer = replaying.tokenizer(encoder.base_view.tokenizer)
-    remembered = {number for ids in tokenizer.encode(old.captions) for number in ids}
-    assert remembered <= set(replaying.rows.ids.tolist())
-    assert not remembered <= set(plain.rows.ids.tolist())
-    assert replaying.tokenizer_sha256 == plain.tokenizer_sha256 and replaying.ngrams == plain.ngrams
-
-
-class Adapter(MethodTrainer):
-    """A bottleneck behind the frozen tower, trained beside the rows."""
-
-    def __init__(self, method: Method, encoder: Encoder, *more: Any) -> None:
-        super().__init__(method, encoder, *more)
-        torch.manual_seed(0)
-        up = nn.Linear(4, encoder.dimension)
-        nn.init.zeros_(up.weight)
-        self.bottleneck = nn.Sequential(nn.Linear(encoder.dimension, 4), nn.ReLU(), up)
-
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | dict(self.bottleneck.named_parameters("adapter"))
-
-    def features(self, numbers: Tensor, last: Tensor) -> Tensor:
-        features = super().features(numbers, last)
-        return features + self.bottleneck(features)  # type: ignore[no-any-return]
-
-
-def test_an_adapter_is_a_trainer_with_parameters_beside_the_rows_and_resumes(encoder: Encoder, tmp_path: Path) -> None:
-    def end(folder: str, on_step: Callable[[Progress], bool]) -> list[Tensor]:
-        method = Method(kind=Adapter)
-        trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path / folder, SETTINGS)
-        trainer.learn(on_step)
-        return [*trainer.beside().values()]
-
-    whole = end("whole", go_on)
-    with pytest.raises(Interrupted):
-        end("cut", lambda progress: progress.step == 3)
-    resumed = end("cut", go_on)
-    assert any(parameter.shape == (encoder.dimension, 4) and parameter.any() for parameter in whole)
-    assert all(torch.equal(a, b) for a, b in zip(whole, resumed, strict=True))
-
-
-class Small(Objective):
-    """Asks for small features."""
-
-    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor:
-        return features.square().mean()
-
-
-class Smaller(MethodTrainer):
-    """One term more."""
-
-    def losses(self) -> Sequence[Objective]:
-        return [*super().losses(), Small()]
-
-
-def test_a_further_objective_is_one_more_term_and_another_key(encoder: Encoder, tmp_path: Path) -> None:
-    corpus, losses = corpus_for(encoder), dict[str, list[float]]()
-    for name, method in {"both": TEIR, "more": Method(kind=Smaller)}.items():
-        noted = losses.setdefault(name, [])
-
-        def note(progress: Progress, noted: list[float] = noted) -> bool:
-            noted.append(progress.loss)
-            return False
-
-        method.trainer(encoder, encoder.base_view, corpus, tmp_path / name, SETTINGS).learn(note)
-    assert losses["more"][0] > losses["both"][0]
-    assert Method(kind=Smaller).key() != TEIR.key()
-
-
-def test_ends_of_its_own_are_kept_with_the_language_and_leave_the_bases(encoder: Encoder, tmp_path: Path) -> None:
-    before = encoder.texts([(encoder.base_view, "a red apple")]).vectors
-    method = Method(ends=True)
-    learned = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS).learn(go_on)
-    assert {BEGIN, END} <= set(learned.rows.ids.tolist()) and (np.diff(learned.rows.ids) > 0).all()
-    view = encoder.extend(encoder.base_view, 1, "cy", learned)
-    (numbers, _) = view.sequence([])
-    moved = encoder.table.rows[torch.from_numpy(numbers).long()]
-    assert torch.equal(moved, learned.rows.rows[np.searchsorted(learned.rows.ids, [BEGIN, END])])
-    assert not torch.equal(moved, encoder.base.table[[BEGIN, END]])
-    assert np.array_equal(encoder.texts([(encoder.base_view, "a red apple")]).vectors, before)
