@@ -15,6 +15,7 @@ import httpx
 
 from demo import dataset
 from demo.gallery import Outline, outlines, pictures
+from tests.launcher import Program
 from tests.patience import PATIENCE
 
 ADMIN_KEY = "admin-key-of-the-browser-tests"
@@ -36,7 +37,7 @@ class Site:
     home: Path
     gallery: Sequence[Outline]
     settings: dict[str, str] = field(default_factory=dict)
-    processes: list[subprocess.Popen[bytes]] = field(default_factory=list)
+    processes: list[Program] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self.port = _free_port()
@@ -62,9 +63,7 @@ class Site:
         for module in ("service", "tests.eager_worker"):
             with (self.home / f"{module}.log").open("ab") as log:
                 command = [sys.executable, "-m", module]
-                self.processes.append(
-                    subprocess.Popen(command, env=environment, stdout=log, stderr=log, start_new_session=True)
-                )
+                self.processes.append(Program(command, env=environment, stdout=log, stderr=log, start_new_session=True))
         self._until_ready()
         left_out = {outline.id for outline in outlines()} - {outline.id for outline in self.gallery}
         for picture in pictures(without=left_out):

@@ -8,8 +8,8 @@ import pytest
 
 from tests.durability.deployment import Deployment
 from tests.durability.failing_calls import FailingCalls, built
-from tests.durability.launcher import Launcher
 from tests.durability.operations import dataset
+from tests.launcher import Launcher
 from tests.tiny import write_tiny_base
 
 

@@ -10,6 +10,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, suppress
@@ -19,7 +20,7 @@ from typing import Any, Literal
 
 import httpx
 
-from tests.durability.launcher import Launcher, Program
+from tests.launcher import Launcher, Program
 from tests.patience import PATIENCE
 from tests.service.harness import picture
 
@@ -76,7 +77,12 @@ class Deployment:
             **more,
         }
         names = {f"PICTOGLOT_{name}": value for name, value in own.items()}
-        process = self.launcher.start(module or part, names, self.log)
+        environment = {**self.launcher.environment, **names}
+        with self.log.open("ab") as log:
+            process = Program(
+                [sys.executable, "-m", module or part], launcher=self.launcher, env=environment,
+                stdout=subprocess.DEVNULL, stderr=log, start_new_session=True,
+            )  # fmt: skip
         self.processes[part] = process
         return process
 
@@ -93,16 +99,18 @@ class Deployment:
     def stop(self, part: Part, sent: signal.Signals = signal.SIGTERM) -> int:
         """End one process and all its children; returns its exit status."""
         process = self.processes.pop(part)
-        process.signal(sent)
+        process.send_signal(sent)
         if sent != signal.SIGKILL:
-            process.wait()
-        process.signal(signal.SIGKILL, group=True)
-        return process.wait()
+            process.wait(PATIENCE)
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
+        return process.wait(PATIENCE)
 
     def freeze(self) -> None:
         """Nothing of ours runs any more, and nothing that the kernel still has to write is disturbed."""
         for process in self.processes.values():
-            process.signal(signal.SIGSTOP, group=True)
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
         """Everything ends at once."""

@@ -31,6 +31,7 @@ WAITING = (
     "tests.faults",
     "tests.torture",
     "tests.durability",
+    "tests.launcher",
     "tests.s3_server",
     "tests.postgresql_server",
     "tests.doubles",

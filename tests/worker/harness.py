@@ -30,6 +30,7 @@ from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from store.tables import ExpansionRow
 from tests.forked import Forked, attempt
+from tests.launcher import Program, is_program
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from worker.attempt import Attempt
@@ -110,10 +111,9 @@ class Site:
     def process(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """A process of one of our modules, under this site's settings."""
         command = [sys.executable, "-m", module, *arguments]
+        start = subprocess.Popen if "LD_PRELOAD" in more else Program
         with self.log_file.open("ab") as log:
-            process = subprocess.Popen(
-                command, env=self.environment(**more), stdout=log, stderr=log, start_new_session=True
-            )
+            process = start(command, env=self.environment(**more), stdout=log, stderr=log, start_new_session=True)
         self.processes.append(process)
         return process
 
@@ -189,7 +189,7 @@ class Site:
         while time.monotonic() < deadline:
             for child in psutil.Process(worker.pid).children():
                 with suppress(psutil.Error):
-                    if "worker.child" in child.cmdline():
+                    if is_program(child, "worker.child"):
                         return child
             time.sleep(0.01)
         raise AssertionError(f"no attempt was started\n{self.log()[-6000:]}")
