@@ -40,6 +40,7 @@ _LIBRARIES = (
     "typer",
     "uvicorn",
 )
+HELPER = "launcher"  # the name of the process from which a worker's children are forked
 _MOST = 1 << 20  # bytes of a question
 _ABOVE = 200  # descriptors on their way to their place are numbered from here
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
@@ -60,6 +61,11 @@ class Launcher:
                 pass_fds=(theirs.fileno(),),
                 start_new_session=True,
             )
+
+    @property
+    def pid(self) -> int:
+        """The parent of what is started here."""
+        return self._process.pid
 
     def ask(self, question: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
         """The launcher's answer."""
@@ -233,7 +239,7 @@ def _prepare_children() -> None:
         return
     ours.close()
     _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
-    _name("launcher")
+    _name(HELPER)
     _serve(theirs, adopted=True)
     sys.exit(0)
 

@@ -1,7 +1,6 @@
 """Two services and an indexer on one pgvector: what one takes the other finds, whoever of them is killed."""
 
 import json
-import os
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import pytest
 from index.states import unsealed
 from store.registry import open_registry
 from tests.faults.test_api_faults import started
+from tests.launcher import Program, shared
 from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
 from tests.service.processes import clean_environment
@@ -38,11 +38,9 @@ def found(client: httpx.Client) -> list[Any]:
 
 def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
-    command = [sys.executable, "-m", "worker.upkeep", "seal", str(os.getpid()), "1"]
+    command = [sys.executable, "-m", "worker.indexer", str(shared().pid), "1"]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
-    return subprocess.run(
-        command, env=clean_environment() | names | more, capture_output=True, timeout=PATIENCE
-    ).returncode
+    return Program(command, env=clean_environment() | names | more, stderr=subprocess.DEVNULL).wait(PATIENCE)
 
 
 def everything_sealed(database: str) -> bool:

@@ -17,6 +17,7 @@ from pathlib import Path
 import httpx
 import psutil
 
+from tests.launcher import HELPER, Launcher, Program, is_program
 from tests.torture.client import ADMIN_KEY, Api
 from tests.torture.servers import PATIENCE, Database
 from tests.torture.stores import Broker, ObjectStore, free_port
@@ -49,7 +50,8 @@ class Member:
     environment: dict[str, str]
     log: Path
     clock: Path
-    process: subprocess.Popen[bytes] | None = None
+    launcher: Launcher
+    process: Program | None = None
     is_meant_to_end: bool = False  # we killed it, or asked it to stop
     was_ready: bool = False  # since its start
 
@@ -57,9 +59,10 @@ class Member:
         """Start it; it is ready some seconds later."""
         self.is_meant_to_end = self.was_ready = False
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen(
-                self.command, env=self.environment, cwd=self.log.parent, stdout=log, stderr=log, start_new_session=True
-            )
+            self.process = Program(
+                self.command, launcher=self.launcher, env=self.environment, cwd=self.log.parent, stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
 
     def is_running(self) -> bool:
         """Whether it has not ended."""
@@ -79,8 +82,8 @@ class Member:
         """The processes that it started."""
         with suppress(psutil.Error):
             assert self.process is not None
-            found: list[psutil.Process] = psutil.Process(self.process.pid).children(recursive=True)
-            return found
+            found = psutil.Process(self.process.pid).children(recursive=True)
+            return [process for process in found if not is_program(process, HELPER)]
         return []
 
 
@@ -106,6 +109,7 @@ class Deployment:
         mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.home)]
         self.is_small_disk = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
         self._faketime = next(iter(sorted(map(str, Path("/").glob(FAKETIME[1:])))), None)
+        self._launcher = Launcher(self._clock(folder / "launcher.clock"))
         self.members = {name: self._member(name) for name in (*APIS, *WORKERS)}
         self.apis = {name: Api(name, f"http://127.0.0.1:{self.port(name)}") for name in APIS}
         self.unexpected: list[str] = []  # processes that ended by themselves
@@ -139,17 +143,22 @@ class Deployment:
         home = self.folder / "home2" if self.store is not None and name.endswith("2") else self.home
         environment = self.environment(HOME=str(home), **({"PORT": str(free_port())} if name in APIS else {}))
         clock = self.folder / f"{name}.clock"
-        clock.write_text("+0\n")
-        if self._faketime is not None:
-            environment |= {
-                "LD_PRELOAD": self._faketime,
-                "FAKETIME_TIMESTAMP_FILE": str(clock),
-                "FAKETIME_CACHE_DURATION": "1",
-                "FAKETIME_DONT_FAKE_MONOTONIC": "1",
-                "FAKETIME_DISABLE_SHM": "1",  # a process that is killed would leave its lock to the others
-            }
-        command = [*program(), "serve"] if name in APIS else [sys.executable, "-m", "tests.eager_worker"]
-        return Member(name, command, environment, self.folder / f"{name}.log", clock)
+        environment |= self._clock(clock)
+        command = [sys.executable, "-m", "service" if name in APIS else "tests.eager_worker"]
+        return Member(name, command, environment, self.folder / f"{name}.log", clock, self._launcher)
+
+    def _clock(self, file: Path) -> dict[str, str]:
+        """Settings of a process whose clock is what this file says."""
+        file.write_text("+0\n")
+        if self._faketime is None:
+            return {}
+        return {
+            "LD_PRELOAD": self._faketime,
+            "FAKETIME_TIMESTAMP_FILE": str(file),
+            "FAKETIME_CACHE_DURATION": "1",
+            "FAKETIME_DONT_FAKE_MONOTONIC": "1",
+            "FAKETIME_DISABLE_SHM": "1",  # a process that is killed would leave its lock to the others
+        }
 
     def start(self) -> None:
         """Start all; returns when both APIs are ready. The first one makes the registry."""
@@ -214,10 +223,11 @@ class Deployment:
         return wrong
 
     def processes(self) -> Iterator[psutil.Process]:
-        """Every process with this data root in its environment."""
+        """Every process that works in this folder, or has its data root in the environment."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
-                if process.environ().get("PICTOGLOT_HOME", "").startswith(str(self.folder)):
+                places = (process.cwd(), process.environ().get("PICTOGLOT_HOME", ""))
+                if any(place.startswith(str(self.folder)) for place in places):
                     yield process
 
     def close(self) -> None:
@@ -228,6 +238,7 @@ class Deployment:
         for member in self.members.values():
             if member.process is not None:
                 member.process.wait()
+        self._launcher.close()
         for api in self.apis.values():
             api.close()
         if self.is_small_disk:
