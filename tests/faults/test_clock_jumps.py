@@ -17,7 +17,7 @@ pytestmark = [
 
 
 @pytest.mark.row("K10")
-@pytest.mark.parametrize("database", ["sqlite", "postgresql"])
+@pytest.mark.parametrize("database", ["sqlite", pytest.param("postgresql", marks=pytest.mark.nightly)])
 def test_a_clock_that_jumps_by_an_hour_runs_nothing_twice(
     new_site: Callable[..., Site],
     undisturbed: dict[str, str],

@@ -69,6 +69,7 @@ def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Pat
         assert answers(client, "/v1/pictures/p1/content") == answers(client, "/v1/pictures/p3/content") == 200
 
 
+@pytest.mark.nightly
 @pytest.mark.parametrize("small_disk", ["24m"], indirect=True)
 def test_a_worker_that_starts_on_a_full_disk_goes_on_when_there_is_space(
     small_disk: Path, tiny_base: str, tmp_path: Path
@@ -90,7 +91,6 @@ def test_a_worker_that_starts_on_a_full_disk_goes_on_when_there_is_space(
         site.close()
 
 
-@pytest.mark.row("S5")
 @pytest.mark.parametrize("small_disk", ["8m"], indirect=True)
 def test_it_waits_for_space_and_goes_on(site: Site, small_disk: Path, undisturbed: dict[str, str]) -> None:
     for name in ("expansions", "versions", "segments"):

@@ -115,8 +115,9 @@ def test_postgresql_killed_within_a_commit_loses_nothing_acknowledged(tmp_path: 
     assert ledger.acknowledged >= 10 * kills
 
 
+@pytest.mark.nightly
 @pytest.mark.row("S4", "I9")
-@pytest.mark.parametrize("kills", [2, pytest.param(100, marks=pytest.mark.nightly)])
+@pytest.mark.parametrize("kills", [100])
 def test_an_api_killed_while_pictures_come_and_go_loses_nothing_acknowledged(tmp_path: Path, kills: int) -> None:
     """SQLite: most of the time of a write is its COMMIT."""
     ledger, draw = Ledger(), random.Random(9)

@@ -135,8 +135,13 @@ def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> 
 
 
 @pytest.mark.row("K8")
-def test_a_damaged_checkpoint_is_skipped_for_an_older_one(site: Site, undisturbed: dict[str, str]) -> None:
+def test_a_damaged_checkpoint_is_skipped_for_an_older_one_and_a_picture_that_went_meanwhile_changes_nothing(
+    site: Site, undisturbed: dict[str, str]
+) -> None:
     expansion = site.submit(PICTURED)
+    site.attempt(expansion, FAULT_POINT="phase.train:1").wait(PATIENCE)
+    site.abandon(expansion)
+    site.gallery.delete("p3")
     site.attempt(expansion, FAULT_POINT="phase.evaluate:1").wait(PATIENCE)
     site.abandon(expansion)
     state = site.checkpoints(expansion)[-1] / "state.safetensors"
@@ -147,6 +152,7 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one(site: Site, undisturbe
     assert_once(site, site.registry.expansions.get(expansion))
     assert "is damaged" in site.log()
     assert site.weights(expansion) == undisturbed
+    assert "cy" not in site.gallery.captions_for(["p3"])["p3"]
 
 
 @pytest.mark.row("K9")
@@ -158,13 +164,3 @@ def test_a_dataset_that_changed_since_it_was_submitted_is_refused(site: Site) ->
     failed = site.registry.expansions.get(expansion)
     assert failed.error is not None
     assert failed.error.code == "checkpoint_mismatch"
-
-
-def test_a_gallery_that_changed_between_attempts_changes_nothing(site: Site, undisturbed: dict[str, str]) -> None:
-    expansion = site.submit(PICTURED)
-    site.attempt(expansion, FAULT_POINT="phase.train:1").wait(PATIENCE)
-    site.abandon(expansion)
-    site.gallery.delete("p3")
-    assert site.attempt(expansion).wait(PATIENCE) == 0
-    assert site.weights(expansion) == undisturbed
-    assert "cy" not in site.gallery.captions_for(["p3"])["p3"]
