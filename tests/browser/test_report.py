@@ -21,22 +21,25 @@ def opened(page: Page, number: int = 1) -> Page:
     return page
 
 
-def test_the_list_of_languages_leads_to_the_report(page: Page) -> None:
+def test_languages_and_heat_map_lead_to_the_report_and_it_to_the_same_parts(page: Page) -> None:
     page.goto("/#languages")
+    parts = page.locator("header nav a").all_inner_texts()
     page.get_by_role("link", name="Report of Arabic, version 1").click()
     expect(page).to_have_url(re.compile(r"/versions/1/report$"))
     expect(page.locator("h1 bdi")).to_have_text("العربية")
     expect(page.locator("h1 bdi")).to_have_attribute("dir", "rtl")
     expect(page.locator(".verdict")).to_contain_text("This version is used for Arabic now.")
 
-
-def test_the_heat_map_leads_to_the_report(page: Page) -> None:
     page.goto("/#languages")
     page.locator(".heat tbody th a").first.click()
     expect(page.locator("h1 bdi")).to_have_text("العربية")
 
+    assert page.locator("header nav a").all_inner_texts() == parts
 
-def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
+
+def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible_in_the_dark(
+    page: Page, site: Site
+) -> None:
     measured = report(site)["report"]
     opened(page)
     figures = page.locator(".figures .big")
@@ -48,24 +51,31 @@ def test_the_figures_are_those_of_the_json(page: Page, site: Site) -> None:
     found = f"Searches find {report(site)['index']['share'] * 100:.1f} % of the ten nearest pictures"
     expect(page.get_by_text(found)).to_be_visible()
 
-
-def test_each_earlier_language_has_its_place_on_the_scale(page: Page, site: Site) -> None:
-    english = report(site)["report"]["shared"]["languages"]["en"]
-    row = opened(page).locator(".moves tr[data-language=en]")
+    english = measured["shared"]["languages"]["en"]
+    row = page.locator(".moves tr[data-language=en]")
     scale = row.locator(".scale")
     expect(scale).to_have_attribute("aria-label", re.compile(f"{english['before']['R@1'] * 100:.1f} before"))
     box, dot = scale.bounding_box(), row.locator(".dot.after").bounding_box()
     assert box and dot
     assert (dot["x"] + dot["width"] / 2 - box["x"]) / box["width"] == pytest.approx(english["after"]["R@1"], abs=0.02)
 
-
-def test_the_confusion_matrix_has_the_figures_of_the_report(page: Page, site: Site) -> None:
-    detected = report(site)["report"]["detected"]
-    opened(page)
+    detected = measured["detected"]
     rows = page.locator(".confusion tbody tr")
     expect(rows).to_have_count(len(detected))
     share = detected["ar"].get("ar", 0) / sum(detected["ar"].values())
     expect(rows.first.locator("td.own")).to_have_text(re.compile(rf"^(>99|{share * 100:.0f})$"))
+
+    page.emulate_media(color_scheme="dark")
+    ground, drawn = page.evaluate(
+        """[getComputedStyle(document.body).backgroundColor,
+            getComputedStyle(document.querySelector(".dot.after")).backgroundColor]"""
+    )
+    dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, drawn))
+    assert dark < 150 < 500 < light
+
+    expect(opened(page, 0).locator("#report")).to_contain_text("was not trained here")
+    page.goto("/versions/999/report")
+    expect(page.locator(".sorry")).to_contain_text("version_not_found")
 
 
 def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> None:
@@ -76,12 +86,6 @@ def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> N
     expect(page.locator(".steps td.number").first).to_have_text(f"{measured[0]['AA'] * 100:.1f}")
     page.locator(".steps a").first.click()
     expect(page.locator("h1 bdi")).to_have_text("العربية")
-
-
-def test_the_base_and_an_unknown_version_say_so(page: Page) -> None:
-    expect(opened(page, 0).locator("#report")).to_contain_text("was not trained here")
-    page.goto("/versions/999/report")
-    expect(page.locator(".sorry")).to_contain_text("version_not_found")
 
 
 def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(page: Page) -> None:
@@ -118,19 +122,3 @@ def test_a_version_that_is_not_in_the_shared_table_says_what_would_have_been(pag
     expect(page.locator(".figures .hint", has_text="would have been")).to_have_count(2)
     expect(page.get_by_role("heading", name="What the effect on the other languages would have been")).to_be_visible()
     expect(page.locator(".legend .pair", has_text="what would have been")).to_be_visible()
-
-
-def test_the_report_leads_to_the_same_parts_as_the_page(page: Page) -> None:
-    parts = page.locator("header nav a").all_inner_texts()
-    assert opened(page).locator("header nav a").all_inner_texts() == parts
-
-
-def test_the_report_has_a_dark_scheme_with_visible_lines(page: Page) -> None:
-    page.emulate_media(color_scheme="dark")
-    opened(page)
-    ground, dot = page.evaluate(
-        """[getComputedStyle(document.body).backgroundColor,
-            getComputedStyle(document.querySelector(".dot.after")).backgroundColor]"""
-    )
-    dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, dot))
-    assert dark < 150 < 500 < light

@@ -27,39 +27,44 @@ def first_ids(page: Page, count: int = 5) -> list[str | None]:
     return [figure.get_attribute("data-picture") for figure in figures]
 
 
-def test_the_gallery_is_shown_without_a_query(page: Page) -> None:
+def test_the_gallery_is_shown_without_a_query_and_the_picker_names_languages_in_their_own_script(page: Page) -> None:
     expect(page.locator("#results-title")).to_have_text("From the gallery")
     page.locator("#results img").first.evaluate("image => image.decode()")
     assert page.locator("#results img").first.evaluate("image => image.naturalWidth") > 0
 
+    option = page.locator("#language option[value=ar]")
+    expect(option).to_contain_text("العربية")
+    expect(option).to_have_attribute("lang", "ar")
 
-def test_a_text_finds_its_picture(page: Page) -> None:
-    search(page, "red apple", "en")
-    assert "emoji-1f34e" in first_ids(page)
+    followed = "named => import('/static/search.js').then((search) => search.follow(new URLSearchParams(named)))"
+    for named in ("", "xx"):  # as when somebody searches before the list has come; a withdrawn one
+        page.evaluate(followed, f"q=red+apple&language={named}")
+        assert page.input_value("#language") == "auto"
 
 
-def test_the_answer_says_how_the_text_was_read(page: Page, site: Site) -> None:
+def test_a_text_finds_its_picture_which_leads_to_similar_ones_and_the_address_keeps_the_search(
+    page: Page, site: Site
+) -> None:
     search(page, "red apple", "en")
     release = site.http.get("/v1/languages").json()["release"]
     expect(page.locator("#reading")).to_contain_text("Read as English")
     expect(page.locator("#reading")).to_contain_text(f"version 0 · release {release}")
 
-
-def test_the_address_keeps_the_search(page: Page) -> None:
-    search(page, "red apple", "en")
     before = first_ids(page)
+    assert "emoji-1f34e" in before
     page.reload()
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     assert page.input_value("#text") == "red apple"
     assert page.input_value("#language") == "en"
     assert first_ids(page) == before
 
+    page.locator("#results a.frame").first.click()
+    expect(page.locator("dialog dd[lang=en]").first).to_be_visible()
+    expect(page.locator("dialog dd[lang=ar]").first).to_be_visible()
 
-def test_an_address_without_a_known_language_leaves_it_to_be_detected(page: Page) -> None:
-    followed = "named => import('/static/search.js').then((search) => search.follow(new URLSearchParams(named)))"
-    for named in ("", "xx"):  # as when somebody searches before the list has come; a withdrawn one
-        page.evaluate(followed, f"q=red+apple&language={named}")
-        assert page.input_value("#language") == "auto"
+    page.locator("dialog").get_by_role("link", name="More like this").click()
+    expect(page.locator("#results-title")).to_have_text("Similar pictures")
+    expect(page.locator("#captions section").first).to_be_visible()
 
 
 def test_more_pictures_come_on_demand(page: Page) -> None:
@@ -80,12 +85,6 @@ def test_a_right_to_left_language_changes_the_direction_of_field_and_captions(pa
     expect(caption).to_have_attribute("dir", "rtl")
     page.select_option("#language", "en")
     assert page.locator("#text").evaluate("field => getComputedStyle(field).direction") == "ltr"
-
-
-def test_the_picker_names_languages_in_their_own_script(page: Page) -> None:
-    option = page.locator("#language option[value=ar]")
-    expect(option).to_contain_text("العربية")
-    expect(option).to_have_attribute("lang", "ar")
 
 
 def test_a_minimum_score_above_all_results_gives_a_sentence(page: Page) -> None:
@@ -168,7 +167,7 @@ def test_a_picture_that_was_found_by_its_words_shows_captions_of_every_language_
     assert shown == [["en orange circle", "cy cylch oren", "br b", "eu e"], ["en orange circle"]], "three at most"
 
 
-def test_similar_pictures_have_captions_in_the_chosen_language(page: Page, site: Site) -> None:
+def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(page: Page, site: Site) -> None:
     content = site.http.get("/v1/pictures/emoji-1f34e/content").content
     page.select_option("#language", "ar")
     page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
@@ -176,17 +175,7 @@ def test_similar_pictures_have_captions_in_the_chosen_language(page: Page, site:
     expect(page.locator("#results figure p[lang=ar]").first).to_be_visible()
     expect(page.locator("#results figure p[lang=en]").first).to_be_visible()
 
-
-def test_a_large_picture_has_captions_in_all_languages(page: Page) -> None:
-    search(page, "red apple", "en")
-    page.locator("#results a.frame").first.click()
-    expect(page.locator("dialog dd[lang=en]").first).to_be_visible()
-    expect(page.locator("dialog dd[lang=ar]").first).to_be_visible()
-
-
-def test_more_captions_are_shown_for_one_language(page: Page, site: Site) -> None:
-    content = site.http.get("/v1/pictures/emoji-1f34e/content").content
-    page.set_input_files("#picture", {"name": "a.webp", "mimeType": "image/webp", "buffer": content})
+    page.select_option("#language", "auto")
     expect(page.locator("#captions section")).to_have_count(len(site.languages()))
     page.select_option("#captions select", "ar")
     expect(page.locator("#captions section")).to_have_count(1)
@@ -207,7 +196,12 @@ def test_more_captions_are_shown_for_one_language(page: Page, site: Site) -> Non
     expect(page.locator("#captions section")).to_have_count(len(site.languages()))
 
 
-def test_everything_works_with_the_keyboard(page: Page) -> None:
+def test_everything_works_with_the_keyboard_and_focus_is_visible(page: Page) -> None:
+    page.locator("body").press("Tab")
+    page.keyboard.press("Tab")
+    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
+    assert page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
+
     page.locator("body").press("/")
     expect(page.locator("#text")).to_be_focused()
     page.keyboard.type("red apple")
@@ -227,18 +221,3 @@ def test_everything_works_with_the_keyboard(page: Page) -> None:
     page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
     expect(pictures.nth(1)).to_be_focused()
-
-
-def test_focus_is_visible(page: Page) -> None:
-    page.locator("body").press("Tab")
-    page.keyboard.press("Tab")
-    assert page.evaluate("getComputedStyle(document.activeElement).outlineStyle") == "solid"
-    assert page.evaluate("parseFloat(getComputedStyle(document.activeElement).outlineWidth)") >= 2
-
-
-def test_a_large_picture_leads_to_similar_pictures(page: Page) -> None:
-    search(page, "red apple", "en")
-    page.locator("#results a.frame").first.click()
-    page.locator("dialog").get_by_role("link", name="More like this").click()
-    expect(page.locator("#results-title")).to_have_text("Similar pictures")
-    expect(page.locator("#captions section").first).to_be_visible()

@@ -1,5 +1,7 @@
 """The page in narrow windows and in the dark scheme; the headers that the server sends with it."""
 
+from typing import Literal
+
 import httpx
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
@@ -7,33 +9,36 @@ from playwright.sync_api import BrowserContext, Page, expect
 from tests.browser.site import ADMIN_KEY, Site
 from tests.patience import PATIENCE
 
-
-@pytest.mark.parametrize("part", ["search", "languages", "teach", "releases"])
-def test_nothing_is_wider_than_a_narrow_window(page: Page, part: str) -> None:
-    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    page.set_viewport_size({"width": 340, "height": 700})
-    page.goto(f"/#{part}")
-    expect(page.locator(f"#{part} h1")).to_be_visible()
-    expect(page.locator(".waiting")).to_have_count(0)
-    assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+SCHEMES: tuple[Literal["light", "dark"], ...] = ("light", "dark")
 
 
-def test_the_parts_stand_in_two_even_lines_in_a_narrow_window(page: Page) -> None:
-    page.set_viewport_size({"width": 390, "height": 844})
-    tops = page.evaluate("[...document.querySelectorAll('.top nav a')].map((link) => link.offsetTop)")
-    assert [tops.count(top) for top in dict.fromkeys(tops)] == [3, 3]
-
-
-def test_a_narrow_window_shows_two_pictures_side_by_side(page: Page) -> None:
+def test_a_narrow_window_is_filled_and_nothing_is_wider(page: Page) -> None:
     page.set_viewport_size({"width": 340, "height": 700})
     tops = page.evaluate("[...document.querySelectorAll('#results figure')].slice(0, 3).map((f) => f.offsetTop)")
     assert tops[0] == tops[1] < tops[2]
 
+    page.set_viewport_size({"width": 390, "height": 844})
+    tops = page.evaluate("[...document.querySelectorAll('.top nav a')].map((link) => link.offsetTop)")
+    assert [tops.count(top) for top in dict.fromkeys(tops)] == [3, 3]
 
-def test_the_dark_scheme_is_dark(page: Page) -> None:
-    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    page.emulate_media(color_scheme="dark")
-    assert page.evaluate("getComputedStyle(document.body).backgroundColor") != light
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.set_viewport_size({"width": 340, "height": 700})
+    for part in ("search", "languages", "teach", "releases"):
+        page.goto(f"/#{part}")
+        expect(page.locator(f"#{part} h1")).to_be_visible()
+        expect(page.locator(".waiting")).to_have_count(0)
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth"), part
+
+
+def test_the_dark_scheme_is_dark_and_text_has_enough_contrast_in_both(page: Page) -> None:
+    grounds = set[str]()
+    for scheme in SCHEMES:
+        page.emulate_media(color_scheme=scheme)
+        grounds.add(page.evaluate("getComputedStyle(document.body).backgroundColor"))
+        for name in ("--ink", "--quiet", "--accent", "--loss"):
+            assert page.evaluate(_CONTRAST, [name, "--paper"]) >= 4.5, (scheme, name)
+        assert page.evaluate(_CONTRAST, ["--on-accent", "--accent"]) >= 4.5, scheme
+    assert len(grounds) == 2
 
 
 def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> None:
@@ -42,14 +47,6 @@ def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> Non
     page.evaluate("location.hash = '#languages'")
     expect(page.locator(".heat")).to_be_visible()
     expect(page.locator("dialog")).to_have_count(0)
-
-
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_text_has_enough_contrast(page: Page, scheme: str) -> None:
-    page.emulate_media(color_scheme="dark" if scheme == "dark" else "light")
-    for name in ("--ink", "--quiet", "--accent", "--loss"):
-        assert page.evaluate(_CONTRAST, [name, "--paper"]) >= 4.5, name
-    assert page.evaluate(_CONTRAST, ["--on-accent", "--accent"]) >= 4.5
 
 
 def test_every_control_has_a_name(page: Page) -> None:
