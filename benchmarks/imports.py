@@ -15,6 +15,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from io import BytesIO
 from pathlib import Path
 from statistics import median
 from typing import Annotated, Any
@@ -26,13 +27,14 @@ from rich.console import Console
 
 from benchmarks.load import closed_loop, search_body
 from benchmarks.mixed import mixed
-from benchmarks.pictures import SIZES, encoded, photograph
+from benchmarks.peers.material import photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
 from client.client import list_all
 from client.importing.upload import AT_ONCE, CHUNK
 from demo.gallery import outlines
 
+_LARGE = (4_000, 3_000)  # pixels
 _TURN = 64  # pictures of one way in a turn: two requests of the batch
 _BLOCK, _BESIDE, _TEXTS = 5.0, 480, 200  # seconds of searches; pictures imported beside them; different texts
 _LOOK = 0.1  # seconds between two looks how many pictures there are
@@ -141,7 +143,11 @@ def _p95(url: str, bodies: Sequence[bytes]) -> float:
 
 def large(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
     """How long `pictoglot import` takes for photographs as a camera of today makes them, with its start."""
-    of = [encoded(photograph(SIZES["12 MP"], seed), format="JPEG", quality=85) for seed in range(4)]
+    of = list[bytes]()
+    for seed in range(4):
+        stream = BytesIO()
+        photograph(seed, _LARGE).save(stream, "JPEG", quality=85)
+        of.append(stream.getvalue())
     seconds = _seconds(_added(url, key, drawn(folder, count, 3 * 10**6, of)[0].parent))
     return {"photographs": count, "photographs_seconds": seconds}
 

@@ -38,13 +38,13 @@ def texts() -> list[str]:
     return all_texts
 
 
-def photograph(seed: int) -> Image.Image:
+def photograph(seed: int, size: tuple[int, int] = _SIZE) -> Image.Image:
     """A made-up picture with coarse and fine structure: its JPEG has about 200 kB, as a photograph has."""
     draw = np.random.default_rng(seed)
-    pixels = np.zeros((_SIZE[1], _SIZE[0], 3), np.float32)
+    pixels = np.zeros((size[1], size[0], 3), np.float32)
     for across, strength in _GRAIN:
         squares = draw.integers(0, 256, (across * 3 // 4, across, 3), dtype=np.uint8)
-        pixels += strength * np.asarray(Image.fromarray(squares).resize(_SIZE, Image.Resampling.BICUBIC), np.float32)
+        pixels += strength * np.asarray(Image.fromarray(squares).resize(size, Image.Resampling.BICUBIC), np.float32)
     pixels /= sum(strength for _, strength in _GRAIN)
     return Image.fromarray(pixels.astype(np.uint8))
 

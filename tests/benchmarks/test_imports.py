@@ -7,7 +7,6 @@ import pytest
 from PIL import Image
 
 from benchmarks import imports
-from benchmarks.pictures import SIZES
 from tests.patience import PATIENCE
 from tests.service.processes import weightless
 
@@ -49,5 +48,5 @@ def test_a_killed_import_goes_on_and_the_three_ways_are_timed(
     monkeypatch.setattr(imports, "_BLOCK", 0.5)
     beside = imports.searched(url, KEY, tmp_path, rounds=1)["search_p95_ms"]
     assert beside["ratio"] == pytest.approx(beside["importing"] / beside["idle"])
-    monkeypatch.setitem(SIZES, "12 MP", (400, 300))
+    monkeypatch.setattr(imports, "_LARGE", (400, 300))
     assert imports.large(url, KEY, tmp_path / "large", 6)["photographs_seconds"] > 0
