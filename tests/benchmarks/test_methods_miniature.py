@@ -176,17 +176,18 @@ def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: s
         assert not torch.allclose(read(specials), 0.969 * ends, rtol=1e-2), f"{name}: ends stay"
 
 
-QUICK = ("cll-clip", "dualprompt+teir")  # in every run; the others in `make nightly`
+def some(rows: Iterable[str], *quick: str) -> Any:
+    """These rows in every run, the others in `make nightly`."""
+    names = [name if name in quick else pytest.param(name, marks=pytest.mark.nightly) for name in rows]
+    return pytest.mark.parametrize("name", names)
 
 
-@pytest.mark.parametrize(
-    "name", [name if name in QUICK else pytest.param(name, marks=pytest.mark.nightly) for name in ROWS]
-)
+@some(ROWS, "cll-clip", "dualprompt+teir")
 def test_every_method_learns(bench: Bench, name: str) -> None:
     assert_every_language_is_learned(bench, name)
 
 
-@pytest.mark.parametrize("name", [*SUITE])
+@some(SUITE, "cll-clip", "teir", "er+teir", "oewc")
 def test_both_halves_of_teir_do_what_they_say(bench: Bench, tmp_path: Path, name: str) -> None:
     quick = replace(bench, folder=tmp_path, settings=replace(SETTINGS, epochs=1))
     trainer, chain = taught(quick, name)

@@ -63,6 +63,7 @@ def test_unseen_scenes_are_found_by_their_captions(encoder: Encoder) -> None:
     assert figures["i2t"]["R@1"] >= SCENES_FLOOR
 
 
+@pytest.mark.nightly
 def test_singles_are_found_by_name(encoder: Encoder) -> None:
     some = singles()[::10]
     assert by_caption(encoder, some, [draw(single) for single in some])["t2i"]["R@1"] >= SINGLES_FLOOR
