@@ -176,7 +176,7 @@ def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: s
         assert not torch.allclose(read(specials), 0.969 * ends, rtol=1e-2), f"{name}: ends stay"
 
 
-def some(rows: Iterable[str], *quick: str) -> Any:
+def some(rows: Iterable[str], *quick: str) -> pytest.MarkDecorator:
     """These rows in every run, the others in `make nightly`."""
     names = [name if name in quick else pytest.param(name, marks=pytest.mark.nightly) for name in rows]
     return pytest.mark.parametrize("name", names)

@@ -101,7 +101,7 @@ def test_a_chore_that_stands_still_is_ended_and_begun_again(
             pids.add(indexing.child.pid)
             assert not (refused and len(pids) == 2), "while writes are refused, none is started"
         time.sleep(0.05)
-    monkeypatch.setattr(indexing, "due", lambda *_: False)
+    monkeypatch.setattr(indexing, "is_due", lambda *_: False)
     indexing.stop()
     registry.probe()
     assert registry.duties.take(SEALING, "other", 60)

@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tests.fuzz.test_requests import answered
+from tests.fuzz.test_requests import CODES
 from tests.model.pictures.test_formats import READ, alpha, claiming, heic, rgb16
 from tests.model.pictures.test_pictures import GREY16, drawing, saved
 from tests.service.harness import Service, running
@@ -55,7 +55,7 @@ def test_mutated_scans_and_photographs_of_phones(service: Service, seed: int) ->
     cut = bytes(data[: source.randrange(len(data))] if source.random() < 0.2 else data)
     before = len(service.context.gallery.ids())
     answer = service.admin.post("/v1/pictures", files={"picture": ("x", cut)})
-    answered(answer)
+    assert answer.is_success or (answer.status_code < 500 and answer.json()["code"] in CODES), answer.text
     assert len(service.context.gallery.ids()) - before == (answer.status_code == 201)
     for pid in service.context.pictures.uploads.decoder.pids:
         assert address_space(pid) <= MEMORY + SLACK
