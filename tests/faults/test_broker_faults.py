@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from kombu import serialization
 
-from tests.faults.redis_server import RedisServer
 from tests.patience import PATIENCE, insisting, within
+from tests.redis_server import RedisServer
 from tests.service.harness import running
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import HINT, create_app

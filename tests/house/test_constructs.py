@@ -32,6 +32,7 @@ WAITING = (
     "tests.torture",
     "tests.durability",
     "tests.launcher",
+    "tests.redis_server",
     "tests.s3_server",
     "tests.postgresql_server",
     "tests.doubles",

@@ -18,9 +18,9 @@ import httpx
 import psutil
 
 from tests.launcher import HELPER, Launcher, Program, is_program
+from tests.redis_server import RedisServer
 from tests.torture.client import ADMIN_KEY, Api
-from tests.torture.servers import PATIENCE, Database
-from tests.torture.stores import Broker, ObjectStore, free_port
+from tests.torture.servers import PATIENCE, Database, ObjectStore, free_port
 
 APIS, WORKERS = ("api1", "api2"), ("worker1", "worker2")
 LEASE = 3.0  # seconds
@@ -99,7 +99,7 @@ class Deployment:
         base: str,
         database: Database | None = None,
         store: ObjectStore | None = None,
-        broker: Broker | None = None,
+        broker: RedisServer | None = None,
     ) -> None:
         self.folder, self.base = folder, base
         self.database, self.store, self.broker = database, store, broker
@@ -127,7 +127,7 @@ class Deployment:
         """The settings of every process, and nothing of the person who runs this."""
         settings = {**SETTINGS, "HOME": str(self.home), "BASE": self.base, **more}
         if self.database is not None:
-            settings.setdefault("DATABASE_URL", self.database.url)
+            settings.setdefault("DATABASE_URL", self.database.proxy.url)
         if self.store is not None and self.broker is not None:
             settings |= {"STORE": self.store.url, "BROKER_URL": self.broker.url}
         clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}

@@ -230,16 +230,17 @@ class Nemesis:
             database.kill()
             self._counts["database kills"] += 1
             time.sleep(seconds / 4)
-            database.restart()
+            database.start()
 
     def _lose_commits(self, target: int, seconds: float, detail: str) -> None:
         proxy = self._deployment.database.proxy if self._deployment.database else None
         assert proxy is not None
-        before = proxy.lost
+        before, until = proxy.lost, time.monotonic() + seconds / 4
         with self._windows.open("lose_commits"):
-            proxy.losing.set()
-            time.sleep(seconds / 4)
-            proxy.losing.clear()
+            while time.monotonic() < until:
+                proxy.lose(committed=True)
+                time.sleep(0.01)
+            proxy.restore()
         self._counts["lost commits"] += proxy.lost - before
 
     def _kill_broker(self, target: int, seconds: float, detail: str) -> None:

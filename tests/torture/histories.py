@@ -11,14 +11,14 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from tests.redis_server import RedisServer
 from tests.torture.contents import write_base
 from tests.torture.deployment import Deployment
 from tests.torture.draws import Step, draw
 from tests.torture.ledger import Ledger, Violation
-from tests.torture.servers import Database
+from tests.torture.servers import Database, ObjectStore
 from tests.torture.settle import close, settle
 from tests.torture.steps import Runner
-from tests.torture.stores import Broker, ObjectStore
 
 
 @dataclass
@@ -82,7 +82,8 @@ def deployed(database: str, seed: int) -> Iterator[Deployment]:
             server = Database()
             undone.callback(server.stop)
         if database == "store":
-            store, broker = ObjectStore(), Broker(folder)
+            store, broker = ObjectStore(), RedisServer(folder)
+            broker.start()
             undone.callback(store.stop)
             undone.callback(broker.kill)
         deployment = Deployment(folder, write_base(folder, f"torture-{seed}", seed), server, store, broker)

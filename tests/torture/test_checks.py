@@ -228,6 +228,12 @@ def test_a_history_that_fails_is_made_smaller() -> None:
     assert shrink(steps, lambda some: True, lambda: True) == steps  # there was no time
 
 
+# What starts programs and servers of others. None of it imports ours but for `tests.patience`.
+SERVERS = (
+    *("tests.launcher", "tests.commit_proxy", "tests.postgresql_server", "tests.redis_server", "tests.s3_server"),
+)
+
+
 def test_torture_imports_nothing_that_it_tortures() -> None:
     inside = ("model", "index", "service", "worker", "demo", "tests")
     found = [
@@ -236,6 +242,6 @@ def test_torture_imports_nothing_that_it_tortures() -> None:
         if under(module.name, "tests.torture") and not module.name.rpartition(".")[2].startswith("test_")
         for name, _ in module.imports()
         if any(under(name, package) for package in inside)
-        and not any(under(name, own) for own in ("tests.torture", "tests.launcher"))
+        and not any(under(name, own) for own in ("tests.torture", *SERVERS))
     ]
     assert found == []
