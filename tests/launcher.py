@@ -40,6 +40,7 @@ _LIBRARIES = (
     "typer",
     "uvicorn",
 )
+PARENT = "{parent}"  # an argument that becomes the id of the process that forks the program
 HELPER = "launcher"  # the name of the process from which a worker's children are forked
 _MOST = 1 << 20  # bytes of a question
 _ABOVE = 200  # descriptors on their way to their place are numbered from here
@@ -220,7 +221,8 @@ def _become(
         _name(what)
         if what.endswith("worker"):
             _prepare_children()
-    sys.argv = [what if kind == "-m" else kind, *arguments]
+    words = [str(os.getppid()) if word == PARENT else word for word in arguments]
+    sys.argv = [what if kind == "-m" else kind, *words]
     if kind == "-m":
         runpy.run_module(what, run_name="__main__", alter_sys=True)
     else:

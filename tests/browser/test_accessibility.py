@@ -1,4 +1,4 @@
-"""What axe-core finds on every part of the page, in both schemes: nothing serious."""
+"""What axe-core finds on every part of the page: nothing serious."""
 
 import re
 from collections.abc import Callable
@@ -79,6 +79,8 @@ WALK: tuple[tuple[str, Act], ...] = (
     ("/#releases", _key),
     ("/versions/1/report", _wait("table")),
 )
+# Each colour of the dark scheme is on one of these
+DARK = (_filtered, _edit, _files, "/#languages", "/versions/1/report")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,7 +110,8 @@ def test_nothing_on_the_page_keeps_anybody_out(context: BrowserContext) -> None:
         page.emulate_media(color_scheme="light")
         light = serious(page)
         page.emulate_media(color_scheme="dark")
-        faults[f"{address} {act.__name__}"] = light + serious(page, runOnly=["color-contrast"])
+        dark = serious(page, runOnly=["color-contrast"]) if act in DARK or address in DARK else []
+        faults[f"{address} {act.__name__}"] = light + dark
     assert faults == {each: [] for each in faults}
 
 

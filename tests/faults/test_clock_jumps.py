@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.launcher import Launcher
 from tests.worker.harness import FINISHED, Site, assert_once, pairs
 
 FAKETIME = next(iter(sorted(Path("/").glob("usr/lib/*/faketime/libfaketimeMT.so.1"))), None)
@@ -36,7 +37,11 @@ def test_a_clock_that_jumps_by_an_hour_runs_nothing_twice(
     }
     near = database == "sqlite"
     site = new_site() if near else new_site(DATABASE_URL=request.getfixturevalue("postgresql_url"))
+    site.launcher = Launcher(jumping)
+    request.addfinalizer(site.launcher.close)
     site.start(**jumping)
+    if not near:
+        site.launcher = None
     site.start(**(jumping if near else {}))
     expansion = site.submit(pairs("cy", picture=True))
     for jump, phases in (("+3600", {"prepare"}), ("-3600", {"train", "evaluate"}), ("+0", {"encode", "promote"})):

@@ -14,7 +14,7 @@ import pytest
 from index.states import unsealed
 from store.registry import open_registry
 from tests.faults.test_api_faults import started
-from tests.launcher import Program, shared
+from tests.launcher import PARENT, Program
 from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
 from tests.service.processes import clean_environment
@@ -38,7 +38,7 @@ def found(client: httpx.Client) -> list[Any]:
 
 def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
-    command = [sys.executable, "-m", "worker.indexer", str(shared().pid), "1"]
+    command = [sys.executable, "-m", "worker.indexer", PARENT, "1"]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
     return Program(command, env=clean_environment() | names | more, stderr=subprocess.DEVNULL).wait(PATIENCE)
 

@@ -1,6 +1,5 @@
 """One API process as a client sees it: each request ends with a status, or with none."""
 
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from time import monotonic
@@ -80,9 +79,3 @@ class Api:
     def close(self) -> None:
         """Close its connections."""
         self._client.close()
-
-
-def form_of(content: bytes | None, changes: Mapping[str, Any]) -> dict[str, Any]:
-    """A record's changes as the form of an upload."""
-    fields = {name: value if name == "collection" else json.dumps(value) for name, value in changes.items()}
-    return {"files": {"picture": ("picture", content)}, "data": fields}

@@ -30,7 +30,7 @@ from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from store.tables import ExpansionRow
 from tests.forked import Forked, attempt
-from tests.launcher import Program, is_program
+from tests.launcher import Launcher, Program, is_program
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 from worker.attempt import Attempt
@@ -79,6 +79,7 @@ class Site:
     settings: dict[str, str] = field(default_factory=dict)
     pictures: int = PICTURES
     processes: list[subprocess.Popen[bytes] | Forked] = field(default_factory=list)
+    launcher: Launcher | None = None
 
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
@@ -111,9 +112,11 @@ class Site:
     def process(self, module: str, *arguments: str, **more: str) -> subprocess.Popen[bytes]:
         """A process of one of our modules, under this site's settings."""
         command = [sys.executable, "-m", module, *arguments]
-        start = subprocess.Popen if "LD_PRELOAD" in more else Program
         with self.log_file.open("ab") as log:
-            process = start(command, env=self.environment(**more), stdout=log, stderr=log, start_new_session=True)
+            process = Program(
+                command, launcher=self.launcher, env=self.environment(**more), stdout=log, stderr=log,
+                start_new_session=True,
+            )  # fmt: skip
         self.processes.append(process)
         return process
 

@@ -1,6 +1,5 @@
 """The indexer as a worker runs it: one at a time for all, in a child that may be killed."""
 
-import os
 import time
 from collections.abc import Callable
 
@@ -11,6 +10,7 @@ from index.sets import VectorSets
 from index.states import NOTHING, PRUNED, State, unsealed
 from index.vectors import Identity
 from store.errors import LeaseLost
+from tests.launcher import PARENT
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import PICTURES, Site
 from worker.settings import WorkerSettings
@@ -18,7 +18,7 @@ from worker.upkeep import Indexing
 
 SEAL_AT = "50"
 DUTY = "indexer"
-CHILD = ("worker.upkeep", "seal", str(os.getpid()), SEAL_AT)
+CHILD = ("worker.indexer", PARENT, SEAL_AT)
 
 
 class Eager(WorkerSettings):

@@ -1,6 +1,5 @@
 """The scrub as a worker runs it: once a day for each data root, in a child that ends with its parent."""
 
-import os
 import signal
 import time
 from types import SimpleNamespace
@@ -10,6 +9,7 @@ import pytest
 from index.damage import Report, duty_of, keep, last, left
 from store.data_root import DataRoot
 from tests.bitrot import flip
+from tests.launcher import PARENT
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, pairs
 from worker import upkeep
@@ -17,8 +17,7 @@ from worker.settings import WorkerSettings
 from worker.upkeep import Scrubbing
 
 pytestmark = pytest.mark.row("F4")
-CHILD = ("worker.upkeep", "scrub")
-PARENT = str(os.getpid())
+MODULE = "worker.scrubbing"
 DAY = 86_400.0
 
 

@@ -17,6 +17,7 @@ from types import SimpleNamespace
 import pytest
 
 from store.errors import RegistryUnavailable
+from tests.launcher import shared
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import Relay, create_app
@@ -235,7 +236,7 @@ def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_
 
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
     expansion = site.submit(pairs("cy"))
-    lease = site.registry.expansions.lease(expansion, f"test:{os.getpid()}", 600)
+    lease = site.registry.expansions.lease(expansion, f"test:{shared().pid}", 600)
     assert lease is not None
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")
