@@ -1,7 +1,6 @@
 """Workers that are killed at random times, their children with them: the same bits as if nothing had happened (K1)."""
 
 import logging
-import os
 import random
 import time
 from collections.abc import Callable
@@ -68,19 +67,10 @@ def run_with_kills(new_site: NewSite, undisturbed: dict[str, str], count: int, e
     return kills
 
 
-@pytest.mark.timeout(1_200)
-def test_a_worker_killed_at_random_times_ends_with_the_same_bits(
-    new_site: NewSite, undisturbed: dict[str, str]
-) -> None:
-    kills = run_with_kills(new_site, undisturbed, count=2, each=2, seed=24)
-    assert len(kills.phases) == 2
-    assert max(kills.resumed, default=0.0) < PATIENCE
-
-
-@pytest.mark.nightly
 @pytest.mark.timeout(10_800)
-def test_a_hundred_workers_killed_at_random_times_end_with_the_same_bits(
-    new_site: NewSite, undisturbed: dict[str, str]
+@pytest.mark.parametrize(("count", "each"), [(2, 2), pytest.param(100, 6, marks=pytest.mark.nightly)])
+def test_workers_killed_at_random_times_end_with_the_same_bits(
+    new_site: NewSite, undisturbed: dict[str, str], count: int, each: int
 ) -> None:
-    kills = run_with_kills(new_site, undisturbed, count=int(os.environ.get("KILLS", "100")), each=6, seed=2024)
+    kills = run_with_kills(new_site, undisturbed, count, each, seed=24)
     logging.getLogger(__name__).info("killed in: %s; seconds to resume: %s", kills.phases, kills.resumed)
