@@ -18,7 +18,7 @@ CHINESE = ["红苹果和小狗", "红苹果", "小狗", "小狗和海"] * 4
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("corpus", [HINDI, CHINESE], ids=["hi", "zh"])
-def test_what_is_read_back_reads_alike_and_loses_nothing(kind: type[ClipTokenizer], corpus: list[str]) -> None:
+def test_what_is_read_back_reads_alike_and_loses_nothing(kind: type[Tokenizer], corpus: list[str]) -> None:
     grown = kind().grown(corpus, 500)
     learned = Learned(grown.added, grown.words, NOTHING, grown.sha256)
     again = learned.tokenizer(kind())

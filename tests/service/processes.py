@@ -79,16 +79,15 @@ def weightless(
 
     It logs only errors, and refuses nothing because of a machine that is slow.
     """
-    fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
-    quiet = {"HOME": str(home), "PORT": "0", "LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
-    names = {f"PICTOGLOT_{name}": value for name, value in {**quiet, **variables}.items()}
-    return Program(
-        [sys.executable, "-c", _PROGRAM.format(encoder=encoder, constants=constants)],
-        env=clean_environment() | names | fault,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    own = {"LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
+    return _start(_SERVE.format(encoder=encoder, constants=constants), home, **{**own, **variables})
+
+
+def run_module(name: str, home: object, **variables: str) -> tuple[int | None, str, str]:
+    """The exit status of `python -m NAME`, which ends at once, and what it writes."""
+    with _start(_MODULE.format(module=name), home, **variables) as program:
+        output, errors = program.communicate()
+    return program.returncode, output, errors
 
 
 def answers(client: httpx.Client, path: str) -> int:
