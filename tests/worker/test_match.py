@@ -1,7 +1,6 @@
 """Chances of hits as a worker measures them: from the vectors in the registry, of what a version did not learn."""
 
 import json
-import os
 from typing import Any
 
 import numpy as np
@@ -16,6 +15,7 @@ from model.match import SAMPLE, between, first_of
 from store import files
 from store.data_root import DataRoot
 from store.leases import PURGING
+from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.service.harness import learn
 from tests.worker.harness import PICTURES, Site
@@ -23,7 +23,6 @@ from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import FEW, Indexing, unfitted
 
-PARENT = str(os.getpid())
 ENGLISH = ("en", 0)
 CURVES = {
     "sharpness": 1.5,
