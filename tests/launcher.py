@@ -43,7 +43,7 @@ _LIBRARIES = (
 PARENT = "{parent}"  # an argument that becomes the id of the process that forks the program
 HELPER = "launcher"  # the name of the process from which a worker's children are forked
 _MOST = 1 << 20  # bytes of a question
-_ABOVE = 200  # descriptors on their way to their place are numbered from here
+_ABOVE = 100  # descriptors on their way to their place are numbered from here
 _PR_SET_PDEATHSIG, _PR_SET_NAME, _PR_SET_CHILD_SUBREAPER = 1, 15, 36  # linux/prctl.h
 
 
