@@ -38,7 +38,7 @@ def found(client: httpx.Client) -> list[Any]:
 
 def indexed(settings: dict[str, str], **more: str) -> int:
     """Run the worker's indexer to its end; returns its exit status."""
-    command = [sys.executable, "-m", "worker.indexer", PARENT, "1"]
+    command = [sys.executable, "-m", "worker.upkeep", "seal", PARENT, "1"]
     names = {f"PICTOGLOT_{name}": value for name, value in settings.items()}
     return Program(command, env=clean_environment() | names | more, stderr=subprocess.DEVNULL).wait(PATIENCE)
 

@@ -18,7 +18,7 @@ from worker.upkeep import Indexing
 
 SEAL_AT = "50"
 DUTY = "indexer"
-CHILD = ("worker.indexer", PARENT, SEAL_AT)
+CHILD = ("worker.upkeep", "seal", PARENT, SEAL_AT)
 
 
 class Eager(WorkerSettings):

@@ -17,7 +17,7 @@ from worker.settings import WorkerSettings
 from worker.upkeep import Scrubbing
 
 pytestmark = pytest.mark.row("F4")
-MODULE = "worker.scrubbing"
+CHILD = ("worker.upkeep", "scrub")
 DAY = 86_400.0
 
 
