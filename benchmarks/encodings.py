@@ -23,7 +23,7 @@ from model.backend import open_towers
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.training import LearnSettings
-from store.encodings import FIRST, Encoding
+from store.bases import FIRST_ENCODING, Encoding
 from store.settings import CommonSettings
 
 _WORK = Path(".cache/emoji36")
@@ -95,7 +95,7 @@ def show(report: dict[str, Any]) -> None:
     """One line for each language: R@1 in float32 by torch, and the difference."""
     table = Table("language", *(f"{name}{what}" for name in _GALLERIES for what in ("", " ±")))
     for language, by_encoding in report["languages"].items():
-        before, after = by_encoding[str(FIRST)], by_encoding[report["encoding"]]
+        before, after = by_encoding[str(FIRST_ENCODING)], by_encoding[report["encoding"]]
         cells = [f"{value:.1f}" for name in before for value in (before[name], after[name] - before[name])]
         table.add_row(language, *cells)
     _console.print(table)

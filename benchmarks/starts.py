@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.process import running
-from store.encodings import OPENVINO, TORCH
+from store.bases import OPENVINO, TORCH
 
 _console = Console()
 

@@ -9,7 +9,7 @@ from importlib.util import find_spec
 from typing import TYPE_CHECKING
 
 from model.towers import Towers
-from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
+from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, BaseMismatch, EncodingMismatch
 
 if TYPE_CHECKING:
@@ -64,7 +64,7 @@ def _in_place_of(encoding: Encoding, settings: "CommonSettings") -> list[Encodin
     if encoding.precision != FLOAT32 and settings.precision == AUTO:
         others.append(Encoding(encoding.backend, FLOAT32))
     if settings.backend == AUTO and settings.precision in (AUTO, FLOAT32):
-        others.append(FIRST)
+        others.append(FIRST_ENCODING)
     return [other for other in others if other != encoding]
 
 

@@ -18,8 +18,8 @@ from model.pictures.framing import Frame
 from model.table import Table, View, pad
 from model.tokenizer import english_words
 from model.towers import TorchTowers, Towers
+from store.bases import Encoding
 from store.data_root import DataRoot
-from store.encodings import Encoding
 from store.errors import PictoglotError, VersionCorrupt
 from store.registry import Registry
 from store.versions import Version

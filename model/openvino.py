@@ -22,7 +22,7 @@ from torch import Tensor, nn
 from model.base import Base
 from model.towers import Features, text_features, without_table
 from store import files
-from store.encodings import BFLOAT16, FLOAT32, OPENVINO, Encoding
+from store.bases import BFLOAT16, FLOAT32, OPENVINO, Encoding
 from store.errors import BackendFailed, CorruptFolder
 
 # OpenVINO reports every import to its makers if this package is there. We report nothing to anybody.

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from open_clip.transformer import ResidualAttentionBlock
 from torch import Tensor, nn
 
-from store.encodings import FLOAT32, TORCH, Encoding
+from store.bases import FLOAT32, TORCH, Encoding
 
 if TYPE_CHECKING:
     from model.base import Base

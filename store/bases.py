@@ -1,9 +1,10 @@
-"""Bases: which ones versions are made for, and the releases that move to another base or encoding. Opens no model.
+"""Bases and encodings: what versions and vectors are made with, and the releases that move to others. Opens no model.
 
 A base is a version without a parent, the root of a lineage. The base of a release is that of its shared version, so a
 release names its base, and serving another one is a release like any other.
 """
 
+import hashlib
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
@@ -14,7 +15,6 @@ from sqlalchemy.orm import Session
 
 from store.clock import has_ended
 from store.database import Database
-from store.encodings import Encoding, encoding_of, serve_encoding
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, held
@@ -22,6 +22,38 @@ from store.releases import Release, find_published, publish, publish_for
 from store.retention import serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, next_number, refuse_pruned
+
+TORCH, OPENVINO = "torch", "openvino"
+FLOAT32, BFLOAT16 = "float32", "bfloat16"
+
+
+@dataclass(frozen=True)
+class Encoding:
+    """What computes vectors, besides the weights: `torch` or `openvino`, in `float32` or `bfloat16`."""
+
+    backend: str
+    precision: str
+
+    def fingerprint(self, weights: str) -> str:
+        """Return the hex hash of vectors that a tower with the fingerprint `weights` gives."""
+        return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
+
+    def __str__(self) -> str:
+        return f"{self.backend} in {self.precision}"
+
+
+FIRST_ENCODING = Encoding(TORCH, FLOAT32)
+
+
+@dataclass(frozen=True)
+class RecordedEncoding:
+    """What computes the vectors from `release` on; `reason` says why it is not what `auto` wanted, if so."""
+
+    number: int
+    release: int
+    backend: str
+    precision: str
+    reason: str
 
 
 @dataclass(frozen=True)
@@ -168,6 +200,25 @@ class Bases:
             return replace(planned, release=release)
 
 
+class Encodings:
+    """The encodings of a registry, oldest first."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def current(self) -> RecordedEncoding | None:
+        """Return the newest; None in a registry that no process opened with a base yet."""
+        with self._database.read() as session:
+            row = _newest_encoding(session)
+            return None if row is None else row.to_dataclass(RecordedEncoding)
+
+    def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
+        """Record the encoding of a new data root, unless another process did; returns the current one."""
+        with self._database.begin() as session:
+            row = _newest_encoding(session) or _add_encoding(session, Encoding(backend, precision), 1, reason)
+            return row.to_dataclass(RecordedEncoding)
+
+
 def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
     """Add a base, as a version without a parent."""
     facts = {"manifest_sha256": text_fingerprint, "rows": 0, "bytes": 0, "report": {}}
@@ -220,3 +271,34 @@ def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> Ba
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
     towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
     return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()
+
+
+def encoding_of(session: Session, release: int) -> Encoding | None:
+    """Return what made the vectors that a release serves; None where no process has opened a base yet."""
+    row = _newest_encoding(session, release)
+    return None if row is None else Encoding(row.backend, row.precision)
+
+
+def serve_encoding(session: Session, encoding: Encoding | None, release: int) -> None:
+    """Record that this encoding makes the vectors from a new release on, unless it does already."""
+    if encoding is not None and encoding != encoding_of(session, release):
+        _add_encoding(session, encoding, release)
+
+
+def _newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
+    query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
+    return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
+
+
+def _add_encoding(session: Session, encoding: Encoding, release: int, reason: str = "") -> EncodingRow:
+    newest = _newest_encoding(session)
+    row = EncodingRow(
+        number=newest.number + 1 if newest else 1,
+        release=release,
+        backend=encoding.backend,
+        precision=encoding.precision,
+        reason=reason,
+    )
+    session.add(row)
+    session.flush()
+    return row

@@ -4,9 +4,8 @@ import logging
 
 from sqlalchemy import delete, false, select
 
-from store.bases import Bases, register
+from store.bases import Bases, Encodings, register
 from store.database import Database
-from store.encodings import Encodings
 from store.errors import BaseMismatch
 from store.expansions import Expansions
 from store.leases import Duties

@@ -19,7 +19,7 @@ from PIL import Image
 
 from model.encoder import EncodedTexts, Encoder
 from model.table import View
-from store.encodings import FIRST
+from store.bases import FIRST_ENCODING
 from tests.patience import PATIENCE
 
 Vectors = NDArray[np.float32]
@@ -40,7 +40,7 @@ class WeightlessEncoder(Encoder):
     dimension = DIMENSION
     image_fingerprint = hashlib.sha256(b"weightless pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"weightless texts").hexdigest()
-    encoding = FIRST
+    encoding = FIRST_ENCODING
     frame = None
     languages: tuple[str, ...] = ("en",)
     base_view = weightless_view(0)

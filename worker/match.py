@@ -19,8 +19,8 @@ from index.states import last_change
 from index.vectors import Matrix
 from model.languages import ENGLISH
 from model.match import Answers, Curves, fit, measured, search_gallery
+from store.bases import Encoding
 from store.data_root import DataRoot
-from store.encodings import Encoding
 from store.errors import Unavailable
 from store.registry import Registry
 from worker.validation import MAX_CAPTIONS, kept_of

@@ -13,7 +13,7 @@ from sqlalchemy import func, insert, select
 from index.rows import stored_as
 from model.encoder import Encoder
 from model.table import View
-from store.encodings import FIRST
+from store.bases import FIRST_ENCODING
 from store.registry import Registry
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
@@ -37,7 +37,7 @@ class NoEncoder(Encoder):
 
     image_fingerprint = hashlib.sha256(b"made-up pictures").hexdigest()
     text_fingerprint = base_fingerprint = hashlib.sha256(b"made-up texts").hexdigest()
-    encoding = FIRST
+    encoding = FIRST_ENCODING
     frame = None
     languages = ("en",)
     base_view = no_view()

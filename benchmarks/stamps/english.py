@@ -22,7 +22,7 @@ from model.encoder import Encoder, Vectors
 from model.evaluation import Recall, recalls
 from model.text import clean
 from store import files
-from store.encodings import FLOAT32
+from store.bases import FLOAT32
 
 _LONGEST, _MOST_CLASSES = 4, 150  # words of a name; classes below a hypernym that still says what a thing is
 # WordNet has some of them as nouns, too

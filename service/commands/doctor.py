@@ -19,8 +19,8 @@ from client.client import is_proxied, load_client_settings
 from client.output import format_count
 from service.commands.processes import is_port_taken
 from service.settings import Settings
+from store.bases import OPENVINO
 from store.data_root import DataRoot
-from store.encodings import OPENVINO
 from store.errors import PictoglotError, RegistryOutdated, RegistryUnavailable, StoreUnavailable
 from store.registry import Registry, open_registry
 from store.settings import SettingsError, env_file, read_env_file

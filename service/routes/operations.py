@@ -25,7 +25,7 @@ from service.metrics import CONTENT_TYPE, counted, gauge
 from service.openapi import LATER, ref
 from service.schemas import admin as schemas
 from store import files
-from store.encodings import Encoding, RecordedEncoding
+from store.bases import Encoding, RecordedEncoding
 from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from store.expansions import State
 

@@ -25,7 +25,7 @@ from model.encoder import Encoder
 from model.pictures import read_rgb
 from model.reading import Reading
 from model.tokenizer import Tokenizer
-from store.encodings import BFLOAT16, OPENVINO
+from store.bases import BFLOAT16, OPENVINO
 from tests.demo import small_wordnet
 
 ROOT = Path(__file__).parent.parent.parent

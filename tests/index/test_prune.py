@@ -14,8 +14,8 @@ from index.janitor import Item, Pruner, sweep
 from index.sets import VectorSets
 from index.states import NOTHING
 from store import files
+from store.bases import FIRST_ENCODING
 from store.data_root import DataRoot
-from store.encodings import FIRST
 from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
@@ -127,16 +127,16 @@ def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> Non
 def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "fr": [f"image {seed}"]})
-    world.registry.encodings.first(FIRST.backend, FIRST.precision)
+    world.registry.encodings.first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
     lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number
     ids = world.gallery.ids()
-    ours, theirs = world.encoder.image_fingerprint, FIRST.fingerprint("image-b")
+    ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.fingerprint("image-b")
     assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES
     encoded = {content(seed): picture_vector(drawn(seed).rgb) for seed in range(PICTURES)}
     world.gallery.put_picture_vectors(theirs, encoded)
     captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
-    world.gallery.put_caption_vectors(ReadBy(base, FIRST.fingerprint("text-b")), captions)
+    world.gallery.put_caption_vectors(ReadBy(base, FIRST_ENCODING.fingerprint("text-b")), captions)
     assert len(world.gallery.picture_vectors(ids, theirs)) == PICTURES
     assert vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
     world.registry.expansions.cancel(lease.expansion)

@@ -19,7 +19,7 @@ from model.backend import open_encoder
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.towers import TorchTowers, Towers
-from store.encodings import BFLOAT16, FIRST, FLOAT32, OPENVINO, TORCH, Encoding
+from store.bases import BFLOAT16, FIRST_ENCODING, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import BackendFailed, BackendNotAvailable, EncodingMismatch
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
@@ -241,7 +241,7 @@ def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(tmp_path: Path, 
 
 def test_an_old_data_root_stays_with_torch_under_auto(tmp_path: Path, registry: Registry) -> None:
     registry.encodings.first(TORCH, FLOAT32)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
 
 
 @pytest.mark.parametrize(("setting", "value"), [("backend", TORCH), ("precision", BFLOAT16)])
@@ -263,9 +263,9 @@ def test_a_compile_that_fails_falls_back_to_torch_and_is_not_tried_again(
         raise RuntimeError("an operation that is not supported")
 
     monkeypatch.setattr(openvino_backend.openvino, "convert_model", fail)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
     first = len(tried)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
     recorded = registry.encodings.current()
     assert len(tried) == first in (1, 2) and recorded is not None and "OpenVINO" in recorded.reason
 
@@ -369,7 +369,7 @@ def test_without_openvino_a_new_data_root_is_torchs_and_asking_for_it_is_refused
     monkeypatch.setattr(backend, "find_spec", lambda name: None)
     with pytest.raises(BackendNotAvailable, match="not installed"):
         open_encoder(settings(tmp_path, backend=OPENVINO), registry)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
 
 
 def test_of_two_first_starts_both_take_what_was_recorded_first(
@@ -381,4 +381,4 @@ def test_of_two_first_starts_both_take_what_was_recorded_first(
 
     opened = backend.open_towers
     monkeypatch.setattr(backend, "open_towers", overtaken)
-    assert open_encoder(settings(tmp_path), registry).encoding == FIRST
+    assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING

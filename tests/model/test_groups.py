@@ -17,7 +17,7 @@ from model.encoder import Encoder
 from model.table import TokenRows, View
 from model.towers import TorchTowers
 from model.training import LearnSettings, Trainer
-from store.encodings import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
+from store.bases import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import CaptionsUnreadable
 from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
 from tests.model.toy import CAPTIONS, corpus_for, go_on

@@ -18,7 +18,7 @@ from sqlalchemy import text
 from index.damage import Damage, Report, keep
 from model.base import open_base
 from model.encoder import Encoder
-from store.encodings import Encoding
+from store.bases import Encoding
 from store.logs import JsonLines
 from tests.doubles import StalledEncoder
 from tests.house.source import ROOT

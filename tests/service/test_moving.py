@@ -19,7 +19,7 @@ from model.table import View
 from service import moving
 from service.context import Context
 from service.settings import Settings
-from store.encodings import Encoding
+from store.bases import Encoding
 from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release

@@ -5,7 +5,7 @@ from concurrent.futures import ThreadPoolExecutor
 from threading import Barrier
 from typing import Any, TypeVar
 
-from store.encodings import Encoding
+from store.bases import Encoding
 from store.errors import PictoglotError
 from store.expansions import Expansion, Once
 from store.leases import Lease

@@ -2,7 +2,7 @@
 
 import pytest
 
-from store.encodings import Encoding
+from store.bases import Encoding
 from store.errors import (
     AliasMoved,
     BaseMismatch,

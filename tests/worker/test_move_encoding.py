@@ -11,7 +11,7 @@ from index.sets import VectorSets
 from index.states import open_engine
 from index.vectors import Identity
 from model.backend import recorded
-from store.encodings import FIRST, OPENVINO, Encoding
+from store.bases import FIRST_ENCODING, OPENVINO, Encoding
 from store.errors import BaseServes, NoEarlierBase
 from store.expansions import Expansion
 from tests.index.conftest import reachable
@@ -33,7 +33,7 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
 
 def other(site: Site) -> Encoding:
     """An encoding that the site does not have."""
-    return Encoding(OPENVINO, "float32") if recorded(site.registry) == FIRST else FIRST
+    return Encoding(OPENVINO, "float32") if recorded(site.registry) == FIRST_ENCODING else FIRST_ENCODING
 
 
 def to(site: Site, encoding: Encoding) -> Expansion:
