@@ -1,6 +1,7 @@
 """The service as a process of its own, with an encoder from `tests.doubles`; forked: a start takes 0.1 s and not 5."""
 
 import os
+import shutil
 import signal
 import sys
 import tempfile
@@ -26,7 +27,8 @@ class Program:
 
     def __init__(self, source: str, environment: Mapping[str, str]) -> None:
         reader, writer = CONTEXT.Pipe(duplex=False)
-        self._errors = Path(tempfile.mkdtemp()) / "stderr"
+        self._errors = Path(tempfile.mkdtemp(prefix="program-")) / "stderr"
+        self._errors.touch()
         self._process = CONTEXT.Process(target=_run, args=(source, dict(environment), writer, str(self._errors)))
         self._process.start()
         writer.close()
@@ -56,11 +58,15 @@ class Program:
         return self.returncode
 
     def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
-        """What is left of its output, and all that it wrote to standard error."""
-        output = "" if self.stdout.closed else self.stdout.read()
-        self.stdout.close()
+        """What is left of its output, and all that it wrote to standard error; nothing the second time."""
+        if self.stdout.closed:
+            return "", ""
+        with self.stdout:
+            output = self.stdout.read()
         self.wait(timeout)
-        return output, self._errors.read_text(encoding="utf-8")
+        errors = self._errors.read_text(encoding="utf-8")
+        shutil.rmtree(self._errors.parent)
+        return output, errors
 
     def send_signal(self, sent: int) -> None:
         os.kill(self.pid, sent)
