@@ -1,4 +1,4 @@
-"""Encoding in small batches on one thread: bounded queues, deadlines, a cache of query vectors. Opens no model."""
+"""The queues of a service, in order and in bounds: texts and pictures to encode, writes to the gallery."""
 
 import asyncio
 import os
@@ -6,11 +6,16 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
-from typing import Any, Generic, Self, TypeVar
+from functools import partial
+from itertools import groupby
+from typing import Any, Generic, ParamSpec, Self, TypeVar
 
 from cachetools import LRUCache
 from PIL import Image
+from sqlalchemy.exc import SQLAlchemyError
 
+from index.gallery import NewPicture, Put
+from index.live import LiveIndex
 from index.vectors import Vector
 from model.encoder import Encoder
 from model.pictures import MAX_PIXELS, Picture
@@ -20,8 +25,9 @@ from model.table import View
 from service.lanes import Places
 from service.metrics import Metrics
 from service.settings import Settings
-from store.errors import Unavailable
+from store.errors import PictoglotError, Unavailable
 
+P = ParamSpec("P")
 T = TypeVar("T")
 R = TypeVar("R")
 K = TypeVar("K")
@@ -29,6 +35,9 @@ _TEXTS_AT_ONCE = 8  # of one request in the queue: a search waits for a few text
 _UPLOADS_AT_ONCE = 8  # a search by picture waits for one such batch; larger ones are hardly cheaper (decision 26)
 _BATCHES = 2  # requests with many pictures: each holds up to 64 MiB in memory
 _NICE = 10  # of the thread that encodes uploads, as of the processes that decode them: searches come first
+_FAILURES = (PictoglotError, SQLAlchemyError, OSError, ValueError)
+_WRITES_AT_ONCE = 16  # pictures in one transaction, as many as `pictoglot import` sends at a time
+_Write = NewPicture | Callable[[], Any]
 
 
 @dataclass
@@ -269,3 +278,49 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         """End the processes of both decoders."""
         self.uploads.decoder.close()
         self.searches.decoder.close()
+
+
+class WriteQueue(BatchQueue[_Write, Any]):
+    """Writes to the gallery, in order, on one thread, as the registry requires: pictures to put, and other changes.
+
+    Pictures that wait at the same time are put in one transaction: it costs the disk hardly more than one of them.
+    """
+
+    def __init__(self, live: LiveIndex, settings: Settings) -> None:
+        self._live = live
+        limit, seconds = settings.queue_limit, settings.upload_seconds
+        super().__init__(self._write, size=_WRITES_AT_ONCE, limit=limit, seconds=seconds)
+
+    async def put(self, picture: NewPicture) -> Put:
+        """The result of `LiveIndex.put_pictures`; raises as that does, and as a call of the queue does."""
+        (put,) = await self([picture])
+        assert isinstance(put, Put)
+        return put
+
+    async def run(self, change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
+        """The result of another change; raises as it does, and as a call of the queue does."""
+        (result,) = await self([partial(change, *args, **kwargs)])
+        return result  # type: ignore[no-any-return]
+
+    def _write(self, writes: Sequence[_Write]) -> list[Any]:
+        outcomes = list[Any]()
+        for is_picture, group in groupby(writes, lambda write: isinstance(write, NewPicture)):
+            alike: list[Any] = list(group)
+            outcomes += self._put(alike) if is_picture else [_outcome(change) for change in alike]
+        return outcomes
+
+    def _put(self, pictures: list[NewPicture]) -> list[Put | Exception]:
+        """All together; if that fails, one by one, because one of them may be the reason."""
+        together = _outcome(partial(self._live.put_pictures, pictures))
+        if not isinstance(together, Exception):
+            return list(together)
+        if len(pictures) == 1 or isinstance(together, Unavailable):
+            return [together] * len(pictures)
+        return [outcome for picture in pictures for outcome in self._put([picture])]
+
+
+def _outcome(write: Callable[[], R]) -> R | Exception:
+    try:
+        return write()
+    except _FAILURES as error:  # it is raised to the one who waits for this write; any other one, to all
+        return error

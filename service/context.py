@@ -18,7 +18,7 @@ from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
 from model.text import picture_id
 from service.auth import Keyring, Principal, Rate
-from service.batching import PictureQueue, TextQueue
+from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import JSON
 from service.cursors import Cursors
 from service.forms import FORMS, Body
@@ -26,7 +26,6 @@ from service.lanes import CHECKS, HitRecords, Lanes, Places
 from service.metrics import Metrics
 from service.middleware import Parts
 from service.settings import Settings
-from service.writes import WriteQueue
 from store.data_root import DataRoot
 from store.errors import InvalidInput
 from store.keys import Keys

@@ -21,12 +21,11 @@ from index.states import open_engine
 from model.backend import recorded
 from model.encoder import Encoder
 from model.processes import forget_closed
-from service.batching import PictureQueue, TextQueue
+from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.context import Context
 from service.metrics import Metrics
 from service.settings import Settings
 from service.watch import follow, probe_writes, update_metrics
-from service.writes import WriteQueue
 from store.errors import BaseMoved, IndexUnavailable, PictoglotError
 from store.registry import Registry
 from store.releases import Release

@@ -25,7 +25,7 @@ from service.search import find_unwanted_fields
 from store.errors import FieldError, InvalidInput, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-_AT_ONCE = 16  # pictures of one batch under way: a transaction of `service.writes`, two batches for the encoder
+_AT_ONCE = 16  # pictures of one batch under way: a transaction of `WriteQueue`, two batches for the encoder
 
 
 @dataclass

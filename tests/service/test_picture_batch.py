@@ -142,7 +142,7 @@ def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service
 
 
 def test_pictures_are_encoded_together(service: Service, encoder: Gathering) -> None:
-    """And so they are written together: those of one batch come to the queue of `service.writes` at one time."""
+    """And so they are written together: those of one batch come to the queue of `WriteQueue` at one time."""
     encoder.sizes.clear()
     encoder.waiting = lambda: service.context.pictures.encode_uploads.depth
     answer = post(service, [picture(1_000 + number) for number in range(40)], [{}] * 40)

@@ -16,7 +16,7 @@ from index.live import LiveIndex
 from index.records import Given
 from model.encoder import EncodedTexts
 from model.table import View
-from service.writes import WriteQueue
+from service.batching import WriteQueue
 from store.errors import PictureNotFound, RegistryUnavailable, Unavailable
 from tests.doubles import Vectors, WeightlessEncoder
 from tests.index.world import World, content, nearest_pictures, new_picture
