@@ -19,7 +19,7 @@ from model import words
 from model.match import Calibration
 from model.text import clean
 from service.auth import Principal
-from service.bodies import parse_json
+from service.bodies import JSON, parse_json
 from service.context import Context, make_path
 from service.middleware import Parts
 from service.schemas import search as schemas
@@ -36,7 +36,7 @@ Place = tuple[str, float, int]  # a hit in a cursor: picture, score, rank
 
 
 class Search:
-    """One search for pictures in one snapshot: parsed when it is made, then `encode`, `run` and `respond`.
+    """One search for pictures in one snapshot: parsed when it is made, then `encode` and `respond`.
 
     `picture` is one that came with it. `parts` of its time are counted.
     """
@@ -57,6 +57,7 @@ class Search:
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._upload, self._place = picture, place
         self._wanted = Wanted(parse_filter(body.filter, place), caller.collections)
+        self._filtered = not self._wanted.everything
         minus = body.minus or schemas.Minus()
         self._text, self._minus_text = _cleaned(body.text), _cleaned(minus.text)
         self._picture, self._minus_picture = body.picture, minus.picture
@@ -69,7 +70,6 @@ class Search:
         self._captions = self._caption_languages()
         self._vector: Vector | None = None
         self._truncated = False
-        self._parts.end("read")
 
     @property
     def reads_registry(self) -> bool:
@@ -79,6 +79,7 @@ class Search:
 
     async def encode(self) -> None:
         """Turn what it names into one vector, its weighted sum; raises `PictureNotFound`, and as the queues do."""
+        self._parts.end("read")
         if self.body.mode == "words":
             return
         weights, parts = self._weights, list[tuple[float, Vector]]()
@@ -103,15 +104,15 @@ class Search:
         if self._route is not None:
             self._parts.end("wait", queries[0].seconds)
 
-    async def run(self) -> None:
+    async def _run(self) -> None:
         """Read what is stored now: what the filter leaves, which pictures have the words, the facets."""
         body, lanes, selection, wanted = self.body, self._context.lanes, self._context.selection, self._wanted
-        filtered, left = not wanted.everything, None
-        if filtered and body.mode != "words":
+        left = None
+        if self._filtered and body.mode != "words":
             left = await lanes.filter.run(selection.left, wanted)
         self._worded = list[Worded]()
         if body.mode != "meaning" and self._text is not None:
-            lane, find = lanes.filter if filtered else lanes.words, self._context.words.find
+            lane, find = lanes.filter if self._filtered else lanes.words, self._context.words.find
             worded = await lane.run(find, self._text, self._snapshot.release, wanted, self._minus_text)
             self._worded = [each for each in worded if each.picture not in self._pictures]
         self._calibration = self._calibrate()
@@ -127,12 +128,10 @@ class Search:
             self._facets = await lanes.filter.run(selection.facets, wanted, body.facets)
 
     async def respond(self, unwanted: frozenset[str] = frozenset()) -> Response:
-        """Find the hits and answer with them, without the `unwanted` fields of each; raises what refuses the search.
-
-        One visit to a thread for all of it: each costs as much as the scan.
-        """
-        without = exclude_fields(unwanted, facets=self.body.facets is None)
-        response = await self._context.answer(lambda: self._hits(unwanted), self._parts, without)
+        """Run it, and answer without the `unwanted` fields of each hit; raises what refuses the search."""
+        await self._run()
+        # one visit to a thread for all of the rest: each costs as much as the scan
+        response = await self._context.lanes.search.run(self._answer, unwanted)
         if self._route is not None:
             used = self._route.used  # clients may name any tag, a metric must not have any label
             known = used in self._snapshot.views or used == SHARED
@@ -183,6 +182,14 @@ class Search:
             return await self._context.lanes.filter.run(self._context.selection.left, self._wanted, anew=True) or left
         return left
 
+    def _answer(self, unwanted: frozenset[str]) -> Response:
+        self._parts.end("thread")
+        found, without = self._hits(unwanted), exclude_fields(unwanted, facets=self.body.facets is None)
+        self._parts.end("captions")
+        answer = Response(found.model_dump_json(exclude=without), media_type=JSON)
+        self._parts.end("json")
+        return answer
+
     def _hits(self, unwanted: frozenset[str]) -> schemas.PictureHits:
         body, within, calibration = self.body, self._caller.collections, self._calibration
         hits, next_cursor = self._page()
@@ -198,7 +205,7 @@ class Search:
         warnings += [_UNAVAILABLE] if kept is None else []
         warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
         records = kept or {}
-        found = schemas.PictureHits(
+        return schemas.PictureHits(
             items=[self._hit(hit, captions.get(hit.picture, {}), records.get(hit.picture)) for hit in hits],
             facets=self._facets,
             language=schemas.LanguageUsed.model_validate(self._route) if self._route else None,
@@ -211,8 +218,6 @@ class Search:
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
         )
-        self._parts.end("captions")
-        return found
 
     def _page(self) -> tuple[Sequence[PictureHit], str | None]:
         """One page of hits, and the cursor of the next one."""
@@ -220,7 +225,7 @@ class Search:
         named = [body.mode, self._text, self._picture, *minus, self._weights.model_dump()]
         content = None if self._upload is None else hashlib.sha256(self._upload).hexdigest()
         asked = ["question", *named, content, body.language, body.min_score, body.min_match]
-        if not self._wanted.everything:
+        if self._filtered:
             asked += [body.filter, self._caller.id]
 
         def place_of(hit: PictureHit) -> Place:

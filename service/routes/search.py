@@ -51,7 +51,6 @@ async def search_pictures(
     (picture,) = state.files or (None,)
     search = Search(body, context.live.current, context, caller, picture=picture, parts=state.parts)
     await unless_client_leaves(request, search.encode())
-    await search.run()
     return await search.respond(unwanted)
 
 
@@ -164,7 +163,6 @@ class _Batch:
                     self._count()
                     search.started = time.perf_counter()
                     await search.encode()
-                    await search.run()
                     response = await search.respond(self.unwanted)
         except TimeoutError:
             raise Unavailable("the searches of this batch took too long: send fewer") from None
