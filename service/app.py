@@ -82,7 +82,7 @@ def create_app(context: Context | None) -> FastAPI:
     pages.mount(app)
     app.state.context = context
     if context is not None:
-        context.metrics.watch(lambda: operations.current_metrics(app.state.context))
+        context.metrics.watch(lambda: operations.collect_metrics(app.state.context))
     openapi.install(app)
     problems.install(app)
     app.add_middleware(RequestMiddleware)

@@ -107,7 +107,7 @@ class GuardedRoute(APIRoute):
         """FastAPI's handler behind the guard."""
         handler, guard = super().get_route_handler(), guard_of(self.endpoint)
         names = frozenset(field.alias for field in self.dependant.query_params)
-        read = None if self.body_field is None else _reader(self.body_field.field_info, guard.body)
+        read = None if self.body_field is None else _make_reader(self.body_field.field_info, guard.body)
 
         async def guarded(request: Request) -> Response:
             context = request.app.state.context
@@ -126,7 +126,7 @@ class GuardedRoute(APIRoute):
         return guarded
 
 
-def _reader(taken: FieldInfo, kind: Body) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
+def _make_reader(taken: FieldInfo, kind: Body) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
     """What reads the body of a route for FastAPI; a place among others of its kind, and a file, are the stack's.
 
     It raises `UnsupportedMedia`, and as `read_form` and `parse_json`.
@@ -214,7 +214,7 @@ class Keyring:
                 return Principal("anonymous", "write")
             self._count_invalid()
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        principal = await self._principal(_plain_key(values, "authorization" in headers))
+        principal = await self._principal(_read_key(values, "authorization" in headers))
         if principal is None:
             self._count_invalid()
             raise Unauthorized("this key is not valid")
@@ -327,7 +327,7 @@ class Rate:
         self._buckets[key] = (tokens - cost, now)
 
 
-def _plain_key(values: list[str], bearer: bool) -> str:
+def _read_key(values: list[str], bearer: bool) -> str:
     """The key as text; empty when the headers hold none, or two."""
     scheme, _, value = values[0].strip().partition(" ") if bearer else ("bearer", "", values[0])
     return value.strip() if len(values) == 1 and scheme.lower() == "bearer" else ""

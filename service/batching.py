@@ -306,12 +306,12 @@ class WriteQueue(BatchQueue[_Write, Any]):
         outcomes = list[Any]()
         for is_picture, group in groupby(writes, lambda write: isinstance(write, NewPicture)):
             alike: list[Any] = list(group)
-            outcomes += self._put(alike) if is_picture else [_outcome(change) for change in alike]
+            outcomes += self._put(alike) if is_picture else [_try_write(change) for change in alike]
         return outcomes
 
     def _put(self, pictures: list[NewPicture]) -> list[Put | Exception]:
         """All together; if that fails, one by one, because one of them may be the reason."""
-        together = _outcome(partial(self._live.put_pictures, pictures))
+        together = _try_write(partial(self._live.put_pictures, pictures))
         if not isinstance(together, Exception):
             return list(together)
         if len(pictures) == 1 or isinstance(together, Unavailable):
@@ -319,7 +319,7 @@ class WriteQueue(BatchQueue[_Write, Any]):
         return [outcome for picture in pictures for outcome in self._put([picture])]
 
 
-def _outcome(write: Callable[[], R]) -> R | Exception:
+def _try_write(write: Callable[[], R]) -> R | Exception:
     try:
         return write()
     except _FAILURES as error:  # it is raised to the one who waits for this write; any other one, to all

@@ -43,7 +43,7 @@ class BodyReader:
         self._read = 0
         self._deadline: float | None = None
         self._whole = False
-        self._declared = _content_length(scope)
+        self._declared = _read_content_length(scope)
         self._announced = bool(self._declared) or any(name == b"transfer-encoding" for name, _ in scope["headers"])
 
     @property
@@ -122,7 +122,7 @@ async def _until_client_leaves(request: Request) -> None:
         pass
 
 
-def validated(model: type[M], value: object, prefix: str = "body") -> M:
+def validate(model: type[M], value: object, prefix: str = "body") -> M:
     """`value` as `model`; raises `InvalidInput` with locations that begin with `prefix`."""
     try:
         return model.model_validate(value)
@@ -149,7 +149,7 @@ def parse_json(data: bytes, place: str = "body") -> Any:
         raise InvalidEncoding("the body is not UTF-8")
     try:
         text = data.decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, parse_int=_integer, object_pairs_hook=unique)
+        return json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_integer, object_pairs_hook=unique)
     except UnicodeDecodeError:
         raise InvalidEncoding("the body is not UTF-8") from None
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
@@ -162,11 +162,11 @@ def _refuse_constant(literal: str) -> None:
     raise ValueError(literal)
 
 
-def _integer(digits: str) -> int | float:
+def _parse_integer(digits: str) -> int | float:
     return int(digits) if len(digits) <= _MAX_DIGITS else float("inf")
 
 
-def refusal_of(scope: Scope) -> PictoglotError | None:
+def check_head(scope: Scope) -> PictoglotError | None:
     """What is wrong with a head, whatever route it is for; None when it is well-formed.
 
     The parser's own limit does not apply to a head that arrives all at once. And a body that is both measured and in
@@ -186,6 +186,6 @@ def refusal_of(scope: Scope) -> PictoglotError | None:
     return None
 
 
-def _content_length(scope: Scope) -> int | None:
+def _read_content_length(scope: Scope) -> int | None:
     value = Headers(scope=scope).get("content-length", "")
     return int(value) if value.isdecimal() else None

@@ -130,7 +130,7 @@ async def read_form(
     parts = _Parts(FORMS[kind], settings.picture_bytes if file is None else settings.dataset_bytes)
     await _read(request, boundary, parts, file)
     request.state.files = parts.files if file is None else [file]
-    return _document_of(parts.fields, schema["properties"], commas=kind is not Body.UPLOAD)
+    return _parse_fields(parts.fields, schema["properties"], commas=kind is not Body.UPLOAD)
 
 
 async def _read(request: Request, boundary: bytes, parts: "_Parts", file: OnDisk | None) -> None:
@@ -154,7 +154,7 @@ async def _read(request: Request, boundary: bytes, parts: "_Parts", file: OnDisk
         await run_in_threadpool(file.close)
 
 
-def _document_of(fields: Mapping[str, list[str]], properties: Mapping[str, Any], *, commas: bool) -> _Document:
+def _parse_fields(fields: Mapping[str, list[str]], properties: Mapping[str, Any], *, commas: bool) -> _Document:
     """What the texts of a form mean to a model with these `properties` (JSON schema); only lists may be repeated.
 
     With `commas`, these separate the items of a list. Raises `InvalidInput`, and as `parse_json`.
@@ -164,7 +164,7 @@ def _document_of(fields: Mapping[str, list[str]], properties: Mapping[str, Any],
         types = types_of(properties.get(name, {"type": "string"}))
         if "array" in types:
             constant = "string" in types and texts in (["all"], ["none"])
-            document[name] = texts[0] if constant else values.as_list(texts, commas=commas)
+            document[name] = texts[0] if constant else values.split_list(texts, commas=commas)
         elif len(texts) > 1:
             _refuse(location("body", [name]), "duplicate_key", "a field is given more than once")
         elif "object" in types:
@@ -172,7 +172,7 @@ def _document_of(fields: Mapping[str, list[str]], properties: Mapping[str, Any],
             if document[name] is None:
                 _refuse(f"body.{name}", "dict_type", f"`{name}` is left out, not null")
         else:
-            document[name] = values.as_number(texts[0]) if types & {"integer", "number"} else texts[0]
+            document[name] = values.parse_number(texts[0]) if types & {"integer", "number"} else texts[0]
     return document
 
 
@@ -224,7 +224,7 @@ class _Parts:
         kind, options = parse_options_header(self._disposition)
         if kind != b"form-data" or b"name" not in options:
             raise MalformedMultipart("a part has no name")
-        self._name, self._in_file = _text(options[b"name"]), b"filename" in options
+        self._name, self._in_file = _decode_text(options[b"name"]), b"filename" in options
         file, most = self.form.file, self.form.most_files
         if self._in_file and self._name != file:
             _refuse(location("body", [self._name]), "extra_forbidden", f"send only the file `{file}`")
@@ -253,7 +253,7 @@ class _Parts:
         if self._in_file:
             self.files.append(self.take() if self._file_bytes <= self._limit else None)
         else:
-            self.fields.setdefault(self._name, []).append(_text(self.take()))
+            self.fields.setdefault(self._name, []).append(_decode_text(self.take()))
 
     def on_end(self) -> None:
         self.ended = True
@@ -263,7 +263,7 @@ def _refuse(place: str, code: str, detail: str) -> NoReturn:
     raise InvalidInput(detail, errors=(FieldError(place, code),))
 
 
-def _text(data: bytes) -> str:
+def _decode_text(data: bytes) -> str:
     try:
         return data.decode("utf-8")
     except UnicodeDecodeError:

@@ -14,7 +14,7 @@ from urllib.parse import unquote
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from service.bodies import BodyReader, refusal_of
+from service.bodies import BodyReader, check_head
 from service.metrics import Metrics
 from service.problems import answers_head, problem, unexpected
 
@@ -63,11 +63,16 @@ class RequestMiddleware:
         method, server = scope["method"], scope["app"].state
         if method == "HEAD" and answers_head(scope):
             scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
-        request_id, parts, body, context = _request_id(scope), Parts(), BodyReader(scope, receive), server.context
+        request_id, parts, body, context = (
+            _choose_request_id(scope),
+            Parts(),
+            BodyReader(scope, receive),
+            server.context,
+        )
         scope.setdefault("state", {}).update(request_id=request_id, parts=parts, body=body, context=context)
         if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
             scope["path"] = "/".join(map(_decode, raw.decode("latin-1").split("/")))
-        started, status, refusal = time.perf_counter(), 0, refusal_of(scope)
+        started, status, refusal = time.perf_counter(), 0, check_head(scope)
 
         async def answer(message: Message) -> None:
             nonlocal status
@@ -133,7 +138,7 @@ class RequestMiddleware:
         _log.info("request", extra=fields)
 
 
-def _request_id(scope: Scope) -> str:
+def _choose_request_id(scope: Scope) -> str:
     """The client's own id if it is safe to log, otherwise a new one, which no seed or fork of this process repeats."""
     given = Headers(scope=scope).get("x-request-id", "")
     return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)

@@ -41,7 +41,7 @@ def ref(model: type[BaseModel]) -> dict[str, str]:
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def answering(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
+def describe_file(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
     """`responses` of a route that answers with bytes of this media type."""
     content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
     return {200: {"description": description, "content": content}}
@@ -52,17 +52,17 @@ def install(app: FastAPI) -> None:
 
     def document() -> dict[str, Any]:
         if app.openapi_schema is None:
-            app.openapi_schema = _document(app)
+            app.openapi_schema = _build_document(app)
         return app.openapi_schema
 
     app.openapi = document  # type: ignore[method-assign]
 
 
-def _document(app: FastAPI) -> dict[str, Any]:
+def _build_document(app: FastAPI) -> dict[str, Any]:
     document = get_openapi(title="pictoglot", version=VERSION, description=_DESCRIPTION, routes=app.routes)
     schemas = document.setdefault("components", {}).setdefault("schemas", {})
     for model in _EXTRA:
-        schemas.update(_named(model))
+        schemas.update(_list_schemas(model))
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "header": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -107,7 +107,7 @@ def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any])
     content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
 
 
-def _named(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
+def _list_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
     """The schema of `model`, and of the models that it refers to, by name."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs", {}), model.__name__: schema}

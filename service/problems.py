@@ -145,7 +145,7 @@ def problem(request_id: str, error: errors.PictoglotError) -> Response:
     """The answer to an error (RFC 9457)."""
     body = document(request_id, error)
     status = body["status"]
-    return JSONResponse(body, status, _headers(error, status), media_type="application/problem+json")
+    return JSONResponse(body, status, _make_headers(error, status), media_type="application/problem+json")
 
 
 def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
@@ -164,7 +164,7 @@ def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
         "errors": [{"location": place.location, "code": place.code} for place in error.errors[:_MAX_LOCATIONS]],
         **error.extra,
     }
-    if "Retry-After" in (headers := _headers(error, status)):
+    if "Retry-After" in (headers := _make_headers(error, status)):
         body["retry_after_seconds"] = int(headers["Retry-After"])
     return body
 
@@ -209,11 +209,11 @@ def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.Pictoglot
     places = tuple(errors.FieldError(location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
     if any(fault["type"] == "string_unicode" for fault in faults):
         return errors.TextInvalidUnicode("the text contains surrogates", errors=places)
-    first = f"{places[0].location}: {_said(faults[0])}" if places else ""
+    first = f"{places[0].location}: {_describe_fault(faults[0])}" if places else ""
     return errors.InvalidInput(first, errors=places)
 
 
-def _said(fault: Any) -> str:
+def _describe_fault(fault: Any) -> str:
     """What is wrong, in words without names of ours."""
     told, ours = str(fault["msg"]).removeprefix("Value error, "), _SAID.get(fault["type"])
     try:
@@ -233,7 +233,7 @@ def install(app: FastAPI) -> None:
             error = invalid_request(error.errors())
         elif isinstance(error, HTTPException):
             headers.update(error.headers or {})
-            if error.status_code == 405 and (allowed := _allowed(request)):
+            if error.status_code == 405 and (allowed := _list_allowed(request)):
                 headers["Allow"] = ", ".join(sorted(allowed))
             error = _ROUTING.get(error.status_code) or errors.PictoglotError()
         else:
@@ -254,7 +254,7 @@ def routes_of(app: FastAPI) -> list[APIRoute]:
     return [route for route in routes if isinstance(route, APIRoute)]
 
 
-def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
+def _make_headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
     if status == 401:
         return {"WWW-Authenticate": "Bearer"}
     if status in (429, 503):
@@ -262,7 +262,7 @@ def _headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
     return {}
 
 
-def _allowed(request: Request) -> set[str]:
+def _list_allowed(request: Request) -> set[str]:
     """The methods of all routes of this path: Starlette names only those of the first one."""
     routes = [route for route in routes_of(request.app) if route.path_regex.match(request.scope["path"])]
     methods = {method for route in routes for method in route.methods or ()}

@@ -59,7 +59,7 @@ class Search:
         self._wanted = Wanted(parse_filter(body.filter, place), caller.collections)
         self._filtered = not self._wanted.everything
         minus = body.minus or schemas.Minus()
-        self._text, self._minus_text = _cleaned(body.text), _cleaned(minus.text)
+        self._text, self._minus_text = _clean_text(body.text), _clean_text(minus.text)
         self._picture, self._minus_picture = body.picture, minus.picture
         self._pictures = frozenset(filter(None, (body.picture, minus.picture)))  # of the gallery: none is a hit
         self._weights = body.weights or schemas.Weights()
@@ -141,17 +141,17 @@ class Search:
     def _refuse_contradictions(self) -> None:
         by_picture, mode, weights = self._picture is not None or self._upload is not None, self.body.mode, self._weights
         if self._text is None and not by_picture:
-            raise _refusal("say what to search for: `text`, `picture` or both", f"{self._place}.text", "missing")
+            raise _make_refusal("say what to search for: `text`, `picture` or both", f"{self._place}.text", "missing")
         if mode != "meaning" and self._text is None:
-            raise _refusal("words are searched for a text", f"{self._place}.text", "missing")
+            raise _make_refusal("words are searched for a text", f"{self._place}.text", "missing")
         if mode == "words" and (by_picture or self._minus_picture is not None):
             place = f"{self._place}.mode"
-            raise _refusal("a picture has no words: use the mode `both`", place, "words_of_a_picture")
+            raise _make_refusal("a picture has no words: use the mode `both`", place, "words_of_a_picture")
         if not (weights.text if self._text is not None else 0) + (weights.picture if by_picture else 0) > 0:
             place = f"{self._place}.weights"
-            raise _refusal("not all of what is searched for can weigh nothing", place, "all_zero")
+            raise _make_refusal("not all of what is searched for can weigh nothing", place, "all_zero")
         if mode == "both" and not weights.meaning + weights.words > 0:
-            raise _refusal("meaning and words cannot both weigh nothing", f"{self._place}.weights", "all_zero")
+            raise _make_refusal("meaning and words cannot both weigh nothing", f"{self._place}.weights", "all_zero")
 
     def _caption_languages(self) -> list[str]:
         """The languages whose captions come with each picture: the requested, by default the one used, and English."""
@@ -194,7 +194,7 @@ class Search:
         body, within, calibration = self.body, self._caller.collections, self._calibration
         hits, next_cursor = self._page()
         self._parts.end("scan")
-        hits, below = _matching(hits, body.min_match if calibration else None)
+        hits, below = _cut_below(hits, body.min_match if calibration else None)
         kept: Mapping[str, Record] | None = {}
         if within is not None or _OF_RECORDS - unwanted:
             kept = self._context.hit_records.read([hit.picture for hit in hits], within)
@@ -352,7 +352,7 @@ def count_milliseconds(started: float) -> float:
     return round((time.perf_counter() - started) * 1_000, 3)
 
 
-def _matching(hits: Sequence[PictureHit], least: float | None) -> tuple[Sequence[PictureHit], int | None]:
+def _cut_below(hits: Sequence[PictureHit], least: float | None) -> tuple[Sequence[PictureHit], int | None]:
     """The hits with at least this chance, and how many have less: all that follow, since chances fall with scores."""
     if least is None:
         return hits, None
@@ -368,14 +368,14 @@ def _sum(parts: list[tuple[float, Vector]]) -> Vector:
     total = np.sum([weight * vector.astype(np.float64) for weight, vector in used], axis=0)
     length = float(np.linalg.norm(total))
     if length < _NOTHING_LEFT * max(abs(weight) for weight, _ in used):
-        raise _refusal("what is searched for and `minus` are the same", "body.minus", "nothing_left")
+        raise _make_refusal("what is searched for and `minus` are the same", "body.minus", "nothing_left")
     unit: Vector = (total / length).astype(np.float32)
     return unit
 
 
-def _cleaned(text: str | None) -> str | None:
+def _clean_text(text: str | None) -> str | None:
     return None if text is None else clean(text)
 
 
-def _refusal(detail: str, place: str, code: str) -> InvalidInput:
+def _make_refusal(detail: str, place: str, code: str) -> InvalidInput:
     return InvalidInput(detail, errors=(FieldError(place, code),))

@@ -36,14 +36,14 @@ def is_id(id: str) -> bool:
     return _ID.fullmatch(id) is not None
 
 
-def _picture_id(value: str) -> str:
+def _check_picture_id(value: str) -> str:
     try:
         return text.picture_id(value)
     except InvalidInput as error:
         raise PydanticCustomError("picture_id", "{reason}", {"reason": error.detail}) from None
 
 
-def _like(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
+def _require_form(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
     """Refuses other text: int() and float() would accept blanks and underscores too."""
 
     def refuse(value: object) -> object:
@@ -60,7 +60,7 @@ def _require_time(value: object) -> object:
     return value
 
 
-def _in_future(value: datetime) -> datetime:
+def _require_future(value: datetime) -> datetime:
     try:
         if value.tzinfo is None or value.astimezone(UTC) <= datetime.now(UTC):
             raise ValueError("must be in the future, with a time zone")
@@ -69,7 +69,7 @@ def _in_future(value: datetime) -> datetime:
     return value
 
 
-def as_list(texts: object, *, commas: bool = True) -> object:
+def split_list(texts: object, *, commas: bool = True) -> object:
     """The items of a list in a form or a query: one JSON list, or repeated; `commas` may separate them too."""
     if not isinstance(texts, list):
         return texts
@@ -81,16 +81,16 @@ def as_list(texts: object, *, commas: bool = True) -> object:
     return [item.strip() for text in texts for item in str(text).split(",")] if commas else texts
 
 
-def as_number(text: str) -> float | str:
+def parse_number(text: str) -> float | str:
     """The number in a field of a form; what is none stays a text, which the model refuses."""
     return int(text) if _DIGITS.fullmatch(text) else float(text) if _NUMBER.fullmatch(text) else text
 
 
-def _each_once(names: list[str]) -> list[str]:
+def _drop_duplicates(names: list[str]) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _told_as_one(value: object, inner: ValidatorFunctionWrapHandler) -> object:
+def _join_faults(value: object, inner: ValidatorFunctionWrapHandler) -> object:
     """One fault for all kinds of values that are possible here, in place of one for each."""
     try:
         return inner(value)
@@ -98,24 +98,24 @@ def _told_as_one(value: object, inner: ValidatorFunctionWrapHandler) -> object:
         raise PydanticCustomError("languages", "this must be `all`, `none` or a list of tags, 200 at most") from None
 
 
-PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_picture_id)]
+PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_check_picture_id)]
 Collection = Annotated[
     str,
-    _like(_NAME, "collection_name", "a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first"),
+    _require_form(_NAME, "collection_name", "a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first"),
     Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"}),
 ]
-Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_each_once)]
+Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_drop_duplicates)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]
-TextLimit = Annotated[Limit, _like(_DIGITS, "int_parsing", "must be a whole number")]
-TextNumber = Annotated[Finite, _like(_NUMBER, "float_parsing", "must be a decimal number")]
+TextLimit = Annotated[Limit, _require_form(_DIGITS, "int_parsing", "must be a whole number")]
+TextNumber = Annotated[Finite, _require_form(_NUMBER, "float_parsing", "must be a decimal number")]
 Note = Annotated[str, StringConstraints(pattern=r"^[^\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]*$")]  # no controls
 Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
 Expected = Annotated[
     int | None, Field(ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves.")
 ]
 IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
-PathNumber = Annotated[int, Path(), _like(_INTEGER, "int_parsing", "must be a whole number")]
+PathNumber = Annotated[int, Path(), _require_form(_INTEGER, "int_parsing", "must be a whole number")]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]
 QueryCollection = Annotated[Collection | None, Query()]
@@ -129,13 +129,13 @@ FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], F
 QueryFacets = Annotated[
     FacetKeys | None,
     Query(description="Keys whose values are counted, separated by commas."),
-    BeforeValidator(as_list),
+    BeforeValidator(split_list),
 ]
 IfMatch = Annotated[str | None, Header(alias="If-Match", description="The `ETag` that was seen.")]
-CaptionLanguages = Annotated[Tags | Literal["all", "none"], WrapValidator(_told_as_one)]
+CaptionLanguages = Annotated[Tags | Literal["all", "none"], WrapValidator(_join_faults)]
 _Texts = Annotated[list[str], Field(min_length=1, max_length=256)]
 OneOrMore = Annotated[
     _Texts,
     BeforeValidator(lambda value: [value] if isinstance(value, str) else value, json_schema_input_type=str | _Texts),
 ]
-Expiry = Annotated[datetime, Strict(False), BeforeValidator(_require_time), AfterValidator(_in_future)]
+Expiry = Annotated[datetime, Strict(False), BeforeValidator(_require_time), AfterValidator(_require_future)]

@@ -69,19 +69,19 @@ async def catch_up(context: Context, release: int) -> None:
     take long, and searches need the others.
     """
     context = context.newest
-    if _behind(context, release):
+    if _is_behind(context, release):
         await context.lanes.release.run(_catch_up, context, release)
 
 
 def _catch_up(context: Context, release: int) -> None:
     try:
-        if _behind(context, release):
+        if _is_behind(context, release):
             context.live.refresh()
     except (Unavailable, StorageFull) as error:
         _log.warning("cannot open the release yet", extra={"release": release, "code": error.code})
 
 
-def _behind(context: Context, release: int) -> bool:
+def _is_behind(context: Context, release: int) -> bool:
     try:
         return context.live.current.release.number < release
     except IndexUnavailable:

@@ -70,7 +70,7 @@ async def list_releases(
     page, following = await run_in_threadpool(cut, "releases", limit, cursor, fetch, lambda release: release.number)
     versions = context.registry.versions
     pruned, gone = await run_in_threadpool(lambda: (versions.pruned(), versions.gone()))
-    return schemas.ReleasePage(items=[_item(release, pruned, gone) for release in page], next_cursor=following)
+    return schemas.ReleasePage(items=[_make_item(release, pruned, gone) for release in page], next_cursor=following)
 
 
 @router.post("/releases/{number}/restore")
@@ -87,7 +87,7 @@ async def restore(
 
     release = await run_in_threadpool(publish)
     await catch_up(context, release.number)
-    return _item(release)
+    return _make_item(release)
 
 
 @router.post("/prune")
@@ -156,7 +156,7 @@ async def verify_index(context: AppContext) -> schemas.Verified:
     )
 
 
-def _item(release: Release, pruned: Set[int] = frozenset(), gone: Set[int] = frozenset()) -> schemas.ReleaseItem:
+def _make_item(release: Release, pruned: Set[int] = frozenset(), gone: Set[int] = frozenset()) -> schemas.ReleaseItem:
     missing = (pruned & {*release.languages.values()}) | (gone & {release.shared})
     return schemas.ReleaseItem(**asdict(release), pruned=sorted(missing))
 
@@ -176,7 +176,7 @@ def _roll_back(
 @needs("admin")
 async def get_base(context: AppContext) -> schemas.BaseStatus:
     """Which base serves, the newest move to another one with its comparison, and what the way back would do."""
-    return await run_in_threadpool(_status, context)
+    return await run_in_threadpool(_describe_base, context)
 
 
 @router.post(
@@ -219,7 +219,7 @@ async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller)
     else:
         planned = await run_in_threadpool(bases.undo, actor=caller.id, reason=body.reason, expected=body.expected)
         await catch_up(context, planned.release)
-    return await run_in_threadpool(_undone, planned, context, dry_run=body.dry_run)
+    return await run_in_threadpool(_describe_undo, planned, context, dry_run=body.dry_run)
 
 
 def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context: Context) -> schemas.MoveSubmitted:
@@ -260,11 +260,11 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
     )
 
 
-def _status(context: Context) -> schemas.BaseStatus:
-    registry, names = context.registry, _names(context)
+def _describe_base(context: Context) -> schemas.BaseStatus:
+    registry, names = context.registry, _name_bases(context)
     serving, newest = registry.releases.serving(), registry.expansions.newest("base")
     try:
-        undo = _undone(registry.bases.plan_undo(), context, dry_run=True)
+        undo = _describe_undo(registry.bases.plan_undo(), context, dry_run=True)
     except Conflict:  # nothing before, pruned, or a move in progress
         undo = None
     try:
@@ -284,12 +284,12 @@ def _status(context: Context) -> schemas.BaseStatus:
     )
 
 
-def _undone(planned: Undoing, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
-    names, fields = _names(context), asdict(planned)
+def _describe_undo(planned: Undoing, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
+    names, fields = _name_bases(context), asdict(planned)
     bases = {name: names[fields.pop(name)] for name in ("from_base", "to_base")}
     return schemas.BaseUndone(**fields, **bases, dry_run=dry_run)
 
 
-def _names(context: Context) -> dict[int, str]:
+def _name_bases(context: Context) -> dict[int, str]:
     """Of each base as clients see it."""
     return {base.number: base.public_name for base in context.registry.bases.list()}

@@ -50,8 +50,8 @@ async def list_duplicates(
         if at["state"] != state:
             raise Gone("the vectors have changed: begin again without a cursor")
         place = (at["after"][0], at["after"][1])
-    found = await _page(snapshot, context, wanted, min_score, limit, place)
-    groups = await _shown(found.groups, context, caller)
+    found = await _find_page(snapshot, context, wanted, min_score, limit, place)
+    groups = await _list_groups(found.groups, context, caller)
     following = None
     if found.place is not None:
         following = context.cursors.write(query, {"state": state, "after": [*found.place]})
@@ -66,7 +66,7 @@ async def list_duplicates(
     return await context.answer(lambda: answer)
 
 
-async def _page(
+async def _find_page(
     snapshot: Snapshot, context: Context, wanted: Wanted, least: float, limit: int, after: Place | None
 ) -> Compared:
     """Some pictures after others until there are `limit` groups or the time is over; no place at the end of all.
@@ -90,8 +90,8 @@ async def _page(
     return await context.lanes.duplicates.run(page)
 
 
-async def _shown(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
-    """As they are sent. Of a bound key, a picture that was moved away since is in none."""
+async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
+    """Describe groups as they are sent. Of a bound key, a picture that was moved away since is in none."""
     pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
     if caller.collections is not None and pictures:
         pictures = {*await context.lanes.read.run(context.selection.records, sorted(pictures), caller.collections)}

@@ -49,22 +49,22 @@ async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppC
         raise InvalidInput("send either `input` or a picture", errors=(FieldError("body.input", "missing"),))
     with ExitStack() as place:
         if body.input:
-            read = _reader(body.input, body.language, snapshot, context.settings.picture_bytes)
+            read = _make_reader(body.input, body.language, snapshot, context.settings.picture_bytes)
             inputs = await context.lanes.search.run(read)
             small = 0 < request.state.body.declared <= context.settings.json_bytes  # else it has a place already
             if small and any(isinstance(given, bytes) for given in inputs):
                 place.enter_context(context.pictures.searches.place())
-        embedded = await unless_client_leaves(request, _embedded(inputs, context))
-    return await context.answer(lambda: _answer(embedded, body.encoding_format, _name_of(context)))
+        embedded = await unless_client_leaves(request, _encode_inputs(inputs, context))
+    return await context.answer(lambda: _make_answer(embedded, body.encoding_format, _name_model(context)))
 
 
-def _reader(given: Sequence[str], language: str, snapshot: Snapshot, most: int) -> Any:
+def _make_reader(given: Sequence[str], language: str, snapshot: Snapshot, most: int) -> Any:
     def read() -> list[bytes | tuple[Any, str]]:
         if sum(text.startswith(_PICTURE) for text in given) > _MOST_PICTURES:
             where = (FieldError("body.input", "too_long"),)
             raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
         return [
-            _bytes(text, place, most)
+            _decode_picture(text, place, most)
             if text.startswith(_PICTURE)
             else (snapshot.route(language, cleaned := clean(text)).view, cleaned)
             for place, text in enumerate(given)
@@ -73,7 +73,7 @@ def _reader(given: Sequence[str], language: str, snapshot: Snapshot, most: int) 
     return read
 
 
-def _bytes(url: str, place: int, most: int) -> bytes:
+def _decode_picture(url: str, place: int, most: int) -> bytes:
     """The file in a data URL; what it says of the format is ignored."""
     head, _, content = url.partition(",")
     try:
@@ -88,9 +88,9 @@ def _bytes(url: str, place: int, most: int) -> bytes:
     return data
 
 
-async def _embedded(inputs: Sequence[bytes | tuple[Any, str]], context: Context) -> list[_Embedded]:
+async def _encode_inputs(inputs: Sequence[bytes | tuple[Any, str]], context: Context) -> list[_Embedded]:
     """One for each input, in order; all texts of one view together, pictures one after another."""
-    texts = await _texts([given for given in inputs if not isinstance(given, bytes)], context)
+    texts = await _encode_texts([given for given in inputs if not isinstance(given, bytes)], context)
     return [
         _Embedded(await context.pictures.encode(given))
         if isinstance(given, bytes)
@@ -99,7 +99,7 @@ async def _embedded(inputs: Sequence[bytes | tuple[Any, str]], context: Context)
     ]
 
 
-async def _texts(items: Sequence[tuple[Any, str]], context: Context) -> Mapping[tuple[int, str], _Embedded]:
+async def _encode_texts(items: Sequence[tuple[Any, str]], context: Context) -> Mapping[tuple[int, str], _Embedded]:
     by_view: dict[int, list[tuple[Any, str]]] = {}
     for view, text in items:
         by_view.setdefault(view.version, []).append((view, text))
@@ -112,11 +112,11 @@ async def _texts(items: Sequence[tuple[Any, str]], context: Context) -> Mapping[
     return embedded
 
 
-def _answer(embedded: Sequence[_Embedded], encoding_format: str, model: str) -> schemas.Embeddings:
+def _make_answer(embedded: Sequence[_Embedded], encoding_format: str, model: str) -> schemas.Embeddings:
     tokens = sum(each.tokens for each in embedded)
     return schemas.Embeddings(
         data=[
-            schemas.Embedding(index=index, embedding=_numbers(each.vector, encoding_format))
+            schemas.Embedding(index=index, embedding=_format_vector(each.vector, encoding_format))
             for index, each in enumerate(embedded)
         ],
         model=model,
@@ -124,7 +124,7 @@ def _answer(embedded: Sequence[_Embedded], encoding_format: str, model: str) -> 
     )
 
 
-def _numbers(vector: Vector, encoding_format: str) -> list[float] | str:
+def _format_vector(vector: Vector, encoding_format: str) -> list[float] | str:
     if encoding_format == "base64":
         return base64.b64encode(vector.astype("<f4").tobytes()).decode()
     return [float(value) for value in vector]
@@ -139,7 +139,7 @@ async def list_models(context: AppContext) -> schemas.Models:
     first = await run_in_threadpool(context.registry.versions.get, base)
     taught = sorted(tag for tag, version in snapshot.release.languages.items() if version != base)
     model = schemas.Model(
-        id=_name_of(context),
+        id=_name_model(context),
         created=int(first.created_at.timestamp()),
         languages=list(context.encoder.languages),
         taught=taught,
@@ -148,6 +148,6 @@ async def list_models(context: AppContext) -> schemas.Models:
     return schemas.Models(data=[model])
 
 
-def _name_of(context: Context) -> str:
+def _name_model(context: Context) -> str:
     """The name of the model in answers: the base's, without the path of a checkpoint."""
     return f"pictoglot/{context.base}"

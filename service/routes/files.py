@@ -14,44 +14,44 @@ from model.pictures.formats import MEDIA_TYPES
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Caller, Context, PathId
-from service.openapi import answering
+from service.openapi import describe_file
 from service.routes.gallery import find_picture
 from store.errors import OriginalNotKept, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
-_BYTES = answering("image/jpeg")[200]["content"]["image/jpeg"]
+_BYTES = describe_file("image/jpeg")[200]["content"]["image/jpeg"]
 _HEAD, _PIECE = 512, 1 << 20  # bytes: what tells the format, and what is sent at a time
 _ContentHash = Annotated[
     str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
 ]
 
 
-def _of(*types: str) -> dict[int | str, dict[str, Any]]:
+def _describe_types(*types: str) -> dict[int | str, dict[str, Any]]:
     return {200: {"description": "The file.", "content": dict.fromkeys(types, _BYTES)}}
 
 
-@router.get("/{id}/content", response_class=Response, responses=_of("image/jpeg"))
+@router.get("/{id}/content", response_class=Response, responses=_describe_types("image/jpeg"))
 @needs("search", parted=True)
 async def picture_content(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side."""
     picture = await find_picture(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=False)
+    return await _send_file(request, picture, context, named=v, thumbnail=False)
 
 
-@router.get("/{id}/thumbnail", response_class=Response, responses=_of("image/jpeg"))
+@router.get("/{id}/thumbnail", response_class=Response, responses=_describe_types("image/jpeg"))
 @needs("search", parted=True)
 async def picture_thumbnail(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
     picture = await find_picture(id, context, caller.collections)
-    return await _file(request, picture, context, named=v, thumbnail=True)
+    return await _send_file(request, picture, context, named=v, thumbnail=True)
 
 
-@router.get("/{id}/original", response_class=Response, responses=_of(*MEDIA_TYPES.values()))
+@router.get("/{id}/original", response_class=Response, responses=_describe_types(*MEDIA_TYPES.values()))
 @needs("search", parted=True)
 async def picture_original(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
@@ -63,7 +63,7 @@ async def picture_original(
     """
     picture = await find_picture(id, context, caller.collections)
     content = picture.content_sha256
-    headers = _cached(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
+    headers = _make_headers(content, f'"{content}.original"', v) | {"Content-Disposition": "attachment"}
     not_kept = OriginalNotKept("this picture was put without its original being kept")
     if not picture.original:
         raise not_kept
@@ -74,16 +74,16 @@ async def picture_original(
     if _is_known(request, headers):
         stream.close()
         return Response(status_code=304, headers=headers)
-    kind, length = await run_in_threadpool(_kind_and_length, stream)
-    return StreamingResponse(_pieces(stream), media_type=kind, headers=headers | {"Content-Length": str(length)})
+    kind, length = await run_in_threadpool(_measure_file, stream)
+    return StreamingResponse(_read_pieces(stream), media_type=kind, headers=headers | {"Content-Length": str(length)})
 
 
-async def _file(
+async def _send_file(
     request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
 ) -> Response:
     """A stored file; clients may cache it forever under the URL that contains its hash."""
     content = picture.content_sha256
-    headers = _cached(content, f'"{content}{".thumb" if thumbnail else ""}"', named)
+    headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', named)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)
     try:
@@ -93,7 +93,7 @@ async def _file(
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-def _cached(content: str, tag: str, named: str | None) -> dict[str, str]:
+def _make_headers(content: str, tag: str, named: str | None) -> dict[str, str]:
     """The headers of a file whose bytes never change; `named` is the hash in the URL, if any."""
     return {
         "ETag": tag,
@@ -106,7 +106,7 @@ def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
     return headers["ETag"] in [tag.strip() for tag in request.headers.get("if-none-match", "").split(",")]
 
 
-def _kind_and_length(stream: BinaryIO) -> tuple[str, int]:
+def _measure_file(stream: BinaryIO) -> tuple[str, int]:
     """The media type of an open file, by its first bytes, and how many bytes it has."""
     kind = media_type(stream.read(_HEAD))
     length = stream.seek(0, os.SEEK_END)
@@ -114,7 +114,7 @@ def _kind_and_length(stream: BinaryIO) -> tuple[str, int]:
     return kind, length
 
 
-def _pieces(stream: BinaryIO) -> Iterator[bytes]:
+def _read_pieces(stream: BinaryIO) -> Iterator[bytes]:
     with stream:
         while piece := stream.read(_PIECE):
             yield piece

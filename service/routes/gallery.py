@@ -140,7 +140,7 @@ async def patch_picture(
     """
     put = await context.writes.run(context.live.patch_picture, read_patch(id, body, if_match, caller))
     await context.settle()
-    return await _item(put, context, caller, response)
+    return await _make_item(put, context, caller, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
@@ -167,7 +167,7 @@ async def _put(
         id, given = name_posted(content, given)
     put = await unless_client_leaves(request, store(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
-    return await _item(put, context, caller, response)
+    return await _make_item(put, context, caller, response)
 
 
 def name_posted(content: str, given: Given) -> tuple[str, Given]:
@@ -217,16 +217,16 @@ def read_record(
         within=caller.collections,
         seen=read_if_match(if_match),
     )
-    return None if record.captions is None else _captions(record.captions), given
+    return None if record.captions is None else _clean_captions(record.captions), given
 
 
-def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
+def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     captions: Captions = {}
     for tag, texts in by_tag.items():
-        with _placed(tag):
+        with _locate(tag):
             kept = captions.setdefault(canonical(tag), [])
         for number, text in enumerate(texts):
-            with _placed(tag, number):
+            with _locate(tag, number):
                 cleaned = clean(text)
             if cleaned not in kept:
                 kept.append(cleaned)
@@ -234,7 +234,7 @@ def _captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
 
 
 @contextmanager
-def _placed(*place: str | int) -> Iterator[None]:
+def _locate(*place: str | int) -> Iterator[None]:
     """What refuses a caption tells which one it is."""
     try:
         yield
@@ -249,7 +249,7 @@ def read_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller:
     if body.captions is not None:
         given = {tag: texts for tag, texts in body.captions.items() if texts is not None}
         gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
-        document["captions"] = {**gone, **_captions(given)}
+        document["captions"] = {**gone, **_clean_captions(given)}
     if "collection" in document:
         document["collection"] = body.collection or caller.home
         caller.require(document["collection"])
@@ -273,7 +273,7 @@ async def find_picture(id: str, context: Context, within: Within) -> GalleryPict
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
-async def _item(put: Put, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
+async def _make_item(put: Put, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
     own = {put.picture.id: put.captions}
     (item,) = await context.lanes.search.run(make_items, [put.picture], context, caller.collections, own)
     response.headers["ETag"] = f'"{item.etag}"'

@@ -22,7 +22,7 @@ from service.auth import GuardedRoute, needs
 from service.bodies import MULTIPART
 from service.context import AppContext, Caller, Context
 from service.forms import Body, OnDisk, keep
-from service.openapi import answering
+from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.watch import catch_up
 from store.data_root import EXPANSIONS
@@ -52,15 +52,15 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
     With a key that is bound to collections, `captions` counts those of their pictures.
     """
     snapshot = context.live.current
-    versions = await run_in_threadpool(_versions, context, sorted(set(snapshot.release.languages.values())))
-    counts = await run_in_threadpool(_captions, context, snapshot, caller.collections)
-    assessed = await run_in_threadpool(_assessed, context)
+    versions = await run_in_threadpool(_read_versions, context, sorted(set(snapshot.release.languages.values())))
+    counts = await run_in_threadpool(_count_captions, context, snapshot, caller.collections)
+    assessed = await run_in_threadpool(_list_assessed, context)
     listed = set(snapshot.built_in) - {MANY}
     items = []
     captioned = {tag for tag, count in counts.items() if count}
     for tag in sorted({*snapshot.release.languages, *captioned, *listed, *assessed}):
         language, version = names(tag), versions.get(snapshot.release.languages.get(tag, -1))
-        report = {} if version is None else _english(versions) if version.parent is None else version.report
+        report = {} if version is None else _find_english(versions) if version.parent is None else version.report
         measured = assessed.get(tag)
         items.append(
             schemas.LanguageItem(
@@ -80,7 +80,7 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
 
 
-def _captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str, int]:
+def _count_captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str, int]:
     """How many captions each language has that is searched, in all or in these collections."""
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
@@ -89,7 +89,7 @@ def _captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str,
     return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
 
 
-def _assessed(context: Context) -> dict[str, schemas.Assessed]:
+def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
     """The newest assessment of each language with this base."""
     return {
         tag: schemas.Assessed.model_validate(
@@ -99,7 +99,7 @@ def _assessed(context: Context) -> dict[str, schemas.Assessed]:
     }
 
 
-def _english(versions: Mapping[int, Version]) -> dict[str, Any]:
+def _find_english(versions: Mapping[int, Version]) -> dict[str, Any]:
     """The base's evaluation in English, on the held-out pictures of the newest language that has any."""
     for number in sorted(versions, reverse=True):
         english: dict[str, Any] = versions[number].report.get("english") or {}
@@ -132,7 +132,7 @@ async def teach_language(
     and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
     """
     (upload,) = request.state.files
-    tag, kind = canonical(form.language), _kind(form)
+    tag, kind = canonical(form.language), _choose_kind(form)
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
@@ -148,7 +148,7 @@ async def teach_language(
         if form.dry_run == "true":
             replaces = form.replace == "true"
             sent = None if replaces else upload.sha256
-            before = None if kind == "assess" else await run_in_threadpool(_taught_from, context, tag, sent)
+            before = None if kind == "assess" else await run_in_threadpool(_count_taught, context, tag, sent)
             told = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
         expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
@@ -156,7 +156,7 @@ async def teach_language(
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
-def _taught_from(context: Context, tag: str, but: str | None) -> schemas.Joined | None:
+def _count_taught(context: Context, tag: str, but: str | None) -> schemas.Joined | None:
     """The kept datasets of the version that serves the language, without the file of sha256 `but`; None without any."""
     number = context.registry.releases.serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).learned
@@ -165,11 +165,11 @@ def _taught_from(context: Context, tag: str, but: str | None) -> schemas.Joined 
     return schemas.Joined(datasets=len(taught), rows=rows) if taught else None
 
 
-def _kind(form: schemas.LanguageForm) -> Kind:
+def _choose_kind(form: schemas.LanguageForm) -> Kind:
     return "assess" if form.assess == "true" else "learn"
 
 
-def _versions(context: Context, numbers: list[int]) -> dict[int, Version]:
+def _read_versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
@@ -232,27 +232,27 @@ async def list_expansions(
     """Expansions, newest first."""
     fetch, cut = context.registry.expansions.list, context.cursors.cut
     page, following = await run_in_threadpool(cut, "expansions", limit, cursor, fetch, lambda expansion: expansion.id)
-    return schemas.ExpansionPage(items=[_expansion_item(expansion) for expansion in page], next_cursor=following)
+    return schemas.ExpansionPage(items=[_make_item(expansion) for expansion in page], next_cursor=following)
 
 
 @expansions_router.get("/{id}")
 @needs("search")
 async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """The current state of one expansion."""
-    return _expansion_item(await _read(id, context))
+    return _make_item(await _read_expansion(id, context))
 
 
 @expansions_router.get(
     "/{id}/events",
     response_class=StreamingResponse,
-    responses=answering("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
+    responses=describe_file("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
 )
 @needs("search")
 async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
     """The same object after each change, as server-sent events named `expansion`; ends when the expansion does."""
-    first = await _read(id, context)
+    first = await _read_expansion(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-    return StreamingResponse(_events(first, context), media_type="text/event-stream", headers=headers)
+    return StreamingResponse(_follow_events(first, context), media_type="text/event-stream", headers=headers)
 
 
 @expansions_router.post("/{id}/cancel", status_code=202)
@@ -260,14 +260,14 @@ async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
 async def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
     _require_id(id)
-    return _expansion_item(await run_in_threadpool(context.registry.expansions.cancel, id))
+    return _make_item(await run_in_threadpool(context.registry.expansions.cancel, id))
 
 
-async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
+async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
     """One event now and one at each change, until the end of the expansion or of this process."""
     sent, quiet = "", 0.0
     while not context.draining:
-        data = _expansion_item(expansion).model_dump_json()
+        data = _make_item(expansion).model_dump_json()
         if data != sent:
             sent, quiet = data, 0.0
             yield format_sse_event(data_str=data, event="expansion")
@@ -279,12 +279,12 @@ async def _events(expansion: Expansion, context: Context) -> AsyncIterator[bytes
         await asyncio.sleep(_POLL_SECONDS)
         quiet += _POLL_SECONDS
         try:
-            expansion = await _read(expansion.id, context)
+            expansion = await _read_expansion(expansion.id, context)
         except RegistryUnavailable:
             continue  # tried again; the client keeps its stream
 
 
-async def _read(id: str, context: Context) -> Expansion:
+async def _read_expansion(id: str, context: Context) -> Expansion:
     """The expansion; if it names a release, this process serves that release before the client reads about it."""
     _require_id(id)
     expansion = await run_in_threadpool(context.registry.expansions.get, id)
@@ -299,5 +299,5 @@ def _require_id(id: str) -> None:
         raise ExpansionNotFound("there is no expansion with this id")
 
 
-def _expansion_item(expansion: Expansion) -> schemas.ExpansionItem:
+def _make_item(expansion: Expansion) -> schemas.ExpansionItem:
     return schemas.ExpansionItem.model_validate(expansion)

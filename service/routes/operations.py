@@ -53,7 +53,7 @@ async def ready(request: Request, context: AppContext) -> schemas.Ready:
 
     Needs no key; with one that is not bound to collections it tells more.
     """
-    serving, accepting = await _serving(context, await context.keyring.sees_all(request.headers))
+    serving, accepting = await _describe_serving(context, await context.keyring.sees_all(request.headers))
     if not accepting:
         raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
     return schemas.Ready(**serving.model_dump())
@@ -79,15 +79,15 @@ async def openapi(request: Request) -> JSONResponse:
 @router.get("/docs", include_in_schema=False)
 async def docs(request: Request) -> HTMLResponse:
     """The OpenAPI document as a page, without scripts or other hosts."""
-    return HTMLResponse(_page(request.app.openapi()), headers=_HEADERS)
+    return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
 
 
-async def _serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool]:
+async def _describe_serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool]:
     """What is served, and whether searches are accepted.
 
     Unless it is to be the `whole`, it names neither languages nor changes: they may be of any collection.
     """
-    health = await run_in_threadpool(health_of, context)
+    health = await run_in_threadpool(check_health, context)
     snapshot = health.snapshot
     serving = schemas.Serving(
         release=snapshot and snapshot.release.number,
@@ -99,15 +99,15 @@ async def _serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool
     return serving, health.ready
 
 
-def _page(document: dict[str, Any]) -> str:
+def _render_page(document: dict[str, Any]) -> str:
     info = document["info"]
     operations = [
-        _operation(method, path, operation)
+        _render_operation(method, path, operation)
         for path, by_method in document["paths"].items()
         for method, operation in by_method.items()
     ]
     components = [
-        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>{_json(schema)}</details>"
+        f"<details id='{escape(name)}'><summary>{escape(name)}</summary>{_render_json(schema)}</details>"
         for name, schema in sorted(document["components"]["schemas"].items())
     ]
     return (
@@ -118,16 +118,16 @@ def _page(document: dict[str, Any]) -> str:
     )
 
 
-def _operation(method: str, path: str, operation: dict[str, Any]) -> str:
+def _render_operation(method: str, path: str, operation: dict[str, Any]) -> str:
     scope = operation.get("x-scope", "no key")
     details = {name: operation[name] for name in ("parameters", "requestBody", "responses") if name in operation}
     return (
         f"<details><summary><b>{method.upper()}</b> <code>{escape(path)}</code> <i>{scope}</i></summary>"
-        f"<p>{escape(operation.get('description', ''))}</p>{_json(details)}</details>"
+        f"<p>{escape(operation.get('description', ''))}</p>{_render_json(details)}</details>"
     )
 
 
-def _json(value: object) -> str:
+def _render_json(value: object) -> str:
     return f"<pre>{escape(json.dumps(value, indent=1, ensure_ascii=False))}</pre>"
 
 
@@ -168,18 +168,18 @@ class Health:
         return self.snapshot is not None and self.codes.isdisjoint({_ENCODER_STOPPED, _DRAINING})
 
 
-def health_of(context: Context) -> Health:
+def check_health(context: Context) -> Health:
     """How this process is; waits for the registry, as long as that takes to say that it does not answer."""
     try:
         snapshot = context.live.current
     except IndexUnavailable:
         snapshot = None
-    return Health(snapshot, [*_faults(context, snapshot)])
+    return Health(snapshot, [*_find_faults(context, snapshot)])
 
 
-def current_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
+def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     """What is read anew at each scrape. Of expansions there is nothing while the registry does not answer."""
-    health = health_of(context)
+    health = check_health(context)
     yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
     yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
     yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
@@ -189,13 +189,13 @@ def current_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
     yield counted("degraded", "1 while `/readyz` says so.", "code", degraded)
-    yield from _of_scrub(context)
-    expansions = [] if RegistryUnavailable.code in health.codes else _of_expansions(context)
+    yield from _measure_scrub(context)
+    expansions = [] if RegistryUnavailable.code in health.codes else _measure_expansions(context)
     yield gauge("registry_up", "1 while the registry answers, otherwise 0.", bool(expansions))
     yield from expansions
 
 
-def _of_expansions(context: Context) -> list[GaugeMetricFamily]:
+def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
     """Empty when the registry does not answer any more."""
     expansions = context.registry.expansions
     try:
@@ -212,7 +212,7 @@ def _of_expansions(context: Context) -> list[GaugeMetricFamily]:
     ]
 
 
-def _of_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
+def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
     """What the last scrub of this data root found; of before the first one all is 0."""
     report = damage.last(context.live.sets.root) or damage.Report(0, 0, 0, 0)
     yield gauge(
@@ -230,27 +230,27 @@ def _of_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
     )
 
 
-def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
+def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
     if not all(queue.alive for queue in (context.texts, context.pictures, context.writes)):
-        yield _known(_ENCODER_STOPPED)
+        yield _make_fault(_ENCODER_STOPPED)
     if context.draining:
-        yield _known(_DRAINING)
+        yield _make_fault(_DRAINING)
     try:
         recorded = context.registry.encodings.current()
     except RegistryUnavailable as error:
-        yield _known(error.code)
+        yield _make_fault(error.code)
     else:
-        for sentence in _about_vectors(context.encoder.encoding, recorded):
+        for sentence in _describe_vectors(context.encoder.encoding, recorded):
             yield Fault(_ENCODING, sentence)
         if context.registry.refused_seconds > _REFUSED_SECONDS:
-            yield _known(_WRITES_REFUSED)
-    if not _writable(context):
-        yield _known(StorageFull.code)
+            yield _make_fault(_WRITES_REFUSED)
+    if not _is_writable(context):
+        yield _make_fault(StorageFull.code)
     if (report := damage.last(context.live.sets.root)) and report.left:
         told = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
         yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {told}. `pictoglot verify` names it.")
     if snapshot is None:
-        yield _known(IndexUnavailable.code)
+        yield _make_fault(IndexUnavailable.code)
         return
     if late := context.live.late:
         yield Fault(_UNSEALED, f"{late} changes of the gallery are not sealed yet: is a worker running?")
@@ -258,11 +258,11 @@ def _faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]:
         yield Fault(_SNAPSHOT, sentence)
 
 
-def _known(code: str) -> Fault:
+def _make_fault(code: str) -> Fault:
     return Fault(code, code)
 
 
-def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
+def _describe_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
     """What an operator should know of the vectors: that the fastest way failed, or that others are being opened."""
     if recorded is None:
         return
@@ -273,7 +273,7 @@ def _about_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Ite
         yield f"Vectors made with {newest} are to be served, which are not open here: those of {encoding} still are."
 
 
-def _writable(context: Context) -> bool:
+def _is_writable(context: Context) -> bool:
     """Whether files can be written to the data root."""
     try:
         files.require_free(context.settings.home, context.settings.free_bytes)

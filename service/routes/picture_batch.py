@@ -14,7 +14,7 @@ from index.gallery import Put
 from index.records import Given
 from service import problems, values
 from service.auth import GuardedRoute, Principal, needs
-from service.bodies import MULTIPART, unless_client_leaves, validated
+from service.bodies import MULTIPART, unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
 from service.forms import Body
 from service.problems import TooLarge
@@ -55,30 +55,30 @@ async def post_batch(
     To send the same again changes nothing. `fields` chooses what each `picture` of the answer has.
     """
     without = find_unwanted_fields(fields, schemas.PictureItem)
-    read = partial(_entries, request.state.files, form.records, context, caller)
+    read = partial(_read_entries, request.state.files, form.records, context, caller)
     entries = await context.lanes.batch.run(read)
     del read, request.state.files  # each entry alone holds its bytes, and lets go of them when it is put
     await unless_client_leaves(request, _put(entries, context))
-    answer = partial(_answer, entries, context, caller, request.state.request_id)
+    answer = partial(_make_answer, entries, context, caller, request.state.request_id)
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 
 
-def _entries(pictures: Sequence[bytes | None], said: Any, context: Context, caller: Principal) -> list[_Entry]:
+def _read_entries(pictures: Sequence[bytes | None], said: Any, context: Context, caller: Principal) -> list[_Entry]:
     """Each picture with its record; raises `InvalidInput` where there is not one for each."""
     said = [{} for _ in pictures] if said is None else said
     if not isinstance(said, list) or len(said) != len(pictures):
         detail = "`records` must be a list of as many records as there are files `picture`"
         raise InvalidInput(detail, errors=(FieldError("body.records", "records_mismatch"),))
     return [
-        _entry(place, data, record, context, caller)
+        _read_entry(place, data, record, context, caller)
         for place, (data, record) in enumerate(zip(pictures, said, strict=True))
     ]
 
 
-def _entry(place: int, data: bytes | None, said: Any, context: Context, caller: Principal) -> _Entry:
+def _read_entry(place: int, data: bytes | None, said: Any, context: Context, caller: Principal) -> _Entry:
     entry = _Entry(data or b"")
     try:
-        record = validated(schemas.PictureRecord, said, f"body.records.{place}")
+        record = validate(schemas.PictureRecord, said, f"body.records.{place}")
         entry.id = record.id
         if data is None:
             raise TooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")
@@ -102,7 +102,7 @@ async def _put(entries: Sequence[_Entry], context: Context) -> None:
     async def in_order(alike: Sequence[_Entry]) -> None:
         for entry in alike:
             async with places:
-                (entry.outcome,) = await asyncio.gather(_one(entry, context), return_exceptions=True)
+                (entry.outcome,) = await asyncio.gather(_put_one(entry, context), return_exceptions=True)
             entry.data = b""
 
     async with asyncio.TaskGroup() as group:
@@ -110,12 +110,14 @@ async def _put(entries: Sequence[_Entry], context: Context) -> None:
             group.create_task(in_order(alike))
 
 
-async def _one(entry: _Entry, context: Context) -> Put:
+async def _put_one(entry: _Entry, context: Context) -> Put:
     assert entry.id is not None and entry.given is not None
     return await store(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
 
 
-def _answer(entries: Sequence[_Entry], context: Context, caller: Principal, request_id: str) -> schemas.PictureOutcomes:
+def _make_answer(
+    entries: Sequence[_Entry], context: Context, caller: Principal, request_id: str
+) -> schemas.PictureOutcomes:
     done = [entry.outcome for entry in entries if isinstance(entry.outcome, Put)]
     shown = iter(make_items([put.picture for put in done], context, caller.collections))
     items = []

@@ -12,7 +12,7 @@ from index.selection import Wanted
 from index.snapshot import Snapshot
 from service import values
 from service.auth import GuardedRoute, Principal, needs
-from service.bodies import JSON, unless_client_leaves, validated
+from service.bodies import JSON, unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
 from service.forms import Body
 from service.problems import of_one, problem
@@ -155,7 +155,7 @@ class _Batch:
         try:
             async with asyncio.timeout_at(deadline):
                 async with self.places:
-                    body = validated(schemas.PictureSearch, given, place)
+                    body = validate(schemas.PictureSearch, given, place)
                     search = Search(body, self.snapshot, self.context, self.caller, place=place)
                 # before a place is taken: those that wait for the registry hold up no other search of the batch
                 reads = self.context.lanes.batch_reads if search.reads_registry else contextlib.nullcontext()

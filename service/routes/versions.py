@@ -13,7 +13,7 @@ from model.languages import names
 from service import values
 from service.auth import GuardedRoute, needs
 from service.context import AppContext, Context
-from service.openapi import answering
+from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.schemas.common import IndexRecall
 from store import files
@@ -66,7 +66,7 @@ async def list_datasets(number: values.PathNumber, context: AppContext) -> schem
 @router.get(
     "/{number}/datasets/{expansion}",
     response_class=FileResponse,
-    responses=answering("application/octet-stream", "The dataset."),
+    responses=describe_file("application/octet-stream", "The dataset."),
 )
 @needs("admin")
 async def get_dataset(number: values.PathNumber, expansion: str, context: AppContext) -> FileResponse:
@@ -75,7 +75,9 @@ async def get_dataset(number: values.PathNumber, expansion: str, context: AppCon
 
 
 @router.get(
-    "/{number}/files/{name}", response_class=FileResponse, responses=answering("application/octet-stream", "The file.")
+    "/{number}/files/{name}",
+    response_class=FileResponse,
+    responses=describe_file("application/octet-stream", "The file."),
 )
 @needs("admin")
 async def get_version_file(number: values.PathNumber, name: str, context: AppContext) -> FileResponse:

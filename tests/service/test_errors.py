@@ -11,7 +11,7 @@ import pytest
 from fastapi import FastAPI
 from starlette.testclient import TestClient
 
-from service.bodies import validated
+from service.bodies import validate
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
 from service.problems import install, problem, status_of
@@ -71,7 +71,7 @@ def test_the_details_of_an_internal_failure_are_not_sent() -> None:
 )
 def test_a_refusal_says_in_words_what_is_wanted(model: type[RequestBody], given: object, said: str) -> None:
     with pytest.raises(errors.InvalidInput) as refused:
-        validated(model, given)
+        validate(model, given)
     assert refused.value.detail == said
 
 
