@@ -40,12 +40,19 @@ async def probe_writes(app: FastAPI) -> None:
         await run_in_threadpool(app.state.context.registry.probe)
 
     failed = "the probe of the registry failed; trying again"
-    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed)
+    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, pause=0.0)
 
 
-async def _repeat(act: Callable[[], Awaitable[None]], seconds: Callable[[], float], refused: str, failed: str) -> None:
-    """Act every so many seconds. Errors that repeat are logged once; after an unexpected one, pauses are longer."""
-    failing, pause = "", seconds()
+async def _repeat(
+    act: Callable[[], Awaitable[None]],
+    seconds: Callable[[], float],
+    refused: str,
+    failed: str,
+    *,
+    pause: float | None = None,
+) -> None:
+    """Act every so many seconds, first after a `pause`. Errors that repeat are logged once; bugs make pauses longer."""
+    failing, pause = "", seconds() if pause is None else pause
     while True:
         await asyncio.sleep(pause)
         pause, after, failure = seconds(), pause, ""
