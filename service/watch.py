@@ -63,7 +63,7 @@ async def _repeat(
             if failure != failing:
                 _log.warning(refused, extra={"code": error.code, "reason": error.told})
         except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
-            failure, pause = repr(error), min(2 * after, _LONGEST_PAUSE)
+            failure, pause = repr(error), min(2 * max(after, pause), _LONGEST_PAUSE)
             if failure != failing:
                 _log.exception(failed)
         failing = failure
