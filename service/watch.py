@@ -13,6 +13,7 @@ from store.errors import IndexUnavailable, PictoglotError, StorageFull, Unavaila
 PROBE_SECONDS = 5.0  # between two tries to write; what is refused has waited for 1.5 seconds
 _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened
 _log = logging.getLogger("pictoglot.watch")
+_Act = Callable[[], Awaitable[None]]
 
 
 async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
@@ -30,7 +31,8 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
     def pause() -> float:
         return float(app.state.context.settings.watch_seconds)
 
-    await _repeat(refresh, pause, "cannot follow the registry", "following the registry failed; trying again")
+    failed = "following the registry failed; trying again"
+    await _repeat(refresh, pause, "cannot follow the registry", failed, pause())
 
 
 async def probe_writes(app: FastAPI) -> None:
@@ -40,19 +42,12 @@ async def probe_writes(app: FastAPI) -> None:
         await run_in_threadpool(app.state.context.registry.probe)
 
     failed = "the probe of the registry failed; trying again"
-    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, pause=0.0)
+    await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, 0.0)
 
 
-async def _repeat(
-    act: Callable[[], Awaitable[None]],
-    seconds: Callable[[], float],
-    refused: str,
-    failed: str,
-    *,
-    pause: float | None = None,
-) -> None:
+async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, failed: str, pause: float) -> None:
     """Act every so many seconds, first after a `pause`. Errors that repeat are logged once; bugs make pauses longer."""
-    failing, pause = "", seconds() if pause is None else pause
+    failing = ""
     while True:
         await asyncio.sleep(pause)
         pause, after, failure = seconds(), pause, ""

@@ -2,7 +2,6 @@
 
 import os
 import shutil
-import signal
 import sys
 import tempfile
 from collections.abc import Mapping
@@ -32,10 +31,9 @@ class Program:
         self._process = CONTEXT.Process(target=_run, args=(source, dict(environment), writer, str(self._errors)))
         self._process.start()
         writer.close()
-        self.stdout = os.fdopen(os.dup(reader.fileno()))
-        reader.close()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        with reader:
+            self.stdout = os.fdopen(os.dup(reader.fileno()))
+        self.pid = self._process.pid or 0
 
     def __enter__(self) -> Self:
         return self
@@ -46,11 +44,7 @@ class Program:
 
     @property
     def returncode(self) -> int | None:
-        """The exit status, if it has ended; -9 if it was killed."""
         return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self.returncode
 
     def wait(self, timeout: float = PATIENCE) -> int:
         self._process.join(timeout)
@@ -72,7 +66,7 @@ class Program:
         os.kill(self.pid, sent)
 
     def terminate(self) -> None:
-        self.send_signal(signal.SIGTERM)
+        self._process.terminate()
 
     def kill(self) -> None:
         self._process.kill()
@@ -83,7 +77,7 @@ def weightless(
 ) -> Program:
     """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `files.fault_point`.
 
-    It logs only errors, and refuses nothing because of a machine that is slow.
+    It logs only errors, and refuses nothing because of a slow machine.
     """
     own = {"LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
     return _start(_SERVE.format(encoder=encoder, constants=constants), home, **{**own, **variables})
