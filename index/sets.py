@@ -210,8 +210,8 @@ class VectorSets:
         files of a segment, which had no row until now, or the version was pruned.
         """
         known = {written.id for written in base.segments}
-        files = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
-        needed = [files[id] for id in files if not is_run(id) or id not in known]  # a registered run has no marker
+        folders = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
+        needed = [folders[id] for id in folders if not is_run(id) or id not in known]  # a registered run has no marker
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
                 return None
@@ -224,7 +224,7 @@ class VectorSets:
             row = insert(VectorSetRow).values(**values, segments=segments).returning(VectorSetRow.number)
             number = session.scalars(row).one()
         # The store took the files before, but until the row was there another machine may have removed them again
-        for id, path in files.items():
+        for id, path in folders.items():
             if is_run(id):
                 path.unlink(missing_ok=True)  # its marker
             elif id not in known:
