@@ -76,7 +76,8 @@ def replace_captions(
     """
     new, last = dict[tuple[str, str], int](), dict[str, int]()
     wanted = order(captions)
-    _remove_captions(session, [id for caption, id in old.items() if caption not in set(wanted)])
+    kept = set(wanted)
+    _remove_captions(session, [id for caption, id in old.items() if caption not in kept])
     for position, (language, text) in enumerate(wanted):
         id = old.get((language, text), 0)
         if id > last.get(language, 0):

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from index.captions import ReadBy
+from index.captions import ReadBy, own_ids, replace_captions
 from index.gallery import Gallery, NewPicture
 from index.janitor import sweep
 from index.records import Place
@@ -86,6 +86,26 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     sweep(world.sets)
     assert not world.gallery.files.content_path(content(1)).exists()
     assert not world.gallery.files.thumbnail_path(content(1)).exists() and world.gallery.discarded(0) == []
+
+
+class _Counted(str):
+    """A text that counts how often its hash is taken."""
+
+    hashes = 0
+
+    def __hash__(self) -> int:
+        _Counted.hashes += 1
+        return super().__hash__()
+
+
+def test_replacing_captions_looks_at_each_a_few_times(world: World) -> None:
+    many, change = [f"text {number}" for number in range(200)], 1
+    world.put("a", 1, {"en": many})
+    with world.registry.begin() as session:
+        old = own_ids(session, "a")
+        replace_captions(session, "a", old, {"en": [_Counted(text) for text in many[:100]]}, change)
+    assert said(world, "a") == {"en": many[:100]}
+    assert 0 < _Counted.hashes < 10 * len(many)
 
 
 def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
