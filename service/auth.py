@@ -13,6 +13,9 @@ from functools import partial
 from typing import Any, TypeVar
 
 from fastapi import Request
+from fastapi.dependencies.models import Dependant
+from fastapi.dependencies.utils import request_params_to_args
+from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from pydantic.fields import FieldInfo
 from python_multipart.multipart import parse_options_header
@@ -35,6 +38,8 @@ _PAUSES = 20  # times a reading's own length
 _WAIT_SECONDS = 0.25  # for a newer copy, with a key that the copy has
 _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
+
+_SEARCHES = (Body.PICTURE, Body.PICTURES_IN_JSON, Body.SEARCHES)  # bodies of what is answered from a snapshot
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -98,7 +103,7 @@ ANY_KEY = _guard("search", Body.JSON)
 
 
 class GuardedRoute(APIRoute):
-    """A route that checks key, scope, rate and query before the body is read within its limits, and given to FastAPI.
+    """A route that checks key, scope, rate and all but the body, before that is read within its limits for FastAPI.
 
     The files of a form are `request.state.files`.
     """
@@ -119,6 +124,9 @@ class GuardedRoute(APIRoute):
             if read is None:
                 request.state.body.allow(*context.body_limits[Body.JSON])
                 return await handler(request)
+            _check_parameters(request, self.dependant)
+            if guard.body in _SEARCHES:
+                _ = context.live.current  # raises `IndexUnavailable` while none serves
             async with AsyncExitStack() as stack:
                 await read(request, context, stack)
                 return await handler(request)
@@ -179,6 +187,18 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
             place = FieldError(f"query.{name}", "duplicate_key")
             raise InvalidInput(f"parameter `{name}` given more than once", errors=(place,))
         seen.add(name)
+
+
+def _check_parameters(request: Request, wanted: Dependant) -> None:
+    """Raises `RequestValidationError` for what FastAPI will refuse in path, query and header fields: it reads last."""
+    given = [
+        (wanted.path_params, request.path_params),
+        (wanted.query_params, request.query_params),
+        (wanted.header_params, request.headers),
+    ]
+    faults = [fault for fields, sent in given for fault in request_params_to_args(fields, sent)[1]]
+    if faults:
+        raise RequestValidationError(faults)
 
 
 class Keyring:

@@ -8,6 +8,7 @@ from urllib.parse import quote, unquote
 
 from fastapi import Depends, Request, Response
 from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
@@ -157,6 +158,13 @@ def _id_of(part: str) -> str:
         return ""
 
 
+def _require_id(id: str) -> str:
+    if not id:
+        detail = "an id is like a relative path of at most 1,024 bytes, with no dot first"
+        raise PydanticCustomError("picture_id", detail)
+    return id
+
+
 async def context_of(request: Request) -> Context:
     """The context that served when `request` came; async, or FastAPI would take a thread for it."""
     context: Context = request.state.context
@@ -172,3 +180,4 @@ async def principal_of(request: Request) -> Principal:
 AppContext = Annotated[Context, Depends(context_of)]
 Caller = Annotated[Principal, Depends(principal_of)]
 PathId = Annotated[str, AfterValidator(_id_of)]
+NewPathId = Annotated[PathId, AfterValidator(_require_id)]

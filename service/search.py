@@ -3,11 +3,12 @@
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
-from fastapi import Response
-from pydantic import BaseModel
+from fastapi import Query, Response
+from pydantic import AfterValidator, BaseModel
+from pydantic_core import PydanticCustomError
 
 from index.filters import Filter, parsed
 from index.records import Record, settled
@@ -27,7 +28,7 @@ from service.schemas.gallery import PictureItem
 from store.errors import FieldError, InvalidInput, PictureNotFound
 
 _ENGLISH = "en"
-_ITEM_FIELDS = {*PictureItem.model_fields, *schemas.PictureHit.model_fields}
+_ITEM_FIELDS = dict.fromkeys([*PictureItem.model_fields, *schemas.PictureHit.model_fields])
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
 _OF_RECORDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that are read from the registry
 _UNAVAILABLE = "records_unavailable"
@@ -299,18 +300,30 @@ def parse_query_filter(given: str | None) -> Filter | None:
     return parsed(parse_json(given.encode(), "query.filter"), "query.filter")
 
 
+def _check_fields(fields: str | None) -> str | None:
+    if fields is not None and not {*_split_fields(fields)} <= {*_ITEM_FIELDS}:
+        raise PydanticCustomError("unknown_field", "the fields are: {known}", {"known": ", ".join(_ITEM_FIELDS)})
+    return fields
+
+
+QueryFields = Annotated[
+    str | None,
+    Query(max_length=500, description="The fields of each item that are wanted, separated by commas."),
+    AfterValidator(_check_fields),
+]
+
+
 def find_unwanted_fields(fields: str | None, model: type[BaseModel]) -> frozenset[str]:
-    """What `fields` of a request leaves out of each item; raises `InvalidInput` for a field that no item has.
+    """What `QueryFields` leave out of each item.
 
     One list of `fields` does for all: of what only other items have, as a picture of the listing has no `score`,
     nothing is shown.
     """
-    names = frozenset(model.model_fields)
-    wanted = names if fields is None else {name.strip() for name in fields.split(",")}
-    if not wanted <= _ITEM_FIELDS:
-        places = (FieldError("query.fields", "unknown_field"),)
-        raise InvalidInput(f"the fields are: {', '.join(model.model_fields)}", errors=places)
-    return names - wanted
+    return frozenset() if fields is None else frozenset(model.model_fields).difference(_split_fields(fields))
+
+
+def _split_fields(fields: str) -> list[str]:
+    return [name.strip() for name in fields.split(",")]
 
 
 def exclude_fields(fields: frozenset[str], *, facets: bool) -> Mapping[str, Any]:

@@ -121,9 +121,6 @@ QueryCursor = Annotated[Cursor | None, Query()]
 QueryCollection = Annotated[Collection | None, Query()]
 QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]
 QuerySort = Annotated[Literal["created_at", "-created_at"], Query()]
-QueryFields = Annotated[
-    str | None, Query(max_length=500, description="The fields of each item that are wanted, separated by commas.")
-]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
 FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=8)]
 QueryFacets = Annotated[

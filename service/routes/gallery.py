@@ -19,14 +19,14 @@ from model.text import clean
 from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MERGE_PATCH, MULTIPART, unless_client_leaves
-from service.context import AppContext, Caller, Context, PathId, make_path
+from service.context import AppContext, Caller, Context, NewPathId, PathId, make_path
 from service.forms import Body
 from service.problems import location
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from service.search import exclude_fields, find_unwanted_fields, parse_query_filter
+from service.search import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from store import files
-from store.errors import FieldError, InvalidInput, PictoglotError
+from store.errors import FieldError, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 collections_router = APIRouter(prefix="/v1/collections", tags=["gallery"], route_class=GuardedRoute)
@@ -39,7 +39,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
 @router.put("/{id}", responses={201: {"model": schemas.PictureItem}})
 @needs("write", Body.UPLOAD, parted=True)
 async def put_picture(
-    id: PathId,
+    id: NewPathId,
     form: PictureForm,
     request: Request,
     response: Response,
@@ -52,9 +52,6 @@ async def put_picture(
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
     collections gets 404 where a picture outside of them has this id.
     """
-    if not id:
-        place = FieldError("path.id", "picture_id")
-        raise InvalidInput("an id is like a relative path of at most 1,024 bytes, with no dot first", errors=(place,))
     return await _put(id, form, request, response, context, caller, if_match)
 
 
@@ -83,7 +80,7 @@ async def list_pictures(
     collection: values.QueryCollection = None,
     sort: values.QuerySort = "created_at",
     facets: values.QueryFacets = None,
-    fields: values.QueryFields = None,
+    fields: QueryFields = None,
 ) -> Response:
     """Pictures in the order in which they were added, or newest first; only those that the filter leaves.
 
@@ -110,7 +107,7 @@ async def list_pictures(
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
 @needs("search", parted=True)
-async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: values.QueryFields = None) -> Response:
+async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(find_unwanted_fields(fields, schemas.PictureItem), True)
 

@@ -12,7 +12,7 @@ from fastapi import APIRouter, Request, Response
 
 from index.gallery import Put
 from index.records import Given
-from service import problems, values
+from service import problems
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MULTIPART, unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
@@ -21,7 +21,7 @@ from service.problems import TooLarge
 from service.routes.gallery import make_items, name_posted, read_record, store
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from service.search import find_unwanted_fields
+from service.search import QueryFields, find_unwanted_fields
 from store.errors import FieldError, InvalidInput, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
@@ -47,7 +47,7 @@ async def post_batch(
     request: Request,
     context: AppContext,
     caller: Caller,
-    fields: values.QueryFields = None,
+    fields: QueryFields = None,
 ) -> Response:
     """Add or replace up to 256 pictures: all that can be taken, whatever is wrong with the others.
 

@@ -10,7 +10,6 @@ from fastapi import APIRouter, Request, Response
 
 from index.selection import Wanted
 from index.snapshot import Snapshot
-from service import values
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import JSON, unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
@@ -18,6 +17,7 @@ from service.forms import Body
 from service.problems import of_one, problem
 from service.schemas import search as schemas
 from service.search import (
+    QueryFields,
     Search,
     choose_caption_languages,
     count_milliseconds,
@@ -41,7 +41,7 @@ async def search_pictures(
     request: Request,
     context: AppContext,
     caller: Caller,
-    fields: values.QueryFields = None,
+    fields: QueryFields = None,
 ) -> Response:
     """Pictures for a text, like a picture of the gallery or, with a form, an uploaded one; only what the filter leaves.
 
@@ -108,7 +108,7 @@ async def search_batch(
     request: Request,
     context: AppContext,
     caller: Caller,
-    fields: values.QueryFields = None,
+    fields: QueryFields = None,
 ) -> Response:
     """Up to 100 searches for pictures. They count as so many requests.
 

@@ -180,14 +180,24 @@ def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) 
 
 
 @pytest.mark.row("H8")
-@pytest.mark.parametrize(("path", "status"), [("/v1/pictures", b"401"), ("/v1/nothing", b"404")])
+@pytest.mark.parametrize(
+    ("begin", "field", "status"),
+    [
+        ("POST /v1/pictures", "X-API-Key: wrong", b"401"),
+        ("POST /v1/nothing", "X: y", b"404"),
+        ("POST /v1/languages", "Idempotency-Key: " + "k" * 256, b"422"),
+        ("POST /v1/pictures/batch?fields=nothing", "X: y", b"422"),
+        (f"POST {SEARCH}?fields=nothing", "X: y", b"422"),
+        ("PUT /v1/pictures/.hidden", "X: y", b"422"),
+    ],
+)
 def test_a_refused_body_is_not_waited_for(
-    service: Service, path: str, status: bytes, monkeypatch: pytest.MonkeyPatch
+    service: Service, begin: str, field: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "LINGER", 0.5)
-    head = head_of(path, "multipart/form-data; boundary=b", 60_000).replace(ADMIN_KEY.encode(), b"wrong")
+    head = head_of("", "multipart/form-data; boundary=b", 60_000).replace(b"POST ", begin.encode())
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
-        connection.sendall(head)
+        connection.sendall(head.replace(b"Host: x", b"Host: x\r\n" + field.encode()))
         answer = _trickled(connection)
     assert status in answer.split(b"\r\n")[0]
     assert b"connection: close" in answer.lower()

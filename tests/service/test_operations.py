@@ -34,6 +34,7 @@ from tests.service.harness import (
     wait_until,
 )
 from tests.service.processes import run_module, weightless
+from tests.service.test_http import SEARCH, head_of, raw
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
@@ -275,6 +276,8 @@ def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_
         assert_problem(service.http.get("/readyz"), 503, "index_unavailable")
         with assert_state_unchanged(service, serving=False):
             assert_problem(service.search("cat"), 503, "index_unavailable")
+            for path in (SEARCH, "/v1/embeddings"):  # without waiting for the picture
+                assert b"index_unavailable" in raw(service, head_of(path, "multipart/form-data; boundary=b", 60_000))
 
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> None:
