@@ -5,23 +5,27 @@ import socket
 import threading
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import Any
 
 import psutil
 import pytest
+from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
 from service.auth import Rate
 from service.bodies import BodyReader
 from service.cursors import Cursors
+from service.forms import Body, read_form
 from service.problems import BodyTimeout, ClientLeft, CursorInvalid, Malformed, RateLimited, TooLarge
+from service.schemas.gallery import BatchForm
 from service.settings import Settings
 from store.data_root import DataRoot
 from tests.patience import PATIENCE
 from tests.service.harness import Service
-from tests.service.test_http import SEARCH, head_of
+from tests.service.test_http import FILE, SEARCH, head_of
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
@@ -133,6 +137,34 @@ def test_without_an_allowance_nothing_may_be_read() -> None:
 
     with pytest.raises((TooLarge, BodyTimeout)):
         asyncio.run(unallowed())
+
+
+def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path: Path) -> None:
+    records = b"[" + b",".join([b"{}"] * 10_000) + b"]"
+    field = b'--b\r\nContent-Disposition: form-data; name="records"\r\n\r\n' + records + b"\r\n"
+    form = field + FILE + b"--b--\r\n"
+    turns = 0  # of the event loop
+
+    async def receive() -> dict[str, Any]:
+        return {"type": "http.request", "body": form, "more_body": False}
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    async def parsed() -> dict[str, Any]:
+        counting = asyncio.create_task(count())
+        async with AsyncExitStack() as stack:
+            request = Request({"type": "http", "headers": []}, receive)
+            schema = BatchForm.model_json_schema()
+            document = await read_form(request, Body.PICTURES, b"b", schema, Settings(home=tmp_path), stack)
+        counting.cancel()
+        return document
+
+    assert len(asyncio.run(parsed())["records"]) == 10_000
+    assert turns > 0
 
 
 CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
