@@ -49,7 +49,7 @@ class Lane:
         try:
             return await asyncio.wait_for(asyncio.wrap_future(future), self.seconds)
         except TimeoutError:
-            raise self._refusal(future) from None
+            return self._end_late(future)
 
     def run_here(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the same in a thread that waits."""
@@ -57,17 +57,20 @@ class Lane:
         try:
             return future.result(self.seconds)
         except TimeoutError:
-            raise self._refusal(future) from None
+            return self._end_late(future)
 
     def _submit(self, work: Callable[[], T]) -> "Future[T]":
         future = Future[T]()
         self._work.put((future, work))
         return future
 
-    def _refusal(self, future: "Future[Any]") -> Unavailable:
+    def _end_late(self, future: "Future[T]") -> T:
+        """Give up work that takes too long; what has ended, as with a `TimeoutError` of a disk, ends as it did."""
         if future.cancel() and self._busy:  # it has not begun
-            return Unavailable(self._busy)
-        return RegistryUnavailable("The registry takes too long.")
+            raise Unavailable(self._busy) from None
+        if future.cancelled() or not future.done():
+            raise RegistryUnavailable("The registry takes too long.") from None
+        return future.result()
 
 
 def _serve(queue: "SimpleQueue[_Work | None]") -> None:

@@ -1,6 +1,7 @@
 """Rates, bodies and cursors without a server, and what a client never ends."""
 
 import asyncio
+import errno
 import socket
 import threading
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from service.auth import Rate
 from service.bodies import BodyReader
 from service.cursors import Cursors
 from service.forms import Body, read_form
+from service.lanes import Lane
 from service.problems import BodyTimeout, ClientLeft, CursorInvalid, Malformed, RateLimited, TooLarge
 from service.schemas.gallery import BatchForm
 from service.settings import Settings
@@ -165,6 +167,17 @@ def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path:
 
     assert len(asyncio.run(parsed())["records"]) == 10_000
     assert turns > 0
+
+
+def test_a_disk_that_times_out_is_no_slow_registry() -> None:
+    def work() -> None:
+        raise TimeoutError(errno.ETIMEDOUT, "of a network file system")
+
+    for lane in (Lane("test", 1), Lane("test", 1, PATIENCE, "busy")):
+        with pytest.raises(TimeoutError, match="network"):
+            asyncio.run(lane.run(work))
+        with pytest.raises(TimeoutError, match="network"):
+            lane.run_here(work)
 
 
 CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
