@@ -23,6 +23,7 @@ _Work = tuple["Future[Any]", Callable[[], Any]]
 CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
+_TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
 _HERE = 4  # searches that read a near registry in their own threads at a time
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
@@ -34,7 +35,7 @@ class Lane:
     """
 
     def __init__(self, name: str, threads: int, seconds: float | None = None, busy: str = "") -> None:
-        self.seconds, self._busy = seconds, busy
+        self.seconds, self.turn_seconds, self._busy = seconds, _TURN_SECONDS, busy
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
             Thread(target=_serve, args=(self._work,), daemon=True, name=f"lane {name}").start()
@@ -43,13 +44,20 @@ class Lane:
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `work` returns; raise what it raises, or `RegistryUnavailable` when it takes too long.
 
-        A lane with a `busy` sentence raises `Unavailable` with that when the work has not begun until then.
+        A lane with a `busy` sentence raises `Unavailable` with that when the work has not begun after `turn_seconds`.
         """
         future = self._submit(partial(work, *args, **kwargs))
+        result = asyncio.wrap_future(future)
         try:
-            return await asyncio.wait_for(asyncio.wrap_future(future), self.seconds)
+            if self._busy:
+                await asyncio.wait([result], timeout=self.turn_seconds)
+                if future.cancel():  # it has not begun
+                    raise Unavailable(self._busy)
+            return await asyncio.wait_for(result, self.seconds)
         except TimeoutError:
             return self._end_late(future)
+        finally:
+            result.cancel()  # who waited for a turn may have left
 
     def run_here(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do the same in a thread that waits."""
@@ -66,9 +74,7 @@ class Lane:
 
     def _end_late(self, future: "Future[T]") -> T:
         """Give up work that takes too long; what has ended, as with a `TimeoutError` of a disk, ends as it did."""
-        if future.cancel() and self._busy:  # it has not begun
-            raise Unavailable(self._busy) from None
-        if future.cancelled() or not future.done():
+        if future.cancel() or not future.done():
             raise RegistryUnavailable("The registry takes too long.") from None
         return future.result()
 

@@ -151,7 +151,8 @@ def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypa
         return duplicates.compared(*given)
 
     monkeypatch.setattr(route, "compared", slowly)
-    monkeypatch.setattr(service.context.lanes.duplicates, "seconds", 0.3)
+    for name in ("seconds", "turn_seconds"):
+        monkeypatch.setattr(service.context.lanes.duplicates, name, 0.3)
     try:
         assert_problem(service.admin.get("/v1/duplicates"), 503, "registry_unavailable")
         assert begun.is_set()

@@ -16,6 +16,7 @@ from fastapi import Request
 from hypothesis import given
 from hypothesis import strategies as st
 
+from service import lanes
 from service.auth import Rate
 from service.bodies import BodyReader
 from service.cursors import Cursors
@@ -178,6 +179,37 @@ def test_a_disk_that_times_out_is_no_slow_registry() -> None:
             asyncio.run(lane.run(work))
         with pytest.raises(TimeoutError, match="network"):
             lane.run_here(work)
+
+
+def test_waiting_for_a_turn_takes_nothing_of_the_time_for_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes, "_TURN_SECONDS", PATIENCE)
+    lane, done = Lane("test", 1, 0.2, "busy"), threading.Event()
+
+    async def second() -> str:
+        others = asyncio.create_task(lane.run(done.wait, PATIENCE))
+        waiting = asyncio.create_task(lane.run(str, "done"))
+        asyncio.get_running_loop().call_later(0.5, done.set)
+        await others
+        return await waiting
+
+    assert asyncio.run(second()) == "done"
+
+
+def test_nobody_works_for_a_client_that_left_while_it_waited_for_its_turn() -> None:
+    lane, done, calls = Lane("test", 1, PATIENCE, "busy"), threading.Event(), list[str]()
+
+    async def leave() -> None:
+        others = asyncio.create_task(lane.run(done.wait, PATIENCE))
+        waiting = asyncio.create_task(lane.run(calls.append, "begun"))
+        await asyncio.sleep(0)
+        waiting.cancel()
+        await asyncio.gather(waiting, return_exceptions=True)
+        done.set()
+        await others
+        await lane.run(calls.append, "another")
+
+    asyncio.run(leave())
+    assert calls == ["another"]
 
 
 CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
