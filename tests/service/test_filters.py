@@ -143,12 +143,13 @@ def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> N
     twice = '{"must": [{"key": "year", "key": "place", "match": {"value": 1}}]}'
     search, form = "/v1/search/pictures", {"picture": ("x", picture())}
     sent, json_type = f'{{"text": "x", "filter": {twice}}}'.encode(), {"Content-Type": "application/json"}
-    for answer, code in (
-        (service.admin.post(search, content=sent, headers=json_type), "invalid_request"),
-        (service.admin.post(search, files=form, data={"filter": twice}), "invalid_filter"),
-        (service.admin.get("/v1/pictures", params={"filter": twice}), "invalid_filter"),
+    for answer, code, place in (
+        (service.admin.post(search, content=sent, headers=json_type), "invalid_request", "body"),
+        (service.admin.post("/v1/search/captions", content=sent, headers=json_type), "invalid_request", "body"),
+        (service.admin.post(search, files=form, data={"filter": twice}), "invalid_filter", "body.filter"),
+        (service.admin.get("/v1/pictures", params={"filter": twice}), "invalid_filter", "query.filter"),
     ):
-        assert assert_problem(answer, 422, code)["errors"][0]["code"] == "duplicate_key"
+        assert assert_problem(answer, 422, code)["errors"] == [{"location": place, "code": "duplicate_key"}]
 
 
 def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
