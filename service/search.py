@@ -9,6 +9,7 @@ import numpy as np
 from fastapi import Query, Response
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
+from starlette.concurrency import run_in_threadpool
 
 from index.filters import Filter, parsed
 from index.records import Record, settled
@@ -57,6 +58,7 @@ class Search:
         self.started, self._parts = time.perf_counter(), parts or Parts()
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._upload, self._place = picture, place
+        self._content: str | None = None  # sha256 of the upload, whose bytes are dropped when they are encoded
         self._wanted = Wanted(parse_filter(body.filter, place), caller.collections)
         self._filtered = not self._wanted.everything
         minus = body.minus or schemas.Minus()
@@ -86,7 +88,9 @@ class Search:
         weights, parts = self._weights, list[tuple[float, Vector]]()
         uploaded = None
         if self._upload is not None:
+            self._content = (await run_in_threadpool(hashlib.sha256, self._upload)).hexdigest()
             uploaded = await self._context.pictures.encode(self._upload)
+            self._upload = None
             self._parts.end("picture")
         texts = [text for text in (self._text, self._minus_text) if text is not None]
         queries = await self._context.texts.encode(self._route.view, texts) if self._route else []
@@ -172,7 +176,7 @@ class Search:
         They are known of a text alone that is searched by its meaning: held-out captions were asked like that. A bound
         key is told none: they were measured with the pictures of all collections.
         """
-        text_alone = self._text is not None and not (self._pictures or self._upload is not None or self._minus_text)
+        text_alone = self._text is not None and not (self._pictures or self._content or self._minus_text)
         if self._caller.collections is not None or self._route is None or self.body.mode != "meaning" or not text_alone:
             return None
         return self._snapshot.calibration(self._route)
@@ -224,8 +228,7 @@ class Search:
         """One page of hits, and the cursor of the next one."""
         body, minus, state = self.body, [self._minus_text, self._minus_picture], self._state()
         named = [body.mode, self._text, self._picture, *minus, self._weights.model_dump()]
-        content = None if self._upload is None else hashlib.sha256(self._upload).hexdigest()
-        asked = ["question", *named, content, body.language, body.min_score, body.min_match]
+        asked = ["question", *named, self._content, body.language, body.min_score, body.min_match]
         if self._filtered:
             asked += [body.filter, self._caller.id]
 

@@ -48,8 +48,15 @@ async def search_pictures(
     Filter and words are read from what is stored now, the vectors from the release that serves.
     """
     unwanted, state = find_unwanted_fields(fields, schemas.PictureHit), request.state
-    (picture,) = state.files or (None,)
-    search = Search(body, context.live.current, context, caller, picture=picture, parts=state.parts)
+    # the search alone holds the picture's bytes, and lets go of them when they are encoded
+    search = Search(
+        body,
+        context.live.current,
+        context,
+        caller,
+        picture=state.files.pop() if state.files else None,
+        parts=state.parts,
+    )
     await unless_client_leaves(request, search.encode())
     return await search.respond(unwanted)
 
@@ -71,7 +78,7 @@ async def search_captions(
     )
     parts.end("read")
     if request.state.files:
-        vector = await unless_client_leaves(request, context.pictures.encode(*request.state.files))
+        vector = await unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
         parts.end("picture")
     elif body.picture:
         vector = await find_vector(body.picture, snapshot, context, caller)

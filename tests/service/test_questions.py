@@ -1,7 +1,10 @@
 """Searches that name pictures, a text, what hits should not be like, weights, and words, over HTTP."""
 
+import gc
 import json
+import threading
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import httpx
@@ -9,6 +12,7 @@ import numpy as np
 import pytest
 
 from tests.doubles import picture_vector, text_vector
+from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, motif, picture, running
 
 IDS = [f"p{number}" for number in range(8)]
@@ -67,6 +71,34 @@ def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(serv
     assert body["language"]["used"] == "en"
     assert hits(service, text="a cat", picture="p1", weights={"picture": 0}) == nearest(text, ("p1",))
     assert hits(service, text="a cat", minus={"text": "a dog"}) == nearest(text - 0.5 * other)
+
+
+def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
+    service: Service, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, counting, done = picture(77), threading.Event(), threading.Event()
+    count_facets = service.context.selection.facets
+
+    def held() -> bool:
+        return any(
+            type(each) is bytes and each == data and each is not data for each in gc.get_referents(*gc.get_objects())
+        )
+
+    def slowly(*given: Any) -> Any:
+        counting.set()
+        assert done.wait(PATIENCE)
+        return count_facets(*given)
+
+    monkeypatch.setattr(service.context.selection, "facets", slowly)
+    with ThreadPoolExecutor(1) as threads:
+        sent = {"files": {"picture": ("x", data)}, "data": {"facets": "tags"}}
+        answer = threads.submit(service.admin.post, "/v1/search/pictures", **sent)
+        try:
+            assert counting.wait(PATIENCE)
+            assert not held()
+        finally:
+            done.set()
+        assert answer.result().status_code == 200
 
 
 def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
