@@ -13,7 +13,8 @@ _METADATA = (
     "A flat JSON object of at most 16 KiB: keys of 1 to 64 of `a-z 0-9 _`; values are strings, numbers, true or false, "
     "and lists of strings. A string that is an RFC 3339 date is also a date. If left out, existing metadata stays."
 )
-# Of any type here, so that what is no object is refused as all metadata that is not as it should be
+# Of any type here, so that what is no object is refused as all metadata that is not as it should be. Only null in a
+# form is refused earlier, as in all its fields: here it would mean that the field was left out.
 _AnyMetadata = Annotated[Any, WithJsonSchema({"anyOf": [{"type": "object"}, {"type": "null"}]})]
 
 

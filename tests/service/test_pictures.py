@@ -240,6 +240,22 @@ def test_malformed_captions_are_refused(service: Service, captions: str) -> None
         assert answer.json()["code"] in {"invalid_request", "malformed_json"}
 
 
+@pytest.mark.parametrize(
+    ("path", "field"),
+    [
+        ("/v1/pictures", "metadata"),
+        ("/v1/pictures", "captions"),
+        ("/v1/pictures/batch", "records"),
+        ("/v1/search/pictures", "filter"),
+    ],
+)
+def test_a_field_of_a_form_is_left_out_not_null(service: Service, path: str, field: str) -> None:
+    with assert_state_unchanged(service):
+        answer = service.admin.post(path, files={"picture": ("x", picture(81))}, data={field: "null"})
+        body = assert_problem(answer, 422, "invalid_request")
+    assert body["errors"] == [{"location": f"body.{field}", "code": "dict_type"}]
+
+
 def test_a_picture_is_found_when_the_answer_arrives_and_gone_when_it_was_deleted(service: Service) -> None:
     assert service.put("fleeting", picture(90), en=["a fleeting thing"]).status_code == 201
     assert "fleeting" in searchable(service)
