@@ -7,7 +7,7 @@ changed only while it has the damaged value: others may have mended or deleted i
 import errno
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
@@ -160,7 +160,7 @@ class StoredThings:
 
     def _segments_of(self, identity: Identity) -> Iterator[Thing]:
         """The damaged ones: all are looked at before one is mended, which mends others with it."""
-        things = []
+        things, damaged = [], set[Written]()
         for each in self._pace.patiently(partial(self._written, identity)):
             self.read += 1
             thing = Thing(
@@ -168,9 +168,10 @@ class StoredThings:
                 f"segment {each.id} of {identity.name}",
                 partial(segment.intact, self._root, each, self._pace),
                 partial(self._names, identity, each),
-                partial(self._made_again, identity, each),
+                partial(self._made_again, identity, each, damaged),
             )
             if name := thing.damaged_name():
+                damaged.add(each)
                 things.append(replace(thing, name=name, is_whole=_never))
         yield from things
 
@@ -192,12 +193,14 @@ class StoredThings:
         """Whether a folder or file is only in the store, until this machine needs it."""
         return self._root.shared and not self._root.path(name).exists()
 
-    def _made_again(self, identity: Identity, written: Written) -> str:
-        """Make a segment again, with others of its set that are damaged. Raises `Busy` while another process seals."""
+    def _made_again(self, identity: Identity, written: Written, damaged: Collection[Written]) -> str:
+        """Make a segment again, with all that are damaged of its set. Raises `Busy` while another process seals."""
         with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
             if not ours:
                 raise Busy
-            self._fetched.update(each for each in self._written(identity) if segment.fetch(self._root, each))
+            # these alone: to hash whole ones here would keep everyone from sealing, at full speed
+            lost = {*self._written(identity)}.intersection(damaged) - self._fetched
+            self._fetched.update(each for each in lost if segment.fetch(self._root, each))
             fetched, base = written in self._fetched, self._sets.state(identity)
             try:
                 Indexer(self._sets).mend(identity)
