@@ -39,6 +39,7 @@ class Scrub:
             "pictures": ("picture", "the list of pictures", things.find_pictures),
             "vectors": ("vector", "vectors in the registry", things.find_vectors),  # mended from segments
             "captions": ("caption", "captions in the registry", things.find_captions),
+            "matches": ("match", "chances of hits in the registry", things.find_matches),
         }
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> Report:

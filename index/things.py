@@ -1,7 +1,7 @@
 """What is stored and has a hash or a checksum: how to look at each thing, and of what it can be made again.
 
-Neither database notices by itself that a bit of a row has flipped: vectors and captions have checksums. A row is
-changed only while it has the damaged value: others may have mended or deleted it meanwhile.
+Neither database notices by itself that a bit of a row has flipped: vectors, captions and chances have checksums. A
+row is changed only while it has the damaged value: others may have mended or deleted it meanwhile.
 """
 
 import errno
@@ -31,7 +31,8 @@ from model.processes import name_owner
 from store import files
 from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
 from store.leases import SEALING
-from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow
+from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow, VersionRow
+from store.versions import match_of
 
 GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
 _TURN, _LONGEST = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
@@ -43,6 +44,7 @@ _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 _STORE, _REGISTRY = "from the store", "from the registry"
 _FORGOTTEN = "by forgetting what nobody searches"
 _COMPUTED = "by forgetting it, so that it is computed again"
+_FITTED = "by forgetting it, so that it is fitted again"
 T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
@@ -336,6 +338,23 @@ class StoredThings:
                     session.execute(update(CaptionRow).where(*where).values(text=text))
                 return self._from_sealed
         return ""
+
+    def find_matches(self) -> Iterator[Group]:
+        """How the chances of hits are told, where that has a wrong checksum."""
+        yield "chances of hits", self._matches()
+
+    def _matches(self) -> Iterator[Thing]:
+        row = VersionRow
+        for number, stored in self._rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
+            if match_of(stored) is None:
+                where = (row.number == number, row.match == stored)
+                name, mend = f"chances of hits of version {number}", partial(self._without_match, *where)
+                yield Thing("match", name, _never, partial(self._exists, *where), mend)
+
+    def _without_match(self, *where: Any) -> str:
+        with self._registry.begin() as session:
+            session.execute(update(VersionRow).where(*where).values(match=None))
+        return _FITTED
 
     def _sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
         """Text and vector of a row, from each set of these fields in which it is sealed."""

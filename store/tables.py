@@ -1,5 +1,6 @@
 """All tables of the registry and of the gallery. A change here needs a migration (`migrations/versions`)."""
 
+import builtins
 from dataclasses import fields
 from datetime import datetime
 from typing import TYPE_CHECKING, Annotated, Any, TypeVar
@@ -60,7 +61,7 @@ class VersionRow(RegistryRow):
 
     `datasets` are the expansions whose datasets its language was taught from, oldest first. `pruned_at` is when it left
     the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files are gone.
-    `match` alone changes: how the chances of hits are told, as fitted last.
+    `match` alone changes: how the chances of hits are told, as fitted last; JSON and its checksum.
     """
 
     __tablename__ = "versions"
@@ -76,7 +77,7 @@ class VersionRow(RegistryRow):
     rows: Mapped[int]
     bytes: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]]
-    match: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+    match: Mapped[builtins.bytes | None] = mapped_column(deferred=True)
     created_at: Mapped[datetime] = mapped_column(default=now())
     pruned_at: Mapped[datetime | None]
     pruned_release: Mapped[int | None]

@@ -1,5 +1,6 @@
 """Versions: immutable, numbered steps of the model, and their lineage. Reads and writes no files."""
 
+import json
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -8,8 +9,9 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.database import Database
+from store.database import Database, to_json
 from store.errors import VersionNotFound, VersionPruned
+from store.files import append_crc, strip_crc
 from store.leases import held
 from store.tables import ReleaseRow, VersionRow
 
@@ -23,7 +25,7 @@ class Version:
 
     `learned` are the expansions whose datasets its language was taught from, oldest first; none of a base. Once it is
     pruned (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other
-    version builds upon it. `match` is what `worker.match` fitted last, in a gallery that changes: see `matches`.
+    version builds upon it.
     """
 
     number: int
@@ -36,7 +38,6 @@ class Version:
     bytes: int
     report: dict[str, Any]
     created_at: datetime
-    match: dict[str, Any] | None = None
     pruned_at: datetime | None = None
     learned: tuple[str, ...] = ()
 
@@ -78,20 +79,21 @@ class Versions:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
     def matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Of these versions, how the chances of hits are told, where that was fitted.
+        """Of these versions, how the chances of hits are told, where that was fitted and is whole.
 
         `curves` is None where they cannot be told; `pictures`, `change` and `encoding` are those of the gallery then,
         `result` is what reports show.
         """
+        columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
         with self._database.read() as session:
-            rows = session.execute(select(VersionRow.number, VersionRow.match).where(*fitted))
-            return {row.number: row.match for row in rows}
+            stored = {number: match_of(data) for number, data in session.execute(select(*columns).where(*fitted))}
+        return {number: match for number, match in stored.items() if match is not None}
 
     def set_match(self, number: int, match: dict[str, Any]) -> None:
         """Keep what was fitted, in place of what was before. Raises VersionNotFound."""
         with self._database.begin() as session:
-            find(session, number).match = match
+            find(session, number).match = append_crc(to_json(match).encode())
 
     def gone(self) -> set[int]:
         """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""
@@ -206,6 +208,12 @@ def lineage(session: Session, number: int) -> Sequence[VersionRow]:
     query = select(VersionRow).where(VersionRow.number.in_(select(chain.c.number))).order_by(VersionRow.number.desc())
     rows = session.scalars(query).all()
     return rows or [find(session, number)]
+
+
+def match_of(stored: bytes | None) -> dict[str, Any] | None:
+    """Return what `Versions.set_match` was given; None when it was given nothing, or a bit has flipped since."""
+    text = strip_crc(stored or b"")
+    return None if text is None else json.loads(text)
 
 
 def version_of(row: VersionRow) -> Version:

@@ -76,7 +76,7 @@ class MatchFitter:
 
     def english(self, language: str) -> Curves | None:
         """The curves of English, which every base reads, if they are known; None for English itself."""
-        match = None if language == ENGLISH else self._registry.versions.get(self._base).match
+        match = None if language == ENGLISH else self._registry.versions.matches([self._base]).get(self._base)
         return None if match is None or match["curves"] is None else Curves(**match["curves"])
 
     def texts(self, language: str, version: int) -> Texts | None:

@@ -142,7 +142,7 @@ def _detail(number: int, context: Context) -> schemas.VersionDetail:
 
 def _report(number: int, context: Context) -> schemas.VersionReport:
     version = _find(number, context)
-    language = names(version.language)
+    language, match = names(version.language), context.registry.versions.matches([number]).get(number)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,
@@ -157,7 +157,7 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         error=expansion and expansion.error,
         moved=_moved(version, expansion),
         chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
-        match=version.match and schemas.MatchMeasured.model_validate(version.match["result"]),
+        match=match and schemas.MatchMeasured.model_validate(match["result"]),
         index=IndexRecall.told(context.live.recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )

@@ -24,7 +24,7 @@ from model.processes import name_owner
 from store import files
 from store.leases import SEALING
 from store.settings import MISCONFIGURED
-from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow
+from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.world import Machines, World, answers, content, drawn, failing, interrupted, put
 
@@ -171,6 +171,21 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
     (found,) = read(world)
     assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
     assert found.mended == ("from a segment" if sealed else "") and (read(world) == []) is sealed
+
+
+def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world: World) -> None:
+    versions, told = world.registry.versions, "chances of hits of version 0"
+    for damaged in (b'"curves"', b"{"):  # another name, no JSON at all
+        versions.set_match(0, {"curves": None, "encoding": 1, "change": 0})
+        assert read(world) == [] and 0 in versions.matches([0])
+        with world.registry.begin() as session:
+            row = session.scalars(select(VersionRow).where(VersionRow.number == 0)).one()
+            assert row.match is not None
+            row.match = row.match.replace(damaged, damaged.swapcase().replace(b"{", b"z"))
+        assert versions.matches([0]) == {} and versions.get(0).number == 0
+        assert read(world, mend=False) == [Damage("match", told)]
+        assert read(world) == [Damage("match", told, "by forgetting it, so that it is fitted again")]
+        assert read(world) == []
 
 
 def submitted(world: World) -> str:
