@@ -91,9 +91,11 @@ class Versions:
         return {number: match for number, match in stored.items() if match is not None}
 
     def set_match(self, number: int, match: dict[str, Any]) -> None:
-        """Keep what was fitted, in place of what was before. Raises VersionNotFound."""
+        """Keep what was fitted, unless what is there is newer: a fitter may sleep. Raises VersionNotFound."""
         with self._database.begin() as session:
-            find(session, number).match = append_crc(to_json(match).encode())
+            row = find(session, number)
+            if match["change"] >= (match_of(row.match) or match)["change"]:
+                row.match = append_crc(to_json(match).encode())
 
     def gone(self) -> set[int]:
         """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""
