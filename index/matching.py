@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from index.rows import Stored
-from model.match import SAMPLE, Calibration, Curves, first_of
+from model.match import Calibration, Curves, first_of
 from store.releases import Release
 
 
@@ -20,13 +20,14 @@ class Matching:
     def followed(self, gallery: Stored, fingerprint: str, release: Release, change: int) -> "Matching":
         """What was fitted since, of the versions of a release, or itself. Raises `RegistryUnavailable`.
 
-        All share one sample of the pictures that have vectors of this fingerprint, in every process the same; it is
-        read again after as many changes of the gallery as it has pictures.
+        All share one sample of the pictures that have vectors of this fingerprint. It is read again after each change,
+        so that no deleted picture stays in it, and processes that serve the same change tell the same chances.
         """
         known = gallery.registry.versions.matches(release.languages.values())
-        if known == self.known and change - self.change <= SAMPLE:
+        is_fitted = any(match["curves"] for match in known.values())
+        if known == self.known and (change == self.change or not is_fitted):
             return self
-        if not any(match["curves"] for match in known.values()):
+        if not is_fitted:
             return Matching({}, known, change)
         sample = first_of(gallery.sampled(1.0, fingerprint))
         calibrations = {

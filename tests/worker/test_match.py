@@ -90,6 +90,18 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     assert followed(site, matching).calibrations[0].sample.shape == (SAMPLE, site.dimension)
 
 
+def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site: Site) -> None:
+    described(site, 3)
+    site.registry.versions.set_match(0, {"curves": CURVES, "pictures": 100, "encoding": 1, "change": 0})
+    (own,) = site.gallery.picture_vectors(["d1"], site.image_fingerprint).values()
+    before = followed(site)
+    assert (before.calibrations[0].sample == own).all(axis=1).any() and followed(site, before) is before
+    site.gallery.delete("d1")
+    after = followed(site, before)
+    assert not (after.calibrations[0].sample == own).all(axis=1).any()
+    assert (after.calibrations[0].sample == followed(site).calibrations[0].sample).all()
+
+
 @pytest.mark.parametrize(
     ("curves", "pictures", "behind", "encoding", "is_due"),
     [
