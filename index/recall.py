@@ -79,11 +79,19 @@ class KnownRecall:
         self._known: tuple[object, Recall] | None = None
 
     def of(self, pictures: VectorSet, *, anew: bool) -> Recall | None:
-        """As `measure`; not `anew`, what was measured of the same sealed rows is told again."""
+        """Return what `measure` does; not `anew`, what is known of the same sealed rows.
+
+        While another thread measures, return what was known last: many that wait would take all threads of a process.
+        """
         sealed = pictures.identity, pictures.state
-        with self._measuring:
+        if not self._measuring.acquire(blocking=anew):
+            known = self._known
+            return None if known is None else known[1]
+        try:
             if not anew and self._known is not None and self._known[0] == sealed:
                 return self._known[1]
             found = measure(pictures, self._gallery)
             self._known = None if found is None else (sealed, found)
             return found
+        finally:
+            self._measuring.release()

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -18,6 +19,7 @@ from service.settings import Settings
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
 from tests.index.world import World, content, put
+from tests.patience import PATIENCE
 
 
 def test_what_an_exact_search_finds_is_all(world: World) -> None:
@@ -54,6 +56,24 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
     live.refresh()
     assert live.recall(anew=False) != first and len(counted) == 4  # with captions of all thirty
     assert live.recall() is not None and len(counted) == 5
+
+
+def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    live, real = world.started(), recall.measure
+    put(live, *range(20))
+    known = live.recall()
+    world.seal()
+    live.refresh()
+    beside: list[recall.Recall | None] = []
+
+    def measuring(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
+        other = Thread(target=lambda: beside.append(live.recall(anew=False)), daemon=True)
+        other.start()
+        other.join(PATIENCE)
+        return real(pictures, gallery)
+
+    monkeypatch.setattr(recall, "measure", measuring)
+    assert live.recall(anew=False) is not known and beside == [known]
 
 
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
