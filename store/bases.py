@@ -81,7 +81,7 @@ class Undoing:
     """Back from base `from_base` to `to_base`, as release `restored` served it; `release` serves now or, then, newly.
 
     `encoding` has made the vectors there; None where nobody has opened a base yet. `lost` are the languages that are
-    served now and not there, `returned` those that are only there. `changed` are in both, by another version each.
+    served now and not then, `returned` those that are only then. `changed` are in both, by another version each.
     """
 
     release: int
@@ -185,15 +185,15 @@ class Bases:
             return _undoing(session, expected)[0]
 
     def undo(self, *, actor: str, reason: str, expected: int | None = None) -> Undoing:
-        """Serve the base or encoding before this one again, as its last release did, at once. Raises as `plan_undo`.
+        """Serve the base before this one again, as its last release did, at once. Raises as `plan_undo`.
 
-        Done twice, it leads back: what was left is then what was before.
+        Where only the encoding was another one, the languages stay. Done twice, it leads back.
         """
         with self._database.begin() as session:
-            planned, target = _undoing(session, expected)
+            planned, table = _undoing(session, expected)
             change = {"kind": "restore", "restored": planned.restored}
             change |= _describe_move(session, planned.from_base, planned.to_base)
-            shared, languages = target.shared, target.languages
+            shared, languages = table.shared, table.languages
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             release = publish(session, planned.release, row).number
             serve_encoding(session, encoding_of(session, planned.restored), release)
@@ -238,6 +238,7 @@ def _others_at_work(session: Session, expansion: str) -> bool:
 
 
 def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRow]:
+    """Return the way back, and the release whose shared version and languages it serves."""
     now_served = serving(session, expected)
     refuse_active_kind(session, "base")
     base = now_served.languages[BUILT_IN_LANGUAGE]
@@ -246,19 +247,21 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
     others = (row for row in earlier if row.languages[BUILT_IN_LANGUAGE] != base or row.number < since)
     if (target := next(others, None)) is None:
         raise NoEarlierBase("This data root has had no other base or encoding.")
-    refuse_pruned(session, target.languages.values(), target.shared)
-    here, there = now_served.languages.keys(), target.languages.keys()
+    # versions do not depend on the encoding: what was learned since is kept
+    table = now_served if target.languages[BUILT_IN_LANGUAGE] == base else target
+    refuse_pruned(session, table.languages.values(), table.shared)
+    here, there = now_served.languages, table.languages
     undoing = Undoing(
         release=now_served.number,
         restored=target.number,
         from_base=base,
         to_base=target.languages[BUILT_IN_LANGUAGE],
         encoding=None if (made_by := encoding_of(session, target.number)) is None else str(made_by),
-        lost=sorted(here - there),
-        returned=sorted(there - here),
-        changed=sorted(here & there - {BUILT_IN_LANGUAGE}),
+        lost=sorted(here.keys() - there.keys()),
+        returned=sorted(there.keys() - here.keys()),
+        changed=sorted(tag for tag in here.keys() & there.keys() - {BUILT_IN_LANGUAGE} if here[tag] != there[tag]),
     )
-    return undoing, target
+    return undoing, table
 
 
 def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:

@@ -142,7 +142,7 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
         registry = service.context.registry
         registry.encodings.first("torch", "float32")
         service.put("p0", en=["thing 0"])
-        steps.flip(registry, steps.begin_move(registry), 0, {"en": 0}, 1, OPENVINO_32)
+        steps.re_encoded(registry, OPENVINO_32)
         wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)
         assert found(service, "thing 0") == ["p0"] and base_of(service) == 0
 

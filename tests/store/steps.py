@@ -146,6 +146,15 @@ def flip(
     )
 
 
+def re_encoded(registry: Registry, encoding: Encoding) -> Release:
+    """From the encoding of now to another one, with what serves."""
+    lease, before = begin_move(registry), registry.releases.serving()
+    release = flip(registry, lease, before.base, before.languages, before.number, encoding)
+    assert release is not None
+    registry.expansions.succeed(lease, release.shared, release.number, {})
+    return release
+
+
 def moved(
     registry: Registry,
     other: tuple[str, str, str] = ("B", "image-b", "text-b"),

@@ -14,7 +14,7 @@ from store.errors import (
     VersionPruned,
 )
 from store.registry import Registry
-from tests.store.steps import begin, begin_move, flip, moved, promote, relearn, submit, teach, write
+from tests.store.steps import begin, begin_move, flip, moved, promote, re_encoded, relearn, submit, teach, write
 
 
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
@@ -99,6 +99,21 @@ def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Re
     assert registry.releases.plan_rollback("b").to_version is None
     registry.bases.undo(actor="t", reason="")
     assert registry.releases.serving().languages == {"en": 3, "a": after.languages["a"], "c": learned}
+
+
+def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -> None:
+    registry.encodings.first("torch", "float32")
+    teach(registry, "a")
+    re_encoded(registry, Encoding("openvino", "float32"))
+    teach(registry, "a")
+    teach(registry, "b")
+    registry.retention.prune(2)  # not even the version that served in the encoding before is needed
+    served = registry.releases.serving()
+    done = registry.bases.undo(actor="t", reason="")
+    assert (done.encoding, done.lost, done.returned, done.changed) == ("torch in float32", [], [], [])
+    after = registry.releases.serving()
+    assert (after.number, after.shared, after.languages) == (done.release, served.shared, served.languages)
+    assert registry.bases.plan_undo().encoding == "openvino in float32"
 
 
 def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registry: Registry) -> None:
