@@ -18,7 +18,14 @@ from store.database import Database
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
 from store.leases import Lease, held
-from store.releases import Release, find_published, publish, publish_for
+from store.releases import (
+    Release,
+    find_published,
+    newest_encoding,
+    publish_for,
+    publish_restored,
+    serve_encoding,
+)
 from store.retention import serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, next_number, refuse_pruned
@@ -170,7 +177,8 @@ class Bases:
             change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base)
             row = ReleaseRow(shared=shared, languages=dict(languages), actor=maker.actor, reason="", change=change)
             release = publish_for(session, maker, expected, row, base)
-            serve_encoding(session, encoding, release.number)
+            if encoding is not None:
+                serve_encoding(session, encoding.backend, encoding.precision, release.number)
             maker.version, maker.report = shared, report
             return release
 
@@ -195,9 +203,7 @@ class Bases:
             change |= _describe_move(session, planned.from_base, planned.to_base)
             shared, languages = table.shared, table.languages
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
-            release = publish(session, planned.release, row).number
-            serve_encoding(session, encoding_of(session, planned.restored), release)
-            return replace(planned, release=release)
+            return replace(planned, release=publish_restored(session, planned.release, row, planned.restored).number)
 
 
 class Encodings:
@@ -209,13 +215,13 @@ class Encodings:
     def current(self) -> RecordedEncoding | None:
         """Return the newest; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
-            row = _newest_encoding(session)
+            row = newest_encoding(session)
             return None if row is None else row.to_dataclass(RecordedEncoding)
 
     def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
         with self._database.begin() as session:
-            row = _newest_encoding(session) or _add_encoding(session, Encoding(backend, precision), 1, reason)
+            row = newest_encoding(session) or serve_encoding(session, backend, precision, 1, reason)
             return row.to_dataclass(RecordedEncoding)
 
 
@@ -250,13 +256,13 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
     # versions do not depend on the encoding: what was learned since is kept
     table = now_served if target.languages[BUILT_IN_LANGUAGE] == base else target
     refuse_pruned(session, table.languages.values(), table.shared)
-    here, there = now_served.languages, table.languages
+    here, there, made_by = now_served.languages, table.languages, newest_encoding(session, target.number)
     undoing = Undoing(
         release=now_served.number,
         restored=target.number,
         from_base=base,
         to_base=target.languages[BUILT_IN_LANGUAGE],
-        encoding=None if (made_by := encoding_of(session, target.number)) is None else str(made_by),
+        encoding=None if made_by is None else str(Encoding(made_by.backend, made_by.precision)),
         lost=sorted(here.keys() - there.keys()),
         returned=sorted(there.keys() - here.keys()),
         changed=sorted(tag for tag in here.keys() & there.keys() - {BUILT_IN_LANGUAGE} if here[tag] != there[tag]),
@@ -274,34 +280,3 @@ def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> Ba
     query = select(BaseRow).join(VersionRow, VersionRow.number == BaseRow.number).where(VersionRow.pruned_at.is_(None))
     towers = {"image_fingerprint": image_fingerprint, "text_fingerprint": text_fingerprint}
     return session.scalars(query.filter_by(**towers).order_by(BaseRow.number.desc()).limit(1)).first()
-
-
-def encoding_of(session: Session, release: int) -> Encoding | None:
-    """Return what made the vectors that a release serves; None where no process has opened a base yet."""
-    row = _newest_encoding(session, release)
-    return None if row is None else Encoding(row.backend, row.precision)
-
-
-def serve_encoding(session: Session, encoding: Encoding | None, release: int) -> None:
-    """Record that this encoding makes the vectors from a new release on, unless it does already."""
-    if encoding is not None and encoding != encoding_of(session, release):
-        _add_encoding(session, encoding, release)
-
-
-def _newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
-    query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
-    return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
-
-
-def _add_encoding(session: Session, encoding: Encoding, release: int, reason: str = "") -> EncodingRow:
-    newest = _newest_encoding(session)
-    row = EncodingRow(
-        number=newest.number + 1 if newest else 1,
-        release=release,
-        backend=encoding.backend,
-        precision=encoding.precision,
-        reason=reason,
-    )
-    session.add(row)
-    session.flush()
-    return row

@@ -13,7 +13,7 @@ from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import Once, find_recorded, queue, remember
 from store.leases import held
 from store.retention import RollbackPlan, history, nothing_withdrawn, plan_rollback, serving
-from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
+from store.tables import SERVING, AliasRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import BUILT_IN_LANGUAGE, find, lineage, refuse_pruned, roots
 
 
@@ -187,7 +187,7 @@ class Releases:
             return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
-        """Serve again what release `number` served, under a new number.
+        """Serve again what release `number` served, with the vectors of its encoding, under a new number.
 
         Raises ReleaseNotFound, VersionPruned, AliasMoved.
         """
@@ -195,7 +195,7 @@ class Releases:
             old = _find(session, number)
             change = {"kind": "restore", "restored": number}
             row = ReleaseRow(shared=old.shared, languages=old.languages, actor=actor, reason=reason, change=change)
-            return publish(session, expected, row)
+            return publish_restored(session, expected, row, number)
 
 
 def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
@@ -212,6 +212,32 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
     if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
         serving(session, expected)
     return row.to_dataclass(Release)
+
+
+def publish_restored(session: Session, expected: int, row: ReleaseRow, restored: int) -> Release:
+    """Publish the row, in the encoding that release `restored` had: in another one most vectors may be missing."""
+    release = publish(session, expected, row)
+    if (made_by := newest_encoding(session, restored)) is not None:
+        serve_encoding(session, made_by.backend, made_by.precision, release.number)
+    return release
+
+
+def newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
+    """Return what makes vectors by now, or made those of a release; None where no process has opened a base yet."""
+    query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
+    return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
+
+
+def serve_encoding(session: Session, backend: str, precision: str, release: int, reason: str = "") -> EncodingRow:
+    """Record what makes the vectors from a new release on, unless it does already; returns the newest."""
+    newest = newest_encoding(session)
+    if newest is not None and (newest.backend, newest.precision) == (backend, precision):
+        return newest
+    number = newest.number + 1 if newest else 1
+    row = EncodingRow(number=number, release=release, backend=backend, precision=precision, reason=reason)
+    session.add(row)
+    session.flush()
+    return row
 
 
 def publish_for(session: Session, maker: ExpansionRow, expected: int, row: ReleaseRow, version: int) -> Release:

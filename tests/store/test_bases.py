@@ -2,6 +2,7 @@
 
 import pytest
 
+from model.backend import recorded
 from store.bases import Encoding
 from store.errors import (
     AliasMoved,
@@ -114,6 +115,21 @@ def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -
     after = registry.releases.serving()
     assert (after.number, after.shared, after.languages) == (done.release, served.shared, served.languages)
     assert registry.bases.plan_undo().encoding == "openvino in float32"
+
+
+def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry) -> None:
+    first, other = Encoding("torch", "float32"), Encoding("openvino", "float32")
+    registry.encodings.first(first.backend, first.precision)
+    teach(registry, "a")
+    lease = begin_move(registry)
+    base = registry.bases.add("B", "image-b", "text-b", lease).number
+    languages = {"en": base, "a": relearn(registry, lease, "a", base)}
+    assert flip(registry, lease, base, languages, 2, other) is not None
+    registry.expansions.succeed(lease, base, 3, {})
+    registry.releases.restore(2, expected=3, actor="t", reason="")
+    assert recorded(registry) == first and registry.bases.plan_undo().encoding == str(other)
+    registry.releases.restore(3, expected=4, actor="t", reason="")
+    assert recorded(registry) == other and registry.bases.plan_undo().encoding == str(first)
 
 
 def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registry: Registry) -> None:
