@@ -23,6 +23,7 @@ from index.records import Patch, Seen, Within
 from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Identity, VectorSet
+from model.backend import recorded
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
 from store.files import fault_point
@@ -137,8 +138,12 @@ class LiveIndex:
             if previous is None:
                 return self.start()
             serving = self._registry.releases.serving()
+            made_by = recorded(self._registry)  # read after the release: never that of before it
             if serving.base != self._loader.base:
                 self._keep_serving(_other_base(serving), serving.languages)
+            elif made_by not in (None, self._encoder.encoding):
+                problem = f"Release {serving.number} is for vectors made by {made_by}, which is not open here."
+                self._keep_serving(problem, serving.languages)
             elif serving.number != previous.release.number and not self._failed_recently(serving):
                 self._move_to(serving)
             else:

@@ -105,13 +105,14 @@ def status(as_json: AsJson = False) -> None:
         print_json(found)
         return
     say(f"Base {found['base']} serves, as version {found['version']} in release {found['release']}.")
-    say(f"Its vectors here are made with {found['open']['encoding']}.")
-    if found["open"]["version"] != found["version"]:
-        say(f"This service still has {found['open']['base']} open, and opens the other one beside it.")
+    say(f"Its vectors are made by {found['encoding']}.")
+    opened = found["open"]
+    if (opened["version"], opened["encoding"]) != (found["version"], found["encoding"]):
+        say(f"This service still has {opened['base']} with {opened['encoding']} open, and opens the other beside it.")
     if found["move"] is not None:
         show_move(found["move"])
     if (undo := found["undo"]) is not None:
-        say(f"`pictoglot base undo` goes back to {undo['to_base']}, as release {undo['restored']} had it.")
+        say(f"`pictoglot base undo` goes back to {_name_target(undo)}.")
 
 
 @base.command()
@@ -124,7 +125,7 @@ def undo(
         done = carry_out(client, path, body, _show_undo, "Go back?", dry_run=dry_run, yes=yes, as_json=as_json)
         if done is not None:
             opened = _wait_until_open(client, done["release"])
-            serves = "serves." if opened else f"is published; the service is still opening {done['to_base']}."
+            serves = "serves." if opened else f"is published; the service is still opening {_name_target(done)}."
             say(f"Release {done['release']} {serves}")
 
 
@@ -162,8 +163,7 @@ def _show_move_plan(plan: dict[str, Any]) -> None:
 
 
 def _show_undo(plan: dict[str, Any]) -> None:
-    encoding = f", with vectors made by {plan['encoding']}" if plan["encoding"] else ""
-    say(f"From {plan['from_base']} to {plan['to_base']}{encoding}, as release {plan['restored']} had it.")
+    say(f"From {plan['from_base']} to {_name_target(plan)}.")
     for name, what in (
         ("lost", "no longer served"),
         ("returned", "served again"),
@@ -171,6 +171,13 @@ def _show_undo(plan: dict[str, Any]) -> None:
     ):
         if plan[name]:
             say(f"{what}: {', '.join(plan[name])}")
+
+
+def _name_target(undo: dict[str, Any]) -> str:
+    encoding = f"with vectors made by {undo['encoding']}"
+    if undo["from_base"] == undo["to_base"]:
+        return f"{undo['to_base']} {encoding}"
+    return f"{undo['to_base']}, as release {undo['restored']} had it" + (f", {encoding}" if undo["encoding"] else "")
 
 
 def _wait_until_open(client: httpx.Client, release: int) -> bool:

@@ -10,6 +10,7 @@ from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, move_needs
+from model.backend import recorded
 from model.languages import MANY, canonical
 from service import values
 from service.auth import GuardedRoute, needs
@@ -274,6 +275,7 @@ def _describe_base(context: Context) -> schemas.BaseStatus:
     version = context.encoder.base_view.version
     return schemas.BaseStatus(
         base=names[serving.base],
+        encoding=str(recorded(registry) or context.encoder.encoding),
         version=serving.base,
         release=serving.number,
         open=schemas.OpenBase(

@@ -25,7 +25,7 @@ from service.metrics import CONTENT_TYPE, counted, gauge
 from service.openapi import LATER, ref
 from service.schemas import admin as schemas
 from store import files
-from store.bases import Encoding, RecordedEncoding
+from store.bases import Encoding
 from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
 from store.expansions import State
 
@@ -240,8 +240,9 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
     except RegistryUnavailable as error:
         yield _make_fault(error.code)
     else:
-        for sentence in _describe_vectors(context.encoder.encoding, recorded):
-            yield Fault(_ENCODING, sentence)
+        if recorded is not None and recorded.reason:
+            made_by = Encoding(recorded.backend, recorded.precision)
+            yield Fault(_ENCODING, f"{recorded.reason}; {made_by} computes the vectors instead.")
         if context.registry.refused_seconds > _REFUSED_SECONDS:
             yield _make_fault(_WRITES_REFUSED)
     if not _is_writable(context):
@@ -260,17 +261,6 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
 
 def _make_fault(code: str) -> Fault:
     return Fault(code, code)
-
-
-def _describe_vectors(encoding: Encoding, recorded: RecordedEncoding | None) -> Iterator[str]:
-    """What an operator should know of the vectors: that the fastest way failed, or that others are being opened."""
-    if recorded is None:
-        return
-    newest = Encoding(recorded.backend, recorded.precision)
-    if recorded.reason:
-        yield f"{recorded.reason}; {newest} computes the vectors instead."
-    if newest != encoding:
-        yield f"Vectors made with {newest} are to be served, which are not open here: those of {encoding} still are."
 
 
 def _is_writable(context: Context) -> bool:

@@ -173,6 +173,7 @@ class BaseStatus(Response):
     """`move` is the newest move; `undo` what the way back would do now, if there is one."""
 
     base: str
+    encoding: str = Field(description="What makes the vectors of the release.")
     version: int
     release: int
     open: OpenBase

@@ -9,9 +9,11 @@ from typing import Any
 import pytest
 
 from index.live import LiveIndex
+from store.bases import Encoding
 from tests.doubles import text_vector
 from tests.index.world import World, captions_of, scored_pictures
 from tests.registries import publish_release
+from tests.store.steps import re_encoded
 
 PICTURES = 30
 
@@ -156,3 +158,14 @@ def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world:
     for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
         publish_release(world.registry, expected=expected, shared=1, languages=languages)
         assert world.registry.releases.visible("cy", version.number) == expansions
+
+
+def test_a_release_in_another_encoding_is_not_served_by_the_one_that_is_open(world: World, served: LiveIndex) -> None:
+    world.registry.encodings.first("torch", "float32")
+    before = served.current.release
+    release = re_encoded(world.registry, Encoding("openvino", "float32"))
+    assert served.refresh() and served.current.release == before
+    problem = f"Release {release.number} is for vectors made by openvino in float32, which is not open here."
+    assert served.current.degraded == (problem, f"Release {before.number} is still served.")
+    undone = world.registry.bases.undo(actor="t", reason="")
+    assert served.refresh() and served.current.release.number == undone.release and served.current.degraded == ()

@@ -14,15 +14,17 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
+from model.backend import recorded
 from model.encoder import EncodedTexts
 from model.table import View
 from service import moving
 from service.context import Context
 from service.settings import Settings
-from store.bases import Encoding
+from store.bases import FIRST_ENCODING, Encoding
 from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release
+from tests.client.test_commands import run
 from tests.doubles import Vectors, WeightlessEncoder, weightless_view
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.store import steps
@@ -138,13 +140,19 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
     class Encoded(OtherEncoder):
         encoding = OPENVINO_32
 
-    with running(tmp_path, reopen=lambda _: Encoded(0)) as service:
+    def reopen(_: Settings) -> WeightlessEncoder:
+        return Encoded(0) if recorded(service.context.registry) == OPENVINO_32 else WeightlessEncoder()
+
+    with running(tmp_path, reopen=reopen) as service:
         registry = service.context.registry
         registry.encodings.first("torch", "float32")
         service.put("p0", en=["thing 0"])
         steps.re_encoded(registry, OPENVINO_32)
         wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)
         assert found(service, "thing 0") == ["p0"] and base_of(service) == 0
+        assert "with vectors made by torch in float32" in run(service, "base", "status").stdout
+        assert "serves." in run(service, "base", "undo", "--yes").stdout
+        assert service.context.encoder.encoding == FIRST_ENCODING
 
 
 def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path) -> None:

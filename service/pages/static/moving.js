@@ -16,7 +16,7 @@ export async function drawBase(done) {
   try {
     const status = await ask(PATH);
     const running = status.move && ["queued", "running"].includes(status.move.state);
-    const opening = status.open.version !== status.version;
+    const opening = status.open.version !== status.version || status.open.encoding !== status.encoding;
     const held = body.contains(document.activeElement) && document.activeElement.tagName === "INPUT";
     if (!held) fill(body, serving(status, opening), running ? progress(status.move) : moving(done), status.undo ? back(status.undo, done) : null);
     if ((running || opening) && !byId("releases").hidden) timer = setTimeout(() => drawBase(done), PAUSE);
@@ -27,7 +27,7 @@ export async function drawBase(done) {
 
 function serving(status, opening) {
   const words = `Everything is read by the base “${status.base}” now: version ${status.version}, in release ${status.release}.`;
-  return make("p", { class: "what" }, words, opening ? ` The server still has ${status.open.base} open, and opens the other one beside it.` : null);
+  return make("p", { class: "what" }, words, opening ? ` The server still has ${status.open.base} with ${status.open.encoding} open, and opens the other beside it.` : null);
 }
 
 function progress(move) {
@@ -73,8 +73,11 @@ function takes(plan, close) {
 }
 
 function back(plan, done) {
-  return make("p", {}, make("button", { type: "button", class: "quiet", onclick: () => undo(plan, done) }, `Back to ${plan.to_base} …`));
+  return make("p", {}, make("button", { type: "button", class: "quiet", onclick: () => undo(plan, done) }, `Back to ${target(plan)} …`));
 }
+
+const isEncoding = (plan) => plan.from_base === plan.to_base;
+const target = (plan) => (isEncoding(plan) ? plan.encoding : plan.to_base);
 
 async function undo(plan, done) {
   const lines = [
@@ -82,11 +85,11 @@ async function undo(plan, done) {
     [plan.returned, "Served again"],
     [plan.changed, "Served by their versions of before"],
   ];
-  const sure = await dialog(`Back to ${plan.to_base}?`, (close) =>
+  const sure = await dialog(`Back to ${target(plan)}?`, (close) =>
     make(
       "div",
       {},
-      make("p", {}, `Release ${plan.restored} is served again, exactly as it was.`),
+      make("p", {}, isEncoding(plan) ? "All languages stay as they are." : `Release ${plan.restored} is served again, exactly as it was.`),
       make("ul", {}, lines.filter(([tags]) => tags.length).map(([tags, what]) => make("li", {}, `${what}: ${tags.map(nameOf).join(", ")}`))),
       choice("Go back", () => close(true), close),
     ),
