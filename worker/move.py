@@ -8,7 +8,7 @@ pass, until a release can be published upon the one that the last pass began wit
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import Any
 
 import torch
@@ -21,6 +21,7 @@ from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
 from store import files
+from store.bases import Encoding
 from store.errors import (
     BaseMoved,
     BaseServes,
@@ -96,7 +97,9 @@ def _open(attempt: Attempt) -> TrainingContext:
     settings = attempt.settings.model_copy(update=given)
     torch.set_num_threads(settings.threads)
     base = open_base(str(asked["base"]))
-    encoding = wanted(settings, base.device, None)
+    # once: the fastest is not the same on each machine, nor in each trial
+    first = attempt.decided("encoding.json", lambda: asdict(wanted(settings, base.device, None)))
+    encoding = wanted(settings, base.device, Encoding(**first))
     if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint) and encoding == made_by:
         raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
     attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used

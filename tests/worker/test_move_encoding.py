@@ -1,6 +1,7 @@
 """Moving to another encoding: all vectors anew beside those that serve, compared, flipped, and taken back."""
 
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import numpy as np
@@ -64,6 +65,13 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
     assert serving(site).encoding == recorded(site.registry) == first
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(encoding)
+
+
+def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:
+    attempt, encoding = attempt_at(site, submit_move(site.registry, site.base, backend="auto")), other(site)
+    attempt.decided("encoding.json", lambda: asdict(encoding))  # by a machine where this one is the fastest
+    run(attempt)
+    assert serving(site).encoding == encoding
 
 
 def test_a_root_that_never_moved_has_no_way_back(site: Site) -> None:
