@@ -285,7 +285,7 @@ class BackendFailed(Failure):
 
 
 class BaseMoved(Failure):
-    """The service moved to another base while this language was taught for the one before: teach it again."""
+    """The service moved to another base or encoding while this was taught for the one before: teach it again."""
 
 
 class EncodingMismatch(Failure):

@@ -226,11 +226,14 @@ class TrainingContext:
 def open_context(attempt: Attempt) -> TrainingContext:
     """Base, gallery, parent and earlier datasets: those of the first attempt, and the same in every later one.
 
-    Raises `BaseMoved` when the parent is of another base than serves by now.
+    Raises `BaseMoved` when another base, or vectors of another encoding, serve by now.
     """
     settings, registry = attempt.settings, attempt.registry
     encoder = open_encoder(settings, registry, training=True)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
+    made_by = attempt.decided("encoding.json", lambda: str(encoder.encoding))
+    if made_by != str(encoder.encoding):
+        raise BaseMoved(f"{encoder.encoding} makes the vectors now, not {made_by} as when this began: begin anew.")
     plan = attempt.decided("plan.json", lambda: _plan(attempt))
     parent = int(plan["parent"])
     if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:

@@ -13,12 +13,14 @@ from index.states import open_engine
 from index.vectors import Identity
 from model.backend import recorded
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding
-from store.errors import BaseServes, NoEarlierBase
+from store.errors import BaseMoved, BaseServes, NoEarlierBase
 from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
+from tests.store.steps import re_encoded
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
+from worker.attempt import open_context
 from worker.child import run
 
 pytest.importorskip("openvino", reason="openvino is not installed")
@@ -72,6 +74,15 @@ def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:
     attempt.decided("encoding.json", lambda: asdict(encoding))  # by a machine where this one is the fastest
     run(attempt)
     assert serving(site).encoding == encoding
+
+
+def test_what_was_begun_in_another_encoding_must_begin_anew(site: Site) -> None:
+    encoding = other(site)
+    re_encoded(site.registry, encoding)
+    open_context(attempt := attempt_at(site, site.submit(pairs("cy"))))
+    first = site.registry.bases.undo(actor="t", reason="").encoding
+    with pytest.raises(BaseMoved, match=f"{first} makes the vectors now, not {encoding}"):
+        open_context(attempt)
 
 
 def test_a_root_that_never_moved_has_no_way_back(site: Site) -> None:
