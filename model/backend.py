@@ -118,6 +118,25 @@ def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encodin
     return encoding
 
 
+def choose(settings: "CommonSettings", registry: "Registry", backend: str | None, precision: str | None) -> Encoding:
+    """Return the encoding that a move asks for; None is that of now, and `auto` what is best here.
+
+    Raises `EncodingMismatch` when the settings of this machine name another, `BackendNotAvailable` when it lacks it.
+    """
+    from model.towers import default_device
+
+    made_by, chosen = recorded(registry), dict[str, str]()
+    for name, asked in (("backend", backend), ("precision", precision)):
+        setting = getattr(settings, name)
+        target = asked or (getattr(made_by, name) if made_by else AUTO)
+        chosen[name] = setting if target == AUTO else target
+        if setting not in (AUTO, chosen[name]):
+            raise EncodingMismatch(
+                f"PICTOGLOT_{name.upper()} is {setting} here, and the move is to {target}: set `auto` first"
+            )
+    return wanted(settings.model_copy(update=chosen), default_device(), None)
+
+
 def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
     """The recorded encoding; `EncodingMismatch` when the settings ask for another. Imports nothing heavy."""
     for setting, asked, have in (

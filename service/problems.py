@@ -42,7 +42,7 @@ class RateLimited(errors.PictoglotError):
 
 
 class BaseUnusable(errors.InvalidInput):
-    """The base to move to does not exist, cannot be read on the server, or is not supported; `detail` says which."""
+    """The base or encoding to move to does not exist, or the server or its settings refuse it; `detail` says why."""
 
 
 class InvalidEncoding(Malformed):

@@ -15,13 +15,12 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.janitor import move_needs
-from model.backend import open_encoder, open_towers, recorded, wanted
+from model.backend import choose, open_encoder, open_towers, recorded
 from model.base import Base, open_base
 from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
 from store import files
-from store.bases import Encoding
 from store.errors import (
     BaseMoved,
     BaseServes,
@@ -88,18 +87,16 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
 def _open(attempt: Attempt) -> TrainingContext:
     """Open the base that is moved to, registered as a version, in the encoding that is moved to.
 
-    Raises `BaseServes` and, before anything is written, `DiskTooSmall`.
+    Raises `BaseServes` and, before anything is written, `DiskTooSmall`; also as `choose`.
     """
-    registry, asked = attempt.registry, attempt.expansion.settings
+    registry, asked, settings = attempt.registry, attempt.expansion.settings, attempt.settings
     made_by, served = recorded(registry), registry.bases.serving()
-    given = {} if made_by is None else {"backend": made_by.backend, "precision": made_by.precision}
-    given |= {name: asked[name] for name in ("backend", "precision") if asked.get(name)}
-    settings = attempt.settings.model_copy(update=given)
     torch.set_num_threads(settings.threads)
     base = open_base(str(asked["base"]))
+    given = {"backend": asked.get("backend"), "precision": asked.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
-    first = attempt.decided("encoding.json", lambda: asdict(wanted(settings, base.device, None)))
-    encoding = wanted(settings, base.device, Encoding(**first))
+    first = attempt.decided("encoding.json", lambda: asdict(choose(settings, registry, **given)))
+    encoding = choose(settings, registry, **first)
     if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint) and encoding == made_by:
         raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
     attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, move_needs
-from model.backend import recorded
+from model.backend import choose, recorded
 from model.languages import MANY, canonical
 from service import values
 from service.auth import GuardedRoute, needs
@@ -23,10 +23,12 @@ from service.watch import catch_up
 from store import files
 from store.bases import Undoing
 from store.errors import (
+    BackendNotAvailable,
     BaseNotFound,
     BaseNotSupported,
     BaseServes,
     Conflict,
+    EncodingMismatch,
     IndexUnavailable,
     KeyNotFound,
     ReleaseNotFound,
@@ -228,15 +230,13 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
 
     registry, settings = context.registry, context.settings
     serving, served = registry.releases.serving(), registry.bases.serving()
-    encoding, base = registry.encodings.current(), body.base or (served.name if served else settings.base)
-    same = encoding is None or all(
-        asked in (None, now) for asked, now in ((body.backend, encoding.backend), (body.precision, encoding.precision))
-    )
-    if served is not None and served.name == base and same:
-        raise BaseServes(f"Base {served.public_name} serves already.")
+    made_by, base = recorded(registry), body.base or (served.name if served else settings.base)
     try:
+        encoding = choose(settings, registry, body.backend, body.precision)
+        if served is not None and served.name == base and made_by in (None, encoding):
+            raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
         dimension, towers = described(base)
-    except (BaseNotFound, BaseNotSupported) as error:
+    except (BaseNotFound, BaseNotSupported, BackendNotAvailable, EncodingMismatch) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
     needed = move_needs(registry, dimension, towers)
     free = shutil.disk_usage(settings.home).free
@@ -247,7 +247,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
         expansion, _ = registry.expansions.submit(
             kind="base",
             language=MANY,
-            settings={"base": base, "backend": body.backend, "precision": body.precision, "force": body.force},
+            settings={"base": base, **asdict(encoding), "force": body.force},
             actor=actor,
             once=once,
         )

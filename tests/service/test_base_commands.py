@@ -46,6 +46,16 @@ def test_a_move_is_queued_once_and_refused_with_a_reason(tmp_path: Path) -> None
         assert (status["version"], status["move"]["state"], status["undo"]) == (0, "queued", None)
 
 
+def test_an_encoding_that_the_settings_refuse_or_that_serves_is_not_moved_to(tmp_path: Path) -> None:
+    with running(tmp_path / "home", backend="torch") as service:
+        service.context.registry.encodings.first("torch", "float32")
+        with assert_state_unchanged(service):
+            body = assert_problem(asked(service, backend="openvino"), 422, "base_unusable")
+            assert "PICTOGLOT_BACKEND is torch here" in body["detail"] and "set `auto`" in body["detail"]
+            for backend in ("auto", "torch", None):
+                assert_problem(asked(service, backend=backend), 409, "base_serves")
+
+
 def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path)
     with running(tmp_path / "home", free_bytes=1 << 60) as service, assert_state_unchanged(service):

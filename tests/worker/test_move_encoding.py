@@ -13,7 +13,7 @@ from index.states import open_engine
 from index.vectors import Identity
 from model.backend import recorded
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding
-from store.errors import BaseMoved, BaseServes, NoEarlierBase
+from store.errors import BaseMoved, BaseServes, EncodingMismatch, NoEarlierBase
 from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
@@ -74,6 +74,15 @@ def test_the_first_attempt_decides_what_auto_means(site: Site) -> None:
     attempt.decided("encoding.json", lambda: asdict(encoding))  # by a machine where this one is the fastest
     run(attempt)
     assert serving(site).encoding == encoding
+
+
+def test_a_move_that_the_settings_of_the_worker_refuse_changes_nothing(site: Site) -> None:
+    first, encoding = recorded(site.registry), other(site)
+    assert first is not None
+    expansion = submit_move(site.registry, site.base, backend=encoding.backend)
+    with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_BACKEND is {first.backend} here"):
+        run(attempt_at(site, expansion, backend=first.backend))
+    assert recorded(site.registry) == first
 
 
 def test_what_was_begun_in_another_encoding_must_begin_anew(site: Site) -> None:
