@@ -20,7 +20,7 @@ from store import logs
 from store.errors import PictoglotError
 from worker.settings import WorkerSettings
 from worker.supervisor import STOP_SECONDS, Supervisor
-from worker.upkeep import Indexing, Scrubbing, Sweeper
+from worker.upkeep import Fitting, Indexing, Scrubbing, Sweeper
 
 HINT = "pictoglot.expand"
 _POLL_SECONDS = 0.25  # between looks for a hint in memory
@@ -77,7 +77,7 @@ class Relay(Thread):
         self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
-        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Scrubbing))
+        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Fitting, Scrubbing))
 
     def run(self) -> None:
         """Send and start until the worker stops."""

@@ -1,4 +1,4 @@
-"""Fits the chance of a hit for the languages that serve, after the indexer's work. Encodes nothing.
+"""Fits the chance of a hit for the languages that serve, in a child of the worker. Encodes nothing.
 
 All vectors are in the registry: the pictures', and the captions' as the version reads them. Of a taught language the
 held-out captions are asked, of English, which the base reads, those of the gallery.

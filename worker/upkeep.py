@@ -1,9 +1,9 @@
 """What a worker does beside expansions: seals and purges sets, fits chances of hits, scrubs, sweeps left-over files.
 
-Sealing and scrubbing are children, `python -m worker.upkeep seal PARENT SEAL_AT` and `scrub PARENT`: the worker holds
-no model and no vectors. A duty in the registry keeps two from doing the same work, compare-and-set from undoing each
-other's. A sweep is a thread: it walks the whole data root, and nothing waits for it. What all these import takes a
-second, so that it is left to them.
+All but the sweep are children, `python -m worker.upkeep seal PARENT SEAL_AT`, `fit PARENT` and `scrub PARENT`: the
+worker holds no model and no vectors. A duty in the registry keeps two from doing the same work, compare-and-set from
+undoing each other's. A sweep is a thread: it walks the whole data root, and nothing waits for it. What all these import
+takes a second, so that it is left to them.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Indexing(Chore):
         command = (*PYTHON, "worker.upkeep", "seal", str(os.getpid()), str(settings.seal_at))
         super().__init__(settings, command, SEALING, still_seconds)
         self._seal_at = settings.seal_at
-        self._look_at, self._fit_at = -math.inf, time.monotonic() + settings.match_seconds
+        self._look_at = -math.inf
         self._not_before = 0.0
         self._again_at = math.inf  # the change of the gallery at which one is started before that time
 
@@ -55,9 +55,6 @@ class Indexing(Chore):
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK
             due |= purging_due(registry, self.settings)
-        if time.monotonic() >= self._fit_at:
-            self._fit_at = time.monotonic() + self.settings.match_seconds
-            due |= bool(unfitted(registry))
         return due
 
     def _sealing_due(self, registry: Registry, status: int | None) -> bool:
@@ -100,6 +97,23 @@ def unfitted(registry: Registry) -> list[tuple[str, int]]:
 
     due = [read for read in languages.items() if read[1] not in matches or is_due(matches[read[1]])]
     return sorted(due, key=lambda read: (read[0] != ENGLISH, read))
+
+
+class Fitting(Chore):
+    """Starts the child when the chance of a hit is to be fitted for a language."""
+
+    def __init__(self, settings: WorkerSettings) -> None:
+        super().__init__(settings, (*PYTHON, "worker.upkeep", "fit", str(os.getpid())), FITTING)
+        self._look_at = time.monotonic() + settings.match_seconds
+
+    def is_due(self, registry: Registry, status: int | None) -> bool:
+        """Whether it is time to look, and a language is to be fitted."""
+        if status:
+            _log.warning("the fit of chances ended with status %d; it is started again later", status)
+        if status is None and time.monotonic() < self._look_at:
+            return False
+        self._look_at = time.monotonic() + self.settings.match_seconds
+        return status is None and bool(unfitted(registry))
 
 
 class Scrubbing(Chore):
@@ -164,7 +178,7 @@ def sweep_left_over(supervisor: Supervisor) -> None:
 
 
 def seal(parent: str, seal_at: str) -> int:
-    """Seal, purge and fit what is due, and prune the change feed; returns the exit status."""
+    """Seal and purge what is due, and prune the change feed; returns the exit status."""
     from index.indexer import Indexer
     from index.sets import open_sets
 
@@ -183,7 +197,14 @@ def seal(parent: str, seal_at: str) -> int:
         if due:
             registry.forget_deleted()
 
-    def fit(registry: Registry, keep: Callable[[], None]) -> None:
+    return do_duty(SEALING, settings.database, settings.lease_seconds, work)
+
+
+def fit(parent: str) -> int:
+    """Fit the chances of hits that are due; returns the exit status."""
+    settings = begin_child(parent)
+
+    def work(registry: Registry, keep: Callable[[], None]) -> None:
         if due := unfitted(registry):
             from worker.match import MatchFitter  # torch takes seconds
 
@@ -192,8 +213,7 @@ def seal(parent: str, seal_at: str) -> int:
                 keep()
                 fitter.fit(language, version)
 
-    sealed = do_duty(SEALING, settings.database, settings.lease_seconds, work)
-    return sealed or do_duty(FITTING, settings.database, settings.lease_seconds, fit)
+    return do_duty(FITTING, settings.database, settings.lease_seconds, work)
 
 
 def scrub(parent: str) -> int:
@@ -213,4 +233,5 @@ def scrub(parent: str) -> int:
 
 if __name__ == "__main__":
     what, *arguments = sys.argv[1:]
-    sys.exit(seal(*arguments) if what == "seal" else scrub(*arguments))
+    children: dict[str, Callable[..., int]] = {"seal": seal, "fit": fit, "scrub": scrub}
+    sys.exit(children[what](*arguments))

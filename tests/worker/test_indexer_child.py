@@ -107,19 +107,23 @@ def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
     assert child(SLEEPS, "1", "50").wait(PATIENCE) == -signal.SIGKILL and free(registry)
 
 
+@pytest.mark.parametrize("kind", [Indexing, upkeep.Fitting])
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
-    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Indexing | upkeep.Fitting]
 ) -> None:
     monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
+    monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
     monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "unfitted", lambda _: [("en", 0)])
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
-    indexing.tick(registry)
-    process = indexing.child
+    chore = kind(WorkerSettings(home=tmp_path))
+    chore.tick(registry)
+    process = chore.child
     assert process is not None
     wait_until((tmp_path / "deaf").exists)
-    assert registry.duties.take(SEALING, name_owner(process.pid), 600) and not free(registry)
-    indexing.stop()
-    assert process.poll() == -signal.SIGKILL and free(registry)
+    assert registry.duties.take(chore.duty, name_owner(process.pid), 600)
+    chore.stop()
+    assert process.poll() == -signal.SIGKILL and registry.duties.take(chore.duty, "another", 600)
 
 
 @pytest.mark.parametrize("status", [1, 0], ids=["failed", "could not seal everything"])

@@ -12,13 +12,14 @@ from index.gallery import NewPicture
 from index.matching import Matching
 from index.vectors import Matrix
 from model.match import SAMPLE, between, first_of
-from store import files
+from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
 from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.service.harness import learn
 from tests.worker.harness import PICTURES, Site
+from worker import upkeep
 from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import FEW, Indexing, unfitted
@@ -73,7 +74,7 @@ def followed(site: Site, before: Matching | None = None) -> Matching:
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
     described(site, 80)
     assert unfitted(site.registry) == [ENGLISH]
-    assert site.process("worker.upkeep", "seal", PARENT, "1000").wait(PATIENCE) == 0, site.log()[-4_000:]
+    assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     match = site.registry.versions.matches([0])[0]
     assert match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80
@@ -219,10 +220,13 @@ def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch
     site.registry.duties.done(PURGING)
     described(site, 80)
     measure(site)
-    indexing = Indexing(WorkerSettings(home=site.home, base=site.base))
-    indexing.tick(site.registry)
-    assert not indexing.is_running
+    settings = WorkerSettings(home=site.home, base=site.base)
+    indexing, fitting = Indexing(settings), upkeep.Fitting(settings)
+    fitting.tick(site.registry)
+    assert not fitting.is_running
     described(site, 2 * FEW, start=80)
     indexing.tick(site.registry)
-    assert indexing.is_running
-    indexing.stop()
+    fitting.tick(site.registry)
+    assert fitting.is_running and not indexing.is_running, "this worker can seal meanwhile"
+    fitting.stop()
+    assert site.registry.duties.take(leases.FITTING, "another", 600)
