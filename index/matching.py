@@ -18,21 +18,20 @@ class Matching:
     change: int = 0
 
     def followed(self, gallery: Stored, fingerprint: str, release: Release, change: int) -> "Matching":
-        """What was fitted since, of the versions of a release, or itself. Raises `RegistryUnavailable`.
+        """What was fitted since to vectors of this fingerprint, of a release, or itself. Raises `RegistryUnavailable`.
 
         All share one sample of the pictures that have vectors of this fingerprint. It is read again after each change,
         so that no deleted picture stays in it, and processes that serve the same change tell the same chances.
         """
         known = gallery.registry.versions.matches(release.languages.values())
-        is_fitted = any(match["curves"] for match in known.values())
-        if known == self.known and (change == self.change or not is_fitted):
+        fitted = {number: match for number, match in known.items() if match["curves"] and match["tower"] == fingerprint}
+        if known == self.known and (change == self.change or not fitted):
             return self
-        if not is_fitted:
+        if not fitted:
             return Matching({}, known, change)
         sample = first_of(gallery.sampled(1.0, fingerprint))
         calibrations = {
             number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
-            for number, match in known.items()
-            if match["curves"]
+            for number, match in fitted.items()
         }
         return Matching(calibrations if len(sample) else {}, known, change)

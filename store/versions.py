@@ -81,8 +81,8 @@ class Versions:
     def matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Of these versions, how the chances of hits are told, where that was fitted and is whole.
 
-        `curves` is None where they cannot be told; `pictures`, `change` and `encoding` are those of the gallery then,
-        `result` is what reports show.
+        `curves` is None where they cannot be told; `pictures` and `change` are those of the gallery then, `tower` is
+        what has made its vectors, `result` is what reports show.
         """
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))

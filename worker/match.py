@@ -17,9 +17,9 @@ from index.captions import ReadBy
 from index.gallery import Gallery
 from index.states import last_change
 from index.vectors import Matrix
+from model.backend import recorded
 from model.languages import ENGLISH
 from model.match import Answers, Curves, fit, measured, search_gallery
-from store.bases import Encoding
 from store.data_root import DataRoot
 from store.errors import Unavailable
 from store.registry import Registry
@@ -48,13 +48,12 @@ class MatchFitter:
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         """Raises `Unavailable` in a registry of which nobody has opened the base."""
-        encoding, base = registry.encodings.current(), registry.bases.serving()
+        encoding, base = recorded(registry), registry.bases.serving()
         if encoding is None or base is None:
             raise Unavailable("no process has opened the base yet")
-        made_by = Encoding(encoding.backend, encoding.precision)
-        self._image_tower = made_by.fingerprint(base.image_fingerprint)
-        self._text_tower = made_by.fingerprint(base.text_fingerprint)
-        self._registry, self._root, self._encoding, self._base = registry, root, encoding.number, base.number
+        self._image_tower = encoding.fingerprint(base.image_fingerprint)
+        self._text_tower = encoding.fingerprint(base.text_fingerprint)
+        self._registry, self._root, self._base = registry, root, base.number
         self._gallery = Gallery(registry, root)
 
     def fit(self, language: str, version: int) -> None:
@@ -71,7 +70,7 @@ class MatchFitter:
             answers = self.answers(texts)
             curves = asdict(fit(answers, near))
             result |= {**measured(answers, near), "near": None if near is None else ENGLISH}
-        among = {"encoding": self._encoding, "change": change, "pictures": pictures}
+        among = {"tower": self._image_tower, "change": change, "pictures": pictures}
         self._registry.versions.set_match(version, {**among, "curves": curves, "result": result})
 
     def english(self, language: str) -> Curves | None:

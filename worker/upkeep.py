@@ -18,6 +18,7 @@ from typing import Any
 from index.damage import duty_of, last
 from index.states import FAISS, keeps_dead, last_change, prune, unsealed
 from model.languages import ENGLISH
+from store.bases import Encoding
 from store.data_root import DataRoot
 from store.errors import PictoglotError
 from store.leases import FITTING, PURGING, SEALING
@@ -84,16 +85,17 @@ def unfitted(registry: Registry) -> list[tuple[str, int]]:
 
     English comes first, which others lean on.
     """
-    encoding, change = registry.encodings.current(), last_change(registry)
-    if encoding is None or change < FEW:
+    encoding, base, change = registry.encodings.current(), registry.bases.serving(), last_change(registry)
+    if encoding is None or base is None or change < FEW:
         return []
+    tower = Encoding(encoding.backend, encoding.precision).fingerprint(base.image_fingerprint)
     languages = registry.releases.serving().languages
     matches = registry.versions.matches(languages.values())
 
     def is_due(match: dict[str, Any]) -> bool:
         share, least = (SLIGHT, FEWEST) if match["curves"] is None else (GROWTH, FEW)
         grown: bool = change - match["change"] > max(least, share * match["pictures"])
-        return grown or match["encoding"] != encoding.number
+        return grown or match["tower"] != tower
 
     due = [read for read in languages.items() if read[1] not in matches or is_due(matches[read[1]])]
     return sorted(due, key=lambda read: (read[0] != ENGLISH, read))

@@ -48,7 +48,7 @@ def calibrated(service: Service, pictures: int = PICTURES, change: int | None = 
     """What a worker would have fitted for English."""
     context = service.context
     match = {
-        "encoding": 1,
+        "tower": context.live.current.pictures.identity.fingerprint,
         "change": context.gallery.change() if change is None else change,
         "pictures": pictures,
         "result": {**RESULT, "bins": BINS},

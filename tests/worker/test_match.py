@@ -104,25 +104,23 @@ def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site
 
 
 @pytest.mark.parametrize(
-    ("curves", "pictures", "behind", "encoding", "is_due"),
+    ("curves", "pictures", "behind", "tower", "is_due"),
     [
-        (CURVES, 200, 100, 0, False),
-        (CURVES, 200, 101, 0, True),  # the gallery has changed by half
-        (CURVES, 10, 100, 0, False),  # or by a hundred
-        (CURVES, 200, 0, 1, True),  # other vectors
-        (None, 200, 10, 0, False),  # what could not be told is looked at again after few changes
-        (None, 200, 11, 0, True),
+        (CURVES, 200, 100, "", False),
+        (CURVES, 200, 101, "", True),  # the gallery has changed by half
+        (CURVES, 10, 100, "", False),  # or by a hundred
+        (CURVES, 200, 0, "of other vectors", True),
+        (None, 200, 10, "", False),  # what could not be told is looked at again after few changes
+        (None, 200, 11, "", True),
     ],
 )
 def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vectors(
-    site: Site, curves: object, pictures: int, behind: int, encoding: int, is_due: bool
+    site: Site, curves: object, pictures: int, behind: int, tower: str, is_due: bool
 ) -> None:
-    current = site.registry.encodings.current()
-    assert current is not None
-    change = site.gallery.change() - behind
-    match = {"curves": curves, "pictures": pictures, "encoding": current.number + encoding, "change": change}
-    site.registry.versions.set_match(0, match)
+    change, tower = site.gallery.change() - behind, tower or site.image_fingerprint
+    site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
     assert unfitted(site.registry) == ([ENGLISH] if is_due else [])
+    assert bool(followed(site).calibrations) == (curves is not None and tower == site.image_fingerprint)
 
 
 def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
