@@ -34,6 +34,7 @@ from worker.validation import (
     encoded,
     english,
     held_out,
+    is_measurable,
     kept_of,
 )
 
@@ -133,7 +134,8 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served
     validation = held_out(context, data)
     if data.fresh != data.rows:  # the language is measured on all that it was taught from
-        validation = kept_of(attempt.root, [each.id for each in data.taught]) or validation
+        joined = kept_of(attempt.root, [each.id for each in data.taught])
+        validation = joined if joined and is_measurable(context, joined) else validation
     earlier = {ENGLISH: english(context, data)}
     for tag, number in sorted(served.items()):
         if tag not in (ENGLISH, data.language) and (kept := kept_of(attempt.root, versions.get(number).learned)):

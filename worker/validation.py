@@ -68,9 +68,12 @@ def held_out(context: TrainingContext, data: TrainingData) -> Validation:
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
     earlier = kept_of(context.attempt.root, [expansion.id for expansion in data.taught])
-    if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
-        return _held_out(context, data)
-    return earlier
+    return earlier if earlier is not None and is_measurable(context, earlier) else _held_out(context, data)
+
+
+def is_measurable(context: TrainingContext, validation: Validation) -> bool:
+    """Whether a target is left: all pictures may have been deleted, or imported again under other ids."""
+    return validation.against != "pictures" or bool(context.gallery.known(validation.targets))
 
 
 def kept(root: DataRoot, expansion: str | None) -> Validation | None:

@@ -136,6 +136,15 @@ def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
     assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 
+def test_earlier_captions_whose_pictures_are_gone_are_not_asked(site: Site) -> None:
+    taught(site, WELSH)
+    for number in range(100):
+        site.gallery.delete(f"p{number}")
+    last = taught(site, pairs("cy")[:64])
+    report = serving(site).report
+    assert (report["against"], report["pairs"]) == ("english", len(held_out(site, [last])))
+
+
 def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) -> None:
     first = taught(site, FIRST)
     second = taught(site, SECOND, replace=True)
