@@ -24,7 +24,7 @@ from model.version import Learned, read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
-from worker.gate import gained, informative, judged
+from worker.gate import OF, gained, informative, judged
 from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
@@ -34,7 +34,7 @@ from worker.validation import (
     encoded,
     english,
     held_out,
-    is_measurable,
+    held_out_by_kind,
     kept_of,
 )
 
@@ -132,27 +132,30 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     That is read once: a language may be rolled back while the others are measured.
     """
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served
-    validation = held_out(context, data)
-    if data.fresh != data.rows:  # the language is measured on all that it was taught from
-        joined = kept_of(attempt.root, [each.id for each in data.taught])
-        validation = joined if joined and is_measurable(context, joined) else validation
+    replaces, learned = attempt.expansion.settings.get("replace"), tuple[str, ...]()
+    if attempt.expansion.kind == "learn" and data.language in served:
+        learned = versions.get(served[data.language]).learned
+    sets = held_out_by_kind(context, data, () if replaces else learned)
+    parts = [_measure_gain(context, data, view, each, served, len(sets) > 1) for each in sets]
+    # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
+    own, *others = [each for each in parts if each["pairs"]] or parts[:1]
+    validation = sets[parts.index(own)]
     earlier = {ENGLISH: english(context, data)}
     for tag, number in sorted(served.items()):
         if tag not in (ENGLISH, data.language) and (kept := kept_of(attempt.root, versions.get(number).learned)):
             earlier[tag] = kept
-    among = candidates(context, data, validation)
-    own = measure(context, view, validation, among)
     base, of_english = context.encoder.base_view, candidates(context, data, earlier[ENGLISH])
     of_base = described(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
     report = {
-        **described(view, validation, among, own),
+        **own,
         "dataset": data.report.as_dict(),
         "english": of_base,
         "shared": {"parent": context.parent, **_shared(context, data, view, earlier, served, of_base)},
         "detected": _detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
-    if own and attempt.expansion.kind != "rebuild":
-        report["gain"] = _gain(context, data.language, validation, among, own, served)
+    if others:
+        report["others"] = others
+        report["gain"] = next((each["gain"] for each in others if not each["gain"]["enough"]), own["gain"])
     if context.before:
         more = len(data.rows) - len(data.fresh)
         report["joined"] = {"datasets": len(context.before), "rows": more, "train": len(data.trained)}
@@ -162,20 +165,25 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     return report
 
 
-def _gain(
+def _measure_gain(
     context: TrainingContext,
-    language: str,
+    data: TrainingData,
+    view: View,
     validation: Validation,
-    among: Candidates,
-    new: Measured,
     served: Mapping[str, int],
+    names_kind: bool,
 ) -> dict[str, Any]:
-    """Compare with the version that has served the language so far, or else with the base.
+    """Measure a set, and unless in a rebuild its `gain` over the version that has served the language, or the base.
 
     Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base has
-    served none.
+    served none. The sentence about it says of which kind the captions are, where it `names_kind`.
     """
-    version = served.get(language, context.base)
+    among = candidates(context, data, validation)
+    new = measure(context, view, validation, among)
+    report = described(view, validation, among, new)
+    if new is None or context.attempt.expansion.kind == "rebuild":
+        return report
+    version = served.get(data.language, context.base)
     try:
         view = context.views.of(version)
     except VersionCorrupt:
@@ -184,7 +192,8 @@ def _gain(
     assert before is not None  # the same captions and candidates as of `new`
     ks, forced = informative(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
     change = gain(before.ranks, new.ranks, new.owner, ks)
-    return gained(language, version, before.figures, change, ks, forced=forced)
+    of = OF[validation.against] if names_kind else ""
+    return {**report, "gain": gained(data.language, version, before.figures, change, ks, forced=forced, of=of)}
 
 
 def _shared(

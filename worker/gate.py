@@ -14,6 +14,7 @@ from store.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
+OF = {"pictures": " of pictures", "english": " paired with English", "pivots": " paired with other texts"}  # captions
 
 
 class GateFailed(Failure):
@@ -29,14 +30,21 @@ def informative(candidates: int) -> tuple[int, ...]:
 
 
 def gained(
-    language: str, version: int, before: Mapping[str, Any], gain: Gain, ks: Sequence[int], *, forced: bool = False
+    language: str,
+    version: int,
+    before: Mapping[str, Any],
+    gain: Gain,
+    ks: Sequence[int],
+    *,
+    forced: bool = False,
+    of: str = "",
 ) -> dict[str, Any]:
     """Describe the `gain` over `version`, which has read these captions so far, with recall `before`.
 
     It is of the mean of R@K over `ks`, and enough unless more than its own standard error was lost. `forced`: whether
-    the language shall be served without.
+    the language shall be served without; `of` says which captions these are.
     """
-    what = " and ".join(f"R@{k}" for k in ks)
+    what = ("" if len(ks) == 1 else "the mean of ") + " and ".join(f"R@{k}" for k in ks)
     enough = not exceeds(-gain.mean, gain.error)
     is_read = "better than" if gain.enough else "about as well as" if enough else "worse than"
     return {
@@ -48,8 +56,8 @@ def gained(
         "forced": forced and not enough,
         "sentence": (
             f"{names(language).name} is read {is_read} by version {version}: "
-            f"on the same {before['pairs']} held-out captions {what if len(ks) == 1 else f'the mean of {what}'} went "
-            f"from {100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
+            f"on the same {before['pairs']} held-out captions{of} {what} went from "
+            f"{100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
         ),
     }
 
@@ -71,8 +79,9 @@ def exceeds(lost: float, most: float) -> bool:
 
 def gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
     """Return what refuses the language, and why: the `floor`, which nothing overrides, or the `gain`, unless forced."""
-    if (low := refusal(report, min_recall)) is not None:
-        return "floor", low
+    for each in (report, *report.get("others", ())):
+        if (low := refusal(each, min_recall)) is not None:
+            return "floor", low if each is report else f"{low}, for captions{OF[each['against']]}"
     gain = report.get("gain")
     if gain and not (gain["enough"] or gain["forced"]):
         return "gain", f"{gain['sentence']}; use `--force` to serve it anyway"

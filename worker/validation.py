@@ -5,7 +5,6 @@ own pivots, those of its training rows included: among the few held-out ones, ch
 """
 
 import json
-from collections import Counter
 from collections.abc import Collection, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
@@ -68,12 +67,9 @@ def held_out(context: TrainingContext, data: TrainingData) -> Validation:
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
     earlier = kept_of(context.attempt.root, [expansion.id for expansion in data.taught])
-    return earlier if earlier is not None and is_measurable(context, earlier) else _held_out(context, data)
-
-
-def is_measurable(context: TrainingContext, validation: Validation) -> bool:
-    """Whether a target is left: all pictures may have been deleted, or imported again under other ids."""
-    return validation.against != "pictures" or bool(context.gallery.known(validation.targets))
+    if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
+        return _held_out(context, data)
+    return earlier
 
 
 def kept(root: DataRoot, expansion: str | None) -> Validation | None:
@@ -89,15 +85,30 @@ def kept_of(root: DataRoot, expansions: Sequence[str], against: Against | None =
 
     That is by default what most of their captions are ranked against, of two the one that came last.
     """
-    found = [each for expansion in expansions if (each := kept(root, expansion)) is not None]
-    if against is None:
-        counts = Counter[Against]()
-        for each in reversed(found):
-            counts[each.against] += len(each.captions)
-        against = next((kind for kind, _ in counts.most_common(1)), None)
-    alike = [each for each in found if each.against == against]
-    if len(alike) < 2:
-        return alike[0] if alike else None
+    return next((each for each in join_kept(root, expansions) if against in (None, each.against)), None)
+
+
+def join_kept(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
+    """Join the kept sets of these expansions that are ranked against the same: that of most captions, or else of the
+    last, comes first."""
+    kinds = dict[Against, list[Validation]]()
+    for expansion in reversed(expansions):
+        if (each := kept(root, expansion)) is not None:
+            kinds.setdefault(each.against, []).insert(0, each)
+    return [*map(_join, sorted(kinds.values(), key=lambda alike: -sum(len(each.captions) for each in alike)))]
+
+
+def held_out_by_kind(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
+    """Return what this dataset, those taught again and the `earlier` ones hold out, one set for each kind of target."""
+    own = held_out(context, data)
+    if context.attempt.expansion.kind != "learn":
+        return [own]
+    return join_kept(context.attempt.root, [*dict.fromkeys([*earlier, *(each.id for each in data.taught)])])
+
+
+def _join(alike: Sequence[Validation]) -> Validation:
+    if len(alike) == 1:
+        return alike[0]
     pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]
     known = {name for each in alike for name in (*each.targets, *each.others)}
     pivots = {language: number for each in alike for language, number in each.pivots.items()}

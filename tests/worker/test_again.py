@@ -132,8 +132,18 @@ def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
     taught(site, pairs("cy")[:64])
     report = serving(site).report
     assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
+    assert [each["against"] for each in report["others"]] == ["english"], "and so are the others, by themselves"
     texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} <= held_out(site, [first])
+
+
+def test_what_earlier_datasets_hold_out_is_asked_though_there_are_too_many_rows_to_teach_them_again(
+    site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(attempts, "MAX_ROWS", 10)
+    both = [taught(site, FIRST), taught(site, SECOND)]
+    version = serving(site)
+    assert version.learned == (both[1],) and version.report["pairs"] == len(held_out(site, both))
 
 
 def test_earlier_captions_whose_pictures_are_gone_are_not_asked(site: Site) -> None:

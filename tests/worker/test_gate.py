@@ -86,6 +86,12 @@ def test_a_version_serves_unless_it_is_worse_by_more_than_the_error(after: float
         assert gate({**report(0.1), "gain": forced}, 0.2) is not None, "the floor holds all the same"
 
 
+def test_captions_of_each_kind_must_reach_the_floor() -> None:
+    assert gate({**report(), "others": [{**report(), "against": "pictures"}]}, 0.2) is None
+    refused = gate({**report(), "others": [{**report(0.1), "against": "english"}]}, 0.2)
+    assert refused is not None and refused[0] == "floor" and refused[1].endswith(", for captions paired with English")
+
+
 def test_every_earlier_language_is_kept_within_the_budget() -> None:
     assert keeps_shared(report(), 0.0), "the first language has nothing to forget"
     assert keeps_shared(report(de=0.04, fr=0.04), 0.05)
@@ -176,10 +182,15 @@ def test_a_language_that_the_base_reads_better_is_refused_unless_that_is_forced(
     assert serving.change["forced"] == report["gain"]["sentence"]
 
 
-def test_a_language_taught_again_must_not_read_worse_what_earlier_datasets_held_out(site: Site) -> None:
+@pytest.mark.parametrize(("pictured", "of"), [(False, ""), (True, " paired with English")])
+def test_a_language_taught_again_must_not_read_worse_what_earlier_datasets_held_out(
+    site: Site, pictured: bool, of: str
+) -> None:
     run(attempt_at(site, site.submit(pairs("cy"), epochs=20)))
-    with pytest.raises(GateFailed, match=r"Welsh is read worse than by version 1: on the same \d+ held-out captions"):
-        run(attempt_at(site, site.submit(wrong(), force=False, epochs=20)))
+    rows = [{**row, "picture": f"p{number}"} if pictured else row for number, row in enumerate(wrong())]
+    said = rf"Welsh is read worse than by version 1: on the same \d+ held-out captions{of} (R@1|the mean) "
+    with pytest.raises(GateFailed, match=said):
+        run(attempt_at(site, site.submit(rows, force=False, epochs=20)))
     assert site.registry.releases.serving().languages["cy"] == 1
 
 
