@@ -35,6 +35,7 @@ from worker.validation import (
     english,
     held_out,
     held_out_by_kind,
+    join_kept,
     kept_of,
 )
 
@@ -136,7 +137,8 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     if attempt.expansion.kind == "learn" and data.language in served:
         learned = versions.get(served[data.language]).learned
     sets = held_out_by_kind(context, data, () if replaces else learned)
-    parts = [_measure_gain(context, data, view, each, served, len(sets) > 1) for each in sets]
+    kinds = [OF[each.against] if len(sets) > 1 else "" for each in sets]
+    parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
     # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
     own, *others = [each for each in parts if each["pairs"]] or parts[:1]
     validation = sets[parts.index(own)]
@@ -160,7 +162,10 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
         more = len(data.rows) - len(data.fresh)
         report["joined"] = {"datasets": len(context.before), "rows": more, "train": len(data.trained)}
     if context.replaced:
-        report["replaced"] = {"datasets": context.replaced}
+        asked = [(each, f"{OF[each.against]} from the replaced datasets") for each in join_kept(attempt.root, learned)]
+        answers = [_measure_gain(context, data, view, *each, served) for each in asked]
+        sentences = [each["gain"]["sentence"] for each in answers if "gain" in each]
+        report["replaced"] = {"datasets": context.replaced, "sentences": sentences}
     report["shared"]["so_far"] = so_far([*reversed(versions.lineage(context.parent))], data.language, report)
     return report
 
@@ -170,13 +175,13 @@ def _measure_gain(
     data: TrainingData,
     view: View,
     validation: Validation,
+    of: str,
     served: Mapping[str, int],
-    names_kind: bool,
 ) -> dict[str, Any]:
     """Measure a set, and unless in a rebuild its `gain` over the version that has served the language, or the base.
 
     Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base has
-    served none. The sentence about it says of which kind the captions are, where it `names_kind`.
+    served none. The sentence about it says `of` which kind the captions are.
     """
     among = candidates(context, data, validation)
     new = measure(context, view, validation, among)
@@ -192,7 +197,6 @@ def _measure_gain(
     assert before is not None  # the same captions and candidates as of `new`
     ks, forced = informative(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
     change = gain(before.ranks, new.ranks, new.owner, ks)
-    of = OF[validation.against] if names_kind else ""
     return {**report, "gain": gained(data.language, version, before.figures, change, ks, forced=forced, of=of)}
 
 

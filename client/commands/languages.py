@@ -183,6 +183,8 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     if replaced := report.get("replaced"):
         before = format_count(replaced["datasets"], "earlier dataset")
         say(f"It replaces {before}: only the captions of this one are taught and shown now.")
+        for sentence in replaced["sentences"]:
+            say(f"{sentence}.")
     dataset = report.get("dataset") or {}
     if "val" in dataset:
         held = f"{dataset['val']:,} {are(dataset['val'])} held out"

@@ -279,12 +279,14 @@ def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_
     assert lease is not None
     gain = {"sentence": "Welsh is read worse than by version 0: …", "forced": True}
     joined = {"datasets": 2, "rows": 1}
-    more = {"against": "english", "gain": gain, "joined": joined, "replaced": {"datasets": 2}}
+    replaced = {"datasets": 2, "sentences": ["Welsh is read about as well: …"]}
+    more = {"against": "english", "gain": gain, "joined": joined, "replaced": replaced}
     expansions.succeed(lease, 1, 2, {"t2i": RECALL, "i2t": RECALL, **more})
     said = run(fresh, "expansions", id, "--watch").stdout
     assert "Welsh is read worse than by version 0: …. It is served because that was forced." in said
     assert "It was also taught from 1 caption of 2 earlier datasets." in said
     assert "It replaces 2 earlier datasets: only the captions of this one are taught and shown now." in said
+    assert "Welsh is read about as well: ….\n" in said
     assert "text to English" in said and "English to text" in said  # these pairs have no pictures
 
 

@@ -160,7 +160,9 @@ def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) 
     second = taught(site, SECOND, replace=True)
     version = serving(site)
     assert version.learned == (second,) and "joined" not in version.report
-    assert version.report["replaced"] == {"datasets": 1} and version.report["pairs"] == len(held_out(site, [second]))
+    assert version.report["replaced"]["datasets"] == 1 and version.report["pairs"] == len(held_out(site, [second]))
+    (sentence,) = version.report["replaced"]["sentences"]
+    assert f"{len(held_out(site, [first]))} held-out captions of pictures from the replaced datasets" in sentence
     assert taught_before(prepared(site, pairs("cy"))) == [second]
     assert site.registry.releases.visible("cy", 2) == {second}
     third = taught(site, FIRST)

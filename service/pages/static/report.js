@@ -50,6 +50,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);
   if (report.joined?.rows) words.push(`It was taught from ${plural(report.joined.rows, "caption")} of ${plural(report.joined.datasets, "earlier dataset")} as well.`);
   if (report.replaced) words.push(`It replaced ${plural(report.replaced.datasets, "earlier dataset")}.`);
+  for (const each of report.replaced?.sentences ?? []) words.push(`${each}.`);
   if (moved === true) words.push("It became the shared table, which reads text in an unknown language.");
   if (moved === false) words.push(apart(name));
   return make("p", { class: "verdict", "data-state": state }, sentence(words.join(" ")));
