@@ -24,19 +24,19 @@ from model.version import Learned, read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
-from worker.gate import OF, gained, informative, judged
+from worker.gate import OF, describe_gain, describe_reading, informative
 from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
     Validation,
     candidates,
-    encoded,
+    collect_held_out,
+    decide_held_out,
+    encode_texts,
     english,
-    held_out,
-    held_out_by_kind,
+    find_kept,
     join_kept,
-    kept_of,
 )
 
 UNSURE = "shared"  # the table that reads a text whose language is not sure
@@ -60,14 +60,14 @@ def measure(context: TrainingContext, view: View, validation: Validation, among:
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:
         return None
-    texts = encoded(context, [(view, caption) for caption, _ in queries])
+    texts = encode_texts(context, [(view, caption) for caption, _ in queries])
     owner = np.array([place for _, place in queries], dtype=np.int64)
     figures = {**recalls(texts.vectors, among.vectors, owner), "truncated": sum(texts.truncated) / len(queries)}
     return Measured(figures, owner, ranks(texts.vectors, among.vectors, owner))
 
 
-def described(view: View, validation: Validation, among: Candidates, measured: Measured | None) -> dict[str, Any]:
-    """The figures of one view, among how many candidates they are, and the fertility of its tokenizer."""
+def describe(view: View, validation: Validation, among: Candidates, measured: Measured | None) -> dict[str, Any]:
+    """Return the figures of one view, among how many candidates they are, and the fertility of its tokenizer."""
     return {
         **(measured.figures if measured else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
         "against": validation.against,
@@ -82,17 +82,17 @@ def assess(attempt: Attempt) -> None:
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
     with attempt.phase("evaluate"):
-        report = attempt.computed(f"evaluation/{data.language}.json", lambda: _assessed(context, data))
+        report = attempt.computed(f"evaluation/{data.language}.json", lambda: _assess(context, data))
     attempt.registry.expansions.succeed(attempt.lease, None, None, report)
 
 
-def _assessed(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
-    """The held-out captions as read by the base, by the shared table and, if it is taught, by the language's version.
+def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
+    """Measure the held-out captions as read by the base, by the shared table and, where taught, by the own version.
 
-    All among the same candidates. `base` names the base, so that the figures of another one are never taken for its.
-    Raises `NothingHeldOut` when all that they describe was deleted meanwhile.
+    All are ranked among the same candidates. `base` names the base, so that the figures of another one are never taken
+    for its. Raises `NothingHeldOut` when all that they describe was deleted meanwhile.
     """
-    validation, base = held_out(context, data), context.encoder.base_view
+    validation, base = decide_held_out(context, data), context.encoder.base_view
     among = candidates(context, data, validation)
     by_version = {context.base: measure(context, base, validation, among)}
     if by_version[context.base] is None:
@@ -110,24 +110,24 @@ def _assessed(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
         return None if measured is None else {"version": version, **measured.figures}
 
     report: dict[str, Any] = {
-        **described(base, validation, among, by_version[context.base]),
+        **describe(base, validation, among, by_version[context.base]),
         "base": context.encoder.base_fingerprint,
         "version": context.base,
         "shared": figures(context.parent),
         "taught": figures(taught) if taught != context.base else None,
         "dataset": data.report.as_dict(),
     }
-    return {**report, **judged(data.language, report, context.attempt.settings.min_recall)}
+    return {**report, **describe_reading(data.language, report, context.attempt.settings.min_recall)}
 
 
 def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
     """Return the report of what was learned, which `view` reads; computed once, then read from the disk."""
     name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
-    report: dict[str, Any] = context.attempt.computed(name, lambda: _evaluated(context, data, view))
+    report: dict[str, Any] = context.attempt.computed(name, lambda: _evaluate(context, data, view))
     return report
 
 
-def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
+def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """Measure one language beside the languages of one release.
 
     That is read once: a language may be rolled back while the others are measured.
@@ -136,7 +136,7 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     replaces, learned = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind == "learn" and data.language in served:
         learned = versions.get(served[data.language]).learned
-    sets = held_out_by_kind(context, data, () if replaces else learned)
+    sets = collect_held_out(context, data, () if replaces else learned)
     kinds = [OF[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
     # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
@@ -144,16 +144,16 @@ def _evaluated(context: TrainingContext, data: TrainingData, view: View) -> dict
     validation = sets[parts.index(own)]
     earlier = {ENGLISH: english(context, data)}
     for tag, number in sorted(served.items()):
-        if tag not in (ENGLISH, data.language) and (kept := kept_of(attempt.root, versions.get(number).learned)):
+        if tag not in (ENGLISH, data.language) and (kept := find_kept(attempt.root, versions.get(number).learned)):
             earlier[tag] = kept
     base, of_english = context.encoder.base_view, candidates(context, data, earlier[ENGLISH])
-    of_base = described(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
+    of_base = describe(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
     report = {
         **own,
         "dataset": data.report.as_dict(),
         "english": of_base,
-        "shared": {"parent": context.parent, **_shared(context, data, view, earlier, served, of_base)},
-        "detected": _detected(context, data.language, view, {data.language: validation, **earlier}, served),
+        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, of_base)},
+        "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
     if others:
         report["others"] = others
@@ -185,7 +185,7 @@ def _measure_gain(
     """
     among = candidates(context, data, validation)
     new = measure(context, view, validation, among)
-    report = described(view, validation, among, new)
+    report = describe(view, validation, among, new)
     if new is None or context.attempt.expansion.kind == "rebuild":
         return report
     version = served.get(data.language, context.base)
@@ -197,10 +197,10 @@ def _measure_gain(
     assert before is not None  # the same captions and candidates as of `new`
     ks, forced = informative(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
     change = gain(before.ranks, new.ranks, new.owner, ks)
-    return {**report, "gain": gained(data.language, version, before.figures, change, ks, forced=forced, of=of)}
+    return {**report, "gain": describe_gain(data.language, version, before.figures, change, ks, forced=forced, of=of)}
 
 
-def _shared(
+def _measure_shared(
     context: TrainingContext,
     data: TrainingData,
     view: View,
@@ -226,7 +226,7 @@ def _shared(
     return {"languages": measured, "unmeasured": sorted(set(served) - set(measured) - {data.language})}
 
 
-def _detected(
+def _count_detected(
     context: TrainingContext,
     language: str,
     view: View,
@@ -269,7 +269,7 @@ def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[
 
 
 def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-    """The language-ID confusion matrix: for each language, how many of its captions are taken for which one.
+    """Return the language-ID confusion matrix: for each language, how many of its captions are taken for which one.
 
     One row a language, the most frequent first. The detector chooses among all its languages, as in a search.
     """
@@ -281,7 +281,7 @@ def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict
 
 
 def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds to it.
+    """Return AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds.
 
     It counts the languages that the chain has learned and that could be measured now. A past figure is the one in the
     report of that step. English is measured on other texts with every dataset, so its past figures are those of this
@@ -289,27 +289,27 @@ def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -
     """
     now = report["shared"]["languages"]
     turns = {version.language: version for version in chain if version.language != language}  # the newest turn counts
-    steps = sorted((turns[tag] for tag in now if tag in turns and _learned(turns[tag], now)), key=lambda v: v.number)
+    steps = sorted((turns[tag] for tag in now if tag in turns and _get_recall(turns[tag], now)), key=lambda v: v.number)
     if not report["t2i"]:
         return {"languages": [], "AA": None, "F": None}
     triangle: list[list[float]] = []
     for place, step in enumerate(steps):
         last = place == len(steps) - 1
-        past = [_past(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
-        triangle.append([*past, _learned(step, now)[_FIGURE]])
+        past = [_get_past(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
+        triangle.append([*past, _get_recall(step, now)[_FIGURE]])
     triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), report["t2i"][_FIGURE]])
     counted = [*(step.language for step in steps), language]
     return {"languages": counted, "AA": average_accuracy(triangle), "F": forgetting(triangle)}
 
 
-def _learned(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
-    """Recall of a language right after its own turn; a base has no report, so of English as measured now."""
+def _get_recall(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
+    """Return the recall of a language right after its own turn; a base has no report, so of English as measured now."""
     recall: Mapping[str, float] = step.report.get("t2i") or now.get(step.language, {}).get("learned") or {}
     return recall
 
 
-def _past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
-    """The figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
+def _get_past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
+    """Return the figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
     if other.parent is None:
         return float(now[other.language]["before"][_FIGURE]) if last else before
     measured = step.report.get("shared", {}).get("languages", {}).get(other.language)

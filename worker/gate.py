@@ -29,7 +29,7 @@ def informative(candidates: int) -> tuple[int, ...]:
     return (1,) if candidates < FEW else (1, 10)
 
 
-def gained(
+def describe_gain(
     language: str,
     version: int,
     before: Mapping[str, Any],
@@ -113,8 +113,8 @@ def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     return None
 
 
-def judged(language: str, report: Mapping[str, Any], min_recall: float = 0.0) -> dict[str, Any]:
-    """Whether the base reads the language as well as one has to be read to be served (`reads`), and a `sentence`.
+def describe_reading(language: str, report: Mapping[str, Any], min_recall: float = 0.0) -> dict[str, Any]:
+    """Say whether the base reads the language as well as one has to be read to be served (`reads`), in a `sentence`.
 
     Of a recall within two standard errors of chance, 2 sqrt(chance (1 - chance) / captions), it says that the language
     is not read at all.
@@ -140,7 +140,7 @@ def _percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
-def forgotten(report: Mapping[str, Any]) -> dict[str, float]:
+def measure_losses(report: Mapping[str, Any]) -> dict[str, float]:
     """Return mean and largest loss of t2i R@1 over the earlier languages when `shared` moves; 0.0 without any."""
     languages = report["shared"]["languages"].values()
     losses = [figures["before"]["R@1"] - figures["after"]["R@1"] for figures in languages] or [0.0]
@@ -153,4 +153,4 @@ def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
     English alone may be unmeasured, where nothing is in English: the base goes on reading it.
     """
     unknown = set(report["shared"]["unmeasured"]) - {"en"}
-    return not unknown and not exceeds(forgotten(report)["max_loss"], budget)
+    return not unknown and not exceeds(measure_losses(report)["max_loss"], budget)

@@ -22,7 +22,7 @@ from store.expansions import Expansion
 from store.versions import Version
 from worker.attempt import Attempt, Stopped, TrainingContext, open_context
 from worker.evaluate import evaluate
-from worker.gate import GateFailed, forgotten, gate, keeps_shared, reason
+from worker.gate import GateFailed, gate, keeps_shared, measure_losses, reason
 from worker.prepare import TrainingData, prepare
 
 _LOOK = 10  # steps between looks for a new checkpoint
@@ -171,7 +171,7 @@ def _conclude(attempt: Attempt, release: int) -> None:
 
 
 def _final_report(report: dict[str, Any], moved: bool) -> dict[str, Any]:
-    return {**report, "shared": {**report["shared"], "moved": moved, **forgotten(report)}}
+    return {**report, "shared": {**report["shared"], "moved": moved, **measure_losses(report)}}
 
 
 def rebuild(attempt: Attempt) -> None:

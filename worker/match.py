@@ -23,7 +23,7 @@ from model.match import Answers, Curves, fit, measured, search_gallery
 from store.data_root import DataRoot
 from store.errors import Unavailable
 from store.registry import Registry
-from worker.validation import MAX_CAPTIONS, kept_of
+from worker.validation import MAX_CAPTIONS, find_kept
 
 LEAST_PICTURES = 100
 LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_BESIDE`
@@ -117,7 +117,7 @@ class MatchFitter:
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
             captions = self._gallery.captions_for(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        held_out = kept_of(self._root, learned, "pictures")
+        held_out = find_kept(self._root, learned, "pictures")
         if held_out is None:
             return set()
         return set(zip(held_out.targets, held_out.captions, strict=True))

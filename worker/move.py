@@ -41,7 +41,7 @@ from worker.evaluate import measure
 from worker.gate import GateFailed, exceeds, keeps_shared
 from worker.learn import make_version
 from worker.prepare import prepare, rows_of
-from worker.validation import Candidates, Validation, candidates, chosen, english_of_gallery, kept_of
+from worker.validation import Candidates, Validation, candidates, choose, english_of_gallery, find_kept
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -268,7 +268,7 @@ class _Move:
 
         def measured() -> dict[str, Any] | None:
             learned = [each.id for each in sources]
-            kept = None if tag == ENGLISH else kept_of(self.attempt.root, learned)
+            kept = None if tag == ENGLISH else find_kept(self.attempt.root, learned)
             validation = english_to_compare(new_context, sources) if tag == ENGLISH else kept
             if validation is None or not validation.captions:
                 return None
@@ -327,7 +327,7 @@ def english_to_compare(context: TrainingContext, sources: Iterable[Expansion]) -
         with suppress(DatasetInvalid, CheckpointMismatch):  # what is left of it is no measure
             held_out = (row for row in rows_of(context.attempt, source).rows if row.split == "val")
             pictured += [(row.english, row.picture) for row in held_out if row.english and row.picture]
-    return chosen("pictures", pictured, context.gallery.ids())
+    return choose("pictures", pictured, context.gallery.ids())
 
 
 def losses(report: Mapping[str, Any], budget: float) -> list[str]:

@@ -80,8 +80,8 @@ def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
     return keeps_dead(registry) and not registry.duties.done_within(PURGING, days * _DAY)
 
 
-def unfitted(registry: Registry) -> list[tuple[str, int]]:
-    """The languages for which the chance of a hit is to be fitted, with the versions that serve them.
+def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
+    """Return the languages for which the chance of a hit is to be fitted, with the versions that serve them.
 
     English comes first, which others lean on.
     """
@@ -115,7 +115,7 @@ class Fitting(Chore):
         if status is None and time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + self.settings.match_seconds
-        return status is None and bool(unfitted(registry))
+        return status is None and bool(find_unfitted(registry))
 
 
 class Scrubbing(Chore):
@@ -207,7 +207,7 @@ def fit(parent: str) -> int:
     settings = begin_child(parent)
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
-        if due := unfitted(registry):
+        if due := find_unfitted(registry):
             from worker.match import MatchFitter  # torch takes seconds
 
             fitter = MatchFitter(registry, DataRoot(settings.home, settings.store))

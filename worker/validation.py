@@ -58,30 +58,30 @@ class Candidates:
     vectors: NDArray[np.float32]
 
 
-def held_out(context: TrainingContext, data: TrainingData) -> Validation:
-    """The validation set of the expansion's own rows, against pictures where at least half of its captions have one.
+def decide_held_out(context: TrainingContext, data: TrainingData) -> Validation:
+    """Return the validation set of the own rows, against pictures where at least half of its captions have one.
 
     The first attempt of the expansion that learns or assesses them decides; a rebuild or a move, which has none of its
     own, uses the same, if it was kept and any of its pictures is left.
     """
     if context.attempt.expansion.kind in ("learn", "assess"):
-        return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_held_out(context, data))))
-    earlier = kept_of(context.attempt.root, [expansion.id for expansion in data.taught])
+        return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_choose_held_out(context, data))))
+    earlier = find_kept(context.attempt.root, [expansion.id for expansion in data.taught])
     if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
-        return _held_out(context, data)
+        return _choose_held_out(context, data)
     return earlier
 
 
-def kept(root: DataRoot, expansion: str | None) -> Validation | None:
-    """The validation set of an expansion, if it was kept, on whatever machine."""
+def read_kept(root: DataRoot, expansion: str | None) -> Validation | None:
+    """Read the validation set of an expansion, if it was kept, on whatever machine."""
     if expansion is None:
         return None
     path = root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def kept_of(root: DataRoot, expansions: Sequence[str], against: Against | None = None) -> Validation | None:
-    """The validation sets of these expansions as one, as far as they were kept and are ranked `against` the same.
+def find_kept(root: DataRoot, expansions: Sequence[str], against: Against | None = None) -> Validation | None:
+    """Join the validation sets of these expansions, as far as they were kept and are ranked `against` the same.
 
     That is by default what most of their captions are ranked against, of two the one that came last.
     """
@@ -93,14 +93,14 @@ def join_kept(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
     last, comes first."""
     kinds = dict[Against, list[Validation]]()
     for expansion in reversed(expansions):
-        if (each := kept(root, expansion)) is not None:
+        if (each := read_kept(root, expansion)) is not None:
             kinds.setdefault(each.against, []).insert(0, each)
     return [*map(_join, sorted(kinds.values(), key=lambda alike: -sum(len(each.captions) for each in alike)))]
 
 
-def held_out_by_kind(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
+def collect_held_out(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
     """Return what this dataset, those taught again and the `earlier` ones hold out, one set for each kind of target."""
-    own = held_out(context, data)
+    own = decide_held_out(context, data)
     if context.attempt.expansion.kind != "learn":
         return [own]
     return join_kept(context.attempt.root, [*dict.fromkeys([*earlier, *(each.id for each in data.taught)])])
@@ -112,41 +112,41 @@ def _join(alike: Sequence[Validation]) -> Validation:
     pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]
     known = {name for each in alike for name in (*each.targets, *each.others)}
     pivots = {language: number for each in alike for language, number in each.pivots.items()}
-    return replace(chosen(alike[-1].against, pairs, known), pivots=pivots)
+    return replace(choose(alike[-1].against, pairs, known), pivots=pivots)
 
 
 def english(context: TrainingContext, data: TrainingData) -> Validation:
-    """English texts, to measure what English loses: those of the validation rows or, without any, the gallery's."""
+    """Choose texts to measure what English loses: those of the validation rows or, without any, the gallery's."""
     rows = [row for row in data.rows if row.split == "val" and row.english is not None]
     if not rows:
         return english_of_gallery(context)
     if pictured(rows):
         described = [(row.english or "", row.picture) for row in rows if row.picture is not None]
-        return chosen("pictures", described, context.gallery.ids())
+        return choose("pictures", described, context.gallery.ids())
     known = {row.english for row in data.rows if row.english is not None}
-    return chosen("english", [(row.english or "", row.english or "") for row in rows], known)
+    return choose("english", [(row.english or "", row.english or "") for row in rows], known)
 
 
 def english_of_gallery(context: TrainingContext) -> Validation:
-    """The gallery's English captions, against its pictures."""
+    """Choose English captions of the gallery, against its pictures."""
     pictures = context.gallery.captioned("en", ())
     captions = context.gallery.captions_for(pictures[: 2 * MAX_CAPTIONS], ["en"])
     described = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
-    return chosen("pictures", described, context.gallery.ids())
+    return choose("pictures", described, context.gallery.ids())
 
 
-def _held_out(context: TrainingContext, data: TrainingData) -> Validation:
+def _choose_held_out(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.fresh if row.split == "val"]
     if pictured(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
-        return chosen("pictures", described, context.gallery.ids())
+        return choose("pictures", described, context.gallery.ids())
     known = {row.pivot for row in data.rows if row.pivot is not None}
     paired = [(row.caption, _name(row.pivot)) for row in rows if row.pivot is not None]
     against: Against = "english" if {language for language, _ in known} == {ENGLISH} else "pivots"
-    return replace(chosen(against, paired, {_name(pivot) for pivot in known}), pivots=dict(data.pivots))
+    return replace(choose(against, paired, {_name(pivot) for pivot in known}), pivots=dict(data.pivots))
 
 
-def chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
+def choose(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
     """Choose as many as are needed, by hash, so that the order in the file does not matter."""
     unique = sorted(dict.fromkeys(pairs), key=lambda pair: _hash("\0".join(pair)))[:MAX_CAPTIONS]
     captions, targets = [caption for caption, _ in unique], [target for _, target in unique]
@@ -155,7 +155,7 @@ def chosen(against: Against, pairs: Pairs, known: Collection[str]) -> Validation
 
 
 def candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> Candidates:
-    """The set's own targets and the others beside them, except pictures that were deleted meanwhile.
+    """Encode the set's own targets and the others beside them, except pictures that were deleted meanwhile.
 
     What `data` has the features of is not encoded again.
     """
@@ -178,7 +178,7 @@ def candidates(context: TrainingContext, data: TrainingData | None, validation: 
             own[name] = place
         elif language in readers:
             foreign[name] = (readers[language], text)
-    vectors = encoded(context, [*foreign.values()]).vectors
+    vectors = encode_texts(context, [*foreign.values()]).vectors
     if data is not None:
         features = torch.nn.functional.normalize(data.features, dim=-1).numpy()  # of the dataset's own texts
         vectors = np.concatenate([vectors, features[[*own.values()]]])
@@ -186,7 +186,7 @@ def candidates(context: TrainingContext, data: TrainingData | None, validation: 
 
 
 def _readers(context: TrainingContext, validation: Validation, languages: Collection[str]) -> dict[str, View]:
-    """The views that read pivots in these languages: of the versions that did when the set was chosen.
+    """Open the views that read pivots in these languages: of the versions that did when the set was chosen.
 
     Where one is pruned or damaged since, or made for another base, that of the version which serves its language now,
     or of a base that reads it untaught; without one, none.
@@ -202,7 +202,7 @@ def _readers(context: TrainingContext, validation: Validation, languages: Collec
 
 
 def _name(pivot: Pivot) -> str:
-    """A pivot as one text: English as it is; another one behind its language. A clean text has no tab."""
+    """Write a pivot as one text: English as it is; another one behind its language. A clean text has no tab."""
     return pivot.text if pivot.language == ENGLISH else f"{pivot.language}\t{pivot.text}"
 
 
@@ -211,7 +211,7 @@ def _pivot(name: str) -> Pivot:
     return Pivot(language or ENGLISH, text)
 
 
-def encoded(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
+def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
     """Encode texts; looks before each batch whether to stop, since a large tower takes a second for one."""
     parts = []
     for start in range(0, max(1, len(items)), _BATCH):

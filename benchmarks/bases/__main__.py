@@ -27,7 +27,7 @@ from model.languages import ENGLISH
 from model.training import LearnSettings
 from store import files
 from store.errors import PictoglotError
-from worker.gate import judged
+from worker.gate import describe_reading
 from worker.settings import WorkerSettings
 
 BASE = f"{FOREIGN}@.cache/foreign/{FOREIGN}.safetensors"
@@ -114,7 +114,7 @@ def _write(out: Path, results: dict[str, Any]) -> None:
 
 def _judged(language: str, bench: Bench) -> dict[str, Any]:
     figures = {**bench.assessed(language), "candidates": bench.candidates, "taught": None}
-    return judged(language, figures, WorkerSettings.model_fields["min_recall"].default)
+    return describe_reading(language, figures, WorkerSettings.model_fields["min_recall"].default)
 
 
 def _shown(figures: dict[str, Any]) -> dict[str, Any]:

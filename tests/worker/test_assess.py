@@ -8,7 +8,7 @@ from store.errors import NothingHeldOut
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.child import run
-from worker.gate import judged
+from worker.gate import describe_reading
 
 
 def spoken(count: int = 100) -> list[dict[str, str]]:
@@ -93,19 +93,20 @@ def figures(at_10: float, pairs: int = 100, candidates: int = 1_000) -> dict[str
 
 
 def test_a_recall_that_chance_explains_is_not_called_reading() -> None:
-    assert judged("cy", figures(0.02))["reads"] is False  # chance 1 %, two standard errors of 100 captions 2 %
-    assert judged("cy", figures(0.71)) == {
+    # chance is 1 %, two standard errors of 100 captions are 2 %
+    assert describe_reading("cy", figures(0.02))["reads"] is False
+    assert describe_reading("cy", figures(0.71)) == {
         "reads": True,
         "sentence": "This base already reads Welsh at R@10 71 % (on 100 held-out captions; chance gives 1 %).",
     }
 
 
 def test_below_the_floor_of_the_gate_a_language_is_read_a_little() -> None:
-    said = judged("cy", figures(0.2), min_recall=0.2)  # at least 20.8 % is needed
+    said = describe_reading("cy", figures(0.2), min_recall=0.2)  # at least 20.8 % is needed
     assert said["reads"] is False and said["sentence"].startswith("This base reads Welsh a little: R@10 is 20 % (")
-    assert judged("cy", figures(0.21), min_recall=0.2)["reads"] is True
+    assert describe_reading("cy", figures(0.21), min_recall=0.2)["reads"] is True
 
 
 def test_among_few_candidates_the_first_place_is_told() -> None:
-    said = judged("cy", figures(1.0, candidates=20))["sentence"]
+    said = describe_reading("cy", figures(1.0, candidates=20))["sentence"]
     assert said == "This base already reads Welsh at R@1 50 % (on 100 held-out captions; chance gives 5 %)."

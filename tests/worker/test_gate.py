@@ -14,10 +14,10 @@ from tests.worker.test_assess import spoken
 from worker.attempt import open_context
 from worker.child import run
 from worker.evaluate import measure
-from worker.gate import GateFailed, forgotten, gained, gate, informative, keeps_shared, refusal
+from worker.gate import GateFailed, describe_gain, gate, informative, keeps_shared, measure_losses, refusal
 from worker.move import losses
 from worker.prepare import prepare
-from worker.validation import candidates, held_out
+from worker.validation import candidates, decide_held_out
 
 UNMOVED = 1e-12  # a learning rate
 BEFORE = {"t2i": {"R@1": 0.1}, "i2t": {"R@1": 0.2}, "pairs": 200}
@@ -72,7 +72,7 @@ def test_among_few_candidates_the_first_place_alone_is_compared() -> None:
     ],
 )
 def test_a_version_serves_unless_it_is_worse_by_more_than_the_error(after: float, read: str, points: str) -> None:
-    said = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10))
+    said = describe_gain("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10))
     assert said["sentence"] == (
         f"Welsh is read {read} by version 3: on the same 200 held-out captions the mean of R@1 and R@10 went from "
         f"50.0 % to {100 * after:.1f} % ({points} ± 2.0 points)"
@@ -81,7 +81,7 @@ def test_a_version_serves_unless_it_is_worse_by_more_than_the_error(after: float
     assert (refused is None) is said["enough"] is (read != "worse than")
     if refused is not None:
         assert refused == ("gain", f"{said['sentence']}; use `--force` to serve it anyway")
-        forced = gained("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10), forced=True)
+        forced = describe_gain("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10), forced=True)
         assert forced["forced"] and gate({**report(), "gain": forced}, 0.2) is None
         assert gate({**report(0.1), "gain": forced}, 0.2) is not None, "the floor holds all the same"
 
@@ -97,7 +97,7 @@ def test_every_earlier_language_is_kept_within_the_budget() -> None:
     assert keeps_shared(report(de=0.04, fr=0.04), 0.05)
     assert 0.5 - (0.5 - 0.03) > 0.03 and keeps_shared(report(de=0.03), 0.03)  # as much as may be, but for rounding
     assert not keeps_shared(report(de=0.1, fr=-0.1, nl=0.0), 0.05)
-    assert forgotten(report(de=0.1, fr=0.0)) == {"mean_loss": pytest.approx(0.05), "max_loss": pytest.approx(0.1)}
+    assert measure_losses(report(de=0.1, fr=0.0)) == {"mean_loss": pytest.approx(0.05), "max_loss": pytest.approx(0.1)}
 
 
 def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
@@ -148,7 +148,7 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     attempt = attempt_at(site, site.submit(rows, kind="assess"))  # it measures the same captions
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    validation = held_out(context, data)
+    validation = decide_held_out(context, data)
     among = candidates(context, data, validation)
     before, after = (measure(context, context.views.of(version), validation, among) for version in (0, 1))
     assert before is not None and after is not None

@@ -114,7 +114,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
     monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
     monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
     monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
-    monkeypatch.setattr(upkeep, "unfitted", lambda _: [("en", 0)])
+    monkeypatch.setattr(upkeep, "find_unfitted", lambda _: [("en", 0)])
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     chore = kind(WorkerSettings(home=tmp_path))
     chore.tick(registry)

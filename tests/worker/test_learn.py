@@ -25,7 +25,7 @@ from worker.child import run
 from worker.evaluate import measure
 from worker.gate import GateFailed
 from worker.prepare import prepare
-from worker.validation import candidates, held_out
+from worker.validation import candidates, decide_held_out
 
 NewSite = Callable[..., Site]
 
@@ -210,7 +210,7 @@ def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
     attempt = attempt_at(site, site.submit(pairs("cy", picture=True)), stop=stop)
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    validation = held_out(context, data)
+    validation = decide_held_out(context, data)
     among = candidates(context, data, validation)
     stop.set()
     with pytest.raises(Stopped):

@@ -22,7 +22,7 @@ from tests.worker.harness import PICTURES, Site
 from worker import upkeep
 from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
 from worker.settings import WorkerSettings
-from worker.upkeep import FEW, Indexing, unfitted
+from worker.upkeep import FEW, Indexing, find_unfitted
 
 ENGLISH = ("en", 0)
 CURVES = {
@@ -73,13 +73,13 @@ def followed(site: Site, before: Matching | None = None) -> Matching:
 
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
     described(site, 80)
-    assert unfitted(site.registry) == [ENGLISH]
+    assert find_unfitted(site.registry) == [ENGLISH]
     assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     match = site.registry.versions.matches([0])[0]
     assert match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
-    assert match["change"] == change and unfitted(site.registry) == []
+    assert match["change"] == change and find_unfitted(site.registry) == []
     assert 0 <= result["error"] < 0.2 and result["kept"] > 0.8 and len(result["bins"]) == 10
     matching = followed(site)
     assert followed(site, matching) is matching and set(matching.calibrations) == {0}
@@ -119,15 +119,15 @@ def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vecto
 ) -> None:
     change, tower = site.gallery.change() - behind, tower or site.image_fingerprint
     site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
-    assert unfitted(site.registry) == ([ENGLISH] if is_due else [])
+    assert find_unfitted(site.registry) == ([ENGLISH] if is_due else [])
     assert bool(followed(site).calibrations) == (curves is not None and tower == site.image_fingerprint)
 
 
 def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
-    assert PICTURES >= FEW and unfitted(site.registry) == [ENGLISH]
+    assert PICTURES >= FEW and find_unfitted(site.registry) == [ENGLISH]
     with site.registry.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM gallery_changes WHERE change > 50")
-    assert unfitted(site.registry) == []
+    assert find_unfitted(site.registry) == []
 
 
 def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Site) -> None:

@@ -14,7 +14,7 @@ from worker.attempt import open_context
 from worker.child import run
 from worker.evaluate import measure
 from worker.prepare import prepare
-from worker.validation import candidates, held_out, kept
+from worker.validation import candidates, decide_held_out, read_kept
 
 
 def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
@@ -88,7 +88,7 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
     attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
     attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     context = open_context(attempt)
-    validation = kept(attempt.root, expansion)
+    validation = read_kept(attempt.root, expansion)
     assert validation is not None and validation.pivots == {"cy": 1}
     among = candidates(context, prepare(context, attempt.expansion), validation)
     assert {*among.places} == {*validation.targets, *validation.others}
@@ -122,7 +122,7 @@ def test_the_base_is_the_teacher_of_a_pivot_that_it_reads_itself(multilingual: S
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
     assert data.pivots == {"cy": 0}
-    validation = held_out(context, data)
+    validation = decide_held_out(context, data)
     assert validation.against == "pivots" and validation.targets[0].startswith("cy\t")
     among = candidates(context, data, validation)
     assert measure(context, context.encoder.base_view, validation, among) is not None
