@@ -118,7 +118,9 @@ def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encodin
     return encoding
 
 
-def choose(settings: "CommonSettings", registry: "Registry", backend: str | None, precision: str | None) -> Encoding:
+def choose_encoding(
+    settings: "CommonSettings", registry: "Registry", backend: str | None, precision: str | None
+) -> Encoding:
     """Return the encoding that a move asks for; None is that of now, and `auto` what is best here.
 
     Raises `EncodingMismatch` when the settings of this machine name another, `BackendNotAvailable` when it lacks it.

@@ -15,7 +15,7 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.janitor import move_needs
-from model.backend import choose, open_encoder, open_towers, recorded
+from model.backend import choose_encoding, open_encoder, open_towers, recorded
 from model.base import Base, open_base
 from model.dataset.words import counted
 from model.encoder import Encoder, Views
@@ -87,7 +87,7 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
 def _open(attempt: Attempt) -> TrainingContext:
     """Open the base that is moved to, registered as a version, in the encoding that is moved to.
 
-    Raises `BaseServes` and, before anything is written, `DiskTooSmall`; also as `choose`.
+    Raises `BaseServes` and, before anything is written, `DiskTooSmall`; also as `choose_encoding`.
     """
     registry, asked, settings = attempt.registry, attempt.expansion.settings, attempt.settings
     made_by, served = recorded(registry), registry.bases.serving()
@@ -95,8 +95,8 @@ def _open(attempt: Attempt) -> TrainingContext:
     base = open_base(str(asked["base"]))
     given = {"backend": asked.get("backend"), "precision": asked.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
-    first = attempt.decided("encoding.json", lambda: asdict(choose(settings, registry, **given)))
-    encoding = choose(settings, registry, **first)
+    first = attempt.decided("encoding.json", lambda: asdict(choose_encoding(settings, registry, **given)))
+    encoding = choose_encoding(settings, registry, **first)
     if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint) and encoding == made_by:
         raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
     attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used

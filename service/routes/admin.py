@@ -10,7 +10,7 @@ from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, move_needs
-from model.backend import choose, recorded
+from model.backend import choose_encoding, recorded
 from model.languages import MANY, canonical
 from service import values
 from service.auth import GuardedRoute, needs
@@ -232,7 +232,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
     serving, served = registry.releases.serving(), registry.bases.serving()
     made_by, base = recorded(registry), body.base or (served.name if served else settings.base)
     try:
-        encoding = choose(settings, registry, body.backend, body.precision)
+        encoding = choose_encoding(settings, registry, body.backend, body.precision)
         if served is not None and served.name == base and made_by in (None, encoding):
             raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
         dimension, towers = described(base)
