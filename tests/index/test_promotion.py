@@ -168,4 +168,4 @@ def test_a_release_in_another_encoding_is_not_served_by_the_one_that_is_open(wor
     problem = f"Release {release.number} is for vectors made by openvino in float32, which is not open here."
     assert served.current.degraded == (problem, f"Release {before.number} is still served.")
     undone = world.registry.bases.undo(actor="t", reason="")
-    assert served.refresh() and served.current.release.number == undone.release and served.current.degraded == ()
+    assert served.refresh() and served.current.release.number == undone.release and not served.current.degraded

@@ -46,6 +46,9 @@ class Program:
     def returncode(self) -> int | None:
         return self._process.exitcode
 
+    def poll(self) -> int | None:
+        return self.returncode
+
     def wait(self, timeout: float = PATIENCE) -> int:
         self._process.join(timeout)
         assert self.returncode is not None, "it has not ended in time"

@@ -91,8 +91,8 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
 
     monkeypatch.setattr(service.context.selection, "facets", slowly)
     with ThreadPoolExecutor(1) as threads:
-        sent = {"files": {"picture": ("x", data)}, "data": {"facets": "tags"}}
-        answer = threads.submit(service.admin.post, "/v1/search/pictures", **sent)
+        files = {"picture": ("x", data)}
+        answer = threads.submit(service.admin.post, "/v1/search/pictures", files=files, data={"facets": "tags"})
         try:
             assert counting.wait(PATIENCE)
             assert not held()
