@@ -9,7 +9,6 @@ import numpy as np
 from fastapi import Query, Response
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
-from starlette.concurrency import run_in_threadpool
 
 from index.filters import Filter, parsed
 from index.records import Record, settled
@@ -88,7 +87,7 @@ class Search:
         weights, parts = self._weights, list[tuple[float, Vector]]()
         uploaded = None
         if self._upload is not None:
-            self._content = (await run_in_threadpool(hashlib.sha256, self._upload)).hexdigest()
+            self._content = (await self._context.lanes.search.run(hashlib.sha256, self._upload)).hexdigest()
             uploaded = await self._context.pictures.encode(self._upload)
             self._upload = None
             self._parts.end("picture")
