@@ -37,8 +37,9 @@ def test_a_clock_that_jumps_by_an_hour_runs_nothing_twice(
     }
     near = database == "sqlite"
     site = new_site() if near else new_site(DATABASE_URL=request.getfixturevalue("postgresql_url"))
-    site.launcher = Launcher(jumping)
-    request.addfinalizer(site.launcher.close)
+    site.launcher = launcher = Launcher(jumping)
+    request.addfinalizer(launcher.close)
+    request.addfinalizer(site.close)  # first: its processes are the launcher's
     site.start(**jumping)
     if not near:
         site.launcher = None

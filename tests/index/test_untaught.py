@@ -169,7 +169,7 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
     assert live.current.captions["fr"].count == FEW + 5
     assert many.encoder.texts_encoded == FEW + 10
     assert in_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
-    assert len(looks) == 1
+    assert len(set(looks)) == 1  # one set; the refresh may have looked again before it was full
 
 
 def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refresh(

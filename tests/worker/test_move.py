@@ -173,7 +173,7 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
 def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
     new_site: Callable[..., Site], other_base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    site = new_site(pictures=0)
+    site = new_site(pictures=1)
     served, versions = site.registry.releases.serving(), site.registry.versions.list()
     learning = site.submit(pairs("cy"), "cy")
     with pytest.raises(ExpansionInProgress):

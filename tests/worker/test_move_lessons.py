@@ -58,7 +58,7 @@ def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(sit
     untaught = move(site, other_base).report
     assert untaught is not None
     sentence = untaught["without_gain"][0]
-    assert sentence.startswith("Welsh is read about as well as by version 3"), "it has learned next to nothing"
+    assert sentence.startswith("Welsh is read ") and "better" not in sentence, "it has learned next to nothing"
     assert site.registry.releases.serving().languages == {"en": 3, "cy": 4, "br": 5}
     site.registry.bases.undo(actor="test", reason="")
     site.registry.releases.roll_back("cy", actor="test", reason="")
