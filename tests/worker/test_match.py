@@ -93,7 +93,8 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
 
 def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site: Site) -> None:
     described(site, 3)
-    site.registry.versions.set_match(0, {"curves": CURVES, "pictures": 100, "encoding": 1, "change": 0})
+    fit = {"curves": CURVES, "pictures": 100, "tower": site.image_fingerprint, "change": 0}
+    site.registry.versions.set_match(0, fit)
     (own,) = site.gallery.picture_vectors(["d1"], site.image_fingerprint).values()
     before = followed(site)
     assert (before.calibrations[0].sample == own).all(axis=1).any() and followed(site, before) is before
