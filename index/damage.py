@@ -75,7 +75,7 @@ def left(root: DataRoot) -> list[Damage]:
 
 
 def sentences(root: DataRoot) -> list[str]:
-    """The same for people, with how many are not named."""
+    """Describe in a sentence each what could not be mended, and how much more there is."""
     report, named = last(root), left(root)
     more = report.left - len(named) if report else 0
     return [*(f"Damaged: {each.name}." for each in named), *([f"Damaged: {more} more."] if more > 0 else [])]

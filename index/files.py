@@ -117,11 +117,11 @@ class PictureFiles:
                 list(threads.map(self._write, *zip(*new, strict=True)))
 
     def write_locally(self, content: str, picture: Picture) -> None:
-        """As `write`, of one content, and not to the store. A damaged file is replaced."""
+        """Write one content here alone, not to the store. A damaged file is replaced."""
         self._write_but(content, picture, filter(self.is_whole, self.here(content)))
 
     def write_missing(self, content: str, picture: Picture) -> None:
-        """As `write_locally`, but a file that is here stays, whatever is in it: nothing is read."""
+        """Write one content here if its file is missing; one that is here stays, whatever is in it: nothing is read."""
         self._write_but(content, picture, self.here(content))
 
     def forget(self, content: str) -> None:

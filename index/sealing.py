@@ -141,7 +141,7 @@ class EngineSealing:
         self.made: set[str] = set()
 
     def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """As `SegmentSealing.sealed`. Pictures whose rows are still the same there are not written again."""
+        """Seal into the engine. Pictures whose rows are still the same there are not written again."""
         part, tail = self._part(vector_set), vector_set.tail
         hidden, unchanged = self._compared(part, tail)
         rows = tail.content()
@@ -167,7 +167,7 @@ class EngineSealing:
         return replace(vector_set, parts=(part,))
 
     def purged(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
-        """As `tidied`: an engine removes single rows, as soon as no kept state sees them."""
+        """Remove single rows from the engine, as soon as no kept state sees them."""
         return self.tidied(vector_set, kept)
 
     def _part(self, vector_set: VectorSet) -> EnginePart:

@@ -328,6 +328,6 @@ def remove(root: DataRoot, id: str) -> None:
 
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
-    """As `files.set_aside`: to delete gigabytes takes seconds."""
+    """Set the files aside at once: to delete gigabytes takes seconds."""
     segment_files.forget(root, f"{SEGMENTS}/{id}")
     return files.set_aside(root.path(f"{SEGMENTS}/{id}"))

@@ -83,7 +83,7 @@ def hash_of(picture: str) -> int:
 
 @contextmanager
 def staged(root: DataRoot, name: str) -> Iterator[Path]:
-    """As `DataRoot.stage`; a damaged copy in the store, which would come instead of this one, is removed there.
+    """Stage the files; a damaged copy in the store, which would come instead of this one, is removed there.
 
     Raises `StorageFull`, however the disk filled.
     """

@@ -62,12 +62,12 @@ class Wanted:
 
     @property
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
-        """As conditions of a query for pictures; none when it leaves all."""
+        """Return the conditions of a query for pictures; none when no picture is left out."""
         return self._meeting("all")
 
     @property
     def conditions_of_few(self) -> tuple[ColumnElement[bool], ...]:
-        """The same for a query that names few pictures itself: the database looks at each of these alone."""
+        """Return the conditions of a query that names few pictures: the database looks at each of these alone."""
         return self._meeting("few")
 
     def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
@@ -118,7 +118,7 @@ class Selection:
         return None if left is None else left.keys
 
     def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0, *, anew: bool = False) -> Left | None:
-        """As `allowed`, and of when that is; `anew` without keys of pictures that are gone."""
+        """Return the allowed keys and the change that they include; `anew`: read again, without deleted pictures."""
         if wanted.everything:
             return None
         asked = (wanted, language, version)
@@ -149,7 +149,7 @@ class Selection:
     def page(
         self, wanted: Wanted, limit: int, after: Place | None = None, *, newest_first: bool = False
     ) -> list[GalleryPicture]:
-        """As `Gallery.page`, of the pictures that are wanted."""
+        """Return one page of the pictures that are wanted."""
         left = None if wanted.filter is None else self.left(wanted)
         with self._registry.read_in_time() as session:
             asked = (session, limit, after, newest_first, wanted.conditions)

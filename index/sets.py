@@ -117,7 +117,7 @@ class VectorSets:
             return self._usable(session, _newest(session, identity))
 
     def _lacks(self, part: EnginePart) -> bool:
-        """As `EnginePart.lacks`: all is counted first, and when a search has missed something; then only new runs."""
+        """Say what the engine lacks. All is counted first, and after a search missed something; then only new runs."""
         if part.identity in part.engine.lost:
             self._whole.pop(part.identity, None)
         if part.lacks(self._whole.get(part.identity, ())):

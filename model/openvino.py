@@ -64,7 +64,7 @@ class OpenVinoTowers:
             raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
 
     def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
-        """As `Towers.batches`: only texts of one shape together, since filling up further changes the last bits."""
+        """Batch only texts of one shape together, since filling up further changes the last bits."""
         by_shape: dict[int, list[int]] = {}
         for place, length in enumerate(lengths):
             by_shape.setdefault(self._lengths[bisect_left(self._lengths, length)], []).append(place)
@@ -74,11 +74,11 @@ class OpenVinoTowers:
                 yield places[start : start + size], shape
 
     def texts(self, rows: Tensor, last: Tensor) -> Features:
-        """As `Towers.texts`."""
+        """Encode texts, in the order given."""
         return self._text(rows, last)
 
     def pictures(self, pixels: Tensor) -> Features:
-        """As `Towers.pictures`."""
+        """Encode pictures, in the order given."""
         return np.concatenate([self._image(part) for part in torch.split(pixels, _MOST)])
 
     def _measure_independence(self, table: Tensor) -> bool:

@@ -87,7 +87,7 @@ class TorchTowers:
         self._model = base.model if precision == FLOAT32 else without_table(base.model).to(self._dtype)
 
     def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
-        """As `Towers.batches`: texts of like length together, so that little is filled up."""
+        """Batch texts of like length together, so that little is filled up."""
         by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
         for start in range(0, len(by_length), most):
             places = by_length[start : start + most]
@@ -95,14 +95,14 @@ class TorchTowers:
 
     @torch.inference_mode()
     def texts(self, rows: Tensor, last: Tensor) -> Features:
-        """As `Towers.texts`."""
+        """Encode texts, in the order given."""
         tower = getattr(self._model, "text", self._model)
         features = text_features(tower, rows.to(self._device, self._dtype), last.to(self._device))
         return features.float().cpu().numpy()
 
     @torch.inference_mode()
     def pictures(self, pixels: Tensor) -> Features:
-        """As `Towers.pictures`."""
+        """Encode pictures, in the order given."""
         encode = self._model.encode_image
         return encode(pixels.to(self._device, self._dtype)).float().cpu().numpy()  # type: ignore[operator, no-any-return]
 

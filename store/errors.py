@@ -173,11 +173,11 @@ class RollbackNotPossible(Conflict):
 
 
 class NoEarlierBase(Conflict):
-    """No other base has served before this one."""
+    """No other base or encoding has served before this one."""
 
 
 class BaseServes(Conflict):
-    """A move to the base that serves already."""
+    """A move to the base and encoding that serve already."""
 
 
 class VersionPruned(Conflict):
@@ -185,7 +185,7 @@ class VersionPruned(Conflict):
 
 
 class IdempotencyKeyReused(InvalidInput):
-    """The same `Idempotency-Key` was used before with another body."""
+    """An `Idempotency-Key` was used before with another body."""
 
 
 class TrainingDiverged(Failure):

@@ -39,7 +39,7 @@ class Found(Rows):
     ids: NDArray[np.int64]
 
     def proposed(self, scores: NDArray[np.float32], exact: bool) -> Candidates:
-        """As candidates, with these scores; they are in this order."""
+        """Return candidates with these scores, in this order."""
         return Candidates(scores, self.vectors, self.entries.__getitem__, exact)
 
 
@@ -196,7 +196,7 @@ class EnginePart:
 
     @property
     def count(self) -> int:
-        """As `Part.count`; too high by what changed while the engine does not answer."""
+        """Count the rows; too high by what changed while the engine does not answer."""
         with suppress(IndexUnavailable):
             return self._view.count
         return self.sealed.count
@@ -205,7 +205,7 @@ class EnginePart:
         return None if self.exact else self.engine.depth(self._view, hits)
 
     def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
-        """As `Part.candidates`; an exact scan when few rows are allowed. Raises `IndexUnavailable`."""
+        """Return candidates; by an exact scan when few rows are allowed. Raises `IndexUnavailable`."""
         view = self._view
         if allowed is not None and len(allowed) <= max(FEW, limit):
             rows = self.engine.having(view, "key", allowed.tolist())
@@ -228,7 +228,7 @@ class EnginePart:
         return list(zip(rows.keys.tolist(), rows.entries, strict=True))
 
     def without(self, pictures: Collection[str]) -> "EnginePart":
-        """As `Part.without`, but it does not find out whether it has any of them."""
+        """Leave these rows out, without finding out whether it has any of them."""
         new = [picture for picture in pictures if not self._hides(picture)]
         if not new:
             return self

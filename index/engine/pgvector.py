@@ -169,7 +169,7 @@ class PgVector:
                 fault_point("engine.added")
 
     def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
-        """As `Engine.settle`: makes the HNSW index when there are enough rows; searches go on meanwhile.
+        """Make the HNSW index when there are enough rows; searches go on meanwhile.
 
         A large first fill is many times faster without it. How recall rises with the candidates that HNSW looks at is
         noted with the index, and measured again when the rows are twice as many.

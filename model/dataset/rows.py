@@ -41,7 +41,7 @@ class Row:
 
     @property
     def said(self) -> tuple[str, Pivot | None, str | None]:
-        """The same for rows that say the same."""
+        """Caption, pivot and picture: equal for rows that repeat each other."""
         return self.caption, self.pivot, self.picture
 
     @property
@@ -60,7 +60,7 @@ class Row:
 
     @property
     def digest(self) -> bytes:
-        """The same for rows that say the same."""
+        """A hash of 16 bytes, equal for rows that repeat each other."""
         language, text = self.pivot or ("", "")
         return blake2b("\0".join((self.caption, language, text, self.picture or "")).encode(), digest_size=16).digest()
 

@@ -61,7 +61,7 @@ class Decoder:
         return self.submit(data).result()
 
     def submit(self, data: bytes) -> "Future[Picture]":
-        """As `decode`, but returns a future, for callers that must not block."""
+        """Decode without blocking the caller: return a future of what `decode` returns."""
         return self._pool.submit(partial(_decode_in, data, self._timeout))
 
     @property

@@ -42,7 +42,7 @@ def reduced(data: bytes, kind: str, side: int) -> Image.Image:
 
 
 def _from_cmyk(image: Any) -> Any:
-    """As Pillow does it, so that small and large pictures have the same colours: libvips would apply a profile."""
+    """Convert colours as Pillow does, so that large pictures look like small ones: libvips would apply a profile."""
     image = image >> 8 if image.format == "ushort" else image
     inverted = 255 - image.extract_band(0, n=4)  # others are not printed
     rgb = (inverted.extract_band(0, n=3) * inverted.extract_band(3) / 255).rint().cast("uchar")

@@ -249,7 +249,7 @@ async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
 )
 @needs("search")
 async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
-    """The same object after each change, as server-sent events named `expansion`; ends when the expansion does."""
+    """Send the expansion after each change, as server-sent events named `expansion`, until it ends."""
     first = await _read_expansion(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
     return StreamingResponse(_follow_events(first, context), media_type="text/event-stream", headers=headers)
