@@ -42,7 +42,7 @@ def create_app(settings: WorkerSettings) -> Celery:
     """Make an application on the broker of the settings; without one, hints stay in the memory of this process."""
     app = Celery("pictoglot", set_as_current=True)
     app.conf.update(
-        broker_url=settings.broker_url or "memory://",
+        broker_url=settings.broker_url or "memory://localhost//",
         broker_transport_options=_REDIS if settings.broker_url else {"polling_interval": _POLL_SECONDS},
         broker_connection_timeout=2,
         broker_connection_retry_on_startup=True,
