@@ -28,12 +28,16 @@ def put(client: httpx.Client, number: int) -> None:
     assert answer.status_code == 201, answer.text
 
 
-def found(client: httpx.Client) -> list[Any]:
-    """Every picture with score and captions, and the captions nearest to the last one."""
+def pictures_found(client: httpx.Client) -> list[Any]:
+    """Return id, score and captions of every picture."""
     body = client.post("/v1/search/pictures", json={"text": "motif 3", "language": "en", "limit": 50}).json()
+    return [(item["id"], item["score"], item["captions"]) for item in body["items"]]
+
+
+def found(client: httpx.Client) -> list[Any]:
+    """Return every picture, and the captions nearest to the first one."""
     captions = client.post("/v1/search/captions", json={"picture": "p0", "languages": ["en"], "limit": 50}).json()
-    hits = [(item["id"], item["score"], item["captions"]) for item in body["items"]]
-    return [hits, [(item["caption"], item["score"]) for item in captions["items"]]]
+    return [pictures_found(client), [(item["caption"], item["score"]) for item in captions["items"]]]
 
 
 def indexed(settings: dict[str, str], **more: str) -> int:
@@ -55,14 +59,14 @@ def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgres
         with started(tmp_path, **shared) as (here_process, here):
             for number in range(6):
                 put(here, number)
-            wait_until(lambda: len(found(there)[0]) == 6)
+            wait_until(lambda: len(pictures_found(there)) == 6)  # the other service's writes arrive a little later
             before = found(here)
             assert found(there) == before
             assert indexed(settings) == 0
             assert found(there) == found(here) == before
             put(here, 6)
             here_process.send_signal(signal.SIGKILL)
-        wait_until(lambda: len(found(there)[0]) == 7)
+        wait_until(lambda: len(pictures_found(there)) == 7)
         before = found(there)
         for point in ("engine.added:1", "indexer.written:1", "indexer.registered:1"):
             wait_until(lambda point=point: indexed(settings, FAULT_POINT=point) == -signal.SIGKILL)
