@@ -68,6 +68,12 @@ class Member:
         """Whether it has not ended."""
         return self.process is not None and self.process.poll() is None
 
+    def set_clock(self, offset: str) -> None:
+        """Move its clock by `offset`, such as +3600. In one step: faketime ends a process whose file it finds empty."""
+        temporary = self.clock.with_suffix(".new")
+        temporary.write_text(f"{offset}\n")
+        temporary.replace(self.clock)
+
     def signal(self, sent: signal.Signals, whole: bool = True) -> None:
         """A signal to it and, if `whole`, to everything that it started."""
         assert self.process is not None

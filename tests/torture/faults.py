@@ -199,10 +199,10 @@ class Nemesis:
     def _step_clock(self, target: int, seconds: float, detail: str) -> None:
         member = self._deployment.members[(*APIS, *WORKERS)[target % 4]]
         with self._windows.open("step_clock", member.name):
-            member.clock.write_text(f"{detail}\n")
+            member.set_clock(detail)
             self._counts["clock steps"] += 1
             time.sleep(seconds)
-            member.clock.write_text("+0\n")
+            member.set_clock("+0")
 
     def _strobe_clock(self, target: int, seconds: float, detail: str) -> None:
         member = self._deployment.members[(*APIS, *WORKERS)[target % 4]]
@@ -210,7 +210,7 @@ class Nemesis:
         with self._windows.open("strobe_clock", member.name):
             while time.monotonic() < until:
                 for moved in (detail, "+0"):
-                    member.clock.write_text(f"{moved}\n")
+                    member.set_clock(moved)
                     self._counts["clock steps"] += 1
                     time.sleep(1)
 
