@@ -99,6 +99,8 @@ def do_duty(duty: str, database: str, seconds: float, work: Callable[[Registry, 
     except PictoglotError as error:
         _log.warning("%s: failed with %s", duty, error.code)
         return 1
+    finally:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)  # nothing is left to end in order; Python would print a traceback
     return 0
 
 

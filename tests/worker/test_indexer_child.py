@@ -46,6 +46,13 @@ def refuse(*_): raise RegistryUnavailable
 sets.open_engine = refuse
 sys.exit(upkeep.seal(*sys.argv[1:]))
 """
+STOPPED_LATE = (
+    """
+import atexit, os, signal
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+"""
+    + REFUSED
+)
 DEAF = """
 import signal, sys, time
 signal.signal(signal.SIGTERM, signal.SIG_IGN)
@@ -101,6 +108,10 @@ def test_a_child_that_is_told_to_end_gives_the_duty_back(registry: Registry) -> 
 
 def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Registry) -> None:
     assert child(REFUSED).wait(PATIENCE) == 1 and free(registry)
+
+
+def test_a_child_that_is_stopped_while_it_ends_raises_nothing(registry: Registry) -> None:
+    assert child(STOPPED_LATE).wait(PATIENCE) == -signal.SIGTERM and free(registry)
 
 
 def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
