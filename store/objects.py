@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 # Seconds until we give up on a store that hangs; a transfer that makes progress may take an hour.
 _CLIENT: "ClientConfig" = {"allow_http": True, "connect_timeout": "2s", "read_timeout": "5s", "timeout": "1h"}
-_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=5)}
+# More than `read_timeout`: one request without an answer is asked again, on another connection.
+_RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=6)}
 _log = logging.getLogger(__name__)
 
 

@@ -8,6 +8,7 @@ import hashlib
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
@@ -361,3 +362,15 @@ def test_what_another_machine_shared_does_not_replace_ours_before_it_is_known_to
     with pytest.raises(CorruptFolder):
         there.commit(NAME)
     assert read_files(there) == before
+
+
+def test_a_request_without_an_answer_is_asked_again(store: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    head = b'HTTP/1.1 200 OK\r\nETag: "1"\r\nLast-Modified: Sun, 29 Nov 2026 12:00:00 GMT\r\nContent-Length: 7\r\n\r\n'
+    with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
+        listener.settimeout(PATIENCE)
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
+        content = threads.submit(Objects(store).get, "name")
+        with listener.accept()[0], listener.accept()[0] as second:
+            second.recv(1 << 16)
+            second.sendall(head + b"content")
+            assert content.result(PATIENCE) == b"content"
