@@ -16,7 +16,7 @@ import numpy as np
 from index.gallery import Gallery
 from index.records import GalleryPicture, Place
 from index.selection import Selection, Wanted
-from index.vectors import Hit, Keys, Vector, VectorSet, scores
+from index.vectors import Hit, Keys, Vector, VectorSet, compute_scores
 
 MOST = 100  # pictures that are compared as near to one: a group has at most one more
 AT_ONCE = 16  # pictures that are looked at together
@@ -107,6 +107,6 @@ def _group(id: str, hits: Sequence[Hit], vectors: Mapping[str, Vector], least: f
     known = [vectors[near.picture] for near in higher if near.picture in vectors]
     if lower and known:
         others = np.stack(known)
-        if any(np.all(scores(vector, others) >= least) for vector in lower):
+        if any(np.all(compute_scores(vector, others) >= least) for vector in lower):
             return None
     return Group(id, tuple(higher), more)

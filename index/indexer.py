@@ -14,8 +14,8 @@ from index import segment
 from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
 from index.sets import VectorSets
 from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
-from index.states import State, Written, in_use, is_read
-from index.vectors import Identity, Rows, VectorSet
+from index.states import PartRecord, SealedState, find_sets_in_use, is_read
+from index.vectors import Identity, VectorRows, VectorSet
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
 from store.files import fault_point
 
@@ -47,7 +47,7 @@ class Indexer:
         # the stored vectors alone: the worker's parent process has no model in memory
         self._source_of = sources or (lambda identity: source_of(identity, sets.gallery))
         self._seal_at, self._most = seal_at, most
-        self._sealing: Sealing = (
+        self._sealer: Sealing = (
             SegmentSealing(sets.gallery, seal_at, most) if engine is None else EngineSealing(engine, sets.root, most)
         )
 
@@ -67,7 +67,7 @@ class Indexer:
         A set with a picture or caption that nobody has encoded yet is left to a later run. A set that cannot be sealed
         does not keep the others from it; its error is raised at the end.
         """
-        return self._each(self.due(), self.seal, on_set)
+        return self._process_each(self.due(), self.seal, on_set)
 
     def purge(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Write what is sealed anew wherever it has rows that were replaced or deleted. Raises as `run`.
@@ -75,17 +75,19 @@ class Indexer:
         Sets in use are sealed first, so that the change feed can forget what was deleted. Others are not brought up to
         date: `VectorSets.tidy` is rid of one that missed what the feed has forgotten.
         """
-        used = {Identity(*key) for key in in_use(self._sets.registry)}
+        used = {Identity(*key) for key in find_sets_in_use(self._sets.registry)}
 
         def work(identity: Identity) -> None:
             if identity in used:
                 with suppress(VectorsMissing):
                     self.seal(identity)
-            self._purge(identity)
+            self._drop_dead_rows(identity)
 
-        self._each(self._sets.numbers(), work, on_set)
+        self._process_each(self._sets.numbers(), work, on_set)
 
-    def _each(self, sets: Iterable[Identity], work: Callable[[Identity], object], on_set: Callable[[], object]) -> int:
+    def _process_each(
+        self, sets: Iterable[Identity], work: Callable[[Identity], object], on_set: Callable[[], object]
+    ) -> int:
         """Do some work on each of the sets; returns on how many it was done. As `run`."""
         done, failed = 0, None
         for identity in sets:
@@ -104,51 +106,51 @@ class Indexer:
             raise failed
         return done
 
-    def _purge(self, identity: Identity) -> None:
+    def _drop_dead_rows(self, identity: Identity) -> None:
         """Be rid of the dead rows in what is sealed of a set, which does not become newer by this.
 
         Nor has it rows of pictures that changed since: whoever opens it takes these changes in.
         """
-        with self._tidied():
+        with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
                 self._sets.retire(identity)
                 base = self._sets.state(identity)
                 if not base.segments:
                     return
-                opened = self._opened(self._source_of(identity), base)
+                opened = self._open_set(self._source_of(identity), base)
                 changed = self._gallery.changes_since(base.upto_change)
-                none = Rows.none(identity.dimension)
-                opened = self._sealing.sealed(opened.changed(dict.fromkeys(changed, none), base.upto_change))
+                none = VectorRows.make_empty(identity.dimension)
+                opened = self._sealer.sealed(opened.replace_rows(dict.fromkeys(changed, none), base.upto_change))
                 try:
-                    purged = self._sealing.purged(opened, self._sets.states(identity))
+                    purged = self._sealer.purged(opened, self._sets.states(identity))
                 except IndexFileCorrupt as error:
-                    _tell_damaged(identity, error)
+                    _log_damage(identity, error)
                     continue
                 fault_point("purge.written")
                 if self._sets.settle(identity, base, state_of(purged)):
                     return
         raise IndexFileCorrupt("other processes write this vector set all the time")
 
-    def seal(self, identity: Identity) -> State:
+    def seal(self, identity: Identity) -> SealedState:
         """Seal everything that changed up to now, make damaged segments again, and merge; returns the newest state.
 
         What is sealed counts before anything is merged, which takes minutes in a large set, or may not fit on the disk.
         """
         source = self._source_of(identity)
-        with self._tidied():
+        with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
                 base = self._sets.state(identity)
                 try:
-                    opened = self._opened(source, base)
-                    sealed = self._caught_up(source, opened)
+                    opened = self._open_set(source, base)
+                    sealed = self._seal_changes(source, opened)
                 except FeedPruned:  # other processes sealed it and more meanwhile: begin with what they have
                     continue
                 first = self._register(base, sealed)
                 try:
-                    if first and (last := self._register(first, self._tidy(sealed))):
+                    if first and (last := self._register(first, self._merge_parts(sealed))):
                         return last
                 except IndexFileCorrupt as error:
-                    _tell_damaged(identity, error)
+                    _log_damage(identity, error)
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
     def mend(self, identity: Identity) -> None:
@@ -158,11 +160,11 @@ class Indexer:
         the registry lacks one of a damaged segment, which then stays: whoever encodes makes it.
         """
         source = self._source_of(identity)
-        with self._tidied():
+        with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
                 base = state = self._sets.state(identity)
                 if base.upto_change:
-                    state = state_of(self._sealing.sealed(self._opened(source, base)))
+                    state = state_of(self._sealer.sealed(self._open_set(source, base)))
                 # registered also where it is the same as before: the files are others
                 if (last := self._sets.register(identity, base, state)) is not None:
                     with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):
@@ -170,7 +172,7 @@ class Indexer:
                     return
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
-    def fill(self, source: Source, shard: int, on_progress: Progress | None = None) -> State:
+    def fill(self, source: Source, shard: int, on_progress: Progress | None = None) -> SealedState:
         """Make a set from the tables, whatever is sealed of it, and register it; what changes meanwhile is not missed.
 
         `on_progress` is called after each `shard` pictures; an exception that it raises ends this.
@@ -180,25 +182,25 @@ class Indexer:
             fault_point("build.shard")
             if on_progress is not None:
                 on_progress(done, count)
-            return self._flushed_when_large(filled)
+            return self._seal_if_large(filled)
 
         base = self._sets.state(source.identity)
-        with self._tidied():
-            filled = refilled(self._empty(source.identity), source, shard=shard, step=step)
-            filled = self._tidy(self._sealing.sealed(filled))
+        with self._remove_unused_at_end():
+            filled = refilled(self._make_empty(source.identity), source, shard=shard, step=step)
+            filled = self._merge_parts(self._sealer.sealed(filled))
             fault_point("build.written")
             registered = self._register(base, filled)
             fault_point("build.registered")
         return registered or self.seal(source.identity)  # another process sealed it meanwhile
 
-    def _register(self, base: State, vector_set: VectorSet) -> State | None:
+    def _register(self, base: SealedState, vector_set: VectorSet) -> SealedState | None:
         """Make what is sealed of a set its newest state; None when another process was first."""
         state = state_of(vector_set)
         fault_point("indexer.written")
         if base.number and state == base:
             return base
         if (engine := self._sets.engine) is not None:
-            engine.settle(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
+            engine.build_index(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
         registered = self._sets.register(vector_set.identity, base, state)
         if registered is not None:
             fault_point("indexer.registered")
@@ -206,7 +208,7 @@ class Indexer:
                 self._sets.retire(vector_set.identity)
         return registered
 
-    def _opened(self, source: Source, base: State) -> VectorSet:
+    def _open_set(self, source: Source, base: SealedState) -> VectorSet:
         """What is sealed of a set; from the tables all of it if that is nothing, and the rows of damaged segments.
 
         Damaged are those that are so here and in the store. They are removed as soon as the tables are known to have
@@ -214,11 +216,11 @@ class Indexer:
         """
 
         def step(refilled: VectorSet, *_: int) -> VectorSet:
-            return self._flushed_when_large(refilled)
+            return self._seal_if_large(refilled)
 
         shard = min(self._most, SHARD)
         if not base.upto_change:
-            return refilled(self._empty(source.identity), source, shard=shard, step=step)
+            return refilled(self._make_empty(source.identity), source, shard=shard, step=step)
         opened, lost = self._sets.readable(source.identity, base)
         if lost:
             for written in lost:
@@ -232,29 +234,29 @@ class Indexer:
             opened = refilled(opened, source, written.first, written.last, shard, step)
         return opened
 
-    def _require_rows(self, source: Source, written: Written) -> None:
+    def _require_rows(self, source: Source, written: PartRecord) -> None:
         """Raise `VectorsMissing` unless the tables have all that a segment had; an encoder makes what they lack."""
-        none = self._empty(source.identity)
+        none = self._make_empty(source.identity)
         refilled(none, source, written.first, written.last, min(self._most, SHARD), lambda *_: none)
 
-    def _empty(self, identity: Identity) -> VectorSet:
+    def _make_empty(self, identity: Identity) -> VectorSet:
         """A set without rows, to be filled from the tables as they are from now on.
 
         What changes while they are read may be read already, and is taken in once more: it is not missed.
         """
-        return self._sets.readable(identity, State(0, self._gallery.change()))[0]
+        return self._sets.readable(identity, SealedState(0, self._gallery.change()))[0]
 
     @contextmanager
-    def _tidied(self) -> Iterator[None]:
+    def _remove_unused_at_end(self) -> Iterator[None]:
         """Remove at the end what was written and merged again at once, or for nothing, as on a full disk."""
         try:
             yield
         finally:
-            made, self._sealing.made = self._sealing.made, set()
+            made, self._sealer.made = self._sealer.made, set()
             with suppress(PictoglotError):  # the sweeper removes what is left
                 self._sets.remove_unreferenced(made)
 
-    def _caught_up(self, source: Source, vector_set: VectorSet) -> VectorSet:
+    def _seal_changes(self, source: Source, vector_set: VectorSet) -> VectorSet:
         """The set with every change up to now in segments, made in parts that fit into memory.
 
         What changes meanwhile is left to the next time: otherwise this might never end.
@@ -262,23 +264,23 @@ class Indexer:
         identity, upto = source.identity, self._gallery.change()
         while True:
             step = caught_up({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))
-            vector_set = self._flushed_when_large(step[identity])
+            vector_set = self._seal_if_large(step[identity])
             if vector_set.change >= upto:
-                return self._sealing.sealed(vector_set)
+                return self._sealer.sealed(vector_set)
 
-    def _flushed_when_large(self, vector_set: VectorSet) -> VectorSet:
+    def _seal_if_large(self, vector_set: VectorSet) -> VectorSet:
         """A change may be of many rows, such as captions."""
-        return self._sealing.sealed(vector_set) if vector_set.tail.count >= self._most else vector_set
+        return self._sealer.sealed(vector_set) if vector_set.tail.count >= self._most else vector_set
 
-    def _tidy(self, vector_set: VectorSet) -> VectorSet:
-        return self._sealing.tidied(vector_set, self._sets.states(vector_set.identity))
+    def _merge_parts(self, vector_set: VectorSet) -> VectorSet:
+        return self._sealer.tidied(vector_set, self._sets.states(vector_set.identity))
 
 
-def _tell_damaged(identity: Identity, error: IndexFileCorrupt) -> None:
+def _log_damage(identity: Identity, error: IndexFileCorrupt) -> None:
     _log.error("%s: %s; they are made again from the registry before they are merged", identity.name, error.detail)
 
 
-def fill_pictures(encoder: "Encoder", sets: VectorSets, on_progress: Progress | None = None) -> State:
+def fill_pictures(encoder: "Encoder", sets: VectorSets, on_progress: Progress | None = None) -> SealedState:
     """Encode all stored pictures that have no vector of this encoder yet, and seal and register their set.
 
     As `fill_captions`; a picture whose file cannot be read is left out.
@@ -295,7 +297,7 @@ def fill_captions(
     version: int,
     on_progress: Progress | None = None,
     shard: int = SHARD,
-) -> State:
+) -> SealedState:
     """Encode a language's captions with `version`, except those already encoded, and seal and register their set.
 
     `version` must be in the registry, and its expansion's captions in the gallery. `on_progress` is called after each

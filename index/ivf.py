@@ -31,14 +31,14 @@ _CHUNK = 16_384  # rows in memory as float32 at a time
 _GATHERED = 2_048  # rows that are copied at a time: of ten thousand together, the memory alone takes as long
 DEPTHS = (10, 100)  # hits for which recall is measured
 QUERIES = 192  # at most, to measure it
-_ENOUGH = 0.999  # recall beyond which no more effort is tried
-_SAFETY = 0.25  # of what may be missed: recall was measured with few queries, and others are not the same
-_FAR = 4  # times the rows, when those wanted are far from the query: of a million, .884 became 1.000
+_ENOUGH_RECALL = 0.999  # recall beyond which no more effort is tried
+_SAFETY_MARGIN = 0.25  # of what may be missed: recall was measured with few queries, and others are not the same
+_FAR_FACTOR = 4  # times the rows, when those wanted are far from the query: of a million, .884 became 1.000
 ROUNDING = np.float32(1e-5)  # two float32 products of the same vectors differ by less
 
 
 @dataclass(frozen=True)
-class Searched:
+class SearchResult:
     """Rows (c,) and FAISS's own scores (c,), best first."""
 
     rows: NDArray[np.int64]
@@ -61,21 +61,21 @@ def write(vectors: Halves, path: Path, queries: Matrix, *, scan: bool = False) -
     `queries` (q, dimension) against an exact scan.
     """
     if scan or len(vectors) <= SCAN_LIMIT:
-        _write(_scan(vectors), path)
+        _write(_build_scan(vectors), path)
         return {"kind": "scan"}
-    index = _ivf(vectors)
+    index = _build_ivf(vectors)
     _write(index, path)
-    return {"kind": "ivf", "lists": index.nlist, "recall": _recall(index, vectors, queries)}
+    return {"kind": "ivf", "lists": index.nlist, "recall": _measure_recall(index, vectors, queries)}
 
 
-class Lists:
+class ListsOfRows:
     """Which list of an IVF index each row is in; read when it is first asked for."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
 
     @cached_property
-    def of_rows(self) -> NDArray[np.int32]:
+    def by_row(self) -> NDArray[np.int32]:
         """The list of each row: (n,)."""
         of, lists = np.zeros(self._index.ntotal, dtype=np.int32), self._index.invlists
         for number in range(self._index.nlist):
@@ -83,13 +83,13 @@ class Lists:
                 of[faiss.rev_swig_ptr(lists.get_ids(number), size)] = number
         return of
 
-    def counted(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+    def count_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
         """How many of these rows each list has: (lists,)."""
-        counts: NDArray[np.int64] = np.bincount(self.of_rows[rows], minlength=self._index.nlist)
+        counts: NDArray[np.int64] = np.bincount(self.by_row[rows], minlength=self._index.nlist)
         return counts
 
 
-def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
+def choose_lists(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
     """Which lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
 
     As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
@@ -101,9 +101,9 @@ def probes_among(index: Any, query: Vector, probes: int, counts: NDArray[np.int6
     asked = np.ascontiguousarray(query, dtype=np.float32)[None]
     scores, lists = index.quantizer.search(asked, min(2 * max(probes, evenly), index.nlist))
     reached = counts[lists[0]].cumsum()
-    wanted = enough * (_FAR if reached[evenly - 1] < enough / 2 else 1)
+    wanted = enough * (_FAR_FACTOR if reached[evenly - 1] < enough / 2 else 1)
     if reached[-1] < wanted:
-        some = packed(counts > 0)
+        some = pack_bits(counts > 0)
         selector, parameters = faiss.IDSelectorBitmap(len(some), faiss.swig_ptr(some)), faiss.SearchParameters()
         parameters.sel = selector
         scores, lists = index.quantizer.search(asked, int(np.count_nonzero(counts)), params=parameters)
@@ -118,12 +118,12 @@ def read(path: Path) -> Any:
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
-def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive | None) -> Searched:
+def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive | None) -> SearchResult:
     """At most `k` rows nearest to `query` among those alive: in the nearest lists, so many or these; 0 for a scan."""
     faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
     bitmap, selector = None, None
     if alive is not None:
-        bitmap = packed(alive)
+        bitmap = pack_bits(alive)
         selector = faiss.IDSelectorBitmap(len(bitmap), faiss.swig_ptr(bitmap))
     asked = np.ascontiguousarray(query, dtype=np.float32)[None]
     # Parameters for this search only: set on the index, they would race between threads (faiss #2204)
@@ -140,30 +140,30 @@ def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive
         found, rows = index.search(asked, k, params=parameters)
     del bitmap
     valid = rows[0] >= 0  # FAISS pads with -1 when it finds fewer rows than requested
-    return Searched(rows[0][valid], found[0][valid])
+    return SearchResult(rows[0][valid], found[0][valid])
 
 
-def packed(alive: Alive) -> NDArray[np.uint8]:
+def pack_bits(alive: Alive) -> NDArray[np.uint8]:
     """Eight rows in a byte, which takes a while for a million of them."""
     return np.packbits(alive, bitorder="little") if alive.dtype == np.bool_ else alive.view(np.uint8)
 
 
-def scan_of(vectors: Halves, rows: NDArray[np.int64]) -> Any:
+def build_partial_scan(vectors: Halves, rows: NDArray[np.int64]) -> Any:
     """An exact scan of some rows, as an index in memory: to gather them takes ten times as long as to search in it."""
-    index = _empty(vectors.shape[1])
+    index = _make_empty_scan(vectors.shape[1])
     for start in range(0, len(rows), _GATHERED):
         index.add_sa_codes(np.ascontiguousarray(vectors[rows[start : start + _GATHERED]]).view(np.uint8))
     return index
 
 
-def probes_for(curves: dict[int, Curve], k: int, recall: float) -> int:
+def choose_effort(curves: dict[int, Curve], k: int, recall: float) -> int:
     """How many lists to search so that the `k` nearest are found with this recall, as far as was measured.
 
     Between two measured numbers of lists recall is at least on the line between theirs: it rises ever more slowly.
     """
     depth = next((depth for depth in DEPTHS if depth >= k), DEPTHS[-1])
     numbers, reached = zip(*curves[depth], strict=True)
-    aim = recall + _SAFETY * (1 - recall)
+    aim = recall + _SAFETY_MARGIN * (1 - recall)
     rising = np.maximum.accumulate(reached)  # measured with few queries, it may fall a little
     probes = ceil(float(np.interp(aim, rising, numbers)))
     return max(1, probes * k // depth) if k > depth else probes
@@ -178,26 +178,26 @@ def _write(index: Any, path: Path) -> None:
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC)) from error
 
 
-def _scan(vectors: Halves) -> Any:
-    index = _empty(vectors.shape[1])
+def _build_scan(vectors: Halves) -> Any:
+    index = _make_empty_scan(vectors.shape[1])
     if len(vectors):
         index.add(vectors.astype(np.float32))
     return index
 
 
-def _empty(dimension: int) -> Any:
+def _make_empty_scan(dimension: int) -> Any:
     """An exact scan of no halves yet."""
     index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True  # halves need no training
     return index
 
 
-def _ivf(vectors: Halves) -> Any:
+def _build_ivf(vectors: Halves) -> Any:
     count, dimension = vectors.shape
     lists = min(_LISTS_PER_ROOT * isqrt(count), count)
     sample = _sample(vectors, lists * _SAMPLE)
-    centroids = _centroids(sample, lists)
-    quantiser = _scan(centroids.astype(np.float16))  # a search reads all: as halves, in half the time and as well
+    centroids = _train_centroids(sample, lists)
+    quantiser = _build_scan(centroids.astype(np.float16))  # a search reads all: as halves, in half the time and as well
     kind = faiss.ScalarQuantizer.QT_8bit
     index = faiss.IndexIVFScalarQuantizer(quantiser, dimension, lists, kind, faiss.METRIC_INNER_PRODUCT)
     index.train(_sample(vectors, 64 * 1024))  # only the range of each dimension: the lists are there
@@ -215,7 +215,7 @@ def _sample(vectors: Halves, size: int) -> Matrix:
     return vectors[rows].astype(np.float32)
 
 
-def _centroids(sample: Matrix, lists: int) -> Matrix:
+def _train_centroids(sample: Matrix, lists: int) -> Matrix:
     """Spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
     draw = np.random.default_rng(0)
     centroids = sample[draw.permutation(len(sample))[:lists]].copy()
@@ -234,7 +234,7 @@ def _centroids(sample: Matrix, lists: int) -> Matrix:
     return np.ascontiguousarray(centroids, dtype=np.float32)
 
 
-def _recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
+def _measure_recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
     queries = queries[:QUERIES]
     deepest = min(DEPTHS[-1], len(vectors))
 
@@ -245,7 +245,7 @@ def _recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, Curve]:
         return [vectors[each].astype(np.float32) @ query for each, query in zip(rows, queries, strict=True)]
 
     tried = takewhile(lambda probes: probes < index.nlist, accumulate(repeat(8), lambda probes, _: probes * 3 // 2))
-    exact = _highest(vectors, queries, deepest)
+    exact = _find_highest(vectors, queries, deepest)
     return curves([*tried, index.nlist], lambda probes, hits: [near[: 4 * hits] for near in found(probes)], exact)
 
 
@@ -266,12 +266,12 @@ def curves(
                 min(int((each >= lowest).sum()), kept) for each, lowest in zip(near(effort, kept), least, strict=True)
             ]
             rising[str(depth)].append((effort, round(float(np.mean(hits)) / kept, 4)))
-        if rising[str(DEPTHS[-1])][-1][1] > _ENOUGH:
+        if rising[str(DEPTHS[-1])][-1][1] > _ENOUGH_RECALL:
             break
     return rising
 
 
-def _highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float32]:
+def _find_highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float32]:
     """The `k` highest scores of each query, by an exact scan: (q, k), falling."""
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for start in range(0, len(vectors), _CHUNK):

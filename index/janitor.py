@@ -23,7 +23,7 @@ from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
 from index.segment import SEGMENTS
 from index.sets import VectorSets
-from index.states import prune
+from index.states import prune_feed
 from index.vectors import Identity
 from model.languages import MANY
 from store import files
@@ -59,13 +59,13 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECO
     for expansion in finished:
         discard_working_files(root, expansion)
     known = registry.expansions.ids()
-    for path in _old(root.home / EXPANSIONS, seconds):
+    for path in _list_old(root.home / EXPANSIONS, seconds):
         if path.name not in known:
             with suppress(StoreUnavailable):
                 root.remove(f"{EXPANSIONS}/{path.name}")
                 removed += 1
     with suppress(StoreUnavailable, IndexUnavailable):
-        old = [path.name for path in _old(root.home / SEGMENTS, seconds)]
+        old = [path.name for path in _list_old(root.home / SEGMENTS, seconds)]
         removed += sets.remove_unreferenced(old)
     removed += _sweep_versions(root, registry, seconds)
     removed += _delete_discarded(sets.gallery, kept)
@@ -81,14 +81,14 @@ def forget_replaced(sets: VectorSets) -> None:
 
     For the worker, once a day: so what was purged is gone from here although nothing is sealed any more.
     """
-    prune(sets.registry)
+    prune_feed(sets.registry)
     for identity in sets.numbers():
         with suppress(StoreUnavailable, IndexUnavailable, EngineMismatch):
             sets.tidy(identity)
 
 
 def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
-    old = [f"{VERSIONS}/{path.name}" for path in _old(root.home / VERSIONS, seconds)]
+    old = [f"{VERSIONS}/{path.name}" for path in _list_old(root.home / VERSIONS, seconds)]
     # before the versions are read: what has ended by now has registered its own
     active = registry.expansions.ids("queued", "running")
     named = {version.folder for version in registry.versions.list()}
@@ -123,7 +123,7 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
     return removed
 
 
-def _old(folder: Path, seconds: float) -> Iterator[Path]:
+def _list_old(folder: Path, seconds: float) -> Iterator[Path]:
     return (path for path in folder.glob("*") if files.is_older(path, seconds))
 
 
@@ -147,7 +147,7 @@ class Pruner:
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
         """What `prune` would remove now; changes nothing. Raises AliasMoved."""
         pruning = self._registry.retention.plan(keep, expected=expected)
-        return pruning, self._items(pruning)
+        return pruning, self._list_items(pruning)
 
     def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
         """Decide what is out of reach, for ever, and remove it; also what an earlier call could not.
@@ -156,7 +156,7 @@ class Pruner:
         """
         pruning = self._registry.retention.prune(keep, expected=expected)
         fault_point("prune.decided")
-        items = self._items(pruning)
+        items = self._list_items(pruning)
         pruned = self._registry.versions.pruned()
         left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
         for number in sorted(left):
@@ -164,7 +164,7 @@ class Pruner:
             self._gallery.forget_version(number, version.language if version.parent is not None else None)
         for fingerprint in self._registry.bases.fingerprints(pruned):
             self._gallery.forget_pictures(fingerprint)
-        for identity in self._sets_of(pruned):
+        for identity in self._find_sets(pruned):
             self._sets.drop(identity)
         for version in self._registry.retention.removable():
             self._root.remove(str(version.folder))
@@ -176,7 +176,7 @@ class Pruner:
             self._registry.retention.dataset_removed(expansion.id)
         return pruning, items
 
-    def _items(self, pruning: Pruning) -> list[Item]:
+    def _list_items(self, pruning: Pruning) -> list[Item]:
         since = f"release {pruning.oldest}"
         unnamed = f"no release since {since} names it, nor a rollback from one"
         pruned = self._registry.versions.pruned() | {version.number for version in pruning.versions}
@@ -187,7 +187,7 @@ class Pruner:
             items.append(
                 Item("version", f"version {version.number}", version.language, why, 0 if stays else version.bytes)
             )
-        for identity, rows in self._sets_of(pruned).items():
+        for identity, rows in self._find_sets(pruned).items():
             why = f"captions as version {identity.version} reads them"
             if identity.language is None:
                 why = f"pictures as a base sees them that {unnamed}"
@@ -199,7 +199,7 @@ class Pruner:
             items.append(Item("dataset", expansion.id, expansion.language, why, expansion.dataset_bytes or 0))
         return items
 
-    def _sets_of(self, versions: Iterable[int]) -> dict[Identity, int]:
+    def _find_sets(self, versions: Iterable[int]) -> dict[Identity, int]:
         """The sets of these versions' captions that are still there, and of pictures as these bases see them.
 
         With the rows of each.
@@ -228,13 +228,17 @@ def find_missing(gallery: Gallery) -> list[str]:
 
     Raises `RegistryUnavailable` and `StoreUnavailable`.
     """
-    found = (sentence for of in (_pictures, _datasets, _versions) for sentence in of(gallery))
+    found = (
+        sentence
+        for of in (_find_missing_pictures, _find_missing_datasets, _find_missing_versions)
+        for sentence in of(gallery)
+    )
     first = list(islice(found, _MOST))
     more = sum(1 for _ in found)
     return [*first, *([f"{more} more files that the registry names are missing."] if more else ())]
 
 
-def _pictures(gallery: Gallery) -> Iterator[str]:
+def _find_missing_pictures(gallery: Gallery) -> Iterator[str]:
     row = PictureRow
     query = select(row.id, row.content_sha256, row.original).order_by(row.id)
     for number in range(256):
@@ -248,19 +252,21 @@ def _pictures(gallery: Gallery) -> Iterator[str]:
                     yield f"The {kind} of picture {id} is missing."
 
 
-def _datasets(gallery: Gallery) -> Iterator[str]:
-    for id, path in _rows(gallery, ExpansionRow.id, ExpansionRow.dataset_path):
+def _find_missing_datasets(gallery: Gallery) -> Iterator[str]:
+    for id, path in _list_named_files(gallery, ExpansionRow.id, ExpansionRow.dataset_path):
         if not gallery.root.has(path):
             yield f"The dataset of expansion {id} is missing."
 
 
-def _versions(gallery: Gallery) -> Iterator[str]:
-    for number, folder in _rows(gallery, VersionRow.number, VersionRow.folder):
+def _find_missing_versions(gallery: Gallery) -> Iterator[str]:
+    for number, folder in _list_named_files(gallery, VersionRow.number, VersionRow.folder):
         if not gallery.root.has(folder):
             yield f"The files of version {number} are missing."
 
 
-def _rows(gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]) -> list[Any]:
+def _list_named_files(
+    gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]
+) -> list[Any]:
     """The names of all rows that have a file, in order, each with the file's."""
     with gallery.registry.read() as session:
         return list(session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all())

@@ -77,10 +77,10 @@ class LiveIndex:
         serving = self._registry.releases.serving()
         problems: list[str] = []
         for release in [serving, *self._registry.releases.list(before=serving.number)]:
-            if self._failed_recently(release):
+            if self._has_failed_recently(release):
                 continue
             if release.base != self._loader.base:
-                problems.append(_other_base(release))
+                problems.append(_describe_other_base(release))
                 continue
             try:
                 snapshot = self.open(release)
@@ -94,7 +94,7 @@ class LiveIndex:
             if release.base != serving.base:
                 snapshot = snapshot.only(serving.languages)
             self.publish(replace(snapshot, problems=tuple(problems)))
-            self._in_background("sweep", lambda: sweep(self.sets))
+            self._run_in_background("sweep", lambda: sweep(self.sets))
             return True
         return False
 
@@ -114,11 +114,11 @@ class LiveIndex:
     def publish(self, snapshot: Snapshot) -> None:
         """Serve a snapshot from now on, with every change of the gallery up to now."""
         fault_point("swap.opened")
-        if opened := self._untaught(snapshot):
+        if opened := self._open_untaught(snapshot):
             snapshot = replace(snapshot, sets={**snapshot.sets, **opened})
         with self._publishing:
             previous = self._current
-            snapshot = self._caught_up(snapshot)
+            snapshot = self._apply_changes_to(snapshot)
             if previous is not None and previous.release.number != snapshot.release.number:
                 self._previous = {of: each for of, each in previous.sets.items() if of not in snapshot.sets}
                 self._loader.close_others(previous.versions | snapshot.versions, {*previous.sets, *snapshot.sets})
@@ -140,17 +140,17 @@ class LiveIndex:
             serving = self._registry.releases.serving()
             made_by = recorded(self._registry)  # read after the release: never that of before it
             if serving.base != self._loader.base:
-                self._keep_serving(_other_base(serving), serving.languages)
+                self._keep_serving(_describe_other_base(serving), serving.languages)
             elif made_by not in (None, self._encoder.encoding):
                 problem = f"Release {serving.number} is for vectors made by {made_by}, which is not open here."
                 self._keep_serving(problem, serving.languages)
-            elif serving.number != previous.release.number and not self._failed_recently(serving):
+            elif serving.number != previous.release.number and not self._has_failed_recently(serving):
                 self._move_to(serving)
             else:
                 self._follow()
-            self._adopt()
-            self._take_in(self._untaught(self.current))
-            self._tell()
+            self._adopt_sealed()
+            self._take_in(self._open_untaught(self.current))
+            self._refresh_detector()
             return self._current is not previous
 
     def verify(self) -> list[str]:
@@ -223,7 +223,7 @@ class LiveIndex:
         if self.sets.engine is not None:
             self.sets.engine.close()
 
-    def _adopt(self, repaired: Collection[Identity] = ()) -> None:
+    def _adopt_sealed(self, repaired: Collection[Identity] = ()) -> None:
         """Serve what the indexer has sealed since: the same vectors, in other parts.
 
         Sets that are `repaired`, or of which an engine has lost rows, are opened again.
@@ -233,7 +233,7 @@ class LiveIndex:
                 with self._publishing:
                     if identity in self.current.sets:  # otherwise another release was published meanwhile
                         sets = {**self.current.sets, identity: sealed}
-                        self._current = self._caught_up(replace(self.current, sets=sets))
+                        self._current = self._apply_changes_to(replace(self.current, sets=sets))
                 with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
                     self.sets.remove_left()
 
@@ -242,7 +242,7 @@ class LiveIndex:
         if damaged and self._clock() >= self._repair_after:
             self._repair_after = self._clock() + _RETRY_SECONDS
             for identity in damaged:
-                self._in_background("making damaged segments again", partial(self._repair, identity))
+                self._run_in_background("making damaged segments again", partial(self._repair, identity))
 
     def _repair(self, identity: Identity) -> None:
         """Seal a set from the tables here, not in the worker: whether a file is damaged is a fact of a machine.
@@ -253,9 +253,11 @@ class LiveIndex:
             if not ours:
                 return
             self._loader.indexer().seal(identity)
-        self._adopt((identity,))  # also when nothing new had to be registered: the same segment was written again
+        self._adopt_sealed(
+            (identity,)
+        )  # also when nothing new had to be registered: the same segment was written again
 
-    def _in_background(self, task: str, work: Callable[[], object]) -> None:
+    def _run_in_background(self, task: str, work: Callable[[], object]) -> None:
         def logged() -> None:
             try:
                 work()
@@ -289,16 +291,18 @@ class LiveIndex:
         """
         with self._publishing:
             if self._current is not None:
-                self._current = self._caught_up(self._current)
+                self._current = self._apply_changes_to(self._current)
                 self._repair_when_damaged()
         if self._current is not None and brought:
-            self._take_in(self._untaught(self._current, brought))
+            self._take_in(self._open_untaught(self._current, brought))
 
-    def _caught_up(self, snapshot: Snapshot) -> Snapshot:
+    def _apply_changes_to(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.caught_up(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
-    def _untaught(self, snapshot: Snapshot, brought: Collection[str] | None = None) -> Mapping[Identity, VectorSet]:
+    def _open_untaught(
+        self, snapshot: Snapshot, brought: Collection[str] | None = None
+    ) -> Mapping[Identity, VectorSet]:
         """Sets of captions that the base of a snapshot reads untaught and that it does not have, opened.
 
         What is beyond `AtOnce`, as after a rollback or an upgrade, is encoded in the background, and comes later. Of
@@ -322,7 +326,7 @@ class LiveIndex:
                     opened |= self._loader.caught_up({identity: self._loader.opened_untaught(identity)})
                 else:
                     self._look_after[identity] = math.inf
-                    self._in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
+                    self._run_in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
             except Exception as error:  # noqa: BLE001 - what was written is written, and all else is served
                 self._look_after[identity] = self._clock() + _RETRY_SECONDS
                 told = getattr(error, "code", type(error).__name__)
@@ -338,7 +342,7 @@ class LiveIndex:
             untaught = () if current is None else self._loader.untaught(current.release)
             new = {of: opened[of] for of in untaught if current and of in opened and of not in current.sets}
             if current and new:
-                self._current = self._caught_up(replace(current, sets={**current.sets, **new}))
+                self._current = self._apply_changes_to(replace(current, sets={**current.sets, **new}))
 
     def _fill(self, identity: Identity) -> None:
         """Encode and seal a set as the one process that seals; while another one does, this is left to a later try."""
@@ -360,7 +364,7 @@ class LiveIndex:
         finally:
             self._look_after[identity] = -math.inf if done else self._clock() + _RETRY_SECONDS
 
-    def _tell(self) -> None:
+    def _refresh_detector(self) -> None:
         """Take in what tells languages and chances by now."""
         current = self.current
         told = self._loader.told(current, current)
@@ -381,9 +385,9 @@ class LiveIndex:
         _log.error("release %d cannot be opened (%s): %s", release.number, code, detail, exc_info=trace)
         return f"Release {release.number} cannot be opened ({code})."
 
-    def _failed_recently(self, release: Release) -> bool:
+    def _has_failed_recently(self, release: Release) -> bool:
         return self._clock() - self._failed_at.get(release.number, -math.inf) < _RETRY_SECONDS
 
 
-def _other_base(release: Release) -> str:
+def _describe_other_base(release: Release) -> str:
     return f"Release {release.number} is for another base, which is not open here."

@@ -37,7 +37,7 @@ class AtOnce:
     sets: int = 4
 
 
-class _Sources(dict[Identity, Source]):
+class _SourceMap(dict[Identity, Source]):
     """Where the rows of each set come from; opened when it is first needed, which raises as `Views.of`."""
 
     def __init__(self, open: Callable[[Identity], Source]) -> None:
@@ -59,7 +59,7 @@ class ReleaseLoader:
         self._views = Views(encoder, sets.registry, sets.root)
         self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see `Views`
         self.pictures = PictureSource.of(encoder, sets.gallery)
-        self.sources = _Sources(self._open_source)
+        self.sources = _SourceMap(self._open_source)
         self.sources[self.pictures.identity] = self.pictures
 
     def views(self, release: Release) -> dict[str, View]:
@@ -106,11 +106,11 @@ class ReleaseLoader:
             _log.warning(problem)
         with suppress(RegistryUnavailable, StorageFull):  # the next process that opens it tries again
             self.sets.begin(identity)
-        if not self._sealed_first(identity, wait=opened is None) and opened is not None:
+        if not self._ensure_sealed(identity, wait=opened is None) and opened is not None:
             return replace(opened, problems=problems) if problems else opened
         state = self.sets.state(identity)
         parts = () if opened is None else opened.parts
-        known = {part.written.id: part for part in parts if isinstance(part, Segment)}
+        known = {part.record.id: part for part in parts if isinstance(part, Segment)}
         sealed = mended(self.sources[identity], *self.sets.readable(identity, state, known))
         if sealed.problems and self.sets.state(identity).number != state.number:  # its segments were merged meanwhile
             return self.stored(identity, opened)
@@ -257,7 +257,7 @@ class ReleaseLoader:
         assert identity.version is not None
         return source_of(identity, self._gallery, self._encoder, self._views.of(identity.version))
 
-    def _sealed_first(self, identity: Identity, *, wait: bool) -> bool:
+    def _ensure_sealed(self, identity: Identity, *, wait: bool) -> bool:
         """Seal a set that is far behind; False when another process has the duty, after some time with `wait`."""
         until = time.monotonic() + (PATIENCE if wait else 0.0)
         while self.sets.behind().get(identity, 0) > self._seal_first:

@@ -64,7 +64,7 @@ def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
         for hits, nearer in zip(answers, missed, strict=True)
         for rank, hit in enumerate(hits, 1)
     )
-    depth = max((depth for part in parts if (depth := part.depth(k)) is not None), default=None)
+    depth = max((depth for part in parts if (depth := part.get_depth(k)) is not None), default=None)
     unit: Literal["lists", "candidates"] = "candidates" if isinstance(parts[0], EnginePart) else "lists"
     share = round(found / (k * len(queries)), 4)
     return Recall(share, len(queries), bool(captions), depth, None if depth is None else unit)

@@ -26,7 +26,7 @@ from sqlalchemy import (
 from sqlalchemy.orm import Session
 
 from index.facts import TAGS, checked_metadata, checked_tags, facts_of
-from index.vectors import Keys, are_among
+from index.vectors import Keys, is_among
 from store.errors import PictureNotFound, RecordChanged
 from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
@@ -276,7 +276,7 @@ def following_among(
         query = _in_order(select(CREATED, PictureRow.id, PictureRow.key), after, newest_first).where(*places)
         with session.connection().execute(query.limit(block)) as result:
             rows = result.cursor.fetchall()  # the driver's own tuples, in a third of the time
-        kept = are_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
+        kept = is_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
         ids += [id for (_, id, _), is_left in zip(rows, kept, strict=True) if is_left]
         if len(rows) < block or len(ids) >= limit:
             return ids[:limit]

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
-from index.states import last_change
+from index.states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
@@ -93,7 +93,7 @@ class Stored:
 
     def change(self) -> int:
         """The number of the last change; 0 when there is none."""
-        return last_change(self.registry)
+        return find_last_change(self.registry)
 
     def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
         """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.

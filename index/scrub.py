@@ -65,15 +65,17 @@ class Scrub:
     def examine(self, part: str) -> Iterator[Damage]:
         """Yield what is damaged of one part, and mend it."""
         kind, what, find = self._parts[part]
-        groups = (self._guarded(kind, name, chain.from_iterable(map(self._examine, things))) for name, things in find())
-        return self._guarded(kind, what, chain.from_iterable(groups))
+        groups = (
+            self._guard(kind, name, chain.from_iterable(map(self._examine_item, things))) for name, things in find()
+        )
+        return self._guard(kind, what, chain.from_iterable(groups))
 
-    def _examine(self, thing: Thing) -> Iterator[Damage]:
+    def _examine_item(self, thing: Thing) -> Iterator[Damage]:
         name = thing.damaged_name()
         if name and self._attempt(thing.is_there, True):
             yield Damage(thing.kind, name, self._attempt(thing.mend, "") if self._mends else "")
 
-    def _guarded(self, kind: Kind, what: str, part: Iterator[Damage]) -> Iterator[Damage]:
+    def _guard(self, kind: Kind, what: str, part: Iterator[Damage]) -> Iterator[Damage]:
         """A part of a scrub to its end; if it cannot go on, that is told, and other parts can."""
         try:
             yield from part

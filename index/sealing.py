@@ -10,12 +10,22 @@ from math import floor, log
 import numpy as np
 
 from index import ivf, segment, segment_files
-from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, View, packed, run_of, run_with, unpacked
+from index.engine import (
+    ROWS_IN_A_RUN,
+    RUN_BITS,
+    Engine,
+    EnginePart,
+    EngineView,
+    get_run,
+    pack_ids,
+    parse_run,
+    unpack_ids,
+)
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
-from index.states import State, Written
+from index.states import PartRecord, SealedState
 from index.tail import MemoryTail
-from index.vectors import Entry, Identity, Matrix, Part, Rows, VectorSet
+from index.vectors import Entry, Identity, Matrix, Part, VectorRows, VectorSet
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt
@@ -36,15 +46,15 @@ def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
     return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 
 
-def state_of(vector_set: VectorSet) -> State:
+def state_of(vector_set: VectorSet) -> SealedState:
     """What of a set is sealed, and which of these rows have been replaced or deleted."""
     for part in vector_set.parts:
         if isinstance(part, EnginePart):
-            return State(vector_set.state, vector_set.change, part.runs, packed(part.hidden))
+            return SealedState(vector_set.state, vector_set.change, part.runs, pack_ids(part.hidden))
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
-    dead = {part.written.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
-    written = tuple(part.written for part in parts)
-    return State(vector_set.state, vector_set.change, written, segment_files.packed(dead))
+    dead = {part.record.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
+    written = tuple(part.record for part in parts)
+    return SealedState(vector_set.state, vector_set.change, written, segment_files.pack_dead(dead))
 
 
 class SegmentSealing:
@@ -60,46 +70,46 @@ class SegmentSealing:
 
     def sealed(self, vector_set: VectorSet) -> VectorSet:
         """The set with its tail sealed; if more follow at once, without an index, as the segment is merged then."""
-        rows = vector_set.tail.content()
+        rows = vector_set.tail.read_all_rows()
         if not len(rows):
             return vector_set
-        part = self._written(vector_set.identity, rows, scan=len(rows) >= self._most)
-        tail = MemoryTail.empty(vector_set.identity.dimension)
+        part = self._write_segment(vector_set.identity, rows, scan=len(rows) >= self._most)
+        tail = MemoryTail.make_empty(vector_set.identity.dimension)
         return replace(vector_set, parts=(*vector_set.parts, part), tail=tail)
 
-    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+    def tidied(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
         """The sealed set in fewer parts; segments of `kept` states stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
-        while group := self._to_merge(parts):
-            rows = Rows.merged(self._contents(group))
+        while group := self._choose_segments_to_merge(parts):
+            rows = VectorRows.merge(self._read_verified(group))
             parts = [part for part in parts if part not in group]
-            parts.append(self._written(vector_set.identity, rows))
+            parts.append(self._write_segment(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
 
-    def purged(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+    def purged(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
         """The sealed set with every segment that has dead rows written again without them."""
         parts = list[Part]()
         for part in vector_set.parts:
             if isinstance(part, Segment) and part.count < len(part.keys):
-                parts += [self._written(vector_set.identity, *self._contents([part]))] if part.count else []
+                parts += [self._write_segment(vector_set.identity, *self._read_verified([part]))] if part.count else []
             else:
                 parts.append(part)
         return replace(vector_set, parts=tuple(parts))
 
-    def _contents(self, segments: Sequence[Segment]) -> list[Rows]:
+    def _read_verified(self, segments: Sequence[Segment]) -> list[VectorRows]:
         """The rows alive of each, after every byte of them is hashed: what is damaged must not get a new hash.
 
         Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed,
         and stays mapped where a sweeper removed it, who takes what no state has named for an hour for left over.
         """
-        older = [each for each in segments if each.written.id not in self.made]
-        if damaged := [each for each in older if not segment.intact(self._root, each.written)]:
+        older = [each for each in segments if each.record.id not in self.made]
+        if damaged := [each for each in older if not segment.is_intact(self._root, each.record)]:
             raise IndexFileCorrupt(f"{len(damaged)} segments were damaged after they were verified")
         if not all(each.is_on_disk(self._root) for each in older):
             raise IndexFileCorrupt("another process has written a segment again")
-        return [each.content() for each in segments]
+        return [each.read_all_rows() for each in segments]
 
-    def _written(self, identity: Identity, rows: Rows, *, scan: bool = False) -> Segment:
+    def _write_segment(self, identity: Identity, rows: VectorRows, *, scan: bool = False) -> Segment:
         """A new segment, written and opened: what is registered can be read.
 
         Another process may remove it before it is registered, as left over: then it is written again.
@@ -112,7 +122,7 @@ class SegmentSealing:
                 return segment.read(self._root, written, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
 
-    def _to_merge(self, parts: Iterable[Part]) -> list[Segment]:
+    def _choose_segments_to_merge(self, parts: Iterable[Part]) -> list[Segment]:
         """Segments to be written as one; empty when there are none.
 
         Those that have no index because they are to be merged, or one with many dead rows, or enough of one size.
@@ -142,76 +152,76 @@ class EngineSealing:
 
     def sealed(self, vector_set: VectorSet) -> VectorSet:
         """Seal into the engine. Pictures whose rows are still the same there are not written again."""
-        part, tail = self._part(vector_set), vector_set.tail
-        hidden, unchanged = self._compared(part, tail)
-        rows = tail.content()
+        part, tail = self._get_part(vector_set), vector_set.tail
+        hidden, unchanged = self._find_hidden_rows(part, tail)
+        rows = tail.read_all_rows()
         new = [row for row, entry in enumerate(rows.entries) if entry.picture not in unchanged]
-        added = self._added(part.identity, rows.take(np.array(new, dtype=np.int64)))
-        following = self._following(part, [*part.runs, *added], [*part.hidden, *hidden])
-        return replace(vector_set, parts=(following,), tail=MemoryTail.empty(vector_set.identity.dimension))
+        added = self._add_runs(part.identity, rows.take(np.array(new, dtype=np.int64)))
+        following = self._make_part(part, [*part.runs, *added], [*part.hidden, *hidden])
+        return replace(vector_set, parts=(following,), tail=MemoryTail.make_empty(vector_set.identity.dimension))
 
-    def tidied(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+    def tidied(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
         """The sealed set without rows that none of the `kept` states sees, and with fewer runs if these are many.
 
         Such rows are removed: nobody sees them, also if this set is never registered.
         """
-        part = self._part(vector_set)
-        seen = [(set(map(run_of, state.segments)), set(unpacked(state.dead))) for state in kept]
-        if gone := {id for id in part.hidden if not any(run_with(id) in runs and id not in hid for runs, hid in seen)}:
+        part = self._get_part(vector_set)
+        seen = [(set(map(parse_run, state.segments)), set(unpack_ids(state.dead))) for state in kept]
+        if gone := {id for id in part.hidden if not any(get_run(id) in runs and id not in hid for runs, hid in seen)}:
             self._engine.remove(part.identity, (), sorted(gone))
-            lost = Counter(map(run_with, gone))
-            runs = [replace(written, rows=written.rows - lost[run_of(written)]) for written in part.runs]
-            part = self._following(part, runs, [id for id in part.hidden if id not in gone])
+            lost = Counter(map(get_run, gone))
+            runs = [replace(written, rows=written.rows - lost[parse_run(written)]) for written in part.runs]
+            part = self._make_part(part, runs, [id for id in part.hidden if id not in gone])
         if len(part.runs) > self._most_runs:
-            part = self._folded(part)
+            part = self._merge_small_runs(part)
         return replace(vector_set, parts=(part,))
 
-    def purged(self, vector_set: VectorSet, kept: Sequence[State]) -> VectorSet:
+    def purged(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
         """Remove single rows from the engine, as soon as no kept state sees them."""
         return self.tidied(vector_set, kept)
 
-    def _part(self, vector_set: VectorSet) -> EnginePart:
+    def _get_part(self, vector_set: VectorSet) -> EnginePart:
         for part in vector_set.parts:
             assert isinstance(part, EnginePart)
             return part
         return EnginePart(self._engine, vector_set.identity)
 
-    def _following(self, part: EnginePart, runs: Sequence[Written], hidden: Sequence[int]) -> EnginePart:
+    def _make_part(self, part: EnginePart, runs: Sequence[PartRecord], hidden: Sequence[int]) -> EnginePart:
         return EnginePart(self._engine, part.identity, tuple(runs), tuple(hidden))
 
-    def _compared(self, part: EnginePart, tail: MemoryTail) -> tuple[list[int], set[str]]:
+    def _find_hidden_rows(self, part: EnginePart, tail: MemoryTail) -> tuple[list[int], set[str]]:
         """The rows to hide of the pictures that changed, and those of these pictures that are the same as before."""
         hidden, unchanged, changed = list[int](), set[str](), part.changed_pictures
         for start in range(0, len(changed) if part.runs else 0, _BATCH):
-            rows = self._engine.having(part.sealed, "picture", changed[start : start + _BATCH], vectors=False)
+            rows = self._engine.find_rows(part.sealed_view, "picture", changed[start : start + _BATCH], vectors=False)
             before: dict[str, list[tuple[int, int, Entry]]] = {}
             for id, key, entry in zip(rows.ids.tolist(), rows.keys.tolist(), rows.entries, strict=True):
                 before.setdefault(entry.picture, []).append((id, key, entry))
             for picture, found in before.items():
-                if {*tail.entries_of([picture])} == {(key, entry) for _, key, entry in found}:
+                if {*tail.list_entries([picture])} == {(key, entry) for _, key, entry in found}:
                     unchanged.add(picture)
                 else:
                     hidden += [id for id, _, _ in found]
         return hidden, unchanged
 
-    def _folded(self, part: EnginePart) -> EnginePart:
+    def _merge_small_runs(self, part: EnginePart) -> EnginePart:
         """The smallest runs written again as one, without the rows that are hidden."""
         by_size = sorted(part.runs, key=lambda written: written.rows)
         small = by_size[: int(_FOLDED * len(by_size))]
         if sum(written.rows for written in small) > _WORTH * len(small) * self._most_rows:
             return part  # they are large already
-        numbers = {run_of(written) for written in small}
-        runs, waiting = [written for written in part.runs if written not in small], list[Rows]()
-        for rows in self._engine.pages(View(part.identity, tuple(numbers), part.hidden, 0)):
+        numbers = {parse_run(written) for written in small}
+        runs, waiting = [written for written in part.runs if written not in small], list[VectorRows]()
+        for rows in self._engine.read_pages(EngineView(part.identity, tuple(numbers), part.hidden, 0)):
             waiting.append(rows)
             if sum(map(len, waiting)) >= self._most_rows:
-                runs += self._added(part.identity, Rows.merged(waiting))
+                runs += self._add_runs(part.identity, VectorRows.merge(waiting))
                 waiting = []
-        runs += self._added(part.identity, Rows.merged(waiting)) if waiting else []
-        return self._following(part, runs, [id for id in part.hidden if run_with(id) not in numbers])
+        runs += self._add_runs(part.identity, VectorRows.merge(waiting)) if waiting else []
+        return self._make_part(part, runs, [id for id in part.hidden if get_run(id) not in numbers])
 
-    def _added(self, identity: Identity, rows: Rows) -> list[Written]:
-        written, rows = list[Written](), rows.sorted()
+    def _add_runs(self, identity: Identity, rows: VectorRows) -> list[PartRecord]:
+        written, rows = list[PartRecord](), rows.sort_by_key()
         for start in range(0, len(rows), ROWS_IN_A_RUN):
             some = rows.take(np.arange(start, min(start + ROWS_IN_A_RUN, len(rows))))
             run = secrets.randbits(RUN_BITS)
@@ -219,7 +229,7 @@ class EngineSealing:
             files.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
             self.made.add(id)
             self._engine.add(identity, run, some)
-            written.append(Written(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))
+            written.append(PartRecord(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))
         return written
 
 

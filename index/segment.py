@@ -19,8 +19,8 @@ from numpy.typing import NDArray
 
 from index import ivf, segment_files
 from index.ivf import Curve
-from index.states import Written
-from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Rows, Vector
+from index.states import PartRecord
+from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Vector, VectorRows
 from store import files
 from store.data_root import DataRoot
 from store.errors import (
@@ -43,7 +43,7 @@ _COPIED = 2 * _FEW  # rows of these whose vectors it has in memory, in all
 
 
 @dataclass(frozen=True)
-class _Left:
+class _AllowedRows:
     """What an array of allowed keys leaves of a segment: `count` rows, those `alive`, or few; None for all that it has.
 
     It holds the array, so that no other one can have its place in memory.
@@ -57,7 +57,7 @@ class _Left:
     scan: Any = None  # an index over these few
 
     @property
-    def copied(self) -> int:
+    def copied_count(self) -> int:
         """How many rows it has a copy of."""
         return 0 if self.few is None else len(self.few)
 
@@ -66,7 +66,7 @@ class _Left:
 class Segment:
     """A `Part` of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
 
-    written: Written
+    record: PartRecord
     exact: bool
     keys: Keys
     vectors: Halves
@@ -77,10 +77,10 @@ class Segment:
     _index: Any
     _curves: dict[int, Curve]
     _recall: float
-    _lists: ivf.Lists
+    _lists: ivf.ListsOfRows
     _files: tuple[tuple[str, int], ...]
     alive: NDArray[np.bool_] | None = None
-    _lefts: dict[int, _Left] = field(default_factory=dict)
+    _remembered: dict[int, _AllowedRows] = field(default_factory=dict)
 
     @cached_property
     def count(self) -> int:
@@ -89,108 +89,108 @@ class Segment:
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
         """How many rows alive each list has."""
-        return self._lists.counted(self.rows())
+        return self._lists.count_rows(self.find_living_rows())
 
-    def entry(self, row: int) -> Entry:
+    def read_entry(self, row: int) -> Entry:
         """What a row represents."""
         start = int(self._ends[2 * row - 1]) if row else 0
         middle, end = int(self._ends[2 * row]), int(self._ends[2 * row + 1])
         name = self._names[start:end].tobytes()
         return Entry(name[: middle - start].decode(), name[middle - start :].decode())
 
-    def depth(self, hits: int) -> int | None:
-        return None if self.exact else ivf.probes_for(self._curves, hits, self._recall)
+    def get_depth(self, hits: int) -> int | None:
+        return None if self.exact else ivf.choose_effort(self._curves, hits, self._recall)
 
-    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         alive: ivf.Alive | None = self.alive
-        depth = self.depth(hits) or 0
+        depth = self.get_depth(hits) or 0
         probes: int | ivf.Probes = depth
         if allowed is not None:
-            left = self._left_by(allowed)
+            left = self._get_allowed_rows(allowed)
             if left.count <= max(_FEW, limit):
-                rows = self._with(allowed) if left.few is None else left.few
-                scan = ivf.scan_of(self.vectors, rows) if left.scan is None else left.scan
+                rows = self._find_rows_by_key(allowed) if left.few is None else left.few
+                scan = ivf.build_partial_scan(self.vectors, rows) if left.scan is None else left.scan
                 found = ivf.search(scan, query, min(limit, max(1, left.count)), 0, None)
-                return self._proposed(rows[found.rows], found.scores, exact=True)
+                return self._make_candidates(rows[found.rows], found.scores, exact=True)
             alive = left.alive
             if left.counts is not None:
-                probes = ivf.probes_among(self._index, query, depth, left.counts)
+                probes = ivf.choose_lists(self._index, query, depth, left.counts)
         elif alive is not None:  # few are not: such a segment is written again
             probes = depth = depth * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
         if probes and allowed is None and len(found.rows) < min(hits, self.count):  # what is near has been deleted
-            probes = ivf.probes_among(self._index, query, depth, self._counts)
+            probes = ivf.choose_lists(self._index, query, depth, self._counts)
             found = ivf.search(self._index, query, limit, probes, alive)
-        return self._proposed(found.rows, found.scores, exact=self.exact)
+        return self._make_candidates(found.rows, found.scores, exact=self.exact)
 
-    def of(self, picture: str) -> Rows:
-        return self._taken(np.array(self._rows([picture]), dtype=np.int64)).sorted()
+    def read_rows(self, picture: str) -> VectorRows:
+        return self._take_rows(np.array(self._find_rows([picture]), dtype=np.int64)).sort_by_key()
 
-    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        return [(int(self.keys[row]), self.entry(row)) for row in self._rows(pictures)]
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        return [(int(self.keys[row]), self.read_entry(row)) for row in self._find_rows(pictures)]
 
-    def without(self, pictures: Collection[str]) -> "Segment":
-        gone = self._rows(pictures)
+    def exclude_pictures(self, pictures: Collection[str]) -> "Segment":
+        gone = self._find_rows(pictures)
         if not gone:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
         alive[gone] = False
         return replace(self, alive=alive, _lefts={})
 
-    def marked(self, dead: NDArray[np.bool_] | None) -> "Segment":
+    def mark_dead(self, dead: NDArray[np.bool_] | None) -> "Segment":
         """The whole segment without the rows that have been replaced or deleted since it was sealed."""
         return replace(self, alive=None if dead is None else ~dead, _lefts={})
 
     def is_on_disk(self, root: DataRoot) -> bool:
         """Whether the files on this machine are those that were opened: damaged ones are written again."""
-        return self._files == segment_files.inodes(root.path(f"{SEGMENTS}/{self.written.id}"))
+        return self._files == segment_files.list_inodes(root.path(f"{SEGMENTS}/{self.record.id}"))
 
-    def rows(self) -> NDArray[np.int64]:
+    def find_living_rows(self) -> NDArray[np.int64]:
         """The numbers of all rows that are alive."""
         return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
 
-    def content(self) -> Rows:
+    def read_all_rows(self) -> VectorRows:
         """The rows that are alive, to be merged."""
-        return self._taken(self.rows())
+        return self._take_rows(self.find_living_rows())
 
-    def _taken(self, rows: NDArray[np.int64]) -> Rows:
-        return Rows(self.keys[rows], [self.entry(row) for row in rows.tolist()], self.vectors[rows])
+    def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
+        return VectorRows(self.keys[rows], [self.read_entry(row) for row in rows.tolist()], self.vectors[rows])
 
-    def _left_by(self, allowed: Keys) -> _Left:
+    def _get_allowed_rows(self, allowed: Keys) -> _AllowedRows:
         """What an array of allowed keys leaves, remembered for the arrays of late: a filter is often asked again."""
-        left = self._lefts.get(id(allowed))
+        left = self._remembered.get(id(allowed))
         if left is not None and left.allowed is allowed:
-            self._lefts[id(allowed)] = self._lefts.pop(id(allowed), left)  # the ones asked last are last
+            self._remembered[id(allowed)] = self._remembered.pop(id(allowed), left)  # the ones asked last are last
         else:
-            rows = self._with(allowed)
-            left = self._few(allowed, rows) if len(rows) <= _FEW else self._many(allowed, rows)
+            rows = self._find_rows_by_key(allowed)
+            left = self._select_few(allowed, rows) if len(rows) <= _FEW else self._select_many(allowed, rows)
             self._make_room(left)
-            self._lefts[id(allowed)] = left
+            self._remembered[id(allowed)] = left
         return left
 
-    def _make_room(self, left: _Left) -> None:
+    def _make_room(self, left: _AllowedRows) -> None:
         """Forget what was asked least lately until one more fits. Several threads may do so at once."""
-        kept = [*self._lefts.items()]
-        copied = left.copied + sum(each.copied for _, each in kept)
+        kept = [*self._remembered.items()]
+        copied = left.copied_count + sum(each.copied_count for _, each in kept)
         for number, (key, old) in enumerate(kept):
-            if len(kept) - number >= _REMEMBERED or (left.copied and old.copied and copied > _COPIED):
-                self._lefts.pop(key, None)
-                copied -= old.copied
+            if len(kept) - number >= _REMEMBERED or (left.copied_count and old.copied_count and copied > _COPIED):
+                self._remembered.pop(key, None)
+                copied -= old.copied_count
 
-    def _few(self, allowed: Keys, rows: NDArray[np.int64]) -> _Left:
-        return _Left(allowed, len(rows), few=rows, scan=ivf.scan_of(self.vectors, rows))
+    def _select_few(self, allowed: Keys, rows: NDArray[np.int64]) -> _AllowedRows:
+        return _AllowedRows(allowed, len(rows), few=rows, scan=ivf.build_partial_scan(self.vectors, rows))
 
-    def _many(self, allowed: Keys, rows: NDArray[np.int64]) -> _Left:
+    def _select_many(self, allowed: Keys, rows: NDArray[np.int64]) -> _AllowedRows:
         alive = self.alive
         if len(rows) < self.count:
             alive = np.zeros(len(self.keys), dtype=bool)
             alive[rows] = True
         if alive is None:
-            return _Left(allowed, len(rows))
-        counts = None if self.exact else self._lists.counted(rows)
-        return _Left(allowed, len(rows), ivf.packed(alive), counts)
+            return _AllowedRows(allowed, len(rows))
+        counts = None if self.exact else self._lists.count_rows(rows)
+        return _AllowedRows(allowed, len(rows), ivf.pack_bits(alive), counts)
 
-    def _with(self, allowed: Keys) -> NDArray[np.int64]:
+    def _find_rows_by_key(self, allowed: Keys) -> NDArray[np.int64]:
         """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""
         rows = np.searchsorted(self.keys, allowed)
         rows, allowed = rows[rows < len(self.keys)], allowed[rows < len(self.keys)]
@@ -198,32 +198,32 @@ class Segment:
         living: NDArray[np.int64] = rows[kept if self.alive is None else kept & self.alive[rows]]
         return living
 
-    def _proposed(self, rows: NDArray[np.int64], values: NDArray[np.float32], exact: bool) -> Candidates:
-        return Candidates(values, self.vectors[rows], lambda number: self.entry(rows[number]), exact)
+    def _make_candidates(self, rows: NDArray[np.int64], values: NDArray[np.float32], exact: bool) -> Candidates:
+        return Candidates(values, self.vectors[rows], lambda number: self.read_entry(rows[number]), exact)
 
-    def _rows(self, pictures: Collection[str]) -> list[int]:
+    def _find_rows(self, pictures: Collection[str]) -> list[int]:
         """The rows alive of these pictures; all are looked up at once, since most are in no segment yet."""
         names = list(pictures)
-        hashes = np.array([segment_files.hash_of(name) for name in names], dtype=np.uint64)
+        hashes = np.array([segment_files.hash_picture(name) for name in names], dtype=np.uint64)
         firsts, lasts = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
         return [
             int(row)
             for at in np.flatnonzero(firsts < lasts)
             for row in self._order[firsts[at] : lasts[at]]
-            if (self.alive is None or self.alive[row]) and self.entry(row).picture == names[at]
+            if (self.alive is None or self.alive[row]) and self.read_entry(row).picture == names[at]
         ]
 
 
 def write(
-    root: DataRoot, identity: Identity, sealed: Rows, queries: Matrix | None = None, scan: bool = False
-) -> Written:
+    root: DataRoot, identity: Identity, sealed: VectorRows, queries: Matrix | None = None, scan: bool = False
+) -> PartRecord:
     """Seal rows durably, and to the store if any; the same rows give the same segment.
 
     Recall is measured with `queries` (q, dimension) if it is approximate; without them, with made-up ones. With `scan`
     it is not, however many rows it has: for what is merged again at once.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
-    sealed = sealed.sorted()
+    sealed = sealed.sort_by_key()
     keys, vectors = sealed.keys, sealed.halves
     entries = json.dumps(sealed.entries, ensure_ascii=False).encode()
     for data in (keys.data, vectors.data, entries):
@@ -237,17 +237,17 @@ def write(
     if not folder.exists():
         needed = 2 * vectors.nbytes + vectors.nbytes // 2
         files.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
-    with segment_files.staged(root, f"{SEGMENTS}/{id}") as staged:
+    with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
         segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
         asked = ivf.made_up_queries(vectors) if queries is None or not len(queries) else queries
         index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
         files.write_manifest(staged, {**asdict(identity), **fields})
     first, last = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
-    return Written(id, files.sha256_file(folder / files.MANIFEST), len(keys), first, last)
+    return PartRecord(id, files.sha256_file(folder / files.MANIFEST), len(keys), first, last)
 
 
-def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1.0) -> Segment:
+def read(root: DataRoot, written: PartRecord, identity: Identity, recall: float = 1.0) -> Segment:
     """A segment of this identity, mapped; every byte is hashed the first time it is opened on this machine.
 
     Raises `IndexFileCorrupt` (the files differ from the manifest, or the manifest from the registered hash),
@@ -255,9 +255,9 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     fit together), `StoreUnavailable`.
     """
     folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
-    inodes = segment_files.inodes(folder)
+    inodes = segment_files.list_inodes(folder)
     try:
-        manifest = segment_files.manifest(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
+        manifest = segment_files.verify_files(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
         if manifest.get("format") != FORMAT or not same:
             raise IndexVersionMismatch("the segment was made by another model, or has another format")
@@ -267,7 +267,7 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
         opened = Segment(
             written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
             tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
-            ivf.Lists(index), inodes,
+            ivf.ListsOfRows(index), inodes,
         )  # fmt: skip
         shape = (index.ntotal, index.d)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
@@ -287,32 +287,32 @@ def read(root: DataRoot, written: Written, identity: Identity, recall: float = 1
     return opened
 
 
-def intact(root: DataRoot, written: Written, gently: files.Gently | None = None) -> bool:
+def is_intact(root: DataRoot, written: PartRecord, gently: files.Gently | None = None) -> bool:
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{written.id}"
     if not files.is_intact(root.path(name), written.manifest_sha256, gently):
-        segment_files.forget(root, name)
+        segment_files.forget_verified(root, name)
         return False
     return True
 
 
-def fetch(root: DataRoot, written: Written) -> bool:
+def fetch(root: DataRoot, written: PartRecord) -> bool:
     """Replace a damaged copy on this machine by that of the store; False, and it stays, when that is not whole either.
 
     A segment that is intact, and only could not be opened, stays.
     """
     name = f"{SEGMENTS}/{written.id}"
-    return not intact(root, written) and root.renew(name, written.manifest_sha256)
+    return not is_intact(root, written) and root.renew(name, written.manifest_sha256)
 
 
-def renew(root: DataRoot, written: Written) -> None:
+def renew(root: DataRoot, written: PartRecord) -> None:
     """Replace a damaged copy on this machine by that of the store; when that is damaged too, there is none any more.
 
     Otherwise it, or a whole but foreign folder, would be taken for the segment that has to be written there. A segment
     that is intact, and only could not be opened, stays.
     """
     name = f"{SEGMENTS}/{written.id}"
-    if not intact(root, written):
+    if not is_intact(root, written):
         remove(root, written.id)
         with suppress(StoreUnavailable, StorageFull):
             try:
@@ -329,5 +329,5 @@ def remove(root: DataRoot, id: str) -> None:
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
     """Set the files aside at once: to delete gigabytes takes seconds."""
-    segment_files.forget(root, f"{SEGMENTS}/{id}")
+    segment_files.forget_verified(root, f"{SEGMENTS}/{id}")
     return files.set_aside(root.path(f"{SEGMENTS}/{id}"))

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from index.states import State
+from index.states import SealedState
 from index.vectors import Entry, Keys
 from store import files
 from store.data_root import DataRoot
@@ -29,7 +29,7 @@ _NOTES = "verified"  # in the data root; not shared with other machines
 
 def write_rows(path: Path, keys: Keys, entries: Sequence[Entry], vectors: NDArray[np.float16]) -> None:
     """Write all rows; the file is not durable yet."""
-    hashes = np.array([hash_of(entry.picture) for entry in entries], dtype=np.uint64)
+    hashes = np.array([hash_picture(entry.picture) for entry in entries], dtype=np.uint64)
     order = np.argsort(hashes, kind="stable").astype(np.uint32)
     names = [part.encode() for entry in entries for part in entry]
     tensors: dict[str, NDArray[Any]] = {
@@ -59,13 +59,13 @@ def read_rows(file: Path) -> dict[str, NDArray[Any]]:
     return tensors
 
 
-def packed(dead: Mapping[str, NDArray[np.bool_]]) -> bytes:
+def pack_dead(dead: Mapping[str, NDArray[np.bool_]]) -> bytes:
     """Which rows of segments are dead, as the registry keeps it: one bit for each row, after the segment's id."""
     bits = (id.encode() + b"\0" + np.packbits(rows).tobytes() for id, rows in sorted(dead.items()))
     return zlib.compress(b"".join(bits))
 
 
-def unpacked(state: State) -> dict[str, NDArray[np.bool_]]:
+def unpack_dead(state: SealedState) -> dict[str, NDArray[np.bool_]]:
     """What `packed` was given; only segments that have dead rows are in it."""
     rest, rows_of, dead = zlib.decompress(state.dead), {each.id: each.rows for each in state.segments}, {}
     while rest:
@@ -76,13 +76,13 @@ def unpacked(state: State) -> dict[str, NDArray[np.bool_]]:
     return dead
 
 
-def hash_of(picture: str) -> int:
+def hash_picture(picture: str) -> int:
     """By which the rows of a picture are looked up."""
     return int.from_bytes(hashlib.blake2b(picture.encode(), digest_size=8).digest(), "little")
 
 
 @contextmanager
-def staged(root: DataRoot, name: str) -> Iterator[Path]:
+def stage_segment(root: DataRoot, name: str) -> Iterator[Path]:
     """Stage the files; a damaged copy in the store, which would come instead of this one, is removed there.
 
     Raises `StorageFull`, however the disk filled.
@@ -95,13 +95,13 @@ def staged(root: DataRoot, name: str) -> Iterator[Path]:
         raise IndexFileCorrupt("the store had a damaged segment of this name") from error
 
 
-def manifest(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
+def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
     """The manifest of a folder of the data root, as `files.verify`; raises `IndexFileCorrupt`.
 
     Files are hashed unless this machine did so before and they are the same files since.
     """
-    folder, note = root.path(name), _note(root, name)
-    facts = [manifest_sha256, _facts(folder)]
+    folder, note = root.path(name), _locate_note(root, name)
+    facts = [manifest_sha256, _stat_files(folder)]
     with suppress(OSError, ValueError):
         if json.loads(note.read_bytes()) == facts:
             known: dict[str, Any] = json.loads((folder / files.MANIFEST).read_bytes())
@@ -115,23 +115,23 @@ def manifest(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
     return read
 
 
-def forget(root: DataRoot, name: str) -> None:
+def forget_verified(root: DataRoot, name: str) -> None:
     """Remove the note of a folder."""
-    _note(root, name).unlink(missing_ok=True)
+    _locate_note(root, name).unlink(missing_ok=True)
 
 
-def inodes(folder: Path) -> tuple[tuple[str, int], ...]:
+def list_inodes(folder: Path) -> tuple[tuple[str, int], ...]:
     """Which files are in a folder now; others when they were written again."""
     with suppress(OSError):
         return tuple(sorted((entry.name, entry.inode()) for entry in os.scandir(folder)))
     return ()
 
 
-def _note(root: DataRoot, name: str) -> Path:
+def _locate_note(root: DataRoot, name: str) -> Path:
     return root.path(f"{_NOTES}/{Path(name).name}.json")
 
 
-def _facts(folder: Path) -> list[list[Any]]:
+def _stat_files(folder: Path) -> list[list[Any]]:
     """What changes when somebody replaces or writes to a file: name, size, times of the last changes, inode."""
     with suppress(OSError):
         entries = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))

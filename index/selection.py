@@ -22,7 +22,7 @@ from sqlalchemy.orm import Session
 from index.facts import is_hash
 from index.filters import Filter, Match, Range, condition_of, kept_under, of_values
 from index.records import GalleryPicture, Place, Record, Within, following, following_among, pictures_of, records_of
-from index.vectors import Keys, are_among
+from index.vectors import Keys, is_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
 from store.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
@@ -232,7 +232,7 @@ def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
 
     Segments remember what an array leaves of them. All three rise; the time is that of a copy of `keys`.
     """
-    at, there = np.searchsorted(keys, changed), are_among(changed, keys)
+    at, there = np.searchsorted(keys, changed), is_among(changed, keys)
     stays = np.isin(changed, left, assume_unique=True)
     gone, new = at[there & ~stays], changed[~there & stays]
     if len(gone):

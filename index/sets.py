@@ -14,21 +14,21 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from index import segment, segment_files
-from index.engine import Engine, EnginePart, run_of, unpacked
+from index.engine import Engine, EnginePart, parse_run, unpack_ids
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
 from index.states import (
     FAISS,
     IDENTITY,
-    NOTHING,
-    State,
-    Written,
+    NOTHING_SEALED,
+    PartRecord,
+    SealedState,
+    find_location,
+    find_pruned_change,
     is_run,
-    newest,
     open_engine,
-    place_of,
-    pruned_upto,
+    select_newest,
 )
 from index.tail import MemoryTail
 from index.vectors import Identity, Part, VectorSet
@@ -63,36 +63,40 @@ class VectorSets:
     def __init__(self, gallery: Gallery, engine: Engine | None = None, recall: float = RECALL) -> None:
         self.gallery, self.registry, self.root, self.engine = gallery, gallery.registry, gallery.root, engine
         self._recall = recall  # with which segments are searched
-        self._place = FAISS if engine is None else engine.name
+        self._location = FAISS if engine is None else engine.name
         self._opened = set[str]()  # segments that were copied from the store, or may have been
-        self._whole: dict[Identity, set[int]] = {}  # runs that were counted: the engine has all of their rows
+        self._complete_runs: dict[Identity, set[int]] = {}  # runs that were counted: the engine has all of their rows
 
-    def state(self, identity: Identity) -> State:
+    def state(self, identity: Identity) -> SealedState:
         """The newest state of a set; with nothing in it when the feed is pruned above, or rows of it are lost.
 
         Raises `EngineMismatch` when it is elsewhere than here.
         """
-        state = self._named_last(identity)
-        return State(state.number, 0) if self.lost(self.parts(identity, state)) else state
+        state = self._read_newest_state(identity)
+        return SealedState(state.number, 0) if self.lost(self.parts(identity, state)) else state
 
     def begin(self, identity: Identity) -> None:
         """Register that nothing is sealed, so that the indexer finds the set, unless something usable is."""
         with self.registry.read() as session:
-            row = _newest(session, identity)
+            row = _select_newest(session, identity)
             last = None if row is None else (row.number, row.upto_change)
         state = self.state(identity)
         if last is None or (state.number == last[0] and state.upto_change != last[1]):
-            self.register(identity, state, NOTHING)
+            self.register(identity, state, NOTHING_SEALED)
 
     def lost(self, parts: Iterable[Part]) -> bool:
         """Whether rows of these parts are not in the engine (any more); False as long as it does not answer."""
         with suppress(IndexUnavailable):
-            return any(self._lacks(part) for part in parts if isinstance(part, EnginePart))
+            return any(self._is_incomplete(part) for part in parts if isinstance(part, EnginePart))
         return False
 
     def problem(self, identity: Identity) -> str | None:
         """A sentence when rows of the newest state are lost."""
-        return _lost(identity, self._place) if self.lost(self.parts(identity, self._named_last(identity))) else None
+        return (
+            _describe_lost_rows(identity, self._location)
+            if self.lost(self.parts(identity, self._read_newest_state(identity)))
+            else None
+        )
 
     def verify(self, identity: Identity) -> Iterator[str]:
         """A sentence for what differs from the newest state: hashes every file again, or counts every row.
@@ -100,29 +104,29 @@ class VectorSets:
         If rows are lost, whoever opens the set next has it sealed again.
         """
         try:
-            state = self._named_last(identity)
+            state = self._read_newest_state(identity)
             for written in state.segments:
-                if not is_run(written.id) and not segment.intact(self.root, written):
+                if not is_run(written.id) and not segment.is_intact(self.root, written):
                     yield f"Segment {written.id} differs from what was registered."
-            self._whole.pop(identity, None)
-            if any(self._lacks(part) for part in self.parts(identity, state)):
-                yield _lost(identity, self._place)
+            self._complete_runs.pop(identity, None)
+            if any(self._is_incomplete(part) for part in self.parts(identity, state)):
+                yield _describe_lost_rows(identity, self._location)
         except EngineMismatch as error:
             yield error.detail
         except IndexUnavailable as error:
             yield f"{identity.name} cannot be verified: {error.detail}"
 
-    def _named_last(self, identity: Identity) -> State:
+    def _read_newest_state(self, identity: Identity) -> SealedState:
         with self.registry.read() as session:
-            return self._usable(session, _newest(session, identity))
+            return self._make_usable_state(session, _select_newest(session, identity))
 
-    def _lacks(self, part: EnginePart) -> bool:
+    def _is_incomplete(self, part: EnginePart) -> bool:
         """Say what the engine lacks. All is counted first, and after a search missed something; then only new runs."""
         if part.identity in part.engine.lost:
-            self._whole.pop(part.identity, None)
-        if part.lacks(self._whole.get(part.identity, ())):
+            self._complete_runs.pop(part.identity, None)
+        if part.is_incomplete(self._complete_runs.get(part.identity, ())):
             return True
-        self._whole[part.identity] = set(map(run_of, part.runs))
+        self._complete_runs[part.identity] = set(map(parse_run, part.runs))
         part.engine.lost.discard(part.identity)
         return False
 
@@ -136,25 +140,29 @@ class VectorSets:
             there = {0, *session.scalars(select(VectorSetRow.number).where(VectorSetRow.number.in_(states)))}
         return {identity: each for identity, each in opened.items() if each.state in there}
 
-    def states(self, identity: Identity) -> list[State]:
+    def states(self, identity: Identity) -> list[SealedState]:
         """All states that are kept, newest first."""
-        query = select(VectorSetRow).where(*_same(identity)).order_by(VectorSetRow.number.desc())
+        query = select(VectorSetRow).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
         with self.registry.read() as session:
-            return [_state(row) for row in session.scalars(query) if place_of(row.segments) in (None, self._place)]
+            return [
+                _make_state(row)
+                for row in session.scalars(query)
+                if find_location(row.segments) in (None, self._location)
+            ]
 
     def readable(
-        self, identity: Identity, state: State, known: Mapping[str, Segment] | None = None
-    ) -> tuple[VectorSet, list[Written]]:
+        self, identity: Identity, state: SealedState, known: Mapping[str, Segment] | None = None
+    ) -> tuple[VectorSet, list[PartRecord]]:
         """What is sealed of a set as a vector set, and the segments that cannot be read; it has a sentence about each.
 
         Segments of `known` are open already, and used unless they were written again. `sources.mended` adds the rows of
         those that cannot be read.
         """
-        tail = MemoryTail.empty(identity.dimension)
+        tail = MemoryTail.make_empty(identity.dimension)
         opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
         if self.engine is not None:
             return replace(opened, parts=self.parts(identity, state)), []
-        dead, parts, lost, problems = segment_files.unpacked(state), list[Part](), list[Written](), list[str]()
+        dead, parts, lost, problems = segment_files.unpack_dead(state), list[Part](), list[PartRecord](), list[str]()
         for written in state.segments:
             try:
                 part = (known or {}).get(written.id)
@@ -165,27 +173,27 @@ class VectorSets:
                 lost.append(written)
                 problems.append(f"Segment {written.id} is unusable ({error.code}) and is made again.")
             else:
-                parts.append(part.marked(dead.get(written.id)))
+                parts.append(part.mark_dead(dead.get(written.id)))
                 if self.root.shared:
                     self._opened.add(written.id)
         return replace(opened, parts=tuple(parts), problems=tuple(problems)), lost
 
-    def parts(self, identity: Identity, state: State) -> tuple[EnginePart, ...]:
+    def parts(self, identity: Identity, state: SealedState) -> tuple[EnginePart, ...]:
         """What a state sees of a set in the engine, which is not asked for anything; none when nothing is there."""
         if self.engine is None or not state.segments:
             return ()
-        return (EnginePart(self.engine, identity, state.segments, unpacked(state.dead)),)
+        return (EnginePart(self.engine, identity, state.segments, unpack_ids(state.dead)),)
 
     def numbers(self) -> dict[Identity, int]:
         """The number of the newest state of every set."""
         with self.registry.read() as session:
-            rows = session.execute(select(*IDENTITY, VectorSetRow.number).where(newest()))
+            rows = session.execute(select(*IDENTITY, VectorSetRow.number).where(select_newest()))
             return {Identity(*row[:-1]): row.number for row in rows}
 
     def behind(self) -> dict[Identity, int]:
         """How many changes of the gallery each set does not have yet in what is sealed of it."""
         with self.registry.read() as session:
-            rows = session.execute(select(*IDENTITY, VectorSetRow.upto_change).where(newest())).all()
+            rows = session.execute(select(*IDENTITY, VectorSetRow.upto_change).where(select_newest())).all()
             counts = {
                 change: session.scalar(select(func.count()).where(GalleryChangeRow.change > change)) or 0
                 for change in {row.upto_change for row in rows}
@@ -203,7 +211,7 @@ class VectorSets:
             count = session.scalar(select(func.count()).select_from(later.subquery())) or 0
         return state.number > 0 and count <= most
 
-    def register(self, identity: Identity, base: State, new: State) -> State | None:
+    def register(self, identity: Identity, base: SealedState, new: SealedState) -> SealedState | None:
         """Make `new` (its number does not count) the newest state of a set; returns it as registered.
 
         Returns None, and registers nothing, when `base` is not the newest any more, another process has removed
@@ -215,8 +223,8 @@ class VectorSets:
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
                 return None
-            last = _newest(session, identity)
-            self._usable(session, last)
+            last = _select_newest(session, identity)
+            self._make_usable_state(session, last)
             if (last.number if last else 0) != base.number or not all(path.exists() for path in needed):
                 return None
             values = {**asdict(identity), "upto_change": new.upto_change, "dead": new.dead}
@@ -242,14 +250,14 @@ class VectorSets:
             folder = self.registry.engine.dialect.name == "postgresql" and not self.root.shared
             seconds = GRACE if folder or self.engine is not None else 0.0
         columns = (VectorSetRow.number, (VectorSetRow.created_at < now() - seconds).label("old"))
-        query = select(*columns).where(*_same(identity)).order_by(VectorSetRow.number.desc())
+        query = select(*columns).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
         with self.registry.read() as session:
             rows = session.execute(query).all()
             believed = seconds > 0 and self.registry.is_steady(session)
             old = [rows[at].number for at in range(KEPT, len(rows)) if seconds <= 0 or (believed and rows[at - 1].old)]
-            named = _named(session, VectorSetRow.number.in_(old))
-            unnamed = named - _named(session, *_same(identity), VectorSetRow.number.not_in(old))
-        runs = [_run(id) for id in unnamed if id.startswith(f"{self._place}-")]
+            named = _list_named(session, VectorSetRow.number.in_(old))
+            unnamed = named - _list_named(session, *_match_identity(identity), VectorSetRow.number.not_in(old))
+        runs = [_parse_run(id) for id in unnamed if id.startswith(f"{self._location}-")]
         if self.engine is not None and runs:  # the rows first: nothing else would tell which these are
             self.engine.remove(identity, runs)
         if old:
@@ -257,12 +265,12 @@ class VectorSets:
                 session.execute(delete(VectorSetRow).where(VectorSetRow.number.in_(old)))
         self.remove_unreferenced(id for id in named if not is_run(id))
 
-    def settle(self, identity: Identity, base: State, new: State) -> bool:
+    def settle(self, identity: Identity, base: SealedState, new: SealedState) -> bool:
         """Register `new` so that the other kept states name nothing else; False when another process was first.
 
         Otherwise the one before would keep the files, or the rows, that `new` is to be rid of.
         """
-        last: State | None = base
+        last: SealedState | None = base
         while last and any(kept != new for kept in self.states(identity)[:KEPT]):
             last = self.register(identity, last, new)
             fault_point("purge.registered")
@@ -275,7 +283,7 @@ class VectorSets:
         if state.upto_change:
             self.retire(identity)
         else:
-            self.settle(identity, state, NOTHING)
+            self.settle(identity, state, NOTHING_SEALED)
 
     def remove_unreferenced(self, ids: Iterable[str]) -> int:
         """Remove the files of those segments, and the rows of those runs, that no state names; returns how many.
@@ -286,11 +294,11 @@ class VectorSets:
         runs = {id for id in ids if is_run(id)}
         removed = sum(map(self._remove_run, sorted(runs)))
         with self.registry.read() as session:
-            unnamed = ids - runs - _named(session)
+            unnamed = ids - runs - _list_named(session)
         for id in sorted(unnamed):
             self.root.forget(f"{SEGMENTS}/{id}")
             with self.registry.begin() as session:  # the only writer: nothing is registered meanwhile
-                named = id in _named(session)
+                named = id in _list_named(session)
                 doomed = None if named else segment.set_aside(self.root, id)
             if doomed is not None:
                 files.remove(doomed)
@@ -304,13 +312,13 @@ class VectorSets:
         if self.engine is not None:
             self.engine.drop(identity)
         with self.registry.read() as session:
-            ids = _named(session, *_same(identity))
+            ids = _list_named(session, *_match_identity(identity))
         for id in (id for id in ids if not is_run(id)):
             self.root.forget(f"{SEGMENTS}/{id}")
             segment.remove(self.root, id)
         fault_point("prune.set")
         with self.registry.begin() as session:  # last: from here on nothing tells of the set
-            session.execute(delete(VectorSetRow).where(*_same(identity)))
+            session.execute(delete(VectorSetRow).where(*_match_identity(identity)))
 
     def remove_left(self) -> None:
         """Remove the segments from this machine that were opened here, and that no state names any more.
@@ -320,34 +328,34 @@ class VectorSets:
         if not self._opened:
             return
         with self.registry.read() as session:
-            left = self._opened - _named(session)
+            left = self._opened - _list_named(session)
         self.remove_unreferenced(id for id in left if self.root.path(f"{SEGMENTS}/{id}").exists())
         self._opened -= left
 
     def _remove_run(self, id: str) -> bool:
         """Remove the rows of a run that no state names; its marker, without which it is not registered, first."""
         marker = self.root.path(f"{SEGMENTS}/{id}")
-        if self.engine is None or not id.startswith(f"{self._place}-") or not marker.exists():
+        if self.engine is None or not id.startswith(f"{self._location}-") or not marker.exists():
             return False
         identity = Identity(**json.loads(marker.read_bytes()))
         if not id.endswith(_DROPPED):
             with self.registry.begin() as session:
-                if id in _named(session, *_same(identity)):
+                if id in _list_named(session, *_match_identity(identity)):
                     marker.unlink(missing_ok=True)
                     return False
                 marker = marker.rename(marker.with_name(f"{id}{_DROPPED}"))
-        self.engine.remove(identity, [_run(id)])
+        self.engine.remove(identity, [_parse_run(id)])
         marker.unlink(missing_ok=True)
         return True
 
-    def _usable(self, session: Session, row: VectorSetRow | None) -> State:
+    def _make_usable_state(self, session: Session, row: VectorSetRow | None) -> SealedState:
         """The state of a row, with nothing in it below what was pruned. Raises `EngineMismatch` for another place's."""
         if row is None:
-            return NOTHING
-        if (found := place_of(row.segments)) not in (None, self._place):
-            there = f"Vectors are sealed in {found} now, not in {self._place}"
+            return NOTHING_SEALED
+        if (found := find_location(row.segments)) not in (None, self._location):
+            there = f"Vectors are sealed in {found} now, not in {self._location}"
             raise EngineMismatch(f"{there}: PICTOGLOT_INDEX must be the same.")
-        return State(row.number, 0) if 0 < row.upto_change < pruned_upto(session) else _state(row)
+        return SealedState(row.number, 0) if 0 < row.upto_change < find_pruned_change(session) else _make_state(row)
 
 
 def open_sets(registry: Registry, root: DataRoot, index: str, recall: float = RECALL) -> VectorSets:
@@ -355,28 +363,28 @@ def open_sets(registry: Registry, root: DataRoot, index: str, recall: float = RE
     return VectorSets(Gallery(registry, root), open_engine(index, registry, recall), recall)
 
 
-def _lost(identity: Identity, place: str) -> str:
+def _describe_lost_rows(identity: Identity, place: str) -> str:
     return f"Vectors of {identity.name} that were sealed are not in {place}."
 
 
-def _run(id: str) -> int:
+def _parse_run(id: str) -> int:
     return int(id.partition("-")[2].removesuffix(_DROPPED))
 
 
-def _same(identity: Identity) -> tuple[ColumnElement[bool], ...]:
+def _match_identity(identity: Identity) -> tuple[ColumnElement[bool], ...]:
     return tuple(getattr(VectorSetRow, name) == value for name, value in asdict(identity).items())
 
 
-def _newest(session: Session, identity: Identity) -> VectorSetRow | None:
-    query = select(VectorSetRow).where(*_same(identity)).order_by(VectorSetRow.number.desc())
+def _select_newest(session: Session, identity: Identity) -> VectorSetRow | None:
+    query = select(VectorSetRow).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
     return session.scalars(query.limit(1)).first()
 
 
-def _named(session: Session, *where: ColumnElement[bool]) -> set[str]:
+def _list_named(session: Session, *where: ColumnElement[bool]) -> set[str]:
     """The segments and runs that states name."""
     rows = session.scalars(select(VectorSetRow.segments).where(*where))
     return {written["id"] for segments in rows for written in segments}
 
 
-def _state(row: VectorSetRow) -> State:
-    return State(row.number, row.upto_change, tuple(Written(**written) for written in row.segments), row.dead)
+def _make_state(row: VectorSetRow) -> SealedState:
+    return SealedState(row.number, row.upto_change, tuple(PartRecord(**written) for written in row.segments), row.dead)

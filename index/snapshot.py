@@ -301,7 +301,7 @@ class Snapshot:
 
     def picture_vector(self, picture: str) -> Vector:
         """The vector of a picture in the gallery; raises `PictureNotFound`."""
-        if len(rows := self.pictures.of(picture)):
+        if len(rows := self.pictures.read_rows(picture)):
             vector: Vector = rows.vectors[0].astype(np.float32)
             return vector
         raise PictureNotFound("there is no picture with this id")
@@ -313,7 +313,7 @@ class Snapshot:
         captions: dict[str, dict[str, list[str]]] = {picture: {} for picture in pictures}
         for tag in self.captions if tags is None else tags:
             if tag in self.captions:
-                for picture, texts in self.captions[tag].texts_of(pictures).items():
+                for picture, texts in self.captions[tag].list_texts(pictures).items():
                     if texts:
                         captions[picture][tag] = texts
         return captions

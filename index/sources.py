@@ -13,8 +13,8 @@ from PIL import Image
 
 from index.captions import BATCH, Caption, ReadBy, batches
 from index.gallery import Gallery
-from index.states import PRUNED, Written
-from index.vectors import Entry, Identity, Rows, Vector, VectorSet
+from index.states import PRUNED, PartRecord
+from index.vectors import Entry, Identity, Vector, VectorRows, VectorSet
 from model.pictures import read_rgb
 from store.errors import CorruptFolder, InvalidInput, PictureDamaged, UnsupportedMedia
 
@@ -60,7 +60,7 @@ class PictureSource:
         """That of the pictures as this encoder sees them."""
         return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
-    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Rows]:
+    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
         """What each of `pictures` should have in this set now; nothing is needed of their captions.
 
         Encodes stored pictures that have no vector (after a change of the image tower).
@@ -73,7 +73,7 @@ class PictureSource:
             shown = {place.content_sha256 for place in self.gallery.placed(pictures).values()}
             missing = [content for content in missing if content in shown]
         for batch in batches(missing, _DECODED):
-            images = {content: image for content in batch if (image := self._image(content))}
+            images = {content: image for content in batch if (image := self._read_image(content))}
             if images:
                 if self.encoder is None:
                     raise VectorsMissing
@@ -84,7 +84,7 @@ class PictureSource:
         for picture, (key, content) in placed.items():
             if content in vectors:
                 rows[picture].append((key, Entry(picture), vectors[content]))
-        return _rows(rows, self.identity.dimension)
+        return _group_rows(rows, self.identity.dimension)
 
     def between(self, first: int = 0, last: int = _LAST) -> list[str]:
         """The pictures that have a row whose key is from `first` to `last`."""
@@ -93,7 +93,7 @@ class PictureSource:
     def texts(self, most: int) -> list[str]:
         return []
 
-    def _image(self, content: str) -> Image.Image | None:
+    def _read_image(self, content: str) -> Image.Image | None:
         try:
             return read_rgb(self.gallery.files.read(content))
         except (
@@ -121,7 +121,7 @@ class CaptionSource:
     encoder: "Encoder | None" = None
     view: "View | None" = None
 
-    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, Rows]:
+    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
         """What each of `pictures` should have in this set now.
 
         `captions` are all their captions, in every language; read here if not given. Those that this version has not
@@ -134,12 +134,12 @@ class CaptionSource:
             visible = caption.expansion is None or caption.expansion in self.expansions
             if visible and caption.language == self.identity.language and caption.picture in ids:
                 ids[caption.picture].setdefault(caption.text, caption.id)  # once, even when added twice
-        vectors = self._vectors({id: text for texts in ids.values() for text, id in texts.items()})
+        vectors = self._encode_texts({id: text for texts in ids.values() for text, id in texts.items()})
         rows = {
             picture: [(id, Entry(picture, text), vectors[id]) for text, id in texts.items() if id in vectors]
             for picture, texts in ids.items()
         }
-        return _rows(rows, self.identity.dimension)
+        return _group_rows(rows, self.identity.dimension)
 
     def between(self, first: int = 0, last: int = _LAST) -> list[str]:
         assert self.identity.language is not None
@@ -150,7 +150,7 @@ class CaptionSource:
         assert self.identity.language is not None
         return self.gallery.some_captions(self.identity.language, self.expansions, most)
 
-    def _vectors(self, texts: Mapping[int, str]) -> dict[int, Vector]:
+    def _encode_texts(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None
         if not texts:
             return {}  # as for most pictures, in most of the languages that a base reads
@@ -209,17 +209,17 @@ def caught_up(
     pruned = FeedPruned(changes.pop(PRUNED, 0))
     if any(map(pruned.missed_by, sets.values())):
         raise pruned
-    changed: dict[Identity, dict[str, Rows]] = {identity: {} for identity in sets}
+    changed: dict[Identity, dict[str, VectorRows]] = {identity: {} for identity in sets}
     for batch in batches(list(changes)):
         captions = gallery.captions(batch)
         for identity, vector_set in sets.items():
             outdated = [picture for picture in batch if changes[picture] > vector_set.change]
             if outdated:
                 changed[identity] |= sources[identity].rows(outdated, captions)
-    return {identity: vector_set.changed(changed[identity], upto) for identity, vector_set in sets.items()}
+    return {identity: vector_set.replace_rows(changed[identity], upto) for identity, vector_set in sets.items()}
 
 
-def mended(source: Source, readable: VectorSet, lost: Sequence[Written]) -> VectorSet:
+def mended(source: Source, readable: VectorSet, lost: Sequence[PartRecord]) -> VectorSet:
     """What `VectorSets.readable` has, with the rows of the segments that cannot be read from the tables."""
     for written in lost:
         readable = refilled(readable, source, written.first, written.last)
@@ -241,15 +241,15 @@ def refilled(
     pictures, read = source.between(first, last), 0
     for batch in batches(pictures, shard):
         read += len(batch)
-        vector_set = step(vector_set.changed(source.rows(batch), vector_set.change), read, len(pictures))
+        vector_set = step(vector_set.replace_rows(source.rows(batch), vector_set.change), read, len(pictures))
     return vector_set
 
 
-def _rows(found: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, Rows]:
+def _group_rows(found: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, VectorRows]:
     """The rows of each picture, from key, entry and vector of each."""
-    made = {picture: Rows.none(dimension) for picture in found}
+    made = {picture: VectorRows.make_empty(dimension) for picture in found}
     for picture, each in found.items():
         if each:
             keys, entries, vectors = zip(*each, strict=True)
-            made[picture] = Rows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
+            made[picture] = VectorRows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
     return made

@@ -37,7 +37,7 @@ IDENTITY = tuple(getattr(VectorSetRow, name) for name in ("kind", "fingerprint",
 
 
 @dataclass(frozen=True)
-class Written:
+class PartRecord:
     """A segment that is on disk, and in the store if there is one; `id` depends on its content alone. Or a run.
 
     Its keys are from `first` to `last`; other segments may have keys between these too.
@@ -51,7 +51,7 @@ class Written:
 
 
 @dataclass(frozen=True)
-class State:
+class SealedState:
     """What is sealed of a set: everything up to a change of the gallery. `number` is 0 when nothing was registered.
 
     `dead` tells which rows have been replaced or deleted since, compressed: see `index.sets`.
@@ -59,14 +59,14 @@ class State:
 
     number: int = field(compare=False)
     upto_change: int
-    segments: tuple[Written, ...] = ()
+    segments: tuple[PartRecord, ...] = ()
     dead: bytes = _NO_DEAD
 
 
-NOTHING = State(0, 0)
+NOTHING_SEALED = SealedState(0, 0)
 
 
-def newest() -> Any:
+def select_newest() -> Any:
     """The condition for the newest state of each set."""
     return VectorSetRow.number.in_(select(func.max(VectorSetRow.number)).group_by(*IDENTITY))
 
@@ -79,12 +79,12 @@ def is_run(id: str) -> bool:
     return id.partition("-")[0] in ENGINES
 
 
-def place_of(segments: Iterable[Mapping[str, Any]]) -> str | None:
+def find_location(segments: Iterable[Mapping[str, Any]]) -> str | None:
     """Where the segments or runs of a state are; None when it has none."""
     return next((str(each["id"]).partition("-")[0] if is_run(each["id"]) else FAISS for each in segments), None)
 
 
-def sealed_in(registry: Registry) -> str | None:
+def find_last_location(registry: Registry) -> str | None:
     """Where the set is that was sealed last; None when none is, or before the first start.
 
     Raises `RegistryUnavailable`.
@@ -92,13 +92,15 @@ def sealed_in(registry: Registry) -> str | None:
     with registry.read() as session:
         if not inspect(session.connection()).has_table(VectorSetRow.__tablename__):
             return None
-        rows = session.scalars(select(VectorSetRow.segments).where(newest()).order_by(VectorSetRow.number.desc()))
-        return next(filter(None, map(place_of, rows)), None)
+        rows = session.scalars(
+            select(VectorSetRow.segments).where(select_newest()).order_by(VectorSetRow.number.desc())
+        )
+        return next(filter(None, map(find_location, rows)), None)
 
 
-def refuse_other(index: str, registry: Registry) -> None:
+def refuse_other_engine(index: str, registry: Registry) -> None:
     """Raises `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says, and `RegistryUnavailable`."""
-    wanted, found = index.partition("+")[0], sealed_in(registry)
+    wanted, found = index.partition("+")[0], find_last_location(registry)
     if found not in (None, wanted):
         raise SettingsError(
             f"PICTOGLOT_INDEX: the vectors are in {found}, not in {wanted}; to move them, stop every process, "
@@ -106,14 +108,14 @@ def refuse_other(index: str, registry: Registry) -> None:
         )
 
 
-def begin_anew(place: str, registry: Registry) -> int:
+def reset_elsewhere(place: str, registry: Registry) -> int:
     """Record that nothing is sealed of the sets that are elsewhere than in this place; returns how many.
 
     The tables have all vectors: no picture is encoded again.
     """
     with registry.begin() as session:
-        rows = session.scalars(select(VectorSetRow).where(newest())).all()
-        moved = [row for row in rows if place_of(row.segments) not in (None, place)]
+        rows = session.scalars(select(VectorSetRow).where(select_newest())).all()
+        moved = [row for row in rows if find_location(row.segments) not in (None, place)]
         for row in moved:
             identity = {column.key: getattr(row, column.key) for column in IDENTITY}
             session.execute(insert(VectorSetRow).values(**identity, upto_change=0, segments=[], dead=_NO_DEAD))
@@ -127,7 +129,7 @@ def open_engine(index: str, registry: Registry, recall: float | None = None, mov
     elsewhere, and `RegistryUnavailable`.
     """
     if not move:
-        refuse_other(index, registry)
+        refuse_other_engine(index, registry)
     if index == FAISS:
         return None
     if index == "pgvector":
@@ -139,7 +141,7 @@ def open_engine(index: str, registry: Registry, recall: float | None = None, mov
     return Milvus(index.partition("+")[2])
 
 
-def move_to(index: str, registry: Registry) -> int:
+def request_reindex(index: str, registry: Registry) -> int:
     """Record that every vector set is to be made anew in the engine of this setting; returns how many are.
 
     Raises as `open_engine`, and `IndexUnavailable` when the engine does not answer: then nothing is recorded.
@@ -147,29 +149,29 @@ def move_to(index: str, registry: Registry) -> int:
     engine = open_engine(index, registry, move=True)
     if engine is not None:
         with closing(engine):
-            engine.about()
-    return begin_anew(index.partition("+")[0], registry)
+            engine.describe()
+    return reset_elsewhere(index.partition("+")[0], registry)
 
 
 # --- the change feed --------------------------------------------------------------------------------------------------
 
 
-def unsealed(registry: Registry) -> int:
+def count_unsealed(registry: Registry) -> int:
     """How many changes of the gallery the set in use that is furthest behind does not have in its segments."""
-    sealed = [states[0] for states in in_use(registry).values()]
+    sealed = [states[0] for states in find_sets_in_use(registry).values()]
     if not sealed:
         return 0
     with registry.read() as session:
         return session.scalar(select(func.count()).where(GalleryChangeRow.change > min(sealed))) or 0
 
 
-def last_change(registry: Registry) -> int:
+def find_last_change(registry: Registry) -> int:
     """The number of the last change; 0 when there is none."""
     with registry.read() as session:
         return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
 
-def prune(registry: Registry) -> int:
+def prune_feed(registry: Registry) -> int:
     """Remove the deletions that every kept state of every set in use has taken in; returns how many.
 
     Nothing goes while an expansion is in progress: it may be filling a set from what the gallery was before. Whatever
@@ -177,19 +179,19 @@ def prune(registry: Registry) -> int:
     """
     if registry.expansions.ids("queued", "running"):
         return 0
-    upto = min((change for states in in_use(registry).values() for change in states if change), default=0)
+    upto = min((change for states in find_sets_in_use(registry).values() for change in states if change), default=0)
     change, kind = GalleryChangeRow.change, GalleryChangeRow.kind
     with registry.read() as session:
-        old = (kind == DELETED, change > pruned_upto(session), change <= upto)
+        old = (kind == DELETED, change > find_pruned_change(session), change <= upto)
         gone = session.scalars(select(change).where(*old).order_by(change)).all()
     for start in range(0, len(gone), _BATCH):
         with registry.begin() as session:
-            _remove(session, gone[start : start + _BATCH])
+            _remove_deletions(session, gone[start : start + _BATCH])
         fault_point("feed.pruned")
     return len(gone)
 
 
-def keeps_dead(registry: Registry) -> bool:
+def has_dead_rows(registry: Registry) -> bool:
     """Whether a kept state names rows that were replaced or deleted since, or may have been."""
     row = VectorSetRow
     last = select(func.max(GalleryChangeRow.change)).scalar_subquery()
@@ -197,7 +199,7 @@ def keeps_dead(registry: Registry) -> bool:
         return any(session.scalars(select(row.segments).where((row.dead != _NO_DEAD) | (row.upto_change < last))))
 
 
-def pruned_upto(session: Session) -> int:
+def find_pruned_change(session: Session) -> int:
     """The last deletion that is not in the feed any more; 0 when all are."""
     return session.scalar(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == PRUNED)) or 0
 
@@ -207,15 +209,15 @@ def is_read(releases: Iterable[Release], language: str | None, version: int | No
     return language is not None and any(release.reader(language) == version for release in releases)
 
 
-def _remove(session: Session, changes: Collection[int]) -> None:
+def _remove_deletions(session: Session, changes: Collection[int]) -> None:
     """Remove deletions, oldest first. The mark never goes back, also when two workers do this at once."""
-    last = max(*changes, pruned_upto(session))
+    last = max(*changes, find_pruned_change(session))
     old = GalleryChangeRow.change.in_(changes) | (GalleryChangeRow.picture_id == PRUNED)
     session.execute(delete(GalleryChangeRow).where(old))
     session.execute(insert(GalleryChangeRow).values(change=last, kind="pruned", picture_id=PRUNED))
 
 
-def in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
+def find_sets_in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
     """The sets in use, by the fields of their identity: the last change in each kept state, the newest state first.
 
     In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of

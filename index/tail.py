@@ -12,7 +12,7 @@ from threading import Lock
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Candidates, Entry, Keys, Matrix, Rows, Vector, are_among
+from index.vectors import Candidates, Entry, Keys, Matrix, Vector, VectorRows, is_among
 
 _CAPACITY = 256  # rows at first; doubled when they are used
 _NEVER = np.iinfo(np.int64).max
@@ -31,7 +31,7 @@ class _Log:
     moment: int = 0
     lock: Lock = field(default_factory=Lock)
 
-    def add(self, added: Rows) -> None:
+    def add(self, added: VectorRows) -> None:
         start, end = len(self.entries), len(self.entries) + len(added.entries)
         if end > len(self.keys):
             self._grow(max(2 * len(self.keys), end))
@@ -66,7 +66,7 @@ class MemoryTail:
         self._vectors, self._keys, self._died = log.vectors, log.keys, log.died
 
     @classmethod
-    def empty(cls, dimension: int) -> "MemoryTail":
+    def make_empty(cls, dimension: int) -> "MemoryTail":
         """A tail without rows."""
         vectors = np.empty((_CAPACITY, dimension), dtype=np.float32)
         return cls(_Log(vectors, np.empty(_CAPACITY, dtype=np.int64), np.full(_CAPACITY, _NEVER)))
@@ -80,10 +80,10 @@ class MemoryTail:
         """The rows of this view."""
         return np.flatnonzero(self._died[: self._length] > self._moment)
 
-    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         rows = self._alive
         if allowed is not None:
-            rows = rows[are_among(self._keys[rows], allowed)]
+            rows = rows[is_among(self._keys[rows], allowed)]
         # not a matrix product: that would wait for the other threads of BLAS, while an indexer has the processors
         products = np.einsum("nd,d->n", self._vectors[: self._length], query)
         values = products[rows]
@@ -95,18 +95,18 @@ class MemoryTail:
         entries = self._log.entries
         return Candidates(values, self._vectors[rows], lambda number: entries[rows[number]], exact=True)
 
-    def of(self, picture: str) -> Rows:
-        return self._taken(np.array(self._rows(picture), dtype=np.int64)).sorted()
+    def read_rows(self, picture: str) -> VectorRows:
+        return self._take_rows(np.array(self._find_rows(picture), dtype=np.int64)).sort_by_key()
 
-    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        rows = (row for picture in pictures for row in self._rows(picture))
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        rows = (row for picture in pictures for row in self._find_rows(picture))
         return [(int(self._keys[row]), self._log.entries[row]) for row in rows]
 
-    def without(self, pictures: Collection[str]) -> "MemoryTail":
-        gone = Rows.none(self._vectors.shape[1])
-        return self.changed({picture: gone for picture in pictures if self._rows(picture)})
+    def exclude_pictures(self, pictures: Collection[str]) -> "MemoryTail":
+        gone = VectorRows.make_empty(self._vectors.shape[1])
+        return self.replace_rows({picture: gone for picture in pictures if self._find_rows(picture)})
 
-    def changed(self, rows: Mapping[str, Rows]) -> "MemoryTail":
+    def replace_rows(self, rows: Mapping[str, VectorRows]) -> "MemoryTail":
         """The tail in which each of these pictures has exactly these rows; costs no more when it is longer.
 
         Only the newest view can add to the log that it shares. Another one gets a copy, as does one whose log is mostly
@@ -115,24 +115,24 @@ class MemoryTail:
         with self._log.lock:
             newest = self._moment == self._log.moment
             crowded = len(self._log.entries) > 2 * self._log.living + _CAPACITY
-            log = self._log if newest and not crowded else self._copy()
+            log = self._log if newest and not crowded else self._copy_log()
             moment = log.moment = log.moment + 1  # first: if this fails, what it left here is in no view
             for picture, added in rows.items():
                 log.bury(picture, moment)
                 log.add(added)
             return MemoryTail(log)
 
-    def content(self) -> Rows:
+    def read_all_rows(self) -> VectorRows:
         """All rows that it has, in the order in which they came."""
-        return self._taken(self._alive)
+        return self._take_rows(self._alive)
 
-    def _taken(self, rows: NDArray[np.int64]) -> Rows:
-        return Rows(self._keys[rows], [self._log.entries[row] for row in rows.tolist()], self._vectors[rows])
+    def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
+        return VectorRows(self._keys[rows], [self._log.entries[row] for row in rows.tolist()], self._vectors[rows])
 
-    def depth(self, hits: int) -> int | None:
+    def get_depth(self, hits: int) -> int | None:
         return None
 
-    def _rows(self, picture: str) -> list[int]:
+    def _find_rows(self, picture: str) -> list[int]:
         found = []
         for row in reversed(self._log.rows.get(picture, ())):
             if row < self._length:
@@ -141,7 +141,7 @@ class MemoryTail:
                 found.append(row)
         return found[::-1]
 
-    def _copy(self) -> _Log:
-        copy = MemoryTail.empty(self._vectors.shape[1])._log
-        copy.add(self.content())
+    def _copy_log(self) -> _Log:
+        copy = MemoryTail.make_empty(self._vectors.shape[1])._log
+        copy.add(self.read_all_rows())
         return copy

@@ -25,7 +25,7 @@ from index.rows import stored_as, vector_of
 from index.segment import SEGMENTS
 from index.sets import VectorSets
 from index.sources import VectorsMissing
-from index.states import NOTHING, Written, in_use, is_run
+from index.states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run
 from index.vectors import Identity, VectorSet
 from model.processes import name_owner
 from store import files
@@ -135,7 +135,7 @@ class Thing:
 Group = tuple[str, Iterable[Thing]]  # with what they are
 
 
-def _never() -> bool:
+def _is_never_whole() -> bool:
     return False
 
 
@@ -146,42 +146,42 @@ class StoredThings:
         self._sets, self._registry, self._root, self._files = sets, sets.registry, sets.root, sets.gallery.files
         self._pace = pace
         self.read = 0  # files
-        self._fetched = set[Written]()  # segments, from the store
+        self._fetched = set[PartRecord]()  # segments, from the store
         self._opened: dict[Identity, VectorSet] = {}  # to mend rows from
         self._from_sealed = "from a segment" if sets.engine is None else "from the engine"
 
     def find_faults(self) -> Iterator[Group]:
         """Those in the structure of the registry's own file."""
         for fault in self._pace.patiently(self._registry.faults):
-            yield "the registry", [Thing("registry", f"the registry: {fault}", _never, lambda: True)]
+            yield "the registry", [Thing("registry", f"the registry: {fault}", _is_never_whole, lambda: True)]
 
     def find_segments(self) -> Iterator[Group]:
         """Segments of all vector sets that are on this machine."""
         for identity in self._pace.patiently(self._sets.numbers):
-            yield f"what is sealed of {identity.name}", self._segments_of(identity)
+            yield f"what is sealed of {identity.name}", self._list_damaged_segments(identity)
 
-    def _segments_of(self, identity: Identity) -> Iterator[Thing]:
+    def _list_damaged_segments(self, identity: Identity) -> Iterator[Thing]:
         """The damaged ones: all are looked at before one is mended, which mends others with it."""
-        things, damaged = [], set[Written]()
-        for each in self._pace.patiently(partial(self._written, identity)):
+        things, damaged = [], set[PartRecord]()
+        for each in self._pace.patiently(partial(self._list_segments, identity)):
             self.read += 1
             thing = Thing(
                 "segment",
                 f"segment {each.id} of {identity.name}",
-                partial(segment.intact, self._root, each, self._pace),
-                partial(self._names, identity, each),
-                partial(self._made_again, identity, each, damaged),
+                partial(segment.is_intact, self._root, each, self._pace),
+                partial(self._is_named, identity, each),
+                partial(self._rebuild_segment, identity, each, damaged),
             )
             if name := thing.damaged_name():
                 damaged.add(each)
-                things.append(replace(thing, name=name, is_whole=_never))
+                things.append(replace(thing, name=name, is_whole=_is_never_whole))
         yield from things
 
-    def _names(self, identity: Identity, written: Written) -> bool:
+    def _is_named(self, identity: Identity, written: PartRecord) -> bool:
         """False of what was merged, pruned or purged meanwhile."""
-        return written in self._written(identity)
+        return written in self._list_segments(identity)
 
-    def _written(self, identity: Identity) -> list[Written]:
+    def _list_segments(self, identity: Identity) -> list[PartRecord]:
         """The segments that the kept states of a set name, if they are to be on this machine."""
         if identity.version in self._registry.versions.pruned():
             return []  # they are about to be removed
@@ -195,23 +195,23 @@ class StoredThings:
         """Whether a folder or file is only in the store, until this machine needs it."""
         return self._root.shared and not self._root.path(name).exists()
 
-    def _made_again(self, identity: Identity, written: Written, damaged: Collection[Written]) -> str:
+    def _rebuild_segment(self, identity: Identity, written: PartRecord, damaged: Collection[PartRecord]) -> str:
         """Make a segment again, with all that are damaged of its set. Raises `Busy` while another process seals."""
         with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
             if not ours:
                 raise Busy
             # these alone: to hash whole ones here would keep everyone from sealing, at full speed
-            lost = {*self._written(identity)}.intersection(damaged) - self._fetched
+            lost = {*self._list_segments(identity)}.intersection(damaged) - self._fetched
             self._fetched.update(each for each in lost if segment.fetch(self._root, each))
             fetched, base = written in self._fetched, self._sets.state(identity)
             try:
                 Indexer(self._sets).mend(identity)
             except VectorsMissing:
-                if fetched or identity in {Identity(*key) for key in in_use(self._registry)}:
+                if fetched or identity in {Identity(*key) for key in find_sets_in_use(self._registry)}:
                     self._sets.register(identity, base, base)  # whoever searches takes up what was fetched
                     return _STORE if fetched else ""
                 # nobody computes what it lacks
-                return _FORGOTTEN if self._sets.settle(identity, base, NOTHING) else ""
+                return _FORGOTTEN if self._sets.settle(identity, base, NOTHING_SEALED) else ""
         return _STORE if fetched else _REGISTRY if written in base.segments else _FORGOTTEN
 
     def find_versions(self) -> Iterator[Group]:
@@ -226,7 +226,7 @@ class StoredThings:
                 self.read += 1
                 name, manifest = f"version {version.number} of {version.language}", version.manifest_sha256
                 is_whole = partial(files.is_intact, self._root.path(folder), manifest, self._pace)
-                mend = partial(self._renewed, folder, lambda: True, manifest)
+                mend = partial(self._renew_from_store, folder, lambda: True, manifest)
                 yield name, [Thing("version", name, is_whole, partial(is_there, version.number, folder), mend)]
 
     def find_datasets(self) -> Iterator[Group]:
@@ -247,33 +247,33 @@ class StoredThings:
                 self.read += 1
                 name = f"dataset of expansion {each.id} of {each.language}"
                 is_whole = partial(has_hash, path, each.dataset_sha256)
-                mend = partial(self._renewed, path, is_whole)
+                mend = partial(self._renew_from_store, path, is_whole)
                 yield name, [Thing("dataset", name, is_whole, partial(is_there, each.id, path), mend)]
 
-    def _renewed(self, name: str, is_whole: Callable[[], bool], *manifest: str | None) -> str:
+    def _renew_from_store(self, name: str, is_whole: Callable[[], bool], *manifest: str | None) -> str:
         return _STORE if self._root.renew(name, *manifest) and is_whole() else ""
 
     def find_pictures(self) -> Iterator[Group]:
         """The files of every picture of the gallery; without a store, also those that are missing."""
         row = PictureRow
         kept = func.max(case((row.original, 1), else_=0))
-        for content, original in self._rows(select(row.content_sha256, kept).group_by(row.content_sha256), 1):
-            yield content, self._files_of(content, bool(original))
+        for content, original in self._read_rows(select(row.content_sha256, kept).group_by(row.content_sha256), 1):
+            yield content, self._list_files(content, bool(original))
 
-    def _files_of(self, content: str, original: bool) -> Iterator[Thing]:
+    def _list_files(self, content: str, original: bool) -> Iterator[Thing]:
         def thing(name: str, is_whole: Callable[[], bool]) -> Thing:
             mend = partial(self._files.mend, name)
-            return Thing("picture", Path(name).name, is_whole, partial(self._shows, content, name), mend)
+            return Thing("picture", Path(name).name, is_whole, partial(self._is_shown_damaged, content, name), mend)
 
         for name in self._files.here(content):
             self.read += 1
             yield thing(name, partial(self._files.is_whole, name, self._pace))
         for name in () if self._root.shared else self._files.lacking(content, original):
-            yield thing(name, _never)
+            yield thing(name, _is_never_whole)
 
-    def _shows(self, content: str, name: str) -> bool:
+    def _is_shown_damaged(self, content: str, name: str) -> bool:
         """Whether a picture has this content, and this file of it is still missing or damaged."""
-        shown = self._exists(PictureRow.content_sha256 == content)
+        shown = self._has_row(PictureRow.content_sha256 == content)
         there = self._root.path(name).exists()
         return shown and not (there and self._files.is_whole(name))
 
@@ -281,26 +281,26 @@ class StoredThings:
         """Rows of vectors with a wrong checksum; the segments must have been mended before."""
         row, other = PictureVectorRow, CaptionVectorRow
         shown, by = select(PictureRow.id, PictureRow.key), PictureRow.content_sha256
-        yield "vectors of pictures", self._vectors(row, (row.content_sha256, row.fingerprint), shown, by)
+        yield "vectors of pictures", self._list_damaged_vectors(row, (row.content_sha256, row.fingerprint), shown, by)
         keys, said = (other.caption_id, other.version, other.fingerprint), select(CaptionRow.picture_id, CaptionRow.id)
-        yield "vectors of captions", self._vectors(other, keys, said, CaptionRow.id)
+        yield "vectors of captions", self._list_damaged_vectors(other, keys, said, CaptionRow.id)
 
-    def _vectors(self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any) -> Iterator[Thing]:
+    def _list_damaged_vectors(self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any) -> Iterator[Thing]:
         """`shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets."""
-        for *key, stored in self._rows(select(*keys, row.vector), len(keys)):
+        for *key, stored in self._read_rows(select(*keys, row.vector), len(keys)):
             if vector_of(stored) is None:
                 where = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
                 name, of = f"vector of content {key[0]}", {"fingerprint": key[-1], "version": None}
                 if row is CaptionVectorRow:
                     name, of["version"] = f"vector of caption {key[0]} by version {key[1]}", key[1]
-                mend = partial(self._with_vector, row, where, shown.where(by == key[0]), of)
-                yield Thing("vector", name, _never, partial(self._exists, *where), mend)
+                mend = partial(self._replace_vector, row, where, shown.where(by == key[0]), of)
+                yield Thing("vector", name, _is_never_whole, partial(self._has_row, *where), mend)
 
-    def _with_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
+    def _replace_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
         """Put a sealed vector in place of a damaged one, or let it be computed again by who has the model."""
         with self._registry.read() as session:
             places = [(picture, key) for picture, key in session.execute(shown)]
-        sealed = (vector for picture, key in places for _, vector in self._sealed(of, picture, key))
+        sealed = (vector for picture, key in places for _, vector in self._find_sealed(of, picture, key))
         if (vector := next(sealed, None)) is not None:
             with self._registry.begin() as session:
                 session.execute(update(row).where(*where).values(vector=stored_as(vector)))
@@ -313,26 +313,26 @@ class StoredThings:
 
     def find_captions(self) -> Iterator[Group]:
         """Captions whose digest is not that of their text."""
-        yield "captions", self._captions()
+        yield "captions", self._list_damaged_captions()
 
-    def _captions(self) -> Iterator[Thing]:
+    def _list_damaged_captions(self) -> Iterator[Thing]:
         row = CaptionRow
         # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
         # refuse it, too, except what it sends texts with
         text: Any = cast(row.text, LargeBinary) if self._registry.near else func.textsend(row.text, type_=LargeBinary)
         query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
-        for id, picture, language, expansion, digest, said in self._rows(query, 1):
+        for id, picture, language, expansion, digest, said in self._read_rows(query, 1):
             if digest_of(expansion or "", said) != digest:
                 where = [row.id == id, row.digest == digest, text == said]
-                mend = partial(self._with_text, where, picture, id, language, expansion or "", digest)
+                mend = partial(self._restore_text, where, picture, id, language, expansion or "", digest)
                 name = f"caption {id} of picture {picture}"
-                yield Thing("caption", name, _never, partial(self._exists, *where), mend)
+                yield Thing("caption", name, _is_never_whole, partial(self._has_row, *where), mend)
 
-    def _with_text(
+    def _restore_text(
         self, where: Sequence[Any], picture: str, key: int, language: str, expansion: str, digest: str
     ) -> str:
         """Put the sealed text in place of a damaged one, if its digest proves that it was this one."""
-        for text, _ in self._sealed({"kind": "captions", "language": language}, picture, key):
+        for text, _ in self._find_sealed({"kind": "captions", "language": language}, picture, key):
             if digest_of(expansion, text) == digest:
                 with self._registry.begin() as session:
                     session.execute(update(CaptionRow).where(*where).values(text=text))
@@ -341,36 +341,36 @@ class StoredThings:
 
     def find_matches(self) -> Iterator[Group]:
         """How the chances of hits are told, where that has a wrong checksum."""
-        yield "chances of hits", self._matches()
+        yield "chances of hits", self._list_damaged_matches()
 
-    def _matches(self) -> Iterator[Thing]:
+    def _list_damaged_matches(self) -> Iterator[Thing]:
         row = VersionRow
-        for number, stored in self._rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
+        for number, stored in self._read_rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
             if match_of(stored) is None:
                 where = (row.number == number, row.match == stored)
-                name, mend = f"chances of hits of version {number}", partial(self._without_match, *where)
-                yield Thing("match", name, _never, partial(self._exists, *where), mend)
+                name, mend = f"chances of hits of version {number}", partial(self._forget_match, *where)
+                yield Thing("match", name, _is_never_whole, partial(self._has_row, *where), mend)
 
-    def _without_match(self, *where: Any) -> str:
+    def _forget_match(self, *where: Any) -> str:
         with self._registry.begin() as session:
             session.execute(update(VersionRow).where(*where).values(match=None))
         return _FITTED
 
-    def _sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
+    def _find_sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
         """Text and vector of a row, from each set of these fields in which it is sealed."""
         for identity in self._sets.numbers():
             if all(getattr(identity, name) == value for name, value in of.items()):
                 if identity not in self._opened:
                     self._opened[identity] = self._sets.readable(identity, self._sets.state(identity))[0]
-                rows = self._opened[identity].of(picture)
+                rows = self._opened[identity].read_rows(picture)
                 for place in np.flatnonzero(rows.keys == key).tolist():
                     yield rows.entries[place].text, rows.vectors[place]
 
-    def _exists(self, *where: Any) -> bool:
+    def _has_row(self, *where: Any) -> bool:
         with self._registry.read() as session:
             return session.scalar(select(literal(1)).where(*where).limit(1)) is not None
 
-    def _rows(self, query: Any, keys: int) -> Iterator[Any]:
+    def _read_rows(self, query: Any, keys: int) -> Iterator[Any]:
         """All rows of a `select`, some at a time, in the order of their primary key: the first so many columns."""
 
         def read(page: Any) -> Sequence[Any]:

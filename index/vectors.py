@@ -56,7 +56,7 @@ class Hit(NamedTuple):
 
 
 @dataclass(frozen=True)
-class Rows:
+class VectorRows:
     """Rows of a set: their keys, what they represent, and their vectors (n, dimension).
 
     A key is never used again for another vector: what changes gets a new one.
@@ -70,26 +70,26 @@ class Rows:
         return len(self.keys)
 
     @staticmethod
-    def none(dimension: int) -> "Rows":
+    def make_empty(dimension: int) -> "VectorRows":
         """No rows: what a picture has that was deleted."""
-        return Rows(np.empty(0, dtype=np.int64), (), np.empty((0, dimension), dtype=np.float32))
+        return VectorRows(np.empty(0, dtype=np.int64), (), np.empty((0, dimension), dtype=np.float32))
 
     @staticmethod
-    def merged(several: Sequence["Rows"]) -> "Rows":
+    def merge(several: Sequence["VectorRows"]) -> "VectorRows":
         """All rows of several, by key."""
         keys, vectors = (
             np.concatenate(each) for each in zip(*((rows.keys, rows.vectors) for rows in several), strict=True)
         )
-        return Rows(keys, [entry for rows in several for entry in rows.entries], vectors).sorted()
+        return VectorRows(keys, [entry for rows in several for entry in rows.entries], vectors).sort_by_key()
 
-    def sorted(self) -> "Rows":
+    def sort_by_key(self) -> "VectorRows":
         """These, by key; without a copy when they are so already."""
         rising = np.all(self.keys[1:] > self.keys[:-1])
         return self if rising else self.take(np.argsort(self.keys, kind="stable"))
 
-    def take(self, kept: NDArray[np.int64]) -> "Rows":
+    def take(self, kept: NDArray[np.int64]) -> "VectorRows":
         """Some of them, in this order."""
-        return Rows(self.keys[kept], [self.entries[row] for row in kept.tolist()], self.vectors[kept])
+        return VectorRows(self.keys[kept], [self.entries[row] for row in kept.tolist()], self.vectors[kept])
 
     @property
     def halves(self) -> Halves:
@@ -123,31 +123,31 @@ class Part(Protocol):
         """How many rows it has."""
         ...
 
-    def depth(self, hits: int) -> int | None:
+    def get_depth(self, hits: int) -> int | None:
         """How much of an index is searched for so many hits: lists, or candidates; None for a scan, or if unknown."""
         ...
 
-    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """At most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
 
         `hits` of them are wanted: an approximate part searches as deep as that needs.
         """
         ...
 
-    def of(self, picture: str) -> Rows:
+    def read_rows(self, picture: str) -> VectorRows:
         """The rows of one picture, by key."""
         ...
 
-    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         """Key and entry of every row of these pictures; the vectors are not read."""
         ...
 
-    def without(self, pictures: Collection[str]) -> Self:
+    def exclude_pictures(self, pictures: Collection[str]) -> Self:
         """The part without the rows of these pictures; itself when it has none."""
         ...
 
 
-def are_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
+def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
     """Which of some keys, in any order, are among others that rise: (n,)."""
     if not len(others):
         return np.zeros(len(keys), dtype=bool)
@@ -156,7 +156,7 @@ def are_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
     return found
 
 
-def scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
+def compute_scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
     """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32.
 
     At most 1: halves are of unit length up to rounding only.
@@ -168,25 +168,25 @@ def scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
     return rounded
 
 
-def best(part: Part, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
+def find_best(part: Part, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
     """The `k` entries with the highest scores, ties by entry; the same as a full scan when the candidates are exact."""
     available = part.count
     k = min(k, available)
     limit = k + _MARGIN if part.exact else _APPROXIMATE_FACTOR * k + _MARGIN
     while k > 0:
-        candidates = part.candidates(query, min(limit, available), k, allowed)
-        hits = _scored(query, candidates, k)
+        candidates = part.find_candidates(query, min(limit, available), k, allowed)
+        hits = _score_candidates(query, candidates, k)
         if not candidates.exact or limit >= available or len(candidates.scores) < limit or not hits:
             return hits
         # Except for rounding, no row outside the candidates scores higher than the last candidate
-        if len(hits) == k and hits[-1].score > float(candidates.scores[-1]) + _rounding(query):
+        if len(hits) == k and hits[-1].score > float(candidates.scores[-1]) + _bound_rounding(query):
             return hits
         limit *= 2
     return []
 
 
-def _scored(query: Vector, candidates: Candidates, k: int) -> list[Hit]:
-    values = scores(query, candidates.vectors)
+def _score_candidates(query: Vector, candidates: Candidates, k: int) -> list[Hit]:
+    values = compute_scores(query, candidates.vectors)
     if len(values) > k:  # entries are looked up for hits only, and for what ties with the last of them
         least = np.partition(values, len(values) - k)[len(values) - k]
         kept = np.flatnonzero(values >= least)
@@ -196,7 +196,7 @@ def _scored(query: Vector, candidates: Candidates, k: int) -> list[Hit]:
     return sorted(hits, key=_rank)[:k]
 
 
-def _rounding(query: Vector) -> float:
+def _bound_rounding(query: Vector) -> float:
     """Bound on the error of a float32 inner product of unit vectors."""
     return float(query.shape[0] * np.finfo(np.float32).eps)
 
@@ -235,33 +235,33 @@ class VectorSet:
 
     def search(self, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
         """The `k` entries with the highest scores, ties by entry; only those with an `allowed` key, if given."""
-        hits = [hit for part in (*self.parts, self.tail) for hit in best(part, query, k, allowed)]
+        hits = [hit for part in (*self.parts, self.tail) for hit in find_best(part, query, k, allowed)]
         return sorted(hits, key=_rank)[:k]
 
-    def of(self, picture: str) -> Rows:
+    def read_rows(self, picture: str) -> VectorRows:
         """The rows of one picture, in the order in which they were added."""
-        return Rows.merged([part.of(picture) for part in (*self.parts, self.tail)])
+        return VectorRows.merge([part.read_rows(picture) for part in (*self.parts, self.tail)])
 
-    def texts_of(self, pictures: Collection[str]) -> dict[str, list[str]]:
+    def list_texts(self, pictures: Collection[str]) -> dict[str, list[str]]:
         """The texts of the rows of each of these pictures, in the order in which they were added."""
         texts: dict[str, list[str]] = {picture: [] for picture in pictures}
-        for _, entry in sorted(self._entries_of(pictures)):
+        for _, entry in sorted(self._list_entries(pictures)):
             texts[entry.picture].append(entry.text)
         return texts
 
-    def changed(self, rows: Mapping[str, Rows], change: int) -> "VectorSet":
+    def replace_rows(self, rows: Mapping[str, VectorRows], change: int) -> "VectorSet":
         """A new set in which each of these pictures has exactly these rows; its last change is `change`."""
         if not self.remote:
             before: dict[str, set[tuple[int, Entry]]] = {picture: set() for picture in rows}
-            for key, entry in self._entries_of(rows):
+            for key, entry in self._list_entries(rows):
                 before[entry.picture].add((key, entry))
             now = {of: {*zip(each.keys.tolist(), each.entries, strict=True)} for of, each in rows.items()}
             rows = {picture: each for picture, each in rows.items() if now[picture] != before[picture]}
         if not rows:
             return replace(self, change=change)
-        parts = tuple(part.without(rows) for part in self.parts)
-        tail, waiting = self.tail.changed(rows), self.waiting + len(rows)
+        parts = tuple(part.exclude_pictures(rows) for part in self.parts)
+        tail, waiting = self.tail.replace_rows(rows), self.waiting + len(rows)
         return replace(self, change=change, parts=parts, tail=tail, waiting=waiting)
 
-    def _entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        return [row for part in (*self.parts, self.tail) for row in part.entries_of(pictures)]
+    def _list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        return [row for part in (*self.parts, self.tail) for row in part.list_entries(pictures)]

@@ -24,7 +24,7 @@ from sqlalchemy.orm import Session
 
 from index.selection import Selection, Wanted, in_turn, is_first, numbers, once
 from index.snapshot import PictureHit
-from index.vectors import Keys, are_among
+from index.vectors import Keys, is_among
 from model.words import MOST_KEPT, asked
 from store.registry import Registry
 from store.releases import Release
@@ -84,9 +84,9 @@ class WordSearch:
                 for term in terms:
                     having = _having(session, term, visible)
                     if gone is not None:
-                        having = _kept(having, ~are_among(having.pictures, gone))
+                        having = _kept(having, ~is_among(having.pictures, gone))
                     if allowed is not None:
-                        having = _kept(having, are_among(having.pictures, allowed))
+                        having = _kept(having, is_among(having.pictures, allowed))
                     found.append(having)
                     matches, before = matches + len(having.pictures), matches
                     if before <= _MUCH < matches:

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.captions import ReadBy
 from index.gallery import Gallery
-from index.states import last_change
+from index.states import find_last_change
 from index.vectors import Matrix
 from model.backend import recorded
 from model.languages import ENGLISH
@@ -58,7 +58,7 @@ class MatchFitter:
 
     def fit(self, language: str, version: int) -> None:
         """Keep with a version how the chances of hits are told of its language, or why they cannot be."""
-        change, near = last_change(self._registry), self.english(language)
+        change, near = find_last_change(self._registry), self.english(language)
         pictures = sum(len(part) for part in self.pictures())
         texts = self.texts(language, version) if pictures >= LEAST_PICTURES else None
         captions = 0 if texts is None else len(texts.right)

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from index.damage import duty_of, last
-from index.states import FAISS, keeps_dead, last_change, prune, unsealed
+from index.states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
 from store.data_root import DataRoot
@@ -64,11 +64,11 @@ class Indexing(Chore):
                 _log.warning("the indexer ended with status %d; it is started again later", status)
                 self._not_before, self._again_at = time.monotonic() + _PAUSE, math.inf
             else:  # what cannot be sealed yet, such as captions that nobody has encoded, is tried again later
-                self._not_before, self._again_at = time.monotonic() + _LATER, last_change(registry) + self._seal_at
-        if unsealed(registry) < self._seal_at:
+                self._not_before, self._again_at = time.monotonic() + _LATER, find_last_change(registry) + self._seal_at
+        if count_unsealed(registry) < self._seal_at:
             self._not_before = 0.0
             return False
-        return time.monotonic() >= self._not_before or last_change(registry) >= self._again_at
+        return time.monotonic() >= self._not_before or find_last_change(registry) >= self._again_at
 
 
 def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
@@ -77,7 +77,7 @@ def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
     An engine removes single rows, so that nothing is written again for it: from there they go each day.
     """
     days = settings.purge_days if settings.index == FAISS else min(settings.purge_days, 1)
-    return keeps_dead(registry) and not registry.duties.done_within(PURGING, days * _DAY)
+    return has_dead_rows(registry) and not registry.duties.done_within(PURGING, days * _DAY)
 
 
 def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
@@ -85,7 +85,7 @@ def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
 
     English comes first, which others lean on.
     """
-    encoding, base, change = registry.encodings.current(), registry.bases.serving(), last_change(registry)
+    encoding, base, change = registry.encodings.current(), registry.bases.serving(), find_last_change(registry)
     if encoding is None or base is None or change < FEW:
         return []
     tower = Encoding(encoding.backend, encoding.precision).fingerprint(base.image_fingerprint)
@@ -195,7 +195,7 @@ def seal(parent: str, seal_at: str) -> int:
             indexer.purge(keep)
             registry.duties.done(PURGING)
             _log.info("what was deleted is purged")
-        prune(registry)
+        prune_feed(registry)
         if due:
             registry.forget_deleted()
 

@@ -91,7 +91,7 @@ def put(live: LiveIndex, number: int, vector: Vectors, picture: Picture) -> floa
 def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
     """Take in the last changes once more, beside what is served."""
     (identity, served), *_ = ((of, each) for of, each in live.current.sets.items() if of.kind == "pictures")
-    behind = replace(served, change=served.change - changes, tail=MemoryTail.empty(identity.dimension))
+    behind = replace(served, change=served.change - changes, tail=MemoryTail.make_empty(identity.dimension))
     source = PictureSource(gallery, identity)
     caught_up({identity: behind}, {identity: source}, gallery)
 

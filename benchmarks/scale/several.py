@@ -26,7 +26,7 @@ from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
 from index.indexer import Indexer
 from index.live import LiveIndex
 from index.sets import open_sets
-from index.states import unsealed
+from index.states import count_unsealed
 from model.pictures import Picture
 from model.processes import give_way
 from store.data_root import DataRoot
@@ -77,7 +77,7 @@ def _measured(made: Made, home: Path, url: str) -> dict[str, Any]:
             report |= {"watch_seconds": WATCH, "found_ms": median(waited), "found_ms_longest": max(waited)}
         console.print("Killing.")
         report["lost_by_kills"] = _killed(made, home, url, registry)
-        report["waiting_at_the_end"] = unsealed(registry)
+        report["waiting_at_the_end"] = count_unsealed(registry)
     return report
 
 
@@ -113,7 +113,7 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
             indexing.child.wait()
             indexing.tick(registry)  # the worker gives its duty back
         indexing = Indexing(WorkerSettings.load())
-    while time.monotonic() < until and (indexing.is_running or unsealed(registry) >= _SEAL_AT):
+    while time.monotonic() < until and (indexing.is_running or count_unsealed(registry) >= _SEAL_AT):
         indexing.tick(registry)
         time.sleep(0.5)
     with _process(home, made.dimension, url) as fresh:

@@ -19,11 +19,11 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
 from store.errors import IndexLost, IndexUnavailable
 
 if TYPE_CHECKING:
-    from index.states import Written
+    from index.states import PartRecord
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
@@ -33,18 +33,18 @@ _BATCH = 1_000  # pictures in one request
 
 
 @dataclass(frozen=True)
-class Found(Rows):
+class FoundRows(VectorRows):
     """Rows that an engine has found, with its own `ids` (n,); `vectors` is empty where nobody asked for them."""
 
     ids: NDArray[np.int64]
 
-    def proposed(self, scores: NDArray[np.float32], exact: bool) -> Candidates:
+    def make_candidates(self, scores: NDArray[np.float32], exact: bool) -> Candidates:
         """Return candidates with these scores, in this order."""
         return Candidates(scores, self.vectors, self.entries.__getitem__, exact)
 
 
 @dataclass(frozen=True)
-class View:
+class EngineView:
     """What is seen of a set: the rows of these runs, at least one, except hidden ones; `count` of them."""
 
     identity: Identity
@@ -64,36 +64,36 @@ class Engine(Protocol):
     scan_limit: int
     lost: set[Identity]
 
-    def add(self, identity: Identity, run: int, rows: Rows) -> None:
+    def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
         """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
         ...
 
-    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
+    def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make what was added quick to search; called once before a state that names it is registered.
 
         `queries` (q, dimension) are as people search; without them, recall is measured with made-up ones.
         """
         ...
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         """At most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
         ...
 
-    def depth(self, view: View, hits: int) -> int | None:
+    def get_depth(self, view: EngineView, hits: int) -> int | None:
         """How many candidates `nearest` looks at for so many hits; None where the engine decides, or scans."""
         ...
 
-    def having(
-        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Found:
+    def find_rows(
+        self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> FoundRows:
         """The rows with these keys, or of these pictures."""
         ...
 
-    def pages(self, view: View) -> Iterator[Found]:
+    def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
         """All rows, some at a time."""
         ...
 
-    def count(self, view: View) -> int:
+    def count(self, view: EngineView) -> int:
         """How many rows there are of what is seen."""
         ...
 
@@ -105,7 +105,7 @@ class Engine(Protocol):
         """Remove everything of a set."""
         ...
 
-    def about(self) -> str:
+    def describe(self) -> str:
         """Its name and release, for people."""
         ...
 
@@ -114,12 +114,12 @@ class Engine(Protocol):
         ...
 
 
-def run_of(written: "Written") -> int:
+def parse_run(written: "PartRecord") -> int:
     """The number of a run."""
     return int(written.id.partition("-")[2])
 
 
-def records(run: int, rows: Rows, start: int, count: int) -> list[dict[str, Any]]:
+def make_records(run: int, rows: VectorRows, start: int, count: int) -> list[dict[str, Any]]:
     """Some rows of a run as an engine takes them, with their vectors as an array."""
     some = slice(start, start + count)
     each = zip(rows.keys[some].tolist(), rows.entries[some], rows.vectors[some].astype(np.float16), strict=True)
@@ -129,28 +129,28 @@ def records(run: int, rows: Rows, start: int, count: int) -> list[dict[str, Any]
     ]
 
 
-def run_with(id: int) -> int:
+def get_run(id: int) -> int:
     """The run of a row."""
     return id >> _ROW_BITS
 
 
-def packed(ids: Sequence[int]) -> bytes:
+def pack_ids(ids: Sequence[int]) -> bytes:
     """Ids of rows as the registry keeps them: those that a state does not see any more."""
     return zlib.compress(np.array(ids, dtype=np.int64).tobytes())
 
 
-def unpacked(data: bytes) -> tuple[int, ...]:
+def unpack_ids(data: bytes) -> tuple[int, ...]:
     """What `packed` was given."""
     return tuple(np.frombuffer(zlib.decompress(data), dtype=np.int64).tolist())
 
 
-def named(identity: Identity) -> str:
+def name_table(identity: Identity) -> str:
     """By which an engine finds the table or collection of a set."""
     return hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
 
 
 @dataclass
-class _Hidden:
+class _HiddenPictures:
     """Names of hidden pictures in the order in which they came, and their rows as far as they are known.
 
     Views share it, as those of a tail share its log: each sees the names that there were when it was made.
@@ -173,20 +173,20 @@ class EnginePart:
     """
 
     def __init__(
-        self, engine: Engine, identity: Identity, runs: "tuple[Written, ...]" = (), hidden: tuple[int, ...] = ()
+        self, engine: Engine, identity: Identity, runs: "tuple[PartRecord, ...]" = (), hidden: tuple[int, ...] = ()
     ) -> None:
         self.engine, self.identity, self.runs, self.hidden = engine, identity, runs, hidden
-        self._names, self._length = _Hidden(), 0
+        self._names, self._length = _HiddenPictures(), 0
 
     @property
     def exact(self) -> bool:
-        return self.sealed.count <= self.engine.scan_limit
+        return self.sealed_view.count <= self.engine.scan_limit
 
     @property
-    def sealed(self) -> View:
+    def sealed_view(self) -> EngineView:
         """What the state sees: also the pictures that are hidden by name."""
         count = sum(written.rows for written in self.runs) - len(self.hidden)
-        return View(self.identity, tuple(map(run_of, self.runs)), self.hidden, count)
+        return EngineView(self.identity, tuple(map(parse_run, self.runs)), self.hidden, count)
 
     @property
     def changed_pictures(self) -> list[str]:
@@ -199,72 +199,74 @@ class EnginePart:
         """Count the rows; too high by what changed while the engine does not answer."""
         with suppress(IndexUnavailable):
             return self._view.count
-        return self.sealed.count
+        return self.sealed_view.count
 
-    def depth(self, hits: int) -> int | None:
-        return None if self.exact else self.engine.depth(self._view, hits)
+    def get_depth(self, hits: int) -> int | None:
+        return None if self.exact else self.engine.get_depth(self._view, hits)
 
-    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """Return candidates; by an exact scan when few rows are allowed. Raises `IndexUnavailable`."""
         view = self._view
         if allowed is not None and len(allowed) <= max(FEW, limit):
-            rows = self.engine.having(view, "key", allowed.tolist())
+            rows = self.engine.find_rows(view, "key", allowed.tolist())
             products = rows.vectors @ query
             order = np.argsort(-products, kind="stable")[:limit]
             scores = products[order].astype(np.float32)
             return Candidates(scores, rows.vectors[order], lambda number: rows.entries[order[number]], exact=True)
-        return self.engine.nearest(view, query, limit, hits, allowed)
+        return self.engine.find_nearest(view, query, limit, hits, allowed)
 
-    def of(self, picture: str) -> Rows:
-        if self._hides(picture):
-            return Rows.none(self.identity.dimension)
-        return self.engine.having(self.sealed, "picture", [picture]).sorted()
+    def read_rows(self, picture: str) -> VectorRows:
+        if self._is_hidden(picture):
+            return VectorRows.make_empty(self.identity.dimension)
+        return self.engine.find_rows(self.sealed_view, "picture", [picture]).sort_by_key()
 
-    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        seen = [picture for picture in pictures if not self._hides(picture)]
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+        seen = [picture for picture in pictures if not self._is_hidden(picture)]
         if not seen:
             return []
-        rows = self.engine.having(self.sealed, "picture", seen, vectors=False)
+        rows = self.engine.find_rows(self.sealed_view, "picture", seen, vectors=False)
         return list(zip(rows.keys.tolist(), rows.entries, strict=True))
 
-    def without(self, pictures: Collection[str]) -> "EnginePart":
+    def exclude_pictures(self, pictures: Collection[str]) -> "EnginePart":
         """Leave these rows out, without finding out whether it has any of them."""
-        new = [picture for picture in pictures if not self._hides(picture)]
+        new = [picture for picture in pictures if not self._is_hidden(picture)]
         if not new:
             return self
         following = EnginePart(self.engine, self.identity, self.runs, self.hidden)
         with self._names.lock:
             newest = len(self._names.places) == self._length
-            names = self._names if newest else _Hidden({name: at for at, name in enumerate(self.changed_pictures)})
+            names = (
+                self._names if newest else _HiddenPictures({name: at for at, name in enumerate(self.changed_pictures)})
+            )
             for picture in new:
                 names.places[picture] = len(names.places)
             following._names, following._length = names, len(names.places)
         return following
 
-    def lacks(self, known: Collection[int] = ()) -> bool:
+    def is_incomplete(self, known: Collection[int] = ()) -> bool:
         """Whether the engine has fewer or more rows than the state sees, of the runs that are not `known` to be whole.
 
         So it is after a backup of the registry or of the engine was restored, or where rows were removed.
         """
-        new = {run: written.rows for written in self.runs if (run := run_of(written)) not in known}
-        hidden = tuple(id for id in self.hidden if run_with(id) in new)
-        view = View(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))
+        new = {run: written.rows for written in self.runs if (run := parse_run(written)) not in known}
+        hidden = tuple(id for id in self.hidden if get_run(id) in new)
+        view = EngineView(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))
         try:
             return bool(new) and self.engine.count(view) != view.count
         except IndexLost:
             return True
 
     @cached_property
-    def _view(self) -> View:
+    def _view(self) -> EngineView:
         """What this part sees, with the rows of hidden pictures looked up."""
-        names, sealed = self._names, self.sealed
+        names, sealed = self._names, self.sealed_view
         if not self._length:
             return sealed
         with names.asking:
             changed = self.changed_pictures
             while len(names.ends) < self._length:
                 batch = changed[len(names.ends) : len(names.ends) + _BATCH]
-                rows = self.engine.having(sealed, "picture", batch, vectors=False)
+                rows = self.engine.find_rows(sealed, "picture", batch, vectors=False)
                 ids: dict[str, list[int]] = {picture: [] for picture in batch}
                 for id, entry in zip(rows.ids.tolist(), rows.entries, strict=True):
                     ids[entry.picture].append(id)
@@ -272,7 +274,7 @@ class EnginePart:
                     names.ids += ids[picture]
                     names.ends.append(len(names.ids))
             known = names.ends[self._length - 1]
-            return View(sealed.identity, sealed.runs, (*self.hidden, *names.ids[:known]), sealed.count - known)
+            return EngineView(sealed.identity, sealed.runs, (*self.hidden, *names.ids[:known]), sealed.count - known)
 
-    def _hides(self, picture: str) -> bool:
+    def _is_hidden(self, picture: str) -> bool:
         return self._names.places.get(picture, self._length) < self._length

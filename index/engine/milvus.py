@@ -13,8 +13,8 @@ from typing import Any, Literal
 
 import numpy as np
 
-from index.engine import Found, View, named, records
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from index.engine import EngineView, FoundRows, make_records, name_table
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
 from store.errors import IndexLost, IndexUnavailable
 from store.files import fault_point
 
@@ -83,89 +83,93 @@ class Milvus:
         self._loaded: set[str] = set()
         self._lock = Lock()
 
-    def add(self, identity: Identity, run: int, rows: Rows) -> None:
-        with self._calling(identity) as client:
-            name = self._made_collection(client, identity)
+    def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
+        with self._call(identity) as client:
+            name = self._ensure_collection(client, identity)
             for start in range(0, len(rows), _INSERT):
-                values = records(run, rows, start, _INSERT)
+                values = make_records(run, rows, start, _INSERT)
                 for row in values:
                     row["vector"] = row["vector"].astype(np.float32).tolist()
                 client.insert(name, values, timeout=_SECONDS)
                 fault_point("engine.added")
 
-    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
-        with self._calling(identity) as client:
-            client.flush(self._made_collection(client, identity), timeout=12 * _SECONDS)
+    def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
+        with self._call(identity) as client:
+            client.flush(self._ensure_collection(client, identity), timeout=12 * _SECONDS)
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
-        with self._calling(view.identity) as client:
+    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+        with self._call(view.identity) as client:
             (found,) = client.search(
-                self._collection(client, view.identity),
+                self._load_collection(client, view.identity),
                 [query.tolist()],
                 limit=min(limit, _MAX_LIMIT),
-                filter=_seen(view) if allowed is None else f"{_seen(view)} and key in {allowed.tolist()}",
-                output_fields=_columns(True),
+                filter=_write_filter(view)
+                if allowed is None
+                else f"{_write_filter(view)} and key in {allowed.tolist()}",
+                output_fields=_list_columns(True),
                 anns_field="vector",
                 timeout=_SECONDS,
             )
         scores = np.array([hit["distance"] for hit in found], dtype=np.float32)
-        return _read([hit["entity"] for hit in found], view.identity.dimension).proposed(scores, exact=False)
+        return _parse_rows([hit["entity"] for hit in found], view.identity.dimension).make_candidates(
+            scores, exact=False
+        )
 
-    def depth(self, view: View, hits: int) -> int | None:
+    def get_depth(self, view: EngineView, hits: int) -> int | None:
         return None
 
-    def having(
-        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Found:
+    def find_rows(
+        self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> FoundRows:
         found: list[Any] = []
         for start in range(0, len(values), _PAGE):
             few = json.dumps(list(values[start : start + _PAGE]), ensure_ascii=False)
-            with self._calling(view.identity) as client:
+            with self._call(view.identity) as client:
                 found += client.query(
-                    self._collection(client, view.identity),
-                    filter=f"{_seen(view)} and {column} in {few}",
-                    output_fields=_columns(vectors),
+                    self._load_collection(client, view.identity),
+                    filter=f"{_write_filter(view)} and {column} in {few}",
+                    output_fields=_list_columns(vectors),
                     timeout=_SECONDS,
                 )
-        return _read(found, view.identity.dimension)
+        return _parse_rows(found, view.identity.dimension)
 
-    def pages(self, view: View) -> Iterator[Found]:
-        with self._calling(view.identity) as client:
+    def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
+        with self._call(view.identity) as client:
             pages = client.query_iterator(
-                self._collection(client, view.identity),
+                self._load_collection(client, view.identity),
                 batch_size=_PAGE,
-                filter=_seen(view),
-                output_fields=_columns(True),
+                filter=_write_filter(view),
+                output_fields=_list_columns(True),
                 timeout=_SECONDS,
             )
             while page := pages.next():
-                yield _read(page, view.identity.dimension)
+                yield _parse_rows(page, view.identity.dimension)
             pages.close()
 
-    def count(self, view: View) -> int:
-        with self._calling(view.identity) as client:
-            name = self._collection(client, view.identity)
-            found = client.query(name, filter=_seen(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
+    def count(self, view: EngineView) -> int:
+        with self._call(view.identity) as client:
+            name = self._load_collection(client, view.identity)
+            found = client.query(name, filter=_write_filter(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
         return int(found[0][_COUNT])
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
-        with self._calling(identity) as client:
-            if not client.has_collection(_name(identity), timeout=_SECONDS):
+        with self._call(identity) as client:
+            if not client.has_collection(_name_collection(identity), timeout=_SECONDS):
                 return
-            name, rows = self._collection(client, identity), list(ids)
+            name, rows = self._load_collection(client, identity), list(ids)
             if runs:
                 client.delete(name, filter=f"run in {list(runs)}", timeout=_SECONDS)
             for start in range(0, len(rows), _INSERT):
                 client.delete(name, ids=rows[start : start + _INSERT], timeout=_SECONDS)
 
     def drop(self, identity: Identity) -> None:
-        with self._calling() as client:
-            if client.has_collection(_name(identity), timeout=_SECONDS):
-                client.drop_collection(_name(identity), timeout=_SECONDS)
-        self._loaded.discard(_name(identity))
+        with self._call() as client:
+            if client.has_collection(_name_collection(identity), timeout=_SECONDS):
+                client.drop_collection(_name_collection(identity), timeout=_SECONDS)
+        self._loaded.discard(_name_collection(identity))
 
-    def about(self) -> str:
-        with self._calling() as client:
+    def describe(self) -> str:
+        with self._call() as client:
             return f"milvus {client.get_server_version(timeout=_SECONDS)}"
 
     def close(self) -> None:
@@ -175,10 +179,10 @@ class Milvus:
                 self._connected = None
                 self._loaded.clear()
 
-    def _made_collection(self, client: Any, identity: Identity) -> str:
+    def _ensure_collection(self, client: Any, identity: Identity) -> str:
         from pymilvus import DataType
 
-        name = _name(identity)
+        name = _name_collection(identity)
         if name not in self._loaded and not client.has_collection(name, timeout=_SECONDS):
             schema = client.create_schema(auto_id=False, enable_dynamic_field=False)
             for number in ("id", "run", "key"):
@@ -191,27 +195,27 @@ class Milvus:
             client.create_collection(
                 name, schema=schema, index_params=parameters, consistency_level="Strong", timeout=_SECONDS
             )
-        return self._collection(client, identity)
+        return self._load_collection(client, identity)
 
-    def _collection(self, client: Any, identity: Identity) -> str:
-        name = _name(identity)
+    def _load_collection(self, client: Any, identity: Identity) -> str:
+        name = _name_collection(identity)
         if name not in self._loaded:
             client.load_collection(name, timeout=12 * _SECONDS)
             self._loaded.add(name)
         return name
 
     @contextmanager
-    def _calling(self, identity: Identity | None = None) -> Iterator[Any]:
+    def _call(self, identity: Identity | None = None) -> Iterator[Any]:
         from grpc import RpcError
         from pymilvus.exceptions import MilvusException
 
         try:
-            yield self._client()
+            yield self._connect()
             self._outage.end()
         except (MilvusException, RpcError, OSError) as error:
-            raise self._unavailable(error, identity) from error
+            raise self._translate_error(error, identity) from error
 
-    def _client(self) -> Any:
+    def _connect(self) -> Any:
         from pymilvus import MilvusClient
 
         if self._outage.lasts:
@@ -227,7 +231,7 @@ class Milvus:
                     raise
             return self._connected
 
-    def _unavailable(self, error: Exception, identity: Identity | None) -> IndexUnavailable:
+    def _translate_error(self, error: Exception, identity: Identity | None) -> IndexUnavailable:
         """What to say: that nothing answered, that a collection is not there any more, or that Milvus has a reason."""
         from pymilvus.exceptions import ErrorCode, MilvusException
 
@@ -245,21 +249,21 @@ class Milvus:
         return IndexUnavailable(f"Milvus refused a request ({code}); the log has the reason.")
 
 
-def _name(identity: Identity) -> str:
-    return f"pictoglot_{named(identity)}"
+def _name_collection(identity: Identity) -> str:
+    return f"pictoglot_{name_table(identity)}"
 
 
-def _seen(view: View) -> str:
+def _write_filter(view: EngineView) -> str:
     runs = f"run in {list(view.runs)}"
     return f"{runs} and id not in {list(view.hidden)}" if view.hidden else runs
 
 
-def _columns(vectors: bool) -> list[str]:
+def _list_columns(vectors: bool) -> list[str]:
     return ["id", "key", "picture", "text", *(["vector"] if vectors else [])]
 
 
-def _read(found: Sequence[Any], dimension: int) -> Found:
+def _parse_rows(found: Sequence[Any], dimension: int) -> FoundRows:
     ids = np.array([row["id"] for row in found], dtype=np.int64)
     keys = np.array([row["key"] for row in found], dtype=np.int64)
     vectors = np.array([row["vector"] for row in found if "vector" in row], dtype=np.float32).reshape(-1, dimension)
-    return Found(keys, [Entry(row["picture"], row["text"]) for row in found], vectors, ids)
+    return FoundRows(keys, [Entry(row["picture"], row["text"]) for row in found], vectors, ids)

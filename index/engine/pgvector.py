@@ -18,9 +18,9 @@ from sqlalchemy.orm import Session
 from sqlalchemy.types import UserDefinedType
 
 from index import ivf
-from index.engine import Found, View, named, records
+from index.engine import EngineView, FoundRows, make_records, name_table
 from index.ivf import RECALL
-from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Rows, Vector
+from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
 from store.errors import IndexLost, IndexUnavailable, RegistryUnavailable, StorageFull
 from store.files import fault_point
 from store.registry import Registry
@@ -102,15 +102,15 @@ class Halves(UserDefinedType[str]):
         return f'"{self.schema}".{self.name}{size}'
 
 
-def _array(values: Collection[int]) -> sql.ColumnElement[Any]:
+def _bind_array(values: Collection[int]) -> sql.ColumnElement[Any]:
     """Numbers as one parameter of a statement."""
     return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
 
 
-def _visible_to(table: sql.Table, view: View) -> list[sql.ColumnElement[bool]]:
+def _build_conditions(table: sql.Table, view: EngineView) -> list[sql.ColumnElement[bool]]:
     """The conditions for the rows of a view."""
-    visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_array(view.runs))]
-    return [*visible, table.c.id != sql.all_(_array(view.hidden))] if view.hidden else visible
+    visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_bind_array(view.runs))]
+    return [*visible, table.c.id != sql.all_(_bind_array(view.hidden))] if view.hidden else visible
 
 
 def _write_vector(vector: NDArray[Any]) -> str:
@@ -118,20 +118,20 @@ def _write_vector(vector: NDArray[Any]) -> str:
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
 
 
-def _read_rows(found: Sequence[Any], dimension: int) -> Found:
+def _read_rows(found: Sequence[Any], dimension: int) -> FoundRows:
     """The rows of an answer."""
     ids = np.array([row.id for row in found], dtype=np.int64)
     keys = np.array([row.key for row in found], dtype=np.int64)
     # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
     data = b"".join(row.vector[4:] for row in found) if found and hasattr(found[0], "vector") else b""
     vectors = np.frombuffer(data, dtype=">f2").astype(np.float32).reshape(-1, dimension)
-    return Found(keys, [Entry(row.picture, row.text) for row in found], vectors, ids)
+    return FoundRows(keys, [Entry(row.picture, row.text) for row in found], vectors, ids)
 
 
 def _describe_table(identity: Identity, schema: str) -> sql.Table:
     """The table of a vector set."""
     return sql.Table(
-        f"vectors_{named(identity)}",
+        f"vectors_{name_table(identity)}",
         sql.MetaData(),
         sql.Column("id", sql.BigInteger, primary_key=True, autoincrement=False),
         sql.Column("run", sql.BigInteger, nullable=False, index=True),
@@ -160,25 +160,27 @@ class PgVector:
         self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
         self._noted: dict[Identity, tuple[tuple[int, ...], Noted | None]] = {}  # as of a view with these runs
 
-    def add(self, identity: Identity, run: int, rows: Rows) -> None:
-        table = self._made_table(identity)
-        with self._writing(identity) as connection:
+    def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
+        table = self._ensure_table(identity)
+        with self._begin_writing(identity) as connection:
             for start in range(0, len(rows), _INSERT):
-                values = [{**row, "vector": _write_vector(row["vector"])} for row in records(run, rows, start, _INSERT)]
+                values = [
+                    {**row, "vector": _write_vector(row["vector"])} for row in make_records(run, rows, start, _INSERT)
+                ]
                 connection.execute(sql.insert(table), values)
                 fault_point("engine.added")
 
-    def settle(self, identity: Identity, queries: Matrix | None = None) -> None:
+    def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make the HNSW index when there are enough rows; searches go on meanwhile.
 
         A large first fill is many times faster without it. How recall rises with the candidates that HNSW looks at is
         noted with the index, and measured again when the rows are twice as many.
         """
-        table = self._made_table(identity)
+        table = self._ensure_table(identity)
         name, column = _name_index(table), table.c.vector
         if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
             return
-        with self._writing(identity) as connection:
+        with self._begin_writing(identity) as connection:
             some = sql.select(table.c.id).limit(self.scan_limit + 1).subquery()
             if (connection.scalar(sql.select(sql.func.count()).select_from(some)) or 0) <= self.scan_limit:
                 return
@@ -191,89 +193,96 @@ class PgVector:
             rows = connection.scalar(sql.select(sql.func.count()).select_from(table)) or 0
             before = _read_note(connection, name)
         if before is None or rows >= _GROWN * before["rows"]:
-            curves = self._measured(View(identity, runs, (), rows), queries)
-            with self._writing(identity) as connection:
+            curves = self._measure_recall(EngineView(identity, runs, (), rows), queries)
+            with self._begin_writing(identity) as connection:
                 _write_note(connection, name, {"rows": rows, "recall": curves})
 
-    def nearest(self, view: View, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
+    def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
-            candidates = self._candidates(view, hits, allowed)
-            found = self._by_index(view, query, min(limit, _few(hits)), allowed, candidates)
+            candidates = self._choose_candidate_count(view, hits, allowed)
+            found = self._search_index(view, query, min(limit, _limit_rows(hits)), allowed, candidates)
             if len(found.scores) >= min(hits, view.count):
                 return found
         return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
 
-    def depth(self, view: View, hits: int) -> int | None:
-        return self._candidates(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
+    def get_depth(self, view: EngineView, hits: int) -> int | None:
+        return self._choose_candidate_count(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
 
-    def having(
-        self, view: View, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
-    ) -> Found:
-        table = self._table(view.identity)
-        among = _array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
-        return self._rows(view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among)))
+    def find_rows(
+        self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
+    ) -> FoundRows:
+        table = self._get_table(view.identity)
+        among = _bind_array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
+        return self._fetch_rows(
+            view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among))
+        )
 
-    def pages(self, view: View) -> Iterator[Found]:
-        table, last = self._table(view.identity), -1
+    def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
+        table, last = self._get_table(view.identity), -1
         while True:
             page = self._select(table, view).where(table.c.id > last).order_by(table.c.id)
-            rows = self._rows(view, page.limit(_PAGE))
+            rows = self._fetch_rows(view, page.limit(_PAGE))
             if not len(rows.ids):
                 return
             last = int(rows.ids[-1])
             yield rows
 
-    def count(self, view: View) -> int:
-        table = self._table(view.identity)
-        with self._reading(view.identity) as session:
-            return session.scalar(sql.select(sql.func.count()).select_from(table).where(*_visible_to(table, view))) or 0
+    def count(self, view: EngineView) -> int:
+        table = self._get_table(view.identity)
+        with self._begin_reading(view.identity) as session:
+            return (
+                session.scalar(sql.select(sql.func.count()).select_from(table).where(*_build_conditions(table, view)))
+                or 0
+            )
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
-        table = self._table(identity)
-        with self._writing(identity) as connection:
+        table = self._get_table(identity)
+        with self._begin_writing(identity) as connection:
             if sql.inspect(connection).has_table(table.name):
-                gone = (table.c.run == sql.any_(_array(runs))) | (table.c.id == sql.any_(_array(ids)))
+                gone = (table.c.run == sql.any_(_bind_array(runs))) | (table.c.id == sql.any_(_bind_array(ids)))
                 connection.execute(sql.delete(table).where(gone))
 
     def drop(self, identity: Identity) -> None:
-        with self._writing(identity) as connection:
-            self._table(identity).drop(connection, checkfirst=True)
-        self._made.discard(self._table(identity).name)
+        with self._begin_writing(identity) as connection:
+            self._get_table(identity).drop(connection, checkfirst=True)
+        self._made.discard(self._get_table(identity).name)
 
-    def about(self) -> str:
+    def describe(self) -> str:
         found = find_extension(self._registry)
         return f"pgvector {found.release}" if found else "pgvector"
 
     def close(self) -> None:
         """Close nothing: the connections are the registry's."""
 
-    def _candidates(self, view: View, hits: int, allowed: Keys | None) -> int:
+    def _choose_candidate_count(self, view: EngineView, hits: int, allowed: Keys | None) -> int:
         """How many candidates HNSW has to look at for this recall; many when rows are filtered, or nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
-            with self._reading(view.identity) as session:
-                found = _read_note(session.connection(), _name_index(self._table(view.identity)))
+            with self._begin_reading(view.identity) as session:
+                found = _read_note(session.connection(), _name_index(self._get_table(view.identity)))
             self._noted[view.identity] = view.runs, found
         found = self._noted[view.identity][1]
         if found is None or allowed is not None:
             return max(_DEEP, 4 * hits)
         curves = {int(depth): curve for depth, curve in found["recall"].items()}
-        return ivf.probes_for(curves, hits, self._recall)
+        return ivf.choose_effort(curves, hits, self._recall)
 
-    def _measured(self, view: View, queries: Matrix | None) -> dict[str, ivf.Curve]:
+    def _measure_recall(self, view: EngineView, queries: Matrix | None) -> dict[str, ivf.Curve]:
         """How recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
         if queries is None:
-            queries = ivf.made_up_queries(next(self.pages(view)).vectors.astype(np.float16))
+            queries = ivf.made_up_queries(next(self.read_pages(view)).vectors.astype(np.float16))
         asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
 
         def near(candidates: int, hits: int) -> list[Vector]:
-            found = [self._by_index(view, query, _few(hits), None, candidates).vectors for query in asked]
+            found = [self._search_index(view, query, _limit_rows(hits), None, candidates).vectors for query in asked]
             return [vectors @ query for vectors, query in zip(found, asked, strict=True)]
 
         exact = np.stack([self._scan(view, query, deepest, None).scores for query in asked])
         return ivf.curves(_TRIED, near, exact)
 
-    def _by_index(self, view: View, query: Vector, limit: int, allowed: Keys | None, candidates: int) -> Candidates:
-        table = self._table(view.identity)
+    def _search_index(
+        self, view: EngineView, query: Vector, limit: int, allowed: Keys | None, candidates: int
+    ) -> Candidates:
+        table = self._get_table(view.identity)
         halves = sql.literal(_write_vector(query)).cast(Halves(self._schema, view.identity.dimension))
         distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
@@ -281,30 +290,32 @@ class PgVector:
         settings = {"hnsw.ef_search": str(looked_at), "hnsw.iterative_scan": "strict_order"}
         if allowed is None:  # without a filter the planner thinks too well of a scan
             settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
-        return self._nearest(view, found, settings, exact=False)
+        return self._run_query(view, found, settings, exact=False)
 
-    def _scan(self, view: View, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
+    def _scan(self, view: EngineView, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
         """Exact up to float32 rounding: compared as floats, which no index is for."""
-        table, floats = self._table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
+        table, floats = self._get_table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
         wanted = sql.literal(_write_vector(query)).cast(floats)
         distance = table.c.vector.cast(floats).op(f'OPERATOR("{self._schema}".<#>)')(wanted)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
-        return self._nearest(view, found, {}, exact=True)
+        return self._run_query(view, found, {}, exact=True)
 
-    def _nearest(self, view: View, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Candidates:
-        with self._reading(view.identity) as session:
+    def _run_query(
+        self, view: EngineView, query: sql.Select[Any], settings: dict[str, str], *, exact: bool
+    ) -> Candidates:
+        with self._begin_reading(view.identity) as session:
             if settings:
                 session.execute(
                     sql.select(*(sql.func.set_config(name, value, True) for name, value in settings.items()))
                 )
             found = session.execute(query).all()
         scores = np.array([-row.distance for row in found], dtype=np.float32)
-        return _read_rows(found, view.identity.dimension).proposed(scores, exact)
+        return _read_rows(found, view.identity.dimension).make_candidates(scores, exact)
 
     def _select(
         self,
         table: sql.Table,
-        view: View,
+        view: EngineView,
         distance: sql.ColumnElement[Any] | None = None,
         *,
         allowed: Keys | None = None,
@@ -315,40 +326,43 @@ class PgVector:
             columns.append(getattr(sql.func, self._schema).halfvec_send(table.c.vector).label("vector"))
         if distance is not None:
             columns.append(distance.label("distance"))
-        query = sql.select(*columns).where(*_visible_to(table, view))
-        return query if allowed is None else query.where(table.c.key == sql.any_(_array(allowed.tolist())))
+        query = sql.select(*columns).where(*_build_conditions(table, view))
+        return query if allowed is None else query.where(table.c.key == sql.any_(_bind_array(allowed.tolist())))
 
-    def _rows(self, view: View, query: sql.Select[Any]) -> Found:
-        with self._reading(view.identity) as session:
+    def _fetch_rows(self, view: EngineView, query: sql.Select[Any]) -> FoundRows:
+        with self._begin_reading(view.identity) as session:
             return _read_rows(session.execute(query).all(), view.identity.dimension)
 
-    def _table(self, identity: Identity) -> sql.Table:
+    def _get_table(self, identity: Identity) -> sql.Table:
         if identity not in self._tables:
             self._tables[identity] = _describe_table(identity, self._schema)
         return self._tables[identity]
 
-    def _made_table(self, identity: Identity) -> sql.Table:
-        table = self._table(identity)
+    def _ensure_table(self, identity: Identity) -> sql.Table:
+        table = self._get_table(identity)
         if table.name not in self._made:
-            with self._translated(identity), self._registry.begin() as session:  # one writer: two may both need it
+            with (
+                self._translate_errors(identity),
+                self._registry.begin() as session,
+            ):  # one writer: two may both need it
                 table.create(session.connection(), checkfirst=True)
             self._made.add(table.name)
         return table
 
     @contextmanager
-    def _reading(self, identity: Identity) -> Iterator[Session]:
-        with self._translated(identity), self._registry.read() as session:
+    def _begin_reading(self, identity: Identity) -> Iterator[Session]:
+        with self._translate_errors(identity), self._registry.read() as session:
             yield session
 
     @contextmanager
-    def _writing(self, identity: Identity) -> Iterator[sql.Connection]:
-        with self._translated(identity), self._registry.engine.connect() as connection:
+    def _begin_writing(self, identity: Identity) -> Iterator[sql.Connection]:
+        with self._translate_errors(identity), self._registry.engine.connect() as connection:
             connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def _translated(self, identity: Identity) -> Iterator[None]:
+    def _translate_errors(self, identity: Identity) -> Iterator[None]:
         """Raise what our errors are for what PostgreSQL says; a table that is not there any more is made again."""
         try:
             yield
@@ -358,7 +372,7 @@ class PgVector:
             state = getattr(orig, "sqlstate", None)
             if state == _NO_TABLE:
                 self.lost.add(identity)
-                self._made.discard(self._table(identity).name)
+                self._made.discard(self._get_table(identity).name)
                 raise IndexLost("The table of these vectors is not there any more; it is made again.") from error
             if isinstance(error, DBAPIError):
                 if state == _DISK_FULL:
@@ -372,6 +386,6 @@ class PgVector:
             raise IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.") from error
 
 
-def _few(hits: int) -> int:
+def _limit_rows(hits: int) -> int:
     """Rows to fetch for so many hits: halves are compared, not coarse codes, so the nearest are among the first."""
     return hits + hits // 4 + 16

@@ -140,7 +140,7 @@ class Checkup:
         return "note" if abandoned else "ok", detail
 
     def _check_index(self) -> Result:
-        from index.states import FAISS, refuse_other
+        from index.states import FAISS, refuse_other_engine
 
         kind, _, address = self._settings.index.partition("+")  # the address may hold a password
         on_disk: Result = "ok", "faiss: files under the data root"
@@ -148,7 +148,7 @@ class Checkup:
             return on_disk
         try:
             with self._open_registry() as registry:
-                refuse_other(self._settings.index, registry)
+                refuse_other_engine(self._settings.index, registry)
                 if kind == FAISS:
                     return on_disk
                 if kind == "pgvector":
@@ -160,7 +160,7 @@ class Checkup:
                 from index.engine.milvus import Milvus
 
                 with closing(Milvus(address)) as milvus:
-                    return "ok", f"{milvus.about()} answers"
+                    return "ok", f"{milvus.describe()} answers"
         except PictoglotError as error:
             return on_disk if kind == FAISS else ("bad", f"{kind}: {error.detail}")  # of FAISS, `database` says it
 
@@ -214,13 +214,13 @@ class Checkup:
         from index.recall import measure
         from index.sets import open_sets
         from index.sources import PictureSource, mended
-        from index.states import sealed_in
+        from index.states import find_last_location
 
         if self._has_no_registry():
             return None
         try:
             with self._open_registry() as registry:
-                if sealed_in(registry) is None:
+                if find_last_location(registry) is None:
                     return "ok", "nothing is sealed yet: searches compare all pictures"
                 root = DataRoot(self._settings.home, self._settings.store)
                 sets = open_sets(registry, root, self._settings.index, self._settings.recall)

@@ -122,20 +122,20 @@ def reindex(
 
     The next start makes them there, from the registry. No picture is encoded again.
     """
-    from index.states import move_to, sealed_in
+    from index.states import find_last_location, request_reindex
     from store.registry import open_registry
 
     settings = load_settings()
     kind = settings.index.partition("+")[0]
     with errors_as_sentences(), closing(open_registry(settings.database)) as registry:
-        found = sealed_in(registry)
+        found = find_last_location(registry)
         if found in (None, kind):
             say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
             return
         question = f"Make all vector sets of {found} anew in {kind}? Is every process stopped?"
         if may_ask(yes) and not typer.confirm(question):
             return
-        sets = move_to(settings.index, registry)
+        sets = request_reindex(settings.index, registry)
     say(f"{format_count(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
 
 

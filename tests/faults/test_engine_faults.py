@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from index.states import unsealed
+from index.states import count_unsealed
 from store.registry import open_registry
 from tests.faults.test_api_faults import started
 from tests.launcher import PARENT, Program
@@ -49,7 +49,7 @@ def indexed(settings: dict[str, str], **more: str) -> int:
 
 def everything_sealed(database: str) -> bool:
     with closing(open_registry(database)) as registry:
-        return unsealed(registry) == 0
+        return count_unsealed(registry) == 0
 
 
 def test_whoever_is_killed_nothing_acknowledged_is_lost(tmp_path: Path, postgresql_url: str) -> None:

@@ -12,7 +12,7 @@ from milvus_lite.server_manager import server_manager_instance
 from index import segment
 from index.segment import Segment
 from index.tail import MemoryTail
-from index.vectors import Entry, Hit, Identity, Keys, Matrix, Rows
+from index.vectors import Entry, Hit, Identity, Keys, Matrix, VectorRows
 from store.data_root import DataRoot
 from tests.index.world import Machines, World
 
@@ -83,9 +83,9 @@ def numbered(*keys: int) -> Keys:
     return np.array(keys, dtype=np.int64)
 
 
-def numbered_rows(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> Rows:
+def numbered_rows(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> VectorRows:
     """Rows to be sealed; their keys are `first` and those that follow."""
-    return Rows(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
+    return VectorRows(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
 
 
 def sealed(
@@ -96,20 +96,20 @@ def sealed(
     return segment.read(root, written, PICTURES, recall)
 
 
-def captioned(picture: str, vectors: Matrix, first: int) -> Rows:
+def captioned(picture: str, vectors: Matrix, first: int) -> VectorRows:
     """All captions of a picture, one for each vector; their keys are `first` and those that follow."""
     return numbered_rows(vectors, [Entry(picture, str(number)) for number in range(len(vectors))], first)
 
 
-def gone() -> Rows:
+def gone() -> VectorRows:
     """What a deleted picture has."""
-    return Rows.none(DIMENSION)
+    return VectorRows.make_empty(DIMENSION)
 
 
 def tail(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
     """A tail with one row for each picture; their keys are `first` and those that follow."""
     each = {entry.picture: numbered_rows(vectors[at : at + 1], [entry], first + at) for at, entry in enumerate(entries)}
-    return MemoryTail.empty(vectors.shape[1]).changed(each)
+    return MemoryTail.make_empty(vectors.shape[1]).replace_rows(each)
 
 
 def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[Hit]:

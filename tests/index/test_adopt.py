@@ -10,7 +10,7 @@ import pytest
 from index import loader, segment
 from index.janitor import sweep
 from index.sets import VectorSets
-from index.states import NOTHING, Written
+from index.states import NOTHING_SEALED, PartRecord
 from index.vectors import Identity
 from store.leases import SEALING
 from tests.index.world import (
@@ -51,7 +51,7 @@ def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: 
     world.seal()
     real = segment.read
 
-    def noted(root: object, written: Written, *rest: object) -> segment.Segment:
+    def noted(root: object, written: PartRecord, *rest: object) -> segment.Segment:
         read.append(written.id)
         return real(root, written, *rest)  # type: ignore[arg-type]
 
@@ -243,7 +243,7 @@ def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(
     world.seal()
     live.refresh()
     before, opened = answers(live), live.current.pictures
-    world.sets.register(world.pictures(), world.state(), NOTHING)
+    world.sets.register(world.pictures(), world.state(), NOTHING_SEALED)
     busy(world)
     live.refresh()
     live.refresh()
@@ -268,7 +268,7 @@ def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> Non
     clock.now += 61
     tried.refresh()
     tried.close()  # waits for what it does in the background: at the start, and after a minute again
-    assert tried.current.degraded and not all(segment.intact(world.root, each) for each in world.state().segments)
+    assert tried.current.degraded and not all(segment.is_intact(world.root, each) for each in world.state().segments)
     idle(world)
     live.refresh()
     wait_until(lambda: not live.current.degraded)

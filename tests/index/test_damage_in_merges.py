@@ -65,7 +65,7 @@ def names_in(world: World) -> set[str]:
     """The pictures of the rows alive in what is sealed of the pictures."""
     parts = world.sets.readable(world.pictures(), world.state())[0].parts
     assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
-    return {part.entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}
+    return {part.read_entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}
 
 
 def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(world: World) -> None:
@@ -87,17 +87,17 @@ def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlie
 ) -> None:
     """Its pages are those of the damaged files, whatever the files on the disk hash to."""
     four_segments(world)
-    before, intact = [world.nearest(seed) for seed in range(8)], segment.intact
+    before, intact = [world.nearest(seed) for seed in range(8)], segment.is_intact
     good = {file: file.read_bytes() for folder in world.segments("pictures") for file in folder.iterdir()}
     damaged(world)
 
     def made_again(*given: Any) -> bool:
-        monkeypatch.setattr(segment, "intact", intact)
+        monkeypatch.setattr(segment, "is_intact", intact)
         for file, data in good.items():
             file.unlink()
             file.write_bytes(data)
         return True
 
-    monkeypatch.setattr(segment, "intact", made_again)
+    monkeypatch.setattr(segment, "is_intact", made_again)
     world.seal(seal_at=3)
     assert answers(world.started())[0] == before and len(world.state().segments) == 1

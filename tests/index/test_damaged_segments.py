@@ -12,7 +12,7 @@ import pytest
 
 from index import ivf, segment
 from index.indexer import Indexer
-from index.segment_files import inodes
+from index.segment_files import list_inodes
 from index.vectors import Identity
 from store import files
 from store.errors import IndexFileCorrupt, StorageFull
@@ -266,7 +266,7 @@ def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
     put(machines.here.started(), 1, 2)
     with monkeypatch.context() as patch:
         patch.setattr(Indexer, "_register", lambda *_: None)
-        patch.setattr(Indexer, "_tidied", lambda _: nullcontext())
+        patch.setattr(Indexer, "_remove_unused_at_end", lambda _: nullcontext())
         with pytest.raises(IndexFileCorrupt):
             machines.here.indexer().seal(machines.here.pictures())
     damage_in_store(machines)
@@ -274,7 +274,7 @@ def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
     monkeypatch.setattr(files, "write_manifest", lambda path, fields: real(path, fields | {"of": "there"}))
     machines.there.indexer().seal(machines.there.pictures())
     (written,) = machines.there.state().segments
-    assert segment.intact(machines.there.root, written)
+    assert segment.is_intact(machines.there.root, written)
     live = machines.here.started()  # where the left-over is still
     wait_until(lambda: not live.current.degraded)
 
@@ -332,7 +332,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
     put(world.started(), 1, 2)
     world.seal()
     (folder,) = world.segments("pictures")
-    before = inodes(folder)
+    before = list_inodes(folder)
 
     def fail(*_: object) -> None:
         raise OSError(number, os.strerror(number))
@@ -342,4 +342,4 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
         patch.setattr(*owner_and_name, fail)
         with pytest.raises(OSError, match=re.escape(os.strerror(number))):
             world.indexer(seal_at=1).seal(world.pictures())
-    assert inodes(folder) == before
+    assert list_inodes(folder) == before

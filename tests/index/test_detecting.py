@@ -8,7 +8,7 @@ import numpy as np
 
 from index.snapshot import Snapshot
 from index.tail import MemoryTail
-from index.vectors import Entry, Identity, Rows, VectorSet
+from index.vectors import Entry, Identity, VectorRows, VectorSet
 from model.detection import count
 from model.table import View
 from model.tokenizer import english_words
@@ -33,10 +33,10 @@ def snapshot(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
 
 def captioned(identity: Identity, texts: list[str]) -> VectorSet:
     blocks = {
-        f"p{place}": Rows(numbered(place + 1), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
+        f"p{place}": VectorRows(numbered(place + 1), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
         for place, text in enumerate(texts)
     }
-    return VectorSet(identity, 1, 0, (), MemoryTail.empty(8)).changed(blocks, 1)
+    return VectorSet(identity, 1, 0, (), MemoryTail.make_empty(8)).replace_rows(blocks, 1)
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:

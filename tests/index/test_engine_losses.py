@@ -14,7 +14,7 @@ import pytest
 import sqlalchemy as sql
 from milvus_lite.server_manager import server_manager_instance
 
-from index.engine import View, milvus
+from index.engine import EngineView, milvus
 from index.engine.milvus import Milvus, Outage
 from index.engine.pgvector import PgVector
 from index.indexer import Indexer
@@ -22,7 +22,7 @@ from index.janitor import sweep
 from index.live import LiveIndex
 from index.sealing import EngineSealing
 from index.sources import PictureSource, caught_up
-from index.vectors import Identity, Rows
+from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import PICTURES, reachable
 from tests.index.world import Clock, World, answers, nearest_pictures, put, scored_pictures, wait_until
@@ -62,7 +62,7 @@ def emptied(world: World) -> None:
     engine = another_client(world)
     if isinstance(engine, PgVector):
         with world.registry.begin() as session:
-            session.execute(sql.text(f'TRUNCATE "{engine._table(world.pictures()).name}"'))
+            session.execute(sql.text(f'TRUNCATE "{engine._get_table(world.pictures()).name}"'))
     else:
         engine.remove(world.pictures(), [int(each.id.partition("-")[2]) for each in world.state().segments])
     engine.close()
@@ -85,7 +85,7 @@ def settled(live: LiveIndex) -> LiveIndex:
 def whole(world: World) -> bool:
     """Whether the engine has what the newest state of the pictures names."""
     (part,) = world.sets.parts(world.pictures(), world.state())
-    view = part.sealed
+    view = part.sealed_view
     assert world.engine is not None
     return view.count == world.engine.count(view) == len(world.gallery.ids())
 
@@ -189,11 +189,11 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
 def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, view = world.engine, world.sets.parts(world.pictures(), world.state())[0].sealed
+    engine, view = world.engine, world.sets.parts(world.pictures(), world.state())[0].sealed_view
     if isinstance(engine, PgVector):
         with (
             pytest.raises(IndexUnavailable, match=r"refused a request \(57014\)"),
-            engine._reading(view.identity) as read,
+            engine._begin_reading(view.identity) as read,
         ):
             read.execute(sql.text("SET LOCAL statement_timeout = 1"))
             read.execute(sql.text("SELECT pg_sleep(1)"))
@@ -201,9 +201,9 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     else:
         assert engine is not None
         with pytest.raises(IndexUnavailable, match="Milvus refused a request"):
-            engine.nearest(view, np.ones(7, dtype=np.float32), 3, 3, None)  # of another dimension
+            engine.find_nearest(view, np.ones(7, dtype=np.float32), 3, 3, None)  # of another dimension
         assert "Milvus refused a request: " in caplog.text
-    assert not engine.lost and len(engine.having(view, "key", range(9)).ids) == 4
+    assert not engine.lost and len(engine.find_rows(view, "key", range(9)).ids) == 4
 
 
 def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
@@ -214,11 +214,11 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     world.put("p5", 5)
     opened = world.opened(source)
     changed = caught_up({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
-    real, views = type(engine).add, list[View]()
+    real, views = type(engine).add, list[EngineView]()
 
-    def add_and_die(self: Any, identity: Identity, run: int, rows: Rows) -> None:
+    def add_and_die(self: Any, identity: Identity, run: int, rows: VectorRows) -> None:
         real(self, identity, run, rows)
-        views.append(View(identity, (run,), (), len(rows)))
+        views.append(EngineView(identity, (run,), (), len(rows)))
         raise SystemExit
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
@@ -263,7 +263,7 @@ def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytes
 
         def ask(_: int) -> None:
             with pytest.raises(IndexUnavailable, match="does not answer"):
-                engine.having(View(PICTURES, (1,), (), 1), "key", [1])
+                engine.find_rows(EngineView(PICTURES, (1,), (), 1), "key", [1])
 
         with within(3), ThreadPoolExecutor(6) as pool:  # as long as one waits, not six
             list(pool.map(ask, range(6)))

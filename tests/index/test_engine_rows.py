@@ -10,13 +10,13 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import text
 
-from index.engine import Engine, View, pgvector, run_of
+from index.engine import Engine, EngineView, parse_run, pgvector
 from index.engine.pgvector import PgVector
 from index.janitor import sweep
 from index.sealing import EngineSealing, state_of
 from index.sources import PictureSource, caught_up
-from index.states import State
-from index.vectors import Entry, Identity, Rows, Vector, best
+from index.states import SealedState
+from index.vectors import Entry, Identity, Vector, VectorRows, find_best
 from store.errors import IndexUnavailable
 from store.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
@@ -45,10 +45,10 @@ def engine_of(world: World) -> Engine:
     return world.engine
 
 
-def there(world: World, *states: State) -> int:
+def there(world: World, *states: SealedState) -> int:
     """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
-    runs = {run_of(written) for state in states for written in state.segments}
-    rows = engine_of(world).pages(View(world.pictures(), tuple(runs), (), 0))
+    runs = {parse_run(written) for state in states for written in state.segments}
+    rows = engine_of(world).read_pages(EngineView(world.pictures(), tuple(runs), (), 0))
     return sum(len(each.ids) for each in rows)
 
 
@@ -64,7 +64,7 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
     live.refresh()
     before = answers(live)
     late = state_of(overtaken.sealed(changed))  # a paused indexer wakes up
-    assert world.sets.register(source.identity, State(base.state, 0), late) is None
+    assert world.sets.register(source.identity, SealedState(base.state, 0), late) is None
     assert answers(live) == before == answers(world.started())
     live.delete_picture("p2")
     world.seal()
@@ -105,9 +105,9 @@ def test_many_small_runs_become_one(world: World) -> None:
     source = PictureSource.of(world.encoder, world.gallery)
     vector_set, wanted = world.opened(source), set[str]()
     for seed in range(8):
-        rows = {f"p{seed}": Rows(numbered(seed + 1), (Entry(f"p{seed}"),), stored(1, seed, 64))}
-        gone = {f"p{seed - 1}": Rows.none(64)} if seed == 4 else {}
-        vector_set = sealing.sealed(vector_set.changed({**rows, **gone}, seed))
+        rows = {f"p{seed}": VectorRows(numbered(seed + 1), (Entry(f"p{seed}"),), stored(1, seed, 64))}
+        gone = {f"p{seed - 1}": VectorRows.make_empty(64)} if seed == 4 else {}
+        vector_set = sealing.sealed(vector_set.replace_rows({**rows, **gone}, seed))
         before = state_of(vector_set)
         vector_set = sealing.tidied(vector_set, [before])
         wanted = (wanted | {f"p{seed}"}) - set(gone)
@@ -115,20 +115,20 @@ def test_many_small_runs_become_one(world: World) -> None:
         assert {hit.entry.picture for hit in hits} == wanted and vector_set.count == len(wanted)
     assert len(state_of(vector_set).segments) <= 5
     (view,) = world.sets.parts(source.identity, before)
-    assert {hit.entry.picture for hit in best(view, unit(1, 1, 64)[0], 20)} == wanted
+    assert {hit.entry.picture for hit in find_best(view, unit(1, 1, 64)[0], 20)} == wanted
 
 
 def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
-    engine, rows = engine_of(world), Rows(np.arange(3), names(3), stored(3).astype(np.float16))
+    engine, rows = engine_of(world), VectorRows(np.arange(3), names(3), stored(3).astype(np.float16))
     engine.add(PICTURES, 5, rows)
-    view = View(PICTURES, (5,), (), 3)
-    assert sum(len(rows.ids) for rows in engine.pages(view)) == 3
+    view = EngineView(PICTURES, (5,), (), 3)
+    assert sum(len(rows.ids) for rows in engine.read_pages(view)) == 3
     engine.drop(PICTURES)
     engine.drop(PICTURES)
     with pytest.raises(IndexUnavailable):
-        engine.having(view, "key", range(3))
+        engine.find_rows(view, "key", range(3))
     engine.add(PICTURES, 6, rows)
-    assert len(engine.having(replace(view, runs=(6,)), "key", range(3)).ids) == 3
+    assert len(engine.find_rows(replace(view, runs=(6,)), "key", range(3)).ids) == 3
 
 
 # --- pgvector's HNSW index --------------------------------------------------------------------------------------------
@@ -147,8 +147,8 @@ def indexed(postgresql_url: str, vectors: Vector) -> Iterator[PgVector]:
     for run in range(3):
         rows = slice(1_000 * run, 1_000 * run + 1_000)
         keys = np.arange(rows.start, rows.stop)
-        engine.add(PICTURES, run + 1, Rows(keys, names(1_000, rows.start), vectors[rows].astype(np.float16)))
-    engine.settle(PICTURES)
+        engine.add(PICTURES, run + 1, VectorRows(keys, names(1_000, rows.start), vectors[rows].astype(np.float16)))
+    engine.build_index(PICTURES)
     yield engine
     registry.close()
 
@@ -157,11 +157,11 @@ def test_hnsw_finds_nearly_all_and_every_score_is_exact(indexed: PgVector, vecto
     entries, found = names(3_000), 0
     hidden = tuple(int(id) for run in (1, 2, 3) for id in range(run << 20, (run << 20) + 1_000, 3))
     living = [row for row in range(3_000) if (row % 1_000) % 3]
-    view = View(PICTURES, (1, 2, 3), hidden, len(living))
+    view = EngineView(PICTURES, (1, 2, 3), hidden, len(living))
     queries = text_like(vectors, 20)
     for query in queries:
         wanted = dict(brute_force(query, vectors[living], [entries[row] for row in living], 10))
-        near = indexed.nearest(view, query, 56, 10, None)
+        near = indexed.find_nearest(view, query, 56, 10, None)
         assert not near.exact and len(near.scores) == 28
         scored = dict(
             brute_force(query, near.vectors.astype(np.float32), [near.entry(number) for number in range(28)], 10)
@@ -174,7 +174,7 @@ def test_hnsw_finds_nearly_all_and_every_score_is_exact(indexed: PgVector, vecto
 def test_a_filter_that_hnsw_cannot_follow_is_answered_by_a_scan(indexed: PgVector, vectors: Any) -> None:
     query = unit(1, 9)[0]
     far = np.argsort(vectors @ query)[:20].astype(np.int64)  # the farthest of all
-    near = indexed.nearest(View(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
+    near = indexed.find_nearest(EngineView(PICTURES, (1, 2, 3), (), 3_000), query, 56, 10, np.sort(far))
     assert len(near.scores) == 20 and {near.entry(number) for number in range(20)} == {names(3_000)[row] for row in far}
 
 
@@ -185,24 +185,24 @@ def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: st
 
     def add(run: int, rows: slice) -> None:
         keys = np.arange(rows.start, rows.stop)
-        fine.add(wide, run, Rows(keys, names(len(keys), rows.start), scattered[rows]))
+        fine.add(wide, run, VectorRows(keys, names(len(keys), rows.start), scattered[rows]))
 
     add(1, slice(0, 1_200))
     with registry.begin() as session:  # for so few rows the planner would sort all of them instead
-        session.execute(text(f"DROP INDEX ix_{fine._table(wide).name}_run"))
+        session.execute(text(f"DROP INDEX ix_{fine._get_table(wide).name}_run"))
     monkeypatch.setattr(pgvector, "_ASKED", 16)
     monkeypatch.setattr(pgvector, "_TRIED", (40, 160, 630))
-    fine.settle(wide)
+    fine.build_index(wide)
     with monkeypatch.context() as patch:
-        patch.setattr(fine, "_measured", pytest.fail)
-        fine.settle(wide)  # the rows are the same
+        patch.setattr(fine, "_measure_recall", pytest.fail)
+        fine.build_index(wide)  # the rows are the same
     add(2, slice(1_200, 3_000))
-    fine.settle(wide, unit(16, 5, 64))
-    view = View(wide, (1, 2), (), 3_000)
-    least, most = (engine._candidates(view, 10, None) for engine in (rough, fine))
-    assert least < 100 < most <= 1_000 and (rough.depth(view, 10), fine.depth(view, 10)) == (least, most)
-    assert rough._candidates(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
-    found = fine.nearest(view, query, 56, 10, None)
+    fine.build_index(wide, unit(16, 5, 64))
+    view = EngineView(wide, (1, 2), (), 3_000)
+    least, most = (engine._choose_candidate_count(view, 10, None) for engine in (rough, fine))
+    assert least < 100 < most <= 1_000 and (rough.get_depth(view, 10), fine.get_depth(view, 10)) == (least, most)
+    assert rough._choose_candidate_count(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
+    found = fine.find_nearest(view, query, 56, 10, None)
     nearest = np.argsort(-(scattered.astype(np.float32) @ query))[:10]
     assert {found.entry(number) for number in range(10)} == {names(3_000)[row] for row in nearest}
     registry.close()

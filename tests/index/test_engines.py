@@ -122,8 +122,11 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
     for sealed in range(2):
         captions = live.current.captions["en"]
         assert captions.count == 6
-        assert [entry.text for entry in captions.of("p1").entries] == ["a picture “quoted\" with 'both'", "ein\nBild ü"]
-        assert len(captions.of("p2")) == len(live.current.pictures.of("p2")) == 0
+        assert [entry.text for entry in captions.read_rows("p1").entries] == [
+            "a picture “quoted\" with 'both'",
+            "ein\nBild ü",
+        ]
+        assert len(captions.read_rows("p2")) == len(live.current.pictures.read_rows("p2")) == 0
         (stored,) = world.gallery.picture_vectors(["p3"], world.encoder.image_fingerprint).values()
         assert live.current.picture_vector("p3").tobytes() == stored.tobytes()
         if not sealed:
@@ -191,8 +194,8 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
         world.seal()
     for identity in (world.pictures(), world.captions("en", 0)):
         world.sets.retire(identity, seconds=0)
-    assert states.prune(world.registry) == 2
+    assert states.prune_feed(world.registry) == 2
     for live in (behind, here):
         live.refresh()
     assert answers(behind) == answers(here) == answers(world.started())
-    assert behind.current.pictures.count == 6 and len(behind.current.pictures.of("p1")) == 0
+    assert behind.current.pictures.count == 6 and len(behind.current.pictures.read_rows("p1")) == 0

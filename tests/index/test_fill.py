@@ -10,8 +10,8 @@ from index.indexer import Indexer, fill_pictures
 from index.janitor import sweep
 from index.sets import VectorSets
 from index.sources import CaptionSource, source_of
-from index.states import Written
-from index.vectors import Entry, Rows, VectorSet
+from index.states import PartRecord
+from index.vectors import Entry, VectorRows, VectorSet
 from store.errors import StorageFull
 from tests.doubles import text_vector, weightless_view
 from tests.index.world import World, content, flip, interrupted, nearest_captions, scored_pictures
@@ -47,7 +47,7 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
     prepared(world)
     state = world.encode("cy", 1)
     filled = opened(world)
-    rows = Rows.merged([filled.of(picture) for picture in world.gallery.ids()])
+    rows = VectorRows.merge([filled.read_rows(picture) for picture in world.gallery.ids()])
     assert sorted(rows.entries) == [
         Entry(f"p{seed:02d}", text)
         for seed in range(PICTURES)
@@ -106,7 +106,7 @@ def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> 
     expected = [[Entry("p03", "wedi newid")], [], [Entry("new", "newydd")]]
     for seal in (0, 1):
         captions = world.started().current.captions["cy"]
-        assert [[*captions.of(picture).entries] for picture in ("p03", "p04", "new")] == expected
+        assert [[*captions.read_rows(picture).entries] for picture in ("p03", "p04", "new")] == expected
         assert captions.tail.count == 2 * (1 - seal)
         world.seal()
 
@@ -197,7 +197,7 @@ def watched(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
     """The rows of each segment that is written from now on; the disk is full after `room` of them."""
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, rows: Rows, *rest: Any) -> Written:
+    def counted(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
         if len(sizes) == room:
             raise StorageFull
         sizes.append(len(rows))

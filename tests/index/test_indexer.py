@@ -12,8 +12,8 @@ from index import segment
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.sets import VectorSets
-from index.states import NOTHING, State, Written
-from index.vectors import Rows
+from index.states import NOTHING_SEALED, PartRecord, SealedState
+from index.vectors import VectorRows
 from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
@@ -44,7 +44,7 @@ def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_tim
     world.started()
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, rows: Rows, *rest: Any) -> Written:
+    def counted(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
         if identity.kind == "pictures":
             sizes.append(len(rows))
         return real(root, identity, rows, *rest)
@@ -82,11 +82,11 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
     live.delete_picture("p5")
     world.seal()
     (rest,) = world.state().segments
-    assert rest.rows == 14 and world.state().dead == NOTHING.dead
+    assert rest.rows == 14 and world.state().dead == NOTHING_SEALED.dead
     assert scored_pictures(world.started(), 7) == world.nearest(7)
 
 
-def _states(world: World) -> list[State]:
+def _states(world: World) -> list[SealedState]:
     return VectorSets(world.gallery).states(world.pictures())
 
 
@@ -136,7 +136,7 @@ def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     """After a change of the image tower, while the API encodes them: they would be missing for ever."""
     put(world.started(), 1, 2)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
-    VectorSets(world.gallery).register(world.pictures(), NOTHING, NOTHING)
+    VectorSets(world.gallery).register(world.pictures(), NOTHING_SEALED, NOTHING_SEALED)
     world.seal()
     assert world.state().upto_change == 0
     live = world.started()
@@ -177,7 +177,7 @@ def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
     sets, old = VectorSets(world.gallery), world.state()
     world.seal()
     newest = world.state()
-    assert sets.register(world.pictures(), old, State(0, 9)) is None
+    assert sets.register(world.pictures(), old, SealedState(0, 9)) is None
     assert world.state() == newest and world.state().number == newest.number
 
 
@@ -251,7 +251,7 @@ def test_a_segment_that_is_removed_before_it_is_registered_is_written_again(
         interrupted(patch, *point, _remove_all(world), times)
         world.indexer().seal(world.pictures())
     (written,) = world.state().segments
-    assert segment.intact(world.root, written)
+    assert segment.is_intact(world.root, written)
     assert world.started().current.degraded == ()
 
 

@@ -11,8 +11,8 @@ import pytest
 from index import ivf, segment
 from index.ivf import DEPTHS, SCAN_LIMIT, Curve
 from index.segment import Segment
-from index.states import Written
-from index.vectors import Hit, Keys, Matrix, Vector, best
+from index.states import PartRecord
+from index.vectors import Hit, Keys, Matrix, Vector, find_best
 from store.data_root import DataRoot
 from tests.index.conftest import (
     PICTURES,
@@ -36,12 +36,12 @@ def vectors() -> Matrix:
 
 
 @pytest.fixture(scope="module")
-def written(vectors: Matrix, shared_root: DataRoot) -> Written:
+def written(vectors: Matrix, shared_root: DataRoot) -> PartRecord:
     return segment.write(shared_root, PICTURES, numbered_rows(vectors, names(ROWS)), text_like(vectors, 192, seed=1))
 
 
 @pytest.fixture(scope="module")
-def approximate(written: Written, shared_root: DataRoot) -> Segment:
+def approximate(written: PartRecord, shared_root: DataRoot) -> Segment:
     """Pictures 0 to 19,999 in an IVF index; a key is the picture's number."""
     return segment.read(shared_root, written, PICTURES, RECALL)
 
@@ -59,7 +59,7 @@ def recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, 
     hits = total = 0
     for query in text_like(vectors, 60, seed=50):
         expected = truth(query, vectors, k, rows)
-        hits += len({*expected} & {*best(part, query, k, rows if told else None)})
+        hits += len({*expected} & {*find_best(part, query, k, rows if told else None)})
         total += len(expected)
     return hits / total
 
@@ -84,12 +84,12 @@ def test_searches_reach_the_target(k: int, approximate: Segment, vectors: Matrix
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99])
 def test_a_higher_target_gives_a_higher_recall(
-    target: float, written: Written, shared_root: DataRoot, vectors: Matrix
+    target: float, written: PartRecord, shared_root: DataRoot, vectors: Matrix
 ) -> None:
     assert recall(segment.read(shared_root, written, PICTURES, target), vectors, 100) >= target - 0.03
 
 
-def test_a_low_target_misses_some(written: Written, shared_root: DataRoot, vectors: Matrix) -> None:
+def test_a_low_target_misses_some(written: PartRecord, shared_root: DataRoot, vectors: Matrix) -> None:
     """The precondition of the tests above: these vectors are not so easy that eight lists are enough."""
     assert recall(segment.read(shared_root, written, PICTURES, 0.0), vectors, 100) < 0.85
 
@@ -97,7 +97,7 @@ def test_a_low_target_misses_some(written: Written, shared_root: DataRoot, vecto
 def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matrix) -> None:
     for query in text_like(vectors, 5, seed=3):
         everything = {*truth(query, vectors, ROWS - 50)}
-        hits = best(approximate, query, 30)
+        hits = find_best(approximate, query, 30)
         assert (
             len(hits) == 30 and {*hits} <= everything and hits == sorted(hits, key=lambda hit: (-hit.score, hit.entry))
         )
@@ -115,19 +115,19 @@ CURVES: dict[int, Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5
 )  # fmt: skip
 def test_as_few_lists_are_searched_as_the_target_needs(k: int, target: float, probes: int) -> None:
     """A quarter of what may be missed is kept as a margin."""
-    assert ivf.probes_for(CURVES, k, target) == probes
+    assert ivf.choose_effort(CURVES, k, target) == probes
 
 
 @pytest.mark.parametrize("k", [10, 400])
 def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segment, vectors: Matrix) -> None:
     """One half, and with each query also what it would find first."""
     alive = np.arange(1, ROWS, 2)
-    half = approximate.marked(np.arange(ROWS) % 2 == 0)
+    half = approximate.mark_dead(np.arange(ROWS) % 2 == 0)
     assert recall(half, vectors, k, alive, told=False) >= RECALL - 0.02
     for query in text_like(vectors, 20, seed=4):
-        first = best(half, query, k)
-        fewer = half.without([hit.entry.picture for hit in first])
-        assert len(first) == k and not {*best(fewer, query, k)} & {*first}
+        first = find_best(half, query, k)
+        fewer = half.exclude_pictures([hit.entry.picture for hit in first])
+        assert len(first) == k and not {*find_best(fewer, query, k)} & {*first}
         assert all(int(hit.entry.picture[1:]) % 2 for hit in first)
 
 
@@ -135,14 +135,14 @@ def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segme
 def test_the_answer_is_exact_when_few_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
     rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
     for query in text_like(vectors, 20, seed=5):
-        assert best(approximate, query, 10, rows) == truth(query, vectors, 10, rows)
+        assert find_best(approximate, query, 10, rows) == truth(query, vectors, 10, rows)
 
 
 @pytest.mark.parametrize("count", [4_200, 12_000])
 def test_searches_reach_the_target_when_many_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
     rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
     for query in text_like(vectors, 20, seed=6):
-        assert {int(hit.entry.picture[1:]) for hit in best(approximate, query, 10, rows)} <= {*rows.tolist()}
+        assert {int(hit.entry.picture[1:]) for hit in find_best(approximate, query, 10, rows)} <= {*rows.tolist()}
     assert recall(approximate, vectors, 10, rows) >= RECALL - 0.02
 
 
@@ -158,16 +158,18 @@ def test_searches_reach_the_target_when_those_allowed_are_all_far_from_the_query
     for query in text_like(photographs, 60, seed=51) + domain[0]:
         query /= np.linalg.norm(query)
         expected = truth(query, mixed, k, maps)
-        found += len({*expected} & {*best(part, query, k, maps)})
+        found += len({*expected} & {*find_best(part, query, k, maps)})
         total += len(expected)
-        assert len(best(part.marked(np.arange(18_500) < 8_000), query, k)) == k  # the photographs were deleted
+        assert len(find_best(part.mark_dead(np.arange(18_500) < 8_000), query, k)) == k  # the photographs were deleted
     assert total == 60 * k and found / total >= RECALL
 
 
 @pytest.mark.parametrize("k", [4_000, ROWS, ROWS + 1])
 def test_deep_pages_are_filled(k: int, approximate: Segment, query: Vector) -> None:
-    assert len({*best(approximate, query, k)}) == min(k, ROWS)
-    assert len({*best(approximate.without(["p00001"]), query, k, numbered(*range(10_000)))}) == min(k, 9_999)
+    assert len({*find_best(approximate, query, k)}) == min(k, ROWS)
+    assert len({*find_best(approximate.exclude_pictures(["p00001"]), query, k, numbered(*range(10_000)))}) == min(
+        k, 9_999
+    )
 
 
 @pytest.fixture(scope="module")
@@ -181,14 +183,14 @@ def test_few_allowed_ones_that_are_equal_are_ordered_by_entry(repeated: tuple[Se
     part, copies = repeated
     for count in (300, 3_000):
         allowed, query = np.arange(count, dtype=np.int64), copies[7]
-        assert best(part, query, 10, allowed) == brute_force(query, copies[:count], names(9_000)[::-1][:count], 10)
+        assert find_best(part, query, 10, allowed) == brute_force(query, copies[:count], names(9_000)[::-1][:count], 10)
 
 
 def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment, Matrix], tmp_path: Path) -> None:
     """Recall counts scores, not which of the equal ones were found."""
     part, copies = repeated
     for query in text_like(copies, 20):
-        hits, expected = best(part, query, 10), brute_force(query, copies, names(9_000), 10)
+        hits, expected = find_best(part, query, 10), brute_force(query, copies, names(9_000), 10)
         assert [hit.score for hit in hits] == [hit.score for hit in expected]
     _, about = index_of(copies, tmp_path / "index")
     assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in DEPTHS)
@@ -197,13 +199,13 @@ def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment
 def test_the_nearest_lists_that_have_enough_of_what_is_wanted_are_searched_and_no_empty_ones(tmp_path: Path) -> None:
     vectors, probes = clustered(9_000), 8
     index, _ = index_of(vectors, tmp_path / "index")
-    lists, enough = ivf.Lists(index), probes * index.ntotal / index.nlist
+    lists, enough = ivf.ListsOfRows(index), probes * index.ntotal / index.nlist
     for query in text_like(vectors, 5):
         order = index.quantizer.search(query[None], index.nlist)[1][0]
-        far = np.flatnonzero(np.isin(lists.of_rows, order[-50:]))
+        far = np.flatnonzero(np.isin(lists.by_row, order[-50:]))
         for rows, factor in ((np.arange(9_000), 1), (np.arange(0, 9_000, 4), 1), (far, 4), (far[:20], 4)):
-            counts = lists.counted(rows)
-            found = ivf.probes_among(index, query, probes, counts).lists[0]
+            counts = lists.count_rows(rows)
+            found = ivf.choose_lists(index, query, probes, counts).lists[0]
             assert found.tolist() == [number for number in order if counts[number]][: len(found)]
             reached = counts[found].sum()
             assert reached >= min(factor * enough, len(rows)) and reached - counts[found[-1]] < max(
@@ -228,7 +230,7 @@ def test_searches_of_many_threads_do_not_disturb_each_other(approximate: Segment
     """Each with its own depth and its own dead rows."""
 
     def search(row: int) -> list[Hit]:
-        return best(approximate.without([f"p{row:05d}"]), vectors[row], 1 + row % 300)
+        return find_best(approximate.exclude_pictures([f"p{row:05d}"]), vectors[row], 1 + row % 300)
 
     alone = [search(row) for row in range(150)]
     with ThreadPoolExecutor(4) as threads:

@@ -7,7 +7,7 @@ import pytest
 
 from index.live import LiveIndex
 from index.sets import VectorSets
-from index.states import move_to, open_engine, sealed_in
+from index.states import find_last_location, open_engine, request_reindex
 from store.errors import EngineMismatch, IndexUnavailable
 from store.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures
@@ -29,7 +29,7 @@ def test_where_the_vectors_are_no_other_place_can_be_opened(world: World) -> Non
     put(world.started(), 1, 2)
     world.seal()
     newest = world.state().number
-    assert sealed_in(world.registry) == "pgvector"
+    assert find_last_location(world.registry) == "pgvector"
     for index in ("faiss", NOWHERE):
         with pytest.raises(SettingsError, match=r"the vectors are in pgvector, not in .*`pictoglot reindex`"):
             open_engine(index, world.registry)
@@ -44,8 +44,8 @@ def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> 
         open_engine(NOWHERE, world.registry)
     newest = world.state()
     with pytest.raises(IndexUnavailable):
-        move_to(NOWHERE, world.registry)
-    assert world.state() == newest and move_to("faiss", world.registry) == 0
+        request_reindex(NOWHERE, world.registry)
+    assert world.state() == newest and request_reindex("faiss", world.registry) == 0
     world.close()
 
 
@@ -76,12 +76,16 @@ def test_after_a_move_every_set_is_sealed_in_the_new_place(world: World) -> None
     put(world.started(), 1, 2, 3)
     world.seal()
     before = answers(world.started())
-    assert move_to("faiss", world.registry) == 2 and sealed_in(world.registry) is None
+    assert request_reindex("faiss", world.registry) == 2 and find_last_location(world.registry) is None
     moved = World(world.home, world.registry.engine.url.render_as_string(hide_password=False))
     live = moved.started()
     assert answers(live) == before and moved.state().segments == ()
     moved.seal()
     live.refresh()
-    assert live.current.pictures.tail.count == 0 and answers(live) == before and sealed_in(world.registry) == "faiss"
+    assert (
+        live.current.pictures.tail.count == 0
+        and answers(live) == before
+        and find_last_location(world.registry) == "faiss"
+    )
     assert moved.encoder.pictures_encoded == moved.encoder.texts_encoded == 0
     moved.close()

@@ -44,7 +44,7 @@ def others(live: LiveIndex) -> tuple[Any, ...]:
 
 
 def _vectors(live: LiveIndex) -> list[Any]:
-    return [vector for number in range(PICTURES) for vector in live.current.pictures.of(f"p{number}").vectors]
+    return [vector for number in range(PICTURES) for vector in live.current.pictures.read_rows(f"p{number}").vectors]
 
 
 def promoted(world: World) -> None:

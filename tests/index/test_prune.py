@@ -12,7 +12,7 @@ from index.captions import ReadBy
 from index.gallery import Gallery
 from index.janitor import Item, Pruner, sweep
 from index.sets import VectorSets
-from index.states import NOTHING
+from index.states import NOTHING_SEALED
 from store import files
 from store.bases import FIRST_ENCODING
 from store.data_root import DataRoot
@@ -67,7 +67,7 @@ def gone(world: World, version: int = 1) -> bool:
     """Whether nothing is left of Welsh."""
     number = world.captions("cy", version)
     folder = world.registry.versions.get(version).folder
-    return folder is None and vectors(world, version) == 0 and world.state(number) == NOTHING
+    return folder is None and vectors(world, version) == 0 and world.state(number) == NOTHING_SEALED
 
 
 @pytest.fixture
@@ -109,7 +109,7 @@ def test_a_process_that_would_serve_a_pruned_version_does_not_and_makes_nothing_
     prune(withdrawn(world))
     with pytest.raises(VersionPruned):
         world.live_index().open(world.registry.releases.get(2))
-    assert world.sets.register(world.captions("cy", 1), NOTHING, NOTHING) is None
+    assert world.sets.register(world.captions("cy", 1), NOTHING_SEALED, NOTHING_SEALED) is None
     assert gone(world)
 
 

@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 
 from index import sets, states
-from index.engine import View, run_of
+from index.engine import EngineView, parse_run
 from index.janitor import forget_replaced
 from index.sets import KEPT
-from index.states import NOTHING
+from index.states import NOTHING_SEALED
 from index.vectors import Identity
 from store.files import MANIFEST
 from store.objects import Objects
@@ -32,7 +32,11 @@ def sealed(world: World, identity: Identity) -> set[str]:
     """The pictures of which the engine, or any file of a segment, has a row of this set."""
     state = world.state(identity)
     if world.engine is not None:
-        pages = world.engine.pages(View(identity, tuple(map(run_of, state.segments)), (), 0)) if state.segments else ()
+        pages = (
+            world.engine.read_pages(EngineView(identity, tuple(map(parse_run, state.segments)), (), 0))
+            if state.segments
+            else ()
+        )
         return {entry.picture for page in pages for entry in page.entries}
     of_set = [each for each in world.segments(identity.kind) if language_of(each) == identity.language]
     data = b"".join(file.read_bytes() for folder in of_set for file in folder.iterdir())
@@ -53,9 +57,9 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
         live.refresh()
         assert answers(live) == before
     assert sealed(world, world.pictures()) == sealed(world, english) == {"p0", "p2", "p3", "p4"}
-    assert answers(world.started()) == before and not states.keeps_dead(world.registry)
+    assert answers(world.started()) == before and not states.has_dead_rows(world.registry)
     assert live.verify() == [] and live.current.degraded == ()
-    assert states.prune(world.registry) == 1, "the feed forgets its id"
+    assert states.prune_feed(world.registry) == 1, "the feed forgets its id"
     numbers = world.sets.numbers()
     world.indexer().purge()
     assert world.sets.numbers() == numbers, "there is nothing more to write"
@@ -80,7 +84,7 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
     world.registry.expansions.fail(lease, "internal", "")
     forget_replaced(world.sets)
     forget_replaced(world.sets)
-    assert world.sets.states(welsh)[:KEPT] == [NOTHING] * KEPT and sealed(world, welsh) == set()
+    assert world.sets.states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and sealed(world, welsh) == set()
     assert sealed(world, world.pictures()) == {"p0", "p2", "p3"}
 
 

@@ -10,7 +10,7 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 
 from index import ivf, recall
-from index.engine import Engine, Found
+from index.engine import Engine, FoundRows
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.vectors import Candidates, VectorSet
@@ -128,7 +128,7 @@ def share(live: LiveIndex) -> float:
 
 
 def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, real = in_engine.started(), type(engine_of(in_engine)).nearest
+    live, real = in_engine.started(), type(engine_of(in_engine)).find_nearest
     assert share(live) == 1.0
     in_engine.put("late", 7)  # in the tail
     live.refresh()
@@ -139,15 +139,15 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, mo
         kept = np.arange(0, len(near.scores), 2)
         return Candidates(near.scores[kept], near.vectors[kept], lambda number: near.entry(2 * number), exact=False)
 
-    monkeypatch.setattr(type(in_engine.engine), "nearest", every_other)
+    monkeypatch.setattr(type(in_engine.engine), "find_nearest", every_other)
     measured = share(live)
     assert 0.45 < measured < 0.6  # ten hits, and about as many that are as near and are missed
     monkeypatch.setattr(recall, "SAMPLE", 200)
     assert abs(share(live) - measured) < 0.1
 
-    nothing = Found(numbered(), [], np.empty((0, DIMENSION), dtype=np.float32), numbered())
-    empty = nothing.proposed(np.empty(0, dtype=np.float32), exact=False)
-    monkeypatch.setattr(type(in_engine.engine), "nearest", lambda *_: empty)
+    nothing = FoundRows(numbered(), [], np.empty((0, DIMENSION), dtype=np.float32), numbered())
+    empty = nothing.make_candidates(np.empty(0, dtype=np.float32), exact=False)
+    monkeypatch.setattr(type(in_engine.engine), "find_nearest", lambda *_: empty)
     in_engine.seal()
     live.refresh()
     assert share(live) == 0.0, "rows that are not there count as missed"

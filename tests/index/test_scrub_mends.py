@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from index import segment
-from index.states import Written
+from index.states import PartRecord
 from store.clock import now
 from store.data_root import DataRoot
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow, VersionRow
@@ -96,14 +96,14 @@ def test_only_damaged_segments_are_hashed_while_nobody_else_can_seal(
     world.seal()
     bad, whole = (each.id for each in world.state().segments)
     flip(world.root.path(f"segments/{bad}") / "rows.safetensors", 5, world.home)
-    hashed, real = list[str](), segment.intact
+    hashed, real = list[str](), segment.is_intact
 
-    def intact(root: DataRoot, written: Written, *gently: Any) -> bool:
+    def intact(root: DataRoot, written: PartRecord, *gently: Any) -> bool:
         if not gently:
             hashed.append(written.id)
         return real(root, written, *gently)
 
-    monkeypatch.setattr(segment, "intact", intact)
+    monkeypatch.setattr(segment, "is_intact", intact)
     assert told(read(world)) == [("segment", "from the registry")]
     assert bad in hashed and whole not in hashed
 

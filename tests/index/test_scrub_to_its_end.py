@@ -18,7 +18,7 @@ from index.gallery import Gallery
 from index.rows import stored_as, vector_of
 from index.scrub import Scrub
 from index.sets import VectorSets
-from index.states import NOTHING
+from index.states import NOTHING_SEALED
 from index.things import GENTLE, Pace
 from store import files
 from store.data_root import DataRoot
@@ -147,7 +147,9 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
         for id in ("p1", "p2"):
             world.gallery.delete(id)
 
-    interrupted(monkeypatch, segment, "intact", lambda: world.sets.settle(world.pictures(), world.state(), NOTHING))
+    interrupted(
+        monkeypatch, segment, "is_intact", lambda: world.sets.settle(world.pictures(), world.state(), NOTHING_SEALED)
+    )
     interrupted(monkeypatch, VectorSets, "numbers", remove_version)
     interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()

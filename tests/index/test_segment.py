@@ -20,8 +20,8 @@ from safetensors.numpy import load_file, save_file
 
 from index import ivf, segment, segment_files
 from index.segment import Segment
-from index.states import Written
-from index.vectors import Entry, Identity, Keys, Rows, Vector, best
+from index.states import PartRecord
+from index.vectors import Entry, Identity, Keys, Vector, VectorRows, find_best
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
@@ -33,12 +33,12 @@ VECTORS = stored(120)
 
 
 @pytest.fixture(scope="module")
-def original(shared_root: DataRoot) -> Written:
+def original(shared_root: DataRoot) -> PartRecord:
     return segment.write(shared_root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
 
 
 @pytest.fixture
-def written(original: Written, shared_root: DataRoot, root: DataRoot) -> Written:
+def written(original: PartRecord, shared_root: DataRoot, root: DataRoot) -> PartRecord:
     """A copy that a test may damage, in a data root that has verified nothing yet."""
     name = f"segments/{original.id}"
     shutil.copytree(shared_root.path(name), root.path(name))
@@ -46,7 +46,7 @@ def written(original: Written, shared_root: DataRoot, root: DataRoot) -> Written
 
 
 @pytest.fixture
-def folder(written: Written, root: DataRoot) -> Path:
+def folder(written: PartRecord, root: DataRoot) -> Path:
     return root.path(f"segments/{written.id}")
 
 
@@ -64,15 +64,18 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def facts(opened: Segment) -> list[tuple[int, Entry, bytes]]:
-    return [(int(opened.keys[row]), opened.entry(row), opened.vectors[row].tobytes()) for row in opened.rows()]
+    return [
+        (int(opened.keys[row]), opened.read_entry(row), opened.vectors[row].tobytes())
+        for row in opened.find_living_rows()
+    ]
 
 
 def test_what_was_written_is_read(root: DataRoot, query: Vector) -> None:
     opened = sealed(root, VECTORS, names(120), 1_000)
     halves = VECTORS.astype(np.float16)
     assert facts(opened) == [(1_000 + row, names(120)[row], halves[row].tobytes()) for row in range(120)]
-    assert best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
-    assert (opened.written.rows, opened.written.first, opened.written.last, opened.count) == (120, 1_000, 1_119, 120)
+    assert find_best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
+    assert (opened.record.rows, opened.record.first, opened.record.last, opened.count) == (120, 1_000, 1_119, 120)
 
 
 TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=12)
@@ -86,17 +89,17 @@ def test_any_keys_ids_and_texts_come_back_in_the_order_of_keys(
 ) -> None:
     """Empty ones too, and such as are longer in UTF-8 than in characters."""
     vectors, entries = stored(len(rows), seed=1), [Entry(picture, text) for _, picture, text in rows]
-    sorted_rows = Rows(numbered(*(key for key, _, _ in rows)), entries, vectors)
+    sorted_rows = VectorRows(numbered(*(key for key, _, _ in rows)), entries, vectors)
     identity = Identity("captions", "f" * 64, DIMENSION, "cy", 3)
     opened = segment.read(shared_root, segment.write(shared_root, identity, sorted_rows), identity)
     halves = [vector.astype(np.float16).tobytes() for vector in vectors]
     expected = sorted(zip((row[0] for row in rows), entries, halves, strict=True))
     assert facts(opened) == expected
     for picture in {entry.picture for entry in entries}:
-        assert [*opened.of(picture).entries] == [entry for _, entry, _ in expected if entry[0] == picture]
+        assert [*opened.read_rows(picture).entries] == [entry for _, entry, _ in expected if entry[0] == picture]
 
 
-def test_the_same_rows_give_the_same_files(root: DataRoot, original: Written, shared_root: DataRoot) -> None:
+def test_the_same_rows_give_the_same_files(root: DataRoot, original: PartRecord, shared_root: DataRoot) -> None:
     assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == original
     for file in FILES:
         name = f"segments/{original.id}/{file}"
@@ -105,7 +108,7 @@ def test_the_same_rows_give_the_same_files(root: DataRoot, original: Written, sh
 
 def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
     opened = sealed(root, VECTORS, names(120))
-    for view in (opened, opened.without(["p00001"])):
+    for view in (opened, opened.exclude_pictures(["p00001"])):
         for array in (view.keys, view.vectors):
             assert (
                 array.base is not None
@@ -115,13 +118,13 @@ def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
             )
 
 
-def test_writing_over_a_damaged_copy_repairs_it(written: Written, folder: Path, root: DataRoot) -> None:
+def test_writing_over_a_damaged_copy_repairs_it(written: PartRecord, folder: Path, root: DataRoot) -> None:
     (folder / "index.faiss").write_bytes(b"")
     assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == written
     assert segment.read(root, written, PICTURES).count == 120
 
 
-def test_the_second_opening_hashes_nothing(written: Written, root: DataRoot, hashed: list[str]) -> None:
+def test_the_second_opening_hashes_nothing(written: PartRecord, root: DataRoot, hashed: list[str]) -> None:
     """By any process of this machine."""
     segment.read(root, written, PICTURES)
     assert sorted(hashed) == ["index.faiss", "rows.safetensors"]
@@ -132,7 +135,7 @@ def test_the_second_opening_hashes_nothing(written: Written, root: DataRoot, has
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("change", ["touched", "replaced by a copy", "written again"])
 def test_a_file_that_changed_is_hashed_again(
-    change: str, file: str, folder: Path, written: Written, root: DataRoot, hashed: list[str]
+    change: str, file: str, folder: Path, written: PartRecord, root: DataRoot, hashed: list[str]
 ) -> None:
     """Once, even when its content is the same, and with the size and the time that it had before."""
     path = folder / file
@@ -150,7 +153,7 @@ def test_a_file_that_changed_is_hashed_again(
     assert len(hashed) == 2
 
 
-def test_what_is_refused_is_not_noted(written: Written, folder: Path, root: DataRoot, hashed: list[str]) -> None:
+def test_what_is_refused_is_not_noted(written: PartRecord, folder: Path, root: DataRoot, hashed: list[str]) -> None:
     flip(folder / "rows.safetensors")
     for _ in range(2):
         hashed.clear()
@@ -162,7 +165,7 @@ def test_what_is_refused_is_not_noted(written: Written, folder: Path, root: Data
 
 @pytest.mark.parametrize("note", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"[1, 2]", b'["0", []]'])
 def test_a_damaged_note_is_ignored_and_written_again(
-    note: bytes, written: Written, root: DataRoot, hashed: list[str]
+    note: bytes, written: PartRecord, root: DataRoot, hashed: list[str]
 ) -> None:
     segment.read(root, written, PICTURES)
     root.path(f"verified/{written.id}.json").write_bytes(note)
@@ -173,7 +176,7 @@ def test_a_damaged_note_is_ignored_and_written_again(
 
 
 def test_a_note_about_other_files_is_ignored(
-    written: Written, root: DataRoot, tmp_path: Path, hashed: list[str]
+    written: PartRecord, root: DataRoot, tmp_path: Path, hashed: list[str]
 ) -> None:
     """As after a copy of the whole data root to another disk."""
     segment.read(root, written, PICTURES)
@@ -186,7 +189,7 @@ def test_a_note_about_other_files_is_ignored(
 
 
 def test_a_full_disk_while_noting_does_no_harm(
-    written: Written, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
+    written: PartRecord, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
 ) -> None:
     def full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -199,20 +202,20 @@ def test_a_full_disk_while_noting_does_no_harm(
 
 
 def test_a_removed_segment_leaves_nothing_and_who_has_it_open_can_search_on(
-    written: Written, root: DataRoot, query: Vector, hashed: list[str]
+    written: PartRecord, root: DataRoot, query: Vector, hashed: list[str]
 ) -> None:
     opened = segment.read(root, written, PICTURES)
     segment.remove(root, written.id)
     segment.remove(root, "pictures-unknown")
     assert not [path for path in root.home.rglob("*") if path.is_file()]
-    assert best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
+    assert find_best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
     segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000))
     hashed.clear()
     segment.read(root, written, PICTURES)
     assert len(hashed) == 2
 
 
-def test_pictures_whose_hashes_collide_are_told_apart(written: Written, folder: Path, root: DataRoot) -> None:
+def test_pictures_whose_hashes_collide_are_told_apart(written: PartRecord, folder: Path, root: DataRoot) -> None:
     """As if all had one hash; nobody can find two ids with one, so that the file is made by hand."""
     file = folder / "rows.safetensors"
     tensors = {name: tensor.copy() for name, tensor in load_file(file).items()}
@@ -221,8 +224,8 @@ def test_pictures_whose_hashes_collide_are_told_apart(written: Written, folder: 
     save_file(tensors, file)
     fields = {key: value for key, value in json.loads((folder / "manifest.json").read_text()).items() if key != "files"}
     opened = segment.read(root, replace(written, manifest_sha256=files.write_manifest(folder, fields)), PICTURES)
-    assert [entry.picture for entry in opened.of(owner).entries] == [owner]
-    assert opened.without([owner]).count == 119
+    assert [entry.picture for entry in opened.read_rows(owner).entries] == [owner]
+    assert opened.exclude_pictures([owner]).count == 119
 
 
 @pytest.mark.parametrize("few", [0, 10_000])
@@ -235,12 +238,12 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     everything = numbered(*range(120))
 
     def found(view: Segment, keys: Keys) -> list[str]:
-        return [hit.entry.picture for hit in best(view, query, 120, keys)]
+        return [hit.entry.picture for hit in find_best(view, query, 120, keys)]
 
     for _ in range(2):
         assert found(part, allowed)[0] == "p00007" and len(found(part, allowed)) == 18
         assert len(found(part, everything)) == 120
-    without = part.without({"p00007", "p00003"})
+    without = part.exclude_pictures({"p00007", "p00003"})
     assert "p00007" not in found(without, allowed) and len(found(without, allowed)) == 17
     assert len(found(without, everything)) == 118
     for first in range(20):  # more arrays than are remembered
@@ -253,8 +256,8 @@ def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pyte
     part = sealed(root, VECTORS, names(120))
     for count in (20, 20, 20, 50, 1, 60):
         allowed = numbered(*range(count))
-        assert len(best(part, VECTORS[7], 120, allowed)) == count
-        copied = [left.scan.ntotal for left in part._lefts.values() if left.scan is not None]
+        assert len(find_best(part, VECTORS[7], 120, allowed)) == count
+        copied = [left.scan.ntotal for left in part._remembered.values() if left.scan is not None]
         assert sum(copied) <= max(50, count) and copied[-1] == count
 
 

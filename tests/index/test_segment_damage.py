@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from index import segment
-from index.states import Written
+from index.states import PartRecord
 from index.vectors import Identity
 from store import files
 from store.data_root import DataRoot
@@ -24,18 +24,18 @@ Edit = Callable[[dict[str, NDArray[Any]]], object]
 
 
 @pytest.fixture
-def written(root: DataRoot) -> Written:
+def written(root: DataRoot) -> PartRecord:
     """A segment that a test may damage, in a data root that has verified nothing yet."""
     return segment.write(root, PICTURES, numbered_rows(stored(120), names(120), 1_000))
 
 
 @pytest.fixture
-def folder(written: Written, root: DataRoot) -> Path:
+def folder(written: PartRecord, root: DataRoot) -> Path:
     return root.path(f"segments/{written.id}")
 
 
 @pytest.mark.row("I2")
-def test_flipped_bits_are_refused(folder: Path, written: Written, root: DataRoot) -> None:
+def test_flipped_bits_are_refused(folder: Path, written: PartRecord, root: DataRoot) -> None:
     """300 of them, over all files."""
     chance = np.random.default_rng(0)
     for trial in range(300):
@@ -46,9 +46,9 @@ def test_flipped_bits_are_refused(folder: Path, written: Written, root: DataRoot
         file.write_bytes(bad)
         with pytest.raises(IndexFileCorrupt):
             segment.read(root, written, PICTURES)
-        assert not segment.intact(root, written)
+        assert not segment.is_intact(root, written)
         file.write_bytes(good)
-    assert segment.read(root, written, PICTURES) and segment.intact(root, written)
+    assert segment.read(root, written, PICTURES) and segment.is_intact(root, written)
 
 
 def test_without_hashes_a_flipped_bit_would_load_without_error(folder: Path) -> None:
@@ -65,7 +65,7 @@ def test_without_hashes_a_flipped_bit_would_load_without_error(folder: Path) -> 
 @pytest.mark.parametrize("file", FILES)
 @pytest.mark.parametrize("damage", ["empty", "cut", "longer", "missing", "of another segment"])
 def test_damaged_files_are_refused(
-    damage: str, file: str, opened_before: bool, folder: Path, written: Written, root: DataRoot
+    damage: str, file: str, opened_before: bool, folder: Path, written: PartRecord, root: DataRoot
 ) -> None:
     """Also after they were verified once."""
     if opened_before:
@@ -83,7 +83,7 @@ def test_damaged_files_are_refused(
 
 @pytest.mark.parametrize("opened_before", [False, True])
 def test_files_that_do_not_belong_there_are_refused(
-    opened_before: bool, folder: Path, written: Written, root: DataRoot
+    opened_before: bool, folder: Path, written: PartRecord, root: DataRoot
 ) -> None:
     if opened_before:
         segment.read(root, written, PICTURES)
@@ -92,7 +92,7 @@ def test_files_that_do_not_belong_there_are_refused(
         segment.read(root, written, PICTURES)
 
 
-def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
+def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: PartRecord, root: DataRoot) -> None:
     """Though it fits its files, and also where they were verified before."""
     segment.read(root, written, PICTURES)
     with pytest.raises(IndexFileCorrupt):
@@ -102,7 +102,7 @@ def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Wr
         segment.read(root, written, PICTURES)
 
 
-def rehashed(folder: Path, written: Written, **changes: object) -> Written:
+def rehashed(folder: Path, written: PartRecord, **changes: object) -> PartRecord:
     """The segment with a manifest that fits changed files, as a faulty writer would register it."""
     fields = json.loads((folder / "manifest.json").read_text())
     fields.pop("files")
@@ -121,14 +121,14 @@ def rehashed(folder: Path, written: Written, **changes: object) -> Written:
     ],
     ids=["other model", "other dimension", "captions", "other version"],
 )
-def test_a_segment_of_something_else_is_refused(other: Identity, written: Written, root: DataRoot) -> None:
+def test_a_segment_of_something_else_is_refused(other: Identity, written: PartRecord, root: DataRoot) -> None:
     for _ in range(2):  # also when it is verified already
         with pytest.raises(IndexVersionMismatch):
             segment.read(root, written, other)
 
 
 @pytest.mark.row("I5")
-def test_another_format_is_refused(folder: Path, written: Written, root: DataRoot) -> None:
+def test_another_format_is_refused(folder: Path, written: PartRecord, root: DataRoot) -> None:
     with pytest.raises(IndexVersionMismatch):
         segment.read(root, rehashed(folder, written, format=segment.FORMAT + 1), PICTURES)
 
@@ -155,7 +155,9 @@ def cut(name: str, rows: int = 1) -> Edit:
         "no vectors", "other shape", "other type",
     ],
 )  # fmt: skip
-def test_rows_that_do_not_fit_together_are_refused(edit: Edit, folder: Path, written: Written, root: DataRoot) -> None:
+def test_rows_that_do_not_fit_together_are_refused(
+    edit: Edit, folder: Path, written: PartRecord, root: DataRoot
+) -> None:
     file = folder / "rows.safetensors"
     tensors = {name: tensor.copy() for name, tensor in load_file(file).items()}
     edit(tensors)
@@ -167,14 +169,14 @@ def test_rows_that_do_not_fit_together_are_refused(edit: Edit, folder: Path, wri
 @pytest.mark.parametrize("field", ["rows", "index"])
 @pytest.mark.parametrize("value", [None, 119, [], "x"])
 def test_a_manifest_that_does_not_fit_is_refused(
-    field: str, value: object, folder: Path, written: Written, root: DataRoot
+    field: str, value: object, folder: Path, written: PartRecord, root: DataRoot
 ) -> None:
     with pytest.raises(IndexInconsistent):
         segment.read(root, rehashed(folder, written, **{field: value}), PICTURES)
 
 
 @pytest.mark.parametrize("rows", [0, 119, 121])
-def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: Written, root: DataRoot) -> None:
+def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: PartRecord, root: DataRoot) -> None:
     other = segment.write(root, PICTURES, numbered_rows(stored(rows), names(rows)))
     data = root.path(f"segments/{other.id}/index.faiss").read_bytes()
     (folder / "index.faiss").write_bytes(data)
@@ -185,7 +187,7 @@ def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: Wri
 @pytest.mark.parametrize("file", ["index.faiss", "rows.safetensors"])
 @pytest.mark.parametrize("data", [b"", b"nonsense", b"\xff" * 500, b"\x02" + bytes(7) + b"[]", b"{}" * 99])
 def test_files_that_cannot_be_read_are_refused(
-    data: bytes, file: str, folder: Path, written: Written, root: DataRoot
+    data: bytes, file: str, folder: Path, written: PartRecord, root: DataRoot
 ) -> None:
     """Though their hashes are those of the manifest."""
     (folder / file).write_bytes(data)

@@ -188,7 +188,7 @@ def test_a_set_of_an_earlier_release_whose_segments_were_deleted_is_opened_again
         world.gallery.delete(picture)
         world.indexer(seal_at=1).seal(world.captions("cy", 1))
     for part in live.open(world.registry.releases.get(2)).captions["cy"].parts:
-        assert isinstance(part, Segment) and (world.home / "segments" / part.written.id).exists()
+        assert isinstance(part, Segment) and (world.home / "segments" / part.record.id).exists()
     world.registry.releases.restore(2, expected=3, actor="test", reason="")
     live.refresh()
     assert nearest_captions(live, "cy", 1, "ci", 99) == [("ci", picture) for picture in sorted(pictures[4:])]

@@ -10,8 +10,8 @@ from index import segment
 from index.gallery import Gallery
 from index.janitor import sweep
 from index.sets import VectorSets
-from index.states import State, Written
-from index.vectors import Entry, Rows
+from index.states import PartRecord, SealedState
+from index.vectors import Entry, VectorRows
 from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
@@ -22,9 +22,11 @@ from tests.s3_server import S3Server
 STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 
-def write(world: World, text: str) -> Written:
+def write(world: World, text: str) -> PartRecord:
     """A segment of one picture."""
-    return segment.write(world.root, world.pictures(), Rows(np.array([1]), [Entry(text)], text_vector(0, text)[None]))
+    return segment.write(
+        world.root, world.pictures(), VectorRows(np.array([1]), [Entry(text)], text_vector(0, text)[None])
+    )
 
 
 def left_over(world: World, text: str) -> Path:
@@ -32,10 +34,10 @@ def left_over(world: World, text: str) -> Path:
     return world.home / "segments" / write(world, text).id
 
 
-def register(world: World, upto_change: int, *segments: Written) -> State:
+def register(world: World, upto_change: int, *segments: PartRecord) -> SealedState:
     """A state with these segments, on top of whatever there is."""
     sets = VectorSets(Gallery(world.registry, DataRoot(world.home)))  # puts nothing into a store
-    registered = sets.register(world.pictures(), world.state(), State(0, upto_change, segments))
+    registered = sets.register(world.pictures(), world.state(), SealedState(0, upto_change, segments))
     assert registered is not None
     return registered
 
@@ -196,7 +198,7 @@ def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_st
     assert sweep(world.sets, seconds=0) == 0
     other = DataRoot(tmp_path / "other", store)
     assert segment.read(other, written, world.pictures()).count == 1
-    assert segment.intact(world.root, written)
+    assert segment.is_intact(world.root, written)
     world.close()
 
 
@@ -210,7 +212,7 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
         register(world, change)
     monkeypatch.setattr(world.root, "forget", lambda _: register(world, 9, written))
     VectorSets(world.gallery).retire(world.pictures())
-    assert segment.intact(world.root, written) and world.state().upto_change == 9
+    assert segment.is_intact(world.root, written) and world.state().upto_change == 9
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])

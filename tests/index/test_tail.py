@@ -15,10 +15,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from index.tail import MemoryTail
-from index.vectors import Entry, Hit, Rows, Vector, best
+from index.vectors import Entry, Hit, Vector, VectorRows, find_best
 from tests.index.conftest import DIMENSION, brute_force, captioned, gone, names, numbered, stored, tail, unit
 
-Content = Mapping[str, Rows]  # what a tail should have, by picture
+Content = Mapping[str, VectorRows]  # what a tail should have, by picture
 NOTHING: Content = {}
 
 
@@ -31,13 +31,13 @@ def expected(content: Content, query: Vector, k: int) -> list[Hit]:
 def check(view: MemoryTail, content: Content, query: Vector) -> None:
     """Everything that a view answers."""
     rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
-    assert best(view, query, 10_000) == expected(content, query, 10_000)
+    assert find_best(view, query, 10_000) == expected(content, query, 10_000)
     assert view.count == len(rows)
     for picture, each in content.items():
-        found = view.of(picture)
+        found = view.read_rows(picture)
         assert (found.keys.tolist(), [*found.entries]) == (each.keys.tolist(), [*each.entries])
         assert found.vectors.tobytes() == each.vectors.tobytes()
-    held = view.content()
+    held = view.read_all_rows()
     sealed = [*zip(held.keys.tolist(), held.entries, (vector.tobytes() for vector in held.vectors), strict=True)]
     assert sorted(sealed) == sorted((key, entry, vector.tobytes()) for key, entry, vector in rows)
 
@@ -50,14 +50,14 @@ FORKS = st.lists(st.tuples(st.integers(0, 20), st.dictionaries(PICTURE, COUNT, m
 def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tuple[int, dict[str, int]]]) -> None:
     """Changes start at any earlier view: several may follow the same one, on both sides of a growth of the log."""
     query, key = unit(1, seed=99)[0], 0
-    views: list[tuple[MemoryTail, Content]] = [(MemoryTail.empty(DIMENSION), NOTHING)]
+    views: list[tuple[MemoryTail, Content]] = [(MemoryTail.make_empty(DIMENSION), NOTHING)]
     for start, counts in changes:
         view, content = views[start % len(views)]
         blocks = {}
         for picture, count in counts.items():
             blocks[picture] = captioned(picture, stored(count, seed=key), key)
             key += count + 1
-        views.append((view.changed(blocks), {**content, **blocks}))
+        views.append((view.replace_rows(blocks), {**content, **blocks}))
     for view, content in views:
         check(view, content, query)
 
@@ -65,23 +65,23 @@ def test_every_view_of_a_tree_of_changes_keeps_its_own_content(changes: list[tup
 def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
     """Neither in the view nor in what is changed next."""
     content = {name: captioned(name, stored(2, seed=ord(name)), ord(name)) for name in "abc"}
-    view = MemoryTail.empty(DIMENSION).changed(content)
-    wrong = Rows(numbered(7), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
+    view = MemoryTail.make_empty(DIMENSION).replace_rows(content)
+    wrong = VectorRows(numbered(7), (Entry("x"),), unit(1, dimension=DIMENSION + 1))
     with pytest.raises(ValueError):
-        view.changed({"a": gone(), "b": captioned("b", stored(1), 500), "x": wrong})
+        view.replace_rows({"a": gone(), "b": captioned("b", stored(1), 500), "x": wrong})
     check(view, content, query)
     after = {**content, "d": captioned("d", stored(1), 600)}
-    check(view.changed({"d": after["d"]}), after, query)
+    check(view.replace_rows({"d": after["d"]}), after, query)
 
 
 def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> None:
     """Nothing is copied and no index over all rows is made: 100 changes of tails with 300 and 40,000 rows."""
 
     def peak(rows: int) -> int:
-        view = tail(stored(rows), names(rows)).changed({"first": captioned("first", stored(1), rows)})
+        view = tail(stored(rows), names(rows)).replace_rows({"first": captioned("first", stored(1), rows)})
         tracemalloc.start()
         for number in range(100):
-            view = view.changed({f"p{number:05d}": captioned(f"p{number:05d}", stored(1), rows + 2 * number)})
+            view = view.replace_rows({f"p{number:05d}": captioned(f"p{number:05d}", stored(1), rows + 2 * number)})
         most = tracemalloc.get_traced_memory()[1]
         tracemalloc.stop()
         return most
@@ -106,9 +106,9 @@ def steps(work: Callable[[], object]) -> int:
     return lines
 
 
-def singles(rows: int) -> list[Rows]:
+def singles(rows: int) -> list[VectorRows]:
     vectors = stored(rows)
-    return [Rows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
+    return [VectorRows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
 
 
 def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(query: Vector) -> None:
@@ -117,11 +117,11 @@ def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(query: V
     view, vectors, counts = tail(stored(rows), names(rows)), stored(2, seed=9), list[int]()
     for number in range(rows + 1_000):
         blocks = {"again": captioned("again", vectors, 10_000 + 2 * number)}
-        older, view = view, view.changed(blocks)
+        older, view = view, view.replace_rows(blocks)
         if number % 100 == 99:
-            counts.append(steps(partial(view.changed, blocks)))
-            counts.append(steps(partial(view.of, "again")))
-    assert max(counts) < 100 and older.of("again").keys[0] == 10_000 + 2 * (rows + 998)
+            counts.append(steps(partial(view.replace_rows, blocks)))
+            counts.append(steps(partial(view.read_rows, "again")))
+    assert max(counts) < 100 and older.read_rows("again").keys[0] == 10_000 + 2 * (rows + 998)
     before = dict(zip((entry.picture for entry in names(rows)), singles(rows), strict=True))
     check(view, {**before, **blocks}, query)
 
@@ -131,9 +131,9 @@ def test_what_died_in_a_tail_is_given_back() -> None:
 
     def kept(changes: int) -> int:
         tracemalloc.start()
-        view, vectors = MemoryTail.empty(DIMENSION), stored(1)
+        view, vectors = MemoryTail.make_empty(DIMENSION), stored(1)
         for number in range(changes):
-            view = view.changed({"a": captioned("a", vectors, number)})
+            view = view.replace_rows({"a": captioned("a", vectors, number)})
         size = tracemalloc.get_traced_memory()[0]
         tracemalloc.stop()
         assert view.count == 1
@@ -152,7 +152,7 @@ def many_switches() -> Iterator[None]:
 
 
 def test_searches_while_another_thread_changes_answer_as_one_state(many_switches: None) -> None:
-    states = [(MemoryTail.empty(DIMENSION), NOTHING)]
+    states = [(MemoryTail.make_empty(DIMENSION), NOTHING)]
     vectors, finished, queries = stored(3_000, seed=7), Event(), unit(20, seed=8)
 
     def change() -> None:
@@ -160,7 +160,7 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
             view, content = states[-1]
             name = f"p{number % 40}"
             blocks = {name: gone() if number % 7 == 0 else captioned(name, vectors[number : number + 4], 10 * number)}
-            states.append((view.changed(blocks), {**content, **blocks}))
+            states.append((view.replace_rows(blocks), {**content, **blocks}))
         finished.set()
 
     def search(thread: int) -> int:
@@ -168,8 +168,8 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
         while not finished.is_set() or searched < 20:
             view, content = states[max(len(states) - 1 - searched % 2, 0)]
             query = queries[(searched + thread) % 20]
-            assert best(view, query, 5) == expected(content, query, 5)
-            found = view.of("p3")
+            assert find_best(view, query, 5) == expected(content, query, 5)
+            found = view.read_rows("p3")
             assert len(found) == 0 or found.keys.tolist() == content["p3"].keys.tolist()
             searched += 1
         return searched
@@ -193,11 +193,11 @@ def test_two_threads_that_change_one_view_both_get_their_own(many_switches: None
         for thread in range(3)
     ]
     for _ in range(30):
-        view, barrier = MemoryTail.empty(DIMENSION).changed(content), Barrier(3)
+        view, barrier = MemoryTail.make_empty(DIMENSION).replace_rows(content), Barrier(3)
 
         def change(mine: Content, view: MemoryTail = view, barrier: Barrier = barrier) -> MemoryTail:
             barrier.wait()
-            return view.changed(mine)
+            return view.replace_rows(mine)
 
         with ThreadPoolExecutor(3) as threads:
             results = [*threads.map(change, changes)]

@@ -17,11 +17,11 @@ from index.vectors import (
     Entry,
     Keys,
     Matrix,
-    Rows,
     Vector,
+    VectorRows,
     VectorSet,
-    best,
-    scores,
+    compute_scores,
+    find_best,
 )  # fmt: skip
 from store.data_root import DataRoot
 from tests.index.conftest import (
@@ -41,15 +41,15 @@ from tests.index.conftest import (
 
 
 def set_of(*parts: Segment, tail: MemoryTail | None = None) -> VectorSet:
-    return VectorSet(PICTURES, 1, 0, parts, tail or MemoryTail.empty(DIMENSION))
+    return VectorSet(PICTURES, 1, 0, parts, tail or MemoryTail.make_empty(DIMENSION))
 
 
 def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     """The set with its tail as one more segment."""
     assert isinstance(vector_set.tail, MemoryTail)
-    written = segment.write(root, PICTURES, vector_set.tail.content())
+    written = segment.write(root, PICTURES, vector_set.tail.read_all_rows())
     parts = (*vector_set.parts, segment.read(root, written, PICTURES))
-    return replace(vector_set, parts=parts, tail=MemoryTail.empty(DIMENSION))
+    return replace(vector_set, parts=parts, tail=MemoryTail.make_empty(DIMENSION))
 
 
 def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
@@ -57,7 +57,7 @@ def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set
-    written = segment.write(root, PICTURES, Rows.merged([part.content() for part in parts]))
+    written = segment.write(root, PICTURES, VectorRows.merge([part.read_all_rows() for part in parts]))
     return replace(vector_set, parts=(segment.read(root, written, PICTURES),))
 
 
@@ -105,8 +105,8 @@ def test_equal_vectors_are_ordered_by_entry_and_none_is_lost(root: DataRoot) -> 
 @pytest.mark.parametrize("rows", [1, 2, 7, 64, 1_000])
 def test_a_score_has_the_same_bits_whatever_else_is_in_the_matrix(rows: int) -> None:
     vectors, query = unit(rows, seed=4, dimension=512), unit(1, seed=5, dimension=512)[0]
-    together = scores(query, vectors)
-    alone = np.concatenate([scores(query, vectors[row : row + 1]) for row in range(rows)])
+    together = compute_scores(query, vectors)
+    alone = np.concatenate([compute_scores(query, vectors[row : row + 1]) for row in range(rows)])
     assert together.tobytes() == alone.tobytes()
 
 
@@ -131,24 +131,24 @@ class Scan:
     def count(self) -> int:
         return len(self.vectors)
 
-    def candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
+    def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         errors = np.random.default_rng(0).uniform(-self.noise, self.noise, self.count)
-        values = (scores(query, self.vectors) + errors).astype(np.float32)
+        values = (compute_scores(query, self.vectors) + errors).astype(np.float32)
         order = np.argsort(-values)[:limit]
         return Candidates(
             values[order], self.vectors[order], lambda number: self._entry(int(order[number])), self.exact
         )
 
-    def of(self, picture: str) -> Rows:
+    def read_rows(self, picture: str) -> VectorRows:
         raise NotImplementedError
 
-    def depth(self, hits: int) -> int | None:
+    def get_depth(self, hits: int) -> int | None:
         raise NotImplementedError
 
-    def entries_of(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
+    def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         raise NotImplementedError
 
-    def without(self, pictures: Collection[str]) -> "Scan":
+    def exclude_pictures(self, pictures: Collection[str]) -> "Scan":
         raise NotImplementedError
 
     def _entry(self, row: int) -> Entry:
@@ -162,13 +162,13 @@ def test_candidates_in_a_slightly_wrong_order_lose_no_hit(noise: float) -> None:
     query = unit(1, seed=12)[0]
     near = query + np.random.default_rng(1).standard_normal((500, DIMENSION)).astype(np.float32) * 1e-4
     vectors = np.ascontiguousarray(near / np.linalg.norm(near, axis=1, keepdims=True), dtype=np.float32)
-    assert best(Scan(vectors, names(500), noise), query, 10) == brute_force(query, vectors, names(500), 10)
+    assert find_best(Scan(vectors, names(500), noise), query, 10) == brute_force(query, vectors, names(500), 10)
 
 
 def test_entries_are_looked_up_for_hits_only(query: Vector) -> None:
     """And for what ties with the last of them."""
     scan = Scan(stored(5_000, seed=13), names(5_000), looked_up=([], []))
-    assert len(best(scan, query, 10)) == len(scan.looked_up[0]) == 10
+    assert len(find_best(scan, query, 10)) == len(scan.looked_up[0]) == 10
 
 
 Change = Callable[[DataRoot, VectorSet], VectorSet]
@@ -182,14 +182,14 @@ PUT = st.tuples(st.sampled_from("abcdef"), st.lists(st.integers(0, len(POOL) - 1
 def test_any_history_answers_as_brute_force_over_what_is_left(
     shared_root: DataRoot, history: list[tuple[str, list[int]] | Change]
 ) -> None:
-    vector_set, left, next_key = set_of(), dict[str, Rows](), 1
+    vector_set, left, next_key = set_of(), dict[str, VectorRows](), 1
     for change, step in enumerate(history, 1):
         if callable(step):
             vector_set = step(shared_root, vector_set)
         else:
             left[step[0]] = captioned(step[0], POOL[step[1]], next_key)
             next_key += len(step[1])
-            vector_set = vector_set.changed({step[0]: left[step[0]]}, change)
+            vector_set = vector_set.replace_rows({step[0]: left[step[0]]}, change)
         rows = [row for each in left.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
         allowed = numbered(*range(1, next_key, 2))
         for query in POOL[:2]:
@@ -202,22 +202,24 @@ def test_any_history_answers_as_brute_force_over_what_is_left(
                 ]  # fmt: skip
         assert vector_set.count == len(rows)
         for picture, each in left.items():
-            found = vector_set.of(picture)
+            found = vector_set.read_rows(picture)
             assert (found.keys.tolist(), [*found.entries]) == (each.keys.tolist(), [*each.entries])
             assert found.vectors.astype(np.float32).tobytes() == each.vectors.tobytes()
 
 
 def test_what_did_not_change_is_not_waiting_to_be_sealed(mixed: tuple[VectorSet, Matrix]) -> None:
     old, vectors = mixed
-    same = {"p00007": Rows(numbered(7), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
-    again = old.changed(same, change=4)
+    same = {"p00007": VectorRows(numbered(7), (Entry("p00007"),), vectors[7:8]), "unknown": gone()}
+    again = old.replace_rows(same, change=4)
     assert (again.change, again.waiting, again.parts, again.tail) == (4, 0, old.parts, old.tail)
-    assert old.changed({**same, "p00008": gone()}, 5).waiting == 1
+    assert old.replace_rows({**same, "p00008": gone()}, 5).waiting == 1
 
 
 def test_an_empty_set_finds_nothing(root: DataRoot, query: Vector) -> None:
     assert set_of().search(query, 10) == [] == set_of(sealed(root, stored(0), [])).search(query, 10)
-    emptied = set_of(sealed(root, stored(20), names(20))).changed({entry.picture: gone() for entry in names(20)}, 1)
+    emptied = set_of(sealed(root, stored(20), names(20))).replace_rows(
+        {entry.picture: gone() for entry in names(20)}, 1
+    )
     assert emptied.search(query, 10) == [] == emptied.search(query, 10, numbered(*range(20)))
     assert set_of(sealed(root, stored(20), names(20))).search(query, 0) == []
 
@@ -228,9 +230,9 @@ def test_a_deep_search_keeps_its_candidates_as_halves_and_scores_some_at_a_time(
     written = segment.write(root, identity, numbered_rows(vectors, names(6_000)), scan=True)
     part, query = segment.read(root, written, identity), unit(1, 7, 512)[0]
     tracemalloc.start()
-    hits = best(part, query, 5_000)
+    hits = find_best(part, query, 5_000)
     peak = tracemalloc.get_traced_memory()[1]
     tracemalloc.stop()
     assert peak < 3 * part.vectors.nbytes  # 6 MB of halves; as float32 and in double precision together it was 50
-    expected = sorted(zip(-scores(query, vectors), names(6_000), strict=True))[:5_000]
+    expected = sorted(zip(-compute_scores(query, vectors), names(6_000), strict=True))[:5_000]
     assert [hit.entry for hit in hits] == [entry for _, entry in expected]

@@ -19,8 +19,8 @@ from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.sources import Source, mended
-from index.states import State, open_engine
-from index.vectors import Identity, VectorSet, scores
+from index.states import SealedState, open_engine
+from index.vectors import Identity, VectorSet, compute_scores
 from model.encoder import EncodedTexts
 from model.pictures import Picture
 from model.table import View
@@ -153,7 +153,7 @@ class World:
         """The identity of the set of a language's captions as a version encodes them."""
         return Identity("captions", self.encoder.text_fingerprint, self.encoder.dimension, language, version)
 
-    def state(self, identity: Identity | None = None) -> State:
+    def state(self, identity: Identity | None = None) -> SealedState:
         """What is sealed of a set; by default of that of the pictures."""
         return self.sets.state(identity or self.pictures())
 
@@ -161,7 +161,7 @@ class World:
         """What is sealed of a set."""
         return mended(source, *self.sets.readable(source.identity, self.state(source.identity)))
 
-    def encode(self, language: str, version: int, **options: Any) -> State:
+    def encode(self, language: str, version: int, **options: Any) -> SealedState:
         """Fill the set of a version's captions."""
         view = weightless_view(version, language)
         return fill_captions(self.encoder, view, self.sets, language, version, **options)
@@ -201,7 +201,7 @@ class World:
         vectors = self.gallery.picture_vectors(ids, self.encoder.image_fingerprint)
         if not vectors:
             return []
-        values = scores(picture_vector(drawn(seed).rgb), np.stack(list(vectors.values())))
+        values = compute_scores(picture_vector(drawn(seed).rgb), np.stack(list(vectors.values())))
         return sorted(zip(vectors, values.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:limit]
 
 

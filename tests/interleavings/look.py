@@ -9,7 +9,7 @@ from sqlalchemy import select
 from index.janitor import sweep
 from index.segment import Segment
 from index.sources import caught_up, source_of
-from index.states import in_use
+from index.states import find_sets_in_use
 from index.vectors import Identity
 from store.clock import Instant
 from store.errors import LeaseLost
@@ -105,7 +105,7 @@ def _pictures(world: World) -> None:
 
 def _sets(world: World) -> None:
     """What is sealed can be read and, with the changes since, is what the tables have."""
-    used = {Identity(*key) for key in in_use(world.registry)}
+    used = {Identity(*key) for key in find_sets_in_use(world.registry)}
     serving = world.registry.releases.serving().languages
     assert {each.language for each in used if each.kind == "captions"} >= serving.keys(), "a language has no captions"
     for identity in world.sets.numbers():
@@ -116,8 +116,8 @@ def _sets(world: World) -> None:
             view = weightless_view(identity.version or 0, identity.language or "en")
             source = source_of(identity, world.gallery, world.encoder, view)
             latest = caught_up({identity: sealed}, {identity: source}, world.gallery)[identity]
-            kept = [part.content() for part in latest.parts if isinstance(part, Segment)]
-            found = [entry for rows in (*kept, latest.tail.content()) for entry in _entries(rows)]
+            kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
+            found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _entries(rows)]
             stored = source.rows(world.gallery.ids()).values()
             assert sorted(found) == sorted(entry for rows in stored for entry in _entries(rows)), identity.name
 

@@ -7,7 +7,7 @@ import pytest
 
 from index.gallery import NewPicture
 from index.sets import VectorSets
-from index.states import NOTHING, PRUNED, State, unsealed
+from index.states import NOTHING_SEALED, PRUNED, SealedState, count_unsealed
 from index.vectors import Identity
 from store.errors import LeaseLost
 from tests.launcher import PARENT
@@ -29,7 +29,7 @@ class Eager(WorkerSettings):
 def sets(site: Site) -> VectorSets:
     """The sets of a site on which an API has opened the pictures, and sealed nothing."""
     sets = VectorSets(site.gallery)
-    assert sets.register(pictures(site), NOTHING, NOTHING) is not None
+    assert sets.register(pictures(site), NOTHING_SEALED, NOTHING_SEALED) is not None
     return sets
 
 
@@ -44,17 +44,17 @@ def until(condition: Callable[[], object], site: Site) -> None:
         time.sleep(0.05)
 
 
-def sealed(site: Site, sets: VectorSets) -> State:
+def sealed(site: Site, sets: VectorSets) -> SealedState:
     """The state of the pictures as soon as there is a segment of all."""
     until(lambda: sum(each.rows for each in sets.state(pictures(site)).segments) == PICTURES, site)
     return sets.state(pictures(site))
 
 
 def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: VectorSets) -> None:
-    assert unsealed(site.registry) == PICTURES
+    assert count_unsealed(site.registry) == PICTURES
     site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
-    assert state.upto_change == site.gallery.change() and unsealed(site.registry) == 0
+    assert state.upto_change == site.gallery.change() and count_unsealed(site.registry) == 0
     until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)), site)
 
 
@@ -73,7 +73,7 @@ def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
     site.settings = {"LEASE_SECONDS": "3"}
     child = site.process(*CHILD, FAULT_POINT=point)
     assert child.wait(PATIENCE) == -9
-    until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and unsealed(site.registry) == 0, site)
+    until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and count_unsealed(site.registry) == 0, site)
     assert sealed(site, sets).upto_change == site.gallery.change()
 
 
@@ -81,7 +81,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
     """A caption that nobody encodes: its version serves no more, but the release before names it."""
     captions = Identity("captions", site.text_fingerprint, site.dimension, "en", 0)
     site.gallery.put([NewPicture("p1", f"{1:064x}", 64, 64, {"en": ["unread"]})], site.image_fingerprint)
-    assert sets.register(captions, NOTHING, NOTHING) is not None
+    assert sets.register(captions, NOTHING_SEALED, NOTHING_SEALED) is not None
     indexing = Indexing(Eager(home=site.home, base=site.base))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PICTOGLOT_HOME", str(site.home))
@@ -91,7 +91,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
         assert sets.state(pictures(site)).upto_change == site.gallery.change()
         for number in range(100, 149):
             indexing.tick(site.registry)
-            assert not indexing.is_running and unsealed(site.registry) == PICTURES
+            assert not indexing.is_running and count_unsealed(site.registry) == PICTURES
             site.gallery.delete(f"p{number % PICTURES}")
         site.gallery.delete("p99")
         indexing.tick(site.registry)
@@ -105,7 +105,7 @@ def test_while_another_process_has_the_duty_a_second_one_ends_at_once(site: Site
     assert sets.state(pictures(site)).segments == ()
     site.registry.duties.give_back(DUTY, "another")
     assert site.process(*CHILD).wait(PATIENCE) == 0
-    assert unsealed(site.registry) == 0
+    assert count_unsealed(site.registry) == 0
 
 
 def test_a_duty_is_of_one_process_until_it_runs_out(site: Site) -> None:

@@ -124,7 +124,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
 ) -> None:
     monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
     monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
-    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
     monkeypatch.setattr(upkeep, "find_unfitted", lambda _: [("en", 0)])
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     chore = kind(WorkerSettings(home=tmp_path))
@@ -142,7 +142,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     clock, started = SimpleNamespace(now=1_000.0), list[subprocess.Popen[bytes]]()
-    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
     monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now))
 
     def start() -> subprocess.Popen[bytes]:
@@ -168,7 +168,7 @@ def test_while_writes_are_refused_no_child_is_started(
     registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It could only wait, or lock the registry as the one before may have done."""
-    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
     starting_with(monkeypatch, lambda: child(SLEEPS))
     with closing(sqlite3.connect(tmp_path / "registry.db")) as other:
         other.execute("BEGIN IMMEDIATE")

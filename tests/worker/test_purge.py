@@ -9,7 +9,7 @@ import pytest
 
 from index.gallery import NewPicture
 from index.sets import VectorSets
-from index.states import NOTHING
+from index.states import NOTHING_SEALED
 from index.vectors import Identity
 from store.leases import PURGING
 from tests.patience import PATIENCE
@@ -75,7 +75,7 @@ def index(site: Site, **more: str) -> int:
 @pytest.fixture
 def deleted(site: Site) -> Iterator[Site]:
     """A picture is deleted after its segment was sealed; the last purge was a moment ago."""
-    assert VectorSets(site.gallery).register(pictures(site), NOTHING, NOTHING)
+    assert VectorSets(site.gallery).register(pictures(site), NOTHING_SEALED, NOTHING_SEALED)
     put(site, 1)
     assert index(site) == 0 and "rows.safetensors" in traces(site, 1)
     site.registry.duties.done(PURGING)
