@@ -1,4 +1,4 @@
-"""What a scrub found damaged, as it is kept in the data root. Reads nothing else; imports no NumPy."""
+"""Report of a scrub, as it is kept in the data root. Imports no NumPy."""
 
 import json
 import secrets
@@ -17,7 +17,7 @@ _REPORT, _ID = "scrub.json", "scrub.id"  # in the data root; not shared with oth
 
 @dataclass(frozen=True)
 class Damage:
-    """One thing that is not as it was written; `mended` says from what or how, and is empty if it was not.
+    """Something that is not as it was written; `mended` says from what or how, and is empty if it was not.
 
     `name` is for an operator: it names files and ids, never what a caption says.
     """
@@ -28,7 +28,7 @@ class Damage:
 
 
 @dataclass
-class Report:
+class ScrubReport:
     """What the last scrub of a data root found; times are seconds since 1970.
 
     `found` and `unmended` count by kind; `damaged` are the first hundred that were mended, and that were not.
@@ -43,52 +43,52 @@ class Report:
     unmended: dict[str, int] = field(default_factory=dict)
 
     def add(self, each: Damage) -> None:
-        """Count one more thing, and name it if not many were before."""
+        """Count one more damage, and name it if not many were before."""
         for counts in (self.found,) if each.mended else (self.found, self.unmended):
             counts[each.kind] = counts.get(each.kind, 0) + 1
-        if (self.mended if each.mended else self.left) <= NAMED:
+        if (self.mended_count if each.mended else self.unmended_count) <= NAMED:
             self.damaged.append(each)
 
     @property
-    def left(self) -> int:
-        """How many things could not be mended."""
+    def unmended_count(self) -> int:
+        """Number of damages that could not be mended."""
         return sum(self.unmended.values())
 
     @property
-    def mended(self) -> int:
-        """How many were."""
-        return sum(self.found.values()) - self.left
+    def mended_count(self) -> int:
+        """Number of damages that were mended."""
+        return sum(self.found.values()) - self.unmended_count
 
 
-def last(root: DataRoot) -> Report | None:
-    """The report of the last scrub that finished; None before the first."""
+def load_report(root: DataRoot) -> ScrubReport | None:
+    """Load the report of the last scrub that finished; None before the first."""
     with suppress(OSError, ValueError, TypeError, KeyError):
         told = json.loads(root.path(_REPORT).read_bytes())
-        return Report(**{**told, "damaged": [Damage(**each) for each in told["damaged"]]})
+        return ScrubReport(**{**told, "damaged": [Damage(**each) for each in told["damaged"]]})
     return None
 
 
-def left(root: DataRoot) -> list[Damage]:
-    """What the last scrub could not mend, as far as it is named."""
-    report = last(root)
+def list_unmended(root: DataRoot) -> list[Damage]:
+    """List what the last scrub could not mend, as far as it is named."""
+    report = load_report(root)
     return [] if report is None else [each for each in report.damaged if not each.mended]
 
 
-def sentences(root: DataRoot) -> list[str]:
+def describe_unmended(root: DataRoot) -> list[str]:
     """Describe in a sentence each what could not be mended, and how much more there is."""
-    report, named = last(root), left(root)
-    more = report.left - len(named) if report else 0
+    report, named = load_report(root), list_unmended(root)
+    more = report.unmended_count - len(named) if report else 0
     return [*(f"Damaged: {each.name}." for each in named), *([f"Damaged: {more} more."] if more > 0 else [])]
 
 
-def duty_of(root: DataRoot) -> str:
-    """The name of the duty to scrub this data root, whichever process of whichever machine does it."""
+def name_duty(root: DataRoot) -> str:
+    """Name the duty to scrub this data root, whichever process of whichever machine does it."""
     path = root.path(_ID)
     if not path.exists():
         files.write_once(path, secrets.token_hex(8).encode())
     return f"scrub {path.read_text('ascii', 'backslashreplace')}"
 
 
-def keep(root: DataRoot, report: Report) -> None:
+def save_report(root: DataRoot, report: ScrubReport) -> None:
     """Keep a report in place of the one before."""
     files.write_json(root.path(_REPORT), asdict(report))

@@ -1,4 +1,4 @@
-"""Seals what changed of a vector set into segments, and merges segments by size. Serves nothing.
+"""The indexer: seals what changed of a vector set into segments, and merges segments by size. Serves nothing.
 
 It can be killed at any point and run again: a segment is written completely or not at all, a state of a set is
 registered in one transaction, and until then what serves is untouched. A row is written again a few times in its life,
@@ -11,9 +11,17 @@ from contextlib import contextmanager, suppress
 from typing import TYPE_CHECKING
 
 from index import segment
-from index.sealing import EngineSealing, Sealing, SegmentSealing, state_of, texts_as_asked
+from index.sealing import EngineSealer, Sealer, SegmentSealer, extract_state, sample_queries
 from index.sets import VectorSets
-from index.sources import FeedPruned, PictureSource, Source, VectorsMissing, caught_up, refilled, source_of
+from index.sources import (
+    FeedPruned,
+    PictureSource,
+    Source,
+    VectorsMissing,
+    apply_changes,
+    fill_from_tables,
+    make_source,
+)
 from index.states import PartRecord, SealedState, find_sets_in_use, is_read
 from index.vectors import Identity, VectorRows, VectorSet
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
@@ -33,7 +41,7 @@ _log = logging.getLogger(__name__)
 
 
 class Indexer:
-    """Seals and merges `sets`; `sources` says where the rows of each come from."""
+    """Sealer and merger of `sets`; `sources` says where the rows of each come from."""
 
     def __init__(
         self,
@@ -45,29 +53,29 @@ class Indexer:
     ) -> None:
         self._sets, self._gallery, engine = sets, sets.gallery, sets.engine
         # the stored vectors alone: the worker's parent process has no model in memory
-        self._source_of = sources or (lambda identity: source_of(identity, sets.gallery))
+        self._source_of = sources or (lambda identity: make_source(identity, sets.gallery))
         self._seal_at, self._most = seal_at, most
-        self._sealer: Sealing = (
-            SegmentSealing(sets.gallery, seal_at, most) if engine is None else EngineSealing(engine, sets.root, most)
+        self._sealer: Sealer = (
+            SegmentSealer(sets.gallery, seal_at, most) if engine is None else EngineSealer(engine, sets.root, most)
         )
 
-    def due(self) -> list[Identity]:
-        """The sets of which enough has changed since they were sealed, those that changed most first.
+    def list_due(self) -> list[Identity]:
+        """List the sets of which enough has changed since they were sealed, those that changed most first.
 
         Of captions, only those that the serving release reads so, or the one before: nobody encodes others.
         """
-        behind, releases = self._sets.behind(), self._sets.registry.releases.in_use()
+        behind, releases = self._sets.count_unsealed_changes(), self._sets.registry.releases.in_use()
         due = (each for each in behind if behind[each] >= self._seal_at)
         used = (each for each in due if each.kind == "pictures" or is_read(releases, each.language, each.version))
         return sorted(used, key=lambda each: -behind[each])
 
     def run(self, on_set: Callable[[], object] = lambda: None) -> int:
-        """Seal each set that is due; returns how many were. `on_set` is called before each; it may raise to end this.
+        """Seal each set that is due; return how many were. `on_set` is called before each; it may raise to end this.
 
         A set with a picture or caption that nobody has encoded yet is left to a later run. A set that cannot be sealed
         does not keep the others from it; its error is raised at the end.
         """
-        return self._process_each(self.due(), self.seal, on_set)
+        return self._process_each(self.list_due(), self.seal, on_set)
 
     def purge(self, on_set: Callable[[], object] = lambda: None) -> None:
         """Write what is sealed anew wherever it has rows that were replaced or deleted. Raises as `run`.
@@ -77,18 +85,18 @@ class Indexer:
         """
         used = {Identity(*key) for key in find_sets_in_use(self._sets.registry)}
 
-        def work(identity: Identity) -> None:
+        def seal_and_purge(identity: Identity) -> None:
             if identity in used:
                 with suppress(VectorsMissing):
                     self.seal(identity)
             self._drop_dead_rows(identity)
 
-        self._process_each(self._sets.numbers(), work, on_set)
+        self._process_each(self._sets.list_newest(), seal_and_purge, on_set)
 
     def _process_each(
         self, sets: Iterable[Identity], work: Callable[[Identity], object], on_set: Callable[[], object]
     ) -> int:
-        """Do some work on each of the sets; returns on how many it was done. As `run`."""
+        """Do some work on each of the sets; return on how many it was done. Raises as `run`."""
         done, failed = 0, None
         for identity in sets:
             on_set()
@@ -107,39 +115,39 @@ class Indexer:
         return done
 
     def _drop_dead_rows(self, identity: Identity) -> None:
-        """Be rid of the dead rows in what is sealed of a set, which does not become newer by this.
+        """Drop the dead rows in what is sealed of a set, which does not become newer by this.
 
         Nor has it rows of pictures that changed since: whoever opens it takes these changes in.
         """
         with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
-                self._sets.retire(identity)
-                base = self._sets.state(identity)
+                self._sets.retire_states(identity)
+                base = self._sets.read_state(identity)
                 if not base.segments:
                     return
                 opened = self._open_set(self._source_of(identity), base)
                 changed = self._gallery.changes_since(base.upto_change)
                 none = VectorRows.make_empty(identity.dimension)
-                opened = self._sealer.sealed(opened.replace_rows(dict.fromkeys(changed, none), base.upto_change))
+                opened = self._sealer.seal_tail(opened.replace_rows(dict.fromkeys(changed, none), base.upto_change))
                 try:
-                    purged = self._sealer.purged(opened, self._sets.states(identity))
+                    purged = self._sealer.drop_dead_rows(opened, self._sets.list_states(identity))
                 except IndexFileCorrupt as error:
                     _log_damage(identity, error)
                     continue
                 fault_point("purge.written")
-                if self._sets.settle(identity, base, state_of(purged)):
+                if self._sets.replace_kept_states(identity, base, extract_state(purged)):
                     return
         raise IndexFileCorrupt("other processes write this vector set all the time")
 
     def seal(self, identity: Identity) -> SealedState:
-        """Seal everything that changed up to now, make damaged segments again, and merge; returns the newest state.
+        """Seal everything that changed up to now, make damaged segments again, and merge; return the newest state.
 
         What is sealed counts before anything is merged, which takes minutes in a large set, or may not fit on the disk.
         """
         source = self._source_of(identity)
         with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
-                base = self._sets.state(identity)
+                base = self._sets.read_state(identity)
                 try:
                     opened = self._open_set(source, base)
                     sealed = self._seal_changes(source, opened)
@@ -162,13 +170,15 @@ class Indexer:
         source = self._source_of(identity)
         with self._remove_unused_at_end():
             for _ in range(_ATTEMPTS):
-                base = state = self._sets.state(identity)
+                base = state = self._sets.read_state(identity)
                 if base.upto_change:
-                    state = state_of(self._sealer.sealed(self._open_set(source, base)))
+                    state = extract_state(self._sealer.seal_tail(self._open_set(source, base)))
                 # registered also where it is the same as before: the files are others
                 if (last := self._sets.register(identity, base, state)) is not None:
                     with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):
-                        self._sets.settle(identity, last, state)  # an earlier state may name what was damaged
+                        self._sets.replace_kept_states(
+                            identity, last, state
+                        )  # an earlier state may name what was damaged
                     return
         raise IndexFileCorrupt("other processes write this vector set, or remove its files, all the time")
 
@@ -184,10 +194,10 @@ class Indexer:
                 on_progress(done, count)
             return self._seal_if_large(filled)
 
-        base = self._sets.state(source.identity)
+        base = self._sets.read_state(source.identity)
         with self._remove_unused_at_end():
-            filled = refilled(self._make_empty(source.identity), source, shard=shard, step=step)
-            filled = self._merge_parts(self._sealer.sealed(filled))
+            filled = fill_from_tables(self._make_empty(source.identity), source, shard=shard, step=step)
+            filled = self._merge_parts(self._sealer.seal_tail(filled))
             fault_point("build.written")
             registered = self._register(base, filled)
             fault_point("build.registered")
@@ -195,56 +205,56 @@ class Indexer:
 
     def _register(self, base: SealedState, vector_set: VectorSet) -> SealedState | None:
         """Make what is sealed of a set its newest state; None when another process was first."""
-        state = state_of(vector_set)
+        state = extract_state(vector_set)
         fault_point("indexer.written")
         if base.number and state == base:
             return base
         if (engine := self._sets.engine) is not None:
-            engine.build_index(vector_set.identity, texts_as_asked(self._gallery, vector_set.identity))
+            engine.build_index(vector_set.identity, sample_queries(self._gallery, vector_set.identity))
         registered = self._sets.register(vector_set.identity, base, state)
         if registered is not None:
             fault_point("indexer.registered")
             with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):  # removed at another time
-                self._sets.retire(vector_set.identity)
+                self._sets.retire_states(vector_set.identity)
         return registered
 
     def _open_set(self, source: Source, base: SealedState) -> VectorSet:
-        """What is sealed of a set; from the tables all of it if that is nothing, and the rows of damaged segments.
+        """Open what is sealed of a set; read from the tables what damaged segments had, or all if nothing is sealed.
 
         Damaged are those that are so here and in the store. They are removed as soon as the tables are known to have
         all that they had: nothing else has it until then.
         """
 
-        def step(refilled: VectorSet, *_: int) -> VectorSet:
-            return self._seal_if_large(refilled)
+        def step(fill_from_tables: VectorSet, *_: int) -> VectorSet:
+            return self._seal_if_large(fill_from_tables)
 
         shard = min(self._most, SHARD)
         if not base.upto_change:
-            return refilled(self._make_empty(source.identity), source, shard=shard, step=step)
-        opened, lost = self._sets.readable(source.identity, base)
+            return fill_from_tables(self._make_empty(source.identity), source, shard=shard, step=step)
+        opened, lost = self._sets.open_sealed(source.identity, base)
         if lost:
-            for written in lost:
-                segment.fetch(self._sets.root, written)
-            opened, lost = self._sets.readable(source.identity, base)
-        for written in lost:
-            self._require_rows(source, written)
-        for written in lost:
-            segment.renew(self._sets.root, written)
-        for written in lost:
-            opened = refilled(opened, source, written.first, written.last, shard, step)
+            for record in lost:
+                segment.fetch(self._sets.root, record)
+            opened, lost = self._sets.open_sealed(source.identity, base)
+        for record in lost:
+            self._require_rows(source, record)
+        for record in lost:
+            segment.renew(self._sets.root, record)
+        for record in lost:
+            opened = fill_from_tables(opened, source, record.first, record.last, shard, step)
         return opened
 
-    def _require_rows(self, source: Source, written: PartRecord) -> None:
+    def _require_rows(self, source: Source, record: PartRecord) -> None:
         """Raise `VectorsMissing` unless the tables have all that a segment had; an encoder makes what they lack."""
         none = self._make_empty(source.identity)
-        refilled(none, source, written.first, written.last, min(self._most, SHARD), lambda *_: none)
+        fill_from_tables(none, source, record.first, record.last, min(self._most, SHARD), lambda *_: none)
 
     def _make_empty(self, identity: Identity) -> VectorSet:
-        """A set without rows, to be filled from the tables as they are from now on.
+        """Make a set without rows, to be filled from the tables as they are from now on.
 
         What changes while they are read may be read already, and is taken in once more: it is not missed.
         """
-        return self._sets.readable(identity, SealedState(0, self._gallery.change()))[0]
+        return self._sets.open_sealed(identity, SealedState(0, self._gallery.change()))[0]
 
     @contextmanager
     def _remove_unused_at_end(self) -> Iterator[None]:
@@ -252,28 +262,28 @@ class Indexer:
         try:
             yield
         finally:
-            made, self._sealer.made = self._sealer.made, set()
+            unused, self._sealer.new_ids = self._sealer.new_ids, set()
             with suppress(PictoglotError):  # the sweeper removes what is left
-                self._sets.remove_unreferenced(made)
+                self._sets.remove_unreferenced(unused)
 
     def _seal_changes(self, source: Source, vector_set: VectorSet) -> VectorSet:
-        """The set with every change up to now in segments, made in parts that fit into memory.
+        """Seal every change up to now, in parts that fit into memory.
 
         What changes meanwhile is left to the next time: otherwise this might never end.
         """
         identity, upto = source.identity, self._gallery.change()
         while True:
-            step = caught_up({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))
+            step = apply_changes({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))
             vector_set = self._seal_if_large(step[identity])
             if vector_set.change >= upto:
-                return self._sealer.sealed(vector_set)
+                return self._sealer.seal_tail(vector_set)
 
     def _seal_if_large(self, vector_set: VectorSet) -> VectorSet:
-        """A change may be of many rows, such as captions."""
-        return self._sealer.sealed(vector_set) if vector_set.tail.count >= self._most else vector_set
+        """Seal the tail if it is large: a change may be of many rows, such as captions."""
+        return self._sealer.seal_tail(vector_set) if vector_set.tail.count >= self._most else vector_set
 
     def _merge_parts(self, vector_set: VectorSet) -> VectorSet:
-        return self._sealer.tidied(vector_set, self._sets.states(vector_set.identity))
+        return self._sealer.merge_parts(vector_set, self._sets.list_states(vector_set.identity))
 
 
 def _log_damage(identity: Identity, error: IndexFileCorrupt) -> None:
@@ -283,9 +293,10 @@ def _log_damage(identity: Identity, error: IndexFileCorrupt) -> None:
 def fill_pictures(encoder: "Encoder", sets: VectorSets, on_progress: Progress | None = None) -> SealedState:
     """Encode all stored pictures that have no vector of this encoder yet, and seal and register their set.
 
-    As `fill_captions`; a picture whose file cannot be read is left out.
+    `on_progress` is called after each shard; an exception that it raises ends this, and the next call resumes it. A
+    picture whose file cannot be read is left out.
     """
-    source = PictureSource.of(encoder, sets.gallery)
+    source = PictureSource.create(encoder, sets.gallery)
     return Indexer(sets, lambda _: source).fill(source, PICTURES, on_progress)
 
 
@@ -304,5 +315,5 @@ def fill_captions(
     shard; an exception that it raises ends this, and the next call resumes it.
     """
     identity = Identity("captions", encoder.text_fingerprint, encoder.dimension, language, version)
-    source = source_of(identity, sets.gallery, encoder, view)
+    source = make_source(identity, sets.gallery, encoder, view)
     return Indexer(sets, lambda _: source).fill(source, shard, on_progress)

@@ -53,12 +53,10 @@ class Probes(NamedTuple):
 
 
 def write(vectors: Halves, path: Path, queries: Matrix, *, scan: bool = False) -> dict[str, Any]:
-    """Build the index of these rows and write it; returns what a manifest should tell of it.
+    """Build the index of these rows and write it; return what the manifest should say of it.
 
-    With `scan`, or for few rows, it is an exact scan.
-
-    For an IVF index that is `lists`, and for each of `DEPTHS` how recall rises with the lists searched, measured with
-    `queries` (q, dimension) against an exact scan.
+    With `scan`, or for few rows, it is an exact scan. For an IVF index the manifest has the number of lists, and for
+    each of `DEPTHS` how recall rises with the lists searched, measured with `queries` (q, dimension) and a scan.
     """
     if scan or len(vectors) <= SCAN_LIMIT:
         _write(_build_scan(vectors), path)
@@ -69,14 +67,14 @@ def write(vectors: Halves, path: Path, queries: Matrix, *, scan: bool = False) -
 
 
 class ListsOfRows:
-    """Which list of an IVF index each row is in; read when it is first asked for."""
+    """The list of an IVF index that each row is in; read when it is first asked for."""
 
     def __init__(self, index: Any) -> None:
         self._index = index
 
     @cached_property
     def by_row(self) -> NDArray[np.int32]:
-        """The list of each row: (n,)."""
+        """List of each row: (n,)."""
         of, lists = np.zeros(self._index.ntotal, dtype=np.int32), self._index.invlists
         for number in range(self._index.nlist):
             if size := lists.list_size(number):
@@ -84,13 +82,13 @@ class ListsOfRows:
         return of
 
     def count_rows(self, rows: NDArray[np.int64]) -> NDArray[np.int64]:
-        """How many of these rows each list has: (lists,)."""
+        """Count these rows in each list: (lists,)."""
         counts: NDArray[np.int64] = np.bincount(self.by_row[rows], minlength=self._index.nlist)
         return counts
 
 
 def choose_lists(index: Any, query: Vector, probes: int, counts: NDArray[np.int64]) -> Probes:
-    """Which lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
+    """Choose the lists to search when only some rows are wanted, at least one; each list has `counts` of them (lists,).
 
     As many as have together so many of these rows as `probes` lists have of all. What is wanted may be far from the
     query, all of it (maps, when photographs are asked for): the share of rows that are wanted tells nothing of this.
@@ -109,17 +107,17 @@ def choose_lists(index: Any, query: Vector, probes: int, counts: NDArray[np.int6
         scores, lists = index.quantizer.search(asked, int(np.count_nonzero(counts)), params=parameters)
         reached = counts[lists[0]].cumsum()
     number = int(np.searchsorted(reached, min(wanted, reached[-1]))) + 1
-    kept = np.flatnonzero(counts[lists[0, : max(probes, number)]])  # a list without any costs as much as another
-    return Probes(lists[:, kept], scores[:, kept])
+    filled = np.flatnonzero(counts[lists[0, : max(probes, number)]])  # a list without any costs as much as another
+    return Probes(lists[:, filled], scores[:, filled])
 
 
 def read(path: Path) -> Any:
-    """The index, mapped: its codes are in memory once for all processes."""
+    """Map the index: its codes are in memory once for all processes."""
     return faiss.read_index(str(path), faiss.IO_FLAG_MMAP_IFC)
 
 
 def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive | None) -> SearchResult:
-    """At most `k` rows nearest to `query` among those alive: in the nearest lists, so many or these; 0 for a scan."""
+    """Find at most `k` living rows nearest to `query`: in so many of the nearest lists, or in these; 0 for a scan."""
     faiss.omp_set_num_threads(1)  # per thread; OpenMP's spinning threads made a scan 4 times slower during a training
     bitmap, selector = None, None
     if alive is not None:
@@ -144,12 +142,12 @@ def search(index: Any, query: Vector, k: int, probes: int | Probes, alive: Alive
 
 
 def pack_bits(alive: Alive) -> NDArray[np.uint8]:
-    """Eight rows in a byte, which takes a while for a million of them."""
+    """Put eight rows into a byte, which takes a while for a million of them."""
     return np.packbits(alive, bitorder="little") if alive.dtype == np.bool_ else alive.view(np.uint8)
 
 
 def build_partial_scan(vectors: Halves, rows: NDArray[np.int64]) -> Any:
-    """An exact scan of some rows, as an index in memory: to gather them takes ten times as long as to search in it."""
+    """Make an exact scan of some rows, in memory: to gather them takes ten times as long as to search in it."""
     index = _make_empty_scan(vectors.shape[1])
     for start in range(0, len(rows), _GATHERED):
         index.add_sa_codes(np.ascontiguousarray(vectors[rows[start : start + _GATHERED]]).view(np.uint8))
@@ -157,7 +155,7 @@ def build_partial_scan(vectors: Halves, rows: NDArray[np.int64]) -> Any:
 
 
 def choose_effort(curves: dict[int, Curve], k: int, recall: float) -> int:
-    """How many lists to search so that the `k` nearest are found with this recall, as far as was measured.
+    """Choose how many lists or candidates to search so that the `k` nearest are found with this recall.
 
     Between two measured numbers of lists recall is at least on the line between theirs: it rises ever more slowly.
     """
@@ -170,7 +168,7 @@ def choose_effort(curves: dict[int, Curve], k: int, recall: float) -> int:
 
 
 def _write(index: Any, path: Path) -> None:
-    """FAISS does not notice when the disk fills while it closes the file (1.15): a file that is cut cannot be read."""
+    """Write an index, and read it: FAISS (1.15) does not notice when the disk fills while it closes the file."""
     faiss.write_index(index, str(path))
     try:
         read(path)
@@ -186,7 +184,7 @@ def _build_scan(vectors: Halves) -> Any:
 
 
 def _make_empty_scan(dimension: int) -> Any:
-    """An exact scan of no halves yet."""
+    """Make an exact scan of no halves yet."""
     index = faiss.IndexScalarQuantizer(dimension, faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT)
     index.is_trained = True  # halves need no training
     return index
@@ -210,13 +208,13 @@ def _build_ivf(vectors: Halves) -> Any:
 
 
 def _sample(vectors: Halves, size: int) -> Matrix:
-    """At most `size` rows, spread evenly, as float32."""
+    """Take at most `size` rows, spread evenly, as float32."""
     rows = np.unique(np.linspace(0, len(vectors) - 1, min(size, len(vectors))).astype(np.int64))
     return vectors[rows].astype(np.float32)
 
 
 def _train_centroids(sample: Matrix, lists: int) -> Matrix:
-    """Spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
+    """Train by spherical k-means: (lists, dimension), of unit length. The same sample gives the same centroids."""
     draw = np.random.default_rng(0)
     centroids = sample[draw.permutation(len(sample))[:lists]].copy()
     for _ in range(_ROUNDS):
@@ -239,20 +237,22 @@ def _measure_recall(index: Any, vectors: Halves, queries: Matrix) -> dict[str, C
     deepest = min(DEPTHS[-1], len(vectors))
 
     @lru_cache(1)
-    def found(probes: int) -> list[NDArray[np.float32]]:
+    def find_scores(probes: int) -> list[NDArray[np.float32]]:
         # codes are coarse: the nearest of four times as many candidates are chosen by their vectors
         rows = [search(index, query, 4 * deepest, probes, None).rows for query in queries]
         return [vectors[each].astype(np.float32) @ query for each, query in zip(rows, queries, strict=True)]
 
     tried = takewhile(lambda probes: probes < index.nlist, accumulate(repeat(8), lambda probes, _: probes * 3 // 2))
     exact = _find_highest(vectors, queries, deepest)
-    return curves([*tried, index.nlist], lambda probes, hits: [near[: 4 * hits] for near in found(probes)], exact)
+    return measure_curves(
+        [*tried, index.nlist], lambda probes, hits: [near[: 4 * hits] for near in find_scores(probes)], exact
+    )
 
 
-def curves(
+def measure_curves(
     tried: Iterable[int], near: Callable[[int, int], Sequence[NDArray[np.float32]]], exact: NDArray[np.float32]
 ) -> dict[str, Curve]:
-    """How recall rises with the effort of a search, for each of `DEPTHS`, against the scores of an exact scan (q, n).
+    """Measure how recall rises with the effort of a search, for each of `DEPTHS`, against exact scores (q, n).
 
     `near(effort, hits)` gives, for each query, the scores of all that a search looks at. Tries no more when it is
     nearly 1.
@@ -260,19 +260,20 @@ def curves(
     rising: dict[str, Curve] = {str(depth): [] for depth in DEPTHS}
     for effort in tried:
         for depth in DEPTHS:
-            kept = min(depth, exact.shape[1])
-            least = exact[:, kept - 1] - ROUNDING  # by score, not by row: of equal vectors any is as good as another
+            wanted = min(depth, exact.shape[1])
+            least = exact[:, wanted - 1] - ROUNDING  # by score, not by row: of equal vectors any is as good as another
             hits = [
-                min(int((each >= lowest).sum()), kept) for each, lowest in zip(near(effort, kept), least, strict=True)
+                min(int((each >= lowest).sum()), wanted)
+                for each, lowest in zip(near(effort, wanted), least, strict=True)
             ]
-            rising[str(depth)].append((effort, round(float(np.mean(hits)) / kept, 4)))
+            rising[str(depth)].append((effort, round(float(np.mean(hits)) / wanted, 4)))
         if rising[str(DEPTHS[-1])][-1][1] > _ENOUGH_RECALL:
             break
     return rising
 
 
 def _find_highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float32]:
-    """The `k` highest scores of each query, by an exact scan: (q, k), falling."""
+    """Find the `k` highest scores of each query, by an exact scan: (q, k), falling."""
     best = np.full((len(queries), k), -np.inf, dtype=np.float32)
     for start in range(0, len(vectors), _CHUNK):
         values = queries @ vectors[start : start + _CHUNK].astype(np.float32).T
@@ -281,11 +282,8 @@ def _find_highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float3
     return best
 
 
-def made_up_queries(vectors: Halves, share: float = 0.3) -> Matrix:
-    """Queries as texts are: far from every picture, with this cosine to one of them; (q, dimension), unit length.
-
-    Used as long as there is no real caption to measure with.
-    """
+def invent_queries(vectors: Halves, share: float = 0.3) -> Matrix:
+    """Invent queries as texts are, with this cosine to one picture and far from all; (q, dimension), of unit length."""
     rows = _sample(vectors, QUERIES)
     noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)

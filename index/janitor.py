@@ -1,6 +1,4 @@
-"""Compares what the registry names with what is stored: sweeps what crashes left, prunes what is out of reach.
-
-It also tells which files are missing, and how much room a move to another base needs.
+"""The janitor: sweeps what crashes left, prunes what is out of reach, and tells which files are missing.
 
 Everything here can be killed and done again: a thing is removed first, here and in the store or engine, and only then
 it is recorded as gone. Kept is what a row refers to, and what may still be being written. Processes that still have
@@ -43,15 +41,14 @@ _log = logging.getLogger(__name__)
 
 
 def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECONDS) -> int:
-    """Remove left-over files and folders that have not changed for `seconds`; returns how many.
+    """Remove left-over files and folders that have not changed for `seconds`; return how many.
 
-    And the files of contents that no picture has had for `kept` seconds.
+    And the files of contents that no picture has had for `kept` seconds. Called at the start of each API and worker
+    process, and by a worker once a day.
 
-    To be called at the start of each API and worker process, and by a worker once a day.
-
-    These are temporary files of killed writers, submissions without an expansion, working files of finished expansions,
-    segments (with an engine, rows there too) that no vector set names, versions that are not registered or were
-    pruned on another machine, stored pictures whose content no picture ever had.
+    Left over are temporary files of killed writers, submissions without an expansion, working files of finished
+    expansions, segments (with an engine, rows there too) that no vector set names, versions that are not registered or
+    were pruned on another machine, stored pictures whose content no picture ever had.
     """
     root, registry = sets.root, sets.registry
     removed = files.sweep(root.home, seconds)
@@ -82,7 +79,7 @@ def forget_replaced(sets: VectorSets) -> None:
     For the worker, once a day: so what was purged is gone from here although nothing is sealed any more.
     """
     prune_feed(sets.registry)
-    for identity in sets.numbers():
+    for identity in sets.list_newest():
         with suppress(StoreUnavailable, IndexUnavailable, EngineMismatch):
             sets.tidy(identity)
 
@@ -109,7 +106,7 @@ def _delete_discarded(gallery: Gallery, kept: float) -> int:
 
 
 def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
-    """One of the folders into which pictures are divided: there may be millions, nearly all of them in use."""
+    """Sweep one of the folders of pictures: there may be millions, nearly all of them in use."""
     names: dict[str, list[str]] = {}
     for name in os.listdir(folder):
         names.setdefault(name.partition(".")[0], []).append(name)
@@ -128,8 +125,8 @@ def _list_old(folder: Path, seconds: float) -> Iterator[Path]:
 
 
 @dataclass(frozen=True)
-class Item:
-    """One thing that goes, and why; `bytes` is about how much space it takes."""
+class PrunedItem:
+    """Version, set of vectors or dataset that goes, and why; `bytes` is about how much space it takes."""
 
     what: Literal["version", "vectors", "dataset"]
     name: str
@@ -144,12 +141,12 @@ class Pruner:
     def __init__(self, sets: VectorSets) -> None:
         self._sets, self._registry, self._gallery, self._root = sets, sets.registry, sets.gallery, sets.root
 
-    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
-        """What `prune` would remove now; changes nothing. Raises AliasMoved."""
+    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[PrunedItem]]:
+        """List what `prune` would remove now; change nothing. Raises AliasMoved."""
         pruning = self._registry.retention.plan(keep, expected=expected)
         return pruning, self._list_items(pruning)
 
-    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[Item]]:
+    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[PrunedItem]]:
         """Decide what is out of reach, for ever, and remove it; also what an earlier call could not.
 
         Raises AliasMoved, StoreUnavailable, IndexUnavailable, RegistryUnavailable. After the decision, call it again.
@@ -176,7 +173,7 @@ class Pruner:
             self._registry.retention.dataset_removed(expansion.id)
         return pruning, items
 
-    def _list_items(self, pruning: Pruning) -> list[Item]:
+    def _list_items(self, pruning: Pruning) -> list[PrunedItem]:
         since = f"release {pruning.oldest}"
         unnamed = f"no release since {since} names it, nor a rollback from one"
         pruned = self._registry.versions.pruned() | {version.number for version in pruning.versions}
@@ -185,32 +182,29 @@ class Pruner:
             stays = version.number in pruning.needed
             why = f"{unnamed}; its files stay, because a later version builds upon it" if stays else unnamed
             items.append(
-                Item("version", f"version {version.number}", version.language, why, 0 if stays else version.bytes)
+                PrunedItem("version", f"version {version.number}", version.language, why, 0 if stays else version.bytes)
             )
         for identity, rows in self._find_sets(pruned).items():
             why = f"captions as version {identity.version} reads them"
             if identity.language is None:
                 why = f"pictures as a base sees them that {unnamed}"
             items.append(
-                Item("vectors", identity.name, identity.language or MANY, why, BYTES * identity.dimension * rows)
+                PrunedItem("vectors", identity.name, identity.language or MANY, why, BYTES * identity.dimension * rows)
             )
         for expansion in pruning.datasets:
             why = f"its expansion {expansion.state} before {since}, and no version in reach comes from it"
-            items.append(Item("dataset", expansion.id, expansion.language, why, expansion.dataset_bytes or 0))
+            items.append(PrunedItem("dataset", expansion.id, expansion.language, why, expansion.dataset_bytes or 0))
         return items
 
     def _find_sets(self, versions: Iterable[int]) -> dict[Identity, int]:
-        """The sets of these versions' captions that are still there, and of pictures as these bases see them.
-
-        With the rows of each.
-        """
+        """Find the sets of these versions' captions, and of pictures as these bases see them, with the rows of each."""
         gone = set(versions)
         unseen = self._registry.bases.fingerprints(gone)
-        sets = [each for each in self._sets.numbers() if each.version in gone or each.fingerprint in unseen]
-        return {identity: sum(written.rows for written in self._sets.state(identity).segments) for identity in sets}
+        sets = [each for each in self._sets.list_newest() if each.version in gone or each.fingerprint in unseen]
+        return {identity: sum(record.rows for record in self._sets.read_state(identity).segments) for identity in sets}
 
 
-def move_needs(registry: Registry, dimension: int, towers: int) -> int:
+def estimate_move_bytes(registry: Registry, dimension: int, towers: int) -> int:
     """About how many bytes a move takes: vectors of `dimension` of all pictures and captions, and all languages anew.
 
     `towers` are the bytes of the new base's own files that are made under the data root.
@@ -224,7 +218,7 @@ def move_needs(registry: Registry, dimension: int, towers: int) -> int:
 
 
 def find_missing(gallery: Gallery) -> list[str]:
-    """A sentence for each picture, dataset and version that lacks files, or for the first of many.
+    """List a sentence for each picture, dataset and version that lacks files, or for the first of many.
 
     Raises `RegistryUnavailable` and `StoreUnavailable`.
     """
@@ -267,6 +261,6 @@ def _find_missing_versions(gallery: Gallery) -> Iterator[str]:
 def _list_named_files(
     gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]
 ) -> list[Any]:
-    """The names of all rows that have a file, in order, each with the file's."""
+    """List the names of all rows that have a file, in order, each with the file's."""
     with gallery.registry.read() as session:
         return list(session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all())

@@ -1,7 +1,8 @@
-"""Opens and publishes the served snapshot as releases, segments and the gallery change. Answers no search itself.
+"""The live index: opens and publishes the served snapshot as releases, segments and the gallery change.
 
 One reference points to the served snapshot; a reader takes it once. It is replaced only under one lock and with every
-change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one.
+change of the gallery applied, so a picture deleted during a swap is in neither the old snapshot nor the new one. It
+answers no search itself.
 """
 
 import logging
@@ -17,7 +18,7 @@ from threading import Event, RLock
 from index.gallery import NewPicture, Put
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
-from index.loader import SEAL_FIRST, AtOnce, ReleaseLoader
+from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader
 from index.recall import KnownRecall, Recall
 from index.records import Patch, Seen, Within
 from index.sets import VectorSets
@@ -35,7 +36,7 @@ _log = logging.getLogger(__name__)
 
 
 class LiveIndex:
-    """Holds the served snapshot and replaces it. Thread-safe; `current` never waits for another thread."""
+    """Holder of the served snapshot, which it replaces. Thread-safe; `current` never waits for another thread."""
 
     def __init__(
         self,
@@ -62,7 +63,7 @@ class LiveIndex:
 
     @property
     def current(self) -> Snapshot:
-        """The snapshot that is served now; raises `IndexUnavailable` when there is none yet."""
+        """Snapshot that is served now; raises `IndexUnavailable` when there is none yet."""
         snapshot = self._current
         if snapshot is None:
             raise IndexUnavailable("no verified snapshot is being served yet")
@@ -99,15 +100,15 @@ class LiveIndex:
         return False
 
     def open(self, release: Release) -> Snapshot:
-        """A snapshot of a release, verified and with every caption encoded; reuses open views and sets.
+        """Open a snapshot of a release, verified and with every caption encoded; reuse open views and sets.
 
         Raises `VersionCorrupt` and `OutOfMemory`. The rows of damaged segments come from the registry's tables.
         """
         with self._opening:
             current = self._current
-            opened = self.sets.kept(self._previous) | dict(current.sets if current else {})
+            opened = self.sets.keep_usable(self._previous) | dict(current.sets if current else {})
             try:
-                return self._loader.told(self._loader.snapshot(release, opened), current)
+                return self._loader.attach_detector_and_chances(self._loader.make_snapshot(release, opened), current)
             except MemoryError as error:
                 raise OutOfMemory("there is not enough memory for another snapshot") from error
 
@@ -128,7 +129,7 @@ class LiveIndex:
         self._repair_when_damaged()
 
     def refresh(self) -> bool:
-        """Follow the alias, the gallery and the indexer; returns whether the snapshot changed.
+        """Follow the alias, the gallery and the indexer; return whether the snapshot changed.
 
         If a release cannot be opened, the current one is still served, with the problem in `degraded`, until a later
         try succeeds. Raises `RegistryUnavailable`.
@@ -154,7 +155,7 @@ class LiveIndex:
             return self._current is not previous
 
     def verify(self) -> list[str]:
-        """Hash every file of the served snapshot again, and count rows in an engine; a sentence for each difference.
+        """Hash every file of the served snapshot again, and count rows in an engine; return a sentence for each fault.
 
         Also for each file that the registry names and that is missing, and for what `degraded` tells: that a newer
         release cannot be opened.
@@ -163,13 +164,13 @@ class LiveIndex:
         problems = [*current.degraded, *self._loader.verify(current.release, set(current.sets))]
         return [*dict.fromkeys(problems), *find_missing(self._gallery)]
 
-    def recall(self, *, anew: bool = True) -> Recall | None:
-        """How many of the nearest pictures searches find: see `index.recall`. Takes seconds for a million pictures.
+    def measure_recall(self, *, anew: bool = True) -> Recall | None:
+        """Measure which share of the nearest pictures searches find. Takes seconds for a million pictures.
 
         None when there are none, or their engine does not answer.
         """
         try:
-            return self._recall.of(self.current.pictures, anew=anew)
+            return self._recall.measure(self.current.pictures, anew=anew)
         except IndexUnavailable:
             return None
 
@@ -180,7 +181,7 @@ class LiveIndex:
         nothing: raises `IndexUnavailable`, `StorageFull`, `RegistryUnavailable`.
         """
         captions = {new.id: new.captions for new in pictures if new.captions}
-        vectors = self._loader.encoded(captions, self.current)
+        vectors = self._loader.encode_missing_captions(captions, self.current)
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
         fault_point("picture.committed")
@@ -195,7 +196,7 @@ class LiveIndex:
         if patch.captions:
             self._gallery.check(patch.id, patch)
         brought = {patch.id: patch.captions} if patch.captions else {}
-        vectors = self._loader.encoded(brought, self.current)
+        vectors = self._loader.encode_missing_captions(brought, self.current)
         put = self._gallery.patch(patch, vectors.get(patch.id, {}))
         self._follow(patch.captions)
         return put
@@ -206,14 +207,14 @@ class LiveIndex:
         self._follow()
 
     @property
-    def unsealed(self) -> int:
-        """How many changes of the gallery wait to be sealed, of the set that has most."""
+    def unsealed_count(self) -> int:
+        """Number of changes of the gallery that wait to be sealed, of the set that has most."""
         return max(vector_set.waiting for vector_set in self.current.sets.values())
 
     @property
-    def late(self) -> int:
-        """How many changes of the gallery wait to be sealed, when these are so many that no worker seems to do it."""
-        unsealed = self.unsealed
+    def overdue_count(self) -> int:
+        """The same number where it is so large that no worker seems to seal; else 0."""
+        unsealed = self.unsealed_count
         return unsealed if unsealed > _LATE * self._seal_at else 0
 
     def close(self) -> None:
@@ -229,13 +230,13 @@ class LiveIndex:
         Sets that are `repaired`, or of which an engine has lost rows, are opened again.
         """
         with self._opening:
-            for identity, sealed in self._loader.renewed(self.current.sets, repaired):
+            for identity, sealed in self._loader.reopen_changed_sets(self.current.sets, repaired):
                 with self._publishing:
                     if identity in self.current.sets:  # otherwise another release was published meanwhile
                         sets = {**self.current.sets, identity: sealed}
                         self._current = self._apply_changes_to(replace(self.current, sets=sets))
                 with suppress(PictoglotError, OSError):  # tried again when the next one is adopted
-                    self.sets.remove_left()
+                    self.sets.remove_replaced_segments()
 
     def _repair_when_damaged(self) -> None:
         damaged = [identity for identity, vector_set in self.current.sets.items() if vector_set.problems]
@@ -249,22 +250,22 @@ class LiveIndex:
 
         While another process seals, this is left to a later try: it may be making the same set again.
         """
-        with self._loader.sealing() as ours:
+        with self._loader.hold_sealing_duty() as ours:
             if not ours:
                 return
-            self._loader.indexer().seal(identity)
+            self._loader.make_indexer().seal(identity)
         self._adopt_sealed(
             (identity,)
         )  # also when nothing new had to be registered: the same segment was written again
 
     def _run_in_background(self, task: str, work: Callable[[], object]) -> None:
-        def logged() -> None:
+        def run_logged() -> None:
             try:
                 work()
             except Exception as error:  # noqa: BLE001 - nobody reads the future: an error must be logged here
                 _log.warning("%s failed (%s); searches are not affected", task, type(error).__name__)
 
-        self._background.submit(logged)
+        self._background.submit(run_logged)
 
     def _move_to(self, release: Release) -> None:
         try:
@@ -297,40 +298,40 @@ class LiveIndex:
             self._take_in(self._open_untaught(self._current, brought))
 
     def _apply_changes_to(self, snapshot: Snapshot) -> Snapshot:
-        latest = self._loader.caught_up(snapshot.sets)
+        latest = self._loader.apply_changes_or_reopen(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
     def _open_untaught(
         self, snapshot: Snapshot, brought: Collection[str] | None = None
     ) -> Mapping[Identity, VectorSet]:
-        """Sets of captions that the base of a snapshot reads untaught and that it does not have, opened.
+        """Open sets of captions that the base of a snapshot reads untaught and that it does not have.
 
-        What is beyond `AtOnce`, as after a rollback or an upgrade, is encoded in the background, and comes later. Of
-        what a write `brought`, only sets of few captions are opened: it takes no longer than the write itself.
+        What is beyond `ImmediateBudget`, as after a rollback or an upgrade, is encoded in the background, and comes
+        later. Of what a write `brought`, only sets of few captions are opened: it takes no longer than the write.
         """
-        release, opened, left = snapshot.release, dict[Identity, VectorSet](), AtOnce()
+        release, opened, budget = snapshot.release, dict[Identity, VectorSet](), ImmediateBudget()
 
-        def missing(identity: Identity) -> bool:
+        def is_missing(identity: Identity) -> bool:
             wanted = identity not in snapshot.sets and (brought is None or identity.language in brought)
             return wanted and self._clock() >= self._look_after.get(identity, -math.inf)
 
         if brought is not None:
             new = {tag for tag in brought if tag not in release.languages}
-            if not any(missing(self._loader.captions(tag, release.base)) for tag in new):
+            if not any(is_missing(self._loader.identify_captions(tag, release.base)) for tag in new):
                 return opened
-        for identity in filter(missing, self._loader.untaught(release)):
+        for identity in filter(is_missing, self._loader.list_untaught(release)):
             try:
-                if brought is not None and not (left.sets and self._loader.is_small(identity)):
+                if brought is not None and not (budget.sets and self._loader.is_small(identity)):
                     continue  # the next `refresh` looks
-                if self._loader.opens_soon(identity, left):
-                    opened |= self._loader.caught_up({identity: self._loader.opened_untaught(identity)})
+                if self._loader.can_open_soon(identity, budget):
+                    opened |= self._loader.apply_changes_or_reopen({identity: self._loader.open_untaught(identity)})
                 else:
                     self._look_after[identity] = math.inf
                     self._run_in_background(f"encoding captions in {identity.language}", partial(self._fill, identity))
             except Exception as error:  # noqa: BLE001 - what was written is written, and all else is served
                 self._look_after[identity] = self._clock() + _RETRY_SECONDS
-                told = getattr(error, "code", type(error).__name__)
-                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, told)
+                reason = getattr(error, "code", type(error).__name__)
+                _log.warning("%s cannot be opened (%s); it is tried again", identity.name, reason)
         return opened
 
     def _take_in(self, opened: Mapping[Identity, VectorSet]) -> None:
@@ -339,7 +340,7 @@ class LiveIndex:
             return
         with self._publishing:
             current = self._current
-            untaught = () if current is None else self._loader.untaught(current.release)
+            untaught = () if current is None else self._loader.list_untaught(current.release)
             new = {of: opened[of] for of in untaught if current and of in opened and of not in current.sets}
             if current and new:
                 self._current = self._apply_changes_to(replace(current, sets={**current.sets, **new}))
@@ -347,7 +348,7 @@ class LiveIndex:
     def _fill(self, identity: Identity) -> None:
         """Encode and seal a set as the one process that seals; while another one does, this is left to a later try."""
 
-        def unless_closing(*_: int) -> None:
+        def stop_if_closing(*_: int) -> None:
             if self._closing.is_set():
                 raise IndexUnavailable("the process ends")
 
@@ -355,24 +356,24 @@ class LiveIndex:
             return
         done = False
         try:
-            with self._loader.sealing() as ours:
+            with self._loader.hold_sealing_duty() as ours:
                 if ours:
-                    self._loader.fill(identity, unless_closing)
+                    self._loader.fill(identity, stop_if_closing)
             if ours:
-                self._take_in({identity: self._loader.stored(identity)})
+                self._take_in({identity: self._loader.open_sealed_set(identity)})
                 done = True
         finally:
             self._look_after[identity] = -math.inf if done else self._clock() + _RETRY_SECONDS
 
     def _refresh_detector(self) -> None:
-        """Take in what tells languages and chances by now."""
+        """Take in what the detector and the chances of hits are by now."""
         current = self.current
-        told = self._loader.told(current, current)
-        if told is not current:
+        updated = self._loader.attach_detector_and_chances(current, current)
+        if updated is not current:
             with self._publishing:
                 if self.current.release.number == current.release.number:  # otherwise another one was published
                     self._current = replace(
-                        self.current, detector=told.detector, counted=told.counted, matching=told.matching
+                        self.current, detector=updated.detector, counted=updated.counted, matching=updated.matching
                     )
 
     def _record_failure(self, release: Release, error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""Opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
+"""The loader: opens and verifies the views and vector sets that a release names, each once. Does not publish them."""
 
 import logging
 import time
@@ -12,7 +12,7 @@ from index.indexer import MOST, SHARD, Indexer, Progress
 from index.segment import Segment
 from index.sets import VectorSets
 from index.snapshot import Snapshot, Withdrawn
-from index.sources import FeedPruned, PictureSource, Source, caught_up, mended, source_of
+from index.sources import FeedPruned, PictureSource, Source, add_lost_rows, apply_changes, make_source
 from index.vectors import Identity, Vector, VectorSet
 from model.encoder import Encoder, Views
 from model.processes import name_owner
@@ -30,15 +30,15 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass
-class AtOnce:
-    """How many captions one call may still encode, and how many sets make, of all untaught languages: others wait."""
+class ImmediateBudget:
+    """Captions that one call may still encode, and sets that it may make, of all untaught languages: others wait."""
 
     captions: int = 64
     sets: int = 4
 
 
 class _SourceMap(dict[Identity, Source]):
-    """Where the rows of each set come from; opened when it is first needed, which raises as `Views.of`."""
+    """Sources of the rows of each set; opened when first needed, which raises as `Views.of`."""
 
     def __init__(self, open: Callable[[Identity], Source]) -> None:
         super().__init__()
@@ -50,7 +50,7 @@ class _SourceMap(dict[Identity, Source]):
 
 
 class ReleaseLoader:
-    """Keeps views and sources open until they are closed: each is opened once for a release and the next one."""
+    """Opener of views and sources, until they are closed: each is opened once for a release and the next one."""
 
     def __init__(self, encoder: Encoder, sets: VectorSets, seal_first: int = SEAL_FIRST) -> None:
         self._encoder, self.sets, self._gallery, self._registry = encoder, sets, sets.gallery, sets.registry
@@ -58,20 +58,20 @@ class ReleaseLoader:
         self.base: int = encoder.base_view.version
         self._views = Views(encoder, sets.registry, sets.root)
         self._withdrawn: dict[int, Withdrawn] = {}  # each read once: see `Views`
-        self.pictures = PictureSource.of(encoder, sets.gallery)
+        self.pictures = PictureSource.create(encoder, sets.gallery)
         self.sources = _SourceMap(self._open_source)
         self.sources[self.pictures.identity] = self.pictures
 
-    def views(self, release: Release) -> dict[str, View]:
-        """The view of each language of a release; raises as `Views.of`, and `VersionPruned` or `BaseMoved`."""
+    def open_views(self, release: Release) -> dict[str, View]:
+        """Open the view of each language of a release; raises as `Views.of`, and `VersionPruned` or `BaseMoved`."""
         if release.base != self.base:
             raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")
         if self._registry.versions.pruned() & {*release.languages.values()}:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
         return {tag: self._views.of(number) for tag, number in release.languages.items()}
 
-    def withdrawn(self, release: Release) -> dict[str, Withdrawn]:
-        """What is known of the languages that were withdrawn before a release; one that cannot be read is left out."""
+    def find_withdrawn(self, release: Release) -> dict[str, Withdrawn]:
+        """Find the languages that were withdrawn before a release; one that cannot be read is left out."""
         found = {}
         for tag, number in self._registry.releases.withdrawn(release).items():
             if number not in self._withdrawn:
@@ -83,8 +83,8 @@ class ReleaseLoader:
             found[tag] = self._withdrawn[number]
         return found
 
-    def captions(self, tag: str, version: int) -> Identity:
-        """The identity of a language's captions as a version encodes them."""
+    def identify_captions(self, tag: str, version: int) -> Identity:
+        """Return the identity of a language's captions as a version encodes them."""
         return Identity("captions", self._encoder.text_fingerprint, self._encoder.dimension, tag, version)
 
     def close_others(self, versions: Iterable[int], identities: Iterable[Identity]) -> None:
@@ -93,115 +93,119 @@ class ReleaseLoader:
         for identity in {*self.sources} - {self.pictures.identity, *identities}:
             self.sources.pop(identity, None)
 
-    def stored(self, identity: Identity, opened: VectorSet | None = None) -> VectorSet:
-        """What is sealed of a set, as `sources.mended`; one that is new is registered, so that the indexer finds it.
+    def open_sealed_set(self, identity: Identity, opened: VectorSet | None = None) -> VectorSet:
+        """Open what is sealed of a set, and read the rows of damaged segments from the tables.
 
-        Segments that `opened`, an earlier state of the same set, has are not opened again. A set that is far behind,
-        because no worker ran, is sealed first: its changes may not fit into memory. While another process seals,
-        `opened` is returned as it is; without it, this waits.
+        A new set is registered, so that the indexer finds it. Segments that `opened`, an earlier state of the set, has
+        are not opened again. A set that is far behind, because no worker ran, is sealed first: its changes may not fit
+        into memory. While another process seals, `opened` is returned as it is; without it, this waits.
         """
-        problem = self.sets.problem(identity)
+        problem = self.sets.describe_lost_rows(identity)
         problems = () if problem is None else (f"{problem} They are sealed again from the registry.",)
         if problem is not None:
             _log.warning(problem)
         with suppress(RegistryUnavailable, StorageFull):  # the next process that opens it tries again
-            self.sets.begin(identity)
+            self.sets.ensure_registered(identity)
         if not self._ensure_sealed(identity, wait=opened is None) and opened is not None:
             return replace(opened, problems=problems) if problems else opened
-        state = self.sets.state(identity)
+        state = self.sets.read_state(identity)
         parts = () if opened is None else opened.parts
         known = {part.record.id: part for part in parts if isinstance(part, Segment)}
-        sealed = mended(self.sources[identity], *self.sets.readable(identity, state, known))
-        if sealed.problems and self.sets.state(identity).number != state.number:  # its segments were merged meanwhile
-            return self.stored(identity, opened)
+        sealed = add_lost_rows(self.sources[identity], *self.sets.open_sealed(identity, state, known))
+        if sealed.problems and self.sets.read_state(identity).number != state.number:  # merged meanwhile
+            return self.open_sealed_set(identity, opened)
         return replace(sealed, problems=problems) if problems and not state.segments else sealed
 
-    def renewed(
+    def reopen_changed_sets(
         self, served: Mapping[Identity, VectorSet], repaired: Collection[Identity] = ()
     ) -> Iterator[tuple[Identity, VectorSet]]:
-        """Those of the `served` sets that are opened again: of which more is sealed, or an engine has lost rows.
+        """Open those of the `served` sets again of which more is sealed, or an engine has lost rows.
 
         Also those that are `repaired`, and not those that another process is sealing just now.
         """
-        newest = self.sets.numbers()
+        newest = self.sets.list_newest()
         for identity, before in served.items():
-            if newest.get(identity, 0) > before.state or identity in repaired or self.sets.lost(before.parts):
+            if newest.get(identity, 0) > before.state or identity in repaired or self.sets.has_lost_rows(before.parts):
                 try:
-                    sealed = self.stored(identity, before)
+                    sealed = self.open_sealed_set(identity, before)
                 except EngineMismatch as error:  # told, until one of the two processes ends
                     sealed = before if before.problems else replace(before, problems=(error.detail,))
                 if sealed is not before:
                     yield identity, sealed
 
-    def snapshot(self, release: Release, opened: Mapping[Identity, VectorSet]) -> Snapshot:
-        """A snapshot of a release, up to date, with those of the `opened` sets that it reads. Raises as `views`.
+    def make_snapshot(self, release: Release, opened: Mapping[Identity, VectorSet]) -> Snapshot:
+        """Make a snapshot of a release, up to date, from those `opened` sets that it reads. Raises as `open_views`.
 
         Of captions in languages that are not taught, only what is open already.
         """
-        views, shared = self.views(release), self._views.of(release.shared)
-        captions = (self.captions(tag, number) for tag, number in release.languages.items())
-        sets = {of: opened[of] if of in opened else self.stored(of) for of in (self.pictures.identity, *captions)}
-        left = AtOnce()
-        sets |= {of: opened[of] for of in self.untaught(release) if of in opened and self.opens_soon(of, left)}
-        built_in, withdrawn = self._encoder.languages, self.withdrawn(release)
-        return Snapshot(release, views, shared, self.caught_up(sets), built_in=built_in, withdrawn=withdrawn)
+        views, shared = self.open_views(release), self._views.of(release.shared)
+        captions = (self.identify_captions(tag, number) for tag, number in release.languages.items())
+        named = (self.pictures.identity, *captions)
+        sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
+        budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
+        sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
+        latest, withdrawn = self.apply_changes_or_reopen(sets), self.find_withdrawn(release)
+        return Snapshot(release, views, shared, latest, built_in=self._encoder.languages, withdrawn=withdrawn)
 
-    def told(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
-        """A snapshot with what tells languages and chances by now, from `previous` on; itself if it has that."""
+    def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
+        """Return the snapshot with the current detector and calibrations, reusing those of `previous`.
+
+        Returns the same object if nothing changed.
+        """
         before = (previous or snapshot).matching
         fingerprint = self.pictures.identity.fingerprint
         matching = before.followed(self._gallery, fingerprint, snapshot.release, snapshot.change)
-        told = snapshot.with_detector(previous, lambda identity, most: self.sources[identity].texts(most))
-        if told.detector is snapshot.detector and matching is snapshot.matching:
+        updated = snapshot.with_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
+        if updated.detector is snapshot.detector and matching is snapshot.matching:
             return snapshot
-        return replace(told, matching=matching)
+        return replace(updated, matching=matching)
 
-    def untaught(self, release: Release) -> list[Identity]:
-        """The sets of captions in languages that a release does not name, where its base reads many languages."""
+    def list_untaught(self, release: Release) -> list[Identity]:
+        """List the sets of captions in languages that a release does not name, where its base reads many languages."""
         if len(self._encoder.languages) == 1:
             return []
         tags = self._gallery.languages()
-        return [self.captions(tag, release.base) for tag in tags if tag not in release.languages]
+        return [self.identify_captions(tag, release.base) for tag in tags if tag not in release.languages]
 
     def is_small(self, identity: Identity) -> bool:
         """Whether few rows make a whole set of captions."""
         assert identity.language is not None
         return self._gallery.added_with_pictures(identity.language, SHARD + 1) <= SHARD
 
-    def opens_soon(self, identity: Identity, left: AtOnce) -> bool:
-        """Whether `opened_untaught` takes an instant: few captions have no vector yet, and few rows have to be read.
+    def can_open_soon(self, identity: Identity, budget: ImmediateBudget) -> bool:
+        """Whether `open_untaught` takes an instant: few captions have no vector yet, and few rows have to be read.
 
-        Few are what is `left`, from which this set's own is taken. What is sealed and read counts for nothing.
+        Few are what the `budget` has left, from which this is taken. What is sealed and read counts for nothing.
         """
         assert identity.language is not None and identity.version is not None
         by, count = ReadBy(identity.version, identity.fingerprint), self._gallery.added_with_pictures
-        if (unread := count(identity.language, left.captions + 1, unread=by)) > left.captions:
+        if (unread := count(identity.language, budget.captions + 1, unread=by)) > budget.captions:
             return False
-        near = self.sets.is_near(identity, self._seal_first)
-        if not near and not (left.sets and self.is_small(identity)):
+        near = self.sets.is_nearly_sealed(identity, self._seal_first)
+        if not near and not (budget.sets and self.is_small(identity)):
             return False
-        left.captions, left.sets = left.captions - unread, left.sets - (not near)
+        budget.captions, budget.sets = budget.captions - unread, budget.sets - (not near)
         return True
 
-    def opened_untaught(self, identity: Identity) -> VectorSet:
-        """A set of captions in a language that is not taught; one that is new, or far behind, is filled first.
+    def open_untaught(self, identity: Identity) -> VectorSet:
+        """Open a set of captions in a language that is not taught; one that is new, or far behind, is filled first.
 
         Raises whatever keeps it from being filled: one that stays far behind must not be waited for.
         """
-        if not self.sets.is_near(identity, self._seal_first):
+        if not self.sets.is_nearly_sealed(identity, self._seal_first):
             self.fill(identity)
-        return self.stored(identity)
+        return self.open_sealed_set(identity)
 
     def fill(self, identity: Identity, on_progress: Progress | None = None) -> None:
         """Make a set from the tables, as the worker makes that of a taught language; what has no vector is encoded."""
-        self.indexer().fill(self.sources[identity], SHARD, on_progress)
+        self.make_indexer().fill(self.sources[identity], SHARD, on_progress)
 
-    def encoded(
+    def encode_missing_captions(
         self, captions: Mapping[str, Captions], snapshot: Snapshot
     ) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
-        """Vectors of captions, given by picture, in the languages that are read, without those that it already has.
+        """Encode captions, given by picture, in the languages that are read, without those that it already has.
 
-        By picture, then by language, text and what read them.
+        Returns vectors by picture, then by language, text and what read them.
         """
         existing = self._gallery.captions_for(list(captions))
         missing = [
@@ -219,25 +223,27 @@ class ReleaseLoader:
                 encoded[picture][tag, text, ReadBy(view.version, self._encoder.text_fingerprint)] = vector
         return encoded
 
-    def caught_up(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
-        """As `sources.caught_up`; where this process may have missed deletions, what is sealed is opened instead."""
+    def apply_changes_or_reopen(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:
+        """Apply all changes; where this process may have missed deletions, open what is sealed instead."""
         while True:
             try:
-                return caught_up(sets, self.sources, self._gallery)
-            except FeedPruned as behind:
+                return apply_changes(sets, self.sources, self._gallery)
+            except FeedPruned as pruned:
                 _log.info("this process may have missed deletions: it opens its vector sets again")
-                sets = {of: self.stored(of) if behind.missed_by(each) else each for of, each in sets.items()}
+                sets = {
+                    of: self.open_sealed_set(of) if pruned.is_missed_by(each) else each for of, each in sets.items()
+                }
 
-    def indexer(self) -> Indexer:
-        """One that encodes what has no vector yet."""
+    def make_indexer(self) -> Indexer:
+        """Make an indexer that encodes what has no vector yet."""
         return Indexer(self.sets, self.sources.__getitem__)
 
-    def sealing(self) -> AbstractContextManager[bool]:
-        """The duty to seal, which a worker has while it does; False when another process has it."""
+    def hold_sealing_duty(self) -> AbstractContextManager[bool]:
+        """Hold the duty to seal, which a worker has while it does; False when another process has it."""
         return self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS)
 
     def verify(self, release: Release, used: set[Identity]) -> list[str]:
-        """Hash every file of a release again, and count the rows in an engine; returns a sentence for what differs.
+        """Hash every file of a release again, and count the rows in an engine; return a sentence for each difference.
 
         Also for what the last scrub could not mend.
         """
@@ -251,28 +257,25 @@ class ReleaseLoader:
             and not files.is_intact(self.sets.root.path(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
-        return [*problems, *of_files, *damage.sentences(self.sets.root)]
+        return [*problems, *of_files, *damage.describe_unmended(self.sets.root)]
 
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None
-        return source_of(identity, self._gallery, self._encoder, self._views.of(identity.version))
+        return make_source(identity, self._gallery, self._encoder, self._views.of(identity.version))
 
     def _ensure_sealed(self, identity: Identity, *, wait: bool) -> bool:
         """Seal a set that is far behind; False when another process has the duty, after some time with `wait`."""
         until = time.monotonic() + (PATIENCE if wait else 0.0)
-        while self.sets.behind().get(identity, 0) > self._seal_first:
-            with self.sealing() as ours:
+        while self.sets.count_unsealed_changes().get(identity, 0) > self._seal_first:
+            with self.hold_sealing_duty() as ours:
                 if ours:
-                    self._unless_it_fails(identity, lambda: self.indexer().seal(identity))
+                    try:
+                        self.make_indexer().seal(identity)
+                    except Exception as error:  # noqa: BLE001 - the tail is always possible, and without it nothing serves
+                        reason = getattr(error, "code", type(error).__name__)
+                        _log.warning("%s cannot be sealed (%s): its changes stay in memory", identity.name, reason)
                     return True
             if time.monotonic() >= until:
                 return False
             time.sleep(min(_LOOK, PATIENCE))
         return True
-
-    def _unless_it_fails(self, identity: Identity, seal: Callable[[], object]) -> None:
-        try:
-            seal()
-        except Exception as error:  # noqa: BLE001 - the tail is always possible, and without it nothing serves
-            told = getattr(error, "code", type(error).__name__)
-            _log.warning("%s cannot be sealed (%s): its changes stay in memory", identity.name, told)

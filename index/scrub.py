@@ -12,9 +12,9 @@ from itertools import chain
 from typing import TypeVar
 
 from index import damage
-from index.damage import Damage, Kind, Report
+from index.damage import Damage, Kind, ScrubReport
 from index.sets import VectorSets
-from index.things import Group, Pace, StoredThings, Thing, raise_if_over
+from index.things import Group, Pace, StoredItem, StoredItems, raise_if_over
 from store.errors import PictoglotError, RegistryUnavailable
 
 T = TypeVar("T")
@@ -22,15 +22,15 @@ _log = logging.getLogger(__name__)
 
 
 class Scrub:
-    """One reading of everything in one data root and its registry.
+    """Reading of everything in one data root and its registry.
 
-    What one thing raises ends nothing but the look at it; only a registry that stays away ends a scrub, and another
+    What one item raises ends nothing but the look at it; only a registry that stays away ends a scrub, and another
     process that does it.
     """
 
     def __init__(self, sets: VectorSets, pace: Pace | None = None, *, mend: bool = True) -> None:
         self._root, self._mends, self._pace = sets.root, mend, pace or Pace()
-        self._things = things = StoredThings(sets, self._pace)
+        self._things = things = StoredItems(sets, self._pace)
         self._parts: dict[str, tuple[Kind, str, Callable[[], Iterator[Group]]]] = {
             "registry": ("registry", "the registry", things.find_faults),
             "segments": ("segment", "the list of vector sets", things.find_segments),
@@ -42,12 +42,12 @@ class Scrub:
             "matches": ("match", "chances of hits in the registry", things.find_matches),
         }
 
-    def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> Report:
+    def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> ScrubReport:
         """Read everything, tell each damage as soon as it is known, and keep the report.
 
         Raises `RegistryUnavailable` when the registry stays away: nothing is reported then, as not all was read.
         """
-        report = Report(time.time(), 0.0, 0, 0)
+        report = ScrubReport(time.time(), 0.0, 0, 0)
         for each in (damaged for part in self._parts for damaged in self.examine(part)):
             end = f"mended {each.mended}" if each.mended else "NOT mended"
             _log.error("damaged: %s, %s", each.name, end, extra={"kind": each.kind, "mended": each.mended})
@@ -55,11 +55,12 @@ class Scrub:
             on_damage(each)
         report.finished, report.files, report.bytes = time.time(), self._things.read, self._pace.bytes
         try:
-            damage.keep(self._root, report)
+            damage.save_report(self._root, report)
         except OSError as error:
             _log.error("the report of the scrub cannot be kept (%s)", error.strerror)
-        told = {"files": report.files, "damaged": report.left + report.mended, "not_mended": report.left}
-        _log.info("everything stored was read", extra=told)
+        damaged = report.unmended_count + report.mended_count
+        counts = {"files": report.files, "damaged": damaged, "not_mended": report.unmended_count}
+        _log.info("everything stored was read", extra=counts)
         return report
 
     def examine(self, part: str) -> Iterator[Damage]:
@@ -70,13 +71,13 @@ class Scrub:
         )
         return self._guard(kind, what, chain.from_iterable(groups))
 
-    def _examine_item(self, thing: Thing) -> Iterator[Damage]:
-        name = thing.damaged_name()
+    def _examine_item(self, thing: StoredItem) -> Iterator[Damage]:
+        name = thing.describe_damage()
         if name and self._attempt(thing.is_there, True):
             yield Damage(thing.kind, name, self._attempt(thing.mend, "") if self._mends else "")
 
     def _guard(self, kind: Kind, what: str, part: Iterator[Damage]) -> Iterator[Damage]:
-        """A part of a scrub to its end; if it cannot go on, that is told, and other parts can."""
+        """Go through a part to its end; if it cannot go on, that is a damage, and other parts can."""
         try:
             yield from part
         except Exception as error:  # noqa: BLE001 - as in `_examine`
@@ -86,9 +87,9 @@ class Scrub:
             yield Damage(of, f"{what} cannot be read ({why})")
 
     def _attempt(self, act: Callable[[], T], otherwise: T) -> T:
-        """What `act` returns, as `Pace.patiently`; `otherwise` when that cannot be done now."""
+        """Return what `act` does, patiently; `otherwise` when that cannot be done now."""
         try:
-            return self._pace.patiently(act)
+            return self._pace.retry_patiently(act)
         except Exception as error:  # noqa: BLE001 - as in `_examine`
             raise_if_over(error)
             _log.warning("something damaged cannot be mended now (%s)", type(error).__name__)

@@ -1,4 +1,4 @@
-"""Seals the changes of a vector set: into segments on disk, merged by size, or into an engine. Registers nothing."""
+"""Sealers of what changed in a vector set: into segments, merged by size, or into an engine. They register nothing."""
 
 import secrets
 from collections import Counter
@@ -39,37 +39,37 @@ _WORTH = 0.5  # of the rows that these runs might have: with more, they are not 
 _BATCH = 1_000  # pictures that the engine is asked about at a time
 
 
-def texts_as_asked(gallery: Gallery, identity: Identity) -> Matrix | None:
-    """Texts as people search with, for the set of pictures; None without enough of them."""
+def sample_queries(gallery: Gallery, identity: Identity) -> Matrix | None:
+    """Return captions as people search with, for the set of pictures; None without enough of them."""
     vectors = gallery.some_caption_vectors(ivf.QUERIES) if identity.kind == "pictures" else []
     fitting = [vector for vector in vectors if len(vector) == identity.dimension]
     return np.stack(fitting) if len(fitting) == ivf.QUERIES else None
 
 
-def state_of(vector_set: VectorSet) -> SealedState:
-    """What of a set is sealed, and which of these rows have been replaced or deleted."""
+def extract_state(vector_set: VectorSet) -> SealedState:
+    """Return what of a set is sealed, and which of these rows have been replaced or deleted."""
     for part in vector_set.parts:
         if isinstance(part, EnginePart):
             return SealedState(vector_set.state, vector_set.change, part.runs, pack_ids(part.hidden))
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     dead = {part.record.id: ~part.alive for part in parts if part.alive is not None and not part.alive.all()}
-    written = tuple(part.record for part in parts)
-    return SealedState(vector_set.state, vector_set.change, written, segment_files.pack_dead(dead))
+    records = tuple(part.record for part in parts)
+    return SealedState(vector_set.state, vector_set.change, records, segment_files.pack_dead(dead))
 
 
-class SegmentSealing:
-    """Into segments under the data root. The smallest size is what is sealed together: `seal_at` rows.
+class SegmentSealer:
+    """Sealer into segments under the data root. The smallest size is what is sealed together: `seal_at` rows.
 
-    `made` are the segments written on the way to a state; not all of them are in it.
+    `new_ids` are the segments written on the way to a state; not all of them are in it.
     """
 
     def __init__(self, gallery: Gallery, seal_at: int, most: int) -> None:
         self._gallery, self._root = gallery, gallery.root
         self._seal_at, self._most = seal_at, most
-        self.made: set[str] = set()
+        self.new_ids: set[str] = set()
 
-    def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """The set with its tail sealed; if more follow at once, without an index, as the segment is merged then."""
+    def seal_tail(self, vector_set: VectorSet) -> VectorSet:
+        """Seal the tail; if more follow at once, without an index, as the segment is merged then."""
         rows = vector_set.tail.read_all_rows()
         if not len(rows):
             return vector_set
@@ -77,8 +77,8 @@ class SegmentSealing:
         tail = MemoryTail.make_empty(vector_set.identity.dimension)
         return replace(vector_set, parts=(*vector_set.parts, part), tail=tail)
 
-    def tidied(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
-        """The sealed set in fewer parts; segments of `kept` states stay on the disk."""
+    def merge_parts(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
+        """Merge segments, so that the set has fewer; those of `kept_states` stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
         while group := self._choose_segments_to_merge(parts):
             rows = VectorRows.merge(self._read_verified(group))
@@ -86,8 +86,8 @@ class SegmentSealing:
             parts.append(self._write_segment(vector_set.identity, rows))
         return replace(vector_set, parts=tuple(parts))
 
-    def purged(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
-        """The sealed set with every segment that has dead rows written again without them."""
+    def drop_dead_rows(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
+        """Write every segment that has dead rows again without them."""
         parts = list[Part]()
         for part in vector_set.parts:
             if isinstance(part, Segment) and part.count < len(part.keys):
@@ -97,12 +97,12 @@ class SegmentSealing:
         return replace(vector_set, parts=tuple(parts))
 
     def _read_verified(self, segments: Sequence[Segment]) -> list[VectorRows]:
-        """The rows alive of each, after every byte of them is hashed: what is damaged must not get a new hash.
+        """Read the living rows of each, after every byte is hashed: what is damaged must not get a new hash.
 
         Raises `IndexFileCorrupt`; whoever opens them again finds out which. What was written here has just been hashed,
         and stays mapped where a sweeper removed it, who takes what no state has named for an hour for left over.
         """
-        older = [each for each in segments if each.record.id not in self.made]
+        older = [each for each in segments if each.record.id not in self.new_ids]
         if damaged := [each for each in older if not segment.is_intact(self._root, each.record)]:
             raise IndexFileCorrupt(f"{len(damaged)} segments were damaged after they were verified")
         if not all(each.is_on_disk(self._root) for each in older):
@@ -110,20 +110,20 @@ class SegmentSealing:
         return [each.read_all_rows() for each in segments]
 
     def _write_segment(self, identity: Identity, rows: VectorRows, *, scan: bool = False) -> Segment:
-        """A new segment, written and opened: what is registered can be read.
+        """Write a segment and open it: what is registered can be read.
 
         Another process may remove it before it is registered, as left over: then it is written again.
         """
-        queries = texts_as_asked(self._gallery, identity)
+        queries = sample_queries(self._gallery, identity)
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, IndexFileCorrupt):
-                written = segment.write(self._root, identity, rows, queries, scan)
-                self.made.add(written.id)
-                return segment.read(self._root, written, identity)
+                record = segment.write(self._root, identity, rows, queries, scan)
+                self.new_ids.add(record.id)
+                return segment.read(self._root, record, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
 
     def _choose_segments_to_merge(self, parts: Iterable[Part]) -> list[Segment]:
-        """Segments to be written as one; empty when there are none.
+        """Choose segments to be written as one; none when there is nothing to merge.
 
         Those that have no index because they are to be merged, or one with many dead rows, or enough of one size.
         """
@@ -138,8 +138,8 @@ class SegmentSealing:
         return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER), [])
 
 
-class EngineSealing:
-    """Into one engine, as `SegmentSealing` does into segments.
+class EngineSealer:
+    """Sealer into an engine.
 
     Run ids are drawn by chance. A marker under `root` is written before a run and removed when a state names it: so
     the rows of a run whose process was killed are found and removed later.
@@ -148,10 +148,10 @@ class EngineSealing:
     def __init__(self, engine: Engine, root: DataRoot, most_rows: int, most_runs: int = MOST_RUNS) -> None:
         self._engine, self._root = engine, root
         self._most_rows, self._most_runs = most_rows, most_runs
-        self.made: set[str] = set()
+        self.new_ids: set[str] = set()
 
-    def sealed(self, vector_set: VectorSet) -> VectorSet:
-        """Seal into the engine. Pictures whose rows are still the same there are not written again."""
+    def seal_tail(self, vector_set: VectorSet) -> VectorSet:
+        """Seal the tail. Pictures whose rows are still the same in the engine are not written again."""
         part, tail = self._get_part(vector_set), vector_set.tail
         hidden, unchanged = self._find_hidden_rows(part, tail)
         rows = tail.read_all_rows()
@@ -160,25 +160,25 @@ class EngineSealing:
         following = self._make_part(part, [*part.runs, *added], [*part.hidden, *hidden])
         return replace(vector_set, parts=(following,), tail=MemoryTail.make_empty(vector_set.identity.dimension))
 
-    def tidied(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
-        """The sealed set without rows that none of the `kept` states sees, and with fewer runs if these are many.
+    def merge_parts(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
+        """Remove rows that none of the `kept_states` sees, and merge small runs if there are many.
 
         Such rows are removed: nobody sees them, also if this set is never registered.
         """
         part = self._get_part(vector_set)
-        seen = [(set(map(parse_run, state.segments)), set(unpack_ids(state.dead))) for state in kept]
-        if gone := {id for id in part.hidden if not any(get_run(id) in runs and id not in hid for runs, hid in seen)}:
-            self._engine.remove(part.identity, (), sorted(gone))
-            lost = Counter(map(get_run, gone))
-            runs = [replace(written, rows=written.rows - lost[parse_run(written)]) for written in part.runs]
-            part = self._make_part(part, runs, [id for id in part.hidden if id not in gone])
+        seen = [(set(map(parse_run, state.segments)), set(unpack_ids(state.dead))) for state in kept_states]
+        if unseen := {id for id in part.hidden if not any(get_run(id) in runs and id not in hid for runs, hid in seen)}:
+            self._engine.remove(part.identity, (), sorted(unseen))
+            lost = Counter(map(get_run, unseen))
+            runs = [replace(record, rows=record.rows - lost[parse_run(record)]) for record in part.runs]
+            part = self._make_part(part, runs, [id for id in part.hidden if id not in unseen])
         if len(part.runs) > self._most_runs:
             part = self._merge_small_runs(part)
         return replace(vector_set, parts=(part,))
 
-    def purged(self, vector_set: VectorSet, kept: Sequence[SealedState]) -> VectorSet:
+    def drop_dead_rows(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
         """Remove single rows from the engine, as soon as no kept state sees them."""
-        return self.tidied(vector_set, kept)
+        return self.merge_parts(vector_set, kept_states)
 
     def _get_part(self, vector_set: VectorSet) -> EnginePart:
         for part in vector_set.parts:
@@ -190,7 +190,7 @@ class EngineSealing:
         return EnginePart(self._engine, part.identity, tuple(runs), tuple(hidden))
 
     def _find_hidden_rows(self, part: EnginePart, tail: MemoryTail) -> tuple[list[int], set[str]]:
-        """The rows to hide of the pictures that changed, and those of these pictures that are the same as before."""
+        """Find the rows to hide of the pictures that changed, and those of these pictures that are as before."""
         hidden, unchanged, changed = list[int](), set[str](), part.changed_pictures
         for start in range(0, len(changed) if part.runs else 0, _BATCH):
             rows = self._engine.find_rows(part.sealed_view, "picture", changed[start : start + _BATCH], vectors=False)
@@ -205,13 +205,13 @@ class EngineSealing:
         return hidden, unchanged
 
     def _merge_small_runs(self, part: EnginePart) -> EnginePart:
-        """The smallest runs written again as one, without the rows that are hidden."""
-        by_size = sorted(part.runs, key=lambda written: written.rows)
+        """Write the smallest runs again as one, without the rows that are hidden."""
+        by_size = sorted(part.runs, key=lambda record: record.rows)
         small = by_size[: int(_FOLDED * len(by_size))]
-        if sum(written.rows for written in small) > _WORTH * len(small) * self._most_rows:
+        if sum(record.rows for record in small) > _WORTH * len(small) * self._most_rows:
             return part  # they are large already
-        numbers = {parse_run(written) for written in small}
-        runs, waiting = [written for written in part.runs if written not in small], list[VectorRows]()
+        numbers = {parse_run(record) for record in small}
+        runs, waiting = [record for record in part.runs if record not in small], list[VectorRows]()
         for rows in self._engine.read_pages(EngineView(part.identity, tuple(numbers), part.hidden, 0)):
             waiting.append(rows)
             if sum(map(len, waiting)) >= self._most_rows:
@@ -221,16 +221,16 @@ class EngineSealing:
         return self._make_part(part, runs, [id for id in part.hidden if get_run(id) not in numbers])
 
     def _add_runs(self, identity: Identity, rows: VectorRows) -> list[PartRecord]:
-        written, rows = list[PartRecord](), rows.sort_by_key()
+        records, rows = list[PartRecord](), rows.sort_by_key()
         for start in range(0, len(rows), ROWS_IN_A_RUN):
             some = rows.take(np.arange(start, min(start + ROWS_IN_A_RUN, len(rows))))
             run = secrets.randbits(RUN_BITS)
             id = f"{self._engine.name}-{run}"
             files.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
-            self.made.add(id)
+            self.new_ids.add(id)
             self._engine.add(identity, run, some)
-            written.append(PartRecord(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))
-        return written
+            records.append(PartRecord(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))
+        return records
 
 
-Sealing = SegmentSealing | EngineSealing
+Sealer = SegmentSealer | EngineSealer

@@ -1,4 +1,4 @@
-"""One sealed segment of a vector set: immutable, verified when it is first opened on a machine, mapped into memory.
+"""A sealed segment of a vector set: immutable, verified when it is first opened on a machine, mapped into memory.
 
 Its folder has the rows (`rows.safetensors`), a FAISS index over them (`index.faiss`), and a manifest with the hash of
 each. FAISS files have no checksum of their own; the manifest makes them as safe as the vectors.
@@ -44,9 +44,9 @@ _COPIED = 2 * _FEW  # rows of these whose vectors it has in memory, in all
 
 @dataclass(frozen=True)
 class _AllowedRows:
-    """What an array of allowed keys leaves of a segment: `count` rows, those `alive`, or few; None for all that it has.
+    """Rows of a segment that have an allowed key: as a bitmap (`alive`; None means all), or as numbers (`few`).
 
-    It holds the array, so that no other one can have its place in memory.
+    It holds the array of keys, so that no other one can have its place in memory.
     """
 
     allowed: Keys
@@ -58,13 +58,13 @@ class _AllowedRows:
 
     @property
     def copied_count(self) -> int:
-        """How many rows it has a copy of."""
+        """Number of rows that it has a copy of."""
         return 0 if self.few is None else len(self.few)
 
 
 @dataclass(frozen=True, eq=False)
 class Segment:
-    """A `Part` of a vector set. `alive` is None, or tells which rows have not been replaced or deleted since."""
+    """A `Part` on disk. `alive` is None, or tells which rows have not been replaced or deleted since."""
 
     record: PartRecord
     exact: bool
@@ -88,11 +88,11 @@ class Segment:
 
     @cached_property
     def _counts(self) -> NDArray[np.int64]:
-        """How many rows alive each list has."""
+        """Number of living rows in each list."""
         return self._lists.count_rows(self.find_living_rows())
 
     def read_entry(self, row: int) -> Entry:
-        """What a row represents."""
+        """Return what a row represents."""
         start = int(self._ends[2 * row - 1]) if row else 0
         middle, end = int(self._ends[2 * row]), int(self._ends[2 * row + 1])
         name = self._names[start:end].tobytes()
@@ -106,15 +106,15 @@ class Segment:
         depth = self.get_depth(hits) or 0
         probes: int | ivf.Probes = depth
         if allowed is not None:
-            left = self._get_allowed_rows(allowed)
-            if left.count <= max(_FEW, limit):
-                rows = self._find_rows_by_key(allowed) if left.few is None else left.few
-                scan = ivf.build_partial_scan(self.vectors, rows) if left.scan is None else left.scan
-                found = ivf.search(scan, query, min(limit, max(1, left.count)), 0, None)
+            allowed_rows = self._get_allowed_rows(allowed)
+            if allowed_rows.count <= max(_FEW, limit):
+                rows = self._find_rows_by_key(allowed) if allowed_rows.few is None else allowed_rows.few
+                scan = ivf.build_partial_scan(self.vectors, rows) if allowed_rows.scan is None else allowed_rows.scan
+                found = ivf.search(scan, query, min(limit, max(1, allowed_rows.count)), 0, None)
                 return self._make_candidates(rows[found.rows], found.scores, exact=True)
-            alive = left.alive
-            if left.counts is not None:
-                probes = ivf.choose_lists(self._index, query, depth, left.counts)
+            alive = allowed_rows.alive
+            if allowed_rows.counts is not None:
+                probes = ivf.choose_lists(self._index, query, depth, allowed_rows.counts)
         elif alive is not None:  # few are not: such a segment is written again
             probes = depth = depth * len(self.keys) // max(self.count, 1)
         found = ivf.search(self._index, query, limit, probes, alive)
@@ -130,15 +130,15 @@ class Segment:
         return [(int(self.keys[row]), self.read_entry(row)) for row in self._find_rows(pictures)]
 
     def exclude_pictures(self, pictures: Collection[str]) -> "Segment":
-        gone = self._find_rows(pictures)
-        if not gone:
+        dead = self._find_rows(pictures)
+        if not dead:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
-        alive[gone] = False
+        alive[dead] = False
         return replace(self, alive=alive, _lefts={})
 
     def mark_dead(self, dead: NDArray[np.bool_] | None) -> "Segment":
-        """The whole segment without the rows that have been replaced or deleted since it was sealed."""
+        """Return the whole segment without the rows that have been replaced or deleted since it was sealed."""
         return replace(self, alive=None if dead is None else ~dead, _lefts={})
 
     def is_on_disk(self, root: DataRoot) -> bool:
@@ -146,27 +146,29 @@ class Segment:
         return self._files == segment_files.list_inodes(root.path(f"{SEGMENTS}/{self.record.id}"))
 
     def find_living_rows(self) -> NDArray[np.int64]:
-        """The numbers of all rows that are alive."""
+        """Return the numbers of all living rows."""
         return np.arange(len(self.keys)) if self.alive is None else np.flatnonzero(self.alive)
 
     def read_all_rows(self) -> VectorRows:
-        """The rows that are alive, to be merged."""
+        """Return all living rows, to be merged."""
         return self._take_rows(self.find_living_rows())
 
     def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
         return VectorRows(self.keys[rows], [self.read_entry(row) for row in rows.tolist()], self.vectors[rows])
 
     def _get_allowed_rows(self, allowed: Keys) -> _AllowedRows:
-        """What an array of allowed keys leaves, remembered for the arrays of late: a filter is often asked again."""
-        left = self._remembered.get(id(allowed))
-        if left is not None and left.allowed is allowed:
-            self._remembered[id(allowed)] = self._remembered.pop(id(allowed), left)  # the ones asked last are last
+        """Find the rows with allowed keys, or remember them: the same filter is often asked again."""
+        allowed_rows = self._remembered.get(id(allowed))
+        if allowed_rows is not None and allowed_rows.allowed is allowed:
+            self._remembered[id(allowed)] = self._remembered.pop(
+                id(allowed), allowed_rows
+            )  # the ones asked last are last
         else:
             rows = self._find_rows_by_key(allowed)
-            left = self._select_few(allowed, rows) if len(rows) <= _FEW else self._select_many(allowed, rows)
-            self._make_room(left)
-            self._remembered[id(allowed)] = left
-        return left
+            allowed_rows = self._select_few(allowed, rows) if len(rows) <= _FEW else self._select_many(allowed, rows)
+            self._make_room(allowed_rows)
+            self._remembered[id(allowed)] = allowed_rows
+        return allowed_rows
 
     def _make_room(self, left: _AllowedRows) -> None:
         """Forget what was asked least lately until one more fits. Several threads may do so at once."""
@@ -191,18 +193,18 @@ class Segment:
         return _AllowedRows(allowed, len(rows), ivf.pack_bits(alive), counts)
 
     def _find_rows_by_key(self, allowed: Keys) -> NDArray[np.int64]:
-        """The rows alive with an allowed key. When few are allowed, few of the mapped keys are read."""
+        """Find the living rows with an allowed key. When few are allowed, few of the mapped keys are read."""
         rows = np.searchsorted(self.keys, allowed)
         rows, allowed = rows[rows < len(self.keys)], allowed[rows < len(self.keys)]
-        kept = self.keys[rows] == allowed
-        living: NDArray[np.int64] = rows[kept if self.alive is None else kept & self.alive[rows]]
+        matches = self.keys[rows] == allowed
+        living: NDArray[np.int64] = rows[matches if self.alive is None else matches & self.alive[rows]]
         return living
 
     def _make_candidates(self, rows: NDArray[np.int64], values: NDArray[np.float32], exact: bool) -> Candidates:
         return Candidates(values, self.vectors[rows], lambda number: self.read_entry(rows[number]), exact)
 
     def _find_rows(self, pictures: Collection[str]) -> list[int]:
-        """The rows alive of these pictures; all are looked up at once, since most are in no segment yet."""
+        """Find the living rows of these pictures, all in one look-up, since most are in no segment yet."""
         names = list(pictures)
         hashes = np.array([segment_files.hash_picture(name) for name in names], dtype=np.uint64)
         firsts, lasts = self._hashes.searchsorted(hashes, "left"), self._hashes.searchsorted(hashes, "right")
@@ -219,8 +221,8 @@ def write(
 ) -> PartRecord:
     """Seal rows durably, and to the store if any; the same rows give the same segment.
 
-    Recall is measured with `queries` (q, dimension) if it is approximate; without them, with made-up ones. With `scan`
-    it is not, however many rows it has: for what is merged again at once.
+    Recall is measured with `queries` (q, dimension) if it is approximate; without them, with invented ones. With `scan`
+    it is exact, however many rows it has: for what is merged again at once.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
     sealed = sealed.sort_by_key()
@@ -239,7 +241,7 @@ def write(
         files.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
     with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
         segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
-        asked = ivf.made_up_queries(vectors) if queries is None or not len(queries) else queries
+        asked = ivf.invent_queries(vectors) if queries is None or not len(queries) else queries
         index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
         files.write_manifest(staged, {**asdict(identity), **fields})
@@ -247,17 +249,17 @@ def write(
     return PartRecord(id, files.sha256_file(folder / files.MANIFEST), len(keys), first, last)
 
 
-def read(root: DataRoot, written: PartRecord, identity: Identity, recall: float = 1.0) -> Segment:
-    """A segment of this identity, mapped; every byte is hashed the first time it is opened on this machine.
+def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float = 1.0) -> Segment:
+    """Map a segment of this identity; every byte is hashed the first time it is opened on this machine.
 
     Raises `IndexFileCorrupt` (the files differ from the manifest, or the manifest from the registered hash),
     `IndexVersionMismatch` (another model, language, version or format) or `IndexInconsistent` (rows and index do not
     fit together), `StoreUnavailable`.
     """
-    folder = root.open(f"{SEGMENTS}/{written.id}", written.manifest_sha256, IndexFileCorrupt)
+    folder = root.open(f"{SEGMENTS}/{record.id}", record.manifest_sha256, IndexFileCorrupt)
     inodes = segment_files.list_inodes(folder)
     try:
-        manifest = segment_files.verify_files(root, f"{SEGMENTS}/{written.id}", written.manifest_sha256)
+        manifest = segment_files.verify_files(root, f"{SEGMENTS}/{record.id}", record.manifest_sha256)
         same = all(manifest.get(key) == value for key, value in asdict(identity).items())
         if manifest.get("format") != FORMAT or not same:
             raise IndexVersionMismatch("the segment was made by another model, or has another format")
@@ -265,14 +267,14 @@ def read(root: DataRoot, written: PartRecord, identity: Identity, recall: float 
         about = manifest["index"]
         curves: dict[int, Curve] = {int(depth): curve for depth, curve in about.get("recall", {}).items()}
         opened = Segment(
-            written, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
+            record, about["kind"] == "scan", tensors["keys"], tensors["vectors"], tensors["hashes"],
             tensors["order"], tensors["ends"], tensors["names"], index, curves, recall,
             ivf.ListsOfRows(index), inodes,
         )  # fmt: skip
         shape = (index.ntotal, index.d)
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError) as error:
         raise IndexInconsistent("the segment's files cannot be read") from error
-    if not opened.vectors.shape == shape == (written.rows, identity.dimension) or manifest["rows"] != written.rows:
+    if not opened.vectors.shape == shape == (record.rows, identity.dimension) or manifest["rows"] != record.rows:
         raise IndexInconsistent("the number or dimension of the vectors differs from the manifest")
     keys, ends = opened.keys, opened._ends
     if len(keys) != shape[0] or np.any(keys[1:] <= keys[:-1]):
@@ -287,36 +289,36 @@ def read(root: DataRoot, written: PartRecord, identity: Identity, recall: float 
     return opened
 
 
-def is_intact(root: DataRoot, written: PartRecord, gently: files.Gently | None = None) -> bool:
+def is_intact(root: DataRoot, record: PartRecord, gently: files.Gently | None = None) -> bool:
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
-    name = f"{SEGMENTS}/{written.id}"
-    if not files.is_intact(root.path(name), written.manifest_sha256, gently):
+    name = f"{SEGMENTS}/{record.id}"
+    if not files.is_intact(root.path(name), record.manifest_sha256, gently):
         segment_files.forget_verified(root, name)
         return False
     return True
 
 
-def fetch(root: DataRoot, written: PartRecord) -> bool:
+def fetch(root: DataRoot, record: PartRecord) -> bool:
     """Replace a damaged copy on this machine by that of the store; False, and it stays, when that is not whole either.
 
     A segment that is intact, and only could not be opened, stays.
     """
-    name = f"{SEGMENTS}/{written.id}"
-    return not is_intact(root, written) and root.renew(name, written.manifest_sha256)
+    name = f"{SEGMENTS}/{record.id}"
+    return not is_intact(root, record) and root.renew(name, record.manifest_sha256)
 
 
-def renew(root: DataRoot, written: PartRecord) -> None:
-    """Replace a damaged copy on this machine by that of the store; when that is damaged too, there is none any more.
+def renew(root: DataRoot, record: PartRecord) -> None:
+    """Replace a damaged copy on this machine by that of the store; when that is damaged too, remove both.
 
     Otherwise it, or a whole but foreign folder, would be taken for the segment that has to be written there. A segment
     that is intact, and only could not be opened, stays.
     """
-    name = f"{SEGMENTS}/{written.id}"
-    if not is_intact(root, written):
-        remove(root, written.id)
+    name = f"{SEGMENTS}/{record.id}"
+    if not is_intact(root, record):
+        remove(root, record.id)
         with suppress(StoreUnavailable, StorageFull):
             try:
-                root.open(name, written.manifest_sha256)
+                root.open(name, record.manifest_sha256)
             except CorruptFolder:
                 root.forget(name)
 
@@ -328,6 +330,6 @@ def remove(root: DataRoot, id: str) -> None:
 
 
 def set_aside(root: DataRoot, id: str) -> Path | None:
-    """Set the files aside at once: to delete gigabytes takes seconds."""
+    """Rename a segment's folder, so that it can be deleted later: to delete gigabytes takes seconds."""
     segment_files.forget_verified(root, f"{SEGMENTS}/{id}")
     return files.set_aside(root.path(f"{SEGMENTS}/{id}"))

@@ -1,6 +1,6 @@
-"""The files of a segment: its rows, mapped into memory, and a note of the folders that were hashed here before.
+"""Files of a segment: its rows, mapped into memory, and a note of the folders that were hashed here before.
 
-Rows are a safetensors file. Pictures are looked up by a hash of their id: `hashes` is rising, `order` has the row of
+Rows are a safetensors file. Pictures are looked up by a hash of their id: `hashes` ascends, `order` has the row of
 each. `names` has the picture and the text of each entry one after another, `ends` where each of them ends.
 """
 
@@ -44,29 +44,29 @@ def write_rows(path: Path, keys: Keys, entries: Sequence[Entry], vectors: NDArra
 
 
 def read_rows(file: Path) -> dict[str, NDArray[Any]]:
-    """The tensors of a safetensors file as views of one map: nothing is copied (the format puts them at offsets)."""
+    """Map the tensors of a safetensors file: nothing is copied (the format puts them at offsets)."""
     with file.open("rb") as stream:
         length = int.from_bytes(stream.read(8), "little")
         header: dict[str, Any] = json.loads(stream.read(min(length, file.stat().st_size)))
     data: NDArray[np.uint8] = np.memmap(file, dtype=np.uint8, mode="r").view(np.ndarray)  # else each look-up is slow
     tensors = {}
-    for name, told in header.items():
+    for name, about in header.items():
         if name != "__metadata__":
-            start, end = told["data_offsets"]
+            start, end = about["data_offsets"]
             tensors[name] = (
-                data[8 + length + start : 8 + length + end].view(_TYPES[told["dtype"]]).reshape(told["shape"])
+                data[8 + length + start : 8 + length + end].view(_TYPES[about["dtype"]]).reshape(about["shape"])
             )
     return tensors
 
 
 def pack_dead(dead: Mapping[str, NDArray[np.bool_]]) -> bytes:
-    """Which rows of segments are dead, as the registry keeps it: one bit for each row, after the segment's id."""
+    """Pack which rows of segments are dead: for each segment its id, then a bit for each row."""
     bits = (id.encode() + b"\0" + np.packbits(rows).tobytes() for id, rows in sorted(dead.items()))
     return zlib.compress(b"".join(bits))
 
 
 def unpack_dead(state: SealedState) -> dict[str, NDArray[np.bool_]]:
-    """What `packed` was given; only segments that have dead rows are in it."""
+    """Unpack which rows are dead; only segments that have dead rows are in it."""
     rest, rows_of, dead = zlib.decompress(state.dead), {each.id: each.rows for each in state.segments}, {}
     while rest:
         id, _, rest = rest.partition(b"\0")
@@ -77,7 +77,7 @@ def unpack_dead(state: SealedState) -> dict[str, NDArray[np.bool_]]:
 
 
 def hash_picture(picture: str) -> int:
-    """By which the rows of a picture are looked up."""
+    """Hash a picture's id, for the look-up of its rows."""
     return int.from_bytes(hashlib.blake2b(picture.encode(), digest_size=8).digest(), "little")
 
 
@@ -96,9 +96,9 @@ def stage_segment(root: DataRoot, name: str) -> Iterator[Path]:
 
 
 def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
-    """The manifest of a folder of the data root, as `files.verify`; raises `IndexFileCorrupt`.
+    """Hash all files of a folder of the data root, and return its manifest; raises `IndexFileCorrupt`.
 
-    Files are hashed unless this machine did so before and they are the same files since.
+    Files that this machine hashed before, and that are the same since, are not hashed again.
     """
     folder, note = root.path(name), _locate_note(root, name)
     facts = [manifest_sha256, _stat_files(folder)]
@@ -121,7 +121,7 @@ def forget_verified(root: DataRoot, name: str) -> None:
 
 
 def list_inodes(folder: Path) -> tuple[tuple[str, int], ...]:
-    """Which files are in a folder now; others when they were written again."""
+    """List which files are in a folder now; others when they were written again."""
     with suppress(OSError):
         return tuple(sorted((entry.name, entry.inode()) for entry in os.scandir(folder)))
     return ()
@@ -132,7 +132,7 @@ def _locate_note(root: DataRoot, name: str) -> Path:
 
 
 def _stat_files(folder: Path) -> list[list[Any]]:
-    """What changes when somebody replaces or writes to a file: name, size, times of the last changes, inode."""
+    """Return what changes when somebody replaces or writes to a file: name, size, times, inode."""
     with suppress(OSError):
         entries = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))
         return [[name, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino] for name, stat in entries]

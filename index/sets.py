@@ -1,4 +1,4 @@
-"""The vector sets of one registry with what they stand on: segments on disk, or rows in an engine.
+"""Vector sets of a registry with what they stand on: segments on disk, or rows in an engine.
 
 A new state of a set is registered by compare-and-set on the one that it was made from, so that of two indexers that
 work on one set only one counts, whatever became of their leases. What no state names any more is removed.
@@ -55,7 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 class VectorSets:
-    """The vector sets of one gallery, and their segments under its data root, or their rows in an engine.
+    """Vector sets of one gallery, and their segments under its data root, or their rows in an engine.
 
     Whatever works on vector sets is given this one object: `gallery`, `registry`, `root` and `engine` go with it.
     """
@@ -67,49 +67,49 @@ class VectorSets:
         self._opened = set[str]()  # segments that were copied from the store, or may have been
         self._complete_runs: dict[Identity, set[int]] = {}  # runs that were counted: the engine has all of their rows
 
-    def state(self, identity: Identity) -> SealedState:
-        """The newest state of a set; with nothing in it when the feed is pruned above, or rows of it are lost.
+    def read_state(self, identity: Identity) -> SealedState:
+        """Return the newest state of a set; an empty one when the feed is pruned above, or rows of it are lost.
 
         Raises `EngineMismatch` when it is elsewhere than here.
         """
         state = self._read_newest_state(identity)
-        return SealedState(state.number, 0) if self.lost(self.parts(identity, state)) else state
+        return SealedState(state.number, 0) if self.has_lost_rows(self.make_engine_parts(identity, state)) else state
 
-    def begin(self, identity: Identity) -> None:
-        """Register that nothing is sealed, so that the indexer finds the set, unless something usable is."""
+    def ensure_registered(self, identity: Identity) -> None:
+        """Register a set with nothing sealed, so that the indexer finds it, unless something usable is."""
         with self.registry.read() as session:
             row = _select_newest(session, identity)
             last = None if row is None else (row.number, row.upto_change)
-        state = self.state(identity)
+        state = self.read_state(identity)
         if last is None or (state.number == last[0] and state.upto_change != last[1]):
             self.register(identity, state, NOTHING_SEALED)
 
-    def lost(self, parts: Iterable[Part]) -> bool:
+    def has_lost_rows(self, parts: Iterable[Part]) -> bool:
         """Whether rows of these parts are not in the engine (any more); False as long as it does not answer."""
         with suppress(IndexUnavailable):
             return any(self._is_incomplete(part) for part in parts if isinstance(part, EnginePart))
         return False
 
-    def problem(self, identity: Identity) -> str | None:
-        """A sentence when rows of the newest state are lost."""
+    def describe_lost_rows(self, identity: Identity) -> str | None:
+        """Return a sentence when rows of the newest state are lost."""
         return (
             _describe_lost_rows(identity, self._location)
-            if self.lost(self.parts(identity, self._read_newest_state(identity)))
+            if self.has_lost_rows(self.make_engine_parts(identity, self._read_newest_state(identity)))
             else None
         )
 
     def verify(self, identity: Identity) -> Iterator[str]:
-        """A sentence for what differs from the newest state: hashes every file again, or counts every row.
+        """Hash every file of the newest state again, or count every row; yield a sentence for each difference.
 
         If rows are lost, whoever opens the set next has it sealed again.
         """
         try:
             state = self._read_newest_state(identity)
-            for written in state.segments:
-                if not is_run(written.id) and not segment.is_intact(self.root, written):
-                    yield f"Segment {written.id} differs from what was registered."
+            for record in state.segments:
+                if not is_run(record.id) and not segment.is_intact(self.root, record):
+                    yield f"Segment {record.id} differs from what was registered."
             self._complete_runs.pop(identity, None)
-            if any(self._is_incomplete(part) for part in self.parts(identity, state)):
+            if any(self._is_incomplete(part) for part in self.make_engine_parts(identity, state)):
                 yield _describe_lost_rows(identity, self._location)
         except EngineMismatch as error:
             yield error.detail
@@ -121,7 +121,10 @@ class VectorSets:
             return self._make_usable_state(session, _select_newest(session, identity))
 
     def _is_incomplete(self, part: EnginePart) -> bool:
-        """Say what the engine lacks. All is counted first, and after a search missed something; then only new runs."""
+        """Whether the engine lacks rows of this part.
+
+        All runs are counted the first time, and after a search missed a row; later only new runs.
+        """
         if part.identity in part.engine.lost:
             self._complete_runs.pop(part.identity, None)
         if part.is_incomplete(self._complete_runs.get(part.identity, ())):
@@ -130,8 +133,8 @@ class VectorSets:
         part.engine.lost.discard(part.identity)
         return False
 
-    def kept(self, opened: Mapping[Identity, VectorSet]) -> dict[Identity, VectorSet]:
-        """Those of the sets that were opened before whose rows are all still there.
+    def keep_usable(self, opened: Mapping[Identity, VectorSet]) -> dict[Identity, VectorSet]:
+        """Return those of the sets that were opened before whose rows are all still there.
 
         Segments of a state that is not kept are still mapped, but that is of no use where another machine deleted them.
         """
@@ -140,8 +143,8 @@ class VectorSets:
             there = {0, *session.scalars(select(VectorSetRow.number).where(VectorSetRow.number.in_(states)))}
         return {identity: each for identity, each in opened.items() if each.state in there}
 
-    def states(self, identity: Identity) -> list[SealedState]:
-        """All states that are kept, newest first."""
+    def list_states(self, identity: Identity) -> list[SealedState]:
+        """List all states that are kept, newest first."""
         query = select(VectorSetRow).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
         with self.registry.read() as session:
             return [
@@ -150,48 +153,47 @@ class VectorSets:
                 if find_location(row.segments) in (None, self._location)
             ]
 
-    def readable(
+    def open_sealed(
         self, identity: Identity, state: SealedState, known: Mapping[str, Segment] | None = None
     ) -> tuple[VectorSet, list[PartRecord]]:
-        """What is sealed of a set as a vector set, and the segments that cannot be read; it has a sentence about each.
+        """Open what is sealed of a set; return it, and the segments that cannot be read. It has a sentence about each.
 
-        Segments of `known` are open already, and used unless they were written again. `sources.mended` adds the rows of
-        those that cannot be read.
+        Segments of `known` are open already, and used unless they were written again.
         """
         tail = MemoryTail.make_empty(identity.dimension)
         opened = VectorSet(identity, state.number, state.upto_change, (), tail, remote=self.engine is not None)
         if self.engine is not None:
-            return replace(opened, parts=self.parts(identity, state)), []
+            return replace(opened, parts=self.make_engine_parts(identity, state)), []
         dead, parts, lost, problems = segment_files.unpack_dead(state), list[Part](), list[PartRecord](), list[str]()
-        for written in state.segments:
+        for record in state.segments:
             try:
-                part = (known or {}).get(written.id)
+                part = (known or {}).get(record.id)
                 if part is None or not part.is_on_disk(self.root):
-                    part = segment.read(self.root, written, identity, self._recall)
+                    part = segment.read(self.root, record, identity, self._recall)
             except (IndexFileCorrupt, IndexInconsistent, IndexVersionMismatch, StoreUnavailable, StorageFull) as error:
-                _log.error("segment %s is unusable (%s) and is made again", written.id, error.code)
-                lost.append(written)
-                problems.append(f"Segment {written.id} is unusable ({error.code}) and is made again.")
+                _log.error("segment %s is unusable (%s) and is made again", record.id, error.code)
+                lost.append(record)
+                problems.append(f"Segment {record.id} is unusable ({error.code}) and is made again.")
             else:
-                parts.append(part.mark_dead(dead.get(written.id)))
+                parts.append(part.mark_dead(dead.get(record.id)))
                 if self.root.shared:
-                    self._opened.add(written.id)
+                    self._opened.add(record.id)
         return replace(opened, parts=tuple(parts), problems=tuple(problems)), lost
 
-    def parts(self, identity: Identity, state: SealedState) -> tuple[EnginePart, ...]:
-        """What a state sees of a set in the engine, which is not asked for anything; none when nothing is there."""
+    def make_engine_parts(self, identity: Identity, state: SealedState) -> tuple[EnginePart, ...]:
+        """Return what a state sees of a set in the engine, without asking it; none when nothing is there."""
         if self.engine is None or not state.segments:
             return ()
         return (EnginePart(self.engine, identity, state.segments, unpack_ids(state.dead)),)
 
-    def numbers(self) -> dict[Identity, int]:
-        """The number of the newest state of every set."""
+    def list_newest(self) -> dict[Identity, int]:
+        """Return the number of the newest state of every set."""
         with self.registry.read() as session:
             rows = session.execute(select(*IDENTITY, VectorSetRow.number).where(select_newest()))
             return {Identity(*row[:-1]): row.number for row in rows}
 
-    def behind(self) -> dict[Identity, int]:
-        """How many changes of the gallery each set does not have yet in what is sealed of it."""
+    def count_unsealed_changes(self) -> dict[Identity, int]:
+        """Count the changes of the gallery that each set does not have yet in what is sealed of it."""
         with self.registry.read() as session:
             rows = session.execute(select(*IDENTITY, VectorSetRow.upto_change).where(select_newest())).all()
             counts = {
@@ -200,25 +202,25 @@ class VectorSets:
             }
         return {Identity(*row[:-1]): counts[row.upto_change] for row in rows}
 
-    def is_near(self, identity: Identity, most: int) -> bool:
-        """Whether a set was registered, and at most so many changes are not in what is sealed of it.
+    def is_nearly_sealed(self, identity: Identity, most: int) -> bool:
+        """Whether a set was registered, and at most `most` changes are not in what is sealed of it.
 
-        Raises as `state`.
+        Raises `EngineMismatch` when it is elsewhere than here.
         """
-        state, change = self.state(identity), GalleryChangeRow.change
+        state, change = self.read_state(identity), GalleryChangeRow.change
         later = select(change).where(change > state.upto_change).limit(most + 1)
         with self.registry.read() as session:
             count = session.scalar(select(func.count()).select_from(later.subquery())) or 0
         return state.number > 0 and count <= most
 
     def register(self, identity: Identity, base: SealedState, new: SealedState) -> SealedState | None:
-        """Make `new` (its number does not count) the newest state of a set; returns it as registered.
+        """Make `new` (its number does not count) the newest state of a set; return it as registered.
 
         Returns None, and registers nothing, when `base` is not the newest any more, another process has removed
         files of a segment, which had no row until now, or the version was pruned.
         """
-        known = {written.id for written in base.segments}
-        folders = {written.id: self.root.path(f"{SEGMENTS}/{written.id}") for written in new.segments}
+        known = {record.id for record in base.segments}
+        folders = {record.id: self.root.path(f"{SEGMENTS}/{record.id}") for record in new.segments}
         needed = [folders[id] for id in folders if not is_run(id) or id not in known]  # a registered run has no marker
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
@@ -228,7 +230,7 @@ class VectorSets:
             if (last.number if last else 0) != base.number or not all(path.exists() for path in needed):
                 return None
             values = {**asdict(identity), "upto_change": new.upto_change, "dead": new.dead}
-            segments = [asdict(written) for written in new.segments]
+            segments = [asdict(record) for record in new.segments]
             row = insert(VectorSetRow).values(**values, segments=segments).returning(VectorSetRow.number)
             number = session.scalars(row).one()
         # The store took the files before, but until the row was there another machine may have removed them again
@@ -240,7 +242,7 @@ class VectorSets:
                     self.root.commit(f"{SEGMENTS}/{id}")
         return replace(new, number=number)
 
-    def retire(self, identity: Identity, seconds: float | None = None) -> None:
+    def retire_states(self, identity: Identity, seconds: float | None = None) -> None:
         """Forget all but the newest states of a set, and remove the segments that no state names any more.
 
         A state that was the newest less than `seconds` ago stays where other machines may still search in it: with an
@@ -265,28 +267,28 @@ class VectorSets:
                 session.execute(delete(VectorSetRow).where(VectorSetRow.number.in_(old)))
         self.remove_unreferenced(id for id in named if not is_run(id))
 
-    def settle(self, identity: Identity, base: SealedState, new: SealedState) -> bool:
+    def replace_kept_states(self, identity: Identity, base: SealedState, new: SealedState) -> bool:
         """Register `new` so that the other kept states name nothing else; False when another process was first.
 
         Otherwise the one before would keep the files, or the rows, that `new` is to be rid of.
         """
         last: SealedState | None = base
-        while last and any(kept != new for kept in self.states(identity)[:KEPT]):
+        while last and any(state != new for state in self.list_states(identity)[:KEPT]):
             last = self.register(identity, last, new)
             fault_point("purge.registered")
-        self.retire(identity)
+        self.retire_states(identity)
         return last is not None
 
     def tidy(self, identity: Identity) -> None:
         """Forget what is sealed of a set if nobody can use it any more, and the states that were kept for others."""
-        state = self.state(identity)
+        state = self.read_state(identity)
         if state.upto_change:
-            self.retire(identity)
+            self.retire_states(identity)
         else:
-            self.settle(identity, state, NOTHING_SEALED)
+            self.replace_kept_states(identity, state, NOTHING_SEALED)
 
     def remove_unreferenced(self, ids: Iterable[str]) -> int:
-        """Remove the files of those segments, and the rows of those runs, that no state names; returns how many.
+        """Remove the files of those segments, and the rows of those runs, that no state names; return how many.
 
         The store comes first, outside of any transaction. A segment that is registered meanwhile is put there again.
         """
@@ -320,17 +322,17 @@ class VectorSets:
         with self.registry.begin() as session:  # last: from here on nothing tells of the set
             session.execute(delete(VectorSetRow).where(*_match_identity(identity)))
 
-    def remove_left(self) -> None:
+    def remove_replaced_segments(self) -> None:
         """Remove the segments from this machine that were opened here, and that no state names any more.
 
-        Where machines share a store, `retire` removes those of its own machine only.
+        Where machines share a store, `retire_states` removes those of its own machine only.
         """
         if not self._opened:
             return
         with self.registry.read() as session:
-            left = self._opened - _list_named(session)
-        self.remove_unreferenced(id for id in left if self.root.path(f"{SEGMENTS}/{id}").exists())
-        self._opened -= left
+            replaced = self._opened - _list_named(session)
+        self.remove_unreferenced(id for id in replaced if self.root.path(f"{SEGMENTS}/{id}").exists())
+        self._opened -= replaced
 
     def _remove_run(self, id: str) -> bool:
         """Remove the rows of a run that no state names; its marker, without which it is not registered, first."""
@@ -349,7 +351,7 @@ class VectorSets:
         return True
 
     def _make_usable_state(self, session: Session, row: VectorSetRow | None) -> SealedState:
-        """The state of a row, with nothing in it below what was pruned. Raises `EngineMismatch` for another place's."""
+        """Make the state of a row, empty below what was pruned. Raises `EngineMismatch` for another place's."""
         if row is None:
             return NOTHING_SEALED
         if (found := find_location(row.segments)) not in (None, self._location):
@@ -359,7 +361,7 @@ class VectorSets:
 
 
 def open_sets(registry: Registry, root: DataRoot, index: str, recall: float = RECALL) -> VectorSets:
-    """The vector sets of a registry where `PICTOGLOT_INDEX` has them; raises as `open_engine`."""
+    """Open the vector sets of a registry where `PICTOGLOT_INDEX` has them; raises as `open_engine`."""
     return VectorSets(Gallery(registry, root), open_engine(index, registry, recall), recall)
 
 
@@ -381,10 +383,10 @@ def _select_newest(session: Session, identity: Identity) -> VectorSetRow | None:
 
 
 def _list_named(session: Session, *where: ColumnElement[bool]) -> set[str]:
-    """The segments and runs that states name."""
+    """List the segments and runs that states name."""
     rows = session.scalars(select(VectorSetRow.segments).where(*where))
-    return {written["id"] for segments in rows for written in segments}
+    return {record["id"] for segments in rows for record in segments}
 
 
 def _make_state(row: VectorSetRow) -> SealedState:
-    return SealedState(row.number, row.upto_change, tuple(PartRecord(**written) for written in row.segments), row.dead)
+    return SealedState(row.number, row.upto_change, tuple(PartRecord(**record) for record in row.segments), row.dead)

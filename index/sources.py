@@ -1,4 +1,4 @@
-"""Where the rows of vector sets come from: the gallery's tables, and an encoder for what has no vector there yet.
+"""Sources of the rows of vector sets: the gallery's tables, and an encoder for what has no vector there yet.
 
 What is computed here is stored, so that nothing is encoded twice. Reads no segment.
 """
@@ -32,20 +32,20 @@ class VectorsMissing(Exception):
 
 
 class FeedPruned(Exception):
-    """A set may have missed deletions: it has no change after `upto` yet, and those up to there are not all told."""
+    """A set may have missed deletions: it has no change after `upto` yet, and not all up to there are in the feed."""
 
     def __init__(self, upto: int) -> None:
         super().__init__(upto)
         self.upto = upto
 
-    def missed_by(self, vector_set: VectorSet) -> bool:
+    def is_missed_by(self, vector_set: VectorSet) -> bool:
         """Whether a set has to be opened again. One without any change has nothing that could have been deleted."""
         return 0 < vector_set.change < self.upto
 
 
 @dataclass(frozen=True)
 class PictureSource:
-    """Picture vectors: one for each picture, from the image tower, which all versions share.
+    """Source of picture vectors: one for each picture, from the image tower, which all versions share.
 
     A picture whose file cannot be read is left out. Without an `encoder`, another one without a vector raises
     `VectorsMissing`: what is sealed without it would never have it.
@@ -56,12 +56,12 @@ class PictureSource:
     encoder: "Encoder | None" = None
 
     @classmethod
-    def of(cls, encoder: "Encoder", gallery: Gallery) -> "PictureSource":
-        """That of the pictures as this encoder sees them."""
+    def create(cls, encoder: "Encoder", gallery: Gallery) -> "PictureSource":
+        """Make the source of the pictures as this encoder sees them."""
         return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
-    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
-        """What each of `pictures` should have in this set now; nothing is needed of their captions.
+    def make_rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
+        """Make the rows that each of `pictures` should have in this set now; nothing is needed of their captions.
 
         Encodes stored pictures that have no vector (after a change of the image tower).
         """
@@ -86,11 +86,11 @@ class PictureSource:
                 rows[picture].append((key, Entry(picture), vectors[content]))
         return _group_rows(rows, self.identity.dimension)
 
-    def between(self, first: int = 0, last: int = _LAST) -> list[str]:
-        """The pictures that have a row whose key is from `first` to `last`."""
+    def list_pictures(self, first: int = 0, last: int = _LAST) -> list[str]:
+        """List the pictures that have a row whose key is from `first` to `last`."""
         return self.gallery.keyed(first, last)
 
-    def texts(self, most: int) -> list[str]:
+    def sample_texts(self, most: int) -> list[str]:
         return []
 
     def _read_image(self, content: str) -> Image.Image | None:
@@ -109,7 +109,7 @@ class PictureSource:
 
 @dataclass(frozen=True)
 class CaptionSource:
-    """Caption vectors of one language as one version encodes them.
+    """Source of caption vectors: of one language, as one version encodes them.
 
     Captions added with a picture belong to every version, those of `expansions` to this one: see `Releases.visible`.
     Without `encoder` and `view`, a caption without a vector raises `VectorsMissing`.
@@ -121,8 +121,8 @@ class CaptionSource:
     encoder: "Encoder | None" = None
     view: "View | None" = None
 
-    def rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
-        """What each of `pictures` should have in this set now.
+    def make_rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
+        """Make the rows that each of `pictures` should have in this set now.
 
         `captions` are all their captions, in every language; read here if not given. Those that this version has not
         encoded yet are encoded, all in one call.
@@ -141,11 +141,11 @@ class CaptionSource:
         }
         return _group_rows(rows, self.identity.dimension)
 
-    def between(self, first: int = 0, last: int = _LAST) -> list[str]:
+    def list_pictures(self, first: int = 0, last: int = _LAST) -> list[str]:
         assert self.identity.language is not None
         return self.gallery.captioned_between(self.identity.language, first, last)
 
-    def texts(self, most: int) -> list[str]:
+    def sample_texts(self, most: int) -> list[str]:
         """Return about `most` of the captions, as `Gallery.some_captions` chooses them."""
         assert self.identity.language is not None
         return self.gallery.some_captions(self.identity.language, self.expansions, most)
@@ -168,10 +168,10 @@ class CaptionSource:
 Source = PictureSource | CaptionSource
 
 
-def source_of(
+def make_source(
     identity: Identity, gallery: Gallery, encoder: "Encoder | None" = None, view: "View | None" = None
 ) -> Source:
-    """Where the vectors of a set come from; without an encoder, and the `view` of its version, the tables alone."""
+    """Make the source of a set's vectors; without an encoder, and the `view` of its version, the tables alone."""
     if identity.kind == "pictures":
         return PictureSource(gallery, identity, encoder)
     assert identity.language is not None and identity.version is not None
@@ -179,25 +179,25 @@ def source_of(
     return CaptionSource(gallery, identity, visible, encoder, view)
 
 
-def picture_vectors(encoder: "Encoder", gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
-    """Vectors of these pictures, in the order of `ids`; those that have none of this encoder yet are encoded first.
+def ensure_picture_vectors(encoder: "Encoder", gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
+    """Return vectors of these pictures, in the order of `ids`; encode first those that have none of this encoder yet.
 
     Unknown pictures, and those whose file cannot be read, are left out.
     """
     vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     missing = sorted(gallery.known([id for id in ids if id not in vectors]))
     if missing:
-        PictureSource.of(encoder, gallery).rows(missing, [])
+        PictureSource.create(encoder, gallery).make_rows(missing, [])
         vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
     return vectors
 
 
-def caught_up(
+def apply_changes(
     sets: Mapping[Identity, VectorSet], sources: Mapping[Identity, Source], gallery: Gallery, most: int | None = None
 ) -> Mapping[Identity, VectorSet]:
-    """The sets with every change of the gallery up to now applied, or the next `most`; `sets` itself without any.
+    """Apply every change of the gallery up to now, or the next `most`, to sets; return `sets` itself without any.
 
-    Raises `FeedPruned` unless every deletion after the last change of each set is told.
+    Raises `FeedPruned` unless every deletion after the last change of each set is in the feed.
     """
     upto = gallery.change()
     since = min(vector_set.change for vector_set in sets.values())
@@ -207,7 +207,7 @@ def caught_up(
     if most is not None and len(changes) == most:
         upto = max(changes.values())
     pruned = FeedPruned(changes.pop(PRUNED, 0))
-    if any(map(pruned.missed_by, sets.values())):
+    if any(map(pruned.is_missed_by, sets.values())):
         raise pruned
     changed: dict[Identity, dict[str, VectorRows]] = {identity: {} for identity in sets}
     for batch in batches(list(changes)):
@@ -215,18 +215,18 @@ def caught_up(
         for identity, vector_set in sets.items():
             outdated = [picture for picture in batch if changes[picture] > vector_set.change]
             if outdated:
-                changed[identity] |= sources[identity].rows(outdated, captions)
+                changed[identity] |= sources[identity].make_rows(outdated, captions)
     return {identity: vector_set.replace_rows(changed[identity], upto) for identity, vector_set in sets.items()}
 
 
-def mended(source: Source, readable: VectorSet, lost: Sequence[PartRecord]) -> VectorSet:
-    """What `VectorSets.readable` has, with the rows of the segments that cannot be read from the tables."""
-    for written in lost:
-        readable = refilled(readable, source, written.first, written.last)
+def add_lost_rows(source: Source, readable: VectorSet, lost: Sequence[PartRecord]) -> VectorSet:
+    """Add the rows of segments that cannot be read, from the tables."""
+    for record in lost:
+        readable = fill_from_tables(readable, source, record.first, record.last)
     return readable
 
 
-def refilled(
+def fill_from_tables(
     vector_set: VectorSet,
     source: Source,
     first: int = 0,
@@ -234,22 +234,22 @@ def refilled(
     shard: int = BATCH,
     step: Callable[[VectorSet, int, int], VectorSet] = lambda vector_set, *_: vector_set,
 ) -> VectorSet:
-    """The set with its rows of these keys from the tables: those of a segment that cannot be read, or all.
+    """Read the rows with these keys from the tables: those of a segment that cannot be read, or all.
 
     After each `shard` pictures, `step` is called with how many were read, and of how many: it may make room in memory.
     """
-    pictures, read = source.between(first, last), 0
+    pictures, read = source.list_pictures(first, last), 0
     for batch in batches(pictures, shard):
         read += len(batch)
-        vector_set = step(vector_set.replace_rows(source.rows(batch), vector_set.change), read, len(pictures))
+        vector_set = step(vector_set.replace_rows(source.make_rows(batch), vector_set.change), read, len(pictures))
     return vector_set
 
 
 def _group_rows(found: Mapping[str, Sequence[tuple[int, Entry, Vector]]], dimension: int) -> dict[str, VectorRows]:
-    """The rows of each picture, from key, entry and vector of each."""
-    made = {picture: VectorRows.make_empty(dimension) for picture in found}
+    """Make the rows of each picture, from key, entry and vector of each."""
+    grouped = {picture: VectorRows.make_empty(dimension) for picture in found}
     for picture, each in found.items():
         if each:
             keys, entries, vectors = zip(*each, strict=True)
-            made[picture] = VectorRows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
-    return made
+            grouped[picture] = VectorRows(np.array(keys, dtype=np.int64), entries, np.stack(vectors))
+    return grouped

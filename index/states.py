@@ -1,4 +1,4 @@
-"""What of each vector set is sealed, and where, as rows of the registry; the change feed that this follows.
+"""States of vector sets: what of each is sealed, and where, as rows of the registry; pruning of the change feed.
 
 A state of a set says which segments on disk, or runs of rows in an engine, have it up to some change of the gallery. A
 row is never changed: a later state is another one. The row of a deleted picture stays in the feed until every set in
@@ -38,9 +38,9 @@ IDENTITY = tuple(getattr(VectorSetRow, name) for name in ("kind", "fingerprint",
 
 @dataclass(frozen=True)
 class PartRecord:
-    """A segment that is on disk, and in the store if there is one; `id` depends on its content alone. Or a run.
+    """Record of a sealed piece of a set: a segment, whose `id` is a hash of its content, or a run of rows in an engine.
 
-    Its keys are from `first` to `last`; other segments may have keys between these too.
+    Its keys are from `first` to `last`; others may have keys between these too.
     """
 
     id: str
@@ -54,7 +54,7 @@ class PartRecord:
 class SealedState:
     """What is sealed of a set: everything up to a change of the gallery. `number` is 0 when nothing was registered.
 
-    `dead` tells which rows have been replaced or deleted since, compressed: see `index.sets`.
+    `dead` tells which rows have been replaced or deleted since, compressed.
     """
 
     number: int = field(compare=False)
@@ -67,7 +67,7 @@ NOTHING_SEALED = SealedState(0, 0)
 
 
 def select_newest() -> Any:
-    """The condition for the newest state of each set."""
+    """Return the condition for the newest state of each set."""
     return VectorSetRow.number.in_(select(func.max(VectorSetRow.number)).group_by(*IDENTITY))
 
 
@@ -75,17 +75,17 @@ def select_newest() -> Any:
 
 
 def is_run(id: str) -> bool:
-    """Whether what a state names is a run in an engine, not a segment on disk."""
+    """Whether an id is that of a run in an engine, not of a segment on disk."""
     return id.partition("-")[0] in ENGINES
 
 
 def find_location(segments: Iterable[Mapping[str, Any]]) -> str | None:
-    """Where the segments or runs of a state are; None when it has none."""
+    """Return where the segments or runs of a state are; None when it has none."""
     return next((str(each["id"]).partition("-")[0] if is_run(each["id"]) else FAISS for each in segments), None)
 
 
 def find_last_location(registry: Registry) -> str | None:
-    """Where the set is that was sealed last; None when none is, or before the first start.
+    """Return where the set is that was sealed last; None when none is, or before the first start.
 
     Raises `RegistryUnavailable`.
     """
@@ -99,7 +99,10 @@ def find_last_location(registry: Registry) -> str | None:
 
 
 def refuse_other_engine(index: str, registry: Registry) -> None:
-    """Raises `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says, and `RegistryUnavailable`."""
+    """Raise `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says.
+
+    Raises `RegistryUnavailable`, too.
+    """
     wanted, found = index.partition("+")[0], find_last_location(registry)
     if found not in (None, wanted):
         raise SettingsError(
@@ -109,7 +112,7 @@ def refuse_other_engine(index: str, registry: Registry) -> None:
 
 
 def reset_elsewhere(place: str, registry: Registry) -> int:
-    """Record that nothing is sealed of the sets that are elsewhere than in this place; returns how many.
+    """Record that nothing is sealed of the sets that are elsewhere than in this place; return how many.
 
     The tables have all vectors: no picture is encoded again.
     """
@@ -123,7 +126,7 @@ def reset_elsewhere(place: str, registry: Registry) -> int:
 
 
 def open_engine(index: str, registry: Registry, recall: float | None = None, move: bool = False) -> "Engine | None":
-    """The engine of `PICTOGLOT_INDEX`, which looks for this recall if it can; None for segments on disk.
+    """Open the engine of `PICTOGLOT_INDEX`, which looks for this recall if it can; None for segments on disk.
 
     Raises `SettingsError` when PostgreSQL has no pgvector, or, without `move`, the vectors of this registry are
     elsewhere, and `RegistryUnavailable`.
@@ -142,7 +145,7 @@ def open_engine(index: str, registry: Registry, recall: float | None = None, mov
 
 
 def request_reindex(index: str, registry: Registry) -> int:
-    """Record that every vector set is to be made anew in the engine of this setting; returns how many are.
+    """Record that every vector set is to be made anew in the engine of this setting; return how many are.
 
     Raises as `open_engine`, and `IndexUnavailable` when the engine does not answer: then nothing is recorded.
     """
@@ -157,7 +160,7 @@ def request_reindex(index: str, registry: Registry) -> int:
 
 
 def count_unsealed(registry: Registry) -> int:
-    """How many changes of the gallery the set in use that is furthest behind does not have in its segments."""
+    """Count the changes of the gallery that are not sealed yet, of the set in use that is furthest behind."""
     sealed = [states[0] for states in find_sets_in_use(registry).values()]
     if not sealed:
         return 0
@@ -166,13 +169,13 @@ def count_unsealed(registry: Registry) -> int:
 
 
 def find_last_change(registry: Registry) -> int:
-    """The number of the last change; 0 when there is none."""
+    """Return the number of the last change; 0 when there is none."""
     with registry.read() as session:
         return session.scalar(select(func.max(GalleryChangeRow.change))) or 0
 
 
 def prune_feed(registry: Registry) -> int:
-    """Remove the deletions that every kept state of every set in use has taken in; returns how many.
+    """Remove the deletions that every kept state of every set in use has taken in; return how many.
 
     Nothing goes while an expansion is in progress: it may be filling a set from what the gallery was before. Whatever
     is opened below what was pruned is made from the tables (`index.sets`), so this decides only how much work that is.
@@ -183,12 +186,12 @@ def prune_feed(registry: Registry) -> int:
     change, kind = GalleryChangeRow.change, GalleryChangeRow.kind
     with registry.read() as session:
         old = (kind == DELETED, change > find_pruned_change(session), change <= upto)
-        gone = session.scalars(select(change).where(*old).order_by(change)).all()
-    for start in range(0, len(gone), _BATCH):
+        deletions = session.scalars(select(change).where(*old).order_by(change)).all()
+    for start in range(0, len(deletions), _BATCH):
         with registry.begin() as session:
-            _remove_deletions(session, gone[start : start + _BATCH])
+            _remove_deletions(session, deletions[start : start + _BATCH])
         fault_point("feed.pruned")
-    return len(gone)
+    return len(deletions)
 
 
 def has_dead_rows(registry: Registry) -> bool:
@@ -200,7 +203,7 @@ def has_dead_rows(registry: Registry) -> bool:
 
 
 def find_pruned_change(session: Session) -> int:
-    """The last deletion that is not in the feed any more; 0 when all are."""
+    """Return the last deletion that is not in the feed any more; 0 when all are."""
     return session.scalar(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == PRUNED)) or 0
 
 
@@ -218,7 +221,7 @@ def _remove_deletions(session: Session, changes: Collection[int]) -> None:
 
 
 def find_sets_in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
-    """The sets in use, by the fields of their identity: the last change in each kept state, the newest state first.
+    """Find the sets in use, by the fields of their identity: the last change in each kept state, newest state first.
 
     In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
     each: the one that was sealed last counts, since nobody computes what the other one lacks.

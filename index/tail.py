@@ -49,7 +49,7 @@ class _Log:
             self.living -= 1
 
     def _grow(self, capacity: int) -> None:
-        """Into new arrays: views keep those that they have, in which nothing that they can see changes."""
+        """Copy into longer arrays: views keep those that they have, in which nothing that they can see changes."""
         more = capacity - len(self.keys)
         self.vectors = np.concatenate([self.vectors, np.empty((more, self.vectors.shape[1]), dtype=np.float32)])
         self.keys = np.concatenate([self.keys, np.empty(more, dtype=np.int64)])
@@ -57,7 +57,7 @@ class _Log:
 
 
 class MemoryTail:
-    """One view of a log: the `Part` that takes in changes."""
+    """View of a log: the `Part` that takes in changes."""
 
     exact = True
 
@@ -67,7 +67,7 @@ class MemoryTail:
 
     @classmethod
     def make_empty(cls, dimension: int) -> "MemoryTail":
-        """A tail without rows."""
+        """Make a tail without rows."""
         vectors = np.empty((_CAPACITY, dimension), dtype=np.float32)
         return cls(_Log(vectors, np.empty(_CAPACITY, dtype=np.int64), np.full(_CAPACITY, _NEVER)))
 
@@ -77,7 +77,7 @@ class MemoryTail:
 
     @cached_property
     def _alive(self) -> NDArray[np.int64]:
-        """The rows of this view."""
+        """Rows of this view."""
         return np.flatnonzero(self._died[: self._length] > self._moment)
 
     def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
@@ -103,11 +103,11 @@ class MemoryTail:
         return [(int(self._keys[row]), self._log.entries[row]) for row in rows]
 
     def exclude_pictures(self, pictures: Collection[str]) -> "MemoryTail":
-        gone = VectorRows.make_empty(self._vectors.shape[1])
-        return self.replace_rows({picture: gone for picture in pictures if self._find_rows(picture)})
+        nothing = VectorRows.make_empty(self._vectors.shape[1])
+        return self.replace_rows({picture: nothing for picture in pictures if self._find_rows(picture)})
 
     def replace_rows(self, rows: Mapping[str, VectorRows]) -> "MemoryTail":
-        """The tail in which each of these pictures has exactly these rows; costs no more when it is longer.
+        """Return the tail in which each of these pictures has exactly these rows; costs no more when it is longer.
 
         Only the newest view can add to the log that it shares. Another one gets a copy, as does one whose log is mostly
         dead rows: a picture may change again and again before it is sealed.
@@ -123,7 +123,7 @@ class MemoryTail:
             return MemoryTail(log)
 
     def read_all_rows(self) -> VectorRows:
-        """All rows that it has, in the order in which they came."""
+        """Return all its rows, in the order in which they came."""
         return self._take_rows(self._alive)
 
     def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:

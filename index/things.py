@@ -1,4 +1,4 @@
-"""What is stored and has a hash or a checksum: how to look at each thing, and of what it can be made again.
+"""Stored items that have a hash or a checksum: how to look at each, and of what it can be made again.
 
 Neither database notices by itself that a bit of a row has flipped: vectors, captions and chances have checksums. A
 row is changed only while it has the damaged value: others may have mended or deleted it meanwhile.
@@ -54,7 +54,7 @@ class Busy(Exception):
 
 
 class Pace:
-    """Waits after each piece that was read, so that reading takes this share of the time; counts bytes.
+    """Pace of reading: waits after each piece, so that reading takes this share of the time; counts bytes.
 
     `keep` is called a few times a minute, while it waits for others, too; it may raise `LeaseLost` to end the scrub.
     """
@@ -90,8 +90,8 @@ class Pace:
                 _log.info("a duty could not be renewed (%s)", error.code)
         self._since = self.clock()
 
-    def patiently(self, act: Callable[[], T]) -> T:
-        """What `act` returns; called again, for some minutes, while the registry is away, or another process busy."""
+    def retry_patiently(self, act: Callable[[], T]) -> T:
+        """Return what `act` does; retry for some minutes while the registry is away, or another process busy."""
         until = self.clock() + _PATIENCE
         while True:
             try:
@@ -110,8 +110,8 @@ def raise_if_over(error: Exception) -> None:
 
 
 @dataclass(frozen=True)
-class Thing:
-    """Something stored that has a hash. `mend` says from what it did so; it is empty when it could not.
+class StoredItem:
+    """Item of what is stored, with a hash. `mend` says from what it did so; it is empty when it could not.
 
     `is_there` is asked of what is damaged: others delete and replace meanwhile.
     """
@@ -122,8 +122,8 @@ class Thing:
     is_there: Callable[[], bool]
     mend: Callable[[], str] = lambda: ""
 
-    def damaged_name(self) -> str:
-        """How to name it when it is damaged, or cannot be read; empty when it is whole."""
+    def describe_damage(self) -> str:
+        """Name it when it is damaged, or cannot be read; empty when it is whole."""
         try:
             return "" if self.is_whole() else self.name
         except Exception as error:  # noqa: BLE001 - whatever is wrong with this one, others are to be read
@@ -132,15 +132,15 @@ class Thing:
             return self.name if told else f"{self.name} cannot be read ({type(error).__name__})"
 
 
-Group = tuple[str, Iterable[Thing]]  # with what they are
+Group = tuple[str, Iterable[StoredItem]]  # with what they are
 
 
 def _is_never_whole() -> bool:
     return False
 
 
-class StoredThings:
-    """All of one data root and its registry, in groups that are read one after another."""
+class StoredItems:
+    """Items of one data root and its registry, in groups that are read one after another."""
 
     def __init__(self, sets: VectorSets, pace: Pace) -> None:
         self._sets, self._registry, self._root, self._files = sets, sets.registry, sets.root, sets.gallery.files
@@ -151,42 +151,42 @@ class StoredThings:
         self._from_sealed = "from a segment" if sets.engine is None else "from the engine"
 
     def find_faults(self) -> Iterator[Group]:
-        """Those in the structure of the registry's own file."""
-        for fault in self._pace.patiently(self._registry.faults):
-            yield "the registry", [Thing("registry", f"the registry: {fault}", _is_never_whole, lambda: True)]
+        """Find faults in the structure of the registry's own file."""
+        for fault in self._pace.retry_patiently(self._registry.faults):
+            yield "the registry", [StoredItem("registry", f"the registry: {fault}", _is_never_whole, lambda: True)]
 
     def find_segments(self) -> Iterator[Group]:
-        """Segments of all vector sets that are on this machine."""
-        for identity in self._pace.patiently(self._sets.numbers):
+        """Find segments of all vector sets that are on this machine."""
+        for identity in self._pace.retry_patiently(self._sets.list_newest):
             yield f"what is sealed of {identity.name}", self._list_damaged_segments(identity)
 
-    def _list_damaged_segments(self, identity: Identity) -> Iterator[Thing]:
-        """The damaged ones: all are looked at before one is mended, which mends others with it."""
+    def _list_damaged_segments(self, identity: Identity) -> Iterator[StoredItem]:
+        """List the damaged ones: all are looked at before one is mended, which mends others with it."""
         things, damaged = [], set[PartRecord]()
-        for each in self._pace.patiently(partial(self._list_segments, identity)):
+        for each in self._pace.retry_patiently(partial(self._list_segments, identity)):
             self.read += 1
-            thing = Thing(
+            thing = StoredItem(
                 "segment",
                 f"segment {each.id} of {identity.name}",
                 partial(segment.is_intact, self._root, each, self._pace),
                 partial(self._is_named, identity, each),
                 partial(self._rebuild_segment, identity, each, damaged),
             )
-            if name := thing.damaged_name():
+            if name := thing.describe_damage():
                 damaged.add(each)
                 things.append(replace(thing, name=name, is_whole=_is_never_whole))
         yield from things
 
-    def _is_named(self, identity: Identity, written: PartRecord) -> bool:
-        """False of what was merged, pruned or purged meanwhile."""
-        return written in self._list_segments(identity)
+    def _is_named(self, identity: Identity, record: PartRecord) -> bool:
+        """Whether a state still names it: it may have been merged, pruned or purged meanwhile."""
+        return record in self._list_segments(identity)
 
     def _list_segments(self, identity: Identity) -> list[PartRecord]:
-        """The segments that the kept states of a set name, if they are to be on this machine."""
+        """List the segments that the kept states of a set name, if they are to be on this machine."""
         if identity.version in self._registry.versions.pruned():
             return []  # they are about to be removed
         # of two of one name the newer one is there: it was written again
-        named = {each.id: each for state in reversed(self._sets.states(identity)) for each in state.segments}
+        named = {each.id: each for state in reversed(self._sets.list_states(identity)) for each in state.segments}
         return [
             each for id, each in sorted(named.items()) if not is_run(id) and not self._is_elsewhere(f"{SEGMENTS}/{id}")
         ]
@@ -195,7 +195,7 @@ class StoredThings:
         """Whether a folder or file is only in the store, until this machine needs it."""
         return self._root.shared and not self._root.path(name).exists()
 
-    def _rebuild_segment(self, identity: Identity, written: PartRecord, damaged: Collection[PartRecord]) -> str:
+    def _rebuild_segment(self, identity: Identity, record: PartRecord, damaged: Collection[PartRecord]) -> str:
         """Make a segment again, with all that are damaged of its set. Raises `Busy` while another process seals."""
         with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
             if not ours:
@@ -203,7 +203,7 @@ class StoredThings:
             # these alone: to hash whole ones here would keep everyone from sealing, at full speed
             lost = {*self._list_segments(identity)}.intersection(damaged) - self._fetched
             self._fetched.update(each for each in lost if segment.fetch(self._root, each))
-            fetched, base = written in self._fetched, self._sets.state(identity)
+            fetched, base = record in self._fetched, self._sets.read_state(identity)
             try:
                 Indexer(self._sets).mend(identity)
             except VectorsMissing:
@@ -211,26 +211,26 @@ class StoredThings:
                     self._sets.register(identity, base, base)  # whoever searches takes up what was fetched
                     return _STORE if fetched else ""
                 # nobody computes what it lacks
-                return _FORGOTTEN if self._sets.settle(identity, base, NOTHING_SEALED) else ""
-        return _STORE if fetched else _REGISTRY if written in base.segments else _FORGOTTEN
+                return _FORGOTTEN if self._sets.replace_kept_states(identity, base, NOTHING_SEALED) else ""
+        return _STORE if fetched else _REGISTRY if record in base.segments else _FORGOTTEN
 
     def find_versions(self) -> Iterator[Group]:
-        """Versions whose files are to be here."""
+        """Find versions whose files are to be here."""
 
         def is_there(number: int, folder: str) -> bool:
             removed = {each.number for each in self._registry.retention.removable()}
             return self._registry.versions.get(number).folder == folder and number not in removed
 
-        for version in self._pace.patiently(self._registry.versions.list):
+        for version in self._pace.retry_patiently(self._registry.versions.list):
             if (folder := version.folder) is not None and not self._is_elsewhere(folder):
                 self.read += 1
                 name, manifest = f"version {version.number} of {version.language}", version.manifest_sha256
                 is_whole = partial(files.is_intact, self._root.path(folder), manifest, self._pace)
                 mend = partial(self._renew_from_store, folder, lambda: True, manifest)
-                yield name, [Thing("version", name, is_whole, partial(is_there, version.number, folder), mend)]
+                yield name, [StoredItem("version", name, is_whole, partial(is_there, version.number, folder), mend)]
 
     def find_datasets(self) -> Iterator[Group]:
-        """The files from which languages were taught, or are to be."""
+        """Find the files from which languages were taught, or are to be."""
 
         def is_there(id: str, path: str) -> bool:
             now = self._registry.expansions.get(id)
@@ -241,35 +241,37 @@ class StoredThings:
                 return files.sha256_file(self._root.path(path), self._pace) == sha256
             return False
 
-        for each in self._pace.patiently(self._registry.expansions.list):
+        for each in self._pace.retry_patiently(self._registry.expansions.list):
             path = each.dataset_path
             if path is not None and each.state not in _ENDED and not self._is_elsewhere(path):
                 self.read += 1
                 name = f"dataset of expansion {each.id} of {each.language}"
                 is_whole = partial(has_hash, path, each.dataset_sha256)
                 mend = partial(self._renew_from_store, path, is_whole)
-                yield name, [Thing("dataset", name, is_whole, partial(is_there, each.id, path), mend)]
+                yield name, [StoredItem("dataset", name, is_whole, partial(is_there, each.id, path), mend)]
 
     def _renew_from_store(self, name: str, is_whole: Callable[[], bool], *manifest: str | None) -> str:
         return _STORE if self._root.renew(name, *manifest) and is_whole() else ""
 
     def find_pictures(self) -> Iterator[Group]:
-        """The files of every picture of the gallery; without a store, also those that are missing."""
+        """Find the files of every picture of the gallery; without a store, also those that are missing."""
         row = PictureRow
         kept = func.max(case((row.original, 1), else_=0))
         for content, original in self._read_rows(select(row.content_sha256, kept).group_by(row.content_sha256), 1):
             yield content, self._list_files(content, bool(original))
 
-    def _list_files(self, content: str, original: bool) -> Iterator[Thing]:
-        def thing(name: str, is_whole: Callable[[], bool]) -> Thing:
+    def _list_files(self, content: str, original: bool) -> Iterator[StoredItem]:
+        def make_item(name: str, is_whole: Callable[[], bool]) -> StoredItem:
             mend = partial(self._files.mend, name)
-            return Thing("picture", Path(name).name, is_whole, partial(self._is_shown_damaged, content, name), mend)
+            return StoredItem(
+                "picture", Path(name).name, is_whole, partial(self._is_shown_damaged, content, name), mend
+            )
 
         for name in self._files.here(content):
             self.read += 1
-            yield thing(name, partial(self._files.is_whole, name, self._pace))
+            yield make_item(name, partial(self._files.is_whole, name, self._pace))
         for name in () if self._root.shared else self._files.lacking(content, original):
-            yield thing(name, _is_never_whole)
+            yield make_item(name, _is_never_whole)
 
     def _is_shown_damaged(self, content: str, name: str) -> bool:
         """Whether a picture has this content, and this file of it is still missing or damaged."""
@@ -278,15 +280,20 @@ class StoredThings:
         return shown and not (there and self._files.is_whole(name))
 
     def find_vectors(self) -> Iterator[Group]:
-        """Rows of vectors with a wrong checksum; the segments must have been mended before."""
+        """Find rows of vectors with a wrong checksum; the segments must have been mended before."""
         row, other = PictureVectorRow, CaptionVectorRow
         shown, by = select(PictureRow.id, PictureRow.key), PictureRow.content_sha256
         yield "vectors of pictures", self._list_damaged_vectors(row, (row.content_sha256, row.fingerprint), shown, by)
         keys, said = (other.caption_id, other.version, other.fingerprint), select(CaptionRow.picture_id, CaptionRow.id)
         yield "vectors of captions", self._list_damaged_vectors(other, keys, said, CaptionRow.id)
 
-    def _list_damaged_vectors(self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any) -> Iterator[Thing]:
-        """`shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets."""
+    def _list_damaged_vectors(
+        self, row: Any, keys: Sequence[Any], shown: Select[str, int], by: Any
+    ) -> Iterator[StoredItem]:
+        """List damaged vectors of a table.
+
+        `shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets.
+        """
         for *key, stored in self._read_rows(select(*keys, row.vector), len(keys)):
             if vector_of(stored) is None:
                 where = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
@@ -294,7 +301,7 @@ class StoredThings:
                 if row is CaptionVectorRow:
                     name, of["version"] = f"vector of caption {key[0]} by version {key[1]}", key[1]
                 mend = partial(self._replace_vector, row, where, shown.where(by == key[0]), of)
-                yield Thing("vector", name, _is_never_whole, partial(self._has_row, *where), mend)
+                yield StoredItem("vector", name, _is_never_whole, partial(self._has_row, *where), mend)
 
     def _replace_vector(self, row: Any, where: Sequence[Any], shown: Select[str, int], of: Mapping[str, Any]) -> str:
         """Put a sealed vector in place of a damaged one, or let it be computed again by who has the model."""
@@ -312,10 +319,10 @@ class StoredThings:
         return _COMPUTED
 
     def find_captions(self) -> Iterator[Group]:
-        """Captions whose digest is not that of their text."""
+        """Find captions whose digest is not that of their text."""
         yield "captions", self._list_damaged_captions()
 
-    def _list_damaged_captions(self) -> Iterator[Thing]:
+    def _list_damaged_captions(self) -> Iterator[StoredItem]:
         row = CaptionRow
         # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
         # refuse it, too, except what it sends texts with
@@ -326,7 +333,7 @@ class StoredThings:
                 where = [row.id == id, row.digest == digest, text == said]
                 mend = partial(self._restore_text, where, picture, id, language, expansion or "", digest)
                 name = f"caption {id} of picture {picture}"
-                yield Thing("caption", name, _is_never_whole, partial(self._has_row, *where), mend)
+                yield StoredItem("caption", name, _is_never_whole, partial(self._has_row, *where), mend)
 
     def _restore_text(
         self, where: Sequence[Any], picture: str, key: int, language: str, expansion: str, digest: str
@@ -340,16 +347,16 @@ class StoredThings:
         return ""
 
     def find_matches(self) -> Iterator[Group]:
-        """How the chances of hits are told, where that has a wrong checksum."""
+        """Find calibrations of the chances of hits that have a wrong checksum."""
         yield "chances of hits", self._list_damaged_matches()
 
-    def _list_damaged_matches(self) -> Iterator[Thing]:
+    def _list_damaged_matches(self) -> Iterator[StoredItem]:
         row = VersionRow
         for number, stored in self._read_rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
             if match_of(stored) is None:
                 where = (row.number == number, row.match == stored)
                 name, mend = f"chances of hits of version {number}", partial(self._forget_match, *where)
-                yield Thing("match", name, _is_never_whole, partial(self._has_row, *where), mend)
+                yield StoredItem("match", name, _is_never_whole, partial(self._has_row, *where), mend)
 
     def _forget_match(self, *where: Any) -> str:
         with self._registry.begin() as session:
@@ -357,11 +364,11 @@ class StoredThings:
         return _FITTED
 
     def _find_sealed(self, of: Mapping[str, Any], picture: str, key: int) -> Iterator[tuple[str, Any]]:
-        """Text and vector of a row, from each set of these fields in which it is sealed."""
-        for identity in self._sets.numbers():
+        """Find text and vector of a row, in each set of these fields in which it is sealed."""
+        for identity in self._sets.list_newest():
             if all(getattr(identity, name) == value for name, value in of.items()):
                 if identity not in self._opened:
-                    self._opened[identity] = self._sets.readable(identity, self._sets.state(identity))[0]
+                    self._opened[identity] = self._sets.open_sealed(identity, self._sets.read_state(identity))[0]
                 rows = self._opened[identity].read_rows(picture)
                 for place in np.flatnonzero(rows.keys == key).tolist():
                     yield rows.entries[place].text, rows.vectors[place]
@@ -371,7 +378,7 @@ class StoredThings:
             return session.scalar(select(literal(1)).where(*where).limit(1)) is not None
 
     def _read_rows(self, query: Any, keys: int) -> Iterator[Any]:
-        """All rows of a `select`, some at a time, in the order of their primary key: the first so many columns."""
+        """Read all rows of a `select`, some at a time, in the order of their primary key: its first so many columns."""
 
         def read(page: Any) -> Sequence[Any]:
             with self._registry.read() as session:
@@ -379,7 +386,7 @@ class StoredThings:
 
         columns = [*query.selected_columns][:keys]
         page = first = query.order_by(*columns).limit(BATCH)
-        while rows := self._pace.patiently(partial(read, page)):
+        while rows := self._pace.retry_patiently(partial(read, page)):
             self._pace(sum(len(value) for row in rows for value in row if isinstance(value, bytes | str)))
             yield from rows
             page = first.where(tuple_(*columns) > tuple_(*map(literal, rows[-1][:keys])))

@@ -1,4 +1,4 @@
-"""Vector sets: immutable, made of parts that engines search and a tail of what changed since. Reads no files.
+"""Vector sets: immutable; parts that engines search, and a tail of what changed since. Reads no files.
 
 A score depends only on the two vectors: a part proposes candidates together with their vectors, and each candidate is
 scored here again in double precision. So neither the engine, nor sealing and merging, nor other vectors can change a
@@ -26,7 +26,7 @@ _APPROXIMATE_FACTOR = 4  # candidates for each hit, for an approximate part
 
 @dataclass(frozen=True)
 class Identity:
-    """What a vector set is of: pictures, or captions of one (language, version), and what computed the vectors."""
+    """Kind of a vector set: pictures, or captions of one (language, version); and what computed the vectors."""
 
     kind: Literal["pictures", "captions"]
     fingerprint: str
@@ -36,7 +36,7 @@ class Identity:
 
     @property
     def name(self) -> str:
-        """A short name, for answers and messages."""
+        """Short name, for answers and messages."""
         of = () if self.language is None else (self.language, str(self.version))
         return "-".join((self.kind, *of, self.fingerprint[:8]))
 
@@ -49,7 +49,7 @@ class Entry(NamedTuple):
 
 
 class Hit(NamedTuple):
-    """An entry and its score: the inner product in double precision, rounded once to float32."""
+    """Entry with its score: the inner product in double precision, rounded once to float32."""
 
     entry: Entry
     score: float
@@ -71,35 +71,35 @@ class VectorRows:
 
     @staticmethod
     def make_empty(dimension: int) -> "VectorRows":
-        """No rows: what a picture has that was deleted."""
+        """Make no rows, as of a picture that was deleted."""
         return VectorRows(np.empty(0, dtype=np.int64), (), np.empty((0, dimension), dtype=np.float32))
 
     @staticmethod
     def merge(several: Sequence["VectorRows"]) -> "VectorRows":
-        """All rows of several, by key."""
+        """Join several, sorted by key."""
         keys, vectors = (
             np.concatenate(each) for each in zip(*((rows.keys, rows.vectors) for rows in several), strict=True)
         )
         return VectorRows(keys, [entry for rows in several for entry in rows.entries], vectors).sort_by_key()
 
     def sort_by_key(self) -> "VectorRows":
-        """These, by key; without a copy when they are so already."""
+        """Return these rows by key; without a copy when they are in this order already."""
         rising = np.all(self.keys[1:] > self.keys[:-1])
         return self if rising else self.take(np.argsort(self.keys, kind="stable"))
 
-    def take(self, kept: NDArray[np.int64]) -> "VectorRows":
-        """Some of them, in this order."""
-        return VectorRows(self.keys[kept], [self.entries[row] for row in kept.tolist()], self.vectors[kept])
+    def take(self, numbers: NDArray[np.int64]) -> "VectorRows":
+        """Return some of these rows, in the order given."""
+        return VectorRows(self.keys[numbers], [self.entries[row] for row in numbers.tolist()], self.vectors[numbers])
 
     @property
     def halves(self) -> Halves:
-        """The vectors as they are stored."""
+        """Vectors as they are stored."""
         return np.ascontiguousarray(self.vectors, dtype=np.float16)
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What a part proposes, best first by its own scores (c,): vectors (c, dimension), and the entry of the nth.
+    """Proposals of a part, best first by its own scores (c,): vectors (c, dimension), and a look-up of the nth entry.
 
     When it is `exact`, these scores are inner products up to float32 rounding, and no better row is missing.
     """
@@ -111,7 +111,7 @@ class Candidates:
 
 
 class Part(Protocol):
-    """A part of a vector set, immutable and thread-safe; the protocol of all engines."""
+    """Part of a vector set, immutable and thread-safe; the protocol of all engines."""
 
     @property
     def exact(self) -> bool:
@@ -120,35 +120,35 @@ class Part(Protocol):
 
     @property
     def count(self) -> int:
-        """How many rows it has."""
+        """Number of its rows."""
         ...
 
     def get_depth(self, hits: int) -> int | None:
-        """How much of an index is searched for so many hits: lists, or candidates; None for a scan, or if unknown."""
+        """Return how many lists or candidates a search for so many hits looks at; None for a scan, or if unknown."""
         ...
 
     def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
-        """At most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
+        """Propose at most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
 
         `hits` of them are wanted: an approximate part searches as deep as that needs.
         """
         ...
 
     def read_rows(self, picture: str) -> VectorRows:
-        """The rows of one picture, by key."""
+        """Return the rows of one picture, by key."""
         ...
 
     def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
-        """Key and entry of every row of these pictures; the vectors are not read."""
+        """Return key and entry of every row of these pictures; read no vectors."""
         ...
 
     def exclude_pictures(self, pictures: Collection[str]) -> Self:
-        """The part without the rows of these pictures; itself when it has none."""
+        """Return the part without the rows of these pictures; itself when it has none."""
         ...
 
 
 def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
-    """Which of some keys, in any order, are among others that rise: (n,)."""
+    """Whether each of `keys`, in any order, is among `others`, which ascend: (n,)."""
     if not len(others):
         return np.zeros(len(keys), dtype=bool)
     places = np.minimum(np.searchsorted(others, keys), len(others) - 1)
@@ -157,9 +157,9 @@ def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
 
 
 def compute_scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float32]:
-    """Inner products (n,), each computed from its two vectors alone: in double precision, rounded once to float32.
+    """Compute inner products (n,), each from its two vectors alone: in double precision, rounded once to float32.
 
-    At most 1: halves are of unit length up to rounding only.
+    They are at most 1: halves are of unit length up to rounding only.
     """
     rounded, wide = np.empty(len(vectors), dtype=np.float32), query.astype(np.float64)
     for start in range(0, len(vectors), _CHUNK):
@@ -169,7 +169,7 @@ def compute_scores(query: Vector, vectors: Matrix | Halves) -> NDArray[np.float3
 
 
 def find_best(part: Part, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
-    """The `k` entries with the highest scores, ties by entry; the same as a full scan when the candidates are exact."""
+    """Return the `k` entries with the highest scores, ties by entry; as a full scan does when candidates are exact."""
     available = part.count
     k = min(k, available)
     limit = k + _MARGIN if part.exact else _APPROXIMATE_FACTOR * k + _MARGIN
@@ -189,15 +189,15 @@ def _score_candidates(query: Vector, candidates: Candidates, k: int) -> list[Hit
     values = compute_scores(query, candidates.vectors)
     if len(values) > k:  # entries are looked up for hits only, and for what ties with the last of them
         least = np.partition(values, len(values) - k)[len(values) - k]
-        kept = np.flatnonzero(values >= least)
+        numbers = np.flatnonzero(values >= least)
     else:
-        kept = np.arange(len(values))
-    hits = [Hit(candidates.entry(int(number)), float(values[number])) for number in kept]
+        numbers = np.arange(len(values))
+    hits = [Hit(candidates.entry(int(number)), float(values[number])) for number in numbers]
     return sorted(hits, key=_rank)[:k]
 
 
 def _bound_rounding(query: Vector) -> float:
-    """Bound on the error of a float32 inner product of unit vectors."""
+    """Return a bound on the error of a float32 inner product of unit vectors."""
     return float(query.shape[0] * np.finfo(np.float32).eps)
 
 
@@ -225,32 +225,32 @@ class VectorSet:
 
     @property
     def generation(self) -> str:
-        """Names the set and the last change of the gallery that is in it."""
+        """Name of the set with the last change of the gallery that is in it."""
         return f"{self.identity.name}.{self.change}"
 
     @property
     def count(self) -> int:
-        """How many entries the set has."""
+        """Number of its entries."""
         return self.tail.count + sum(part.count for part in self.parts)
 
     def search(self, query: Vector, k: int, allowed: Keys | None = None) -> list[Hit]:
-        """The `k` entries with the highest scores, ties by entry; only those with an `allowed` key, if given."""
+        """Return the `k` entries with the highest scores, ties by entry; only those with an `allowed` key, if given."""
         hits = [hit for part in (*self.parts, self.tail) for hit in find_best(part, query, k, allowed)]
         return sorted(hits, key=_rank)[:k]
 
     def read_rows(self, picture: str) -> VectorRows:
-        """The rows of one picture, in the order in which they were added."""
+        """Return the rows of one picture, in the order in which they were added."""
         return VectorRows.merge([part.read_rows(picture) for part in (*self.parts, self.tail)])
 
     def list_texts(self, pictures: Collection[str]) -> dict[str, list[str]]:
-        """The texts of the rows of each of these pictures, in the order in which they were added."""
+        """Return the texts of each of these pictures, in the order in which they were added."""
         texts: dict[str, list[str]] = {picture: [] for picture in pictures}
         for _, entry in sorted(self._list_entries(pictures)):
             texts[entry.picture].append(entry.text)
         return texts
 
     def replace_rows(self, rows: Mapping[str, VectorRows], change: int) -> "VectorSet":
-        """A new set in which each of these pictures has exactly these rows; its last change is `change`."""
+        """Return a new set in which each of these pictures has exactly these rows; its last change is `change`."""
         if not self.remote:
             before: dict[str, set[tuple[int, Entry]]] = {picture: set() for picture in rows}
             for key, entry in self._list_entries(rows):

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 
 from index.indexer import fill_captions, fill_pictures
-from index.janitor import move_needs
+from index.janitor import estimate_move_bytes
 from model.backend import choose_encoding, open_encoder, open_towers, recorded
 from model.base import Base, open_base
 from model.dataset.words import counted
@@ -111,7 +111,7 @@ def _open(attempt: Attempt) -> TrainingContext:
 def _room(attempt: Attempt, base: Base) -> int:
     """Return how many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
-    needed = move_needs(attempt.registry, base.dimension, towers)
+    needed = estimate_move_bytes(attempt.registry, base.dimension, towers)
     files.require_room(attempt.settings.home, needed)
     return needed
 

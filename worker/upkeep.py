@@ -15,7 +15,7 @@ from collections.abc import Callable
 from threading import Thread
 from typing import Any
 
-from index.damage import duty_of, last
+from index.damage import load_report, name_duty
 from index.states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
@@ -133,8 +133,8 @@ class Scrubbing(Chore):
         if time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + _LOOK_SCRUB
-        self.duty = duty_of(self._root)
-        report = last(self._root)
+        self.duty = name_duty(self._root)
+        report = load_report(self._root)
         return report is None or not 0 <= time.time() - report.finished < _DAY
 
 
@@ -230,7 +230,7 @@ def scrub(parent: str) -> int:
     def work(registry: Registry, keep: Callable[[], None]) -> None:
         Scrub(open_sets(registry, root, settings.index), Pace(GENTLE, keep)).run()
 
-    return do_duty(duty_of(root), settings.database, _DUTY_SECONDS, work)
+    return do_duty(name_duty(root), settings.database, _DUTY_SECONDS, work)
 
 
 if __name__ == "__main__":

@@ -54,7 +54,7 @@ class EngineView:
 
 
 class Engine(Protocol):
-    """Where the rows of all sets are. Thread-safe; every method raises `IndexUnavailable` when it does not answer.
+    """Engine that has the rows of all sets. Thread-safe; each method raises `IndexUnavailable` when it does not answer.
 
     `IndexLost` is raised where a table or collection is not there any more, and its set is put into `lost`. `name` is
     one of `states.ENGINES`; up to `scan_limit` rows, all of a view are compared, so that its candidates are exact.
@@ -71,30 +71,30 @@ class Engine(Protocol):
     def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make what was added quick to search; called once before a state that names it is registered.
 
-        `queries` (q, dimension) are as people search; without them, recall is measured with made-up ones.
+        `queries` (q, dimension) are as people search; without them, recall is measured with invented ones.
         """
         ...
 
     def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
-        """At most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
+        """Propose at most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
         ...
 
     def get_depth(self, view: EngineView, hits: int) -> int | None:
-        """How many candidates `nearest` looks at for so many hits; None where the engine decides, or scans."""
+        """Return how many candidates `find_nearest` looks at for so many hits; None if the engine decides, or scans."""
         ...
 
     def find_rows(
         self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
     ) -> FoundRows:
-        """The rows with these keys, or of these pictures."""
+        """Return the rows with these keys, or of these pictures."""
         ...
 
     def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
-        """All rows, some at a time."""
+        """Yield all rows, some at a time."""
         ...
 
     def count(self, view: EngineView) -> int:
-        """How many rows there are of what is seen."""
+        """Count the rows of what is seen."""
         ...
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
@@ -106,7 +106,7 @@ class Engine(Protocol):
         ...
 
     def describe(self) -> str:
-        """Its name and release, for people."""
+        """Return its name and release, for people."""
         ...
 
     def close(self) -> None:
@@ -114,13 +114,13 @@ class Engine(Protocol):
         ...
 
 
-def parse_run(written: "PartRecord") -> int:
-    """The number of a run."""
-    return int(written.id.partition("-")[2])
+def parse_run(record: "PartRecord") -> int:
+    """Return the number of a run."""
+    return int(record.id.partition("-")[2])
 
 
 def make_records(run: int, rows: VectorRows, start: int, count: int) -> list[dict[str, Any]]:
-    """Some rows of a run as an engine takes them, with their vectors as an array."""
+    """Make records of some rows of a run as an engine takes them, with their vectors as an array."""
     some = slice(start, start + count)
     each = zip(rows.keys[some].tolist(), rows.entries[some], rows.vectors[some].astype(np.float16), strict=True)
     return [
@@ -130,22 +130,22 @@ def make_records(run: int, rows: VectorRows, start: int, count: int) -> list[dic
 
 
 def get_run(id: int) -> int:
-    """The run of a row."""
+    """Return the run of a row."""
     return id >> _ROW_BITS
 
 
 def pack_ids(ids: Sequence[int]) -> bytes:
-    """Ids of rows as the registry keeps them: those that a state does not see any more."""
+    """Pack ids of rows as the registry keeps them: those that a state does not see any more."""
     return zlib.compress(np.array(ids, dtype=np.int64).tobytes())
 
 
 def unpack_ids(data: bytes) -> tuple[int, ...]:
-    """What `packed` was given."""
+    """Unpack ids of rows that a state does not see any more."""
     return tuple(np.frombuffer(zlib.decompress(data), dtype=np.int64).tolist())
 
 
 def name_table(identity: Identity) -> str:
-    """By which an engine finds the table or collection of a set."""
+    """Return the name of the table or collection that holds a set."""
     return hashlib.sha256(json.dumps(asdict(identity), sort_keys=True).encode()).hexdigest()[:16]
 
 
@@ -164,7 +164,7 @@ class _HiddenPictures:
 
 
 class EnginePart:
-    """A `Part`: the rows of `runs`, except those that the state hides, and those of pictures hidden since.
+    """A `Part` in an engine: the rows of `runs`, except those that the state hides, and those of pictures hidden since.
 
     Keeps none in memory; whatever reads rows raises `IndexUnavailable`.
 
@@ -185,18 +185,18 @@ class EnginePart:
     @property
     def sealed_view(self) -> EngineView:
         """What the state sees: also the pictures that are hidden by name."""
-        count = sum(written.rows for written in self.runs) - len(self.hidden)
+        count = sum(record.rows for record in self.runs) - len(self.hidden)
         return EngineView(self.identity, tuple(map(parse_run, self.runs)), self.hidden, count)
 
     @property
     def changed_pictures(self) -> list[str]:
-        """The pictures that are hidden by name."""
+        """Pictures that are hidden by name."""
         with self._names.lock:
             return list(islice(self._names.places, self._length))
 
     @property
     def count(self) -> int:
-        """Count the rows; too high by what changed while the engine does not answer."""
+        """Number of rows; too high by what changed while the engine does not answer."""
         with suppress(IndexUnavailable):
             return self._view.count
         return self.sealed_view.count
@@ -248,7 +248,7 @@ class EnginePart:
 
         So it is after a backup of the registry or of the engine was restored, or where rows were removed.
         """
-        new = {run: written.rows for written in self.runs if (run := parse_run(written)) not in known}
+        new = {run: record.rows for record in self.runs if (run := parse_run(record)) not in known}
         hidden = tuple(id for id in self.hidden if get_run(id) in new)
         view = EngineView(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))
         try:

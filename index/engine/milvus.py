@@ -31,7 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outage:
-    """Remembers that a server did not answer: until it does again, one request at a time asks it, others fail at once.
+    """Outage of a server: until it answers again, one request at a time asks it, others fail at once.
 
     `seconds` is the time between two attempts, and what one may take.
     """
@@ -42,27 +42,27 @@ class Outage:
         self._lock = Lock()
 
     @property
-    def lasts(self) -> bool:
+    def is_active(self) -> bool:
         """Whether nobody may ask now."""
         until = self._until
         return until is not None and self._clock() < until
 
-    def may_ask(self) -> bool:
+    def can_ask(self) -> bool:
         """Whether this caller may ask; during an outage the others may not, as long as it waits for the answer."""
         with self._lock:
-            if self.lasts:
+            if self.is_active:
                 return False
             if self._until is not None:
                 self._until = self._clock() + self._seconds
             return True
 
     def begin(self) -> None:
-        """A request was not answered."""
+        """Note that a request was not answered."""
         with self._lock:
             self._until = self._clock() + self._seconds
 
     def end(self) -> None:
-        """A request was answered."""
+        """Note that a request was answered."""
         self._until = None
 
 
@@ -218,10 +218,10 @@ class Milvus:
     def _connect(self) -> Any:
         from pymilvus import MilvusClient
 
-        if self._outage.lasts:
+        if self._outage.is_active:
             raise IndexUnavailable(_AWAY)
         with self._lock:
-            if not self._outage.may_ask():
+            if not self._outage.can_ask():
                 raise IndexUnavailable(_AWAY)
             if self._connected is None:
                 try:
@@ -232,7 +232,7 @@ class Milvus:
             return self._connected
 
     def _translate_error(self, error: Exception, identity: Identity | None) -> IndexUnavailable:
-        """What to say: that nothing answered, that a collection is not there any more, or that Milvus has a reason."""
+        """Return our error: that nothing answered, a collection is not there any more, or Milvus has a reason."""
         from pymilvus.exceptions import ErrorCode, MilvusException
 
         code = error.code if isinstance(error, MilvusException) else None

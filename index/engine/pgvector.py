@@ -26,7 +26,7 @@ from store.files import fault_point
 from store.registry import Registry
 from store.settings import SettingsError
 
-Noted = dict[str, Any]  # rows when recall was measured, and the curves by depth
+RecallNote = dict[str, Any]  # rows when recall was measured, and the curves by depth
 SCAN_LIMIT = 1_000  # rows up to which a scan takes no more time than a search in the HNSW index (8 ms)
 _HNSW = {"m": 16, "ef_construction": 128}
 _DEEP, _DEEPEST = 400, 1_000  # candidates that HNSW looks at; pgvector's own limit
@@ -43,14 +43,14 @@ _log = logging.getLogger(__name__)
 
 
 class Extension(NamedTuple):
-    """pgvector as a database has it: its schema and its release."""
+    """The extension pgvector of a database: its schema and its release."""
 
     schema: str
     release: str
 
 
 def find_extension(registry: Registry) -> Extension | None:
-    """The extension, if this database has it; changes nothing. Raises `RegistryUnavailable`."""
+    """Return the extension, if this database has it; change nothing. Raises `RegistryUnavailable`."""
     columns = "SELECT nspname, extversion FROM pg_extension JOIN pg_namespace n ON n.oid = extnamespace"
     with registry.read() as session:
         row = session.execute(sql.text(f"{columns} WHERE extname = 'vector'")).first()
@@ -58,7 +58,7 @@ def find_extension(registry: Registry) -> Extension | None:
 
 
 def create_extension(registry: Registry) -> Extension:
-    """The extension, which is made if it is not there; raises `SettingsError` when that is not possible or allowed."""
+    """Return the extension, made if it is not there; raises `SettingsError` when that is not possible or allowed."""
     if found := find_extension(registry):
         if tuple(int(part) for part in found.release.split(".")[:2]) < _OLDEST:
             raise SettingsError(f"PICTOGLOT_INDEX: pgvector {found.release} is too old; 0.8 or newer is needed.")
@@ -76,21 +76,21 @@ def create_extension(registry: Registry) -> Extension:
     return found
 
 
-def _read_note(connection: sql.Connection, index: str) -> Noted | None:
-    """What is noted with an index; None when nothing is, or there is no such index."""
+def _read_note(connection: sql.Connection, index: str) -> RecallNote | None:
+    """Read what is noted with an index; None when nothing is, or there is no such index."""
     query = sql.text("SELECT obj_description(to_regclass(:index), 'pg_class')")
     told = connection.scalar(query, {"index": index})
     return None if told is None else json.loads(told)
 
 
-def _write_note(connection: sql.Connection, index: str, about: Noted) -> None:
+def _write_note(connection: sql.Connection, index: str, about: RecallNote) -> None:
     """Note this with an index, as its comment."""
     quoted = sql.literal(json.dumps(about)).compile(connection, compile_kwargs={"literal_binds": True})
     connection.exec_driver_sql(f'COMMENT ON INDEX "{index}" IS {quoted}')
 
 
-class Halves(UserDefinedType[str]):
-    """`halfvec(n)`; without `dimension` any. `schema` is that of the extension, which need not be on the path."""
+class HalfVector(UserDefinedType[str]):
+    """Type `halfvec(n)`; without `dimension` any. `schema` is that of the extension, which need not be on the path."""
 
     cache_ok = True
 
@@ -103,23 +103,23 @@ class Halves(UserDefinedType[str]):
 
 
 def _bind_array(values: Collection[int]) -> sql.ColumnElement[Any]:
-    """Numbers as one parameter of a statement."""
+    """Make one parameter of a statement of numbers."""
     return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
 
 
 def _build_conditions(table: sql.Table, view: EngineView) -> list[sql.ColumnElement[bool]]:
-    """The conditions for the rows of a view."""
+    """Return the conditions for the rows of a view."""
     visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_bind_array(view.runs))]
     return [*visible, table.c.id != sql.all_(_bind_array(view.hidden))] if view.hidden else visible
 
 
 def _write_vector(vector: NDArray[Any]) -> str:
-    """A vector as pgvector reads it."""
+    """Write a vector as pgvector reads it."""
     return "[" + ",".join(map(repr, vector.tolist())) + "]"
 
 
 def _read_rows(found: Sequence[Any], dimension: int) -> FoundRows:
-    """The rows of an answer."""
+    """Read the rows of an answer."""
     ids = np.array([row.id for row in found], dtype=np.int64)
     keys = np.array([row.key for row in found], dtype=np.int64)
     # halfvec_send: two bytes each of dimension and nothing, then the halves; all big-endian
@@ -129,7 +129,7 @@ def _read_rows(found: Sequence[Any], dimension: int) -> FoundRows:
 
 
 def _describe_table(identity: Identity, schema: str) -> sql.Table:
-    """The table of a vector set."""
+    """Describe the table of a vector set."""
     return sql.Table(
         f"vectors_{name_table(identity)}",
         sql.MetaData(),
@@ -138,7 +138,7 @@ def _describe_table(identity: Identity, schema: str) -> sql.Table:
         sql.Column("key", sql.BigInteger, nullable=False, index=True),
         sql.Column("picture", sql.String, nullable=False, index=True),
         sql.Column("text", sql.String, nullable=False),
-        sql.Column("vector", Halves(schema, identity.dimension), nullable=False),
+        sql.Column("vector", HalfVector(schema, identity.dimension), nullable=False),
     )
 
 
@@ -158,7 +158,7 @@ class PgVector:
         self._schema = create_extension(registry).schema
         self._made: set[str] = set()
         self._tables: dict[Identity, sql.Table] = {}  # kept, so that SQLAlchemy knows a statement again
-        self._noted: dict[Identity, tuple[tuple[int, ...], Noted | None]] = {}  # as of a view with these runs
+        self._noted: dict[Identity, tuple[tuple[int, ...], RecallNote | None]] = {}  # as of a view with these runs
 
     def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
         table = self._ensure_table(identity)
@@ -255,7 +255,7 @@ class PgVector:
         """Close nothing: the connections are the registry's."""
 
     def _choose_candidate_count(self, view: EngineView, hits: int, allowed: Keys | None) -> int:
-        """How many candidates HNSW has to look at for this recall; many when rows are filtered, or nobody measured."""
+        """Choose how many candidates HNSW looks at for this recall; many with a filter, or if nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
             with self._begin_reading(view.identity) as session:
                 found = _read_note(session.connection(), _name_index(self._get_table(view.identity)))
@@ -267,23 +267,23 @@ class PgVector:
         return ivf.choose_effort(curves, hits, self._recall)
 
     def _measure_recall(self, view: EngineView, queries: Matrix | None) -> dict[str, ivf.Curve]:
-        """How recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
+        """Measure how recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
         if queries is None:
-            queries = ivf.made_up_queries(next(self.read_pages(view)).vectors.astype(np.float16))
+            queries = ivf.invent_queries(next(self.read_pages(view)).vectors.astype(np.float16))
         asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
 
-        def near(candidates: int, hits: int) -> list[Vector]:
+        def find_scores(candidates: int, hits: int) -> list[Vector]:
             found = [self._search_index(view, query, _limit_rows(hits), None, candidates).vectors for query in asked]
             return [vectors @ query for vectors, query in zip(found, asked, strict=True)]
 
         exact = np.stack([self._scan(view, query, deepest, None).scores for query in asked])
-        return ivf.curves(_TRIED, near, exact)
+        return ivf.measure_curves(_TRIED, find_scores, exact)
 
     def _search_index(
         self, view: EngineView, query: Vector, limit: int, allowed: Keys | None, candidates: int
     ) -> Candidates:
         table = self._get_table(view.identity)
-        halves = sql.literal(_write_vector(query)).cast(Halves(self._schema, view.identity.dimension))
+        halves = sql.literal(_write_vector(query)).cast(HalfVector(self._schema, view.identity.dimension))
         distance = table.c.vector.op(f'OPERATOR("{self._schema}".<#>)')(halves)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
         looked_at = min(_DEEPEST, max(candidates, limit))
@@ -293,8 +293,8 @@ class PgVector:
         return self._run_query(view, found, settings, exact=False)
 
     def _scan(self, view: EngineView, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
-        """Exact up to float32 rounding: compared as floats, which no index is for."""
-        table, floats = self._get_table(view.identity), Halves(self._schema, view.identity.dimension, "vector")
+        """Search exactly, up to float32 rounding: compared as floats, which no index is for."""
+        table, floats = self._get_table(view.identity), HalfVector(self._schema, view.identity.dimension, "vector")
         wanted = sql.literal(_write_vector(query)).cast(floats)
         distance = table.c.vector.cast(floats).op(f'OPERATOR("{self._schema}".<#>)')(wanted)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
@@ -363,7 +363,7 @@ class PgVector:
 
     @contextmanager
     def _translate_errors(self, identity: Identity) -> Iterator[None]:
-        """Raise what our errors are for what PostgreSQL says; a table that is not there any more is made again."""
+        """Raise our errors for what PostgreSQL says; a table that is not there any more is made again."""
         try:
             yield
         except (DBAPIError, RegistryUnavailable) as error:
@@ -387,5 +387,5 @@ class PgVector:
 
 
 def _limit_rows(hits: int) -> int:
-    """Rows to fetch for so many hits: halves are compared, not coarse codes, so the nearest are among the first."""
+    """Return the rows to fetch for so many hits: halves are compared, so the nearest are among the first."""
     return hits + hits // 4 + 16

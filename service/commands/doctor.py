@@ -225,13 +225,13 @@ class Checkup:
                 root = DataRoot(self._settings.home, self._settings.store)
                 sets = open_sets(registry, root, self._settings.index, self._settings.recall)
                 with closing(sets.engine) if sets.engine is not None else nullcontext():
-                    numbers = {of: number for of, number in sets.numbers().items() if of.kind == "pictures"}
+                    numbers = {of: number for of, number in sets.list_newest().items() if of.kind == "pictures"}
                     if not numbers:
                         return None
                     identity = max(numbers, key=lambda of: numbers[of])
-                    if problem := sets.problem(identity):
+                    if problem := sets.describe_lost_rows(identity):
                         return "bad", f"{problem} They are sealed again when the service starts."
-                    readable = sets.readable(identity, sets.state(identity))
+                    readable = sets.open_sealed(identity, sets.read_state(identity))
                     pictures = mended(PictureSource(sets.gallery, identity), *readable)
                     recall = measure(pictures, sets.gallery)
         except (PictoglotError, SettingsError):  # `database`, `index` and `store` say it

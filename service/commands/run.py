@@ -83,7 +83,7 @@ def verify(
 
     Services and workers may run meanwhile; the worker does the same once a day, slowly.
     """
-    from index.damage import Damage, duty_of
+    from index.damage import Damage, name_duty
     from index.scrub import Scrub
     from index.sets import open_sets
     from model.processes import name_owner
@@ -100,7 +100,7 @@ def verify(
     with errors_as_sentences(), closing(open_registry(settings.database, migrate=False)) as registry:
         sets = open_sets(registry, root, settings.index)
         try:
-            with registry.duties.held(duty_of(root), name_owner(), _DUTY_SECONDS) as ours:
+            with registry.duties.held(name_duty(root), name_owner(), _DUTY_SECONDS) as ours:
                 if not ours:
                     stop("A worker reads everything just now: look at its log, or try again when it has finished.")
                 report = Scrub(sets, mend=not dry_run).run(show)
@@ -110,8 +110,9 @@ def verify(
         print_json(asdict(report))
     else:
         files = format_count(report.files, "file or folder", "files and folders")
-        say(f"{files} read, {report.left + report.mended} damaged, {report.left} of these not mended.")
-    if report.left:
+        damaged = report.unmended_count + report.mended_count
+        say(f"{files} read, {damaged} damaged, {report.unmended_count} of these not mended.")
+    if report.unmended_count:
         raise typer.Exit(FAILED)
 
 

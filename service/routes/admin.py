@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.janitor import Pruner, move_needs
+from index.janitor import Pruner, estimate_move_bytes
 from model.backend import choose_encoding, recorded
 from model.languages import MANY, canonical
 from service import values
@@ -238,7 +238,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
         dimension, towers = described(base)
     except (BaseNotFound, BaseNotSupported, BackendNotAvailable, EncodingMismatch) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
-    needed = move_needs(registry, dimension, towers)
+    needed = estimate_move_bytes(registry, dimension, towers)
     free = shutil.disk_usage(settings.home).free
     expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
     if expansion is None:

@@ -185,7 +185,7 @@ def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
     yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.misses)
     yield gauge("free_bytes", "Free space under the data root.", files.free_bytes(context.settings.home))
-    unsealed = context.live.unsealed if health.snapshot else 0
+    unsealed = context.live.unsealed_count if health.snapshot else 0
     yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
     yield counted("degraded", "1 while `/readyz` says so.", "code", degraded)
@@ -214,14 +214,14 @@ def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
 
 def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
     """What the last scrub of this data root found; of before the first one all is 0."""
-    report = damage.last(context.live.sets.root) or damage.Report(0, 0, 0, 0)
+    report = damage.load_report(context.live.sets.root) or damage.ScrubReport(0, 0, 0, 0)
     yield gauge(
         "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
     )
     yield gauge("scrub_files", "Files that the last scrub read.", report.files)
     yield gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
-    yield gauge("scrub_damaged", "What the last scrub found damaged.", report.left + report.mended)
-    yield gauge("scrub_mended", "What of that it mended.", report.mended)
+    yield gauge("scrub_damaged", "What the last scrub found damaged.", report.unmended_count + report.mended_count)
+    yield gauge("scrub_mended", "What of that it mended.", report.mended_count)
     yield counted(
         "damaged",
         "What is damaged and could not be mended.",
@@ -247,13 +247,13 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
             yield _make_fault(_WRITES_REFUSED)
     if not _is_writable(context):
         yield _make_fault(StorageFull.code)
-    if (report := damage.last(context.live.sets.root)) and report.left:
+    if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:
         told = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
         yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {told}. `pictoglot verify` names it.")
     if snapshot is None:
         yield _make_fault(IndexUnavailable.code)
         return
-    if late := context.live.late:
+    if late := context.live.overdue_count:
         yield Fault(_UNSEALED, f"{late} changes of the gallery are not sealed yet: is a worker running?")
     for sentence in snapshot.degraded:
         yield Fault(_SNAPSHOT, sentence)

@@ -158,7 +158,7 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         moved=_moved(version, expansion),
         chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
         match=match and schemas.MatchMeasured.model_validate(match["result"]),
-        index=IndexRecall.told(context.live.recall(anew=False)),
+        index=IndexRecall.told(context.live.measure_recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),
     )
 

@@ -123,12 +123,12 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
 def test_late_tells_when_no_worker_seals(world: World) -> None:
     live = world.started(seal_at=2)
     put(live, *range(8))
-    assert live.late == 0
+    assert live.overdue_count == 0
     put(live, 8)
-    assert live.late == 9
+    assert live.overdue_count == 9
     world.seal()
     live.refresh()
-    assert live.late == 0
+    assert live.overdue_count == 0
 
 
 def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
@@ -163,14 +163,14 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
     world.put("b", 2, {"cy": ["cath"]})
     live.refresh()
     world.seal()
-    readable = VectorSets.readable
+    readable = VectorSets.open_sealed
 
     def overtaken(sets: VectorSets, identity: Identity, *rest: Any) -> object:
         if identity.language == "cy":
             live.publish(candidate)
         return readable(sets, identity, *rest)
 
-    monkeypatch.setattr(VectorSets, "readable", overtaken)
+    monkeypatch.setattr(VectorSets, "open_sealed", overtaken)
     monkeypatch.setattr(world.registry.releases, "serving", lambda: live.current.release)
     live.refresh()
     assert live.current.release.number == 1 and set(live.current.captions) == {"en"}
@@ -286,7 +286,7 @@ def test_an_opening_that_is_overtaken_opens_the_newest_state(world: World, monke
     def merge() -> None:
         world.seal()
         world.seal()
-        world.sets.retire(world.pictures())
+        world.sets.retire_states(world.pictures())
         for written in old.segments:
             segment.remove(world.root, written.id)
 

@@ -63,7 +63,7 @@ def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, cap
 
 def names_in(world: World) -> set[str]:
     """The pictures of the rows alive in what is sealed of the pictures."""
-    parts = world.sets.readable(world.pictures(), world.state())[0].parts
+    parts = world.sets.open_sealed(world.pictures(), world.state())[0].parts
     assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
     return {part.read_entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}
 

@@ -296,7 +296,7 @@ def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
 ) -> None:
     put(world.started(), 1, 2)
     failing(monkeypatch)
-    monkeypatch.setattr(Indexer, "due", lambda _: [world.pictures(), world.captions("en", 0)])
+    monkeypatch.setattr(Indexer, "list_due", lambda _: [world.pictures(), world.captions("en", 0)])
     with pytest.raises(IndexFileCorrupt):
         world.seal()
     assert world.state(world.captions("en", 0)).upto_change == 2

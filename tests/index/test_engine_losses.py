@@ -20,7 +20,7 @@ from index.engine.pgvector import PgVector
 from index.indexer import Indexer
 from index.janitor import sweep
 from index.live import LiveIndex
-from index.sealing import EngineSealing
+from index.sealing import EngineSealer
 from index.sources import PictureSource, caught_up
 from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
@@ -84,7 +84,7 @@ def settled(live: LiveIndex) -> LiveIndex:
 
 def whole(world: World) -> bool:
     """Whether the engine has what the newest state of the pictures names."""
-    (part,) = world.sets.parts(world.pictures(), world.state())
+    (part,) = world.sets.make_engine_parts(world.pictures(), world.state())
     view = part.sealed_view
     assert world.engine is not None
     return view.count == world.engine.count(view) == len(world.gallery.ids())
@@ -166,7 +166,7 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
     for seed in (7, 8, 9):
         put(live, seed)
         world.seal()
-        world.sets.retire(world.pictures(), seconds=0)
+        world.sets.retire_states(world.pictures(), seconds=0)
     put(live, 10)
     world.seal()
     world.close()
@@ -189,7 +189,7 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
 def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    engine, view = world.engine, world.sets.parts(world.pictures(), world.state())[0].sealed_view
+    engine, view = world.engine, world.sets.make_engine_parts(world.pictures(), world.state())[0].sealed_view
     if isinstance(engine, PgVector):
         with (
             pytest.raises(IndexUnavailable, match=r"refused a request \(57014\)"),
@@ -209,7 +209,7 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
 def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    engine, source = world.engine, PictureSource.of(world.encoder, world.gallery)
+    engine, source = world.engine, PictureSource.create(world.encoder, world.gallery)
     assert engine is not None
     world.put("p5", 5)
     opened = world.opened(source)
@@ -223,7 +223,7 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(type(engine), "add", add_and_die)
-        EngineSealing(engine, world.root, most_rows=1_000).sealed(changed)
+        EngineSealer(engine, world.root, most_rows=1_000).sealed(changed)
     assert engine.count(views[0]) == 1
     world.aged()
     assert sweep(world.sets) == 1
@@ -274,17 +274,17 @@ def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytes
 def test_during_an_outage_one_request_at_a_time_looks_whether_it_is_over() -> None:
     clock = Clock()
     outage = Outage(5, clock)
-    assert outage.may_ask() and outage.may_ask() and not outage.lasts
+    assert outage.can_ask() and outage.can_ask() and not outage.is_active
     outage.begin()
-    assert outage.lasts and not outage.may_ask()
+    assert outage.is_active and not outage.can_ask()
     clock.now = 5
-    assert not outage.lasts and outage.may_ask()
-    assert outage.lasts and not outage.may_ask()  # the first one has not come back yet
+    assert not outage.is_active and outage.can_ask()
+    assert outage.is_active and not outage.can_ask()  # the first one has not come back yet
     clock.now = 7
     outage.begin()
     clock.now = 11
-    assert not outage.may_ask()
+    assert not outage.can_ask()
     clock.now = 12
-    assert outage.may_ask()
+    assert outage.can_ask()
     outage.end()
-    assert outage.may_ask() and outage.may_ask() and not outage.lasts
+    assert outage.can_ask() and outage.can_ask() and not outage.is_active

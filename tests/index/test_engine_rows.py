@@ -13,7 +13,7 @@ from sqlalchemy import text
 from index.engine import Engine, EngineView, parse_run, pgvector
 from index.engine.pgvector import PgVector
 from index.janitor import sweep
-from index.sealing import EngineSealing, state_of
+from index.sealing import EngineSealer, extract_state
 from index.sources import PictureSource, caught_up
 from index.states import SealedState
 from index.vectors import Entry, Identity, Vector, VectorRows, find_best
@@ -55,15 +55,15 @@ def there(world: World, *states: SealedState) -> int:
 def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(world: World) -> None:
     live = world.started()
     put(live, 1, 2)
-    source = PictureSource.of(world.encoder, world.gallery)
-    overtaken = EngineSealing(engine_of(world), world.root, most_rows=1_000)
+    source = PictureSource.create(world.encoder, world.gallery)
+    overtaken = EngineSealer(engine_of(world), world.root, most_rows=1_000)
     base = world.opened(source)
     changed = caught_up({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
-    early = state_of(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
+    early = extract_state(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
     world.seal()
     live.refresh()
     before = answers(live)
-    late = state_of(overtaken.sealed(changed))  # a paused indexer wakes up
+    late = extract_state(overtaken.sealed(changed))  # a paused indexer wakes up
     assert world.sets.register(source.identity, SealedState(base.state, 0), late) is None
     assert answers(live) == before == answers(world.started())
     live.delete_picture("p2")
@@ -92,7 +92,7 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
         world.seal()
     assert there(world, first) == 6, "a process may still search in the first state"
     assert len(old.pictures.search(stored(1, dimension=64)[0], 20)) == 6
-    world.sets.retire(world.pictures(), seconds=0)
+    world.sets.retire_states(world.pictures(), seconds=0)
     put(live, 11)
     world.seal()
     assert there(world, first) == 5
@@ -101,20 +101,20 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
 
 
 def test_many_small_runs_become_one(world: World) -> None:
-    sealing = EngineSealing(engine_of(world), world.root, most_rows=1_000, most_runs=4)
-    source = PictureSource.of(world.encoder, world.gallery)
+    sealing = EngineSealer(engine_of(world), world.root, most_rows=1_000, most_runs=4)
+    source = PictureSource.create(world.encoder, world.gallery)
     vector_set, wanted = world.opened(source), set[str]()
     for seed in range(8):
         rows = {f"p{seed}": VectorRows(numbered(seed + 1), (Entry(f"p{seed}"),), stored(1, seed, 64))}
         gone = {f"p{seed - 1}": VectorRows.make_empty(64)} if seed == 4 else {}
-        vector_set = sealing.sealed(vector_set.replace_rows({**rows, **gone}, seed))
-        before = state_of(vector_set)
-        vector_set = sealing.tidied(vector_set, [before])
+        vector_set = sealing.seal_tail(vector_set.replace_rows({**rows, **gone}, seed))
+        before = extract_state(vector_set)
+        vector_set = sealing.merge_parts(vector_set, [before])
         wanted = (wanted | {f"p{seed}"}) - set(gone)
         hits = vector_set.search(unit(1, 1, 64)[0], 20)
         assert {hit.entry.picture for hit in hits} == wanted and vector_set.count == len(wanted)
-    assert len(state_of(vector_set).segments) <= 5
-    (view,) = world.sets.parts(source.identity, before)
+    assert len(extract_state(vector_set).segments) <= 5
+    (view,) = world.sets.make_engine_parts(source.identity, before)
     assert {hit.entry.picture for hit in find_best(view, unit(1, 1, 64)[0], 20)} == wanted
 
 

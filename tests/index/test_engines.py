@@ -177,7 +177,7 @@ def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(w
     world.aged()
     sweep(world.sets)
     left = {path.name for path in (world.home / SEGMENTS).glob("*")}
-    states = world.sets.states(world.pictures()) + world.sets.states(world.captions("en", 0))
+    states = world.sets.list_states(world.pictures()) + world.sets.list_states(world.captions("en", 0))
     assert left == ({each.id for state in states for each in state.segments} if index == "faiss" else set())
     assert answers(world.started()) == before
 
@@ -193,7 +193,7 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
         put(here, seed)
         world.seal()
     for identity in (world.pictures(), world.captions("en", 0)):
-        world.sets.retire(identity, seconds=0)
+        world.sets.retire_states(identity, seconds=0)
     assert states.prune_feed(world.registry) == 2
     for live in (behind, here):
         live.refresh()

@@ -242,10 +242,10 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
     assert live.refresh() and live.current.release.number == 4
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
     assert states.count_unsealed(world.registry) == 1
-    assert {each.version for each in world.indexer(seal_at=1).due()} == {None, 0, 2}
+    assert {each.version for each in world.indexer(seal_at=1).list_due()} == {None, 0, 2}
     assert world.seal() == 3
     assert states.count_unsealed(world.registry) == 0
-    assert world.sets.behind()[world.captions("cy", 1)] == 1
+    assert world.sets.count_unsealed_changes()[world.captions("cy", 1)] == 1
 
 
 def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> None:

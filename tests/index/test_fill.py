@@ -9,7 +9,7 @@ from index import ivf, segment
 from index.indexer import Indexer, fill_pictures
 from index.janitor import sweep
 from index.sets import VectorSets
-from index.sources import CaptionSource, source_of
+from index.sources import CaptionSource, make_source
 from index.states import PartRecord
 from index.vectors import Entry, VectorRows, VectorSet
 from store.errors import StorageFull
@@ -169,7 +169,7 @@ def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: Wor
         if done == 30:
             removed.append(sweep(world.sets, seconds=0))
 
-    encoding = source_of(world.captions("cy", 1), world.gallery, world.encoder, weightless_view(1, "cy"))
+    encoding = make_source(world.captions("cy", 1), world.gallery, world.encoder, weightless_view(1, "cy"))
     state = Indexer(world.sets, lambda _: encoding, most=15).fill(encoding, 10, sweep_once)
     assert removed[0] > 0 and [written.rows for written in state.segments] == [60]
     assert opened(world).count == 60 and opened(world).problems == ()

@@ -103,11 +103,11 @@ def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> 
 def test_only_sets_of_which_enough_has_changed_are_sealed_those_that_changed_most_first(world: World) -> None:
     live = world.started()
     put(live, *range(3))
-    assert world.indexer(seal_at=4).due() == [] and world.seal(seal_at=4) == 0
+    assert world.indexer(seal_at=4).list_due() == [] and world.seal(seal_at=4) == 0
     world.indexer().seal(world.pictures())
     put(live, 3)
     order: list[int] = []
-    assert world.indexer(seal_at=1).due() == [world.captions("en", 0), world.pictures()]
+    assert world.indexer(seal_at=1).list_due() == [world.captions("en", 0), world.pictures()]
     assert world.seal(seal_at=4) == 1 and world.state(world.captions("en", 0)).upto_change == 4
     assert world.indexer(seal_at=1).run(lambda: order.append(world.state().number)) == 1 and len(order) == 1
 

@@ -55,11 +55,11 @@ def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -
     assert other.start()  # nothing is sealed yet, so nobody knows that its setting is wrong
     put(live, *range(6))
     world.seal()
-    newest = {identity: world.state(identity) for identity in world.sets.numbers()}
+    newest = {identity: world.state(identity) for identity in world.sets.list_newest()}
     for _ in range(3):
         live.refresh()
         other.refresh()
-    assert {identity: world.state(identity) for identity in world.sets.numbers()} == newest
+    assert {identity: world.state(identity) for identity in world.sets.list_newest()} == newest
     assert live.current.degraded == () and live.current.pictures.tail.count == 0
     sentence = "Vectors are sealed in pgvector now, not in faiss: PICTOGLOT_INDEX must be the same."
     assert set(other.current.degraded) == {sentence} == set(other.verify())
@@ -67,7 +67,7 @@ def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -
     live.refresh()
     assert scored_pictures(other, 3) == scored_pictures(live, 3) == world.nearest(3)
     with pytest.raises(EngineMismatch):
-        other._loader.indexer().seal(world.pictures())
+        other._loader.make_indexer().seal(world.pictures())
     assert world.state() == newest[world.pictures()]
     other.close()
 

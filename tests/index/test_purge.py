@@ -50,7 +50,7 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
     live.refresh()
     live.delete_picture("p1")
     before = answers(live)
-    english = next(each for each in world.sets.numbers() if each.kind == "captions")
+    english = next(each for each in world.sets.list_newest() if each.kind == "captions")
     assert "p1" in sealed(world, world.pictures()) and "p1" in sealed(world, english)
     for _ in range(2):  # an engine hides a row, and removes it when no state sees it any more
         world.indexer().purge()
@@ -60,9 +60,9 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
     assert answers(world.started()) == before and not states.has_dead_rows(world.registry)
     assert live.verify() == [] and live.current.degraded == ()
     assert states.prune_feed(world.registry) == 1, "the feed forgets its id"
-    numbers = world.sets.numbers()
+    numbers = world.sets.list_newest()
     world.indexer().purge()
-    assert world.sets.numbers() == numbers, "there is nothing more to write"
+    assert world.sets.list_newest() == numbers, "there is nothing more to write"
 
 
 def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: World) -> None:
@@ -84,7 +84,7 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
     world.registry.expansions.fail(lease, "internal", "")
     forget_replaced(world.sets)
     forget_replaced(world.sets)
-    assert world.sets.states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and sealed(world, welsh) == set()
+    assert world.sets.list_states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and sealed(world, welsh) == set()
     assert sealed(world, world.pictures()) == {"p0", "p2", "p3"}
 
 

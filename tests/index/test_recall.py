@@ -28,7 +28,7 @@ def test_what_an_exact_search_finds_is_all(world: World) -> None:
     world.seal()
     live.refresh()
     put(live, *range(40, 50))
-    found = live.recall()
+    found = live.measure_recall()
     assert found is not None and (found.share, found.captions) == (1.0, True)
     assert (found.depth, found.unit) == (None, None)  # so few are compared one by one
 
@@ -45,35 +45,35 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
 
     monkeypatch.setattr(recall, "measure", counting)
     live = world.started()
-    assert live.recall(anew=False) is live.recall(anew=False) is None
+    assert live.measure_recall(anew=False) is live.measure_recall(anew=False) is None
     assert len(counted) == 2  # nothing is known while there are no pictures
     put(live, *range(20))
-    first = live.recall(anew=False)
+    first = live.measure_recall(anew=False)
     put(live, *range(40, 50))
-    assert live.recall(anew=False) is first is not None
+    assert live.measure_recall(anew=False) is first is not None
     assert len(counted) == 3
     world.seal()
     live.refresh()
-    assert live.recall(anew=False) != first and len(counted) == 4  # with captions of all thirty
-    assert live.recall() is not None and len(counted) == 5
+    assert live.measure_recall(anew=False) != first and len(counted) == 4  # with captions of all thirty
+    assert live.measure_recall() is not None and len(counted) == 5
 
 
 def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     live, real = world.started(), recall.measure
     put(live, *range(20))
-    known = live.recall()
+    known = live.measure_recall()
     world.seal()
     live.refresh()
     beside: list[recall.Recall | None] = []
 
     def measuring(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
-        other = Thread(target=lambda: beside.append(live.recall(anew=False)), daemon=True)
+        other = Thread(target=lambda: beside.append(live.measure_recall(anew=False)), daemon=True)
         other.start()
         other.join(PATIENCE)
         return real(pictures, gallery)
 
     monkeypatch.setattr(recall, "measure", measuring)
-    assert live.recall(anew=False) is not known and beside == [known]
+    assert live.measure_recall(anew=False) is not known and beside == [known]
 
 
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -82,14 +82,14 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
     put(live, *range(60))
     world.seal()
     live.refresh()
-    found = live.recall()
+    found = live.measure_recall()
     assert found is not None and found.unit == "lists" and found.depth is not None and found.depth >= 1
     line = Checkup(Settings(home=world.home)).check("recall")
     assert line is not None and line.detail.endswith(f", {found.depth} lists deep")
 
 
 def test_an_empty_set_has_none(world: World) -> None:
-    assert world.started().recall() is None
+    assert world.started().measure_recall() is None
 
 
 PICTURES = 400
@@ -122,7 +122,7 @@ def engine_of(world: World) -> Engine:
 
 
 def share(live: LiveIndex) -> float:
-    found = live.recall()
+    found = live.measure_recall()
     assert found is not None and found.captions and found.queries == 10
     return found.share
 

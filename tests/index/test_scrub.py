@@ -16,7 +16,7 @@ from typer.testing import CliRunner
 
 from client.main import app
 from index import damage, things
-from index.damage import NAMED, Damage, Report
+from index.damage import NAMED, Damage, ScrubReport
 from index.rows import vector_of
 from index.scrub import Scrub
 from index.vectors import Identity
@@ -44,7 +44,7 @@ def filled(world: World) -> None:
 
 
 def english(world: World) -> Identity:
-    return next(each for each in world.sets.numbers() if each.kind == "captions")
+    return next(each for each in world.sets.list_newest() if each.kind == "captions")
 
 
 def test_a_damaged_segment_is_made_again_and_served_by_who_had_it_open(world: World) -> None:
@@ -67,7 +67,7 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     found = read(world, mend=False)
     assert found == read(world, mend=False) and found[0].mended == ""
-    assert damage.left(world.root) == found
+    assert damage.list_unmended(world.root) == found
 
 
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -152,7 +152,7 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     assert found == {"version": "", "picture": ""}
     assert f"damaged: {content(1)}.jpg, NOT mended" in caplog.text
     assert f"damaged: {content(2)}.thumb.jpg, mended from the stored picture" in caplog.text
-    left = {each.name for each in damage.left(world.root)}
+    left = {each.name for each in damage.list_unmended(world.root)}
     assert left == {"version 1 of cy", f"{content(1)}.jpg", f"{content(3)}.jpg"}
     live = world.started()
     assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
@@ -241,29 +241,29 @@ def test_an_index_of_the_registry_that_changed_is_told(world: World) -> None:
 def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
     filled(world)
     read(world)
-    report = damage.last(world.root)
+    report = damage.load_report(world.root)
     assert report is not None and report.files > 10 and report.bytes > 10_000
     for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
         files.write_bytes(world.root.path("scrub.json"), data)
-        assert damage.last(world.root) is None and damage.left(world.root) == []
+        assert damage.load_report(world.root) is None and damage.list_unmended(world.root) == []
 
 
 def test_a_report_names_some_and_counts_all(world: World) -> None:
-    report = Report(1.0, 2.0, 3, 4)
+    report = ScrubReport(1.0, 2.0, 3, 4)
     for number in range(250):
         report.add(Damage("picture", f"{number}", "from the store" if number % 2 else ""))
         report.add(Damage("vector", f"{number}"))
-    damage.keep(world.root, report)
-    assert damage.last(world.root) == report and len(report.damaged) == NAMED + NAMED
+    damage.save_report(world.root, report)
+    assert damage.load_report(world.root) == report and len(report.damaged) == NAMED + NAMED
     assert report.found == {"picture": 250, "vector": 250} and report.unmended == {"picture": 125, "vector": 250}
-    sentences = damage.sentences(world.root)
+    sentences = damage.describe_unmended(world.root)
     assert len(sentences) == NAMED + 1 and sentences[-1] == f"Damaged: {375 - NAMED} more."
 
 
 def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
-    duty = damage.duty_of(world.root)
+    duty = damage.name_duty(world.root)
     before = world.home.stat().st_mtime_ns
-    assert damage.duty_of(world.root) == duty and world.home.stat().st_mtime_ns == before
+    assert damage.name_duty(world.root) == duty and world.home.stat().st_mtime_ns == before
 
 
 def verified(world: World, *options: str, **environment: str) -> Any:

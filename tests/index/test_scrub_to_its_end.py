@@ -59,7 +59,7 @@ def test_a_row_that_cannot_be_read_is_told_and_all_else_is_read(
     changed(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
     found = [each for each in read(world) if "cannot be read" in each.name]
     assert kind in {each.kind for each in found} and any(each.name.startswith(name) for each in found)
-    assert "caption" in damage.last(world.root).found  # type: ignore[union-attr]
+    assert "caption" in damage.load_report(world.root).found  # type: ignore[union-attr]
 
 
 def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_told(
@@ -91,7 +91,7 @@ def test_what_cannot_be_mended_now_ends_nothing(machines: Machines, monkeypatch:
     with here.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
     monkeypatch.setattr(DataRoot, "renew", failing(StoreUnavailable()))
-    monkeypatch.setattr(VectorSets, "state", failing(IndexUnavailable()))
+    monkeypatch.setattr(VectorSets, "read_state", failing(IndexUnavailable()))
     assert told(read(here)) == [("version", ""), *[("vector", "")] * 6]
 
 
@@ -127,7 +127,7 @@ def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(wor
 
     with world.registry.duties.held(SEALING, "another", 600), pytest.raises(LeaseLost):
         Scrub(world.sets, Pace(keep=keep, clock=clock, wait=wait)).run()
-    assert len(kept) > 5 and damage.last(world.root) is None
+    assert len(kept) > 5 and damage.load_report(world.root) is None
 
 
 def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -148,9 +148,12 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
             world.gallery.delete(id)
 
     interrupted(
-        monkeypatch, segment, "is_intact", lambda: world.sets.settle(world.pictures(), world.state(), NOTHING_SEALED)
+        monkeypatch,
+        segment,
+        "is_intact",
+        lambda: world.sets.replace_kept_states(world.pictures(), world.state(), NOTHING_SEALED),
     )
-    interrupted(monkeypatch, VectorSets, "numbers", remove_version)
+    interrupted(monkeypatch, VectorSets, "list_newest", remove_version)
     interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()
     monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
@@ -214,12 +217,12 @@ def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
     with monkeypatch.context() as patch:
         interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
-    before = damage.last(world.root)
+    before = damage.load_report(world.root)
     monkeypatch.setattr(things, "_PATIENCE", 0.0)
     monkeypatch.setattr(VectorSets, name, failing(RegistryUnavailable()))
     with pytest.raises(RegistryUnavailable):
         Scrub(world.sets).run()
-    assert damage.last(world.root) == before
+    assert damage.load_report(world.root) == before
 
 
 def test_a_database_that_says_that_it_is_damaged_is_not_waited_for(postgresql_url: str, tmp_path: Path) -> None:

@@ -142,7 +142,7 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
 
 
 def named(world: World) -> set[str]:
-    return {written.id for state in world.sets.states(world.pictures()) for written in state.segments}
+    return {written.id for state in world.sets.list_states(world.pictures()) for written in state.segments}
 
 
 def test_a_machine_that_only_follows_keeps_no_more_segments_than_states_name(machines: Machines) -> None:
@@ -168,11 +168,11 @@ def test_segments_in_a_shared_folder_stay_for_those_who_have_mapped_them(
     for seed in range(4):
         put(live, seed)
         world.seal()
-    states = world.sets.states(world.pictures())
+    states = world.sets.list_states(world.pictures())
     assert {path.name for path in world.segments("pictures")} == named(world) and (len(states) > KEPT) == shared
-    world.sets.retire(world.pictures(), seconds=0)
+    world.sets.retire_states(world.pictures(), seconds=0)
     assert {path.name for path in world.segments("pictures")} == named(world)
-    assert len(world.sets.states(world.pictures())) == KEPT
+    assert len(world.sets.list_states(world.pictures())) == KEPT
     world.close()
 
 

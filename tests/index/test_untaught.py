@@ -117,9 +117,9 @@ def test_while_it_is_taught_what_the_base_read_before_keeps_no_deletion_in_the_f
         many.teach("fr", {})
     live.refresh()
     put_picture(live, "b", 2, {"fr": ["un chien"]})
-    assert many.captions("fr", 0) not in many.indexer(seal_at=1).due()
+    assert many.captions("fr", 0) not in many.indexer(seal_at=1).list_due()
     many.seal()
-    assert many.captions("fr", 2) not in many.indexer(seal_at=1).due()
+    assert many.captions("fr", 2) not in many.indexer(seal_at=1).list_due()
 
 
 def test_many_that_no_base_has_read_are_encoded_in_the_background(many: World) -> None:

@@ -155,11 +155,11 @@ class World:
 
     def state(self, identity: Identity | None = None) -> SealedState:
         """What is sealed of a set; by default of that of the pictures."""
-        return self.sets.state(identity or self.pictures())
+        return self.sets.read_state(identity or self.pictures())
 
     def opened(self, source: Source) -> VectorSet:
         """What is sealed of a set."""
-        return mended(source, *self.sets.readable(source.identity, self.state(source.identity)))
+        return mended(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
 
     def encode(self, language: str, version: int, **options: Any) -> SealedState:
         """Fill the set of a version's captions."""

@@ -8,7 +8,7 @@ from sqlalchemy import select
 
 from index.janitor import sweep
 from index.segment import Segment
-from index.sources import caught_up, source_of
+from index.sources import caught_up, make_source
 from index.states import find_sets_in_use
 from index.vectors import Identity
 from store.clock import Instant
@@ -34,7 +34,7 @@ def told(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
     return pictures, captions, releases, versions, tuple(expansions), answers
 
 
-def state_of(world: World) -> int:
+def extract_state(world: World) -> int:
     """All rows but times and ETags, and all files: two runs that end in the same state need to be looked at once."""
     tables = RegistryRow.metadata.sorted_tables
     columns = [
@@ -108,13 +108,13 @@ def _sets(world: World) -> None:
     used = {Identity(*key) for key in find_sets_in_use(world.registry)}
     serving = world.registry.releases.serving().languages
     assert {each.language for each in used if each.kind == "captions"} >= serving.keys(), "a language has no captions"
-    for identity in world.sets.numbers():
-        state = world.sets.state(identity)
-        sealed, lost = world.sets.readable(identity, state)
+    for identity in world.sets.list_newest():
+        state = world.sets.read_state(identity)
+        sealed, lost = world.sets.open_sealed(identity, state)
         assert lost == [], f"{identity.name} names segments that cannot be read"
         if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
             view = weightless_view(identity.version or 0, identity.language or "en")
-            source = source_of(identity, world.gallery, world.encoder, view)
+            source = make_source(identity, world.gallery, world.encoder, view)
             latest = caught_up({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
             found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _entries(rows)]
@@ -135,5 +135,10 @@ def _files(world: World) -> None:
         "files of pictures that are not there, or the other way round"
     )
     sets = world.sets
-    named = {written.id for identity in sets.numbers() for state in sets.states(identity) for written in state.segments}
+    named = {
+        written.id
+        for identity in sets.list_newest()
+        for state in sets.list_states(identity)
+        for written in state.segments
+    }
     assert {path.name for path in (world.home / "segments").iterdir()} == named, "segments that nothing names"

@@ -109,8 +109,8 @@ class Stage:
         self._set_clock(self._now + 2 * 86_400)
         for seed in range(3):
             put(world, f"p{seed}", seed)
-            world.sets.begin(world.pictures())
-            world.sets.begin(world.captions("en", 0))
+            world.sets.ensure_registered(world.pictures())
+            world.sets.ensure_registered(world.captions("en", 0))
             self._seal(world)
         for language in ("cy", "br"):
             world.teach(language, {f"p{seed}": f"{language} {seed}" for seed in range(3)})

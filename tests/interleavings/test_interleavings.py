@@ -12,7 +12,7 @@ from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, TEACHING, Call
 from tests.interleavings.explorer import Explored, explore
-from tests.interleavings.look import assert_whole, state_of, told
+from tests.interleavings.look import assert_whole, extract_state, told
 from tests.interleavings.schedule import Run, Step
 from tests.interleavings.stage import Stage
 
@@ -82,7 +82,7 @@ def assert_every_order_is_right(stage: Stage, pair: tuple[str, str], most: int) 
     expected, looked_at = one_after_the_other(stage, acts), set[object]()
 
     def check(steps: Sequence[Step], results: Sequence[Sequence[object]]) -> None:
-        state = state_of(stage.world), repr([[type(each) for each in of_one] for of_one in results])
+        state = extract_state(stage.world), repr([[type(each) for each in of_one] for of_one in results])
         if state in looked_at:
             return
         looked_at.add(state)

@@ -15,7 +15,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from prometheus_client.samples import Sample
 from sqlalchemy import text
 
-from index.damage import Damage, Report, keep
+from index.damage import Damage, ScrubReport, save_report
 from model.base import open_base
 from model.encoder import Encoder
 from store.logs import JsonLines
@@ -105,11 +105,11 @@ def test_what_readyz_says_is_in_the_metrics(tmp_path: Path) -> None:
 
 @pytest.mark.row("F4")
 def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Path) -> None:
-    report = Report(10.0, 20.0, 9, 900)
+    report = ScrubReport(10.0, 20.0, 9, 900)
     for each in (Damage("picture", "a.jpg"), Damage("picture", "b.jpg"), Damage("segment", "c", "from the registry")):
         report.add(each)
     with running(tmp_path) as service:
-        keep(service.context.root, report)
+        save_report(service.context.root, report)
         (sentence,) = service.admin.get("/readyz").json()["degraded"]
         assert "2 pictures" in sentence and "segment" not in sentence
         assert service.http.get("/readyz").json()["degraded"] == ["damaged"], "without a key"
@@ -119,7 +119,7 @@ def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Pat
         assert [values(service, f"pictoglot_scrub_{name}") for name in ("finished_seconds", "damaged", "mended")] == [
             20, 3, 1,
         ]  # fmt: skip
-        keep(service.context.root, Report(30.0, 40.0, 9, 900))
+        save_report(service.context.root, ScrubReport(30.0, 40.0, 9, 900))
         assert service.admin.get("/readyz").json()["degraded"] == []
 
 

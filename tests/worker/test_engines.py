@@ -20,17 +20,20 @@ def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Sit
     pictures = Identity("pictures", site.image_fingerprint, site.dimension)
     milvus = Milvus(address)
     sets = VectorSets(site.gallery, milvus)
-    sets.begin(pictures)  # as a service does when it opens the set
+    sets.ensure_registered(pictures)  # as a service does when it opens the set
     site.process("tests.eager_worker", SEAL_AT="1")
     ended = site.finish(site.submit(pairs("cy", picture=True)))
     assert ended.state == "succeeded" and ended.version is not None
     captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
     assert (
-        sum(len(rows.ids) for rows in milvus.read_pages(sets.parts(captions, sets.state(captions))[0].sealed_view))
+        sum(
+            len(rows.ids)
+            for rows in milvus.read_pages(sets.make_engine_parts(captions, sets.read_state(captions))[0].sealed_view)
+        )
         == 100
     )
-    site.wait(ended.id, lambda _: sets.state(pictures).upto_change == site.gallery.change())
-    assert sets.parts(pictures, sets.state(pictures))[0].count == PICTURES
+    site.wait(ended.id, lambda _: sets.read_state(pictures).upto_change == site.gallery.change())
+    assert sets.make_engine_parts(pictures, sets.read_state(pictures))[0].count == PICTURES
     assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
     milvus.close()
     server_manager_instance.release_server(file)

@@ -46,8 +46,8 @@ def until(condition: Callable[[], object], site: Site) -> None:
 
 def sealed(site: Site, sets: VectorSets) -> SealedState:
     """The state of the pictures as soon as there is a segment of all."""
-    until(lambda: sum(each.rows for each in sets.state(pictures(site)).segments) == PICTURES, site)
-    return sets.state(pictures(site))
+    until(lambda: sum(each.rows for each in sets.read_state(pictures(site)).segments) == PICTURES, site)
+    return sets.read_state(pictures(site))
 
 
 def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: VectorSets) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
         indexing.tick(site.registry)
         assert indexing.is_running
         until(lambda: not indexing.is_running, site)
-        assert sets.state(pictures(site)).upto_change == site.gallery.change()
+        assert sets.read_state(pictures(site)).upto_change == site.gallery.change()
         for number in range(100, 149):
             indexing.tick(site.registry)
             assert not indexing.is_running and count_unsealed(site.registry) == PICTURES
@@ -102,7 +102,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
 def test_while_another_process_has_the_duty_a_second_one_ends_at_once(site: Site, sets: VectorSets) -> None:
     assert site.registry.duties.take(DUTY, "another", 600)
     assert site.process(*CHILD).wait(PATIENCE) == 0
-    assert sets.state(pictures(site)).segments == ()
+    assert sets.read_state(pictures(site)).segments == ()
     site.registry.duties.give_back(DUTY, "another")
     assert site.process(*CHILD).wait(PATIENCE) == 0
     assert count_unsealed(site.registry) == 0

@@ -215,7 +215,7 @@ if "worker.upkeep" in sys.orig_argv:
 def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: Site, tmp_path: Path) -> None:
     (tmp_path / "sitecustomize.py").write_text(BUSY)
     sets = VectorSets(site.gallery)
-    sets.begin(Identity("pictures", site.image_fingerprint, 32))
+    sets.ensure_registered(Identity("pictures", site.image_fingerprint, 32))
     worker = site.process("tests.eager_worker", SEAL_AT="50", PYTHONPATH=f"{tmp_path}:{ROOT}")
     until_busy(site.registry)
     worker.send_signal(signal.SIGTERM)

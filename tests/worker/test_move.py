@@ -63,7 +63,7 @@ def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
 def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
     sets = VectorSets(site.gallery)
     of = Identity("captions", encoder.text_fingerprint, encoder.dimension, tag, version)
-    return sum(written.rows for written in sets.state(of).segments)
+    return sum(written.rows for written in sets.read_state(of).segments)
 
 
 def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:

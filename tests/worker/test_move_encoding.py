@@ -58,8 +58,8 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     assert new.encoding == encoding and (after.number, after.languages) == (before.number + 1, before.languages)
     sets, pictures = VectorSets(site.gallery), site.gallery.ids()
     for fingerprint in (new.text_fingerprint, old.text_fingerprint):
-        assert len(sets.states(Identity("captions", fingerprint, 32, "cy", 1))) == 1
-    (written,) = sets.state(Identity("pictures", new.image_fingerprint, 32)).segments
+        assert len(sets.list_states(Identity("captions", fingerprint, 32, "cy", 1))) == 1
+    (written,) = sets.read_state(Identity("pictures", new.image_fingerprint, 32)).segments
     assert written.rows == SHOWN
     had, has = (site.gallery.picture_vectors(pictures, each.image_fingerprint) for each in (old, new))
     assert len(had) == len(has) == SHOWN

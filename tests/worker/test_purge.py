@@ -56,7 +56,7 @@ def traces(site: Site, seed: int, id: str = GONE) -> set[str]:
 def found(site: Site) -> list[str]:
     """All that is sealed, by its distance to a query."""
     sets = VectorSets(site.gallery)
-    opened, lost = sets.readable(pictures(site), sets.state(pictures(site)))
+    opened, lost = sets.open_sealed(pictures(site), sets.read_state(pictures(site)))
     assert lost == []
     return [hit.entry.picture for hit in opened.search(drawn(site, 3), 999)]
 

@@ -6,7 +6,7 @@ from types import SimpleNamespace
 
 import pytest
 
-from index.damage import Report, duty_of, keep, last, left
+from index.damage import ScrubReport, list_unmended, load_report, name_duty, save_report
 from store.data_root import DataRoot
 from tests.bitrot import flip
 from tests.launcher import PARENT
@@ -24,20 +24,20 @@ DAY = 86_400.0
 def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -> None:
     root, expansion = DataRoot(site.home), site.submit(pairs("cy"))
     flip(site.home / "expansions" / expansion / "dataset", 99)
-    duty = duty_of(root)
+    duty = name_duty(root)
     assert insisting(lambda: site.registry.duties.take(duty, "another", 600))
-    assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0 and last(root) is None, site.log()[-4_000:]
+    assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0 and load_report(root) is None, site.log()[-4_000:]
     insisting(lambda: site.registry.duties.give_back(duty, "another"))
     assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
-    report = last(root)
-    assert report is not None and report.left > 100, "it has no file of any picture"
-    datasets = [each.name for each in left(root) if each.kind == "dataset"]
+    report = load_report(root)
+    assert report is not None and report.unmended_count > 100, "it has no file of any picture"
+    datasets = [each.name for each in list_unmended(root) if each.kind == "dataset"]
     assert datasets == [f"dataset of expansion {expansion} of cy"] and datasets[0] in site.log()
     assert insisting(lambda: site.registry.duties.take(duty, "another", 600)), "the duty was given back"
 
 
 def test_a_child_whose_parent_is_gone_reads_nothing(site: Site) -> None:
-    assert site.process(*CHILD, "1").wait(PATIENCE) == -signal.SIGKILL and last(DataRoot(site.home)) is None
+    assert site.process(*CHILD, "1").wait(PATIENCE) == -signal.SIGKILL and load_report(DataRoot(site.home)) is None
 
 
 def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -53,7 +53,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
     assert not is_due(0), "a worker that has just started has other things to do"
     assert is_due() and not is_due(1)
     for age, due in ((60.0, False), (DAY - 60, False), (DAY + 60, True), (-600.0, True)):
-        keep(root, Report(0.0, time.time() - age, 0, 0))
+        save_report(root, ScrubReport(0.0, time.time() - age, 0, 0))
         assert is_due() is due, age
 
 
@@ -68,4 +68,4 @@ def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPat
         assert time.monotonic() < until
         time.sleep(0.05)
     chore.tick(site.registry)
-    assert not chore.is_running and last(DataRoot(site.home)) is not None
+    assert not chore.is_running and load_report(DataRoot(site.home)) is not None
