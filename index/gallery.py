@@ -43,7 +43,7 @@ from index.records import (
     write_values,
 )
 from index.rows import Stored, store_caption_vectors, store_picture_vectors
-from index.states import DELETED
+from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
 from store.clock import now

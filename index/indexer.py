@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from index import segment
 from index.sealing import EngineSealer, Sealer, SegmentSealer, extract_state, sample_queries
+from index.set_states import PartRecord, SealedState, find_sets_in_use, is_read
 from index.sets import VectorSets
 from index.sources import (
     FeedPruned,
@@ -22,7 +23,6 @@ from index.sources import (
     fill_from_tables,
     make_source,
 )
-from index.states import PartRecord, SealedState, find_sets_in_use, is_read
 from index.vectors import Identity, VectorRows, VectorSet
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
 from store.files import fault_point

@@ -20,8 +20,8 @@ from sqlalchemy.orm import InstrumentedAttribute
 from index.files import FOLDER as PICTURES
 from index.gallery import KEPT_SECONDS, Gallery
 from index.segment import SEGMENTS
+from index.set_states import prune_feed
 from index.sets import VectorSets
-from index.states import prune_feed
 from index.vectors import Identity
 from model.languages import MANY
 from store import files

@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, lite
 from sqlalchemy.orm import Session
 
 from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
-from index.states import find_last_change
+from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
@@ -98,7 +98,7 @@ class Stored:
     def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
         """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
 
-        `states.PRUNED` is among them when deletions after `change` are not in the feed any more.
+        `set_states.PRUNED` is among them when deletions after `change` are not in the feed any more.
         """
         columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
         query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)

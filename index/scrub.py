@@ -14,7 +14,7 @@ from typing import TypeVar
 from index import damage
 from index.damage import Damage, Kind, ScrubReport
 from index.sets import VectorSets
-from index.things import Group, Pace, StoredItem, StoredItems, raise_if_over
+from index.stored_items import Group, Pace, StoredItem, StoredItems, raise_if_over
 from store.errors import PictoglotError, RegistryUnavailable
 
 T = TypeVar("T")
@@ -30,16 +30,16 @@ class Scrub:
 
     def __init__(self, sets: VectorSets, pace: Pace | None = None, *, mend: bool = True) -> None:
         self._root, self._mends, self._pace = sets.root, mend, pace or Pace()
-        self._things = things = StoredItems(sets, self._pace)
+        self._items = items = StoredItems(sets, self._pace)
         self._parts: dict[str, tuple[Kind, str, Callable[[], Iterator[Group]]]] = {
-            "registry": ("registry", "the registry", things.find_faults),
-            "segments": ("segment", "the list of vector sets", things.find_segments),
-            "versions": ("version", "the list of versions", things.find_versions),
-            "datasets": ("dataset", "the list of expansions", things.find_datasets),
-            "pictures": ("picture", "the list of pictures", things.find_pictures),
-            "vectors": ("vector", "vectors in the registry", things.find_vectors),  # mended from segments
-            "captions": ("caption", "captions in the registry", things.find_captions),
-            "matches": ("match", "chances of hits in the registry", things.find_matches),
+            "registry": ("registry", "the registry", items.find_faults),
+            "segments": ("segment", "the list of vector sets", items.find_segments),
+            "versions": ("version", "the list of versions", items.find_versions),
+            "datasets": ("dataset", "the list of expansions", items.find_datasets),
+            "pictures": ("picture", "the list of pictures", items.find_pictures),
+            "vectors": ("vector", "vectors in the registry", items.find_vectors),  # mended from segments
+            "captions": ("caption", "captions in the registry", items.find_captions),
+            "matches": ("match", "chances of hits in the registry", items.find_matches),
         }
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> ScrubReport:
@@ -53,7 +53,7 @@ class Scrub:
             _log.error("damaged: %s, %s", each.name, end, extra={"kind": each.kind, "mended": each.mended})
             report.add(each)
             on_damage(each)
-        report.finished, report.files, report.bytes = time.time(), self._things.read, self._pace.bytes
+        report.finished, report.files, report.bytes = time.time(), self._items.read, self._pace.bytes
         try:
             damage.save_report(self._root, report)
         except OSError as error:
@@ -67,7 +67,7 @@ class Scrub:
         """Yield what is damaged of one part, and mend it."""
         kind, what, find = self._parts[part]
         groups = (
-            self._guard(kind, name, chain.from_iterable(map(self._examine_item, things))) for name, things in find()
+            self._guard(kind, name, chain.from_iterable(map(self._examine_item, items))) for name, items in find()
         )
         return self._guard(kind, what, chain.from_iterable(groups))
 

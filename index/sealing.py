@@ -23,7 +23,7 @@ from index.engine import (
 )
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
-from index.states import PartRecord, SealedState
+from index.set_states import PartRecord, SealedState
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, Matrix, Part, VectorRows, VectorSet
 from store import files

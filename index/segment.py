@@ -19,7 +19,7 @@ from numpy.typing import NDArray
 
 from index import ivf, segment_files
 from index.ivf import Curve
-from index.states import PartRecord
+from index.set_states import PartRecord
 from index.vectors import Candidates, Entry, Halves, Identity, Keys, Matrix, Vector, VectorRows
 from store import files
 from store.data_root import DataRoot

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from safetensors.numpy import save_file
 
-from index.states import SealedState
+from index.set_states import SealedState
 from index.vectors import Entry, Keys
 from store import files
 from store.data_root import DataRoot

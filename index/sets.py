@@ -18,7 +18,7 @@ from index.engine import Engine, EnginePart, parse_run, unpack_ids
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
-from index.states import (
+from index.set_states import (
     FAISS,
     IDENTITY,
     NOTHING_SEALED,

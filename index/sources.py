@@ -13,7 +13,7 @@ from PIL import Image
 
 from index.captions import BATCH, Caption, ReadBy, batches
 from index.gallery import Gallery
-from index.states import PRUNED, PartRecord
+from index.set_states import PRUNED, PartRecord
 from index.vectors import Entry, Identity, Vector, VectorRows, VectorSet
 from model.pictures import read_rgb
 from store.errors import CorruptFolder, InvalidInput, PictureDamaged, UnsupportedMedia

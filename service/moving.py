@@ -16,8 +16,8 @@ from starlette.concurrency import run_in_threadpool
 
 from index.gallery import Gallery
 from index.live import LiveIndex
+from index.set_states import open_engine
 from index.sets import VectorSets
-from index.states import open_engine
 from model.backend import recorded
 from model.encoder import Encoder
 from model.processes import forget_closed

@@ -339,7 +339,7 @@ class CaptionVectorRow(RegistryRow):
 class GalleryChangeRow(RegistryRow):
     """The change feed that other processes follow: the last change of each picture, also of those deleted lately.
 
-    Numbers increase in the order of the commits, because writers take turns. See `index.states` for deleted ones.
+    Numbers increase in the order of the commits, because writers take turns. See `index.set_states` for deleted ones.
     """
 
     __tablename__ = "gallery_changes"

@@ -52,7 +52,7 @@ def other_vectors(settings: CommonSettings) -> str:
 
     Empty when it can, or when nobody knows yet.
     """
-    from index.states import open_engine
+    from index.set_states import open_engine
     from model.backend import agreed, recorded
     from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from store.registry import open_registry

@@ -18,8 +18,8 @@ from typing import Any
 import torch
 
 from index.gallery import Gallery
+from index.set_states import open_engine
 from index.sets import VectorSets
-from index.states import open_engine
 from model.backend import open_encoder
 from model.dataset import MAX_ROWS
 from model.encoder import Encoder, Views

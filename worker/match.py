@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 
 from index.captions import ReadBy
 from index.gallery import Gallery
-from index.states import find_last_change
+from index.set_states import find_last_change
 from index.vectors import Matrix
 from model.backend import recorded
 from model.languages import ENGLISH

@@ -16,7 +16,7 @@ from threading import Thread
 from typing import Any
 
 from index.damage import load_report, name_duty
-from index.states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
+from index.set_states import FAISS, count_unsealed, find_last_change, has_dead_rows, prune_feed
 from model.languages import ENGLISH
 from store.bases import Encoding
 from store.data_root import DataRoot
@@ -222,7 +222,7 @@ def scrub(parent: str) -> int:
     """Read everything once; returns the exit status."""
     from index.scrub import Scrub
     from index.sets import open_sets
-    from index.things import GENTLE, Pace
+    from index.stored_items import GENTLE, Pace
 
     settings = begin_child(parent)
     root = DataRoot(settings.home, settings.store)

@@ -25,8 +25,8 @@ from benchmarks.scale import measures
 from benchmarks.scale.material import TEXT, Made, NoEncoder, Vectors, fill, name
 from index.indexer import Indexer
 from index.live import LiveIndex
+from index.set_states import count_unsealed
 from index.sets import open_sets
-from index.states import count_unsealed
 from model.pictures import Picture
 from model.processes import give_way
 from store.data_root import DataRoot

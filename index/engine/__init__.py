@@ -23,7 +23,7 @@ from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, Vec
 from store.errors import IndexLost, IndexUnavailable
 
 if TYPE_CHECKING:
-    from index.states import PartRecord
+    from index.set_states import PartRecord
 
 FEW = 10_000  # allowed rows that are compared one by one instead of through the engine's index
 _ROW_BITS = 20  # of the number of a row; the others are the run's
@@ -57,7 +57,7 @@ class Engine(Protocol):
     """Engine that has the rows of all sets. Thread-safe; each method raises `IndexUnavailable` when it does not answer.
 
     `IndexLost` is raised where a table or collection is not there any more, and its set is put into `lost`. `name` is
-    one of `states.ENGINES`; up to `scan_limit` rows, all of a view are compared, so that its candidates are exact.
+    one of `set_states.ENGINES`; up to `scan_limit` rows, all of a view are compared, so that its candidates are exact.
     """
 
     name: str

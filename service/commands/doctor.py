@@ -140,7 +140,7 @@ class Checkup:
         return "note" if abandoned else "ok", detail
 
     def _check_index(self) -> Result:
-        from index.states import FAISS, refuse_other_engine
+        from index.set_states import FAISS, refuse_other_engine
 
         kind, _, address = self._settings.index.partition("+")  # the address may hold a password
         on_disk: Result = "ok", "faiss: files under the data root"
@@ -212,9 +212,9 @@ class Checkup:
     def _check_recall(self) -> Result | None:
         """Measure how many of the nearest pictures searches find in what is sealed."""
         from index.recall import measure
+        from index.set_states import find_last_location
         from index.sets import open_sets
         from index.sources import PictureSource, mended
-        from index.states import find_last_location
 
         if self._has_no_registry():
             return None

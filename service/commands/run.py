@@ -123,7 +123,7 @@ def reindex(
 
     The next start makes them there, from the registry. No picture is encoded again.
     """
-    from index.states import find_last_location, request_reindex
+    from index.set_states import find_last_location, request_reindex
     from store.registry import open_registry
 
     settings = load_settings()

@@ -11,7 +11,7 @@ from typing import Any
 import httpx
 import pytest
 
-from index.states import count_unsealed
+from index.set_states import count_unsealed
 from store.registry import open_registry
 from tests.faults.test_api_faults import started
 from tests.launcher import PARENT, Program

@@ -17,7 +17,7 @@ NETS = (
     "worker.celery_app",
     "worker.upkeep",
     "index.scrub",
-    "index.things",
+    "index.stored_items",
     "index.live",
     "index.loader",
 )

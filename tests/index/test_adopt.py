@@ -9,8 +9,8 @@ import pytest
 
 from index import loader, segment
 from index.janitor import sweep
+from index.set_states import NOTHING_SEALED, PartRecord
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED, PartRecord
 from index.vectors import Identity
 from store.leases import SEALING
 from tests.index.world import (

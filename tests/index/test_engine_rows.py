@@ -14,8 +14,8 @@ from index.engine import Engine, EngineView, parse_run, pgvector
 from index.engine.pgvector import PgVector
 from index.janitor import sweep
 from index.sealing import EngineSealer, extract_state
+from index.set_states import SealedState
 from index.sources import PictureSource, caught_up
-from index.states import SealedState
 from index.vectors import Entry, Identity, Vector, VectorRows, find_best
 from store.errors import IndexUnavailable
 from store.registry import open_registry

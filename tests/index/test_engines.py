@@ -6,7 +6,7 @@ from functools import partial
 import numpy as np
 import pytest
 
-from index import states
+from index import set_states
 from index.gallery import NewPicture
 from index.janitor import sweep
 from index.live import LiveIndex
@@ -194,7 +194,7 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
         world.seal()
     for identity in (world.pictures(), world.captions("en", 0)):
         world.sets.retire_states(identity, seconds=0)
-    assert states.prune_feed(world.registry) == 2
+    assert set_states.prune_feed(world.registry) == 2
     for live in (behind, here):
         live.refresh()
     assert answers(behind) == answers(here) == answers(world.started())

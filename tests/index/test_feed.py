@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 from sqlalchemy import insert, select, update
 
-from index import states
+from index import set_states
 from index.gallery import Gallery
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
+from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED
 from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
 from tests.doubles import weightless_view
@@ -22,10 +22,10 @@ from tests.registries import publish_release
 PRUNE = """
 import sys
 from pathlib import Path
-from index import states
+from index import set_states
 from tests.index.world import World
-states._BATCH = 2
-states.prune(World(Path(sys.argv[1]), sys.argv[2]).registry)
+set_states._BATCH = 2
+set_states.prune_feed(World(Path(sys.argv[1]), sys.argv[2]).registry)
 """
 
 
@@ -59,9 +59,9 @@ def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(eithe
     world.seal()
     deleted(world, 1, 3, 2)
     change = world.gallery.change()
-    assert states.prune_feed(world.registry) == 3
-    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, states.PRUNED: 9, "p90": 10, "p91": 11}
-    assert world.gallery.change() == change and states.prune_feed(world.registry) == 0
+    assert set_states.prune_feed(world.registry) == 3
+    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, set_states.PRUNED: 9, "p90": 10, "p91": 11}
+    assert world.gallery.change() == change and set_states.prune_feed(world.registry) == 0
     world.put("p1", 1)
     assert told(world)["p1"] == change + 1
 
@@ -72,7 +72,7 @@ def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> No
     world.seal()
     with world.registry.begin() as session:  # as if no older state were kept
         session.execute(update(VectorSetRow).values(upto_change=7))
-    assert states.prune_feed(world.registry) == 1 and world.gallery.change() == 7
+    assert set_states.prune_feed(world.registry) == 1 and world.gallery.change() == 7
     world.put("p8", 8)
     assert world.gallery.change() == 8
 
@@ -82,11 +82,11 @@ def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: Wor
     put(behind, *range(6))
     world.seal()
     deleted(world, 1)
-    states.prune_feed(world.registry)
+    set_states.prune_feed(world.registry)
     put_picture(behind, "new", 77)
     assert scored_pictures(behind, 77) == world.nearest(77)
     deleted(world, 2)
-    states.prune_feed(world.registry)
+    set_states.prune_feed(world.registry)
     behind.delete_picture("p3")
     assert scored_pictures(behind, 2) == world.nearest(2)
 
@@ -97,7 +97,7 @@ def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what
     world.seal()
     candidate = live.open(world.registry.releases.serving())
     deleted(world, 1)
-    states.prune_feed(world.registry)
+    set_states.prune_feed(world.registry)
     live.publish(candidate)
     assert scored_pictures(live, 1) == world.nearest(1)
 
@@ -114,7 +114,7 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
         world.registry, expected=3, shared=0, languages=live.current.release.languages
     )  # version 1 is of no use any more: its set does not take changes in
     deleted(world, 1)
-    assert states.prune_feed(world.registry) == 1
+    assert set_states.prune_feed(world.registry) == 1
     world.registry.releases.restore(2, expected=4, actor="test", reason="")
     assert live.refresh() and live.current.release.languages["cy"] == 1
     for each in (live, world.started()):
@@ -151,7 +151,7 @@ def prune_whatever_runs(world: World) -> int:
     """Prune the feed although an expansion is in progress."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(world.registry.expansions, "ids", lambda *_: set())
-        return states.prune_feed(world.registry)
+        return set_states.prune_feed(world.registry)
 
 
 def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
@@ -159,9 +159,9 @@ def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
     world.seal()
     lease, version = world.trained_version("cy")
     deleted(world, 1)
-    assert states.prune_feed(world.registry) == 0
+    assert set_states.prune_feed(world.registry) == 0
     world.registry.expansions.fail(lease, "gate_failed", "")
-    assert states.prune_feed(world.registry) == 1 and version.number == 1
+    assert set_states.prune_feed(world.registry) == 1 and version.number == 1
 
 
 def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_pruned_between(
@@ -170,7 +170,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
     put(world.started(), *range(9))
     world.seal()
     deleted(world, 8)
-    states.prune_feed(world.registry)
+    set_states.prune_feed(world.registry)
     with world.registry.begin() as session:
         session.execute(insert(VectorSetRow).values(**nothing(world)))
     own = Indexer(world.sets, seal_at=1, most=3)
@@ -183,7 +183,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
             world.gallery.delete("p1")
             with world.registry.begin() as session:
                 gone = session.scalars(select(GalleryChangeRow.change).where(GalleryChangeRow.picture_id == "p1")).one()
-                states._remove_deletions(session, [gone])
+                set_states._remove_deletions(session, [gone])
         return page
 
     monkeypatch.setattr(Gallery, "placed", overtaken)
@@ -204,10 +204,10 @@ def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
     put(world.started(), *range(6))
     world.seal()
     deleted(world, 1, 2, 3)
-    assert states.prune_feed(world.registry) == 3
+    assert set_states.prune_feed(world.registry) == 3
     with world.registry.begin() as session:
-        states._remove_deletions(session, [7])
-    assert told(world)[states.PRUNED] == 9
+        set_states._remove_deletions(session, [7])
+    assert told(world)[set_states.PRUNED] == 9
 
 
 @pytest.mark.faults
@@ -221,7 +221,7 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> 
     assert {name for name in told(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
     behind.refresh()
     assert scored_pictures(behind, 0) == world.nearest(0)
-    assert states.prune_feed(world.registry) == 3
+    assert set_states.prune_feed(world.registry) == 3
     assert answers(world.started()) == answers(behind)
 
 
@@ -241,10 +241,10 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
     publish_release(world.registry, expected=3, shared=0, languages=live.current.release.languages)
     assert live.refresh() and live.current.release.number == 4
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
-    assert states.count_unsealed(world.registry) == 1
+    assert set_states.count_unsealed(world.registry) == 1
     assert {each.version for each in world.indexer(seal_at=1).list_due()} == {None, 0, 2}
     assert world.seal() == 3
-    assert states.count_unsealed(world.registry) == 0
+    assert set_states.count_unsealed(world.registry) == 0
     assert world.sets.count_unsealed_changes()[world.captions("cy", 1)] == 1
 
 
@@ -253,9 +253,9 @@ def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> N
         earlier = nothing(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
         session.execute(insert(VectorSetRow).values(**earlier))
     put(world.started(), 1, 2, 3)
-    assert states.count_unsealed(world.registry) == 3
+    assert set_states.count_unsealed(world.registry) == 3
     world.indexer(seal_at=1).seal(world.pictures())
     world.indexer(seal_at=1).seal(world.captions("en", 0))
-    assert states.count_unsealed(world.registry) == 0
+    assert set_states.count_unsealed(world.registry) == 0
     deleted(world, 1)
-    assert states.prune_feed(world.registry) == 1
+    assert set_states.prune_feed(world.registry) == 1

@@ -8,9 +8,9 @@ from sqlalchemy import event
 from index import ivf, segment
 from index.indexer import Indexer, fill_pictures
 from index.janitor import sweep
+from index.set_states import PartRecord
 from index.sets import VectorSets
 from index.sources import CaptionSource, make_source
-from index.states import PartRecord
 from index.vectors import Entry, VectorRows, VectorSet
 from store.errors import StorageFull
 from tests.doubles import text_vector, weightless_view

@@ -11,8 +11,8 @@ import pytest
 from index import segment
 from index.gallery import Gallery
 from index.indexer import Indexer
+from index.set_states import NOTHING_SEALED, PartRecord, SealedState
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED, PartRecord, SealedState
 from index.vectors import VectorRows
 from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull

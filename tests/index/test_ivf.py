@@ -11,7 +11,7 @@ import pytest
 from index import ivf, segment
 from index.ivf import DEPTHS, SCAN_LIMIT, Curve
 from index.segment import Segment
-from index.states import PartRecord
+from index.set_states import PartRecord
 from index.vectors import Hit, Keys, Matrix, Vector, find_best
 from store.data_root import DataRoot
 from tests.index.conftest import (

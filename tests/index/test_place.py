@@ -6,8 +6,8 @@ from pathlib import Path
 import pytest
 
 from index.live import LiveIndex
+from index.set_states import find_last_location, open_engine, request_reindex
 from index.sets import VectorSets
-from index.states import find_last_location, open_engine, request_reindex
 from store.errors import EngineMismatch, IndexUnavailable
 from store.settings import SettingsError
 from tests.index.world import World, answers, put, scored_pictures

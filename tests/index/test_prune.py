@@ -11,8 +11,8 @@ from sqlalchemy import func, inspect, select, update
 from index.captions import ReadBy
 from index.gallery import Gallery
 from index.janitor import Item, Pruner, sweep
+from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED
 from store import files
 from store.bases import FIRST_ENCODING
 from store.data_root import DataRoot

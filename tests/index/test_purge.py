@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 
-from index import sets, states
+from index import set_states, sets
 from index.engine import EngineView, parse_run
 from index.janitor import forget_replaced
+from index.set_states import NOTHING_SEALED
 from index.sets import KEPT
-from index.states import NOTHING_SEALED
 from index.vectors import Identity
 from store.files import MANIFEST
 from store.objects import Objects
@@ -57,9 +57,9 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
         live.refresh()
         assert answers(live) == before
     assert sealed(world, world.pictures()) == sealed(world, english) == {"p0", "p2", "p3", "p4"}
-    assert answers(world.started()) == before and not states.has_dead_rows(world.registry)
+    assert answers(world.started()) == before and not set_states.has_dead_rows(world.registry)
     assert live.verify() == [] and live.current.degraded == ()
-    assert states.prune_feed(world.registry) == 1, "the feed forgets its id"
+    assert set_states.prune_feed(world.registry) == 1, "the feed forgets its id"
     numbers = world.sets.list_newest()
     world.indexer().purge()
     assert world.sets.list_newest() == numbers, "there is nothing more to write"

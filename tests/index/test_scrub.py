@@ -15,7 +15,7 @@ from sqlalchemy import select, text, update
 from typer.testing import CliRunner
 
 from client.main import app
-from index import damage, things
+from index import damage, stored_items
 from index.damage import NAMED, Damage, ScrubReport
 from index.rows import vector_of
 from index.scrub import Scrub
@@ -73,7 +73,7 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     filled(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    monkeypatch.setattr(things, "_PATIENCE", 0.0)
+    monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
     with world.registry.duties.held(SEALING, "another", 600):
         assert [each.mended for each in read(world)] == [""]
     assert [each.mended for each in read(world)] == ["from the registry"]

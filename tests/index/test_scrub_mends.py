@@ -6,7 +6,7 @@ import pytest
 from sqlalchemy import delete, select, update
 
 from index import segment
-from index.states import PartRecord
+from index.set_states import PartRecord
 from store.clock import now
 from store.data_root import DataRoot
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow, VersionRow

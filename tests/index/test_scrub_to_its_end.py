@@ -11,15 +11,15 @@ import numpy as np
 import pytest
 from sqlalchemy import select, text, update
 
-from index import damage, segment, things
+from index import damage, segment, stored_items
 from index.damage import Damage
 from index.files import PictureFiles
 from index.gallery import Gallery
 from index.rows import stored_as, vector_of
 from index.scrub import Scrub
+from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED
-from index.things import GENTLE, Pace
+from index.stored_items import GENTLE, Pace
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, StorageFull, StoreUnavailable
@@ -218,7 +218,7 @@ def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
         interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
     before = damage.load_report(world.root)
-    monkeypatch.setattr(things, "_PATIENCE", 0.0)
+    monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
     monkeypatch.setattr(VectorSets, name, failing(RegistryUnavailable()))
     with pytest.raises(RegistryUnavailable):
         Scrub(world.sets).run()

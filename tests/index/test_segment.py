@@ -20,7 +20,7 @@ from safetensors.numpy import load_file, save_file
 
 from index import ivf, segment, segment_files
 from index.segment import Segment
-from index.states import PartRecord
+from index.set_states import PartRecord
 from index.vectors import Entry, Identity, Keys, Vector, VectorRows, find_best
 from store import files
 from store.data_root import DataRoot

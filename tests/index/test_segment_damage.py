@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from safetensors.numpy import load_file, save_file
 
 from index import segment
-from index.states import PartRecord
+from index.set_states import PartRecord
 from index.vectors import Identity
 from store import files
 from store.data_root import DataRoot

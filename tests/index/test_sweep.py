@@ -9,8 +9,8 @@ import pytest
 from index import segment
 from index.gallery import Gallery
 from index.janitor import sweep
+from index.set_states import PartRecord, SealedState
 from index.sets import VectorSets
-from index.states import PartRecord, SealedState
 from index.vectors import Entry, VectorRows
 from store import files
 from store.data_root import DataRoot

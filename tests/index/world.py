@@ -17,9 +17,9 @@ from sqlalchemy import update
 from index.gallery import Gallery, NewPicture, Put
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
+from index.set_states import SealedState, open_engine
 from index.sets import VectorSets
 from index.sources import Source, mended
-from index.states import SealedState, open_engine
 from index.vectors import Identity, VectorSet, compute_scores
 from model.encoder import EncodedTexts
 from model.pictures import Picture

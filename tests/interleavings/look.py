@@ -8,8 +8,8 @@ from sqlalchemy import select
 
 from index.janitor import sweep
 from index.segment import Segment
+from index.set_states import find_sets_in_use
 from index.sources import caught_up, make_source
-from index.states import find_sets_in_use
 from index.vectors import Identity
 from store.clock import Instant
 from store.errors import LeaseLost

@@ -6,8 +6,8 @@ from collections.abc import Callable
 import pytest
 
 from index.gallery import NewPicture
+from index.set_states import NOTHING_SEALED, PRUNED, SealedState, count_unsealed
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED, PRUNED, SealedState, count_unsealed
 from index.vectors import Identity
 from store.errors import LeaseLost
 from tests.launcher import PARENT

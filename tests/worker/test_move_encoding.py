@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from index.live import LiveIndex
+from index.set_states import open_engine
 from index.sets import VectorSets
-from index.states import open_engine
 from index.vectors import Identity
 from model.backend import recorded
 from store.bases import FIRST_ENCODING, OPENVINO, Encoding

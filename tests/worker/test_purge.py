@@ -8,8 +8,8 @@ import numpy as np
 import pytest
 
 from index.gallery import NewPicture
+from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
-from index.states import NOTHING_SEALED
 from index.vectors import Identity
 from store.leases import PURGING
 from tests.patience import PATIENCE

@@ -23,9 +23,9 @@ from index.damage import Kind
 from index.indexer import Indexer
 from index.rows import stored_as, vector_of
 from index.segment import SEGMENTS
+from index.set_states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run
 from index.sets import VectorSets
 from index.sources import VectorsMissing
-from index.states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run
 from index.vectors import Identity, VectorSet
 from model.processes import name_owner
 from store import files
