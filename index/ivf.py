@@ -282,8 +282,8 @@ def _find_highest(vectors: Halves, queries: Matrix, k: int) -> NDArray[np.float3
     return best
 
 
-def invent_queries(vectors: Halves, share: float = 0.3) -> Matrix:
-    """Invent queries as texts are, with this cosine to one picture and far from all; (q, dimension), of unit length."""
+def generate_queries(vectors: Halves, share: float = 0.3) -> Matrix:
+    """Generate queries as texts are, with this cosine to one picture and far from all; (q, dimension), unit length."""
     rows = _sample(vectors, QUERIES)
     noise = np.random.default_rng(0).standard_normal(rows.shape).astype(np.float32)
     noise /= np.linalg.norm(noise, axis=1, keepdims=True)

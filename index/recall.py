@@ -20,7 +20,7 @@ _ROUNDING = 1e-4  # between scores in float32 and ours
 
 @dataclass(frozen=True)
 class Recall:
-    """Share of the ten nearest pictures that `queries` searches found; by captions of the gallery, or invented ones.
+    """Share of the ten nearest pictures that `queries` searches found; by captions of the gallery, or generated ones.
 
     `depth` is the most that is searched of a part of the index for ten hits: lists of a segment, or candidates of
     pgvector's graph; None where all is compared, or Milvus decides.
@@ -34,7 +34,7 @@ class Recall:
 
 
 def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
-    """Search with captions of the gallery, or without any with invented texts; None for an empty set.
+    """Search with captions of the gallery, or without any with generated texts; None for an empty set.
 
     Answers are compared with the pictures of the tables, or a sample of them: rows that an engine has lost are missed.
     By score, not by picture: of equal pictures any is as good. Raises `IndexUnavailable`.
@@ -46,7 +46,7 @@ def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
     k = min(_K, pictures.count)
     captions = [each for each in gallery.some_caption_vectors(_QUERIES) if len(each) == pictures.identity.dimension]
     known = np.stack([*first.values()])[:_QUERIES]
-    queries = np.stack(captions) if captions else ivf.invent_queries(known.astype(np.float16))
+    queries = np.stack(captions) if captions else ivf.generate_queries(known.astype(np.float16))
     answers = [pictures.search(query, k) for query in queries]
     names = [{hit.entry.picture for hit in hits} for hits in answers]
     lowest = np.array([hits[-1].score if hits else np.inf for hits in answers], dtype=np.float32) + _ROUNDING

@@ -73,24 +73,24 @@ class Scrub:
 
     def _examine_item(self, thing: StoredItem) -> Iterator[Damage]:
         name = thing.describe_damage()
-        if name and self._attempt(thing.is_there, True):
-            yield Damage(thing.kind, name, self._attempt(thing.mend, "") if self._mends else "")
+        if name and self._retry(thing.is_there, True):
+            yield Damage(thing.kind, name, self._retry(thing.mend, "") if self._mends else "")
 
     def _guard(self, kind: Kind, what: str, part: Iterator[Damage]) -> Iterator[Damage]:
         """Go through a part to its end; if it cannot go on, that is a damage, and other parts can."""
         try:
             yield from part
-        except Exception as error:  # noqa: BLE001 - as in `_examine`
+        except Exception as error:  # noqa: BLE001 - as in `describe_damage`
             raise_if_over(error)
             why = error.told if isinstance(error, PictoglotError) else type(error).__name__
             of: Kind = "registry" if isinstance(error, RegistryUnavailable) else kind
             yield Damage(of, f"{what} cannot be read ({why})")
 
-    def _attempt(self, act: Callable[[], T], otherwise: T) -> T:
+    def _retry(self, act: Callable[[], T], otherwise: T) -> T:
         """Return what `act` does, patiently; `otherwise` when that cannot be done now."""
         try:
             return self._pace.retry_patiently(act)
-        except Exception as error:  # noqa: BLE001 - as in `_examine`
+        except Exception as error:  # noqa: BLE001 - as in `describe_damage`
             raise_if_over(error)
             _log.warning("something damaged cannot be mended now (%s)", type(error).__name__)
             return otherwise

@@ -12,9 +12,11 @@ from contextlib import suppress
 from dataclasses import asdict, dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from threading import Lock
 from typing import Any
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 
 from index import ivf, segment_files
@@ -38,8 +40,8 @@ _ROWS, _INDEX = "rows.safetensors", "index.faiss"
 _SAMPLED = 64  # vectors that are looked at when a segment is opened
 _BYTES_A_ROW = 44  # beside vector and names: key, hash, order, two ends, and FAISS's own number
 _FEW = 10_000  # allowed rows that are compared one by one instead of through the index
-_REMEMBERED = 8  # sets of allowed keys of which a segment remembers the rows
-_COPIED = 2 * _FEW  # rows of these whose vectors it has in memory, in all
+_COPIED = 2 * _FEW  # rows whose vectors a segment remembers, in all
+_REMEMBERED = 8  # arrays of allowed keys of which it remembers the rows, at most
 
 
 @dataclass(frozen=True)
@@ -56,10 +58,10 @@ class _AllowedRows:
     few: NDArray[np.int64] | None = None  # their numbers, if they are few
     scan: Any = None  # an index over these few
 
-    @property
-    def copied_count(self) -> int:
-        """Number of rows that it has a copy of."""
-        return 0 if self.few is None else len(self.few)
+
+def _make_memory() -> LRUCache[int, _AllowedRows]:
+    least = _COPIED // _REMEMBERED
+    return LRUCache(_COPIED, lambda rows: max(least, 0 if rows.few is None else rows.count))
 
 
 @dataclass(frozen=True, eq=False)
@@ -80,7 +82,8 @@ class Segment:
     _lists: ivf.ListsOfRows
     _files: tuple[tuple[str, int], ...]
     alive: NDArray[np.bool_] | None = None
-    _remembered: dict[int, _AllowedRows] = field(default_factory=dict)
+    _remembered: LRUCache[int, _AllowedRows] = field(init=False, default_factory=_make_memory)
+    _lock: Lock = field(init=False, default_factory=Lock)  # of what is remembered: several threads search
 
     @cached_property
     def count(self) -> int:
@@ -106,7 +109,7 @@ class Segment:
         depth = self.get_depth(hits) or 0
         probes: int | ivf.Probes = depth
         if allowed is not None:
-            allowed_rows = self._get_allowed_rows(allowed)
+            allowed_rows = self._find_allowed_rows(allowed)
             if allowed_rows.count <= max(_FEW, limit):
                 rows = self._find_rows_by_key(allowed) if allowed_rows.few is None else allowed_rows.few
                 scan = ivf.build_partial_scan(self.vectors, rows) if allowed_rows.scan is None else allowed_rows.scan
@@ -135,11 +138,11 @@ class Segment:
             return self
         alive = np.ones(len(self.keys), dtype=bool) if self.alive is None else self.alive.copy()
         alive[dead] = False
-        return replace(self, alive=alive, _lefts={})
+        return replace(self, alive=alive)
 
     def mark_dead(self, dead: NDArray[np.bool_] | None) -> "Segment":
         """Return the whole segment without the rows that have been replaced or deleted since it was sealed."""
-        return replace(self, alive=None if dead is None else ~dead, _lefts={})
+        return replace(self, alive=None if dead is None else ~dead)
 
     def is_on_disk(self, root: DataRoot) -> bool:
         """Whether the files on this machine are those that were opened: damaged ones are written again."""
@@ -156,41 +159,23 @@ class Segment:
     def _take_rows(self, rows: NDArray[np.int64]) -> VectorRows:
         return VectorRows(self.keys[rows], [self.read_entry(row) for row in rows.tolist()], self.vectors[rows])
 
-    def _get_allowed_rows(self, allowed: Keys) -> _AllowedRows:
+    def _find_allowed_rows(self, allowed: Keys) -> _AllowedRows:
         """Find the rows with allowed keys, or remember them: the same filter is often asked again."""
-        allowed_rows = self._remembered.get(id(allowed))
-        if allowed_rows is not None and allowed_rows.allowed is allowed:
-            self._remembered[id(allowed)] = self._remembered.pop(
-                id(allowed), allowed_rows
-            )  # the ones asked last are last
+        with self._lock:
+            if (remembered := self._remembered.get(id(allowed))) is not None:
+                return remembered
+        rows, alive = self._find_rows_by_key(allowed), self.alive
+        if len(rows) <= _FEW:
+            found = _AllowedRows(allowed, len(rows), few=rows, scan=ivf.build_partial_scan(self.vectors, rows))
         else:
-            rows = self._find_rows_by_key(allowed)
-            allowed_rows = self._select_few(allowed, rows) if len(rows) <= _FEW else self._select_many(allowed, rows)
-            self._make_room(allowed_rows)
-            self._remembered[id(allowed)] = allowed_rows
-        return allowed_rows
-
-    def _make_room(self, left: _AllowedRows) -> None:
-        """Forget what was asked least lately until one more fits. Several threads may do so at once."""
-        kept = [*self._remembered.items()]
-        copied = left.copied_count + sum(each.copied_count for _, each in kept)
-        for number, (key, old) in enumerate(kept):
-            if len(kept) - number >= _REMEMBERED or (left.copied_count and old.copied_count and copied > _COPIED):
-                self._remembered.pop(key, None)
-                copied -= old.copied_count
-
-    def _select_few(self, allowed: Keys, rows: NDArray[np.int64]) -> _AllowedRows:
-        return _AllowedRows(allowed, len(rows), few=rows, scan=ivf.build_partial_scan(self.vectors, rows))
-
-    def _select_many(self, allowed: Keys, rows: NDArray[np.int64]) -> _AllowedRows:
-        alive = self.alive
-        if len(rows) < self.count:
-            alive = np.zeros(len(self.keys), dtype=bool)
-            alive[rows] = True
-        if alive is None:
-            return _AllowedRows(allowed, len(rows))
-        counts = None if self.exact else self._lists.count_rows(rows)
-        return _AllowedRows(allowed, len(rows), ivf.pack_bits(alive), counts)
+            if len(rows) < self.count:
+                alive = np.zeros(len(self.keys), dtype=bool)
+                alive[rows] = True
+            counts = None if self.exact or alive is None else self._lists.count_rows(rows)
+            found = _AllowedRows(allowed, len(rows), None if alive is None else ivf.pack_bits(alive), counts)
+        with self._lock:
+            self._remembered[id(allowed)] = found
+        return found
 
     def _find_rows_by_key(self, allowed: Keys) -> NDArray[np.int64]:
         """Find the living rows with an allowed key. When few are allowed, few of the mapped keys are read."""
@@ -221,8 +206,8 @@ def write(
 ) -> PartRecord:
     """Seal rows durably, and to the store if any; the same rows give the same segment.
 
-    Recall is measured with `queries` (q, dimension) if it is approximate; without them, with invented ones. With `scan`
-    it is exact, however many rows it has: for what is merged again at once.
+    Recall is measured with `queries` (q, dimension) if it is approximate; without them, with generated ones. With
+    `scan` it is exact, however many rows it has: for what is merged again at once.
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
     sealed = sealed.sort_by_key()
@@ -241,7 +226,7 @@ def write(
         files.require_free(folder, needed + len(entries) + _BYTES_A_ROW * len(keys))
     with segment_files.stage_segment(root, f"{SEGMENTS}/{id}") as staged:
         segment_files.write_rows(staged / _ROWS, keys, sealed.entries, vectors)
-        asked = ivf.invent_queries(vectors) if queries is None or not len(queries) else queries
+        asked = ivf.generate_queries(vectors) if queries is None or not len(queries) else queries
         index = ivf.write(vectors, staged / _INDEX, asked, scan=scan)
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
         files.write_manifest(staged, {**asdict(identity), **fields})

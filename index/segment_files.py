@@ -101,7 +101,7 @@ def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, A
     Files that this machine hashed before, and that are the same since, are not hashed again.
     """
     folder, note = root.path(name), _locate_note(root, name)
-    facts = [manifest_sha256, _stat_files(folder)]
+    facts = [manifest_sha256, _describe_files(folder)]
     with suppress(OSError, ValueError):
         if json.loads(note.read_bytes()) == facts:
             known: dict[str, Any] = json.loads((folder / files.MANIFEST).read_bytes())
@@ -131,7 +131,7 @@ def _locate_note(root: DataRoot, name: str) -> Path:
     return root.path(f"{_NOTES}/{Path(name).name}.json")
 
 
-def _stat_files(folder: Path) -> list[list[Any]]:
+def _describe_files(folder: Path) -> list[list[Any]]:
     """Return what changes when somebody replaces or writes to a file: name, size, times, inode."""
     with suppress(OSError):
         entries = sorted((entry.name, entry.stat()) for entry in os.scandir(folder))

@@ -71,7 +71,7 @@ class Engine(Protocol):
     def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make what was added quick to search; called once before a state that names it is registered.
 
-        `queries` (q, dimension) are as people search; without them, recall is measured with invented ones.
+        `queries` (q, dimension) are as people search; without them, recall is measured with generated ones.
         """
         ...
 

@@ -269,7 +269,7 @@ class PgVector:
     def _measure_recall(self, view: EngineView, queries: Matrix | None) -> dict[str, ivf.Curve]:
         """Measure how recall rises with the candidates, for each of `ivf.DEPTHS`, against exact scans."""
         if queries is None:
-            queries = ivf.invent_queries(next(self.read_pages(view)).vectors.astype(np.float16))
+            queries = ivf.generate_queries(next(self.read_pages(view)).vectors.astype(np.float16))
         asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
 
         def find_scores(candidates: int, hits: int) -> list[Vector]:

@@ -72,7 +72,7 @@ def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
 @pytest.mark.parametrize(("rows", "kind"), [(0, "scan"), (1, "scan"), (SCAN_LIMIT, "scan"), (SCAN_LIMIT + 1, "ivf")])
 def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kind: str, tmp_path: Path) -> None:
     halves = unit(rows, dimension=8).astype(np.float16)
-    about = ivf.write(halves, tmp_path / "index", ivf.invent_queries(unit(20, dimension=8).astype(np.float16)))
+    about = ivf.write(halves, tmp_path / "index", ivf.generate_queries(unit(20, dimension=8).astype(np.float16)))
     index = ivf.read(tmp_path / "index")
     assert about["kind"] == kind and (index.ntotal, index.d) == (rows, 8)
 
@@ -240,8 +240,8 @@ def test_searches_of_many_threads_do_not_disturb_each_other(approximate: Segment
 @pytest.mark.parametrize("rows", [1, 5, 3_000])
 def test_made_up_queries_are_as_far_from_vectors_as_texts_are(rows: int) -> None:
     halves = clustered(rows).astype(np.float16)
-    queries = ivf.invent_queries(halves)
+    queries = ivf.generate_queries(halves)
     assert np.allclose(np.linalg.norm(queries, axis=1), 1, atol=1e-5) and len(queries) == min(rows, 192)
-    assert queries.tobytes() == ivf.invent_queries(halves).tobytes()
+    assert queries.tobytes() == ivf.generate_queries(halves).tobytes()
     sample = halves[np.unique(np.linspace(0, rows - 1, len(queries)).astype(int))].astype(np.float32)
     assert abs(float((queries * sample).sum(axis=1).mean()) - 0.3) < 0.3 / np.sqrt(len(queries)) + 0.03

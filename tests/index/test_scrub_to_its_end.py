@@ -192,7 +192,7 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
     with world.registry.begin() as session:
         assert session.scalars(select(PictureVectorRow.vector)).one() == other
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    interrupted(monkeypatch, Scrub, "_attempt", mend)
+    interrupted(monkeypatch, Scrub, "_retry", mend)
     assert read(world) == []
 
 
