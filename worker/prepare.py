@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from index.sources import picture_vectors
+from index.sources import ensure_picture_vectors
 from model import dataset
 from model.checkpoint import Kept, digest, keep, kept
 from model.dataset import Dataset, DatasetReport, joined, left, to_train
@@ -247,7 +247,7 @@ def _pictures(
     earlier = kept(folder, key)
     if earlier is not None:
         return earlier.tensors["vectors"], earlier.facts
-    by_id = picture_vectors(context.encoder, context.gallery, named)
+    by_id = ensure_picture_vectors(context.encoder, context.gallery, named)
     vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
     known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
     if strict is None or all(row.picture is None or row.picture in by_id for row in strict.rows):

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from index.sources import picture_vectors
+from index.sources import ensure_picture_vectors
 from model.dataset import pictured
 from model.dataset.rows import Pivot
 from model.encoder import EncodedTexts
@@ -161,7 +161,7 @@ def candidates(context: TrainingContext, data: TrainingData | None, validation: 
     """
     names = list(dict.fromkeys([*validation.targets, *validation.others]))
     if validation.against == "pictures":
-        by_id = picture_vectors(context.encoder, context.gallery, names)
+        by_id = ensure_picture_vectors(context.encoder, context.gallery, names)
         vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
         return Candidates({name: place for place, name in enumerate(by_id)}, vectors)
     own: dict[str, int] = {}

@@ -19,7 +19,7 @@ from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, content, name
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.snapshot import Snapshot
-from index.sources import PictureSource, caught_up
+from index.sources import PictureSource, apply_changes
 from index.tail import MemoryTail
 from model.pictures import Picture
 
@@ -93,7 +93,7 @@ def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
     (identity, served), *_ = ((of, each) for of, each in live.current.sets.items() if of.kind == "pictures")
     behind = replace(served, change=served.change - changes, tail=MemoryTail.make_empty(identity.dimension))
     source = PictureSource(gallery, identity)
-    caught_up({identity: behind}, {identity: source}, gallery)
+    apply_changes({identity: behind}, {identity: source}, gallery)
 
 
 def pages(gallery: Gallery, count: int) -> dict[str, float]:

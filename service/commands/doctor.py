@@ -214,7 +214,7 @@ class Checkup:
         from index.recall import measure
         from index.set_states import find_last_location
         from index.sets import open_sets
-        from index.sources import PictureSource, mended
+        from index.sources import PictureSource, add_lost_rows
 
         if self._has_no_registry():
             return None
@@ -232,7 +232,7 @@ class Checkup:
                     if problem := sets.describe_lost_rows(identity):
                         return "bad", f"{problem} They are sealed again when the service starts."
                     readable = sets.open_sealed(identity, sets.read_state(identity))
-                    pictures = mended(PictureSource(sets.gallery, identity), *readable)
+                    pictures = add_lost_rows(PictureSource(sets.gallery, identity), *readable)
                     recall = measure(pictures, sets.gallery)
         except (PictoglotError, SettingsError):  # `database`, `index` and `store` say it
             return None

@@ -153,7 +153,7 @@ async def verify_index(context: AppContext) -> schemas.Verified:
     Files of pictures, datasets and versions that the registry names are looked for, not hashed.
     """
     problems = await run_in_threadpool(context.live.verify)
-    recall = IndexRecall.told(await run_in_threadpool(context.live.recall))
+    recall = IndexRecall.told(await run_in_threadpool(context.live.measure_recall))
     return schemas.Verified(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
     )

@@ -200,7 +200,7 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
 ) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    VectorSets(world.gallery).begin(world.pictures())
+    VectorSets(world.gallery).ensure_registered(world.pictures())
     busy(world)
     waits = list[float]()
 

@@ -21,7 +21,7 @@ from index.indexer import Indexer
 from index.janitor import sweep
 from index.live import LiveIndex
 from index.sealing import EngineSealer
-from index.sources import PictureSource, caught_up
+from index.sources import PictureSource, apply_changes
 from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import PICTURES, reachable
@@ -213,7 +213,7 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     assert engine is not None
     world.put("p5", 5)
     opened = world.opened(source)
-    changed = caught_up({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
+    changed = apply_changes({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
     real, views = type(engine).add, list[EngineView]()
 
     def add_and_die(self: Any, identity: Identity, run: int, rows: VectorRows) -> None:
@@ -223,7 +223,7 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
 
     with monkeypatch.context() as patch, pytest.raises(SystemExit):
         patch.setattr(type(engine), "add", add_and_die)
-        EngineSealer(engine, world.root, most_rows=1_000).sealed(changed)
+        EngineSealer(engine, world.root, most_rows=1_000).seal_tail(changed)
     assert engine.count(views[0]) == 1
     world.aged()
     assert sweep(world.sets) == 1

@@ -15,7 +15,7 @@ from index.engine.pgvector import PgVector
 from index.janitor import sweep
 from index.sealing import EngineSealer, extract_state
 from index.set_states import SealedState
-from index.sources import PictureSource, caught_up
+from index.sources import PictureSource, apply_changes
 from index.vectors import Entry, Identity, Vector, VectorRows, find_best
 from store.errors import IndexUnavailable
 from store.registry import open_registry
@@ -58,12 +58,12 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
     source = PictureSource.create(world.encoder, world.gallery)
     overtaken = EngineSealer(engine_of(world), world.root, most_rows=1_000)
     base = world.opened(source)
-    changed = caught_up({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
-    early = extract_state(overtaken.sealed(changed))  # applied, not registered: as if it had been killed now
+    changed = apply_changes({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
+    early = extract_state(overtaken.seal_tail(changed))  # applied, not registered: as if it had been killed now
     world.seal()
     live.refresh()
     before = answers(live)
-    late = extract_state(overtaken.sealed(changed))  # a paused indexer wakes up
+    late = extract_state(overtaken.seal_tail(changed))  # a paused indexer wakes up
     assert world.sets.register(source.identity, SealedState(base.state, 0), late) is None
     assert answers(live) == before == answers(world.started())
     live.delete_picture("p2")

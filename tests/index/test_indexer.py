@@ -87,7 +87,7 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
 
 
 def _states(world: World) -> list[SealedState]:
-    return VectorSets(world.gallery).states(world.pictures())
+    return VectorSets(world.gallery).list_states(world.pictures())
 
 
 def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import func, inspect, select, update
 
 from index.captions import ReadBy
 from index.gallery import Gallery
-from index.janitor import Item, Pruner, sweep
+from index.janitor import PrunedItem, Pruner, sweep
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from store import files
@@ -52,7 +52,7 @@ def pruner(world: World) -> Pruner:
     return Pruner(world.sets)
 
 
-def prune(world: World) -> list[Item]:
+def prune(world: World) -> list[PrunedItem]:
     """Prune with as few releases in reach as possible."""
     return pruner(world).prune(LEAST)[1]
 

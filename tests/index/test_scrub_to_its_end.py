@@ -209,7 +209,7 @@ def test_a_registry_that_is_busy_for_a_moment_is_waited_for(world: World) -> Non
         assert told(Scrub(world.sets, Pace(wait=end)).run().damaged) == [("vector", "from a segment")] * 6
 
 
-@pytest.mark.parametrize("name", ["numbers", "states"])
+@pytest.mark.parametrize("name", ["list_newest", "list_states"])
 def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:

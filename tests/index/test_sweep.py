@@ -102,7 +102,7 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(files, before, killed)
-        VectorSets(world.gallery).retire(world.pictures())
+        VectorSets(world.gallery).retire_states(world.pictures())
     (folder,) = world.segments()
     world.aged()
     start_and_sweep(world)
@@ -211,7 +211,7 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
     for change in (1, 2):
         register(world, change)
     monkeypatch.setattr(world.root, "forget", lambda _: register(world, 9, written))
-    VectorSets(world.gallery).retire(world.pictures())
+    VectorSets(world.gallery).retire_states(world.pictures())
     assert segment.is_intact(world.root, written) and world.state().upto_change == 9
 
 

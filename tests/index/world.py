@@ -19,7 +19,7 @@ from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.set_states import SealedState, open_engine
 from index.sets import VectorSets
-from index.sources import Source, mended
+from index.sources import Source, add_lost_rows
 from index.vectors import Identity, VectorSet, compute_scores
 from model.encoder import EncodedTexts
 from model.pictures import Picture
@@ -159,7 +159,7 @@ class World:
 
     def opened(self, source: Source) -> VectorSet:
         """What is sealed of a set."""
-        return mended(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
+        return add_lost_rows(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
 
     def encode(self, language: str, version: int, **options: Any) -> SealedState:
         """Fill the set of a version's captions."""

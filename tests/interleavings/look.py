@@ -9,7 +9,7 @@ from sqlalchemy import select
 from index.janitor import sweep
 from index.segment import Segment
 from index.set_states import find_sets_in_use
-from index.sources import caught_up, make_source
+from index.sources import apply_changes, make_source
 from index.vectors import Identity
 from store.clock import Instant
 from store.errors import LeaseLost
@@ -115,7 +115,7 @@ def _sets(world: World) -> None:
         if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
             view = weightless_view(identity.version or 0, identity.language or "en")
             source = make_source(identity, world.gallery, world.encoder, view)
-            latest = caught_up({identity: sealed}, {identity: source}, world.gallery)[identity]
+            latest = apply_changes({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
             found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _entries(rows)]
             stored = source.rows(world.gallery.ids()).values()

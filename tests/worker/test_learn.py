@@ -56,7 +56,7 @@ def test_a_taught_language_is_served_and_shared_and_its_captions_are_searchable(
     serving = taught.registry.releases.serving()
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1})
     identity = Identity("captions", taught.text_fingerprint, 32, "cy", 1)
-    state = VectorSets(taught.gallery).state(identity)
+    state = VectorSets(taught.gallery).read_state(identity)
     assert [written.rows for written in state.segments] == [100]
     assert taught.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
 
