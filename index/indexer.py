@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from index import segment
 from index.sealing import EngineSealer, Sealer, SegmentSealer, extract_state, sample_queries
-from index.set_states import PartRecord, SealedState, find_sets_in_use, is_read
+from index.set_states import SealedState, find_sets_in_use, is_read
 from index.sets import VectorSets
 from index.sources import (
     FeedPruned,
@@ -225,29 +225,24 @@ class Indexer:
         all that they had: nothing else has it until then.
         """
 
-        def step(fill_from_tables: VectorSet, *_: int) -> VectorSet:
-            return self._seal_if_large(fill_from_tables)
+        def step(filled: VectorSet, *_: int) -> VectorSet:
+            return self._seal_if_large(filled)
 
-        shard = min(self._most, SHARD)
+        shard, none = min(self._most, SHARD), self._make_empty(source.identity)
         if not base.upto_change:
-            return fill_from_tables(self._make_empty(source.identity), source, shard=shard, step=step)
+            return fill_from_tables(none, source, shard=shard, step=step)
         opened, lost = self._sets.open_sealed(source.identity, base)
         if lost:
             for record in lost:
                 segment.fetch(self._sets.root, record)
             opened, lost = self._sets.open_sealed(source.identity, base)
-        for record in lost:
-            self._require_rows(source, record)
+        for record in lost:  # raises `VectorsMissing` unless the tables have all that it had
+            fill_from_tables(none, source, record.first, record.last, shard, lambda *_: none)
         for record in lost:
             segment.renew(self._sets.root, record)
         for record in lost:
             opened = fill_from_tables(opened, source, record.first, record.last, shard, step)
         return opened
-
-    def _require_rows(self, source: Source, record: PartRecord) -> None:
-        """Raise `VectorsMissing` unless the tables have all that a segment had; an encoder makes what they lack."""
-        none = self._make_empty(source.identity)
-        fill_from_tables(none, source, record.first, record.last, min(self._most, SHARD), lambda *_: none)
 
     def _make_empty(self, identity: Identity) -> VectorSet:
         """Make a set without rows, to be filled from the tables as they are from now on.

@@ -10,7 +10,7 @@ import os
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from itertools import islice
+from itertools import chain, islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -222,10 +222,10 @@ def find_missing(gallery: Gallery) -> list[str]:
 
     Raises `RegistryUnavailable` and `StoreUnavailable`.
     """
-    found = (
-        sentence
-        for of in (_find_missing_pictures, _find_missing_datasets, _find_missing_versions)
-        for sentence in of(gallery)
+    found = chain(
+        _find_missing_pictures(gallery),
+        _find_missing(gallery, "The dataset of expansion {} is missing.", ExpansionRow.id, ExpansionRow.dataset_path),
+        _find_missing(gallery, "The files of version {} are missing.", VersionRow.number, VersionRow.folder),
     )
     first = list(islice(found, _MOST))
     more = sum(1 for _ in found)
@@ -246,21 +246,9 @@ def _find_missing_pictures(gallery: Gallery) -> Iterator[str]:
                     yield f"The {kind} of picture {id} is missing."
 
 
-def _find_missing_datasets(gallery: Gallery) -> Iterator[str]:
-    for id, path in _list_named_files(gallery, ExpansionRow.id, ExpansionRow.dataset_path):
-        if not gallery.root.has(path):
-            yield f"The dataset of expansion {id} is missing."
-
-
-def _find_missing_versions(gallery: Gallery) -> Iterator[str]:
-    for number, folder in _list_named_files(gallery, VersionRow.number, VersionRow.folder):
-        if not gallery.root.has(folder):
-            yield f"The files of version {number} are missing."
-
-
-def _list_named_files(
-    gallery: Gallery, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]
-) -> list[Any]:
-    """List the names of all rows that have a file, in order, each with the file's."""
+def _find_missing(
+    gallery: Gallery, sentence: str, name: InstrumentedAttribute[Any], file: InstrumentedAttribute[Any]
+) -> Iterator[str]:
     with gallery.registry.read() as session:
-        return list(session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all())
+        rows = session.execute(select(name, file).where(file.is_not(None)).order_by(name)).all()
+    yield from (sentence.format(each) for each, path in rows if not gallery.root.has(path))

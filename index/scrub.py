@@ -7,7 +7,7 @@ at. Each data root has a scrub and a report of its own: other machines have othe
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import chain
 from typing import TypeVar
 
@@ -31,15 +31,15 @@ class Scrub:
     def __init__(self, sets: VectorSets, pace: Pace | None = None, *, mend: bool = True) -> None:
         self._root, self._mends, self._pace = sets.root, mend, pace or Pace()
         self._items = items = StoredItems(sets, self._pace)
-        self._parts: dict[str, tuple[Kind, str, Callable[[], Iterator[Group]]]] = {
+        self._parts: dict[str, tuple[Kind, str, Callable[[], Iterable[Group]]]] = {
             "registry": ("registry", "the registry", items.find_faults),
             "segments": ("segment", "the list of vector sets", items.find_segments),
             "versions": ("version", "the list of versions", items.find_versions),
             "datasets": ("dataset", "the list of expansions", items.find_datasets),
             "pictures": ("picture", "the list of pictures", items.find_pictures),
             "vectors": ("vector", "vectors in the registry", items.find_vectors),  # mended from segments
-            "captions": ("caption", "captions in the registry", items.find_captions),
-            "matches": ("match", "chances of hits in the registry", items.find_matches),
+            "captions": ("caption", "captions in the registry", lambda: [("captions", items.find_captions())]),
+            "matches": ("match", "chances of hits in the registry", lambda: [("chances", items.find_matches())]),
         }
 
     def run(self, on_damage: Callable[[Damage], object] = lambda _: None) -> ScrubReport:

@@ -318,11 +318,8 @@ class StoredItems:
             session.execute(delete(row).where(*where))
         return _COMPUTED
 
-    def find_captions(self) -> Iterator[Group]:
+    def find_captions(self) -> Iterator[StoredItem]:
         """Find captions whose digest is not that of their text."""
-        yield "captions", self._list_damaged_captions()
-
-    def _list_damaged_captions(self) -> Iterator[StoredItem]:
         row = CaptionRow
         # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
         # refuse it, too, except what it sends texts with
@@ -346,11 +343,8 @@ class StoredItems:
                 return self._from_sealed
         return ""
 
-    def find_matches(self) -> Iterator[Group]:
+    def find_matches(self) -> Iterator[StoredItem]:
         """Find calibrations of the chances of hits that have a wrong checksum."""
-        yield "chances of hits", self._list_damaged_matches()
-
-    def _list_damaged_matches(self) -> Iterator[StoredItem]:
         row = VersionRow
         for number, stored in self._read_rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
             if match_of(stored) is None:

@@ -115,7 +115,10 @@ class MemoryTail:
         with self._log.lock:
             newest = self._moment == self._log.moment
             crowded = len(self._log.entries) > 2 * self._log.living + _CAPACITY
-            log = self._log if newest and not crowded else self._copy_log()
+            log = self._log
+            if crowded or not newest:
+                log = MemoryTail.make_empty(self._vectors.shape[1])._log
+                log.add(self.read_all_rows())
             moment = log.moment = log.moment + 1  # first: if this fails, what it left here is in no view
             for picture, added in rows.items():
                 log.bury(picture, moment)
@@ -140,8 +143,3 @@ class MemoryTail:
                     break  # all rows of a picture die together
                 found.append(row)
         return found[::-1]
-
-    def _copy_log(self) -> _Log:
-        copy = MemoryTail.make_empty(self._vectors.shape[1])._log
-        copy.add(self.read_all_rows())
-        return copy

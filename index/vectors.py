@@ -116,35 +116,28 @@ class Part(Protocol):
     @property
     def exact(self) -> bool:
         """Whether its candidates are always exact; an approximate part's may be, when few rows are allowed."""
-        ...
 
     @property
     def count(self) -> int:
         """Number of its rows."""
-        ...
 
     def get_depth(self, hits: int) -> int | None:
         """Return how many lists or candidates a search for so many hits looks at; None for a scan, or if unknown."""
-        ...
 
     def find_candidates(self, query: Vector, limit: int, hits: int, allowed: Keys | None = None) -> Candidates:
         """Propose at most `limit` rows with the highest inner products with `query`, among those with an `allowed` key.
 
         `hits` of them are wanted: an approximate part searches as deep as that needs.
         """
-        ...
 
     def read_rows(self, picture: str) -> VectorRows:
         """Return the rows of one picture, by key."""
-        ...
 
     def list_entries(self, pictures: Collection[str]) -> list[tuple[int, Entry]]:
         """Return key and entry of every row of these pictures; read no vectors."""
-        ...
 
     def exclude_pictures(self, pictures: Collection[str]) -> Self:
         """Return the part without the rows of these pictures; itself when it has none."""
-        ...
 
 
 def is_among(keys: Keys, others: Keys) -> NDArray[np.bool_]:
@@ -179,7 +172,8 @@ def find_best(part: Part, query: Vector, k: int, allowed: Keys | None = None) ->
         if not candidates.exact or limit >= available or len(candidates.scores) < limit or not hits:
             return hits
         # Except for rounding, no row outside the candidates scores higher than the last candidate
-        if len(hits) == k and hits[-1].score > float(candidates.scores[-1]) + _bound_rounding(query):
+        rounding = len(query) * float(np.finfo(np.float32).eps)  # at most, of a product of unit vectors
+        if len(hits) == k and hits[-1].score > float(candidates.scores[-1]) + rounding:
             return hits
         limit *= 2
     return []
@@ -194,11 +188,6 @@ def _score_candidates(query: Vector, candidates: Candidates, k: int) -> list[Hit
         numbers = np.arange(len(values))
     hits = [Hit(candidates.entry(int(number)), float(values[number])) for number in numbers]
     return sorted(hits, key=_rank)[:k]
-
-
-def _bound_rounding(query: Vector) -> float:
-    """Return a bound on the error of a float32 inner product of unit vectors."""
-    return float(query.shape[0] * np.finfo(np.float32).eps)
 
 
 def _rank(hit: Hit) -> tuple[float, Entry]:

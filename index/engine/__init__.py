@@ -66,52 +66,41 @@ class Engine(Protocol):
 
     def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
         """Add a run of at most `ROWS_IN_A_RUN` rows, durable when this returns; nobody sees it yet."""
-        ...
 
     def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make what was added quick to search; called once before a state that names it is registered.
 
         `queries` (q, dimension) are as people search; without them, recall is measured with generated ones.
         """
-        ...
 
     def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         """Propose at most `limit` rows with the highest inner products by the engine; `hits` of them are wanted."""
-        ...
 
     def get_depth(self, view: EngineView, hits: int) -> int | None:
         """Return how many candidates `find_nearest` looks at for so many hits; None if the engine decides, or scans."""
-        ...
 
     def find_rows(
         self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
     ) -> FoundRows:
         """Return the rows with these keys, or of these pictures."""
-        ...
 
     def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
         """Yield all rows, some at a time."""
-        ...
 
     def count(self, view: EngineView) -> int:
         """Count the rows of what is seen."""
-        ...
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
         """Remove whole runs, and these rows of others; nothing happens if they are gone already."""
-        ...
 
     def drop(self, identity: Identity) -> None:
         """Remove everything of a set."""
-        ...
 
     def describe(self) -> str:
         """Return its name and release, for people."""
-        ...
 
     def close(self) -> None:
         """Close the connections that are the engine's own."""
-        ...
 
 
 def parse_run(record: "PartRecord") -> int:
