@@ -7,6 +7,7 @@ something open are not disturbed. Files that cannot be removed because the store
 
 import logging
 import os
+from collections import Counter
 from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
@@ -204,17 +205,22 @@ class Pruner:
         return {identity: sum(record.rows for record in self._sets.read_state(identity).segments) for identity in sets}
 
 
-def estimate_move_bytes(registry: Registry, dimension: int, towers: int) -> int:
-    """About how many bytes a move takes: vectors of `dimension` of all pictures and captions, and all languages anew.
+def estimate_move_bytes(registry: Registry, dimension: int, towers: int, *, teaches: bool) -> int:
+    """Estimate the bytes that a move takes: vectors of `dimension` of pictures and captions, and all languages anew.
 
-    `towers` are the bytes of the new base's own files that are made under the data root.
+    Without `teaches`, to another encoding, no language; but captions as each version in reach of the base reads them.
+    `towers` are the bytes of the base's own files that are made under the data root.
     """
+    releases, caption = registry.releases.list(), CaptionRow.language
+    serving, pruned = registry.releases.serving(), registry.versions.pruned()
+    named = {pair for each in releases if each.base == serving.base for pair in each.languages.items()}
+    readers = Counter(() if teaches else (tag for tag, version in named if version not in pruned))
     with registry.read() as session:
-        vectors = (session.scalar(select(func.count()).select_from(table)) or 0 for table in (PictureRow, CaptionRow))
-        rows = sum(vectors)
-    serving = registry.releases.serving()
-    versions = sum(registry.versions.get(number).bytes for number in {*serving.languages.values()})
-    return rows * dimension * BYTES + versions + towers
+        rows = session.scalar(select(func.count()).select_from(PictureRow)) or 0
+        for language, count in session.execute(select(caption, func.count()).group_by(caption)):
+            rows += count * max(1, readers[language])
+    learned = {*serving.languages.values()} if teaches else ()
+    return rows * dimension * BYTES + towers + sum(registry.versions.get(number).bytes for number in learned)
 
 
 def find_missing(gallery: Gallery) -> list[str]:

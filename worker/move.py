@@ -97,9 +97,10 @@ def _open(attempt: Attempt) -> TrainingContext:
     # once: the fastest is not the same on each machine, nor in each trial
     first = attempt.decided("encoding.json", lambda: asdict(choose_encoding(settings, registry, **given)))
     encoding = choose_encoding(settings, registry, **first)
-    if served is not None and served.made_of(base.image_fingerprint, base.text_fingerprint) and encoding == made_by:
+    teaches = served is None or not served.made_of(base.image_fingerprint, base.text_fingerprint)
+    if served is not None and not teaches and encoding == made_by:
         raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
-    attempt.decided("room.json", lambda: _room(attempt, base))  # once: afterwards a part of it is used
+    attempt.decided("room.json", lambda: _room(attempt, base, teaches))  # once: afterwards a part of it is used
     towers = open_towers(base, encoding, settings)
     number = registry.bases.add(str(asked["base"]), base.image_fingerprint, base.text_fingerprint, attempt.lease).number
     encoder = Encoder(base, towers, number)
@@ -108,10 +109,10 @@ def _open(attempt: Attempt) -> TrainingContext:
     return TrainingContext(attempt, encoder, attempt.gallery, number, encoder.base_view, views)
 
 
-def _room(attempt: Attempt, base: Base) -> int:
+def _room(attempt: Attempt, base: Base, teaches: bool) -> int:
     """Return how many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
-    needed = estimate_move_bytes(attempt.registry, base.dimension, towers)
+    needed = estimate_move_bytes(attempt.registry, base.dimension, towers, teaches=teaches)
     files.require_room(attempt.settings.home, needed)
     return needed
 

@@ -238,7 +238,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
         dimension, towers = described(base)
     except (BaseNotFound, BaseNotSupported, BackendNotAvailable, EncodingMismatch) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
-    needed = estimate_move_bytes(registry, dimension, towers)
+    needed = estimate_move_bytes(registry, dimension, towers, teaches=served is None or served.name != base)
     free = shutil.disk_usage(settings.home).free
     expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
     if expansion is None:

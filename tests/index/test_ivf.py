@@ -9,7 +9,6 @@ import numpy as np
 import pytest
 
 from index import ivf, segment
-from index.ivf import DEPTHS, SCAN_LIMIT, Curve
 from index.segment import Segment
 from index.set_states import PartRecord
 from index.vectors import Hit, Keys, Matrix, Vector, find_best
@@ -69,7 +68,9 @@ def index_of(vectors: Matrix, path: Path) -> tuple[Any, dict[str, Any]]:
     return ivf.read(path), about
 
 
-@pytest.mark.parametrize(("rows", "kind"), [(0, "scan"), (1, "scan"), (SCAN_LIMIT, "scan"), (SCAN_LIMIT + 1, "ivf")])
+@pytest.mark.parametrize(
+    ("rows", "kind"), [(0, "scan"), (1, "scan"), (ivf.SCAN_LIMIT, "scan"), (ivf.SCAN_LIMIT + 1, "ivf")]
+)
 def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kind: str, tmp_path: Path) -> None:
     halves = unit(rows, dimension=8).astype(np.float16)
     about = ivf.write(halves, tmp_path / "index", ivf.generate_queries(unit(20, dimension=8).astype(np.float16)))
@@ -103,7 +104,7 @@ def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matri
         )
 
 
-CURVES: dict[int, Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5), (12, 0.7), (18, 0.9)]}
+CURVES: dict[int, ivf.Curve] = {10: [(8, 0.8), (12, 0.9), (18, 0.95)], 100: [(8, 0.5), (12, 0.7), (18, 0.9)]}
 
 
 @pytest.mark.parametrize(
@@ -193,7 +194,7 @@ def test_any_of_many_equal_vectors_is_as_good_as_another(repeated: tuple[Segment
         hits, expected = find_best(part, query, 10), brute_force(query, copies, names(9_000), 10)
         assert [hit.score for hit in hits] == [hit.score for hit in expected]
     _, about = index_of(copies, tmp_path / "index")
-    assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in DEPTHS)
+    assert all(about["recall"][str(depth)][-1][1] > 0.99 for depth in ivf.DEPTHS)
 
 
 def test_the_nearest_lists_that_have_enough_of_what_is_wanted_are_searched_and_no_empty_ones(tmp_path: Path) -> None:
@@ -215,7 +216,7 @@ def test_the_nearest_lists_that_have_enough_of_what_is_wanted_are_searched_and_n
 
 def test_one_vector_many_times_is_an_index(tmp_path: Path) -> None:
     """All centroids are the same: one list has everything."""
-    index, _ = index_of(np.repeat(clustered(1), SCAN_LIMIT + 1, axis=0), tmp_path / "index")
+    index, _ = index_of(np.repeat(clustered(1), ivf.SCAN_LIMIT + 1, axis=0), tmp_path / "index")
     found = ivf.search(index, clustered(1)[0], 100, 8, None)
     assert len({*found.rows.tolist()}) == 100
 

@@ -1,6 +1,7 @@
 """Pruning removes files and vectors of what is out of reach, with any engine, and nothing that may still be needed."""
 
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from threading import Event, Thread
 
@@ -10,7 +11,7 @@ from sqlalchemy import func, inspect, select, update
 
 from index.captions import ReadBy
 from index.gallery import Gallery
-from index.janitor import PrunedItem, Pruner, sweep
+from index.janitor import PrunedItem, Pruner, estimate_move_bytes, sweep
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from store import files
@@ -257,3 +258,13 @@ def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> 
     assert [(item.what, item.bytes) for item in items if item.what == "dataset"] == [("dataset", 2)]
     left = {path.name for path in (world.home / "expansions").iterdir()}
     assert left == named - {str(world.registry.versions.get(1).expansion)} and prune(world) == []
+
+
+def test_a_move_to_another_encoding_teaches_nothing_and_encodes_for_each_version(world: World) -> None:
+    world.put("a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
+    for text in ("afal", "yr afal"):
+        world.teach("cy", {"a": text})
+    row = 5 * world.encoder.dimension
+    estimate = partial(estimate_move_bytes, world.registry, world.encoder.dimension, 1_000)
+    assert estimate(teaches=True) == 5 * row + 1_000 + sum(world.registry.versions.get(each).bytes for each in (0, 2))
+    assert estimate(teaches=False) == 7 * row + 1_000, "two versions read two captions each"
