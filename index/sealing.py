@@ -10,17 +10,7 @@ from math import floor, log
 import numpy as np
 
 from index import ivf, segment, segment_files
-from index.engine import (
-    ROWS_IN_A_RUN,
-    RUN_BITS,
-    Engine,
-    EnginePart,
-    EngineView,
-    get_run,
-    pack_ids,
-    parse_run,
-    unpack_ids,
-)
+from index.engine import ROWS_IN_A_RUN, RUN_BITS, Engine, EnginePart, EngineView, get_run, pack_ids, unpack_ids
 from index.gallery import Gallery
 from index.segment import SEGMENTS, Segment
 from index.set_states import PartRecord, SealedState
@@ -80,7 +70,7 @@ class SegmentSealer:
     def merge_parts(self, vector_set: VectorSet, kept_states: Sequence[SealedState]) -> VectorSet:
         """Merge segments, so that the set has fewer; those of `kept_states` stay on the disk."""
         parts: list[Part] = [part for part in vector_set.parts if part.count]
-        while group := self._choose_segments_to_merge(parts):
+        while group := self._choose_merge(parts):
             rows = VectorRows.merge(self._read_verified(group))
             parts = [part for part in parts if part not in group]
             parts.append(self._write_segment(vector_set.identity, rows))
@@ -122,7 +112,7 @@ class SegmentSealer:
                 return segment.read(self._root, record, identity)
         raise IndexFileCorrupt("the files of a new segment cannot be read, or are removed all the time")
 
-    def _choose_segments_to_merge(self, parts: Iterable[Part]) -> list[Segment]:
+    def _choose_merge(self, parts: Iterable[Part]) -> list[Segment]:
         """Choose segments to be written as one; none when there is nothing to merge.
 
         Those that have no index because they are to be merged, or one with many dead rows, or enough of one size.
@@ -166,11 +156,11 @@ class EngineSealer:
         Such rows are removed: nobody sees them, also if this set is never registered.
         """
         part = self._get_part(vector_set)
-        seen = [(set(map(parse_run, state.segments)), set(unpack_ids(state.dead))) for state in kept_states]
+        seen = [({each.run for each in state.segments}, set(unpack_ids(state.dead))) for state in kept_states]
         if unseen := {id for id in part.hidden if not any(get_run(id) in runs and id not in hid for runs, hid in seen)}:
             self._engine.remove(part.identity, (), sorted(unseen))
             lost = Counter(map(get_run, unseen))
-            runs = [replace(record, rows=record.rows - lost[parse_run(record)]) for record in part.runs]
+            runs = [replace(record, rows=record.rows - lost[record.run]) for record in part.runs]
             part = self._make_part(part, runs, [id for id in part.hidden if id not in unseen])
         if len(part.runs) > self._most_runs:
             part = self._merge_small_runs(part)
@@ -210,7 +200,7 @@ class EngineSealer:
         small = by_size[: int(_FOLDED * len(by_size))]
         if sum(record.rows for record in small) > _WORTH * len(small) * self._most_rows:
             return part  # they are large already
-        numbers = {parse_run(record) for record in small}
+        numbers = {record.run for record in small}
         runs, waiting = [record for record in part.runs if record not in small], list[VectorRows]()
         for rows in self._engine.read_pages(EngineView(part.identity, tuple(numbers), part.hidden, 0)):
             waiting.append(rows)

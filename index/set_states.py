@@ -49,6 +49,11 @@ class PartRecord:
     first: int
     last: int
 
+    @property
+    def run(self) -> int:
+        """Number of a run."""
+        return int(self.id.partition("-")[2])
+
 
 @dataclass(frozen=True)
 class SealedState:

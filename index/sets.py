@@ -14,7 +14,7 @@ from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from index import segment, segment_files
-from index.engine import Engine, EnginePart, parse_run, unpack_ids
+from index.engine import Engine, EnginePart, unpack_ids
 from index.gallery import Gallery
 from index.ivf import RECALL
 from index.segment import SEGMENTS, Segment
@@ -129,7 +129,7 @@ class VectorSets:
             self._complete_runs.pop(part.identity, None)
         if part.is_incomplete(self._complete_runs.get(part.identity, ())):
             return True
-        self._complete_runs[part.identity] = set(map(parse_run, part.runs))
+        self._complete_runs[part.identity] = {record.run for record in part.runs}
         part.engine.lost.discard(part.identity)
         return False
 

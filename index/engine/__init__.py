@@ -103,11 +103,6 @@ class Engine(Protocol):
         """Close the connections that are the engine's own."""
 
 
-def parse_run(record: "PartRecord") -> int:
-    """Return the number of a run."""
-    return int(record.id.partition("-")[2])
-
-
 def make_records(run: int, rows: VectorRows, start: int, count: int) -> list[dict[str, Any]]:
     """Make records of some rows of a run as an engine takes them, with their vectors as an array."""
     some = slice(start, start + count)
@@ -175,7 +170,7 @@ class EnginePart:
     def sealed_view(self) -> EngineView:
         """What the state sees: also the pictures that are hidden by name."""
         count = sum(record.rows for record in self.runs) - len(self.hidden)
-        return EngineView(self.identity, tuple(map(parse_run, self.runs)), self.hidden, count)
+        return EngineView(self.identity, tuple(record.run for record in self.runs), self.hidden, count)
 
     @property
     def changed_pictures(self) -> list[str]:
@@ -237,7 +232,7 @@ class EnginePart:
 
         So it is after a backup of the registry or of the engine was restored, or where rows were removed.
         """
-        new = {run: record.rows for record in self.runs if (run := parse_run(record)) not in known}
+        new = {run: record.rows for record in self.runs if (run := record.run) not in known}
         hidden = tuple(id for id in self.hidden if get_run(id) in new)
         view = EngineView(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))
         try:

@@ -103,17 +103,13 @@ class Milvus:
                 self._load_collection(client, view.identity),
                 [query.tolist()],
                 limit=min(limit, _MAX_LIMIT),
-                filter=_write_filter(view)
-                if allowed is None
-                else f"{_write_filter(view)} and key in {allowed.tolist()}",
+                filter=_filter(view) if allowed is None else f"{_filter(view)} and key in {allowed.tolist()}",
                 output_fields=_list_columns(True),
                 anns_field="vector",
                 timeout=_SECONDS,
             )
         scores = np.array([hit["distance"] for hit in found], dtype=np.float32)
-        return _parse_rows([hit["entity"] for hit in found], view.identity.dimension).make_candidates(
-            scores, exact=False
-        )
+        return _parse([hit["entity"] for hit in found], view.identity.dimension).make_candidates(scores, exact=False)
 
     def get_depth(self, view: EngineView, hits: int) -> int | None:
         return None
@@ -127,29 +123,29 @@ class Milvus:
             with self._call(view.identity) as client:
                 found += client.query(
                     self._load_collection(client, view.identity),
-                    filter=f"{_write_filter(view)} and {column} in {few}",
+                    filter=f"{_filter(view)} and {column} in {few}",
                     output_fields=_list_columns(vectors),
                     timeout=_SECONDS,
                 )
-        return _parse_rows(found, view.identity.dimension)
+        return _parse(found, view.identity.dimension)
 
     def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
         with self._call(view.identity) as client:
             pages = client.query_iterator(
                 self._load_collection(client, view.identity),
                 batch_size=_PAGE,
-                filter=_write_filter(view),
+                filter=_filter(view),
                 output_fields=_list_columns(True),
                 timeout=_SECONDS,
             )
             while page := pages.next():
-                yield _parse_rows(page, view.identity.dimension)
+                yield _parse(page, view.identity.dimension)
             pages.close()
 
     def count(self, view: EngineView) -> int:
         with self._call(view.identity) as client:
             name = self._load_collection(client, view.identity)
-            found = client.query(name, filter=_write_filter(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
+            found = client.query(name, filter=_filter(view), output_fields=[_COUNT], timeout=12 * _SECONDS)
         return int(found[0][_COUNT])
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
@@ -253,7 +249,7 @@ def _name_collection(identity: Identity) -> str:
     return f"pictoglot_{name_table(identity)}"
 
 
-def _write_filter(view: EngineView) -> str:
+def _filter(view: EngineView) -> str:
     runs = f"run in {list(view.runs)}"
     return f"{runs} and id not in {list(view.hidden)}" if view.hidden else runs
 
@@ -262,7 +258,7 @@ def _list_columns(vectors: bool) -> list[str]:
     return ["id", "key", "picture", "text", *(["vector"] if vectors else [])]
 
 
-def _parse_rows(found: Sequence[Any], dimension: int) -> FoundRows:
+def _parse(found: Sequence[Any], dimension: int) -> FoundRows:
     ids = np.array([row["id"] for row in found], dtype=np.int64)
     keys = np.array([row["key"] for row in found], dtype=np.int64)
     vectors = np.array([row["vector"] for row in found if "vector" in row], dtype=np.float32).reshape(-1, dimension)

@@ -107,7 +107,7 @@ def _bind_array(values: Collection[int]) -> sql.ColumnElement[Any]:
     return sql.literal(list(values), sql.ARRAY(sql.BigInteger))
 
 
-def _build_conditions(table: sql.Table, view: EngineView) -> list[sql.ColumnElement[bool]]:
+def _match_view(table: sql.Table, view: EngineView) -> list[sql.ColumnElement[bool]]:
     """Return the conditions for the rows of a view."""
     visible: list[sql.ColumnElement[bool]] = [table.c.run == sql.any_(_bind_array(view.runs))]
     return [*visible, table.c.id != sql.all_(_bind_array(view.hidden))] if view.hidden else visible
@@ -162,7 +162,7 @@ class PgVector:
 
     def add(self, identity: Identity, run: int, rows: VectorRows) -> None:
         table = self._ensure_table(identity)
-        with self._begin_writing(identity) as connection:
+        with self._write(identity) as connection:
             for start in range(0, len(rows), _INSERT):
                 values = [
                     {**row, "vector": _write_vector(row["vector"])} for row in make_records(run, rows, start, _INSERT)
@@ -180,7 +180,7 @@ class PgVector:
         name, column = _name_index(table), table.c.vector
         if identity.dimension > _MOST_DIMENSIONS:  # then every search is a scan
             return
-        with self._begin_writing(identity) as connection:
+        with self._write(identity) as connection:
             some = sql.select(table.c.id).limit(self.scan_limit + 1).subquery()
             if (connection.scalar(sql.select(sql.func.count()).select_from(some)) or 0) <= self.scan_limit:
                 return
@@ -194,34 +194,32 @@ class PgVector:
             before = _read_note(connection, name)
         if before is None or rows >= _GROWN * before["rows"]:
             curves = self._measure_recall(EngineView(identity, runs, (), rows), queries)
-            with self._begin_writing(identity) as connection:
+            with self._write(identity) as connection:
                 _write_note(connection, name, {"rows": rows, "recall": curves})
 
     def find_nearest(self, view: EngineView, query: Vector, limit: int, hits: int, allowed: Keys | None) -> Candidates:
         if view.count > self.scan_limit and view.identity.dimension <= _MOST_DIMENSIONS:
-            candidates = self._choose_candidate_count(view, hits, allowed)
-            found = self._search_index(view, query, min(limit, _limit_rows(hits)), allowed, candidates)
+            candidates = self._choose_depth(view, hits, allowed)
+            found = self._search_index(view, query, min(limit, _limit(hits)), allowed, candidates)
             if len(found.scores) >= min(hits, view.count):
                 return found
         return self._scan(view, query, limit, allowed)  # of few rows, or when the index leads to none of those allowed
 
     def get_depth(self, view: EngineView, hits: int) -> int | None:
-        return self._choose_candidate_count(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
+        return self._choose_depth(view, hits, None) if view.identity.dimension <= _MOST_DIMENSIONS else None
 
     def find_rows(
         self, view: EngineView, column: Literal["key", "picture"], values: Sequence[Any], *, vectors: bool = True
     ) -> FoundRows:
         table = self._get_table(view.identity)
         among = _bind_array(values) if column == "key" else sql.literal(list(values), sql.ARRAY(sql.String))
-        return self._fetch_rows(
-            view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among))
-        )
+        return self._fetch(view, self._select(table, view, vectors=vectors).where(table.c[column] == sql.any_(among)))
 
     def read_pages(self, view: EngineView) -> Iterator[FoundRows]:
         table, last = self._get_table(view.identity), -1
         while True:
             page = self._select(table, view).where(table.c.id > last).order_by(table.c.id)
-            rows = self._fetch_rows(view, page.limit(_PAGE))
+            rows = self._fetch(view, page.limit(_PAGE))
             if not len(rows.ids):
                 return
             last = int(rows.ids[-1])
@@ -229,21 +227,18 @@ class PgVector:
 
     def count(self, view: EngineView) -> int:
         table = self._get_table(view.identity)
-        with self._begin_reading(view.identity) as session:
-            return (
-                session.scalar(sql.select(sql.func.count()).select_from(table).where(*_build_conditions(table, view)))
-                or 0
-            )
+        with self._read(view.identity) as session:
+            return session.scalar(sql.select(sql.func.count()).select_from(table).where(*_match_view(table, view))) or 0
 
     def remove(self, identity: Identity, runs: Collection[int], ids: Collection[int] = ()) -> None:
         table = self._get_table(identity)
-        with self._begin_writing(identity) as connection:
+        with self._write(identity) as connection:
             if sql.inspect(connection).has_table(table.name):
                 gone = (table.c.run == sql.any_(_bind_array(runs))) | (table.c.id == sql.any_(_bind_array(ids)))
                 connection.execute(sql.delete(table).where(gone))
 
     def drop(self, identity: Identity) -> None:
-        with self._begin_writing(identity) as connection:
+        with self._write(identity) as connection:
             self._get_table(identity).drop(connection, checkfirst=True)
         self._made.discard(self._get_table(identity).name)
 
@@ -254,10 +249,10 @@ class PgVector:
     def close(self) -> None:
         """Close nothing: the connections are the registry's."""
 
-    def _choose_candidate_count(self, view: EngineView, hits: int, allowed: Keys | None) -> int:
+    def _choose_depth(self, view: EngineView, hits: int, allowed: Keys | None) -> int:
         """Choose how many candidates HNSW looks at for this recall; many with a filter, or if nobody measured."""
         if view.identity not in self._noted or self._noted[view.identity][0] != view.runs:
-            with self._begin_reading(view.identity) as session:
+            with self._read(view.identity) as session:
                 found = _read_note(session.connection(), _name_index(self._get_table(view.identity)))
             self._noted[view.identity] = view.runs, found
         found = self._noted[view.identity][1]
@@ -273,7 +268,7 @@ class PgVector:
         asked, deepest = queries[:_ASKED], min(ivf.DEPTHS[-1], view.count)
 
         def find_scores(candidates: int, hits: int) -> list[Vector]:
-            found = [self._search_index(view, query, _limit_rows(hits), None, candidates).vectors for query in asked]
+            found = [self._search_index(view, query, _limit(hits), None, candidates).vectors for query in asked]
             return [vectors @ query for vectors, query in zip(found, asked, strict=True)]
 
         exact = np.stack([self._scan(view, query, deepest, None).scores for query in asked])
@@ -290,7 +285,7 @@ class PgVector:
         settings = {"hnsw.ef_search": str(looked_at), "hnsw.iterative_scan": "strict_order"}
         if allowed is None:  # without a filter the planner thinks too well of a scan
             settings |= {"enable_seqscan": "off", "enable_bitmapscan": "off"}
-        return self._run_query(view, found, settings, exact=False)
+        return self._run(view, found, settings, exact=False)
 
     def _scan(self, view: EngineView, query: Vector, limit: int, allowed: Keys | None) -> Candidates:
         """Search exactly, up to float32 rounding: compared as floats, which no index is for."""
@@ -298,12 +293,10 @@ class PgVector:
         wanted = sql.literal(_write_vector(query)).cast(floats)
         distance = table.c.vector.cast(floats).op(f'OPERATOR("{self._schema}".<#>)')(wanted)
         found = self._select(table, view, distance, allowed=allowed).order_by(distance).limit(limit)
-        return self._run_query(view, found, {}, exact=True)
+        return self._run(view, found, {}, exact=True)
 
-    def _run_query(
-        self, view: EngineView, query: sql.Select[Any], settings: dict[str, str], *, exact: bool
-    ) -> Candidates:
-        with self._begin_reading(view.identity) as session:
+    def _run(self, view: EngineView, query: sql.Select[Any], settings: dict[str, str], *, exact: bool) -> Candidates:
+        with self._read(view.identity) as session:
             if settings:
                 session.execute(
                     sql.select(*(sql.func.set_config(name, value, True) for name, value in settings.items()))
@@ -326,11 +319,11 @@ class PgVector:
             columns.append(getattr(sql.func, self._schema).halfvec_send(table.c.vector).label("vector"))
         if distance is not None:
             columns.append(distance.label("distance"))
-        query = sql.select(*columns).where(*_build_conditions(table, view))
+        query = sql.select(*columns).where(*_match_view(table, view))
         return query if allowed is None else query.where(table.c.key == sql.any_(_bind_array(allowed.tolist())))
 
-    def _fetch_rows(self, view: EngineView, query: sql.Select[Any]) -> FoundRows:
-        with self._begin_reading(view.identity) as session:
+    def _fetch(self, view: EngineView, query: sql.Select[Any]) -> FoundRows:
+        with self._read(view.identity) as session:
             return _read_rows(session.execute(query).all(), view.identity.dimension)
 
     def _get_table(self, identity: Identity) -> sql.Table:
@@ -342,7 +335,7 @@ class PgVector:
         table = self._get_table(identity)
         if table.name not in self._made:
             with (
-                self._translate_errors(identity),
+                self._translate(identity),
                 self._registry.begin() as session,
             ):  # one writer: two may both need it
                 table.create(session.connection(), checkfirst=True)
@@ -350,19 +343,19 @@ class PgVector:
         return table
 
     @contextmanager
-    def _begin_reading(self, identity: Identity) -> Iterator[Session]:
-        with self._translate_errors(identity), self._registry.read() as session:
+    def _read(self, identity: Identity) -> Iterator[Session]:
+        with self._translate(identity), self._registry.read() as session:
             yield session
 
     @contextmanager
-    def _begin_writing(self, identity: Identity) -> Iterator[sql.Connection]:
-        with self._translate_errors(identity), self._registry.engine.connect() as connection:
+    def _write(self, identity: Identity) -> Iterator[sql.Connection]:
+        with self._translate(identity), self._registry.engine.connect() as connection:
             connection.execution_options(isolation_level="READ COMMITTED", postgresql_readonly=False)
             with connection.begin():
                 yield connection
 
     @contextmanager
-    def _translate_errors(self, identity: Identity) -> Iterator[None]:
+    def _translate(self, identity: Identity) -> Iterator[None]:
         """Raise our errors for what PostgreSQL says; a table that is not there any more is made again."""
         try:
             yield
@@ -386,6 +379,6 @@ class PgVector:
             raise IndexUnavailable(f"PostgreSQL refused a request ({state}); the log has the reason.") from error
 
 
-def _limit_rows(hits: int) -> int:
+def _limit(hits: int) -> int:
     """Return the rows to fetch for so many hits: halves are compared, so the nearest are among the first."""
     return hits + hits // 4 + 16

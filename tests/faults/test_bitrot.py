@@ -118,11 +118,7 @@ def each_flip(home: Path, pattern: str) -> Iterator[tuple[int, Path]]:
 def test_a_segment(service: Service, file: str) -> None:
     """Vectors, ids and names are in the rows, the codes in the index. It was verified before, and is noted so."""
     sets = service.context.live.sets
-    named = {
-        written.id: (identity, written)
-        for identity in sets.list_newest()
-        for written in sets.read_state(identity).segments
-    }
+    named = {written.id: (of, written) for of in sets.list_newest() for written in sets.read_state(of).segments}
     for number, flipped in each_flip(service.home, f"segments/*/{file}"):
         assert [each["kind"] for each in noticed(service, "segments", number)] == ["segment"]
         identity, written = named[flipped.parent.name]

@@ -193,7 +193,7 @@ def test_a_refusal_is_no_absence_and_its_reason_is_logged(
     if isinstance(engine, PgVector):
         with (
             pytest.raises(IndexUnavailable, match=r"refused a request \(57014\)"),
-            engine._begin_reading(view.identity) as read,
+            engine._read(view.identity) as read,
         ):
             read.execute(sql.text("SET LOCAL statement_timeout = 1"))
             read.execute(sql.text("SELECT pg_sleep(1)"))

@@ -10,7 +10,7 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 from sqlalchemy import text
 
-from index.engine import Engine, EngineView, parse_run, pgvector
+from index.engine import Engine, EngineView, pgvector
 from index.engine.pgvector import PgVector
 from index.janitor import sweep
 from index.sealing import EngineSealer, extract_state
@@ -47,7 +47,7 @@ def engine_of(world: World) -> Engine:
 
 def there(world: World, *states: SealedState) -> int:
     """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
-    runs = {parse_run(written) for state in states for written in state.segments}
+    runs = {each.run for state in states for each in state.segments}
     rows = engine_of(world).read_pages(EngineView(world.pictures(), tuple(runs), (), 0))
     return sum(len(each.ids) for each in rows)
 
@@ -199,9 +199,9 @@ def test_as_many_candidates_are_looked_at_as_the_recall_needs(postgresql_url: st
     add(2, slice(1_200, 3_000))
     fine.build_index(wide, unit(16, 5, 64))
     view = EngineView(wide, (1, 2), (), 3_000)
-    least, most = (engine._choose_candidate_count(view, 10, None) for engine in (rough, fine))
+    least, most = (engine._choose_depth(view, 10, None) for engine in (rough, fine))
     assert least < 100 < most <= 1_000 and (rough.get_depth(view, 10), fine.get_depth(view, 10)) == (least, most)
-    assert rough._choose_candidate_count(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
+    assert rough._choose_depth(view, 10, np.arange(5_000)) == 400, "a filter hides what they find"
     found = fine.find_nearest(view, query, 56, 10, None)
     nearest = np.argsort(-(scattered.astype(np.float32) @ query))[:10]
     assert {found.entry(number) for number in range(10)} == {names(3_000)[row] for row in nearest}

@@ -122,10 +122,8 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
     for sealed in range(2):
         captions = live.current.captions["en"]
         assert captions.count == 6
-        assert [entry.text for entry in captions.read_rows("p1").entries] == [
-            "a picture “quoted\" with 'both'",
-            "ein\nBild ü",
-        ]
+        texts = [entry.text for entry in captions.read_rows("p1").entries]
+        assert texts == ["a picture “quoted\" with 'both'", "ein\nBild ü"]
         assert len(captions.read_rows("p2")) == len(live.current.pictures.read_rows("p2")) == 0
         (stored,) = world.gallery.picture_vectors(["p3"], world.encoder.image_fingerprint).values()
         assert live.current.picture_vector("p3").tobytes() == stored.tobytes()

@@ -49,12 +49,7 @@ def swept_of_everything_left_over(world: World) -> None:
     world.aged()
     sweep(world.sets)
     sets = VectorSets(world.gallery)
-    named = {
-        written.id
-        for identity in sets.list_newest()
-        for state in sets.list_states(identity)
-        for written in state.segments
-    }
+    named = {each.id for of in sets.list_newest() for state in sets.list_states(of) for each in state.segments}
     # the live indexes of this test may still be sweeping too
     wait_until(lambda: {path.name for path in (world.home / "segments").iterdir()} == named)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from index import set_states, sets
-from index.engine import EngineView, parse_run
+from index.engine import EngineView
 from index.janitor import forget_replaced
 from index.set_states import NOTHING_SEALED
 from index.sets import KEPT
@@ -32,11 +32,8 @@ def sealed(world: World, identity: Identity) -> set[str]:
     """The pictures of which the engine, or any file of a segment, has a row of this set."""
     state = world.state(identity)
     if world.engine is not None:
-        pages = (
-            world.engine.read_pages(EngineView(identity, tuple(map(parse_run, state.segments)), (), 0))
-            if state.segments
-            else ()
-        )
+        runs = tuple(each.run for each in state.segments)
+        pages = world.engine.read_pages(EngineView(identity, runs, (), 0)) if runs else ()
         return {entry.picture for page in pages for entry in page.entries}
     of_set = [each for each in world.segments(identity.kind) if language_of(each) == identity.language]
     data = b"".join(file.read_bytes() for folder in of_set for file in folder.iterdir())

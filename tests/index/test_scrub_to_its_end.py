@@ -147,12 +147,10 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
         for id in ("p1", "p2"):
             world.gallery.delete(id)
 
-    interrupted(
-        monkeypatch,
-        segment,
-        "is_intact",
-        lambda: world.sets.replace_kept_states(world.pictures(), world.state(), NOTHING_SEALED),
-    )
+    def remove_segments() -> None:
+        world.sets.replace_kept_states(world.pictures(), world.state(), NOTHING_SEALED)
+
+    interrupted(monkeypatch, segment, "is_intact", remove_segments)
     interrupted(monkeypatch, VectorSets, "list_newest", remove_version)
     interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()

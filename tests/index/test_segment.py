@@ -64,10 +64,8 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
 
 
 def facts(opened: Segment) -> list[tuple[int, Entry, bytes]]:
-    return [
-        (int(opened.keys[row]), opened.read_entry(row), opened.vectors[row].tobytes())
-        for row in opened.find_living_rows()
-    ]
+    keys, vectors = opened.keys, opened.vectors
+    return [(int(keys[row]), opened.read_entry(row), vectors[row].tobytes()) for row in opened.find_living_rows()]
 
 
 def test_what_was_written_is_read(root: DataRoot, query: Vector) -> None:

@@ -135,10 +135,5 @@ def _files(world: World) -> None:
         "files of pictures that are not there, or the other way round"
     )
     sets = world.sets
-    named = {
-        written.id
-        for identity in sets.list_newest()
-        for state in sets.list_states(identity)
-        for written in state.segments
-    }
+    named = {each.id for of in sets.list_newest() for state in sets.list_states(of) for each in state.segments}
     assert {path.name for path in (world.home / "segments").iterdir()} == named, "segments that nothing names"

@@ -25,13 +25,8 @@ def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Sit
     ended = site.finish(site.submit(pairs("cy", picture=True)))
     assert ended.state == "succeeded" and ended.version is not None
     captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
-    assert (
-        sum(
-            len(rows.ids)
-            for rows in milvus.read_pages(sets.make_engine_parts(captions, sets.read_state(captions))[0].sealed_view)
-        )
-        == 100
-    )
+    (part,) = sets.make_engine_parts(captions, sets.read_state(captions))
+    assert sum(len(rows.ids) for rows in milvus.read_pages(part.sealed_view)) == 100
     site.wait(ended.id, lambda _: sets.read_state(pictures).upto_change == site.gallery.change())
     assert sets.make_engine_parts(pictures, sets.read_state(pictures))[0].count == PICTURES
     assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
