@@ -118,7 +118,7 @@ def _sets(world: World) -> None:
             latest = apply_changes({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
             found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _entries(rows)]
-            stored = source.rows(world.gallery.ids()).values()
+            stored = source.make_rows(world.gallery.ids()).values()
             assert sorted(found) == sorted(entry for rows in stored for entry in _entries(rows)), identity.name
 
 
