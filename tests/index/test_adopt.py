@@ -51,11 +51,11 @@ def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: 
     world.seal()
     real = segment.read
 
-    def noted(root: object, written: PartRecord, *rest: object) -> segment.Segment:
+    def note_read(root: object, written: PartRecord, *rest: object) -> segment.Segment:
         read.append(written.id)
         return real(root, written, *rest)  # type: ignore[arg-type]
 
-    monkeypatch.setattr(segment, "read", noted)
+    monkeypatch.setattr(segment, "read", note_read)
     assert live.refresh()
     old, new = (written.id for written in world.state().segments)
     assert new in read and old not in read
@@ -69,12 +69,12 @@ def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(
     put(live, *range(6))
     world.seal()
 
-    def meanwhile() -> None:
+    def change_meanwhile() -> None:
         put(live, 7)
         live.delete_picture("p2")
         world.put("p9", 9)
 
-    interrupted(monkeypatch, segment, "read", meanwhile)
+    interrupted(monkeypatch, segment, "read", change_meanwhile)
     live.refresh()
     assert scored_pictures(live, 7) == world.nearest(7) and captions_of(live, "p2") == {}
     assert captions_of(live, "p7") == {"en": ["picture 7", "drawing 7"]}
@@ -139,13 +139,13 @@ def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
     put(live, *range(6))
     world.seal()
 
-    def overtaken() -> None:
+    def overtake() -> None:
         for seed in range(20, 26):
             world.put(f"p{seed}", seed)
             world.seal()
         sweep(world.sets, seconds=0)
 
-    interrupted(monkeypatch, segment, "read", overtaken)
+    interrupted(monkeypatch, segment, "read", overtake)
     live.refresh()
     assert scored_pictures(live, 3) == world.nearest(3)
     monkeypatch.undo()
@@ -165,12 +165,12 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
     world.seal()
     readable = VectorSets.open_sealed
 
-    def overtaken(sets: VectorSets, identity: Identity, *rest: Any) -> object:
+    def overtake(sets: VectorSets, identity: Identity, *rest: Any) -> object:
         if identity.language == "cy":
             live.publish(candidate)
         return readable(sets, identity, *rest)
 
-    monkeypatch.setattr(VectorSets, "open_sealed", overtaken)
+    monkeypatch.setattr(VectorSets, "open_sealed", overtake)
     monkeypatch.setattr(world.registry.releases, "serving", lambda: live.current.release)
     live.refresh()
     assert live.current.release.number == 1 and set(live.current.captions) == {"en"}
@@ -179,12 +179,12 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
 FIRST = 5  # changes that are sealed before a set is opened
 
 
-def busy(world: World) -> None:
+def take_sealing_duty(world: World) -> None:
     """A worker seals."""
     assert world.registry.duties.take(SEALING, "a worker", 600)
 
 
-def idle(world: World) -> None:
+def give_back_sealing_duty(world: World) -> None:
     world.registry.duties.give_back(SEALING, "a worker")
 
 
@@ -201,7 +201,7 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
     for seed in range(12):
         world.put(f"p{seed}", seed)
     VectorSets(world.gallery).ensure_registered(world.pictures())
-    busy(world)
+    take_sealing_duty(world)
     waits = list[float]()
 
     def wait(seconds: float) -> None:
@@ -209,7 +209,7 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
         assert sum(row.rows for row in world.state().segments) == 0
         if len(waits) == 3:
             world.seal()
-            idle(world)
+            give_back_sealing_duty(world)
 
     monkeypatch.setattr(loader, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
     live = world.started(seal_first=FIRST)
@@ -222,7 +222,7 @@ def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
 ) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    busy(world)
+    take_sealing_duty(world)
     monkeypatch.setattr(loader, "PATIENCE", 0.0)
     live = world.started(seal_first=FIRST)
     assert world.state().segments == () and live.current.pictures.tail.count == 12
@@ -244,13 +244,13 @@ def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(
     live.refresh()
     before, opened = answers(live), live.current.pictures
     world.sets.register(world.pictures(), world.state(), NOTHING_SEALED)
-    busy(world)
+    take_sealing_duty(world)
     live.refresh()
     live.refresh()
     assert live.current.pictures is opened and answers(live) == before and world.state().segments == ()
     put(live, 12)
     assert scored_pictures(live, 12) == world.nearest(12)
-    idle(world)
+    give_back_sealing_duty(world)
     live.refresh()
     assert world.state().segments and live.current.pictures.state == world.state().number
     assert scored_pictures(live, 12) == world.nearest(12) and free(world)
@@ -262,14 +262,14 @@ def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> Non
     world.seal()
     for folder in world.segments("pictures"):
         flip(folder / "rows.safetensors")
-    busy(world)
+    take_sealing_duty(world)
     clock = Clock()
     tried, live = world.started(clock=clock), world.started(clock=clock)
     clock.now += 61
     tried.refresh()
     tried.close()  # waits for what it does in the background: at the start, and after a minute again
     assert tried.current.degraded and not all(segment.is_intact(world.root, each) for each in world.state().segments)
-    idle(world)
+    give_back_sealing_duty(world)
     live.refresh()
     wait_until(lambda: not live.current.degraded)
     assert live.verify() == [] and free(world)

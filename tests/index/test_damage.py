@@ -45,7 +45,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
     restored = publish_release(world.registry, expected=2, shared=1, languages=new.languages)
     live = world.live_index(clock=clock)
     with monkeypatch.context() as patch:
-        away(world, patch, error)
+        fail_reads(world, patch, error)
         patch.setattr(world.registry.releases, "list", lambda **_: [])  # no release before this one
         assert not live.start()
         with pytest.raises(IndexUnavailable):
@@ -54,7 +54,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
     assert live.refresh() and live.current.release == restored
 
 
-def away(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None:
+def fail_reads(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None:
     """Let the folder of every version be unavailable."""
 
     def fail(*_: object, **__: object) -> None:
@@ -101,10 +101,10 @@ def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pyt
     old = live.current.release
     new = world.teach("cy")
 
-    def full(*_: object, **__: object) -> None:
+    def raise_memory_error(*_: object, **__: object) -> None:
         raise MemoryError
 
-    monkeypatch.setattr(world.encoder, "open", full)
+    monkeypatch.setattr(world.encoder, "open", raise_memory_error)
     with pytest.raises(OutOfMemory):
         live.open(new)
     live.refresh()

@@ -13,7 +13,7 @@ from tests.index.world import World, answers, put
 pytestmark = [pytest.mark.row("F4"), pytest.mark.row("I2")]
 
 
-def damaged(world: World) -> None:
+def damage_file(world: World) -> None:
     """Flip the signs of numbers in every segment of pictures, all verified before: vectors stay of unit length."""
     for folder in world.segments("pictures"):
         file = folder / "rows.safetensors"
@@ -23,7 +23,7 @@ def damaged(world: World) -> None:
             flip(file, 8 * (8 + length + start + 2 * number + 1) + 7, world.home)
 
 
-def four_segments(world: World) -> None:
+def make_four_segments(world: World) -> None:
     """Three segments, and what makes a fourth: the next sealing merges them."""
     live = world.started()
     for round in range(4):
@@ -34,10 +34,10 @@ def four_segments(world: World) -> None:
 
 
 def test_damage_is_not_merged_but_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
-    four_segments(world)
+    make_four_segments(world)
     before = [world.nearest(seed) for seed in range(8)]
     assert len(world.segments("pictures")) == 3
-    damaged(world)
+    damage_file(world)
     assert answers(world.started())[0] != before, "the damage would be in answers: nobody hashes what was hashed before"
     world.seal(seal_at=3)
     fresh = world.started()
@@ -53,15 +53,15 @@ def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, cap
     live.delete_picture("p1")
     world.started()
     before = [world.nearest(seed) for seed in range(8)]
-    damaged(world)
+    damage_file(world)
     assert answers(world.started())[0] != before
     world.indexer().purge()
     fresh = world.started()
     assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
-    assert "were damaged after they were verified" in caplog.text and "p1" not in names_in(world)
+    assert "were damaged after they were verified" in caplog.text and "p1" not in list_pictures(world)
 
 
-def names_in(world: World) -> set[str]:
+def list_pictures(world: World) -> set[str]:
     """The pictures of the rows alive in what is sealed of the pictures."""
     parts = world.sets.open_sealed(world.pictures(), world.state())[0].parts
     assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
@@ -75,7 +75,7 @@ def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(
     world.seal()
     live.refresh()
     before = answers(live)
-    damaged(world)
+    damage_file(world)
     assert answers(live) != before and live.verify()
     world.indexer().mend(world.pictures())
     live.refresh()
@@ -86,18 +86,18 @@ def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlie
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its pages are those of the damaged files, whatever the files on the disk hash to."""
-    four_segments(world)
+    make_four_segments(world)
     before, intact = [world.nearest(seed) for seed in range(8)], segment.is_intact
     good = {file: file.read_bytes() for folder in world.segments("pictures") for file in folder.iterdir()}
-    damaged(world)
+    damage_file(world)
 
-    def made_again(*given: Any) -> bool:
+    def rebuild(*given: Any) -> bool:
         monkeypatch.setattr(segment, "is_intact", intact)
         for file, data in good.items():
             file.unlink()
             file.write_bytes(data)
         return True
 
-    monkeypatch.setattr(segment, "is_intact", made_again)
+    monkeypatch.setattr(segment, "is_intact", rebuild)
     world.seal(seal_at=3)
     assert answers(world.started())[0] == before and len(world.state().segments) == 1

@@ -36,7 +36,7 @@ def cut(file: Path) -> None:
     file.write_bytes(file.read_bytes()[: file.stat().st_size // 2])
 
 
-def sealed(world: World) -> Path:
+def seal_twelve(world: World) -> Path:
     """Twelve pictures in segments, with one deleted and one replaced since; returns the folder of the larger one."""
     live = world.started()
     put(live, *range(8))
@@ -64,18 +64,18 @@ DAMAGE: dict[str, Damage] = {
 def test_a_damaged_segment_serves_nothing_and_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
-    folder = sealed(world)
+    folder = seal_twelve(world)
     before = answers(world.started())
     assert before[0] == [world.nearest(seed) for seed in range(8)]
     damage(folder)
     encoded = world.encoder.texts_encoded, world.encoder.pictures_encoded
 
-    def full(*_: object) -> None:
+    def raise_storage_full(*_: object) -> None:
         raise StorageFull
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", full)  # so that it cannot be made again yet
+        patch.setattr(files, "require_free", raise_storage_full)  # so that it cannot be made again yet
         live = world.started(clock=clock)
         assert answers(live) == before
         (problem,) = live.current.degraded
@@ -144,15 +144,15 @@ def test_a_segment_under_the_name_of_another_of_its_set_is_foreign_too(world: Wo
 def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    folder = sealed(world)
+    folder = seal_twelve(world)
     flip(folder / "rows.safetensors")
 
-    def full(*_: object) -> None:
+    def raise_storage_full(*_: object) -> None:
         raise StorageFull
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", full)
+        patch.setattr(files, "require_free", raise_storage_full)
         live = world.started(clock=clock)
         wait_until(lambda: "making damaged segments again failed" in caplog.text)
     live.delete_picture("p3")
@@ -172,15 +172,15 @@ def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
 def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twice_a_second(
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    flip(sealed(world) / "rows.safetensors")
+    flip(seal_twelve(world) / "rows.safetensors")
     clock, attempts = Clock(), list[float]()
 
-    def full_at_first(*_: object) -> None:
+    def fail_at_first(*_: object) -> None:
         attempts.append(clock.now)
         if clock.now == 0:
             raise MemoryError
 
-    monkeypatch.setattr(files, "require_free", full_at_first)
+    monkeypatch.setattr(files, "require_free", fail_at_first)
     live = world.started(clock=clock)
     wait_until(lambda: "making damaged segments again failed (MemoryError)" in caplog.text)
     for _ in range(10):
@@ -225,10 +225,10 @@ def test_a_segment_that_is_damaged_here_only_is_fetched_again(
     (folder,) = machines.here.segments("pictures")
     flip(folder / "rows.safetensors")
 
-    def unexpected(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise AssertionError("it was made again")
 
-    monkeypatch.setattr(segment, "write", unexpected)
+    monkeypatch.setattr(segment, "write", fail)
     live = machines.here.started()
     assert live.current.degraded != ()
     wait_until(lambda: not live.current.degraded)
@@ -248,10 +248,10 @@ def test_what_is_made_again_with_another_manifest_does_not_give_way_to_the_damag
     (before,) = world.state().segments
     real = ivf.write
 
-    def measured_with_others(*given: Any, **options: Any) -> dict[str, Any]:
+    def write_with_others(*given: Any, **options: Any) -> dict[str, Any]:
         return real(*given, **options) | {"captions": "others"}
 
-    monkeypatch.setattr(ivf, "write", measured_with_others)
+    monkeypatch.setattr(ivf, "write", write_with_others)
     damage_in_store(machines)
     live = machines.there.started()
     wait_until(lambda: not live.current.degraded)
@@ -279,7 +279,7 @@ def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
     wait_until(lambda: not live.current.degraded)
 
 
-def failing(monkeypatch: pytest.MonkeyPatch) -> None:
+def fail_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
     """The set of pictures cannot be sealed."""
     real = Indexer.seal
 
@@ -295,7 +295,7 @@ def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     put(world.started(), 1, 2)
-    failing(monkeypatch)
+    fail_sealing(monkeypatch)
     monkeypatch.setattr(Indexer, "list_due", lambda _: [world.pictures(), world.captions("en", 0)])
     with pytest.raises(IndexFileCorrupt):
         world.seal()

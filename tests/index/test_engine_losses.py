@@ -44,22 +44,22 @@ def world(empty: World) -> World:
     return empty
 
 
-def another_client(world: World) -> PgVector | Milvus:
+def open_another_client(world: World) -> PgVector | Milvus:
     """Somebody else's: what the world's own engine remembers stays."""
     if isinstance(world.engine, Milvus):
         return Milvus(world.engine._uri)
     return PgVector(world.registry)
 
 
-def dropped(world: World) -> None:
-    engine = another_client(world)
+def drop_table(world: World) -> None:
+    engine = open_another_client(world)
     engine.drop(world.pictures())
     engine.close()
 
 
-def emptied(world: World) -> None:
+def empty_table(world: World) -> None:
     """All rows are gone; the table or collection is there."""
-    engine = another_client(world)
+    engine = open_another_client(world)
     if isinstance(engine, PgVector):
         with world.registry.begin() as session:
             session.execute(sql.text(f'TRUNCATE "{engine._get_table(world.pictures()).name}"'))
@@ -68,21 +68,21 @@ def emptied(world: World) -> None:
     engine.close()
 
 
-def halved(world: World) -> None:
+def halve_table(world: World) -> None:
     """Some rows are gone."""
     (first, *_) = world.state().segments
-    engine = another_client(world)
+    engine = open_another_client(world)
     engine.remove(world.pictures(), (), [int(first.id.partition("-")[2]) << 20])
     engine.close()
 
 
-def settled(live: LiveIndex) -> LiveIndex:
+def wait_until_whole(live: LiveIndex) -> LiveIndex:
     """As a service: it refreshes all the time, until nothing is degraded."""
     wait_until(lambda: (live.refresh(), not live.current.degraded)[1])
     return live
 
 
-def whole(world: World) -> bool:
+def is_whole(world: World) -> bool:
     """Whether the engine has what the newest state of the pictures names."""
     (part,) = world.sets.make_engine_parts(world.pictures(), world.state())
     view = part.sealed_view
@@ -90,18 +90,18 @@ def whole(world: World) -> bool:
     return view.count == world.engine.count(view) == len(world.gallery.ids())
 
 
-@pytest.mark.parametrize("lose", [dropped, halved])
+@pytest.mark.parametrize("lose", [drop_table, halve_table])
 def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
     world: World, monkeypatch: pytest.MonkeyPatch, lose: Callable[[World], None]
 ) -> None:
     before, clock = answers(world.started()), Clock()
     lose(world)
 
-    def full(*_: Any) -> None:
+    def raise_storage_full(*_: Any) -> None:
         raise StorageFull
 
     with monkeypatch.context() as patch:
-        patch.setattr(Indexer, "seal", full)  # so that it cannot be sealed again yet
+        patch.setattr(Indexer, "seal", raise_storage_full)  # so that it cannot be sealed again yet
         live = world.started(clock=clock)
         assert answers(live) == before
         (problem,) = live.current.degraded
@@ -109,7 +109,7 @@ def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
-    assert whole(world) and live.current.pictures.tail.count == 0 and live.verify() == []
+    assert is_whole(world) and live.current.pictures.tail.count == 0 and live.verify() == []
     assert answers(live) == before == answers(world.started()) and world.started().current.degraded == ()
 
 
@@ -117,34 +117,34 @@ def test_a_running_service_finds_what_its_engine_lost_when_it_is_missed_or_verif
     live = world.started(clock=(clock := Clock()))
     before = answers(live)
     assert live.verify() == []
-    dropped(world)
+    drop_table(world)
     with pytest.raises(IndexLost, match="any more; it is made again"):
         answers(live)
     live.refresh()
     assert answers(live) == before
-    settled(live)
-    assert whole(world) and answers(live) == before and live.verify() == []
-    emptied(world)
+    wait_until_whole(live)
+    assert is_whole(world) and answers(live) == before and live.verify() == []
+    empty_table(world)
     clock.now += 61  # otherwise it waits a minute after the first repair
     (problem,) = live.verify()
     assert world.pictures().name in problem
     live.refresh()
     assert answers(live) == before
-    settled(live)
-    assert whole(world) and answers(live) == before and live.verify() == []
+    wait_until_whole(live)
+    assert is_whole(world) and answers(live) == before and live.verify() == []
 
 
 def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     before = answers(world.started())
-    emptied(world)
+    empty_table(world)
 
-    def away(*_: Any) -> int:
+    def raise_unavailable(*_: Any) -> int:
         raise IndexUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.engine), "count", away)
+        patch.setattr(type(world.engine), "count", raise_unavailable)
         live = world.started()
         live.refresh()
         assert live.current.degraded == () and live.current.pictures.state == world.state().number
@@ -178,7 +178,7 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
     assert {id for id, _ in scored_pictures(live, 1)} == {f"p{seed}" for seed in range(6)}
     assert scored_pictures(live, 1) == world.nearest(1)
     wait_until(lambda: not live.current.degraded)
-    assert scored_pictures(live, 1) == world.nearest(1) and whole(world)
+    assert scored_pictures(live, 1) == world.nearest(1) and is_whole(world)
     world.close()
     server_manager_instance.release_server(file)
 

@@ -40,15 +40,15 @@ def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     server_manager_instance.release_server(file)
 
 
-def engine_of(world: World) -> Engine:
+def get_engine(world: World) -> Engine:
     assert world.engine is not None
     return world.engine
 
 
-def there(world: World, *states: SealedState) -> int:
+def count_rows(world: World, *states: SealedState) -> int:
     """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
     runs = {each.run for state in states for each in state.segments}
-    rows = engine_of(world).read_pages(EngineView(world.pictures(), tuple(runs), (), 0))
+    rows = get_engine(world).read_pages(EngineView(world.pictures(), tuple(runs), (), 0))
     return sum(len(each.ids) for each in rows)
 
 
@@ -56,7 +56,7 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
     live = world.started()
     put(live, 1, 2)
     source = PictureSource.create(world.encoder, world.gallery)
-    overtaken = EngineSealer(engine_of(world), world.root, most_rows=1_000)
+    overtaken = EngineSealer(get_engine(world), world.root, most_rows=1_000)
     base = world.opened(source)
     changed = apply_changes({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
     early = extract_state(overtaken.seal_tail(changed))  # applied, not registered: as if it had been killed now
@@ -69,10 +69,10 @@ def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(worl
     live.delete_picture("p2")
     world.seal()
     live.refresh()
-    assert nearest_pictures(live, 2) == ["p1"] and there(world, early, late) == 4
+    assert nearest_pictures(live, 2) == ["p1"] and count_rows(world, early, late) == 4
     world.aged()
     assert sweep(world.sets) == 2
-    assert there(world, early, late) == 0
+    assert count_rows(world, early, late) == 0
     assert world.sets.register(source.identity, world.state(), late) is None  # nor can it be registered after that
     assert nearest_pictures(world.started(), 2) == ["p1"]
 
@@ -86,22 +86,22 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
     put(live, 7)
     world.seal()
     old = live.current  # of the first state, with the rest in its tail
-    assert there(world, first) == 6
+    assert count_rows(world, first) == 6
     for seed in (8, 9, 10):
         put(live, seed)
         world.seal()
-    assert there(world, first) == 6, "a process may still search in the first state"
+    assert count_rows(world, first) == 6, "a process may still search in the first state"
     assert len(old.pictures.search(stored(1, dimension=64)[0], 20)) == 6
     world.sets.retire_states(world.pictures(), seconds=0)
     put(live, 11)
     world.seal()
-    assert there(world, first) == 5
+    assert count_rows(world, first) == 5
     live.refresh()
     assert live.current.pictures.count == 10 == len(nearest_pictures(live, 1, 20))
 
 
 def test_many_small_runs_become_one(world: World) -> None:
-    sealing = EngineSealer(engine_of(world), world.root, most_rows=1_000, most_runs=4)
+    sealing = EngineSealer(get_engine(world), world.root, most_rows=1_000, most_runs=4)
     source = PictureSource.create(world.encoder, world.gallery)
     vector_set, wanted = world.opened(source), set[str]()
     for seed in range(8):
@@ -119,7 +119,7 @@ def test_many_small_runs_become_one(world: World) -> None:
 
 
 def test_a_set_that_is_dropped_has_no_rows(world: World) -> None:
-    engine, rows = engine_of(world), VectorRows(np.arange(3), names(3), stored(3).astype(np.float16))
+    engine, rows = get_engine(world), VectorRows(np.arange(3), names(3), stored(3).astype(np.float16))
     engine.add(PICTURES, 5, rows)
     view = EngineView(PICTURES, (5,), (), 3)
     assert sum(len(rows.ids) for rows in engine.read_pages(view)) == 3

@@ -48,7 +48,7 @@ def change(world: World, number: int, vector: Matrix, seed: int) -> None:
     world.gallery.put([NewPicture(id, content(seed), 9, 9, None, vector)], fingerprint)
 
 
-def expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
+def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
     """From the tables alone: slow, obvious, exact."""
     placed = world.gallery.placed(world.gallery.ids())
     ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
@@ -87,7 +87,7 @@ def mixed(world: World) -> LiveIndex:
 def test_scores_and_order_are_those_of_an_exact_scan(world: World, mixed: LiveIndex, k: int) -> None:
     assert mixed.current.pictures.count == 61
     for query in unit(6, seed=1):
-        assert search(mixed, query, k) == expected(world, query, k)
+        assert search(mixed, query, k) == find_expected(world, query, k)
 
 
 def test_a_filter_of_any_size_leaves_what_is_allowed(world: World, mixed: LiveIndex) -> None:
@@ -97,7 +97,7 @@ def test_a_filter_of_any_size_leaves_what_is_allowed(world: World, mixed: LiveIn
     many = np.arange(11_000, dtype=np.int64)  # more than are compared one by one, most of them of no picture
     for allowed in (*sizes, numbered(10**9), many, 2 * many):
         for query in unit(2, seed=2):
-            assert search(mixed, query, 10, allowed) == expected(world, query, 10, allowed)
+            assert search(mixed, query, 10, allowed) == find_expected(world, query, 10, allowed)
 
 
 def test_equal_scores_are_ordered_by_entry(world: World) -> None:
@@ -109,7 +109,7 @@ def test_equal_scores_are_ordered_by_entry(world: World) -> None:
     live.refresh()
     hits = search(live, same[0], 16)
     assert [hit.entry.picture for hit in hits] == [f"p{number:03d}" for number in (*range(12), *range(40, 44))]
-    assert hits == expected(world, same[0], 16)
+    assert hits == find_expected(world, same[0], 16)
 
 
 def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
@@ -140,7 +140,7 @@ def test_a_pinned_view_answers_the_same_whatever_is_sealed_later(world: World) -
     def pin() -> None:
         live.refresh()
         pinned.append((live.current, [search(live, query, 30) for query in queries]))
-        assert pinned[-1][1] == [expected(world, query, 30) for query in queries]
+        assert pinned[-1][1] == [find_expected(world, query, 30) for query in queries]
 
     for step in range(6):
         add(world, vectors[10 * step : 10 * step + 10], 10 * step)
@@ -154,7 +154,7 @@ def test_a_pinned_view_answers_the_same_whatever_is_sealed_later(world: World) -
         assert [search(snapshot, query, 30) for query in queries] == before
 
 
-def points(index: str) -> Sequence[str]:
+def list_fault_points(index: str) -> Sequence[str]:
     writing = ("files.renamed:1",) if index == "faiss" else ("engine.added:1", "engine.added:2")
     return (*writing, "indexer.written:1", "indexer.registered:1", "indexer.registered:2")
 
@@ -162,7 +162,7 @@ def points(index: str) -> Sequence[str]:
 @pytest.mark.faults
 def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(world: World, index: str) -> None:
     live = world.started()
-    for number, point in enumerate(points(index)):
+    for number, point in enumerate(list_fault_points(index)):
         put(live, 2 * number, 2 * number + 1)
         live.delete_picture(f"p{2 * number}")
         before = answers(live)

@@ -37,12 +37,12 @@ def either(tmp_path: Path, database_url: str) -> Iterator[World]:
     world.close()
 
 
-def told(world: World) -> dict[str, int]:
+def read_feed(world: World) -> dict[str, int]:
     """The whole feed."""
     return world.gallery.changes_since(0)
 
 
-def deleted(world: World, *seeds: int) -> None:
+def delete_pictures(world: World, *seeds: int) -> None:
     """Delete pictures as another process would, and let every kept state take that in."""
     for seed in seeds:
         world.gallery.delete(f"p{seed}")
@@ -57,13 +57,13 @@ def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(eithe
     world = either
     put(world.started(), *range(6))
     world.seal()
-    deleted(world, 1, 3, 2)
+    delete_pictures(world, 1, 3, 2)
     change = world.gallery.change()
     assert set_states.prune_feed(world.registry) == 3
-    assert told(world) == {"p0": 1, "p4": 5, "p5": 6, set_states.PRUNED: 9, "p90": 10, "p91": 11}
+    assert read_feed(world) == {"p0": 1, "p4": 5, "p5": 6, set_states.PRUNED: 9, "p90": 10, "p91": 11}
     assert world.gallery.change() == change and set_states.prune_feed(world.registry) == 0
     world.put("p1", 1)
-    assert told(world)["p1"] == change + 1
+    assert read_feed(world)["p1"] == change + 1
 
 
 def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> None:
@@ -81,11 +81,11 @@ def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: Wor
     behind = world.started()
     put(behind, *range(6))
     world.seal()
-    deleted(world, 1)
+    delete_pictures(world, 1)
     set_states.prune_feed(world.registry)
     put_picture(behind, "new", 77)
     assert scored_pictures(behind, 77) == world.nearest(77)
-    deleted(world, 2)
+    delete_pictures(world, 2)
     set_states.prune_feed(world.registry)
     behind.delete_picture("p3")
     assert scored_pictures(behind, 2) == world.nearest(2)
@@ -96,7 +96,7 @@ def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what
     put(live, *range(6))
     world.seal()
     candidate = live.open(world.registry.releases.serving())
-    deleted(world, 1)
+    delete_pictures(world, 1)
     set_states.prune_feed(world.registry)
     live.publish(candidate)
     assert scored_pictures(live, 1) == world.nearest(1)
@@ -113,7 +113,7 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
     publish_release(
         world.registry, expected=3, shared=0, languages=live.current.release.languages
     )  # version 1 is of no use any more: its set does not take changes in
-    deleted(world, 1)
+    delete_pictures(world, 1)
     assert set_states.prune_feed(world.registry) == 1
     world.registry.releases.restore(2, expected=4, actor="test", reason="")
     assert live.refresh() and live.current.release.languages["cy"] == 1
@@ -128,12 +128,12 @@ def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None
     world.seal()
     world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(6)})
 
-    def meanwhile() -> None:
-        deleted(world, 1)
+    def delete_meanwhile() -> None:
+        delete_pictures(world, 1)
         assert prune_whatever_runs(world) == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        interrupted(patch, VectorSets, "register", meanwhile)
+        interrupted(patch, VectorSets, "register", delete_meanwhile)
         view = weightless_view(1, "cy")
         made = fill_captions(world.encoder, view, world.sets, "cy", 1)
     assert made.upto_change < 7
@@ -158,7 +158,7 @@ def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
     put(world.started(), *range(6))
     world.seal()
     lease, version = world.trained_version("cy")
-    deleted(world, 1)
+    delete_pictures(world, 1)
     assert set_states.prune_feed(world.registry) == 0
     world.registry.expansions.fail(lease, "gate_failed", "")
     assert set_states.prune_feed(world.registry) == 1 and version.number == 1
@@ -169,14 +169,14 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
 ) -> None:
     put(world.started(), *range(9))
     world.seal()
-    deleted(world, 8)
+    delete_pictures(world, 8)
     set_states.prune_feed(world.registry)
     with world.registry.begin() as session:
-        session.execute(insert(VectorSetRow).values(**nothing(world)))
+        session.execute(insert(VectorSetRow).values(**make_empty_row(world)))
     own = Indexer(world.sets, seal_at=1, most=3)
     reads, pages = Gallery.placed, list[int]()
 
-    def overtaken(gallery: Gallery, ids: Sequence[str]) -> Any:
+    def overtake(gallery: Gallery, ids: Sequence[str]) -> Any:
         page = reads(gallery, ids)
         pages.append(len(ids))
         if len(pages) == 1:  # p1 is in it
@@ -186,14 +186,14 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
                 set_states._remove_deletions(session, [gone])
         return page
 
-    monkeypatch.setattr(Gallery, "placed", overtaken)
+    monkeypatch.setattr(Gallery, "placed", overtake)
     own.seal(world.pictures())
     assert pages == [3, 3, 3, 3, 1, 3, 3, 3]  # the first again, where a vector is missing; then all of it once more
     live = world.started()
     assert live.current.pictures.tail.count == 0 and scored_pictures(live, 1) == world.nearest(1)
 
 
-def nothing(world: World) -> dict[str, object]:
+def make_empty_row(world: World) -> dict[str, object]:
     """A row that says that nothing of the set of pictures is sealed."""
     identity = world.pictures()
     of = {"kind": identity.kind, "fingerprint": identity.fingerprint, "dimension": identity.dimension}
@@ -203,11 +203,11 @@ def nothing(world: World) -> dict[str, object]:
 def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
     put(world.started(), *range(6))
     world.seal()
-    deleted(world, 1, 2, 3)
+    delete_pictures(world, 1, 2, 3)
     assert set_states.prune_feed(world.registry) == 3
     with world.registry.begin() as session:
         set_states._remove_deletions(session, [7])
-    assert told(world)[set_states.PRUNED] == 9
+    assert read_feed(world)[set_states.PRUNED] == 9
 
 
 @pytest.mark.faults
@@ -216,9 +216,9 @@ def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> 
     behind: LiveIndex = world.started()
     put(behind, *range(6))
     world.seal()
-    deleted(world, 0, 1, 2, 3, 4)
+    delete_pictures(world, 0, 1, 2, 3, 4)
     killed(world, PRUNE, "feed.pruned:1")
-    assert {name for name in told(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
+    assert {name for name in read_feed(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
     behind.refresh()
     assert scored_pictures(behind, 0) == world.nearest(0)
     assert set_states.prune_feed(world.registry) == 3
@@ -250,12 +250,12 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
 
 def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> None:
     with world.registry.begin() as session:
-        earlier = nothing(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
+        earlier = make_empty_row(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
         session.execute(insert(VectorSetRow).values(**earlier))
     put(world.started(), 1, 2, 3)
     assert set_states.count_unsealed(world.registry) == 3
     world.indexer(seal_at=1).seal(world.pictures())
     world.indexer(seal_at=1).seal(world.captions("en", 0))
     assert set_states.count_unsealed(world.registry) == 0
-    deleted(world, 1)
+    delete_pictures(world, 1)
     assert set_states.prune_feed(world.registry) == 1

@@ -20,7 +20,7 @@ from tests.registries import publish_release
 PICTURES = 40
 
 
-def prepared(world: World) -> World:
+def prepare(world: World) -> World:
     """Forty pictures, and a trained version whose captions are not encoded yet."""
     for seed in range(PICTURES):
         world.put(f"p{seed:02d}", seed, {"cy": [f"llun {seed}"], "en": [f"picture {seed}"]})
@@ -28,14 +28,14 @@ def prepared(world: World) -> World:
     return world
 
 
-def source(world: World) -> CaptionSource:
+def make_worker_source(world: World) -> CaptionSource:
     """As the worker has it, without a model."""
     return CaptionSource(world.gallery, world.captions("cy", 1), world.registry.releases.visible("cy", 1))
 
 
-def opened(world: World) -> VectorSet:
+def open_captions(world: World) -> VectorSet:
     """What is sealed of the trained version's captions."""
-    return world.opened(source(world))
+    return world.opened(make_worker_source(world))
 
 
 def publish(world: World) -> None:
@@ -44,9 +44,9 @@ def publish(world: World) -> None:
 
 
 def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_them(world: World) -> None:
-    prepared(world)
+    prepare(world)
     state = world.encode("cy", 1)
-    filled = opened(world)
+    filled = open_captions(world)
     rows = VectorRows.merge([filled.read_rows(picture) for picture in world.gallery.ids()])
     assert sorted(rows.entries) == [
         Entry(f"p{seed:02d}", text)
@@ -59,7 +59,7 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
 
 
 def test_a_fill_that_is_stopped_goes_on_at_the_shard_it_was_at(world: World) -> None:
-    prepared(world)
+    prepare(world)
 
     def stop(done: int, _: int) -> None:
         if done >= 20:
@@ -75,25 +75,25 @@ def test_a_fill_that_is_stopped_goes_on_at_the_shard_it_was_at(world: World) -> 
 def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared(world)
+    prepare(world)
     world.encode("cy", 1)
-    whole = opened(world)
-    indexer = Indexer(world.sets, lambda _: source(world), most=15)
+    whole = open_captions(world)
+    indexer = Indexer(world.sets, lambda _: make_worker_source(world), most=15)
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
+    def count_call(root: Any, identity: Any, rows: Any, *rest: Any) -> Any:
         sizes.append(len(rows))
         return real(root, identity, rows, *rest)
 
-    monkeypatch.setattr(segment, "write", counted)
-    state = indexer.fill(source(world), 10)
+    monkeypatch.setattr(segment, "write", count_call)
+    state = indexer.fill(make_worker_source(world), 10)
     assert sizes == [15, 15, 15, 15, 60] and [written.rows for written in state.segments] == [60]
     query = text_vector(1, "llun 7")
-    assert opened(world).search(query, 60) == whole.search(query, 60)
+    assert open_captions(world).search(query, 60) == whole.search(query, 60)
 
 
 def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> None:
-    prepared(world)
+    prepare(world)
 
     def put(done: int, _: int) -> None:
         if done == 20:
@@ -115,7 +115,7 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     world.trained_version("cy", {"a": "ci"})
     world.encode("cy", 1)
-    assert opened(world).count == 1
+    assert open_captions(world).count == 1
 
 
 def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -133,7 +133,7 @@ def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, mo
 
 def test_filling_one_languages_captions_reads_no_others(world: World) -> None:
     """Otherwise the 36th language would take 36 times as long as the first."""
-    prepared(world)
+    prepare(world)
     read: list[tuple[str, Any]] = []
 
     def note(_: object, __: object, statement: str, parameters: Any, *___: object) -> None:
@@ -149,20 +149,20 @@ def test_filling_one_languages_captions_reads_no_others(world: World) -> None:
 def test_a_finished_training_does_not_fail_because_a_sweeper_took_its_segment(
     world: World, monkeypatch: pytest.MonkeyPatch, owner_and_name: tuple[Any, str]
 ) -> None:
-    prepared(world)
+    prepare(world)
     removed: list[int] = []
 
-    def other() -> None:
+    def act_as_another() -> None:
         removed.append(sweep(world.sets, seconds=0))
 
-    interrupted(monkeypatch, *owner_and_name, other)
+    interrupted(monkeypatch, *owner_and_name, act_as_another)
     world.encode("cy", 1)
-    assert removed == [1] and opened(world).count == 60 and opened(world).problems == ()
+    assert removed == [1] and open_captions(world).count == 60 and open_captions(world).problems == ()
 
 
 def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: World) -> None:
     """It lasts for hours, and no state names them before its end."""
-    prepared(world)
+    prepare(world)
     removed: list[int] = []
 
     def sweep_once(done: int, _: int) -> None:
@@ -172,19 +172,19 @@ def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: Wor
     encoding = make_source(world.captions("cy", 1), world.gallery, world.encoder, weightless_view(1, "cy"))
     state = Indexer(world.sets, lambda _: encoding, most=15).fill(encoding, 10, sweep_once)
     assert removed[0] > 0 and [written.rows for written in state.segments] == [60]
-    assert opened(world).count == 60 and opened(world).problems == ()
+    assert open_captions(world).count == 60 and open_captions(world).problems == ()
 
 
 def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    prepared(world)
+    prepare(world)
 
-    def other() -> None:
+    def act_as_another() -> None:
         world.put("new", 99, {"cy": ["newydd"]})
         world.encode("cy", 1)
 
-    interrupted(monkeypatch, VectorSets, "register", other)
+    interrupted(monkeypatch, VectorSets, "register", act_as_another)
     state = world.encode("cy", 1)
     assert state.number == world.state(world.captions("cy", 1)).number > 0
     publish(world)
@@ -193,17 +193,17 @@ def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
     assert live.current.captions["cy"].count == 61 and live.current.degraded == ()
 
 
-def watched(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
+def watch_segments(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
     """The rows of each segment that is written from now on; the disk is full after `room` of them."""
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
+    def count_call(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
         if len(sizes) == room:
             raise StorageFull
         sizes.append(len(rows))
         return real(root, identity, rows, *rest)
 
-    monkeypatch.setattr(segment, "write", counted)
+    monkeypatch.setattr(segment, "write", count_call)
     return sizes
 
 
@@ -215,7 +215,7 @@ def test_a_damaged_segment_is_made_again_in_parts(world: World, monkeypatch: pyt
     (folder,) = world.segments("pictures")
     flip(folder / "rows.safetensors")
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
-    sizes = watched(monkeypatch)
+    sizes = watch_segments(monkeypatch)
     world.indexer(most=20, seal_at=100).seal(world.pictures())
     assert sizes == [20, 20, 20, 60]
     live = world.started()
@@ -229,7 +229,7 @@ def test_parts_without_an_index_count_before_they_are_merged(world: World, monke
         world.put(f"p{seed:02d}", seed)
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
     with monkeypatch.context() as patch:
-        watched(patch, room=3)
+        watch_segments(patch, room=3)
         with pytest.raises(StorageFull):
             world.indexer(most=20, seal_at=100).seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [20, 20, 10]

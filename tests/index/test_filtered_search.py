@@ -22,7 +22,7 @@ from store.registry import open_registry
 from store.tables import PictureRow
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
-from tests.index.test_engines import expected, search
+from tests.index.test_engines import find_expected, search
 from tests.index.world import World, content
 
 COUNT = 48
@@ -81,7 +81,7 @@ def test_scores_and_order_are_those_of_an_exact_scan_of_what_is_left(
             keys = numbered(*sorted(place.key for id, place in placed.items() if left(int(id[1:]))))
             allowed = selection.allowed(Wanted(parsed(asked)))
             for query in unit(3, seed=4, dimension=DIMENSION):
-                assert search(live, query, 10, allowed) == expected(empty, query, 10, keys)
+                assert search(live, query, 10, allowed) == find_expected(empty, query, 10, keys)
 
 
 def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveIndex) -> None:

@@ -44,12 +44,12 @@ def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_tim
     world.started()
     real, sizes = segment.write, list[int]()
 
-    def counted(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
+    def count_rows(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
         if identity.kind == "pictures":
             sizes.append(len(rows))
         return real(root, identity, rows, *rest)
 
-    monkeypatch.setattr(segment, "write", counted)
+    monkeypatch.setattr(segment, "write", count_rows)
     for seed in range(64):
         world.put(f"p{seed}", seed)
         world.seal()
@@ -86,7 +86,7 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
     assert scored_pictures(world.started(), 7) == world.nearest(7)
 
 
-def _states(world: World) -> list[SealedState]:
+def _list_states(world: World) -> list[SealedState]:
     return VectorSets(world.gallery).list_states(world.pictures())
 
 
@@ -95,8 +95,8 @@ def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> 
     for seed in range(6):
         put(live, seed)
         world.seal()
-    assert len(_states(world)) == 2
-    named = {written.id for state in _states(world) for written in state.segments}
+    assert len(_list_states(world)) == 2
+    named = {written.id for state in _list_states(world) for written in state.segments}
     assert {path.name for path in world.segments("pictures")} == named
 
 
@@ -151,11 +151,11 @@ def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
     live = world.started()
     put(live, 1, 2)
 
-    def meanwhile() -> None:
+    def put_meanwhile() -> None:
         put(live, 3)
         live.delete_picture("p2")
 
-    interrupted(monkeypatch, segment, "write", meanwhile, 1)
+    interrupted(monkeypatch, segment, "write", put_meanwhile, 1)
     world.seal()
     live.refresh()
     for each in (live, world.started()):
@@ -187,12 +187,12 @@ def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
     live, sealed = world.started(), list[int]()
     put(live, 1, 2)
 
-    def other() -> None:
+    def act_as_another() -> None:
         put(live, 3)
         live.delete_picture("p1")
         sealed.append(world.seal())
 
-    interrupted(monkeypatch, VectorSets, "register", other, 1)
+    interrupted(monkeypatch, VectorSets, "register", act_as_another, 1)
     first = world.state()
     newest = world.indexer().seal(world.pictures())
     assert sealed == [2] and newest == world.state() and newest.number > first.number
@@ -282,14 +282,14 @@ def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
     before, state, folders = answers(live), world.state(), world.segments()
     free, calls = files.require_free, list[object]()
 
-    def full(*given: Any) -> None:
+    def raise_storage_full(*given: Any) -> None:
         calls.append(given)
         if len(calls) >= nth:
             raise StorageFull
         free(*given)
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", full)
+        patch.setattr(files, "require_free", raise_storage_full)
         with pytest.raises(StorageFull):
             world.indexer(seal_at=1).seal(world.pictures())
     live.refresh()

@@ -45,7 +45,7 @@ def approximate(written: PartRecord, shared_root: DataRoot) -> Segment:
     return segment.read(shared_root, written, PICTURES, RECALL)
 
 
-def truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> list[Hit]:
+def find_truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> list[Hit]:
     """The best of these rows, by an exact scan."""
     rows = np.arange(len(vectors)) if rows is None else rows
     products = vectors[rows] @ query
@@ -53,11 +53,11 @@ def truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> l
     return brute_force(query, vectors[near], [names(1, int(row))[0] for row in near], k)
 
 
-def recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, told: bool = True) -> float:
+def measure_recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, told: bool = True) -> float:
     """The share of the best hits that are found, with queries like texts that were not used to measure it."""
     hits = total = 0
     for query in text_like(vectors, 60, seed=50):
-        expected = truth(query, vectors, k, rows)
+        expected = find_truth(query, vectors, k, rows)
         hits += len({*expected} & {*find_best(part, query, k, rows if told else None)})
         total += len(expected)
     return hits / total
@@ -80,24 +80,24 @@ def test_the_number_of_rows_decides_between_scan_and_quantisation(rows: int, kin
 
 @pytest.mark.parametrize("k", [10, 100, 400])
 def test_searches_reach_the_target(k: int, approximate: Segment, vectors: Matrix) -> None:
-    assert recall(approximate, vectors, k) >= RECALL - 0.02
+    assert measure_recall(approximate, vectors, k) >= RECALL - 0.02
 
 
 @pytest.mark.parametrize("target", [0.5, 0.9, 0.99])
 def test_a_higher_target_gives_a_higher_recall(
     target: float, written: PartRecord, shared_root: DataRoot, vectors: Matrix
 ) -> None:
-    assert recall(segment.read(shared_root, written, PICTURES, target), vectors, 100) >= target - 0.03
+    assert measure_recall(segment.read(shared_root, written, PICTURES, target), vectors, 100) >= target - 0.03
 
 
 def test_a_low_target_misses_some(written: PartRecord, shared_root: DataRoot, vectors: Matrix) -> None:
     """The precondition of the tests above: these vectors are not so easy that eight lists are enough."""
-    assert recall(segment.read(shared_root, written, PICTURES, 0.0), vectors, 100) < 0.85
+    assert measure_recall(segment.read(shared_root, written, PICTURES, 0.0), vectors, 100) < 0.85
 
 
 def test_every_score_is_that_of_brute_force(approximate: Segment, vectors: Matrix) -> None:
     for query in text_like(vectors, 5, seed=3):
-        everything = {*truth(query, vectors, ROWS - 50)}
+        everything = {*find_truth(query, vectors, ROWS - 50)}
         hits = find_best(approximate, query, 30)
         assert (
             len(hits) == 30 and {*hits} <= everything and hits == sorted(hits, key=lambda hit: (-hit.score, hit.entry))
@@ -124,7 +124,7 @@ def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segme
     """One half, and with each query also what it would find first."""
     alive = np.arange(1, ROWS, 2)
     half = approximate.mark_dead(np.arange(ROWS) % 2 == 0)
-    assert recall(half, vectors, k, alive, told=False) >= RECALL - 0.02
+    assert measure_recall(half, vectors, k, alive, told=False) >= RECALL - 0.02
     for query in text_like(vectors, 20, seed=4):
         first = find_best(half, query, k)
         fewer = half.exclude_pictures([hit.entry.picture for hit in first])
@@ -136,7 +136,7 @@ def test_dead_rows_never_come_back_and_hide_no_others(k: int, approximate: Segme
 def test_the_answer_is_exact_when_few_are_allowed(count: int, approximate: Segment, vectors: Matrix) -> None:
     rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
     for query in text_like(vectors, 20, seed=5):
-        assert find_best(approximate, query, 10, rows) == truth(query, vectors, 10, rows)
+        assert find_best(approximate, query, 10, rows) == find_truth(query, vectors, 10, rows)
 
 
 @pytest.mark.parametrize("count", [4_200, 12_000])
@@ -144,7 +144,7 @@ def test_searches_reach_the_target_when_many_are_allowed(count: int, approximate
     rows = np.sort(np.random.default_rng(count).permutation(ROWS)[:count]).astype(np.int64)
     for query in text_like(vectors, 20, seed=6):
         assert {int(hit.entry.picture[1:]) for hit in find_best(approximate, query, 10, rows)} <= {*rows.tolist()}
-    assert recall(approximate, vectors, 10, rows) >= RECALL - 0.02
+    assert measure_recall(approximate, vectors, 10, rows) >= RECALL - 0.02
 
 
 @pytest.mark.parametrize("k", [10, 100])
@@ -158,7 +158,7 @@ def test_searches_reach_the_target_when_those_allowed_are_all_far_from_the_query
     found = total = 0
     for query in text_like(photographs, 60, seed=51) + domain[0]:
         query /= np.linalg.norm(query)
-        expected = truth(query, mixed, k, maps)
+        expected = find_truth(query, mixed, k, maps)
         found += len({*expected} & {*find_best(part, query, k, maps)})
         total += len(expected)
         assert len(find_best(part.mark_dead(np.arange(18_500) < 8_000), query, k)) == k  # the photographs were deleted

@@ -6,7 +6,7 @@ from index.janitor import sweep
 from index.sets import VectorSets
 from index.vectors import Hit
 from tests.doubles import text_vector
-from tests.index.test_fill import prepared, publish, source
+from tests.index.test_fill import make_worker_source, prepare, publish
 from tests.index.world import (
     World,
     answers,
@@ -44,7 +44,7 @@ NTH = [*(f"{step}:1" for step in WRITING), "files.renamed:2", "files.renamed:3"]
 INDEXER = ("indexer.written:1", "indexer.registered:1")
 
 
-def swept_of_everything_left_over(world: World) -> None:
+def has_only_named_segments(world: World) -> None:
     """What the sweep of a later start leaves is exactly what states name."""
     world.aged()
     sweep(world.sets)
@@ -73,23 +73,23 @@ def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(
     killed(world, SEAL, point)
     live.refresh()
     assert answers(live) == answers(world.started()) == before
-    swept_of_everything_left_over(world)
+    has_only_named_segments(world)
     assert answers(world.started()) == before
     world.seal()
     live.refresh()
     assert answers(live) == answers(world.started()) == before
     assert live.current.pictures.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
-    swept_of_everything_left_over(world)
+    has_only_named_segments(world)
     assert answers(world.started()) == before
 
 
 Filled = tuple[list[Hit], list[str]]
 
 
-def filled(world: World) -> Filled:
+def describe_fill(world: World) -> Filled:
     """What a fill in shards of five ends in: every caption with its score, and its segments."""
     state = world.encode("cy", 1, shard=5)
-    opened = world.opened(source(world))
+    opened = world.opened(make_worker_source(world))
     assert opened.problems == ()
     return opened.search(text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
 
@@ -97,8 +97,8 @@ def filled(world: World) -> Filled:
 @pytest.fixture(scope="module")
 def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     """What a fill that nothing interrupted ends in."""
-    world = prepared(World(tmp_path_factory.mktemp("whole")))
-    expected = filled(world)
+    world = prepare(World(tmp_path_factory.mktemp("whole")))
+    expected = describe_fill(world)
     world.close()
     assert len(expected[0]) == 60
     return expected
@@ -110,13 +110,13 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
     "point", ["files.fsynced:1", "files.renamed:1", "build.shard:4", "build.written:1", "build.registered:1"]
 )
 def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: Filled, point: str) -> None:
-    prepared(world)
+    prepare(world)
     live = world.started()
     killed(world, FILL, point)
     live.refresh()
     assert scored_pictures(live, 1) == world.nearest(1) and live.current.degraded == ()
-    assert filled(world) == whole
-    swept_of_everything_left_over(world)
+    assert describe_fill(world) == whole
+    has_only_named_segments(world)
     publish(world)
     live.refresh()
     for each in (live, world.started()):

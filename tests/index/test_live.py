@@ -52,17 +52,17 @@ def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: W
     names = [hit.picture for hit in live.current.search_pictures(vector, 12)]
     last = live.current.search_pictures(vector, 4)[-1]
 
-    def behind() -> list[tuple[str, int]]:
+    def list_behind() -> list[tuple[str, int]]:
         return [(hit.picture, hit.rank) for hit in live.current.search_pictures(vector, 3, last)]
 
-    assert behind() == [(names[4], 5), (names[5], 6), (names[6], 7)]
+    assert list_behind() == [(names[4], 5), (names[5], 6), (names[6], 7)]
     live.delete_picture(names[1])
-    assert behind() == [(names[4], 4), (names[5], 5), (names[6], 6)]
+    assert list_behind() == [(names[4], 4), (names[5], 5), (names[6], 6)]
     live.delete_picture(names[3])  # the last one itself
-    assert behind() == [(names[4], 3), (names[5], 4), (names[6], 5)]
+    assert list_behind() == [(names[4], 3), (names[5], 4), (names[6], 5)]
     for twin in range(6):  # identical to the query: all rank first
         put_picture(live, f"twin{twin}", 3)
-    assert behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
+    assert list_behind() == [(names[4], 9), (names[5], 10), (names[6], 11)]
 
 
 def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
@@ -160,12 +160,12 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
     monkeypatch.setattr(world.registry.releases, "serving", lambda: older)  # read before the other one was promoted
     with_counts = Detector.with_counts
 
-    def overtaken(detector: Detector, *given: Any) -> Detector:
+    def overtake(detector: Detector, *given: Any) -> Detector:
         monkeypatch.setattr(Detector, "with_counts", with_counts)
         live.publish(candidate)
         return detector.with_counts(*given)
 
-    monkeypatch.setattr(Detector, "with_counts", overtaken)
+    monkeypatch.setattr(Detector, "with_counts", overtake)
     live.refresh()
     assert live.current.release == newer
     assert live.current.detector.guess("ci bach", ["en", "cy"]).language == "cy"
@@ -258,11 +258,11 @@ def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monke
     sizes: list[int] = []
     pictures = world.encoder.pictures
 
-    def noted(images: Any, batch: int = 64) -> Any:
+    def note_images(images: Any, batch: int = 64) -> Any:
         sizes.append(len(images))
         return pictures(images, batch)
 
-    monkeypatch.setattr(world.encoder, "pictures", noted)
+    monkeypatch.setattr(world.encoder, "pictures", note_images)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     assert world.started().current.pictures.count == 40
     assert sum(sizes) == 40 and max(sizes) <= 16

@@ -18,7 +18,7 @@ from tests.store.steps import re_encoded
 PICTURES = 30
 
 
-def serving(world: World) -> LiveIndex:
+def make_serving(world: World) -> LiveIndex:
     """Thirty pictures with English captions in segments, and Welsh; a few changes wait to be sealed."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
@@ -34,56 +34,56 @@ def serving(world: World) -> LiveIndex:
 
 @pytest.fixture
 def served(world: World) -> LiveIndex:
-    return serving(world)
+    return make_serving(world)
 
 
-def others(live: LiveIndex) -> tuple[Any, ...]:
+def find_others(live: LiveIndex) -> tuple[Any, ...]:
     """Everything that is found in pictures, English and Welsh, with scores."""
     captions = [live.current.search_captions(text_vector(version, "llun 7"), ["cy", "en"], 99) for version in (0, 1)]
-    return [scored_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _vectors(live)]
+    return [scored_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _count_vectors(live)]
 
 
-def _vectors(live: LiveIndex) -> list[Any]:
+def _count_vectors(live: LiveIndex) -> list[Any]:
     return [vector for number in range(PICTURES) for vector in live.current.pictures.read_rows(f"p{number}").vectors]
 
 
-def promoted(world: World) -> None:
+def promote(world: World) -> None:
     world.teach("de", {f"p{seed}": f"Bild {seed}" for seed in range(PICTURES)})
 
 
-def rolled_back(world: World) -> None:
+def roll_back(world: World) -> None:
     world.registry.releases.roll_back("de", actor="test", reason="")
 
 
-def restored(world: World) -> None:
+def restore(world: World) -> None:
     world.registry.releases.restore(3, expected=world.registry.releases.serving().number, actor="test", reason="")
 
 
 def test_no_move_of_one_language_changes_another_or_touches_the_set_of_pictures(
     world: World, served: LiveIndex
 ) -> None:
-    before, state = others(served), world.state()
+    before, state = find_others(served), world.state()
     away = world.home / "elsewhere"
     away.mkdir()
     for folder in world.segments("pictures"):
         shutil.move(folder, away / folder.name)
-    moves: list[Callable[[World], None]] = [promoted, rolled_back, restored, rolled_back]
+    moves: list[Callable[[World], None]] = [promote, roll_back, restore, roll_back]
     for number, move in enumerate(moves):
         move(world)
         assert served.refresh() and ("de" in served.current.views) == (number % 2 == 0)
-        assert others(served) == before and served.current.degraded == ()
+        assert find_others(served) == before and served.current.degraded == ()
         assert served.current.pictures.state == state.number
     assert world.segments("pictures") == [] and world.state().number == state.number
     for folder in away.iterdir():
         shutil.move(folder, world.home / "segments" / folder.name)
-    assert others(world.started()) == before
+    assert find_others(world.started()) == before
 
 
 def test_a_rollback_opens_nothing(world: World, served: LiveIndex) -> None:
     before = served.current
-    promoted(world)
+    promote(world)
     served.refresh()
-    rolled_back(world)
+    roll_back(world)
     opened, encoded = list(world.encoder.opened), world.encoder.texts_encoded
     assert served.refresh() and set(served.current.views) == {"en", "cy"}
     assert (world.encoder.opened, world.encoder.texts_encoded) == (opened, encoded)
@@ -95,7 +95,7 @@ def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(wor
     world.teach("de", {"a": "zwei"}, shared=False)
     live = world.started()
     opened: list[weakref.ref[Any]] = [weakref.ref(live.current.views["de"]), weakref.ref(live.current.captions["de"])]
-    rolled_back(world)
+    roll_back(world)
     live.refresh()
     gc.collect()
     assert all(each() is not None for each in opened), "to roll back in a second"

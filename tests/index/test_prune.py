@@ -36,7 +36,7 @@ Pruner(world.sets).prune(2)
 """
 
 
-def withdrawn(world: World) -> World:
+def withdraw_welsh(world: World) -> World:
     """Welsh was rolled back, and its version is out of reach, with its set in segments or in the engine."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "cy": [f"llun {seed}"]})
@@ -49,35 +49,35 @@ def withdrawn(world: World) -> World:
     return world
 
 
-def pruner(world: World) -> Pruner:
+def make_pruner(world: World) -> Pruner:
     return Pruner(world.sets)
 
 
 def prune(world: World) -> list[PrunedItem]:
     """Prune with as few releases in reach as possible."""
-    return pruner(world).prune(LEAST)[1]
+    return make_pruner(world).prune(LEAST)[1]
 
 
-def vectors(world: World, version: int) -> int:
+def count_vectors(world: World, version: int) -> int:
     """How many vectors of captions as a version reads them are in the tables."""
     with world.registry.read() as session:
         return session.scalar(select(func.count()).where(CaptionVectorRow.version == version)) or 0
 
 
-def gone(world: World, version: int = 1) -> bool:
+def is_gone(world: World, version: int = 1) -> bool:
     """Whether nothing is left of Welsh."""
     number = world.captions("cy", version)
     folder = world.registry.versions.get(version).folder
-    return folder is None and vectors(world, version) == 0 and world.state(number) == NOTHING_SEALED
+    return folder is None and count_vectors(world, version) == 0 and world.state(number) == NOTHING_SEALED
 
 
 @pytest.fixture
 def served(empty: World) -> World:
     """Welsh is out of reach, with each engine in turn."""
-    return withdrawn(empty)
+    return withdraw_welsh(empty)
 
 
-def places(world: World, index: str) -> int:
+def count_places(world: World, index: str) -> int:
     """In how many places vectors are: folders of segments, tables or collections."""
     if index == "faiss":
         return len(world.segments())
@@ -92,14 +92,14 @@ def test_nothing_is_left_of_what_no_release_in_reach_names_and_no_answer_changes
     live = served.started()
     before, listed = answers(live), served.registry.releases.list()
     folder = served.version_folder(1)
-    there = places(served, index)
-    assert folder.exists() and vectors(served, 1) == 2 * PICTURES
-    planned = pruner(served).plan(LEAST)[1]
-    assert folder.exists() and places(served, index) == there and not gone(served), "a plan removes nothing"
+    there = count_places(served, index)
+    assert folder.exists() and count_vectors(served, 1) == 2 * PICTURES
+    planned = make_pruner(served).plan(LEAST)[1]
+    assert folder.exists() and count_places(served, index) == there and not is_gone(served), "a plan removes nothing"
     assert prune(served) == planned
     assert [(item.what, item.language) for item in planned] == [("version", "cy"), ("vectors", "cy")]
-    assert gone(served) and not folder.exists() and places(served, index) == there - 1
-    assert vectors(served, 2) == vectors(served, 3) == PICTURES
+    assert is_gone(served) and not folder.exists() and count_places(served, index) == there - 1
+    assert count_vectors(served, 2) == count_vectors(served, 3) == PICTURES
     assert answers(live) == before == answers(served.started()) and live.current.degraded == ()
     assert nearest_captions(live, "br", 2, "skeudenn 3") == [("skeudenn 3", "p3")]
     assert served.registry.releases.list() == listed and prune(served) == []
@@ -107,15 +107,15 @@ def test_nothing_is_left_of_what_no_release_in_reach_names_and_no_answer_changes
 
 def test_a_process_that_would_serve_a_pruned_version_does_not_and_makes_nothing_of_it(world: World) -> None:
     """One that was cut off, and falls back to an old release; and an indexer that began before."""
-    prune(withdrawn(world))
+    prune(withdraw_welsh(world))
     with pytest.raises(VersionPruned):
         world.live_index().open(world.registry.releases.get(2))
     assert world.sets.register(world.captions("cy", 1), NOTHING_SEALED, NOTHING_SEALED) is None
-    assert gone(world)
+    assert is_gone(world)
 
 
 def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> None:
-    live = withdrawn(world).started()
+    live = withdraw_welsh(world).started()
     prune(world)
     encoded = world.encoder.texts_encoded
     world.registry.releases.restore(4, expected=5, actor="test", reason="")
@@ -139,33 +139,33 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
     captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
     world.gallery.put_caption_vectors(ReadBy(base, FIRST_ENCODING.fingerprint("text-b")), captions)
     assert len(world.gallery.picture_vectors(ids, theirs)) == PICTURES
-    assert vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
+    assert count_vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
     world.registry.expansions.cancel(lease.expansion)
     world.registry.expansions.cancelled(lease)
     for tag in ("br", "de"):
         world.teach(tag, {"p1": tag})
     assert [item.name for item in prune(world)] == [f"version {base}"]
-    assert world.gallery.picture_vectors(ids, theirs) == {} and vectors(world, base) == 0
+    assert world.gallery.picture_vectors(ids, theirs) == {} and count_vectors(world, base) == 0
     assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES and prune(world) == []
 
 
 @pytest.mark.faults
 def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, index: str) -> None:
     live = served.started()
-    before, there = answers(live), places(served, index)
+    before, there = answers(live), count_places(served, index)
     for point in ("prune.decided:1", "prune.set:1", "prune.version:1"):
         killed(served, PRUNE, point, "", index)
-        assert answers(live) == before and not gone(served)
+        assert answers(live) == before and not is_gone(served)
         with pytest.raises(VersionPruned):
             served.registry.releases.restore(2, expected=5, actor="test", reason="")
     assert prune(served) != [] and prune(served) == []
-    assert gone(served) and places(served, index) == there - 1
+    assert is_gone(served) and count_places(served, index) == there - 1
     assert answers(live) == before == answers(served.started())
 
 
 @pytest.mark.row("R5")
 def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves(world: World) -> None:
-    live, stop, wrong = withdrawn(world).started(), Event(), list[object]()
+    live, stop, wrong = withdraw_welsh(world).started(), Event(), list[object]()
 
     def search() -> None:
         while not stop.is_set():
@@ -202,7 +202,7 @@ def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves
 
 
 def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, store: str) -> None:
-    here = withdrawn(World(tmp_path, store=store))
+    here = withdraw_welsh(World(tmp_path, store=store))
     there = DataRoot(tmp_path / "there", store)
     folder = str(here.registry.versions.get(1).folder)
     kept = str(here.registry.versions.get(2).folder)
@@ -217,18 +217,18 @@ def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, st
 def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = withdrawn(World(tmp_path, store=store))
+    world = withdraw_welsh(World(tmp_path, store=store))
 
-    def away(_: str) -> None:
+    def raise_unavailable(_: str) -> None:
         raise StoreUnavailable
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.root, "forget", away)
+        patch.setattr(world.root, "forget", raise_unavailable)
         with pytest.raises(StoreUnavailable):
             prune(world)
     assert world.registry.versions.pruned() == {1} and world.version_folder(1).exists()
     assert [item.what for item in prune(world)] == ["version", "vectors"]
-    assert gone(world) and prune(world) == []
+    assert is_gone(world) and prune(world) == []
     world.close()
 
 
@@ -247,7 +247,7 @@ def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(
 
 
 def test_datasets_go_with_the_last_version_that_came_from_them(world: World) -> None:
-    withdrawn(world)
+    withdraw_welsh(world)
     named = {str(version.expansion) for version in world.registry.versions.list() if version.number}
     for name in named:
         files.write_bytes(world.home / "expansions" / name / "dataset", b"{}")

@@ -23,19 +23,19 @@ def world(empty: World, monkeypatch: pytest.MonkeyPatch) -> World:
     return empty
 
 
-def language_of(segment: Path) -> str | None:
+def read_language(segment: Path) -> str | None:
     language: str | None = json.loads((segment / MANIFEST).read_bytes())["language"]
     return language
 
 
-def sealed(world: World, identity: Identity) -> set[str]:
+def list_sealed(world: World, identity: Identity) -> set[str]:
     """The pictures of which the engine, or any file of a segment, has a row of this set."""
     state = world.state(identity)
     if world.engine is not None:
         runs = tuple(each.run for each in state.segments)
         pages = world.engine.read_pages(EngineView(identity, runs, (), 0)) if runs else ()
         return {entry.picture for page in pages for entry in page.entries}
-    of_set = [each for each in world.segments(identity.kind) if language_of(each) == identity.language]
+    of_set = [each for each in world.segments(identity.kind) if read_language(each) == identity.language]
     data = b"".join(file.read_bytes() for folder in of_set for file in folder.iterdir())
     return {f"p{seed}" for seed in range(9) if f"p{seed}".encode() in data}
 
@@ -48,12 +48,12 @@ def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> 
     live.delete_picture("p1")
     before = answers(live)
     english = next(each for each in world.sets.list_newest() if each.kind == "captions")
-    assert "p1" in sealed(world, world.pictures()) and "p1" in sealed(world, english)
+    assert "p1" in list_sealed(world, world.pictures()) and "p1" in list_sealed(world, english)
     for _ in range(2):  # an engine hides a row, and removes it when no state sees it any more
         world.indexer().purge()
         live.refresh()
         assert answers(live) == before
-    assert sealed(world, world.pictures()) == sealed(world, english) == {"p0", "p2", "p3", "p4"}
+    assert list_sealed(world, world.pictures()) == list_sealed(world, english) == {"p0", "p2", "p3", "p4"}
     assert answers(world.started()) == before and not set_states.has_dead_rows(world.registry)
     assert live.verify() == [] and live.current.degraded == ()
     assert set_states.prune_feed(world.registry) == 1, "the feed forgets its id"
@@ -70,19 +70,19 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
     lease, version = world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(4)})
     world.encode("cy", version.number)
     welsh = world.captions("cy", version.number)
-    assert sealed(world, welsh) == {"p0", "p1", "p2", "p3"}
+    assert list_sealed(world, welsh) == {"p0", "p1", "p2", "p3"}
     live.delete_picture("p1")
     upto = world.state(welsh).upto_change
     for _ in range(2):
         world.indexer().purge()
-    assert sealed(world, welsh) == {"p0", "p2", "p3"} and world.state(welsh).upto_change == upto
+    assert list_sealed(world, welsh) == {"p0", "p2", "p3"} and world.state(welsh).upto_change == upto
     forget_replaced(world.sets)
     assert world.state(welsh).segments, "nothing is forgotten while an expansion may need it"
     world.registry.expansions.fail(lease, "internal", "")
     forget_replaced(world.sets)
     forget_replaced(world.sets)
-    assert world.sets.list_states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and sealed(world, welsh) == set()
-    assert sealed(world, world.pictures()) == {"p0", "p2", "p3"}
+    assert world.sets.list_states(welsh)[:KEPT] == [NOTHING_SEALED] * KEPT and list_sealed(world, welsh) == set()
+    assert list_sealed(world, world.pictures()) == {"p0", "p2", "p3"}
 
 
 def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) -> None:

@@ -39,11 +39,11 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
     counted: list[int] = []
     real = recall.measure
 
-    def counting(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
+    def count_measures(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
         counted.append(pictures.count)
         return real(pictures, gallery)
 
-    monkeypatch.setattr(recall, "measure", counting)
+    monkeypatch.setattr(recall, "measure", count_measures)
     live = world.started()
     assert live.measure_recall(anew=False) is live.measure_recall(anew=False) is None
     assert len(counted) == 2  # nothing is known while there are no pictures
@@ -66,13 +66,13 @@ def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyP
     live.refresh()
     beside: list[recall.Recall | None] = []
 
-    def measuring(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
+    def measure_slowly(pictures: VectorSet, gallery: Gallery) -> recall.Recall | None:
         other = Thread(target=lambda: beside.append(live.measure_recall(anew=False)), daemon=True)
         other.start()
         other.join(PATIENCE)
         return real(pictures, gallery)
 
-    monkeypatch.setattr(recall, "measure", measuring)
+    monkeypatch.setattr(recall, "measure", measure_slowly)
     assert live.measure_recall(anew=False) is not known and beside == [known]
 
 
@@ -116,7 +116,7 @@ def in_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]
         server_manager_instance.release_server(file)
 
 
-def engine_of(world: World) -> Engine:
+def get_engine(world: World) -> Engine:
     assert world.engine is not None
     return world.engine
 
@@ -128,18 +128,18 @@ def share(live: LiveIndex) -> float:
 
 
 def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, real = in_engine.started(), type(engine_of(in_engine)).find_nearest
+    live, real = in_engine.started(), type(get_engine(in_engine)).find_nearest
     assert share(live) == 1.0
     in_engine.put("late", 7)  # in the tail
     live.refresh()
     assert share(live) == 1.0
 
-    def every_other(*given: Any) -> Candidates:
+    def find_every_other(*given: Any) -> Candidates:
         near = real(*given)
         kept = np.arange(0, len(near.scores), 2)
         return Candidates(near.scores[kept], near.vectors[kept], lambda number: near.entry(2 * number), exact=False)
 
-    monkeypatch.setattr(type(in_engine.engine), "find_nearest", every_other)
+    monkeypatch.setattr(type(in_engine.engine), "find_nearest", find_every_other)
     measured = share(live)
     assert 0.45 < measured < 0.6  # ten hits, and about as many that are as near and are missed
     monkeypatch.setattr(recall, "SAMPLE", 200)
@@ -172,7 +172,7 @@ def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path,
     settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
     put(world.started(), 1, 2, 3)
     world.seal()
-    engine_of(world).drop(world.pictures())
+    get_engine(world).drop(world.pictures())
     line = Checkup(settings).check("recall")
     assert line is not None and line.outcome == "bad"
     assert world.pictures().name in line.detail and "not in pgvector" in line.detail

@@ -31,52 +31,52 @@ from tests.index.world import Machines, World, answers, content, drawn, failing,
 pytestmark = pytest.mark.row("F4")
 
 
-def read(world: World, **options: Any) -> list[Damage]:
+def run_scrub(world: World, **options: Any) -> list[Damage]:
     """What a scrub finds."""
     return [*Scrub(world.sets, **options).run().damaged]
 
 
-def filled(world: World) -> None:
+def fill_world(world: World) -> None:
     live = world.started()
     put(live, *range(6))
     world.seal()
     live.refresh()
 
 
-def english(world: World) -> Identity:
+def find_english(world: World) -> Identity:
     return next(each for each in world.sets.list_newest() if each.kind == "captions")
 
 
 def test_a_damaged_segment_is_made_again_and_served_by_who_had_it_open(world: World) -> None:
     """Nothing opens it meanwhile, and the one before was verified: only a reading of all finds it."""
-    filled(world)
+    fill_world(world)
     live = world.started()
     before = answers(live)
     for folder in world.segments():
         size = (folder / "rows.safetensors").stat().st_size
         flip(folder / "rows.safetensors", 4 * size, world.home)
-    found = read(world)
+    found = run_scrub(world)
     assert [(each.kind, each.mended) for each in found] == [("segment", "from the registry")] * 2
-    assert read(world) == [] and live.verify() == []
+    assert run_scrub(world) == [] and live.verify() == []
     live.refresh()
     assert answers(live) == answers(world.started()) == before
 
 
 def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
-    filled(world)
+    fill_world(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    found = read(world, mend=False)
-    assert found == read(world, mend=False) and found[0].mended == ""
+    found = run_scrub(world, mend=False)
+    assert found == run_scrub(world, mend=False) and found[0].mended == ""
     assert damage.list_unmended(world.root) == found
 
 
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
+    fill_world(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
     with world.registry.duties.held(SEALING, "another", 600):
-        assert [each.mended for each in read(world)] == [""]
-    assert [each.mended for each in read(world)] == ["from the registry"]
+        assert [each.mended for each in run_scrub(world)] == [""]
+    assert [each.mended for each in run_scrub(world)] == ["from the registry"]
 
 
 @pytest.mark.parametrize("sealed", [True, False], ids=["from a segment", "computed again"])
@@ -88,30 +88,30 @@ def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
     if sealed:
         world.seal()
         live.refresh()
-    before, good = answers(live), vectors(world)
+    before, good = answers(live), read_vectors(world)
     with world.registry.begin() as session:
         rows: list[Any] = [*session.scalars(select(PictureVectorRow)), *session.scalars(select(CaptionVectorRow))]
         for stored in rows:
             stored.vector = bytes([stored.vector[0] ^ 1]) + stored.vector[1:]
-    assert all(vector is None for vector in vectors(world).values())
+    assert all(vector is None for vector in read_vectors(world).values())
     caplog.set_level(logging.INFO)
     if not sealed:
         assert world.seal() == 0, "a damaged vector counts as none"
         assert "are damaged" in caplog.text
-    found = read(world)
+    found = run_scrub(world)
     assert {(each.kind, each.mended) for each in found} == {
         ("vector", "from a segment" if sealed else "by forgetting it, so that it is computed again")
     }
     live.refresh()
-    mended = vectors(world)
+    mended = read_vectors(world)
     same = {key for key in good if (mended[key] == good[key]).all()}
     assert same == {key for key in good if sealed or isinstance(key, int)}, "pictures are read from their stored form"
     world.seal()
-    assert read(world) == [] and live.verify() == []
+    assert run_scrub(world) == [] and live.verify() == []
     assert answers(world.started())[1] == before[1] and (not sealed or answers(world.started()) == before)
 
 
-def vectors(world: World) -> dict[Any, Any]:
+def read_vectors(world: World) -> dict[Any, Any]:
     with world.registry.read() as session:
         pictures = session.execute(select(PictureVectorRow.content_sha256, PictureVectorRow.vector)).all()
         captions = session.execute(select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)).all()
@@ -125,30 +125,30 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
     flip(here.version_folder(1) / "rows.safetensors", 5)
     flip(here.gallery.files.content_path(content(1)), 50)
     flip(here.gallery.files.thumbnail_path(content(1)), 50)
-    found = read(here)
+    found = run_scrub(here)
     assert [(each.kind, each.mended) for each in found] == [
         ("version", "from the store"),
         *[("picture", "from the store")] * 2,
     ]
-    assert read(here) == [] and read(machines.there) == []
+    assert run_scrub(here) == [] and run_scrub(machines.there) == []
     assert here.gallery.files.read(content(1)) == drawn(1).stored
 
 
 def test_a_damaged_copy_of_a_picture_is_fetched_anew_when_it_is_shown(machines: Machines) -> None:
     machines.here.put("a", 1)
     flip(machines.here.gallery.files.content_path(content(1)), 50)
-    assert machines.here.gallery.files.read(content(1)) == drawn(1).stored and read(machines.here) == []
+    assert machines.here.gallery.files.read(content(1)) == drawn(1).stored and run_scrub(machines.here) == []
 
 
 def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A thumbnail can be made of the picture, the picture of nothing; putting it again replaces it."""
-    filled(world)
+    fill_world(world)
     world.teach("cy", {"p1": "ci"})
     flip(world.gallery.files.thumbnail_path(content(2)), 50)
     flip(world.gallery.files.content_path(content(1)), 50)
     world.gallery.files.content_path(content(3)).unlink()
     flip(world.version_folder(1) / "rows.safetensors", 5)
-    found = {each.kind: each.mended for each in read(world) if ".thumb" not in each.name}
+    found = {each.kind: each.mended for each in run_scrub(world) if ".thumb" not in each.name}
     assert found == {"version": "", "picture": ""}
     assert f"damaged: {content(1)}.jpg, NOT mended" in caplog.text
     assert f"damaged: {content(2)}.thumb.jpg, mended from the stored picture" in caplog.text
@@ -157,7 +157,7 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     live = world.started()
     assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
     put(live, 1, 3)
-    assert {each.kind for each in read(world)} == {"version"}
+    assert {each.kind for each in run_scrub(world)} == {"version"}
 
 
 @pytest.mark.parametrize("sealed", [True, False])
@@ -168,27 +168,27 @@ def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: Worl
         world.seal()
     with world.registry.begin() as session:
         session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(text="picture 4"))
-    (found,) = read(world)
+    (found,) = run_scrub(world)
     assert found.kind == "caption" and found.name.endswith("of picture p5") and "picture 4" not in found.name
-    assert found.mended == ("from a segment" if sealed else "") and (read(world) == []) is sealed
+    assert found.mended == ("from a segment" if sealed else "") and (run_scrub(world) == []) is sealed
 
 
 def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world: World) -> None:
     versions, told = world.registry.versions, "chances of hits of version 0"
     for damaged in (b'"curves"', b"{"):  # another name, no JSON at all
         versions.set_match(0, {"curves": None, "encoding": 1, "change": 0})
-        assert read(world) == [] and 0 in versions.matches([0])
+        assert run_scrub(world) == [] and 0 in versions.matches([0])
         with world.registry.begin() as session:
             row = session.scalars(select(VersionRow).where(VersionRow.number == 0)).one()
             assert row.match is not None
             row.match = row.match.replace(damaged, damaged.swapcase().replace(b"{", b"z"))
         assert versions.matches([0]) == {} and versions.get(0).number == 0
-        assert read(world, mend=False) == [Damage("match", told)]
-        assert read(world) == [Damage("match", told, "by forgetting it, so that it is fitted again")]
-        assert read(world) == []
+        assert run_scrub(world, mend=False) == [Damage("match", told)]
+        assert run_scrub(world) == [Damage("match", told, "by forgetting it, so that it is fitted again")]
+        assert run_scrub(world) == []
 
 
-def submitted(world: World) -> str:
+def submit_dataset(world: World) -> str:
     """An expansion whose dataset is in the data root, and in the store if there is one."""
     data, name = b"captions" * 9, "expansions/given/dataset"
     files.write_bytes(world.root.path(name), data)
@@ -199,23 +199,23 @@ def submitted(world: World) -> str:
 
 
 def test_a_dataset_that_changed_or_is_gone_is_told_until_its_expansion_has_ended(world: World) -> None:
-    filled(world)
-    expansion, path = submitted(world), world.root.path("expansions/given/dataset")
-    assert read(world) == []
+    fill_world(world)
+    expansion, path = submit_dataset(world), world.root.path("expansions/given/dataset")
+    assert run_scrub(world) == []
     flip(path, 5)
-    found = read(world)
+    found = run_scrub(world)
     assert found == [Damage("dataset", f"dataset of expansion {expansion} of cy")]
     path.unlink()
-    assert read(world) == found
+    assert run_scrub(world) == found
     world.registry.expansions.cancel(expansion)
-    assert read(world) == [], "its files may be removed by hand"
+    assert run_scrub(world) == [], "its files may be removed by hand"
 
 
 def test_a_dataset_comes_back_from_the_store(machines: Machines) -> None:
-    submitted(machines.here)
+    submit_dataset(machines.here)
     flip(machines.here.root.path("expansions/given/dataset"), 5)
-    assert [(each.kind, each.mended) for each in read(machines.here)] == [("dataset", "from the store")]
-    assert read(machines.here) == []
+    assert [(each.kind, each.mended) for each in run_scrub(machines.here)] == [("dataset", "from the store")]
+    assert run_scrub(machines.here) == []
 
 
 def flip_in_first_page(world: World, name: str, byte: int) -> None:
@@ -231,16 +231,16 @@ def flip_in_first_page(world: World, name: str, byte: int) -> None:
 
 def test_an_index_of_the_registry_that_changed_is_told(world: World) -> None:
     """No checksum tells it, and no row is another one."""
-    filled(world)
+    fill_world(world)
     flip_in_first_page(world, "ix_captions_change", -1)
-    found = read(world)
+    found = run_scrub(world)
     assert {(each.kind, each.mended) for each in found} == {("registry", "")}
     assert all("ix_captions_change" in each.name for each in found)
 
 
 def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
-    filled(world)
-    read(world)
+    fill_world(world)
+    run_scrub(world)
     report = damage.load_report(world.root)
     assert report is not None and report.files > 10 and report.bytes > 10_000
     for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
@@ -266,30 +266,30 @@ def test_a_look_at_the_duty_writes_nothing(world: World) -> None:
     assert damage.name_duty(world.root) == duty and world.home.stat().st_mtime_ns == before
 
 
-def verified(world: World, *options: str, **environment: str) -> Any:
+def run_verify(world: World, *options: str, **environment: str) -> Any:
     return CliRunner().invoke(app, ["verify", *options], env={"PICTOGLOT_HOME": str(world.home), **environment})
 
 
 def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
-    ran = verified(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
+    fill_world(world)
+    ran = run_verify(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
     assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
     owners = list[str]()
-    interrupted(monkeypatch, files, "write_json", lambda: owners.append(owner(world)))
-    assert verified(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
+    interrupted(monkeypatch, files, "write_json", lambda: owners.append(read_owner(world)))
+    assert run_verify(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
     world.root.path("scrub.id").unlink()
     monkeypatch.setattr(files, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
-    ran = verified(world)
+    ran = run_verify(world)
     assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
 
 
-def owner(world: World) -> str:
+def read_owner(world: World) -> str:
     with world.registry.read() as session:
         said: str = session.execute(text("SELECT owner FROM duties WHERE name LIKE 'scrub %'")).scalar_one()
     return said
 
 
 def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    filled(world)
+    fill_world(world)
     monkeypatch.setattr(files, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert Scrub(world.sets).run().files > 10

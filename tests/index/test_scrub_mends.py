@@ -11,15 +11,15 @@ from store.clock import now
 from store.data_root import DataRoot
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VectorSetRow, VersionRow
 from tests.bitrot import flip
-from tests.index.test_scrub import english, filled, read
-from tests.index.test_scrub_to_its_end import changed, told
+from tests.index.test_scrub import fill_world, find_english, run_scrub
+from tests.index.test_scrub_to_its_end import execute, list_mended
 from tests.index.world import Machines, World, put, put_picture
 
 pytestmark = pytest.mark.row("F4")
 
 
 def test_a_segment_that_was_written_again_is_compared_with_the_newest_state(world: World) -> None:
-    filled(world)
+    fill_world(world)
     state = world.state()
     world.sets.register(world.pictures(), state, state)
     with world.registry.begin() as session:
@@ -27,10 +27,10 @@ def test_a_segment_that_was_written_again_is_compared_with_the_newest_state(worl
         older.segments = [{**older.segments[0], "manifest_sha256": "0" * 64}]
     (folder,) = world.segments("pictures")
     before = folder.stat().st_ino
-    assert read(world) == [] and folder.stat().st_ino == before
+    assert run_scrub(world) == [] and folder.stat().st_ino == before
 
 
-def without_vector(world: World, text: str) -> None:
+def delete_vector(world: World, text: str) -> None:
     """Nobody has computed the vector of this caption yet."""
     with world.registry.begin() as session:
         ids = select(CaptionRow.id).where(CaptionRow.text == text)
@@ -38,51 +38,51 @@ def without_vector(world: World, text: str) -> None:
 
 
 def test_what_lacks_a_vector_keeps_no_other_segment_from_being_made_again(world: World) -> None:
-    filled(world)
+    fill_world(world)
     world.put("later", 9, {"en": ["nobody has encoded this"]})
     flip(world.segments("captions")[0] / "rows.safetensors", 5, world.home)
-    assert told(read(world)) == [("segment", "from the registry")] and read(world) == []
+    assert list_mended(run_scrub(world)) == [("segment", "from the registry")] and run_scrub(world) == []
 
 
 def test_a_segment_stays_until_the_registry_has_all_that_it_had(world: World) -> None:
-    filled(world)
-    without_vector(world, "picture 5")
+    fill_world(world)
+    delete_vector(world, "picture 5")
     (folder,) = world.segments("captions")
     flip(folder / "index.faiss", 5, world.home)
-    assert told(read(world)) == [("segment", "")] and (folder / "rows.safetensors").exists()
+    assert list_mended(run_scrub(world)) == [("segment", "")] and (folder / "rows.safetensors").exists()
 
 
 def test_a_copy_from_the_store_is_told_as_that_and_taken_up(machines: Machines) -> None:
-    filled(machines.here)
+    fill_world(machines.here)
     there = machines.there
     live = there.started()
-    identity = english(there)
+    identity = find_english(there)
     (folder,) = there.segments("captions")
     flip(folder / "rows.safetensors", 5, there.home)
-    without_vector(there, "picture 5")
+    delete_vector(there, "picture 5")
     before = there.state(identity)
-    assert told(read(there)) == [("segment", "from the store")]
+    assert list_mended(run_scrub(there)) == [("segment", "from the store")]
     assert there.state(identity).number > before.number and there.state(identity).segments == before.segments
     live.refresh()
-    assert live.verify() == [] and read(there) == []
+    assert live.verify() == [] and run_scrub(there) == []
 
 
 def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_made_again(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(machines.here)
+    fill_world(machines.here)
     put(machines.here.started(), 7)
     machines.here.seal()
-    there, identity, renew = machines.there, english(machines.there), DataRoot.renew
+    there, identity, renew = machines.there, find_english(machines.there), DataRoot.renew
     live = there.started()
     before = there.state(identity)
     good, bad = (f"segments/{each.id}" for each in before.segments)
     for name in (good, bad):
         flip(there.root.path(name) / "rows.safetensors", 5, there.home)
-    without_vector(there, "picture 7")
+    delete_vector(there, "picture 7")
     with monkeypatch.context() as patch:
         patch.setattr(DataRoot, "renew", lambda root, name, *more: name != bad and renew(root, name, *more))
-        assert sorted(told(read(there))) == [("segment", ""), ("segment", "from the store")]
+        assert sorted(list_mended(run_scrub(there))) == [("segment", ""), ("segment", "from the store")]
     assert there.state(identity).number > before.number
     live.refresh()
     assert [problem for problem in live.verify() if good.removeprefix("segments/") in problem] == []
@@ -91,20 +91,20 @@ def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_
 def test_only_damaged_segments_are_hashed_while_nobody_else_can_seal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(world)
+    fill_world(world)
     put(world.started(), 7)
     world.seal()
     bad, whole = (each.id for each in world.state().segments)
     flip(world.root.path(f"segments/{bad}") / "rows.safetensors", 5, world.home)
     hashed, real = list[str](), segment.is_intact
 
-    def intact(root: DataRoot, written: PartRecord, *gently: Any) -> bool:
+    def check_intact(root: DataRoot, written: PartRecord, *gently: Any) -> bool:
         if not gently:
             hashed.append(written.id)
         return real(root, written, *gently)
 
-    monkeypatch.setattr(segment, "is_intact", intact)
-    assert told(read(world)) == [("segment", "from the registry")]
+    monkeypatch.setattr(segment, "is_intact", check_intact)
+    assert list_mended(run_scrub(world)) == [("segment", "from the registry")]
     assert bad in hashed and whole not in hashed
 
 
@@ -113,29 +113,29 @@ def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(w
     for caption in ("first", "second", "third"):
         world.teach("cy", {"p1": caption})
     old = world.captions("cy", 1)
-    without_vector(world, "first")
+    delete_vector(world, "first")
     flip(world.root.path(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
-    assert told(read(world)) == [("segment", "by forgetting what nobody searches")]
-    assert read(world) == [] and world.state(old).segments == ()
+    assert list_mended(run_scrub(world)) == [("segment", "by forgetting what nobody searches")]
+    assert run_scrub(world) == [] and world.state(old).segments == ()
 
 
 def test_a_caption_whose_digest_changed_is_told_and_stays(world: World) -> None:
     """Nothing proves then that the text is the right one."""
-    filled(world)
+    fill_world(world)
     with world.registry.begin() as session:
         session.execute(update(CaptionRow).where(CaptionRow.text == "picture 5").values(digest="0" * 64))
-    assert told(read(world)) == [("caption", "")] == told(read(world))
+    assert list_mended(run_scrub(world)) == [("caption", "")] == list_mended(run_scrub(world))
 
 
 def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World) -> None:
-    filled(world)
+    fill_world(world)
     world.teach("cy", {"p1": "ci"})
     flip(world.version_folder(1) / "rows.safetensors", 5)
     flip(world.root.path(f"segments/{world.state(world.captions('cy', 1)).segments[0].id}") / "index.faiss", 5)
-    assert {each.kind for each in read(world, mend=False)} == {"version", "segment"}
+    assert {each.kind for each in run_scrub(world, mend=False)} == {"version", "segment"}
     with world.registry.begin() as session:
         session.execute(update(VersionRow).where(VersionRow.number == 1).values(pruned_at=now(), pruned_release=2))
-    assert read(world) == []
+    assert run_scrub(world) == []
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
@@ -147,14 +147,14 @@ def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: s
     if sealed:
         world.seal()
     if database == "postgresql":  # which checks what it is given, unless a cast has no function
-        changed(world, "CREATE CAST (bytea AS text) WITHOUT FUNCTION")
-        changed(world, r"UPDATE captions SET text = '\xff'::bytea::text WHERE text = 'picture 5'")
-        changed(world, "DROP CAST (bytea AS text)")
+        execute(world, "CREATE CAST (bytea AS text) WITHOUT FUNCTION")
+        execute(world, r"UPDATE captions SET text = '\xff'::bytea::text WHERE text = 'picture 5'")
+        execute(world, "DROP CAST (bytea AS text)")
     else:
-        changed(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
-    assert told(read(world)) == [("caption", "from a segment" if sealed else "")]
+        execute(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
+    assert list_mended(run_scrub(world)) == [("caption", "from a segment" if sealed else "")]
     if sealed:
-        assert read(world) == [] and world.gallery.captions_for(["p5"])["p5"]["en"] == ["picture 5", "drawing 5"]
+        assert run_scrub(world) == [] and world.gallery.captions_for(["p5"])["p5"]["en"] == ["picture 5", "drawing 5"]
 
 
 @pytest.mark.parametrize("index", ["pgvector"], indirect=True)
@@ -163,4 +163,4 @@ def test_what_comes_back_from_an_engine_is_told_as_that(empty: World) -> None:
     empty.seal()
     with empty.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    assert told(read(empty)) == [("vector", "from the engine")] and read(empty) == []
+    assert list_mended(run_scrub(empty)) == [("vector", "from the engine")] and run_scrub(empty) == []

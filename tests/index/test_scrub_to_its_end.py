@@ -26,17 +26,17 @@ from store.errors import IndexUnavailable, LeaseLost, RegistryUnavailable, Stora
 from store.leases import SEALING
 from store.tables import PictureVectorRow, VersionRow
 from tests.bitrot import flip
-from tests.index.test_scrub import filled, read
+from tests.index.test_scrub import fill_world, run_scrub
 from tests.index.world import Clock, Machines, World, content, failing, interrupted, put
 
 pytestmark = pytest.mark.row("F4")
 
 
-def told(found: list[Damage]) -> list[tuple[str, str]]:
+def list_mended(found: list[Damage]) -> list[tuple[str, str]]:
     return [(each.kind, each.mended) for each in found]
 
 
-def changed(world: World, statement: str) -> None:
+def execute(world: World, statement: str) -> None:
     with world.registry.begin() as session:
         session.execute(text(statement))
 
@@ -54,10 +54,10 @@ def changed(world: World, statement: str) -> None:
 def test_a_row_that_cannot_be_read_is_told_and_all_else_is_read(
     world: World, statement: str, kind: str, name: str
 ) -> None:
-    filled(world)
-    changed(world, statement)
-    changed(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
-    found = [each for each in read(world) if "cannot be read" in each.name]
+    fill_world(world)
+    execute(world, statement)
+    execute(world, "UPDATE captions SET text = CAST(x'ff' AS TEXT) WHERE text = 'picture 5'")
+    found = [each for each in run_scrub(world) if "cannot be read" in each.name]
     assert kind in {each.kind for each in found} and any(each.name.startswith(name) for each in found)
     assert "caption" in damage.load_report(world.root).found  # type: ignore[union-attr]
 
@@ -65,19 +65,19 @@ def test_a_row_that_cannot_be_read_is_told_and_all_else_is_read(
 def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_told(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    filled(world)
+    fill_world(world)
     bad, real = world.gallery.files.thumbnail_path(content(1)), files.read
     folder = world.gallery.files.content_path(content(2))
     folder.unlink()
     folder.mkdir()
 
-    def given(path: Path, *more: Any) -> bytes:
+    def read_badly(path: Path, *more: Any) -> bytes:
         if path == bad:
             raise OSError(errno.EIO, os.strerror(errno.EIO))
         return real(path, *more)
 
-    monkeypatch.setattr(files, "read", given)
-    assert {(each.name, each.mended) for each in read(world)} == {
+    monkeypatch.setattr(files, "read", read_badly)
+    assert {(each.name, each.mended) for each in run_scrub(world)} == {
         (f"{content(1)}.thumb.jpg", "from the stored picture"),
         (f"{content(2)}.jpg cannot be read (IsADirectoryError)", ""),
     }
@@ -85,14 +85,14 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
 
 def test_what_cannot_be_mended_now_ends_nothing(machines: Machines, monkeypatch: pytest.MonkeyPatch) -> None:
     here = machines.here
-    filled(here)
+    fill_world(here)
     here.teach("cy", {"p1": "ci"})
     flip(here.version_folder(1) / "rows.safetensors", 5)
     with here.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
     monkeypatch.setattr(DataRoot, "renew", failing(StoreUnavailable()))
     monkeypatch.setattr(VectorSets, "read_state", failing(IndexUnavailable()))
-    assert told(read(here)) == [("version", ""), *[("vector", "")] * 6]
+    assert list_mended(run_scrub(here)) == [("version", ""), *[("vector", "")] * 6]
 
 
 def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> None:
@@ -114,7 +114,7 @@ def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> N
 
 
 def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:
-    filled(world)
+    fill_world(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     clock, kept = Clock(), list[float]()
 
@@ -132,7 +132,7 @@ def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(wor
 
 def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Merged, pruned, cancelled, deleted: nothing names it any more when its damage is noticed."""
-    filled(world)
+    fill_world(world)
     world.teach("cy", {"p1": "ci"})
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     flip(world.version_folder(1) / "rows.safetensors", 5)
@@ -155,7 +155,7 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()
     monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
-    assert read(world) == []
+    assert run_scrub(world) == []
 
 
 def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -163,9 +163,9 @@ def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, m
     files.write_bytes(world.root.path(name), b"captions")
     given: Any = {"dataset_path": name, "dataset_sha256": "0" * 64}
     expansion, _ = submit(kind="learn", language="cy", settings={}, actor="t", **given)
-    assert told(read(world)) == [("dataset", "")]
+    assert list_mended(run_scrub(world)) == [("dataset", "")]
     interrupted(monkeypatch, files, "sha256_file", lambda: world.registry.expansions.cancel(expansion.id))
-    assert read(world) == []
+    assert run_scrub(world) == []
 
 
 def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
@@ -191,11 +191,11 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
         assert session.scalars(select(PictureVectorRow.vector)).one() == other
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
     interrupted(monkeypatch, Scrub, "_retry", mend)
-    assert read(world) == []
+    assert run_scrub(world) == []
 
 
 def test_a_registry_that_is_busy_for_a_moment_is_waited_for(world: World) -> None:
-    filled(world)
+    fill_world(world)
     with world.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
     with closing(sqlite3.connect(world.home / "registry.db", isolation_level=None)) as another:
@@ -204,14 +204,14 @@ def test_a_registry_that_is_busy_for_a_moment_is_waited_for(world: World) -> Non
         def end(_: float) -> None:
             another.rollback()
 
-        assert told(Scrub(world.sets, Pace(wait=end)).run().damaged) == [("vector", "from a segment")] * 6
+        assert list_mended(Scrub(world.sets, Pace(wait=end)).run().damaged) == [("vector", "from a segment")] * 6
 
 
 @pytest.mark.parametrize("name", ["list_newest", "list_states"])
 def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
     world: World, monkeypatch: pytest.MonkeyPatch, name: str
 ) -> None:
-    filled(world)
+    fill_world(world)
     with monkeypatch.context() as patch:
         interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []

@@ -55,15 +55,15 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are hashed."""
     seen, hash_file = list[str](), files.sha256_file
 
-    def observed(path: Path, *more: Any) -> str:
+    def observe(path: Path, *more: Any) -> str:
         seen.append(path.name)
         return hash_file(path, *more)
 
-    monkeypatch.setattr(files, "sha256_file", observed)
+    monkeypatch.setattr(files, "sha256_file", observe)
     return seen
 
 
-def facts(opened: Segment) -> list[tuple[int, Entry, bytes]]:
+def list_rows(opened: Segment) -> list[tuple[int, Entry, bytes]]:
     keys, vectors = opened.keys, opened.vectors
     return [(int(keys[row]), opened.read_entry(row), vectors[row].tobytes()) for row in opened.find_living_rows()]
 
@@ -71,7 +71,7 @@ def facts(opened: Segment) -> list[tuple[int, Entry, bytes]]:
 def test_what_was_written_is_read(root: DataRoot, query: Vector) -> None:
     opened = sealed(root, VECTORS, names(120), 1_000)
     halves = VECTORS.astype(np.float16)
-    assert facts(opened) == [(1_000 + row, names(120)[row], halves[row].tobytes()) for row in range(120)]
+    assert list_rows(opened) == [(1_000 + row, names(120)[row], halves[row].tobytes()) for row in range(120)]
     assert find_best(opened, query, 9) == brute_force(query, VECTORS, names(120), 9)
     assert (opened.record.rows, opened.record.first, opened.record.last, opened.count) == (120, 1_000, 1_119, 120)
 
@@ -92,7 +92,7 @@ def test_any_keys_ids_and_texts_come_back_in_the_order_of_keys(
     opened = segment.read(shared_root, segment.write(shared_root, identity, sorted_rows), identity)
     halves = [vector.astype(np.float16).tobytes() for vector in vectors]
     expected = sorted(zip((row[0] for row in rows), entries, halves, strict=True))
-    assert facts(opened) == expected
+    assert list_rows(opened) == expected
     for picture in {entry.picture for entry in entries}:
         assert [*opened.read_rows(picture).entries] == [entry for _, entry, _ in expected if entry[0] == picture]
 
@@ -127,7 +127,7 @@ def test_the_second_opening_hashes_nothing(written: PartRecord, root: DataRoot, 
     segment.read(root, written, PICTURES)
     assert sorted(hashed) == ["index.faiss", "rows.safetensors"]
     hashed.clear()
-    assert facts(segment.read(DataRoot(root.home), written, PICTURES))[0][1] == Entry("p00000") and not hashed
+    assert list_rows(segment.read(DataRoot(root.home), written, PICTURES))[0][1] == Entry("p00000") and not hashed
 
 
 @pytest.mark.parametrize("file", FILES)
@@ -189,11 +189,11 @@ def test_a_note_about_other_files_is_ignored(
 def test_a_full_disk_while_noting_does_no_harm(
     written: PartRecord, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
 ) -> None:
-    def full(_: int) -> None:
+    def raise_full(_: int) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", full)
+        patch.setattr(os, "fsync", raise_full)
         assert segment.read(root, written, PICTURES).count == 120
     assert [*root.path("verified").iterdir()] == []
     assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
@@ -235,18 +235,18 @@ def test_what_an_array_of_allowed_keys_left_is_not_taken_for_what_it_leaves_now(
     part, query, allowed = sealed(root, VECTORS, names(120)), VECTORS[7], numbered(*range(0, 120, 7))
     everything = numbered(*range(120))
 
-    def found(view: Segment, keys: Keys) -> list[str]:
+    def find(view: Segment, keys: Keys) -> list[str]:
         return [hit.entry.picture for hit in find_best(view, query, 120, keys)]
 
     for _ in range(2):
-        assert found(part, allowed)[0] == "p00007" and len(found(part, allowed)) == 18
-        assert len(found(part, everything)) == 120
+        assert find(part, allowed)[0] == "p00007" and len(find(part, allowed)) == 18
+        assert len(find(part, everything)) == 120
     without = part.exclude_pictures({"p00007", "p00003"})
-    assert "p00007" not in found(without, allowed) and len(found(without, allowed)) == 17
-    assert len(found(without, everything)) == 118
+    assert "p00007" not in find(without, allowed) and len(find(without, allowed)) == 17
+    assert len(find(without, everything)) == 118
     for first in range(20):  # more arrays than are remembered
-        assert found(part, numbered(first)) == [f"p{first:05d}"]
-    assert len(found(part, allowed)) == 18
+        assert find(part, numbered(first)) == [f"p{first:05d}"]
+    assert len(find(part, allowed)) == 18
 
 
 def test_a_segment_keeps_few_copies_of_vectors(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -268,18 +268,18 @@ ERRORS: dict[str, tuple[Any, str, Exception]] = {
 }
 
 
-def raising(error: Exception) -> Callable[..., None]:
-    def raises(*_: object, **__: object) -> None:
+def make_raiser(error: Exception) -> Callable[..., None]:
+    def raise_error(*_: object, **__: object) -> None:
         raise error
 
-    return raises
+    return raise_error
 
 
 @pytest.mark.parametrize("where", ERRORS)
 def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     owner, name, error = ERRORS[where]
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, raising(error))
+        patch.setattr(owner, name, make_raiser(error))
         with pytest.raises(StorageFull):
             segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.path("segments").iterdir()] == []
@@ -300,7 +300,7 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
 
 
 def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ivf, "write", raising(RuntimeError("a bug")))
+    monkeypatch.setattr(ivf, "write", make_raiser(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
@@ -340,6 +340,6 @@ def test_whatever_sealing_raises_a_start_serves_from_the_tables(
 ) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    monkeypatch.setattr(segment, "write", raising(error))
+    monkeypatch.setattr(segment, "write", make_raiser(error))
     live = world.started(seal_first=10)
     assert scored_pictures(live, 1) == world.nearest(1) and not world.state().segments

@@ -88,12 +88,12 @@ def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Pa
     segment.read(root, written, PICTURES)
     with pytest.raises(IndexFileCorrupt):
         segment.read(root, replace(written, manifest_sha256="0" * 64), PICTURES)
-    rehashed(folder, written, more=1)
+    rehash(folder, written, more=1)
     with pytest.raises(IndexFileCorrupt):
         segment.read(root, written, PICTURES)
 
 
-def rehashed(folder: Path, written: PartRecord, **changes: object) -> PartRecord:
+def rehash(folder: Path, written: PartRecord, **changes: object) -> PartRecord:
     """The segment with a manifest that fits changed files, as a faulty writer would register it."""
     fields = json.loads((folder / "manifest.json").read_text())
     fields.pop("files")
@@ -121,7 +121,7 @@ def test_a_segment_of_something_else_is_refused(other: Identity, written: PartRe
 @pytest.mark.row("I5")
 def test_another_format_is_refused(folder: Path, written: PartRecord, root: DataRoot) -> None:
     with pytest.raises(IndexVersionMismatch):
-        segment.read(root, rehashed(folder, written, format=segment.FORMAT + 1), PICTURES)
+        segment.read(root, rehash(folder, written, format=segment.FORMAT + 1), PICTURES)
 
 
 def cut(name: str, rows: int = 1) -> Edit:
@@ -154,7 +154,7 @@ def test_rows_that_do_not_fit_together_are_refused(
     edit(tensors)
     save_file(tensors, file)
     with pytest.raises(IndexInconsistent):
-        segment.read(root, rehashed(folder, written), PICTURES)
+        segment.read(root, rehash(folder, written), PICTURES)
 
 
 @pytest.mark.parametrize("field", ["rows", "index"])
@@ -163,7 +163,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
     field: str, value: object, folder: Path, written: PartRecord, root: DataRoot
 ) -> None:
     with pytest.raises(IndexInconsistent):
-        segment.read(root, rehashed(folder, written, **{field: value}), PICTURES)
+        segment.read(root, rehash(folder, written, **{field: value}), PICTURES)
 
 
 @pytest.mark.parametrize("rows", [0, 119, 121])
@@ -172,7 +172,7 @@ def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: Par
     data = root.path(f"segments/{other.id}/index.faiss").read_bytes()
     (folder / "index.faiss").write_bytes(data)
     with pytest.raises(IndexInconsistent):
-        segment.read(root, rehashed(folder, written), PICTURES)
+        segment.read(root, rehash(folder, written), PICTURES)
 
 
 @pytest.mark.parametrize("file", ["index.faiss", "rows.safetensors"])
@@ -183,4 +183,4 @@ def test_files_that_cannot_be_read_are_refused(
     """Though their hashes are those of the manifest."""
     (folder / file).write_bytes(data)
     with pytest.raises(IndexInconsistent):
-        segment.read(root, rehashed(folder, written), PICTURES)
+        segment.read(root, rehash(folder, written), PICTURES)

@@ -25,7 +25,7 @@ from tests.s3_server import S3Server
 CAPTIONS = {"p1": "afal", "p2": "ci"}
 
 
-def taught(machines: Machines) -> World:
+def teach_welsh(machines: Machines) -> World:
     """The world of this machine, with two pictures and a learned language."""
     for seed in (1, 2):
         machines.here.put(f"p{seed}", seed)
@@ -34,7 +34,7 @@ def taught(machines: Machines) -> World:
 
 
 def test_what_one_machine_learned_the_other_serves(machines: Machines) -> None:
-    taught(machines)
+    teach_welsh(machines)
     live = machines.there.started()
     assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
     assert nearest_pictures(live, 1)[0] == "p1"
@@ -60,7 +60,7 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
 
 def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
-    world = taught(machines)
+    world = teach_welsh(machines)
     world.started()
     world.seal()
     before = scored_pictures(world.started(), 1)
@@ -81,11 +81,11 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
     machines.here.started()
     machines.here.seal()
 
-    def full(*_: object) -> None:
+    def raise_full(*_: object) -> None:
         raise StorageFull
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", full)
+        patch.setattr(files, "require_free", raise_full)
         live = machines.there.started()
         assert scored_pictures(live, 1) == machines.here.nearest(1)
         assert any(StorageFull.code in sentence for sentence in live.current.degraded)
@@ -94,7 +94,7 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
 
 def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
-    world = taught(machines)
+    world = teach_welsh(machines)
     live = world.started()
     machines.there.put("p9", 9)
     own_s3.kill()
@@ -115,7 +115,7 @@ def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S
 def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
     live = machines.there.started()
-    taught(machines)
+    teach_welsh(machines)
     own_s3.kill()
     live.refresh()
     assert live.current.release.number == 1
@@ -124,7 +124,7 @@ def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3S
 
 
 def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) -> None:
-    world = taught(machines)
+    world = teach_welsh(machines)
     for name in ("versions", "segments", "pictures"):
         shutil.rmtree(world.home / name)
     live = world.started()
@@ -141,7 +141,7 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
     assert machines.there.gallery.ids() == [] and objects.names("pictures") == []
 
 
-def named(world: World) -> set[str]:
+def list_named(world: World) -> set[str]:
     return {written.id for state in world.sets.list_states(world.pictures()) for written in state.segments}
 
 
@@ -152,7 +152,7 @@ def test_a_machine_that_only_follows_keeps_no_more_segments_than_states_name(mac
         live.refresh()
         machines.here.seal()
         live.refresh()
-        assert {path.name for path in machines.there.segments("pictures")} <= named(machines.here)
+        assert {path.name for path in machines.there.segments("pictures")} <= list_named(machines.here)
     assert scored_pictures(live, 3) == machines.here.nearest(3) and live.verify() == []
     assert machines.there.started().current.degraded == ()
 
@@ -169,9 +169,9 @@ def test_segments_in_a_shared_folder_stay_for_those_who_have_mapped_them(
         put(live, seed)
         world.seal()
     states = world.sets.list_states(world.pictures())
-    assert {path.name for path in world.segments("pictures")} == named(world) and (len(states) > KEPT) == shared
+    assert {path.name for path in world.segments("pictures")} == list_named(world) and (len(states) > KEPT) == shared
     world.sets.retire_states(world.pictures(), seconds=0)
-    assert {path.name for path in world.segments("pictures")} == named(world)
+    assert {path.name for path in world.segments("pictures")} == list_named(world)
     assert len(world.sets.list_states(world.pictures())) == KEPT
     world.close()
 

@@ -29,7 +29,7 @@ def write(world: World, text: str) -> PartRecord:
     )
 
 
-def left_over(world: World, text: str) -> Path:
+def write_left_over(world: World, text: str) -> Path:
     """A segment that was written but not registered, as when a writer is killed in between."""
     return world.home / "segments" / write(world, text).id
 
@@ -42,7 +42,7 @@ def register(world: World, upto_change: int, *segments: PartRecord) -> SealedSta
     return registered
 
 
-def temporaries(world: World, name: str) -> list[Path]:
+def write_temporaries(world: World, name: str) -> list[Path]:
     """A partly written segment and picture, as killed writers leave them."""
     folder, file = world.home / "segments" / name, world.home / "pictures" / "ab" / name
     folder.mkdir(parents=True)
@@ -59,7 +59,7 @@ def start_and_sweep(world: World) -> None:
 
 
 def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> None:
-    old, fresh = temporaries(world, ".tmp-old"), temporaries(world, ".tmp-fresh")
+    old, fresh = write_temporaries(world, ".tmp-old"), write_temporaries(world, ".tmp-fresh")
     for paths, hours in ((old, 1.1), (fresh, 0.9)):
         for path in paths:
             for inside in (*path.rglob("*"), path):
@@ -69,7 +69,7 @@ def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> 
 
 
 def test_a_start_removes_segments_that_were_never_registered_unless_they_may_still_be(world: World) -> None:
-    old, fresh = left_over(world, "old"), left_over(world, "fresh")
+    old, fresh = write_left_over(world, "old"), write_left_over(world, "fresh")
     for path in (*old.iterdir(), old):
         aged(path, 1.1)
     start_and_sweep(world)
@@ -97,11 +97,11 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
     for _ in range(2):
         register(world, 0)
 
-    def killed(_: Path) -> None:
+    def kill(_: Path) -> None:
         raise KeyboardInterrupt
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(files, before, killed)
+        patch.setattr(files, before, kill)
         VectorSets(world.gallery).retire_states(world.pictures())
     (folder,) = world.segments()
     world.aged()
@@ -111,7 +111,7 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
 
 def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tmp_path: Path, own_s3: S3Server) -> None:
     world = World(tmp_path, store=own_s3.bucket())
-    old, submission, picture = left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
+    old, submission, picture = write_left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
     for path in (submission / "dataset", picture):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
@@ -176,10 +176,10 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
 
 
 def test_an_old_copy_of_what_is_written_again_is_not_taken_for_left_over(world: World) -> None:
-    old = left_over(world, "same")
+    old = write_left_over(world, "same")
     for path in (*old.iterdir(), old):
         aged(path, 1.1)
-    assert left_over(world, "same") == old
+    assert write_left_over(world, "same") == old
     assert sweep(world.sets) == 0 and old.exists()
 
 
@@ -190,11 +190,11 @@ def test_a_segment_that_is_registered_while_it_is_swept_stays_here_and_in_the_st
     written = write(world, "a")
     forget = world.root.forget
 
-    def overtaken(name: str) -> None:
+    def overtake(name: str) -> None:
         forget(name)
         register(world, 0, written)
 
-    monkeypatch.setattr(world.root, "forget", overtaken)
+    monkeypatch.setattr(world.root, "forget", overtake)
     assert sweep(world.sets, seconds=0) == 0
     other = DataRoot(tmp_path / "other", store)
     assert segment.read(other, written, world.pictures()).count == 1
@@ -218,14 +218,14 @@ def test_a_replaced_segment_that_is_registered_again_while_it_is_removed_stays(
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_others_write_while_the_files_of_a_segment_are_deleted(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """A million pictures are gigabytes."""
-    folder, written = left_over(world, "a"), list[bool]()
+    folder, written = write_left_over(world, "a"), list[bool]()
     other = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
 
-    def rmtree(path: Path, **_: object) -> None:
+    def remove_tree(path: Path, **_: object) -> None:
         with other.begin():
             written.append(path.exists() and not folder.exists())
 
-    monkeypatch.setattr(shutil, "rmtree", rmtree)
+    monkeypatch.setattr(shutil, "rmtree", remove_tree)
     assert VectorSets(world.gallery).remove_unreferenced([folder.name]) == 1
     assert written and written[0]
     other.close()
@@ -258,16 +258,16 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     held, looked_at = list[int](), list[str]()
     contents, is_older = world.gallery.contents_needed, files.is_older
 
-    def counted(prefix: str = "") -> set[str]:
+    def count_names(prefix: str = "") -> set[str]:
         held.append(len(contents(prefix)))
         return contents(prefix)
 
-    def noted(path: Path, seconds: float) -> bool:
+    def note_age(path: Path, seconds: float) -> bool:
         looked_at.append(path.name)
         return is_older(path, seconds)
 
-    monkeypatch.setattr(world.gallery, "contents_needed", counted)
-    monkeypatch.setattr(files, "is_older", noted)
+    monkeypatch.setattr(world.gallery, "contents_needed", count_names)
+    monkeypatch.setattr(files, "is_older", note_age)
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5
     assert [name for name in looked_at if name.endswith(".jpg")] == [left.name]

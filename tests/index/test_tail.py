@@ -22,7 +22,7 @@ Content = Mapping[str, VectorRows]  # what a tail should have, by picture
 NOTHING: Content = {}
 
 
-def expected(content: Content, query: Vector, k: int) -> list[Hit]:
+def find_expected(content: Content, query: Vector, k: int) -> list[Hit]:
     entries = [entry for each in content.values() for entry in each.entries]
     vectors = np.concatenate([gone().vectors, *(each.vectors for each in content.values())])
     return brute_force(query, vectors, entries, k)
@@ -31,7 +31,7 @@ def expected(content: Content, query: Vector, k: int) -> list[Hit]:
 def check(view: MemoryTail, content: Content, query: Vector) -> None:
     """Everything that a view answers."""
     rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
-    assert find_best(view, query, 10_000) == expected(content, query, 10_000)
+    assert find_best(view, query, 10_000) == find_expected(content, query, 10_000)
     assert view.count == len(rows)
     for picture, each in content.items():
         found = view.read_rows(picture)
@@ -77,7 +77,7 @@ def test_a_change_that_fails_leaves_no_trace(query: Vector) -> None:
 def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> None:
     """Nothing is copied and no index over all rows is made: 100 changes of tails with 300 and 40,000 rows."""
 
-    def peak(rows: int) -> int:
+    def measure_peak(rows: int) -> int:
         view = tail(stored(rows), names(rows)).replace_rows({"first": captioned("first", stored(1), rows)})
         tracemalloc.start()
         for number in range(100):
@@ -86,10 +86,10 @@ def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> N
         tracemalloc.stop()
         return most
 
-    assert peak(40_000) < 2 * peak(300) < 1_000_000
+    assert measure_peak(40_000) < 2 * measure_peak(300) < 1_000_000
 
 
-def steps(work: Callable[[], object]) -> int:
+def count_steps(work: Callable[[], object]) -> int:
     """How many lines of the tail's module are executed."""
     lines, before = 0, sys.gettrace()
 
@@ -106,7 +106,7 @@ def steps(work: Callable[[], object]) -> int:
     return lines
 
 
-def singles(rows: int) -> list[VectorRows]:
+def make_singles(rows: int) -> list[VectorRows]:
     vectors = stored(rows)
     return [VectorRows(numbered(key), (entry,), vectors[key : key + 1]) for key, entry in enumerate(names(rows))]
 
@@ -119,17 +119,17 @@ def test_a_picture_that_changes_again_and_again_costs_no_more_each_time(query: V
         blocks = {"again": captioned("again", vectors, 10_000 + 2 * number)}
         older, view = view, view.replace_rows(blocks)
         if number % 100 == 99:
-            counts.append(steps(partial(view.replace_rows, blocks)))
-            counts.append(steps(partial(view.read_rows, "again")))
+            counts.append(count_steps(partial(view.replace_rows, blocks)))
+            counts.append(count_steps(partial(view.read_rows, "again")))
     assert max(counts) < 100 and older.read_rows("again").keys[0] == 10_000 + 2 * (rows + 998)
-    before = dict(zip((entry.picture for entry in names(rows)), singles(rows), strict=True))
+    before = dict(zip((entry.picture for entry in names(rows)), make_singles(rows), strict=True))
     check(view, {**before, **blocks}, query)
 
 
 def test_what_died_in_a_tail_is_given_back() -> None:
     """10,000 changes of one picture need as much memory as 1,000 do."""
 
-    def kept(changes: int) -> int:
+    def measure_kept(changes: int) -> int:
         tracemalloc.start()
         view, vectors = MemoryTail.make_empty(DIMENSION), stored(1)
         for number in range(changes):
@@ -139,7 +139,7 @@ def test_what_died_in_a_tail_is_given_back() -> None:
         assert view.count == 1
         return size
 
-    assert kept(10_000) < 1.5 * kept(1_000)
+    assert measure_kept(10_000) < 1.5 * measure_kept(1_000)
 
 
 @pytest.fixture
@@ -168,7 +168,7 @@ def test_searches_while_another_thread_changes_answer_as_one_state(many_switches
         while not finished.is_set() or searched < 20:
             view, content = states[max(len(states) - 1 - searched % 2, 0)]
             query = queries[(searched + thread) % 20]
-            assert find_best(view, query, 5) == expected(content, query, 5)
+            assert find_best(view, query, 5) == find_expected(content, query, 5)
             found = view.read_rows("p3")
             assert len(found) == 0 or found.keys.tolist() == content["p3"].keys.tolist()
             searched += 1

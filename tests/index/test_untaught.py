@@ -29,19 +29,19 @@ def many(world: World) -> World:
     return world
 
 
-def noted_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ReadBy | None]]:
+def note_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ReadBy | None]]:
     """Each count of captions from now on: up to how many, and not read by what."""
     looks, count = list[tuple[int, ReadBy | None]](), world.gallery.added_with_pictures
 
-    def noted(language: str, most: int, unread: ReadBy | None = None) -> int:
+    def note_look(language: str, most: int, unread: ReadBy | None = None) -> int:
         looks.append((most, unread))
         return count(language, most, unread)
 
-    monkeypatch.setattr(world.gallery, "added_with_pictures", noted)
+    monkeypatch.setattr(world.gallery, "added_with_pictures", note_look)
     return looks
 
 
-def in_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
+def find_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
     return nearest_captions(live, "fr", version, text, limit)
 
 
@@ -49,14 +49,14 @@ def test_a_caption_in_a_language_that_is_not_taught_is_found_when_its_put_return
     live, other = many.started(), many.started()
     put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
     put_picture(live, "b", 2, {"fr": ["un chien", "un chat"]})
-    assert in_french(live, "un chat") == [("un chat", "b")]
+    assert find_french(live, "un chat") == [("un chat", "b")]
     assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}
     assert set(live.current.views) == {"en"}, "it is not taught by this"
     other.refresh()
-    assert in_french(other, "une pomme") == [("une pomme", "a")]
+    assert find_french(other, "une pomme") == [("une pomme", "a")]
     live.delete_picture("b")
-    assert in_french(live, "un chat", 9) == [("une pomme", "a")]
-    assert in_french(many.started(), "un chat", 9) == [("une pomme", "a")]
+    assert find_french(live, "un chat", 9) == [("une pomme", "a")]
+    assert find_french(many.started(), "un chat", 9) == [("une pomme", "a")]
 
 
 def test_on_an_english_base_it_waits(world: World) -> None:
@@ -70,13 +70,13 @@ def test_the_worker_seals_it_without_a_model_and_a_restart_encodes_nothing(many:
     live = many.started()
     for seed in range(5):
         put_picture(live, f"p{seed}", seed, {"fr": [f"image {seed}"]})
-    before = in_french(live, "image 3", 9)
+    before = find_french(live, "image 3", 9)
     assert many.seal() > 0, "a set that a release does not name is due all the same"
     state = many.state(many.captions("fr", 0))
     assert sum(written.rows for written in state.segments) == 5 and state.upto_change == many.gallery.change()
     encoded = many.encoder.texts_encoded
     live.refresh()
-    assert in_french(live, "image 3", 9) == before == in_french(many.started(), "image 3", 9)
+    assert find_french(live, "image 3", 9) == before == find_french(many.started(), "image 3", 9)
     assert many.encoder.texts_encoded == encoded and live.verify() == []
 
 
@@ -86,19 +86,19 @@ def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back
     english = nearest_captions(live, "en", 0, "an apple", 9)
     many.teach("fr", {"a": "la pomme"})
     live.refresh()
-    assert in_french(live, "la pomme", 9, version=1) == [("la pomme", "a"), ("une pomme", "a")]
+    assert find_french(live, "la pomme", 9, version=1) == [("la pomme", "a"), ("une pomme", "a")]
     put_picture(live, "b", 2, {"fr": ["un chien"]})  # read by the version that serves, not by the base
     fingerprint = many.encoder.text_fingerprint
     ids = {caption.text: caption.id for caption in many.gallery.captions(["b"], "fr")}
     assert not many.gallery.caption_vectors([*ids.values()], ReadBy(0, fingerprint))
     many.registry.releases.roll_back("fr", actor="test", reason="")
     live.refresh()
-    assert in_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
+    assert find_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
     assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion's captions are withdrawn"
     assert nearest_captions(live, "en", 0, "an apple", 9) == english
     many.registry.releases.restore(2, expected=3, actor="test", reason="")
     live.refresh()
-    assert len(in_french(live, "la pomme", 9, version=1)) == 3
+    assert len(find_french(live, "la pomme", 9, version=1)) == 3
 
 
 def test_a_base_shows_no_expansions_captions_of_a_language_that_is_taught_now(many: World) -> None:
@@ -128,7 +128,7 @@ def test_many_that_no_base_has_read_are_encoded_in_the_background(many: World) -
     live = many.started()
     assert "fr" not in live.current.captions, "the start does not wait for them"
     wait_until(lambda: live.refresh() or "fr" in live.current.captions)
-    assert in_french(live, "image 7") == [("image 7", "p7")] and live.current.captions["fr"].count == FEW
+    assert find_french(live, "image 7") == [("image 7", "p7")] and live.current.captions["fr"].count == FEW
     assert many.encoder.texts_encoded == FEW
 
 
@@ -138,12 +138,12 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
 
-    def fails(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     live, encode = many.live_index(), many.encoder.texts
     with monkeypatch.context() as patched:
-        patched.setattr(many.encoder, "texts", fails)
+        patched.setattr(many.encoder, "texts", fail)
         assert live.start()
         live.close()  # waits for it
     assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
@@ -158,7 +158,7 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
     assert many.registry.duties.take(SEALING, "another process", 600)
     live = many.started(clock=(clock := Clock()))
-    looks = noted_looks(many, monkeypatch)
+    looks = note_looks(many, monkeypatch)
     for seed in range(FEW, FEW + 5):
         put_picture(live, f"p{seed}", seed, {"en": ["a"], "fr": [f"image {seed}"]})
         live.refresh()
@@ -168,7 +168,7 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
     wait_until(lambda: live.refresh() or "fr" in live.current.captions)
     assert live.current.captions["fr"].count == FEW + 5
     assert many.encoder.texts_encoded == FEW + 10
-    assert in_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
+    assert find_french(live, f"image {FEW + 4}") == [(f"image {FEW + 4}", f"p{FEW + 4}")]
     assert len(set(looks)) == 1  # one set; the refresh may have looked again before it was full
 
 
@@ -179,11 +179,11 @@ def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refres
     many.put("a", 1, {"fr": [f"image {number}" for number in range(SHARD + 1)]})
     other = many.started()
     wait_until(lambda: other.refresh() or "fr" in other.current.captions)
-    looks = noted_looks(many, monkeypatch)
+    looks = note_looks(many, monkeypatch)
     put_picture(live, "b", 2, {"fr": ["un chat"]})
     assert looks == [(SHARD + 1, None)] and "fr" not in live.current.captions
     live.refresh()
-    assert in_french(live, "un chat") == [("un chat", "b")]
+    assert find_french(live, "un chat") == [("un chat", "b")]
 
 
 def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
@@ -235,19 +235,19 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
     assert many.registry.duties.take(SEALING, "another process", 600)
 
-    def fails(*_: object, **__: object) -> None:
+    def fail(*_: object, **__: object) -> None:
         raise MemoryError
 
     with monkeypatch.context() as patched:
         patched.setattr(loader, "PATIENCE", 20.0)
-        patched.setattr(many.encoder, "texts", fails)
+        patched.setattr(many.encoder, "texts", fail)
         with within(10):
             live.refresh()
     assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
     many.registry.duties.give_back(SEALING, "another process")
     clock.now += 61
     live.refresh()
-    assert in_french(live, "image 3") == [("image 3", "p3")]
+    assert find_french(live, "image 3") == [("image 3", "p3")]
 
 
 def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,12 +255,12 @@ def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.Mon
         many.put(f"p{seed}", seed, {tag: [f"image {seed}"] for tag in ("cy", "fr", "sw")})
     begun, closing, encode = Event(), Event(), many.encoder.texts
 
-    def slow(*given: Any) -> Any:
+    def encode_slowly(*given: Any) -> Any:
         begun.set()
         closing.wait(PATIENCE)
         return encode(*given)
 
-    monkeypatch.setattr(many.encoder, "texts", slow)
+    monkeypatch.setattr(many.encoder, "texts", encode_slowly)
     live = many.started()
     assert begun.wait(PATIENCE)
     closer = Thread(target=live.close)

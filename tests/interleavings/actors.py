@@ -32,7 +32,7 @@ TEACHING: dict[str, Actor] = {
     "expire": lambda stage: [_expire(stage)],
     "take over": lambda stage: [_expire(stage), _lease(stage.lease.expansion)],
     "heartbeat": lambda stage: [lambda world: world.registry.expansions.heartbeat(stage.lease, LEASE_SECONDS)],
-    "fill": lambda _: [lambda world: world.encode(DE, _made(world))],
+    "fill": lambda _: [lambda world: world.encode(DE, _make(world))],
     "promote": lambda stage: [_promote(stage.lease), _succeed(stage.lease)],
     "give back": lambda stage: [lambda world: world.registry.expansions.release_lease(stage.lease, cause="killed")],
     "cancel": lambda stage: [lambda world: world.registry.expansions.cancel(stage.lease.expansion)],
@@ -51,20 +51,20 @@ def _expire(stage: Stage) -> Call:
     return lambda _: stage.pass_time(LEASE_SECONDS + 1)
 
 
-def _made(world: World) -> int:
+def _make(world: World) -> int:
     return next(version.number for version in world.registry.versions.list() if version.language == DE)
 
 
 def _promote(lease: Lease) -> Call:
     return lambda world: world.registry.releases.promote(
-        expansion=lease.expansion, version=_made(world), move_shared=True, fence=lease.fence
+        expansion=lease.expansion, version=_make(world), move_shared=True, fence=lease.fence
     )
 
 
 def _succeed(lease: Lease) -> Call:
     def succeed(world: World) -> None:
         release = world.registry.expansions.get(lease.expansion).release
-        world.registry.expansions.succeed(lease, _made(world), release, {})
+        world.registry.expansions.succeed(lease, _make(world), release, {})
 
     return succeed
 

@@ -49,14 +49,14 @@ def explore(play: Play, check: Check, most: int) -> Explored:
         except AssertionError as error:
             error.add_note("\n".join(map(str, steps)))
             raise
-        for choices in _reversals(steps):
+        for choices in _list_reversals(steps):
             if choices not in planned:
                 planned.add(choices)
-                heapq.heappush(waiting, (_turns(choices), choices))
+                heapq.heappush(waiting, (_list_turns(choices), choices))
     return Explored(runs, len(seen), not waiting)
 
 
-def _reversals(steps: Sequence[Step]) -> Iterator[tuple[int, ...]]:
+def _list_reversals(steps: Sequence[Step]) -> Iterator[tuple[int, ...]]:
     """Choices after which the other actor goes on before a step that a later one of it depends on."""
     actors = tuple(step.actor for step in steps)
     for place, step in enumerate(steps):
@@ -86,5 +86,5 @@ def order_of(steps: Sequence[Step]) -> object:
     return tuple(sorted(order))
 
 
-def _turns(choices: Sequence[int]) -> int:
+def _list_turns(choices: Sequence[int]) -> int:
     return sum(one != other for one, other in pairwise(choices))

@@ -21,7 +21,7 @@ from tests.index.world import World
 from tests.interleavings.schedule import CLOCK, Step
 
 
-def told(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
+def describe_end(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
     """What a client sees of the end: the ledger of pictures, releases, versions, expansions, and what was answered."""
     gallery, registry = world.gallery, world.registry
     ids = gallery.ids()
@@ -48,15 +48,15 @@ def extract_state(world: World) -> int:
 
 def assert_whole(world: World, leases: Sequence[Lease], steps: Sequence[Step]) -> None:
     """Nothing is lost, doubled, left over or half, wherever these steps have changed something."""
-    _releases(world)
-    _expansions(world, leases)
+    _check_releases(world)
+    _check_expansions(world, leases)
     if not {name for step in steps for name in step.writes} <= {CLOCK, "aliases", "expansions", "releases"}:
-        _pictures(world)
-        _sets(world)
-        _files(world)
+        _check_pictures(world)
+        _check_sets(world)
+        _check_files(world)
 
 
-def _releases(world: World) -> None:
+def _check_releases(world: World) -> None:
     registry = world.registry
     releases, versions = registry.releases.list(), {each.number: each for each in registry.versions.list()}
     serving = registry.releases.serving()
@@ -73,7 +73,7 @@ def _releases(world: World) -> None:
     assert set(made.values()) <= {1}, "an expansion has two versions of one language"
 
 
-def _expansions(world: World, leases: Sequence[Lease]) -> None:
+def _check_expansions(world: World, leases: Sequence[Lease]) -> None:
     expansions = world.registry.expansions.list()
     active = Counter(each.language for each in expansions if each.state in ("queued", "running"))
     assert set(active.values()) <= {1}, "a language is taught twice at a time"
@@ -84,11 +84,11 @@ def _expansions(world: World, leases: Sequence[Lease]) -> None:
         assert each.state != "succeeded" or each.release is not None, "what succeeded serves nothing"
         assert (each.finished_at is None) == (each.state in ("queued", "running"))
     assert len({(lease.expansion, lease.fence) for lease in leases}) == len(leases), "two have the same fence"
-    holders = Counter(lease.expansion for lease in leases if _holds(world, lease))
+    holders = Counter(lease.expansion for lease in leases if _check_hold(world, lease))
     assert set(holders.values()) <= {1}, "two hold one lease"
 
 
-def _holds(world: World, lease: Lease) -> bool:
+def _check_hold(world: World, lease: Lease) -> bool:
     try:
         world.registry.expansions.heartbeat(lease)
     except LeaseLost:
@@ -96,14 +96,14 @@ def _holds(world: World, lease: Lease) -> bool:
     return True
 
 
-def _pictures(world: World) -> None:
+def _check_pictures(world: World) -> None:
     ids = world.gallery.ids()
     for id, content in world.gallery.contents(ids).items():
         assert not [*world.gallery.files.lacking(content, original=False)], f"{id} has a record and no files"
     assert [*sorted(world.gallery.picture_vectors(ids, world.encoder.image_fingerprint))] == ids, "a vector is missing"
 
 
-def _sets(world: World) -> None:
+def _check_sets(world: World) -> None:
     """What is sealed can be read and, with the changes since, is what the tables have."""
     used = {Identity(*key) for key in find_sets_in_use(world.registry)}
     serving = world.registry.releases.serving().languages
@@ -117,16 +117,16 @@ def _sets(world: World) -> None:
             source = make_source(identity, world.gallery, world.encoder, view)
             latest = apply_changes({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
-            found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _entries(rows)]
+            found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _list_entries(rows)]
             stored = source.make_rows(world.gallery.ids()).values()
-            assert sorted(found) == sorted(entry for rows in stored for entry in _entries(rows)), identity.name
+            assert sorted(found) == sorted(entry for rows in stored for entry in _list_entries(rows)), identity.name
 
 
-def _entries(rows: Any) -> list[tuple[int, Any]]:
+def _list_entries(rows: Any) -> list[tuple[int, Any]]:
     return list(zip(rows.keys.tolist(), rows.entries, strict=True))
 
 
-def _files(world: World) -> None:
+def _check_files(world: World) -> None:
     """Whatever is left over goes with the next sweep, and nothing else."""
     world.aged()
     sweep(world.sets, kept=0)

@@ -12,7 +12,7 @@ from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, TEACHING, Call
 from tests.interleavings.explorer import Explored, explore
-from tests.interleavings.look import assert_whole, extract_state, told
+from tests.interleavings.look import assert_whole, describe_end, extract_state
 from tests.interleavings.schedule import Run, Step
 from tests.interleavings.stage import Stage
 
@@ -27,7 +27,7 @@ QUICK = [
 ]
 
 
-def program(calls: Sequence[Call], world: World) -> Callable[[], list[object]]:
+def run_program(calls: Sequence[Call], world: World) -> Callable[[], list[object]]:
     """All calls, up to the first that is refused; what each returned, and the refusal."""
 
     def act() -> list[object]:
@@ -45,12 +45,12 @@ def program(calls: Sequence[Call], world: World) -> Callable[[], list[object]]:
 def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -> tuple[Sequence[Step], list[Any]]:
     """One run from the beginning."""
     stage.restore()
-    programs = [program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
+    programs = [run_program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
     run = Run(stage.home, [world.registry.engine for world in stage.worlds], programs, choices)
     return run.steps, run.play(stage.tick)
 
 
-def one_after_the_other(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any]:
+def run_in_turn(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any]:
     """Every end that there is when no two calls are at the same time."""
     counts = [len(calls) for calls in acts]
     ends = set[Any]()
@@ -68,7 +68,7 @@ def one_after_the_other(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any
                 except PictoglotError as refusal:
                     results[actor].append(refusal)
                     over[actor] = True
-        ends.add(told(stage.world, results))
+        ends.add(describe_end(stage.world, results))
     return ends
 
 
@@ -79,14 +79,14 @@ def leases(stage: Stage, results: Sequence[Sequence[object]]) -> Iterator[Lease]
 
 def assert_every_order_is_right(stage: Stage, pair: tuple[str, str], most: int) -> Explored:
     acts = [ACTORS[name](stage) for name in pair]
-    expected, looked_at = one_after_the_other(stage, acts), set[object]()
+    expected, looked_at = run_in_turn(stage, acts), set[object]()
 
     def check(steps: Sequence[Step], results: Sequence[Sequence[object]]) -> None:
         state = extract_state(stage.world), repr([[type(each) for each in of_one] for of_one in results])
         if state in looked_at:
             return
         looked_at.add(state)
-        assert told(stage.world, results) in expected
+        assert describe_end(stage.world, results) in expected
         assert_whole(stage.world, [*leases(stage, results)], steps)
 
     return explore(lambda choices: play(stage, acts, choices), check, most)
