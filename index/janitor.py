@@ -34,14 +34,14 @@ from store.retention import KEEP, Pruning
 from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
 
 VERSIONS = "versions"
-_LEFT_OVER = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
+_LEFT_OVER_SECONDS = 3_600.0  # seconds: no process is still writing a file that has not changed for so long
 BYTES = 5  # of a vector, for each dimension: two in the registry, three in a segment or an engine
-_MOST = 100  # sentences about missing files
+_MOST_SENTENCES = 100  # sentences about missing files
 _KINDS = {"": "stored picture", ".thumb": "thumbnail", ".original": "original"}
 _log = logging.getLogger(__name__)
 
 
-def sweep(sets: VectorSets, seconds: float = _LEFT_OVER, kept: float = KEPT_SECONDS) -> int:
+def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept: float = KEPT_SECONDS) -> int:
     """Remove left-over files and folders that have not changed for `seconds`; return how many.
 
     And the files of contents that no picture has had for `kept` seconds. Called at the start of each API and worker
@@ -233,7 +233,7 @@ def find_missing(gallery: Gallery) -> list[str]:
         _find_missing(gallery, "The dataset of expansion {} is missing.", ExpansionRow.id, ExpansionRow.dataset_path),
         _find_missing(gallery, "The files of version {} are missing.", VersionRow.number, VersionRow.folder),
     )
-    first = list(islice(found, _MOST))
+    first = list(islice(found, _MOST_SENTENCES))
     more = sum(1 for _ in found)
     return [*first, *([f"{more} more files that the registry names are missing."] if more else ())]
 

@@ -31,7 +31,7 @@ from store.files import fault_point
 from store.releases import Release
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
-_LATE = 4  # times as many changes as are sealed together wait when no worker seals them
+_LATE_FACTOR = 4  # times as many changes as are sealed together wait when no worker seals them
 _log = logging.getLogger(__name__)
 
 
@@ -215,7 +215,7 @@ class LiveIndex:
     def overdue_count(self) -> int:
         """The same number where it is so large that no worker seems to seal; else 0."""
         unsealed = self.unsealed_count
-        return unsealed if unsealed > _LATE * self._seal_at else 0
+        return unsealed if unsealed > _LATE_FACTOR * self._seal_at else 0
 
     def close(self) -> None:
         """Wait for background work in progress and start no more."""

@@ -25,7 +25,7 @@ from store.releases import Release
 SEAL_FIRST = MOST // 4  # changes that are sealed before a set is opened
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 PATIENCE = 600.0  # seconds to wait at most until another process has sealed a set that is far behind
-_LOOK = 1.0  # seconds between two looks whether another process has sealed a set
+_LOOK_SECONDS = 1.0  # seconds between two looks whether another process has sealed a set
 _log = logging.getLogger(__name__)
 
 
@@ -277,5 +277,5 @@ class ReleaseLoader:
                     return True
             if time.monotonic() >= until:
                 return False
-            time.sleep(min(_LOOK, PATIENCE))
+            time.sleep(min(_LOOK_SECONDS, PATIENCE))
         return True

@@ -20,12 +20,12 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt
 
-_TIER = 4  # segments of about one size that are merged, and how much larger the next size is
-_DEAD = 0.25  # share of dead rows with which a segment is written again
+_TIER_SIZE = 4  # segments of about one size that are merged, and how much larger the next size is
+_DEAD_SHARE = 0.25  # share of dead rows with which a segment is written again
 _ATTEMPTS = 3  # to write a segment, while other processes remove its files
 MOST_RUNS = 256  # of a set: every search names them
-_FOLDED = 0.75  # share of the runs, the smallest ones, that are written again as one
-_WORTH = 0.5  # of the rows that these runs might have: with more, they are not written again
+_MERGED_SHARE = 0.75  # share of the runs, the smallest ones, that are written again as one
+_FULL_SHARE = 0.5  # of the rows that these runs might have: with more, they are not written again
 _BATCH = 1_000  # pictures that the engine is asked about at a time
 
 
@@ -122,10 +122,10 @@ class SegmentSealer:
             return bare
         tiers: dict[int, list[Segment]] = {}
         for part in segments:
-            if len(part.keys) - part.count > max(_DEAD * len(part.keys), 1):
+            if len(part.keys) - part.count > max(_DEAD_SHARE * len(part.keys), 1):
                 return [part]
-            tiers.setdefault(max(-1, floor(log(part.count / self._seal_at, _TIER))), []).append(part)
-        return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER), [])
+            tiers.setdefault(max(-1, floor(log(part.count / self._seal_at, _TIER_SIZE))), []).append(part)
+        return next((tiers[tier] for tier in sorted(tiers) if len(tiers[tier]) >= _TIER_SIZE), [])
 
 
 class EngineSealer:
@@ -197,8 +197,8 @@ class EngineSealer:
     def _merge_small_runs(self, part: EnginePart) -> EnginePart:
         """Write the smallest runs again as one, without the rows that are hidden."""
         by_size = sorted(part.runs, key=lambda record: record.rows)
-        small = by_size[: int(_FOLDED * len(by_size))]
-        if sum(record.rows for record in small) > _WORTH * len(small) * self._most_rows:
+        small = by_size[: int(_MERGED_SHARE * len(by_size))]
+        if sum(record.rows for record in small) > _FULL_SHARE * len(small) * self._most_rows:
             return part  # they are large already
         numbers = {record.run for record in small}
         runs, waiting = [record for record in part.runs if record not in small], list[VectorRows]()

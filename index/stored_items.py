@@ -35,11 +35,12 @@ from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVector
 from store.versions import match_of
 
 GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
-_TURN, _LONGEST = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
-_KEEP = 15.0  # seconds between two signs of life
+_TURN, _LONGEST_TURN = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
+_KEEP_SECONDS = 15.0  # seconds between two signs of life
 _PATIENCE, _LOOK = 600.0, 1.0  # seconds to wait for the registry, or whoever seals, and between two looks
-_DAMAGED = (errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))  # what a disk or file system says of itself
-_ENDED = ("failed", "cancelled")  # their files may be removed by hand
+# what a disk or file system says of itself
+_DAMAGE_ERRNOS = (errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
+_ENDED_STATES = ("failed", "cancelled")  # their files may be removed by hand
 _DUTY_SECONDS = 60.0  # for which the duty to seal is taken; it is renewed
 _STORE, _REGISTRY = "from the store", "from the registry"
 _FORGOTTEN = "by forgetting what nobody searches"
@@ -74,13 +75,13 @@ class Pace:
         self.bytes += read
         busy = self.clock() - self._since
         if busy >= _TURN:  # capped: what took long may have been anything, and nobody waits nine times as long for it
-            self.rest(min(busy, _LONGEST) * self._waits)
+            self.rest(min(busy, _LONGEST_TURN) * self._waits)
 
     def rest(self, seconds: float = 0.0) -> None:
         """Wait, and count from now on: the time before this was not spent with reading."""
         if seconds:
             self._wait(seconds)
-        if self.clock() - self._kept >= _KEEP:
+        if self.clock() - self._kept >= _KEEP_SECONDS:
             self._kept = self.clock()
             try:
                 self._keep()
@@ -128,8 +129,8 @@ class StoredItem:
             return "" if self.is_whole() else self.name
         except Exception as error:  # noqa: BLE001 - whatever is wrong with this one, others are to be read
             raise_if_over(error)
-            told = getattr(error, "errno", None) in _DAMAGED
-            return self.name if told else f"{self.name} cannot be read ({type(error).__name__})"
+            is_damaged = getattr(error, "errno", None) in _DAMAGE_ERRNOS
+            return self.name if is_damaged else f"{self.name} cannot be read ({type(error).__name__})"
 
 
 Group = tuple[str, Iterable[StoredItem]]  # with what they are
@@ -234,7 +235,7 @@ class StoredItems:
 
         def is_there(id: str, path: str) -> bool:
             now = self._registry.expansions.get(id)
-            return now.dataset_path == path and now.state not in _ENDED
+            return now.dataset_path == path and now.state not in _ENDED_STATES
 
         def has_hash(path: str, sha256: str | None) -> bool:
             with suppress(FileNotFoundError):
@@ -243,7 +244,7 @@ class StoredItems:
 
         for each in self._pace.retry_patiently(self._registry.expansions.list):
             path = each.dataset_path
-            if path is not None and each.state not in _ENDED and not self._is_elsewhere(path):
+            if path is not None and each.state not in _ENDED_STATES and not self._is_elsewhere(path):
                 self.read += 1
                 name = f"dataset of expansion {each.id} of {each.language}"
                 is_whole = partial(has_hash, path, each.dataset_sha256)
