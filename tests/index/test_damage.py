@@ -3,7 +3,7 @@
 import pytest
 
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
-from tests.index.world import Clock, World, flip, nearest_pictures, put_picture
+from tests.index.world import Clock, World, failing, flip, nearest_pictures, put_picture
 from tests.registries import publish_release
 
 
@@ -57,10 +57,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
 def fail_reads(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None:
     """Let the folder of every version be unavailable."""
 
-    def fail(*_: object, **__: object) -> None:
-        raise error
-
-    patch.setattr(world.encoder, "open", fail)
+    patch.setattr(world.encoder, "open", failing(error))
 
 
 @pytest.mark.row("I6")
@@ -101,10 +98,7 @@ def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pyt
     old = live.current.release
     new = world.teach("cy")
 
-    def raise_memory_error(*_: object, **__: object) -> None:
-        raise MemoryError
-
-    monkeypatch.setattr(world.encoder, "open", raise_memory_error)
+    monkeypatch.setattr(world.encoder, "open", failing(MemoryError()))
     with pytest.raises(OutOfMemory):
         live.open(new)
     live.refresh()

@@ -23,6 +23,7 @@ from tests.index.world import (
     World,
     answers,
     captions_of,
+    failing,
     flip,
     nearest_captions,
     put,
@@ -70,12 +71,9 @@ def test_a_damaged_segment_serves_nothing_and_is_made_again(
     damage(folder)
     encoded = world.encoder.texts_encoded, world.encoder.pictures_encoded
 
-    def raise_storage_full(*_: object) -> None:
-        raise StorageFull
-
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", raise_storage_full)  # so that it cannot be made again yet
+        patch.setattr(files, "require_free", failing(StorageFull()))  # so that it cannot be made again yet
         live = world.started(clock=clock)
         assert answers(live) == before
         (problem,) = live.current.degraded
@@ -147,12 +145,9 @@ def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
     folder = seal_twelve(world)
     flip(folder / "rows.safetensors")
 
-    def raise_storage_full(*_: object) -> None:
-        raise StorageFull
-
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", raise_storage_full)
+        patch.setattr(files, "require_free", failing(StorageFull()))
         live = world.started(clock=clock)
         wait_until(lambda: "making damaged segments again failed" in caplog.text)
     live.delete_picture("p3")
@@ -225,10 +220,7 @@ def test_a_segment_that_is_damaged_here_only_is_fetched_again(
     (folder,) = machines.here.segments("pictures")
     flip(folder / "rows.safetensors")
 
-    def fail(*_: object) -> None:
-        raise AssertionError("it was made again")
-
-    monkeypatch.setattr(segment, "write", fail)
+    monkeypatch.setattr(segment, "write", failing(AssertionError("it was made again")))
     live = machines.here.started()
     assert live.current.degraded != ()
     wait_until(lambda: not live.current.degraded)
@@ -334,12 +326,9 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
     (folder,) = world.segments("pictures")
     before = list_inodes(folder)
 
-    def fail(*_: object) -> None:
-        raise OSError(number, os.strerror(number))
-
     (world.home / "verified" / f"{folder.name}.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(*owner_and_name, fail)
+        patch.setattr(*owner_and_name, failing(OSError(number, os.strerror(number))))
         with pytest.raises(OSError, match=re.escape(os.strerror(number))):
             world.indexer(seal_at=1).seal(world.pictures())
     assert list_inodes(folder) == before

@@ -25,7 +25,7 @@ from index.sources import PictureSource, apply_changes
 from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import PICTURES, reachable
-from tests.index.world import Clock, World, answers, nearest_pictures, put, scored_pictures, wait_until
+from tests.index.world import Clock, World, answers, failing, nearest_pictures, put, scored_pictures, wait_until
 from tests.patience import within
 
 
@@ -97,11 +97,8 @@ def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
     before, clock = answers(world.started()), Clock()
     lose(world)
 
-    def raise_storage_full(*_: Any) -> None:
-        raise StorageFull
-
     with monkeypatch.context() as patch:
-        patch.setattr(Indexer, "seal", raise_storage_full)  # so that it cannot be sealed again yet
+        patch.setattr(Indexer, "seal", failing(StorageFull()))  # so that it cannot be sealed again yet
         live = world.started(clock=clock)
         assert answers(live) == before
         (problem,) = live.current.degraded
@@ -140,11 +137,8 @@ def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
     before = answers(world.started())
     empty_table(world)
 
-    def raise_unavailable(*_: Any) -> int:
-        raise IndexUnavailable
-
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.engine), "count", raise_unavailable)
+        patch.setattr(type(world.engine), "count", failing(IndexUnavailable()))
         live = world.started()
         live.refresh()
         assert live.current.degraded == () and live.current.pictures.state == world.state().number

@@ -226,15 +226,6 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
     assert mixed == 0 and min(searches) >= 500
 
 
-def test_taking_view_and_captions_from_two_snapshots_would_mix(world: World) -> None:
-    """The precondition of the test above: another version's vector of the same text has a low score."""
-    world.put("a", 1, {"cy": ["ci"]})
-    world.teach("cy")
-    world.teach("cy")
-    (hit,) = world.started().current.search_captions(text_vector(1, "ci"), ["cy"], 1)
-    assert hit.score < 0.9
-
-
 def test_puts_of_many_threads_are_all_found(world: World) -> None:
     live = world.started()
 

@@ -21,7 +21,7 @@ from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, answers, content, drawn, killed, nearest_captions
+from tests.index.world import World, answers, content, drawn, failing, killed, nearest_captions
 from tests.store.steps import begin_move
 
 PICTURES = 6
@@ -219,11 +219,8 @@ def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
 ) -> None:
     world = withdraw_welsh(World(tmp_path, store=store))
 
-    def raise_unavailable(_: str) -> None:
-        raise StoreUnavailable
-
     with monkeypatch.context() as patch:
-        patch.setattr(world.root, "forget", raise_unavailable)
+        patch.setattr(world.root, "forget", failing(StoreUnavailable()))
         with pytest.raises(StoreUnavailable):
             prune(world)
     assert world.registry.versions.pruned() == {1} and world.version_folder(1).exists()

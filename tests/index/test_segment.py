@@ -4,7 +4,6 @@ import errno
 import json
 import os
 import shutil
-from collections.abc import Callable
 from dataclasses import replace
 from mmap import mmap
 from pathlib import Path
@@ -26,7 +25,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
 from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
-from tests.index.world import World, flip, scored_pictures
+from tests.index.world import World, failing, flip, scored_pictures
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
 VECTORS = stored(120)
@@ -189,11 +188,8 @@ def test_a_note_about_other_files_is_ignored(
 def test_a_full_disk_while_noting_does_no_harm(
     written: PartRecord, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
 ) -> None:
-    def raise_full(_: int) -> None:
-        raise OSError(errno.ENOSPC, "No space left on device")
-
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", raise_full)
+        patch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
         assert segment.read(root, written, PICTURES).count == 120
     assert [*root.path("verified").iterdir()] == []
     assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
@@ -268,18 +264,11 @@ ERRORS: dict[str, tuple[Any, str, Exception]] = {
 }
 
 
-def make_raiser(error: Exception) -> Callable[..., None]:
-    def raise_error(*_: object, **__: object) -> None:
-        raise error
-
-    return raise_error
-
-
 @pytest.mark.parametrize("where", ERRORS)
 def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     owner, name, error = ERRORS[where]
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, make_raiser(error))
+        patch.setattr(owner, name, failing(error))
         with pytest.raises(StorageFull):
             segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.path("segments").iterdir()] == []
@@ -300,7 +289,7 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
 
 
 def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ivf, "write", make_raiser(RuntimeError("a bug")))
+    monkeypatch.setattr(ivf, "write", failing(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
@@ -340,6 +329,6 @@ def test_whatever_sealing_raises_a_start_serves_from_the_tables(
 ) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    monkeypatch.setattr(segment, "write", make_raiser(error))
+    monkeypatch.setattr(segment, "write", failing(error))
     live = world.started(seal_first=10)
     assert scored_pictures(live, 1) == world.nearest(1) and not world.state().segments

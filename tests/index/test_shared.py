@@ -15,6 +15,7 @@ from tests.index.world import (
     Machines,
     World,
     content,
+    failing,
     nearest_captions,
     nearest_pictures,
     put,
@@ -81,11 +82,8 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
     machines.here.started()
     machines.here.seal()
 
-    def raise_full(*_: object) -> None:
-        raise StorageFull
-
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", raise_full)
+        patch.setattr(files, "require_free", failing(StorageFull()))
         live = machines.there.started()
         assert scored_pictures(live, 1) == machines.here.nearest(1)
         assert any(StorageFull.code in sentence for sentence in live.current.degraded)

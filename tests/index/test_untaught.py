@@ -16,7 +16,7 @@ from store.errors import EngineMismatch
 from store.leases import SEALING
 from store.tables import VectorSetRow
 from tests.doubles import text_vector
-from tests.index.world import Clock, World, captions_of, nearest_captions, put_picture, wait_until
+from tests.index.world import Clock, World, captions_of, failing, nearest_captions, put_picture, wait_until
 from tests.patience import PATIENCE, within
 
 FEW = 70  # more captions than are encoded while a write waits
@@ -138,12 +138,9 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
 
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
     live, encode = many.live_index(), many.encoder.texts
     with monkeypatch.context() as patched:
-        patched.setattr(many.encoder, "texts", fail)
+        patched.setattr(many.encoder, "texts", failing(MemoryError()))
         assert live.start()
         live.close()  # waits for it
     assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
@@ -235,12 +232,9 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
     assert many.registry.duties.take(SEALING, "another process", 600)
 
-    def fail(*_: object, **__: object) -> None:
-        raise MemoryError
-
     with monkeypatch.context() as patched:
         patched.setattr(loader, "PATIENCE", 20.0)
-        patched.setattr(many.encoder, "texts", fail)
+        patched.setattr(many.encoder, "texts", failing(MemoryError()))
         with within(10):
             live.refresh()
     assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
