@@ -22,7 +22,7 @@ PUBLIC = {
     *("worker.attempt.Attempt", "worker.settings.WorkerSettings", "worker.celery_app.create_app"),
 }
 # Other names that tests import, and the modules that have them: whoever lowers one lowers it here.
-MOST_INSIDE = (442, 125)
+MOST_INSIDE = (439, 124)
 
 
 def inside(module: Module) -> set[tuple[str, str]]:
