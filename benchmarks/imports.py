@@ -2,8 +2,8 @@
 
 First JPEGs of 1.2 megapixels, three ways in turns: one request after another, `POST /v1/pictures/batch` one after
 another, and `pictoglot import`; and searches idle and beside such an import. With `--photographs`, a folder of 12
-megapixels each. Then a folder of mixed pictures (`benchmarks.mixed`): killed several times, until it is whole, and once
-more when everything is there.
+megapixels each. Then a folder of drawings as PNG, JPEG and WebP, with EXIF and without: killed several times, until it
+is whole, and once more when everything is there.
 """
 
 import json
@@ -23,22 +23,28 @@ from urllib.parse import urlsplit
 
 import httpx
 import typer
+from PIL import Image
 from rich.console import Console
 
 from benchmarks.load import closed_loop, search_body
-from benchmarks.mixed import mixed
 from benchmarks.peers.material import photograph
 from benchmarks.process import running
 from benchmarks.uploads import jpeg
 from client.client import list_all
 from client.importing.upload import AT_ONCE, CHUNK
-from demo.gallery import outlines
+from demo.gallery import Outline, draw, outlines
 
 _LARGE = (4_000, 3_000)  # pixels
 _TURN = 64  # pictures of one way in a turn: two requests of the batch
 _BLOCK, _BESIDE, _TEXTS = 5.0, 480, 200  # seconds of searches; pictures imported beside them; different texts
 _LOOK = 0.1  # seconds between two looks how many pictures there are
 UNDER_WAY = AT_ONCE * CHUNK  # pictures that an import is at work on at a time
+_FORMATS: tuple[tuple[str, str, dict[str, Any]], ...] = (
+    ("PNG", ".png", {"compress_level": 1}),
+    ("JPEG", ".jpg", {"quality": 90}),
+    ("WEBP", ".webp", {"quality": 80, "method": 0}),
+)
+_IN_A_FOLDER = 500
 _console = Console()
 
 
@@ -62,7 +68,7 @@ def main(
             with running(key, **settings) as url:
                 report |= large(url, key, Path(temporary) / "photographs", photographs)
         _console.print(f"Drawing {pictures:,} files.")
-        ids = mixed(Path(temporary) / "mixed", pictures)
+        ids = _draw_mixed(Path(temporary) / "mixed", pictures)
         with running(key, **settings) as url:
             report |= killed(url, key, Path(temporary) / "mixed", ids, kills)
             _tell(report, out)  # before the service is stopped: that may take long, and fail
@@ -238,6 +244,28 @@ def _seconds(added: tuple[dict[str, Any], float]) -> float:
     if added[0]["refused"]:
         raise RuntimeError(f"pictures were refused: {added[0]['refused'][:3]}")
     return added[1]
+
+
+def _draw_mixed(folder: Path, count: int) -> list[str]:
+    """Write so many different files below `folder`, at most three for each drawing of the demo; returns their ids."""
+    ids = list[str]()
+    for outline in outlines():
+        drawn = draw(outline)
+        for kind, suffix, options in _FORMATS:
+            if len(ids) == count:
+                return ids
+            ids.append(f"{len(ids) // _IN_A_FOLDER:02d}/{outline.id}-{kind.lower()}")
+            file = folder / f"{ids[-1]}{suffix}"
+            file.parent.mkdir(parents=True, exist_ok=True)
+            drawn.save(file, kind, **options, **({"exif": _make_exif(outline, len(ids))} if len(ids) % 2 else {}))
+    raise ValueError(f"the demo has drawings for {len(ids):,} files")
+
+
+def _make_exif(outline: Outline, number: int) -> Image.Exif:
+    block = Image.Exif()
+    block[0x010E] = outline.caption
+    block.get_ifd(0x8769)[0x9003] = f"{1970 + number % 50}:06:01 12:00:00"
+    return block
 
 
 if __name__ == "__main__":

@@ -1,11 +1,11 @@
-"""The table of parts: read from a real service's metrics, and as long in all as what the client waited."""
+"""The parts of a search: read from a real service's metrics, and as long in all as what the client waited."""
 
 from pathlib import Path
 
 import pytest
 
 from benchmarks.load import closed_loop, search_body
-from benchmarks.parts import REST, part_seconds, per_search, table
+from benchmarks.parts import REST, part_seconds, per_search
 from tests.doubles import SlowEncoder
 from tests.service.harness import running
 
@@ -22,12 +22,3 @@ def test_the_parts_of_a_block_are_as_long_as_the_client_waited(tmp_path: Path) -
     assert 20 <= parts["encode"] < 40
     assert 0 < parts[REST] < 10
     assert sum(parts.values()) == pytest.approx(sum(timings.seconds) * 1_000 / len(timings.seconds), abs=0.05)
-
-
-def test_a_block_without_a_part_has_none_of_it() -> None:
-    shown = table({"one": {"scan": 3.0, REST: 1.0}, "two": {REST: 2.0}})
-    assert [list(column.cells) for column in shown.columns] == [
-        ["scan", REST],
-        ["3.00 (75%)", "1.00 (25%)"],
-        ["0.00 (0%)", "2.00 (100%)"],
-    ]

@@ -1,6 +1,9 @@
-"""The measurement beside peers, without the peers: weights, texts, turns, arithmetic, the table and the refusals."""
+"""The measurement beside peers, without the peers: weights, texts, servers that end, and the refusals."""
 
 import json
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import open_clip
@@ -14,9 +17,12 @@ from benchmarks.peers import proof, weights
 from benchmarks.peers.__main__ import app
 from benchmarks.peers.home import Home
 from benchmarks.peers.material import texts
+from benchmarks.peers.processes import environment, free_port, started
+from benchmarks.peers.servers import Server
 from model.base import open_base
 from model.encoder import Encoder
 from model.tokenizer import Tokenizer
+from tests.patience import PATIENCE
 
 TINY = "tiny-vit"
 CONFIG = {
@@ -87,3 +93,51 @@ def test_other_vectors_are_refused(changed: dict[str, dict[str, float]]) -> None
         proof.require_same(same | changed)
     with pytest.raises(SystemExit, match="too alike"):
         proof.require_same(same | {"unlike_texts": 0.999})
+
+
+SERVER = """
+import http.server, subprocess, sys
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+http.server.HTTPServer(("127.0.0.1", int(sys.argv[1])), http.server.SimpleHTTPRequestHandler).serve_forever()
+"""
+
+
+def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> None:
+    port = free_port()
+    command = [sys.executable, "-c", SERVER, port]
+    with (
+        pytest.raises(KeyboardInterrupt),
+        started(command, environment(1), f"http://127.0.0.1:{port}/") as process,
+    ):
+        own = psutil.Process(process.pid)
+        running = [own, *own.children()]
+        assert len(running) == 2
+        assert Server("ours", "", "", bytes, [own]).memory()["rss"] > 10  # type: ignore[arg-type]
+        raise KeyboardInterrupt
+    _, alive = psutil.wait_procs(running, timeout=PATIENCE)
+    assert not alive
+
+
+STOPPED = """
+import signal, sys, time
+from benchmarks.peers.processes import environment, started, stop_on_sigterm
+signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
+stop_on_sigterm()
+port = sys.argv[1]
+command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
+with started(command, environment(1), f"http://127.0.0.1:{port}/") as process:
+    print(process.pid, flush=True)
+    time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("sent", [signal.SIGINT, signal.SIGTERM])
+def test_a_run_that_is_stopped_ends_its_servers(sent: signal.Signals) -> None:
+    command = [sys.executable, "-c", STOPPED, str(free_port())]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL) as run:
+        assert run.stdout is not None
+        server = psutil.Process(int(run.stdout.readline()))
+        run.send_signal(sent)
+        assert run.wait(PATIENCE) != 0
+    _, alive = psutil.wait_procs([server], timeout=PATIENCE)
+    assert not alive

@@ -1,13 +1,15 @@
-"""The benchmark of records is one command, and its figures are of what a filter leaves."""
+"""The benchmarks of records and of a million pictures: each is one command, its figures are those of the documents."""
 
 import json
 import re
 from pathlib import Path
 
+import pytest
 from typer.testing import CliRunner
 
 from benchmarks.records import modes
 from benchmarks.records.__main__ import app
+from benchmarks.scale import __main__ as scale
 from demo.gallery import outlines
 
 PARTS = ("--only", "filtered", "--only", "far")
@@ -28,8 +30,8 @@ def test_the_documented_figures_are_those_of_the_report() -> None:
 
 def test_a_small_gallery_is_measured_at_every_selectivity(tmp_path: Path) -> None:
     out = tmp_path / "new" / "records.json"
-    told = CliRunner().invoke(app, ["--pictures", "300", "--dimension", "16", "--json", str(out), *PARTS])
-    assert told.exit_code == 0, told.output
+    ended = CliRunner().invoke(app, ["--pictures", "300", "--dimension", "16", "--json", str(out), *PARTS])
+    assert ended.exit_code == 0, ended.output
     report = json.loads(out.read_text())
     assert report["pictures"] == 300 and [row["left"] for row in report["filtered"]] == [1, 10, 30, 100, 150, 300]
     assert [row["left"] for row in report["far"]] == [30, 75, 150]
@@ -41,16 +43,16 @@ def test_what_the_database_answers_is_measured_in_a_gallery_that_stays(tmp_path:
     home, out = tmp_path / "home", tmp_path / "records.json"
     asked = ["--dimension", "16", "--keep", str(home), "--json", str(out)]
     parts = ("words", "facets", "listed", "followed", "duplicates")
-    told = CliRunner().invoke(app, ["--pictures", "300", *asked, *(f"--only={part}" for part in parts)])
-    assert told.exit_code == 0, told.output
+    ended = CliRunner().invoke(app, ["--pictures", "300", *asked, *(f"--only={part}" for part in parts)])
+    assert ended.exit_code == 0, ended.output
     report = json.loads(out.read_text())
     assert [row["words"] for row in report["words"]][:4] == ["a0", "b0", "place", "place"]
     assert {row["key"] for row in report["facets"]} == {"tags", "place", "rank"}
     assert [row["among"] for row in report["followed"]] == ["rank lt 150", "rank lt 100"]
     assert all(row["p50_ms"] > 0 for part in parts for row in report[part])
     made = (home / "made.npy").stat().st_mtime_ns
-    told = CliRunner().invoke(app, ["--pictures", "300", *asked, *PARTS])
-    assert told.exit_code == 0 and (home / "made.npy").stat().st_mtime_ns == made, told.output
+    ended = CliRunner().invoke(app, ["--pictures", "300", *asked, *PARTS])
+    assert ended.exit_code == 0 and (home / "made.npy").stat().st_mtime_ns == made, ended.output
     assert {*parts, "filtered"} <= json.loads(out.read_text()).keys()
     assert CliRunner().invoke(app, ["--pictures", "200", *asked, *PARTS]).exit_code == 2
 
@@ -64,9 +66,18 @@ def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:
     assert both["all_R@5"] >= meaning["all_R@5"] > 0.9
 
 
-def test_the_documented_figures_of_match_are_those_of_the_report() -> None:
+def test_the_documented_figures_of_match_and_scale_are_those_of_the_reports() -> None:
     text = (DOCS / "measured.md").read_text(encoding="utf-8")
     report = json.loads((DOCS / "reports" / "records.json").read_text())
     for row in report["match"]:
         assert f", {row['captions']} captions | {100 * row['first_right']:.1f} % | {row['error']:.3f} |" in text
     assert f"{report['match_cost'][0]['ratio']:.3f} times" in text
+    whole = json.loads((DOCS / "reports" / "scale.json").read_text())
+    assert f"{whole['resident_mb_index']:,.0f} MB" in text and f"{whole['delete_ms']:.0f} ms" in text
+
+
+def test_the_process_that_it_starts_measures_only_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(scale, "whole", pytest.fail)
+    ended = CliRunner().invoke(scale.app, ["opened", str(tmp_path), "16"])
+    assert ended.exit_code == 0, ended.output
+    assert json.loads(ended.output)["seconds"] > 0

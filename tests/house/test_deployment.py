@@ -1,4 +1,4 @@
-"""The compose file, the image and the project file match the code."""
+"""The compose file, the image, the project file and what docs/deploy sets up match the code."""
 
 import os
 import re
@@ -11,13 +11,18 @@ import pytest
 import yaml
 from dotenv import dotenv_values
 
-from store.settings import PREFIX, names
+from service.context import _OVERHEAD
+from service.settings import Settings
+from store.settings import MISCONFIGURED, PREFIX, names
 from tests.house.source import PACKAGES, ROOT, tracked
 from tests.house.test_docs import settings
 from tests.patience import PATIENCE
+from worker.supervisor import STOP_SECONDS
 
 COMPOSE = ROOT / "docker-compose.yml"
 EXAMPLE = ROOT / ".env.example"
+DEPLOY = ROOT / "docs/deploy"
+SETTINGS = Settings.model_construct()
 PASSWORDS = {"POSTGRES_PASSWORD": "a", "REDIS_PASSWORD": "b", "PICTOGLOT_ADMIN_KEY": "c" * 32}
 
 
@@ -44,12 +49,9 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run(command, cwd=ROOT, env=clean, capture_output=True, text=True, check=False, timeout=PATIENCE)
 
 
-def test_compose_accepts_the_file() -> None:
+def test_compose_accepts_the_file_with_passwords_alone() -> None:
     done = config(**PASSWORDS)
     assert done.returncode == 0, done.stderr
-
-
-def test_compose_refuses_to_start_without_passwords() -> None:
     assert config().returncode != 0
 
 
@@ -78,11 +80,8 @@ def test_redis_keeps_its_messages(services: dict[str, Any]) -> None:
     assert "--appendonly yes" in command and "--maxmemory-policy noeviction" in command
 
 
-def test_every_service_has_a_healthcheck(services: dict[str, Any]) -> None:
+def test_every_service_has_a_health_check_and_ours_use_our_own_commands(services: dict[str, Any]) -> None:
     assert [name for name, service in services.items() if "healthcheck" not in service] == []
-
-
-def test_health_checks_use_our_own_commands(services: dict[str, Any]) -> None:
     for name, command in (("api", "serve"), ("worker", "worker")):
         assert services[name]["healthcheck"]["test"] == ["CMD", "pictoglot", command, "--check"]
 
@@ -152,3 +151,33 @@ def test_what_installs_for_a_minute_says_so_before(target: str) -> None:
     assert len(installing) == (2 if target == "test" else 1)
     for number, after in zip(installing, [0, *installing], strict=False):
         assert any(line.startswith('echo "Installing') for line in told[after:number]), told[number]
+
+
+def number(file: str, pattern: str) -> int:
+    """Return the number that a pattern finds in a file, once."""
+    (found,) = re.findall(pattern, (DEPLOY / file).read_text(encoding="utf-8"), re.MULTILINE)
+    return int(found)
+
+
+def test_nginx_lets_through_what_the_service_takes() -> None:
+    assert number("nginx.conf", r"client_max_body_size (\d+)m;") << 20 >= SETTINGS.dataset_bytes + _OVERHEAD
+    assert SETTINGS.dataset_bytes > SETTINGS.batch_bytes > SETTINGS.picture_bytes > SETTINGS.json_bytes
+    for limit in ("proxy_read_timeout", "proxy_send_timeout"):
+        assert number("nginx.conf", rf"{limit} (\d+)s;") >= SETTINGS.dataset_seconds
+    assert number("nginx.conf", r"proxy_pass http://127\.0\.0\.1:(\d+);") == SETTINGS.port
+
+
+def test_the_unit_waits_for_an_orderly_end_and_does_not_repeat_what_is_misconfigured() -> None:
+    assert number("pictoglot@.service", r"^RestartPreventExitStatus=(\d+)$") == MISCONFIGURED
+    seconds = number("pictoglot@.service", r"^TimeoutStopSec=(\d+)$")
+    assert seconds > max(SETTINGS.drain_seconds + SETTINGS.request_seconds + 5, 2 * STOP_SECONDS)
+
+
+@pytest.mark.parametrize("kept", [False, True])
+def test_the_copy_leaves_out_what_needs_no_backup_and_nothing_else(kept: bool) -> None:
+    guide = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
+    rows = re.findall(r"^\| (`[^|]+/`) \| [^|]+ \| (yes|no|if)\b", guide, re.MULTILINE)
+    folders = {name for named, answer in rows if (answer != "no") is kept for name in re.findall(r"`(\w+)/`", named)}
+    script = (DEPLOY / "pictoglot-backup").read_text(encoding="utf-8")
+    left_out = set(re.findall(r"--exclude=/(\w+)", script))
+    assert folders and (left_out.isdisjoint(folders) if kept else left_out == folders)

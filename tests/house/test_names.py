@@ -1,0 +1,66 @@
+"""A function's name and its docstring begin with a verb; properties and fixtures have nouns for names."""
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.house.source import Module, modules
+
+# What a name or a sentence may begin with, one a line: whoever needs another verb adds it.
+VERBS = {*Path(__file__).with_name("verbs.txt").read_text(encoding="utf-8").split()}
+CONVERTERS = {"as", "from", "on", "to", "with", "without"}  # `as_json`, `on_close`: with what
+GIVEN = {"main", "lifespan"}  # names that others expect
+
+# (names, docstrings) that begin with no verb today: whoever lowers one lowers it here.
+MOST = {
+    "client": (25, 1),
+    "store": (98, 9),
+    "model": (244, 221),
+    "index": (126, 109),
+    "service": (90, 152),
+    "worker": (61, 24),
+    "demo": (126, 91),
+    "benchmarks": (600, 423),
+    "scripts": (3, 0),
+    "tests": (754, 730),
+}
+
+
+def list_verbless(module: Module) -> tuple[list[str], list[str]]:
+    """List functions whose name begins with no verb, and those whose docstring does; `Whether` is for predicates."""
+    names, docstrings = [], []
+    for function in _list_functions(module):
+        place, text = f"{module.name}:{function.lineno}: {function.name}", ast.get_docstring(function) or "Say"
+        first, *more = function.name.strip("_").split("_")
+        if first not in VERBS | (CONVERTERS if more else GIVEN):
+            names.append(place)
+        if text.split()[0].strip(",.;").lower() not in {*VERBS, "whether"}:
+            docstrings.append(f"{place}: {text}")
+    return names, docstrings
+
+
+def _list_functions(module: Module) -> Iterator[ast.FunctionDef | ast.AsyncFunctionDef]:
+    for node in ast.walk(module.tree):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and not node.name.startswith("__"):
+            kinds = " ".join(map(ast.unparse, node.decorator_list))
+            if "property" not in kinds and "fixture" not in kinds:
+                yield node
+
+
+@pytest.mark.parametrize("package", MOST)
+def test_no_more_begins_without_a_verb_than_today(package: str) -> None:
+    found = [list_verbless(module) for module in modules(package)]
+    for kind, most in enumerate(MOST[package]):
+        verbless = [place for places in found for place in places[kind]]
+        assert len(verbless) <= most, "\n".join(verbless)
+
+
+def test_a_name_and_a_docstring_without_a_verb_are_found() -> None:
+    text = 'class C:\n  def _{}(self): "{}"\n  @property\n  def told(self): "What was told."\n'
+    assert list_verbless(Module("m", text.format("told", "What it told."))) == (
+        ["m:2: _told"],
+        ["m:2: _told: What it told."],
+    )
+    assert list_verbless(Module("m", text.format("as_json", "Return it as JSON."))) == ([], [])
