@@ -15,7 +15,7 @@ from random import Random
 import numpy as np
 from numpy.typing import NDArray
 
-from store.keys import Key
+from store.keys import ApiKey
 
 _TIMINGS = 20_000
 
@@ -31,7 +31,7 @@ def p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return math.erfc(abs(z) / math.sqrt(2))
 
 
-def timings(key: Key, text: str, source: Random) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+def timings(key: ApiKey, text: str, source: Random) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Nanoseconds of each refusal, in random order: of keys whose secret is half right, and of others."""
     start = len(f"pk_{key.id}_")
     half = start + (len(text) - start) // 2
@@ -41,7 +41,7 @@ def timings(key: Key, text: str, source: Random) -> tuple[NDArray[np.float64], N
     wrong = [each + secrets.token_urlsafe(64)[: len(text) - len(each)] for each in kept]  # made before, not between
     for kind, each in zip(kinds, wrong, strict=True):
         begun = time.perf_counter_ns()
-        opened = key.opens(each)
+        opened = key.is_opened_by(each)
         taken[kind].append(time.perf_counter_ns() - begun)
         assert not opened
     return np.array(taken[0], dtype=np.float64), np.array(taken[1], dtype=np.float64)
@@ -51,9 +51,9 @@ def main() -> None:
     """Print the medians and the p."""
     secret = secrets.token_urlsafe(32)
     id = secrets.token_hex(6)
-    key = Key(id, "search", "", datetime.now(UTC), None, None, None, hashlib.sha256(secret.encode()).digest())
+    key = ApiKey(id, "search", "", datetime.now(UTC), None, None, None, hashlib.sha256(secret.encode()).digest())
     text = f"pk_{id}_{secret}"
-    assert key.opens(text)
+    assert key.is_opened_by(text)
     half, none = timings(key, text, Random(1))
     sys.stdout.write(
         f"{len(half):,} half right: median {np.median(half):.0f} ns; {len(none):,} wrong: {np.median(none):.0f} ns; "

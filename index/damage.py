@@ -63,7 +63,7 @@ class ScrubReport:
 def load_report(root: DataRoot) -> ScrubReport | None:
     """Load the report of the last scrub that finished; None before the first."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(root.path(_REPORT).read_bytes())
+        told = json.loads(root.locate(_REPORT).read_bytes())
         return ScrubReport(**{**told, "damaged": [Damage(**each) for each in told["damaged"]]})
     return None
 
@@ -83,7 +83,7 @@ def describe_unmended(root: DataRoot) -> list[str]:
 
 def name_duty(root: DataRoot) -> str:
     """Name the duty to scrub this data root, whichever process of whichever machine does it."""
-    path = root.path(_ID)
+    path = root.locate(_ID)
     if not path.exists():
         files.write_once(path, secrets.token_hex(8).encode())
     return f"scrub {path.read_text('ascii', 'backslashreplace')}"
@@ -91,4 +91,4 @@ def name_duty(root: DataRoot) -> str:
 
 def save_report(root: DataRoot, report: ScrubReport) -> None:
     """Keep a report in place of the one before."""
-    files.write_json(root.path(_REPORT), asdict(report))
+    files.write_json(root.locate(_REPORT), asdict(report))

@@ -31,20 +31,20 @@ class PictureFiles:
 
     def content_path(self, content_sha256: str) -> Path:
         """The path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.path(_content(content_sha256))
+        return self._root.locate(_content(content_sha256))
 
     def thumbnail_path(self, content_sha256: str) -> Path:
         """The path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.path(_thumbnail(content_sha256))
+        return self._root.locate(_thumbnail(content_sha256))
 
     def present(self, prefix: str) -> set[str]:
         """The names of files of contents that begin with `prefix`, two digits, without what tells their format.
 
         Here or in the store. Raises `StoreUnavailable`.
         """
-        folder = self._root.path(f"{FOLDER}/{prefix}")
+        folder = self._root.locate(f"{FOLDER}/{prefix}")
         here = os.listdir(folder) if folder.is_dir() else ()
-        there = (name.rpartition("/")[2] for name in self._root.stored(f"{FOLDER}/{prefix}"))
+        there = (name.rpartition("/")[2] for name in self._root.list_stored(f"{FOLDER}/{prefix}"))
         return {name.removesuffix(PICTURE) for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
@@ -58,7 +58,7 @@ class PictureFiles:
         except PictureDamaged:
             if not self._root.renew(name):
                 raise
-            return _whole(self._root.path(name).read_bytes())
+            return _whole(self._root.locate(name).read_bytes())
 
     def original(self, content_sha256: str) -> BinaryIO:
         """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept.
@@ -67,26 +67,26 @@ class PictureFiles:
         """
         name = _original(content_sha256)
         path = self._root.open(name)
-        if files.sha256_file(path) != content_sha256 and not self._root.renew(name):
+        if files.hash_file(path) != content_sha256 and not self._root.renew(name):
             raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY)
         return path.open("rb")
 
     def here(self, content_sha256: str) -> Iterator[str]:
         """The names of its files that are on this machine."""
-        return (name for name in self._all(content_sha256) if self._root.path(name).exists())
+        return (name for name in self._all(content_sha256) if self._root.locate(name).exists())
 
     def lacking(self, content_sha256: str, original: bool) -> Iterator[str]:
         """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
         names = self._all(content_sha256)
-        return (name for name in (names if original else names[:2]) if not self._root.path(name).exists())
+        return (name for name in (names if original else names[:2]) if not self._root.locate(name).exists())
 
-    def is_whole(self, name: str, gently: files.Gently | None = None) -> bool:
+    def is_whole(self, name: str, on_read: files.OnRead | None = None) -> bool:
         """Whether a file of `here` is as it was written; one that has gone meanwhile is.
 
-        `gently` is as in `files.sha256_file`.
+        `on_read` is as in `files.hash_file`.
         """
         with suppress(FileNotFoundError):
-            return is_whole(name, self._root.path(name), gently)
+            return is_whole(name, self._root.locate(name), on_read)
         return True
 
     def mend(self, name: str) -> str:
@@ -100,7 +100,7 @@ class PictureFiles:
         if kind == "thumb.jpg":
             with suppress(FileNotFoundError, PictureDamaged):
                 thumbnail = encode_thumbnail(read_rgb(self.read(content)))
-                files.write_bytes(self._root.path(name), files.append_checksum(thumbnail))
+                files.write_bytes(self._root.locate(name), files.append_checksum(thumbnail))
                 return "from the stored picture"
         return ""
 
@@ -126,7 +126,7 @@ class PictureFiles:
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
-        for name in self._all(content) if self._root.shared else ():
+        for name in self._all(content) if self._root.has_store else ():
             with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
                 self._root.open(name)
             self._root.forget(name)
@@ -139,14 +139,14 @@ class PictureFiles:
     def remove_locally(self, content: str) -> None:
         """Remove the files on this machine."""
         for name in self._all(content):
-            self._root.path(name).unlink(missing_ok=True)
+            self._root.locate(name).unlink(missing_ok=True)
 
     def _write_but(self, content: str, picture: Picture, names: Iterable[str]) -> None:
         """Write the files of a content on this machine but those of these names."""
-        kept = {self._root.path(name) for name in names}
+        kept = {self._root.locate(name) for name in names}
         written = [(self.thumbnail_path(content), picture.thumbnail), (self.content_path(content), picture.stored)]
         if picture.original is not None:
-            written.append((self._root.path(_original(content)), picture.original))
+            written.append((self._root.locate(_original(content)), picture.original))
         for path, data in written:
             if path not in kept:
                 files.require_free(self._root.home, 2 * len(data))
@@ -161,10 +161,10 @@ class PictureFiles:
         self._commit(content)
 
     def _commit(self, content: str) -> None:
-        if self._root.shared:
+        if self._root.has_store:
             for name in (_thumbnail(content), _content(content)):
                 self._root.commit(name)
-            if self._root.path(name := _original(content)).exists():
+            if self._root.locate(name := _original(content)).exists():
                 self._root.commit(name)
 
     @staticmethod

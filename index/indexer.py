@@ -25,7 +25,7 @@ from index.sources import (
 )
 from index.vectors import Identity, VectorRows, VectorSet
 from store.errors import IndexFileCorrupt, IndexUnavailable, PictoglotError, RegistryUnavailable, StoreUnavailable
-from store.files import fault_point
+from store.files import pass_fault_point
 
 if TYPE_CHECKING:  # torch takes seconds, and a process that seals needs none
     from model.encoder import Encoder
@@ -64,7 +64,7 @@ class Indexer:
 
         Of captions, only those that the serving release reads so, or the one before: nobody encodes others.
         """
-        behind, releases = self._sets.count_unsealed_changes(), self._sets.registry.releases.in_use()
+        behind, releases = self._sets.count_unsealed_changes(), self._sets.registry.releases.list_in_use()
         due = (each for each in behind if behind[each] >= self._seal_at)
         used = (each for each in due if each.kind == "pictures" or is_read(releases, each.language, each.version))
         return sorted(used, key=lambda each: -behind[each])
@@ -134,7 +134,7 @@ class Indexer:
                 except IndexFileCorrupt as error:
                     _log_damage(identity, error)
                     continue
-                fault_point("purge.written")
+                pass_fault_point("purge.written")
                 if self._sets.replace_kept_states(identity, base, extract_state(purged)):
                     return
         raise IndexFileCorrupt("other processes write this vector set all the time")
@@ -189,7 +189,7 @@ class Indexer:
         """
 
         def step(filled: VectorSet, done: int, count: int) -> VectorSet:
-            fault_point("build.shard")
+            pass_fault_point("build.shard")
             if on_progress is not None:
                 on_progress(done, count)
             return self._seal_if_large(filled)
@@ -198,22 +198,22 @@ class Indexer:
         with self._remove_unused_at_end():
             filled = fill_from_tables(self._make_empty(source.identity), source, shard=shard, step=step)
             filled = self._merge_parts(self._sealer.seal_tail(filled))
-            fault_point("build.written")
+            pass_fault_point("build.written")
             registered = self._register(base, filled)
-            fault_point("build.registered")
+            pass_fault_point("build.registered")
         return registered or self.seal(source.identity)  # another process sealed it meanwhile
 
     def _register(self, base: SealedState, vector_set: VectorSet) -> SealedState | None:
         """Make what is sealed of a set its newest state; None when another process was first."""
         state = extract_state(vector_set)
-        fault_point("indexer.written")
+        pass_fault_point("indexer.written")
         if base.number and state == base:
             return base
         if (engine := self._sets.engine) is not None:
             engine.build_index(vector_set.identity, sample_queries(self._gallery, vector_set.identity))
         registered = self._sets.register(vector_set.identity, base, state)
         if registered is not None:
-            fault_point("indexer.registered")
+            pass_fault_point("indexer.registered")
             with suppress(StoreUnavailable, RegistryUnavailable, IndexUnavailable):  # removed at another time
                 self._sets.retire_states(vector_set.identity)
         return registered

@@ -28,9 +28,9 @@ from model.languages import MANY
 from store import files
 from store.data_root import EXPANSIONS, DataRoot, discard_working_files
 from store.errors import EngineMismatch, IndexUnavailable, StoreUnavailable
-from store.files import fault_point
+from store.files import pass_fault_point
 from store.registry import Registry
-from store.retention import KEEP, Pruning
+from store.retention import KEEP, PruningPlan
 from store.tables import CaptionRow, ExpansionRow, PictureRow, VersionRow
 
 VERSIONS = "versions"
@@ -53,10 +53,10 @@ def sweep(sets: VectorSets, seconds: float = _LEFT_OVER_SECONDS, kept: float = K
     """
     root, registry = sets.root, sets.registry
     removed = files.sweep(root.home, seconds)
-    finished = registry.expansions.ids("succeeded", "failed", "cancelled")
+    finished = registry.expansions.list_ids("succeeded", "failed", "cancelled")
     for expansion in finished:
         discard_working_files(root, expansion)
-    known = registry.expansions.ids()
+    known = registry.expansions.list_ids()
     for path in _list_old(root.home / EXPANSIONS, seconds):
         if path.name not in known:
             with suppress(StoreUnavailable):
@@ -88,13 +88,13 @@ def forget_replaced(sets: VectorSets) -> None:
 def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
     old = [f"{VERSIONS}/{path.name}" for path in _list_old(root.home / VERSIONS, seconds)]
     # before the versions are read: what has ended by now has registered its own
-    active = registry.expansions.ids("queued", "running")
+    active = registry.expansions.list_ids("queued", "running")
     named = {version.folder for version in registry.versions.list()}
     unnamed = [name for name in old if name not in named and not any(id in name for id in active)]
     with suppress(StoreUnavailable):
         for name in unnamed:
             root.remove(name)
-    return sum(not root.path(name).exists() for name in unnamed)
+    return sum(not root.locate(name).exists() for name in unnamed)
 
 
 def _delete_discarded(gallery: Gallery, kept: float) -> int:
@@ -142,42 +142,42 @@ class Pruner:
     def __init__(self, sets: VectorSets) -> None:
         self._sets, self._registry, self._gallery, self._root = sets, sets.registry, sets.gallery, sets.root
 
-    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[PrunedItem]]:
+    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[PruningPlan, list[PrunedItem]]:
         """List what `prune` would remove now; change nothing. Raises AliasMoved."""
         pruning = self._registry.retention.plan(keep, expected=expected)
         return pruning, self._list_items(pruning)
 
-    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[Pruning, list[PrunedItem]]:
+    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> tuple[PruningPlan, list[PrunedItem]]:
         """Decide what is out of reach, for ever, and remove it; also what an earlier call could not.
 
         Raises AliasMoved, StoreUnavailable, IndexUnavailable, RegistryUnavailable. After the decision, call it again.
         """
         pruning = self._registry.retention.prune(keep, expected=expected)
-        fault_point("prune.decided")
+        pass_fault_point("prune.decided")
         items = self._list_items(pruning)
-        pruned = self._registry.versions.pruned()
+        pruned = self._registry.versions.find_pruned()
         left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
         for number in sorted(left):
             version = self._registry.versions.get(number)
             self._gallery.forget_version(number, version.language if version.parent is not None else None)
-        for fingerprint in self._registry.bases.fingerprints(pruned):
+        for fingerprint in self._registry.bases.find_fingerprints(pruned):
             self._gallery.forget_pictures(fingerprint)
         for identity in self._find_sets(pruned):
             self._sets.drop(identity)
-        for version in self._registry.retention.removable():
+        for version in self._registry.retention.list_removable():
             self._root.remove(str(version.folder))
-            fault_point("prune.version")
-            self._registry.retention.version_removed(version.number)
+            pass_fault_point("prune.version")
+            self._registry.retention.note_version_removed(version.number)
         for expansion in pruning.datasets:
             self._root.remove(f"{EXPANSIONS}/{expansion.id}")
-            fault_point("prune.dataset")
-            self._registry.retention.dataset_removed(expansion.id)
+            pass_fault_point("prune.dataset")
+            self._registry.retention.note_dataset_removed(expansion.id)
         return pruning, items
 
-    def _list_items(self, pruning: Pruning) -> list[PrunedItem]:
+    def _list_items(self, pruning: PruningPlan) -> list[PrunedItem]:
         since = f"release {pruning.oldest}"
         unnamed = f"no release since {since} names it, nor a rollback from one"
-        pruned = self._registry.versions.pruned() | {version.number for version in pruning.versions}
+        pruned = self._registry.versions.find_pruned() | {version.number for version in pruning.versions}
         items = []
         for version in pruning.versions:
             stays = version.number in pruning.needed
@@ -200,7 +200,7 @@ class Pruner:
     def _find_sets(self, versions: Iterable[int]) -> dict[Identity, int]:
         """Find the sets of these versions' captions, and of pictures as these bases see them, with the rows of each."""
         gone = set(versions)
-        unseen = self._registry.bases.fingerprints(gone)
+        unseen = self._registry.bases.find_fingerprints(gone)
         sets = [each for each in self._sets.list_newest() if each.version in gone or each.fingerprint in unseen]
         return {identity: sum(record.rows for record in self._sets.read_state(identity).segments) for identity in sets}
 
@@ -212,7 +212,7 @@ def estimate_move_bytes(registry: Registry, dimension: int, towers: int, *, teac
     `towers` are the bytes of the base's own files that are made under the data root.
     """
     releases, caption = registry.releases.list(), CaptionRow.language
-    serving, pruned = registry.releases.serving(), registry.versions.pruned()
+    serving, pruned = registry.releases.get_serving(), registry.versions.find_pruned()
     named = {pair for each in releases if each.base == serving.base for pair in each.languages.items()}
     readers = Counter(() if teaches else (tag for tag, version in named if version not in pruned))
     with registry.read() as session:

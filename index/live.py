@@ -27,7 +27,7 @@ from index.vectors import Identity, VectorSet
 from model.backend import recorded
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
-from store.files import fault_point
+from store.files import pass_fault_point
 from store.releases import Release
 
 _RETRY_SECONDS = 60.0  # after a release could not be opened, or damaged segments could not be made again
@@ -75,7 +75,7 @@ class LiveIndex:
         Releases of another base are left to a process that has it open. Returns False when there is none: nothing is
         served then, and `refresh` tries again. Raises `RegistryUnavailable`.
         """
-        serving = self._registry.releases.serving()
+        serving = self._registry.releases.get_serving()
         problems: list[str] = []
         for release in [serving, *self._registry.releases.list(before=serving.number)]:
             if self._has_failed_recently(release):
@@ -114,7 +114,7 @@ class LiveIndex:
 
     def publish(self, snapshot: Snapshot) -> None:
         """Serve a snapshot from now on, with every change of the gallery up to now."""
-        fault_point("swap.opened")
+        pass_fault_point("swap.opened")
         if opened := self._open_untaught(snapshot):
             snapshot = replace(snapshot, sets={**snapshot.sets, **opened})
         with self._publishing:
@@ -124,7 +124,7 @@ class LiveIndex:
                 self._previous = {of: each for of, each in previous.sets.items() if of not in snapshot.sets}
                 self._loader.close_others(previous.versions | snapshot.versions, {*previous.sets, *snapshot.sets})
             self._current = snapshot
-        fault_point("swap.published")
+        pass_fault_point("swap.published")
         _log.info("release %d is now served; gallery at change %d", snapshot.release.number, snapshot.change)
         self._repair_when_damaged()
 
@@ -138,7 +138,7 @@ class LiveIndex:
             previous = self._current
             if previous is None:
                 return self.start()
-            serving = self._registry.releases.serving()
+            serving = self._registry.releases.get_serving()
             made_by = recorded(self._registry)  # read after the release: never that of before it
             if serving.base != self._loader.base:
                 self._keep_serving(_describe_other_base(serving), serving.languages)
@@ -184,7 +184,7 @@ class LiveIndex:
         vectors = self._loader.encode_missing_captions(captions, self.current)
         known = [replace(new, caption_vectors=vectors.get(new.id, {})) for new in pictures]
         put = self._gallery.put(known, self._encoder.image_fingerprint)
-        fault_point("picture.committed")
+        pass_fault_point("picture.committed")
         self._follow({tag for by_tag in captions.values() for tag in by_tag})
         return put
 

@@ -66,14 +66,14 @@ class ReleaseLoader:
         """Open the view of each language of a release; raises as `Views.of`, and `VersionPruned` or `BaseMoved`."""
         if release.base != self.base:
             raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")
-        if self._registry.versions.pruned() & {*release.languages.values()}:
+        if self._registry.versions.find_pruned() & {*release.languages.values()}:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
         return {tag: self._views.of(number) for tag, number in release.languages.items()}
 
     def find_withdrawn(self, release: Release) -> dict[str, Withdrawn]:
         """Find the languages that were withdrawn before a release; one that cannot be read is left out."""
         found = {}
-        for tag, number in self._registry.releases.withdrawn(release).items():
+        for tag, number in self._registry.releases.find_withdrawn(release).items():
             if number not in self._withdrawn:
                 try:
                     self._withdrawn[number] = Withdrawn(number, self._views.of(number).ngrams)
@@ -240,7 +240,7 @@ class ReleaseLoader:
 
     def hold_sealing_duty(self) -> AbstractContextManager[bool]:
         """Hold the duty to seal, which a worker has while it does; False when another process has it."""
-        return self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS)
+        return self._registry.duties.hold(SEALING, name_owner(once=True), _DUTY_SECONDS)
 
     def verify(self, release: Release, used: set[Identity]) -> list[str]:
         """Hash every file of a release again, and count the rows in an engine; return a sentence for each difference.
@@ -248,13 +248,13 @@ class ReleaseLoader:
         Also for what the last scrub could not mend.
         """
         numbers = {release.shared, *release.languages.values()}
-        lineage = self._registry.versions.lineage
+        lineage = self._registry.versions.trace_lineage
         lineages = {version.number: version for number in numbers for version in lineage(number)}
         problems = [
             f"Version {number} differs from what was registered."
             for number, version in sorted(lineages.items())
             if version.folder is not None
-            and not files.is_intact(self.sets.root.path(version.folder), version.manifest_sha256)
+            and not files.is_intact(self.sets.root.locate(version.folder), version.manifest_sha256)
         ]
         of_files = [problem for identity in used for problem in self.sets.verify(identity)]
         return [*problems, *of_files, *damage.describe_unmended(self.sets.root)]

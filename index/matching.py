@@ -23,7 +23,7 @@ class Matching:
         All share one sample of the pictures that have vectors of this fingerprint. It is read again after each change,
         so that no deleted picture stays in it, and processes that serve the same change tell the same chances.
         """
-        known = gallery.registry.versions.matches(release.languages.values())
+        known = gallery.registry.versions.read_matches(release.languages.values())
         fitted = {number: match for number, match in known.items() if match["curves"] and match["tower"] == fingerprint}
         if known == self.known and (change == self.change or not fitted):
             return self

@@ -82,7 +82,7 @@ class Scrub:
             yield from part
         except Exception as error:  # noqa: BLE001 - as in `describe_damage`
             raise_if_over(error)
-            why = error.told if isinstance(error, PictoglotError) else type(error).__name__
+            why = error.full_detail if isinstance(error, PictoglotError) else type(error).__name__
             of: Kind = "registry" if isinstance(error, RegistryUnavailable) else kind
             yield Damage(of, f"{what} cannot be read ({why})")
 

@@ -216,7 +216,7 @@ class EngineSealer:
             some = rows.take(np.arange(start, min(start + ROWS_IN_A_RUN, len(rows))))
             run = secrets.randbits(RUN_BITS)
             id = f"{self._engine.name}-{run}"
-            files.write_json(self._root.path(f"{SEGMENTS}/{id}"), asdict(identity))
+            files.write_json(self._root.locate(f"{SEGMENTS}/{id}"), asdict(identity))
             self.new_ids.add(id)
             self._engine.add(identity, run, some)
             records.append(PartRecord(id, "", len(some), int(some.keys[0]), int(some.keys[-1])))

@@ -146,7 +146,7 @@ class Segment:
 
     def is_on_disk(self, root: DataRoot) -> bool:
         """Whether the files on this machine are those that were opened: damaged ones are written again."""
-        return self._files == segment_files.list_inodes(root.path(f"{SEGMENTS}/{self.record.id}"))
+        return self._files == segment_files.list_inodes(root.locate(f"{SEGMENTS}/{self.record.id}"))
 
     def find_living_rows(self) -> NDArray[np.int64]:
         """Return the numbers of all living rows."""
@@ -216,7 +216,7 @@ def write(
     for data in (keys.data, vectors.data, entries):
         digest.update(data)
     id = f"{identity.kind}-{digest.hexdigest()[:16]}"
-    folder = root.path(f"{SEGMENTS}/{id}")
+    folder = root.locate(f"{SEGMENTS}/{id}")
     with suppress(FileNotFoundError):
         os.utime(folder)  # an old copy becomes young: no sweeper may remove it before it is registered
     if folder.exists() and not files.is_intact(folder):
@@ -231,7 +231,7 @@ def write(
         fields = {"format": FORMAT, "metric": "inner_product", "rows": len(keys), "index": index}
         files.write_manifest(staged, {**asdict(identity), **fields})
     first, last = (int(keys[0]), int(keys[-1])) if len(keys) else (0, 0)
-    return PartRecord(id, files.sha256_file(folder / files.MANIFEST), len(keys), first, last)
+    return PartRecord(id, files.hash_file(folder / files.MANIFEST), len(keys), first, last)
 
 
 def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float = 1.0) -> Segment:
@@ -274,10 +274,10 @@ def read(root: DataRoot, record: PartRecord, identity: Identity, recall: float =
     return opened
 
 
-def is_intact(root: DataRoot, record: PartRecord, gently: files.Gently | None = None) -> bool:
+def is_intact(root: DataRoot, record: PartRecord, on_read: files.OnRead | None = None) -> bool:
     """Whether every byte of a segment on this machine is as registered; if not, it is hashed whenever it is opened."""
     name = f"{SEGMENTS}/{record.id}"
-    if not files.is_intact(root.path(name), record.manifest_sha256, gently):
+    if not files.is_intact(root.locate(name), record.manifest_sha256, on_read):
         segment_files.forget_verified(root, name)
         return False
     return True
@@ -317,4 +317,4 @@ def remove(root: DataRoot, id: str) -> None:
 def set_aside(root: DataRoot, id: str) -> Path | None:
     """Rename a segment's folder, so that it can be deleted later: to delete gigabytes takes seconds."""
     segment_files.forget_verified(root, f"{SEGMENTS}/{id}")
-    return files.set_aside(root.path(f"{SEGMENTS}/{id}"))
+    return files.set_aside(root.locate(f"{SEGMENTS}/{id}"))

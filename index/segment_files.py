@@ -100,7 +100,7 @@ def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, A
 
     Files that this machine hashed before, and that are the same since, are not hashed again.
     """
-    folder, note = root.path(name), _locate_note(root, name)
+    folder, note = root.locate(name), _locate_note(root, name)
     facts = [manifest_sha256, _describe_files(folder)]
     with suppress(OSError, ValueError):
         if json.loads(note.read_bytes()) == facts:
@@ -128,7 +128,7 @@ def list_inodes(folder: Path) -> tuple[tuple[str, int], ...]:
 
 
 def _locate_note(root: DataRoot, name: str) -> Path:
-    return root.path(f"{_NOTES}/{Path(name).name}.json")
+    return root.locate(f"{_NOTES}/{Path(name).name}.json")
 
 
 def _describe_files(folder: Path) -> list[list[Any]]:

@@ -126,7 +126,7 @@ class Selection:
             kept = self._kept.get(asked)
             asking = self._asking.setdefault(asked, Lock())
         if kept is not None:
-            with self._registry.look() as connection:
+            with self._registry.connect_for_reading() as connection:
                 if kept.upto == connection.execute(_LAST).scalar_one() and not (anew and kept.read < kept.upto):
                     return self._keep(asked, kept)
         with in_turn(asking):  # the others wait, and find what the first one has read
@@ -162,7 +162,7 @@ class Selection:
 
     def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
         """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
-        with self._registry.look() as connection:
+        with self._registry.connect_for_reading() as connection:
             return records_of(connection, ids, within)
 
     def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:

@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import delete, func, insert, inspect, select
 from sqlalchemy.orm import Session
 
-from store.files import fault_point
+from store.files import pass_fault_point
 from store.registry import Registry
 from store.releases import Release
 from store.settings import SettingsError
@@ -185,7 +185,7 @@ def prune_feed(registry: Registry) -> int:
     Nothing goes while an expansion is in progress: it may be filling a set from what the gallery was before. Whatever
     is opened below what was pruned is made from the tables (`index.sets`), so this decides only how much work that is.
     """
-    if registry.expansions.ids("queued", "running"):
+    if registry.expansions.list_ids("queued", "running"):
         return 0
     upto = min((change for states in find_sets_in_use(registry).values() for change in states if change), default=0)
     change, kind = GalleryChangeRow.change, GalleryChangeRow.kind
@@ -195,7 +195,7 @@ def prune_feed(registry: Registry) -> int:
     for start in range(0, len(deletions), _BATCH):
         with registry.begin() as session:
             _remove_deletions(session, deletions[start : start + _BATCH])
-        fault_point("feed.pruned")
+        pass_fault_point("feed.pruned")
     return len(deletions)
 
 
@@ -214,7 +214,7 @@ def find_pruned_change(session: Session) -> int:
 
 def is_read(releases: Iterable[Release], language: str | None, version: int | None) -> bool:
     """Whether one of these releases has captions in a language read by this version."""
-    return language is not None and any(release.reader(language) == version for release in releases)
+    return language is not None and any(release.find_version(language) == version for release in releases)
 
 
 def _remove_deletions(session: Session, changes: Collection[int]) -> None:
@@ -231,7 +231,7 @@ def find_sets_in_use(registry: Registry) -> dict[tuple[Any, ...], list[int]]:
     In use are the sets that the serving release names, or the one before. While vectors are made anew there are two of
     each: the one that was sealed last counts, since nobody computes what the other one lacks.
     """
-    releases, row = registry.releases.in_use(), VectorSetRow
+    releases, row = registry.releases.list_in_use(), VectorSetRow
     found: dict[Any, tuple[Any, list[int]]] = {}
     with registry.read() as session:
         for *key, upto in session.execute(select(*IDENTITY, row.upto_change).order_by(row.number.desc())):

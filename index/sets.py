@@ -44,7 +44,7 @@ from store.errors import (
     StorageFull,
     StoreUnavailable,
 )
-from store.files import fault_point
+from store.files import pass_fault_point
 from store.registry import Registry
 from store.tables import GalleryChangeRow, VectorSetRow, VersionRow
 
@@ -176,7 +176,7 @@ class VectorSets:
                 problems.append(f"Segment {record.id} is unusable ({error.code}) and is made again.")
             else:
                 parts.append(part.mark_dead(dead.get(record.id)))
-                if self.root.shared:
+                if self.root.has_store:
                     self._opened.add(record.id)
         return replace(opened, parts=tuple(parts), problems=tuple(problems)), lost
 
@@ -220,7 +220,7 @@ class VectorSets:
         files of a segment, which had no row until now, or the version was pruned.
         """
         known = {record.id for record in base.segments}
-        folders = {record.id: self.root.path(f"{SEGMENTS}/{record.id}") for record in new.segments}
+        folders = {record.id: self.root.locate(f"{SEGMENTS}/{record.id}") for record in new.segments}
         needed = [folders[id] for id in folders if not is_run(id) or id not in known]  # a registered run has no marker
         with self.registry.begin() as session:  # files are only removed by the one writer: see `remove_unreferenced`
             if session.scalar(select(VersionRow.pruned_at).where(VersionRow.number == identity.version)):
@@ -249,7 +249,7 @@ class VectorSets:
         engine, and in a shared folder, where a file that is deleted is gone for whoever has mapped it (NFS).
         """
         if seconds is None:
-            folder = self.registry.engine.dialect.name == "postgresql" and not self.root.shared
+            folder = self.registry.engine.dialect.name == "postgresql" and not self.root.has_store
             seconds = GRACE if folder or self.engine is not None else 0.0
         columns = (VectorSetRow.number, (VectorSetRow.created_at < now() - seconds).label("old"))
         query = select(*columns).where(*_match_identity(identity)).order_by(VectorSetRow.number.desc())
@@ -275,7 +275,7 @@ class VectorSets:
         last: SealedState | None = base
         while last and any(state != new for state in self.list_states(identity)[:KEPT]):
             last = self.register(identity, last, new)
-            fault_point("purge.registered")
+            pass_fault_point("purge.registered")
         self.retire_states(identity)
         return last is not None
 
@@ -304,7 +304,7 @@ class VectorSets:
                 doomed = None if named else segment.set_aside(self.root, id)
             if doomed is not None:
                 files.remove(doomed)
-            if named and self.root.path(f"{SEGMENTS}/{id}").exists():
+            if named and self.root.locate(f"{SEGMENTS}/{id}").exists():
                 self.root.commit(f"{SEGMENTS}/{id}")
             removed += not named
         return removed
@@ -318,7 +318,7 @@ class VectorSets:
         for id in (id for id in ids if not is_run(id)):
             self.root.forget(f"{SEGMENTS}/{id}")
             segment.remove(self.root, id)
-        fault_point("prune.set")
+        pass_fault_point("prune.set")
         with self.registry.begin() as session:  # last: from here on nothing tells of the set
             session.execute(delete(VectorSetRow).where(*_match_identity(identity)))
 
@@ -331,12 +331,12 @@ class VectorSets:
             return
         with self.registry.read() as session:
             replaced = self._opened - _list_named(session)
-        self.remove_unreferenced(id for id in replaced if self.root.path(f"{SEGMENTS}/{id}").exists())
+        self.remove_unreferenced(id for id in replaced if self.root.locate(f"{SEGMENTS}/{id}").exists())
         self._opened -= replaced
 
     def _remove_run(self, id: str) -> bool:
         """Remove the rows of a run that no state names; its marker, without which it is not registered, first."""
-        marker = self.root.path(f"{SEGMENTS}/{id}")
+        marker = self.root.locate(f"{SEGMENTS}/{id}")
         if self.engine is None or not id.startswith(f"{self._location}-") or not marker.exists():
             return False
         identity = Identity(**json.loads(marker.read_bytes()))

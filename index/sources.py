@@ -111,7 +111,7 @@ class PictureSource:
 class CaptionSource:
     """Source of caption vectors: of one language, as one version encodes them.
 
-    Captions added with a picture belong to every version, those of `expansions` to this one: see `Releases.visible`.
+    Captions added with a picture belong to every version, those of `expansions` to this one (`find_visible`).
     Without `encoder` and `view`, a caption without a vector raises `VectorsMissing`.
     """
 
@@ -175,7 +175,7 @@ def make_source(
     if identity.kind == "pictures":
         return PictureSource(gallery, identity, encoder)
     assert identity.language is not None and identity.version is not None
-    visible = gallery.registry.releases.visible(identity.language, identity.version)
+    visible = gallery.registry.releases.find_visible(identity.language, identity.version)
     return CaptionSource(gallery, identity, visible, encoder, view)
 
 

@@ -32,7 +32,7 @@ from store import files
 from store.errors import LeaseLost, PictoglotError, RegistryUnavailable
 from store.leases import SEALING
 from store.tables import CaptionRow, CaptionVectorRow, PictureRow, PictureVectorRow, VersionRow
-from store.versions import match_of
+from store.versions import parse_match
 
 GENTLE = 0.1  # share of the time in which a scrub beside searches reads; the rest it waits
 _TURN, _LONGEST_TURN = 0.02, 1.0  # seconds of reading between two waits, and of which a wait depends
@@ -153,7 +153,7 @@ class StoredItems:
 
     def find_faults(self) -> Iterator[Group]:
         """Find faults in the structure of the registry's own file."""
-        for fault in self._pace.retry_patiently(self._registry.faults):
+        for fault in self._pace.retry_patiently(self._registry.find_damage):
             yield "the registry", [StoredItem("registry", f"the registry: {fault}", _is_never_whole, lambda: True)]
 
     def find_segments(self) -> Iterator[Group]:
@@ -184,7 +184,7 @@ class StoredItems:
 
     def _list_segments(self, identity: Identity) -> list[PartRecord]:
         """List the segments that the kept states of a set name, if they are to be on this machine."""
-        if identity.version in self._registry.versions.pruned():
+        if identity.version in self._registry.versions.find_pruned():
             return []  # they are about to be removed
         # of two of one name the newer one is there: it was written again
         named = {each.id: each for state in reversed(self._sets.list_states(identity)) for each in state.segments}
@@ -194,11 +194,11 @@ class StoredItems:
 
     def _is_elsewhere(self, name: str) -> bool:
         """Whether a folder or file is only in the store, until this machine needs it."""
-        return self._root.shared and not self._root.path(name).exists()
+        return self._root.has_store and not self._root.locate(name).exists()
 
     def _rebuild_segment(self, identity: Identity, record: PartRecord, damaged: Collection[PartRecord]) -> str:
         """Make a segment again, with all that are damaged of its set. Raises `Busy` while another process seals."""
-        with self._registry.duties.held(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
+        with self._registry.duties.hold(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
             if not ours:
                 raise Busy
             # these alone: to hash whole ones here would keep everyone from sealing, at full speed
@@ -219,14 +219,14 @@ class StoredItems:
         """Find versions whose files are to be here."""
 
         def is_there(number: int, folder: str) -> bool:
-            removed = {each.number for each in self._registry.retention.removable()}
+            removed = {each.number for each in self._registry.retention.list_removable()}
             return self._registry.versions.get(number).folder == folder and number not in removed
 
         for version in self._pace.retry_patiently(self._registry.versions.list):
             if (folder := version.folder) is not None and not self._is_elsewhere(folder):
                 self.read += 1
                 name, manifest = f"version {version.number} of {version.language}", version.manifest_sha256
-                is_whole = partial(files.is_intact, self._root.path(folder), manifest, self._pace)
+                is_whole = partial(files.is_intact, self._root.locate(folder), manifest, self._pace)
                 mend = partial(self._renew_from_store, folder, lambda: True, manifest)
                 yield name, [StoredItem("version", name, is_whole, partial(is_there, version.number, folder), mend)]
 
@@ -239,7 +239,7 @@ class StoredItems:
 
         def has_hash(path: str, sha256: str | None) -> bool:
             with suppress(FileNotFoundError):
-                return files.sha256_file(self._root.path(path), self._pace) == sha256
+                return files.hash_file(self._root.locate(path), self._pace) == sha256
             return False
 
         for each in self._pace.retry_patiently(self._registry.expansions.list):
@@ -271,13 +271,13 @@ class StoredItems:
         for name in self._files.here(content):
             self.read += 1
             yield make_item(name, partial(self._files.is_whole, name, self._pace))
-        for name in () if self._root.shared else self._files.lacking(content, original):
+        for name in () if self._root.has_store else self._files.lacking(content, original):
             yield make_item(name, _is_never_whole)
 
     def _is_shown_damaged(self, content: str, name: str) -> bool:
         """Whether a picture has this content, and this file of it is still missing or damaged."""
         shown = self._has_row(PictureRow.content_sha256 == content)
-        there = self._root.path(name).exists()
+        there = self._root.locate(name).exists()
         return shown and not (there and self._files.is_whole(name))
 
     def find_vectors(self) -> Iterator[Group]:
@@ -324,7 +324,9 @@ class StoredItems:
         row = CaptionRow
         # as bytes: a driver refuses a whole page for one text that is not UTF-8 any more; PostgreSQL's own conversions
         # refuse it, too, except what it sends texts with
-        text: Any = cast(row.text, LargeBinary) if self._registry.near else func.textsend(row.text, type_=LargeBinary)
+        text: Any = (
+            cast(row.text, LargeBinary) if self._registry.is_local else func.textsend(row.text, type_=LargeBinary)
+        )
         query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
         for id, picture, language, expansion, digest, said in self._read_rows(query, 1):
             if digest_of(expansion or "", said) != digest:
@@ -348,7 +350,7 @@ class StoredItems:
         """Find calibrations of the chances of hits that have a wrong checksum."""
         row = VersionRow
         for number, stored in self._read_rows(select(row.number, row.match).where(row.match.is_not(None)), 1):
-            if match_of(stored) is None:
+            if parse_match(stored) is None:
                 where = (row.number == number, row.match == stored)
                 name, mend = f"chances of hits of version {number}", partial(self._forget_match, *where)
                 yield StoredItem("match", name, _is_never_whole, partial(self._has_row, *where), mend)

@@ -105,7 +105,7 @@ class WordSearch:
         with self._lock:
             known = self._expansions.get(release.number)
         if known is None:
-            of = [self._registry.releases.visible(tag, version) for tag, version in release.languages.items()]
+            of = [self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items()]
             known = frozenset[str]().union(*of)
             with self._lock:
                 if len(self._expansions) >= _REMEMBERED:

@@ -52,7 +52,7 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
             if not others:
                 raise
             encoding, reason = others.pop(0), error.detail
-    first = registry.encodings.first(encoding.backend, encoding.precision, reason)
+    first = registry.encodings.record_first(encoding.backend, encoding.precision, reason)
     if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
         return open_encoder(settings, registry, training=training)
     return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers, version)
@@ -75,20 +75,20 @@ def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base
     """
     from model.base import open_base
 
-    served = registry.bases.serving()
+    served = registry.bases.find_serving()
     if served is not None and settings.base in {base.name for base in registry.bases.list()}:
         if settings.base != served.name:
             _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
         opened = open_base(served.name)
-        if not served.made_of(opened.image_fingerprint, opened.text_fingerprint):
+        if not served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
             raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
         return opened, served.number
     opened = open_base(settings.base)
     registry.initialise(opened.text_fingerprint, settings.base, opened.image_fingerprint)
-    registry.bases.opened(settings.base, opened.image_fingerprint, opened.text_fingerprint)
-    served = registry.bases.serving()
+    registry.bases.record_name(settings.base, opened.image_fingerprint, opened.text_fingerprint)
+    served = registry.bases.find_serving()
     assert served is not None
-    if served.made_of(opened.image_fingerprint, opened.text_fingerprint):
+    if served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
         return opened, served.number
     _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
     return served_base(settings.model_copy(update={"base": served.name}), registry)
@@ -101,7 +101,7 @@ def _public(name: str) -> str:
 
 def recorded(registry: "Registry") -> Encoding | None:
     """The encoding of the vectors that a registry has; None of a new one."""
-    current = registry.encodings.current()
+    current = registry.encodings.find_current()
     return None if current is None else Encoding(current.backend, current.precision)
 
 

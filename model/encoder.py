@@ -69,8 +69,8 @@ class Encoder:
         self.frame: Frame | None = base.frame  # into which pictures may be put before, without any change of vectors
         self.encoded = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
-        self.image_fingerprint = self.encoding.fingerprint(base.image_fingerprint)
-        self.text_fingerprint = self.encoding.fingerprint(base.text_fingerprint)
+        self.image_fingerprint = self.encoding.compute_fingerprint(base.image_fingerprint)
+        self.text_fingerprint = self.encoding.compute_fingerprint(base.text_fingerprint)
 
     @property
     def encoding(self) -> Encoding:
@@ -156,7 +156,7 @@ class Views:
         """The view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
         with self._lock:
             if number not in self._open:
-                for step in reversed(self._registry.versions.lineage(number)):  # the base first
+                for step in reversed(self._registry.versions.trace_lineage(number)):  # the base first
                     if step.number in self._open:
                         continue
                     if step.parent is None:

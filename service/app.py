@@ -36,7 +36,7 @@ from service.settings import Settings
 from service.watch import update_metrics
 from store.data_root import DataRoot
 from store.files import make_folder, restrict_access, write_once
-from store.keys import Keys
+from store.keys import ApiKeys
 from store.registry import open_registry
 
 _INVALID_PER_MINUTE = 6_000  # requests without a valid key, all callers together
@@ -102,7 +102,7 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
     pictures = Gallery(registry, root)
-    keys, rate = Keys(registry), Rate(settings.rate_per_minute)
+    keys, rate = ApiKeys(registry), Rate(settings.rate_per_minute)
     invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
         settings=settings,

@@ -28,7 +28,7 @@ from service.forms import FORMS, Body, read_form
 from service.lanes import Lane
 from service.problems import Forbidden, MissingApiKey, RateLimited, TooLarge, Unauthorized
 from store.errors import FieldError, InvalidInput, RegistryUnavailable, UnsupportedMedia
-from store.keys import SCOPES, Key, Scope, id_of
+from store.keys import SCOPES, ApiKey, Scope, parse_key_id
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id
 _FRESH_SECONDS = 5.0  # how long the copy of the keys is used without asking the registry
@@ -214,13 +214,13 @@ class Keyring:
         self,
         admin_key: str,
         is_open: bool,
-        read: Callable[[], Sequence[Key]],
+        read: Callable[[], Sequence[ApiKey]],
         count_invalid: Callable[[], None] = lambda: None,
     ) -> None:
         self._admin = hashlib.sha256(admin_key.encode()).digest() if admin_key else None
         self._open, self._read, self._count_invalid = is_open, read, count_invalid
         self._lane = Lane("keys", 1)  # of its own: no key waits for what other requests do
-        self._keys: dict[str, Key] = {}  # by id; those that are not valid too: they cause no reading
+        self._keys: dict[str, ApiKey] = {}  # by id; those that are not valid too: they cause no reading
         self._revoked: set[str] = set()  # ids revoked here, whatever a reading says that began before
         self._read_at = self._tried_at = -math.inf  # when the last reading began that ended well, and the last of all
         self._pause = _PAUSE_SECONDS  # between two readings: longer where there are so many keys that one takes long
@@ -264,16 +264,16 @@ class Keyring:
     async def _principal(self, plain: str) -> Principal | None:
         if self._admin is not None and hmac.compare_digest(hashlib.sha256(plain.encode()).digest(), self._admin):
             return Principal("admin", "admin")
-        id = id_of(plain)
+        id = parse_key_id(plain)
         key = None if id is None else await self._key(id)
-        if key is None or key.id in self._revoked or not key.opens(plain):
+        if key is None or key.id in self._revoked or not key.is_opened_by(plain):
             return None
         if key.collections is None:
             return Principal(key.id, key.scope, label=key.label)
         home = DEFAULT if DEFAULT in key.collections else key.collections[0]
         return Principal(key.id, key.scope, frozenset(key.collections), home, key.label)
 
-    async def _key(self, id: str) -> Key | None:
+    async def _key(self, id: str) -> ApiKey | None:
         """The key with this id; while the registry does not answer, an older copy serves: searches go on."""
         now = time.monotonic()
         if id not in self._keys:

@@ -29,7 +29,7 @@ from service.middleware import Parts
 from service.settings import Settings
 from store.data_root import DataRoot
 from store.errors import InvalidInput
-from store.keys import Keys
+from store.keys import ApiKeys
 from store.registry import Registry
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
@@ -56,7 +56,7 @@ class Context:
     gallery: Gallery
     selection: Selection
     live: LiveIndex
-    keys: Keys
+    keys: ApiKeys
     keyring: Keyring
     rate: Rate
     cursors: Cursors

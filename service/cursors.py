@@ -30,7 +30,7 @@ class Cursors:
     @staticmethod
     def under(root: DataRoot) -> "Cursors":
         """With the data root's secret, created at the first start, so that cursors stay valid after a restart."""
-        return Cursors(root.first(_FILE, lambda: secrets.token_bytes(32), private=True))
+        return Cursors(root.read_or_create(_FILE, lambda: secrets.token_bytes(32), private=True))
 
     def cut(
         self,

@@ -107,12 +107,12 @@ async def _file_on_disk(home: Path, declared: int, free: int) -> AsyncIterator[O
 
 def keep(file: OnDisk, root: DataRoot, name: str) -> None:
     """Move the file durably to the new folder `name` of the data root, as `dataset`, and commit it."""
-    with files.stage(root.path(name)) as staged:
+    with files.stage(root.locate(name)) as staged:
         file.path.rename(staged / "dataset")
     try:
         root.commit(f"{name}/dataset")
     except StoreUnavailable:
-        files.remove(root.path(name))
+        files.remove(root.locate(name))
         raise
 
 

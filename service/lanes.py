@@ -142,7 +142,7 @@ class HitRecords:
     """
 
     def __init__(self, registry: Registry, selection: Selection, lane: Lane) -> None:
-        self._selection, self._lane, self._near = selection, lane, registry.near
+        self._selection, self._lane, self._near = selection, lane, registry.is_local
         self._here, self._away_until = BoundedSemaphore(_HERE), -math.inf
 
     def read(self, ids: Sequence[str], within: Within) -> dict[str, Record] | None:

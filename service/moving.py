@@ -95,7 +95,7 @@ class Following:
         It is opened in the background, which may take minutes: until then, each call returns at once.
         """
         old = self._context
-        release = await run_in_threadpool(old.registry.releases.serving)
+        release = await run_in_threadpool(old.registry.releases.get_serving)
         if self._opening is None:
             if time.monotonic() >= self._not_before and not await run_in_threadpool(_has_open, old, release):
                 _log.info("release %d is for another base or encoding: it is opened", release.number)

@@ -107,7 +107,7 @@ def main() -> int:
     except (BaseMismatch, EncodingMismatch, RegistryOutdated) as error:
         return _fail(f"{error.detail.removesuffix('.')}.", MISCONFIGURED)
     except PictoglotError as error:
-        return _fail(f"{error.title}: {error.told.removesuffix('.')}.", _FAILED)
+        return _fail(f"{error.title}: {error.full_detail.removesuffix('.')}.", _FAILED)
     except OSError as error:
         if error.errno not in _REFUSED or not Path(error.filename or "").is_relative_to(settings.home):
             raise

@@ -114,7 +114,7 @@ Cursor = Annotated[str, StringConstraints(min_length=1, max_length=2_048)]
 Expected = Annotated[
     int | None, Field(ge=0, lt=1 << 31, description="The release you have seen; 409 if another serves.")
 ]
-IdempotencyKey = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
+IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 PathNumber = Annotated[int, Path(), _require_form(_INTEGER, "int_parsing", "must be a whole number")]
 QueryLimit = Annotated[TextLimit, Query()]
 QueryCursor = Annotated[Cursor | None, Query()]

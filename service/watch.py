@@ -56,7 +56,7 @@ async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, failed:
         except PictoglotError as error:
             failure = error.code
             if failure != failing:
-                _log.warning(refused, extra={"code": error.code, "reason": error.told})
+                _log.warning(refused, extra={"code": error.code, "reason": error.full_detail})
         except Exception as error:  # noqa: BLE001 - a service that stopped following would look healthy
             failure, pause = repr(error), min(2 * max(after, pause), _LONGEST_PAUSE)
             if failure != failing:

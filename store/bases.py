@@ -17,18 +17,18 @@ from store.clock import has_ended
 from store.database import Database
 from store.errors import ExpansionCancelled, NoEarlierBase
 from store.expansions import refuse_active_kind
-from store.leases import Lease, held
+from store.leases import Lease, require_lease
 from store.releases import (
     Release,
+    find_newest_encoding,
     find_published,
-    newest_encoding,
     publish_for,
     publish_restored,
     serve_encoding,
 )
-from store.retention import serving
+from store.retention import get_serving
 from store.tables import RUNNING, BaseRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
-from store.versions import BUILT_IN_LANGUAGE, next_number, refuse_pruned
+from store.versions import BUILT_IN_LANGUAGE, find_next_number, refuse_pruned
 
 TORCH, OPENVINO = "torch", "openvino"
 FLOAT32, BFLOAT16 = "float32", "bfloat16"
@@ -41,7 +41,7 @@ class Encoding:
     backend: str
     precision: str
 
-    def fingerprint(self, weights: str) -> str:
+    def compute_fingerprint(self, weights: str) -> str:
         """Return the hex hash of vectors that a tower with the fingerprint `weights` gives."""
         return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
 
@@ -78,13 +78,13 @@ class RecordedBase:
         """The name without the place of a file on a machine."""
         return self.name.partition("@")[0]
 
-    def made_of(self, image_fingerprint: str, text_fingerprint: str) -> bool:
+    def has_towers(self, image_fingerprint: str, text_fingerprint: str) -> bool:
         """Whether it has these weights, of both towers: a release decides what reads pictures and what reads texts."""
         return (self.image_fingerprint, self.text_fingerprint) == (image_fingerprint, text_fingerprint)
 
 
 @dataclass(frozen=True)
-class Undoing:
+class UndoPlan:
     """Back from base `from_base` to `to_base`, as release `restored` served it; `release` serves now or, then, newly.
 
     `encoding` has made the vectors there; None where nobody has opened a base yet. `lost` are the languages that are
@@ -110,16 +110,16 @@ class Bases:
     def list(self) -> Sequence[RecordedBase]:
         """List them, oldest first."""
         with self._database.read() as session:
-            return [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
+            return [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
 
-    def serving(self) -> RecordedBase | None:
+    def find_serving(self) -> RecordedBase | None:
         """Return that of the release which serves; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
-            return session.get_one(BaseRow, serving(session).languages[BUILT_IN_LANGUAGE]).to_dataclass(RecordedBase)
+            return session.get_one(BaseRow, get_serving(session).languages[BUILT_IN_LANGUAGE]).convert_to(RecordedBase)
 
-    def opened(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
+    def record_name(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
         """Record where a base was found last: its checkpoint may have moved."""
         with self._database.read() as session:
             row = _find(session, image_fingerprint, text_fingerprint)
@@ -129,23 +129,23 @@ class Bases:
             if (row := _find(session, image_fingerprint, text_fingerprint)) is not None:
                 row.name = name
 
-    def fingerprints(self, numbers: Collection[int]) -> set[str]:
+    def find_fingerprints(self, numbers: Collection[int]) -> set[str]:
         """Return those of vectors of pictures that these bases alone have made, in every encoding so far."""
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
-            rows = [row.to_dataclass(RecordedBase) for row in session.scalars(select(BaseRow))]
+            rows = [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow))]
         ours = {row.image_fingerprint for row in rows if row.number in numbers}
         ours -= {row.image_fingerprint for row in rows if row.number not in numbers}
-        return {encoding.fingerprint(image) for encoding in encodings for image in ours}
+        return {encoding.compute_fingerprint(image) for encoding in encodings for image in ours}
 
     def add(self, name: str, image_fingerprint: str, text_fingerprint: str, lease: Lease) -> RecordedBase:
         """Register a base that an expansion moves to, or return it if it is known. Raises LeaseLost."""
         with self._database.begin() as session:
-            held(session, lease.expansion, lease.fence)
+            require_lease(session, lease.expansion, lease.fence)
             row = _find(session, image_fingerprint, text_fingerprint)
             if row is None:
-                row = register(session, next_number(session), name, image_fingerprint, text_fingerprint)
-            return row.to_dataclass(RecordedBase)
+                row = add_base(session, find_next_number(session), name, image_fingerprint, text_fingerprint)
+            return row.convert_to(RecordedBase)
 
     def move(
         self,
@@ -165,13 +165,13 @@ class Bases:
         ExpansionCancelled.
         """
         with self._database.begin() as session:
-            maker = held(session, lease.expansion, lease.fence)
+            maker = require_lease(session, lease.expansion, lease.fence)
             if (earlier := find_published(session, maker.id, base)) is not None:
                 return earlier
             if maker.cancel_requested:
                 raise ExpansionCancelled
-            before = serving(session)
-            if before.number != expected or _others_at_work(session, maker.id):
+            before = get_serving(session)
+            if before.number != expected or _has_others_at_work(session, maker.id):
                 return None
             change = {"kind": "base", "expansion": maker.id, "forced": bool(report.get("forced"))}
             change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base)
@@ -182,23 +182,23 @@ class Bases:
             maker.version, maker.report = shared, report
             return release
 
-    def hindered(self, lease: Lease) -> bool:
+    def is_move_hindered(self, lease: Lease) -> bool:
         """Whether another expansion is at work, so that `move` would do nothing. Raises LeaseLost."""
         with self._database.read() as session:
-            return _others_at_work(session, held(session, lease.expansion, lease.fence).id)
+            return _has_others_at_work(session, require_lease(session, lease.expansion, lease.fence).id)
 
-    def plan_undo(self, *, expected: int | None = None) -> Undoing:
+    def plan_undo(self, *, expected: int | None = None) -> UndoPlan:
         """Return what `undo` would do. Raises NoEarlierBase, AliasMoved, ExpansionInProgress, VersionPruned."""
         with self._database.read() as session:
-            return _undoing(session, expected)[0]
+            return _plan_undo(session, expected)[0]
 
-    def undo(self, *, actor: str, reason: str, expected: int | None = None) -> Undoing:
+    def undo(self, *, actor: str, reason: str, expected: int | None = None) -> UndoPlan:
         """Serve the base before this one again, as its last release did, at once. Raises as `plan_undo`.
 
         Where only the encoding was another one, the languages stay. Done twice, it leads back.
         """
         with self._database.begin() as session:
-            planned, table = _undoing(session, expected)
+            planned, table = _plan_undo(session, expected)
             change = {"kind": "restore", "restored": planned.restored}
             change |= _describe_move(session, planned.from_base, planned.to_base)
             shared, languages = table.shared, table.languages
@@ -212,20 +212,20 @@ class Encodings:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def current(self) -> RecordedEncoding | None:
+    def find_current(self) -> RecordedEncoding | None:
         """Return the newest; None in a registry that no process opened with a base yet."""
         with self._database.read() as session:
-            row = newest_encoding(session)
-            return None if row is None else row.to_dataclass(RecordedEncoding)
+            row = find_newest_encoding(session)
+            return None if row is None else row.convert_to(RecordedEncoding)
 
-    def first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
+    def record_first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
         """Record the encoding of a new data root, unless another process did; returns the current one."""
         with self._database.begin() as session:
-            row = newest_encoding(session) or serve_encoding(session, backend, precision, 1, reason)
-            return row.to_dataclass(RecordedEncoding)
+            row = find_newest_encoding(session) or serve_encoding(session, backend, precision, 1, reason)
+            return row.convert_to(RecordedEncoding)
 
 
-def register(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
+def add_base(session: Session, number: int, name: str, image_fingerprint: str, text_fingerprint: str) -> BaseRow:
     """Add a base, as a version without a parent."""
     facts = {"manifest_sha256": text_fingerprint, "rows": 0, "bytes": 0, "report": {}}
     session.add(VersionRow(number=number, language=BUILT_IN_LANGUAGE, **facts))
@@ -237,15 +237,15 @@ def register(session: Session, number: int, name: str, image_fingerprint: str, t
     return row
 
 
-def _others_at_work(session: Session, expansion: str) -> bool:
+def _has_others_at_work(session: Session, expansion: str) -> bool:
     leased = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
     others = select(ExpansionRow.id).where(*leased, ExpansionRow.id != expansion).limit(1)
     return session.scalar(others) is not None
 
 
-def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRow]:
+def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, ReleaseRow]:
     """Return the way back, and the release whose shared version and languages it serves."""
-    now_served = serving(session, expected)
+    now_served = get_serving(session, expected)
     refuse_active_kind(session, "base")
     base = now_served.languages[BUILT_IN_LANGUAGE]
     since = session.scalar(select(func.max(EncodingRow.release))) or 1  # with the encoding of now
@@ -256,8 +256,8 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
     # versions do not depend on the encoding: what was learned since is kept
     table = now_served if target.languages[BUILT_IN_LANGUAGE] == base else target
     refuse_pruned(session, table.languages.values(), table.shared)
-    here, there, made_by = now_served.languages, table.languages, newest_encoding(session, target.number)
-    undoing = Undoing(
+    here, there, made_by = now_served.languages, table.languages, find_newest_encoding(session, target.number)
+    undoing = UndoPlan(
         release=now_served.number,
         restored=target.number,
         from_base=base,
@@ -271,7 +271,7 @@ def _undoing(session: Session, expected: int | None) -> tuple[Undoing, ReleaseRo
 
 
 def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:
-    names = {number: session.get_one(BaseRow, number).to_dataclass(RecordedBase).public_name for number in (old, new)}
+    names = {number: session.get_one(BaseRow, number).convert_to(RecordedBase).public_name for number in (old, new)}
     return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
 
 

@@ -15,7 +15,7 @@ from sqlalchemy.sql.compiler import SQLCompiler
 from sqlalchemy.sql.functions import FunctionElement
 from sqlalchemy.types import TypeDecorator
 
-LONGEST = 600.0  # seconds; nothing is leased for longer
+LONGEST_LEASE = 600.0  # seconds; nothing is leased for longer
 _JUMP = 600.0  # seconds by which a clock is set right without anything being lost
 _DISTRUST = 3_600.0  # seconds for which a clock that jumped is not believed
 
@@ -61,8 +61,8 @@ def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
 
 
 def has_ended(until: Any) -> ColumnElement[bool]:
-    """Whether a lease until this moment has ended; one that would last longer than `LONGEST` has."""
-    return or_(until < now(), until > now() + LONGEST)
+    """Whether a lease until this moment has ended; one that would last longer than `LONGEST_LEASE` has."""
+    return or_(until < now(), until > now() + LONGEST_LEASE)
 
 
 def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
@@ -70,7 +70,7 @@ def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
     return and_(moment > now() - seconds, moment <= now())
 
 
-def uptime() -> float:
+def read_uptime() -> float:
     """Return seconds that nobody sets; they count while the machine sleeps, too, where a clock of the system does."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
@@ -81,7 +81,7 @@ class SteadyClock:
     It is compared with the uptime of this machine, so that a jump is noticed, but not that it was wrong all along.
     """
 
-    def __init__(self, running: Callable[[], float] = uptime) -> None:
+    def __init__(self, running: Callable[[], float] = read_uptime) -> None:
         self._running = running
         self._ahead: float | None = None
         self._believed_from = 0.0

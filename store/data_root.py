@@ -19,7 +19,7 @@ from store.errors import CorruptFolder, StorageFull, StoreUnavailable
 from store.files import MANIFEST, TEMPORARY
 
 if TYPE_CHECKING:
-    from store.objects import Objects
+    from store.objects import ObjectStore
 
 EXPANSIONS = "expansions"  # the folder of theirs
 _WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
@@ -44,28 +44,28 @@ class DataRoot:
 
     def __init__(self, home: Path, store: str = "") -> None:
         self.home = home
-        self._objects: Objects | None = None
+        self._objects: ObjectStore | None = None
         if store:
             from store import objects  # late: it needs an extra, and most deployments have no store
 
-            self._objects = objects.Objects(store)
+            self._objects = objects.ObjectStore(store)
 
     @property
-    def shared(self) -> bool:
+    def has_store(self) -> bool:
         """Whether there is a store."""
         return self._objects is not None
 
-    def path(self, name: str) -> Path:
+    def locate(self, name: str) -> Path:
         """Return its path on this machine, whether it exists or not."""
         return self.home / name
 
     def has(self, name: str) -> bool:
         """Whether a folder or file is on this machine or in the store."""
-        return self.path(name).exists() or name in self.stored(name)
+        return self.locate(name).exists() or name in self.list_stored(name)
 
-    def stored(self, name: str) -> set[str]:
+    def list_stored(self, name: str) -> set[str]:
         """Return the folders and files that are finished in the store: of this name, or below it."""
-        keys = () if self._objects is None else self._objects.names(name)
+        keys = () if self._objects is None else self._objects.list_keys(name)
         return {key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")}
 
     def open(self, name: str, manifest_sha256: str | None = None, corrupt: type[CorruptFolder] = CorruptFolder) -> Path:
@@ -74,11 +74,11 @@ class DataRoot:
         The copy is verified and complete. If the store lacks it too, the path does not exist. Raises `corrupt` when the
         copy in the store differs from its manifest, or the manifest from the given hash.
         """
-        path = self.path(name)
+        path = self.locate(name)
         if self._objects is None or path.exists():
             return path
         try:
-            manifest = self._stored_manifest(name, manifest_sha256)
+            manifest = self._read_stored_manifest(name, manifest_sha256)
             if manifest is not None:
                 _download(self._objects, name, path, manifest)
         except CorruptFolder as error:
@@ -91,7 +91,7 @@ class DataRoot:
         Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
         """
         with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.translate_full_disk():
-            manifest = self._stored_manifest(name, manifest_sha256)
+            manifest = self._read_stored_manifest(name, manifest_sha256)
             if manifest is not None:
                 self._replace(name, manifest)
                 return True
@@ -103,11 +103,11 @@ class DataRoot:
         If another machine was first with other content, its content replaces ours, unless it is known to be damaged:
         then ours replaces it. Raises `CorruptFolder` when ours is damaged, or only ours is not known to be whole.
         """
-        objects, path, key = self._objects, self.path(name), f"{name}/{MANIFEST}"
+        objects, path, key = self._objects, self.locate(name), f"{name}/{MANIFEST}"
         if objects is None:
             return
         manifest = (path / MANIFEST).read_bytes() if path.is_dir() else _make_manifest(path)
-        stored = set(objects.names(name))
+        stored = set(objects.list_keys(name))
         theirs = objects.get(key) if key in stored else None
         if theirs is None or theirs == manifest:
             _require_whole(name, path)
@@ -127,7 +127,7 @@ class DataRoot:
             # Not removed first: then others would find none, and of two machines that do so one removes what is whole
             objects.put(key, manifest)
 
-    def _stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
+    def _read_stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
         """Return the manifest in the store, if there is one; raises `CorruptFolder` for another hash than given."""
         manifest = None if self._objects is None else self._objects.get(f"{name}/{MANIFEST}")
         if manifest is not None and manifest_sha256 not in (None, hashlib.sha256(manifest).hexdigest()):
@@ -137,7 +137,7 @@ class DataRoot:
     def _replace(self, name: str, manifest: bytes) -> None:
         """Put what the store has in the place of ours, which stays if that fails; raises `CorruptFolder`."""
         assert self._objects is not None
-        path = self.path(name)
+        path = self.locate(name)
         beside = path.parent / f"{TEMPORARY}{uuid4().hex}"
         try:
             _download(self._objects, name, beside, manifest)
@@ -149,11 +149,11 @@ class DataRoot:
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
         """Make a folder, as `files.stage` does, that is committed after the block."""
-        with files.stage(self.path(name)) as staged:
+        with files.stage(self.locate(name)) as staged:
             yield staged
         self.commit(name)
 
-    def first(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
+    def read_or_create(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
         """Return the content of a file that is written once: of several writers, the first one decides.
 
         With `private`, only this user can read the file, and an existing one is also read while the store is away, so
@@ -179,12 +179,12 @@ class DataRoot:
         The store comes first: if it is unavailable, the local copy stays, and the sweeper tries again.
         """
         self.forget(name)
-        files.remove(self.path(name))
+        files.remove(self.locate(name))
 
     def forget(self, name: str) -> None:
         """Remove a folder or file from the store only; manifests first, so that no manifest names a missing file."""
         if self._objects is not None:
-            keys = self._objects.names(name)
+            keys = self._objects.list_keys(name)
             manifests = [key for key in keys if PurePosixPath(key).name == MANIFEST]
             self._objects.delete(manifests)
             self._objects.delete([key for key in keys if key not in manifests])
@@ -217,18 +217,18 @@ class DataRoot:
                 raise StoreUnavailable("the object store has no conditional writes, or does not keep what was written")
 
 
-def is_whole(name: str, path: Path, gently: files.Gently | None = None) -> bool:
+def is_whole(name: str, path: Path, on_read: files.OnRead | None = None) -> bool:
     """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
 
-    Those of pictures do: an original has its hash as its name, the others end with their checksum. `gently` is as in
-    `files.sha256_file`.
+    Those of pictures do: an original has its hash as its name, the others end with their checksum. `on_read` is as in
+    `files.hash_file`.
     """
     named = PurePosixPath(name)
     if named.suffix == ORIGINAL:
-        return files.sha256_file(path, gently) == named.stem
+        return files.hash_file(path, on_read) == named.stem
     if named.suffix == PICTURE:
         try:
-            files.strip_checksum(files.read(path, gently))
+            files.strip_checksum(files.read(path, on_read))
         except CorruptFolder:
             return False
     return True
@@ -257,11 +257,11 @@ def _swap(new: Path, path: Path) -> None:
 
 def _make_manifest(file: Path) -> bytes:
     """Return the manifest of a folder whose only file has no name."""
-    facts = {"sha256": files.sha256_file(file), "size": file.stat().st_size}
+    facts = {"sha256": files.hash_file(file), "size": file.stat().st_size}
     return json.dumps({"files": {"": facts}}).encode()
 
 
-def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
+def _parse_manifest(manifest: bytes) -> dict[str, dict[str, Any]]:
     """Return the files that a manifest names, with their facts; raises `CorruptFolder`."""
     try:
         named = json.loads(manifest)["files"].items()
@@ -274,30 +274,30 @@ def _files(manifest: bytes) -> dict[str, dict[str, Any]]:
     return facts
 
 
-def _upload(objects: "Objects", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
+def _upload(objects: "ObjectStore", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
     """Put the objects that the store lacks: all, those that a killed upload left out, or lost ones."""
-    for file, facts in _files(manifest).items():
+    for file, facts in _parse_manifest(manifest).items():
         key = f"{name}/{facts['sha256']}"
         if key not in stored:
-            if files.sha256_file(path / file) != facts["sha256"]:
+            if files.hash_file(path / file) != facts["sha256"]:
                 raise CorruptFolder(f"{file} differs from its manifest")
             objects.put(key, path / file)
-            files.fault_point("remote.uploaded")
+            files.pass_fault_point("remote.uploaded")
 
 
-def _download(objects: "Objects", name: str, path: Path, manifest: bytes) -> None:
-    named = _files(manifest)
+def _download(objects: "ObjectStore", name: str, path: Path, manifest: bytes) -> None:
+    named = _parse_manifest(manifest)
     files.require_free(path, sum(facts["size"] for facts in named.values()))
     if set(named) == {""}:
-        files.write_pieces(path, _verified(objects, name, named[""]))
+        files.write_pieces(path, _stream_verified(objects, name, named[""]))
         return
     with files.stage(path) as staged:
         for file, facts in named.items():
-            files.write_pieces(staged / file, _verified(objects, name, facts))
+            files.write_pieces(staged / file, _stream_verified(objects, name, facts))
         (staged / MANIFEST).write_bytes(manifest)
 
 
-def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
+def _stream_verified(objects: "ObjectStore", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
     """Stream an object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
     digest, size = hashlib.sha256(), 0
     for piece in objects.stream(f"{name}/{facts['sha256']}"):
@@ -311,4 +311,4 @@ def _verified(objects: "Objects", name: str, facts: dict[str, Any]) -> Iterator[
 def discard_working_files(root: DataRoot, expansion: str) -> None:
     """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
     for name in _WORKING:
-        files.remove(root.path(f"{EXPANSIONS}/{expansion}/{name}"))
+        files.remove(root.locate(f"{EXPANSIONS}/{expansion}/{name}"))

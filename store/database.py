@@ -48,12 +48,12 @@ class Database:
     """Connections to one registry; safe with many threads and with other processes."""
 
     def __init__(self, url: str) -> None:
-        self.engine, self._writer = _engines(url)
+        self.engine, self._writer = _create_engines(url)
         self._clock = SteadyClock()
         self._refused_since: float | None = None
 
     @property
-    def near(self) -> bool:
+    def is_local(self) -> bool:
         """Whether it is a file of this machine. Reading it hardly ever waits.
 
         It does where the file system hangs, or, up to ten seconds, while another process repairs it after a crash.
@@ -63,7 +63,7 @@ class Database:
     @contextmanager
     def read(self) -> Iterator[Session]:
         """Read one state of the database, whoever writes meanwhile. Raises RegistryUnavailable."""
-        with self._translated_errors(), Session(self.engine) as session, session.begin():
+        with self._translate_errors(), Session(self.engine) as session, session.begin():
             yield session
 
     @contextmanager
@@ -83,9 +83,9 @@ class Database:
                 driver.set_progress_handler(None, 0)  # others will use the connection
 
     @contextmanager
-    def look(self) -> Iterator[Connection]:
+    def connect_for_reading(self) -> Iterator[Connection]:
         """Read without the mapper and its session, which take longer than a small query. Raises as `read`."""
-        with self._translated_errors(), self.engine.connect() as connection:
+        with self._translate_errors(), self.engine.connect() as connection:
             yield connection
 
     @contextmanager
@@ -97,7 +97,7 @@ class Database:
         until, refused = time.monotonic() + _WAIT, False
         try:
             with (
-                self._translated_errors(),
+                self._translate_errors(),
                 self._writer.connect() as connection,
                 Session(connection, info={"database": self}) as session,
                 session.begin(),
@@ -121,11 +121,11 @@ class Database:
         told: float = session.scalars(select(type_coerce(now(), Double()))).one()
         return self._clock.is_steady(told)
 
-    def faults(self) -> list[str]:
+    def find_damage(self) -> list[str]:
         """Return what SQLite finds wrong in its own file, all of which it reads; PostgreSQL has checksums for that."""
-        if not self.near:
+        if not self.is_local:
             return []
-        with self.look() as connection:
+        with self.connect_for_reading() as connection:
             found = connection.exec_driver_sql(f"PRAGMA integrity_check({_FAULTS})").scalars().all()
         return [] if found == ["ok"] else [str(fault) for fault in found]
 
@@ -134,9 +134,9 @@ class Database:
 
         Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
         """
-        if self.near:
+        if self.is_local:
             until = time.monotonic() + _WAIT
-            with self._translated_errors(), closing(self._writer.raw_connection()) as connection:
+            with self._translate_errors(), closing(self._writer.raw_connection()) as connection:
                 cursor = connection.cursor()
                 while cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()[0] and time.monotonic() < until:
                     time.sleep(_POLL)
@@ -147,7 +147,7 @@ class Database:
         self._writer.dispose()
 
     @contextmanager
-    def _translated_errors(self) -> Iterator[None]:
+    def _translate_errors(self) -> Iterator[None]:
         """Translate errors of a driver that is unreachable, busy or full: no SQL leaves the registry."""
         try:
             yield
@@ -161,19 +161,19 @@ class Database:
             if state == _NO_TABLE:
                 raise RegistryUnavailable("The registry has no tables yet.") from error
             if state == _READ_ONLY:  # of a server that is a copy of another one
-                raise RegistryUnavailable("The registry takes no writes.", reason=self._reason(cause)) from error
+                raise RegistryUnavailable("The registry takes no writes.", reason=self._describe(cause)) from error
             if str(cause).startswith(_NOT_UTF8):
                 raise RegistryUnavailable("A text in the registry is not UTF-8 any more.", damaged=True) from None
             if state in _DAMAGED or (sqlite_code or 0) & 0xFF in _DAMAGED:  # SQLite's last byte is the kind of error
                 said = "The registry's files are damaged."
-                raise RegistryUnavailable(said, reason=self._reason(cause), damaged=True) from error
+                raise RegistryUnavailable(said, reason=self._describe(cause), damaged=True) from error
             # exactly DatabaseError: SQLite's "malformed" and "not a database"
             unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
             if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
-                raise RegistryUnavailable("The registry does not answer.", reason=self._reason(cause)) from error
+                raise RegistryUnavailable("The registry does not answer.", reason=self._describe(cause)) from error
             raise
 
-    def _reason(self, cause: object) -> str:
+    def _describe(self, cause: object) -> str:
         """Return what the driver said, in one line and without the password, which libpq repeats in some messages."""
         said, url = " ".join(str(cause).split()), self.engine.url
         for secret in (url.password, url.query.get("password")):
@@ -182,7 +182,7 @@ class Database:
         return said
 
 
-def _engines(url: str) -> tuple[Engine, Engine]:
+def _create_engines(url: str) -> tuple[Engine, Engine]:
     """Return the reader and the writer, not yet connected. Raises RegistryUnavailable for an unusable URL."""
     try:
         address = make_url(url)
@@ -190,16 +190,16 @@ def _engines(url: str) -> tuple[Engine, Engine]:
     except (ArgumentError, NoSuchModuleError):
         raise RegistryUnavailable("The registry's URL is malformed.") from None
     if backend == "sqlite" and address.database:
-        return _sqlite(address, Path(address.database))
+        return _create_sqlite_engines(address, Path(address.database))
     if backend == "postgresql":
-        return _postgresql(address)
+        return _create_postgresql_engines(address)
     raise RegistryUnavailable("The registry's URL is neither a SQLite file nor PostgreSQL.")
 
 
 # --- SQLite -----------------------------------------------------------------------------------------------------------
 
 
-def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
+def _create_sqlite_engines(address: URL, file: Path) -> tuple[Engine, Engine]:
     try:
         make_folder(file.parent)
     except OSError as error:
@@ -212,7 +212,7 @@ def _sqlite(address: URL, file: Path) -> tuple[Engine, Engine]:
     )
 
     @event.listens_for(reader, "connect")
-    def only_read(connection: sqlite3.Connection, _: object) -> None:
+    def forbid_writes(connection: sqlite3.Connection, _: object) -> None:
         connection.isolation_level = None  # otherwise the driver begins a transaction late or not at all
         connection.execute("PRAGMA query_only = ON")
 
@@ -252,7 +252,7 @@ def _retry_while_busy(act: Callable[[], object], until: float) -> None:
 # --- PostgreSQL -------------------------------------------------------------------------------------------------------
 
 
-def _postgresql(address: URL) -> tuple[Engine, Engine]:
+def _create_postgresql_engines(address: URL) -> tuple[Engine, Engine]:
     common: dict[str, Any] = {
         "pool_pre_ping": True,
         "pool_timeout": _WAIT,
@@ -308,20 +308,20 @@ def _bound_statements(connection: Connection, until: float) -> None:
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def to_json(value: object) -> str:
+def serialize_json(value: object) -> str:
     """Return JSON that PostgreSQL accepts: a number that is not finite (a diverged loss) becomes null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:
-        return json.dumps(_finite(value), allow_nan=False)
+        return json.dumps(_replace_infinite(value), allow_nan=False)
 
 
-def _finite(value: object) -> object:
+def _replace_infinite(value: object) -> object:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(item) for key, item in value.items()}
-    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
+        return {key: _replace_infinite(item) for key, item in value.items()}
+    return [_replace_infinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-_BOTH: dict[str, Any] = {"json_serializer": to_json, "hide_parameters": True}
+_BOTH: dict[str, Any] = {"json_serializer": serialize_json, "hide_parameters": True}

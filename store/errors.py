@@ -36,7 +36,7 @@ class PictoglotError(Exception):
         self.extra = extra  # further fields that are safe to send
 
     @property
-    def told(self) -> str:
+    def full_detail(self) -> str:
         """What logs and terminals say: the detail, and what clients are not told, but never a secret."""
         return self.detail
 
@@ -231,7 +231,7 @@ class RegistryUnavailable(Unavailable):
         self.reason, self.damaged = reason, damaged
 
     @property
-    def told(self) -> str:
+    def full_detail(self) -> str:
         """The detail with the reason."""
         return f"{self.detail.removesuffix('.')}: {self.reason}" if self.reason else self.detail
 

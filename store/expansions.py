@@ -15,7 +15,7 @@ from typing import Any, Literal
 from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
-from store.clock import LONGEST, has_ended, now
+from store.clock import LONGEST_LEASE, has_ended, now
 from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
 from store.tables import (
@@ -30,15 +30,15 @@ from store.tables import (
     VersionRow,
 )
 
-Kind = Literal["learn", "assess", "rebuild", "base"]
-State = Literal["queued", "running", "succeeded", "failed", "cancelled"]
+ExpansionKind = Literal["learn", "assess", "rebuild", "base"]
+ExpansionState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
 _ALPHABET = "0123456789abcdefghjkmnpqrstvwxyz"  # Crockford's base 32
 ACTIVE = ExpansionRow.state.in_((QUEUED, RUNNING))
 KEPT_SECONDS = 7 * 86_400.0  # how long an idempotency key is remembered
 
 
 @dataclass(frozen=True)
-class Cause:
+class FailureCause:
     """Why an expansion failed."""
 
     code: str
@@ -50,9 +50,9 @@ class Expansion:
     """The state of one expansion; `version` and `release` are set as soon as they exist, `report` at the end."""
 
     id: str
-    kind: Kind
+    kind: ExpansionKind
     language: str
-    state: State
+    state: ExpansionState
     phase: str | None
     progress: float
     step: int
@@ -64,7 +64,7 @@ class Expansion:
     finished_at: datetime | None
     version: int | None
     release: int | None
-    error: Cause | None
+    error: FailureCause | None
     report: dict[str, Any] | None
     settings: dict[str, Any]
     dataset_path: str | None
@@ -75,7 +75,7 @@ class Expansion:
 
 
 @dataclass(frozen=True)
-class Once:
+class IdempotencyKey:
     """The idempotency key of one request: what `body_sha256` names is done once for `actor` and `key`."""
 
     actor: str
@@ -83,11 +83,11 @@ class Once:
     body_sha256: str
 
     @staticmethod
-    def of(actor: str, key: str | None, body: object) -> "Once | None":
+    def build(actor: str, key: str | None, body: object) -> "IdempotencyKey | None":
         """Return that of a request with this body (plain JSON); None when it has no key."""
         if key is None:
             return None
-        return Once(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
+        return IdempotencyKey(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
 
 
 class Expansions(Leases):
@@ -96,29 +96,29 @@ class Expansions(Leases):
     def submit(
         self,
         *,
-        kind: Kind,
+        kind: ExpansionKind,
         language: str,
         settings: dict[str, Any],
         actor: str,
         dataset_path: str | None = None,
         dataset_sha256: str | None = None,
         dataset_bytes: int | None = None,
-        once: Once | None = None,
+        key: IdempotencyKey | None = None,
         id: str | None = None,
     ) -> tuple[Expansion, bool]:
         """Queue an expansion; False with the one that was queued under the same idempotency key before.
 
-        `id` comes from `new_expansion_id`, for callers that store the dataset first. A move to another base begins only
-        when nothing else is in progress. Raises ExpansionInProgress, IdempotencyKeyReused.
+        `id` is given by callers that store the dataset first. A move begins only when nothing else is in progress.
+        Raises ExpansionInProgress, IdempotencyKeyReused.
         """
         with self._database.begin() as session:
-            if (earlier := find_recorded(session, once)) is not None:
-                return expansion_of(find(session, str(earlier.expansion))), False
+            if (earlier := find_earlier_request(session, key)) is not None:
+                return build_expansion(get_row(session, str(earlier.expansion))), False
             if kind == "base":
                 refuse_active_kind(session)
             refuse_active(session, language)
             _refuse_while_moving(session, language)
-            row = queue(
+            row = enqueue(
                 session,
                 id=id,
                 kind=kind,
@@ -129,8 +129,8 @@ class Expansions(Leases):
                 dataset_bytes=dataset_bytes,
                 actor=actor,
             )
-            remember(session, once, expansion=row.id)
-            return expansion_of(row), True
+            record_request(session, key, expansion=row.id)
+            return build_expansion(row), True
 
     def confirm(self, id: str) -> Expansion | None:
         """Return the expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
@@ -139,28 +139,28 @@ class Expansions(Leases):
         """
         with self._database.begin() as session:
             row = session.get(ExpansionRow, id)
-            return None if row is None else expansion_of(row)
+            return None if row is None else build_expansion(row)
 
-    def submitted(self, once: Once | None) -> Expansion | None:
+    def find_submitted(self, key: IdempotencyKey | None) -> Expansion | None:
         """Return what was queued under this idempotency key before, if anything. Raises IdempotencyKeyReused."""
         with self._database.read() as session:
-            earlier = find_recorded(session, once)
-            return None if earlier is None else expansion_of(find(session, str(earlier.expansion)))
+            earlier = find_earlier_request(session, key)
+            return None if earlier is None else build_expansion(get_row(session, str(earlier.expansion)))
 
     def get(self, id: str) -> Expansion:
         """Return the expansion. Raises ExpansionNotFound."""
         with self._database.read() as session:
-            return expansion_of(find(session, id))
+            return build_expansion(get_row(session, id))
 
-    def with_datasets(self, ids: Sequence[str], but: str | None = None) -> Sequence[Expansion]:
-        """Return those whose datasets are kept and are not the file of sha256 `but`, in the order of `ids`."""
+    def list_with_datasets(self, ids: Sequence[str], excluding_sha256: str | None = None) -> Sequence[Expansion]:
+        """Return those with a kept dataset, in the order of `ids`, but not those whose file has the excluded sha256."""
         with self._database.read() as session:
             found = {
-                row.id: expansion_of(row)
+                row.id: build_expansion(row)
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
         kept = (found[id] for id in ids if id in found)
-        return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != but]
+        return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
         """List them, newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
@@ -168,35 +168,35 @@ class Expansions(Leases):
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
             if before is not None:
-                find(session, before)
+                get_row(session, before)
                 # the database compares its own value: in Python the digits after the microsecond are lost
                 last = select(ExpansionRow.created_at).where(ExpansionRow.id == before).scalar_subquery()
                 earlier = and_(ExpansionRow.created_at == last, ExpansionRow.id < before)
                 query = query.where(or_(ExpansionRow.created_at < last, earlier))
-            return [expansion_of(row) for row in session.scalars(query)]
+            return [build_expansion(row) for row in session.scalars(query)]
 
-    def newest(self, kind: Kind) -> Expansion | None:
+    def find_newest(self, kind: ExpansionKind) -> Expansion | None:
         """Return the newest one of this kind, if there is any."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         with self._database.read() as session:
             row = session.scalars(select(ExpansionRow).where(ExpansionRow.kind == kind).order_by(*order)).first()
-            return None if row is None else expansion_of(row)
+            return None if row is None else build_expansion(row)
 
-    def assessments(self, base_fingerprint: str) -> dict[str, Expansion]:
+    def find_assessments(self, base_fingerprint: str) -> dict[str, Expansion]:
         """Return the newest assessment of each language that was assessed with this base."""
         this = ExpansionRow.report["base"].as_string() == base_fingerprint
         done = (ExpansionRow.kind == "assess", ExpansionRow.state == SUCCEEDED, this)
         query = select(ExpansionRow).where(*done).order_by(ExpansionRow.finished_at, ExpansionRow.id)
         with self._database.read() as session:
-            return {row.language: expansion_of(row) for row in session.scalars(query)}
+            return {row.language: build_expansion(row) for row in session.scalars(query)}
 
-    def counts(self) -> dict[str, int]:
+    def count_by_state(self) -> dict[str, int]:
         """Return the number of expansions in each state; states without any are left out."""
         query = select(ExpansionRow.state, func.count()).group_by(ExpansionRow.state)
         with self._database.read() as session:
             return {row.state: row[1] for row in session.execute(query)}
 
-    def ids(self, *states: State) -> set[str]:
+    def list_ids(self, *states: ExpansionState) -> set[str]:
         """Return the ids of the expansions in these states; of all expansions when no state is given."""
         query = select(ExpansionRow.id)
         with self._database.read() as session:
@@ -209,7 +209,7 @@ class Expansions(Leases):
         ExpansionNotFound, ExpansionFinished.
         """
         with self._database.begin() as session:
-            row = find(session, id)
+            row = get_row(session, id)
             if row.state not in (QUEUED, RUNNING) or row.release is not None:
                 raise ExpansionFinished
             session.execute(
@@ -219,33 +219,33 @@ class Expansions(Leases):
             )
             session.execute(update(ExpansionRow).where(ExpansionRow.id == id).values(cancel_requested=True))
             session.refresh(row)
-            return expansion_of(row)
+            return build_expansion(row)
 
-    def runnable(self) -> Sequence[str]:
+    def list_runnable(self) -> Sequence[str]:
         """Return the ids of those that a worker should take, oldest first: queued, or with an expired lease."""
         query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
-    def abandoned(self) -> Sequence[str]:
+    def list_abandoned(self) -> Sequence[str]:
         """Return the ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
         silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
         query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
-    def longest_wait(self) -> float:
+    def measure_longest_wait(self) -> float:
         """Return the longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
 
-        Where only a wrong clock can have written since when, `LONGEST`.
+        Where only a wrong clock can have written since when, `LONGEST_LEASE`.
         """
         since = func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at)
-        waited = case((since > now() + LONGEST, LONGEST), else_=type_coerce(now() - since, Double()))
+        waited = case((since > now() + LONGEST_LEASE, LONGEST_LEASE), else_=type_coerce(now() - since, Double()))
         with self._database.read() as session:
             seconds = session.scalar(select(func.max(waited)).where(UNLEASED))
             return max(0.0, seconds or 0.0)
 
-    def longest_still(self) -> float:
+    def measure_longest_silence(self) -> float:
         """Return the longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
 
         0 when there is none.
@@ -256,21 +256,21 @@ class Expansions(Leases):
             return max(0.0, session.scalar(select(still).where(*held)) or 0.0)
 
 
-def new_expansion_id() -> str:
+def make_expansion_id() -> str:
     """`exp_` and 20 characters: ten for the time in milliseconds, so that ids sort, ten random ones (50 bits)."""
     number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
     return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
 
 
-def queue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
+def enqueue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
     """Queue an expansion with these fields, in the transaction of `session`."""
-    row = ExpansionRow(id=id or new_expansion_id(), **fields)
+    row = ExpansionRow(id=id or make_expansion_id(), **fields)
     session.add(row)
     session.flush()
     return row
 
 
-def find(session: Session, id: str) -> ExpansionRow:
+def get_row(session: Session, id: str) -> ExpansionRow:
     """Return the row with this id. Raises ExpansionNotFound."""
     row = session.get(ExpansionRow, id)
     if row is None:
@@ -299,7 +299,7 @@ def _refuse_while_moving(session: Session, language: str) -> None:
         )
 
 
-def refuse_active_kind(session: Session, *kinds: Kind) -> None:
+def refuse_active_kind(session: Session, *kinds: ExpansionKind) -> None:
     """Raise ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
     which = (ExpansionRow.kind.in_(kinds),) if kinds else ()
     row = session.scalar(select(ExpansionRow).where(ACTIVE, *which).limit(1))
@@ -307,31 +307,31 @@ def refuse_active_kind(session: Session, *kinds: Kind) -> None:
         raise ExpansionInProgress(f"Expansion {row.id} is {row.state}: wait until it has ended.", expansion=row.id)
 
 
-def expansion_of(row: ExpansionRow) -> Expansion:
+def build_expansion(row: ExpansionRow) -> Expansion:
     """Return the expansion that a row describes."""
-    error = None if row.error_code is None else Cause(row.error_code, row.error_detail or "")
-    return row.to_dataclass(Expansion, error=error)
+    error = None if row.error_code is None else FailureCause(row.error_code, row.error_detail or "")
+    return row.convert_to(Expansion, error=error)
 
 
-def find_recorded(session: Session, once: Once | None) -> IdempotencyRow | None:
+def find_earlier_request(session: Session, key: IdempotencyKey | None) -> IdempotencyRow | None:
     """Return what was done before with this key, if anything. Raises IdempotencyKeyReused for another body."""
-    if once is None:
+    if key is None:
         return None
-    row = session.get(IdempotencyRow, (once.actor, once.key))
-    if row is not None and row.body_sha256 != once.body_sha256:
+    row = session.get(IdempotencyRow, (key.actor, key.key))
+    if row is not None and row.body_sha256 != key.body_sha256:
         raise IdempotencyKeyReused("This key was used before with another body.")
     return row
 
 
-def remember(
-    session: Session, once: Once | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
+def record_request(
+    session: Session, key: IdempotencyKey | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
 ) -> None:
     """Store what was done with the key: the expansion that was queued, or an answer.
 
     Deletes keys that are too old, but never right after the database's clock jumped: a request would act twice.
     """
-    if once is not None:
+    if key is not None:
         if session.info["database"].is_steady(session):
             session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
-        session.add(IdempotencyRow(**vars(once), expansion=expansion, answer=answer))
+        session.add(IdempotencyRow(**vars(key), expansion=expansion, answer=answer))
         session.flush()

@@ -31,14 +31,14 @@ _CRC = 4  # bytes
 # What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
 # server that is away or a folder that may not be read, says nothing about the file.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
-Gently = Callable[[int], object]  # called with the number of bytes read, and may wait
+OnRead = Callable[[int], object]  # called with the number of bytes read, and may wait
 _passed: dict[str, int] = {}
 _named = set[Path]()  # folders whose names this process has made durable
 _clock = SteadyClock()
 _clock.is_steady(time.time())  # what comes later is compared with this
 
 
-def fault_point(name: str) -> None:
+def pass_fault_point(name: str) -> None:
     """Die by SIGKILL here when the environment says `FAULT_POINT=name:nth`; otherwise do nothing."""
     target, _, nth = os.environ.get("FAULT_POINT", "").partition(":")
     if target == name:
@@ -82,16 +82,16 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         with temporary.open("xb") as stream:
-            fault_point("files.temp_open")
+            pass_fault_point("files.temp_open")
             stream.writelines(pieces)
-            fault_point("files.written")
+            pass_fault_point("files.written")
             stream.flush()
             os.fsync(stream.fileno())
-        fault_point("files.fsynced")
+        pass_fault_point("files.fsynced")
         place(temporary, path)
-        fault_point("files.renamed")
+        pass_fault_point("files.renamed")
         fsync(path.parent)
-        fault_point("files.folder_fsynced")
+        pass_fault_point("files.folder_fsynced")
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
@@ -123,10 +123,10 @@ def strip_crc(stored: bytes) -> bytes | None:
 
 def write_json(path: Path, value: Any) -> None:
     """Put `value` at `path` as indented, sorted JSON."""
-    write_bytes(path, to_json(value))
+    write_bytes(path, format_json(value))
 
 
-def to_json(value: Any) -> bytes:
+def format_json(value: Any) -> bytes:
     """Return indented, sorted JSON; the same value gives the same bytes."""
     return json.dumps(value, ensure_ascii=False, indent=1, sort_keys=True, allow_nan=False).encode() + b"\n"
 
@@ -140,15 +140,15 @@ def stage(final: Path) -> Iterator[Path]:
     make_folder(final.parent)
     temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
     temporary.mkdir()
-    fault_point("files.temp_open")
+    pass_fault_point("files.temp_open")
     try:
         yield temporary
-        fault_point("files.written")
+        pass_fault_point("files.written")
         for parent, _, files in _walk(temporary):
             for name in files:
                 fsync(Path(parent, name))
             fsync(Path(parent))
-        fault_point("files.fsynced")
+        pass_fault_point("files.fsynced")
         if not final.exists():
             try:
                 temporary.rename(final)
@@ -156,9 +156,9 @@ def stage(final: Path) -> Iterator[Path]:
                 if final.exists():  # another attempt was faster
                     return
                 raise
-            fault_point("files.renamed")
+            pass_fault_point("files.renamed")
             fsync(final.parent)
-            fault_point("files.folder_fsynced")
+            pass_fault_point("files.folder_fsynced")
     finally:
         if temporary.exists():
             shutil.rmtree(temporary)
@@ -170,32 +170,33 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
     It has a checksum of its own, for folders whose hash is registered nowhere.
     """
     files = {
-        name: {"sha256": sha256_file(folder / name), "size": (folder / name).stat().st_size} for name in _files(folder)
+        name: {"sha256": hash_file(folder / name), "size": (folder / name).stat().st_size}
+        for name in _list_files(folder)
     }
-    data = _with_own_hash({**fields, "files": files})
+    data = _format_manifest({**fields, "files": files})
     (folder / MANIFEST).write_bytes(data)
     return hashlib.sha256(data).hexdigest()
 
 
-def verify(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> dict[str, Any]:
+def verify(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> dict[str, Any]:
     """Return the manifest of `folder` after checking the size and hash of every file, and its own hash if given.
 
-    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. `gently` is as in
-    `sha256_file`.
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. `on_read` is as in
+    `hash_file`.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
         if manifest_sha256 is not None and hashlib.sha256(data).hexdigest() != manifest_sha256:
             raise CorruptFolder("the manifest differs from the registered one")
         manifest: dict[str, Any] = json.loads(data)
-        if manifest_sha256 is None and data != _with_own_hash(manifest):
+        if manifest_sha256 is None and data != _format_manifest(manifest):
             raise CorruptFolder("the manifest differs from its own checksum")
         expected: dict[str, dict[str, Any]] = manifest["files"]
-        if _files(folder) != set(expected):
+        if _list_files(folder) != set(expected):
             raise CorruptFolder("files are missing, or there are files that the manifest does not name")
         for name, facts in expected.items():
             file = folder / name
-            if file.stat().st_size != facts["size"] or sha256_file(file, gently) != facts["sha256"]:
+            if file.stat().st_size != facts["size"] or hash_file(file, on_read) != facts["sha256"]:
                 raise CorruptFolder(f"{name} differs from its manifest")
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         if isinstance(error, OSError) and error.errno not in _DAMAGE:
@@ -213,49 +214,49 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
     return os.walk(folder, onerror=fail)
 
 
-def _files(folder: Path) -> set[str]:
+def _list_files(folder: Path) -> set[str]:
     """Return the names of all files below `folder` but its manifest."""
     found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
     return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
 
 
-def _with_own_hash(fields: dict[str, Any]) -> bytes:
+def _format_manifest(fields: dict[str, Any]) -> bytes:
     """Return a manifest with the hash of all else that it says."""
     rest = {name: value for name, value in fields.items() if name != _OWN_HASH}
-    return to_json({**rest, _OWN_HASH: hashlib.sha256(to_json(rest)).hexdigest()})
+    return format_json({**rest, _OWN_HASH: hashlib.sha256(format_json(rest)).hexdigest()})
 
 
-def is_intact(folder: Path, manifest_sha256: str | None = None, gently: Gently | None = None) -> bool:
+def is_intact(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> bool:
     """Whether `verify` accepts the folder."""
     try:
-        verify(folder, manifest_sha256, gently)
+        verify(folder, manifest_sha256, on_read)
     except CorruptFolder:
         return False
     return True
 
 
-def read(path: Path, gently: Gently | None = None) -> bytes:
-    """Return the bytes of a small file; `gently` is as in `sha256_file`."""
+def read(path: Path, on_read: OnRead | None = None) -> bytes:
+    """Return the bytes of a small file; `on_read` is as in `hash_file`."""
     with path.open("rb") as stream:
         data = stream.read()
-        if gently is not None:
+        if on_read is not None:
             _drop_pages(stream)
-            gently(len(data))
+            on_read(len(data))
     return data
 
 
-def sha256_file(path: Path, gently: Gently | None = None) -> str:
+def hash_file(path: Path, on_read: OnRead | None = None) -> str:
     """Return the hex sha256 of a file's bytes, read in pieces.
 
-    With `gently`, which is called with the size of each, the file does not fill the memory that others need.
+    With `on_read`, which is called with the size of each, the file does not fill the memory that others need.
     """
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
             digest.update(chunk)
-            if gently is not None:
-                gently(len(chunk))
-        if gently is not None:
+            if on_read is not None:
+                on_read(len(chunk))
+        if on_read is not None:
             _drop_pages(stream)
     return digest.hexdigest()
 
@@ -327,7 +328,7 @@ def is_older(path: Path, seconds: float) -> bool:
         return False
 
 
-def free_bytes(path: Path) -> int:
+def measure_free(path: Path) -> int:
     """Return the free space of the file system that holds `path`, or will hold it."""
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     return shutil.disk_usage(existing).free
@@ -335,13 +336,13 @@ def free_bytes(path: Path) -> int:
 
 def require_free(path: Path, need: int) -> None:
     """Raise `StorageFull` unless the file system that holds `path` has `need` bytes free."""
-    if free_bytes(path) < need:
+    if measure_free(path) < need:
         raise StorageFull("not enough free space under the data root")
 
 
 def require_room(home: Path, need: int, reserve: int = 0) -> None:
     """Raise `DiskTooSmall`, with both numbers, unless `need` bytes, and `reserve` more, are free under `home`."""
-    if (free := max(0, free_bytes(home) - reserve)) < need:
+    if (free := max(0, measure_free(home) - reserve)) < need:
         detail = f"The move needs about {need / 1e6:,.0f} MB of disk, and {free / 1e6:,.0f} MB are free."
         raise DiskTooSmall(detail, needed=need, free=free)
 

@@ -21,7 +21,7 @@ _MAX_LENGTH = 256  # characters; a longer text is not a key
 
 
 @dataclass(frozen=True)
-class Key:
+class ApiKey:
     """A key; of its secret only the SHA-256. One that is bound to `collections` sees nothing of others."""
 
     id: str
@@ -33,14 +33,14 @@ class Key:
     collections: tuple[str, ...] | None
     secret_sha256: bytes = field(repr=False)
 
-    def opens(self, plaintext: str) -> bool:
+    def is_opened_by(self, plaintext: str) -> bool:
         """Whether this is the text of the key, and the key is neither revoked nor expired."""
         is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
         secret = plaintext.removeprefix(f"pk_{self.id}_")
-        return not is_over and hmac.compare_digest(self.secret_sha256, _digest(secret))
+        return not is_over and hmac.compare_digest(self.secret_sha256, _hash_secret(secret))
 
 
-def id_of(plaintext: str) -> str | None:
+def parse_key_id(plaintext: str) -> str | None:
     """Return the id in the text of a key; None when it has not the form of one."""
     parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
     if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
@@ -48,7 +48,7 @@ def id_of(plaintext: str) -> str | None:
     return parts[1]
 
 
-class Keys:
+class ApiKeys:
     """The keys in a registry's database."""
 
     def __init__(self, registry: Registry) -> None:
@@ -56,23 +56,23 @@ class Keys:
 
     def create(
         self, scope: Scope, label: str, expires_at: datetime | None = None, collections: Sequence[str] | None = None
-    ) -> tuple[Key, str]:
+    ) -> tuple[ApiKey, str]:
         """Make a key; its text `pk_{id}_{secret}` cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
             row.collections = None if collections is None else [*collections]
-            row.secret_sha256 = _digest(secret)
+            row.secret_sha256 = _hash_secret(secret)
             session.add(row)
             session.flush()
-            return _key(row), f"pk_{id}_{secret}"
+            return _build_key(row), f"pk_{id}_{secret}"
 
-    def list(self) -> Sequence[Key]:
+    def list(self) -> Sequence[ApiKey]:
         """List all, newest first, also revoked and expired ones; without those of a scope not known here."""
         columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
         query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
         with self._registry.read() as session:
-            return [_key(row) for row in session.execute(query)]
+            return [_build_key(row) for row in session.execute(query)]
 
     def revoke(self, id: str) -> None:
         """Make a key invalid from now on; revoking it again changes nothing. Raises KeyNotFound."""
@@ -82,11 +82,11 @@ class Keys:
                 raise KeyNotFound
 
 
-def _digest(secret: str) -> bytes:
+def _hash_secret(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
 
 
-def _key(row: "KeyRow | Row[Any]") -> Key:
+def _build_key(row: "KeyRow | Row[Any]") -> ApiKey:
     scope = next(scope for scope in SCOPES if scope == row.scope)
     bound = None if row.collections is None else tuple(row.collections)
-    return Key(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, bound, row.secret_sha256)
+    return ApiKey(row.id, scope, row.label, row.created_at, row.expires_at, row.revoked_at, bound, row.secret_sha256)

@@ -19,7 +19,7 @@ from store.errors import ExpansionNotFound, LeaseLost, PictoglotError, TooManyAt
 from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow, ExpansionRow
 
 SEALING = "indexer"  # to seal vector sets
-PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `done` notes it
+PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `note_done` notes it
 FITTING = "match"  # to fit with what chance hits are what is meant
 _RENEWALS = 3  # within the time for which a duty is taken
 MAX_ATTEMPTS = 3  # without progress, whose process died by itself
@@ -82,16 +82,16 @@ class Leases:
             why = f"{MAX_VANISHED} attempts without progress ended with their worker, or with a locked registry."
             if row.stalled >= MAX_ATTEMPTS:
                 why = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
-            end = _failed(TooManyAttempts.code, why)
+            end = _describe_end(TooManyAttempts.code, why)
             # said again: a lease that ran out since the first statement is the next attempt's
             session.execute(update(ExpansionRow).where(*unleased, _OVER).values(finished_at=now(), **end, **_FREE))
             return None
 
-    def heartbeat(self, lease: Lease, seconds: float = 30.0) -> bool:
+    def renew_lease(self, lease: Lease, seconds: float = 30.0) -> bool:
         """Extend the lease to `seconds` from now; returns whether the expansion is to be cancelled."""
         return self._write(lease, lease_expires=now() + seconds).cancel_requested
 
-    def progress(
+    def record_progress(
         self,
         lease: Lease,
         *,
@@ -114,9 +114,9 @@ class Leases:
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
         """End the expansion as failed; as cancelled if that was requested, as succeeded if its version is released."""
-        self._finish(lease, report=report, **_failed(code, detail))
+        self._finish(lease, report=report, **_describe_end(code, detail))
 
-    def cancelled(self, lease: Lease) -> None:
+    def end_as_cancelled(self, lease: Lease) -> None:
         """End the expansion as cancelled. If its version is already released, the next attempt finishes it instead."""
         released = ExpansionRow.release.is_not(None)
         self._write(
@@ -127,7 +127,7 @@ class Leases:
             **_FREE,
         )
 
-    def release_lease(
+    def give_back_lease(
         self, lease: Lease, *, cause: str | None = None, stopped: bool = False, suspect: bool = False
     ) -> None:
         """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
@@ -148,7 +148,7 @@ class Leases:
         self._write(lease, finished_at=now(), **values, **_FREE)
 
     def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
-        change = update(ExpansionRow).where(_holder(lease.expansion, lease.fence)).values(**values)
+        change = update(ExpansionRow).where(_is_holder(lease.expansion, lease.fence)).values(**values)
         with self._database.begin() as session:
             row: ExpansionRow | None = session.scalar(change.returning(ExpansionRow))
             if row is None:
@@ -164,7 +164,7 @@ class Duties:
         self._database = database
 
     @contextmanager
-    def held(self, name: str, owner: str, seconds: float) -> Iterator[bool]:
+    def hold(self, name: str, owner: str, seconds: float) -> Iterator[bool]:
         """Have a duty while the block runs, however long that takes; False when another process has it.
 
         A thread renews it. If this process stands still for so long that another one takes the duty, `keep` tells.
@@ -205,14 +205,14 @@ class Duties:
         with self._database.begin() as session:
             session.execute(delete(DutyRow).where(DutyRow.name == name, DutyRow.owner == owner))
 
-    def done(self, name: str) -> None:
+    def note_done(self, name: str) -> None:
         """Note that a duty which nobody takes was done just now."""
         with self._database.begin() as session:
             session.execute(delete(DutyRow).where(DutyRow.name == name))
             session.execute(insert(DutyRow).values(name=name, owner="", expires=now()))
 
-    def done_within(self, name: str, seconds: float) -> bool:
-        """Whether `done` noted it in the last so many seconds."""
+    def is_done_within(self, name: str, seconds: float) -> bool:
+        """Whether `note_done` noted it in the last so many seconds."""
         lately = select(DutyRow.name).where(DutyRow.name == name, is_recent(DutyRow.expires, seconds))
         with self._database.read() as session:
             return session.scalar(lately) is not None
@@ -224,7 +224,7 @@ class Duties:
                 taken = self.take(name, owner, seconds)
 
 
-def _failed(code: str, detail: str) -> dict[str, Any]:
+def _describe_end(code: str, detail: str) -> dict[str, Any]:
     """How an expansion that cannot go on ends: with a released version it has succeeded, whatever failed after that."""
     released, cancelled = ExpansionRow.release.is_not(None), ExpansionRow.cancel_requested
     return {
@@ -234,13 +234,13 @@ def _failed(code: str, detail: str) -> dict[str, Any]:
     }
 
 
-def held(session: Session, expansion: str, fence: int) -> ExpansionRow:
+def require_lease(session: Session, expansion: str, fence: int) -> ExpansionRow:
     """The running expansion leased with this fence. Call it in the transaction that then writes. Raises LeaseLost."""
-    row = session.scalar(select(ExpansionRow).where(_holder(expansion, fence)))
+    row = session.scalar(select(ExpansionRow).where(_is_holder(expansion, fence)))
     if row is None:
         raise LeaseLost
     return row
 
 
-def _holder(expansion: str, fence: int) -> ColumnElement[bool]:
+def _is_holder(expansion: str, fence: int) -> ColumnElement[bool]:
     return and_(ExpansionRow.id == expansion, ExpansionRow.state == RUNNING, ExpansionRow.fence == fence)

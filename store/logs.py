@@ -22,7 +22,7 @@ _FIELDS = (
 )
 
 
-class JsonLines(logging.Formatter):
+class JsonFormatter(logging.Formatter):
     """A record as one line of JSON; only the fields named here are taken from `extra`."""
 
     def format(self, record: logging.LogRecord) -> str:
@@ -39,27 +39,27 @@ class JsonLines(logging.Formatter):
         return json.dumps(line, ensure_ascii=False, default=str)
 
 
-class Words(logging.Formatter):
+class TextFormatter(logging.Formatter):
     """A record as a line that a person reads between others: local time, level, logger, message, the same fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a stack follows it."""
         at = self.formatTime(record, "%H:%M:%S")
-        fields = "".join(f" {name}={_shown(getattr(record, name))}" for name in _FIELDS if hasattr(record, name))
+        fields = "".join(f" {name}={_escape(getattr(record, name))}" for name in _FIELDS if hasattr(record, name))
         line = f"{at} {record.levelname.lower()} {record.name}: {record.getMessage()}{fields}"
         return f"{line}\n{self.formatException(record.exc_info)}" if record.exc_info else line
 
 
-def _shown(value: object) -> str:
+def _escape(value: object) -> str:
     """Return `value` as text of one line, whatever a client put into it."""
     text = str(value)
     return text if text.isprintable() else repr(text)
 
 
 def configure(level: str) -> None:
-    """Send our lines of at least `level`, and warnings of others, to standard error: as `Words` on a terminal."""
+    """Send our lines of at least `level`, and warnings of others, to standard error: JSON, or text on a terminal."""
     handler = logging.StreamHandler(sys.stderr)
-    handler.setFormatter(Words() if sys.stderr.isatty() else JsonLines())
+    handler.setFormatter(TextFormatter() if sys.stderr.isatty() else JsonFormatter())
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.WARNING)  # for other packages: open_clip, for example, logs paths at INFO

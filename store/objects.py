@@ -27,7 +27,7 @@ _RETRY: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=6)
 _log = logging.getLogger(__name__)
 
 
-class Objects:
+class ObjectStore:
     """The objects below one URL (`s3://bucket/prefix`). Thread-safe; every method may raise `StoreUnavailable`."""
 
     def __init__(self, url: str) -> None:
@@ -35,7 +35,7 @@ class Objects:
 
     def get(self, key: str) -> bytes | None:
         """Return a small object; None when there is none."""
-        with _translated_errors():
+        with _translate_errors():
             try:
                 return obstore.get(self._store, key).bytes().to_bytes()
             except FileNotFoundError:
@@ -43,7 +43,7 @@ class Objects:
 
     def stream(self, key: str) -> Iterator[bytes]:
         """Stream an object; raises `CorruptFolder` when there is none, since a manifest names it."""
-        with _translated_errors():
+        with _translate_errors():
             try:
                 response = obstore.get(self._store, key)
             except FileNotFoundError as error:
@@ -53,32 +53,32 @@ class Objects:
 
     def put(self, key: str, data: Path | bytes) -> None:
         """Store bytes or a file of any size, replacing an existing object."""
-        with _translated_errors():
+        with _translate_errors():
             obstore.put(self._store, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
         """Store a small object unless one exists; returns whether it was stored."""
-        with _translated_errors():
+        with _translate_errors():
             try:
                 obstore.put(self._store, key, data, mode="create")
             except AlreadyExistsError:
                 return False
             return True
 
-    def names(self, prefix: str) -> list[str]:
+    def list_keys(self, prefix: str) -> list[str]:
         """Return the keys below `prefix/`."""
-        with _translated_errors():
+        with _translate_errors():
             return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
 
     def delete(self, keys: Sequence[str]) -> None:
         """Remove objects; missing ones are ignored."""
-        with _translated_errors():
+        with _translate_errors():
             if keys:
                 obstore.delete(self._store, keys)
 
 
 @contextmanager
-def _translated_errors() -> Iterator[None]:
+def _translate_errors() -> Iterator[None]:
     try:
         yield
     except (BaseError, FileNotFoundError) as error:  # not found while writing: the bucket does not exist

@@ -4,12 +4,12 @@ import logging
 
 from sqlalchemy import delete, false, select
 
-from store.bases import Bases, Encodings, register
+from store.bases import Bases, Encodings, add_base
 from store.database import Database
 from store.errors import BaseMismatch
 from store.expansions import Expansions
 from store.leases import Duties
-from store.migrations import NEWEST, revision, upgrade
+from store.migrations import NEWEST, read_revision, upgrade
 from store.releases import Release, Releases
 from store.retention import Retention
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
@@ -36,11 +36,10 @@ class Registry(Database):
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
 
-    @property
-    def outdated(self) -> str:
+    def describe_migration(self) -> str:
         """What a start will do to tables of an earlier release; empty when it will do nothing, or there are none."""
         with self.read() as session:
-            before = revision(session.connection())
+            before = read_revision(session.connection())
         return f"the next start migrates its tables from r{before} to r{NEWEST}" if before and before < NEWEST else ""
 
     def initialise(self, text_fingerprint: str, name: str = "", image_fingerprint: str = "") -> Release:
@@ -53,7 +52,7 @@ class Registry(Database):
         release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
         with self.begin() as session:
             if session.get(VersionRow, FIRST) is None:
-                register(session, FIRST, name, image_fingerprint, text_fingerprint)
+                add_base(session, FIRST, name, image_fingerprint, text_fingerprint)
                 for row in (release, AliasRow(name=SERVING, release=1)):
                     session.add(row)
                     session.flush()
@@ -65,7 +64,7 @@ class Registry(Database):
                     f"This registry was made for another base ({made_for.partition('@')[0]}): restore PICTOGLOT_BASE, "
                     "use another PICTOGLOT_HOME, or have all made anew for this base with `pictoglot base move`."
                 )
-        return self.releases.serving()
+        return self.releases.get_serving()
 
 
 def open_registry(url: str, *, migrate: bool = True) -> Registry:
@@ -81,7 +80,7 @@ def open_registry(url: str, *, migrate: bool = True) -> Registry:
             if before not in (None, NEWEST):
                 _log.warning("the registry's tables were migrated from r%s to r%s", before, NEWEST)
         with registry.read() as session:
-            revision(session.connection())
+            read_revision(session.connection())
             registry.is_steady(session)
     except BaseException:
         registry.close()

@@ -10,11 +10,11 @@ from sqlalchemy.orm import Session
 
 from store.database import Database
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
-from store.expansions import Once, find_recorded, queue, remember
-from store.leases import held
-from store.retention import RollbackPlan, history, nothing_withdrawn, plan_rollback, serving
+from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
+from store.leases import require_lease
+from store.retention import RollbackPlan, find_history, get_serving, has_nothing_withdrawn, plan_rollback
 from store.tables import SERVING, AliasRow, EncodingRow, ExpansionRow, ReleaseRow, VersionRow
-from store.versions import BUILT_IN_LANGUAGE, find, lineage, refuse_pruned, roots
+from store.versions import BUILT_IN_LANGUAGE, find_roots, get_row, refuse_pruned, trace_lineage
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class Release:
         """The version that is its base; English is read by it."""
         return self.languages[BUILT_IN_LANGUAGE]
 
-    def reader(self, language: str) -> int:
+    def find_version(self, language: str) -> int:
         """Return the version that reads texts in a language: its own or, if it is not taught, the base."""
         return self.languages.get(language, self.base)
 
@@ -45,15 +45,15 @@ class Releases:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def serving(self) -> Release:
+    def get_serving(self) -> Release:
         """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised."""
         with self._database.read() as session:
-            return serving(session).to_dataclass(Release)
+            return get_serving(session).convert_to(Release)
 
     def get(self, number: int) -> Release:
         """Return the release. Raises ReleaseNotFound."""
         with self._database.read() as session:
-            return _find(session, number).to_dataclass(Release)
+            return _get_row(session, number).convert_to(Release)
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Release]:
         """List them, newest first; `before` is the last number of the previous page."""
@@ -61,27 +61,27 @@ class Releases:
         if before is not None:
             query = query.where(ReleaseRow.number < before)
         with self._database.read() as session:
-            return [row.to_dataclass(Release) for row in session.scalars(query)]
+            return [row.convert_to(Release) for row in session.scalars(query)]
 
-    def in_use(self) -> Sequence[Release]:
+    def list_in_use(self) -> Sequence[Release]:
         """Return the release that serves, which is the newest, and the one before."""
         return self.list(limit=2)
 
-    def withdrawn(self, release: Release) -> dict[str, int]:
+    def find_withdrawn(self, release: Release) -> dict[str, int]:
         """The languages that an earlier release of the same base served and this one does not, with their last version.
 
         Without those whose version was pruned.
         """
         found: dict[str, int] = {}
         with self._database.read() as session:
-            bases, gone = roots(session), VersionRow.pruned_at.is_not(None)
+            bases, gone = find_roots(session), VersionRow.pruned_at.is_not(None)
             pruned = set(session.scalars(select(VersionRow.number).where(gone)))
             earlier = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
             for languages in session.scalars(earlier):
                 found |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
         return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
 
-    def visible(self, language: str, version: int) -> frozenset[str]:
+    def find_visible(self, language: str, version: int) -> frozenset[str]:
         """Return the expansions whose captions belong to a version of a language.
 
         These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
@@ -95,7 +95,9 @@ class Releases:
             by = {row.number: row for row in session.execute(mine)}
             if version not in by:
                 return frozenset()
-            shown = [by[number] for number in history(session, serving(session), language, version) if number in by]
+            shown = [
+                by[number] for number in find_history(session, get_serving(session), language, version) if number in by
+            ]
         replaced = [place for place, row in enumerate(shown) if row.settings.get("replace")]
         return frozenset(row.id for row in shown[max(replaced, default=0) :])
 
@@ -118,17 +120,17 @@ class Releases:
         rebuild replayed was. Raises LeaseLost, ExpansionCancelled, BaseMoved.
         """
         with self._database.begin() as session:
-            maker = held(session, expansion, fence)
+            maker = require_lease(session, expansion, fence)
             if (earlier := find_published(session, expansion, version)) is not None:
                 return earlier
             if maker.cancel_requested:
                 raise ExpansionCancelled
             learns = maker.kind == "learn"
-            promoted, before = find(session, version), serving(session)
-            if roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
+            promoted, before = get_row(session, version), get_serving(session)
+            if find_roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
                 raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")
             languages = before.languages | ({promoted.language: promoted.number} if learns else {})
-            moves = move_shared and _continues(session, promoted, before, maker)
+            moves = move_shared and _is_continuation(session, promoted, before, maker)
             change = {
                 "kind": "promote" if learns else "rebuild",
                 "expansion": expansion,
@@ -147,7 +149,7 @@ class Releases:
         Raises LanguageNotFound, RollbackNotPossible, ExpansionInProgress, VersionPruned, AliasMoved.
         """
         with self._database.read() as session:
-            return plan_rollback(session, serving(session, expected), tag)
+            return plan_rollback(session, get_serving(session, expected), tag)
 
     def roll_back(
         self,
@@ -157,7 +159,7 @@ class Releases:
         reason: str,
         expected: int | None = None,
         rebuild: bool = False,
-        once: Once | None = None,
+        key: IdempotencyKey | None = None,
     ) -> RollbackPlan:
         """Serve the language's previous version, or none, at once; returns what was done, with the new release.
 
@@ -165,11 +167,11 @@ class Releases:
         `expected` is the release that the caller saw, by default the one serving now: of two simultaneous rollbacks of
         one language, one succeeds. Raises as `plan_rollback`, and IdempotencyKeyReused.
         """
-        expected = self.serving().number if expected is None else expected
+        expected = self.get_serving().number if expected is None else expected
         with self._database.begin() as session:
-            if (earlier := find_recorded(session, once)) is not None:
+            if (earlier := find_earlier_request(session, key)) is not None:
                 return RollbackPlan(**(earlier.answer or {}))
-            before = serving(session, expected)
+            before = get_serving(session, expected)
             planned = plan_rollback(session, before, tag)
             languages = {name: number for name, number in before.languages.items() if name != tag}
             if planned.to_version is not None:
@@ -181,9 +183,9 @@ class Releases:
             planned = replace(planned, release=publish(session, expected, row).number)
             if rebuild and planned.replay:
                 settings = {"replay": planned.replay}
-                queued = queue(session, kind="rebuild", language=tag, settings=settings, actor=actor)
+                queued = enqueue(session, kind="rebuild", language=tag, settings=settings, actor=actor)
                 planned = replace(planned, rebuild=queued.id)
-            remember(session, once, answer=asdict(planned))
+            record_request(session, key, answer=asdict(planned))
             return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
@@ -192,7 +194,7 @@ class Releases:
         Raises ReleaseNotFound, VersionPruned, AliasMoved.
         """
         with self._database.begin() as session:
-            old = _find(session, number)
+            old = _get_row(session, number)
             change = {"kind": "restore", "restored": number}
             row = ReleaseRow(shared=old.shared, languages=old.languages, actor=actor, reason=reason, change=change)
             return publish_restored(session, expected, row, number)
@@ -203,26 +205,26 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
 
     English is read by the base of the shared version. Raises AliasMoved, VersionPruned.
     """
-    row.languages = row.languages | {BUILT_IN_LANGUAGE: roots(session)[row.shared]}
+    row.languages = row.languages | {BUILT_IN_LANGUAGE: find_roots(session)[row.shared]}
     refuse_pruned(session, row.languages.values(), row.shared)
     row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
     session.add(row)
     session.flush()
     alias = update(AliasRow).where(AliasRow.name == SERVING, AliasRow.release == expected)
     if session.scalar(alias.values(release=row.number).returning(AliasRow.release)) is None:
-        serving(session, expected)
-    return row.to_dataclass(Release)
+        get_serving(session, expected)
+    return row.convert_to(Release)
 
 
 def publish_restored(session: Session, expected: int, row: ReleaseRow, restored: int) -> Release:
     """Publish the row, in the encoding that release `restored` had: in another one most vectors may be missing."""
     release = publish(session, expected, row)
-    if (made_by := newest_encoding(session, restored)) is not None:
+    if (made_by := find_newest_encoding(session, restored)) is not None:
         serve_encoding(session, made_by.backend, made_by.precision, release.number)
     return release
 
 
-def newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
+def find_newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
     """Return what makes vectors by now, or made those of a release; None where no process has opened a base yet."""
     query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
     return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
@@ -230,7 +232,7 @@ def newest_encoding(session: Session, release: int | None = None) -> EncodingRow
 
 def serve_encoding(session: Session, backend: str, precision: str, release: int, reason: str = "") -> EncodingRow:
     """Record what makes the vectors from a new release on, unless it does already; returns the newest."""
-    newest = newest_encoding(session)
+    newest = find_newest_encoding(session)
     if newest is not None and (newest.backend, newest.precision) == (backend, precision):
         return newest
     number = newest.number + 1 if newest else 1
@@ -253,20 +255,20 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
     """Return what an earlier attempt of the expansion published for this version."""
     made = select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
     row = session.scalar(made)
-    return None if row is None else row.to_dataclass(Release)
+    return None if row is None else row.convert_to(Release)
 
 
-def _continues(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
+def _is_continuation(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
     """Whether the version's chain leads to the serving shared version through versions of `maker` alone, and nothing
     that these replayed was withdrawn.
     """
-    chain = lineage(session, version.number)
+    chain = trace_lineage(session, version.number)
     older = (row.number for row in chain if row.expansion != maker.id)
     replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()
-    return next(older, None) == before.shared and nothing_withdrawn(session, before, maker.language, replayed)
+    return next(older, None) == before.shared and has_nothing_withdrawn(session, before, maker.language, replayed)
 
 
-def _find(session: Session, number: int) -> ReleaseRow:
+def _get_row(session: Session, number: int) -> ReleaseRow:
     row = session.get(ReleaseRow, number)
     if row is None:
         raise ReleaseNotFound(f"There is no release {number}.")

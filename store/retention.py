@@ -20,17 +20,17 @@ from sqlalchemy.orm import Session
 from store.clock import Instant, now
 from store.database import Database
 from store.errors import AliasMoved, ExpansionInProgress, LanguageNotFound, RegistryUnavailable, RollbackNotPossible
-from store.expansions import ACTIVE, Expansion, expansion_of, refuse_active
+from store.expansions import ACTIVE, Expansion, build_expansion, refuse_active
 from store.tables import SERVING, AliasRow, ExpansionRow, ReleaseRow, VersionRow
 from store.versions import (
     BUILT_IN_LANGUAGE,
     Version,
-    lineage,
-    named_since,
-    needed,
+    build_version,
+    find_needed,
+    find_reused_as_shared,
+    find_roots,
     refuse_pruned,
-    roots,
-    version_of,
+    trace_lineage,
 )
 
 KEEP = 10  # releases
@@ -58,10 +58,10 @@ class RollbackPlan:
 
 
 @dataclass(frozen=True)
-class Pruning:
+class PruningPlan:
     """What may go: `versions` and `datasets`, those of finished expansions; `oldest` is the oldest release in reach.
 
-    `release` serves. `needed` are those of the versions whose files stay, because a version in reach builds upon them.
+    `release` serves. The files of the `needed` versions stay, because a version in reach builds upon them.
     """
 
     release: int
@@ -77,12 +77,12 @@ class Retention:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
+    def plan(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
         """Return what `prune` would do now, and what it did whose files are still there. Raises AliasMoved."""
         with self._database.read() as session:
             return _plan_pruning(session, keep, expected)
 
-    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> Pruning:
+    def prune(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
         """Record that these versions can serve their languages no more. Raises AliasMoved.
 
         `expected` is the release that the caller saw. Afterwards `index.janitor` removes their files.
@@ -90,30 +90,30 @@ class Retention:
         with self._database.begin() as session:
             pruning = _plan_pruning(session, keep, expected)
             numbers = [version.number for version in pruning.versions]
-            new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(named_since(session))
+            new = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
             mark = update(VersionRow).where(VersionRow.number.in_(numbers), new)
             session.execute(mark.values(pruned_at=now(), pruned_release=pruning.release))
             return pruning
 
-    def removable(self) -> list[Version]:
+    def list_removable(self) -> list[Version]:
         """Return the pruned versions whose files are still there, and upon which no other version builds."""
         with self._database.read() as session:
-            used = needed(session)
-            return [version_of(row) for row in _pending(session) if row.number not in used]
+            used = find_needed(session)
+            return [build_version(row) for row in _list_pending(session) if row.number not in used]
 
-    def version_removed(self, number: int) -> None:
+    def note_version_removed(self, number: int) -> None:
         """Record that the files of a pruned version are gone."""
         gone = update(VersionRow).where(VersionRow.number == number, VersionRow.pruned_at.is_not(None))
         with self._database.begin() as session:
             session.execute(gone.values(folder=None))
 
-    def dataset_removed(self, expansion: str) -> None:
+    def note_dataset_removed(self, expansion: str) -> None:
         """Record that the dataset of an expansion is gone."""
         with self._database.begin() as session:
             session.execute(update(ExpansionRow).where(ExpansionRow.id == expansion).values(dataset_path=None))
 
 
-def serving(session: Session, expected: int | None = None) -> ReleaseRow:
+def get_serving(session: Session, expected: int | None = None) -> ReleaseRow:
     """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised.
 
     Raises AliasMoved, with its number, when another one was `expected`.
@@ -138,9 +138,9 @@ def plan_rollback(session: Session, serving: ReleaseRow, tag: str) -> RollbackPl
         raise LanguageNotFound(languages=sorted(serving.languages))
     refuse_active(session, tag)
     _refuse_replayed(session, tag)
-    chain = list(reversed(lineage(session, serving.shared)))  # the base first
+    chain = list(reversed(trace_lineage(session, serving.shared)))  # the base first
     current = serving.languages[tag]
-    previous = _previous(_histories(_releases(session), tag)[serving.number], roots(session))
+    previous = _find_previous(_trace_histories(_list_releases(session), tag)[serving.number], find_roots(session))
     refuse_pruned(session, () if previous is None else (previous,))
     others = sorted(set(serving.languages) - {tag})
 
@@ -160,27 +160,30 @@ def plan_rollback(session: Session, serving: ReleaseRow, tag: str) -> RollbackPl
     )
 
 
-def reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
+def find_reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
     """Return the versions that these releases name, and those that a language would go back to from one of them."""
-    tags, every = {tag for release in releases for tag in release.languages} - {BUILT_IN_LANGUAGE}, _releases(session)
-    histories = {tag: _histories(every, tag) for tag in tags}
+    tags = {tag for release in releases for tag in release.languages} - {BUILT_IN_LANGUAGE}
+    every = _list_releases(session)
+    histories = {tag: _trace_histories(every, tag) for tag in tags}
     named = {version for each in releases for version in (each.shared, *each.languages.values())}
-    bases = roots(session)
-    previous = (_previous(histories[tag][each.number], bases) for each in releases for tag in {*each.languages} & tags)
+    bases = find_roots(session)
+    previous = (
+        _find_previous(histories[tag][each.number], bases) for each in releases for tag in {*each.languages} & tags
+    )
     return named.union(version for version in previous if version is not None)
 
 
-def history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
+def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
     """Return the language's versions that `version` builds upon, oldest first, and itself at the end.
 
     They had been served, and not withdrawn, when it was first served; if it never was, those that count now.
     """
-    histories = _histories(_releases(session), tag)
+    histories = _trace_histories(_list_releases(session), tag)
     served = (versions for versions in histories.values() if versions[-1:] == (version,))
-    return next(served, _extended(histories[serving.number], version))
+    return next(served, _append_version(histories[serving.number], version))
 
 
-def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
+def has_nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
     """Whether nothing that the rebuild after a rollback may have replayed was withdrawn since that rollback.
 
     A rebuild replays the version of each language that serves when it begins, so none that served since may be gone.
@@ -191,9 +194,10 @@ def nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, r
         since.append(languages)
         if (change.get("kind"), change.get("language")) == ("rollback", rolled_back):
             break
-    every = _releases(session)
+    every = _list_releases(session)
     return all(
-        {languages.get(tag) for languages in since} <= set(_histories(every, tag)[serving.number]) for tag in replayed
+        {languages.get(tag) for languages in since} <= set(_trace_histories(every, tag)[serving.number])
+        for tag in replayed
     )
 
 
@@ -204,19 +208,19 @@ def _refuse_replayed(session: Session, tag: str) -> None:
             raise ExpansionInProgress(f"Expansion {row.id} replays this language and is {row.state}.", expansion=row.id)
 
 
-def _previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | None:
+def _find_previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | None:
     """Return the version that a rollback goes to: the newest of the others that was made for the same base."""
     *older, current = versions
     return next((version for version in reversed(older) if bases[version] == bases[current]), None)
 
 
-def _releases(session: Session) -> Sequence[Any]:
+def _list_releases(session: Session) -> Sequence[Any]:
     """Return what each release served and changed, oldest first."""
     columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
     return session.execute(select(*columns).order_by(ReleaseRow.number)).all()
 
 
-def _histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
+def _trace_histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
     """Return, by release, the language's versions served and not withdrawn up to then; the last one serves.
 
     A release that names an older version withdraws the newer ones. Restoring a release restores its history with it.
@@ -229,44 +233,44 @@ def _histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
         if change.get("restored") in histories:
             versions = histories[change["restored"]]
         else:
-            versions = () if version is None else _extended(versions, version)
+            versions = () if version is None else _append_version(versions, version)
         histories[number] = versions
     return histories
 
 
-def _extended(versions: tuple[int, ...], version: int) -> tuple[int, ...]:
+def _append_version(versions: tuple[int, ...], version: int) -> tuple[int, ...]:
     return (*(old for old in versions if old < version), version)
 
 
-def _plan_pruning(session: Session, keep: int, expected: int | None) -> Pruning:
-    release = serving(session, expected).number
-    oldest = _oldest(session, release, max(keep, LEAST))
+def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningPlan:
+    release = get_serving(session, expected).number
+    oldest = _find_oldest(session, release, max(keep, LEAST))
     reach = session.scalars(select(ReleaseRow).where(ReleaseRow.number >= oldest)).all()
-    first = _earliest(session, oldest)
+    first = _find_earliest(session, oldest)
     since = select(func.min(ReleaseRow.created_at)).where(ReleaseRow.number >= first).scalar_subquery()
     at_work = select(ExpansionRow.id).where(ACTIVE)
     older = (VersionRow.created_at < since, func.coalesce(VersionRow.expansion, "").not_in(at_work))
-    again, named = named_since(session), reachable(session, reach)
+    again, named = find_reused_as_shared(session), find_reachable(session, reach)
     served = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(again)
     new = [row for row in session.scalars(select(VersionRow).where(*older, served)) if row.number not in named]
-    used = needed(session, {row.number for row in new})
-    left = [row for row in _pending(session) if row.number not in used]
-    versions = [version_of(row) for _, row in sorted({row.number: row for row in (*new, *left)}.items())]
+    used = find_needed(session, {row.number for row in new})
+    left = [row for row in _list_pending(session) if row.number not in used]
+    versions = [build_version(row) for _, row in sorted({row.number: row for row in (*new, *left)}.items())]
 
-    taught = _taught(session, {row.number for row in new})
+    taught = _find_datasets_in_reach(session, {row.number for row in new})
     ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None))
     finished = session.scalars(select(ExpansionRow).where(*ended, ~ACTIVE).order_by(ExpansionRow.created_at))
-    datasets = tuple(expansion_of(row) for row in finished if row.id not in taught)
-    return Pruning(release, oldest, tuple(versions), frozenset(used & {v.number for v in versions}), datasets)
+    datasets = tuple(build_expansion(row) for row in finished if row.id not in taught)
+    return PruningPlan(release, oldest, tuple(versions), frozenset(used & {v.number for v in versions}), datasets)
 
 
-def _taught(session: Session, pruned: Collection[int]) -> set[str]:
+def _find_datasets_in_reach(session: Session, pruned: Collection[int]) -> set[str]:
     """The expansions whose datasets a language is taught again from: all that a version in reach was taught from."""
     kept = session.scalars(select(VersionRow).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned)))
-    return {source for row in kept for source in version_of(row).learned}
+    return {source for row in kept for source in build_version(row).dataset_expansions}
 
 
-def _oldest(session: Session, release: int, keep: int) -> int:
+def _find_oldest(session: Session, release: int, keep: int) -> int:
     """Return the oldest release in reach."""
     oldest = max(1, release - keep + 1)
     if session.scalar(select(ExpansionRow.id).where(ACTIVE, ExpansionRow.kind == "base").limit(1)) is not None:
@@ -278,7 +282,7 @@ def _oldest(session: Session, release: int, keep: int) -> int:
     return oldest if first_since is None else max(1, min(oldest, first_since - 1))
 
 
-def _earliest(session: Session, oldest: int) -> int:
+def _find_earliest(session: Session, oldest: int) -> int:
     """The oldest release in reach or, if the clock was ahead when that was made, one before it whose time fits."""
     made = {row.number: row.created_at for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at))}
     moment = session.scalars(select(now())).one()
@@ -286,7 +290,7 @@ def _earliest(session: Session, oldest: int) -> int:
     return max((number for number, at in made.items() if number <= oldest and at <= earliest), default=1)
 
 
-def _pending(session: Session) -> Sequence[VersionRow]:
+def _list_pending(session: Session) -> Sequence[VersionRow]:
     """Return the pruned versions whose files are still there."""
     pending = (VersionRow.pruned_at.is_not(None), VersionRow.folder.is_not(None))
     return session.scalars(select(VersionRow).where(*pending)).all()

@@ -37,7 +37,7 @@ def read_env_file() -> dict[str, str | None]:
     try:
         variables = dotenv_values(ENV_FILE, interpolate=False)
     except (OSError, UnicodeDecodeError) as error:
-        raise SettingsError(f"{env_file()} cannot be read: it must be a text file in UTF-8.") from error
+        raise SettingsError(f"{locate_env_file()} cannot be read: it must be a text file in UTF-8.") from error
     return {name.upper(): value for name, value in variables.items()}
 
 
@@ -46,7 +46,7 @@ def read_environment() -> dict[str, str | None]:
     return {name.upper(): value for name, value in os.environ.items()}
 
 
-def env_file() -> Path:
+def locate_env_file() -> Path:
     """Return the path of the `.env` that this process reads, whether it exists or not."""
     return Path(ENV_FILE).absolute()
 
@@ -88,33 +88,33 @@ class CommonSettings(BaseSettings):
 
     @field_validator("home", mode="before")
     @classmethod
-    def _named(cls, home: object) -> object:
+    def _refuse_empty(cls, home: object) -> object:
         if home == "":  # which would be the current folder, with keys and all
             raise ValueError("must name a folder")
         return home
 
     @field_validator("home")
     @classmethod
-    def _absolute(cls, home: Path) -> Path:
+    def _make_absolute(cls, home: Path) -> Path:
         return home.expanduser().absolute()
 
     @field_validator("store")
     @classmethod
-    def _reachable(cls, store: str) -> str:
+    def _check_store(cls, store: str) -> str:
         if store and find_spec("obstore") is None:
             raise ValueError("an object store needs the extra s3")
         return store.rstrip("/")
 
     @field_validator("backend")
     @classmethod
-    def _installed(cls, backend: str) -> str:
+    def _check_backend(cls, backend: str) -> str:
         if backend == "openvino" and find_spec("openvino") is None:
             raise ValueError("OpenVINO needs the extra openvino")
         return backend
 
     @field_validator("index")
     @classmethod
-    def _usable(cls, index: str, others: ValidationInfo) -> str:
+    def _check_index(cls, index: str, others: ValidationInfo) -> str:
         if index.startswith("milvus") and find_spec("pymilvus") is None:
             raise ValueError("Milvus needs the extra milvus")
         if index == "pgvector" and not str(others.data.get("database_url", "")).startswith("postgresql"):
@@ -144,8 +144,8 @@ class CommonSettings(BaseSettings):
     def load(cls) -> Self:
         """Return the settings of this environment; raises `SettingsError` with one sentence."""
         file, environment = read_env_file(), read_environment()
-        known = names() | {field.upper() for field in cls.model_fields}
-        for variables, where in ((environment, ""), (file, f" (in {env_file()})")):
+        known = list_names() | {field.upper() for field in cls.model_fields}
+        for variables, where in ((environment, ""), (file, f" (in {locate_env_file()})")):
             unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
             if unknown:
                 raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
@@ -161,7 +161,7 @@ class CommonSettings(BaseSettings):
             first = error.errors(include_input=False, include_url=False)[0]
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
             if name in file and name not in environment:
-                name += f" (in {env_file()})"
+                name += f" (in {locate_env_file()})"
             said = first["msg"].removeprefix("Value error, ")
             if first["type"] == "string_pattern_mismatch":
                 said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
@@ -169,7 +169,7 @@ class CommonSettings(BaseSettings):
 
 
 @cache
-def names() -> frozenset[str]:
+def list_names() -> frozenset[str]:
     """Return the names, without the prefix, of all settings of all processes."""
     classes: list[type[BaseModel]] = [entry.load() for entry in entry_points(group=_GROUP)]
     return frozenset(field.upper() for settings in classes for field in settings.model_fields)

@@ -30,7 +30,7 @@ SERVING = "serving"
 QUEUED, RUNNING, SUCCEEDED, FAILED, CANCELLED = "queued", "running", "succeeded", "failed", "cancelled"
 _ACTIVE = text("state IN ('queued', 'running')")
 # Millions of pictures, of which each change writes new rows; SQLite counts no other type than INTEGER on by itself
-Counted = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)]
+AutoKey = Annotated[int, mapped_column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True)]
 PictureKey = Annotated[
     int,
     mapped_column(ForeignKey("pictures.key", ondelete="CASCADE", onupdate="CASCADE"), type_=BigInteger, index=True),
@@ -50,7 +50,7 @@ class RegistryRow(DeclarativeBase):
     )
     type_annotation_map = {datetime: Instant, dict[str, Any]: JSON, dict[str, int]: JSON}  # noqa: RUF012
 
-    def to_dataclass(self, kind: type[T], **own: Any) -> T:
+    def convert_to(self, kind: type[T], **own: Any) -> T:
         """Return a dataclass with the values of the columns of the same names; `own` are its other fields."""
         same = (field.name for field in fields(kind) if field.name not in own)
         return kind(**{name: getattr(self, name) for name in same}, **own)
@@ -265,7 +265,7 @@ class PictureValueRow(RegistryRow):
         Index("ix_picture_values_number", "key", "kind", "number", "picture"),
     )
 
-    id: Mapped[Counted]
+    id: Mapped[AutoKey]
     picture: Mapped[PictureKey]
     key: Mapped[str]
     kind: Mapped[str]
@@ -384,7 +384,7 @@ class PictureWordsRow(RegistryRow):
 
     __tablename__ = "picture_words"
 
-    id: Mapped[Counted]
+    id: Mapped[AutoKey]
     picture: Mapped[PictureKey]
     expansion: Mapped[str | None]
     terms: Mapped[str]

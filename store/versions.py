@@ -9,10 +9,10 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.database import Database, to_json
+from store.database import Database, serialize_json
 from store.errors import VersionNotFound, VersionPruned
 from store.files import append_crc, strip_crc
-from store.leases import held
+from store.leases import require_lease
 from store.tables import ReleaseRow, VersionRow
 
 FIRST = 0  # the number of the version that is the first base itself
@@ -23,9 +23,8 @@ BUILT_IN_LANGUAGE = "en"
 class Version:
     """One version. A base has no parent, expansion or folder, and its `manifest_sha256` is its fingerprint.
 
-    `learned` are the expansions whose datasets its language was taught from, oldest first; none of a base. Once it is
-    pruned (`pruned_at`), it can serve its language no more. Its folder goes, and is None then, as soon as no other
-    version builds upon it.
+    `dataset_expansions` are the expansions whose datasets its language was taught from, oldest first. Once it is pruned
+    (`pruned_at`), it can serve its language no more; its folder goes, and is None, when no other version builds on it.
     """
 
     number: int
@@ -39,7 +38,7 @@ class Version:
     report: dict[str, Any]
     created_at: datetime
     pruned_at: datetime | None = None
-    learned: tuple[str, ...] = ()
+    dataset_expansions: tuple[str, ...] = ()
 
 
 class Versions:
@@ -51,7 +50,7 @@ class Versions:
     def get(self, number: int) -> Version:
         """Return the version. Raises VersionNotFound."""
         with self._database.read() as session:
-            return version_of(find(session, number))
+            return build_version(get_row(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
         """List them, newest first; `before` is the last number of the previous page."""
@@ -59,26 +58,26 @@ class Versions:
         if before is not None:
             query = query.where(VersionRow.number < before)
         with self._database.read() as session:
-            return [version_of(row) for row in session.scalars(query)]
+            return [build_version(row) for row in session.scalars(query)]
 
-    def taught_on(self, base: int) -> Sequence[Version]:
+    def list_made_for(self, base: int) -> Sequence[Version]:
         """Return the versions made for this base and not pruned, oldest first, without the base itself."""
         with self._database.read() as session:
-            bases, order = roots(session), select(VersionRow).order_by(VersionRow.number)
+            bases, order = find_roots(session), select(VersionRow).order_by(VersionRow.number)
             rows = session.scalars(order.where(VersionRow.parent.is_not(None), VersionRow.pruned_at.is_(None)))
-            return [version_of(row) for row in rows if bases[row.number] == base]
+            return [build_version(row) for row in rows if bases[row.number] == base]
 
-    def lineage(self, number: int) -> Sequence[Version]:
+    def trace_lineage(self, number: int) -> Sequence[Version]:
         """Return the version, its parent, and so on down to its base. Raises VersionNotFound."""
         with self._database.read() as session:
-            return [version_of(row) for row in lineage(session, number)]
+            return [build_version(row) for row in trace_lineage(session, number)]
 
-    def pruned(self) -> set[int]:
+    def find_pruned(self) -> set[int]:
         """Return the numbers of those that can serve their language no more."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
-    def matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
+    def read_matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
         """Of these versions, how the chances of hits are told, where that was fitted and is whole.
 
         `curves` is None where they cannot be told; `pictures` and `change` are those of the gallery then, `tower` is
@@ -87,20 +86,20 @@ class Versions:
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
         with self._database.read() as session:
-            stored = {number: match_of(data) for number, data in session.execute(select(*columns).where(*fitted))}
+            stored = {number: parse_match(data) for number, data in session.execute(select(*columns).where(*fitted))}
         return {number: match for number, match in stored.items() if match is not None}
 
     def set_match(self, number: int, match: dict[str, Any]) -> None:
         """Keep what was fitted, unless what is there is newer: a fitter may sleep. Raises VersionNotFound."""
         with self._database.begin() as session:
-            row = find(session, number)
-            if match["change"] >= (match_of(row.match) or match)["change"]:
-                row.match = append_crc(to_json(match).encode())
+            row = get_row(session, number)
+            if match["change"] >= (parse_match(row.match) or match)["change"]:
+                row.match = append_crc(serialize_json(match).encode())
 
-    def gone(self) -> set[int]:
+    def find_unneeded(self) -> set[int]:
         """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""
         with self._database.read() as session:
-            return set(session.scalars(select(VersionRow.number))) - needed(session)
+            return set(session.scalars(select(VersionRow.number))) - find_needed(session)
 
     def add(
         self,
@@ -122,13 +121,13 @@ class Versions:
         LeaseLost, VersionNotFound.
         """
         with self._database.begin() as session:
-            maker = held(session, expansion, fence)
+            maker = require_lease(session, expansion, fence)
             earlier = select(VersionRow).where(VersionRow.expansion == expansion, VersionRow.language == language)
             if (written := session.scalar(earlier)) is not None:
-                return version_of(written)
+                return build_version(written)
             row = VersionRow(
-                number=next_number(session),
-                parent=find(session, parent).number,
+                number=find_next_number(session),
+                parent=get_row(session, parent).number,
                 language=language,
                 expansion=expansion,
                 datasets=[*datasets] or [expansion],
@@ -142,15 +141,15 @@ class Versions:
             maker.version = row.number
             session.flush()
             session.refresh(row)  # as the database stored it: a NaN in the report is null there
-            return version_of(row)
+            return build_version(row)
 
 
-def next_number(session: Session) -> int:
+def find_next_number(session: Session) -> int:
     """Return the number of the next version."""
     return (session.scalar(select(func.max(VersionRow.number))) or 0) + 1
 
 
-def roots(session: Session) -> dict[int, int]:
+def find_roots(session: Session) -> dict[int, int]:
     """Return, for each version, the base at the end of its lineage."""
     found: dict[int, int] = {}
     for row in session.execute(select(VersionRow.number, VersionRow.parent).order_by(VersionRow.number)):
@@ -158,7 +157,7 @@ def roots(session: Session) -> dict[int, int]:
     return found
 
 
-def find(session: Session, number: int) -> VersionRow:
+def get_row(session: Session, number: int) -> VersionRow:
     """Return the row with this number. Raises VersionNotFound."""
     row = session.get(VersionRow, number)
     if row is None:
@@ -173,14 +172,14 @@ def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None 
     """
     pruned = VersionRow.pruned_at.is_not(None)
     gone = set(session.scalars(select(VersionRow.number).where(VersionRow.number.in_(set(versions)), pruned)))
-    if shared is not None and shared not in needed(session):
+    if shared is not None and shared not in find_needed(session):
         gone.add(shared)
     if gone:
         which = f"version{'s' if len(gone) > 1 else ''} {', '.join(map(str, sorted(gone)))}"
         raise VersionPruned(f"This needs {which}, whose files were pruned.", versions=sorted(gone))
 
 
-def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
+def find_needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
     """Return the versions whose files are needed, also if those of `pruned` are pruned now.
 
     These are all that are not pruned, those that became the shared one after they were, and what these build upon.
@@ -188,7 +187,7 @@ def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
     """
     rows = session.execute(select(VersionRow.number, VersionRow.parent, VersionRow.pruned_at)).all()
     found, parents = set[int](), {row.number: row.parent for row in rows}
-    roots = {row.number for row in rows if row.pruned_at is None} | named_since(session)
+    roots = {row.number for row in rows if row.pruned_at is None} | find_reused_as_shared(session)
     for number in roots - set(pruned):
         while number is not None and number not in found:
             found.add(number)
@@ -196,28 +195,28 @@ def needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
     return found
 
 
-def named_since(session: Session) -> set[int]:
+def find_reused_as_shared(session: Session) -> set[int]:
     """Return the pruned versions that became the shared one later, because a newer version was rolled back."""
     since = (VersionRow.number == ReleaseRow.shared, ReleaseRow.number > VersionRow.pruned_release)
     return set(session.scalars(select(VersionRow.number).where(*since)))
 
 
-def lineage(session: Session, number: int) -> Sequence[VersionRow]:
+def trace_lineage(session: Session, number: int) -> Sequence[VersionRow]:
     """Return the rows from `number` down to its base: a parent has a smaller number. Raises VersionNotFound."""
     chain = select(VersionRow.number, VersionRow.parent).where(VersionRow.number == number).cte("chain", recursive=True)
     parents = aliased(VersionRow)
     chain = chain.union_all(select(parents.number, parents.parent).where(parents.number == chain.c.parent))
     query = select(VersionRow).where(VersionRow.number.in_(select(chain.c.number))).order_by(VersionRow.number.desc())
     rows = session.scalars(query).all()
-    return rows or [find(session, number)]
+    return rows or [get_row(session, number)]
 
 
-def match_of(stored: bytes | None) -> dict[str, Any] | None:
+def parse_match(stored: bytes | None) -> dict[str, Any] | None:
     """Return what `Versions.set_match` was given; None when it was given nothing, or a bit has flipped since."""
     text = strip_crc(stored or b"")
     return None if text is None else json.loads(text)
 
 
-def version_of(row: VersionRow) -> Version:
+def build_version(row: VersionRow) -> Version:
     """Return the version that a row describes."""
-    return row.to_dataclass(Version, learned=tuple(row.datasets))
+    return row.convert_to(Version, dataset_expansions=tuple(row.datasets))

@@ -101,9 +101,9 @@ def _problem(database: str) -> str:
             with registry.read() as session:
                 if not inspect(session.connection()).has_table(ExpansionRow.__tablename__):
                     return _NO_TABLES
-            registry.expansions.counts()
+            registry.expansions.count_by_state()
     except PictoglotError as error:
-        return error.told
+        return error.full_detail
     return ""
 
 

@@ -71,7 +71,7 @@ class Attempt:
         self.root = DataRoot(settings.home, settings.store)
         self.gallery = Gallery(registry, self.root)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
-        self.folder = self.root.path(f"{EXPANSIONS}/{lease.expansion}")
+        self.folder = self.root.locate(f"{EXPANSIONS}/{lease.expansion}")
         self.part = (0, 1)  # this round of the phases, of so many: a rebuild or a move has one for each language
         self._phase = "prepare"
         self._written = 0.0  # when progress was written last
@@ -95,7 +95,7 @@ class Attempt:
     def decided(self, name: str, decide: Callable[[], Any]) -> Any:
         """Return what the first attempt decided, on whatever machine; kept in the expansion's folder as `name`."""
         path = self._decision(name)
-        return json.loads(self.root.first(path, lambda: files.to_json(decide())))
+        return json.loads(self.root.read_or_create(path, lambda: files.format_json(decide())))
 
     def has_decided(self, name: str) -> bool:
         """Whether an attempt has decided this."""
@@ -129,7 +129,7 @@ class Attempt:
     def phase(self, name: str) -> Iterator[None]:
         """Begin a phase; raises `Stopped` before it when asked to stop."""
         self.check()
-        files.fault_point(f"phase.{name}")
+        files.pass_fault_point(f"phase.{name}")
         self._phase, self._first, self._within, self._eta = name, -1, 0.0, None
         self._write()
         yield
@@ -182,7 +182,7 @@ class Attempt:
         self._written = time.monotonic()
         shares = _BY_KIND.get(self.expansion.kind, _SHARES)
         (start, end), (part, parts), (step, steps) = shares[self._phase], self.part, self._steps
-        self.registry.expansions.progress(
+        self.registry.expansions.record_progress(
             self.lease,
             phase=f"paused_{paused}" if paused else self._phase,
             step=step,
@@ -220,7 +220,7 @@ class TrainingContext:
     @property
     def served(self) -> Mapping[str, int]:
         """The languages beside it: those that a move has `made` so far, or else those that serve."""
-        return self.attempt.registry.releases.serving().languages if self.made is None else self.made
+        return self.attempt.registry.releases.get_serving().languages if self.made is None else self.made
 
 
 def open_context(attempt: Attempt) -> TrainingContext:
@@ -236,7 +236,7 @@ def open_context(attempt: Attempt) -> TrainingContext:
         raise BaseMoved(f"{encoder.encoding} makes the vectors now, not {made_by} as when this began: begin anew.")
     plan = attempt.decided("plan.json", lambda: _plan(attempt))
     parent = int(plan["parent"])
-    if registry.versions.lineage(parent)[-1].number != encoder.base_view.version:
+    if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
     before = tuple(map(registry.expansions.get, plan["before"]))
@@ -252,13 +252,13 @@ def _plan(attempt: Attempt) -> dict[str, Any]:
     of very many rows the newest, as many as one dataset may have. Those of the new one are not counted.
     """
     registry, asked = attempt.registry, attempt.expansion
-    release, before, rows = registry.releases.serving(), list[str](), 0
+    release, before, rows = registry.releases.get_serving(), list[str](), 0
     taught = asked.kind == "learn" and asked.language in release.languages
-    learned = registry.versions.get(release.languages[asked.language]).learned if taught else ()
+    learned = registry.versions.get(release.languages[asked.language]).dataset_expansions if taught else ()
     if asked.settings.get("replace"):
-        replaced = registry.expansions.with_datasets(learned)
+        replaced = registry.expansions.list_with_datasets(learned)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
-    for expansion in reversed(registry.expansions.with_datasets(learned, but=asked.dataset_sha256)):
+    for expansion in reversed(registry.expansions.list_with_datasets(learned, excluding_sha256=asked.dataset_sha256)):
         rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break

@@ -89,7 +89,7 @@ class Relay(Thread):
                 for chore in self._chores:
                     chore.tick(self._supervisor.registry)
             except PictoglotError as error:
-                _log.warning("the registry cannot be read: %s (%s)", error.code, error.told)
+                _log.warning("the registry cannot be read: %s (%s)", error.code, error.full_detail)
             except Exception:  # noqa: BLE001 - a worker whose relay has ended looks alive
                 _log.exception("unexpected error in the relay; it goes on")
             if self._supervisor.stop.wait(self._supervisor.settings.look_seconds):
@@ -100,7 +100,7 @@ class Relay(Thread):
     def send_hints(self) -> None:
         """Send a hint for each runnable expansion without a lease."""
         expansions = self._supervisor.registry.expansions
-        runnable = [] if self._supervisor.is_busy else expansions.runnable()
+        runnable = [] if self._supervisor.is_busy else expansions.list_runnable()
         try:
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)

@@ -97,7 +97,7 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     by_version = {context.base: measure(context, base, validation, among)}
     if by_version[context.base] is None:
         raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
-    taught = context.attempt.registry.releases.serving().languages.get(data.language, context.base)
+    taught = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base)
     for version in (context.parent, taught):
         if version not in by_version:
             try:
@@ -135,7 +135,7 @@ def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served
     replaces, learned = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind == "learn" and data.language in served:
-        learned = versions.get(served[data.language]).learned
+        learned = versions.get(served[data.language]).dataset_expansions
     sets = collect_held_out(context, data, () if replaces else learned)
     kinds = [OF[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
@@ -144,7 +144,9 @@ def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[
     validation = sets[parts.index(own)]
     earlier = {ENGLISH: english(context, data)}
     for tag, number in sorted(served.items()):
-        if tag not in (ENGLISH, data.language) and (kept := find_kept(attempt.root, versions.get(number).learned)):
+        if tag not in (ENGLISH, data.language) and (
+            kept := find_kept(attempt.root, versions.get(number).dataset_expansions)
+        ):
             earlier[tag] = kept
     base, of_english = context.encoder.base_view, candidates(context, data, earlier[ENGLISH])
     of_base = describe(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
@@ -166,7 +168,7 @@ def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[
         answers = [_measure_gain(context, data, view, *each, served) for each in asked]
         sentences = [each["gain"]["sentence"] for each in answers if "gain" in each]
         report["replaced"] = {"datasets": context.replaced, "sentences": sentences}
-    report["shared"]["so_far"] = so_far([*reversed(versions.lineage(context.parent))], data.language, report)
+    report["shared"]["so_far"] = so_far([*reversed(versions.trace_lineage(context.parent))], data.language, report)
     return report
 
 

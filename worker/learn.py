@@ -58,7 +58,7 @@ def learn(attempt: Attempt) -> None:
             reason=reason(report),
             forced=gain["sentence"] if gain.get("forced") else None,
         )
-        files.fault_point("promote.committed")
+        files.pass_fault_point("promote.committed")
         _conclude(attempt, release.number)
 
 
@@ -73,7 +73,7 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned,
     with attempt.phase("package"):
         version = _package(context, data, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
-        learned, _ = versions.read(attempt.root.path(str(version.folder)), version.manifest_sha256)
+        learned, _ = versions.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
     return learned, version, report
 
 
@@ -118,7 +118,7 @@ def _package(context: TrainingContext, data: TrainingData, learned: Learned, rep
     attempt = context.attempt
     settings = _settings(data).settled(len(data.trained), context.view.tokenizer.begins)
     name = _folder(context, data)
-    folder = attempt.root.path(name)
+    folder = attempt.root.locate(name)
     facts = {
         "expansion": attempt.expansion.id,
         "language": data.language,
@@ -139,7 +139,7 @@ def _package(context: TrainingContext, data: TrainingData, learned: Learned, rep
         parent=context.parent,
         language=data.language,
         folder=name,
-        manifest_sha256=files.sha256_file(folder / files.MANIFEST),
+        manifest_sha256=files.hash_file(folder / files.MANIFEST),
         rows=len(learned.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
@@ -204,7 +204,7 @@ def rebuild(attempt: Attempt) -> None:
             view = context.encoder.extend(context.view, version.number, version.language, learned)
             context = replace(context, parent=version.number, view=view)
     with attempt.phase("promote"):
-        release = attempt.registry.releases.serving()
+        release = attempt.registry.releases.get_serving()
         if made is not None:
             release = attempt.registry.releases.promote(
                 expansion=attempt.expansion.id, version=made.number, move_shared=True, fence=attempt.lease.fence
@@ -221,10 +221,10 @@ def _replayed(attempt: Attempt, parent: int) -> list[list[Expansion]]:
     registry = attempt.registry
 
     def decide() -> list[list[str]]:
-        served = registry.releases.serving().languages
-        had = {source for version in registry.versions.lineage(parent) for source in version.learned}
+        served = registry.releases.get_serving().languages
+        had = {source for version in registry.versions.trace_lineage(parent) for source in version.dataset_expansions}
         numbers = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
-        stood_on = (registry.versions.get(number).learned for number in numbers)
+        stood_on = (registry.versions.get(number).dataset_expansions for number in numbers)
         return [[*expansions] for expansions in stood_on if not had.issuperset(expansions)]
 
     return [[*map(registry.expansions.get, sources)] for sources in attempt.decided("replayed.json", decide)]

@@ -48,11 +48,11 @@ class MatchFitter:
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         """Raises `Unavailable` in a registry of which nobody has opened the base."""
-        encoding, base = recorded(registry), registry.bases.serving()
+        encoding, base = recorded(registry), registry.bases.find_serving()
         if encoding is None or base is None:
             raise Unavailable("no process has opened the base yet")
-        self._image_tower = encoding.fingerprint(base.image_fingerprint)
-        self._text_tower = encoding.fingerprint(base.text_fingerprint)
+        self._image_tower = encoding.compute_fingerprint(base.image_fingerprint)
+        self._text_tower = encoding.compute_fingerprint(base.text_fingerprint)
         self._registry, self._root, self._base = registry, root, base.number
         self._gallery = Gallery(registry, root)
 
@@ -75,7 +75,7 @@ class MatchFitter:
 
     def english(self, language: str) -> Curves | None:
         """The curves of English, which every base reads, if they are known; None for English itself."""
-        match = None if language == ENGLISH else self._registry.versions.matches([self._base]).get(self._base)
+        match = None if language == ENGLISH else self._registry.versions.read_matches([self._base]).get(self._base)
         return None if match is None or match["curves"] is None else Curves(**match["curves"])
 
     def texts(self, language: str, version: int) -> Texts | None:
@@ -111,7 +111,7 @@ class MatchFitter:
 
     def _pairs(self, language: str, version: int) -> set[tuple[str, str]]:
         """Pictures and captions that the version did not learn from: held out, or English ones of the gallery."""
-        learned = self._registry.versions.get(version).learned
+        learned = self._registry.versions.get(version).dataset_expansions
         if not learned:
             pictures = self._gallery.captioned(language, ())
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]

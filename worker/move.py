@@ -59,7 +59,7 @@ def move(attempt: Attempt) -> None:
         context = _open(attempt)
     passes = _Move(context)
     while True:
-        before = attempt.registry.releases.serving()
+        before = attempt.registry.releases.get_serving()
         report = passes.once(before)
         with attempt.phase("promote"):
             after = attempt.registry.bases.move(
@@ -72,11 +72,11 @@ def move(attempt: Attempt) -> None:
                 report=report,
             )
             if after is not None:
-                files.fault_point("move.committed")
+                files.pass_fault_point("move.committed")
                 return _conclude(attempt, after, report)
         attempt.pause("expansion_in_progress", _PAUSE)
         # a pass reads everything, so only when it may be the last
-        while attempt.registry.bases.hindered(attempt.lease):
+        while attempt.registry.bases.is_move_hindered(attempt.lease):
             attempt.pause("expansion_in_progress", _PAUSE)
 
 
@@ -90,14 +90,14 @@ def _open(attempt: Attempt) -> TrainingContext:
     Raises `BaseServes` and, before anything is written, `DiskTooSmall`; also as `choose_encoding`.
     """
     registry, asked, settings = attempt.registry, attempt.expansion.settings, attempt.settings
-    made_by, served = recorded(registry), registry.bases.serving()
+    made_by, served = recorded(registry), registry.bases.find_serving()
     torch.set_num_threads(settings.threads)
     base = open_base(str(asked["base"]))
     given = {"backend": asked.get("backend"), "precision": asked.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
     first = attempt.decided("encoding.json", lambda: asdict(choose_encoding(settings, registry, **given)))
     encoding = choose_encoding(settings, registry, **first)
-    teaches = served is None or not served.made_of(base.image_fingerprint, base.text_fingerprint)
+    teaches = served is None or not served.has_towers(base.image_fingerprint, base.text_fingerprint)
     if served is not None and not teaches and encoding == made_by:
         raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
     attempt.decided("room.json", lambda: _room(attempt, base, teaches))  # once: afterwards a part of it is used
@@ -123,7 +123,7 @@ class _Move:
     def __init__(self, context: TrainingContext) -> None:
         self.context, self.attempt, self.registry = context, context.attempt, context.attempt.registry
         self.base = self.shared = context.parent
-        self._began = self.registry.releases.serving().base
+        self._began = self.registry.releases.get_serving().base
         self._is_forced = bool(self.attempt.expansion.settings.get("force"))
         self.served: dict[str, int] = {}
         self._taught = list[Version]()
@@ -174,7 +174,7 @@ class _Move:
         So that each rollback finds its vectors. A base that reads many languages reads those that are not taught, too.
         """
         attempt, encoder, base = self.attempt, self.context.encoder, self.base
-        pruned = self.registry.versions.pruned()
+        pruned = self.registry.versions.find_pruned()
         earlier = [
             pair for each in self.registry.releases.list() if each.base == base for pair in each.languages.items()
         ]
@@ -200,7 +200,7 @@ class _Move:
             language, version = queue.popleft()
             self.attempt.part = (len({*self.served, *left_out}), parts)
             try:
-                made = self._teach_one(language, self.registry.versions.get(version).learned)
+                made = self._teach_one(language, self.registry.versions.get(version).dataset_expansions)
             except _UNTEACHABLE as error:
                 left_out[language] = {"left_out": error.code, "detail": error.detail}
                 if isinstance(error, PivotNotServed):
@@ -220,10 +220,10 @@ class _Move:
 
         What an earlier move has made upon another version than is shared by now is of no use to the shared table.
         """
-        made, own = self.registry.versions.taught_on(self.base), self.attempt.expansion.id
+        made, own = self.registry.versions.list_made_for(self.base), self.attempt.expansion.id
         learned, taught = tuple(sources), map(self.registry.expansions.get, sources)
         for version in reversed(made):
-            same = (version.language, version.learned) == (language, learned)
+            same = (version.language, version.dataset_expansions) == (language, learned)
             if same and (version.parent == self.shared or version.expansion == own):
                 return version
         if any((version.language, version.expansion) == (language, own) for version in made):
@@ -238,7 +238,8 @@ class _Move:
     def _report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
         versions, expansions = self.registry.versions, self.registry.expansions
         sources = {
-            tag: [*map(expansions.get, versions.get(number).learned)] for tag, number in release.languages.items()
+            tag: [*map(expansions.get, versions.get(number).dataset_expansions)]
+            for tag, number in release.languages.items()
         }
         sources[ENGLISH] = [each for learned in sources.values() for each in learned]
         figures: dict[str, Any] = {}
@@ -247,7 +248,7 @@ class _Move:
             self.attempt.done(done, len(self.served))
             figures[tag] = self._compare(tag, release.languages[tag], number, sources[tag])
         names = {base.number: base.public_name for base in self.registry.bases.list()}
-        in_shared = {version.language for version in versions.lineage(self.shared)}
+        in_shared = {version.language for version in versions.trace_lineage(self.shared)}
         report = {
             "from": names[release.base],
             "to": names[self.base],

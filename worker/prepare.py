@@ -139,7 +139,7 @@ def rows_of(attempt: Attempt, expansion: Expansion) -> Dataset:
     A picture that is named by its file is the one that this was when the expansion began, whatever the gallery has now.
     """
     path = attempt.dataset(expansion)
-    if files.sha256_file(path) != expansion.dataset_sha256:
+    if files.hash_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     return dataset.read(path, language=expansion.language, ids=lambda names: _ids(attempt, expansion.id, names))
 
@@ -193,7 +193,7 @@ def _taught(context: TrainingContext, groups: Sequence[Sequence[Pivot]], version
     for number, (version, part) in enumerate(parts):
         features[[places[pivot] for pivot in part]] = _teacher(context, [pivot.text for pivot in part], version)
         attempt.done(number + 1, len(parts))
-    _remove_oldest(attempt.root.path(TEACHER))
+    _remove_oldest(attempt.root.locate(TEACHER))
     return features
 
 
@@ -213,7 +213,7 @@ def _teacher(context: TrainingContext, part: Sequence[str], version: int) -> Ten
     attempt, encoder = context.attempt, context.encoder
     reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base else []
     key = [encoder.text_fingerprint, *reader, part]
-    folder = attempt.root.path(TEACHER) / digest(key)
+    folder = attempt.root.locate(TEACHER) / digest(key)
     earlier = kept(folder, key)
     if earlier is None:
         earlier = Kept({"features": teacher_features(encoder, part, attempt.check, context.views.of(version))})

@@ -83,7 +83,7 @@ def do_duty(duty: str, database: str, seconds: float, work: Callable[[Registry, 
     try:
         with closing(open_registry(database, migrate=False)) as registry:
             duties, name = registry.duties, name_owner()
-            with duties.held(duty, name, seconds) as ours:
+            with duties.hold(duty, name, seconds) as ours:
 
                 def keep() -> None:
                     pulse()
@@ -146,7 +146,7 @@ class ChildProcess:
         """
         if self._stands_still():
             return f"the process stood still for {self._still_seconds:.0f} s"
-        if registry.near and registry.refused_seconds > lease_seconds:
+        if registry.is_local and registry.refused_seconds > lease_seconds:
             return f"the registry refused every write for {lease_seconds:.0f} s, and this process may have locked it"
         return ""
 
@@ -330,7 +330,7 @@ class _LeasedChild:
 
     def _renew(self) -> None:
         try:
-            self.is_cancelled |= self.expansions.heartbeat(self.lease, self.settings.lease_seconds)
+            self.is_cancelled |= self.expansions.renew_lease(self.lease, self.settings.lease_seconds)
         except LeaseLost:
             self._let_go()
         except PictoglotError as error:  # no other worker can take the lease meanwhile either
@@ -352,12 +352,12 @@ class _LeasedChild:
     def _give_back(self, status: int) -> None:
         """Give the lease back, unless the child has ended the expansion itself, which its status 0 says."""
         if self.is_cancelled:
-            self.expansions.cancelled(self.lease)
+            self.expansions.end_as_cancelled(self.lease)
         elif status != 0 and (self.is_ending or status in (RESUMABLE, -signal.SIGTERM)):
-            self.expansions.release_lease(self.lease, stopped=True)
+            self.expansions.give_back_lease(self.lease, stopped=True)
         elif status != 0:
             cause = self.why_killed or (f"ended by signal {-status}" if status < 0 else f"ended with status {status}")
-            self.expansions.release_lease(self.lease, cause=cause, suspect=self.is_suspect)
+            self.expansions.give_back_lease(self.lease, cause=cause, suspect=self.is_suspect)
 
     def _is_finished(self) -> bool:
         return self.expansions.get(self.lease.expansion).finished_at is not None

@@ -77,7 +77,7 @@ def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
     An engine removes single rows, so that nothing is written again for it: from there they go each day.
     """
     days = settings.purge_days if settings.index == FAISS else min(settings.purge_days, 1)
-    return has_dead_rows(registry) and not registry.duties.done_within(PURGING, days * _DAY)
+    return has_dead_rows(registry) and not registry.duties.is_done_within(PURGING, days * _DAY)
 
 
 def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
@@ -85,12 +85,16 @@ def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
 
     English comes first, which others lean on.
     """
-    encoding, base, change = registry.encodings.current(), registry.bases.serving(), find_last_change(registry)
+    encoding, base, change = (
+        registry.encodings.find_current(),
+        registry.bases.find_serving(),
+        find_last_change(registry),
+    )
     if encoding is None or base is None or change < FEW:
         return []
-    tower = Encoding(encoding.backend, encoding.precision).fingerprint(base.image_fingerprint)
-    languages = registry.releases.serving().languages
-    matches = registry.versions.matches(languages.values())
+    tower = Encoding(encoding.backend, encoding.precision).compute_fingerprint(base.image_fingerprint)
+    languages = registry.releases.get_serving().languages
+    matches = registry.versions.read_matches(languages.values())
 
     def is_due(match: dict[str, Any]) -> bool:
         share, least = (SLIGHT, FEWEST) if match["curves"] is None else (GROWTH, FEW)
@@ -193,7 +197,7 @@ def seal(parent: str, seal_at: str) -> int:
         due = purging_due(registry, settings)
         if due:
             indexer.purge(keep)
-            registry.duties.done(PURGING)
+            registry.duties.note_done(PURGING)
             _log.info("what was deleted is purged")
         prune_feed(registry)
         if due:

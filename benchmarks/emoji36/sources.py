@@ -7,7 +7,7 @@ from functools import cache
 from hashlib import sha256
 from pathlib import Path
 
-from store.files import to_json
+from store.files import format_json
 
 _OURS = "benchmarks."
 
@@ -15,7 +15,7 @@ _OURS = "benchmarks."
 @cache
 def digest(module: str) -> str:
     """Hex sha256 of `sources`, as they were when it was first asked for."""
-    return sha256(to_json(sources(module))).hexdigest()
+    return sha256(format_json(sources(module))).hexdigest()
 
 
 def sources(module: str) -> dict[str, str]:

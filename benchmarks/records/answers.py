@@ -32,7 +32,7 @@ _GIVEN_UP = "given up"
 def words(records: Records) -> list[dict[str, Any]]:
     """Searches by words that few and many pictures have, among all pictures and among half of them."""
     half, rows = _upto(records, records.made.count // 2), list[dict[str, Any]]()
-    release = records.registry.releases.serving()
+    release = records.registry.releases.get_serving()
     for text, wanted in _asked(records, half):
         took = _repeated(partial(_found, WordSearch(records.registry, records.selection()), text, release, wanted))
         rows.append({"words": text.format(0), "among": _among(wanted), **took})

@@ -51,7 +51,7 @@ class Demo:
     @property
     def languages(self) -> dict[str, int]:
         """The served languages that there is nonsense in, English first."""
-        served = self.registry.releases.serving().languages
+        served = self.registry.releases.get_serving().languages
         return {tag: served[tag] for tag in WORDS if tag in served}
 
     @property
@@ -75,7 +75,7 @@ class Demo:
 
     def captions(self, tag: str) -> list[str]:
         """Its texts in a language, as the version that serves shows them."""
-        return self.gallery.some_captions(tag, self.registry.releases.visible(tag, self.languages[tag]), 1)
+        return self.gallery.some_captions(tag, self.registry.releases.find_visible(tag, self.languages[tag]), 1)
 
     def nonsense(self, tag: str) -> Vectors:
         """Vectors of nonsense in a language."""

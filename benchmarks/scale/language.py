@@ -36,11 +36,11 @@ def moved(live: LiveIndex, made: Made) -> dict[str, float]:
         live.refresh()
 
     def roll_back() -> None:
-        releases.roll_back(_TAG, expected=releases.serving().number, actor="bench", reason="")
+        releases.roll_back(_TAG, expected=releases.get_serving().number, actor="bench", reason="")
         live.refresh()
 
     promotion = milliseconds(promote)
-    expansions.succeed(lease, version.number, releases.serving().number, {})
+    expansions.succeed(lease, version.number, releases.get_serving().number, {})
     rollback = milliseconds(roll_back)
     assert _TAG not in live.current.views
     return {"promotion_ms": promotion, "rollback_ms": rollback}

@@ -22,7 +22,7 @@ from index.engine import EngineView, FoundRows, make_records, name_table
 from index.ivf import RECALL
 from index.vectors import Candidates, Entry, Identity, Keys, Matrix, Vector, VectorRows
 from store.errors import IndexLost, IndexUnavailable, RegistryUnavailable, StorageFull
-from store.files import fault_point
+from store.files import pass_fault_point
 from store.registry import Registry
 from store.settings import SettingsError
 
@@ -168,7 +168,7 @@ class PgVector:
                     {**row, "vector": _write_vector(row["vector"])} for row in make_records(run, rows, start, _INSERT)
                 ]
                 connection.execute(sql.insert(table), values)
-                fault_point("engine.added")
+                pass_fault_point("engine.added")
 
     def build_index(self, identity: Identity, queries: Matrix | None = None) -> None:
         """Make the HNSW index when there are enough rows; searches go on meanwhile.

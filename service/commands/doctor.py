@@ -23,7 +23,7 @@ from store.bases import OPENVINO
 from store.data_root import DataRoot
 from store.errors import PictoglotError, RegistryOutdated, RegistryUnavailable, StoreUnavailable
 from store.registry import Registry, open_registry
-from store.settings import SettingsError, env_file, read_env_file
+from store.settings import SettingsError, locate_env_file, read_env_file
 
 if TYPE_CHECKING:
     from model.base import Base
@@ -74,14 +74,14 @@ class Checkup:
         except SettingsError as error:
             result = "bad", str(error)
         except PictoglotError as error:
-            result = "bad", error.told
+            result = "bad", error.full_detail
         return None if result is None else Finding(what, *result)
 
     def _check_settings(self) -> Result:
         count = len([name for name in read_env_file() if name.startswith("PICTOGLOT_")])
-        if not env_file().is_file():
+        if not locate_env_file().is_file():
             return "ok", "the environment; no .env in this folder"
-        return "ok", f"the environment, then {format_count(count, 'variable')} of {env_file()}"
+        return "ok", f"the environment, then {format_count(count, 'variable')} of {locate_env_file()}"
 
     def _check_data_root(self) -> Result:
         from index.files import bytes_of_originals
@@ -116,9 +116,9 @@ class Checkup:
         if self._has_no_registry():
             return "ok", f"{kind}; created at the first start"
         with self._open_registry() as registry:
-            outdated = registry.outdated
-        if outdated:
-            return "note", f"{kind} answers; {outdated}: back up first, there is no other way back"
+            migration = registry.describe_migration()
+        if migration:
+            return "note", f"{kind} answers; {migration}: back up first, there is no other way back"
         return "ok", f"{kind} answers"
 
     def _check_worker(self) -> Result | None:
@@ -126,8 +126,8 @@ class Checkup:
 
         def read(registry: Registry) -> tuple[int, int, int, float]:
             known = registry.expansions
-            running, abandoned = known.counts().get("running", 0), len(known.abandoned())
-            return running - abandoned, abandoned, len(known.runnable()), known.longest_wait()
+            running, abandoned = known.count_by_state().get("running", 0), len(known.list_abandoned())
+            return running - abandoned, abandoned, len(known.list_runnable()), known.measure_longest_wait()
 
         held, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)
         if not held + waiting:
@@ -190,7 +190,7 @@ class Checkup:
     def _check_base(self) -> Result:
         from model.base import open_base  # brings torch
 
-        serving = self._ask_registry(lambda registry: registry.bases.serving())
+        serving = self._ask_registry(lambda registry: registry.bases.find_serving())
         name = serving.name if serving else self._settings.base  # after a move, the settings may name the first base
         try:
             self._base = open_base(name)

@@ -100,7 +100,7 @@ def verify(
     with errors_as_sentences(), closing(open_registry(settings.database, migrate=False)) as registry:
         sets = open_sets(registry, root, settings.index)
         try:
-            with registry.duties.held(name_duty(root), name_owner(), _DUTY_SECONDS) as ours:
+            with registry.duties.hold(name_duty(root), name_owner(), _DUTY_SECONDS) as ours:
                 if not ours:
                     stop("A worker reads everything just now: look at its log, or try again when it has finished.")
                 report = Scrub(sets, mend=not dry_run).run(show)
@@ -156,7 +156,7 @@ def errors_as_sentences(more: str = "") -> Iterator[None]:
 
 def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) -> int:
     """Run API and worker until a signal; say address and admin key when searches are answered, and call `ready`."""
-    from store.settings import env_file  # late: help needs no pydantic
+    from store.settings import locate_env_file  # late: help needs no pydantic
 
     settings = load_settings()
     address = settings.address()
@@ -164,7 +164,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
     if is_port_taken(settings.host, settings.port):
         stop(f"Port {settings.port} is used by another program. {_PORT}=8400 before the command takes another.")
-    if (file := env_file()).is_file():
+    if (file := locate_env_file()).is_file():
         say(f"{file} is read for settings.")
     say(f"pictoglot starts on {address} …")
     quiet = _QUIET if sys.stderr.isatty() and not read_variables().keys() & _QUIET else {}

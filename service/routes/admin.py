@@ -21,7 +21,7 @@ from service.schemas.common import IndexRecall
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
 from store import files
-from store.bases import Undoing
+from store.bases import UndoPlan
 from store.errors import (
     BackendNotAvailable,
     BaseNotFound,
@@ -33,7 +33,7 @@ from store.errors import (
     KeyNotFound,
     ReleaseNotFound,
 )
-from store.expansions import Expansion, Once
+from store.expansions import Expansion, IdempotencyKey
 from store.releases import Release
 from store.retention import RollbackPlan
 
@@ -48,7 +48,7 @@ async def roll_back(
     context: AppContext,
     caller: Caller,
     body: Annotated[schemas.RollbackRequest, Body(default_factory=schemas.RollbackRequest)],
-    idempotency_key: values.IdempotencyKey = None,
+    idempotency_key: values.IdempotencyHeader = None,
 ) -> schemas.Rollback:
     """Roll a language back to its previous version, or remove it if it has none; other languages keep their versions.
 
@@ -56,8 +56,8 @@ async def roll_back(
     `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
     tag = canonical(tag)
-    once = Once.of(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
-    plan = await run_in_threadpool(_roll_back, tag, body, caller.id, once, context)
+    key = IdempotencyKey.build(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
+    plan = await run_in_threadpool(_roll_back, tag, body, caller.id, key, context)
     if not body.dry_run:
         await catch_up(context, plan.release)
     return schemas.Rollback(**asdict(plan), rebuild_expansion=plan.rebuild, dry_run=body.dry_run)
@@ -72,7 +72,7 @@ async def list_releases(
     fetch, cut = context.registry.releases.list, context.cursors.cut
     page, following = await run_in_threadpool(cut, "releases", limit, cursor, fetch, lambda release: release.number)
     versions = context.registry.versions
-    pruned, gone = await run_in_threadpool(lambda: (versions.pruned(), versions.gone()))
+    pruned, gone = await run_in_threadpool(lambda: (versions.find_pruned(), versions.find_unneeded()))
     return schemas.ReleasePage(items=[_make_item(release, pruned, gone) for release in page], next_cursor=following)
 
 
@@ -165,13 +165,13 @@ def _make_item(release: Release, pruned: Set[int] = frozenset(), gone: Set[int] 
 
 
 def _roll_back(
-    tag: str, body: schemas.RollbackRequest, actor: str, once: Once | None, context: Context
+    tag: str, body: schemas.RollbackRequest, actor: str, key: IdempotencyKey | None, context: Context
 ) -> RollbackPlan:
     releases = context.registry.releases
     if body.dry_run:
         return releases.plan_rollback(tag, expected=body.expected)
     return releases.roll_back(
-        tag, actor=actor, reason=body.reason, expected=body.expected, rebuild=body.rebuild, once=once
+        tag, actor=actor, reason=body.reason, expected=body.expected, rebuild=body.rebuild, key=key
     )
 
 
@@ -193,15 +193,15 @@ async def move_base(
     response: Response,
     context: AppContext,
     caller: Caller,
-    idempotency_key: values.IdempotencyKey = None,
+    idempotency_key: values.IdempotencyHeader = None,
 ) -> schemas.MoveSubmitted:
     """Make everything anew for another base or encoding, beside what serves, and then serve that by one release.
 
     202 with the expansion; with `dry_run` only what it takes. It ends with `gate_failed` when a language would lose
     more than the forgetting budget, unless it is forced. Refused while anything else is queued or running.
     """
-    once = Once.of(caller.id, idempotency_key, ["base", body.model_dump()])
-    submitted = await run_in_threadpool(_submit_move, body, once, caller.id, context)
+    key = IdempotencyKey.build(caller.id, idempotency_key, ["base", body.model_dump()])
+    submitted = await run_in_threadpool(_submit_move, body, key, caller.id, context)
     if submitted.expansion is None:
         response.status_code = 200
     else:
@@ -225,11 +225,13 @@ async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller)
     return await run_in_threadpool(_describe_undo, planned, context, dry_run=body.dry_run)
 
 
-def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context: Context) -> schemas.MoveSubmitted:
+def _submit_move(
+    body: schemas.BaseMove, key: IdempotencyKey | None, actor: str, context: Context
+) -> schemas.MoveSubmitted:
     from model.base import described  # imported late: torch takes seconds, and test encoders do not need it
 
     registry, settings = context.registry, context.settings
-    serving, served = registry.releases.serving(), registry.bases.serving()
+    serving, served = registry.releases.get_serving(), registry.bases.find_serving()
     made_by, base = recorded(registry), body.base or (served.name if served else settings.base)
     try:
         encoding = choose_encoding(settings, registry, body.backend, body.precision)
@@ -240,7 +242,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
     needed = estimate_move_bytes(registry, dimension, towers, teaches=served is None or served.name != base)
     free = shutil.disk_usage(settings.home).free
-    expansion: Expansion | None = None if body.dry_run else registry.expansions.submitted(once)
+    expansion: Expansion | None = None if body.dry_run else registry.expansions.find_submitted(key)
     if expansion is None:
         files.require_room(settings.home, needed, settings.free_bytes)
     if expansion is None and not body.dry_run:
@@ -249,7 +251,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
             language=MANY,
             settings={"base": base, **asdict(encoding), "force": body.force},
             actor=actor,
-            once=once,
+            key=key,
         )
     return schemas.MoveSubmitted(
         base=base.partition("@")[0],
@@ -263,7 +265,7 @@ def _submit_move(body: schemas.BaseMove, once: Once | None, actor: str, context:
 
 def _describe_base(context: Context) -> schemas.BaseStatus:
     registry, names = context.registry, _name_bases(context)
-    serving, newest = registry.releases.serving(), registry.expansions.newest("base")
+    serving, newest = registry.releases.get_serving(), registry.expansions.find_newest("base")
     try:
         undo = _describe_undo(registry.bases.plan_undo(), context, dry_run=True)
     except Conflict:  # nothing before, pruned, or a move in progress
@@ -286,7 +288,7 @@ def _describe_base(context: Context) -> schemas.BaseStatus:
     )
 
 
-def _describe_undo(planned: Undoing, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
+def _describe_undo(planned: UndoPlan, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
     names, fields = _name_bases(context), asdict(planned)
     bases = {name: names[fields.pop(name)] for name in ("from_base", "to_base")}
     return schemas.BaseUndone(**fields, **bases, dry_run=dry_run)

@@ -35,7 +35,7 @@ from store.errors import (
     StorageFull,
     StoreUnavailable,
 )
-from store.expansions import Expansion, Kind, Once, new_expansion_id
+from store.expansions import Expansion, ExpansionKind, IdempotencyKey, make_expansion_id
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
@@ -84,7 +84,7 @@ def _count_captions(context: Context, snapshot: Snapshot, within: Within) -> dic
     """How many captions each language has that is searched, in all or in these collections."""
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
-    visible, reader = context.registry.releases.visible, snapshot.release.reader
+    visible, reader = context.registry.releases.find_visible, snapshot.release.find_version
     expansions = {tag: visible(tag, reader(tag)) for tag in snapshot.captions}
     return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
 
@@ -95,7 +95,7 @@ def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
         tag: schemas.Assessed.model_validate(
             {**(expansion.report or {}), "expansion": expansion.id, "at": expansion.finished_at}
         )
-        for tag, expansion in context.registry.expansions.assessments(context.encoder.base_fingerprint).items()
+        for tag, expansion in context.registry.expansions.find_assessments(context.encoder.base_fingerprint).items()
     }
 
 
@@ -121,7 +121,7 @@ async def teach_language(
     response: Response,
     context: AppContext,
     caller: Caller,
-    idempotency_key: values.IdempotencyKey = None,
+    idempotency_key: values.IdempotencyHeader = None,
 ) -> schemas.Submitted | JSONResponse:
     """Teach a language from a dataset, or only assess it: 202 with the expansion.
 
@@ -138,10 +138,12 @@ async def teach_language(
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
     asked = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
     explicit = form.settings.model_dump(exclude_unset=True) | asked
-    once = Once.of(caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])])
+    key = IdempotencyKey.build(
+        caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
+    )
     expansion = None
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
-        expansion = await run_in_threadpool(context.registry.expansions.submitted, once)
+        expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
         without = form.without_missing == "true"
         report = await context.lanes.dataset.run(_check, upload.path, tag, kind, without, context)
@@ -151,21 +153,21 @@ async def teach_language(
             before = None if kind == "assess" else await run_in_threadpool(_count_taught, context, tag, sent)
             told = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
-        expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, once, caller.id)
+        expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, key, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
 def _count_taught(context: Context, tag: str, but: str | None) -> schemas.Joined | None:
     """The kept datasets of the version that serves the language, without the file of sha256 `but`; None without any."""
-    number = context.registry.releases.serving().languages.get(tag)
-    learned = () if number is None else context.registry.versions.get(number).learned
-    taught = context.registry.expansions.with_datasets(learned, but)
+    number = context.registry.releases.get_serving().languages.get(tag)
+    learned = () if number is None else context.registry.versions.get(number).dataset_expansions
+    taught = context.registry.expansions.list_with_datasets(learned, but)
     rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in taught)
     return schemas.Joined(datasets=len(taught), rows=rows) if taught else None
 
 
-def _choose_kind(form: schemas.LanguageForm) -> Kind:
+def _choose_kind(form: schemas.LanguageForm) -> ExpansionKind:
     return "assess" if form.assess == "true" else "learn"
 
 
@@ -173,9 +175,9 @@ def _read_versions(context: Context, numbers: list[int]) -> dict[int, Version]:
     return {number: context.registry.versions.get(number) for number in numbers}
 
 
-def _check(path: Path, tag: str, kind: Kind, without: bool, context: Context) -> dict[str, Any]:
+def _check(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Context) -> dict[str, Any]:
     """The report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
-    taught = context.registry.releases.serving().languages
+    taught = context.registry.releases.get_serving().languages
     return context.datasets.check(
         Submission(path, tag, list(taught), context.encoder.languages, without, to_train=kind == "learn"),
         context.gallery.known,
@@ -186,14 +188,14 @@ def _check(path: Path, tag: str, kind: Kind, without: bool, context: Context) ->
 def _submit(
     context: Context,
     upload: OnDisk,
-    kind: Kind,
+    kind: ExpansionKind,
     tag: str,
     settings: dict[str, object],
-    once: Once | None,
+    key: IdempotencyKey | None,
     actor: str,
 ) -> Expansion:
     """Store the dataset, then queue the expansion. The file goes only if it is certain that nothing was queued."""
-    id = new_expansion_id()
+    id = make_expansion_id()
     folder = f"{EXPANSIONS}/{id}"
     keep(upload, context.root, folder)
     expansions = context.registry.expansions
@@ -206,7 +208,7 @@ def _submit(
             dataset_sha256=upload.sha256,
             dataset_bytes=upload.size,
             actor=actor,
-            once=once,
+            key=key,
             id=id,
         )
     except PictoglotError:

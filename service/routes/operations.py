@@ -27,7 +27,7 @@ from service.schemas import admin as schemas
 from store import files
 from store.bases import Encoding
 from store.errors import IndexUnavailable, RegistryUnavailable, StorageFull
-from store.expansions import State
+from store.expansions import ExpansionState
 
 router = APIRouter(tags=["operations"])
 _STYLE = (
@@ -184,7 +184,7 @@ def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
     yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
     yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
     yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.misses)
-    yield gauge("free_bytes", "Free space under the data root.", files.free_bytes(context.settings.home))
+    yield gauge("free_bytes", "Free space under the data root.", files.measure_free(context.settings.home))
     unsealed = context.live.unsealed_count if health.snapshot else 0
     yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
@@ -199,9 +199,9 @@ def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
     """Empty when the registry does not answer any more."""
     expansions = context.registry.expansions
     try:
-        counts = dict.fromkeys(get_args(State), 0) | expansions.counts()
-        abandoned, wait = len(expansions.abandoned()), expansions.longest_wait()
-        still = expansions.longest_still()
+        counts = dict.fromkeys(get_args(ExpansionState), 0) | expansions.count_by_state()
+        abandoned, wait = len(expansions.list_abandoned()), expansions.measure_longest_wait()
+        still = expansions.measure_longest_silence()
     except RegistryUnavailable:
         return []
     return [
@@ -236,7 +236,7 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
     if context.draining:
         yield _make_fault(_DRAINING)
     try:
-        recorded = context.registry.encodings.current()
+        recorded = context.registry.encodings.find_current()
     except RegistryUnavailable as error:
         yield _make_fault(error.code)
     else:

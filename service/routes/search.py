@@ -84,7 +84,7 @@ async def search_captions(
         vector = await find_vector(body.picture, snapshot, context, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
-    reader, allow, filtered = snapshot.release.reader, context.selection.allowed, not wanted.everything
+    reader, allow, filtered = snapshot.release.find_version, context.selection.allowed, not wanted.everything
     allowed = {
         tag: await context.lanes.filter.run(allow, wanted, tag, reader(tag)) if filtered else None for tag in tags
     }

@@ -86,7 +86,7 @@ async def get_version_file(number: values.PathNumber, name: str, context: AppCon
 
 
 def _datasets(number: int, context: Context) -> schemas.Datasets:
-    taught = map(context.registry.expansions.get, _find(number, context).learned)
+    taught = map(context.registry.expansions.get, _find(number, context).dataset_expansions)
     items = [
         schemas.DatasetItem(
             expansion=each.id,
@@ -102,7 +102,7 @@ def _datasets(number: int, context: Context) -> schemas.Datasets:
 
 
 def _dataset(number: int, expansion: str, context: Context) -> FileResponse:
-    if expansion not in _find(number, context).learned:
+    if expansion not in _find(number, context).dataset_expansions:
         raise VersionNotFound("this version was not taught from such a dataset")
     path = _kept(context.registry.expansions.get(expansion), context.root)
     if path is None:
@@ -142,7 +142,7 @@ def _detail(number: int, context: Context) -> schemas.VersionDetail:
 
 def _report(number: int, context: Context) -> schemas.VersionReport:
     version = _find(number, context)
-    language, match = names(version.language), context.registry.versions.matches([number]).get(number)
+    language, match = names(version.language), context.registry.versions.read_matches([number]).get(number)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,
@@ -156,7 +156,7 @@ def _report(number: int, context: Context) -> schemas.VersionReport:
         state=expansion and expansion.state,
         error=expansion and expansion.error,
         moved=_moved(version, expansion),
-        chain=[_step(step) for step in reversed(context.registry.versions.lineage(number))],
+        chain=[_step(step) for step in reversed(context.registry.versions.trace_lineage(number))],
         match=match and schemas.MatchMeasured.model_validate(match["result"]),
         index=IndexRecall.told(context.live.measure_recall(anew=False)),
         report=schemas.Measured.model_validate(version.report),

@@ -34,9 +34,9 @@ def upgrade(connection: Connection) -> str | None:
     """Make the tables, or apply the missing steps, in the connection's transaction.
 
     Returns the revision before, None of a new registry. Raises RegistryUnavailable when its tables are newer, and as
-    `revision`.
+    `read_revision`.
     """
-    before = revision(connection)
+    before = read_revision(connection)
     if before is None:
         _create_tables(connection)
     if before in (None, NEWEST):
@@ -55,7 +55,7 @@ def upgrade(connection: Connection) -> str | None:
     return before
 
 
-def revision(connection: Connection) -> str | None:
+def read_revision(connection: Connection) -> str | None:
     """Return the last step that was applied, None when there are no tables yet.
 
     Raises RegistryOutdated for one that is older than all steps.

@@ -41,7 +41,7 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
     folder = f"versions/{expansion.id}"
     (service.home / folder).mkdir(parents=True)
     (service.home / folder / "manifest.json").write_text('{"files": {}}')
-    parent, fence = registry.releases.serving().shared, lease.fence
+    parent, fence = registry.releases.get_serving().shared, lease.fence
     made: dict[str, Any] = {
         "folder": folder,
         "manifest_sha256": "0" * 64,

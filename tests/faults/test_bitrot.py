@@ -77,7 +77,7 @@ def teach(service: Service) -> None:
     manifest = sha256((folder / "manifest.json").read_bytes()).hexdigest()
     made = steps.learn(service.context.registry, "de", folder="versions/real", manifest_sha256=manifest)
     assert made.expansion is not None
-    service.context.registry.retention.dataset_removed(made.expansion)
+    service.context.registry.retention.note_dataset_removed(made.expansion)
 
 
 def verified(home: Path, *options: str) -> list[dict[str, Any]]:

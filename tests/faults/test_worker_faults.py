@@ -131,7 +131,7 @@ def test_a_diverging_loss_fails_the_expansion_and_serves_nothing(site: Site) -> 
     assert failed.error is not None
     assert failed.error.code == "training_diverged"
     assert len(site.registry.versions.list()) == 1
-    assert site.registry.releases.serving().number == 1
+    assert site.registry.releases.get_serving().number == 1
 
 
 @pytest.mark.row("K8")

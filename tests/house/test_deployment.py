@@ -13,7 +13,7 @@ from dotenv import dotenv_values
 
 from service.context import _OVERHEAD
 from service.settings import Settings
-from store.settings import MISCONFIGURED, PREFIX, names
+from store.settings import MISCONFIGURED, PREFIX, list_names
 from tests.house.source import PACKAGES, ROOT, tracked
 from tests.house.test_docs import settings
 from tests.patience import PATIENCE
@@ -72,7 +72,7 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
     named = {
         name for service in services.values() for name in service.get("environment", {}) if name.startswith(PREFIX)
     }
-    assert named and {name.removeprefix(PREFIX) for name in named} <= names()
+    assert named and {name.removeprefix(PREFIX) for name in named} <= list_names()
 
 
 def test_redis_keeps_its_messages(services: dict[str, Any]) -> None:

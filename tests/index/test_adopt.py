@@ -171,7 +171,7 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
         return readable(sets, identity, *rest)
 
     monkeypatch.setattr(VectorSets, "open_sealed", overtake)
-    monkeypatch.setattr(world.registry.releases, "serving", lambda: live.current.release)
+    monkeypatch.setattr(world.registry.releases, "get_serving", lambda: live.current.release)
     live.refresh()
     assert live.current.release.number == 1 and set(live.current.captions) == {"en"}
 

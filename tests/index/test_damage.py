@@ -18,7 +18,7 @@ def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: 
         live.open(new)
     live.refresh()
     assert live.current.release == old and "version_corrupt" in live.current.degraded[0]
-    assert world.registry.releases.serving() == new  # a live index does not move the alias
+    assert world.registry.releases.get_serving() == new  # a live index does not move the alias
     put_picture(live, "b", 2)
     assert nearest_pictures(live, 2)[0] == "b"
 

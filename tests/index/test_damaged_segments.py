@@ -16,7 +16,7 @@ from index.segment_files import list_inodes
 from index.vectors import Identity
 from store import files
 from store.errors import IndexFileCorrupt, StorageFull
-from store.objects import Objects
+from store.objects import ObjectStore
 from tests.index.world import (
     Clock,
     Machines,
@@ -189,8 +189,8 @@ def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twic
 
 
 def damage_in_store(machines: Machines) -> None:
-    objects = Objects(machines.url)
-    for name in objects.names("segments"):
+    objects = ObjectStore(machines.url)
+    for name in objects.list_keys("segments"):
         if not name.endswith("manifest.json"):
             objects.delete([name])
             objects.create(name, b"damaged")

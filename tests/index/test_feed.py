@@ -95,7 +95,7 @@ def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what
     live = world.started()
     put(live, *range(6))
     world.seal()
-    candidate = live.open(world.registry.releases.serving())
+    candidate = live.open(world.registry.releases.get_serving())
     delete_pictures(world, 1)
     set_states.prune_feed(world.registry)
     live.publish(candidate)
@@ -150,7 +150,7 @@ def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None
 def prune_whatever_runs(world: World) -> int:
     """Prune the feed although an expansion is in progress."""
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(world.registry.expansions, "ids", lambda *_: set())
+        patch.setattr(world.registry.expansions, "list_ids", lambda *_: set())
         return set_states.prune_feed(world.registry)
 
 

@@ -30,7 +30,7 @@ def prepare(world: World) -> World:
 
 def make_worker_source(world: World) -> CaptionSource:
     """As the worker has it, without a model."""
-    return CaptionSource(world.gallery, world.captions("cy", 1), world.registry.releases.visible("cy", 1))
+    return CaptionSource(world.gallery, world.captions("cy", 1), world.registry.releases.find_visible("cy", 1))
 
 
 def open_captions(world: World) -> VectorSet:

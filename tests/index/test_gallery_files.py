@@ -18,7 +18,7 @@ from index.gallery import Gallery
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavailable
-from store.objects import Objects
+from store.objects import ObjectStore
 from store.registry import open_registry
 from tests.index.world import VerifyingEncoder, World, content, flip, new_picture
 from tests.patience import insisting
@@ -47,9 +47,9 @@ def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: 
     calls: list[str] = []
 
     def free(name: str) -> Callable[..., Any]:
-        method = getattr(Objects, name)
+        method = getattr(ObjectStore, name)
 
-        def call(self: Objects, *given: Any) -> Any:
+        def call(self: ObjectStore, *given: Any) -> Any:
             with other.begin():
                 calls.append(name)
             return method(self, *given)
@@ -57,7 +57,7 @@ def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: 
         return call
 
     for name in ("put", "create", "delete", "names", "get"):
-        monkeypatch.setattr(Objects, name, free(name))
+        monkeypatch.setattr(ObjectStore, name, free(name))
     world.put("a", 1)
     world.put("a", 2)
     world.gallery.delete("a")
@@ -185,7 +185,7 @@ def put_sent(gallery: Gallery, id: str, stored: bytes = b"") -> None:
 
 def damage_everywhere(world: World, store: str) -> None:
     """All files of `drawn(1)` are damaged, and in the store too, with a manifest, as release 0.9 shared them."""
-    objects = Objects(store)
+    objects = ObjectStore(store)
     for file in (world.home / "pictures").glob("*/*"):
         flip(file)
         name, data = file.relative_to(world.home).as_posix(), file.read_bytes()
@@ -247,7 +247,7 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
     root = DataRoot(world.home, store)
     with pytest.raises(CorruptFolder, match="2 of 5 "):
         root.commit_all()
-    assert len(root.stored("pictures")) == 3
+    assert len(root.list_stored("pictures")) == 3
     gallery = Gallery(world.registry, root)
     assert_damaged(gallery)
     put_sent(gallery, "a")

@@ -144,7 +144,7 @@ def test_a_withdrawn_version_that_is_damaged_keeps_nobody_from_serving(world: Wo
     release = world.teach("nl", {"a": DUTCH[0]})
     folder = world.registry.versions.get(release.languages["nl"]).folder
     world.registry.releases.roll_back("nl", actor="test", reason="")
-    (world.root.path(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
+    (world.root.locate(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
     assert world.started().current.withdrawn == {}
 
 
@@ -157,7 +157,7 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
     world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(5)})
     older, newer = (world.registry.releases.get(number) for number in (1, 2))
     candidate = live.open(newer)
-    monkeypatch.setattr(world.registry.releases, "serving", lambda: older)  # read before the other one was promoted
+    monkeypatch.setattr(world.registry.releases, "get_serving", lambda: older)  # read before the other one was promoted
     with_counts = Detector.with_counts
 
     def overtake(detector: Detector, *given: Any) -> Detector:

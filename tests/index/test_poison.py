@@ -93,7 +93,7 @@ def test_the_optimizers_state_and_what_is_kept(tmp_path: Path, form: str) -> Non
 def test_ids_and_vectors_of_a_segment(tmp_path: Path, root: DataRoot, file: str, form: str) -> None:
     marker = tmp_path / "executed"
     written = segment.write(root, PICTURES, numbered_rows(stored(120), names(120), 1_000))
-    manifest = put(root.path(f"segments/{written.id}"), file, poison(marker, form))
+    manifest = put(root.locate(f"segments/{written.id}"), file, poison(marker, form))
     with pytest.raises((PictoglotError, IndexUnavailable)):
         segment.read(root, replace(written, manifest_sha256=manifest), PICTURES)
     assert not marker.exists()

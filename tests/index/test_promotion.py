@@ -56,7 +56,7 @@ def roll_back(world: World) -> None:
 
 
 def restore(world: World) -> None:
-    world.registry.releases.restore(3, expected=world.registry.releases.serving().number, actor="test", reason="")
+    world.registry.releases.restore(3, expected=world.registry.releases.get_serving().number, actor="test", reason="")
 
 
 def test_no_move_of_one_language_changes_another_or_touches_the_set_of_pictures(
@@ -126,9 +126,9 @@ def test_a_version_shows_its_languages_captions_up_to_it_without_those_taken_bac
     world.registry.releases.roll_back("cy", actor="test", reason="")
     world.teach("cy", {"a": "tri"})
     expansions = {version.number: version.expansion for version in world.registry.versions.list()}
-    assert world.registry.releases.visible("cy", 1) == {expansions[1]}
-    assert world.registry.releases.visible("cy", 2) == {expansions[1], expansions[2]}
-    assert world.registry.releases.visible("cy", 3) == {expansions[1], expansions[3]}
+    assert world.registry.releases.find_visible("cy", 1) == {expansions[1]}
+    assert world.registry.releases.find_visible("cy", 2) == {expansions[1], expansions[2]}
+    assert world.registry.releases.find_visible("cy", 3) == {expansions[1], expansions[3]}
 
 
 def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(world: World) -> None:
@@ -144,7 +144,7 @@ def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(
 def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_shown(world: World) -> None:
     world.put("a", 1)
     lease, _ = world.trained_version("cy", {"a": "un"})
-    world.registry.expansions.cancelled(lease)
+    world.registry.expansions.end_as_cancelled(lease)
     world.teach("cy", {"a": "dau"})
     assert captions_of(world.started(), "a") == {"cy": ["dau"]}
 
@@ -153,15 +153,15 @@ def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world:
     world.teach("cy")
     _, version = world.trained_version("cy")
     expansions = {other.expansion for other in world.registry.versions.list() if other.number}
-    assert world.registry.releases.visible("cy", version.number) == expansions
+    assert world.registry.releases.find_visible("cy", version.number) == expansions
     routed = {"cy": version.number}
     for expected, languages in ((2, routed), (3, {}), (4, routed)):  # only the first time it serves counts
         publish_release(world.registry, expected=expected, shared=1, languages=languages)
-        assert world.registry.releases.visible("cy", version.number) == expansions
+        assert world.registry.releases.find_visible("cy", version.number) == expansions
 
 
 def test_a_release_in_another_encoding_is_not_served_by_the_one_that_is_open(world: World, served: LiveIndex) -> None:
-    world.registry.encodings.first("torch", "float32")
+    world.registry.encodings.record_first("torch", "float32")
     before = served.current.release
     release = re_encoded(world.registry, Encoding("openvino", "float32"))
     assert served.refresh() and served.current.release == before

@@ -128,20 +128,20 @@ def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> Non
 def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set(world: World) -> None:
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "fr": [f"image {seed}"]})
-    world.registry.encodings.first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
+    world.registry.encodings.record_first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
     lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number
     ids = world.gallery.ids()
-    ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.fingerprint("image-b")
+    ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.compute_fingerprint("image-b")
     assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES
     encoded = {content(seed): picture_vector(drawn(seed).rgb) for seed in range(PICTURES)}
     world.gallery.put_picture_vectors(theirs, encoded)
     captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
-    world.gallery.put_caption_vectors(ReadBy(base, FIRST_ENCODING.fingerprint("text-b")), captions)
+    world.gallery.put_caption_vectors(ReadBy(base, FIRST_ENCODING.compute_fingerprint("text-b")), captions)
     assert len(world.gallery.picture_vectors(ids, theirs)) == PICTURES
     assert count_vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
     world.registry.expansions.cancel(lease.expansion)
-    world.registry.expansions.cancelled(lease)
+    world.registry.expansions.end_as_cancelled(lease)
     for tag in ("br", "de"):
         world.teach(tag, {"p1": tag})
     assert [item.name for item in prune(world)] == [f"version {base}"]
@@ -183,18 +183,18 @@ def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves
     try:
         for turn, tag in enumerate(("fr", "es", "it", "nl", "pt", "sv", "da", "fi")):
             world.teach(tag, {"p1": f"text {turn}"}, shared=bool(turn % 2))
-            serving = world.registry.releases.serving()
+            serving = world.registry.releases.get_serving()
             with suppress(VersionPruned):  # somebody may have pruned it just now
                 world.registry.releases.restore(serving.number - 1, expected=serving.number, actor="t", reason="")
             live.refresh()
-            serving = world.registry.releases.serving()
-            assert not world.registry.versions.pruned() & {*serving.languages.values()}
+            serving = world.registry.releases.get_serving()
+            assert not world.registry.versions.find_pruned() & {*serving.languages.values()}
             assert live.current.release == serving and live.current.degraded == ()
     finally:
         stop.set()
         for thread in threads:
             thread.join()
-    assert wrong == [] and len(world.registry.versions.pruned()) > 3
+    assert wrong == [] and len(world.registry.versions.find_pruned()) > 3
     assert answers(live) == answers(world.started())
 
 
@@ -210,7 +210,7 @@ def test_other_machines_lose_their_copies_at_their_next_start(tmp_path: Path, st
     prune(here)
     assert not DataRoot(tmp_path / "new", store).open(folder).exists()
     assert sweep(VectorSets(Gallery(here.registry, there)), seconds=0) == 1
-    assert not there.path(folder).exists() and there.path(kept).exists()
+    assert not there.locate(folder).exists() and there.locate(kept).exists()
     here.close()
 
 
@@ -223,7 +223,7 @@ def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
         patch.setattr(world.root, "forget", failing(StoreUnavailable()))
         with pytest.raises(StoreUnavailable):
             prune(world)
-    assert world.registry.versions.pruned() == {1} and world.version_folder(1).exists()
+    assert world.registry.versions.find_pruned() == {1} and world.version_folder(1).exists()
     assert [item.what for item in prune(world)] == ["version", "vectors"]
     assert is_gone(world) and prune(world) == []
     world.close()

@@ -12,7 +12,7 @@ from index.set_states import NOTHING_SEALED
 from index.sets import KEPT
 from index.vectors import Identity
 from store.files import MANIFEST
-from store.objects import Objects
+from store.objects import ObjectStore
 from tests.index.world import Machines, World, answers, put, scored_pictures
 
 
@@ -97,7 +97,7 @@ def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) 
     live.refresh()
     names = {written.id for written in machines.here.state().segments}
     assert before.name not in names and len(names) == 1
-    assert {name.split("/")[1] for name in Objects(machines.url).names("segments/")} == names
+    assert {name.split("/")[1] for name in ObjectStore(machines.url).list_keys("segments/")} == names
     for world in (machines.here, machines.there):
         assert {path.name for path in world.segments()} == names
     assert scored_pictures(live, 1) == machines.here.nearest(1) and live.verify() == []

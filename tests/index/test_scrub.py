@@ -74,7 +74,7 @@ def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkey
     fill_world(world)
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
-    with world.registry.duties.held(SEALING, "another", 600):
+    with world.registry.duties.hold(SEALING, "another", 600):
         assert [each.mended for each in run_scrub(world)] == [""]
     assert [each.mended for each in run_scrub(world)] == ["from the registry"]
 
@@ -177,12 +177,12 @@ def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world:
     versions, told = world.registry.versions, "chances of hits of version 0"
     for damaged in (b'"curves"', b"{"):  # another name, no JSON at all
         versions.set_match(0, {"curves": None, "encoding": 1, "change": 0})
-        assert run_scrub(world) == [] and 0 in versions.matches([0])
+        assert run_scrub(world) == [] and 0 in versions.read_matches([0])
         with world.registry.begin() as session:
             row = session.scalars(select(VersionRow).where(VersionRow.number == 0)).one()
             assert row.match is not None
             row.match = row.match.replace(damaged, damaged.swapcase().replace(b"{", b"z"))
-        assert versions.matches([0]) == {} and versions.get(0).number == 0
+        assert versions.read_matches([0]) == {} and versions.get(0).number == 0
         assert run_scrub(world, mend=False) == [Damage("match", told)]
         assert run_scrub(world) == [Damage("match", told, "by forgetting it, so that it is fitted again")]
         assert run_scrub(world) == []
@@ -191,8 +191,8 @@ def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world:
 def submit_dataset(world: World) -> str:
     """An expansion whose dataset is in the data root, and in the store if there is one."""
     data, name = b"captions" * 9, "expansions/given/dataset"
-    files.write_bytes(world.root.path(name), data)
-    if world.root.shared:
+    files.write_bytes(world.root.locate(name), data)
+    if world.root.has_store:
         world.root.commit(name)
     given: Any = {"dataset_path": name, "dataset_sha256": hashlib.sha256(data).hexdigest()}
     return world.registry.expansions.submit(kind="learn", language="cy", settings={}, actor="t", **given)[0].id
@@ -200,7 +200,7 @@ def submit_dataset(world: World) -> str:
 
 def test_a_dataset_that_changed_or_is_gone_is_told_until_its_expansion_has_ended(world: World) -> None:
     fill_world(world)
-    expansion, path = submit_dataset(world), world.root.path("expansions/given/dataset")
+    expansion, path = submit_dataset(world), world.root.locate("expansions/given/dataset")
     assert run_scrub(world) == []
     flip(path, 5)
     found = run_scrub(world)
@@ -213,7 +213,7 @@ def test_a_dataset_that_changed_or_is_gone_is_told_until_its_expansion_has_ended
 
 def test_a_dataset_comes_back_from_the_store(machines: Machines) -> None:
     submit_dataset(machines.here)
-    flip(machines.here.root.path("expansions/given/dataset"), 5)
+    flip(machines.here.root.locate("expansions/given/dataset"), 5)
     assert [(each.kind, each.mended) for each in run_scrub(machines.here)] == [("dataset", "from the store")]
     assert run_scrub(machines.here) == []
 
@@ -244,7 +244,7 @@ def test_a_report_that_is_damaged_itself_counts_as_none(world: World) -> None:
     report = damage.load_report(world.root)
     assert report is not None and report.files > 10 and report.bytes > 10_000
     for data in (b"", b"{}", json.dumps({"damaged": [{}]}).encode(), b"\xff"):
-        files.write_bytes(world.root.path("scrub.json"), data)
+        files.write_bytes(world.root.locate("scrub.json"), data)
         assert damage.load_report(world.root) is None and damage.list_unmended(world.root) == []
 
 
@@ -277,7 +277,7 @@ def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, mon
     owners = list[str]()
     interrupted(monkeypatch, files, "write_json", lambda: owners.append(read_owner(world)))
     assert run_verify(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
-    world.root.path("scrub.id").unlink()
+    world.root.locate("scrub.id").unlink()
     monkeypatch.setattr(files, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     ran = run_verify(world)
     assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)

@@ -78,7 +78,7 @@ def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_
     before = there.state(identity)
     good, bad = (f"segments/{each.id}" for each in before.segments)
     for name in (good, bad):
-        flip(there.root.path(name) / "rows.safetensors", 5, there.home)
+        flip(there.root.locate(name) / "rows.safetensors", 5, there.home)
     delete_vector(there, "picture 7")
     with monkeypatch.context() as patch:
         patch.setattr(DataRoot, "renew", lambda root, name, *more: name != bad and renew(root, name, *more))
@@ -95,13 +95,13 @@ def test_only_damaged_segments_are_hashed_while_nobody_else_can_seal(
     put(world.started(), 7)
     world.seal()
     bad, whole = (each.id for each in world.state().segments)
-    flip(world.root.path(f"segments/{bad}") / "rows.safetensors", 5, world.home)
+    flip(world.root.locate(f"segments/{bad}") / "rows.safetensors", 5, world.home)
     hashed, real = list[str](), segment.is_intact
 
-    def check_intact(root: DataRoot, written: PartRecord, *gently: Any) -> bool:
-        if not gently:
+    def check_intact(root: DataRoot, written: PartRecord, *on_read: Any) -> bool:
+        if not on_read:
             hashed.append(written.id)
-        return real(root, written, *gently)
+        return real(root, written, *on_read)
 
     monkeypatch.setattr(segment, "is_intact", check_intact)
     assert list_mended(run_scrub(world)) == [("segment", "from the registry")]
@@ -114,7 +114,7 @@ def test_a_set_that_nobody_searches_is_forgotten_where_it_cannot_be_made_again(w
         world.teach("cy", {"p1": caption})
     old = world.captions("cy", 1)
     delete_vector(world, "first")
-    flip(world.root.path(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
+    flip(world.root.locate(f"segments/{world.state(old).segments[0].id}") / "rows.safetensors", 5, world.home)
     assert list_mended(run_scrub(world)) == [("segment", "by forgetting what nobody searches")]
     assert run_scrub(world) == [] and world.state(old).segments == ()
 
@@ -131,7 +131,7 @@ def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World)
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
     flip(world.version_folder(1) / "rows.safetensors", 5)
-    flip(world.root.path(f"segments/{world.state(world.captions('cy', 1)).segments[0].id}") / "index.faiss", 5)
+    flip(world.root.locate(f"segments/{world.state(world.captions('cy', 1)).segments[0].id}") / "index.faiss", 5)
     assert {each.kind for each in run_scrub(world, mend=False)} == {"version", "segment"}
     with world.registry.begin() as session:
         session.execute(update(VersionRow).where(VersionRow.number == 1).values(pruned_at=now(), pruned_release=2))

@@ -125,7 +125,7 @@ def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(wor
     def wait(seconds: float) -> None:
         clock.now += seconds
 
-    with world.registry.duties.held(SEALING, "another", 600), pytest.raises(LeaseLost):
+    with world.registry.duties.hold(SEALING, "another", 600), pytest.raises(LeaseLost):
         Scrub(world.sets, Pace(keep=keep, clock=clock, wait=wait)).run()
     assert len(kept) > 5 and damage.load_report(world.root) is None
 
@@ -160,11 +160,11 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
 
 def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     name, submit = "expansions/given/dataset", world.registry.expansions.submit
-    files.write_bytes(world.root.path(name), b"captions")
+    files.write_bytes(world.root.locate(name), b"captions")
     given: Any = {"dataset_path": name, "dataset_sha256": "0" * 64}
     expansion, _ = submit(kind="learn", language="cy", settings={}, actor="t", **given)
     assert list_mended(run_scrub(world)) == [("dataset", "")]
-    interrupted(monkeypatch, files, "sha256_file", lambda: world.registry.expansions.cancel(expansion.id))
+    interrupted(monkeypatch, files, "hash_file", lambda: world.registry.expansions.cancel(expansion.id))
     assert run_scrub(world) == []
 
 

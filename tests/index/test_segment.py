@@ -40,25 +40,25 @@ def original(shared_root: DataRoot) -> PartRecord:
 def written(original: PartRecord, shared_root: DataRoot, root: DataRoot) -> PartRecord:
     """A copy that a test may damage, in a data root that has verified nothing yet."""
     name = f"segments/{original.id}"
-    shutil.copytree(shared_root.path(name), root.path(name))
+    shutil.copytree(shared_root.locate(name), root.locate(name))
     return original
 
 
 @pytest.fixture
 def folder(written: PartRecord, root: DataRoot) -> Path:
-    return root.path(f"segments/{written.id}")
+    return root.locate(f"segments/{written.id}")
 
 
 @pytest.fixture
 def hashed(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The names of the files that are hashed."""
-    seen, hash_file = list[str](), files.sha256_file
+    seen, hash_file = list[str](), files.hash_file
 
     def observe(path: Path, *more: Any) -> str:
         seen.append(path.name)
         return hash_file(path, *more)
 
-    monkeypatch.setattr(files, "sha256_file", observe)
+    monkeypatch.setattr(files, "hash_file", observe)
     return seen
 
 
@@ -100,7 +100,7 @@ def test_the_same_rows_give_the_same_files(root: DataRoot, original: PartRecord,
     assert segment.write(root, PICTURES, numbered_rows(VECTORS, names(120), 1_000)) == original
     for file in FILES:
         name = f"segments/{original.id}/{file}"
-        assert root.path(name).read_bytes() == shared_root.path(name).read_bytes()
+        assert root.locate(name).read_bytes() == shared_root.locate(name).read_bytes()
 
 
 def test_rows_are_mapped_and_not_copied(root: DataRoot) -> None:
@@ -157,7 +157,7 @@ def test_what_is_refused_is_not_noted(written: PartRecord, folder: Path, root: D
         with pytest.raises(IndexFileCorrupt):
             segment.read(root, written, PICTURES)
         assert "rows.safetensors" in hashed
-    assert not root.path("verified").exists()
+    assert not root.locate("verified").exists()
 
 
 @pytest.mark.parametrize("note", [b"", b"[]", b"null", b"{", b"\xff\xfe", b"[1, 2]", b'["0", []]'])
@@ -165,7 +165,7 @@ def test_a_damaged_note_is_ignored_and_written_again(
     note: bytes, written: PartRecord, root: DataRoot, hashed: list[str]
 ) -> None:
     segment.read(root, written, PICTURES)
-    root.path(f"verified/{written.id}.json").write_bytes(note)
+    root.locate(f"verified/{written.id}.json").write_bytes(note)
     segment.read(root, written, PICTURES)
     assert len(hashed) == 4
     segment.read(root, written, PICTURES)
@@ -191,7 +191,7 @@ def test_a_full_disk_while_noting_does_no_harm(
     with monkeypatch.context() as patch:
         patch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
         assert segment.read(root, written, PICTURES).count == 120
-    assert [*root.path("verified").iterdir()] == []
+    assert [*root.locate("verified").iterdir()] == []
     assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
 
 
@@ -271,7 +271,7 @@ def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: p
         patch.setattr(owner, name, failing(error))
         with pytest.raises(StorageFull):
             segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
-    assert [*root.path("segments").iterdir()] == []
+    assert [*root.locate("segments").iterdir()] == []
 
 
 def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -285,7 +285,7 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
     monkeypatch.setattr(faiss, "write_index", cut)
     with pytest.raises(StorageFull):
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
-    assert [*root.path("segments").iterdir()] == []
+    assert [*root.locate("segments").iterdir()] == []
 
 
 def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -306,7 +306,7 @@ def test_wherever_a_disk_is_full_nothing_of_the_segment_stays(
         try:
             done = segment.write(root, PICTURES, rows)
         except StorageFull:
-            assert [*root.path("segments").iterdir()] == [] and written
+            assert [*root.locate("segments").iterdir()] == [] and written
         else:
             assert segment.read(root, done, PICTURES).count == 600
             segment.remove(root, done.id)
@@ -319,7 +319,7 @@ def test_long_names_count_for_the_room_that_is_needed(root: DataRoot, monkeypatc
     monkeypatch.setattr(files, "require_free", lambda _, need: needed.append(need))
     entries = [Entry(f"p{row}", "x" * 1_000) for row in range(50)]
     written = segment.write(root, PICTURES, numbered_rows(stored(50), entries))
-    used = sum(file.stat().st_size for file in root.path(f"segments/{written.id}").iterdir())
+    used = sum(file.stat().st_size for file in root.locate(f"segments/{written.id}").iterdir())
     assert needed[0] > 0.95 * used > 50_000
 
 

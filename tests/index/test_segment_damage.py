@@ -31,7 +31,7 @@ def written(root: DataRoot) -> PartRecord:
 
 @pytest.fixture
 def folder(written: PartRecord, root: DataRoot) -> Path:
-    return root.path(f"segments/{written.id}")
+    return root.locate(f"segments/{written.id}")
 
 
 @pytest.mark.row("I2")
@@ -65,7 +65,7 @@ def test_damaged_files_are_refused(
     other = segment.write(root, PICTURES, numbered_rows(stored(120, seed=1), names(120), 1_000))
     (folder / file).unlink()
     if damage != "missing":
-        another = root.path(f"segments/{other.id}/{file}").read_bytes()
+        another = root.locate(f"segments/{other.id}/{file}").read_bytes()
         contents = {"empty": b"", "cut": data[:-1], "longer": data + b" ", "of another segment": another}
         (folder / file).write_bytes(contents[damage])
     with pytest.raises(IndexFileCorrupt):
@@ -169,7 +169,7 @@ def test_a_manifest_that_does_not_fit_is_refused(
 @pytest.mark.parametrize("rows", [0, 119, 121])
 def test_an_index_of_other_rows_is_refused(rows: int, folder: Path, written: PartRecord, root: DataRoot) -> None:
     other = segment.write(root, PICTURES, numbered_rows(stored(rows), names(rows)))
-    data = root.path(f"segments/{other.id}/index.faiss").read_bytes()
+    data = root.locate(f"segments/{other.id}/index.faiss").read_bytes()
     (folder / "index.faiss").write_bytes(data)
     with pytest.raises(IndexInconsistent):
         segment.read(root, rehash(folder, written), PICTURES)

@@ -10,7 +10,7 @@ from index.segment import Segment
 from index.sets import KEPT
 from store import files
 from store.errors import StorageFull, StoreUnavailable
-from store.objects import Objects
+from store.objects import ObjectStore
 from tests.index.world import (
     Machines,
     World,
@@ -56,7 +56,7 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     assert machines.there.gallery.files.read(content(2), thumbnail=True)
     machines.here.put("twin", 3)
     sweep(machines.here.sets, kept=0)
-    assert {name.split("/")[2][:64] for name in Objects(machines.url).names("pictures")} == {content(3)}
+    assert {name.split("/")[2][:64] for name in ObjectStore(machines.url).list_keys("pictures")} == {content(3)}
 
 
 def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
@@ -132,11 +132,11 @@ def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) 
 
 def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machines: Machines) -> None:
     machines.here.put("p1", 1)
-    objects = Objects(machines.url)
-    objects.delete([name for name in objects.names("pictures") if not name.endswith("manifest.json")])
+    objects = ObjectStore(machines.url)
+    objects.delete([name for name in objects.list_keys("pictures") if not name.endswith("manifest.json")])
     machines.there.gallery.delete("p1")
     sweep(machines.there.sets, kept=0)
-    assert machines.there.gallery.ids() == [] and objects.names("pictures") == []
+    assert machines.there.gallery.ids() == [] and objects.list_keys("pictures") == []
 
 
 def list_named(world: World) -> set[str]:

@@ -105,7 +105,7 @@ def test_a_base_shows_no_expansions_captions_of_a_language_that_is_taught_now(ma
     many.teach("fr", {})
     lease, _ = many.trained_version("br")
     base = many.registry.bases.add("B", "image-b", "text-b", lease).number
-    visible = many.registry.releases.visible
+    visible = many.registry.releases.find_visible
     assert base > 1 and visible("fr", 1), "captions go on from one base to the next"
     assert visible("fr", 0) == visible("fr", base) == frozenset()
 

@@ -65,7 +65,7 @@ class Told:
 
     @property
     def release(self) -> Release:
-        return self.registry.releases.serving()
+        return self.registry.releases.get_serving()
 
     def put(self, id: str, seed: int) -> None:
         record, captions = self._record(), {"en": self._texts(), "rm": self._texts()}

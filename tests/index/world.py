@@ -28,7 +28,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, VersionCorrupt
 from store.leases import Lease
-from store.objects import Objects
+from store.objects import ObjectStore
 from store.registry import open_registry
 from store.releases import Release
 from store.tables import DiscardedContentRow
@@ -125,7 +125,7 @@ class World:
             manifest_sha256 = files.write_manifest(staged, {"language": language})
         version = self.registry.versions.add(
             expansion=expansion.id,
-            parent=self.registry.releases.serving().shared,
+            parent=self.registry.releases.get_serving().shared,
             language=language,
             folder=folder,
             manifest_sha256=manifest_sha256,
@@ -179,7 +179,7 @@ class World:
     def version_folder(self, number: int) -> Path:
         folder = self.registry.versions.get(number).folder
         assert folder is not None
-        return self.root.path(folder)
+        return self.root.locate(folder)
 
     def segments(self, kind: str = "*") -> list[Path]:
         """The folders of all segments, or of those of pictures or captions."""
@@ -327,7 +327,7 @@ class Machines:
 
     def kinds(self) -> set[str]:
         """The top-level folders in the store."""
-        return {name.split("/")[0] for name in Objects(self.url).names("")}
+        return {name.split("/")[0] for name in ObjectStore(self.url).list_keys("")}
 
     def close(self) -> None:
         self.here.close()

@@ -31,10 +31,10 @@ TEACHING: dict[str, Actor] = {
     "lease": lambda stage: [_lease(stage.waiting)],
     "expire": lambda stage: [_expire(stage)],
     "take over": lambda stage: [_expire(stage), _lease(stage.lease.expansion)],
-    "heartbeat": lambda stage: [lambda world: world.registry.expansions.heartbeat(stage.lease, LEASE_SECONDS)],
+    "heartbeat": lambda stage: [lambda world: world.registry.expansions.renew_lease(stage.lease, LEASE_SECONDS)],
     "fill": lambda _: [lambda world: world.encode(DE, _make(world))],
     "promote": lambda stage: [_promote(stage.lease), _succeed(stage.lease)],
-    "give back": lambda stage: [lambda world: world.registry.expansions.release_lease(stage.lease, cause="killed")],
+    "give back": lambda stage: [lambda world: world.registry.expansions.give_back_lease(stage.lease, cause="killed")],
     "cancel": lambda stage: [lambda world: world.registry.expansions.cancel(stage.lease.expansion)],
     "submit": lambda _: [_submit],
     "roll back": lambda _: _based(_roll_back),
@@ -78,7 +78,7 @@ def _based(act: Callable[[World, int], object]) -> Sequence[Call]:
     seen: list[int] = []
 
     def look(world: World) -> None:
-        seen[:] = [world.registry.releases.serving().number]
+        seen[:] = [world.registry.releases.get_serving().number]
 
     return look, lambda world: act(world, *seen)
 

@@ -59,7 +59,7 @@ def assert_whole(world: World, leases: Sequence[Lease], steps: Sequence[Step]) -
 def _check_releases(world: World) -> None:
     registry = world.registry
     releases, versions = registry.releases.list(), {each.number: each for each in registry.versions.list()}
-    serving = registry.releases.serving()
+    serving = registry.releases.get_serving()
     assert [each.number for each in releases] == list(range(len(releases), 0, -1)), "a release is missing"
     assert serving == releases[0], "what serves is not the newest release"
     for release in releases[:LEAST]:
@@ -67,7 +67,7 @@ def _check_releases(world: World) -> None:
             version = versions[number]
             assert version.pruned_at is None, f"{language} is read by a version that was pruned"
             assert number == 0 or (world.home / str(version.folder)).is_dir(), f"version {number} has no files"
-        for version in registry.versions.lineage(release.shared):
+        for version in registry.versions.trace_lineage(release.shared):
             assert version.number == 0 or (world.home / str(version.folder)).is_dir(), "the shared chain has a gap"
     made = Counter((each.expansion, each.language) for each in versions.values() if each.number)
     assert set(made.values()) <= {1}, "an expansion has two versions of one language"
@@ -90,7 +90,7 @@ def _check_expansions(world: World, leases: Sequence[Lease]) -> None:
 
 def _check_hold(world: World, lease: Lease) -> bool:
     try:
-        world.registry.expansions.heartbeat(lease)
+        world.registry.expansions.renew_lease(lease)
     except LeaseLost:
         return False
     return True
@@ -106,7 +106,7 @@ def _check_pictures(world: World) -> None:
 def _check_sets(world: World) -> None:
     """What is sealed can be read and, with the changes since, is what the tables have."""
     used = {Identity(*key) for key in find_sets_in_use(world.registry)}
-    serving = world.registry.releases.serving().languages
+    serving = world.registry.releases.get_serving().languages
     assert {each.language for each in used if each.kind == "captions"} >= serving.keys(), "a language has no captions"
     for identity in world.sets.list_newest():
         state = world.sets.read_state(identity)

@@ -146,7 +146,7 @@ def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
 
 
 def test_a_fingerprint_names_the_encoding_and_that_of_torch_in_float32_is_the_weights_own(base: Base) -> None:
-    prints = {encoding.fingerprint(base.image_fingerprint) for encoding in ENCODINGS}
+    prints = {encoding.compute_fingerprint(base.image_fingerprint) for encoding in ENCODINGS}
     assert len(prints) == len(ENCODINGS)
 
 
@@ -234,13 +234,13 @@ def settings(tmp_path: Path, **more: str) -> CommonSettings:
 def test_a_new_data_root_records_its_encoding_and_auto_keeps_it(tmp_path: Path, registry: Registry) -> None:
     made = open_encoder(settings(tmp_path), registry).encoding
     assert made.backend == OPENVINO
-    recorded = registry.encodings.current()
+    recorded = registry.encodings.find_current()
     assert recorded is not None and Encoding(recorded.backend, recorded.precision) == made and recorded.reason == ""
     assert open_encoder(settings(tmp_path), registry).encoding == made
 
 
 def test_an_old_data_root_stays_with_torch_under_auto(tmp_path: Path, registry: Registry) -> None:
-    registry.encodings.first(TORCH, FLOAT32)
+    registry.encodings.record_first(TORCH, FLOAT32)
     assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
 
 
@@ -248,7 +248,7 @@ def test_an_old_data_root_stays_with_torch_under_auto(tmp_path: Path, registry: 
 def test_another_encoding_than_the_data_roots_is_refused(
     tmp_path: Path, registry: Registry, setting: str, value: str
 ) -> None:
-    registry.encodings.first(OPENVINO, FLOAT32)
+    registry.encodings.record_first(OPENVINO, FLOAT32)
     with pytest.raises(EncodingMismatch, match=f"PICTOGLOT_{setting.upper()}.*pictoglot base move"):
         open_encoder(settings(tmp_path, **{setting: value}), registry)
 
@@ -266,7 +266,7 @@ def test_a_compile_that_fails_falls_back_to_torch_and_is_not_tried_again(
     assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
     first = len(tried)
     assert open_encoder(settings(tmp_path), registry).encoding == FIRST_ENCODING
-    recorded = registry.encodings.current()
+    recorded = registry.encodings.find_current()
     assert len(tried) == first in (1, 2) and recorded is not None and "OpenVINO" in recorded.reason
 
 
@@ -277,7 +277,7 @@ def test_a_compile_that_was_asked_for_and_fails_is_refused(
     monkeypatch.setattr(openvino_backend, "text_features", lambda tower, rows, last: rows.no_such_operation())
     with pytest.raises(BackendFailed):
         open_encoder(settings(tmp_path, backend=OPENVINO), registry)
-    assert registry.encodings.current() is None
+    assert registry.encodings.find_current() is None
 
 
 def test_a_precision_that_the_processor_lacks_is_refused(
@@ -286,7 +286,7 @@ def test_a_precision_that_the_processor_lacks_is_refused(
     monkeypatch.setenv("ONEDNN_MAX_CPU_ISA", "AVX512_CORE")
     with pytest.raises(BackendNotAvailable) as refused:
         open_encoder(settings(tmp_path, backend=OPENVINO, precision=BFLOAT16), registry)
-    assert refused.value.setting == "PRECISION" and registry.encodings.current() is None
+    assert refused.value.setting == "PRECISION" and registry.encodings.find_current() is None
 
 
 def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -359,7 +359,7 @@ def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
     monkeypatch.setattr(backend, "gains_by_bfloat16", lambda *_: True)
     monkeypatch.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
     assert open_encoder(settings(tmp_path), registry).encoding == Encoding(OPENVINO, FLOAT32)
-    current = registry.encodings.current()
+    current = registry.encodings.find_current()
     assert current is not None and current.reason.startswith("bfloat16 changes the features")
 
 
@@ -376,7 +376,7 @@ def test_of_two_first_starts_both_take_what_was_recorded_first(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def overtaken(*arguments: Any) -> Towers:
-        registry.encodings.first(TORCH, FLOAT32)  # another process, while this one compiles
+        registry.encodings.record_first(TORCH, FLOAT32)  # another process, while this one compiles
         return opened(*arguments)
 
     opened = backend.open_towers

@@ -343,7 +343,7 @@ def test_on_a_terminal_the_command_asks_and_removes_what_it_showed(
     assert refused.exit_code == 2 and "Nothing was changed: release 6 serves now." in refused.stderr
     answer_questions(monkeypatch, lambda question: question == "Delete all this for good?")
     assert "Done." in run(service, "prune", "--keep", "2").stdout
-    assert service.context.registry.versions.pruned() == {1}
+    assert service.context.registry.versions.find_pruned() == {1}
 
 
 @pytest.mark.parametrize("option", ["--yes", "--json"])

@@ -138,6 +138,6 @@ def test_files_that_are_only_in_the_store_are_not_missing(tmp_path: Path, store:
         assert teach(service).status_code == 202
     with running(tmp_path / "there", store=store, database_url=url) as other:
         assert other.admin.post("/v1/admin/index/verify").json()["problems"] == []
-        for name in other.context.root.stored("pictures"):
+        for name in other.context.root.list_stored("pictures"):
             other.context.root.forget(name)
         assert len(other.admin.post("/v1/admin/index/verify").json()["problems"]) == 3

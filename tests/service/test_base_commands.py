@@ -48,7 +48,7 @@ def test_a_move_is_queued_once_and_refused_with_a_reason(tmp_path: Path) -> None
 
 def test_an_encoding_that_the_settings_refuse_or_that_serves_is_not_moved_to(tmp_path: Path) -> None:
     with running(tmp_path / "home", backend="torch") as service:
-        service.context.registry.encodings.first("torch", "float32")
+        service.context.registry.encodings.record_first("torch", "float32")
         with assert_state_unchanged(service):
             body = assert_problem(asked(service, backend="openvino"), 422, "base_unusable")
             assert "PICTOGLOT_BACKEND is torch here" in body["detail"] and "set `auto`" in body["detail"]
@@ -65,7 +65,7 @@ def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path
 
 def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -> None:
     with serving(tmp_path / "home") as (service, _):
-        service.context.registry.bases.opened(
+        service.context.registry.bases.record_name(
             "first@/somewhere/first.safetensors", "", service.context.encoder.base_fingerprint
         )
         release = moved(service.context.registry)

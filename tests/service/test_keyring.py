@@ -15,7 +15,7 @@ from starlette.datastructures import Headers
 from service.auth import Keyring, guard_of, needs
 from service.problems import RateLimited, Unauthorized
 from store.errors import RegistryUnavailable
-from store.keys import Key, Keys
+from store.keys import ApiKey, ApiKeys
 from store.registry import Registry, open_registry
 from tests.patience import within
 from tests.registries import empty_registry
@@ -27,12 +27,12 @@ class Source:
     """Real keys of a registry; counts the readings, and can be away."""
 
     def __init__(self, registry: Registry) -> None:
-        self.registry, self.keys = registry, Keys(registry)
+        self.registry, self.keys = registry, ApiKeys(registry)
         self.readings = 0
         self.away = False
         self.hangs = Event()
 
-    def __call__(self) -> Sequence[Key]:
+    def __call__(self) -> Sequence[ApiKey]:
         self.readings += 1
         while self.hangs.is_set():
             time.sleep(0.02)
@@ -150,7 +150,7 @@ def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Sourc
 
 
 def test_readings_that_take_long_are_rarer(source: Source) -> None:
-    def slowly() -> Sequence[Key]:
+    def slowly() -> Sequence[ApiKey]:
         time.sleep(0.05)
         return source.keys.list()
 
@@ -191,7 +191,7 @@ def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
     plain = source.new()
     id = plain.split("_")[1]
 
-    def read() -> Sequence[Key]:
+    def read() -> Sequence[ApiKey]:
         keys = source()
         source.keys.revoke(id)  # before its record arrives
         keyring.revoke(id)

@@ -322,7 +322,9 @@ def test_the_events_of_an_expansion_follow_it_to_its_end(fresh: Service) -> None
     def work() -> None:
         lease = expansions.lease(id, "a worker")
         assert lease is not None
-        expansions.progress(lease, phase="train", step=1, steps=2, progress=0.5, eta_seconds=1.0, made_progress=True)
+        expansions.record_progress(
+            lease, phase="train", step=1, steps=2, progress=0.5, eta_seconds=1.0, made_progress=True
+        )
         time.sleep(1.0)
         expansions.fail(lease, "training_diverged", "The loss is no longer finite.")
 

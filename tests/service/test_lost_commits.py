@@ -162,14 +162,14 @@ def test_a_rollback_sent_again_with_its_key_acts_once(proxied: Proxied, committe
     service, proxy = proxied
     first = service.learn("fr")
     service.learn("fr")
-    before = service.context.registry.releases.serving().number
+    before = service.context.registry.releases.get_serving().number
     headers = {"Idempotency-Key": f"rollback {committed}"}
     path = "/v1/admin/languages/fr/rollback"
     proxy.lose(committed=committed, naming="INSERT INTO releases")
     assert_problem(service.admin.post(path, json={}, headers=headers), 503, "registry_unavailable")
     again = service.admin.post(path, json={}, headers=headers)
     assert again.status_code == 200 and again.json()["to_version"] == first.number
-    serving = service.context.registry.releases.serving()
+    serving = service.context.registry.releases.get_serving()
     assert (serving.number, serving.languages["fr"]) == (before + 1, first.number)
 
 

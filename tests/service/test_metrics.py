@@ -18,7 +18,7 @@ from sqlalchemy import text
 from index.damage import Damage, ScrubReport, save_report
 from model.base import open_base
 from model.encoder import Encoder
-from store.logs import JsonLines
+from store.logs import JsonFormatter
 from tests.doubles import StalledEncoder
 from tests.house.source import ROOT
 from tests.service.harness import Service, picture, running, wait_until
@@ -128,7 +128,7 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
         registry = service.app.state.context.registry
         assert (body := service.admin.get("/readyz").json())["encoding"] == "torch in float32"
         assert body["degraded"] == []
-        registry.encodings.first("torch", "float32", "bfloat16 changes the features of this base too much")
+        registry.encodings.record_first("torch", "float32", "bfloat16 changes the features of this base too much")
         (reason,) = service.admin.get("/readyz").json()["degraded"]
         assert reason == (
             "bfloat16 changes the features of this base too much; torch in float32 computes the vectors instead."
@@ -168,7 +168,7 @@ def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
         return bool(found)
 
     wait_until(written)
-    line: dict[str, Any] = json.loads(JsonLines().format(found[0]))
+    line: dict[str, Any] = json.loads(JsonFormatter().format(found[0]))
     return line
 
 

@@ -67,7 +67,7 @@ def serving(home: Path, **settings: Any) -> Iterator[tuple[Service, list[str]]]:
         asked.append(settings.base)
         if (home / "away").exists():
             raise BaseNotFound("the weights are not on this machine")
-        base = service.context.registry.bases.serving()
+        base = service.context.registry.bases.find_serving()
         assert base is not None
         while (home / "held").exists():
             time.sleep(0.01)
@@ -145,7 +145,7 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
 
     with running(tmp_path, reopen=reopen) as service:
         registry = service.context.registry
-        registry.encodings.first("torch", "float32")
+        registry.encodings.record_first("torch", "float32")
         service.put("p0", en=["thing 0"])
         steps.re_encoded(registry, OPENVINO_32)
         wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)

@@ -54,7 +54,7 @@ def test_readiness_tells_only_who_may_see_all_of_languages_and_changes(tmp_path:
         keys = [{}, {"X-API-Key": "wrong"}, {"Authorization": f"Bearer {bound}"}]
         before = [service.http.get("/readyz", headers=headers).json() for headers in keys]
         assert service.put("a", cy=["afal"]).status_code == 201  # a change, and captions in a language
-        service.context.registry.encodings.first("torch", "float32", "of the words of secret captions")
+        service.context.registry.encodings.record_first("torch", "float32", "of the words of secret captions")
         service.context.live.refresh()
         after = [service.http.get("/readyz", headers=headers) for headers in keys]
         assert [answer.status_code for answer in after] == [200, 200, 200]

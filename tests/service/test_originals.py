@@ -9,7 +9,7 @@ from pillow_heif import register_heif_opener
 from index.files import bytes_of_originals
 from index.janitor import sweep
 from service.commands.doctor import Checkup
-from store.objects import Objects
+from store.objects import ObjectStore
 from tests.service.harness import Service, assert_problem, picture, running
 
 register_heif_opener(thumbnails=False)
@@ -110,8 +110,8 @@ def test_another_machine_gets_the_original_from_the_store(store: str, tmp_path: 
         assert first.put("a", picture(1)).status_code == 201
         second.context.live.refresh()
         assert second.admin.get("/v1/pictures/a/original").content == picture(1)
-        assert any("original" in name for name in Objects(store).names(""))
+        assert any("original" in name for name in ObjectStore(store).list_keys(""))
         assert first.admin.delete("/v1/pictures/a").status_code == 204
         sweep(first.context.live.sets, kept=0)
-        assert not any("original" in name for name in Objects(store).names(""))
+        assert not any("original" in name for name in ObjectStore(store).list_keys(""))
         assert_problem(second.admin.get("/v1/pictures/a/original"), 404, "picture_not_found")

@@ -6,7 +6,7 @@ import pytest
 
 from model.pictures import MAX_PIXELS
 from service.settings import Settings
-from store.settings import SettingsError, names
+from store.settings import SettingsError, list_names
 from worker.settings import WorkerSettings
 
 CLIENT = {"URL", "KEY"}
@@ -20,7 +20,7 @@ def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 def test_every_setting_of_every_process_is_a_known_name() -> None:
     fields = {name.upper() for settings in (Settings, WorkerSettings) for name in settings.model_fields}
-    assert fields | CLIENT == names()
+    assert fields | CLIENT == list_names()
 
 
 def test_a_photograph_of_an_ordinary_camera_is_within_the_default_limits() -> None:

@@ -189,7 +189,7 @@ def test_modules_in_the_current_folder_are_not_run(tmp_path: Path, arguments: tu
 @WITH_OPENVINO
 def test_an_encoding_that_is_not_the_data_roots_is_refused_with_a_way_out(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
-        registry.encodings.first("torch", "float32")
+        registry.encodings.record_first("torch", "float32")
         for command in ("serve", "worker"):
             refused = run(tmp_path, command, BACKEND="openvino")
             assert (refused.returncode, len(refused.stderr.splitlines())) == (78, 1)

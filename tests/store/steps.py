@@ -7,7 +7,7 @@ from typing import Any, TypeVar
 
 from store.bases import Encoding
 from store.errors import PictoglotError
-from store.expansions import Expansion, Once
+from store.expansions import Expansion, IdempotencyKey
 from store.leases import Lease
 from store.registry import Registry
 from store.releases import Release
@@ -36,7 +36,7 @@ def submit(
         dataset_sha256="d" * 64,
         dataset_bytes=10,
         actor=actor,
-        once=Once.of(actor, key, body),
+        key=IdempotencyKey.build(actor, key, body),
     )
     return expansion
 
@@ -70,7 +70,7 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 
 def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
     """A whole expansion, on top of the serving shared version, from all that the language was taught from before."""
-    lease, parent = begin(registry, language), registry.releases.serving().shared
+    lease, parent = begin(registry, language), registry.releases.get_serving().shared
     made = {"datasets": (*taught_from(registry, language), lease.expansion), **more}
     version = write(registry, lease, language, parent, **made)
     release = promote(registry, lease, version, shared=shared)
@@ -80,8 +80,8 @@ def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any
 
 def taught_from(registry: Registry, language: str) -> tuple[str, ...]:
     """The expansions with the datasets of the version that serves the language."""
-    languages = registry.releases.serving().languages
-    return registry.versions.get(languages[language]).learned if language in languages else ()
+    languages = registry.releases.get_serving().languages
+    return registry.versions.get(languages[language]).dataset_expansions if language in languages else ()
 
 
 def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
@@ -119,10 +119,12 @@ def relearn(
     registry: Registry, lease: Lease, language: str, parent: int, report: Mapping[str, Any] | None = None
 ) -> int:
     """What the worker does for one language: a version on the new base, from the dataset of the one that serves."""
-    served = registry.versions.get(registry.releases.serving().languages[language])
+    served = registry.versions.get(registry.releases.get_serving().languages[language])
     own = {"folder": f"versions/{lease.expansion}-{language}", "report": dict(report or {})}
-    version = write(registry, lease, language, parent, datasets=served.learned, **own)
-    assert version.learned == served.learned and version.expansion not in served.learned
+    version = write(registry, lease, language, parent, datasets=served.dataset_expansions, **own)
+    assert (
+        version.dataset_expansions == served.dataset_expansions and version.expansion not in served.dataset_expansions
+    )
     return version.number
 
 
@@ -148,7 +150,7 @@ def flip(
 
 def re_encoded(registry: Registry, encoding: Encoding) -> Release:
     """From the encoding of now to another one, with what serves."""
-    lease, before = begin_move(registry), registry.releases.serving()
+    lease, before = begin_move(registry), registry.releases.get_serving()
     release = flip(registry, lease, before.base, before.languages, before.number, encoding)
     assert release is not None
     registry.expansions.succeed(lease, release.shared, release.number, {})
@@ -162,7 +164,7 @@ def moved(
 ) -> Release:
     """From the first base to another one (name, fingerprints), with every language that is served."""
     lease = begin_move(registry)
-    before = registry.releases.serving()
+    before = registry.releases.get_serving()
     base = registry.bases.add(*other, lease).number
     languages, parent = {}, base
     for tag in sorted(before.languages.keys() - {"en"}, key=before.languages.__getitem__):

@@ -21,27 +21,27 @@ from tests.store.steps import begin, begin_move, flip, moved, promote, re_encode
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
     (base,) = registry.bases.list()
     assert (base.number, base.name, base.text_fingerprint) == (0, "tiny@/a/a.safetensors", "base-fingerprint")
-    registry.bases.opened("other", "other", "of a base that is not known")
-    registry.bases.opened("tiny@/a/c.safetensors", "image", "base-fingerprint")
-    registry.bases.opened("tiny@/a/b.safetensors", "image", "base-fingerprint")
-    base = registry.bases.serving() or base
+    registry.bases.record_name("other", "other", "of a base that is not known")
+    registry.bases.record_name("tiny@/a/c.safetensors", "image", "base-fingerprint")
+    registry.bases.record_name("tiny@/a/b.safetensors", "image", "base-fingerprint")
+    base = registry.bases.find_serving() or base
     assert (base.name, base.public_name, base.image_fingerprint) == ("tiny@/a/b.safetensors", "tiny", "image")
 
 
 def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
-    registry.encodings.first("torch", "float32", "")
+    registry.encodings.record_first("torch", "float32", "")
     with pytest.raises(BaseMismatch):  # the same text tower, with another one for pictures
         registry.initialise("base-fingerprint", "B", "image-b")
-    registry.bases.opened("B", "image-b", "base-fingerprint")
+    registry.bases.record_name("B", "image-b", "base-fingerprint")
     (first,) = registry.bases.list()
-    assert first.public_name == "tiny" and not first.made_of("image-b", "base-fingerprint")
+    assert first.public_name == "tiny" and not first.has_towers("image-b", "base-fingerprint")
     other = registry.bases.add("B", "image-b", "base-fingerprint", begin_move(registry))
-    assert other.number != first.number and registry.bases.fingerprints({first.number}) == {
-        Encoding("torch", "float32").fingerprint("image")
+    assert other.number != first.number and registry.bases.find_fingerprints({first.number}) == {
+        Encoding("torch", "float32").compute_fingerprint("image")
     }
     for base in (first, other):
         towers = base.image_fingerprint, base.text_fingerprint
-        assert [each for each in (first, other) if each.made_of(*towers)] == [base]
+        assert [each for each in (first, other) if each.has_towers(*towers)] == [base]
         registry.initialise("base-fingerprint", base.name, base.image_fingerprint)
 
 
@@ -57,9 +57,9 @@ def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Reg
         "to_base": 3,
         "to": "B",
     }
-    serving = registry.bases.serving()
+    serving = registry.bases.find_serving()
     assert serving is not None and serving.number == 3
-    assert [step.number for step in registry.versions.lineage(5)] == [5, 4, 3]
+    assert [step.number for step in registry.versions.trace_lineage(5)] == [5, 4, 3]
     registry.initialise("text-b")
     registry.initialise("base-fingerprint")
     with pytest.raises(BaseMismatch, match="pictoglot base move"):
@@ -78,7 +78,7 @@ def test_a_rollback_stays_with_its_base(registry: Registry) -> None:
     plan = registry.releases.roll_back("a", actor="t", reason="")
     assert (plan.from_version, plan.to_version) == (third, release.languages["a"])
     steps = (1, 3, release.languages["a"])
-    assert registry.releases.visible("a", steps[-1]) == {registry.versions.get(step).expansion for step in steps}
+    assert registry.releases.find_visible("a", steps[-1]) == {registry.versions.get(step).expansion for step in steps}
 
 
 def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Registry) -> None:
@@ -86,7 +86,7 @@ def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Re
         registry.bases.plan_undo()
     for tag in "ab":
         teach(registry, tag)
-    before = registry.releases.serving()
+    before = registry.releases.get_serving()
     after = moved(registry)
     registry.releases.roll_back("b", actor="t", reason="")
     learned = teach(registry, "c")
@@ -95,31 +95,31 @@ def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Re
     with pytest.raises(AliasMoved):
         registry.bases.undo(actor="t", reason="", expected=after.number)
     done = registry.bases.undo(actor="t", reason="worse")
-    serving = registry.releases.serving()
+    serving = registry.releases.get_serving()
     assert (serving.number, serving.shared, serving.languages) == (done.release, before.shared, before.languages)
     assert registry.releases.plan_rollback("b").to_version is None
     registry.bases.undo(actor="t", reason="")
-    assert registry.releases.serving().languages == {"en": 3, "a": after.languages["a"], "c": learned}
+    assert registry.releases.get_serving().languages == {"en": 3, "a": after.languages["a"], "c": learned}
 
 
 def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -> None:
-    registry.encodings.first("torch", "float32")
+    registry.encodings.record_first("torch", "float32")
     teach(registry, "a")
     re_encoded(registry, Encoding("openvino", "float32"))
     teach(registry, "a")
     teach(registry, "b")
     registry.retention.prune(2)  # not even the version that served in the encoding before is needed
-    served = registry.releases.serving()
+    served = registry.releases.get_serving()
     done = registry.bases.undo(actor="t", reason="")
     assert (done.encoding, done.lost, done.returned, done.changed) == ("torch in float32", [], [], [])
-    after = registry.releases.serving()
+    after = registry.releases.get_serving()
     assert (after.number, after.shared, after.languages) == (done.release, served.shared, served.languages)
     assert registry.bases.plan_undo().encoding == "openvino in float32"
 
 
 def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry) -> None:
     first, other = Encoding("torch", "float32"), Encoding("openvino", "float32")
-    registry.encodings.first(first.backend, first.precision)
+    registry.encodings.record_first(first.backend, first.precision)
     teach(registry, "a")
     lease = begin_move(registry)
     base = registry.bases.add("B", "image-b", "text-b", lease).number
@@ -136,7 +136,7 @@ def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registr
     teach(registry, "a")
     lease = begin(registry, "b")
     version = write(registry, lease, "b", 1)
-    registry.expansions.release_lease(lease)
+    registry.expansions.give_back_lease(lease)
     with pytest.raises(ExpansionInProgress):
         begin_move(registry)
     registry.expansions.cancel(lease.expansion)
@@ -145,7 +145,7 @@ def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registr
     version = write(registry, lease, "b", 1)
     with pytest.raises(BaseMoved):
         promote(registry, lease, version)
-    assert "b" not in registry.releases.serving().languages
+    assert "b" not in registry.releases.get_serving().languages
 
 
 def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(registry: Registry) -> None:
@@ -173,7 +173,7 @@ def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(regis
     registry.expansions.cancel(lease.expansion)
     with pytest.raises(ExpansionCancelled):
         flip(registry, lease, registry.bases.add("C", "image-c", "text-c", lease).number, {}, done.number)
-    assert registry.releases.serving() == done
+    assert registry.releases.get_serving() == done
 
 
 def test_pruning_keeps_the_base_before_while_a_release_in_reach_names_it_and_then_takes_it(registry: Registry) -> None:
@@ -182,9 +182,9 @@ def test_pruning_keeps_the_base_before_while_a_release_in_reach_names_it_and_the
     assert registry.retention.prune(2).versions == ()
     for number in (release.number, release.number + 1):
         registry.releases.restore(release.number, expected=number, actor="t", reason="")
-    made_by = registry.encodings.first("torch", "float32", "")
-    ours = Encoding(made_by.backend, made_by.precision).fingerprint("image")
-    assert registry.bases.fingerprints({0}) == {ours} and registry.bases.fingerprints({1}) == set()
+    made_by = registry.encodings.record_first("torch", "float32", "")
+    ours = Encoding(made_by.backend, made_by.precision).compute_fingerprint("image")
+    assert registry.bases.find_fingerprints({0}) == {ours} and registry.bases.find_fingerprints({1}) == set()
     gone = registry.retention.prune(2)
     assert [version.number for version in gone.versions] == [0, 1]
     assert gone.datasets == ()  # the language on the new base may have to be taught from it again

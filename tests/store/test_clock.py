@@ -12,7 +12,7 @@ import pytest
 from sqlalchemy import event, text, update
 
 from store import files
-from store.clock import LONGEST, SteadyClock, now
+from store.clock import LONGEST_LEASE, SteadyClock, now
 from store.errors import ExpansionInProgress
 from store.registry import Registry
 from store.tables import ReleaseRow
@@ -29,7 +29,7 @@ def wrong(registry: Registry) -> Wrong:
     engines, ahead = (registry.engine, registry._writer), [0.0]
 
     def override(connection: Any, *_: object) -> None:
-        if registry.near:
+        if registry.is_local:
             right, real = 2440587.5 * 86_400.0, time.time
             connection.create_function("julianday", 1, lambda _: (right + real() + ahead[0]) / 86_400.0)
         else:  # what stands before pg_catalog in the search path is found first
@@ -39,7 +39,7 @@ def wrong(registry: Registry) -> Wrong:
 
     def turn(seconds: float) -> None:
         ahead[0] = seconds
-        if not registry.near:
+        if not registry.is_local:
             with registry.begin() as session:
                 session.execute(text("UPDATE wrong SET seconds = :seconds"), {"seconds": seconds})
 
@@ -49,7 +49,7 @@ def wrong(registry: Registry) -> Wrong:
         yield
         turn(0.0)
 
-    if not registry.near:
+    if not registry.is_local:
         with registry.begin() as session:
             session.execute(text("CREATE TABLE wrong (seconds double precision)"))
             session.execute(text("INSERT INTO wrong VALUES (0)"))
@@ -72,11 +72,11 @@ BOTH = pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["ahead", "behind"]
 def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(registry: Registry, wrong: Wrong, seconds: float) -> None:
     with wrong(seconds):
         lease = begin(registry, "cy")
-        assert registry.duties.take("indexer", "dead", LONGEST)
-        assert not registry.duties.take("indexer", "other", LONGEST), "as long as the clock stays as it is"
-    assert registry.expansions.runnable() == registry.expansions.abandoned() == [lease.expansion]
-    assert registry.expansions.longest_wait() >= LONGEST
-    assert registry.duties.take("indexer", "other", LONGEST)
+        assert registry.duties.take("indexer", "dead", LONGEST_LEASE)
+        assert not registry.duties.take("indexer", "other", LONGEST_LEASE), "as long as the clock stays as it is"
+    assert registry.expansions.list_runnable() == registry.expansions.list_abandoned() == [lease.expansion]
+    assert registry.expansions.measure_longest_wait() >= LONGEST_LEASE
+    assert registry.duties.take("indexer", "other", LONGEST_LEASE)
     later = registry.expansions.lease(lease.expansion, "other")
     assert later is not None and later.fence == lease.fence + 1
 
@@ -84,7 +84,7 @@ def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(registry: Registry, wron
 def test_what_waits_since_a_wrong_clock_said_so_is_told_and_can_be_cancelled(registry: Registry, wrong: Wrong) -> None:
     with wrong(YEAR):
         queued, held = submit(registry, "cy").id, begin(registry, "de")
-    assert registry.expansions.longest_wait() >= LONGEST
+    assert registry.expansions.measure_longest_wait() >= LONGEST_LEASE
     for id in (queued, held.expansion):
         assert registry.expansions.cancel(id).state == "cancelled"
     submit(registry, "cy")
@@ -98,19 +98,19 @@ def test_while_the_clock_is_wrong_a_holder_keeps_what_it_renews(
 ) -> None:
     lease = begin(registry, "cy")
     with wrong(seconds):
-        registry.expansions.heartbeat(lease)
+        registry.expansions.renew_lease(lease)
         assert registry.expansions.lease(lease.expansion, "other") is None
-    registry.expansions.heartbeat(lease)
+    registry.expansions.renew_lease(lease)
     assert registry.expansions.lease(lease.expansion, "other") is None
 
 
 def test_a_purge_that_was_noted_in_the_future_is_done_again(registry: Registry, wrong: Wrong) -> None:
     with wrong(YEAR):
-        registry.duties.done("purge")
-        assert registry.duties.done_within("purge", 86_400)
-    assert not registry.duties.done_within("purge", 86_400)
-    registry.duties.done("purge")
-    assert registry.duties.done_within("purge", 86_400)
+        registry.duties.note_done("purge")
+        assert registry.duties.is_done_within("purge", 86_400)
+    assert not registry.duties.is_done_within("purge", 86_400)
+    registry.duties.note_done("purge")
+    assert registry.duties.is_done_within("purge", 86_400)
 
 
 @BOTH

@@ -24,7 +24,7 @@ from model.version import read
 from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, StorageFull, StoreUnavailable, VersionCorrupt
-from store.objects import Objects
+from store.objects import ObjectStore
 from tests.patience import PATIENCE
 from tests.s3_server import S3Server
 from tests.store.conftest import NewHome
@@ -49,9 +49,9 @@ def read_files(root: DataRoot) -> dict[str, bytes]:
     }
 
 
-def key(store: Objects, ending: bytes) -> str:
+def key(store: ObjectStore, ending: bytes) -> str:
     """The key in the store of the object with this content."""
-    (found,) = (name for name in store.names("versions") if store.get(name) == ending)
+    (found,) = (name for name in store.list_keys("versions") if store.get(name) == ending)
     return found
 
 
@@ -67,7 +67,7 @@ class Machines:
 @pytest.fixture
 def machines(new_home: NewHome) -> Machines:
     here, there = new_home("a"), new_home("b")
-    manifest_sha256 = write(here.path(NAME))
+    manifest_sha256 = write(here.locate(NAME))
     here.commit(NAME)
     return Machines(here, there, manifest_sha256)
 
@@ -76,49 +76,49 @@ def test_what_is_published_is_the_same_on_another_machine(machines: Machines) ->
     here, there = machines.here, machines.there
     datasets = {"small": b"x" * 100, "empty": b"", "in many parts": os.urandom(12 << 20)}
     for name, data in datasets.items():
-        files.write_bytes(here.path(f"expansions/{name}/dataset"), data)
+        files.write_bytes(here.locate(f"expansions/{name}/dataset"), data)
         here.commit(f"expansions/{name}/dataset")
         there.open(f"expansions/{name}/dataset")
     there.open(NAME, machines.manifest_sha256)
     assert read_files(there) == read_files(here)
-    assert files.verify(there.path(NAME), machines.manifest_sha256)["what"] == "test"
+    assert files.verify(there.locate(NAME), machines.manifest_sha256)["what"] == "test"
 
 
 def test_what_is_here_is_not_fetched_and_what_is_nowhere_or_is_another_one_stays_away(machines: Machines) -> None:
     there = machines.there
     with pytest.raises(CorruptFolder, match="registered"):
         there.open(NAME, "0" * 64)
-    there.path(NAME).mkdir(parents=True)
+    there.locate(NAME).mkdir(parents=True)
     there.open(NAME)
     there.open("versions/exp_2")
     assert read_files(there) == {}
 
 
 def test_publishing_again_only_brings_back_what_the_store_has_lost(machines: Machines, store: str) -> None:
-    write(machines.there.path(NAME))
+    write(machines.there.locate(NAME))
     machines.there.commit(NAME)
     machines.here.commit(NAME)
-    names = Objects(store).names("")
+    names = ObjectStore(store).list_keys("")
     assert len(names) == len(CONTENT) + 1 == len(set(names))
-    Objects(store).delete([key(Objects(store), CONTENT["rows"])])
+    ObjectStore(store).delete([key(ObjectStore(store), CONTENT["rows"])])
     machines.here.commit(NAME)
-    assert {*Objects(store).names("")} == {*names}
+    assert {*ObjectStore(store).list_keys("")} == {*names}
 
 
 def test_of_two_contents_the_first_stands_on_both_machines(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
     for home, content in ((here, b"first"), (there, b"second")):
-        write(home.path(NAME), {"rows": content})
-        files.write_bytes(home.path("plan.json"), content)
+        write(home.locate(NAME), {"rows": content})
+        files.write_bytes(home.locate("plan.json"), content)
         home.commit(NAME)
         home.commit("plan.json")
     assert read_files(there) == read_files(here)
-    assert (there.path(NAME) / "rows").read_bytes() == (there.path("plan.json")).read_bytes() == b"first"
+    assert (there.locate(NAME) / "rows").read_bytes() == (there.locate("plan.json")).read_bytes() == b"first"
 
 
 def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: NewHome, store: str) -> None:
     here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
+    write(here.locate(NAME))
     code = "import sys; from pathlib import Path; from store.data_root import DataRoot; "
     code += f"DataRoot(Path(sys.argv[1]), sys.argv[2]).commit({NAME!r})"
     environment = {**os.environ, "FAULT_POINT": "remote.uploaded:2"}
@@ -126,7 +126,7 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
         [sys.executable, "-c", code, str(here.home), store], env=environment, timeout=PATIENCE, check=False
     )
     assert killed.returncode == -signal.SIGKILL
-    assert len(Objects(store).names("")) == 2
+    assert len(ObjectStore(store).list_keys("")) == 2
     there.open(NAME)
     assert not there.home.exists() or read_files(there) == {}
     here.commit(NAME)
@@ -136,7 +136,7 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
 
 @pytest.mark.parametrize("damaged", [b"rows" * 999 + b"rowz", b"", None], ids=["changed", "cut", "gone"])
 def test_a_damaged_object_is_refused_and_leaves_nothing(machines: Machines, store: str, damaged: bytes | None) -> None:
-    objects = Objects(store)
+    objects = ObjectStore(store)
     broken = key(objects, CONTENT["rows"])
     objects.delete([broken])
     if damaged is not None:
@@ -144,7 +144,7 @@ def test_a_damaged_object_is_refused_and_leaves_nothing(machines: Machines, stor
     with pytest.raises(CorruptFolder):
         machines.there.open(NAME)
     with pytest.raises(VersionCorrupt):
-        read(machines.there.path(NAME), machines.manifest_sha256)
+        read(machines.there.locate(NAME), machines.manifest_sha256)
     assert read_files(machines.there) == {}
 
 
@@ -157,32 +157,32 @@ BAD = [
 def test_a_manifest_that_is_none_or_names_a_file_outside_of_its_folder_is_refused(
     new_home: NewHome, store: str, manifest: str
 ) -> None:
-    Objects(store).create(f"{NAME}/{files.MANIFEST}", manifest.encode("latin-1"))
+    ObjectStore(store).create(f"{NAME}/{files.MANIFEST}", manifest.encode("latin-1"))
     with pytest.raises(CorruptFolder, match="outside" if manifest in BAD else "cannot be read"):
         new_home("b").open(NAME)
 
 
 def test_removing_takes_everything_below_and_nothing_beside(machines: Machines, store: str) -> None:
     here = machines.here
-    write(here.path("versions/exp_12"))
+    write(here.locate("versions/exp_12"))
     here.commit("versions/exp_12")
     here.remove(NAME)
-    assert {name.split("/")[1] for name in Objects(store).names("")} == {"exp_12"}
+    assert {name.split("/")[1] for name in ObjectStore(store).list_keys("")} == {"exp_12"}
     here.remove(NAME)  # again, and of what never was
 
 
 def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_others(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    delete, calls = Objects.delete, []
+    delete, calls = ObjectStore.delete, []
 
-    def away_after_the_first(self: Objects, keys: Sequence[str]) -> None:
+    def away_after_the_first(self: ObjectStore, keys: Sequence[str]) -> None:
         calls.append(keys)
         if len(calls) > 1:
             raise StoreUnavailable
         delete(self, keys)
 
-    monkeypatch.setattr(Objects, "delete", away_after_the_first)
+    monkeypatch.setattr(ObjectStore, "delete", away_after_the_first)
     with pytest.raises(StoreUnavailable):
         machines.here.forget(NAME)
     assert not machines.there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
@@ -190,26 +190,26 @@ def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_ot
 
 def test_what_was_there_before_the_store_is_shared_and_scratch_is_not(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
-    write(here.path("versions/.tmp-1"))
-    write(here.path("expansions/e/checkpoints/cy/step-5"))
+    write(here.locate(NAME))
+    write(here.locate("versions/.tmp-1"))
+    write(here.locate("expansions/e/checkpoints/cy/step-5"))
     decided = ("expansions/e/replayed.json", "expansions/e/pivots-de.json")
     scratch = ("registry.db", "expansions/e/evaluation/cy.json")
     for name in ("pictures/ab/abc.jpg", "expansions/e/dataset", *decided, *scratch):
-        files.write_bytes(here.path(name), files.append_checksum(name.encode()))
+        files.write_bytes(here.locate(name), files.append_checksum(name.encode()))
     assert here.commit_all() == 5
     shared = (NAME, "pictures/ab/abc.jpg", "expansions/e/dataset", *decided)
     for name in (*shared, *scratch, "expansions/e/checkpoints/cy/step-5"):
         there.open(name)
     assert {path.split("/")[0] for path in read_files(there)} == {"versions", "pictures", "expansions"}
-    assert not (there.path("expansions/e/checkpoints")).exists()
-    assert not any(there.path(name).exists() for name in scratch)
+    assert not (there.locate("expansions/e/checkpoints")).exists()
+    assert not any(there.locate(name).exists() for name in scratch)
 
 
 def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
     root = DataRoot(tmp_path)
-    write(root.path(NAME))
-    assert not root.shared
+    write(root.locate(NAME))
+    assert not root.has_store
     root.commit(NAME)
     root.probe()
     assert files.verify(root.open(NAME))
@@ -221,9 +221,9 @@ def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided
     own_s3: S3Server, tmp_path: Path
 ) -> None:
     root = DataRoot(tmp_path, own_s3.bucket())
-    write(root.path(NAME))
+    write(root.locate(NAME))
     for name in ("plan.json", "cursor.key"):
-        files.write_bytes(root.path(name), b"mine")
+        files.write_bytes(root.locate(name), b"mine")
     root.probe()
     with pytest.raises(StoreUnavailable):
         DataRoot(tmp_path, "s3://no-such-bucket").commit(NAME)
@@ -232,26 +232,28 @@ def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided
         lambda: root.commit(NAME),
         lambda: root.remove(NAME),
         lambda: root.open("versions/exp_2"),
-        lambda: root.first("plan.json", lambda: b"other"),  # the decision may be another one's in the store
+        lambda: root.read_or_create("plan.json", lambda: b"other"),  # the decision may be another one's in the store
         root.probe,
     )
     for act in refused:
         with pytest.raises(StoreUnavailable):
             act()
     assert files.verify(root.open(NAME))  # the store is not asked
-    assert root.first("cursor.key", lambda: b"other", private=True) == b"mine"  # otherwise no process could start
-    assert root.path("plan.json").read_bytes() == b"mine"
+    assert (
+        root.read_or_create("cursor.key", lambda: b"other", private=True) == b"mine"
+    )  # otherwise no process could start
+    assert root.locate("plan.json").read_bytes() == b"mine"
 
 
 def test_of_several_machines_the_first_writer_in_the_store_decides(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
 
     def slow() -> bytes:
-        there.first("plan.json", lambda: b"first")
+        there.read_or_create("plan.json", lambda: b"first")
         return b"second"
 
-    assert here.first("plan.json", slow) == b"first"
-    assert new_home("c").first("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
+    assert here.read_or_create("plan.json", slow) == b"first"
+    assert new_home("c").read_or_create("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
     assert read_files(here) == read_files(there) == {"plan.json": b"first"}
 
 
@@ -259,10 +261,10 @@ def test_of_several_machines_the_first_writer_in_the_store_decides(new_home: New
 def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new_home: NewHome, private: bool) -> None:
     """Written before there was a store, or by a process that was killed between writing and sharing."""
     here, there, third = new_home("a"), new_home("b"), new_home("c")
-    files.write_bytes(here.path("plan.json"), b"killed")
-    assert here.first("plan.json", lambda: b"never", private=private) == b"killed"
-    files.write_bytes(there.path("plan.json"), b"second")
-    assert there.first("plan.json", lambda: b"never", private=private) == b"killed"
+    files.write_bytes(here.locate("plan.json"), b"killed")
+    assert here.read_or_create("plan.json", lambda: b"never", private=private) == b"killed"
+    files.write_bytes(there.locate("plan.json"), b"second")
+    assert there.read_or_create("plan.json", lambda: b"never", private=private) == b"killed"
     assert third.open("plan.json").read_bytes() == b"killed"
 
 
@@ -275,21 +277,21 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
     def away(*_: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(Objects, "put", away)
+    monkeypatch.setattr(ObjectStore, "put", away)
     for private in (False, True):
         with pytest.raises(StoreUnavailable):
-            root.first("plan.json", lambda: b"first", private=private)
+            root.read_or_create("plan.json", lambda: b"first", private=private)
         assert read_files(root) == {}
 
 
 def damaged(root: DataRoot, name: str) -> dict[str, bytes]:
     """What a machine has whose copy of something whole in the store is damaged."""
     if name == NAME:
-        write(root.path(NAME))
+        write(root.locate(NAME))
     else:
-        files.write_bytes(root.path(name), b"sent")
+        files.write_bytes(root.locate(name), b"sent")
     root.commit(name)
-    (root.path(name) / "rows" if name == NAME else root.path(name)).write_bytes(b"damaged")
+    (root.locate(name) / "rows" if name == NAME else root.locate(name)).write_bytes(b"damaged")
     return read_files(root)
 
 
@@ -317,7 +319,7 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
 
     told = isinstance(error, StorageFull) or getattr(error, "errno", 0) == errno.EDQUOT
     with monkeypatch.context() as patch:
-        patch.setattr(Objects, "stream", stream)
+        patch.setattr(ObjectStore, "stream", stream)
         with nullcontext() if told else pytest.raises(type(error)):
             assert not here.renew(name)
     assert read_files(here) == before
@@ -336,28 +338,28 @@ def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None
 
     with ThreadPoolExecutor(4) as pool:
         assert all(pool.map(renew, range(4)))
-    assert files.is_intact(here.path(NAME))
-    assert [path.name for path in here.path(NAME).parent.iterdir()] == [here.path(NAME).name]
+    assert files.is_intact(here.locate(NAME))
+    assert [path.name for path in here.locate(NAME).parent.iterdir()] == [here.locate(NAME).name]
 
 
 def test_what_is_damaged_is_not_shared_and_the_rest_is(new_home: NewHome, store: str) -> None:
     here, there = new_home("a"), new_home("b")
-    write(here.path(NAME))
-    write(here.path("versions/exp_2"))
-    (here.path("versions/exp_2") / "rows").write_bytes(b"damaged")
+    write(here.locate(NAME))
+    write(here.locate("versions/exp_2"))
+    (here.locate("versions/exp_2") / "rows").write_bytes(b"damaged")
     for name, data in ((PICTURE, b"sent"), ("pictures/cd/0.original", b"not 0"), ("pictures/ab/0.jpg", b"no checksum")):
-        files.write_bytes(here.path(name), data)
+        files.write_bytes(here.locate(name), data)
     with pytest.raises(CorruptFolder, match="3 of 5 "):
         here.commit_all()
-    assert there.stored("versions") | there.stored("pictures") == {NAME, PICTURE}
+    assert there.list_stored("versions") | there.list_stored("pictures") == {NAME, PICTURE}
 
 
 def test_what_another_machine_shared_does_not_replace_ours_before_it_is_known_to_be_whole(
     machines: Machines, store: str
 ) -> None:
-    there, objects = machines.there, Objects(store)
+    there, objects = machines.there, ObjectStore(store)
     objects.put(key(objects, CONTENT["rows"]), b"damaged")
-    write(there.path(NAME), {"rows": b"others"})
+    write(there.locate(NAME), {"rows": b"others"})
     before = read_files(there)
     with pytest.raises(CorruptFolder):
         there.commit(NAME)
@@ -369,7 +371,7 @@ def test_a_request_without_an_answer_is_asked_again(store: str, monkeypatch: pyt
     with socket.create_server(("127.0.0.1", 0)) as listener, ThreadPoolExecutor(1) as threads:
         listener.settimeout(PATIENCE)
         monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{listener.getsockname()[1]}")
-        content = threads.submit(Objects(store).get, "name")
+        content = threads.submit(ObjectStore(store).get, "name")
         with listener.accept()[0], listener.accept()[0] as second:
             second.recv(1 << 16)
             second.sendall(head + b"content")

@@ -10,14 +10,14 @@ from sqlalchemy.exc import IntegrityError
 
 from store.clock import now
 from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
-from store.expansions import KEPT_SECONDS, Expansion, new_expansion_id
+from store.expansions import KEPT_SECONDS, Expansion, make_expansion_id
 from store.registry import Registry
 from store.tables import IdempotencyRow
 from tests.store.steps import begin, promote, race, submit, teach, write
 
 
 def test_a_submitted_expansion_is_queued_once_a_language_and_again_when_it_has_ended(registry: Registry) -> None:
-    id = new_expansion_id()
+    id = make_expansion_id()
     made, _ = registry.expansions.submit(id=id, kind="rebuild", language="cy", settings={}, actor="a")
     assert (made.id, made.state, made.attempt, made.progress, made.error) == (id, "queued", 0, 0.0, None)
     assert made.created_at.tzinfo is UTC and registry.expansions.get(id) == made
@@ -27,12 +27,12 @@ def test_a_submitted_expansion_is_queued_once_a_language_and_again_when_it_has_e
     submit(registry, "de")  # another language may be queued too
     registry.expansions.cancel(id)
     teach(registry, "cy")
-    assert registry.expansions.counts() == {"succeeded": 1, "queued": 1, "cancelled": 1}
+    assert registry.expansions.count_by_state() == {"succeeded": 1, "queued": 1, "cancelled": 1}
     assert submit(registry, "cy").state == "queued"
 
 
 def test_ids_sort_by_time_and_are_drawn_at_random() -> None:
-    ids = [new_expansion_id() for _ in range(1000)]
+    ids = [make_expansion_id() for _ in range(1000)]
     assert len(set(ids)) == 1000
     assert all(re.fullmatch("exp_[0-9a-hjkmnp-tv-z]{20}", id) for id in ids)
     stamps = [id[:14] for id in ids]
@@ -109,17 +109,17 @@ def test_an_expansion_that_no_worker_holds_is_cancelled_at_once(registry: Regist
 @pytest.mark.parametrize("end", ["stops", "fails", "dies"])
 def test_a_running_expansion_is_asked_to_stop_and_is_cancelled_however_it_ends(registry: Registry, end: str) -> None:
     lease = begin(registry, "cy")
-    assert registry.expansions.heartbeat(lease) is False
+    assert registry.expansions.renew_lease(lease) is False
     cancelled = registry.expansions.cancel(lease.expansion)
     assert (cancelled.state, cancelled.cancel_requested) == ("running", True)
-    assert registry.expansions.heartbeat(lease) is True
+    assert registry.expansions.renew_lease(lease) is True
     if end == "stops":
-        registry.expansions.cancelled(lease)
+        registry.expansions.end_as_cancelled(lease)
     elif end == "fails":
         registry.expansions.fail(lease, "internal_error", "Terminated.")
     else:
-        registry.expansions.heartbeat(lease, seconds=-1)
-        assert registry.expansions.runnable() == [lease.expansion]
+        registry.expansions.renew_lease(lease, seconds=-1)
+        assert registry.expansions.list_runnable() == [lease.expansion]
         assert registry.expansions.lease(lease.expansion, "other") is None
     ended = registry.expansions.get(lease.expansion)
     assert (ended.state, ended.error) == ("cancelled", None)

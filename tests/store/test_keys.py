@@ -8,23 +8,23 @@ from sqlalchemy import text
 from sqlalchemy.exc import StatementError
 
 from store.errors import KeyNotFound
-from store.keys import Key, Keys, id_of
+from store.keys import ApiKey, ApiKeys, parse_key_id
 from store.registry import Registry
 from store.tables import KeyRow
 
 
 @pytest.fixture
-def keys(empty: Registry) -> Keys:
-    return Keys(empty)
+def keys(empty: Registry) -> ApiKeys:
+    return ApiKeys(empty)
 
 
-def check(keys: Keys, plaintext: str) -> Key | None:
+def check(keys: ApiKeys, plaintext: str) -> ApiKey | None:
     """The key with this text, as the service finds it."""
-    key = {key.id: key for key in keys.list()}.get(id_of(plaintext) or "")
-    return key if key and key.opens(plaintext) else None
+    key = {key.id: key for key in keys.list()}.get(parse_key_id(plaintext) or "")
+    return key if key and key.is_opened_by(plaintext) else None
 
 
-def test_a_key_is_identified_by_its_text_and_only_a_digest_is_stored(empty: Registry, keys: Keys) -> None:
+def test_a_key_is_identified_by_its_text_and_only_a_digest_is_stored(empty: Registry, keys: ApiKeys) -> None:
     key, plaintext = keys.create("write", "build server")
     secret = plaintext.removeprefix(f"pk_{key.id}_")
     assert plaintext.startswith(f"pk_{key.id}_") and len(secret) == 43
@@ -42,14 +42,14 @@ MALFORMED = [
 ]
 
 
-def test_anything_else_is_not_a_key(keys: Keys) -> None:
+def test_anything_else_is_not_a_key(keys: ApiKeys) -> None:
     key, plaintext = keys.create("admin", "")
     secret = plaintext.removeprefix(f"pk_{key.id}_")
     for malformed in MALFORMED:
         assert check(keys, malformed.replace("{id}", key.id).replace("{secret}", secret)) is None, malformed
 
 
-def test_a_key_of_256_bytes_is_checked_and_a_longer_one_is_refused(empty: Registry, keys: Keys) -> None:
+def test_a_key_of_256_bytes_is_checked_and_a_longer_one_is_refused(empty: Registry, keys: ApiKeys) -> None:
     with empty.begin() as session:
         for length in (256, 257):
             digest = hashlib.sha256(b"x" * (length - 5)).digest()
@@ -58,7 +58,7 @@ def test_a_key_of_256_bytes_is_checked_and_a_longer_one_is_refused(empty: Regist
     assert check(keys, "pk_7_" + "x" * 252) is None
 
 
-def test_a_revoked_key_and_an_expired_one_are_no_keys(keys: Keys) -> None:
+def test_a_revoked_key_and_an_expired_one_are_no_keys(keys: ApiKeys) -> None:
     now = datetime.now(UTC)
     _, past = keys.create("write", "", now - timedelta(seconds=1))
     key, future = keys.create("write", "", now + timedelta(hours=1))

@@ -18,20 +18,20 @@ from tests.store.steps import begin, promote, race, submit, write
 
 Write = Callable[[Registry, Lease], object]
 WRITES: dict[str, Write] = {
-    "heartbeat": lambda registry, lease: registry.expansions.heartbeat(lease),
-    "progress": lambda registry, lease: registry.expansions.progress(lease, phase="train", progress=0.5),
+    "heartbeat": lambda registry, lease: registry.expansions.renew_lease(lease),
+    "progress": lambda registry, lease: registry.expansions.record_progress(lease, phase="train", progress=0.5),
     "succeed": lambda registry, lease: registry.expansions.succeed(lease, 1, 2, {}),
     "fail": lambda registry, lease: registry.expansions.fail(lease, "gate_failed", "Too low."),
-    "cancelled": lambda registry, lease: registry.expansions.cancelled(lease),
-    "release_lease": lambda registry, lease: registry.expansions.release_lease(lease),
+    "cancelled": lambda registry, lease: registry.expansions.end_as_cancelled(lease),
+    "release_lease": lambda registry, lease: registry.expansions.give_back_lease(lease),
     "add": lambda registry, lease: write(registry, lease, "cy", 0),
     "promote": lambda registry, lease: promote(registry, lease, registry.versions.get(0)),
 }
 ENDS: dict[str, Write] = {
-    "died": lambda registry, lease: registry.expansions.release_lease(lease, cause="killed for its memory"),
-    "suspect": lambda registry, lease: registry.expansions.release_lease(lease, cause="locked", suspect=True),
-    "stopped": lambda registry, lease: registry.expansions.release_lease(lease, stopped=True),
-    "vanished": lambda registry, lease: registry.expansions.heartbeat(lease, seconds=-1),
+    "died": lambda registry, lease: registry.expansions.give_back_lease(lease, cause="killed for its memory"),
+    "suspect": lambda registry, lease: registry.expansions.give_back_lease(lease, cause="locked", suspect=True),
+    "stopped": lambda registry, lease: registry.expansions.give_back_lease(lease, stopped=True),
+    "vanished": lambda registry, lease: registry.expansions.renew_lease(lease, seconds=-1),
 }
 
 
@@ -56,7 +56,7 @@ def test_of_twenty_racing_workers_one_gets_the_lease_and_the_expansion_runs(regi
     (lease,) = (answer for answer in answers if isinstance(answer, Lease))
     running = registry.expansions.get(id)
     assert (running.state, running.attempt, lease.fence) == ("running", 1, 1)
-    assert running.started_at is not None and registry.expansions.runnable() == []
+    assert running.started_at is not None and registry.expansions.list_runnable() == []
 
 
 def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
@@ -65,7 +65,7 @@ def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: 
     until, moment = expires(registry, lease)
     assert 0 < until - moment <= 600
     assert registry.expansions.lease(lease.expansion, "other") is None
-    registry.expansions.heartbeat(lease, seconds=0.5)
+    registry.expansions.renew_lease(lease, seconds=0.5)
     until, _ = expires(registry, lease)
     patience = time.monotonic() + 60
     while (later := registry.expansions.lease(lease.expansion, "other")) is None:  # no test turns the database's clock
@@ -95,7 +95,7 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
     for hours in (-1, 1):
         monkeypatch.setattr(time, "time", lambda offset=hours * 3600: real() + offset)
         assert registry.expansions.lease(lease.expansion, "other") is None
-        assert registry.expansions.runnable() == []
+        assert registry.expansions.list_runnable() == []
 
 
 @pytest.mark.row("K4")
@@ -157,8 +157,8 @@ def test_attempts_without_progress_are_capped(registry: Registry, history: list[
         if step in ENDS:
             lease = again(registry, lease, step)
         else:
-            registry.expansions.progress(lease, phase="train", progress=0.4, made_progress=step == "progress")
-    assert lease is None and not registry.expansions.runnable()
+            registry.expansions.record_progress(lease, phase="train", progress=0.4, made_progress=step == "progress")
+    assert lease is None and not registry.expansions.list_runnable()
     failed = registry.expansions.get(expansion)
     assert failed.state == "failed" and failed.error is not None
     assert failed.error.code == "too_many_attempts" and said in failed.error.detail
@@ -167,7 +167,7 @@ def test_attempts_without_progress_are_capped(registry: Registry, history: list[
 
 def test_progress_success_and_failure_are_recorded(registry: Registry) -> None:
     lease = begin(registry, "cy")
-    registry.expansions.progress(lease, phase="train", step=4, steps=10, progress=0.4, eta_seconds=6.0)
+    registry.expansions.record_progress(lease, phase="train", step=4, steps=10, progress=0.4, eta_seconds=6.0)
     seen = registry.expansions.get(lease.expansion)
     assert (seen.phase, seen.step, seen.steps, seen.progress, seen.eta_seconds) == ("train", 4, 10, 0.4, 6.0)
     registry.expansions.succeed(lease, 1, 2, {"t2i": {"R@1": 0.5}})
@@ -187,7 +187,7 @@ def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_r
 ) -> None:
     lease = begin(registry, "cy")
     release = promote(registry, lease, write(registry, lease, "cy", 0))
-    registry.expansions.cancelled(lease)
+    registry.expansions.end_as_cancelled(lease)
     later = registry.expansions.lease(lease.expansion, "other")
     assert later is not None
     assert promote(registry, later, registry.versions.get(1)) == release
@@ -195,19 +195,19 @@ def test_what_is_released_is_finished_by_the_next_attempt_even_when_its_worker_r
 
 
 def test_runnable_are_the_queued_and_the_abandoned_and_the_oldest_has_waited_longest(registry: Registry) -> None:
-    assert registry.expansions.longest_wait() == 0.0
+    assert registry.expansions.measure_longest_wait() == 0.0
     abandoned = begin(registry, "a")
     begin(registry, "b")
-    assert registry.expansions.longest_wait() == 0.0
+    assert registry.expansions.measure_longest_wait() == 0.0
     queued = submit(registry, "c").id
     ENDS["vanished"](registry, abandoned)
     registry.expansions.cancel(submit(registry, "d").id)
-    assert registry.expansions.runnable() == [abandoned.expansion, queued]
-    assert registry.expansions.abandoned() == [abandoned.expansion]
+    assert registry.expansions.list_runnable() == [abandoned.expansion, queued]
+    assert registry.expansions.list_abandoned() == [abandoned.expansion]
     with registry.begin() as session:
         session.execute(text("UPDATE expansions SET created_at = created_at - 60 WHERE state = 'queued'"))
-    assert 60 <= registry.expansions.longest_wait() < 70
+    assert 60 <= registry.expansions.measure_longest_wait() < 70
     lease = registry.expansions.lease(queued, "w")
     assert lease is not None
-    registry.expansions.release_lease(lease)
-    assert registry.expansions.longest_wait() < 10
+    registry.expansions.give_back_lease(lease)
+    assert registry.expansions.measure_longest_wait() < 10

@@ -41,7 +41,7 @@ from store.tables import RegistryRow
 logging.basicConfig(stream=sys.stdout, format="%(message)s")
 for url, migrate in ((sys.argv[1], False), (sys.argv[1], True), (sys.argv[1], True), (sys.argv[2], True)):
     registry = open_registry(url, migrate=migrate)
-    sys.stdout.write(f"{registry.outdated or 'nothing to do'}\\n")
+    sys.stdout.write(f"{registry.describe_migration() or 'nothing to do'}\\n")
     with registry.engine.connect() as connection:
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
         context = MigrationContext.configure(connection, opts=options)

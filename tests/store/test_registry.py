@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
 
-from store.database import to_json
+from store.database import serialize_json
 from store.errors import BaseMismatch, ExpansionInProgress, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
 from tests.patience import insisting, within
@@ -29,8 +29,8 @@ def refused_within(seconds: float) -> Iterator[None]:
 
 def test_a_registry_is_initialised_once_for_one_base(empty: Registry) -> None:
     with pytest.raises(RegistryUnavailable):
-        empty.releases.serving()
-    assert empty.bases.serving() is None and empty.bases.list() == []
+        empty.releases.get_serving()
+    assert empty.bases.find_serving() is None and empty.bases.list() == []
     first = empty.initialise("base-fingerprint", "tiny@/a/a.safetensors", "image")
     assert empty.initialise("base-fingerprint", "tiny@/a/b.safetensors", "image") == first
     assert [base.name for base in empty.bases.list()] == ["tiny@/a/a.safetensors"]
@@ -43,7 +43,7 @@ def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postg
     with pytest.raises(RegistryUnavailable) as refused:
         open_registry(address.render_as_string(hide_password=False), migrate=False)
     assert (refused.value.detail, refused.value.extra) == ("The registry does not answer.", {})
-    told = refused.value.told
+    told = refused.value.full_detail
     assert told.startswith("The registry does not answer: ") and 'database "***" does not exist' in told, told
     assert "\n" not in told and "a b" not in told
 
@@ -71,7 +71,7 @@ def test_processes_that_start_at_once_make_the_tables_once_and_submit_once(datab
 def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: str, registry: Registry) -> None:
     other = open_registry(database_url)
     with other.begin():
-        registry.releases.serving()  # reading goes on
+        registry.releases.get_serving()  # reading goes on
         with refused_within(2.0):
             submit(registry, "cy")
     other.close()
@@ -82,7 +82,7 @@ def test_an_error_in_a_block_leaves_nothing_and_is_not_reported_as_an_unreachabl
     with pytest.raises(IntegrityError), registry.begin() as session:
         session.execute(text("UPDATE aliases SET name = 'other'"))
         session.execute(text("INSERT INTO aliases VALUES ('other', 1)"))
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
 
 
 def test_a_reader_sees_one_state_throughout_and_cannot_write(registry: Registry) -> None:
@@ -93,11 +93,11 @@ def test_a_reader_sees_one_state_throughout_and_cannot_write(registry: Registry)
         assert session.scalar(count) == before == 0
     with pytest.raises(DBAPIError), registry.engine.begin() as connection:
         connection.execute(text("DELETE FROM aliases"))
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
-    assert to_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
+    assert serialize_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
 
 
 # --- SQLite only ------------------------------------------------------------------------------------------------------
@@ -158,7 +158,7 @@ def test_a_full_disk_is_storage_full_and_keeps_existing_rows(tmp_path: Path) -> 
         session.execute(text(f"PRAGMA max_page_count = {pages + 2}"))
     with pytest.raises(StorageFull):
         publish_release(registry, expected=1, shared=0, languages={}, actor="t", reason="x" * 100_000)
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
     assert len(registry.releases.list()) == 1
     registry.close()
 
@@ -184,11 +184,11 @@ def test_a_database_without_tables_is_unavailable_until_a_service_has_started(da
     """As for a worker that was started first."""
     registry = open_registry(database_url, migrate=False)
     with pytest.raises(RegistryUnavailable):
-        registry.releases.serving()
+        registry.releases.get_serving()
     service = open_registry(database_url)
     service.initialise("base-fingerprint")
     service.close()
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
     registry.close()
 
 
@@ -204,5 +204,5 @@ def test_connections_that_the_server_closed_are_replaced(postgresql_url: str) ->
             )
         )
     admin.dispose()
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
     registry.close()

@@ -19,11 +19,11 @@ def publish(registry: Registry, expected: int, actor: str = "t") -> Release:
 
 
 def test_a_published_release_serves_and_always_has_the_built_in_language(registry: Registry) -> None:
-    first = registry.releases.serving()
+    first = registry.releases.get_serving()
     assert (first.number, first.shared, first.languages) == (1, 0, {"en": 0})
     teach(registry, "cy")
     made = publish_release(registry, expected=2, shared=1, languages={"cy": 1, "en": 1}, actor="ann", reason="why")
-    assert registry.releases.serving() == registry.releases.get(3) == made
+    assert registry.releases.get_serving() == registry.releases.get(3) == made
     assert (made.languages, made.actor, made.reason) == ({"cy": 1, "en": 0}, "ann", "why")
 
 
@@ -41,11 +41,11 @@ def test_publishing_on_an_old_release_is_refused_and_leaves_nothing(registry: Re
 @pytest.mark.row("R1")
 def test_of_racing_publications_one_wins(registry: Registry) -> None:
     for _ in range(20):
-        expected = registry.releases.serving().number
+        expected = registry.releases.get_serving().number
         answers = race(partial(publish, registry, expected, "a"), partial(publish, registry, expected, "b"))
         won = [answer for answer in answers if isinstance(answer, Release)]
         assert {type(answer) for answer in answers} == {Release, AliasMoved}
-        assert registry.releases.serving() == won[0]
+        assert registry.releases.get_serving() == won[0]
 
 
 def test_promotion_routes_the_language_and_moves_shared_unless_told_not_to(registry: Registry) -> None:
@@ -59,7 +59,7 @@ def test_promotion_routes_the_language_and_moves_shared_unless_told_not_to(regis
     assert (release.shared, release.languages) == (2, {"en": 0, "cy": 1, "de": 2})
     teach(registry, "fr")
     assert promote(registry, lease, version) == release, "a repeated call"
-    assert registry.releases.serving().number == 4
+    assert registry.releases.get_serving().number == 4
 
 
 def test_shared_moves_along_one_chain_only(registry: Registry) -> None:
@@ -125,14 +125,14 @@ def test_a_cancelled_expansion_is_not_promoted(registry: Registry) -> None:
     registry.expansions.cancel(lease.expansion)
     with pytest.raises(ExpansionCancelled):
         promote(registry, lease, version)
-    assert registry.releases.serving().number == 1
+    assert registry.releases.get_serving().number == 1
 
 
 def test_racing_promotions_of_two_languages_both_serve(registry: Registry) -> None:
     leases = {tag: begin(registry, tag) for tag in "abcdefgh"}
     versions = {tag: write(registry, lease, tag, 0) for tag, lease in leases.items()}
     race(*[partial(promote, registry, leases[tag], versions[tag]) for tag in leases])
-    assert registry.releases.serving().languages == {"en": 0, **{tag: v.number for tag, v in versions.items()}}
+    assert registry.releases.get_serving().languages == {"en": 0, **{tag: v.number for tag, v in versions.items()}}
 
 
 @pytest.mark.row("R1")
@@ -141,13 +141,13 @@ def test_a_promotion_and_a_rollback_that_race_both_hold_or_the_rollback_is_refus
     for number in range(8):
         lease = begin(registry, f"x-{number}")
         version = write(registry, lease, f"x-{number}", 0)
-        seen = registry.releases.serving().number
+        seen = registry.releases.get_serving().number
         promoted, rolled = race(
             partial(promote, registry, lease, version),
             partial(registry.releases.roll_back, "a", actor="t", reason="", expected=seen),
         )
         assert isinstance(promoted, Release)
-        serving = registry.releases.serving()
+        serving = registry.releases.get_serving()
         assert serving.languages[f"x-{number}"] == version.number
         assert ("a" in serving.languages) == isinstance(rolled, AliasMoved)
         if "a" not in serving.languages:
@@ -173,11 +173,11 @@ def test_restoring_serves_an_old_release_under_a_new_number(registry: Registry) 
 def test_what_was_withdrawn_is_what_an_earlier_release_served_without_pruned_versions(registry: Registry) -> None:
     first, second = teach(registry, "a"), teach(registry, "a")
     registry.releases.roll_back("a", actor="t", reason="")
-    assert registry.releases.withdrawn(registry.releases.serving()) == {}, "the first one serves"
+    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {}, "the first one serves"
     registry.releases.roll_back("a", actor="t", reason="")
-    assert registry.releases.withdrawn(registry.releases.serving()) == {"a": first} != {"a": second}
-    assert registry.releases.withdrawn(registry.releases.get(3)) == {}
+    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {"a": first} != {"a": second}
+    assert registry.releases.find_withdrawn(registry.releases.get(3)) == {}
     for tag in "bc":
         teach(registry, tag)
     registry.retention.prune(2)
-    assert registry.releases.withdrawn(registry.releases.serving()) == {}
+    assert registry.releases.find_withdrawn(registry.releases.get_serving()) == {}

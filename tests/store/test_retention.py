@@ -18,7 +18,7 @@ def pruned(registry: Registry, keep: int = LEAST) -> list[int]:
     assert planned.datasets == done.datasets and planned.needed == done.needed
     numbers = [version.number for version in done.versions]
     assert numbers == [version.number for version in planned.versions]
-    assert set(numbers) <= registry.versions.pruned()
+    assert set(numbers) <= registry.versions.find_pruned()
     return numbers
 
 
@@ -39,7 +39,7 @@ def test_what_no_release_in_reach_names_goes_and_history_stays(registry: Registr
     assert registry.versions.get(3).pruned_at is not None and registry.versions.get(2).pruned_at is None
     assert [release.number for release in registry.releases.list()] == [6, 5, 4, 3, 2, 1]
     assert pruned(registry) == [3], "as long as its files are there"
-    registry.retention.version_removed(3)
+    registry.retention.note_version_removed(3)
     assert pruned(registry) == [] and registry.versions.get(3).folder is None
 
 
@@ -67,14 +67,14 @@ def test_each_rollback_from_a_release_in_reach_works_and_a_deeper_one_is_refused
     for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(VersionPruned):
             call("a")
-    assert registry.releases.serving().languages["a"] == 4
+    assert registry.releases.get_serving().languages["a"] == 4
     assert back(registry, "d") is None and back(registry, "b") is None
 
 
 def serve(registry: Registry, shared: int, times: int = LEAST) -> None:
     """Publish releases of English alone with this shared version."""
     for _ in range(times):
-        now = registry.releases.serving().number
+        now = registry.releases.get_serving().number
         publish_release(registry, expected=now, shared=shared, languages={})
 
 
@@ -83,9 +83,9 @@ def test_a_rollback_may_make_a_pruned_version_the_shared_one_while_others_build_
         teach(registry, tag)
     teach(registry, "c", shared=False)
     teach(registry, "c", shared=False)
-    assert pruned(registry) == [1, 3, 4] and registry.retention.removable() == []
+    assert pruned(registry) == [1, 3, 4] and registry.retention.list_removable() == []
     assert registry.releases.roll_back("b", actor="t", reason="").shared_version == 1
-    assert registry.releases.serving().shared == 1
+    assert registry.releases.get_serving().shared == 1
 
 
 def test_files_stay_as_long_as_a_version_in_reach_builds_upon_them_or_shares_them(registry: Registry) -> None:
@@ -94,15 +94,15 @@ def test_files_stay_as_long_as_a_version_in_reach_builds_upon_them_or_shares_the
     for _ in range(2):
         teach(registry, "c", shared=False)
     assert pruned(registry) == [1]
-    assert registry.retention.plan(LEAST).versions == () and registry.retention.removable() == []
-    assert registry.versions.gone() == set()
+    assert registry.retention.plan(LEAST).versions == () and registry.retention.list_removable() == []
+    assert registry.versions.find_unneeded() == set()
     serve(registry, shared=1)  # the pruned one is the shared one again
-    assert pruned(registry) == [2, 3, 4, 5, 6] and 1 not in registry.versions.gone()
-    assert [version.number for version in registry.retention.removable()] == [2, 3, 4, 5, 6]
+    assert pruned(registry) == [2, 3, 4, 5, 6] and 1 not in registry.versions.find_unneeded()
+    assert [version.number for version in registry.retention.list_removable()] == [2, 3, 4, 5, 6]
     serve(registry, shared=0, times=1)
     registry.releases.restore(9, expected=10, actor="t", reason="")
     serve(registry, shared=0)
-    assert 1 in pruned(registry) and 1 in registry.versions.gone()
+    assert 1 in pruned(registry) and 1 in registry.versions.find_unneeded()
     with pytest.raises(VersionPruned):
         serve(registry, shared=1)
 
@@ -122,7 +122,7 @@ def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Regist
     assert [version.number for version in done.versions] == [2]
     assert [expansion.id for expansion in done.datasets] == [lease.expansion, other.expansion]
     for expansion in done.datasets:
-        registry.retention.dataset_removed(expansion.id)
+        registry.retention.note_dataset_removed(expansion.id)
     assert registry.retention.plan(LEAST).datasets == ()
     assert registry.expansions.get(lease.expansion).dataset_path is None
 
@@ -142,7 +142,7 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
     first, *_, last = taught = [teach(registry, "a") for _ in range(3)]
     for tag in "bcd":
         teach(registry, tag)
-    sources = registry.versions.get(last).learned
+    sources = registry.versions.get(last).dataset_expansions
     assert sources == tuple(registry.versions.get(number).expansion for number in taught)
     done = registry.retention.prune(LEAST)
     assert [version.number for version in done.versions] == [first], "nothing goes back to it"
@@ -184,7 +184,7 @@ def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Regis
     assert pruned(registry) == []
     registry.expansions.succeed(lease, made.number, 7, {})
     teach(registry, "e")
-    assert pruned(registry) == [1] and registry.retention.removable() == [], "z builds upon it"
+    assert pruned(registry) == [1] and registry.retention.list_removable() == [], "z builds upon it"
 
 
 def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> None:
@@ -217,6 +217,6 @@ def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(reg
     restore = partial(registry.releases.restore, 2, expected=5, actor="t", reason="")
     prune = partial(registry.retention.prune, LEAST)
     restored, _ = race(restore, prune) if turn % 2 else reversed(race(prune, restore))
-    serving = registry.releases.serving()
-    assert not registry.versions.pruned() & {serving.shared, *serving.languages.values()}
-    assert isinstance(restored, VersionPruned) == (1 in registry.versions.pruned())
+    serving = registry.releases.get_serving()
+    assert not registry.versions.find_pruned() & {serving.shared, *serving.languages.values()}
+    assert isinstance(restored, VersionPruned) == (1 in registry.versions.find_pruned())

@@ -14,9 +14,9 @@ from tests.store.steps import begin, promote, race, teach, write
 def back(registry: Registry, tag: str) -> RollbackPlan:
     """Roll back, and check that the plan made before is what is served after."""
     planned = registry.releases.plan_rollback(tag)
-    before = registry.releases.serving()
+    before = registry.releases.get_serving()
     done = registry.releases.roll_back(tag, actor="t", reason="worse")
-    release = registry.releases.serving()
+    release = registry.releases.get_serving()
     assert done == replace(planned, release=release.number)
     assert release.shared == planned.shared_version
     assert release.languages.get(tag) == planned.to_version
@@ -103,7 +103,7 @@ def test_a_language_that_is_not_served_is_not_found_and_the_available_ones_are_l
     with pytest.raises(LanguageNotFound) as refusal:
         registry.releases.roll_back("de", actor="t", reason="")
     assert "cy, en" in refusal.value.detail and "de" not in refusal.value.detail
-    assert registry.releases.serving().number == 2
+    assert registry.releases.get_serving().number == 2
 
 
 @pytest.mark.row("R4")
@@ -121,7 +121,7 @@ def test_a_language_that_an_expansion_teaches_or_replays_is_not_rolled_back_but_
         assert refusal.value.extra == {"expansion": lease.expansion}
     if not replay:
         assert back(registry, "c").from_version == 3
-    registry.expansions.cancelled(lease)
+    registry.expansions.end_as_cancelled(lease)
     assert back(registry, "b").to_version is None
 
 
@@ -130,8 +130,8 @@ def test_of_racing_rollbacks_of_one_language_one_wins_and_it_goes_back_once(regi
     for _ in range(4):
         teach(registry, "a")
     for expected_version in (3, 2, 1):
-        seen = registry.releases.serving().number
+        seen = registry.releases.get_serving().number
         roll_back = partial(registry.releases.roll_back, "a", actor="t", reason="", expected=seen)
         answers = race(roll_back, roll_back)
         assert sum(isinstance(answer, AliasMoved) for answer in answers) == 1
-        assert registry.releases.serving().languages["a"] == expected_version
+        assert registry.releases.get_serving().languages["a"] == expected_version

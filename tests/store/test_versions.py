@@ -28,7 +28,7 @@ def test_a_version_needs_a_lease_and_a_parent(registry: Registry) -> None:
     lease = begin(registry, "cy")
     with pytest.raises(VersionNotFound):
         write(registry, lease, "cy", 9)
-    registry.expansions.release_lease(lease)
+    registry.expansions.give_back_lease(lease)
     with pytest.raises(LeaseLost):
         write(registry, lease, "cy", 0)
 
@@ -36,10 +36,10 @@ def test_a_version_needs_a_lease_and_a_parent(registry: Registry) -> None:
 def test_the_lineage_goes_down_to_version_0_and_pages_are_newest_first(registry: Registry) -> None:
     for tag in "abc":
         teach(registry, tag, shared=tag != "b")  # beside the shared chain
-    assert [version.number for version in registry.versions.lineage(3)] == [3, 1, 0]
-    assert [version.number for version in registry.versions.lineage(0)] == [0]
+    assert [version.number for version in registry.versions.trace_lineage(3)] == [3, 1, 0]
+    assert [version.number for version in registry.versions.trace_lineage(0)] == [0]
     assert [version.number for version in registry.versions.list(limit=2, before=3)] == [2, 1]
-    for call in (registry.versions.get, registry.versions.lineage):
+    for call in (registry.versions.get, registry.versions.trace_lineage):
         with pytest.raises(VersionNotFound):
             call(7)
 
@@ -48,6 +48,6 @@ def test_what_was_fitted_earlier_comes_not_in_place_of_what_is_newer(registry: R
     """A fitter may have slept for longer than its duty lasts."""
     for pictures, change, kept in ((1, 9, 1), (2, 8, 1), (3, 9, 3), (4, 10, 4)):
         registry.versions.set_match(0, {"pictures": pictures, "change": change, "curves": None})
-        assert registry.versions.matches([0])[0]["pictures"] == kept
+        assert registry.versions.read_matches([0])[0]["pictures"] == kept
     with pytest.raises(VersionNotFound):
         registry.versions.set_match(7, {"pictures": 1, "change": 1, "curves": None})

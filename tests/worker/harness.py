@@ -25,7 +25,7 @@ from store import files
 from store.clock import now
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
-from store.expansions import Expansion, Kind, new_expansion_id
+from store.expansions import Expansion, ExpansionKind, make_expansion_id
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from store.tables import ExpansionRow
@@ -134,11 +134,11 @@ class Site:
         return {**os.environ, **{f"PICTOGLOT_{name}": value for name, value in own.items()}, **more}
 
     def submit(
-        self, rows: Sequence[dict[str, Any]], language: str = "cy", kind: Kind = "learn", **settings: Any
+        self, rows: Sequence[dict[str, Any]], language: str = "cy", kind: ExpansionKind = "learn", **settings: Any
     ) -> str:
         """What the service does when a dataset is posted."""
         data = "".join(json.dumps(row) + "\n" for row in rows).encode()
-        identity = new_expansion_id()
+        identity = make_expansion_id()
         path = Path("expansions", identity, "dataset")
         files.write_bytes(self.home / path, data)
         submitting = partial(
@@ -148,7 +148,7 @@ class Site:
             language=language,
             settings={**QUICK, **settings},
             dataset_path=str(path),
-            dataset_sha256=files.sha256_file(self.home / path),
+            dataset_sha256=files.hash_file(self.home / path),
             dataset_bytes=len(data),
             actor="test",
         )
@@ -200,7 +200,7 @@ class Site:
     def weights(self, expansion: str) -> dict[str, str]:
         """Hashes of what was learned."""
         folder = self.home / "versions" / expansion
-        return {name: files.sha256_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
+        return {name: files.hash_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
 
     def log(self) -> str:
         """What the workers said."""

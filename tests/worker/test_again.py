@@ -48,7 +48,7 @@ def taught_before(data: TrainingData) -> list[str]:
 
 
 def serving(site: Site, language: str = "cy") -> Version:
-    return site.registry.versions.get(site.registry.releases.serving().languages[language])
+    return site.registry.versions.get(site.registry.releases.get_serving().languages[language])
 
 
 def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
@@ -69,7 +69,7 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     both.append(taught(site, SECOND))
     version = serving(site)
     manifest = json.loads((site.home / str(version.folder) / files.MANIFEST).read_text())
-    assert (version.number, version.learned) == (2, tuple(both))
+    assert (version.number, version.dataset_expansions) == (2, tuple(both))
     assert manifest["datasets_sha256"] == [site.registry.expansions.get(id).dataset_sha256 for id in both]
     assert len([*(site.home / "teacher").iterdir()]) == 2, "no text of an earlier dataset is encoded again"
     report, kept = version.report, held_out(site, both)
@@ -143,7 +143,7 @@ def test_what_earlier_datasets_hold_out_is_asked_though_there_are_too_many_rows_
     monkeypatch.setattr(attempts, "MAX_ROWS", 10)
     both = [taught(site, FIRST), taught(site, SECOND)]
     version = serving(site)
-    assert version.learned == (both[1],) and version.report["pairs"] == len(held_out(site, both))
+    assert version.dataset_expansions == (both[1],) and version.report["pairs"] == len(held_out(site, both))
 
 
 def test_earlier_captions_whose_pictures_are_gone_are_not_asked(site: Site) -> None:
@@ -159,16 +159,16 @@ def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) 
     first = taught(site, FIRST)
     second = taught(site, SECOND, replace=True)
     version = serving(site)
-    assert version.learned == (second,) and "joined" not in version.report
+    assert version.dataset_expansions == (second,) and "joined" not in version.report
     assert version.report["replaced"]["datasets"] == 1 and version.report["pairs"] == len(held_out(site, [second]))
     (sentence,) = version.report["replaced"]["sentences"]
     assert f"{len(held_out(site, [first]))} held-out captions of pictures from the replaced datasets" in sentence
     assert taught_before(prepared(site, pairs("cy"))) == [second]
-    assert site.registry.releases.visible("cy", 2) == {second}
+    assert site.registry.releases.find_visible("cy", 2) == {second}
     third = taught(site, FIRST)
-    assert site.registry.releases.visible("cy", 3) == {second, third}
-    site.registry.retention.dataset_removed(first)
-    site.registry.retention.dataset_removed(second)
+    assert site.registry.releases.find_visible("cy", 3) == {second, third}
+    site.registry.retention.note_dataset_removed(first)
+    site.registry.retention.note_dataset_removed(second)
     assert open_context(attempt_at(site, site.submit(SECOND, replace=True))).replaced == 1, "of those that are kept"
 
 
@@ -176,7 +176,7 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     first = taught(site, FIRST)
     attempt = attempt_at(site, site.submit(SECOND))
     open_context(attempt)
-    before = site.registry.releases.serving().number
+    before = site.registry.releases.get_serving().number
     publish_release(site.registry, expected=before, shared=0, languages={})  # everything else is restored meanwhile
     assert [expansion.id for expansion in open_context(attempt).before] == [first]
 

@@ -18,12 +18,12 @@ def spoken(count: int = 100) -> list[dict[str, str]]:
 
 def assessed(site: Site, rows: list[dict[str, str]], language: str = "sco") -> dict[str, Any]:
     """The report of an assessment in this process, which changed nothing that is served."""
-    before = site.registry.releases.serving()
+    before = site.registry.releases.get_serving()
     expansion = site.submit(rows, language, "assess")
     run(attempt_at(site, expansion))
     done = site.registry.expansions.get(expansion)
     assert (done.state, done.version, done.release, done.progress, done.step) == ("succeeded", None, None, 1.0, 0)
-    assert site.registry.releases.serving() == before
+    assert site.registry.releases.get_serving() == before
     assert done.report is not None
     return done.report
 
@@ -48,7 +48,7 @@ def test_a_language_that_was_taught_is_measured_untaught_shared_and_by_its_versi
     assert (report["shared"]["version"], report["taught"]["version"]) == (1, 1)
     assert report["sentence"].startswith("This base does not read Welsh: R@10 is ")
     assert "Version 1, which was taught, reads it at " in report["sentence"]
-    newest = site.registry.expansions.assessments(report["base"])
+    newest = site.registry.expansions.find_assessments(report["base"])
     assert {tag: each.report for tag, each in newest.items()} == {"cy": report}
 
 

@@ -136,7 +136,7 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     run(attempt_at(site, expansion := site.submit(rows, force=True)))
     report = site.registry.expansions.get(expansion).report
     assert report is not None
-    told, serving = report["gain"], site.registry.releases.serving()
+    told, serving = report["gain"], site.registry.releases.get_serving()
     assert told["version"] == 0
     recalls = [sum(each["t2i"][k] for k in ("R@1", "R@10")) / 2 for each in (told["before"], report)]
     assert told["mean"] == pytest.approx(recalls[1] - recalls[0])
@@ -175,9 +175,9 @@ def test_a_language_that_the_base_reads_better_is_refused_unless_that_is_forced(
     assert "from 100.0 % to " in detail and "`--force`" in detail
     assert json.dumps(f"expansion {expansion} of sco failed: gate_failed: {detail}", ensure_ascii=False) in site.log()
     assert failed.report is not None and failed.report["refused_by"] == "gain" and not failed.report["gain"]["enough"]
-    assert site.registry.releases.serving().number == 1
+    assert site.registry.releases.get_serving().number == 1
     run(attempt_at(site, forced := site.submit(spoken(), "sco", force=True, learning_rate=0.3, epochs=1)))
-    serving, report = site.registry.releases.serving(), site.registry.expansions.get(forced).report
+    serving, report = site.registry.releases.get_serving(), site.registry.expansions.get(forced).report
     assert report is not None and report["gain"]["forced"] and serving.languages["sco"] == 2
     assert serving.change["forced"] == report["gain"]["sentence"]
 
@@ -191,13 +191,13 @@ def test_a_language_taught_again_must_not_read_worse_what_earlier_datasets_held_
     said = rf"Welsh is read worse than by version 1: on the same \d+ held-out captions{of} (R@1|the mean) "
     with pytest.raises(GateFailed, match=said):
         run(attempt_at(site, site.submit(rows, force=False, epochs=20)))
-    assert site.registry.releases.serving().languages["cy"] == 1
+    assert site.registry.releases.get_serving().languages["cy"] == 1
 
 
 def test_the_same_file_taught_again_serves_and_is_no_gain(site: Site) -> None:
     teach(site)
     run(attempt_at(site, site.submit(pairs("cy"), force=False, learning_rate=UNMOVED)))
-    release = site.registry.releases.serving()
+    release = site.registry.releases.get_serving()
     assert (release.languages["cy"], release.reason) == (2, "+0.0 ± 0.0 points over version 1")
 
 
@@ -211,4 +211,4 @@ def test_what_takes_the_place_of_a_damaged_version_is_compared_with_the_base(sit
     run(attempt)
     report = site.registry.expansions.get(expansion).report
     assert report is not None and report["gain"]["version"] == 0
-    assert site.registry.releases.serving().languages["cy"] == 2
+    assert site.registry.releases.get_serving().languages["cy"] == 2

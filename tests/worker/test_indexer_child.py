@@ -193,10 +193,10 @@ def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeyp
         wait_until(lambda: expires() > before)
 
     monkeypatch.setattr(leases, "_RENEWALS", 100)
-    with registry.duties.held(SEALING, "a", 30) as ours:
+    with registry.duties.hold(SEALING, "a", 30) as ours:
         assert ours
         until_renewed()
-        with registry.duties.held(SEALING, "b", 30) as theirs:
+        with registry.duties.hold(SEALING, "b", 30) as theirs:
             assert not theirs
         until_renewed()
     assert free(registry)

@@ -53,7 +53,7 @@ def rows_of(site: Site, version: int) -> str | None:
 def test_a_taught_language_is_served_and_shared_and_its_captions_are_searchable(taught: Site) -> None:
     (done,) = taught.registry.expansions.list()
     assert (done.state, done.version, done.release, done.progress) == ("succeeded", 1, 2, 1.0)
-    serving = taught.registry.releases.serving()
+    serving = taught.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1})
     identity = Identity("captions", taught.text_fingerprint, 32, "cy", 1)
     state = VectorSets(taught.gallery).read_state(identity)
@@ -93,7 +93,7 @@ def test_a_second_language_is_measured_on_the_first_and_leaves_its_version(site:
     assert languages["cy"]["learned"] == first.report["t2i"]
     assert set(second.report["detected"]) == {"en", "cy", "br"} and set(languages) == {"en", "cy"}
     assert second.report["shared"]["parent"] == first.version
-    assert site.registry.releases.serving().languages == {"en": 0, "cy": 1, "br": 2}
+    assert site.registry.releases.get_serving().languages == {"en": 0, "cy": 1, "br": 2}
     assert rows_of(site, 1) == before
 
 
@@ -122,7 +122,7 @@ def test_below_the_floor_nothing_is_served_and_the_version_is_kept(site: Site) -
     assert failed.error.code == "gate_failed"
     assert failed.report is not None
     assert failed.report["pairs"] == 10
-    assert site.registry.releases.serving().number == 1
+    assert site.registry.releases.get_serving().number == 1
     assert [version.number for version in site.registry.versions.list()] == [1, 0]
 
 
@@ -135,7 +135,7 @@ def test_beyond_the_forgetting_budget_the_language_is_served_and_shared_stays(si
     assert done.report is not None
     assert done.report["shared"]["max_loss"] > 0
     assert done.report["shared"]["moved"] is False
-    serving = site.registry.releases.serving()
+    serving = site.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (1, {"en": 0, "cy": 1, "br": 2})
 
 
@@ -147,7 +147,7 @@ def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: 
     (attempt.folder / "plan.json").write_text(json.dumps({"parent": 1, "before": [], "replaced": 0}))
     site.registry.releases.roll_back("cy", actor="test", reason="")
     run(attempt)
-    serving = site.registry.releases.serving()
+    serving = site.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
 
 
@@ -170,14 +170,14 @@ def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
 def test_progress_goes_on_where_checkpoints_come_fast(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint is written to the registry at once, a step only when it is time."""
     written: dict[int, float] = {}
-    honest = site.registry.expansions.progress
+    honest = site.registry.expansions.record_progress
 
     def progress(lease: Lease, **now: Any) -> None:
         honest(lease, **now)
         if now["phase"] == "train" and now["step"]:
             written[now["step"]] = now["progress"]
 
-    monkeypatch.setattr(site.registry.expansions, "progress", progress)
+    monkeypatch.setattr(site.registry.expansions, "record_progress", progress)
     run(attempt_at(site, site.submit(pairs("cy"), epochs=20)))
     assert len(written) > 5
     assert len(set(written.values())) == len(written), written
@@ -189,7 +189,7 @@ def test_a_registry_away_while_progress_is_written_stops_nothing(
 ) -> None:
     """It is away whenever a step is written, and here every step is."""
     missed: list[int] = []
-    honest = site.registry.expansions.progress
+    honest = site.registry.expansions.record_progress
 
     def progress(lease: Lease, **now: Any) -> None:
         if now["phase"] == "train" and now["step"] and not now["made_progress"]:
@@ -197,7 +197,7 @@ def test_a_registry_away_while_progress_is_written_stops_nothing(
             raise error
         honest(lease, **now)
 
-    monkeypatch.setattr(site.registry.expansions, "progress", progress)
+    monkeypatch.setattr(site.registry.expansions, "record_progress", progress)
     monkeypatch.setattr("worker.attempt.PROGRESS_SECONDS", 0.0)
     attempt = attempt_at(site, site.submit(pairs("cy")))
     run(attempt)
@@ -247,7 +247,7 @@ def test_a_language_rolled_back_while_another_is_evaluated_is_measured_all_the_s
     assert {*report["shared"]["languages"]} == {*report["detected"]} - {"br"} == {"en", "cy"}
     assert report["shared"]["unmeasured"] == []
     assert report["detected"]["cy"].get("cy", 0) > 0  # the language rolled back is still among the detector's choices
-    assert site.registry.releases.serving().languages == {"en": 0, "br": 2}
+    assert site.registry.releases.get_serving().languages == {"en": 0, "br": 2}
 
 
 class StopsWithVersion(Attempt):
@@ -270,7 +270,7 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     rows.write_bytes(data)
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
-    assert site.registry.releases.serving().number == 1
+    assert site.registry.releases.get_serving().number == 1
 
 
 def test_another_base_is_refused(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:

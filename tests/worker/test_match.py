@@ -61,13 +61,13 @@ def described(
 
 def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, object]:
     MatchFitter(site.registry, DataRoot(site.home)).fit(language, version)
-    match = site.registry.versions.matches([version])[version]
+    match = site.registry.versions.read_matches([version])[version]
     result: dict[str, object] = match["result"]
     return result
 
 
 def followed(site: Site, before: Matching | None = None) -> Matching:
-    release, change = site.registry.releases.serving(), site.gallery.change()
+    release, change = site.registry.releases.get_serving(), site.gallery.change()
     return (before or Matching()).followed(site.gallery, site.image_fingerprint, release, change)
 
 
@@ -75,7 +75,7 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     described(site, 80)
     assert find_unfitted(site.registry) == [ENGLISH]
     assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
-    match = site.registry.versions.matches([0])[0]
+    match = site.registry.versions.read_matches([0])[0]
     assert match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
@@ -216,7 +216,7 @@ def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
 def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
     monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
-    site.registry.duties.done(PURGING)
+    site.registry.duties.note_done(PURGING)
     described(site, 80)
     measure(site)
     settings = WorkerSettings(home=site.home, base=site.base)

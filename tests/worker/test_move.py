@@ -51,8 +51,8 @@ def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
     """What answers come from, as a base has it: every caption's vector, by the language's version; the pictures'."""
     registry, gallery = site.registry, site.gallery
     found = {"pictures": np.stack([*gallery.picture_vectors(gallery.ids(), encoder.image_fingerprint).values()])}
-    for tag, version in registry.releases.serving().languages.items():
-        visible = registry.releases.visible(tag, version)
+    for tag, version in registry.releases.get_serving().languages.items():
+        visible = registry.releases.find_visible(tag, version)
         captions = [each for each in gallery.captions(gallery.ids(), tag) if each.expansion in {None, *visible}]
         stored = gallery.caption_vectors([each.id for each in captions], ReadBy(version, encoder.text_fingerprint))
         assert len(stored) == len(captions), tag
@@ -68,22 +68,22 @@ def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
 
 def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:
     """A query in a language, as the version that serves it reads it."""
-    view = Views(encoder, site.registry, DataRoot(site.home)).of(site.registry.releases.serving().languages[tag])
+    view = Views(encoder, site.registry, DataRoot(site.home)).of(site.registry.releases.get_serving().languages[tag])
     return encoder.texts([(view, text)], alone=True).vectors
 
 
 def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bit(site: Site, other_base: str) -> None:
     for language in ("cy", "br"):
         teach(site, language, picture=True)
-    old, before = serving(site), site.registry.releases.serving()
+    old, before = serving(site), site.registry.releases.get_serving()
     answers, query = vectors_of(site, old), read(site, old, "cy", "afal der")
     done = move(site, other_base)
 
-    after, new = site.registry.releases.serving(), serving(site)
+    after, new = site.registry.releases.get_serving(), serving(site)
     assert (done.state, done.release, done.version) == ("succeeded", after.number, after.shared)
     assert new.base_view.version == after.base == 3 and new.dimension == 48
     assert after.languages == {"en": 3, "cy": 4, "br": 5} and after.shared == 5
-    assert site.registry.versions.get(4).learned == site.registry.versions.get(1).learned
+    assert site.registry.versions.get(4).dataset_expansions == site.registry.versions.get(1).dataset_expansions
     moved = vectors_of(site, new)
     assert {tag: len(each) for tag, each in moved.items()} == {tag: len(each) for tag, each in answers.items()}
     assert (
@@ -104,7 +104,7 @@ def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bi
     undone = site.registry.bases.undo(actor="t", reason="")
     assert (undone.lost, undone.returned, undone.changed) == ([], ["br"], ["cy"])
     again = serving(site)
-    assert site.registry.releases.serving().languages == before.languages
+    assert site.registry.releases.get_serving().languages == before.languages
     assert again.text_fingerprint == old.text_fingerprint
     for tag, vectors in vectors_of(site, again).items():
         np.testing.assert_array_equal(vectors, answers[tag])
@@ -113,7 +113,7 @@ def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bi
 
 def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(site: Site, other_base: str) -> None:
     teach(site, "cy", picture=True)
-    served = site.registry.releases.serving()
+    served = site.registry.releases.get_serving()
     attempt = attempt_at(site, submit_move(site.registry, other_base), forgetting_budget=0.0)
     with pytest.raises(GateFailed, match="goes on serving") as caught:
         _worsen(attempt)
@@ -122,21 +122,21 @@ def test_a_language_that_cannot_be_measured_keeps_the_old_base_unless_forced(sit
     failed = site.registry.expansions.get(attempt.expansion.id)
     assert failed.error is not None and failed.error.code == "gate_failed"
     assert failed.report is not None and {"en", "cy"} <= set(failed.report["languages"])
-    assert site.registry.releases.serving() == served and serving(site).base_view.version == 0
+    assert site.registry.releases.get_serving() == served and serving(site).base_view.version == 0
     versions = len(site.registry.versions.list())
     site.gallery.delete(f"p{SHOWN - 1}")  # all that is in English, and what the dataset has no longer counts
-    (source,) = site.registry.versions.get(1).learned
+    (source,) = site.registry.versions.get(1).dataset_expansions
     dataset = site.home / "expansions" / source / "dataset"
     dataset.write_bytes(dataset.read_bytes() + b"\n")
     done = move(site, other_base, budget=0.0, force=True)
     assert len(site.registry.versions.list()) == versions  # what was learned on this base is not learned again
-    assert done.report is not None and site.registry.releases.serving().base == 2
+    assert done.report is not None and site.registry.releases.get_serving().base == 2
     assert done.report["languages"] == {"en": {}, "cy": {}}
 
 
 def _worsen(attempt: Attempt) -> None:
     """The held-out captions of Welsh are lost, so that nobody can say what it would lose."""
-    (source,) = attempt.registry.versions.get(1).learned
+    (source,) = attempt.registry.versions.get(1).dataset_expansions
     (attempt.settings.home / "expansions" / str(source) / "validation.json").unlink()
 
 
@@ -162,7 +162,7 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
                 self.registry.releases.roll_back("cy", actor="test", reason="")
 
     run(attempt_at(site, expansion, kind=Meanwhile))
-    after, new = site.registry.releases.serving(), serving(site)
+    after, new = site.registry.releases.get_serving(), serving(site)
     assert (after.number, after.languages, after.shared) == (5, {"en": 3, "br": 5}, 3)
     report = site.registry.expansions.get(expansion).report
     assert report is not None and report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is withdrawn"
@@ -174,7 +174,7 @@ def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
     new_site: Callable[..., Site], other_base: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     site = new_site(pictures=1)
-    served, versions = site.registry.releases.serving(), site.registry.versions.list()
+    served, versions = site.registry.releases.get_serving(), site.registry.versions.list()
     learning = site.submit(pairs("cy"), "cy")
     with pytest.raises(ExpansionInProgress):
         submit_move(site.registry, other_base)
@@ -188,7 +188,7 @@ def test_a_move_is_refused_before_it_starts_and_nothing_else_begins_beside_it(
         run(attempt := attempt_at(site, submit_move(site.registry, other_base)))
     assert {"needed", "free"} <= set(caught.value.extra)
     attempt.fail(caught.value)
-    assert site.registry.releases.serving() == served and site.registry.versions.list() == versions
+    assert site.registry.releases.get_serving() == served and site.registry.versions.list() == versions
     assert len(site.registry.bases.list()) == 1
 
 
@@ -205,7 +205,7 @@ def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings
     attempt.fail(PicturesUnreadable())
     done = move(site, many, force=True)
     assert done.report is not None and done.report["unreadable"] == 1
-    new, base = serving(site), site.registry.releases.serving().base
+    new, base = serving(site), site.registry.releases.get_serving().base
     assert (rows_of(site, new, "eu", base), rows_of(site, new, "cy", base)) == (4, 4)
     live = LiveIndex(new, VectorSets(site.gallery))
     assert live.start() and set(live.current.captions) == {"en", "cy", "eu"} and new.encoded == 0
@@ -249,7 +249,7 @@ def test_killed_at_every_point_it_ends_with_one_release(site: Site, other_base: 
         assert site.registry.expansions.get(expansion).state == "running", f"{point} was never passed\n{site.log()}"
         site.abandon(expansion)
     assert site.attempt(expansion).wait(PATIENCE) == 0
-    done, after = site.registry.expansions.get(expansion), site.registry.releases.serving()
+    done, after = site.registry.expansions.get(expansion), site.registry.releases.get_serving()
     assert done.state == "succeeded", f"{done}\n{site.log()[-3000:]}"
     assert done.report is not None and set(done.report["languages"]) == {"en", "cy"}
     assert (after.number, after.base, after.languages) == (3, 2, {"en": 2, "cy": 3})

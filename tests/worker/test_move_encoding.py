@@ -47,11 +47,16 @@ def to(site: Site, encoding: Encoding) -> Expansion:
 def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site) -> None:
     show(site, SHOWN, en=["a thing"])
     teach(site)
-    old, first, encoding, before = serving(site), recorded(site.registry), other(site), site.registry.releases.serving()
+    old, first, encoding, before = (
+        serving(site),
+        recorded(site.registry),
+        other(site),
+        site.registry.releases.get_serving(),
+    )
     with pytest.raises(BaseServes):
         run(attempt := attempt_at(site, submit_move(site.registry, site.base)))
     attempt.fail(BaseServes())
-    report, after, new = to(site, encoding).report, site.registry.releases.serving(), serving(site)
+    report, after, new = to(site, encoding).report, site.registry.releases.get_serving(), serving(site)
     assert report is not None and (report["from"], report["encoding"]) == (report["to"], str(encoding))
     for figures in (report["languages"][tag] for tag in ("en", "cy")):
         assert figures["before"] == figures["after"] and figures["pairs"] > 5, "both give nearly the same vectors"

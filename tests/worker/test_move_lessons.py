@@ -32,9 +32,9 @@ def test_a_language_waits_for_its_pivot_that_was_taught_again_after_it(site: Sit
     teach(site, "cy")
     teach_from_welsh(site)
     teach(site, "cy")
-    assert site.registry.releases.serving().languages == {"en": 0, "cy": 3, "br": 2}
+    assert site.registry.releases.get_serving().languages == {"en": 0, "cy": 3, "br": 2}
     done = move(site, other_base)
-    after = site.registry.releases.serving()
+    after = site.registry.releases.get_serving()
     assert (done.state, {*after.languages}) == ("succeeded", {"en", "cy", "br"})
     assert after.shared == after.languages["br"] > after.languages["cy"], "Welsh first, then Breton upon it"
     gains = [site.registry.versions.get(after.languages[tag]).report["gain"] for tag in ("cy", "br")]
@@ -49,7 +49,7 @@ def test_a_language_whose_pivot_is_withdrawn_is_left_out(site: Site, other_base:
     site.registry.releases.roll_back("cy", actor="test", reason="")
     done = move(site, other_base, force=True)
     assert done.report is not None and done.report["languages"]["br"]["left_out"] == "pivot_not_served"
-    assert [*site.registry.releases.serving().languages] == ["en"]
+    assert [*site.registry.releases.get_serving().languages] == ["en"]
 
 
 def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(site: Site, other_base: str) -> None:
@@ -59,10 +59,10 @@ def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(sit
     assert untaught is not None
     sentence = untaught["without_gain"][0]
     assert sentence.startswith("Welsh is read ") and "better" not in sentence, "it has learned next to nothing"
-    assert site.registry.releases.serving().languages == {"en": 3, "cy": 4, "br": 5}
+    assert site.registry.releases.get_serving().languages == {"en": 3, "cy": 4, "br": 5}
     site.registry.bases.undo(actor="test", reason="")
     site.registry.releases.roll_back("cy", actor="test", reason="")
-    done, after = move(site, other_base), site.registry.releases.serving()
+    done, after = move(site, other_base), site.registry.releases.get_serving()
     assert (after.languages, after.shared) == ({"en": 3, "br": 6}, 6)
     assert site.registry.versions.get(6).parent == 3
     assert done.report is not None and done.report["shared_lacks"] == []
@@ -77,8 +77,8 @@ def test_a_language_that_was_taught_twice_moves_with_both_datasets(site: Site, o
     run(attempt_at(site, both[1]))
     teach(site, "br")
     done = move(site, other_base)
-    made = site.registry.versions.get(site.registry.releases.serving().languages["cy"])
-    assert made.learned == (*both,)
+    made = site.registry.versions.get(site.registry.releases.get_serving().languages["cy"])
+    assert made.dataset_expansions == (*both,)
     report, kept = made.report, [_held_out(site, expansion) for expansion in both]
     assert report["dataset"]["usable"] == 100, "rows that both have count once"
     assert report["dataset"]["val"] == report["pairs"] == len(kept[0] | kept[1]) > max(map(len, kept))
@@ -86,7 +86,9 @@ def test_a_language_that_was_taught_twice_moves_with_both_datasets(site: Site, o
 
     back = move(site, site.base, force=True)
     assert back.report is not None and back.report["from"].endswith("other")
-    assert site.registry.versions.get(site.registry.releases.serving().languages["cy"]).learned == (*both,)
+    assert site.registry.versions.get(site.registry.releases.get_serving().languages["cy"]).dataset_expansions == (
+        *both,
+    )
 
 
 def _held_out(site: Site, expansion: str) -> set[str]:
@@ -110,7 +112,7 @@ def test_the_disk_is_asked_for_once_and_not_again_after_a_pause(
         run(attempt)
     monkeypatch.setattr("store.files.require_room", refuse)  # a part of the room is used by what was made before
     run(attempt)
-    assert site.registry.releases.serving().base == 1
+    assert site.registry.releases.get_serving().base == 1
 
 
 def test_while_another_language_is_taught_nothing_is_made_again(site: Site, other_base: str) -> None:
@@ -119,7 +121,7 @@ def test_while_another_language_is_taught_nothing_is_made_again(site: Site, othe
     moving.other = attempt_at(site, site.submit(pairs("cy"), "cy"))
     run(moving)
     assert (moving.pauses, moving.passes) == (3, 2), "one pass before, and one when the other expansion has ended"
-    assert site.registry.releases.serving().base == 1
+    assert site.registry.releases.get_serving().base == 1
 
 
 class Counted(Attempt):
@@ -137,7 +139,7 @@ class Counted(Attempt):
     def pause(self, code: str, seconds: float) -> None:
         self.pauses += 1
         if self.pauses == 3:
-            self.registry.expansions.release_lease(self.other.lease)
+            self.registry.expansions.give_back_lease(self.other.lease)
         super().pause(code, seconds=0.0)
 
 

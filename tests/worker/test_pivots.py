@@ -25,7 +25,7 @@ def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
     assert report is not None
     assert (report["against"], report["dataset"]["pivots"], report["candidates"]) == ("pivots", {"cy": 100}, 100)
     assert report["t2i"]["R@10"] > 0.5
-    assert site.registry.releases.serving().languages == {"en": 0, "cy": 1, "br": 2}
+    assert site.registry.releases.get_serving().languages == {"en": 0, "cy": 1, "br": 2}
 
 
 def test_the_teacher_is_the_version_of_the_pivots_language(site: Site) -> None:
@@ -61,7 +61,7 @@ def test_the_version_is_that_of_the_first_attempt(site: Site) -> None:
     teach(site)
     first = attempt_at(site, site.submit(with_welsh(), "br"))
     expected = prepare(open_context(first), first.expansion).features
-    site.registry.expansions.release_lease(first.lease)
+    site.registry.expansions.give_back_lease(first.lease)
     teach(site)
     second = attempt_at(site, first.expansion.id)
     data = prepare(open_context(second), second.expansion)
@@ -72,7 +72,7 @@ def test_a_pivot_that_is_served_no_more_ends_the_expansion_with_its_name(site: S
     expansion = site.submit(with_welsh(), "br")
     with pytest.raises(PivotNotServed, match="in cy, which is not served"):
         run(attempt_at(site, expansion))
-    assert site.registry.releases.serving().number == 1
+    assert site.registry.releases.get_serving().number == 1
 
 
 def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(site: Site) -> None:
@@ -83,7 +83,7 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
     again = attempt_at(site, site.submit(pairs("cy")))
     again.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     run(again)
-    assert site.registry.releases.serving().languages["cy"] == 3
+    assert site.registry.releases.get_serving().languages["cy"] == 3
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
     attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
@@ -104,7 +104,7 @@ def test_a_rebuild_leaves_out_a_language_whose_pivot_is_withdrawn(site: Site) ->
     report = site.registry.expansions.get(plan.rebuild).report
     assert report is not None
     assert report["languages"]["br"]["left_out"] == "pivot_not_served"
-    assert site.registry.releases.serving().languages == {"en": 0, "br": 2}, "its version goes on serving it"
+    assert site.registry.releases.get_serving().languages == {"en": 0, "br": 2}, "its version goes on serving it"
 
 
 @pytest.fixture

@@ -78,7 +78,7 @@ def deleted(site: Site) -> Iterator[Site]:
     assert VectorSets(site.gallery).register(pictures(site), NOTHING_SEALED, NOTHING_SEALED)
     put(site, 1)
     assert index(site) == 0 and "rows.safetensors" in traces(site, 1)
-    site.registry.duties.done(PURGING)
+    site.registry.duties.note_done(PURGING)
     site.gallery.delete(GONE)
     yield site
 

@@ -31,7 +31,7 @@ def test_a_rebuild_teaches_the_shared_table_again_and_leaves_what_is_served(site
     for language in ("cy", "br"):
         teach(site, language)
     done = rebuild_without(site, "cy")
-    serving = site.registry.releases.serving()
+    serving = site.registry.releases.get_serving()
     assert (serving.shared, serving.languages) == (3, {"en": 0, "br": 2})
     rebuilt = site.registry.versions.get(3)
     assert (rebuilt.parent, rebuilt.language) == (0, "br")
@@ -45,8 +45,11 @@ def test_a_language_that_was_taught_twice_is_rebuilt_from_both_datasets(site: Si
     for some in (rows[:70], rows[30:]):
         run(attempt_at(site, site.submit(some, "br")))
     done = rebuild_without(site, "cy")
-    made = site.registry.versions.get(site.registry.releases.serving().shared)
-    assert made.learned == site.registry.versions.get(3).learned and len(made.learned) == 2
+    made = site.registry.versions.get(site.registry.releases.get_serving().shared)
+    assert (
+        made.dataset_expansions == site.registry.versions.get(3).dataset_expansions
+        and len(made.dataset_expansions) == 2
+    )
     assert done.report is not None and done.report["languages"]["br"]["dataset"]["usable"] == 100
 
 
@@ -66,7 +69,7 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
     first = rebuild_of(site, "cy", StopsInTraining)
     with pytest.raises(Stopped):
         run(first)
-    site.registry.expansions.release_lease(first.lease)
+    site.registry.expansions.give_back_lease(first.lease)
     site.gallery.delete("p8")
     if elsewhere:  # on a machine that has nothing of the first attempt
         for folder in ("pictures", "checkpoints", "teacher"):
@@ -87,7 +90,7 @@ def test_a_rebuild_that_has_no_picture_left_ranks_english_texts_and_goes_on_afte
     first = rebuild_of(site, "cy", StopsInTraining)
     with pytest.raises(Stopped):
         run(first)
-    site.registry.expansions.release_lease(first.lease)
+    site.registry.expansions.give_back_lease(first.lease)
     run(attempt_at(site, first.expansion.id))
     report = site.registry.expansions.get(first.expansion.id).report
     assert report is not None and report["moved"] is True
@@ -103,7 +106,7 @@ def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site)
     for number in range(40):
         site.gallery.delete(f"p{number}")
     done = rebuild_without(site, "cy")
-    assert (done.state, site.registry.releases.serving().shared) == ("succeeded", 0)
+    assert (done.state, site.registry.releases.get_serving().shared) == ("succeeded", 0)
     assert done.report == {
         "moved": False,
         "languages": {
