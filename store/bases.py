@@ -1,7 +1,6 @@
 """Bases and encodings: what versions and vectors are made with, and the releases that move to others. Opens no model.
 
-A base is a version without a parent, the root of a lineage. The base of a release is that of its shared version, so a
-release names its base, and serving another one is a release like any other.
+A base is a version without a parent, the root of a lineage. The base of a release is that of its shared version.
 """
 
 import hashlib
@@ -36,13 +35,13 @@ FLOAT32, BFLOAT16 = "float32", "bfloat16"
 
 @dataclass(frozen=True)
 class Encoding:
-    """What computes vectors, besides the weights: `torch` or `openvino`, in `float32` or `bfloat16`."""
+    """The backend (`torch`, `openvino`) and the precision (`float32`, `bfloat16`) in which weights compute vectors."""
 
     backend: str
     precision: str
 
     def compute_fingerprint(self, weights: str) -> str:
-        """Return the hex hash of vectors that a tower with the fingerprint `weights` gives."""
+        """Return the fingerprint, in hex, of the vectors of a tower whose weights have this one."""
         return hashlib.sha256(f"{weights} {self.backend} {self.precision}".encode()).hexdigest()
 
     def __str__(self) -> str:
@@ -54,7 +53,7 @@ FIRST_ENCODING = Encoding(TORCH, FLOAT32)
 
 @dataclass(frozen=True)
 class RecordedEncoding:
-    """What computes the vectors from `release` on; `reason` says why it is not what `auto` wanted, if so."""
+    """The encoding from `release` on; `reason` says why it is not what `auto` wanted, if so."""
 
     number: int
     release: int
@@ -75,20 +74,20 @@ class RecordedBase:
 
     @property
     def public_name(self) -> str:
-        """The name without the place of a file on a machine."""
+        """The name without the path of its file."""
         return self.name.partition("@")[0]
 
     def has_towers(self, image_fingerprint: str, text_fingerprint: str) -> bool:
-        """Whether it has these weights, of both towers: a release decides what reads pictures and what reads texts."""
+        """Return whether both towers have these weights."""
         return (self.image_fingerprint, self.text_fingerprint) == (image_fingerprint, text_fingerprint)
 
 
 @dataclass(frozen=True)
 class UndoPlan:
-    """Back from base `from_base` to `to_base`, as release `restored` served it; `release` serves now or, then, newly.
+    """The way back from base `from_base` to `to_base`, which release `restored` served in `encoding`.
 
-    `encoding` has made the vectors there; None where nobody has opened a base yet. `lost` are the languages that are
-    served now and not then, `returned` those that are only then. `changed` are in both, by another version each.
+    `release` is the one that serves, before or after the undo. Languages are `lost`, `returned`, or `changed` to
+    another version.
     """
 
     release: int
@@ -113,14 +112,14 @@ class Bases:
             return [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow).order_by(BaseRow.number))]
 
     def find_serving(self) -> RecordedBase | None:
-        """Return that of the release which serves; None in a registry that no process opened with a base yet."""
+        """Return the base of the serving release; None in a registry that no process has opened with a base."""
         with self._database.read() as session:
             if session.scalar(select(ReleaseRow.number).limit(1)) is None:
                 return None
             return session.get_one(BaseRow, get_serving(session).languages[BUILT_IN_LANGUAGE]).convert_to(RecordedBase)
 
     def record_name(self, name: str, image_fingerprint: str, text_fingerprint: str) -> None:
-        """Record where a base was found last: its checkpoint may have moved."""
+        """Record the name by which a base was found last: its checkpoint may have moved."""
         with self._database.read() as session:
             row = _find(session, image_fingerprint, text_fingerprint)
             if row is None or row.name == name:
@@ -130,7 +129,7 @@ class Bases:
                 row.name = name
 
     def find_fingerprints(self, numbers: Collection[int]) -> set[str]:
-        """Return those of vectors of pictures that these bases alone have made, in every encoding so far."""
+        """Return the fingerprints of the picture vectors that these bases alone have made, in every encoding so far."""
         with self._database.read() as session:
             encodings = [Encoding(row.backend, row.precision) for row in session.scalars(select(EncodingRow))]
             rows = [row.convert_to(RecordedBase) for row in session.scalars(select(BaseRow))]
@@ -158,10 +157,10 @@ class Bases:
         languages: Mapping[str, int],
         report: dict[str, Any],
     ) -> Release | None:
-        """Serve a base by the vectors of an encoding, with these versions; `report` is that of the expansion.
+        """Serve a base by the vectors of an encoding, with these versions, and keep the `report` of the expansion.
 
-        None, with nothing changed, when another release than `expected` serves, or while another expansion is at work,
-        which would be of no use afterwards. A repeated call returns the same release. Raises LeaseLost,
+        Change nothing and return None when another release than `expected` serves, or while another expansion is at
+        work, whose result would be lost. A repeated call returns the same release. Raises LeaseLost,
         ExpansionCancelled.
         """
         with self._database.begin() as session:
@@ -183,7 +182,7 @@ class Bases:
             return release
 
     def is_move_hindered(self, lease: Lease) -> bool:
-        """Whether another expansion is at work, so that `move` would do nothing. Raises LeaseLost."""
+        """Return whether another expansion is at work, so that `move` would do nothing. Raises LeaseLost."""
         with self._database.read() as session:
             return _has_others_at_work(session, require_lease(session, lease.expansion, lease.fence).id)
 
@@ -193,9 +192,10 @@ class Bases:
             return _plan_undo(session, expected)[0]
 
     def undo(self, *, actor: str, reason: str, expected: int | None = None) -> UndoPlan:
-        """Serve the base before this one again, as its last release did, at once. Raises as `plan_undo`.
+        """Serve the base or encoding before this one again, at once. Raises what `plan_undo` raises.
 
-        Where only the encoding was another one, the languages stay. Done twice, it leads back.
+        Languages are as in the last release of that base; where only the encoding differs, they stay. A second undo
+        leads back.
         """
         with self._database.begin() as session:
             planned, table = _plan_undo(session, expected)
@@ -213,13 +213,13 @@ class Encodings:
         self._database = database
 
     def find_current(self) -> RecordedEncoding | None:
-        """Return the newest; None in a registry that no process opened with a base yet."""
+        """Return the newest; None in a registry that no process has opened with a base."""
         with self._database.read() as session:
             row = find_newest_encoding(session)
             return None if row is None else row.convert_to(RecordedEncoding)
 
     def record_first(self, backend: str, precision: str, reason: str = "") -> RecordedEncoding:
-        """Record the encoding of a new data root, unless another process did; returns the current one."""
+        """Record the encoding of a new data root, unless another process did, and return the current one."""
         with self._database.begin() as session:
             row = find_newest_encoding(session) or serve_encoding(session, backend, precision, 1, reason)
             return row.convert_to(RecordedEncoding)
@@ -257,7 +257,7 @@ def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, Releas
     table = now_served if target.languages[BUILT_IN_LANGUAGE] == base else target
     refuse_pruned(session, table.languages.values(), table.shared)
     here, there, made_by = now_served.languages, table.languages, find_newest_encoding(session, target.number)
-    undoing = UndoPlan(
+    planned = UndoPlan(
         release=now_served.number,
         restored=target.number,
         from_base=base,
@@ -267,7 +267,7 @@ def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, Releas
         returned=sorted(there.keys() - here.keys()),
         changed=sorted(tag for tag in here.keys() & there.keys() - {BUILT_IN_LANGUAGE} if here[tag] != there[tag]),
     )
-    return undoing, table
+    return planned, table
 
 
 def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:

@@ -42,43 +42,43 @@ class Instant(TypeDecorator[datetime]):
 
 
 class now(FunctionElement[datetime]):
-    """The database's clock with fractions of a second."""
+    """The database's clock, as an SQL expression, with fractions of a second."""
 
     type = Instant()
     inherit_cache = True
 
 
 @compiles(now, "sqlite")
-def _now_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
+def _compile_for_sqlite(element: now, compiler: SQLCompiler, **_: Any) -> str:
     # milliseconds; unixepoch('subsec') would need SQLite 3.42
     return "((julianday('now') - 2440587.5) * 86400.0)"
 
 
 @compiles(now, "postgresql")
-def _now_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
+def _compile_for_postgresql(element: now, compiler: SQLCompiler, **_: Any) -> str:
     # the time of the statement: now() is the time when the transaction began, perhaps before a wait
     return "CAST(extract(epoch FROM clock_timestamp()) AS double precision)"
 
 
 def has_ended(until: Any) -> ColumnElement[bool]:
-    """Whether a lease until this moment has ended; one that would last longer than `LONGEST_LEASE` has."""
+    """Return whether a lease until this moment has ended; one longer than `LONGEST_LEASE` counts as ended."""
     return or_(until < now(), until > now() + LONGEST_LEASE)
 
 
 def is_recent(moment: Any, seconds: float) -> ColumnElement[bool]:
-    """Whether a moment was in the last so many seconds; one that is still to come was not."""
+    """Return whether a moment was in the last so many seconds; a future one was not."""
     return and_(moment > now() - seconds, moment <= now())
 
 
 def read_uptime() -> float:
-    """Return seconds that nobody sets; they count while the machine sleeps, too, where a clock of the system does."""
+    """Return the seconds of a clock that nobody sets; on Linux it also runs while the machine sleeps."""
     return time.clock_gettime(time.CLOCK_BOOTTIME) if sys.platform == "linux" else time.monotonic()
 
 
 class SteadyClock:
-    """Whether a clock can be believed when it says that something is old enough to be deleted.
+    """A check whether a clock can be believed when it says that something is old enough to be deleted.
 
-    It is compared with the uptime of this machine, so that a jump is noticed, but not that it was wrong all along.
+    It compares the clock with the uptime of this machine: a jump is noticed, a clock that was always wrong is not.
     """
 
     def __init__(self, running: Callable[[], float] = read_uptime) -> None:
@@ -87,7 +87,7 @@ class SteadyClock:
         self._believed_from = 0.0
 
     def is_steady(self, moment: float) -> bool:
-        """Whether the clock, which shows this moment in seconds, has not jumped within the last hour."""
+        """Return whether the clock, which shows this moment in seconds, has not jumped within the last hour."""
         running = self._running()
         if self._ahead is not None and abs(moment - running - self._ahead) > _JUMP:
             self._believed_from = running + _DISTRUST

@@ -21,7 +21,7 @@ from store.files import MANIFEST, TEMPORARY
 if TYPE_CHECKING:
     from store.objects import ObjectStore
 
-EXPANSIONS = "expansions"  # the folder of theirs
+EXPANSIONS = "expansions"  # folder
 _WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
 PICTURE, ORIGINAL = ".jpg", ".original"  # files that tell whether they are whole
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
@@ -52,19 +52,19 @@ class DataRoot:
 
     @property
     def has_store(self) -> bool:
-        """Whether there is a store."""
+        """Whether other machines share the files through a store."""
         return self._objects is not None
 
     def locate(self, name: str) -> Path:
-        """Return its path on this machine, whether it exists or not."""
+        """Return the path of a name on this machine, whether it exists or not."""
         return self.home / name
 
     def has(self, name: str) -> bool:
-        """Whether a folder or file is on this machine or in the store."""
+        """Return whether a folder or file is on this machine or in the store."""
         return self.locate(name).exists() or name in self.list_stored(name)
 
     def list_stored(self, name: str) -> set[str]:
-        """Return the folders and files that are finished in the store: of this name, or below it."""
+        """List the folders and files with this name, or below it, that are complete in the store."""
         keys = () if self._objects is None else self._objects.list_keys(name)
         return {key.removesuffix(f"/{MANIFEST}") for key in keys if key.endswith(f"/{MANIFEST}")}
 
@@ -86,9 +86,9 @@ class DataRoot:
         return path
 
     def renew(self, name: str, manifest_sha256: str | None = None) -> bool:
-        """Replace a damaged copy on this machine by that of the store, and return True.
+        """Replace a damaged copy on this machine by that of the store; return whether that was possible.
 
-        Where the store has none that is whole, or does not answer, or the disk is full, the copy stays as it is.
+        The damaged copy stays where the store has no whole one or does not answer, or the disk is full.
         """
         with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.translate_full_disk():
             manifest = self._read_stored_manifest(name, manifest_sha256)
@@ -100,8 +100,8 @@ class DataRoot:
     def commit(self, name: str) -> None:
         """Put a finished folder (with its manifest) or file into the store, unless the store has it already.
 
-        If another machine was first with other content, its content replaces ours, unless it is known to be damaged:
-        then ours replaces it. Raises `CorruptFolder` when ours is damaged, or only ours is not known to be whole.
+        If another machine was first with other content, that content replaces ours; if it is damaged, and ours is known
+        to be whole, ours replaces it. Raises `CorruptFolder` when ours is damaged or cannot be told to be whole.
         """
         objects, path, key = self._objects, self.locate(name), f"{name}/{MANIFEST}"
         if objects is None:
@@ -128,14 +128,14 @@ class DataRoot:
             objects.put(key, manifest)
 
     def _read_stored_manifest(self, name: str, manifest_sha256: str | None) -> bytes | None:
-        """Return the manifest in the store, if there is one; raises `CorruptFolder` for another hash than given."""
+        """Return the manifest in the store, if there is one. Raises `CorruptFolder` when its hash is another."""
         manifest = None if self._objects is None else self._objects.get(f"{name}/{MANIFEST}")
         if manifest is not None and manifest_sha256 not in (None, hashlib.sha256(manifest).hexdigest()):
             raise CorruptFolder("the manifest in the store differs from the registered one")
         return manifest
 
     def _replace(self, name: str, manifest: bytes) -> None:
-        """Put what the store has in the place of ours, which stays if that fails; raises `CorruptFolder`."""
+        """Replace our copy by that of the store; ours stays if that fails. Raises `CorruptFolder`."""
         assert self._objects is not None
         path = self.locate(name)
         beside = path.parent / f"{TEMPORARY}{uuid4().hex}"
@@ -148,16 +148,16 @@ class DataRoot:
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
-        """Make a folder, as `files.stage` does, that is committed after the block."""
+        """Make a folder that appears whole, and is committed, when the block ends without an error."""
         with files.stage(self.locate(name)) as staged:
             yield staged
         self.commit(name)
 
     def read_or_create(self, name: str, make: Callable[[], bytes], *, private: bool = False) -> bytes:
-        """Return the content of a file that is written once: of several writers, the first one decides.
+        """Return the content of a file that is written once; of several writers, the first one decides.
 
-        With `private`, only this user can read the file, and an existing one is also read while the store is away, so
-        that a process can start. Of other files a copy may not be the shared one yet: they raise `StoreUnavailable`.
+        With `private`, only this user can read the file, and a local copy is read even while the store is away, so that
+        a process can start. Other files raise `StoreUnavailable` then: the local copy may not be the shared one.
         """
         with files.restrict_access() if private else nullcontext():
             path = self.open(name)
@@ -174,15 +174,12 @@ class DataRoot:
             return path.read_bytes()
 
     def remove(self, name: str) -> None:
-        """Remove a folder or file, here and in the store.
-
-        The store comes first: if it is unavailable, the local copy stays, and the sweeper tries again.
-        """
-        self.forget(name)
+        """Remove a folder or file, here and in the store."""
+        self.forget(name)  # first: if the store is unavailable, the local copy stays, and the sweeper tries again
         files.remove(self.locate(name))
 
     def forget(self, name: str) -> None:
-        """Remove a folder or file from the store only; manifests first, so that no manifest names a missing file."""
+        """Remove a folder or file from the store alone; manifests first, so that none names a missing file."""
         if self._objects is not None:
             keys = self._objects.list_keys(name)
             manifests = [key for key in keys if PurePosixPath(key).name == MANIFEST]
@@ -190,9 +187,9 @@ class DataRoot:
             self._objects.delete([key for key in keys if key not in manifests])
 
     def commit_all(self) -> int:
-        """Commit all existing folders and files that other machines may read; returns how many. For a new store.
+        """Commit to a new store all that other machines may read; return how many folders and files.
 
-        Raises `CorruptFolder` at the end when some of them are damaged: these are left out.
+        Damaged ones are left out, and raise `CorruptFolder` at the end.
         """
         found = (path for pattern in SHARED for path in sorted(self.home.glob(pattern)) if TEMPORARY not in path.name)
         complete = [path for path in found if path.is_file() or (path / MANIFEST).is_file()]
@@ -218,10 +215,9 @@ class DataRoot:
 
 
 def is_whole(name: str, path: Path, on_read: files.OnRead | None = None) -> bool:
-    """Whether the file of this name, which is at `path`, is as it was written, as far as it tells.
+    """Return whether the file at `path` is as it was written, as far as one of this name tells.
 
-    Those of pictures do: an original has its hash as its name, the others end with their checksum. `on_read` is as in
-    `files.hash_file`.
+    An original has its hash as its name, other files of pictures end with their checksum.
     """
     named = PurePosixPath(name)
     if named.suffix == ORIGINAL:
@@ -240,7 +236,7 @@ def _require_whole(name: str, path: Path) -> None:
 
 
 def _swap(new: Path, path: Path) -> None:
-    """Put what is whole and has a temporary name in the place of `path`; of several that do so, one does."""
+    """Move `new`, which is whole, to `path`; of several callers, one does."""
     old = files.set_aside(path) if new.is_dir() or path.is_dir() else None  # a file is replaced without a gap
     try:
         new.replace(path)
@@ -262,7 +258,7 @@ def _make_manifest(file: Path) -> bytes:
 
 
 def _parse_manifest(manifest: bytes) -> dict[str, dict[str, Any]]:
-    """Return the files that a manifest names, with their facts; raises `CorruptFolder`."""
+    """Return the files that a manifest names, with hash and size. Raises `CorruptFolder`."""
     try:
         named = json.loads(manifest)["files"].items()
         facts = {str(name): {"sha256": str(its["sha256"]), "size": int(its["size"])} for name, its in named}
@@ -275,7 +271,7 @@ def _parse_manifest(manifest: bytes) -> dict[str, dict[str, Any]]:
 
 
 def _upload(objects: "ObjectStore", name: str, path: Path, manifest: bytes, stored: set[str]) -> None:
-    """Put the objects that the store lacks: all, those that a killed upload left out, or lost ones."""
+    """Upload the objects that the store lacks: all, or those that a killed upload left out, or lost ones."""
     for file, facts in _parse_manifest(manifest).items():
         key = f"{name}/{facts['sha256']}"
         if key not in stored:
@@ -298,7 +294,7 @@ def _download(objects: "ObjectStore", name: str, path: Path, manifest: bytes) ->
 
 
 def _stream_verified(objects: "ObjectStore", name: str, facts: dict[str, Any]) -> Iterator[bytes]:
-    """Stream an object's bytes; raises `CorruptFolder` at the end if they differ from the manifest."""
+    """Stream the bytes of an object. Raises `CorruptFolder` at the end if they differ from the manifest."""
     digest, size = hashlib.sha256(), 0
     for piece in objects.stream(f"{name}/{facts['sha256']}"):
         digest.update(piece)
@@ -309,6 +305,6 @@ def _stream_verified(objects: "ObjectStore", name: str, facts: dict[str, Any]) -
 
 
 def discard_working_files(root: DataRoot, expansion: str) -> None:
-    """Remove the files that a finished expansion needed only to resume; keeps dataset, validation set and report."""
+    """Remove the files that a finished expansion needed only to resume, not its dataset, validation set and report."""
     for name in _WORKING:
         files.remove(root.locate(f"{EXPANSIONS}/{expansion}/{name}"))

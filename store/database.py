@@ -34,9 +34,9 @@ _WAIT = 1.5  # seconds that a writer waits for its turn, so that it is refused w
 _POLL = 0.05  # seconds that SQLite itself waits before we try again: on its own it would poll ever more rarely
 _CONNECT = 2  # seconds; libpq takes whole ones and none below two
 _SECONDS = 5.0  # for all of one reading, where that is bounded
-_SHORTER = 0.9  # of the time that PostgreSQL was told: with less left, it is told anew
+_SHORTER = 0.9  # of the bound that PostgreSQL has: with less time left, it gets a new one
 _STEPS = 100_000  # of SQLite's machine, some milliseconds, after which it asks whether to go on
-_FAULTS = 10  # of SQLite's own file that are told
+_FAULTS = 10  # of SQLite's own file that are reported
 _IDLE = 10  # seconds after which PostgreSQL ends an idle transaction
 _WRITER = 0x7069_6374  # the advisory lock's number: "pict"
 _DISK_FULL, _NO_TABLE, _READ_ONLY = "53100", "42P01", "25006"  # SQLSTATE
@@ -54,10 +54,7 @@ class Database:
 
     @property
     def is_local(self) -> bool:
-        """Whether it is a file of this machine. Reading it hardly ever waits.
-
-        It does where the file system hangs, or, up to ten seconds, while another process repairs it after a crash.
-        """
+        """Whether it is a file of this machine: reading it waits only for a hanging disk, or a repair."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
@@ -68,7 +65,7 @@ class Database:
 
     @contextmanager
     def read_in_time(self) -> Iterator[Session]:
-        """Read, and let the database end what takes too long: no filter can keep it or a thread busy."""
+        """Read for a bounded time: no filter keeps the database or a thread busy. Raises RegistryUnavailable."""
         with self.read() as session:
             connection, until = session.connection(), time.monotonic() + _SECONDS
             if self.engine.dialect.name == "postgresql":
@@ -84,7 +81,7 @@ class Database:
 
     @contextmanager
     def connect_for_reading(self) -> Iterator[Connection]:
-        """Read without the mapper and its session, which take longer than a small query. Raises as `read`."""
+        """Read without SQLAlchemy's session, which takes longer than a small query. Raises RegistryUnavailable."""
         with self._translate_errors(), self.engine.connect() as connection:
             yield connection
 
@@ -113,16 +110,16 @@ class Database:
 
     @property
     def refused_seconds(self) -> float:
-        """For how long every write of this process has been refused; 0 when the last one was not."""
+        """The seconds for which every write of this process has been refused; 0 when the last one was not."""
         return 0.0 if self._refused_since is None else time.monotonic() - self._refused_since
 
     def is_steady(self, session: Session) -> bool:
-        """Whether the database's clock has not jumped within the last hour, as far as this object was asked."""
-        told: float = session.scalars(select(type_coerce(now(), Double()))).one()
-        return self._clock.is_steady(told)
+        """Return whether the database's clock has not jumped within the last hour, between calls of this method."""
+        moment: float = session.scalars(select(type_coerce(now(), Double()))).one()
+        return self._clock.is_steady(moment)
 
     def find_damage(self) -> list[str]:
-        """Return what SQLite finds wrong in its own file, all of which it reads; PostgreSQL has checksums for that."""
+        """Let SQLite read its whole file, and return what is wrong there; PostgreSQL has checksums for that."""
         if not self.is_local:
             return []
         with self.connect_for_reading() as connection:
@@ -130,7 +127,7 @@ class Database:
         return [] if found == ["ok"] else [str(fault) for fault in found]
 
     def forget_deleted(self) -> None:
-        """Empty SQLite's log, which may have what was deleted, as soon as nobody reads there; PostgreSQL sees to it.
+        """Empty SQLite's log, which may still have what was deleted, as soon as nobody reads it.
 
         Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
         """
@@ -148,7 +145,7 @@ class Database:
 
     @contextmanager
     def _translate_errors(self) -> Iterator[None]:
-        """Translate errors of a driver that is unreachable, busy or full: no SQL leaves the registry."""
+        """Raise our errors for those of a driver: unreachable, busy, full, damaged. No SQL leaves the registry."""
         try:
             yield
         except PoolTimeout as error:
@@ -165,8 +162,8 @@ class Database:
             if str(cause).startswith(_NOT_UTF8):
                 raise RegistryUnavailable("A text in the registry is not UTF-8 any more.", damaged=True) from None
             if state in _DAMAGED or (sqlite_code or 0) & 0xFF in _DAMAGED:  # SQLite's last byte is the kind of error
-                said = "The registry's files are damaged."
-                raise RegistryUnavailable(said, reason=self._describe(cause), damaged=True) from error
+                damaged = "The registry's files are damaged."
+                raise RegistryUnavailable(damaged, reason=self._describe(cause), damaged=True) from error
             # exactly DatabaseError: SQLite's "malformed" and "not a database"
             unreachable = not isinstance(error, DBAPIError) or error.connection_invalidated
             if unreachable or isinstance(error, OperationalError | InterfaceError) or type(error) is DatabaseError:
@@ -174,12 +171,12 @@ class Database:
             raise
 
     def _describe(self, cause: object) -> str:
-        """Return what the driver said, in one line and without the password, which libpq repeats in some messages."""
-        said, url = " ".join(str(cause).split()), self.engine.url
+        """Return the driver's message in one line, without the password, which libpq repeats in some."""
+        message, url = " ".join(str(cause).split()), self.engine.url
         for secret in (url.password, url.query.get("password")):
             for form in (secret, quote(secret, safe="")) if isinstance(secret, str) and secret else ():
-                said = said.replace(form, "***")
-        return said
+                message = message.replace(form, "***")
+        return message
 
 
 def _create_engines(url: str) -> tuple[Engine, Engine]:
@@ -237,7 +234,7 @@ def _create_sqlite_engines(address: URL, file: Path) -> tuple[Engine, Engine]:
 
 
 def _retry_while_busy(act: Callable[[], object], until: float) -> None:
-    """Repeat `act` while another process writes: to take turns, and to switch to WAL, where SQLite does not wait."""
+    """Repeat `act` while another process writes; SQLite itself does not wait when it switches to WAL."""
     while True:
         try:
             act()
@@ -288,20 +285,20 @@ def _create_postgresql_engines(address: URL) -> tuple[Engine, Engine]:
 
 
 def _bound_statements(connection: Connection, until: float) -> None:
-    """Let all statements together last until a moment: PostgreSQL bounds each by itself, there may be many.
+    """Let all statements together last until a moment: PostgreSQL bounds each by itself.
 
-    It is told the time only when much less is left than it was told: that costs a round trip.
+    Its bound is set anew only when much less time is left: that costs a round trip.
     """
-    told = math.inf
+    bound = math.inf
 
     @event.listens_for(connection, "before_cursor_execute")
     def shorten(*_: object) -> None:
-        nonlocal told
+        nonlocal bound
         left = until - time.monotonic()
         if left <= 0:
             raise RegistryUnavailable("The registry takes too long.")
-        if left < _SHORTER * told:
-            told = left
+        if left < _SHORTER * bound:
+            bound = left
             connection.exec_driver_sql(f"SET LOCAL statement_timeout = {max(1, round(1000 * left))}")
 
 
@@ -309,7 +306,7 @@ def _bound_statements(connection: Connection, until: float) -> None:
 
 
 def serialize_json(value: object) -> str:
-    """Return JSON that PostgreSQL accepts: a number that is not finite (a diverged loss) becomes null."""
+    """Return JSON that PostgreSQL accepts: numbers that are not finite (a diverged loss) become null."""
     try:
         return json.dumps(value, allow_nan=False)
     except ValueError:

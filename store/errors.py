@@ -1,4 +1,4 @@
-"""Every error of the house, as data: a class, a stable code, a safe detail. Imports nothing.
+"""All errors, as data: a class, a stable code, a safe detail. Imports nothing.
 
 Its groups (the direct subclasses of `PictoglotError`) are those that the service maps to statuses. `detail` is a
 sentence for people; it never contains their input, a path, SQL or the text of another exception.
@@ -37,7 +37,7 @@ class PictoglotError(Exception):
 
     @property
     def full_detail(self) -> str:
-        """What logs and terminals say: the detail, and what clients are not told, but never a secret."""
+        """The text for logs and terminals: the detail, and what clients may not know, but never a secret."""
         return self.detail
 
 
@@ -157,7 +157,7 @@ class KeyNotFound(NotFound):
 
 
 class ExpansionInProgress(Conflict):
-    """This language is queued or being taught, or a move to another base is; wait, or cancel it."""
+    """An expansion of this language, or a move to another base or encoding, has not ended; wait, or cancel it."""
 
 
 class ExpansionFinished(Conflict):
@@ -217,7 +217,7 @@ class VersionCorrupt(CorruptFolder):
 
 
 class DiskTooSmall(PictoglotError):
-    """A move to another base needs more disk than is free; `needed` and `free` are bytes. It did not begin."""
+    """A move to another base or encoding needs more disk than is free; `needed` and `free` are bytes."""
 
 
 class RegistryUnavailable(Unavailable):

@@ -1,6 +1,6 @@
 """Expansions: the durable records of teaching a language, which are also the queue. Trains nothing.
 
-Idempotency keys are here too: a request that a client repeats with the same key acts once and gets the same answer.
+Idempotency keys are here, too: a request that a client repeats with the same key acts once.
 """
 
 import hashlib
@@ -76,7 +76,7 @@ class Expansion:
 
 @dataclass(frozen=True)
 class IdempotencyKey:
-    """The idempotency key of one request: what `body_sha256` names is done once for `actor` and `key`."""
+    """The idempotency key of a request: for one `actor` and `key`, the request with this body acts once."""
 
     actor: str
     key: str
@@ -84,14 +84,14 @@ class IdempotencyKey:
 
     @staticmethod
     def build(actor: str, key: str | None, body: object) -> "IdempotencyKey | None":
-        """Return that of a request with this body (plain JSON); None when it has no key."""
+        """Return the key of a request with this body (plain JSON); None when the client sent none."""
         if key is None:
             return None
         return IdempotencyKey(actor, key, hashlib.sha256(json.dumps(body, sort_keys=True).encode()).hexdigest())
 
 
 class Expansions(Leases):
-    """Submitting, reading and cancelling; leases and progress are in `Leases`."""
+    """All expansions of a registry."""
 
     def submit(
         self,
@@ -106,7 +106,7 @@ class Expansions(Leases):
         key: IdempotencyKey | None = None,
         id: str | None = None,
     ) -> tuple[Expansion, bool]:
-        """Queue an expansion; False with the one that was queued under the same idempotency key before.
+        """Queue an expansion, and return it with True; with False the one that was queued under this key before.
 
         `id` is given by callers that store the dataset first. A move begins only when nothing else is in progress.
         Raises ExpansionInProgress, IdempotencyKeyReused.
@@ -133,9 +133,9 @@ class Expansions(Leases):
             return build_expansion(row), True
 
     def confirm(self, id: str) -> Expansion | None:
-        """Return the expansion, or None when it was never queued and never will be. Raises RegistryUnavailable.
+        """Return the expansion whose `submit` got no answer; None when it was not committed, and never will be.
 
-        For who did not hear whether `submit` was committed: it asks as the only writer, so that this has ended.
+        It reads as the only writer, after every commit that had begun. Raises RegistryUnavailable.
         """
         with self._database.begin() as session:
             row = session.get(ExpansionRow, id)
@@ -159,11 +159,11 @@ class Expansions(Leases):
                 row.id: build_expansion(row)
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
-        kept = (found[id] for id in ids if id in found)
-        return [each for each in kept if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
+        listed = (found[id] for id in ids if id in found)
+        return [each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:
-        """List them, newest first; `before` is the last id of the previous page. Raises ExpansionNotFound."""
+        """List them, newest first, from the one after the id `before`. Raises ExpansionNotFound."""
         order = (ExpansionRow.created_at.desc(), ExpansionRow.id.desc())
         query = select(ExpansionRow).order_by(*order).limit(limit)
         with self._database.read() as session:
@@ -203,10 +203,10 @@ class Expansions(Leases):
             return set(session.scalars(query.where(ExpansionRow.state.in_(states)) if states else query))
 
     def cancel(self, id: str) -> Expansion:
-        """Cancel at once when no worker holds it, otherwise ask its worker to stop.
+        """End an expansion as cancelled at once if it is unleased; otherwise ask its worker to stop.
 
-        An expansion whose version is already released counts as finished; only a rollback takes it back. Raises
-        ExpansionNotFound, ExpansionFinished.
+        One whose version is released counts as finished: a rollback takes that back. Raises ExpansionNotFound,
+        ExpansionFinished.
         """
         with self._database.begin() as session:
             row = get_row(session, id)
@@ -222,13 +222,13 @@ class Expansions(Leases):
             return build_expansion(row)
 
     def list_runnable(self) -> Sequence[str]:
-        """Return the ids of those that a worker should take, oldest first: queued, or with an expired lease."""
+        """List the ids of those that a worker should take, oldest first: queued, or with an expired lease."""
         query = select(ExpansionRow.id).where(UNLEASED).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
             return session.scalars(query).all()
 
     def list_abandoned(self) -> Sequence[str]:
-        """Return the ids of the running expansions whose worker is silent: their leases have expired. Oldest first."""
+        """List the ids of running expansions whose lease has expired, oldest first."""
         silent = and_(ExpansionRow.state == RUNNING, UNLEASED)
         query = select(ExpansionRow.id).where(silent).order_by(ExpansionRow.created_at, ExpansionRow.id)
         with self._database.read() as session:
@@ -237,7 +237,7 @@ class Expansions(Leases):
     def measure_longest_wait(self) -> float:
         """Return the longest time, in seconds, that a runnable expansion has had no lease; 0 when none is runnable.
 
-        Where only a wrong clock can have written since when, `LONGEST_LEASE`.
+        It is `LONGEST_LEASE` where only a wrong clock can have written the beginning.
         """
         since = func.coalesce(ExpansionRow.lease_expires, ExpansionRow.created_at)
         waited = case((since > now() + LONGEST_LEASE, LONGEST_LEASE), else_=type_coerce(now() - since, Double()))
@@ -246,24 +246,21 @@ class Expansions(Leases):
             return max(0.0, seconds or 0.0)
 
     def measure_longest_silence(self) -> float:
-        """Return the longest time, in seconds, for which an attempt that has a lease has told nothing of how far it is.
-
-        0 when there is none.
-        """
-        held = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
+        """Return the longest time, in seconds, since a leased attempt reported its progress; 0 when there is none."""
+        leased = (ExpansionRow.state == RUNNING, ~has_ended(ExpansionRow.lease_expires))
         still: Any = func.max(type_coerce(now() - ExpansionRow.moved_at, Double()))
         with self._database.read() as session:
-            return max(0.0, session.scalar(select(still).where(*held)) or 0.0)
+            return max(0.0, session.scalar(select(still).where(*leased)) or 0.0)
 
 
 def make_expansion_id() -> str:
-    """`exp_` and 20 characters: ten for the time in milliseconds, so that ids sort, ten random ones (50 bits)."""
+    """Return `exp_` and 20 characters: ten for the milliseconds, by which ids sort, and ten random ones (50 bits)."""
     number = (time.time_ns() // 1_000_000) << 50 | secrets.randbits(50)
     return "exp_" + "".join(_ALPHABET[number >> shift & 31] for shift in range(95, -5, -5))
 
 
 def enqueue(session: Session, *, id: str | None = None, **fields: Any) -> ExpansionRow:
-    """Queue an expansion with these fields, in the transaction of `session`."""
+    """Add an expansion with these fields to the queue, in the transaction of `session`."""
     row = ExpansionRow(id=id or make_expansion_id(), **fields)
     session.add(row)
     session.flush()
@@ -286,7 +283,7 @@ def refuse_active(session: Session, language: str) -> None:
 
 
 def _refuse_while_moving(session: Session, language: str) -> None:
-    """Raise ExpansionInProgress when a move to another base teaches this language again from an earlier dataset."""
+    """Raise ExpansionInProgress when a move to another base also teaches this language."""
     move = session.scalar(select(ExpansionRow).where(ExpansionRow.kind == "base", ACTIVE))
     if move is None:
         return
@@ -300,7 +297,7 @@ def _refuse_while_moving(session: Session, language: str) -> None:
 
 
 def refuse_active_kind(session: Session, *kinds: ExpansionKind) -> None:
-    """Raise ExpansionInProgress, with its id, when one of these kinds, or without any of every kind, has not ended."""
+    """Raise ExpansionInProgress, with its id, when an expansion of these kinds, or of any, has not ended."""
     which = (ExpansionRow.kind.in_(kinds),) if kinds else ()
     row = session.scalar(select(ExpansionRow).where(ACTIVE, *which).limit(1))
     if row is not None:
@@ -314,7 +311,7 @@ def build_expansion(row: ExpansionRow) -> Expansion:
 
 
 def find_earlier_request(session: Session, key: IdempotencyKey | None) -> IdempotencyRow | None:
-    """Return what was done before with this key, if anything. Raises IdempotencyKeyReused for another body."""
+    """Return what was done before under this key, if anything. Raises IdempotencyKeyReused for another body."""
     if key is None:
         return None
     row = session.get(IdempotencyRow, (key.actor, key.key))
@@ -326,12 +323,9 @@ def find_earlier_request(session: Session, key: IdempotencyKey | None) -> Idempo
 def record_request(
     session: Session, key: IdempotencyKey | None, *, expansion: str | None = None, answer: dict[str, Any] | None = None
 ) -> None:
-    """Store what was done with the key: the expansion that was queued, or an answer.
-
-    Deletes keys that are too old, but never right after the database's clock jumped: a request would act twice.
-    """
+    """Record what was done under the key: the expansion that was queued, or an answer. Delete keys that are too old."""
     if key is not None:
-        if session.info["database"].is_steady(session):
+        if session.info["database"].is_steady(session):  # otherwise a request might act twice
             session.execute(delete(IdempotencyRow).where(IdempotencyRow.created_at < now() - KEPT_SECONDS))
         session.add(IdempotencyRow(**vars(key), expansion=expansion, answer=answer))
         session.flush()

@@ -31,9 +31,11 @@ _CRC = 4  # bytes
 # What the system answers when a file is not there or its bytes are lost. All else, such as too many open files, a
 # server that is away or a folder that may not be read, says nothing about the file.
 _DAMAGE = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO, errno.EBADMSG, getattr(errno, "EUCLEAN", errno.EIO))
-OnRead = Callable[[int], object]  # called with the number of bytes read, and may wait
-_passed: dict[str, int] = {}
-_named = set[Path]()  # folders whose names this process has made durable
+# Called with the number of bytes read; may wait, so that a scrub is gentle to the disk. What is read with it does not
+# stay in the page cache, which others need.
+OnRead = Callable[[int], object]
+_passed_points: dict[str, int] = {}
+_durable_folders = set[Path]()  # whose names this process has made durable
 _clock = SteadyClock()
 _clock.is_steady(time.time())  # what comes later is compared with this
 
@@ -42,19 +44,19 @@ def pass_fault_point(name: str) -> None:
     """Die by SIGKILL here when the environment says `FAULT_POINT=name:nth`; otherwise do nothing."""
     target, _, nth = os.environ.get("FAULT_POINT", "").partition(":")
     if target == name:
-        _passed[name] = _passed.get(name, 0) + 1
-        if _passed[name] == int(nth or 1):
+        _passed_points[name] = _passed_points.get(name, 0) + 1
+        if _passed_points[name] == int(nth or 1):
             os.kill(os.getpid(), signal.SIGKILL)
 
 
 def make_folder(path: Path) -> None:
-    """Make a folder and those above it that are missing; none of them is lost with the power when this returns.
+    """Make a folder, and missing ones above it, durably: a power cut loses none of them.
 
-    Of an existing one the name is made durable too, once a process: whoever made it may have been killed before that.
-    A temporary one, which the next start sweeps, is only made.
+    The name of an existing one is made durable too, once a process: its maker may have been killed before that. A
+    temporary one, which the next start sweeps, is only made.
     """
     path = path.absolute()
-    if path in _named and path.is_dir():
+    if path in _durable_folders and path.is_dir():
         return
     path.mkdir(parents=True, exist_ok=True)
     if path.name.startswith(TEMPORARY):
@@ -63,7 +65,7 @@ def make_folder(path: Path) -> None:
     if above != path and os.access(above, os.R_OK | os.W_OK):  # otherwise nobody like us has made it
         fsync(above)
         make_folder(above)
-    _named.add(path)
+    _durable_folders.add(path)
 
 
 def write_bytes(path: Path, data: bytes) -> None:
@@ -77,7 +79,7 @@ def write_once(path: Path, data: bytes) -> None:
 
 
 def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Path], object] = os.replace) -> None:
-    """Put all pieces together at `path`; if producing one of them fails, nothing is written."""
+    """Put all pieces together at `path`; write nothing if producing one of them fails."""
     make_folder(path.parent)
     temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
@@ -98,12 +100,12 @@ def write_pieces(path: Path, pieces: Iterable[bytes], place: Callable[[Path, Pat
 
 
 def append_checksum(data: bytes) -> bytes:
-    """Return `data` with its checksum behind it, for a file that no manifest names; JPEG ends before it."""
+    """Return `data` and its checksum, for a file that no manifest names; a JPEG ends before it."""
     return data + _SUM + hashlib.sha256(data).digest()
 
 
 def strip_checksum(data: bytes) -> bytes:
-    """Return the content before its checksum; raises `CorruptFolder` when a bit has changed, or some are missing."""
+    """Return the content without its checksum. Raises `CorruptFolder` when a bit has changed or is missing."""
     content, mark = data[:-_SUMMED], data[-_SUMMED:]
     if mark != _SUM + hashlib.sha256(content).digest():
         raise CorruptFolder("the file differs from its checksum")
@@ -111,12 +113,12 @@ def strip_checksum(data: bytes) -> bytes:
 
 
 def append_crc(value: bytes) -> bytes:
-    """Return a small value with a CRC-32: a database does not notice when a bit flips."""
+    """Return a small value and its CRC-32, for a database, which does not notice when a bit flips."""
     return value + zlib.crc32(value).to_bytes(_CRC, "little")
 
 
 def strip_crc(stored: bytes) -> bytes | None:
-    """Return the value before its CRC-32; None when a bit has flipped."""
+    """Return the value without its CRC-32; None when a bit has flipped."""
     value = stored[:-_CRC]
     return value if append_crc(value) == stored else None
 
@@ -133,9 +135,9 @@ def format_json(value: Any) -> bytes:
 
 @contextmanager
 def stage(final: Path) -> Iterator[Path]:
-    """A new folder that appears at `final` whole and durable when the block ends without an error, and never otherwise.
+    """Make a folder that appears at `final`, whole and durable, when the block ends without an error.
 
-    When `final` exists already (another attempt got there first), the new one is dropped: folders are immutable.
+    When `final` exists by then (another attempt got there first), the new one is dropped: folders are immutable.
     """
     make_folder(final.parent)
     temporary = final.parent / f"{TEMPORARY}{uuid4().hex}"
@@ -165,7 +167,7 @@ def stage(final: Path) -> Iterator[Path]:
 
 
 def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
-    """Write a manifest: `fields`, and the folder's files as `files: {name: {sha256, size}}`; returns its sha256.
+    """Write a manifest with `fields` and `files: {name: {sha256, size}}`, and return its sha256.
 
     It has a checksum of its own, for folders whose hash is registered nowhere.
     """
@@ -181,8 +183,7 @@ def write_manifest(folder: Path, fields: dict[str, Any]) -> str:
 def verify(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> dict[str, Any]:
     """Return the manifest of `folder` after checking the size and hash of every file, and its own hash if given.
 
-    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now. `on_read` is as in
-    `hash_file`.
+    Raises `CorruptFolder`, or `OSError` when this process or machine cannot read any file now.
     """
     try:
         data = (folder / MANIFEST).read_bytes()
@@ -206,7 +207,7 @@ def verify(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | N
 
 
 def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
-    """Walk as `os.walk`, but raise: `Path.rglob` takes what cannot be read now for empty from Python 3.13 on."""
+    """Walk a folder, and raise an OSError: `os.walk` and `Path.rglob` take what cannot be read now for empty."""
 
     def fail(error: OSError) -> NoReturn:
         raise error
@@ -215,19 +216,19 @@ def _walk(folder: Path) -> Iterator[tuple[str, list[str], list[str]]]:
 
 
 def _list_files(folder: Path) -> set[str]:
-    """Return the names of all files below `folder` but its manifest."""
+    """List the names of all files below `folder` but its manifest."""
     found = (Path(parent, name) for parent, _, names in _walk(folder) for name in names)
     return {file.relative_to(folder).as_posix() for file in found} - {MANIFEST}
 
 
 def _format_manifest(fields: dict[str, Any]) -> bytes:
-    """Return a manifest with the hash of all else that it says."""
+    """Return the manifest as JSON with its own hash, that of all other fields."""
     rest = {name: value for name, value in fields.items() if name != _OWN_HASH}
     return format_json({**rest, _OWN_HASH: hashlib.sha256(format_json(rest)).hexdigest()})
 
 
 def is_intact(folder: Path, manifest_sha256: str | None = None, on_read: OnRead | None = None) -> bool:
-    """Whether `verify` accepts the folder."""
+    """Return whether `verify` accepts the folder."""
     try:
         verify(folder, manifest_sha256, on_read)
     except CorruptFolder:
@@ -236,7 +237,7 @@ def is_intact(folder: Path, manifest_sha256: str | None = None, on_read: OnRead 
 
 
 def read(path: Path, on_read: OnRead | None = None) -> bytes:
-    """Return the bytes of a small file; `on_read` is as in `hash_file`."""
+    """Return the bytes of a small file."""
     with path.open("rb") as stream:
         data = stream.read()
         if on_read is not None:
@@ -246,10 +247,7 @@ def read(path: Path, on_read: OnRead | None = None) -> bytes:
 
 
 def hash_file(path: Path, on_read: OnRead | None = None) -> str:
-    """Return the hex sha256 of a file's bytes, read in pieces.
-
-    With `on_read`, which is called with the size of each, the file does not fill the memory that others need.
-    """
+    """Return the sha256 of a file, in hex, read in pieces."""
     digest = hashlib.sha256()
     with path.open("rb") as stream:
         while chunk := stream.read(_CHUNK):
@@ -268,7 +266,7 @@ def _drop_pages(stream: BinaryIO) -> None:
 
 
 def remove(path: Path) -> None:
-    """Delete a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
+    """Remove a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
     if path.is_file():
         path.unlink(missing_ok=True)
     elif (doomed := set_aside(path)) is not None:
@@ -276,7 +274,7 @@ def remove(path: Path) -> None:
 
 
 def set_aside(folder: Path) -> Path | None:
-    """Give a folder a temporary name, under which it is deleted at leisure; None when it does not exist any more."""
+    """Rename a folder, so that it can be deleted later, and return its new path; None when it does not exist."""
     doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
         folder.rename(doomed)
@@ -296,9 +294,9 @@ def restrict_access() -> Iterator[None]:
 
 
 def sweep(folder: Path, seconds: float = 0.0) -> int:
-    """Remove what crashed writers left below `folder` and is older than `seconds`; returns how many entries.
+    """Remove what crashed writers left below `folder` and is older than `seconds`; return how many entries.
 
-    Use 0 only where no other process writes.
+    0 seconds are right only where no other process writes.
     """
     found = os.walk(folder)  # unlike `Path.rglob`, goes on when a folder vanishes: other processes sweep, too
     names = (Path(parent, name) for parent, folders, files in found for name in (*folders, *files))
@@ -312,10 +310,9 @@ def sweep(folder: Path, seconds: float = 0.0) -> int:
 
 
 def is_older(path: Path, seconds: float) -> bool:
-    """Whether `path` and its content did not change for that many seconds.
+    """Return whether `path` and its content did not change for that many seconds.
 
-    False when it does not exist or cannot be read, and for an hour after the clock jumped: what is being written would
-    seem to be old.
+    It is not when it cannot be read, nor for an hour after the clock jumped: what is being written would seem old.
     """
     if seconds > 0 and not _clock.is_steady(time.time()):
         return False
@@ -329,7 +326,7 @@ def is_older(path: Path, seconds: float) -> bool:
 
 
 def measure_free(path: Path) -> int:
-    """Return the free space of the file system that holds `path`, or will hold it."""
+    """Return the free bytes of the file system that holds `path`, or will hold it."""
     existing = next(folder for folder in (path, *path.parents) if folder.exists())
     return shutil.disk_usage(existing).free
 
@@ -349,7 +346,7 @@ def require_room(home: Path, need: int, reserve: int = 0) -> None:
 
 @contextmanager
 def translate_full_disk() -> Iterator[None]:
-    """Raise `StorageFull` for what libraries raise in the block when the disk is full, each in its own way."""
+    """Raise `StorageFull` for whatever a library raises in the block when the disk is full."""
     try:
         yield
     except Exception as error:

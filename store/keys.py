@@ -22,7 +22,7 @@ _MAX_LENGTH = 256  # characters; a longer text is not a key
 
 @dataclass(frozen=True)
 class ApiKey:
-    """A key; of its secret only the SHA-256. One that is bound to `collections` sees nothing of others."""
+    """An API key. If it is bound to `collections`, it sees nothing of others."""
 
     id: str
     scope: Scope
@@ -34,14 +34,14 @@ class ApiKey:
     secret_sha256: bytes = field(repr=False)
 
     def is_opened_by(self, plaintext: str) -> bool:
-        """Whether this is the text of the key, and the key is neither revoked nor expired."""
+        """Return whether this is the text of the key, and the key is neither revoked nor expired."""
         is_over = self.revoked_at is not None or (self.expires_at is not None and self.expires_at <= datetime.now(UTC))
         secret = plaintext.removeprefix(f"pk_{self.id}_")
         return not is_over and hmac.compare_digest(self.secret_sha256, _hash_secret(secret))
 
 
 def parse_key_id(plaintext: str) -> str | None:
-    """Return the id in the text of a key; None when it has not the form of one."""
+    """Return the id in the text of a key; None when the text is no key."""
     parts = plaintext.split("_", 2)  # the secret may hold underscores, the id has none
     if len(plaintext) > _MAX_LENGTH or not plaintext.isascii() or len(parts) != 3 or parts[0] != "pk":
         return None
@@ -49,7 +49,7 @@ def parse_key_id(plaintext: str) -> str | None:
 
 
 class ApiKeys:
-    """The keys in a registry's database."""
+    """The keys of a registry."""
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
@@ -57,7 +57,7 @@ class ApiKeys:
     def create(
         self, scope: Scope, label: str, expires_at: datetime | None = None, collections: Sequence[str] | None = None
     ) -> tuple[ApiKey, str]:
-        """Make a key; its text `pk_{id}_{secret}` cannot be recovered later."""
+        """Make a key, and return it with its text `pk_{id}_{secret}`, which cannot be recovered later."""
         id, secret = secrets.token_hex(6), secrets.token_urlsafe(32)
         with self._registry.begin() as session:
             row = KeyRow(id=id, scope=scope, label=label, expires_at=expires_at)
@@ -68,7 +68,7 @@ class ApiKeys:
             return _build_key(row), f"pk_{id}_{secret}"
 
     def list(self) -> Sequence[ApiKey]:
-        """List all, newest first, also revoked and expired ones; without those of a scope not known here."""
+        """List all keys of the known scopes, newest first, also revoked and expired ones."""
         columns = KeyRow.__table__.columns  # rows of the database, not objects: a tenth of the time
         query = select(*columns).where(KeyRow.scope.in_(SCOPES)).order_by(KeyRow.created_at.desc(), KeyRow.id)
         with self._registry.read() as session:

@@ -19,21 +19,23 @@ from store.errors import ExpansionNotFound, LeaseLost, PictoglotError, TooManyAt
 from store.tables import CANCELLED, FAILED, QUEUED, RUNNING, SUCCEEDED, DutyRow, ExpansionRow
 
 SEALING = "indexer"  # to seal vector sets
-PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, only `note_done` notes it
-FITTING = "match"  # to fit with what chance hits are what is meant
+PURGING = "purge"  # to write anew what still has deleted rows; nobody takes it, it is only noted
+FITTING = "match"  # to fit the chances of hits
 _RENEWALS = 3  # within the time for which a duty is taken
 MAX_ATTEMPTS = 3  # without progress, whose process died by itself
 # Without progress, and the worker died with it: a machine that restarts, or an upgrade, is no fault of the expansion;
 # but one for which the kernel kills the whole service, again and again, would never end.
 MAX_VANISHED = 20
-_FREE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
+_NO_LEASE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
 # No worker holds it: never leased, given back, or the lease expired without a heartbeat.
 UNLEASED = or_(
     ExpansionRow.state == QUEUED,
     and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)),
 )
 # It gets no further attempt.
-_OVER = or_(ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED)
+_EXHAUSTED = or_(
+    ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED
+)
 
 
 @dataclass(frozen=True)
@@ -46,20 +48,21 @@ class Lease:
 
 
 class Leases:
-    """What workers do with expansions. Every write checks the fence and raises LeaseLost for an old one."""
+    """The leases of expansions. Every write checks the fence, and raises LeaseLost for an old one."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def lease(self, expansion: str, owner: str, seconds: float = 30.0) -> Lease | None:
-        """Begin an attempt; None when another worker holds it or it is finished. Raises ExpansionNotFound.
+        """Begin an attempt; return None when another worker has the lease or nothing is left to do.
 
-        An unleased expansion that was cancelled, or had too many attempts without progress, is finished here instead.
+        An unleased expansion that was cancelled, or had too many attempts without progress, is ended here. Raises
+        ExpansionNotFound.
         """
         unleased = (ExpansionRow.id == expansion, UNLEASED)
         take = (
             update(ExpansionRow)
-            .where(*unleased, ~_OVER)
+            .where(*unleased, ~_EXHAUSTED)
             .values(
                 state=RUNNING,
                 lease_owner=owner,
@@ -79,16 +82,18 @@ class Leases:
             row = session.get(ExpansionRow, expansion)
             if row is None:
                 raise ExpansionNotFound
-            why = f"{MAX_VANISHED} attempts without progress ended with their worker, or with a locked registry."
+            detail = f"{MAX_VANISHED} attempts without progress ended with their worker, or with a locked registry."
             if row.stalled >= MAX_ATTEMPTS:
-                why = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
-            end = _describe_end(TooManyAttempts.code, why)
-            # said again: a lease that ran out since the first statement is the next attempt's
-            session.execute(update(ExpansionRow).where(*unleased, _OVER).values(finished_at=now(), **end, **_FREE))
+                detail = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
+            end = _describe_end(TooManyAttempts.code, detail)
+            # the condition again: a lease that ran out since the first statement is the next attempt's
+            session.execute(
+                update(ExpansionRow).where(*unleased, _EXHAUSTED).values(finished_at=now(), **end, **_NO_LEASE)
+            )
             return None
 
     def renew_lease(self, lease: Lease, seconds: float = 30.0) -> bool:
-        """Extend the lease to `seconds` from now; returns whether the expansion is to be cancelled."""
+        """Extend the lease to `seconds` from now; return whether the expansion is to be cancelled."""
         return self._write(lease, lease_expires=now() + seconds).cancel_requested
 
     def record_progress(
@@ -102,7 +107,7 @@ class Leases:
         eta_seconds: float | None = None,
         made_progress: bool = False,
     ) -> None:
-        """Record the progress; with `made_progress` (something durable was written) attempts are counted anew."""
+        """Record the progress; with `made_progress`, when something durable was written, count attempts anew."""
         values: dict[str, Any] = {"stalled": 0, "vanished": 0, "cause": None} if made_progress else {}
         values |= {"moved_at": now()}
         values |= {"phase": phase, "progress": progress, "step": step, "steps": steps, "eta_seconds": eta_seconds}
@@ -113,18 +118,18 @@ class Leases:
         self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
-        """End the expansion as failed; as cancelled if that was requested, as succeeded if its version is released."""
+        """End the expansion as failed, or cancelled if that was requested, or succeeded if its version is released."""
         self._finish(lease, report=report, **_describe_end(code, detail))
 
     def end_as_cancelled(self, lease: Lease) -> None:
-        """End the expansion as cancelled. If its version is already released, the next attempt finishes it instead."""
+        """End the expansion as cancelled; if its version is released, leave it to the next attempt to finish."""
         released = ExpansionRow.release.is_not(None)
         self._write(
             lease,
             state=case((released, QUEUED), else_=CANCELLED),
             cancel_requested=case((released, False), else_=ExpansionRow.cancel_requested),
             finished_at=case((released, None), else_=now()),
-            **_FREE,
+            **_NO_LEASE,
         )
 
     def give_back_lease(
@@ -132,8 +137,8 @@ class Leases:
     ) -> None:
         """Give the lease back for the next attempt: after a crash, with its `cause`, or `stopped` on request.
 
-        Only a crash counts as an attempt without progress. A `suspect`, which was ended for what another process may
-        have done, counts as one that ended together with its worker.
+        A crash counts as an attempt without progress, a `suspect` attempt, which was ended for what another process may
+        have done, as one that ended together with its worker.
         """
         self._write(
             lease,
@@ -141,11 +146,11 @@ class Leases:
             stalled=ExpansionRow.stalled + (0 if stopped or suspect else 1),
             vanished=case((ExpansionRow.vanished > 0, ExpansionRow.vanished - (0 if suspect else 1)), else_=0),
             cause=cause,
-            **_FREE | {"lease_expires": now()},
+            **_NO_LEASE | {"lease_expires": now()},
         )
 
     def _finish(self, lease: Lease, **values: Any) -> None:
-        self._write(lease, finished_at=now(), **values, **_FREE)
+        self._write(lease, finished_at=now(), **values, **_NO_LEASE)
 
     def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
         change = update(ExpansionRow).where(_is_holder(lease.expansion, lease.fence)).values(**values)
@@ -158,16 +163,16 @@ class Leases:
 
 
 class Duties:
-    """Who has which duty."""
+    """The duties of a registry, and which process has which."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     @contextmanager
     def hold(self, name: str, owner: str, seconds: float) -> Iterator[bool]:
-        """Have a duty while the block runs, however long that takes; False when another process has it.
+        """Hold a duty while the block runs, and renew it in a thread; yield False when another process has it.
 
-        A thread renews it. If this process stands still for so long that another one takes the duty, `keep` tells.
+        A process that stands still may lose it: `keep` raises then.
         """
         ours: bool | None = None
         ended = Event()
@@ -186,7 +191,7 @@ class Duties:
                     self.give_back(name, owner)
 
     def take(self, name: str, owner: str, seconds: float) -> bool:
-        """Take a duty, or keep it, for so many seconds from now; False when another process has it."""
+        """Take a duty, or keep it, for so many seconds from now; return False when another process has it."""
         free = or_(DutyRow.owner == owner, has_ended(DutyRow.expires))
         with self._database.begin() as session:
             if session.scalar(select(DutyRow.name).where(DutyRow.name == name)) is None:
@@ -196,12 +201,12 @@ class Duties:
             return session.scalar(taken.returning(DutyRow.name)) is not None
 
     def keep(self, name: str, owner: str, seconds: float) -> None:
-        """Keep a duty for so many seconds from now; raises LeaseLost when another process has it."""
+        """Keep a duty for so many seconds from now. Raises LeaseLost when another process has it."""
         if not self.take(name, owner, seconds):
             raise LeaseLost
 
     def give_back(self, name: str, owner: str) -> None:
-        """Leave a duty to the next process, if this one still has it."""
+        """Give a duty back, if this process still has it."""
         with self._database.begin() as session:
             session.execute(delete(DutyRow).where(DutyRow.name == name, DutyRow.owner == owner))
 
@@ -212,7 +217,7 @@ class Duties:
             session.execute(insert(DutyRow).values(name=name, owner="", expires=now()))
 
     def is_done_within(self, name: str, seconds: float) -> bool:
-        """Whether `note_done` noted it in the last so many seconds."""
+        """Return whether `note_done` was called for it in the last so many seconds."""
         lately = select(DutyRow.name).where(DutyRow.name == name, is_recent(DutyRow.expires, seconds))
         with self._database.read() as session:
             return session.scalar(lately) is not None
@@ -225,7 +230,7 @@ class Duties:
 
 
 def _describe_end(code: str, detail: str) -> dict[str, Any]:
-    """How an expansion that cannot go on ends: with a released version it has succeeded, whatever failed after that."""
+    """Return the columns of an expansion that failed. If its version is released, it has succeeded all the same."""
     released, cancelled = ExpansionRow.release.is_not(None), ExpansionRow.cancel_requested
     return {
         "state": case((released, SUCCEEDED), (cancelled, CANCELLED), else_=FAILED),
@@ -235,7 +240,7 @@ def _describe_end(code: str, detail: str) -> dict[str, Any]:
 
 
 def require_lease(session: Session, expansion: str, fence: int) -> ExpansionRow:
-    """The running expansion leased with this fence. Call it in the transaction that then writes. Raises LeaseLost."""
+    """Return the expansion that is leased with this fence, in the transaction that then writes. Raises LeaseLost."""
     row = session.scalar(select(ExpansionRow).where(_is_holder(expansion, fence)))
     if row is None:
         raise LeaseLost

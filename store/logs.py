@@ -23,10 +23,10 @@ _FIELDS = (
 
 
 class JsonFormatter(logging.Formatter):
-    """A record as one line of JSON; only the fields named here are taken from `extra`."""
+    """The formatter of files: a record as one line of JSON, with known fields of `extra` alone."""
 
     def format(self, record: logging.LogRecord) -> str:
-        """Time, level, logger, message, known fields, stack."""
+        """Return the line."""
         line: dict[str, object] = {
             "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
             "level": record.levelname.lower(),
@@ -40,7 +40,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class TextFormatter(logging.Formatter):
-    """A record as a line that a person reads between others: local time, level, logger, message, the same fields."""
+    """The formatter of terminals: a record as a line of text, with the local time and the same fields."""
 
     def format(self, record: logging.LogRecord) -> str:
         """Return the line; a stack follows it."""

@@ -42,7 +42,7 @@ class ObjectStore:
                 return None
 
     def stream(self, key: str) -> Iterator[bytes]:
-        """Stream an object; raises `CorruptFolder` when there is none, since a manifest names it."""
+        """Stream an object. Raises `CorruptFolder` when there is none, since a manifest names it."""
         with _translate_errors():
             try:
                 response = obstore.get(self._store, key)
@@ -57,7 +57,7 @@ class ObjectStore:
             obstore.put(self._store, key, data)
 
     def create(self, key: str, data: bytes) -> bool:
-        """Store a small object unless one exists; returns whether it was stored."""
+        """Store a small object unless one exists; return whether it was stored."""
         with _translate_errors():
             try:
                 obstore.put(self._store, key, data, mode="create")
@@ -66,7 +66,7 @@ class ObjectStore:
             return True
 
     def list_keys(self, prefix: str) -> list[str]:
-        """Return the keys below `prefix/`."""
+        """List the keys below `prefix/`."""
         with _translate_errors():
             return [entry["path"] for page in obstore.list(self._store, prefix) for entry in page]
 

@@ -32,21 +32,21 @@ class Registry(Database):
         self.retention = Retention(self)
 
     def probe(self) -> None:
-        """Write nothing, as a writer does; raises RegistryUnavailable when writes are refused, and StorageFull."""
+        """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
 
     def describe_migration(self) -> str:
-        """What a start will do to tables of an earlier release; empty when it will do nothing, or there are none."""
+        """Return what the next start will do to tables of an earlier release; empty when it will do nothing."""
         with self.read() as session:
             before = read_revision(session.connection())
         return f"the next start migrates its tables from r{before} to r{NEWEST}" if before and before < NEWEST else ""
 
     def initialise(self, text_fingerprint: str, name: str = "", image_fingerprint: str = "") -> Release:
-        """Create version 0, which is this base, and release 1 if they do not exist; returns the serving release.
+        """Create version 0, which is this base, and release 1, unless they exist; return the serving release.
 
-        Raises BaseMismatch for a base that neither serves nor has served here. Without `image_fingerprint`, the text
-        tower alone decides.
+        Raises BaseMismatch for a base that has never served here, by both towers or, without `image_fingerprint`, by
+        the text tower alone.
         """
         languages, change = {BUILT_IN_LANGUAGE: FIRST}, {"kind": "initial"}
         release = ReleaseRow(number=1, shared=FIRST, languages=languages, actor="system", reason="", change=change)
@@ -68,7 +68,7 @@ class Registry(Database):
 
 
 def open_registry(url: str, *, migrate: bool = True) -> Registry:
-    """Connect to `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables.
+    """Open the registry at `url` (SQLite or PostgreSQL) and, with `migrate`, update its tables.
 
     Raises RegistryUnavailable, and RegistryOutdated for tables of an earlier release that cannot be updated.
     """

@@ -1,4 +1,4 @@
-"""Releases: what is served, changed by compare-and-set and never edited. Opens no version, swaps nothing in memory."""
+"""Releases: what is served, changed by compare-and-set and never edited. Opens no version."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass, replace
@@ -31,7 +31,7 @@ class Release:
 
     @property
     def base(self) -> int:
-        """The version that is its base; English is read by it."""
+        """The version that is its base, which reads English."""
         return self.languages[BUILT_IN_LANGUAGE]
 
     def find_version(self, language: str) -> int:
@@ -68,9 +68,9 @@ class Releases:
         return self.list(limit=2)
 
     def find_withdrawn(self, release: Release) -> dict[str, int]:
-        """The languages that an earlier release of the same base served and this one does not, with their last version.
+        """Return languages, with their last version, that earlier releases of this base served and this one does not.
 
-        Without those whose version was pruned.
+        Those whose version was pruned are left out.
         """
         found: dict[str, int] = {}
         with self._database.read() as session:
@@ -82,12 +82,10 @@ class Releases:
         return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
 
     def find_visible(self, language: str, version: int) -> frozenset[str]:
-        """Return the expansions whose captions belong to a version of a language.
+        """Return the expansions whose captions belong to a version of a language; none of an untaught one.
 
-        These are its own expansion and those of the language's earlier versions that were served, and not rolled back,
-        when this one was first served, from the last one on that was to `replace` what was before. Captions that were
-        rolled back, or of a cancelled expansion, are not in later versions. A base that reads the language untaught has
-        none.
+        These are its own expansion, and those of earlier versions of the language that were still served when this one
+        was first served. If one of them replaced its predecessors, only those from that one on.
         """
         made = select(VersionRow.number, ExpansionRow.id, ExpansionRow.settings)
         mine = made.join(ExpansionRow, VersionRow.expansion == ExpansionRow.id).where(VersionRow.language == language)
@@ -113,11 +111,10 @@ class Releases:
     ) -> Release:
         """Serve a version that the expansion made; a repeated call returns the same release.
 
-        `reason` is why it is served, `forced` why the gate would have refused it; both are recorded with the release.
-
-        Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, `shared` moves to it if it
-        continues the shared chain as that is now: not when its parent was withdrawn meanwhile, nor when anything that a
-        rebuild replayed was. Raises LeaseLost, ExpansionCancelled, BaseMoved.
+        Its language is routed to it, unless the expansion is a rebuild. With `move_shared`, it becomes the shared
+        version if it continues the shared chain as that is now: not when its parent, or anything that a rebuild
+        replayed, was withdrawn meanwhile. `reason`, and why the gate was `forced`, are recorded with the release.
+        Raises LeaseLost, ExpansionCancelled, BaseMoved.
         """
         with self._database.begin() as session:
             maker = require_lease(session, expansion, fence)
@@ -161,11 +158,11 @@ class Releases:
         rebuild: bool = False,
         key: IdempotencyKey | None = None,
     ) -> RollbackPlan:
-        """Serve the language's previous version, or none, at once; returns what was done, with the new release.
+        """Serve the language's previous version, or none, at once; return what was done, with the new release.
 
-        With `rebuild`, an expansion is queued that teaches the shared table the other languages that it loses by this.
+        With `rebuild`, queue an expansion that teaches the shared table the other languages that it loses by this.
         `expected` is the release that the caller saw, by default the one serving now: of two simultaneous rollbacks of
-        one language, one succeeds. Raises as `plan_rollback`, and IdempotencyKeyReused.
+        one language, one succeeds. Raises IdempotencyKeyReused, and what `plan_rollback` raises.
         """
         expected = self.get_serving().number if expected is None else expected
         with self._database.begin() as session:
@@ -189,7 +186,7 @@ class Releases:
             return planned
 
     def restore(self, number: int, *, expected: int, actor: str, reason: str) -> Release:
-        """Serve again what release `number` served, with the vectors of its encoding, under a new number.
+        """Serve again, under a new number, what release `number` served, with the vectors of its encoding.
 
         Raises ReleaseNotFound, VersionPruned, AliasMoved.
         """
@@ -201,10 +198,8 @@ class Releases:
 
 
 def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
-    """Number the row, store it and move the alias from `expected` to it, all or nothing.
-
-    English is read by the base of the shared version. Raises AliasMoved, VersionPruned.
-    """
+    """Store a release, and move the alias from `expected` to it. Raises AliasMoved, VersionPruned."""
+    # English is read by the base of the shared version
     row.languages = row.languages | {BUILT_IN_LANGUAGE: find_roots(session)[row.shared]}
     refuse_pruned(session, row.languages.values(), row.shared)
     row.number = (session.scalar(select(func.max(ReleaseRow.number))) or 0) + 1
@@ -217,7 +212,7 @@ def publish(session: Session, expected: int, row: ReleaseRow) -> Release:
 
 
 def publish_restored(session: Session, expected: int, row: ReleaseRow, restored: int) -> Release:
-    """Publish the row, in the encoding that release `restored` had: in another one most vectors may be missing."""
+    """Publish a release in the encoding that release `restored` had: in another one most vectors may be missing."""
     release = publish(session, expected, row)
     if (made_by := find_newest_encoding(session, restored)) is not None:
         serve_encoding(session, made_by.backend, made_by.precision, release.number)
@@ -225,13 +220,13 @@ def publish_restored(session: Session, expected: int, row: ReleaseRow, restored:
 
 
 def find_newest_encoding(session: Session, release: int | None = None) -> EncodingRow | None:
-    """Return what makes vectors by now, or made those of a release; None where no process has opened a base yet."""
+    """Return the newest encoding, or that of a release; None where no process has opened a base."""
     query = select(EncodingRow).order_by(EncodingRow.number.desc()).limit(1)
     return session.scalars(query if release is None else query.where(EncodingRow.release <= release)).first()
 
 
 def serve_encoding(session: Session, backend: str, precision: str, release: int, reason: str = "") -> EncodingRow:
-    """Record what makes the vectors from a new release on, unless it does already; returns the newest."""
+    """Record the encoding from a new release on, unless it is the newest already; return the newest."""
     newest = find_newest_encoding(session)
     if newest is not None and (newest.backend, newest.precision) == (backend, precision):
         return newest
@@ -259,9 +254,7 @@ def find_published(session: Session, expansion: str, version: int) -> Release | 
 
 
 def _is_continuation(session: Session, version: VersionRow, before: ReleaseRow, maker: ExpansionRow) -> bool:
-    """Whether the version's chain leads to the serving shared version through versions of `maker` alone, and nothing
-    that these replayed was withdrawn.
-    """
+    """Return whether a version continues the shared chain through versions of `maker`, none of them withdrawn."""
     chain = trace_lineage(session, version.number)
     older = (row.number for row in chain if row.expansion != maker.id)
     replayed = {row.language for row in chain if row.expansion == maker.id} if maker.kind == "rebuild" else set()

@@ -1,4 +1,4 @@
-"""What a rollback of a language serves, and which versions are out of reach of all. Removes no file.
+"""Reach: what a rollback of a language serves, and which versions no rollback can serve. Removes no file.
 
 In reach are the newest releases, as many as are to be kept, and what a rollback of one language from any of them would
 serve. While an expansion is in progress, every release since it was submitted is in reach too, and the one that served
@@ -40,11 +40,10 @@ _LONG_AGO = literal(datetime.fromtimestamp(0, UTC), Instant())
 
 @dataclass(frozen=True)
 class RollbackPlan:
-    """The language moves from `from_version` to `to_version` (None: no longer served); `unchanged` lists all others.
+    """A rollback of a language from `from_version` to `to_version` (None: no longer served); others are `unchanged`.
 
     `shared_version` is the shared table afterwards. `replay` are the other languages, in the order of learning, that it
-    loses and that a rebuild would teach it again. `release` is the release that the plan is based on or, after the
-    rollback, the new one.
+    loses and that a rebuild would teach it again. `release` serves, before or after the rollback.
     """
 
     language: str
@@ -59,7 +58,7 @@ class RollbackPlan:
 
 @dataclass(frozen=True)
 class PruningPlan:
-    """What may go: `versions` and `datasets`, those of finished expansions; `oldest` is the oldest release in reach.
+    """The `versions`, and the `datasets` of finished expansions, that may go; `oldest` is the oldest release in reach.
 
     `release` serves. The files of the `needed` versions stay, because a version in reach builds upon them.
     """
@@ -72,20 +71,20 @@ class PruningPlan:
 
 
 class Retention:
-    """What of one registry is out of reach."""
+    """The pruning of a registry."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
     def plan(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
-        """Return what `prune` would do now, and what it did whose files are still there. Raises AliasMoved."""
+        """Return what `prune` would do now, with pruned versions whose files are still there. Raises AliasMoved."""
         with self._database.read() as session:
             return _plan_pruning(session, keep, expected)
 
     def prune(self, keep: int = KEEP, *, expected: int | None = None) -> PruningPlan:
-        """Record that these versions can serve their languages no more. Raises AliasMoved.
+        """Mark the versions out of reach as unable to serve; `index.janitor` removes their files afterwards.
 
-        `expected` is the release that the caller saw. Afterwards `index.janitor` removes their files.
+        Raises AliasMoved when another release than `expected` serves.
         """
         with self._database.begin() as session:
             pruning = _plan_pruning(session, keep, expected)
@@ -96,7 +95,7 @@ class Retention:
             return pruning
 
     def list_removable(self) -> list[Version]:
-        """Return the pruned versions whose files are still there, and upon which no other version builds."""
+        """List the pruned versions whose files are still there, and on which no other version builds."""
         with self._database.read() as session:
             used = find_needed(session)
             return [build_version(row) for row in _list_pending(session) if row.number not in used]
@@ -114,9 +113,9 @@ class Retention:
 
 
 def get_serving(session: Session, expected: int | None = None) -> ReleaseRow:
-    """Return the release that the alias names. Raises RegistryUnavailable before the registry is initialised.
+    """Return the release that the alias names. Raises AliasMoved, with its number, when another one is `expected`.
 
-    Raises AliasMoved, with its number, when another one was `expected`.
+    Raises RegistryUnavailable before the registry is initialised.
     """
     row = session.scalar(
         select(ReleaseRow).join(AliasRow, AliasRow.release == ReleaseRow.number).where(AliasRow.name == SERVING)
@@ -129,8 +128,9 @@ def get_serving(session: Session, expected: int | None = None) -> ReleaseRow:
 
 
 def plan_rollback(session: Session, serving: ReleaseRow, tag: str) -> RollbackPlan:
-    """Return the plan for `tag`. Raises LanguageNotFound, RollbackNotPossible for English, ExpansionInProgress while an
-    expansion teaches this language, and VersionPruned.
+    """Return the plan for the language `tag`.
+
+    Raises LanguageNotFound, RollbackNotPossible for English, ExpansionInProgress while it is taught, VersionPruned.
     """
     if tag == BUILT_IN_LANGUAGE:
         raise RollbackNotPossible("English is built in and cannot be rolled back.")
@@ -147,21 +147,21 @@ def plan_rollback(session: Session, serving: ReleaseRow, tag: str) -> RollbackPl
     # With a previous version, the shared table keeps what that one taught; without, it keeps nothing of the language.
     oldest = current if previous is not None else 0
     withdrawn = [place for place, version in enumerate(chain) if version.language == tag and version.number >= oldest]
-    kept = withdrawn[0] if withdrawn else len(chain)
-    lost = dict.fromkeys(version.language for version in chain[kept:])
+    end = withdrawn[0] if withdrawn else len(chain)
+    lost = dict.fromkeys(version.language for version in chain[end:])
     return RollbackPlan(
         language=tag,
         from_version=current,
         to_version=previous,
         unchanged=others,
-        shared_version=chain[kept - 1].number,
+        shared_version=chain[end - 1].number,
         replay=[language for language in lost if language in others],
         release=serving.number,
     )
 
 
 def find_reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]:
-    """Return the versions that these releases name, and those that a language would go back to from one of them."""
+    """Return the versions that these releases name, and those to which a language would be rolled back from them."""
     tags = {tag for release in releases for tag in release.languages} - {BUILT_IN_LANGUAGE}
     every = _list_releases(session)
     histories = {tag: _trace_histories(every, tag) for tag in tags}
@@ -174,9 +174,9 @@ def find_reachable(session: Session, releases: Sequence[ReleaseRow]) -> set[int]
 
 
 def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) -> tuple[int, ...]:
-    """Return the language's versions that `version` builds upon, oldest first, and itself at the end.
+    """Return the language's versions served, and not withdrawn, when `version` was first served, and itself at the end.
 
-    They had been served, and not withdrawn, when it was first served; if it never was, those that count now.
+    If it never was, those of now. Oldest first.
     """
     histories = _trace_histories(_list_releases(session), tag)
     served = (versions for versions in histories.values() if versions[-1:] == (version,))
@@ -184,7 +184,7 @@ def find_history(session: Session, serving: ReleaseRow, tag: str, version: int) 
 
 
 def has_nothing_withdrawn(session: Session, serving: ReleaseRow, rolled_back: str, replayed: Iterable[str]) -> bool:
-    """Whether nothing that the rebuild after a rollback may have replayed was withdrawn since that rollback.
+    """Return whether nothing that the rebuild after a rollback may have replayed was withdrawn since that rollback.
 
     A rebuild replays the version of each language that serves when it begins, so none that served since may be gone.
     """
@@ -209,13 +209,13 @@ def _refuse_replayed(session: Session, tag: str) -> None:
 
 
 def _find_previous(versions: Sequence[int], bases: Mapping[int, int]) -> int | None:
-    """Return the version that a rollback goes to: the newest of the others that was made for the same base."""
+    """Return the version to which a rollback goes: the newest of the earlier ones that was made for the same base."""
     *older, current = versions
     return next((version for version in reversed(older) if bases[version] == bases[current]), None)
 
 
 def _list_releases(session: Session) -> Sequence[Any]:
-    """Return what each release served and changed, oldest first."""
+    """List what each release served and changed, oldest first."""
     columns = (ReleaseRow.number, ReleaseRow.languages, ReleaseRow.change)
     return session.execute(select(*columns).order_by(ReleaseRow.number)).all()
 
@@ -223,8 +223,8 @@ def _list_releases(session: Session) -> Sequence[Any]:
 def _trace_histories(releases: Sequence[Any], tag: str) -> dict[int, tuple[int, ...]]:
     """Return, by release, the language's versions served and not withdrawn up to then; the last one serves.
 
-    A release that names an older version withdraws the newer ones. Restoring a release restores its history with it.
-    That of a language goes on over bases: its captions do. A rollback stays with its base.
+    A release that names an older version withdraws the newer ones. A restored release has its history again. That of a
+    language goes on over bases, as its captions do; a rollback stays with its base.
     """
     histories: dict[int, tuple[int, ...]] = {}
     versions: tuple[int, ...] = ()
@@ -265,7 +265,7 @@ def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningP
 
 
 def _find_datasets_in_reach(session: Session, pruned: Collection[int]) -> set[str]:
-    """The expansions whose datasets a language is taught again from: all that a version in reach was taught from."""
+    """Return the expansions with datasets from which a version in reach was taught: a move teaches from them again."""
     kept = session.scalars(select(VersionRow).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned)))
     return {source for row in kept for source in build_version(row).dataset_expansions}
 
@@ -283,7 +283,7 @@ def _find_oldest(session: Session, release: int, keep: int) -> int:
 
 
 def _find_earliest(session: Session, oldest: int) -> int:
-    """The oldest release in reach or, if the clock was ahead when that was made, one before it whose time fits."""
+    """Return the release `oldest` or, if the clock was ahead when that was made, one before it whose time fits."""
     made = {row.number: row.created_at for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at))}
     moment = session.scalars(select(now())).one()
     earliest = min(moment, *(at for number, at in made.items() if number >= oldest))
@@ -291,6 +291,6 @@ def _find_earliest(session: Session, oldest: int) -> int:
 
 
 def _list_pending(session: Session) -> Sequence[VersionRow]:
-    """Return the pruned versions whose files are still there."""
+    """List the pruned versions whose files are still there."""
     pending = (VersionRow.pruned_at.is_not(None), VersionRow.folder.is_not(None))
     return session.scalars(select(VersionRow).where(*pending)).all()

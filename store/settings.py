@@ -1,7 +1,7 @@
-"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`; refuses unknown ones. Starts nothing.
+"""Settings that all processes share, from `PICTOGLOT_` variables or a `.env`. Unknown ones are refused.
 
-Service, worker and client add their own, each in a subclass. The entry points `pictoglot.settings` of the installed
-package list these subclasses, so that each process knows the names of all settings without importing other packages.
+Service and worker add their own in subclasses, which the entry points `pictoglot.settings` of the installed package
+list: so each process knows the names of all settings without importing other packages.
 """
 
 import os
@@ -25,14 +25,13 @@ _GROUP = "pictoglot.settings"  # entry points in pyproject.toml
 
 
 class SettingsError(Exception):
-    """One sentence that names the invalid setting; the process then exits with `MISCONFIGURED`."""
+    """An invalid setting, in one sentence; the process then exits with `MISCONFIGURED`."""
 
 
 def read_env_file() -> dict[str, str | None]:
-    """Return the variables of the `.env` in the current folder, names in capital letters; raises `SettingsError`.
+    """Return the variables of the `.env` in the current folder, names in capital letters. Raises `SettingsError`.
 
-    Values are returned as they are written. `${NAME}` is not expanded: the file may come with a downloaded folder, and
-    would get secrets of the environment in that way.
+    `${NAME}` is not expanded: a file that comes with a downloaded folder would get secrets of the environment.
     """
     try:
         variables = dotenv_values(ENV_FILE, interpolate=False)
@@ -52,7 +51,7 @@ def locate_env_file() -> Path:
 
 
 class CommonSettings(BaseSettings):
-    """What service and worker must agree on. Class variables are the same everywhere but in tests."""
+    """The settings on which service and worker must agree. Class variables differ in tests alone."""
 
     seal_at: ClassVar[int] = 4_096  # changes of the gallery that are sealed together
 
@@ -127,10 +126,7 @@ class CommonSettings(BaseSettings):
         return self.database_url or f"sqlite:///{self.home / 'registry.db'}"
 
     def make_home(self) -> None:
-        """Create the data root if it does not exist.
-
-        Raises `SettingsError` if that fails, or if the registry is in it and nothing can be written there.
-        """
+        """Make the data root. Raises `SettingsError` if it cannot be made, or written when the registry is in it."""
         try:
             make_folder(self.home)
         except OSError as error:
@@ -142,7 +138,7 @@ class CommonSettings(BaseSettings):
 
     @classmethod
     def load(cls) -> Self:
-        """Return the settings of this environment; raises `SettingsError` with one sentence."""
+        """Return the settings of this environment. Raises `SettingsError`."""
         file, environment = read_env_file(), read_environment()
         known = list_names() | {field.upper() for field in cls.model_fields}
         for variables, where in ((environment, ""), (file, f" (in {locate_env_file()})")):
@@ -162,14 +158,14 @@ class CommonSettings(BaseSettings):
             name = f"{PREFIX}{first['loc'][0]}".upper() if first["loc"] else "The settings"
             if name in file and name not in environment:
                 name += f" (in {locate_env_file()})"
-            said = first["msg"].removeprefix("Value error, ")
+            reason = first["msg"].removeprefix("Value error, ")
             if first["type"] == "string_pattern_mismatch":
-                said = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
-            raise SettingsError(f"{name}: {said.removesuffix('.')}.") from error
+                reason = f"not of this form: {cls.model_fields[str(first['loc'][0])].description}"
+            raise SettingsError(f"{name}: {reason.removesuffix('.')}.") from error
 
 
 @cache
 def list_names() -> frozenset[str]:
-    """Return the names, without the prefix, of all settings of all processes."""
+    """List the names, without the prefix, of all settings of all processes."""
     classes: list[type[BaseModel]] = [entry.load() for entry in entry_points(group=_GROUP)]
     return frozenset(field.upper() for settings in classes for field in settings.model_fields)

@@ -38,7 +38,7 @@ PictureKey = Annotated[
 
 
 class RegistryRow(DeclarativeBase):
-    """SQLAlchemy's declarative base; names of constraints are fixed so that a migration can refer to them."""
+    """SQLAlchemy's declarative base; constraints have fixed names, to which a migration can refer."""
 
     metadata = MetaData(
         naming_convention={
@@ -51,7 +51,7 @@ class RegistryRow(DeclarativeBase):
     type_annotation_map = {datetime: Instant, dict[str, Any]: JSON, dict[str, int]: JSON}  # noqa: RUF012
 
     def convert_to(self, kind: type[T], **own: Any) -> T:
-        """Return a dataclass with the values of the columns of the same names; `own` are its other fields."""
+        """Return a dataclass with the values of the columns of the same names, and its `own` fields."""
         same = (field.name for field in fields(kind) if field.name not in own)
         return kind(**{name: getattr(self, name) for name in same}, **own)
 

@@ -42,7 +42,7 @@ class Version:
 
 
 class Versions:
-    """Every version ever made; what one is never changes, and a rollback deletes none. Of files, see `retention`."""
+    """All versions of a registry. They never change, and a rollback deletes none."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
@@ -53,7 +53,7 @@ class Versions:
             return build_version(get_row(session, number))
 
     def list(self, limit: int | None = None, before: int | None = None) -> Sequence[Version]:
-        """List them, newest first; `before` is the last number of the previous page."""
+        """List them, newest first, from the one before the number `before`."""
         query = select(VersionRow).order_by(VersionRow.number.desc()).limit(limit)
         if before is not None:
             query = query.where(VersionRow.number < before)
@@ -61,7 +61,7 @@ class Versions:
             return [build_version(row) for row in session.scalars(query)]
 
     def list_made_for(self, base: int) -> Sequence[Version]:
-        """Return the versions made for this base and not pruned, oldest first, without the base itself."""
+        """List the versions made for this base and not pruned, oldest first, without the base itself."""
         with self._database.read() as session:
             bases, order = find_roots(session), select(VersionRow).order_by(VersionRow.number)
             rows = session.scalars(order.where(VersionRow.parent.is_not(None), VersionRow.pruned_at.is_(None)))
@@ -73,15 +73,15 @@ class Versions:
             return [build_version(row) for row in trace_lineage(session, number)]
 
     def find_pruned(self) -> set[int]:
-        """Return the numbers of those that can serve their language no more."""
+        """Return the numbers of those that were pruned: they can serve their language no more."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
 
     def read_matches(self, numbers: Iterable[int]) -> dict[int, dict[str, Any]]:
-        """Of these versions, how the chances of hits are told, where that was fitted and is whole.
+        """Return the fitted chances of hits of these versions, where they are fitted and whole.
 
-        `curves` is None where they cannot be told; `pictures` and `change` are those of the gallery then, `tower` is
-        what has made its vectors, `result` is what reports show.
+        `curves` is None where chances cannot be given; `pictures` and `change` are those of the gallery at the fit,
+        `tower` is the one that has made its vectors, `result` is for reports.
         """
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
@@ -90,14 +90,14 @@ class Versions:
         return {number: match for number, match in stored.items() if match is not None}
 
     def set_match(self, number: int, match: dict[str, Any]) -> None:
-        """Keep what was fitted, unless what is there is newer: a fitter may sleep. Raises VersionNotFound."""
+        """Store fitted chances of hits, unless there are newer ones: a fitter may sleep. Raises VersionNotFound."""
         with self._database.begin() as session:
             row = get_row(session, number)
             if match["change"] >= (parse_match(row.match) or match)["change"]:
                 row.match = append_crc(serialize_json(match).encode())
 
     def find_unneeded(self) -> set[int]:
-        """Return the numbers of those that can be the shared one no more either: nothing builds upon their files."""
+        """Return the numbers of those whose files nothing needs: they can be the shared version no more either."""
         with self._database.read() as session:
             return set(session.scalars(select(VersionRow.number))) - find_needed(session)
 
@@ -115,9 +115,9 @@ class Versions:
         fence: int,
         datasets: Sequence[str] = (),
     ) -> Version:
-        """Register what `expansion` wrote for `language`; a repeated call returns the same version.
+        """Add what `expansion` wrote for `language`; a repeated call returns the same version.
 
-        `datasets` are the expansions whose datasets its language was taught from, if not that one alone. Raises
+        `datasets` are the expansions from whose datasets the language was taught, if not from that one alone. Raises
         LeaseLost, VersionNotFound.
         """
         with self._database.begin() as session:
@@ -182,8 +182,8 @@ def refuse_pruned(session: Session, versions: Iterable[int], shared: int | None 
 def find_needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
     """Return the versions whose files are needed, also if those of `pruned` are pruned now.
 
-    These are all that are not pruned, those that became the shared one after they were, and what these build upon.
-    What is not needed never is again.
+    These are those that are not pruned, those that became the shared one later, and all on which these build. What is
+    not needed never is again.
     """
     rows = session.execute(select(VersionRow.number, VersionRow.parent, VersionRow.pruned_at)).all()
     found, parents = set[int](), {row.number: row.parent for row in rows}
@@ -196,7 +196,7 @@ def find_needed(session: Session, pruned: Collection[int] = ()) -> set[int]:
 
 
 def find_reused_as_shared(session: Session) -> set[int]:
-    """Return the pruned versions that became the shared one later, because a newer version was rolled back."""
+    """Return the pruned versions that became the shared one later, when a newer version was rolled back."""
     since = (VersionRow.number == ReleaseRow.shared, ReleaseRow.number > VersionRow.pruned_release)
     return set(session.scalars(select(VersionRow.number).where(*since)))
 
@@ -212,7 +212,7 @@ def trace_lineage(session: Session, number: int) -> Sequence[VersionRow]:
 
 
 def parse_match(stored: bytes | None) -> dict[str, Any] | None:
-    """Return what `Versions.set_match` was given; None when it was given nothing, or a bit has flipped since."""
+    """Return fitted chances of hits as they were stored; None without any, or when a bit has flipped."""
     text = strip_crc(stored or b"")
     return None if text is None else json.loads(text)
 

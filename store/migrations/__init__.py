@@ -1,4 +1,4 @@
-"""Makes the tables of a new registry, and brings those of an earlier release up to date.
+"""Migrations: they make the tables of a new registry, and bring those of an earlier release up to date.
 
 A new registry gets all tables as `store.tables` declares them. Whoever changes them there adds a step in `versions/`
 that changes existing registries in the same way; a test compares the hash of the tables that the newest step notes.
@@ -31,10 +31,9 @@ _GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvecto
 
 
 def upgrade(connection: Connection) -> str | None:
-    """Make the tables, or apply the missing steps, in the connection's transaction.
+    """Make the tables, or apply the missing steps, in the connection's transaction; return the revision before.
 
-    Returns the revision before, None of a new registry. Raises RegistryUnavailable when its tables are newer, and as
-    `read_revision`.
+    Raises RegistryUnavailable for tables of a newer release, RegistryOutdated for those older than all steps.
     """
     before = read_revision(connection)
     if before is None:
@@ -56,10 +55,7 @@ def upgrade(connection: Connection) -> str | None:
 
 
 def read_revision(connection: Connection) -> str | None:
-    """Return the last step that was applied, None when there are no tables yet.
-
-    Raises RegistryOutdated for one that is older than all steps.
-    """
+    """Return the last step that was applied; None without tables. Raises RegistryOutdated before all steps."""
     if not inspect(connection).has_table("alembic_version"):
         return None
     applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
