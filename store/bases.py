@@ -173,7 +173,7 @@ class Bases:
             if before.number != expected or _has_others_at_work(session, maker.id):
                 return None
             change = {"kind": "base", "expansion": maker.id, "forced": bool(report.get("forced"))}
-            change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base)
+            change |= _describe_move(session, before.languages[BUILT_IN_LANGUAGE], base, str(encoding or ""))
             row = ReleaseRow(shared=shared, languages=dict(languages), actor=maker.actor, reason="", change=change)
             release = publish_for(session, maker, expected, row, base)
             if encoding is not None:
@@ -200,7 +200,7 @@ class Bases:
         with self._database.begin() as session:
             planned, table = _plan_undo(session, expected)
             change = {"kind": "restore", "restored": planned.restored}
-            change |= _describe_move(session, planned.from_base, planned.to_base)
+            change |= _describe_move(session, planned.from_base, planned.to_base, planned.encoding or "")
             shared, languages = table.shared, table.languages
             row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
             return replace(planned, release=publish_restored(session, planned.release, row, planned.restored).number)
@@ -270,9 +270,9 @@ def _plan_undo(session: Session, expected: int | None) -> tuple[UndoPlan, Releas
     return planned, table
 
 
-def _describe_move(session: Session, old: int, new: int) -> dict[str, Any]:
+def _describe_move(session: Session, old: int, new: int, encoding: str) -> dict[str, Any]:
     names = {number: session.get_one(BaseRow, number).convert_to(RecordedBase).public_name for number in (old, new)}
-    return {"from_base": old, "to_base": new, "from": names[old], "to": names[new]}
+    return {"from_base": old, "to_base": new, "from": names[old], "to": names[new], "encoding": encoding}
 
 
 def _find(session: Session, image_fingerprint: str, text_fingerprint: str) -> BaseRow | None:

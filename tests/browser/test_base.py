@@ -35,7 +35,7 @@ def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path
         expect(shown).to_contain_text(
             f"read by the base “other” now: version {release.base}, in release {release.number}."
         )
-        expect(page.locator("#releases-body li").first).to_contain_text("Moved from base first to other")
+        expect(page.locator("#releases-body li").first).to_contain_text("Moved from base first to base other")
         page.get_by_role("button", name="Back to first").click()
         expect(page.locator("dialog")).to_contain_text("Release 2 is served again, exactly as it was.")
         page.get_by_role("button", name="Go back").click()

@@ -114,6 +114,10 @@ def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -
     assert (done.encoding, done.lost, done.returned, done.changed) == ("torch in float32", [], [], [])
     after = registry.releases.get_serving()
     assert (after.number, after.shared, after.languages) == (done.release, served.shared, served.languages)
+    assert after.change == {
+        **{"kind": "restore", "restored": 2, "from": "tiny", "to": "tiny", "from_base": 0, "to_base": 0},
+        "encoding": "torch in float32",
+    }
     assert registry.bases.plan_undo().encoding == "openvino in float32"
 
 

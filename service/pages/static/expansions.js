@@ -10,7 +10,7 @@ const SHORT = {
   assess: ["prepare", "evaluate"],
   base: ["pictures", "prepare", "train", "evaluate", "package", "encode", "compare", "promote"], // some once a language
 };
-const KINDS = { rebuild: "shared table", base: "another base" }; // what is not one language
+const KINDS = { rebuild: "shared table", base: "base or encoding" }; // what is not one language
 const ENDED = ["succeeded", "failed", "cancelled"];
 const PAUSE = 1500; // ms until a broken stream is opened again
 const PATIENCE = 40; // requests for a new release before giving up
@@ -131,7 +131,7 @@ function outcome(item) {
   ];
 }
 
-/** What a move to another base does to each language: text to picture, before and after. */
+/** What a move does to each language: text to picture, before and after. */
 function comparison(item) {
   if (item.kind !== "base" || !item.report?.languages) return null;
   const cell = (figures, side, at) => (figures.before ? `${percent(figures[side].t2i[`R@${at}`])} %` : side === "before" ? "–" : figures.left_out ? "not taught" : "not measured");

@@ -49,8 +49,9 @@ function what({ change = {}, number }) {
   if (change.kind === "promote") return [language, ` learned as version ${to}`, forced];
   if (change.kind === "rebuild") return ["Shared table taught again"];
   if (change.kind === "rollback") return [language, to === null ? " removed" : ` rolled back to version ${to}`];
-  if (change.kind === "base") return [`Moved from base ${change.from} to ${change.to}`];
-  if (change.kind === "restore" && change.to) return [`Back to base ${change.to}: release ${change.restored} restored`];
+  const target = change.from === change.to ? `vectors made by ${change.encoding}` : `base ${change.to}`;
+  if (change.kind === "base") return [`Moved from base ${change.from} to ${target}`];
+  if (change.kind === "restore" && change.to) return [`Back to ${target}: release ${change.restored} restored`];
   if (change.kind === "restore") return [`Release ${change.restored} restored`];
   return [number <= 1 ? "English, built in" : "Published"];
 }
