@@ -14,7 +14,7 @@ from PIL import Image
 from client.commands.export import _export_languages
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, picture, running
-from tests.store.steps import taught_from
+from tests.store.steps import list_taught_from
 
 
 @pytest.fixture(scope="module")
@@ -48,7 +48,7 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
         "rows": 1,
         "bytes": 1,
         "report": {"pairs": 1},
-        "datasets": (*taught_from(registry, tag), expansion.id),
+        "datasets": (*list_taught_from(registry, tag), expansion.id),
     }
     version = registry.versions.add(expansion=expansion.id, parent=parent, language=tag, fence=fence, **made)
     release = registry.releases.promote(expansion=expansion.id, version=version.number, move_shared=True, fence=fence)

@@ -28,8 +28,8 @@ class Keys:
 
     def __init__(self, service: Service) -> None:
         self.service = service
-        self.bound = client(service, service.key("write", collections=["near"]))
-        self.unbound = client(service, service.key("write"))
+        self.bound = open_client(service, service.key("write", collections=["near"]))
+        self.unbound = open_client(service, service.key("write"))
         self.put(self.unbound, "near-1", 1, collection="near", tags='["x"]', captions='{"en": ["a red apple"]}')
         for id, seed in (("near-a", 50), ("near-b", 51)):
             self.put(self.unbound, id, seed, collection="near", captions='{"en": ["a pear"]}')
@@ -48,7 +48,7 @@ class Keys:
         calibrated(self.service, pictures=4, change=1_000, threshold=-0.5)  # as a worker does then
 
 
-def client(service: Service, key: str) -> httpx.Client:
+def open_client(service: Service, key: str) -> httpx.Client:
     return httpx.Client(base_url=service.url, timeout=PATIENCE, headers={"X-API-Key": key})
 
 
@@ -63,7 +63,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
         keys.unbound.close()
 
 
-def reads(http: httpx.Client) -> Iterator[httpx.Response]:
+def ask_everything(http: httpx.Client) -> Iterator[httpx.Response]:
     """Everything that can be asked without changing anything, of all that there is and of each picture."""
     form = {"picture": ("x", picture(1))}
     text = {"text": f"a {SECRET}", "language": "en", "limit": 100, "captions": "all", "facets": FACETS}
@@ -101,7 +101,7 @@ def reads(http: httpx.Client) -> Iterator[httpx.Response]:
     for id in ("near-1", FAR, f"{FAR}-2", "unknown"):
         yield http.post("/v1/search/captions", json={"picture": id, "limit": 100})
     yield http.get("/v1/pictures", params={"collection": OTHER})
-    for pages in walks(http).values():
+    for pages in walk_pages(http).values():
         yield from pages
     for method, route in GUARDED:
         if method == "GET":
@@ -111,7 +111,7 @@ def reads(http: httpx.Client) -> Iterator[httpx.Response]:
     yield http.post("/v1/embeddings", json={"input": [SECRET], "language": "en"})
 
 
-def walks(http: httpx.Client) -> dict[str, list[httpx.Response]]:
+def walk_pages(http: httpx.Client) -> dict[str, list[httpx.Response]]:
     """The pages of each answer that has some, one picture on each, up to three of them."""
     form, text = {"picture": ("x", picture(1))}, {"text": "a pear", "language": "en", "limit": 1}
     asked: dict[str, Callable[[dict[str, str]], httpx.Response]] = {
@@ -121,42 +121,42 @@ def walks(http: httpx.Client) -> dict[str, list[httpx.Response]]:
         "picture": lambda cursor: http.post("/v1/search/pictures", files=form, data={"limit": "1", **cursor}),
         "both": lambda cursor: http.post("/v1/search/pictures", json={**text, "mode": "both", **cursor}),
     }
-    return {name: pages_of(ask) for name, ask in asked.items()}
+    return {name: read_pages(ask) for name, ask in asked.items()}
 
 
-def pages_of(ask: Callable[[dict[str, str]], httpx.Response]) -> list[httpx.Response]:
+def read_pages(ask: Callable[[dict[str, str]], httpx.Response]) -> list[httpx.Response]:
     pages = [ask({})]
     while len(pages) < 3 and (cursor := pages[-1].json()["next_cursor"]):
         pages.append(ask({"cursor": cursor}))
     return pages
 
 
-def shown(response: httpx.Response) -> Any:
+def strip_answer(response: httpx.Response) -> Any:
     """An answer without what differs from one to the next."""
     headers = {name: response.headers.get(name) for name in ("etag", "content-type", "location", "cache-control")}
     if "json" not in (headers["content-type"] or ""):
         return response.status_code, headers, response.content
-    return response.status_code, headers, lasting(response.json())
+    return response.status_code, headers, strip_fields(response.json())
 
 
-def lasting(value: Any) -> Any:
+def strip_fields(value: Any) -> Any:
     """What does not differ from answer to answer; the answers in that of a batch too."""
     if isinstance(value, list):
-        return [lasting(each) for each in value]
+        return [strip_fields(each) for each in value]
     if isinstance(value, dict):
-        return {name: lasting(each) for name, each in value.items() if name not in FREE}
+        return {name: strip_fields(each) for name, each in value.items() if name not in FREE}
     return value
 
 
 def test_what_a_bound_key_reads_does_not_depend_on_other_collections(keys: Keys) -> None:
-    before = [shown(answer) for answer in reads(keys.bound)]
+    before = [strip_answer(answer) for answer in ask_everything(keys.bound)]
     keys.fill_far()
-    answers = list(reads(keys.bound))
+    answers = list(ask_everything(keys.bound))
     for answer, earlier in zip(answers, before, strict=True):
-        assert shown(answer) == earlier, answer.request.url
+        assert strip_answer(answer) == earlier, answer.request.url
         assert SECRET not in answer.text and SECRET not in str(answer.headers), answer.request.url
     assert sum(answer.status_code == 200 for answer in answers) > 15
-    told = [answer.status_code == 200 and SECRET in answer.text for answer in reads(keys.unbound)]
+    told = [answer.status_code == 200 and SECRET in answer.text for answer in ask_everything(keys.unbound)]
     assert sum(told) > 15  # the same questions do show it to a key that is not bound
 
 
@@ -262,14 +262,14 @@ def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys
 def test_a_bound_key_walks_its_pages_and_no_other_key_goes_on_with_its_cursors(keys: Keys) -> None:
     if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
         keys.fill_far()
-    walked = walks(keys.bound)
+    walked = walk_pages(keys.bound)
     for name, pages in walked.items():
         found = [page.json()["items"][0]["id"] for page in pages]
         assert sorted(found) == ["near-1", "near-a", "near-b"] and pages[-1].json()["next_cursor"] is None, name
     texts = {"text": "a pear", "language": "en", "limit": 1}
     listing, text = (walked[name][0].json()["next_cursor"] for name in ("listing", "text"))
-    again = client(keys.service, keys.service.key("write", collections=["near"]))
-    other = client(keys.service, keys.service.key("write", collections=[OTHER]))
+    again = open_client(keys.service, keys.service.key("write", collections=["near"]))
+    other = open_client(keys.service, keys.service.key("write", collections=[OTHER]))
     with again, other:
         for http in (again, other, keys.unbound, keys.service.admin):
             for answer in (
@@ -297,7 +297,7 @@ def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
 
 def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys: Keys) -> None:
     for names, home in ((["b", "a"], "b"), (["b", "default"], "default")):
-        with client(keys.service, keys.service.key("write", collections=names)) as http:
+        with open_client(keys.service, keys.service.key("write", collections=names)) as http:
             answer = http.post("/v1/pictures", files={"picture": ("x", picture(31))})
             assert answer.json()["collection"] == home
             assert http.get("/v1/collections").json() == {"items": [{"name": home, "count": 1}]}
@@ -329,8 +329,8 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
     english = ["a red apple on the table", "the dog sleeps", "a small house by the lake", "two children are playing"]
     with (
         running(tmp_path) as service,
-        client(service, service.key("search", collections=["mine"])) as owner,
-        client(service, service.key("write", collections=["theirs"])) as poisoner,
+        open_client(service, service.key("search", collections=["mine"])) as owner,
+        open_client(service, service.key("write", collections=["theirs"])) as poisoner,
     ):
         service.learn("de")
         for place, text in enumerate(german):

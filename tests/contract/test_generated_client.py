@@ -42,18 +42,18 @@ def calls(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
     assert not faults, [f"{each.header}: {each.detail}" for each in faults]
     sys.path.insert(0, str(folder))
     try:
-        models, types = _module("models"), _module("types")
-        client = _module("").AuthenticatedClient(base_url=service.url, token=ADMIN_KEY)
+        models, types = _import("models"), _import("types")
+        client = _import("").AuthenticatedClient(base_url=service.url, token=ADMIN_KEY)
 
         def api(tag: str, name: str, *arguments: object, **values: object) -> Any:
-            return _module(f"api.{tag}.{name}").sync(*arguments, client=client, **values)
+            return _import(f"api.{tag}.{name}").sync(*arguments, client=client, **values)
 
         yield SimpleNamespace(
             api=api,
             model=lambda name, **values: getattr(models, name)(**values),
             models=models,
             file=lambda data: types.File(BytesIO(data), "x", "image/png"),
-            raw=lambda tag, name, *arguments: _module(f"api.{tag}.{name}").sync_detailed(*arguments, client=client),
+            raw=lambda tag, name, *arguments: _import(f"api.{tag}.{name}").sync_detailed(*arguments, client=client),
         )
         client.get_httpx_client().close()
     finally:
@@ -62,7 +62,7 @@ def calls(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
             del sys.modules[name]
 
 
-def _module(name: str) -> Any:
+def _import(name: str) -> Any:
     return importlib.import_module(f"pictoglot_client.{name}".rstrip("."))
 
 

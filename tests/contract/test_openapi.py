@@ -10,49 +10,6 @@ def test_the_committed_document_is_the_served_one() -> None:
     assert json.loads(PATH.read_text(encoding="utf-8")) == contract(), "run `python -m scripts.openapi`"
 
 
-def test_every_path_of_the_design_exists() -> None:
-    paths = contract()["paths"]
-    expected = {
-        "/v1/search/pictures": {"post"},
-        "/v1/search/captions": {"post"},
-        "/v1/search/batch": {"post"},
-        "/v1/duplicates": {"get"},
-        "/v1/embeddings": {"post"},
-        "/v1/models": {"get"},
-        "/v1/pictures": {"get", "post"},
-        "/v1/pictures/batch": {"post"},
-        "/v1/pictures/{id}/original": {"get"},
-        "/v1/pictures/{id}": {"get", "put", "patch", "delete"},
-        "/v1/collections": {"get"},
-        "/v1/pictures/{id}/content": {"get"},
-        "/v1/pictures/{id}/thumbnail": {"get"},
-        "/v1/languages": {"get", "post"},
-        "/v1/expansions": {"get"},
-        "/v1/expansions/{id}": {"get"},
-        "/v1/expansions/{id}/events": {"get"},
-        "/v1/expansions/{id}/cancel": {"post"},
-        "/v1/versions": {"get"},
-        "/v1/versions/{number}": {"get"},
-        "/v1/versions/{number}/report": {"get"},
-        "/v1/versions/{number}/datasets": {"get"},
-        "/v1/versions/{number}/datasets/{expansion}": {"get"},
-        "/v1/versions/{number}/files/{name}": {"get"},
-        "/v1/admin/languages/{tag}/rollback": {"post"},
-        "/v1/admin/releases": {"get"},
-        "/v1/admin/releases/{number}/restore": {"post"},
-        "/v1/admin/prune": {"post"},
-        "/v1/admin/base": {"get", "post"},
-        "/v1/admin/base/undo": {"post"},
-        "/v1/admin/keys": {"get", "post"},
-        "/v1/admin/keys/{id}": {"delete"},
-        "/v1/admin/index/verify": {"post"},
-        "/livez": {"get"},
-        "/readyz": {"get"},
-        "/metrics": {"get"},
-    }
-    assert {path: set(operations) for path, operations in paths.items()} == expected
-
-
 def test_operations_have_short_names_of_their_own() -> None:
     paths = contract()["paths"]
     names = [operation["operationId"] for operations in paths.values() for operation in operations.values()]

@@ -101,7 +101,7 @@ def test_an_invalid_key_opens_no_route(
 def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:
     needed = guard_of(route.endpoint).scope
     for scope in SCOPES:
-        answer = send(service, method, route, {"X-API-Key": scoped(service, scope)})
+        answer = send(service, method, route, {"X-API-Key": make_key(service, scope)})
         if SCOPES.index(scope) < SCOPES.index(needed):
             assert_problem(answer, 403, "insufficient_scope")
         else:
@@ -125,7 +125,7 @@ def test_what_is_open_needs_no_key(service: Service) -> None:
 _KEYS: dict[tuple[int, Scope], str] = {}
 
 
-def scoped(service: Service, scope: Scope) -> str:
+def make_key(service: Service, scope: Scope) -> str:
     """A valid key of the scope, created once."""
     place = (service.port, scope)
     if place not in _KEYS:

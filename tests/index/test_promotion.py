@@ -13,7 +13,7 @@ from store.bases import Encoding
 from tests.doubles import text_vector
 from tests.index.world import World, captions_of, scored_pictures
 from tests.registries import publish_release
-from tests.store.steps import re_encoded
+from tests.store.steps import move_encoding
 
 PICTURES = 30
 
@@ -163,7 +163,7 @@ def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world:
 def test_a_release_in_another_encoding_is_not_served_by_the_one_that_is_open(world: World, served: LiveIndex) -> None:
     world.registry.encodings.record_first("torch", "float32")
     before = served.current.release
-    release = re_encoded(world.registry, Encoding("openvino", "float32"))
+    release = move_encoding(world.registry, Encoding("openvino", "float32"))
     assert served.refresh() and served.current.release == before
     problem = f"Release {release.number} is for vectors made by openvino in float32, which is not open here."
     assert served.current.degraded == (problem, f"Release {before.number} is still served.")

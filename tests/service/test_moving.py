@@ -53,9 +53,9 @@ class OtherEncoder(WeightlessEncoder):
 OTHER = ("other", OtherEncoder.image_fingerprint, OtherEncoder.text_fingerprint)
 
 
-def moved(registry: Registry) -> Release:
+def move_base(registry: Registry) -> Release:
     """What a worker does: the languages on the other base, and one release."""
-    return steps.moved(registry, OTHER, {"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}})
+    return steps.move_base(registry, OTHER, {"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}})
 
 
 @contextmanager
@@ -109,7 +109,7 @@ def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tm
     with serving(tmp_path) as (service, asked):
         before, first = answers(service), service.context
         cursor = service.search("thing 3", limit=2).json()["next_cursor"]
-        release = moved(service.context.registry)
+        release = move_base(service.context.registry)
         wait_until(lambda: base_of(service) == release.base)
         ready = service.http.get("/readyz").json()
         assert (ready["release"], ready["base"], ready["degraded"]) == (release.number, "other", [])
@@ -147,7 +147,7 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
         registry = service.context.registry
         registry.encodings.record_first("torch", "float32")
         service.put("p0", en=["thing 0"])
-        steps.re_encoded(registry, OPENVINO_32)
+        steps.move_encoding(registry, OPENVINO_32)
         wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)
         assert found(service, "thing 0") == ["p0"] and base_of(service) == 0
         assert "with vectors made by torch in float32" in run(service, "base", "status").stdout
@@ -188,7 +188,7 @@ def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path)
         for thread in threads:
             thread.start()
         wait_until(lambda: release in seen)
-        after = moved(service.context.registry)
+        after = move_base(service.context.registry)
         wait_until(lambda: after.number in seen)
         service.context.registry.bases.undo(actor="t", reason="")
         wait_until(lambda: after.number + 1 in seen)
@@ -206,7 +206,7 @@ def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeyp
     with serving(tmp_path) as (service, asked):
         before = answers(service)
         (tmp_path / "away").touch()
-        release = moved(service.context.registry)
+        release = move_base(service.context.registry)
         wait_until(lambda: len(asked) > 1)
         assert answers(service) == before
         degraded = service.admin.get("/readyz").json()["degraded"]
@@ -228,7 +228,7 @@ def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeyp
 def test_while_another_base_is_opened_the_one_before_follows_all_changes(tmp_path: Path) -> None:
     with serving(tmp_path) as (service, asked):
         (tmp_path / "held").touch()
-        release = moved(service.context.registry)
+        release = move_base(service.context.registry)
         wait_until(lambda: asked)
         Gallery(service.context.registry, service.context.root).delete("p3")  # as another process does
         wait_until(lambda: "p3" not in found(service, "thing 3"))
@@ -249,7 +249,7 @@ def test_a_base_that_serves_no_more_when_it_is_open_is_closed(tmp_path: Path, mo
     with serving(tmp_path) as (service, asked):
         before, first = answers(service), service.context
         (tmp_path / "held").touch()
-        moved(first.registry)
+        move_base(first.registry)
         wait_until(lambda: asked)
         first.registry.bases.undo(actor="t", reason="")
         (tmp_path / "held").unlink()

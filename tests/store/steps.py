@@ -71,14 +71,14 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
     """A whole expansion, on top of the serving shared version, from all that the language was taught from before."""
     lease, parent = begin(registry, language), registry.releases.get_serving().shared
-    made = {"datasets": (*taught_from(registry, language), lease.expansion), **more}
+    made = {"datasets": (*list_taught_from(registry, language), lease.expansion), **more}
     version = write(registry, lease, language, parent, **made)
     release = promote(registry, lease, version, shared=shared)
     registry.expansions.succeed(lease, version.number, release.number, dict(version.report))
     return version
 
 
-def taught_from(registry: Registry, language: str) -> tuple[str, ...]:
+def list_taught_from(registry: Registry, language: str) -> tuple[str, ...]:
     """The expansions with the datasets of the version that serves the language."""
     languages = registry.releases.get_serving().languages
     return registry.versions.get(languages[language]).dataset_expansions if language in languages else ()
@@ -128,7 +128,7 @@ def relearn(
     return version.number
 
 
-def flip(
+def serve_base(
     registry: Registry,
     lease: Lease,
     base: int,
@@ -148,16 +148,16 @@ def flip(
     )
 
 
-def re_encoded(registry: Registry, encoding: Encoding) -> Release:
+def move_encoding(registry: Registry, encoding: Encoding) -> Release:
     """From the encoding of now to another one, with what serves."""
     lease, before = begin_move(registry), registry.releases.get_serving()
-    release = flip(registry, lease, before.base, before.languages, before.number, encoding)
+    release = serve_base(registry, lease, before.base, before.languages, before.number, encoding)
     assert release is not None
     registry.expansions.succeed(lease, release.shared, release.number, {})
     return release
 
 
-def moved(
+def move_base(
     registry: Registry,
     other: tuple[str, str, str] = ("B", "image-b", "text-b"),
     report: Mapping[str, Any] | None = None,
@@ -169,7 +169,7 @@ def moved(
     languages, parent = {}, base
     for tag in sorted(before.languages.keys() - {"en"}, key=before.languages.__getitem__):
         languages[tag] = parent = relearn(registry, lease, tag, parent, report)
-    release = flip(registry, lease, base, languages, before.number)
+    release = serve_base(registry, lease, base, languages, before.number)
     assert release is not None
     registry.expansions.succeed(lease, release.shared, release.number, {})
     return release

@@ -15,7 +15,18 @@ from store.errors import (
     VersionPruned,
 )
 from store.registry import Registry
-from tests.store.steps import begin, begin_move, flip, moved, promote, re_encoded, relearn, submit, teach, write
+from tests.store.steps import (
+    begin,
+    begin_move,
+    move_base,
+    move_encoding,
+    promote,
+    relearn,
+    serve_base,
+    submit,
+    teach,
+    write,
+)
 
 
 def test_the_first_base_is_version_0_and_has_the_name_that_it_was_found_by_last(registry: Registry) -> None:
@@ -48,7 +59,7 @@ def test_a_base_is_known_by_both_of_its_towers(registry: Registry) -> None:
 def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Registry) -> None:
     for tag in "ab":
         teach(registry, tag)
-    release = moved(registry)
+    release = move_base(registry)
     assert (release.number, release.base, release.shared) == (4, 3, 5)
     assert release.languages == {"en": 3, "a": 4, "b": 5}
     assert {name: release.change[name] for name in ("kind", "from_base", "to_base", "to")} == {
@@ -69,7 +80,7 @@ def test_a_move_is_one_release_with_versions_of_the_new_base_alone(registry: Reg
 def test_a_rollback_stays_with_its_base(registry: Registry) -> None:
     for tag in "aba":
         teach(registry, tag)
-    release = moved(registry)
+    release = move_base(registry)
     plan = registry.releases.plan_rollback("a")
     assert (plan.from_version, plan.to_version, plan.shared_version) == (release.languages["a"], None, 5)
     third = teach(registry, "a")
@@ -87,7 +98,7 @@ def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Re
     for tag in "ab":
         teach(registry, tag)
     before = registry.releases.get_serving()
-    after = moved(registry)
+    after = move_base(registry)
     registry.releases.roll_back("b", actor="t", reason="")
     learned = teach(registry, "c")
     planned = registry.bases.plan_undo()
@@ -105,7 +116,7 @@ def test_undo_serves_what_served_before_and_a_second_one_leads_back(registry: Re
 def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -> None:
     registry.encodings.record_first("torch", "float32")
     teach(registry, "a")
-    re_encoded(registry, Encoding("openvino", "float32"))
+    move_encoding(registry, Encoding("openvino", "float32"))
     teach(registry, "a")
     teach(registry, "b")
     registry.retention.prune(2)  # not even the version that served in the encoding before is needed
@@ -128,7 +139,7 @@ def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry)
     lease = begin_move(registry)
     base = registry.bases.add("B", "image-b", "text-b", lease).number
     languages = {"en": base, "a": relearn(registry, lease, "a", base)}
-    assert flip(registry, lease, base, languages, 2, other) is not None
+    assert serve_base(registry, lease, base, languages, 2, other) is not None
     registry.expansions.succeed(lease, base, 3, {})
     registry.releases.restore(2, expected=3, actor="t", reason="")
     assert recorded(registry) == first and registry.bases.plan_undo().encoding == str(other)
@@ -144,7 +155,7 @@ def test_what_was_learned_for_the_base_before_is_not_promoted_on_another(registr
     with pytest.raises(ExpansionInProgress):
         begin_move(registry)
     registry.expansions.cancel(lease.expansion)
-    moved(registry)
+    move_base(registry)
     lease = begin(registry, "b")
     version = write(registry, lease, "b", 1)
     with pytest.raises(BaseMoved):
@@ -163,26 +174,26 @@ def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(regis
     with pytest.raises(ExpansionInProgress):
         registry.bases.plan_undo()
     learning = begin(registry, "b")
-    assert flip(registry, lease, base, {"a": first}, 2) is None
+    assert serve_base(registry, lease, base, {"a": first}, 2) is None
     version = write(registry, learning, "b", 1)
     release = promote(registry, learning, version)
     registry.expansions.succeed(learning, version.number, release.number, {})
-    assert flip(registry, lease, base, {"a": first}, 2) is None
+    assert serve_base(registry, lease, base, {"a": first}, 2) is None
     second = relearn(registry, lease, "b", first)
-    done = flip(registry, lease, base, {"a": first, "b": second}, release.number)
+    done = serve_base(registry, lease, base, {"a": first, "b": second}, release.number)
     assert done is not None and done.languages == {"en": base, "a": first, "b": second}
-    assert flip(registry, lease, base, {}, 1) == done
+    assert serve_base(registry, lease, base, {}, 1) == done
     registry.expansions.succeed(lease, base, done.number, {})
     lease = begin_move(registry)
     registry.expansions.cancel(lease.expansion)
     with pytest.raises(ExpansionCancelled):
-        flip(registry, lease, registry.bases.add("C", "image-c", "text-c", lease).number, {}, done.number)
+        serve_base(registry, lease, registry.bases.add("C", "image-c", "text-c", lease).number, {}, done.number)
     assert registry.releases.get_serving() == done
 
 
 def test_pruning_keeps_the_base_before_while_a_release_in_reach_names_it_and_then_takes_it(registry: Registry) -> None:
     teach(registry, "a")
-    release = moved(registry)
+    release = move_base(registry)
     assert registry.retention.prune(2).versions == ()
     for number in (release.number, release.number + 1):
         registry.releases.restore(release.number, expected=number, actor="t", reason="")

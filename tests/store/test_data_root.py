@@ -49,7 +49,7 @@ def read_files(root: DataRoot) -> dict[str, bytes]:
     }
 
 
-def key(store: ObjectStore, ending: bytes) -> str:
+def find_key(store: ObjectStore, ending: bytes) -> str:
     """The key in the store of the object with this content."""
     (found,) = (name for name in store.list_keys("versions") if store.get(name) == ending)
     return found
@@ -100,7 +100,7 @@ def test_publishing_again_only_brings_back_what_the_store_has_lost(machines: Mac
     machines.here.commit(NAME)
     names = ObjectStore(store).list_keys("")
     assert len(names) == len(CONTENT) + 1 == len(set(names))
-    ObjectStore(store).delete([key(ObjectStore(store), CONTENT["rows"])])
+    ObjectStore(store).delete([find_key(ObjectStore(store), CONTENT["rows"])])
     machines.here.commit(NAME)
     assert {*ObjectStore(store).list_keys("")} == {*names}
 
@@ -137,7 +137,7 @@ def test_a_killed_upload_is_invisible_and_the_next_one_completes_it(new_home: Ne
 @pytest.mark.parametrize("damaged", [b"rows" * 999 + b"rowz", b"", None], ids=["changed", "cut", "gone"])
 def test_a_damaged_object_is_refused_and_leaves_nothing(machines: Machines, store: str, damaged: bytes | None) -> None:
     objects = ObjectStore(store)
-    broken = key(objects, CONTENT["rows"])
+    broken = find_key(objects, CONTENT["rows"])
     objects.delete([broken])
     if damaged is not None:
         objects.create(broken, damaged)
@@ -284,7 +284,7 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
         assert read_files(root) == {}
 
 
-def damaged(root: DataRoot, name: str) -> dict[str, bytes]:
+def damage_copy(root: DataRoot, name: str) -> dict[str, bytes]:
     """What a machine has whose copy of something whole in the store is damaged."""
     if name == NAME:
         write(root.locate(NAME))
@@ -311,7 +311,7 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
 ) -> None:
     """The registry may have what makes it whole again, or somebody who reads most of it."""
     here = new_home("a")
-    before = damaged(here, name)
+    before = damage_copy(here, name)
 
     def stream(*_: object) -> Iterator[bytes]:
         yield b"s"
@@ -329,7 +329,7 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
 
 def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None:
     here = new_home("a")
-    damaged(here, NAME)
+    damage_copy(here, NAME)
     start = Barrier(4)
 
     def renew(_: int) -> bool:
@@ -358,7 +358,7 @@ def test_what_another_machine_shared_does_not_replace_ours_before_it_is_known_to
     machines: Machines, store: str
 ) -> None:
     there, objects = machines.there, ObjectStore(store)
-    objects.put(key(objects, CONTENT["rows"]), b"damaged")
+    objects.put(find_key(objects, CONTENT["rows"]), b"damaged")
     write(there.locate(NAME), {"rows": b"others"})
     before = read_files(there)
     with pytest.raises(CorruptFolder):

@@ -54,7 +54,7 @@ def test_a_kill_leaves_the_old_file_or_the_new_one_and_no_half_folder(tmp_path: 
             files.verify(folder / "folder")
 
 
-def staged(folder: Path) -> str:
+def write_staged(folder: Path) -> str:
     with files.stage(folder) as temporary:
         (temporary / "a.bin").write_bytes(b"abc")
         return files.write_manifest(temporary, {"kind": "test"})
@@ -63,7 +63,7 @@ def staged(folder: Path) -> str:
 def test_many_may_stage_one_folder_and_remove_it_at_the_same_moment(tmp_path: Path) -> None:
     def write(number: int) -> None:
         start.wait()
-        staged(tmp_path / "folder")
+        write_staged(tmp_path / "folder")
 
     def remove(number: int) -> None:
         start.wait()
@@ -83,7 +83,7 @@ def test_an_error_inside_a_stage_leaves_nothing_and_a_second_one_keeps_the_first
         (temporary / "a").write_text("half")
         raise RuntimeError
     assert list(tmp_path.iterdir()) == []
-    first = staged(tmp_path / "x")
+    first = write_staged(tmp_path / "x")
     with files.stage(tmp_path / "x") as temporary:
         (temporary / "other").write_text("later")
     assert files.verify(tmp_path / "x", first)["kind"] == "test"
@@ -105,7 +105,7 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
     )
     for number, harm in enumerate(harms):
         folder = tmp_path / str(number)
-        sha = staged(folder)
+        sha = write_staged(folder)
         files.verify(folder, sha)
         harm(folder)
         with pytest.raises(CorruptFolder):
@@ -115,7 +115,7 @@ def test_every_kind_of_damage_is_found(tmp_path: Path) -> None:
 AWAY = [errno.EMFILE, errno.EACCES, errno.ESTALE, errno.ETIMEDOUT]
 
 
-def failing(number: int) -> Callable[..., Any]:
+def make_failing(number: int) -> Callable[..., Any]:
     def fail(*_: object, **__: object) -> None:
         raise OSError(number, os.strerror(number))
 
@@ -129,9 +129,9 @@ def failing(number: int) -> Callable[..., Any]:
 def test_what_cannot_be_read_now_is_not_taken_for_damage(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
 ) -> None:
-    sha = staged(tmp_path / "x")
+    sha = write_staged(tmp_path / "x")
     with monkeypatch.context() as patch:
-        patch.setattr(*owner_and_name, failing(number))
+        patch.setattr(*owner_and_name, make_failing(number))
         with pytest.raises(OSError if number in AWAY else CorruptFolder):
             files.verify(tmp_path / "x", sha)
     assert files.is_intact(tmp_path / "x", sha)
@@ -141,11 +141,11 @@ def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its manifest would name no file, its files would not be durable, and it would seem to be old."""
-    staged(tmp_path / "x")
+    write_staged(tmp_path / "x")
     os.utime(tmp_path / "x", (0, 0))
     assert not files.is_older(tmp_path / "x", 60)
     with monkeypatch.context() as patch:
-        patch.setattr(os, "scandir", failing(errno.EACCES))
+        patch.setattr(os, "scandir", make_failing(errno.EACCES))
         assert not files.is_older(tmp_path / "x", 60)
         with pytest.raises(PermissionError):
             files.write_manifest(tmp_path / "x", {})

@@ -35,13 +35,13 @@ ENDS: dict[str, Write] = {
 }
 
 
-def again(registry: Registry, lease: Lease, end: str = "vanished") -> Lease | None:
+def retry(registry: Registry, lease: Lease, end: str = "vanished") -> Lease | None:
     """End an attempt in this way, and begin the next one if there may be one."""
     ENDS[end](registry, lease)
     return registry.expansions.lease(lease.expansion, "other")
 
 
-def expires(registry: Registry, lease: Lease) -> tuple[float, float]:
+def read_expiry(registry: Registry, lease: Lease) -> tuple[float, float]:
     """When a lease runs out, and what time it is, both by the database's clock."""
     row = select(ExpansionRow.lease_expires, now()).where(ExpansionRow.id == lease.expansion)
     with registry.read() as session:
@@ -62,16 +62,16 @@ def test_of_twenty_racing_workers_one_gets_the_lease_and_the_expansion_runs(regi
 def test_a_held_expansion_is_not_leased_again_until_its_lease_ran_out(registry: Registry) -> None:
     lease = registry.expansions.lease(submit(registry, "cy").id, "w", seconds=600)
     assert lease is not None
-    until, moment = expires(registry, lease)
+    until, moment = read_expiry(registry, lease)
     assert 0 < until - moment <= 600
     assert registry.expansions.lease(lease.expansion, "other") is None
     registry.expansions.renew_lease(lease, seconds=0.5)
-    until, _ = expires(registry, lease)
+    until, _ = read_expiry(registry, lease)
     patience = time.monotonic() + 60
     while (later := registry.expansions.lease(lease.expansion, "other")) is None:  # no test turns the database's clock
         assert time.monotonic() < patience
         time.sleep(0.05)
-    assert later.fence == 2 and expires(registry, later)[1] > until
+    assert later.fence == 2 and read_expiry(registry, later)[1] > until
 
 
 def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
@@ -101,7 +101,7 @@ def test_a_wrong_clock_of_this_machine_moves_no_lease(registry: Registry, monkey
 @pytest.mark.row("K4")
 def test_a_holder_that_was_overtaken_can_write_nothing(registry: Registry) -> None:
     late = begin(registry, "cy")
-    assert again(registry, late) is not None
+    assert retry(registry, late) is not None
     before = registry.expansions.get(late.expansion), registry.versions.list(), registry.releases.list()
     for act in WRITES.values():
         with pytest.raises(LeaseLost):
@@ -130,7 +130,7 @@ def test_what_is_released_has_succeeded_whatever_comes_after(registry: Registry,
     if end == "fail":
         registry.expansions.fail(lease, "gate_failed", "Too low.")
     while lease is not None and end != "fail":
-        lease = again(registry, lease, "died")
+        lease = retry(registry, lease, "died")
     ended = registry.expansions.get(expansion)
     assert (ended.state, ended.error) == ("succeeded", None)
     assert (ended.version, ended.release) == (version.number, release.number)
@@ -155,7 +155,7 @@ def test_attempts_without_progress_are_capped(registry: Registry, history: list[
     for step in history:
         assert lease is not None and registry.expansions.get(expansion).state == "running"
         if step in ENDS:
-            lease = again(registry, lease, step)
+            lease = retry(registry, lease, step)
         else:
             registry.expansions.record_progress(lease, phase="train", progress=0.4, made_progress=step == "progress")
     assert lease is None and not registry.expansions.list_runnable()

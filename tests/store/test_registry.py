@@ -21,7 +21,7 @@ from tests.store.steps import submit
 
 
 @contextmanager
-def refused_within(seconds: float) -> Iterator[None]:
+def refuse_within(seconds: float) -> Iterator[None]:
     """Refused as unavailable, and not later than that."""
     with within(seconds), pytest.raises(RegistryUnavailable):
         yield
@@ -72,7 +72,7 @@ def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: 
     other = open_registry(database_url)
     with other.begin():
         registry.releases.get_serving()  # reading goes on
-        with refused_within(2.0):
+        with refuse_within(2.0):
             submit(registry, "cy")
     other.close()
     submit(registry, "cy")
@@ -143,10 +143,10 @@ def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_unavail
 ) -> None:
     place = tmp_path / "registry.db"
     place.mkdir() if content is None else place.write_bytes(content)
-    with refused_within(2.0):
+    with refuse_within(2.0):
         open_registry(f"sqlite:///{place}")
     (tmp_path / "file").touch()
-    with refused_within(2.0):
+    with refuse_within(2.0):
         open_registry(f"sqlite:///{tmp_path}/file/registry.db")
 
 
@@ -170,13 +170,13 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with refused_within(2.0):
+    with refuse_within(2.0):
         open_registry(f"postgresql://nobody@127.0.0.1:{port}/none")
 
 
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
 def test_an_unknown_url_is_unavailable(url: str) -> None:
-    with refused_within(2.0):
+    with refuse_within(2.0):
         open_registry(url)
 
 

@@ -1,15 +1,14 @@
 """Tests for releases: one alias moved by compare-and-set, promotion once only, restoring."""
 
+from collections.abc import Callable
 from functools import partial
 
 import pytest
 from sqlalchemy import text
 
 from store.errors import AliasMoved, ExpansionCancelled, ReleaseNotFound
-from store.leases import Lease
 from store.registry import Registry
 from store.releases import Release
-from store.versions import Version
 from tests.registries import publish_release
 from tests.store.steps import begin, promote, race, teach, write
 
@@ -88,35 +87,33 @@ def test_a_rebuild_moves_shared_over_all_its_versions_and_routes_nothing(registr
     assert (release.shared, release.languages) == (5, {"en": 0, "b": 2, "c": 3})
 
 
-def rebuilding(registry: Registry) -> tuple[Lease, Version]:
-    """A rebuild that has replayed `b` (version 3, an older one is 2) after `a` was rolled back."""
-    for tag, shared in (("a", True), ("b", False), ("b", True)):
-        teach(registry, tag, shared=shared)  # b: releases 3 and 4
+MEANWHILE: dict[str, tuple[Callable[[Registry], object], int, dict[str, int]]] = {
+    "it is not served any more": (
+        lambda registry: registry.releases.restore(1, expected=5, actor="t", reason=""),
+        0,
+        {"en": 0},
+    ),  # shared is 0 there as well
+    "an older version serves": (
+        lambda registry: publish_release(registry, expected=5, shared=0, languages={"b": 2}),
+        *(0, {"en": 0, "b": 2}),
+    ),
+    "it is taught further": (lambda registry: teach(registry, "b", shared=False), 4, {"en": 0, "b": 5}),
+}
+
+
+@pytest.mark.parametrize(("act", "shared", "languages"), MEANWHILE.values(), ids=MEANWHILE)
+def test_a_rebuild_moves_shared_unless_what_it_replayed_was_withdrawn_meanwhile(
+    registry: Registry, act: Callable[[Registry], object], shared: int, languages: dict[str, int]
+) -> None:
+    for tag, moves in (("a", True), ("b", False), ("b", True)):
+        teach(registry, tag, shared=moves)  # b: versions 2 and 3
     plan = registry.releases.roll_back("a", actor="t", reason="")  # release 5
     assert (plan.shared_version, plan.replay) == (0, ["b"])
     lease = begin(registry, "a", kind="rebuild", replay=plan.replay)
-    return lease, write(registry, lease, "b", 0)
-
-
-def test_a_rebuild_leaves_shared_when_a_language_it_replayed_is_no_longer_served(registry: Registry) -> None:
-    lease, rebuilt = rebuilding(registry)
-    registry.releases.restore(1, expected=5, actor="t", reason="")  # shared is 0 there as well
+    rebuilt = write(registry, lease, "b", 0)
+    act(registry)
     release = promote(registry, lease, rebuilt)
-    assert (release.shared, release.languages) == (0, {"en": 0})
-
-
-def test_a_rebuild_leaves_shared_when_a_version_it_replayed_gave_way_to_an_older_one(registry: Registry) -> None:
-    lease, rebuilt = rebuilding(registry)
-    publish_release(registry, expected=5, shared=0, languages={"b": 2})
-    release = promote(registry, lease, rebuilt)
-    assert (release.shared, release.languages) == (0, {"en": 0, "b": 2})
-
-
-def test_a_rebuild_moves_shared_when_a_language_was_taught_further_meanwhile(registry: Registry) -> None:
-    lease, rebuilt = rebuilding(registry)
-    newer = teach(registry, "b", shared=False)
-    release = promote(registry, lease, rebuilt)
-    assert (release.shared, release.languages["b"]) == (rebuilt.number, newer)
+    assert (rebuilt.number, release.shared, release.languages) == (4, shared, languages)
 
 
 def test_a_cancelled_expansion_is_not_promoted(registry: Registry) -> None:

@@ -11,7 +11,7 @@ from tests.registries import publish_release
 from tests.store.steps import begin, learn, promote, race, teach, write
 
 
-def pruned(registry: Registry, keep: int = LEAST) -> list[int]:
+def prune(registry: Registry, keep: int = LEAST) -> list[int]:
     """The numbers of the versions that are pruned by this."""
     planned = registry.retention.plan(keep)
     done = registry.retention.prune(keep)
@@ -22,7 +22,7 @@ def pruned(registry: Registry, keep: int = LEAST) -> list[int]:
     return numbers
 
 
-def back(registry: Registry, tag: str) -> int | None:
+def roll_back(registry: Registry, tag: str) -> int | None:
     """Roll back; returns the version that serves then."""
     return registry.releases.roll_back(tag, actor="t", reason="").to_version
 
@@ -30,25 +30,25 @@ def back(registry: Registry, tag: str) -> int | None:
 def test_what_no_release_in_reach_names_goes_and_history_stays(registry: Registry) -> None:
     for tag in "abc":
         teach(registry, tag)
-    back(registry, "c")
-    assert pruned(registry, keep=2) == [], "the release before names it"
+    roll_back(registry, "c")
+    assert prune(registry, keep=2) == [], "the release before names it"
     teach(registry, "d", shared=False)
-    assert pruned(registry, keep=3) == []
-    assert pruned(registry, keep=2) == [3]
+    assert prune(registry, keep=3) == []
+    assert prune(registry, keep=2) == [3]
     assert [version.number for version in registry.versions.list()] == [4, 3, 2, 1, 0]
     assert registry.versions.get(3).pruned_at is not None and registry.versions.get(2).pruned_at is None
     assert [release.number for release in registry.releases.list()] == [6, 5, 4, 3, 2, 1]
-    assert pruned(registry) == [3], "as long as its files are there"
+    assert prune(registry) == [3], "as long as its files are there"
     registry.retention.note_version_removed(3)
-    assert pruned(registry) == [] and registry.versions.get(3).folder is None
+    assert prune(registry) == [] and registry.versions.get(3).folder is None
 
 
 def test_a_release_that_names_a_pruned_version_cannot_be_restored(registry: Registry) -> None:
     teach(registry, "a")
-    back(registry, "a")
+    roll_back(registry, "a")
     teach(registry, "b")
     teach(registry, "b")
-    assert pruned(registry) == [1]
+    assert prune(registry) == [1]
     with pytest.raises(VersionPruned) as refusal:
         registry.releases.restore(2, expected=5, actor="t", reason="")
     assert refusal.value.extra == {"versions": [1]}
@@ -60,15 +60,15 @@ def test_each_rollback_from_a_release_in_reach_works_and_a_deeper_one_is_refused
         teach(registry, "a", shared=False)
     for tag in "bcd":
         teach(registry, tag)
-    assert pruned(registry) == [1, 2, 3]
+    assert prune(registry) == [1, 2, 3]
     with pytest.raises(VersionPruned):
         registry.releases.restore(4, expected=9, actor="t", reason="")
-    assert back(registry, "a") == 4
+    assert roll_back(registry, "a") == 4
     for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(VersionPruned):
             call("a")
     assert registry.releases.get_serving().languages["a"] == 4
-    assert back(registry, "d") is None and back(registry, "b") is None
+    assert roll_back(registry, "d") is None and roll_back(registry, "b") is None
 
 
 def serve(registry: Registry, shared: int, times: int = LEAST) -> None:
@@ -83,7 +83,7 @@ def test_a_rollback_may_make_a_pruned_version_the_shared_one_while_others_build_
         teach(registry, tag)
     teach(registry, "c", shared=False)
     teach(registry, "c", shared=False)
-    assert pruned(registry) == [1, 3, 4] and registry.retention.list_removable() == []
+    assert prune(registry) == [1, 3, 4] and registry.retention.list_removable() == []
     assert registry.releases.roll_back("b", actor="t", reason="").shared_version == 1
     assert registry.releases.get_serving().shared == 1
 
@@ -93,16 +93,16 @@ def test_files_stay_as_long_as_a_version_in_reach_builds_upon_them_or_shares_the
         teach(registry, tag)
     for _ in range(2):
         teach(registry, "c", shared=False)
-    assert pruned(registry) == [1]
+    assert prune(registry) == [1]
     assert registry.retention.plan(LEAST).versions == () and registry.retention.list_removable() == []
     assert registry.versions.find_unneeded() == set()
     serve(registry, shared=1)  # the pruned one is the shared one again
-    assert pruned(registry) == [2, 3, 4, 5, 6] and 1 not in registry.versions.find_unneeded()
+    assert prune(registry) == [2, 3, 4, 5, 6] and 1 not in registry.versions.find_unneeded()
     assert [version.number for version in registry.retention.list_removable()] == [2, 3, 4, 5, 6]
     serve(registry, shared=0, times=1)
     registry.releases.restore(9, expected=10, actor="t", reason="")
     serve(registry, shared=0)
-    assert 1 in pruned(registry) and 1 in registry.versions.find_unneeded()
+    assert 1 in prune(registry) and 1 in registry.versions.find_unneeded()
     with pytest.raises(VersionPruned):
         serve(registry, shared=1)
 
@@ -115,7 +115,7 @@ def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Regist
     registry.expansions.fail(lease, "gate_failed", "")
     other = begin(registry, "x")  # which never made a version
     registry.expansions.fail(other, "dataset_invalid", "")
-    assert pruned(registry) == [] and registry.retention.plan(LEAST).datasets == ()
+    assert prune(registry) == [] and registry.retention.plan(LEAST).datasets == ()
     teach(registry, "c")
     teach(registry, "d")
     done = registry.retention.prune(LEAST)
@@ -130,7 +130,7 @@ def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Regist
 def test_datasets_of_versions_in_reach_stay_for_a_rebuild(registry: Registry) -> None:
     for tag in "abcd":
         teach(registry, tag)
-    back(registry, "d")
+    roll_back(registry, "d")
     teach(registry, "e")
     teach(registry, "f")
     done = registry.retention.prune(LEAST)
@@ -175,27 +175,27 @@ def test_a_dataset_goes_when_another_replaced_it_and_no_rollback_needs_it(regist
 def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Registry) -> None:
     teach(registry, "a")
     lease = begin(registry, "z")
-    back(registry, "a")
+    roll_back(registry, "a")
     for tag in "bcd":
         teach(registry, tag)
-    assert registry.retention.plan(LEAST).oldest == 2 and pruned(registry) == []
+    assert registry.retention.plan(LEAST).oldest == 2 and prune(registry) == []
     made = write(registry, lease, "z", 1)
     promote(registry, lease, made)
-    assert pruned(registry) == []
+    assert prune(registry) == []
     registry.expansions.succeed(lease, made.number, 7, {})
     teach(registry, "e")
-    assert pruned(registry) == [1] and registry.retention.list_removable() == [], "z builds upon it"
+    assert prune(registry) == [1] and registry.retention.list_removable() == [], "z builds upon it"
 
 
 def test_while_all_vectors_are_made_anew_nothing_goes(registry: Registry) -> None:
     teach(registry, "a")
-    back(registry, "a")
+    roll_back(registry, "a")
     for tag in "bc":
         teach(registry, tag)
     registry.expansions.submit(kind="base", language="mul", settings={}, actor="t")
-    assert pruned(registry) == []
+    assert prune(registry) == []
     registry.expansions.cancel(registry.expansions.list(1)[0].id)
-    assert pruned(registry) == [1]
+    assert prune(registry) == [1]
 
 
 def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Registry) -> None:
@@ -211,7 +211,7 @@ def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Reg
 def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(registry: Registry, turn: int) -> None:
     """Never is a version pruned that serves."""
     teach(registry, "a")
-    back(registry, "a")
+    roll_back(registry, "a")
     for tag in "bc":
         teach(registry, tag)
     restore = partial(registry.releases.restore, 2, expected=5, actor="t", reason="")

@@ -11,7 +11,7 @@ from store.retention import RollbackPlan
 from tests.store.steps import begin, promote, race, teach, write
 
 
-def back(registry: Registry, tag: str) -> RollbackPlan:
+def roll_back(registry: Registry, tag: str) -> RollbackPlan:
     """Roll back, and check that the plan made before is what is served after."""
     planned = registry.releases.plan_rollback(tag)
     before = registry.releases.get_serving()
@@ -44,10 +44,10 @@ def test_a_rollback_goes_to_the_version_before_and_shared_to_where_the_language_
 ) -> None:
     for step in history.split():
         if step.endswith("-"):
-            back(registry, step[0])
+            roll_back(registry, step[0])
         else:
             teach(registry, step[0], shared=not step.endswith("."))
-    plan = back(registry, tag)
+    plan = roll_back(registry, tag)
     assert (plan.from_version, plan.to_version, plan.shared_version, plan.replay) == expected
     if plan.to_version is None:
         with pytest.raises(LanguageNotFound):
@@ -72,12 +72,12 @@ def test_a_rebuild_is_queued_with_the_rollback_or_not_at_all(registry: Registry)
 def test_a_rebuilt_language_leaves_shared_too_when_it_is_rolled_back(registry: Registry) -> None:
     for tag in "abc":
         teach(registry, tag)
-    back(registry, "a")
+    roll_back(registry, "a")
     lease = begin(registry, "a", kind="rebuild")
     rebuilt = write(registry, lease, "c", write(registry, lease, "b", 0).number)
     release = promote(registry, lease, rebuilt)
     registry.expansions.succeed(lease, rebuilt.number, release.number, {})
-    plan = back(registry, "b")
+    plan = roll_back(registry, "b")
     assert (plan.from_version, plan.shared_version, plan.replay) == (2, 0, ["c"])
 
 
@@ -85,11 +85,11 @@ def test_restoring_brings_the_history_back_with_the_release(registry: Registry) 
     for _ in range(2):
         teach(registry, "a")  # releases 2 and 3
     for _ in range(2):
-        back(registry, "a")
+        roll_back(registry, "a")
     registry.releases.restore(3, expected=5, actor="t", reason="")
-    assert back(registry, "a").to_version == 1
+    assert roll_back(registry, "a").to_version == 1
     registry.releases.restore(2, expected=7, actor="t", reason="")
-    assert back(registry, "a").from_version == 1, "what came later was taken back"
+    assert roll_back(registry, "a").from_version == 1, "what came later was taken back"
 
 
 def test_the_built_in_language_cannot_be_rolled_back(registry: Registry) -> None:
@@ -113,16 +113,16 @@ def test_a_language_that_an_expansion_teaches_or_replays_is_not_rolled_back_but_
 ) -> None:
     for tag in "abc":
         teach(registry, tag)
-    replay = back(registry, "a").replay if kind == "rebuild" else ()
+    replay = roll_back(registry, "a").replay if kind == "rebuild" else ()
     lease = begin(registry, "a" if replay else "b", kind=kind, replay=replay)
     for call in (registry.releases.plan_rollback, partial(registry.releases.roll_back, actor="t", reason="")):
         with pytest.raises(ExpansionInProgress) as refusal:
             call("b")
         assert refusal.value.extra == {"expansion": lease.expansion}
     if not replay:
-        assert back(registry, "c").from_version == 3
+        assert roll_back(registry, "c").from_version == 3
     registry.expansions.end_as_cancelled(lease)
-    assert back(registry, "b").to_version is None
+    assert roll_back(registry, "b").to_version is None
 
 
 @pytest.mark.row("R1")

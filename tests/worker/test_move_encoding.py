@@ -17,7 +17,7 @@ from store.errors import BaseMoved, BaseServes, EncodingMismatch, NoEarlierBase
 from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
-from tests.store.steps import re_encoded
+from tests.store.steps import move_encoding
 from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
 from worker.attempt import open_context
@@ -92,7 +92,7 @@ def test_a_move_that_the_settings_of_the_worker_refuse_changes_nothing(site: Sit
 
 def test_what_was_begun_in_another_encoding_must_begin_anew(site: Site) -> None:
     encoding = other(site)
-    re_encoded(site.registry, encoding)
+    move_encoding(site.registry, encoding)
     open_context(attempt := attempt_at(site, site.submit(pairs("cy"))))
     first = site.registry.bases.undo(actor="t", reason="").encoding
     with pytest.raises(BaseMoved, match=f"{first} makes the vectors now, not {encoding}"):
