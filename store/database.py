@@ -69,7 +69,7 @@ class Database:
         with self.read() as session:
             connection, until = session.connection(), time.monotonic() + _SECONDS
             if self.engine.dialect.name == "postgresql":
-                _bound_statements(connection, until)
+                _limit_statements(connection, until)
                 yield session
                 return
             driver: Any = connection.connection.driver_connection
@@ -284,7 +284,7 @@ def _create_postgresql_engines(address: URL) -> tuple[Engine, Engine]:
     return reader.execution_options(isolation_level="REPEATABLE READ", postgresql_readonly=True), writer
 
 
-def _bound_statements(connection: Connection, until: float) -> None:
+def _limit_statements(connection: Connection, until: float) -> None:
     """Let all statements together last until a moment: PostgreSQL bounds each by itself.
 
     Its bound is set anew only when much less time is left: that costs a round trip.

@@ -78,7 +78,7 @@ class Program:
 def weightless(
     home: object, encoder: str = "WeightlessEncoder()", constants: str = "pass", **variables: str
 ) -> Program:
-    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `files.fault_point`.
+    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `files.pass_fault_point`.
 
     It logs only errors, and refuses nothing because of a slow machine.
     """
