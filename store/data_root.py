@@ -138,13 +138,13 @@ class DataRoot:
         """Replace our copy by that of the store; ours stays if that fails. Raises `CorruptFolder`."""
         assert self._objects is not None
         path = self.locate(name)
-        beside = path.parent / f"{TEMPORARY}{uuid4().hex}"
+        temporary = path.parent / f"{TEMPORARY}{uuid4().hex}"
         try:
-            _download(self._objects, name, beside, manifest)
-            _require_whole(name, beside)
-            _swap(beside, path)
+            _download(self._objects, name, temporary, manifest)
+            _require_whole(name, temporary)
+            _swap(temporary, path)
         finally:
-            files.remove(beside)
+            files.remove(temporary)
 
     @contextmanager
     def stage(self, name: str) -> Iterator[Path]:
@@ -208,9 +208,9 @@ class DataRoot:
         if self._objects is not None:
             name = f"probe-{uuid4().hex}"
             first, second = self._objects.create(name, b"probe"), self._objects.create(name, b"again")
-            kept = self._objects.get(name)
+            content = self._objects.get(name)
             self._objects.delete([name])
-            if not first or second or kept != b"probe":  # of two writers the first must win
+            if not first or second or content != b"probe":  # of two writers the first must win
                 raise StoreUnavailable("the object store has no conditional writes, or does not keep what was written")
 
 
@@ -219,10 +219,10 @@ def is_whole(name: str, path: Path, on_read: files.OnRead | None = None) -> bool
 
     An original has its hash as its name, other files of pictures end with their checksum.
     """
-    named = PurePosixPath(name)
-    if named.suffix == ORIGINAL:
-        return files.hash_file(path, on_read) == named.stem
-    if named.suffix == PICTURE:
+    pure = PurePosixPath(name)
+    if pure.suffix == ORIGINAL:
+        return files.hash_file(path, on_read) == pure.stem
+    if pure.suffix == PICTURE:
         try:
             files.strip_checksum(files.read(path, on_read))
         except CorruptFolder:
@@ -260,8 +260,8 @@ def _make_manifest(file: Path) -> bytes:
 def _parse_manifest(manifest: bytes) -> dict[str, dict[str, Any]]:
     """Return the files that a manifest names, with hash and size. Raises `CorruptFolder`."""
     try:
-        named = json.loads(manifest)["files"].items()
-        facts = {str(name): {"sha256": str(its["sha256"]), "size": int(its["size"])} for name, its in named}
+        entries = json.loads(manifest)["files"].items()
+        facts = {str(name): {"sha256": str(its["sha256"]), "size": int(its["size"])} for name, its in entries}
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CorruptFolder("the manifest in the store cannot be read") from error
     paths = [PurePosixPath(name) for name in facts]
@@ -282,13 +282,13 @@ def _upload(objects: "ObjectStore", name: str, path: Path, manifest: bytes, stor
 
 
 def _download(objects: "ObjectStore", name: str, path: Path, manifest: bytes) -> None:
-    named = _parse_manifest(manifest)
-    files.require_free(path, sum(facts["size"] for facts in named.values()))
-    if set(named) == {""}:
-        files.write_pieces(path, _stream_verified(objects, name, named[""]))
+    entries = _parse_manifest(manifest)
+    files.require_free(path, sum(facts["size"] for facts in entries.values()))
+    if set(entries) == {""}:
+        files.write_pieces(path, _stream_verified(objects, name, entries[""]))
         return
     with files.stage(path) as staged:
-        for file, facts in named.items():
+        for file, facts in entries.items():
             files.write_pieces(staged / file, _stream_verified(objects, name, facts))
         (staged / MANIFEST).write_bytes(manifest)
 

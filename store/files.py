@@ -269,18 +269,18 @@ def remove(path: Path) -> None:
     """Remove a file or folder; a crash leaves a folder whole, or under a temporary name that `sweep` removes."""
     if path.is_file():
         path.unlink(missing_ok=True)
-    elif (doomed := set_aside(path)) is not None:
-        shutil.rmtree(doomed, ignore_errors=True)
+    elif (aside := set_aside(path)) is not None:
+        shutil.rmtree(aside, ignore_errors=True)
 
 
 def set_aside(folder: Path) -> Path | None:
     """Rename a folder, so that it can be deleted later, and return its new path; None when it does not exist."""
-    doomed = folder.parent / f"{TEMPORARY}{uuid4().hex}"
+    aside = folder.parent / f"{TEMPORARY}{uuid4().hex}"
     try:
-        folder.rename(doomed)
+        folder.rename(aside)
     except FileNotFoundError:  # another process removed it
         return None
-    return doomed
+    return aside
 
 
 @contextmanager

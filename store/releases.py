@@ -72,14 +72,14 @@ class Releases:
 
         Those whose version was pruned are left out.
         """
-        found: dict[str, int] = {}
+        last: dict[str, int] = {}
+        query = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
         with self._database.read() as session:
-            bases, gone = find_roots(session), VersionRow.pruned_at.is_not(None)
-            pruned = set(session.scalars(select(VersionRow.number).where(gone)))
-            earlier = select(ReleaseRow.languages).where(ReleaseRow.number < release.number).order_by(ReleaseRow.number)
-            for languages in session.scalars(earlier):
-                found |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
-        return {tag: number for tag, number in found.items() if tag not in release.languages and number not in pruned}
+            bases = find_roots(session)
+            pruned = set(session.scalars(select(VersionRow.number).where(VersionRow.pruned_at.is_not(None))))
+            for languages in session.scalars(query):
+                last |= {tag: number for tag, number in languages.items() if bases[number] == release.base}
+        return {tag: number for tag, number in last.items() if tag not in release.languages and number not in pruned}
 
     def find_visible(self, language: str, version: int) -> frozenset[str]:
         """Return the expansions whose captions belong to a version of a language; none of an untaught one.
@@ -87,17 +87,16 @@ class Releases:
         These are its own expansion, and those of earlier versions of the language that were still served when this one
         was first served. If one of them replaced its predecessors, only those from that one on.
         """
-        made = select(VersionRow.number, ExpansionRow.id, ExpansionRow.settings)
-        mine = made.join(ExpansionRow, VersionRow.expansion == ExpansionRow.id).where(VersionRow.language == language)
+        query = select(VersionRow.number, ExpansionRow.id, ExpansionRow.settings)
+        query = query.join(ExpansionRow, VersionRow.expansion == ExpansionRow.id).where(VersionRow.language == language)
         with self._database.read() as session:
-            by = {row.number: row for row in session.execute(mine)}
-            if version not in by:
+            makers = {row.number: row for row in session.execute(query)}
+            if version not in makers:
                 return frozenset()
-            shown = [
-                by[number] for number in find_history(session, get_serving(session), language, version) if number in by
-            ]
-        replaced = [place for place, row in enumerate(shown) if row.settings.get("replace")]
-        return frozenset(row.id for row in shown[max(replaced, default=0) :])
+            history = find_history(session, get_serving(session), language, version)
+        chain = [makers[number] for number in history if number in makers]
+        replacing = [place for place, row in enumerate(chain) if row.settings.get("replace")]
+        return frozenset(row.id for row in chain[max(replacing, default=0) :])
 
     def promote(
         self,
@@ -248,8 +247,7 @@ def publish_for(session: Session, maker: ExpansionRow, expected: int, row: Relea
 
 def find_published(session: Session, expansion: str, version: int) -> Release | None:
     """Return what an earlier attempt of the expansion published for this version."""
-    made = select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version)
-    row = session.scalar(made)
+    row = session.scalar(select(ReleaseRow).where(ReleaseRow.expansion == expansion, ReleaseRow.version == version))
     return None if row is None else row.convert_to(Release)
 
 

@@ -97,14 +97,14 @@ class Retention:
     def list_removable(self) -> list[Version]:
         """List the pruned versions whose files are still there, and on which no other version builds."""
         with self._database.read() as session:
-            used = find_needed(session)
-            return [build_version(row) for row in _list_pending(session) if row.number not in used]
+            needed = find_needed(session)
+            return [build_version(row) for row in _list_pending(session) if row.number not in needed]
 
     def note_version_removed(self, number: int) -> None:
         """Record that the files of a pruned version are gone."""
-        gone = update(VersionRow).where(VersionRow.number == number, VersionRow.pruned_at.is_not(None))
+        pruned = update(VersionRow).where(VersionRow.number == number, VersionRow.pruned_at.is_not(None))
         with self._database.begin() as session:
-            session.execute(gone.values(folder=None))
+            session.execute(pruned.values(folder=None))
 
     def note_dataset_removed(self, expansion: str) -> None:
         """Record that the dataset of an expansion is gone."""
@@ -250,24 +250,25 @@ def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningP
     since = select(func.min(ReleaseRow.created_at)).where(ReleaseRow.number >= first).scalar_subquery()
     at_work = select(ExpansionRow.id).where(ACTIVE)
     older = (VersionRow.created_at < since, func.coalesce(VersionRow.expansion, "").not_in(at_work))
-    again, named = find_reused_as_shared(session), find_reachable(session, reach)
-    served = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(again)
-    new = [row for row in session.scalars(select(VersionRow).where(*older, served)) if row.number not in named]
-    used = find_needed(session, {row.number for row in new})
-    left = [row for row in _list_pending(session) if row.number not in used]
-    versions = [build_version(row) for _, row in sorted({row.number: row for row in (*new, *left)}.items())]
+    can_serve = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
+    in_reach = find_reachable(session, reach)
+    new = [row for row in session.scalars(select(VersionRow).where(*older, can_serve)) if row.number not in in_reach]
+    needed = find_needed(session, {row.number for row in new})
+    pending = [row for row in _list_pending(session) if row.number not in needed]
+    versions = [build_version(row) for _, row in sorted({row.number: row for row in (*new, *pending)}.items())]
 
-    taught = _find_datasets_in_reach(session, {row.number for row in new})
+    sources = _find_datasets_in_reach(session, {row.number for row in new})
     ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None))
     finished = session.scalars(select(ExpansionRow).where(*ended, ~ACTIVE).order_by(ExpansionRow.created_at))
-    datasets = tuple(build_expansion(row) for row in finished if row.id not in taught)
-    return PruningPlan(release, oldest, tuple(versions), frozenset(used & {v.number for v in versions}), datasets)
+    datasets = tuple(build_expansion(row) for row in finished if row.id not in sources)
+    kept_files = frozenset(needed & {version.number for version in versions})
+    return PruningPlan(release, oldest, tuple(versions), kept_files, datasets)
 
 
 def _find_datasets_in_reach(session: Session, pruned: Collection[int]) -> set[str]:
     """Return the expansions with datasets from which a version in reach was taught: a move teaches from them again."""
-    kept = session.scalars(select(VersionRow).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned)))
-    return {source for row in kept for source in build_version(row).dataset_expansions}
+    query = select(VersionRow.datasets).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned))
+    return {source for datasets in session.scalars(query) for source in datasets}
 
 
 def _find_oldest(session: Session, release: int, keep: int) -> int:
@@ -284,10 +285,10 @@ def _find_oldest(session: Session, release: int, keep: int) -> int:
 
 def _find_earliest(session: Session, oldest: int) -> int:
     """Return the release `oldest` or, if the clock was ahead when that was made, one before it whose time fits."""
-    made = {row.number: row.created_at for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at))}
+    times = {row.number: row.created_at for row in session.execute(select(ReleaseRow.number, ReleaseRow.created_at))}
     moment = session.scalars(select(now())).one()
-    earliest = min(moment, *(at for number, at in made.items() if number >= oldest))
-    return max((number for number, at in made.items() if number <= oldest and at <= earliest), default=1)
+    earliest = min(moment, *(at for number, at in times.items() if number >= oldest))
+    return max((number for number, at in times.items() if number <= oldest and at <= earliest), default=1)
 
 
 def _list_pending(session: Session) -> Sequence[VersionRow]:

@@ -86,8 +86,8 @@ class Versions:
         columns = VersionRow.number, VersionRow.match
         fitted = (VersionRow.number.in_(sorted(numbers)), VersionRow.match.is_not(None))
         with self._database.read() as session:
-            stored = {number: parse_match(data) for number, data in session.execute(select(*columns).where(*fitted))}
-        return {number: match for number, match in stored.items() if match is not None}
+            matches = {number: parse_match(data) for number, data in session.execute(select(*columns).where(*fitted))}
+        return {number: match for number, match in matches.items() if match is not None}
 
     def set_match(self, number: int, match: dict[str, Any]) -> None:
         """Store fitted chances of hits, unless there are newer ones: a fitter may sleep. Raises VersionNotFound."""
