@@ -53,10 +53,8 @@ FIRST_ENCODING = Encoding(TORCH, FLOAT32)
 
 @dataclass(frozen=True)
 class RecordedEncoding:
-    """The encoding from `release` on; `reason` says why it is not what `auto` wanted, if so."""
+    """The encoding of a data root; `reason` says why it is not what `auto` wanted, if so."""
 
-    number: int
-    release: int
     backend: str
     precision: str
     reason: str

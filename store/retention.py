@@ -9,7 +9,7 @@ One writer transaction decides. A version that was pruned can never serve its la
 no version in reach builds upon it. So whatever is removed after that, and however late, nobody needs.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
@@ -253,22 +253,18 @@ def _plan_pruning(session: Session, keep: int, expected: int | None) -> PruningP
     can_serve = VersionRow.pruned_at.is_(None) | VersionRow.number.in_(find_reused_as_shared(session))
     in_reach = find_reachable(session, reach)
     new = [row for row in session.scalars(select(VersionRow).where(*older, can_serve)) if row.number not in in_reach]
-    needed = find_needed(session, {row.number for row in new})
+    numbers = {row.number for row in new}
+    needed = find_needed(session, numbers)
     pending = [row for row in _list_pending(session) if row.number not in needed]
     versions = [build_version(row) for _, row in sorted({row.number: row for row in (*new, *pending)}.items())]
 
-    sources = _find_datasets_in_reach(session, {row.number for row in new})
+    in_use = select(VersionRow.datasets).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(numbers))
+    sources = {source for datasets in session.scalars(in_use) for source in datasets}  # a move teaches from them again
     ended = (ExpansionRow.finished_at < since, ExpansionRow.dataset_path.is_not(None))
     finished = session.scalars(select(ExpansionRow).where(*ended, ~ACTIVE).order_by(ExpansionRow.created_at))
     datasets = tuple(build_expansion(row) for row in finished if row.id not in sources)
     kept_files = frozenset(needed & {version.number for version in versions})
     return PruningPlan(release, oldest, tuple(versions), kept_files, datasets)
-
-
-def _find_datasets_in_reach(session: Session, pruned: Collection[int]) -> set[str]:
-    """Return the expansions with datasets from which a version in reach was taught: a move teaches from them again."""
-    query = select(VersionRow.datasets).where(VersionRow.pruned_at.is_(None), VersionRow.number.not_in(pruned))
-    return {source for datasets in session.scalars(query) for source in datasets}
 
 
 def _find_oldest(session: Session, release: int, keep: int) -> int:

@@ -87,15 +87,10 @@ class CommonSettings(BaseSettings):
 
     @field_validator("home", mode="before")
     @classmethod
-    def _refuse_empty(cls, home: object) -> object:
+    def _make_absolute(cls, home: Path | str) -> Path:
         if home == "":  # which would be the current folder, with keys and all
             raise ValueError("must name a folder")
-        return home
-
-    @field_validator("home")
-    @classmethod
-    def _make_absolute(cls, home: Path) -> Path:
-        return home.expanduser().absolute()
+        return Path(home).expanduser().absolute()
 
     @field_validator("store")
     @classmethod
