@@ -5,7 +5,7 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect
 
 from tests.service.harness import ADMIN_KEY, wait_until
-from tests.service.test_moving import base_of, moved, serving
+from tests.service.test_moving import base_of, move_base, serving
 from tests.tiny import write_tiny_base
 
 
@@ -29,7 +29,7 @@ def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path
         expect(shown).to_contain_text("waiting for a worker")
         registry.expansions.cancel(registry.expansions.list()[0].id)
 
-        release = moved(registry)
+        release = move_base(registry)
         wait_until(lambda: base_of(service) == release.base)
         page.reload()
         expect(shown).to_contain_text(

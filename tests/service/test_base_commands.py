@@ -6,7 +6,7 @@ import httpx
 
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running, wait_until
-from tests.service.test_moving import base_of, moved, serving
+from tests.service.test_moving import base_of, move_base, serving
 from tests.tiny import write_tiny_base
 
 
@@ -68,7 +68,7 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         service.context.registry.bases.record_name(
             "first@/somewhere/first.safetensors", "", service.context.encoder.base_fingerprint
         )
-        release = moved(service.context.registry)
+        release = move_base(service.context.registry)
         wait_until(lambda: base_of(service) == release.base)
         told = run(service, "base", "status").stdout
         assert f"Base other serves, as version {release.base} in release {release.number}." in told
