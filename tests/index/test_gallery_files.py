@@ -56,7 +56,7 @@ def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: 
 
         return call
 
-    for name in ("put", "create", "delete", "names", "get"):
+    for name in ("put", "create", "delete", "list_keys", "get"):
         monkeypatch.setattr(ObjectStore, name, free(name))
     world.put("a", 1)
     world.put("a", 2)
