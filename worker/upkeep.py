@@ -85,11 +85,8 @@ def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
 
     English comes first, which others lean on.
     """
-    encoding, base, change = (
-        registry.encodings.find_current(),
-        registry.bases.find_serving(),
-        find_last_change(registry),
-    )
+    encoding, base = registry.encodings.find_current(), registry.bases.find_serving()
+    change = find_last_change(registry)
     if encoding is None or base is None or change < FEW:
         return []
     tower = Encoding(encoding.backend, encoding.precision).compute_fingerprint(base.image_fingerprint)

@@ -15,12 +15,8 @@ MOST = {HOUSE: (32_453, 173), ("tests",): (47_646, 323)}
 # What tests speak to beside HTTP and the command line: each package's few public names, and all of `store.errors`.
 PUBLIC = {
     *("client.main.app", "client.client.Client"),
-    *(
-        "store.registry.open_registry",
-        "store.registry.Registry",
-        "store.data_root.DataRoot",
-        "store.objects.ObjectStore",
-    ),
+    *("store.registry.open_registry", "store.registry.Registry", "store.data_root.DataRoot"),
+    "store.objects.ObjectStore",
     *("model.base.open_base", "model.encoder.Encoder", "model.table.View", "model.training.Trainer"),
     *("index.gallery.Gallery", "index.gallery.NewPicture", "index.live.LiveIndex", "index.indexer.Indexer"),
     *("service.app.create_app", "service.context.Context", "service.settings.Settings"),

@@ -47,12 +47,8 @@ def to(site: Site, encoding: Encoding) -> Expansion:
 def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site) -> None:
     show(site, SHOWN, en=["a thing"])
     teach(site)
-    old, first, encoding, before = (
-        serving(site),
-        recorded(site.registry),
-        other(site),
-        site.registry.releases.get_serving(),
-    )
+    old, first, encoding = serving(site), recorded(site.registry), other(site)
+    before = site.registry.releases.get_serving()
     with pytest.raises(BaseServes):
         run(attempt := attempt_at(site, submit_move(site.registry, site.base)))
     attempt.fail(BaseServes())
