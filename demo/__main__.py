@@ -11,7 +11,7 @@ import typer
 from demo import dataset as datasets
 from demo import screenshots as pages
 from demo.fill import fill as fill_gallery
-from demo.gallery import digest as digest_of
+from demo.gallery import digest as compute_digest
 from demo.gallery import outlines
 from demo.shots import NotPossible
 
@@ -64,7 +64,7 @@ def notice() -> None:
 @app.command()
 def digest() -> None:
     """Print the SHA-256 over ids, captions and pixels of the whole gallery: the same on every machine."""
-    typer.echo(digest_of(outlines()))
+    typer.echo(compute_digest(outlines()))
 
 
 @app.command()

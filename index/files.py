@@ -1,7 +1,7 @@
 """The stored files of the gallery's pictures, two or three for each content, here and in the object store.
 
-The third are the bytes as they were sent, where these are kept. Knows no rows. No damaged file is given to anybody: the
-name of an original is its hash, the other two end with their checksum.
+The third is the original: the bytes as they were sent, where these are kept. Knows no rows. No damaged file is served:
+the name of an original is its hash, the other two end with their checksum.
 """
 
 import os
@@ -19,28 +19,28 @@ from store.errors import CorruptFolder, PictureDamaged
 FOLDER = "pictures"  # under the data root
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"
 _RETRY = 3_600  # seconds: somebody has to put the picture again
-_ENOUGH = 20_000  # files, to tell the size of all
-_AT_ONCE = 8  # contents written at a time: a disk makes the files of several durable as fast as those of one
+_ENOUGH_FILES = 20_000  # to estimate the size of all
+_THREADS = 8  # contents written at a time: a disk makes the files of several durable as fast as those of one
 
 
 class PictureFiles:
-    """Files by content hash under one data root. Safe for threads and processes."""
+    """The files under one data root, by content hash. Safe for threads and processes."""
 
     def __init__(self, root: DataRoot) -> None:
         self._root = root
 
-    def content_path(self, content_sha256: str) -> Path:
-        """The path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.locate(_content(content_sha256))
+    def locate_picture(self, content_sha256: str) -> Path:
+        """Return the path of the stored picture (at most 1,024 pixels a side)."""
+        return self._root.locate(_name_picture(content_sha256))
 
-    def thumbnail_path(self, content_sha256: str) -> Path:
-        """The path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.locate(_thumbnail(content_sha256))
+    def locate_thumbnail(self, content_sha256: str) -> Path:
+        """Return the path of the thumbnail (at most 256 pixels a side)."""
+        return self._root.locate(_name_thumbnail(content_sha256))
 
-    def present(self, prefix: str) -> set[str]:
-        """The names of files of contents that begin with `prefix`, two digits, without what tells their format.
+    def list_contents(self, prefix: str) -> set[str]:
+        """Return the names, without suffix, of files here or in the store whose content begins with two digits.
 
-        Here or in the store. Raises `StoreUnavailable`.
+        Raise `StoreUnavailable`.
         """
         folder = self._root.locate(f"{FOLDER}/{prefix}")
         here = os.listdir(folder) if folder.is_dir() else ()
@@ -48,40 +48,37 @@ class PictureFiles:
         return {name.removesuffix(PICTURE) for name in (*here, *there)}
 
     def read(self, content_sha256: str, *, thumbnail: bool = False) -> bytes:
-        """The stored picture or its thumbnail, fetched from the store if this machine lacks it, or has it damaged.
+        """Read the stored picture or its thumbnail; from the store if this machine lacks it, or has it damaged.
 
-        Raises `FileNotFoundError`, and `PictureDamaged`.
+        Raise `FileNotFoundError` or `PictureDamaged`.
         """
-        name = _thumbnail(content_sha256) if thumbnail else _content(content_sha256)
+        name = _name_thumbnail(content_sha256) if thumbnail else _name_picture(content_sha256)
         try:
-            return _whole(self._root.open(name).read_bytes())
+            return _strip_checksum(self._root.open(name).read_bytes())
         except PictureDamaged:
             if not self._root.renew(name):
                 raise
-            return _whole(self._root.locate(name).read_bytes())
+            return _strip_checksum(self._root.locate(name).read_bytes())
 
-    def original(self, content_sha256: str) -> BinaryIO:
-        """The bytes as they were sent, open for reading; raises `FileNotFoundError` when they were not kept.
-
-        Raises `PictureDamaged`, too.
-        """
-        name = _original(content_sha256)
+    def open_original(self, content_sha256: str) -> BinaryIO:
+        """Open the original; raise `FileNotFoundError` when it was not kept, or `PictureDamaged`."""
+        name = _name_original(content_sha256)
         path = self._root.open(name)
         if files.hash_file(path) != content_sha256 and not self._root.renew(name):
             raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY)
         return path.open("rb")
 
-    def here(self, content_sha256: str) -> Iterator[str]:
-        """The names of its files that are on this machine."""
-        return (name for name in self._all(content_sha256) if self._root.locate(name).exists())
+    def list_local(self, content_sha256: str) -> Iterator[str]:
+        """List the names of its files that are on this machine."""
+        return (name for name in self._name_files(content_sha256) if self._root.locate(name).exists())
 
-    def lacking(self, content_sha256: str, original: bool) -> Iterator[str]:
-        """The names of its files that are not on this machine; of the bytes as they were sent if these were kept."""
-        names = self._all(content_sha256)
+    def list_missing(self, content_sha256: str, original: bool) -> Iterator[str]:
+        """List the names of its files that are not on this machine; the third one if the `original` was kept."""
+        names = self._name_files(content_sha256)
         return (name for name in (names if original else names[:2]) if not self._root.locate(name).exists())
 
     def is_whole(self, name: str, on_read: files.OnRead | None = None) -> bool:
-        """Whether a file of `here` is as it was written; one that has gone meanwhile is.
+        """Whether a local file is as it was written; one that was deleted meanwhile counts as whole.
 
         `on_read` is as in `files.hash_file`.
         """
@@ -90,10 +87,7 @@ class PictureFiles:
         return True
 
     def mend(self, name: str) -> str:
-        """Replace a damaged file of `here`, and say by what; empty when there is nothing that it can be made of.
-
-        The store may have it; and a thumbnail is made of the stored picture.
-        """
+        """Replace a damaged local file from the store, or a thumbnail from its picture; return the source, or ""."""
         if self._root.renew(name):
             return "from the store"
         content, _, kind = Path(name).name.partition(".")
@@ -107,46 +101,46 @@ class PictureFiles:
     def write(self, pictures: Iterable[tuple[str, Picture]]) -> None:
         """Write files that do not exist, locally and to the store, if any; durable when this returns.
 
-        Raises the first error, when all others are written.
+        Raise the first error, when all others are written.
         """
         new = list(pictures)
         if len(new) == 1:
             self._write(*new[0])
         elif new:
-            with ThreadPoolExecutor(min(len(new), _AT_ONCE)) as threads:
+            with ThreadPoolExecutor(min(len(new), _THREADS)) as threads:
                 list(threads.map(self._write, *zip(*new, strict=True)))
 
     def write_locally(self, content: str, picture: Picture) -> None:
-        """Write one content here alone, not to the store. A damaged file is replaced."""
-        self._write_but(content, picture, filter(self.is_whole, self.here(content)))
+        """Write the files of one content on this machine alone; replace damaged ones."""
+        self._write_except(content, picture, filter(self.is_whole, self.list_local(content)))
 
     def write_missing(self, content: str, picture: Picture) -> None:
-        """Write one content here if its file is missing; one that is here stays, whatever is in it: nothing is read."""
-        self._write_but(content, picture, self.here(content))
+        """Write the files of one content that are missing here; read nothing, and leave every existing file."""
+        self._write_except(content, picture, self.list_local(content))
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
-        for name in self._all(content) if self._root.has_store else ():
+        for name in self._name_files(content) if self._root.has_store else ():
             with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
                 self._root.open(name)
             self._root.forget(name)
 
     def restore(self, content: str) -> None:
-        """Put local copies to the store again, those that are whole."""
-        for name in filter(self.is_whole, self.here(content)):
+        """Put the local copies that are whole into the store again."""
+        for name in filter(self.is_whole, self.list_local(content)):
             self._root.commit(name)
 
     def remove_locally(self, content: str) -> None:
         """Remove the files on this machine."""
-        for name in self._all(content):
+        for name in self._name_files(content):
             self._root.locate(name).unlink(missing_ok=True)
 
-    def _write_but(self, content: str, picture: Picture, names: Iterable[str]) -> None:
-        """Write the files of a content on this machine but those of these names."""
+    def _write_except(self, content: str, picture: Picture, names: Iterable[str]) -> None:
+        """Write the files of a content on this machine, except these."""
         kept = {self._root.locate(name) for name in names}
-        written = [(self.thumbnail_path(content), picture.thumbnail), (self.content_path(content), picture.stored)]
+        written = [(self.locate_thumbnail(content), picture.thumbnail), (self.locate_picture(content), picture.stored)]
         if picture.original is not None:
-            written.append((self._root.locate(_original(content)), picture.original))
+            written.append((self._root.locate(_name_original(content)), picture.original))
         for path, data in written:
             if path not in kept:
                 files.require_free(self._root.home, 2 * len(data))
@@ -162,18 +156,18 @@ class PictureFiles:
 
     def _commit(self, content: str) -> None:
         if self._root.has_store:
-            for name in (_thumbnail(content), _content(content)):
+            for name in (_name_thumbnail(content), _name_picture(content)):
                 self._root.commit(name)
-            if self._root.locate(name := _original(content)).exists():
+            if self._root.locate(name := _name_original(content)).exists():
                 self._root.commit(name)
 
     @staticmethod
-    def _all(content: str) -> list[str]:
-        return [_content(content), _thumbnail(content), _original(content)]
+    def _name_files(content: str) -> list[str]:
+        return [_name_picture(content), _name_thumbnail(content), _name_original(content)]
 
 
-def bytes_of_originals(home: Path) -> int:
-    """About how many bytes the kept originals under a data root take: of many, those of some folders tell."""
+def estimate_original_bytes(home: Path) -> int:
+    """Estimate how many bytes the originals under a data root take; of many files, from some folders."""
     counted = found = 0
     folders = sorted((home / FOLDER).glob("*"))
     for looked_at, folder in enumerate(folders, 1):
@@ -181,30 +175,30 @@ def bytes_of_originals(home: Path) -> int:
             counted += 1
             with suppress(FileNotFoundError):  # deleted meanwhile
                 found += path.stat().st_size if path.suffix == ORIGINAL else 0
-        if counted > _ENOUGH:
+        if counted > _ENOUGH_FILES:
             return found * len(folders) // looked_at  # contents are spread evenly, by their hash
     return found
 
 
-def _whole(data: bytes) -> bytes:
-    """The picture in the data of a file; raises `PictureDamaged`."""
+def _strip_checksum(data: bytes) -> bytes:
+    """Return the picture in the data of a file; raise `PictureDamaged`."""
     try:
         return files.strip_checksum(data)
     except CorruptFolder as error:
         raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 
 
-def _content(content_sha256: str) -> str:
-    return f"{_stem(content_sha256)}{PICTURE}"
+def _name_picture(content_sha256: str) -> str:
+    return f"{_build_stem(content_sha256)}{PICTURE}"
 
 
-def _thumbnail(content_sha256: str) -> str:
-    return f"{_stem(content_sha256)}.thumb{PICTURE}"
+def _name_thumbnail(content_sha256: str) -> str:
+    return f"{_build_stem(content_sha256)}.thumb{PICTURE}"
 
 
-def _original(content_sha256: str) -> str:
-    return f"{_stem(content_sha256)}{ORIGINAL}"
+def _name_original(content_sha256: str) -> str:
+    return f"{_build_stem(content_sha256)}{ORIGINAL}"
 
 
-def _stem(content_sha256: str) -> str:
+def _build_stem(content_sha256: str) -> str:
     return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"

@@ -1,4 +1,4 @@
-"""Stores pictures and captions, and the change feed that every process follows. Encodes and searches nothing.
+"""The writer of pictures, captions and the change feed that every process follows. Encodes and searches nothing.
 
 The registry has one writer at a time. Each write is one transaction and adds a row to the feed, so changes are
 committed in the order of their numbers and a follower misses none. Files are written before their row, outside the
@@ -17,32 +17,32 @@ from sqlalchemy.orm import Session
 
 from index.captions import (
     Captions,
-    ReadBy,
-    batches,
-    group,
-    order,
-    own_ids,
+    EncoderId,
+    find_own_ids,
+    flatten_captions,
+    group_by_language,
+    list_texts,
     replace_captions,
-    texts_of,
+    split_batches,
     write_words,
 )
 from index.files import PictureFiles
 from index.records import (
     CREATED,
+    Collections,
     GalleryPicture,
-    Given,
     Patch,
     Place,
-    Seen,
-    Within,
-    equal,
-    following,
-    next_change,
-    pictures_of,
-    record_of,
+    Precondition,
+    RecordInput,
+    add_record_change,
+    find_pictures,
+    find_record,
+    is_equal,
+    list_ids_after,
     write_values,
 )
-from index.rows import Stored, store_caption_vectors, store_picture_vectors
+from index.rows import PictureTables, store_caption_vectors, store_picture_vectors
 from index.set_states import DELETED
 from index.vectors import Vector
 from model.pictures import Picture
@@ -61,7 +61,7 @@ class NewPicture:
 
     `captions` replace those added before with the picture (None keeps them); captions of expansions stay. `vector` is
     None when its content has one, `picture` when its content has files. `caption_vectors` are by language, text and
-    what read them.
+    encoder.
     """
 
     id: str
@@ -71,21 +71,21 @@ class NewPicture:
     captions: Captions | None = None
     vector: Vector | None = None
     picture: Picture | None = None
-    caption_vectors: Mapping[tuple[str, str, ReadBy], Vector] = field(default_factory=dict)
-    given: Given = field(default_factory=Given)
+    caption_vectors: Mapping[tuple[str, str, EncoderId], Vector] = field(default_factory=dict)
+    record: RecordInput = field(default_factory=RecordInput)
 
 
 Outcome = Literal["created", "replaced", "kept"]
 
 
 @dataclass(frozen=True)
-class Put:
-    """The picture as it is now, the captions added with it, and what became of its id: new, changed, or as before."""
+class PutResult:
+    """The picture as it is now, the captions added with it, the outcome, and the content that it had `before`."""
 
     picture: GalleryPicture
     captions: dict[str, list[str]]
     outcome: Outcome
-    before: str | None = None  # the content that it had
+    before: str | None = None
 
     @property
     def created(self) -> bool:
@@ -93,7 +93,7 @@ class Put:
         return self.outcome == "created"
 
 
-class Gallery(Stored):
+class Gallery(PictureTables):
     """The pictures and captions of one registry, with picture files under `root`. Safe for threads and processes."""
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
@@ -101,78 +101,78 @@ class Gallery(Stored):
         self.root = root
         self.files = PictureFiles(root)
 
-    def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[Put]:
+    def put(self, pictures: Sequence[NewPicture], fingerprint: str) -> list[PutResult]:
         """Add pictures, or replace those with their ids, with captions, records and vectors: all or nothing.
 
-        `fingerprint` is that of the image tower that made the vectors. Raises `PictureNotFound` for one outside of the
-        collections that may be written, and `RecordChanged`.
+        `fingerprint` is that of the image tower that made the vectors. Raise `PictureNotFound` for a picture outside of
+        the collections that may be written, and `RecordChanged`.
         """
-        with self._written(pictures), self.registry.begin() as session:
-            stored = [_store(session, new) for new in pictures]
+        with self._write_files_around(pictures), self.registry.begin() as session:
+            stored = [_put_picture(session, new) for new in pictures]
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             _discard(session, {put.before for put in stored if put.before is not None})
             _reclaim(session, {new.content_sha256 for new in pictures})
-            for content, picture in _files_of(pictures):  # another process has just deleted this content as unused
+            for content, picture in _list_files(pictures):  # another process has just deleted this content as unused
                 self.files.write_missing(content, picture)
         return stored
 
-    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, ReadBy], Vector]) -> Put:
+    def patch(self, patch: Patch, vectors: Mapping[tuple[str, str, EncoderId], Vector]) -> PutResult:
         """Change a picture's captions and record; `vectors` are of its new captions, as in `NewPicture`.
 
-        Raises as `Patch.on`; then nothing changed. Only other captions are an entry of the change feed.
+        Raise what `Patch.apply_to` raises; then nothing changed. Only new captions are an entry of the change feed.
         """
         with self.registry.begin() as session:
-            before, own = pictures_of(session, [patch.id]).get(patch.id), own_ids(session, patch.id)
-            record, captions = patch.on(before.record if before else None, group(own))
+            before, own = find_pictures(session, [patch.id]).get(patch.id), find_own_ids(session, patch.id)
+            record, captions = patch.apply_to(before.record if before else None, group_by_language(own))
             assert before is not None
-            return _write(session, before, replace(before, record=record), own, captions, vectors)
+            return _write_row(session, before, replace(before, record=record), own, captions, vectors)
 
-    def check(self, id: str, change: Given | Patch) -> None:
-        """Raise what `put` or `patch` would for this picture by now, before anything is decoded or encoded for it."""
+    def check(self, id: str, change: RecordInput | Patch) -> None:
+        """Raise what `put` or `patch` would raise now, before anything is decoded or encoded."""
         with self.registry.read() as session:
-            before = record_of(session, id)
-            if isinstance(change, Given):
-                change.on(before)
+            before = find_record(session, id)
+            if isinstance(change, RecordInput):
+                change.apply_to(before)
             else:
-                change.on(before, group(own_ids(session, id)))
+                change.apply_to(before, group_by_language(find_own_ids(session, id)))
 
-    def delete(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
+    def delete(self, id: str, collections: Collections = None, precondition: Precondition | None = None) -> None:
         """Delete a picture and its captions, and its vectors unless another picture has its content.
 
-        Then its files go later: see `delete_content`.
-
-        Raises `PictureNotFound`, also for one in none of the collections `within`, and `RecordChanged` unless it is as
-        it was `seen`.
+        Files go later, by `delete_content`. Raise `PictureNotFound`, also outside of these collections, and
+        `RecordChanged` unless the precondition holds.
         """
         with self.registry.begin() as session:
-            if (record := record_of(session, id, within)) is None:
+            if (record := find_record(session, id, collections)) is None:
                 raise PictureNotFound("there is no picture with this id")
-            if seen is not None:
-                seen.require(record)
+            if precondition is not None:
+                precondition.require(record)
             content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
             session.execute(delete(PictureRow).where(PictureRow.id == id))
-            next_change(session)  # facets have one picture fewer
+            add_record_change(session)  # facets have one picture fewer
             _add_change(session, DELETED, id)
             _discard(session, {content})
 
-    def get(self, id: str, within: Within = None) -> GalleryPicture:
-        """One picture; raises `PictureNotFound`, also for one in none of the collections `within`."""
+    def get(self, id: str, collections: Collections = None) -> GalleryPicture:
+        """Return one picture; raise `PictureNotFound`, also outside of these collections."""
         with self.registry.read() as session:
-            pictures = pictures_of(session, [id], within)
+            pictures = find_pictures(session, [id], collections)
         if id not in pictures:
             raise PictureNotFound("there is no picture with this id")
         return pictures[id]
 
-    def page(self, limit: int, after: Place | None = None, *, newest_first: bool = False) -> Sequence[GalleryPicture]:
-        """At most `limit` pictures in the order in which they were added, or the other one, starting after `after`."""
+    def list_pictures(
+        self, limit: int, after: Place | None = None, *, newest_first: bool = False
+    ) -> Sequence[GalleryPicture]:
+        """Return at most `limit` pictures after `after`, in the order of adding, or the reverse."""
         with self.registry.read_in_time() as session:
-            ids = following(session, limit, after, newest_first)
-            pictures = pictures_of(session, ids)
+            ids = list_ids_after(session, limit, after, newest_first)
+            pictures = find_pictures(session, ids)
         return [pictures[id] for id in ids]
 
-    def contents_needed(self, prefix: str = "") -> set[str]:
-        """The content hashes of all pictures, and of those discarded, or those that begin with `prefix`."""
+    def list_needed_contents(self, prefix: str = "") -> set[str]:
+        """Return the content hashes of all pictures, and the discarded ones, that begin with `prefix`."""
         with self.registry.read() as session:
             return {
                 content
@@ -181,14 +181,14 @@ class Gallery(Stored):
             }  # hashes are hexadecimal
 
     def touch(self, ids: Sequence[str]) -> None:
-        """Have whoever follows the gallery read these pictures again, and compute what they lack."""
+        """Have every process read these pictures again, and compute the vectors that they lack."""
         with self.registry.begin() as session:
-            for id in pictures_of(session, ids):
+            for id in find_pictures(session, ids):
                 change = _add_change(session, "picture_put", id)
                 session.execute(update(PictureRow).where(PictureRow.id == id).values(change=change))
 
-    def discarded(self, seconds: float = KEPT_SECONDS) -> list[str]:
-        """The contents that no picture has had for so many seconds."""
+    def list_discarded(self, seconds: float = KEPT_SECONDS) -> list[str]:
+        """List the contents that no picture has had for this time."""
         row = DiscardedContentRow
         with self.registry.read() as session:
             return list(session.scalars(select(row.content_sha256).where(row.discarded_at <= now() - seconds)))
@@ -212,13 +212,13 @@ class Gallery(Stored):
             self.files.restore(content)
 
     @contextmanager
-    def _written(self, pictures: Sequence[NewPicture]) -> Iterator[None]:
+    def _write_files_around(self, pictures: Sequence[NewPicture]) -> Iterator[None]:
         """Write the files of pictures before and after the transaction that writes their rows.
 
         Before it, so that a full disk or an unavailable store refuses them while nothing has changed. Again after it,
-        because another process may meanwhile have removed the files from the store as left over.
+        because another process may have removed the files from the store meanwhile, as unused.
         """
-        files = _files_of(pictures)
+        files = _list_files(pictures)
         try:
             self.files.write(files)
             yield
@@ -231,46 +231,50 @@ class Gallery(Stored):
             self.files.write(files)
 
 
-def _files_of(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
+def _list_files(pictures: Sequence[NewPicture]) -> list[tuple[str, Picture]]:
     return list({new.content_sha256: new.picture for new in pictures if new.picture is not None}.items())
 
 
-def _store(session: Session, new: NewPicture) -> Put:
-    before = pictures_of(session, [new.id]).get(new.id)
-    own = own_ids(session, new.id) if before else {}
-    record = new.given.on(before.record if before else None)
+def _put_picture(session: Session, new: NewPicture) -> PutResult:
+    before = find_pictures(session, [new.id]).get(new.id)
+    own = find_own_ids(session, new.id) if before else {}
+    record = new.record.apply_to(before.record if before else None)
     original = new.picture is not None and new.picture.original is not None
     if before is not None and before.content_sha256 == new.content_sha256:
         after = replace(before, record=record, original=original or before.original)
     else:  # what only the database knows is filled in when its row is written
         never, place = datetime.fromtimestamp(0, UTC), (0.0, new.id)
         after = GalleryPicture(new.id, new.content_sha256, new.width, new.height, never, place, record, original, key=0)
-    return _write(session, before, after, own, new.captions, new.caption_vectors)
+    return _write_row(session, before, after, own, new.captions, new.caption_vectors)
 
 
-def _write(
+def _write_row(
     session: Session,
     before: GalleryPicture | None,
     after: GalleryPicture,
     own: Mapping[tuple[str, str], int],
     captions: Captions | None,
-    vectors: Mapping[tuple[str, str, ReadBy], Vector],
-) -> Put:
-    """Write what changed of a picture, whose captions are `own` until then."""
+    vectors: Mapping[tuple[str, str, EncoderId], Vector],
+) -> PutResult:
+    """Write what changed of a picture, whose captions were `own` before."""
     content = before.content_sha256 if before else None
-    edited = before is None or not equal(after.record, before.record)
-    indexed = content != after.content_sha256 or (captions is not None and [*own] != order(captions)) or bool(vectors)
+    edited = before is None or not is_equal(after.record, before.record)
+    indexed = (
+        content != after.content_sha256
+        or (captions is not None and [*own] != flatten_captions(captions))
+        or bool(vectors)
+    )
     if before is not None and not edited and not indexed:
         if after.original != before.original:
             session.execute(update(PictureRow).where(PictureRow.id == after.id).values(original=after.original))
-        return Put(after, group(own), "kept", content)
+        return PutResult(after, group_by_language(own), "kept", content)
     record = replace(after.record, tags=[*after.record.tags], etag=secrets.token_hex(8))
     columns = {name: getattr(after, name) for name in ("content_sha256", "width", "height", "original")}
     if indexed:
         record = replace(record, change=_add_change(session, "picture_put", after.id))
     if content != after.content_sha256:
         columns["key"] = record.change
-    columns |= {"change": record.change, "record": next_change(session), "etag": record.etag}
+    columns |= {"change": record.change, "record": add_record_change(session), "etag": record.etag}
     columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
     row: Insert | Update = insert(PictureRow).values(id=after.id, **columns)
     if before is not None:
@@ -280,14 +284,14 @@ def _write(
     ).one()
     if captions is not None:
         own = replace_captions(session, after.id, own, captions, record.change)
-    for (language, text, by), vector in vectors.items():
+    for (language, text, encoder), vector in vectors.items():
         if (language, text) in own:
-            store_caption_vectors(session, by, {own[language, text]: vector})
+            store_caption_vectors(session, encoder, {own[language, text]: vector})
     if edited:
         write_values(session, key, record)
-    write_words(session, {key: [*texts_of(record.tags, record.metadata), *(text for _, text in own)]})
+    write_words(session, {key: [*list_texts(record.tags, record.metadata), *(text for _, text in own)]})
     picture = replace(after, key=key, created_at=created, place=(place, after.id), record=record)
-    return Put(picture, group(own), "created" if before is None else "replaced", content)
+    return PutResult(picture, group_by_language(own), "created" if before is None else "replaced", content)
 
 
 def _is_needed(session: Session, content: str, seconds: float) -> bool:
@@ -299,7 +303,7 @@ def _is_needed(session: Session, content: str, seconds: float) -> bool:
 def _discard(session: Session, contents: Collection[str]) -> None:
     """Delete the vectors of these contents, and note that no picture has them from now on, unless one has."""
     column = PictureRow.content_sha256
-    for batch in batches([*contents]):
+    for batch in split_batches([*contents]):
         if unused := set(batch).difference(session.scalars(select(column).where(column.in_(batch)))):
             _reclaim(session, unused)
             session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256.in_(unused)))
@@ -307,8 +311,8 @@ def _discard(session: Session, contents: Collection[str]) -> None:
 
 
 def _reclaim(session: Session, contents: Collection[str]) -> None:
-    """Note that pictures have these contents."""
-    for batch in batches([*contents]):
+    """Note that pictures have these contents again."""
+    for batch in split_batches([*contents]):
         session.execute(delete(DiscardedContentRow).where(DiscardedContentRow.content_sha256.in_(batch)))
 
 

@@ -126,7 +126,7 @@ class Indexer:
                 if not base.segments:
                     return
                 opened = self._open_set(self._source_of(identity), base)
-                changed = self._gallery.changes_since(base.upto_change)
+                changed = self._gallery.list_changes(base.upto_change)
                 none = VectorRows.make_empty(identity.dimension)
                 opened = self._sealer.seal_tail(opened.replace_rows(dict.fromkeys(changed, none), base.upto_change))
                 try:
@@ -249,7 +249,7 @@ class Indexer:
 
         What changes while they are read may be read already, and is taken in once more: it is not missed.
         """
-        return self._sets.open_sealed(identity, SealedState(0, self._gallery.change()))[0]
+        return self._sets.open_sealed(identity, SealedState(0, self._gallery.read_last_change()))[0]
 
     @contextmanager
     def _remove_unused_at_end(self) -> Iterator[None]:
@@ -266,7 +266,7 @@ class Indexer:
 
         What changes meanwhile is left to the next time: otherwise this might never end.
         """
-        identity, upto = source.identity, self._gallery.change()
+        identity, upto = source.identity, self._gallery.read_last_change()
         while True:
             step = apply_changes({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))
             vector_set = self._seal_if_large(step[identity])

@@ -99,7 +99,7 @@ def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
 
 def _delete_discarded(gallery: Gallery, kept: float) -> int:
     removed = 0
-    for content in gallery.discarded(kept):
+    for content in gallery.list_discarded(kept):
         with suppress(StoreUnavailable):
             gallery.delete_content(content, kept)
             removed += 1
@@ -112,7 +112,7 @@ def _sweep_pictures(folder: Path, gallery: Gallery, seconds: float) -> int:
     for name in os.listdir(folder):
         names.setdefault(name.partition(".")[0], []).append(name)
     removed = 0
-    for content in names.keys() - gallery.contents_needed(folder.name):  # asked after the files were listed
+    for content in names.keys() - gallery.list_needed_contents(folder.name):  # asked after the files were listed
         ours = content.startswith(folder.name)  # not temporary
         if ours and any(files.is_older(folder / name, seconds) for name in names[content]):
             with suppress(StoreUnavailable):
@@ -156,7 +156,9 @@ class Pruner:
         pass_fault_point("prune.decided")
         items = self._list_items(pruning)
         pruned = self._registry.versions.find_pruned()
-        left = pruned & self._gallery.versions_read()  # also without a set: what makes one may have been stopped
+        left = (
+            pruned & self._gallery.list_encoded_versions()
+        )  # also without a set: what makes one may have been stopped
         for number in sorted(left):
             version = self._registry.versions.get(number)
             self._gallery.forget_version(number, version.language if version.parent is not None else None)
@@ -245,7 +247,7 @@ def _find_missing_pictures(gallery: Gallery) -> Iterator[str]:
         prefix = f"{number:02x}"
         with gallery.registry.read() as session:  # before the files are listed: those of a row are there
             rows = session.execute(query.where(row.content_sha256.between(prefix, f"{prefix}g"))).all()
-        present = gallery.files.present(prefix) if rows else ()
+        present = gallery.files.list_contents(prefix) if rows else ()
         for id, content, original in rows:
             for suffix, kind in _KINDS.items():
                 if (original or suffix != ".original") and f"{content}{suffix}" not in present:

@@ -15,12 +15,12 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, RLock
 
-from index.gallery import NewPicture, Put
+from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
 from index.loader import SEAL_FIRST, ImmediateBudget, ReleaseLoader
 from index.recall import KnownRecall, Recall
-from index.records import Patch, Seen, Within
+from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Identity, VectorSet
@@ -93,7 +93,7 @@ class LiveIndex:
             if problems:
                 problems.append(f"Release {release.number} serves instead.")
             if release.base != serving.base:
-                snapshot = snapshot.only(serving.languages)
+                snapshot = snapshot.restrict_to(serving.languages)
             self.publish(replace(snapshot, problems=tuple(problems)))
             self._run_in_background("sweep", lambda: sweep(self.sets))
             return True
@@ -174,7 +174,7 @@ class LiveIndex:
         except IndexUnavailable:
             return None
 
-    def put_pictures(self, pictures: Sequence[NewPicture]) -> list[Put]:
+    def put_pictures(self, pictures: Sequence[NewPicture]) -> list[PutResult]:
         """Add pictures or replace those with their ids; when this returns they are durable and searches find them.
 
         Their captions are cleaned texts by canonical tag; those that have no vector yet are encoded here. All or
@@ -188,7 +188,7 @@ class LiveIndex:
         self._follow({tag for by_tag in captions.values() for tag in by_tag})
         return put
 
-    def patch_picture(self, patch: Patch) -> Put:
+    def patch_picture(self, patch: Patch) -> PutResult:
         """Change captions and record of a picture; when this returns, searches find its new captions.
 
         Only these are encoded, and only if the patch can be made. Raises as `Gallery.patch`, and as `put_pictures`.
@@ -201,9 +201,11 @@ class LiveIndex:
         self._follow(patch.captions)
         return put
 
-    def delete_picture(self, id: str, within: Within = None, seen: Seen | None = None) -> None:
+    def delete_picture(
+        self, id: str, collections: Collections = None, precondition: Precondition | None = None
+    ) -> None:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
-        self._gallery.delete(id, within, seen)
+        self._gallery.delete(id, collections, precondition)
         self._follow()
 
     @property
@@ -279,7 +281,7 @@ class LiveIndex:
         """Follow the gallery alone, and say why; of the languages go on with those in `languages`."""
         with self._publishing:
             if languages is not None:  # one that was withdrawn on another base is withdrawn here too
-                self._current = self.current.only(languages)
+                self._current = self.current.restrict_to(languages)
             consequence = f"Release {self.current.release.number} is still served."
             if problem not in self.current.problems:
                 self._current = replace(self.current, problems=(problem, consequence))

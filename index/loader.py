@@ -7,7 +7,7 @@ from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass, replace
 
 from index import damage
-from index.captions import Captions, ReadBy
+from index.captions import Captions, EncoderId
 from index.indexer import MOST, SHARD, Indexer, Progress
 from index.segment import Segment
 from index.sets import VectorSets
@@ -154,8 +154,8 @@ class ReleaseLoader:
         """
         before = (previous or snapshot).matching
         fingerprint = self.pictures.identity.fingerprint
-        matching = before.followed(self._gallery, fingerprint, snapshot.release, snapshot.change)
-        updated = snapshot.with_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
+        matching = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change)
+        updated = snapshot.add_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
         if updated.detector is snapshot.detector and matching is snapshot.matching:
             return snapshot
         return replace(updated, matching=matching)
@@ -164,13 +164,13 @@ class ReleaseLoader:
         """List the sets of captions in languages that a release does not name, where its base reads many languages."""
         if len(self._encoder.languages) == 1:
             return []
-        tags = self._gallery.languages()
+        tags = self._gallery.list_languages()
         return [self.identify_captions(tag, release.base) for tag in tags if tag not in release.languages]
 
     def is_small(self, identity: Identity) -> bool:
         """Whether few rows make a whole set of captions."""
         assert identity.language is not None
-        return self._gallery.added_with_pictures(identity.language, SHARD + 1) <= SHARD
+        return self._gallery.count_own_captions(identity.language, SHARD + 1) <= SHARD
 
     def can_open_soon(self, identity: Identity, budget: ImmediateBudget) -> bool:
         """Whether `open_untaught` takes an instant: few captions have no vector yet, and few rows have to be read.
@@ -178,7 +178,7 @@ class ReleaseLoader:
         Few are what the `budget` has left, from which this is taken. What is sealed and read counts for nothing.
         """
         assert identity.language is not None and identity.version is not None
-        by, count = ReadBy(identity.version, identity.fingerprint), self._gallery.added_with_pictures
+        by, count = EncoderId(identity.version, identity.fingerprint), self._gallery.count_own_captions
         if (unread := count(identity.language, budget.captions + 1, unread=by)) > budget.captions:
             return False
         near = self.sets.is_nearly_sealed(identity, self._seal_first)
@@ -202,25 +202,25 @@ class ReleaseLoader:
 
     def encode_missing_captions(
         self, captions: Mapping[str, Captions], snapshot: Snapshot
-    ) -> dict[str, dict[tuple[str, str, ReadBy], Vector]]:
+    ) -> dict[str, dict[tuple[str, str, EncoderId], Vector]]:
         """Encode captions, given by picture, in the languages that are read, without those that it already has.
 
         Returns vectors by picture, then by language, text and what read them.
         """
-        existing = self._gallery.captions_for(list(captions))
+        existing = self._gallery.group_captions(list(captions))
         missing = [
             (picture, tag, text, view)
             for picture, by_tag in captions.items()
             for tag, texts in by_tag.items()
-            if (view := snapshot.reader(tag)) is not None
+            if (view := snapshot.find_reader(tag)) is not None
             for text in dict.fromkeys(texts)
             if text not in existing[picture].get(tag, ())
         ]
-        encoded: dict[str, dict[tuple[str, str, ReadBy], Vector]] = {picture: {} for picture in captions}
+        encoded: dict[str, dict[tuple[str, str, EncoderId], Vector]] = {picture: {} for picture in captions}
         if missing:
             vectors = self._encoder.texts([(view, text) for _, _, text, view in missing]).vectors
             for (picture, tag, text, view), vector in zip(missing, vectors, strict=True):
-                encoded[picture][tag, text, ReadBy(view.version, self._encoder.text_fingerprint)] = vector
+                encoded[picture][tag, text, EncoderId(view.version, self._encoder.text_fingerprint)] = vector
         return encoded
 
     def apply_changes_or_reopen(self, sets: Mapping[Identity, VectorSet]) -> Mapping[Identity, VectorSet]:

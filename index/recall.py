@@ -40,11 +40,11 @@ def measure(pictures: VectorSet, gallery: Gallery) -> Recall | None:
     By score, not by picture: of equal pictures any is as good. Raises `IndexUnavailable`.
     """
     parts = [part for part in (*pictures.parts, pictures.tail) if part.count]
-    sample = gallery.sampled(min(1.0, SAMPLE / max(pictures.count, 1)), pictures.identity.fingerprint)
+    sample = gallery.sample_vectors(min(1.0, SAMPLE / max(pictures.count, 1)), pictures.identity.fingerprint)
     if not parts or (first := next(filter(None, sample), None)) is None:
         return None
     k = min(_K, pictures.count)
-    captions = [each for each in gallery.some_caption_vectors(_QUERIES) if len(each) == pictures.identity.dimension]
+    captions = [each for each in gallery.list_newest_vectors(_QUERIES) if len(each) == pictures.identity.dimension]
     known = np.stack([*first.values()])[:_QUERIES]
     queries = np.stack(captions) if captions else ivf.generate_queries(known.astype(np.float16))
     answers = [pictures.search(query, k) for query in queries]

@@ -1,7 +1,7 @@
-"""Pictures as records: collection, tags, metadata, and captions where these are changed together; pages of them.
+"""Records of pictures: collection, tags and metadata; how a put or a patch changes them; pages of pictures.
 
-What is written here bumps the number that selections follow (`index.selection`). The change feed has no entry for it:
-no vector changes, and nothing has to be sealed again.
+Each write has a new number, which selections follow (`index.selection`). The change feed has no entry for it: no vector
+changes, and nothing has to be sealed again.
 """
 
 from collections.abc import Mapping, Sequence
@@ -25,18 +25,18 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from index.facts import TAGS, checked_metadata, checked_tags, facts_of
+from index.facts import TAGS, list_facts, validate_metadata, validate_tags
 from index.vectors import Keys, is_among
 from store.errors import PictureNotFound, RecordChanged
 from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
 Place = tuple[float, str]  # when a picture was added, and its id
 CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
-FEW = 1_000  # keys of which the database finds and sorts the pictures at once
-_BLOCK, WALKED = 256, 16_000  # pictures that are looked at first, and before the database has to find the others
-DEFAULT = "default"  # the collection of a picture that names none
-Within = frozenset[str] | None  # the collections that a caller may see; None for all
-_DEFAULTS = {"captions": {}, "collection": DEFAULT, "tags": [], "metadata": {}}
+FEW_KEYS = 1_000  # keys of which the database finds and sorts the pictures at once
+_BLOCK, MOST_WALKED = 256, 16_000  # pictures that are looked at first, and before the database has to find the others
+DEFAULT_COLLECTION = "default"  # the collection of a picture that names none
+Collections = frozenset[str] | None  # the collections that a caller may see; None for all
+_DEFAULTS = {"captions": {}, "collection": DEFAULT_COLLECTION, "tags": [], "metadata": {}}
 _ROWS = PictureRow.__table__.c
 # Every search runs it: of the table and built once, it takes half the time that it takes as mapped columns, built anew
 _STORED = select(*(_ROWS[name] for name in ("id", "collection", "tags", "metadata", "etag", "change"))).where(
@@ -46,12 +46,12 @@ _STORED = select(*(_ROWS[name] for name in ("id", "collection", "tags", "metadat
 
 @dataclass(frozen=True)
 class Record:
-    """What is kept of a picture beside its content and captions; `etag` is another one after each change.
+    """What is stored of a picture beside its content and captions; `etag` is a new one after each change.
 
     `change` is the picture's newest entry in the change feed: from there on a snapshot has its content and captions.
     """
 
-    collection: str = DEFAULT
+    collection: str = DEFAULT_COLLECTION
     tags: Sequence[str] = ()
     metadata: Mapping[str, Any] = field(default_factory=dict)
     etag: str = ""
@@ -62,8 +62,8 @@ class Record:
 class GalleryPicture:
     """A row of the gallery: a picture and its record without its captions; width and height are in pixels.
 
-    `place` is its position in a listing. `original` says that its bytes were kept as they were sent. `key` is that of
-    its content in vector sets.
+    `place` is its position in a listing. `original`: its bytes are kept as they were sent. `key` is that of its content
+    in vector sets.
     """
 
     id: str
@@ -78,37 +78,38 @@ class GalleryPicture:
 
 
 @dataclass(frozen=True)
-class Seen:
-    """The record that a change is based on: one with one of these etags, or any if there are none given."""
+class Precondition:
+    """The condition of a change: the record has one of these etags, or with None that there is one."""
 
     etags: frozenset[str] | None = None
 
     def require(self, record: Record | None) -> None:
-        """Raises `RecordChanged` unless this is such a record."""
+        """Raise `RecordChanged` unless this record meets it."""
         if record is None or (self.etags is not None and record.etag not in self.etags):
             raise RecordChanged("the record has changed since; read it again")
 
 
 @dataclass(frozen=True)
-class Given:
-    """What is said of a picture that is put: None keeps what its record has. A new one without a collection is `home`.
+class RecordInput:
+    """What a client says of a picture that it puts; None keeps what is there.
 
-    One with this id that is in none of the collections `within`, or is not as it was `seen`, is not replaced.
+    A new picture without a collection goes into `home`. A picture outside of `collections`, or one that does not meet
+    the precondition, is not replaced.
     """
 
     collection: str | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
-    home: str = DEFAULT
-    within: Within = None
-    seen: Seen | None = None
+    home: str = DEFAULT_COLLECTION
+    collections: Collections = None
+    precondition: Precondition | None = None
 
-    def on(self, before: Record | None) -> Record:
-        """The record that this makes of the one before; raises `PictureNotFound` or `RecordChanged`."""
-        if before is not None and self.within is not None and before.collection not in self.within:
+    def apply_to(self, before: Record | None) -> Record:
+        """Return the record that this makes of the one before; raise `PictureNotFound` or `RecordChanged`."""
+        if before is not None and self.collections is not None and before.collection not in self.collections:
             raise PictureNotFound("there is no picture with this id")
-        if self.seen is not None:
-            self.seen.require(before)
+        if self.precondition is not None:
+            self.precondition.require(before)
         before = before or Record(self.home)
         return replace(
             before,
@@ -122,55 +123,54 @@ class Given:
 class Patch:
     """A JSON merge patch (RFC 7396) of a picture's captions, tags, metadata and collection; captions are clean.
 
-    It is made only if the record is as it was `seen`, if given, and is in one of the collections `within`.
+    It holds for a record that meets the precondition, in one of `collections`.
     """
 
     id: str
     document: Mapping[str, Any]
-    seen: Seen | None = None
-    within: Within = None
+    precondition: Precondition | None = None
+    collections: Collections = None
 
     @property
     def captions(self) -> dict[str, list[str]]:
-        """The captions that it brings, by language."""
+        """The captions in the patch, by language."""
         return {tag: texts for tag, texts in (self.document.get("captions") or {}).items() if texts}
 
-    def on(
+    def apply_to(
         self, before: Record | None, captions: Mapping[str, Sequence[str]]
     ) -> tuple[Record, dict[str, list[str]] | None]:
-        """The record that this makes of the one before, and its captions where these change.
+        """Return the record that this makes of the one before, and its captions if they change.
 
-        Raises `PictureNotFound`, `RecordChanged`, and `InvalidInput` or `MetadataInvalid` for what it would become.
+        Raise `PictureNotFound`, `RecordChanged`, and `InvalidInput` or `MetadataInvalid` for the result.
         """
-        if before is None or (self.within is not None and before.collection not in self.within):
+        if before is None or (self.collections is not None and before.collection not in self.collections):
             raise PictureNotFound("there is no picture with this id")
-        if self.seen is not None:
-            self.seen.require(before)
+        if self.precondition is not None:
+            self.precondition.require(before)
         document = {
             "captions": captions,
             "collection": before.collection,
             "tags": before.tags,
             "metadata": before.metadata,
         }
-        after = {**_DEFAULTS, **merged(document, self.document)}
-        kept = {tag: texts for tag, texts in after["captions"].items() if texts}
-        tags, metadata = checked_tags(list(after["tags"])), checked_metadata(after["metadata"])
-        return replace(
-            before, collection=after["collection"], tags=tags, metadata=metadata
-        ), None if kept == captions else kept
+        after = {**_DEFAULTS, **merge_patch(document, self.document)}
+        new = {tag: texts for tag, texts in after["captions"].items() if texts}
+        tags, metadata = validate_tags(list(after["tags"])), validate_metadata(after["metadata"])
+        record = replace(before, collection=after["collection"], tags=tags, metadata=metadata)
+        return record, None if new == captions else new
 
 
-def equal(record: Record, other: Record | None) -> bool:
-    """Whether two records say the same; to Python `True` and `1` are equal, to a filter they are not."""
-    return other is not None and _said(record) == _said(other)
+def is_equal(record: Record, other: Record | None) -> bool:
+    """Whether two records are equal to a filter, to which `True` and `1` are not."""
+    return other is not None and _serialize(record) == _serialize(other)
 
 
-def _said(record: Record) -> str:
+def _serialize(record: Record) -> str:
     return repr((record.collection, list(record.tags), dict(record.metadata)))
 
 
-def merged(target: object, patch: object) -> Any:
-    """A document changed by a merge patch: the algorithm of RFC 7396, section 2."""
+def merge_patch(target: object, patch: object) -> Any:
+    """Return a document changed by a merge patch: the algorithm of RFC 7396, section 2."""
     if not isinstance(patch, Mapping):
         return patch
     result = dict(target) if isinstance(target, Mapping) else {}
@@ -178,23 +178,25 @@ def merged(target: object, patch: object) -> Any:
         if value is None:
             result.pop(name, None)
         else:
-            result[name] = merged(result.get(name), value)
+            result[name] = merge_patch(result.get(name), value)
     return result
 
 
-def record_of(session: Session, id: str, within: Within = None) -> Record | None:
-    """The record of a picture in one of these collections, or None."""
-    return records_of(session, [id], within).get(id)
+def find_record(session: Session, id: str, collections: Collections = None) -> Record | None:
+    """Return the record of a picture in one of these collections, or None."""
+    return find_records(session, [id], collections).get(id)
 
 
-def records_of(reading: Session | Connection, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
-    """The records of those of these pictures that exist, in one of these collections."""
-    query = _STORED if within is None else _STORED.where(_ROWS.collection.in_(within))
+def find_records(
+    reading: Session | Connection, ids: Sequence[str], collections: Collections = None
+) -> dict[str, Record]:
+    """Return the records of those of these pictures that exist, in one of these collections."""
+    query = _STORED if collections is None else _STORED.where(_ROWS.collection.in_(collections))
     return {id: Record(*columns) for id, *columns in reading.execute(query, {"ids": ids})}
 
 
-def settled(records: Mapping[str, Record], change: int) -> list[str]:
-    """The pictures whose captions in a snapshot of the gallery at this change are those of their records.
+def list_settled(records: Mapping[str, Record], change: int) -> list[str]:
+    """List the pictures whose captions in a snapshot of this change are as new as their records.
 
     An older snapshot may have captions from when a picture was in another collection.
     """
@@ -204,31 +206,31 @@ def settled(records: Mapping[str, Record], change: int) -> list[str]:
 def write_values(session: Session, key: int, record: Record) -> None:
     """Replace the values of a picture by which filters find it."""
     session.execute(delete(PictureValueRow).where(PictureValueRow.picture == key))
-    if rows := [{"picture": key, **row} for row in value_rows(record)]:
+    if rows := [{"picture": key, **row} for row in build_value_rows(record)]:
         session.execute(insert(PictureValueRow), rows)
 
 
-def next_change(session: Session) -> int:
-    """Number a change of a record, or that there is none any more; what was read of records before is out of date."""
+def add_record_change(session: Session) -> int:
+    """Number a change or deletion of a record; what was read of records before is out of date."""
     number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
     return session.execute(number).scalar_one()
 
 
-def value_rows(record: Record) -> list[dict[str, Any]]:
-    """The rows of a record's values, without the picture."""
+def build_value_rows(record: Record) -> list[dict[str, Any]]:
+    """Build the rows of a record's values, without the picture."""
     named = [*([(TAGS, record.tags)] if record.tags else []), *record.metadata.items()]
-    return [{"key": key, **fact._asdict()} for key, value in named for fact in facts_of(value)]
+    return [{"key": key, **fact._asdict()} for key, value in named for fact in list_facts(value)]
 
 
-def pictures_of(session: Session, ids: Sequence[str], within: Within = None) -> dict[str, GalleryPicture]:
-    """Those of these pictures that exist, in one of these collections."""
+def find_pictures(session: Session, ids: Sequence[str], collections: Collections = None) -> dict[str, GalleryPicture]:
+    """Return those of these pictures that exist, in one of these collections."""
     query = (
         select(PictureRow, CREATED.label("place"))
         .where(PictureRow.id.in_(ids))
         .execution_options(populate_existing=True)
     )
-    if within is not None:
-        query = query.where(PictureRow.collection.in_(within))
+    if collections is not None:
+        query = query.where(PictureRow.collection.in_(collections))
     return {
         row.id: GalleryPicture(
             id=row.id,
@@ -245,19 +247,19 @@ def pictures_of(session: Session, ids: Sequence[str], within: Within = None) -> 
     }
 
 
-def following(
+def list_ids_after(
     session: Session,
     limit: int,
     after: Place | None,
     newest_first: bool,
     conditions: Sequence[ColumnElement[bool]] = (),
 ) -> list[str]:
-    """At most `limit` ids of pictures that meet all conditions, after a place."""
-    query = _in_order(select(PictureRow.id), after, newest_first).where(*conditions).limit(limit)
+    """List at most `limit` ids of pictures that meet all conditions, after a place."""
+    query = _order_query(select(PictureRow.id), after, newest_first).where(*conditions).limit(limit)
     return [*session.scalars(query)]
 
 
-def following_among(
+def list_ids_among(
     session: Session,
     limit: int,
     after: Place | None,
@@ -266,25 +268,25 @@ def following_among(
     keys: Keys,
     places: Sequence[ColumnElement[bool]],
 ) -> list[str]:
-    """As `following`, when the `keys` of all pictures that meet the conditions are known; among these are `places`.
+    """List ids as `list_ids_after` does, faster, given the `keys` of all matching pictures.
 
-    `places` are those conditions that an index answers. Few keys are sorted by the database. Of many, the next are soon
-    met in the order of an index: a filter that is evaluated anew for each page takes as long as for all pages together.
+    `places` are those of the conditions that an index answers. The database sorts few keys. Of many, the next are soon
+    met in the order of an index: to evaluate a filter again for each page takes as long as for all pages together.
     """
     ids, walked, block = list[str](), 0, max(limit, _BLOCK)
-    while len(keys) > FEW and walked < WALKED:
-        query = _in_order(select(CREATED, PictureRow.id, PictureRow.key), after, newest_first).where(*places)
+    while len(keys) > FEW_KEYS and walked < MOST_WALKED:
+        query = _order_query(select(CREATED, PictureRow.id, PictureRow.key), after, newest_first).where(*places)
         with session.connection().execute(query.limit(block)) as result:
             rows = result.cursor.fetchall()  # the driver's own tuples, in a third of the time
-        kept = is_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
-        ids += [id for (_, id, _), is_left in zip(rows, kept, strict=True) if is_left]
+        allowed = is_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
+        ids += [id for (_, id, _), is_allowed in zip(rows, allowed, strict=True) if is_allowed]
         if len(rows) < block or len(ids) >= limit:
             return ids[:limit]
         after, walked, block = (rows[-1][0], rows[-1][1]), walked + block, 2 * block
-    return [*ids, *following(session, limit - len(ids), after, newest_first, conditions)]
+    return [*ids, *list_ids_after(session, limit - len(ids), after, newest_first, conditions)]
 
 
-def _in_order(query: Select[Any], after: Place | None, newest_first: bool) -> Select[Any]:
+def _order_query(query: Select[Any], after: Place | None, newest_first: bool) -> Select[Any]:
     order = (PictureRow.created_at, PictureRow.id)
     query = query.order_by(*(column.desc() if newest_first else column for column in order))
     if after is None:

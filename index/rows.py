@@ -1,8 +1,8 @@
-"""Reads what is stored of pictures, and writes vectors, some within a transaction of the gallery. Encodes nothing.
+"""The tables of pictures, captions and vectors: read, and vectors written. Encodes nothing.
 
 Vectors are stored so that nothing is encoded twice: of pictures by content, of captions by version, of both by the
-fingerprint of the tower. Every segment can be made again from them: they are rounded to halves once, here, and
-have a checksum: one that is damaged counts as none, so that it is computed again. Searches never read these tables.
+fingerprint of the tower. Every segment can be made again from them. They are rounded to halves once, here, and have a
+checksum: a damaged one counts as none, so that it is computed again. Searches never read these tables.
 """
 
 import logging
@@ -13,7 +13,7 @@ import numpy as np
 from sqlalchemy import ColumnElement, Select, delete, exists, func, insert, literal, select, tuple_
 from sqlalchemy.orm import Session
 
-from index.captions import BATCH, Caption, ReadBy, add_captions, batches, captions_of, own_captions
+from index.captions import BATCH_SIZE, Caption, EncoderId, add_captions, find_captions, find_own_captions, split_batches
 from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
@@ -25,60 +25,60 @@ T = TypeVar("T")
 _log = logging.getLogger(__name__)
 
 
-class Placed(NamedTuple):
-    """A picture in the vector sets: `key` is that of its content, and another one after each change of it."""
+class ContentKey(NamedTuple):
+    """A picture's `key` in the vector sets, and its content; each change of the content brings a new key."""
 
     key: int
     content_sha256: str
 
 
-class Stored:
-    """What is stored of the pictures of one registry: where they are, captions, vectors that are already computed."""
+class PictureTables:
+    """The tables of one registry that have pictures, captions and vectors."""
 
     def __init__(self, registry: Registry) -> None:
         self.registry = registry
 
-    def ids(self) -> list[str]:
-        """The ids of all pictures, sorted."""
+    def list_ids(self) -> list[str]:
+        """List the ids of all pictures, sorted."""
         with self.registry.read() as session:
             return sorted(session.scalars(select(PictureRow.id)))
 
-    def known(self, ids: Iterable[str]) -> set[str]:
-        """The ids among `ids` that exist in the gallery."""
+    def find_known(self, ids: Iterable[str]) -> set[str]:
+        """Return the ids of those that exist."""
         with self.registry.read() as session:
             return {
                 id
-                for batch in batches(sorted(set(ids)))
+                for batch in split_batches(sorted(set(ids)))
                 for id in session.scalars(select(PictureRow.id).where(PictureRow.id.in_(batch)))
             }
 
-    def contents(self, ids: Sequence[str]) -> dict[str, str]:
-        """The content hash of each of these pictures that exists."""
-        return {id: placed.content_sha256 for id, placed in self.placed(ids).items()}
+    def find_contents(self, ids: Sequence[str]) -> dict[str, str]:
+        """Return the content hash of each of these pictures that exists."""
+        return {id: placed.content_sha256 for id, placed in self.find_content_keys(ids).items()}
 
-    def placed(self, ids: Sequence[str]) -> dict[str, Placed]:
-        """Key and content hash of each of these pictures that exists."""
+    def find_content_keys(self, ids: Sequence[str]) -> dict[str, ContentKey]:
+        """Return key and content hash of each of these pictures that exists."""
         columns = select(PictureRow.id, PictureRow.key, PictureRow.content_sha256)
         with self.registry.read() as session:
             return {
-                id: Placed(key, content)
-                for batch in batches(ids)
+                id: ContentKey(key, content)
+                for batch in split_batches(ids)
                 for id, key, content in session.execute(columns.where(PictureRow.id.in_(batch)))
             }
 
-    def keyed(self, first: int, last: int) -> list[str]:
-        """The pictures whose key is from `first` to `last`, by key."""
+    def list_with_keys(self, first: int, last: int) -> list[str]:
+        """List the pictures whose key is from `first` to `last`, by key."""
         query = select(PictureRow.id).where(PictureRow.key.between(first, last)).order_by(PictureRow.key)
         with self.registry.read() as session:
             return list(session.scalars(query))
 
-    def sampled(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
-        """The vectors of about this share of all pictures, chosen by the hash of their content; some at a time."""
+    def sample_vectors(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
+        """Yield the vectors of about this share of all pictures, chosen by content hash, some at a time."""
         place = tuple_(PictureRow.content_sha256, PictureRow.id)
         query = (
             select(PictureRow.id, PictureRow.content_sha256)
             .order_by(PictureRow.content_sha256, PictureRow.id)
-            .limit(BATCH)
+            .limit(BATCH_SIZE)
         )
         if share < 1:
             query = query.where(PictureRow.content_sha256 < f"{int(share * 16**8):08x}")
@@ -88,48 +88,49 @@ class Stored:
                 found = session.execute(page).all()
             if not found:
                 return
-            yield self.picture_vectors([row.id for row in found], fingerprint)
+            yield self.find_picture_vectors([row.id for row in found], fingerprint)
             page = query.where(place > tuple_(literal(found[-1].content_sha256), literal(found[-1].id)))
 
-    def change(self) -> int:
-        """The number of the last change; 0 when there is none."""
+    def read_last_change(self) -> int:
+        """Return the number of the last change, or 0."""
         return find_last_change(self.registry)
 
-    def changes_since(self, change: int, most: int | None = None) -> dict[str, int]:
-        """The pictures that were changed or deleted after `change`, each with its last change; the first `most`.
+    def list_changes(self, change: int, most: int | None = None) -> dict[str, int]:
+        """List the first `most` pictures that were changed or deleted after `change`, each with its last change.
 
-        `set_states.PRUNED` is among them when deletions after `change` are not in the feed any more.
+        `set_states.PRUNED` is among them when the feed lacks deletions after `change`.
         """
         columns = select(GalleryChangeRow.picture_id, GalleryChangeRow.change)
         query = columns.where(GalleryChangeRow.change > change).order_by(GalleryChangeRow.change).limit(most)
         with self.registry.read() as session:
             return {row.picture_id: row.change for row in session.execute(query)}
 
-    def captions_for(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
-        """The captions of each of these pictures by language: in the languages of `tags`, or in all."""
+    def group_captions(self, ids: Sequence[str], tags: Iterable[str] | None = None) -> dict[str, dict[str, list[str]]]:
+        """Return the captions of each of these pictures by language: of `tags`, or of all."""
         texts: dict[str, dict[str, list[str]]] = {id: {} for id in ids}
         languages = None if tags is None else set(tags)
-        for caption in self.captions(ids):
+        for caption in self.find_captions(ids):
             if languages is None or caption.language in languages:
                 texts[caption.picture].setdefault(caption.language, []).append(caption.text)
         return texts
 
-    def captions_given(
-        self, ids: Sequence[str], within: frozenset[str] | None = None
+    def find_own_captions(
+        self, ids: Sequence[str], collections: frozenset[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
+        """Return the captions added with each of these pictures by language; none outside of these collections."""
         with self.registry.read() as session:
-            return own_captions(session, ids, within)
+            return find_own_captions(session, ids, collections)
 
-    def captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
-        """The captions of these pictures in one language, or in all, in the order in which they were added."""
+    def find_captions(self, ids: Sequence[str], language: str | None = None) -> list[Caption]:
+        """Find the captions of these pictures in one language, or in all, in the order of adding."""
         with self.registry.read() as session:
-            return [caption for batch in batches(ids) for caption in captions_of(session, batch, language)]
+            return [caption for batch in split_batches(ids) for caption in find_captions(session, batch, language)]
 
-    def languages(self, most: int = MOST_LANGUAGES) -> list[str]:
-        """The languages in which captions were added with pictures, sorted; of more than `most` those that came first.
+    def list_languages(self, most: int = MOST_LANGUAGES) -> list[str]:
+        """List the languages in which captions were added with pictures, sorted; of more than `most` the first to come.
 
-        Which came first is told by the oldest caption that is still there: none loses its place to new ones.
-        Takes as long as so many look-ups in an index, however many captions there are; of more languages all are read.
+        The oldest caption that is still there tells which came first: no language loses its place to new ones. This
+        takes one look-up in an index for each language; with more than `most`, all captions are read.
         """
         tags = select(func.min(CaptionRow.language).label("tag")).cte(recursive=True)
         following = select(func.min(CaptionRow.language)).where(CaptionRow.language > tags.c.tag).scalar_subquery()
@@ -143,11 +144,8 @@ class Stored:
                 found = session.scalars(first.order_by(func.min(CaptionRow.id)).limit(most)).all()
             return sorted(found)
 
-    def added_with_pictures(self, language: str, most: int, unread: ReadBy | None = None) -> int:
-        """How many captions in this language were added with pictures, counted up to `most`.
-
-        With `unread`, only those that have no vector made by that.
-        """
+    def count_own_captions(self, language: str, most: int, unread: EncoderId | None = None) -> int:
+        """Count up to `most` captions in this language that were added with pictures, and lack a vector by `unread`."""
         row, read = CaptionRow, CaptionVectorRow
         query = select(row.id).where(row.language == language, row.expansion.is_(None)).limit(most)
         if unread is not None:
@@ -156,13 +154,13 @@ class Stored:
         with self.registry.read() as session:
             return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
-    def captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
-        """The sorted ids of pictures with a caption in this language, added with them or by one of these expansions."""
-        query = select(CaptionRow.picture_id).where(CaptionRow.language == language, _visible(expansions))
+    def list_captioned(self, language: str, expansions: Iterable[str]) -> list[str]:
+        """List the pictures with a caption in this language, added with them or by one of these expansions, sorted."""
+        query = select(CaptionRow.picture_id).where(CaptionRow.language == language, _is_visible(expansions))
         with self.registry.read() as session:
             return sorted(session.scalars(query.distinct()))
 
-    def some_captions(self, language: str, expansions: Iterable[str], most: int) -> list[str]:
+    def sample_captions(self, language: str, expansions: Iterable[str], most: int) -> list[str]:
         """Return about `most` texts in a language, added with pictures or by these expansions; chosen by hash.
 
         None are of collections that a key is or was bound to: what its holder writes must change nothing for others.
@@ -171,7 +169,7 @@ class Stored:
         with self.registry.read() as session:
             bound = session.scalars(select(KeyRow.collections).where(KeyRow.collections.is_not(None)))
             names = {name for collections in bound for name in collections or ()}
-            query = select(row.text).where(row.language == language, _visible(expansions))
+            query = select(row.text).where(row.language == language, _is_visible(expansions))
             if names:
                 query = query.join(PictureRow).where(PictureRow.collection.not_in(sorted(names)))
             count = session.scalar(query.with_only_columns(func.count())) or 0
@@ -179,67 +177,67 @@ class Stored:
                 query = query.where(row.digest < f"{most * 16**8 // count:08x}")
             return list(session.scalars(query))
 
-    def captioned_as(self, language: str, texts: Iterable[str]) -> dict[str, set[str]]:
-        """The pictures that have each of these texts as a caption in this language, whoever added it."""
+    def find_pictures_by_caption(self, language: str, texts: Iterable[str]) -> dict[str, set[str]]:
+        """Find the pictures that have each of these texts as a caption in this language, whoever added it."""
         found: dict[str, set[str]] = {text: set() for text in texts}
         query = select(CaptionRow.text, CaptionRow.picture_id).where(CaptionRow.language == language)
         with self.registry.read() as session:
-            for batch in batches([*found]):
+            for batch in split_batches([*found]):
                 for text, picture in session.execute(query.where(CaptionRow.text.in_(batch))):
                     found[text].add(picture)
         return found
 
-    def captioned_between(self, language: str, first: int, last: int) -> list[str]:
-        """The pictures with a caption in this language whose id is from `first` to `last`, sorted."""
+    def list_with_captions(self, language: str, first: int, last: int) -> list[str]:
+        """List the pictures with a caption in this language whose id is from `first` to `last`, sorted."""
         query = select(CaptionRow.picture_id).where(CaptionRow.language == language, CaptionRow.id.between(first, last))
         with self.registry.read() as session:
             return sorted(session.scalars(query.distinct()))
 
     def add_captions(self, expansion: str, language: str, captions: Iterable[tuple[str, str]]) -> int:
-        """Add an expansion's captions (picture, text), except existing ones; returns how many were new.
+        """Add an expansion's new captions (picture, text), and return their number; skip pictures that do not exist.
 
-        Captions of pictures that do not exist (any more) are skipped. Nothing is added to the change feed: these
-        captions are visible from the expansion's version on, whose caption vectors are built after this.
+        Nothing is added to the change feed: these captions are visible from the expansion's version on, whose caption
+        vectors are built after this.
         """
         added = 0
-        for batch in batches(list(dict.fromkeys(captions))):
+        for batch in split_batches(list(dict.fromkeys(captions))):
             with self.registry.begin() as session:
                 added += add_captions(session, expansion, language, batch)
         return added
 
-    def picture_vector(
-        self, content_sha256: str, fingerprint: str, within: frozenset[str] | None = None
+    def find_vector_for_upload(
+        self, content_sha256: str, fingerprint: str, collections: frozenset[str] | None = None
     ) -> Vector | None:
-        """The vector of this content by the image tower with this fingerprint; None when it must be computed.
+        """Return the vector of this content by the image tower with this fingerprint; None when it must be computed.
 
-        So it is when no picture in the collections `within` has this content: how long an upload takes must not tell
-        what is in others.
+        It must be when no picture in these collections has this content: how long an upload takes must not tell what is
+        in others.
         """
         row = PictureRow
-        if within is not None:
-            shown = select(row.id).where(row.content_sha256 == content_sha256, row.collection.in_(within)).limit(1)
+        if collections is not None:
+            shown = select(row.id).where(row.content_sha256 == content_sha256, row.collection.in_(collections)).limit(1)
             with self.registry.read() as session:
                 if session.scalar(shown) is None:
                     return None
-        return self.content_vectors([content_sha256], fingerprint).get(content_sha256)
+        return self.find_content_vectors([content_sha256], fingerprint).get(content_sha256)
 
-    def content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:
-        """Stored vectors by content hash; contents without one are left out."""
+    def find_content_vectors(self, contents: Sequence[str], fingerprint: str) -> dict[str, Vector]:
+        """Return stored vectors by content hash; contents without one are left out."""
         query = select(PictureVectorRow.content_sha256, PictureVectorRow.vector)
-        return self._vectors(query.where(PictureVectorRow.fingerprint == fingerprint), contents)
+        return self._read_vectors(query.where(PictureVectorRow.fingerprint == fingerprint), contents)
 
-    def picture_vectors(self, ids: Sequence[str], fingerprint: str) -> dict[str, Vector]:
-        """Stored vectors by picture id, in the order of `ids`; unknown pictures and those without one are left out."""
+    def find_picture_vectors(self, ids: Sequence[str], fingerprint: str) -> dict[str, Vector]:
+        """Return stored vectors by picture id, in the order of `ids`; pictures without one are left out."""
         same_content = PictureVectorRow.content_sha256 == PictureRow.content_sha256
         query = select(PictureRow.id, PictureVectorRow.vector).join(PictureVectorRow, same_content)
-        vectors = self._vectors(query.where(PictureVectorRow.fingerprint == fingerprint), ids)
+        vectors = self._read_vectors(query.where(PictureVectorRow.fingerprint == fingerprint), ids)
         return {id: vectors[id] for id in ids if id in vectors}
 
-    def some_caption_vectors(self, count: int) -> list[Vector]:
-        """Vectors of the captions that were added last, as any version reads them: texts as people write them."""
+    def list_newest_vectors(self, count: int) -> list[Vector]:
+        """Return vectors of the newest captions, as any version reads them: texts as people write them."""
         query = select(CaptionVectorRow.vector).order_by(CaptionVectorRow.caption_id.desc()).limit(count)
         with self.registry.read() as session:
-            found = [vector_of(data) for data in session.scalars(query)]
+            found = [unpack_vector(data) for data in session.scalars(query)]
         return [vector for vector in found if vector is not None]
 
     def put_picture_vectors(self, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
@@ -247,24 +245,24 @@ class Stored:
         with self.registry.begin() as session:
             store_picture_vectors(session, fingerprint, vectors)
 
-    def caption_vectors(self, ids: Sequence[int], by: ReadBy) -> dict[int, Vector]:
-        """Stored vectors by caption id, as this version encodes them; captions without one are left out."""
+    def find_caption_vectors(self, ids: Sequence[int], encoder: EncoderId) -> dict[int, Vector]:
+        """Return stored vectors by caption id, by this encoder; captions without one are left out."""
         query = select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)
-        read = (CaptionVectorRow.version == by.version, CaptionVectorRow.fingerprint == by.fingerprint)
-        return self._vectors(query.where(*read), ids)
+        read = (CaptionVectorRow.version == encoder.version, CaptionVectorRow.fingerprint == encoder.fingerprint)
+        return self._read_vectors(query.where(*read), ids)
 
-    def put_caption_vectors(self, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
+    def put_caption_vectors(self, encoder: EncoderId, vectors: Mapping[int, Vector]) -> None:
         """Store vectors by caption id; durable when it returns. Skips captions that were deleted meanwhile."""
         with self.registry.begin() as session:
-            store_caption_vectors(session, by, vectors)
+            store_caption_vectors(session, encoder, vectors)
 
-    def versions_read(self) -> set[int]:
-        """The versions of which vectors of captions are stored. Reads an index of all of them."""
+    def list_encoded_versions(self) -> set[int]:
+        """List the versions that have stored vectors of captions; reads an index of all vectors."""
         with self.registry.read() as session:
             return set(session.scalars(select(CaptionVectorRow.version).distinct()))
 
     def forget_version(self, version: int, language: str | None) -> None:
-        """Delete every vector of captions as a version encodes them; None: of all languages, as a base does."""
+        """Delete every vector of captions by a version; None: in all languages, for a base."""
         row = CaptionVectorRow
         of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
         self._forget(of if language is None else of.where(CaptionRow.language == language), row.version == version)
@@ -276,7 +274,7 @@ class Stored:
     def _forget(self, keys: Select[Any], where: ColumnElement[bool]) -> None:
         """Delete the vectors of these keys for which `where` holds, some in each transaction."""
         key = keys.selected_columns[0]
-        page = keys.where(where).order_by(key).limit(BATCH)
+        page = keys.where(where).order_by(key).limit(BATCH_SIZE)
         while True:
             with self.registry.read() as session:
                 found = session.scalars(page).all()
@@ -286,13 +284,13 @@ class Stored:
                 session.execute(delete(key.table).where(key.in_(found), where))
             page = page.where(key > found[-1])
 
-    def _vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
-        """The vectors that a query finds for these values of its first column; a damaged one counts as none."""
+    def _read_vectors(self, query: Select[T, bytes], keys: Sequence[T]) -> dict[T, Vector]:
+        """Read the vectors that a query finds for these values of its first column; a damaged one counts as none."""
         column = query.selected_columns[0]
         with self.registry.read() as session:
             found = {
-                key: vector_of(data)
-                for batch in batches(keys)
+                key: unpack_vector(data)
+                for batch in split_batches(keys)
                 for key, data in session.execute(query.where(column.in_(batch)))
             }
         whole = {key: vector for key, vector in found.items() if vector is not None}
@@ -301,40 +299,44 @@ class Stored:
         return whole
 
 
-def _visible(expansions: Iterable[str]) -> ColumnElement[bool]:
-    """That a caption was added with its picture, or by one of these expansions."""
+def _is_visible(expansions: Iterable[str]) -> ColumnElement[bool]:
+    """Build the condition that a caption was added with its picture, or by one of these expansions."""
     return CaptionRow.expansion.is_(None) | CaptionRow.expansion.in_(sorted(expansions))
 
 
 def store_picture_vectors(session: Session, fingerprint: str, vectors: Mapping[str, Vector]) -> None:
     """Store vectors by content hash, where a picture has the content; an existing one that is whole stays."""
-    _store(session, PictureRow.content_sha256, PictureVectorRow.content_sha256, {"fingerprint": fingerprint}, vectors)
+    _insert_missing(
+        session, PictureRow.content_sha256, PictureVectorRow.content_sha256, {"fingerprint": fingerprint}, vectors
+    )
 
 
-def store_caption_vectors(session: Session, by: ReadBy, vectors: Mapping[int, Vector]) -> None:
+def store_caption_vectors(session: Session, encoder: EncoderId, vectors: Mapping[int, Vector]) -> None:
     """Store vectors by caption id, where the caption exists and has no vector yet."""
-    _store(session, CaptionRow.id, CaptionVectorRow.caption_id, by._asdict(), vectors)
+    _insert_missing(session, CaptionRow.id, CaptionVectorRow.caption_id, encoder._asdict(), vectors)
 
 
-def _store(session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]) -> None:
+def _insert_missing(
+    session: Session, shown: Any, key: Any, of: Mapping[str, Any], vectors: Mapping[Any, Vector]
+) -> None:
     same = [getattr(key.class_, name) == value for name, value in of.items()]
-    for batch in batches(list(vectors)):
+    for batch in split_batches(list(vectors)):
         known = set(session.scalars(select(shown).where(shown.in_(batch))))
         there = session.execute(select(key, key.class_.vector).where(key.in_(batch), *same)).all()
         damaged = {each for each, data in there if strip_crc(data) is None}
         if damaged:
             session.execute(delete(key.class_).where(key.in_(damaged), *same))
         missing = known - {each for each, _ in there} | known & damaged
-        if rows := [{key.key: each, **of, "vector": stored_as(vectors[each])} for each in batch if each in missing]:
+        if rows := [{key.key: each, **of, "vector": pack_vector(vectors[each])} for each in batch if each in missing]:
             session.execute(insert(key.class_), rows)
 
 
-def stored_as(vector: Vector) -> bytes:
-    """A vector as it is stored: halves, and their checksum."""
+def pack_vector(vector: Vector) -> bytes:
+    """Return a vector as it is stored: halves, and their checksum."""
     return append_crc(np.ascontiguousarray(vector, dtype="<f2").tobytes())
 
 
-def vector_of(stored: bytes) -> Vector | None:
-    """The vector that `stored_as` was given; None when a bit of it has flipped since."""
+def unpack_vector(stored: bytes) -> Vector | None:
+    """Return the vector that was packed; None when a bit of it has flipped since."""
     halves = strip_crc(stored)
     return None if halves is None else np.frombuffer(halves, dtype="<f2").astype(np.float32)

@@ -1,8 +1,8 @@
-"""Which pictures a filter leaves: as SQL, as keys for a search, as pages, facets and counts. Reads the registry alone.
+"""The pictures that a filter allows: as keys for a search, as pages, facets and counts. Reads the registry alone.
 
-A search asks for keys. Those of the last filters are kept, and brought up to date by the records that changed since, so
-that a filter that is asked again costs one small query. Keys of contents that are gone may stay among them: they are
-never used again, and no search finds them once its snapshot has that change.
+A search needs keys. Those of the last filters are kept, and brought up to date by the records that changed since: a
+filter that comes again costs one small query. Keys of deleted contents may stay among them: they are never used again,
+and no search finds them once its snapshot has that change.
 """
 
 from collections import OrderedDict
@@ -20,59 +20,68 @@ from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
 from index.facts import is_hash
-from index.filters import Filter, Match, Range, condition_of, kept_under, of_values
-from index.records import GalleryPicture, Place, Record, Within, following, following_among, pictures_of, records_of
+from index.filters import Filter, Match, Range, build_condition, build_value_row_condition, find_stored_key
+from index.records import (
+    Collections,
+    GalleryPicture,
+    Place,
+    Record,
+    find_pictures,
+    find_records,
+    list_ids_after,
+    list_ids_among,
+)
 from index.vectors import Keys, is_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
 from store.tables import CaptionRow, PictureRow, PictureValueRow, RecordChangesRow
 
 PICTURES = ""  # in the place of a language: keys of pictures
-_KEPT_BYTES, _KEPT = 64 << 20, 256  # of keys, in all; filters
+_CACHED_BYTES, _CACHED = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
-_TURN_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
+_LOCK_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
 MOST_FACETS = 100  # values of one key, the most frequent ones
-_EXACT = 1 << 53  # whole numbers up to here are doubles
-_MANY = 10_000  # keys that are too many to be looked at one by one
-_LAST = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
+_LARGEST_EXACT = 1 << 53  # whole numbers up to here are doubles
+_MANY_KEYS = 10_000  # keys that are too many to be looked at one by one
+_LAST_CHANGE = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """Which pictures: those that a filter leaves, in the collections that the caller may see, and in `collection`."""
+class PictureCriteria:
+    """Criteria for pictures: a filter, one `collection`, and the `collections` that the caller may see."""
 
     filter: Filter | None = None
-    within: Within = None
+    collections: Collections = None
     collection: str | None = None
 
     @property
-    def everything(self) -> bool:
-        """Whether it leaves all pictures out of no collection."""
-        return self.within is None and self.collection is None and not self._filters
+    def is_unrestricted(self) -> bool:
+        """Whether no picture is excluded, by filter or collection."""
+        return self.collections is None and self.collection is None and not self._has_filter
 
     @property
-    def _filters(self) -> bool:
+    def _has_filter(self) -> bool:
         return self.filter not in (None, Filter())
 
     @property
-    def places(self) -> tuple[ColumnElement[bool], ...]:
-        """The collections as conditions of a query for pictures."""
-        found = [] if self.within is None else [PictureRow.collection.in_(sorted(self.within))]
-        return (*found, *([] if self.collection is None else [PictureRow.collection == self.collection]))
+    def collection_conditions(self) -> tuple[ColumnElement[bool], ...]:
+        """Return the collections as conditions of a query for pictures."""
+        visible = [] if self.collections is None else [PictureRow.collection.in_(sorted(self.collections))]
+        return (*visible, *([] if self.collection is None else [PictureRow.collection == self.collection]))
 
     @property
     def conditions(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the conditions of a query for pictures; none when no picture is left out."""
-        return self._meeting("all")
+        """Return the conditions of a query for pictures; none when no picture is excluded."""
+        return self._build_conditions("all")
 
     @property
     def conditions_of_few(self) -> tuple[ColumnElement[bool], ...]:
         """Return the conditions of a query that names few pictures: the database looks at each of these alone."""
-        return self._meeting("few")
+        return self._build_conditions("few")
 
-    def _meeting(self, of: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
-        filtered = [condition_of(self.filter, of)] if self.filter is not None and self._filters else []
-        return (*filtered, *self.places)
+    def _build_conditions(self, target: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
+        filtered = [build_condition(self.filter, target)] if self.filter is not None and self._has_filter else []
+        return (*filtered, *self.collection_conditions)
 
 
 @dataclass(frozen=True)
@@ -83,20 +92,23 @@ class FacetValue:
     count: int
 
 
-class Left(NamedTuple):
-    """The keys of what is left, rising, and the last change of a record that is in them.
+class KeySelection(NamedTuple):
+    """Allowed keys, ascending, as of a change of a record.
 
-    They were `read` as a whole at an earlier change: each change since may have left one key of a picture that is gone.
+    They were read in full at an earlier change; each later one may have left a key of a deleted picture among them.
     """
 
     keys: Keys
-    upto: int
-    read: int
+    as_of_change: int
+    full_read_at: int
 
     @property
-    def surely(self) -> int:
-        """How many pictures are left, at least; at most as many as there are keys."""
-        return len(self.keys) - (self.upto - self.read)
+    def least_count(self) -> int:
+        """The least number of pictures that have these keys; there are at most as many as keys."""
+        return len(self.keys) - (self.as_of_change - self.full_read_at)
+
+
+_SelectionKey = tuple[PictureCriteria, str, int]  # with language and version
 
 
 class Selection:
@@ -104,122 +116,127 @@ class Selection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._kept = OrderedDict[tuple[Wanted, str, int], Left]()  # the ones asked last are last
-        self._facets = OrderedDict[tuple[Wanted, str], tuple[int, list[FacetValue]]]()  # as of a change of a record
+        self._selections = OrderedDict[_SelectionKey, KeySelection]()  # the least recent first
+        self._facets = OrderedDict[
+            tuple[PictureCriteria, str], tuple[int, list[FacetValue]]
+        ]()  # with a record's change
         self._lock = Lock()
-        self._asking = WeakValueDictionary[tuple[Wanted, str, int], Lock]()  # one at a time reads what is left
+        self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
 
-    def allowed(self, wanted: Wanted, language: str = PICTURES, version: int = 0) -> Keys | None:
-        """The keys of what is left, rising: of pictures, or of the captions in a language as a version shows them.
+    def find_allowed_keys(self, criteria: PictureCriteria, language: str = PICTURES, version: int = 0) -> Keys | None:
+        """Return the allowed keys, ascending: of pictures, or of the captions in a language as a version shows them.
 
-        None when everything is. Never more than is left by now, except for keys that are of no picture any more.
+        Return None when all are allowed. All keys are allowed by now, except those of deleted contents.
         """
-        left = self.left(wanted, language, version)
-        return None if left is None else left.keys
+        selected = self.select_keys(criteria, language, version)
+        return None if selected is None else selected.keys
 
-    def left(self, wanted: Wanted, language: str = PICTURES, version: int = 0, *, anew: bool = False) -> Left | None:
-        """Return the allowed keys and the change that they include; `anew`: read again, without deleted pictures."""
-        if wanted.everything:
+    def select_keys(
+        self, criteria: PictureCriteria, language: str = PICTURES, version: int = 0, *, without_deleted: bool = False
+    ) -> KeySelection | None:
+        """Return the allowed keys as of now, or None for all; `without_deleted` excludes keys of deleted contents."""
+        if criteria.is_unrestricted:
             return None
-        asked = (wanted, language, version)
+        name = (criteria, language, version)
         with self._lock:
-            kept = self._kept.get(asked)
-            asking = self._asking.setdefault(asked, Lock())
-        if kept is not None:
+            known = self._selections.get(name)
+            reading = self._reading.setdefault(name, Lock())
+        if known is not None:
             with self._registry.connect_for_reading() as connection:
-                if kept.upto == connection.execute(_LAST).scalar_one() and not (anew and kept.read < kept.upto):
-                    return self._keep(asked, kept)
-        with in_turn(asking):  # the others wait, and find what the first one has read
+                is_current = known.as_of_change == connection.execute(_LAST_CHANGE).scalar_one()
+            if is_current and not (without_deleted and known.full_read_at < known.as_of_change):
+                return self._remember(name, known)
+        with hold_in_time(reading):  # the others wait, and find what the first one has read
             with self._lock:
-                kept = self._kept.get(asked)
+                known = self._selections.get(name)
             with self._registry.read_in_time() as session:
-                upto = last_change(session)
-                if kept is None or (anew and kept.read < upto):
-                    keys = once(numbers(session, _first(wanted, language)))
-                    same = kept is not None and np.array_equal(kept.keys, keys)
-                    kept = Left(kept.keys if kept is not None and same else keys, upto, upto)
-                elif kept.upto < upto:
-                    changed = PictureRow.record > kept.upto
-                    before = numbers(session, _of(language, changed))
-                    conditions = wanted.conditions if len(before) > _MANY else wanted.conditions_of_few
-                    left = numbers(session, _of(language, changed, *conditions))
-                    kept = Left(_updated(kept.keys, before, left), upto, kept.read)
-            return self._keep(asked, kept)
+                last = read_last_change(session)
+                if known is None or (without_deleted and known.full_read_at < last):
+                    keys = drop_repeated(fetch_numbers(session, _build_first_query(criteria, language)))
+                    is_same = known is not None and np.array_equal(known.keys, keys)
+                    known = KeySelection(known.keys if known is not None and is_same else keys, last, last)
+                elif known.as_of_change < last:
+                    changed = PictureRow.record > known.as_of_change
+                    before = fetch_numbers(session, _build_key_query(language, changed))
+                    conditions = criteria.conditions if len(before) > _MANY_KEYS else criteria.conditions_of_few
+                    allowed = fetch_numbers(session, _build_key_query(language, changed, *conditions))
+                    known = KeySelection(_update_keys(known.keys, before, allowed), last, known.full_read_at)
+            return self._remember(name, known)
 
-    def page(
-        self, wanted: Wanted, limit: int, after: Place | None = None, *, newest_first: bool = False
+    def list_pictures(
+        self, criteria: PictureCriteria, limit: int, after: Place | None = None, *, newest_first: bool = False
     ) -> list[GalleryPicture]:
-        """Return one page of the pictures that are wanted."""
-        left = None if wanted.filter is None else self.left(wanted)
+        """Return one page of the pictures that meet the criteria."""
+        selected = None if criteria.filter is None else self.select_keys(criteria)
         with self._registry.read_in_time() as session:
-            asked = (session, limit, after, newest_first, wanted.conditions)
-            if left is not None and left.upto == last_change(session):
-                ids = following_among(*asked, left.keys, wanted.places)
+            page = (session, limit, after, newest_first, criteria.conditions)
+            if selected is not None and selected.as_of_change == read_last_change(session):
+                ids = list_ids_among(*page, selected.keys, criteria.collection_conditions)
             else:
-                ids = following(*asked)
-            pictures = pictures_of(session, ids)
+                ids = list_ids_after(*page)
+            pictures = find_pictures(session, ids)
         return [pictures[id] for id in ids]
 
-    def records(self, ids: Sequence[str], within: Within = None) -> dict[str, Record]:
-        """The records of those of these pictures that exist, in one of the collections `within`; at most hundreds."""
+    def find_records(self, ids: Sequence[str], collections: Collections = None) -> dict[str, Record]:
+        """Return the records of those of some hundred pictures that exist, in one of these collections."""
         with self._registry.connect_for_reading() as connection:
-            return records_of(connection, ids, within)
+            return find_records(connection, ids, collections)
 
-    def facets(self, wanted: Wanted, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
-        """The most frequent values of each of these keys among the pictures that are left, and how many have each."""
-        found, left = dict[str, list[FacetValue]](), self.left(wanted)
-        few = left is not None and len(left.keys) <= _MANY
+    def count_facets(self, criteria: PictureCriteria, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
+        """Count the most frequent values of each of these keys among the pictures that meet the criteria."""
+        facets, selected = dict[str, list[FacetValue]](), self.select_keys(criteria)
+        few = selected is not None and len(selected.keys) <= _MANY_KEYS
         with self._registry.read_in_time() as session:
-            last = last_change(session)
+            last = read_last_change(session)
             for key in keys:
                 with self._lock:
-                    upto, values = self._facets.get((wanted, key), (-1, []))
-                if upto != last:
-                    values = counted(session, key, wanted.conditions, few)
+                    counted_at, values = self._facets.get((criteria, key), (-1, []))
+                if counted_at != last:
+                    values = count_values(session, key, criteria.conditions, few)
                 with self._lock:
-                    self._facets[wanted, key] = last, values
-                    self._facets.move_to_end((wanted, key))
-                    while len(self._facets) > _KEPT:
+                    self._facets[criteria, key] = last, values
+                    self._facets.move_to_end((criteria, key))
+                    while len(self._facets) > _CACHED:
                         self._facets.popitem(last=False)
-                found[key] = values
-        return found
+                facets[key] = values
+        return facets
 
-    def collections(self, within: Within = None) -> list[tuple[str, int]]:
-        """Every collection by name, with the number of its pictures; only those `within`."""
-        query = select(PictureRow.collection, func.count()).where(*Wanted(within=within).conditions)
+    def list_collections(self, collections: Collections = None) -> list[tuple[str, int]]:
+        """Return the name of each of these collections, sorted, and the number of its pictures."""
+        query = select(PictureRow.collection, func.count()).where(*PictureCriteria(collections=collections).conditions)
         with self._registry.read_in_time() as session:
             rows = session.execute(query.group_by(PictureRow.collection).order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
-    def captions(self, language: str, expansions: frozenset[str], within: frozenset[str]) -> int:
-        """How many captions in a language pictures `within` have: added with them, or by one of these expansions."""
+    def count_captions(self, language: str, expansions: frozenset[str], collections: frozenset[str]) -> int:
+        """Count the captions in a language, added with pictures in these collections or by these expansions."""
         row = CaptionRow
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
-        shown = shown.where(row.language == language, visible, *Wanted(within=within).conditions)
+        shown = shown.where(row.language == language, visible, *PictureCriteria(collections=collections).conditions)
         with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
-    def _keep(self, asked: tuple[Wanted, str, int], kept: Left) -> Left:
+    def _remember(self, name: _SelectionKey, selected: KeySelection) -> KeySelection:
         with self._lock:
-            self._kept[asked] = kept
-            self._kept.move_to_end(asked)
-            size = sum(each.keys.nbytes for each in self._kept.values())
-            while len(self._kept) > _KEPT or (size > _KEPT_BYTES and len(self._kept) > 1):
-                size -= self._kept.popitem(last=False)[1].keys.nbytes
-        return kept
+            self._selections[name] = selected
+            self._selections.move_to_end(name)
+            size = sum(each.keys.nbytes for each in self._selections.values())
+            while len(self._selections) > _CACHED or (size > _CACHED_BYTES and len(self._selections) > 1):
+                size -= self._selections.popitem(last=False)[1].keys.nbytes
+        return selected
 
 
-def last_change(session: Session) -> int:
-    """The number of the last change of a record, of whichever picture."""
-    last: int = session.connection().execute(_LAST).scalar_one()
+def read_last_change(session: Session) -> int:
+    """Return the number of the last change of any record."""
+    last: int = session.connection().execute(_LAST_CHANGE).scalar_one()
     return last
 
 
 @contextmanager
-def in_turn(lock: Lock) -> Iterator[None]:
-    """Holds a lock; raises `RegistryUnavailable` when others have it for too long."""
-    if not lock.acquire(timeout=_TURN_SECONDS):
+def hold_in_time(lock: Lock) -> Iterator[None]:
+    """Hold a lock; raise `RegistryUnavailable` when others have it for too long."""
+    if not lock.acquire(timeout=_LOCK_SECONDS):
         raise RegistryUnavailable("Others ask the registry for too much.")
     try:
         yield
@@ -227,78 +244,82 @@ def in_turn(lock: Lock) -> Iterator[None]:
         lock.release()
 
 
-def _updated(keys: Keys, changed: Keys, left: Keys) -> Keys:
-    """`keys` after some pictures changed, of whose keys some are `left`: the same array when nothing is different.
+def _update_keys(keys: Keys, changed: Keys, allowed: Keys) -> Keys:
+    """Return `keys` after some pictures `changed`, of which some are `allowed`; the same array when nothing differs.
 
-    Segments remember what an array leaves of them. All three rise; the time is that of a copy of `keys`.
+    Segments remember the rows that an array allows. All three are sorted; the time is that of a copy of `keys`.
     """
-    at, there = np.searchsorted(keys, changed), is_among(changed, keys)
-    stays = np.isin(changed, left, assume_unique=True)
-    gone, new = at[there & ~stays], changed[~there & stays]
-    if len(gone):
-        keys = np.delete(keys, gone)
+    at, known = np.searchsorted(keys, changed), is_among(changed, keys)
+    stays = np.isin(changed, allowed, assume_unique=True)
+    removed, new = at[known & ~stays], changed[~known & stays]
+    if len(removed):
+        keys = np.delete(keys, removed)
     return np.insert(keys, np.searchsorted(keys, new), new) if len(new) else keys
 
 
-def is_first(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
-    """Which of sorted numbers are unlike the one before."""
+def mark_first_occurrences(numbers: NDArray[np.int64]) -> NDArray[np.bool_]:
+    """Mark those of sorted numbers that are unlike the one before."""
     first = np.ones(len(numbers), dtype=bool)
     first[1:] = numbers[1:] != numbers[:-1]
     return first
 
 
-def once(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Sorted numbers, each once; NumPy's own `unique` takes many times as long."""
-    return numbers[is_first(numbers)]
+def drop_repeated(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return sorted numbers, each once; NumPy's own `unique` takes many times as long."""
+    return numbers[mark_first_occurrences(numbers)]
 
 
-def _first(wanted: Wanted, language: str) -> Select[Any]:
-    """The keys of what is left, some more than once. Of one condition on values, without a look at the pictures."""
-    match wanted:
-        case Wanted(Filter((Match() | Range() as one,), (), ()), None, None) if not language:
-            if (condition := of_values(one)) is not None:
+def _build_first_query(criteria: PictureCriteria, language: str) -> Select[Any]:
+    """Select the allowed keys, some more than once; for one condition on values without a look at the pictures."""
+    match criteria:
+        case PictureCriteria(Filter((Match() | Range() as single,), (), ()), None, None) if not language:
+            if (condition := build_value_row_condition(single)) is not None:
                 return select(PictureValueRow.picture).where(condition)
-    return _of(language, *wanted.conditions)
+    return _build_key_query(language, *criteria.conditions)
 
 
-def _of(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
+def _build_key_query(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
     if not language:
         return select(PictureRow.key).where(*conditions)
     joined = select(CaptionRow.id).join(PictureRow, PictureRow.id == CaptionRow.picture_id)
     return joined.where(CaptionRow.language == language, *conditions)
 
 
-def numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
-    """Whole numbers that a query gives as its one column, sorted; however many."""
+def fetch_numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
+    """Return the whole numbers of a query's one column, sorted, however many."""
     blocks = list[Keys]()
     with session.connection().execute(query) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_BLOCK):
             blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))
-    found: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
-    found.sort()
-    return found
+    numbers: Keys = np.concatenate(blocks) if blocks else np.empty(0, dtype=np.int64)
+    numbers.sort()
+    return numbers
 
 
-def counted(
+def count_values(
     session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], few: bool = False
 ) -> list[FacetValue]:
-    """The most frequent values of a key among the pictures that meet all conditions, the most frequent ones first.
+    """Count the values of a key among the pictures that meet all conditions, and return the most frequent ones first.
 
-    With `few` pictures all their values are looked at, with many all values of the key.
+    The database looks at all values of the pictures when these are `few`, and else at all values of the key.
     """
     if key == "collection":
         query = select(PictureRow.collection, func.count()).where(*conditions).group_by(PictureRow.collection)
         found = [FacetValue(name, number) for name, number in session.execute(query)]
-    elif (named := kept_under(key)) is None:
+    elif (stored := find_stored_key(key)) is None:
         found = []
     else:
-        found = [each for query in _values(named, conditions, few) for each in map(_facet, session.execute(query))]
-    return sorted((each for each in found if not is_hash(each.value)), key=_frequent)[:MOST_FACETS]
+        found = [
+            each
+            for query in _build_value_queries(stored, conditions, few)
+            for each in map(_read_facet, session.execute(query))
+        ]
+    return sorted((each for each in found if not is_hash(each.value)), key=_rank_facet)[:MOST_FACETS]
 
 
-def _values(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
-    """Kind, value and count: of texts, and of the others. Each is read from one index, without the table."""
+def _build_value_queries(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
+    """Select kind, value and count: of texts, then of the others. Each is read from one index, without the table."""
     row, many = PictureValueRow, func.count()
     columns: list[tuple[tuple[str, ...], Any]] = [(("string",), row.text), (("number", "boolean"), row.number)]
     for kinds, value in columns:
@@ -309,14 +330,14 @@ def _values(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) ->
         yield values.group_by(row.kind, value).order_by(many.desc()).limit(10 * MOST_FACETS)
 
 
-def _facet(counted: Any) -> FacetValue:
-    kind, value, pictures = counted
+def _read_facet(row: Any) -> FacetValue:
+    kind, value, pictures = row
     if kind == "boolean":
         return FacetValue(bool(value), pictures)
-    if kind == "number" and value.is_integer() and abs(value) < _EXACT:
+    if kind == "number" and value.is_integer() and abs(value) < _LARGEST_EXACT:
         return FacetValue(int(value), pictures)
     return FacetValue(value, pictures)
 
 
-def _frequent(found: FacetValue) -> tuple[int, str, str]:
-    return -found.count, type(found.value).__name__, str(found.value)
+def _rank_facet(facet: FacetValue) -> tuple[int, str, str]:
+    return -facet.count, type(facet.value).__name__, str(facet.value)

@@ -21,20 +21,20 @@ from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
-DEEPEST = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
+DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 _GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 
-_READ = 2_000  # captions of a language whose n-grams are counted, about
+_SAMPLED_CAPTIONS = 2_000  # captions of a language whose n-grams are counted, about
 
 Source = Literal["requested", "detected", "shared"]
 
 
 @dataclass(frozen=True)
 class Route:
-    """Which version encodes a text, and how it was chosen; `used` is `shared`, or a tag.
+    """The version that encodes a text, and how it was chosen; `used` is `shared`, or a tag.
 
-    A tag that no version serves is read by a base of many languages.
+    A tag that no version serves is read by a multilingual base.
     """
 
     requested: str
@@ -49,9 +49,8 @@ class Route:
 class PictureHit:
     """A picture in a search result; `rank` counts from 1 over all pages.
 
-    `score` is what orders the hits. Of two rankings that were put together (`index.word_search`), `meaning` and `words`
-    are its scores in these, None where it is not in one.
-    `match` is the chance that it is what the text means; None where that is not known.
+    `score` orders the hits. Where two rankings were joined (`index.word_search`), `meaning` and `words` are its scores
+    in these, or None. `match` is the chance that it is what the text means, where that is known.
     """
 
     picture: str
@@ -85,12 +84,10 @@ class Withdrawn:
 class Snapshot:
     """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
-    `captions` has these too and, on a base of many languages, others that are not taught: those that pictures have
-    captions in, as far as these are open already.
+    `captions` has these too and, on a multilingual base, untaught ones that pictures have captions in, once opened.
     `counted` has the version and the number of captions from which the detector's counts of each language come.
-    `built_in` are the languages that the base reads untaught. Texts in languages that were `withdrawn` would often be
-    taken for another one that is like them; so the detector goes on telling them.
-    `matching` tells the chances of hits.
+    `built_in` are the languages that the base reads untaught. The detector still knows languages that were `withdrawn`:
+    their texts would often be taken for a similar language.
     """
 
     release: Release
@@ -116,7 +113,7 @@ class Snapshot:
 
     @cached_property
     def captions(self) -> Mapping[str, VectorSet]:
-        """The set of each language's captions, as the version reads them that the language has, or else the base."""
+        """The set of each language's captions, as read by the language's version, or else by the base."""
         return {identity.language: vector_set for identity, vector_set in self.sets.items() if identity.language}
 
     @property
@@ -134,16 +131,16 @@ class Snapshot:
         """The generation of each vector set: of `pictures`, and by language."""
         return {identity.language or identity.kind: each.generation for identity, each in self.sets.items()}
 
-    def with_detector(self, previous: "Snapshot | None", texts: Callable[[Identity, int], Sequence[str]]) -> "Snapshot":
-        """This snapshot with a detector of its languages; counts of `previous` that are still right are used again.
+    def add_detector(self, previous: "Snapshot | None", texts: Callable[[Identity, int], Sequence[str]]) -> "Snapshot":
+        """Return this snapshot with a detector of its languages, which reuses counts of `previous` that still hold.
 
         Each version has n-gram counts: of the captions it was trained on or, for a base, of English words. For
-        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about
-        so many of those of a set that no key of other collections could have written.
+        English, and for versions without counts, captions of the gallery are counted too: `texts` reads about this
+        number of a set's captions, none that a bound key could have written.
         """
         detector = Detector() if previous is None else previous.detector
-        told = {*self.views, *self.withdrawn}
-        counted = {} if previous is None else {tag: of for tag, of in previous.counted.items() if tag in told}
+        tags = {*self.views, *self.withdrawn}
+        counted = {} if previous is None else {tag: each for tag, each in previous.counted.items() if tag in tags}
         for tag, version in self.release.languages.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
             ngrams, vector_set = self.views[tag].ngrams, self.captions[tag]
@@ -153,7 +150,7 @@ class Snapshot:
             if counted_version != version or more > _GROWTH * fewer:
                 counts = Counter(ngrams)
                 if captions:
-                    counts.update(count(texts(vector_set.identity, _READ)))
+                    counts.update(count(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
                 detector = detector.with_counts(tag, counts)
                 counted[tag] = (version, captions)
         for tag, gone in self.withdrawn.items():
@@ -161,23 +158,23 @@ class Snapshot:
                 detector, counted[tag] = detector.with_counts(tag, gone.ngrams), (gone.version, 0)
         return replace(self, detector=detector, counted=counted)
 
-    def only(self, languages: Collection[str]) -> "Snapshot":
-        """This snapshot without the languages that are not in `languages`; itself if it has none of those."""
+    def restrict_to(self, languages: Collection[str]) -> "Snapshot":
+        """Return this snapshot with no other languages than these; itself if it has no other."""
         if self.views.keys() <= set(languages):
             return self
-        serves = {tag: version for tag, version in self.release.languages.items() if tag in languages}
-        views = {tag: view for tag, view in self.views.items() if tag in serves}
-        sets = {of: each for of, each in self.sets.items() if of.language not in self.views or of.language in serves}
+        served = {tag: version for tag, version in self.release.languages.items() if tag in languages}
+        views = {tag: view for tag, view in self.views.items() if tag in served}
+        sets = {of: each for of, each in self.sets.items() if of.language not in self.views or of.language in served}
         gone = {
             tag: Withdrawn(version, self.views[tag].ngrams)
             for tag, version in self.release.languages.items()
-            if tag not in serves
+            if tag not in served
         }
-        release = replace(self.release, languages=serves)
+        release = replace(self.release, languages=served)
         return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
-    def served(self, tag: str) -> str:
-        """The canonical form of a tag that is served; raises `LanguageTagInvalid` or `LanguageNotFound`."""
+    def require_served(self, tag: str) -> str:
+        """Return the canonical form of a served tag; raise `LanguageTagInvalid` or `LanguageNotFound`."""
         tag = canonical(tag)
         if tag not in self.views:
             raise LanguageNotFound(languages=sorted(self.views))
@@ -185,36 +182,36 @@ class Snapshot:
 
     @property
     def multilingual(self) -> bool:
-        """Whether the base reads more than English, and so is worth asking about any language."""
+        """Whether the base reads more than English; then any language may be tried."""
         return len(self.built_in) > 1
 
-    def readable(self, tag: str) -> str:
-        """The canonical form of a tag whose texts are read, by its own version or else by the base.
+    def require_readable(self, tag: str) -> str:
+        """Return the canonical form of a tag that its own version reads, or a multilingual base.
 
-        Raises `LanguageTagInvalid` or `LanguageNotFound`.
+        Raise `LanguageTagInvalid` or `LanguageNotFound`.
         """
-        return canonical(tag) if self.multilingual else self.served(tag)
+        return canonical(tag) if self.multilingual else self.require_served(tag)
 
-    def reader(self, tag: str) -> View | None:
-        """The view that reads a canonical tag: its own, or that of a base of many languages; else None."""
+    def find_reader(self, tag: str) -> View | None:
+        """Return the view that reads a canonical tag: its own, or that of a multilingual base; else None."""
         return self.views.get(tag, self.views[ENGLISH] if self.multilingual else None)
 
-    def untaught(self, tags: Iterable[str]) -> tuple[str, ...]:
-        """What an answer warns of when its texts are in these languages: that one of them is read by the base alone."""
+    def warn_of_untaught(self, tags: Iterable[str]) -> tuple[str, ...]:
+        """Return the warning of an answer in these languages if the base alone reads one of them."""
         return () if all(tag in self.views for tag in tags) else ("language_not_taught",)
 
     def route(self, requested: str, text: str) -> Route:
         """Choose the version that encodes a cleaned text: of the given or detected language, or the shared one.
 
-        `requested` is a tag, `auto` or `shared`; raises `LanguageTagInvalid` or `LanguageNotFound` for a tag.
+        `requested` is a tag, `auto` or `shared`; raise `LanguageTagInvalid` or `LanguageNotFound` for a tag.
         """
         if requested == SHARED:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
-            tag = lookup(self.views, canonical(requested)) or self.readable(requested)  # `de` for `de-AT`
-            view = self.reader(tag)
+            tag = lookup(self.views, canonical(requested)) or self.require_readable(requested)  # `de` for `de-AT`
+            view = self.find_reader(tag)
             assert view is not None  # of one that is `readable`
-            return Route(requested, tag, "requested", None, view, self.untaught([tag]))
+            return Route(requested, tag, "requested", None, view, self.warn_of_untaught([tag]))
         languages = sorted(self.views)
         guess = self.detector.guess(text, languages)
         if guess.language is not None and self._is_withdrawn(text):
@@ -222,7 +219,9 @@ class Snapshot:
             return Route(requested, SHARED, "shared", 0.0, self.shared_view, warnings)
         if guess.language is not None:
             return Route(requested, guess.language, "detected", guess.confidence, self.views[guess.language])
-        return Route(requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._warnings(text, languages, guess)))
+        return Route(
+            requested, SHARED, "shared", 0.0, self.shared_view, tuple(self._list_warnings(text, languages, guess))
+        )
 
     def _is_withdrawn(self, text: str) -> bool:
         """Whether a text is surely in a language that is not served any more."""
@@ -231,14 +230,14 @@ class Snapshot:
             and self.detector.guess(text, {*self.views, *self.withdrawn}).language in self.withdrawn
         )
 
-    def calibration(self, route: Route) -> Calibration | None:
-        """How the chances of hits are told for a text read so; None where that is not known."""
+    def find_calibration(self, route: Route) -> Calibration | None:
+        """Return the calibration of the chances of hits for a text read so, or None."""
         if route.used not in self.release.languages:
             return None
-        found = self.matching.calibrations.get(route.view.version)
-        return found if found is not None and found.holds_at(self.change) else None
+        calibration = self.matching.calibrations.get(route.view.version)
+        return calibration if calibration is not None and calibration.holds_at(self.change) else None
 
-    def _warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
+    def _list_warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
         if (unknown or all(in_script(text, tag) is False for tag in languages)) and not self.multilingual:
             yield "language_not_supported"
@@ -255,17 +254,17 @@ class Snapshot:
         without: Collection[str] = (),
         calibration: Calibration | None = None,
     ) -> list[PictureHit]:
-        """The `limit` pictures nearest to a unit vector, ties by id: the first ones, or those that follow `after`.
+        """Return the `limit` pictures nearest to a unit vector, ties by id: the first ones, or those after `after`.
 
         Only those with an `allowed` key, if given (`index.selection`), and none of `without`, a few. With `calibration`
         each has its chance among these, since only they can be meant. Pictures added or deleted since the page of
-        `after` cause no other picture to be repeated or skipped. Raises `PageTooDeep` beyond rank `DEEPEST`, except for
-        one more: is there a next page?
+        `after` cause no other picture to be repeated or skipped. Raise `PageTooDeep` beyond rank
+        `DEEPEST_RANK`, but for one more, which tells of a next page.
         """
         offset = after.rank if after else 0
         while True:
-            if offset and offset + limit > DEEPEST + 1:
-                raise PageTooDeep(f"results go to rank {DEEPEST:,}: ask for fewer on this page, or set min_score")
+            if offset and offset + limit > DEEPEST_RANK + 1:
+                raise PageTooDeep(f"results go to rank {DEEPEST_RANK:,}: ask for fewer on this page, or set min_score")
             depth = offset + limit if calibration is None else max(offset + limit, RIVALS)
             hits = self.pictures.search(vector, depth + len(without), allowed)
             hits = [hit for hit in hits if hit.entry.picture not in without] if without else hits
@@ -286,30 +285,30 @@ class Snapshot:
     def search_captions(
         self, vector: Vector, tags: Sequence[str], limit: int, allowed: Mapping[str, Keys | None] | None = None
     ) -> list[CaptionHit]:
-        """The captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
+        """Return the captions nearest to a unit vector, at most `limit` in each language, in the order of `tags`.
 
-        Only those with an `allowed` key of their language, if given. Raises as `readable`.
+        Only those with an `allowed` key of their language, if given. Raise `LanguageTagInvalid` or `LanguageNotFound`.
         """
         hits = []
-        for tag in map(self.readable, tags):
+        for tag in map(self.require_readable, tags):
             if tag not in self.captions:
                 continue  # the base reads it, and no picture has a caption in it
-            left = allowed[tag] if allowed is not None else None
-            for rank, hit in enumerate(self.captions[tag].search(vector, limit, left), 1):
+            keys = allowed[tag] if allowed is not None else None
+            for rank, hit in enumerate(self.captions[tag].search(vector, limit, keys), 1):
                 hits.append(CaptionHit(hit.entry.text, tag, hit.score, rank, hit.entry.picture))
         return hits
 
-    def picture_vector(self, picture: str) -> Vector:
-        """The vector of a picture in the gallery; raises `PictureNotFound`."""
+    def find_picture_vector(self, picture: str) -> Vector:
+        """Return the vector of a picture; raise `PictureNotFound`."""
         if len(rows := self.pictures.read_rows(picture)):
             vector: Vector = rows.vectors[0].astype(np.float32)
             return vector
         raise PictureNotFound("there is no picture with this id")
 
-    def captions_of_each(
+    def list_captions(
         self, pictures: Sequence[str], tags: Iterable[str] | None = None
     ) -> dict[str, dict[str, list[str]]]:
-        """The captions of each picture by language, in all that are searched or those of `tags`; without empty ones."""
+        """Return the captions of each picture by language, in `tags` or all that are searched; none are empty lists."""
         captions: dict[str, dict[str, list[str]]] = {picture: {} for picture in pictures}
         for tag in self.captions if tags is None else tags:
             if tag in self.captions:
@@ -320,7 +319,7 @@ class Snapshot:
 
 
 def _count_until(hits: Sequence[Hit], after: PictureHit) -> int:
-    """How many hits of a ranking come up to and including `after`, or before its score if it was deleted."""
+    """Count the hits of a ranking up to and including `after`, or before its score if it was deleted."""
     for rank, hit in enumerate(hits, 1):
         if hit.entry.picture == after.picture and abs(hit.score - after.score) < _SAME_SCORE:
             return rank

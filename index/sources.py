@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 from PIL import Image
 
-from index.captions import BATCH, Caption, ReadBy, batches
+from index.captions import BATCH_SIZE, Caption, EncoderId, split_batches
 from index.gallery import Gallery
 from index.set_states import PRUNED, PartRecord
 from index.vectors import Entry, Identity, Vector, VectorRows, VectorSet
@@ -65,21 +65,21 @@ class PictureSource:
 
         Encodes stored pictures that have no vector (after a change of the image tower).
         """
-        placed = self.gallery.placed(pictures)
+        placed = self.gallery.find_content_keys(pictures)
         needed = sorted({place.content_sha256 for place in placed.values()})
-        vectors = self.gallery.content_vectors(needed, self.identity.fingerprint)
+        vectors = self.gallery.find_content_vectors(needed, self.identity.fingerprint)
         missing = [content for content in needed if content not in vectors]
         if missing:  # files of what was deleted meanwhile stay for a day, and nothing waits for their vectors
-            shown = {place.content_sha256 for place in self.gallery.placed(pictures).values()}
+            shown = {place.content_sha256 for place in self.gallery.find_content_keys(pictures).values()}
             missing = [content for content in missing if content in shown]
-        for batch in batches(missing, _DECODED):
+        for batch in split_batches(missing, _DECODED):
             images = {content: image for content in batch if (image := self._read_image(content))}
             if images:
                 if self.encoder is None:
                     raise VectorsMissing
                 new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
                 self.gallery.put_picture_vectors(self.identity.fingerprint, new)
-                vectors |= self.gallery.content_vectors(list(images), self.identity.fingerprint)
+                vectors |= self.gallery.find_content_vectors(list(images), self.identity.fingerprint)
         rows: dict[str, list[tuple[int, Entry, Vector]]] = {picture: [] for picture in pictures}
         for picture, (key, content) in placed.items():
             if content in vectors:
@@ -88,7 +88,7 @@ class PictureSource:
 
     def list_pictures(self, first: int = 0, last: int = _LAST) -> list[str]:
         """List the pictures that have a row whose key is from `first` to `last`."""
-        return self.gallery.keyed(first, last)
+        return self.gallery.list_with_keys(first, last)
 
     def sample_texts(self, most: int) -> list[str]:
         return []
@@ -128,7 +128,7 @@ class CaptionSource:
         encoded yet are encoded, all in one call.
         """
         if captions is None:
-            captions = self.gallery.captions(pictures, self.identity.language)
+            captions = self.gallery.find_captions(pictures, self.identity.language)
         ids: dict[str, dict[str, int]] = {picture: {} for picture in pictures}
         for caption in captions:
             visible = caption.expansion is None or caption.expansion in self.expansions
@@ -143,25 +143,25 @@ class CaptionSource:
 
     def list_pictures(self, first: int = 0, last: int = _LAST) -> list[str]:
         assert self.identity.language is not None
-        return self.gallery.captioned_between(self.identity.language, first, last)
+        return self.gallery.list_with_captions(self.identity.language, first, last)
 
     def sample_texts(self, most: int) -> list[str]:
-        """Return about `most` of the captions, as `Gallery.some_captions` chooses them."""
+        """Return about `most` of the captions, as `Gallery.sample_captions` chooses them."""
         assert self.identity.language is not None
-        return self.gallery.some_captions(self.identity.language, self.expansions, most)
+        return self.gallery.sample_captions(self.identity.language, self.expansions, most)
 
     def _encode_texts(self, texts: Mapping[int, str]) -> dict[int, Vector]:
         assert self.identity.version is not None
         if not texts:
             return {}  # as for most pictures, in most of the languages that a base reads
-        by = ReadBy(self.identity.version, self.identity.fingerprint)
-        vectors = self.gallery.caption_vectors(list(texts), by)
+        by = EncoderId(self.identity.version, self.identity.fingerprint)
+        vectors = self.gallery.find_caption_vectors(list(texts), by)
         if missing := [id for id in texts if id not in vectors]:
             if self.encoder is None or self.view is None:
                 raise VectorsMissing
             computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
             self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))
-            vectors |= self.gallery.caption_vectors(missing, by)  # another process may have been first
+            vectors |= self.gallery.find_caption_vectors(missing, by)  # another process may have been first
         return vectors
 
 
@@ -184,11 +184,11 @@ def ensure_picture_vectors(encoder: "Encoder", gallery: Gallery, ids: Sequence[s
 
     Unknown pictures, and those whose file cannot be read, are left out.
     """
-    vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
-    missing = sorted(gallery.known([id for id in ids if id not in vectors]))
+    vectors = gallery.find_picture_vectors(ids, encoder.image_fingerprint)
+    missing = sorted(gallery.find_known([id for id in ids if id not in vectors]))
     if missing:
         PictureSource.create(encoder, gallery).make_rows(missing, [])
-        vectors = gallery.picture_vectors(ids, encoder.image_fingerprint)
+        vectors = gallery.find_picture_vectors(ids, encoder.image_fingerprint)
     return vectors
 
 
@@ -199,19 +199,19 @@ def apply_changes(
 
     Raises `FeedPruned` unless every deletion after the last change of each set is in the feed.
     """
-    upto = gallery.change()
+    upto = gallery.read_last_change()
     since = min(vector_set.change for vector_set in sets.values())
     if since >= upto:
         return sets
-    changes = gallery.changes_since(since, most)
+    changes = gallery.list_changes(since, most)
     if most is not None and len(changes) == most:
         upto = max(changes.values())
     pruned = FeedPruned(changes.pop(PRUNED, 0))
     if any(map(pruned.is_missed_by, sets.values())):
         raise pruned
     changed: dict[Identity, dict[str, VectorRows]] = {identity: {} for identity in sets}
-    for batch in batches(list(changes)):
-        captions = gallery.captions(batch)
+    for batch in split_batches(list(changes)):
+        captions = gallery.find_captions(batch)
         for identity, vector_set in sets.items():
             outdated = [picture for picture in batch if changes[picture] > vector_set.change]
             if outdated:
@@ -231,7 +231,7 @@ def fill_from_tables(
     source: Source,
     first: int = 0,
     last: int = _LAST,
-    shard: int = BATCH,
+    shard: int = BATCH_SIZE,
     step: Callable[[VectorSet, int, int], VectorSet] = lambda vector_set, *_: vector_set,
 ) -> VectorSet:
     """Read the rows with these keys from the tables: those of a segment that cannot be read, or all.
@@ -239,7 +239,7 @@ def fill_from_tables(
     After each `shard` pictures, `step` is called with how many were read, and of how many: it may make room in memory.
     """
     pictures, read = source.list_pictures(first, last), 0
-    for batch in batches(pictures, shard):
+    for batch in split_batches(pictures, shard):
         read += len(batch)
         vector_set = step(vector_set.replace_rows(source.make_rows(batch), vector_set.change), read, len(pictures))
     return vector_set

@@ -18,10 +18,10 @@ import numpy as np
 from sqlalchemy import LargeBinary, Select, case, cast, delete, func, literal, select, tuple_, update
 
 from index import segment
-from index.captions import BATCH, digest_of
+from index.captions import BATCH_SIZE, compute_digest
 from index.damage import Kind
 from index.indexer import Indexer
-from index.rows import stored_as, vector_of
+from index.rows import pack_vector, unpack_vector
 from index.segment import SEGMENTS
 from index.set_states import NOTHING_SEALED, PartRecord, find_sets_in_use, is_run
 from index.sets import VectorSets
@@ -268,10 +268,10 @@ class StoredItems:
                 "picture", Path(name).name, is_whole, partial(self._is_shown_damaged, content, name), mend
             )
 
-        for name in self._files.here(content):
+        for name in self._files.list_local(content):
             self.read += 1
             yield make_item(name, partial(self._files.is_whole, name, self._pace))
-        for name in () if self._root.has_store else self._files.lacking(content, original):
+        for name in () if self._root.has_store else self._files.list_missing(content, original):
             yield make_item(name, _is_never_whole)
 
     def _is_shown_damaged(self, content: str, name: str) -> bool:
@@ -296,7 +296,7 @@ class StoredItems:
         `shown` has the pictures of a row, found `by` its first key, and the keys of these in vector sets.
         """
         for *key, stored in self._read_rows(select(*keys, row.vector), len(keys)):
-            if vector_of(stored) is None:
+            if unpack_vector(stored) is None:
                 where = [row.vector == stored, *(column == value for column, value in zip(keys, key, strict=True))]
                 name, of = f"vector of content {key[0]}", {"fingerprint": key[-1], "version": None}
                 if row is CaptionVectorRow:
@@ -311,7 +311,7 @@ class StoredItems:
         sealed = (vector for picture, key in places for _, vector in self._find_sealed(of, picture, key))
         if (vector := next(sealed, None)) is not None:
             with self._registry.begin() as session:
-                session.execute(update(row).where(*where).values(vector=stored_as(vector)))
+                session.execute(update(row).where(*where).values(vector=pack_vector(vector)))
             return self._from_sealed
         # told before it is deleted: if this ends in between, the damaged one is replaced all the same
         self._sets.gallery.touch([picture for picture, _ in places])
@@ -329,7 +329,7 @@ class StoredItems:
         )
         query = select(row.id, row.picture_id, row.language, row.expansion, row.digest, text)
         for id, picture, language, expansion, digest, said in self._read_rows(query, 1):
-            if digest_of(expansion or "", said) != digest:
+            if compute_digest(expansion or "", said) != digest:
                 where = [row.id == id, row.digest == digest, text == said]
                 mend = partial(self._restore_text, where, picture, id, language, expansion or "", digest)
                 name = f"caption {id} of picture {picture}"
@@ -340,7 +340,7 @@ class StoredItems:
     ) -> str:
         """Put the sealed text in place of a damaged one, if its digest proves that it was this one."""
         for text, _ in self._find_sealed({"kind": "captions", "language": language}, picture, key):
-            if digest_of(expansion, text) == digest:
+            if compute_digest(expansion, text) == digest:
                 with self._registry.begin() as session:
                     session.execute(update(CaptionRow).where(*where).values(text=text))
                 return self._from_sealed
@@ -382,7 +382,7 @@ class StoredItems:
                 return session.execute(page).all()
 
         columns = [*query.selected_columns][:keys]
-        page = first = query.order_by(*columns).limit(BATCH)
+        page = first = query.order_by(*columns).limit(BATCH_SIZE)
         while rows := self._pace.retry_patiently(partial(read, page)):
             self._pace(sum(len(value) for row in rows for value in row if isinstance(value, bytes | str)))
             yield from rows

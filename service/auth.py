@@ -22,7 +22,7 @@ from python_multipart.multipart import parse_options_header
 from starlette.datastructures import Headers
 from starlette.responses import Response
 
-from index.records import DEFAULT
+from index.records import DEFAULT_COLLECTION
 from service.bodies import JSON, MULTIPART, parse_json
 from service.forms import FORMS, Body, read_form
 from service.lanes import Lane
@@ -55,7 +55,7 @@ class Principal:
     id: str
     scope: Scope
     collections: frozenset[str] | None = None
-    home: str = DEFAULT
+    home: str = DEFAULT_COLLECTION
     label: str = ""
 
     def require(self, collection: str | None) -> None:
@@ -270,7 +270,7 @@ class Keyring:
             return None
         if key.collections is None:
             return Principal(key.id, key.scope, label=key.label)
-        home = DEFAULT if DEFAULT in key.collections else key.collections[0]
+        home = DEFAULT_COLLECTION if DEFAULT_COLLECTION in key.collections else key.collections[0]
         return Principal(key.id, key.scope, frozenset(key.collections), home, key.label)
 
     async def _key(self, id: str) -> ApiKey | None:

@@ -14,7 +14,7 @@ from cachetools import LRUCache
 from PIL import Image
 from sqlalchemy.exc import SQLAlchemyError
 
-from index.gallery import NewPicture, Put
+from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
 from index.vectors import Vector
 from model.encoder import Encoder
@@ -291,10 +291,10 @@ class WriteQueue(BatchQueue[_Write, Any]):
         limit, seconds = settings.queue_limit, settings.upload_seconds
         super().__init__(self._write, size=_WRITES_AT_ONCE, limit=limit, seconds=seconds)
 
-    async def put(self, picture: NewPicture) -> Put:
+    async def put(self, picture: NewPicture) -> PutResult:
         """The result of `LiveIndex.put_pictures`; raises as that does, and as a call of the queue does."""
         (put,) = await self([picture])
-        assert isinstance(put, Put)
+        assert isinstance(put, PutResult)
         return put
 
     async def run(self, change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
@@ -309,7 +309,7 @@ class WriteQueue(BatchQueue[_Write, Any]):
             outcomes += self._put(alike) if is_picture else [_try_write(change) for change in alike]
         return outcomes
 
-    def _put(self, pictures: list[NewPicture]) -> list[Put | Exception]:
+    def _put(self, pictures: list[NewPicture]) -> list[PutResult | Exception]:
         """All together; if that fails, one by one, because one of them may be the reason."""
         together = _try_write(partial(self._live.put_pictures, pictures))
         if not isinstance(together, Exception):

@@ -12,7 +12,7 @@ from queue import SimpleQueue
 from threading import BoundedSemaphore, Thread
 from typing import Any, ParamSpec, TypeVar
 
-from index.records import Record, Within
+from index.records import Collections, Record
 from index.selection import Selection
 from store.errors import RegistryUnavailable, Unavailable
 from store.registry import Registry
@@ -145,7 +145,7 @@ class HitRecords:
         self._selection, self._lane, self._near = selection, lane, registry.is_local
         self._here, self._away_until = BoundedSemaphore(_HERE), -math.inf
 
-    def read(self, ids: Sequence[str], within: Within) -> dict[str, Record] | None:
+    def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
         """Return the records of those pictures that are `within`; None while the registry does not answer."""
         if time.monotonic() < self._away_until:
             return None
@@ -160,7 +160,7 @@ class HitRecords:
             self._away_until = time.monotonic() + _AWAY_SECONDS
             return None
 
-    def _read(self, ids: Sequence[str], within: Within) -> dict[str, Record]:
-        found = self._selection.records(ids, within)
+    def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
+        found = self._selection.find_records(ids, within)
         self._away_until = -math.inf  # it answers, though perhaps too late for who asked
         return found

@@ -10,12 +10,12 @@ from fastapi import Query, Response
 from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 
-from index.filters import Filter, parsed
-from index.records import Record, settled
-from index.selection import Left, Wanted
+from index.filters import Filter, parse_filter
+from index.records import Record, list_settled
+from index.selection import KeySelection, PictureCriteria
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Vector, VectorSet
-from index.word_search import MOST, Worded, by_words, following, fused
+from index.word_search import MOST, WordHit, fuse_rankings, list_hits_after, rank_by_words
 from model import words
 from model.match import Calibration
 from model.text import clean
@@ -58,8 +58,8 @@ class Search:
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._upload, self._place = picture, place
         self._content: str | None = None  # sha256 of the upload, whose bytes are dropped when they are encoded
-        self._wanted = Wanted(parse_filter(body.filter, place), caller.collections)
-        self._filtered = not self._wanted.everything
+        self._wanted = PictureCriteria(parse_body_filter(body.filter, place), caller.collections)
+        self._filtered = not self._wanted.is_unrestricted
         minus = body.minus or schemas.Minus()
         self._text, self._minus_text = _clean_text(body.text), _clean_text(minus.text)
         self._picture, self._minus_picture = body.picture, minus.picture
@@ -113,8 +113,8 @@ class Search:
         body, lanes, selection, wanted = self.body, self._context.lanes, self._context.selection, self._wanted
         left = None
         if self._filtered and body.mode != "words":
-            left = await lanes.filter.run(selection.left, wanted)
-        self._worded = list[Worded]()
+            left = await lanes.filter.run(selection.select_keys, wanted)
+        self._worded = list[WordHit]()
         if body.mode != "meaning" and self._text is not None:
             lane, find = lanes.filter if self._filtered else lanes.words, self._context.words.find
             worded = await lane.run(find, self._text, self._snapshot.release, wanted, self._minus_text)
@@ -129,7 +129,7 @@ class Search:
             self._parts.end("filter")
         self._facets = None
         if body.facets is not None:
-            self._facets = await lanes.filter.run(selection.facets, wanted, body.facets)
+            self._facets = await lanes.filter.run(selection.count_facets, wanted, body.facets)
 
     async def respond(self, unwanted: frozenset[str] = frozenset()) -> Response:
         """Run it, and answer without the `unwanted` fields of each hit; raises what refuses the search."""
@@ -162,7 +162,7 @@ class Search:
         requested, snapshot = self.body.captions, self._snapshot
         # without a text the language only selects the captions
         used = self._route.used if self._route else self.body.language
-        used = used if used in (AUTO, SHARED) else snapshot.readable(used)
+        used = used if used in (AUTO, SHARED) else snapshot.require_readable(used)
         if requested is None:
             return [tag for tag in dict.fromkeys((used, _ENGLISH)) if tag in snapshot.captions]
         if requested == "none":
@@ -178,12 +178,17 @@ class Search:
         text_alone = self._text is not None and not (self._pictures or self._content or self._minus_text)
         if self._caller.collections is not None or self._route is None or self.body.mode != "meaning" or not text_alone:
             return None
-        return self._snapshot.calibration(self._route)
+        return self._snapshot.find_calibration(self._route)
 
-    async def _count_surely(self, calibration: Calibration, left: Left) -> Left:
+    async def _count_surely(self, calibration: Calibration, left: KeySelection) -> KeySelection:
         """What is left, read anew if it depends on keys of pictures that may be gone whether chances hold among it."""
-        if calibration.holds_among(len(left.keys)) and not calibration.holds_among(left.surely):
-            return await self._context.lanes.filter.run(self._context.selection.left, self._wanted, anew=True) or left
+        if calibration.holds_among(len(left.keys)) and not calibration.holds_among(left.least_count):
+            return (
+                await self._context.lanes.filter.run(
+                    self._context.selection.select_keys, self._wanted, without_deleted=True
+                )
+                or left
+            )
         return left
 
     def _answer(self, unwanted: frozenset[str]) -> Response:
@@ -248,12 +253,12 @@ class Search:
         after = None if place is None else PictureHit(*place)
         least, search = self.body.min_score, self._snapshot.search_pictures
         if self._vector is None:
-            return following(by_words(self._worded, least), count, after)
+            return list_hits_after(rank_by_words(self._worded, least), count, after)
         if self.body.mode == "meaning":
             return search(self._vector, count, after, least, self._allowed, self._pictures, self._calibration)
         near = search(self._vector, MOST, None, least, self._allowed, self._pictures)
         weights = (self._weights.meaning, self._weights.words)
-        return following(fused(near, self._worded, weights), count, after)
+        return list_hits_after(fuse_rankings(near, self._worded, weights), count, after)
 
     def _captions_of(
         self, hits: Sequence[PictureHit], kept: Mapping[str, Record] | None
@@ -261,14 +266,14 @@ class Search:
         """The captions of the hits, and those by whose words they were found in languages that nobody chose."""
         snapshot, shown = self._snapshot, [hit.picture for hit in hits]
         if self._caller.collections is not None:
-            shown = settled(kept or {}, snapshot.change)
-        captions = snapshot.captions_of_each(shown, self._captions)
+            shown = list_settled(kept or {}, snapshot.change)
+        captions = snapshot.list_captions(shown, self._captions)
         if self.body.mode == "meaning" or self._text is None or self.body.captions is not None:
             return captions
         terms = words.asked(self._text)
         worded = {hit.picture for hit in hits if hit.words is not None}.intersection(shown)
         others = [tag for tag in sorted(snapshot.captions) if tag not in self._captions]
-        for picture, by_tag in snapshot.captions_of_each(list(worded), others).items() if terms else ():
+        for picture, by_tag in snapshot.list_captions(list(worded), others).items() if terms else ():
             matching = ((tag, words.having(texts, terms)) for tag, texts in by_tag.items())
             captions[picture].update((tag, texts) for tag, texts in matching if texts)
         return captions
@@ -290,16 +295,16 @@ class Search:
         )
 
 
-def parse_filter(given: Any, place: str = "body") -> Filter | None:
+def parse_body_filter(given: Any, place: str = "body") -> Filter | None:
     """The filter of a body; raises `InvalidFilter`."""
-    return None if given is None else parsed(given, f"{place}.filter")
+    return None if given is None else parse_filter(given, f"{place}.filter")
 
 
 def parse_query_filter(given: str | None) -> Filter | None:
     """The filter in the query of a listing; raises `InvalidFilter`."""
     if given is None:
         return None
-    return parsed(parse_json(given.encode(), "query.filter"), "query.filter")
+    return parse_filter(parse_json(given.encode(), "query.filter"), "query.filter")
 
 
 def _check_fields(fields: str | None) -> str | None:
@@ -340,13 +345,13 @@ async def find_vector(picture: str, snapshot: Snapshot, context: Context, caller
     Raises `PictureNotFound`, also for one in a collection that the key is not bound to.
     """
     if caller.collections is None:
-        return await context.lanes.search.run(snapshot.picture_vector, picture)
+        return await context.lanes.search.run(snapshot.find_picture_vector, picture)
     return await context.lanes.read.run(_read_vector, picture, context, caller.collections)
 
 
 def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vector:
     content = context.gallery.get(picture, within).content_sha256
-    vector = context.gallery.picture_vector(content, context.encoder.image_fingerprint)
+    vector = context.gallery.find_vector_for_upload(content, context.encoder.image_fingerprint)
     if vector is None:
         raise PictureNotFound("there is no picture with this id")
     return vector
@@ -354,7 +359,11 @@ def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vect
 
 def choose_caption_languages(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
     """The requested languages in canonical form, without duplicates; by default all whose captions are searched."""
-    return sorted(snapshot.captions) if requested is None else list(dict.fromkeys(map(snapshot.readable, requested)))
+    return (
+        sorted(snapshot.captions)
+        if requested is None
+        else list(dict.fromkeys(map(snapshot.require_readable, requested)))
+    )
 
 
 def name_generation(vector_set: VectorSet, caller: Principal) -> str:

@@ -244,7 +244,7 @@ def _count_detected(
     attempt = context.attempt
     captions = {tag: validation.captions[:MAX_DETECTED] for tag, validation in sets.items()}
     grams = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
-    texts = context.gallery.some_captions(ENGLISH, (), MAX_CANDIDATES)
+    texts = context.gallery.sample_captions(ENGLISH, (), MAX_CANDIDATES)
     of_english = Counter(context.encoder.base_view.ngrams) + count(texts)
     detector = Detector().with_counts(ENGLISH, of_english, grams)
     for tag, number in served.items():

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.gallery import Gallery
 from index.set_states import find_last_change
 from index.vectors import Matrix
@@ -83,17 +83,17 @@ class MatchFitter:
         pairs = self._pairs(language, version)
         described = [
             ((caption.picture, caption.text), caption.id)
-            for caption in self._gallery.captions(sorted({picture for picture, _ in pairs}), language)
+            for caption in self._gallery.find_captions(sorted({picture for picture, _ in pairs}), language)
             if (caption.picture, caption.text) in pairs
         ]
-        vectors = self._gallery.caption_vectors([id for _, id in described], ReadBy(version, self._text_tower))
+        vectors = self._gallery.find_caption_vectors([id for _, id in described], EncoderId(version, self._text_tower))
         found = {pair: id for pair, id in described if id in vectors}  # of two that are the same, one has it
-        own = self._gallery.picture_vectors(sorted({picture for picture, _ in found}), self._image_tower)
+        own = self._gallery.find_picture_vectors(sorted({picture for picture, _ in found}), self._image_tower)
         usable = [pair for pair in found if pair[0] in own]
         usable = sorted(usable, key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
         if not usable:
             return None
-        same = self._gallery.captioned_as(language, {text for _, text in usable})
+        same = self._gallery.find_pictures_by_caption(language, {text for _, text in usable})
         return Texts(
             usable,
             np.stack([vectors[found[pair]] for pair in usable]),
@@ -107,15 +107,15 @@ class MatchFitter:
 
     def pictures(self) -> Iterator[Mapping[str, NDArray[np.float32]]]:
         """The vectors of all pictures, in the order of the hash of their content, some at a time."""
-        return self._gallery.sampled(1.0, self._image_tower)
+        return self._gallery.sample_vectors(1.0, self._image_tower)
 
     def _pairs(self, language: str, version: int) -> set[tuple[str, str]]:
         """Pictures and captions that the version did not learn from: held out, or English ones of the gallery."""
         learned = self._registry.versions.get(version).dataset_expansions
         if not learned:
-            pictures = self._gallery.captioned(language, ())
+            pictures = self._gallery.list_captioned(language, ())
             some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
-            captions = self._gallery.captions_for(some, [language])
+            captions = self._gallery.group_captions(some, [language])
             return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
         held_out = find_kept(self._root, learned, "pictures")
         if held_out is None:

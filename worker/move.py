@@ -155,10 +155,10 @@ class _Move:
     def _encode_pictures(self) -> int:
         """Encode all pictures; returns how many cannot be read, and so will not be found."""
         encoder, gallery = self.context.encoder, self.context.gallery
-        pictures = gallery.ids()  # what comes after this is for the next pass
+        pictures = gallery.list_ids()  # what comes after this is for the next pass
         fill_pictures(encoder, self.attempt.sets, self.attempt.encoding(encoder))
-        contents = gallery.contents(pictures)
-        encoded = gallery.content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
+        contents = gallery.find_contents(pictures)
+        encoded = gallery.find_content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
         unreadable = sorted(id for id, content in contents.items() if content not in encoded)
         if unreadable and not self._is_forced:
             raise PicturesUnreadable(
@@ -178,7 +178,7 @@ class _Move:
         earlier = [
             pair for each in self.registry.releases.list() if each.base == base for pair in each.languages.items()
         ]
-        untaught = [(tag, base) for tag in self.context.gallery.languages()] if len(encoder.languages) > 1 else []
+        untaught = [(tag, base) for tag in self.context.gallery.list_languages()] if len(encoder.languages) > 1 else []
         named = dict.fromkeys([*self.served.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught])
         for number, (language, version) in enumerate(named):
             try:
@@ -329,7 +329,7 @@ def english_to_compare(context: TrainingContext, sources: Iterable[Expansion]) -
         with suppress(DatasetInvalid, CheckpointMismatch):  # what is left of it is no measure
             held_out = (row for row in rows_of(context.attempt, source).rows if row.split == "val")
             pictured += [(row.english, row.picture) for row in held_out if row.english and row.picture]
-    return choose("pictures", pictured, context.gallery.ids())
+    return choose("pictures", pictured, context.gallery.list_ids())
 
 
 def losses(report: Mapping[str, Any], budget: float) -> list[str]:

@@ -149,7 +149,7 @@ def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str,
     if not (stems := without_suffix(names)):
         return {}
     if expansion == attempt.expansion.id:
-        return dict(attempt.decided(NAMED, lambda: ids_of_files(stems, attempt.gallery.known)))
+        return dict(attempt.decided(NAMED, lambda: ids_of_files(stems, attempt.gallery.find_known)))
     return dict(json.loads(attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}").read_bytes()))
 
 

@@ -67,7 +67,7 @@ def decide_held_out(context: TrainingContext, data: TrainingData) -> Validation:
     if context.attempt.expansion.kind in ("learn", "assess"):
         return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_choose_held_out(context, data))))
     earlier = find_kept(context.attempt.root, [expansion.id for expansion in data.taught])
-    if earlier is None or (earlier.against == "pictures" and not context.gallery.known(earlier.targets)):
+    if earlier is None or (earlier.against == "pictures" and not context.gallery.find_known(earlier.targets)):
         return _choose_held_out(context, data)
     return earlier
 
@@ -122,24 +122,24 @@ def english(context: TrainingContext, data: TrainingData) -> Validation:
         return english_of_gallery(context)
     if pictured(rows):
         described = [(row.english or "", row.picture) for row in rows if row.picture is not None]
-        return choose("pictures", described, context.gallery.ids())
+        return choose("pictures", described, context.gallery.list_ids())
     known = {row.english for row in data.rows if row.english is not None}
     return choose("english", [(row.english or "", row.english or "") for row in rows], known)
 
 
 def english_of_gallery(context: TrainingContext) -> Validation:
     """Choose English captions of the gallery, against its pictures."""
-    pictures = context.gallery.captioned("en", ())
-    captions = context.gallery.captions_for(pictures[: 2 * MAX_CAPTIONS], ["en"])
+    pictures = context.gallery.list_captioned("en", ())
+    captions = context.gallery.group_captions(pictures[: 2 * MAX_CAPTIONS], ["en"])
     described = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
-    return choose("pictures", described, context.gallery.ids())
+    return choose("pictures", described, context.gallery.list_ids())
 
 
 def _choose_held_out(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.fresh if row.split == "val"]
     if pictured(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
-        return choose("pictures", described, context.gallery.ids())
+        return choose("pictures", described, context.gallery.list_ids())
     known = {row.pivot for row in data.rows if row.pivot is not None}
     paired = [(row.caption, _name(row.pivot)) for row in rows if row.pivot is not None]
     against: Against = "english" if {language for language, _ in known} == {ENGLISH} else "pivots"

@@ -14,11 +14,11 @@ from typing import Any
 from benchmarks.records.material import NUMBER, PLACES, RANK, TAGS, WORDS, Collection, Records
 from benchmarks.scale.material import name
 from benchmarks.scale.measures import timed
-from index.duplicates import AT_ONCE, Compared, compared
-from index.filters import Range, parsed
+from index.duplicates import AT_ONCE, DuplicatesPage, find_groups
+from index.filters import Range, parse_filter
 from index.gallery import Gallery
 from index.records import GalleryPicture, Patch, Place
-from index.selection import Selection, Wanted
+from index.selection import PictureCriteria, Selection
 from index.word_search import WordSearch
 from store.errors import RegistryUnavailable
 from store.releases import Release
@@ -39,17 +39,22 @@ def words(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _found(search: WordSearch, words: str, release: Release, wanted: Wanted, number: int) -> object:
+def _found(search: WordSearch, words: str, release: Release, wanted: PictureCriteria, number: int) -> object:
     return search.find(words.format(number), release, wanted)
 
 
-def _asked(records: Records, half: Wanted) -> Iterator[tuple[str, Wanted]]:
+def _asked(records: Records, half: PictureCriteria) -> Iterator[tuple[str, PictureCriteria]]:
     """Texts, of which each has a number in it or not."""
     for word, pictures in WORDS.items():
         if pictures < records.made.count:
-            yield f"{word}{{}}", Wanted()
-    yield from (("place", Wanted()), ("place", half), ("tag other place", Wanted()), ("c{} place", Wanted()))
-    yield from (("c{} place", half), ("tag other place title 1950 06 01", Wanted()))
+            yield f"{word}{{}}", PictureCriteria()
+    yield from (
+        ("place", PictureCriteria()),
+        ("place", half),
+        ("tag other place", PictureCriteria()),
+        ("c{} place", PictureCriteria()),
+    )
+    yield from (("c{} place", half), ("tag other place title 1950 06 01", PictureCriteria()))
 
 
 def facets(records: Records) -> list[dict[str, Any]]:
@@ -62,14 +67,14 @@ def facets(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _facets(selection: Selection, wanted: Wanted, key: str, number: int) -> object:
-    return selection.facets(wanted, [key])
+def _facets(selection: Selection, wanted: PictureCriteria, key: str, number: int) -> object:
+    return selection.count_facets(wanted, [key])
 
 
 def listed(records: Records) -> list[dict[str, Any]]:
     """The first page and the last one of listings with a filter, in both orders."""
     rows = list[dict[str, Any]]()
-    later = Wanted(parsed({"must": [{"key": NUMBER, "range": {"gte": records.made.count // 2}}]}))
+    later = PictureCriteria(parse_filter({"must": [{"key": NUMBER, "range": {"gte": records.made.count // 2}}]}))
     for wanted in (*_filters(records), later):
         for newest_first in (False, True):
             page = partial(_page, records.selection(), wanted)
@@ -82,9 +87,9 @@ def listed(records: Records) -> list[dict[str, Any]]:
 
 
 def _page(
-    selection: Selection, wanted: Wanted, newest_first: bool, after: Place | None, number: int
+    selection: Selection, wanted: PictureCriteria, newest_first: bool, after: Place | None, number: int
 ) -> Sequence[GalleryPicture]:
-    return selection.page(wanted, _PAGE, after, newest_first=newest_first)
+    return selection.list_pictures(wanted, _PAGE, after, newest_first=newest_first)
 
 
 def followed(records: Records) -> list[dict[str, Any]]:
@@ -96,8 +101,8 @@ def followed(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _allowed(selection: Selection, wanted: Wanted, number: int) -> object:
-    return selection.allowed(wanted)
+def _allowed(selection: Selection, wanted: PictureCriteria, number: int) -> object:
+    return selection.find_allowed_keys(wanted)
 
 
 def _changed(gallery: Gallery, number: int) -> object:
@@ -127,9 +132,11 @@ def duplicates(collection: Collection) -> list[dict[str, Any]]:
     return rows
 
 
-def _compared(collection: Collection, selection: Selection, wanted: Wanted, after: Place | None) -> Compared:
+def _compared(
+    collection: Collection, selection: Selection, wanted: PictureCriteria, after: Place | None
+) -> DuplicatesPage:
     pictures = collection.live.current.pictures
-    return compared(
+    return find_groups(
         collection.gallery,
         selection,
         pictures.identity.fingerprint,
@@ -141,17 +148,17 @@ def _compared(collection: Collection, selection: Selection, wanted: Wanted, afte
     )
 
 
-def _filters(records: Records) -> list[Wanted]:
+def _filters(records: Records) -> list[PictureCriteria]:
     count = records.made.count
     sizes = sorted({size for size in (100, 10_000, count // 2) if size <= count // 2}, reverse=True)
-    return [Wanted(), *(_upto(records, size) for size in sizes)]
+    return [PictureCriteria(), *(_upto(records, size) for size in sizes)]
 
 
-def _upto(records: Records, size: int) -> Wanted:
-    return Wanted(parsed({"must": [{"key": RANK, "range": {"lt": size}}]}))
+def _upto(records: Records, size: int) -> PictureCriteria:
+    return PictureCriteria(parse_filter({"must": [{"key": RANK, "range": {"lt": size}}]}))
 
 
-def _among(wanted: Wanted) -> str:
+def _among(wanted: PictureCriteria) -> str:
     ranges = [each for each in wanted.filter.must if isinstance(each, Range)] if wanted.filter else []
     told = [f"{each.key} {name} {value:,.0f}" for each in ranges for name, value in each.bounds]
     return ", ".join(told) or "all"

@@ -9,8 +9,8 @@ import numpy as np
 from benchmarks.records.material import NUMBER, RANK, Collection
 from benchmarks.scale.material import TEXT, name
 from benchmarks.scale.measures import timed
-from index.filters import parsed
-from index.selection import Selection, Wanted
+from index.filters import parse_filter
+from index.selection import PictureCriteria, Selection
 
 _QUERIES = 100
 _K = 10
@@ -42,12 +42,12 @@ def _of(
     `first_ms` is a search with a filter that nobody has asked before. Recall counts a hit that scores as high as the
     last right one: of equal pictures any is as good as another.
     """
-    wanted = Wanted(parsed({"must": [{"key": key, "range": bounds}]}))
+    wanted = PictureCriteria(parse_filter({"must": [{"key": key, "range": bounds}]}))
     left = np.flatnonzero(leaves)
     snapshot, selection = collection.live.current, collection.selection()
 
     def search(query: np.ndarray, among: Selection = selection) -> list[tuple[str, float]]:
-        hits = snapshot.search_pictures(query, _K, allowed=among.allowed(wanted))
+        hits = snapshot.search_pictures(query, _K, allowed=among.find_allowed_keys(wanted))
         return [(hit.picture, hit.score) for hit in hits]
 
     first = median(timed(search, query, collection.selection())[0] for query in queries[:5])

@@ -75,7 +75,7 @@ class Demo:
 
     def captions(self, tag: str) -> list[str]:
         """Its texts in a language, as the version that serves shows them."""
-        return self.gallery.some_captions(tag, self.registry.releases.find_visible(tag, self.languages[tag]), 1)
+        return self.gallery.sample_captions(tag, self.registry.releases.find_visible(tag, self.languages[tag]), 1)
 
     def nonsense(self, tag: str) -> Vectors:
         """Vectors of nonsense in a language."""
@@ -166,7 +166,7 @@ def first(
 def _filtered(demo: Demo, tag: str, texts: Texts) -> Iterator[dict[str, Any]]:
     """With a filter that leaves the pictures that a text means and others at random, and with one that leaves these."""
     random, calibration = np.random.default_rng(0), demo.calibration(tag)
-    keys = {id: place.key for id, place in demo.gallery.placed(demo.gallery.ids()).items()}
+    keys = {id: place.key for id, place in demo.gallery.find_content_keys(demo.gallery.list_ids()).items()}
     for share in _LEFT:
         count = int(share * len(keys))
         others = [set(random.choice([*keys], count, replace=False).tolist()) - right for right in texts.right]
@@ -235,7 +235,7 @@ def _grown(demo: Demo) -> list[dict[str, Any]]:
     whole, vectors = demo.live.current, {tag: demo.nonsense(tag) for tag in demo.languages}
     described = {tag: demo.found(tag)[0] for tag in demo.languages}
     kept = {id for tag, texts in described.items() if tag != ENGLISH for id, _ in texts.pairs}
-    others = np.random.default_rng(0).permutation([id for id in demo.gallery.ids() if id not in kept])
+    others = np.random.default_rng(0).permutation([id for id in demo.gallery.list_ids() if id not in kept])
     rows = list[dict[str, Any]]()
     for count in SMALLER:
         left = max(0, count - len(kept))
@@ -248,7 +248,7 @@ def _grown(demo: Demo) -> list[dict[str, Any]]:
 
 def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterator[dict[str, Any]]:
     """Each language as it is measured now, on the half of its texts that was not fitted, among the `whole` gallery."""
-    pictures = len(demo.gallery.ids())
+    pictures = len(demo.gallery.list_ids())
     for tag in demo.languages:
         demo.measure(tag)
         near = demo.fitter().english(tag)

@@ -16,11 +16,11 @@ from sqlalchemy import bindparam, create_engine, insert, select, text, update
 from sqlalchemy.pool import NullPool
 
 from benchmarks.scale.material import Made, NoEncoder, Vectors, around, fill, name, unit
-from index.captions import texts_of
+from index.captions import list_texts
 from index.gallery import Gallery
 from index.indexer import Indexer
 from index.live import LiveIndex
-from index.records import Record, value_rows
+from index.records import Record, build_value_rows
 from index.selection import Selection
 from index.sets import VectorSets
 from model.words import document
@@ -170,7 +170,7 @@ def _write_records(registry: Registry, ranks: NDArray[np.int64]) -> None:
                 index.drop(session.connection(), checkfirst=True)
     for start in range(first, len(ranks), _BATCH):
         records = [(number, record(number, rank)) for number, rank in enumerate(ranks[start : start + _BATCH], start)]
-        said = [(number, document(texts_of(each.tags, each.metadata))) for number, each in records]
+        said = [(number, document(list_texts(each.tags, each.metadata))) for number, each in records]
         about = [
             {"name": name(number), "some": each.tags, "about": each.metadata, "number": number + 1}
             for number, each in records
@@ -178,7 +178,7 @@ def _write_records(registry: Registry, ranks: NDArray[np.int64]) -> None:
         with registry.begin() as session:
             rows = session.connection()
             rows.execute(change, about)
-            values = [{"picture": number + 1, **row} for number, each in records for row in value_rows(each)]
+            values = [{"picture": number + 1, **row} for number, each in records for row in build_value_rows(each)]
             rows.execute(insert(PictureValueRow), values)
             words = [
                 {"picture": number + 1, "expansion": None, "terms": terms, "length": length}

@@ -9,11 +9,11 @@ import numpy as np
 from demo.gallery import Outline, draw, outlines
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.records import Given
-from index.selection import Selection, Wanted
+from index.records import RecordInput
+from index.selection import PictureCriteria, Selection
 from index.sets import VectorSets
 from index.snapshot import PictureHit
-from index.word_search import MOST, WordSearch, by_words, fused
+from index.word_search import MOST, WordSearch, fuse_rankings, rank_by_words
 from model.base import open_base
 from model.encoder import Encoder
 from model.text import clean
@@ -53,8 +53,8 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
-        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Wanted())
-        rankings = (near, by_words(worded), fused(near, worded, (1.0, 1.0)))
+        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, PictureCriteria())
+        rankings = (near, rank_by_words(worded), fuse_rankings(near, worded, (1.0, 1.0)))
         places.append([_place(outline.id, ranking) for ranking in rankings])
     live.close()
     ranks, single = np.array(places), np.array([len(outline.objects) == 1 for outline in shown])
@@ -72,7 +72,9 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
 def _put(gallery: Gallery, encoder: Encoder, some: Sequence[Outline]) -> None:
     vectors = encoder.pictures([draw(outline) for outline in some])
     new = [
-        NewPicture(outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, given=Given(metadata=_metadata(outline)))
+        NewPicture(
+            outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, record=RecordInput(metadata=_metadata(outline))
+        )
         for outline, vector in zip(some, vectors, strict=True)
     ]
     gallery.put(new, encoder.image_fingerprint)

@@ -2,7 +2,7 @@
 
 from benchmarks.scale.material import TEXT, Made, NoEncoder, name, no_view
 from benchmarks.scale.measures import milliseconds
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.gallery import Gallery
 from index.indexer import fill_captions
 from index.live import LiveIndex
@@ -50,6 +50,6 @@ def _captions(gallery: Gallery, expansion: str, version: int, made: Made, encode
     """Captions of the first pictures, with vectors."""
     texts = [(name(number), f"capsiwn {number}") for number in range(_CAPTIONS)]
     gallery.add_captions(expansion, _TAG, texts)
-    captions = gallery.captions([picture for picture, _ in texts], _TAG)
+    captions = gallery.find_captions([picture for picture, _ in texts], _TAG)
     vectors = dict(zip((caption.id for caption in captions), made.queries(_CAPTIONS, TEXT), strict=True))
-    gallery.put_caption_vectors(ReadBy(version, encoder.text_fingerprint), vectors)
+    gallery.put_caption_vectors(EncoderId(version, encoder.text_fingerprint), vectors)

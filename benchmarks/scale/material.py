@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sqlalchemy import func, insert, select
 
-from index.rows import stored_as
+from index.rows import pack_vector
 from model.encoder import Encoder
 from model.table import View
 from store.bases import FIRST_ENCODING
@@ -137,7 +137,7 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
             rows.execute(
                 insert(PictureVectorRow),
                 [
-                    {"content_sha256": hashed, "fingerprint": encoder.image_fingerprint, "vector": stored_as(vector)}
+                    {"content_sha256": hashed, "fingerprint": encoder.image_fingerprint, "vector": pack_vector(vector)}
                     for (_, hashed), vector in zip(ids, vectors, strict=True)
                 ],
             )
@@ -161,7 +161,7 @@ def _captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) ->
                     "caption_id": number + 1,
                     "version": 0,
                     "fingerprint": encoder.text_fingerprint,
-                    "vector": stored_as(row),
+                    "vector": pack_vector(row),
                 }
                 for number, row in enumerate(texts)
             ],

@@ -100,8 +100,8 @@ def pages(gallery: Gallery, count: int) -> dict[str, float]:
     """Milliseconds of the first page of the gallery and of the last one."""
     last = gallery.get(name(count - 101)).place
     return {
-        "page_ms_first": median(milliseconds(gallery.page, 100) for _ in range(20)),
-        "page_ms_last": median(milliseconds(gallery.page, 100, last) for _ in range(20)),
+        "page_ms_first": median(milliseconds(gallery.list_pictures, 100) for _ in range(20)),
+        "page_ms_last": median(milliseconds(gallery.list_pictures, 100, last) for _ in range(20)),
     }
 
 

@@ -84,7 +84,7 @@ class Checkup:
         return "ok", f"the environment, then {format_count(count, 'variable')} of {locate_env_file()}"
 
     def _check_data_root(self) -> Result:
-        from index.files import bytes_of_originals
+        from index.files import estimate_original_bytes
 
         home = self._settings.home
         there = home if home.exists() else next(parent for parent in home.parents if parent.exists())
@@ -95,7 +95,7 @@ class Checkup:
             return "bad", f"{there} cannot be written: {error.strerror}"
         free = shutil.disk_usage(there).free
         sized = f"{home}, {free / 1e9:.1f} GB free"
-        if originals := bytes_of_originals(home):
+        if originals := estimate_original_bytes(home):
             sized += f", {originals / 1e9:.1f} GB of kept originals"
         if free < self._settings.free_bytes:
             return "bad", f"{sized}: less than PICTOGLOT_FREE_BYTES, writes are refused"

@@ -5,9 +5,9 @@ from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
 
-from index.duplicates import Compared, Group, compared
+from index.duplicates import DuplicatesPage, Group, find_groups
 from index.records import Place
-from index.selection import Wanted
+from index.selection import PictureCriteria
 from index.snapshot import Snapshot
 from service import values
 from service.auth import GuardedRoute, Principal, needs
@@ -42,7 +42,7 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    wanted = Wanted(parse_query_filter(filter), caller.collections, collection)
+    wanted = PictureCriteria(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
     state, place = snapshot.pictures.identity.name, None
     if cursor is not None:
@@ -67,25 +67,25 @@ async def list_duplicates(
 
 
 async def _find_page(
-    snapshot: Snapshot, context: Context, wanted: Wanted, least: float, limit: int, after: Place | None
-) -> Compared:
+    snapshot: Snapshot, context: Context, wanted: PictureCriteria, least: float, limit: int, after: Place | None
+) -> DuplicatesPage:
     """Some pictures after others until there are `limit` groups or the time is over; no place at the end of all.
 
     One page is made at a time.
     """
-    if not wanted.everything:  # with its own time to wait: a page finds it kept
-        await context.lanes.filter.run(context.selection.left, wanted)
+    if not wanted.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_keys, wanted)
     gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
     fingerprint = context.encoder.image_fingerprint
 
-    def page() -> Compared:
+    def page() -> DuplicatesPage:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            part = compared(gallery, selection, fingerprint, pictures, least, wanted, place, limit - len(groups))
+            part = find_groups(gallery, selection, fingerprint, pictures, least, wanted, place, limit - len(groups))
             groups += part.groups
             examined, place = examined + part.examined, part.place
             if place is None or len(groups) >= limit or time.monotonic() > until:
-                return Compared(tuple(groups), examined, place)
+                return DuplicatesPage(tuple(groups), examined, place)
 
     return await context.lanes.duplicates.run(page)
 
@@ -94,7 +94,7 @@ async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Prin
     """Describe groups as they are sent. Of a bound key, a picture that was moved away since is in none."""
     pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
     if caller.collections is not None and pictures:
-        pictures = {*await context.lanes.read.run(context.selection.records, sorted(pictures), caller.collections)}
+        pictures = {*await context.lanes.read.run(context.selection.find_records, sorted(pictures), caller.collections)}
     shown = list[schemas.DuplicateGroup]()
     for group in groups:
         scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]

@@ -68,7 +68,7 @@ async def picture_original(
     if not picture.original:
         raise not_kept
     try:
-        stream = await run_in_threadpool(context.gallery.files.original, content)
+        stream = await run_in_threadpool(context.gallery.files.open_original, content)
     except FileNotFoundError:
         raise not_kept from None
     if _is_known(request, headers):

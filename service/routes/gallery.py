@@ -10,10 +10,18 @@ import fastapi
 from fastapi import APIRouter, Request, Response
 from starlette.concurrency import run_in_threadpool
 
-from index.facts import checked_metadata, checked_tags
-from index.gallery import NewPicture, Put
-from index.records import DEFAULT, GalleryPicture, Given, Patch, Seen, Within, settled
-from index.selection import Wanted
+from index.facts import validate_metadata, validate_tags
+from index.gallery import NewPicture, PutResult
+from index.records import (
+    DEFAULT_COLLECTION,
+    Collections,
+    GalleryPicture,
+    Patch,
+    Precondition,
+    RecordInput,
+    list_settled,
+)
+from index.selection import PictureCriteria
 from model.languages import canonical
 from model.text import clean
 from service import values
@@ -87,17 +95,17 @@ async def list_pictures(
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
     without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
-    wanted = Wanted(parse_query_filter(filter), caller.collections, collection)
+    wanted = PictureCriteria(parse_query_filter(filter), caller.collections, collection)
     asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.selection.page(wanted, count, place, newest_first=sort == "-created_at")
+        return context.selection.list_pictures(wanted, count, place, newest_first=sort == "-created_at")
 
     def page() -> schemas.PicturePage:
         found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)
         items = make_items(found, context, caller.collections)
-        counted = None if facets is None else context.selection.facets(wanted, facets)
+        counted = None if facets is None else context.selection.count_facets(wanted, facets)
         return schemas.PicturePage(items=items, next_cursor=following, facets=counted)
 
     plain = wanted.filter is None and facets is None
@@ -167,31 +175,33 @@ async def _put(
     return await _make_item(put, context, caller, response)
 
 
-def name_posted(content: str, given: Given) -> tuple[str, Given]:
+def name_posted(content: str, given: RecordInput) -> tuple[str, RecordInput]:
     """The id of a picture that is posted, and what is said of it: none that is there is moved by that.
 
     What is in other collections has another id, nor does it matter to a bound key. One that was posted into this
     collection and moved out of it since, perhaps just now, stays where it is.
     """
     into = given.collection or given.home
-    named = content if given.within is None and into == DEFAULT else f"{content} in {into}"
+    named = content if given.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
     id = content if named == content else hashlib.sha256(named.encode()).hexdigest()
     return id, replace(given, collection=None, home=into)
 
 
-async def store(id: str, content: str, data: bytes, captions: Captions | None, given: Given, context: Context) -> Put:
-    if given.within is not None or given.seen is not None:
+async def store(
+    id: str, content: str, data: bytes, captions: Captions | None, given: RecordInput, context: Context
+) -> PutResult:
+    if given.collections is not None or given.precondition is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
     files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
-    vector = await run_in_threadpool(context.gallery.picture_vector, content, fingerprint, given.within)
+    vector = await run_in_threadpool(context.gallery.find_vector_for_upload, content, fingerprint, given.collections)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.size
-    new = NewPicture(id, content, width, height, captions, vector, picture, given=given)
+    new = NewPicture(id, content, width, height, captions, vector, picture, record=given)
     put = await context.writes.put(new)
     await context.settle()
     return put
@@ -199,20 +209,20 @@ async def store(id: str, content: str, data: bytes, captions: Captions | None, g
 
 def read_record(
     record: schemas.PictureForm, caller: Principal, if_match: str | None = None
-) -> tuple[Captions | None, Given]:
+) -> tuple[Captions | None, RecordInput]:
     """The captions of a picture by language, cleaned and without duplicates, and what else is said of it.
 
     A language need not be served. `if_match` has the etags of `If-Match`. Raises `InvalidInput`, `LanguageTagInvalid`,
     `MetadataInvalid`, and `Forbidden`.
     """
     caller.require(record.collection)
-    given = Given(
+    given = RecordInput(
         collection=record.collection,
-        tags=None if record.tags is None else checked_tags(record.tags),
-        metadata=None if record.metadata is None else checked_metadata(record.metadata),
+        tags=None if record.tags is None else validate_tags(record.tags),
+        metadata=None if record.metadata is None else validate_metadata(record.metadata),
         home=caller.home,
-        within=caller.collections,
-        seen=read_if_match(if_match),
+        collections=caller.collections,
+        precondition=read_if_match(if_match),
     )
     return None if record.captions is None else _clean_captions(record.captions), given
 
@@ -253,7 +263,7 @@ def read_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller:
     return Patch(id, document, read_if_match(if_match), caller.collections)
 
 
-def read_if_match(if_match: str | None) -> Seen | None:
+def read_if_match(if_match: str | None) -> Precondition | None:
     """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
 
     A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
@@ -261,16 +271,16 @@ def read_if_match(if_match: str | None) -> Seen | None:
     if if_match is None:
         return None
     if if_match.strip() == "*":
-        return Seen()
+        return Precondition()
     given = [tag.strip() for tag in if_match.split(",")]
-    return Seen(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
+    return Precondition(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
 
 
-async def find_picture(id: str, context: Context, within: Within) -> GalleryPicture:
+async def find_picture(id: str, context: Context, within: Collections) -> GalleryPicture:
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
-async def _make_item(put: Put, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
+async def _make_item(put: PutResult, context: Context, caller: Principal, response: Response) -> schemas.PictureItem:
     own = {put.picture.id: put.captions}
     (item,) = await context.lanes.search.run(make_items, [put.picture], context, caller.collections, own)
     response.headers["ETag"] = f'"{item.etag}"'
@@ -278,15 +288,15 @@ async def _make_item(put: Put, context: Context, caller: Principal, response: Re
 
 
 def make_items(
-    pictures: Sequence[GalleryPicture], context: Context, within: Within, own: Mapping[str, Captions] | None = None
+    pictures: Sequence[GalleryPicture], context: Context, within: Collections, own: Mapping[str, Captions] | None = None
 ) -> list[schemas.PictureItem]:
     """Describe pictures; `own` are the captions added with them, where these have just been written."""
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
-        shown = settled(context.selection.records(ids, within), snapshot.change)
-    captions = snapshot.captions_of_each(shown)
-    given = context.gallery.captions_given(ids, within) if own is None else own
+        shown = list_settled(context.selection.find_records(ids, within), snapshot.change)
+    captions = snapshot.list_captions(shown)
+    given = context.gallery.find_own_captions(ids, within) if own is None else own
     return [
         schemas.PictureItem(
             id=picture.id,
@@ -313,5 +323,5 @@ async def list_collections(context: AppContext, caller: Caller) -> schemas.Colle
 
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
-    found = await context.lanes.read.run(context.selection.collections, caller.collections)
+    found = await context.lanes.read.run(context.selection.list_collections, caller.collections)
     return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])

@@ -13,7 +13,7 @@ from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from index.records import Within
+from index.records import Collections
 from index.snapshot import Snapshot
 from model.dataset.child import Submission
 from model.languages import ENGLISH, MANY, canonical, names, reads
@@ -80,13 +80,13 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
 
 
-def _count_captions(context: Context, snapshot: Snapshot, within: Within) -> dict[str, int]:
+def _count_captions(context: Context, snapshot: Snapshot, within: Collections) -> dict[str, int]:
     """How many captions each language has that is searched, in all or in these collections."""
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
     visible, reader = context.registry.releases.find_visible, snapshot.release.find_version
     expansions = {tag: visible(tag, reader(tag)) for tag in snapshot.captions}
-    return {tag: context.selection.captions(tag, shown, within) for tag, shown in expansions.items()}
+    return {tag: context.selection.count_captions(tag, shown, within) for tag, shown in expansions.items()}
 
 
 def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
@@ -180,8 +180,8 @@ def _check(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Co
     taught = context.registry.releases.get_serving().languages
     return context.datasets.check(
         Submission(path, tag, list(taught), context.encoder.languages, without, to_train=kind == "learn"),
-        context.gallery.known,
-        lambda: [picture.id for picture in context.gallery.page(_SHOWN, newest_first=True)],
+        context.gallery.find_known,
+        lambda: [picture.id for picture in context.gallery.list_pictures(_SHOWN, newest_first=True)],
     )
 
 

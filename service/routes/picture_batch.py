@@ -10,8 +10,8 @@ from typing import Annotated, Any
 import fastapi
 from fastapi import APIRouter, Request, Response
 
-from index.gallery import Put
-from index.records import Given
+from index.gallery import PutResult
+from index.records import RecordInput
 from service import problems
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import MULTIPART, unless_client_leaves, validate
@@ -36,8 +36,8 @@ class _Entry:
     content: str = ""
     id: str | None = None
     captions: Captions | None = None
-    given: Given | None = None
-    outcome: Put | BaseException | None = None
+    given: RecordInput | None = None
+    outcome: PutResult | BaseException | None = None
 
 
 @router.post("/batch", response_model=schemas.PictureOutcomes)
@@ -110,7 +110,7 @@ async def _put(entries: Sequence[_Entry], context: Context) -> None:
             group.create_task(in_order(alike))
 
 
-async def _put_one(entry: _Entry, context: Context) -> Put:
+async def _put_one(entry: _Entry, context: Context) -> PutResult:
     assert entry.id is not None and entry.given is not None
     return await store(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
 
@@ -118,11 +118,11 @@ async def _put_one(entry: _Entry, context: Context) -> Put:
 def _make_answer(
     entries: Sequence[_Entry], context: Context, caller: Principal, request_id: str
 ) -> schemas.PictureOutcomes:
-    done = [entry.outcome for entry in entries if isinstance(entry.outcome, Put)]
+    done = [entry.outcome for entry in entries if isinstance(entry.outcome, PutResult)]
     shown = iter(make_items([put.picture for put in done], context, caller.collections))
     items = []
     for entry in entries:
-        if isinstance(entry.outcome, Put):
+        if isinstance(entry.outcome, PutResult):
             status = 201 if entry.outcome.created else 200
             item = schemas.PictureOutcome(
                 id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(shown), problem=None

@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from index.selection import Wanted
+from index.selection import PictureCriteria
 from index.snapshot import Snapshot
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import JSON, unless_client_leaves, validate
@@ -24,7 +24,7 @@ from service.search import (
     find_unwanted_fields,
     find_vector,
     name_generation,
-    parse_filter,
+    parse_body_filter,
 )
 from store.errors import FieldError, InvalidInput, Unavailable
 
@@ -74,7 +74,7 @@ async def search_captions(
     started, parts, snapshot = time.perf_counter(), request.state.parts, context.live.current
     tags, wanted = (
         choose_caption_languages(body.languages, snapshot),
-        Wanted(parse_filter(body.filter), caller.collections),
+        PictureCriteria(parse_body_filter(body.filter), caller.collections),
     )
     parts.end("read")
     if request.state.files:
@@ -84,7 +84,7 @@ async def search_captions(
         vector = await find_vector(body.picture, snapshot, context, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
-    reader, allow, filtered = snapshot.release.find_version, context.selection.allowed, not wanted.everything
+    reader, allow, filtered = snapshot.release.find_version, context.selection.find_allowed_keys, not wanted.is_unrestricted
     allowed = {
         tag: await context.lanes.filter.run(allow, wanted, tag, reader(tag)) if filtered else None for tag in tags
     }
@@ -101,7 +101,7 @@ async def search_captions(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
             generations={tag: name_generation(snapshot.captions[tag], caller) for tag in named},
-            warnings=list(snapshot.untaught(found.union(tags if body.languages is not None else ()))),
+            warnings=list(snapshot.warn_of_untaught(found.union(tags if body.languages is not None else ()))),
             timing_ms=count_milliseconds(started),
         )
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, SkipValidation
 
-from index.snapshot import DEEPEST
+from index.snapshot import DEEPEST_RANK
 from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
 from service.values import (
     CaptionLanguages,
@@ -21,7 +21,7 @@ from store.errors import PageTooDeep
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
 _CAPTION_FILTER = f"Only captions of pictures that it leaves. {_FILTER}"
 _FACETS = "Keys whose values are counted among the pictures that the filter leaves."
-_CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST:,} there is no page: 422 `{PageTooDeep.code}`."
+_CURSOR = f"`next_cursor` of the page before. Beyond rank {DEEPEST_RANK:,} there is no page: 422 `{PageTooDeep.code}`."
 _MOST_SEARCHES = 100  # in one request
 
 Weight = Annotated[float, Field(ge=0, le=100, allow_inf_nan=False)]

@@ -152,7 +152,7 @@ def test_a_damaged_checkpoint_is_skipped_for_an_older_one_and_a_picture_that_wen
     assert_once(site, site.registry.expansions.get(expansion))
     assert "is damaged" in site.log()
     assert site.weights(expansion) == undisturbed
-    assert "cy" not in site.gallery.captions_for(["p3"])["p3"]
+    assert "cy" not in site.gallery.group_captions(["p3"])["p3"]
 
 
 @pytest.mark.row("K9")

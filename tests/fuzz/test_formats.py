@@ -53,10 +53,10 @@ def test_mutated_scans_and_photographs_of_phones(service: Service, seed: int) ->
         place = source.randrange(min(len(data), 400) if head else len(data))
         data[place] = source.choice((0, 0x7F, 0x80, 0xFF, source.randrange(256)))
     cut = bytes(data[: source.randrange(len(data))] if source.random() < 0.2 else data)
-    before = len(service.context.gallery.ids())
+    before = len(service.context.gallery.list_ids())
     answer = service.admin.post("/v1/pictures", files={"picture": ("x", cut)})
     assert answer.is_success or (answer.status_code < 500 and answer.json()["code"] in CODES), answer.text
-    assert len(service.context.gallery.ids()) - before == (answer.status_code == 201)
+    assert len(service.context.gallery.list_ids()) - before == (answer.status_code == 201)
     for pid in service.context.pictures.uploads.decoder.pids:
         assert address_space(pid) <= MEMORY + SLACK
 

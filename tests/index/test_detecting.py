@@ -28,7 +28,7 @@ def snapshot(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
     sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
     shown = Snapshot(release, views, weightless_view(0), sets)
-    return shown.with_detector(None, lambda identity, most: captions[str(identity.language)][:most])
+    return shown.add_detector(None, lambda identity, most: captions[str(identity.language)][:most])
 
 
 def captioned(identity: Identity, texts: list[str]) -> VectorSet:
@@ -65,9 +65,9 @@ def test_of_many_captions_some_are_counted(world: World) -> None:
 
     def read(identity: Identity, most: int) -> list[str]:
         asked.append(most)
-        return world.gallery.some_captions(str(identity.language), [], most)
+        return world.gallery.sample_captions(str(identity.language), [], most)
 
     served = world.started().current
-    assert replace(served, counted={}).with_detector(None, read).counted == {"en": (0, 4_000)}
+    assert replace(served, counted={}).add_detector(None, read).counted == {"en": (0, 4_000)}
     assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
-    assert len({*world.gallery.some_captions("en", [], 4_000)}) == 4_000
+    assert len({*world.gallery.sample_captions("en", [], 4_000)}) == 4_000

@@ -87,7 +87,7 @@ def is_whole(world: World) -> bool:
     (part,) = world.sets.make_engine_parts(world.pictures(), world.state())
     view = part.sealed_view
     assert world.engine is not None
-    return view.count == world.engine.count(view) == len(world.gallery.ids())
+    return view.count == world.engine.count(view) == len(world.gallery.list_ids())
 
 
 @pytest.mark.parametrize("lose", [drop_table, halve_table])

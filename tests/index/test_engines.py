@@ -50,9 +50,9 @@ def change(world: World, number: int, vector: Matrix, seed: int) -> None:
 
 def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
     """From the tables alone: slow, obvious, exact."""
-    placed = world.gallery.placed(world.gallery.ids())
+    placed = world.gallery.find_content_keys(world.gallery.list_ids())
     ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
-    vectors = world.gallery.picture_vectors(ids, world.encoder.image_fingerprint)
+    vectors = world.gallery.find_picture_vectors(ids, world.encoder.image_fingerprint)
     if not ids:
         return []
     hits = brute_force(query, np.stack([vectors[id] for id in ids]), [Entry(id) for id in ids], len(ids))
@@ -91,7 +91,7 @@ def test_scores_and_order_are_those_of_an_exact_scan(world: World, mixed: LiveIn
 
 
 def test_a_filter_of_any_size_leaves_what_is_allowed(world: World, mixed: LiveIndex) -> None:
-    keys = sorted(place.key for place in world.gallery.placed(world.gallery.ids()).values())
+    keys = sorted(place.key for place in world.gallery.find_content_keys(world.gallery.list_ids()).values())
     some = np.random.default_rng(0).permutation(keys)
     sizes = [numbered(*sorted(some[:size].tolist())) for size in (0, 1, 9, len(keys))]
     many = np.arange(11_000, dtype=np.int64)  # more than are compared one by one, most of them of no picture
@@ -125,8 +125,8 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
         texts = [entry.text for entry in captions.read_rows("p1").entries]
         assert texts == ["a picture “quoted\" with 'both'", "ein\nBild ü"]
         assert len(captions.read_rows("p2")) == len(live.current.pictures.read_rows("p2")) == 0
-        (stored,) = world.gallery.picture_vectors(["p3"], world.encoder.image_fingerprint).values()
-        assert live.current.picture_vector("p3").tobytes() == stored.tobytes()
+        (stored,) = world.gallery.find_picture_vectors(["p3"], world.encoder.image_fingerprint).values()
+        assert live.current.find_picture_vector("p3").tobytes() == stored.tobytes()
         if not sealed:
             world.seal()
             live.refresh()

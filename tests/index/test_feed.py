@@ -39,7 +39,7 @@ def either(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 def read_feed(world: World) -> dict[str, int]:
     """The whole feed."""
-    return world.gallery.changes_since(0)
+    return world.gallery.list_changes(0)
 
 
 def delete_pictures(world: World, *seeds: int) -> None:
@@ -47,7 +47,7 @@ def delete_pictures(world: World, *seeds: int) -> None:
     for seed in seeds:
         world.gallery.delete(f"p{seed}")
     for seed in (90, 91):  # two states are kept of each set
-        world.put(f"p{seed}", seed + world.gallery.change())
+        world.put(f"p{seed}", seed + world.gallery.read_last_change())
         with world.registry.begin() as session:  # other machines have had time to open what came after
             session.execute(update(VectorSetRow).values(created_at=now() - 3_600))
         world.seal()
@@ -58,10 +58,10 @@ def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(eithe
     put(world.started(), *range(6))
     world.seal()
     delete_pictures(world, 1, 3, 2)
-    change = world.gallery.change()
+    change = world.gallery.read_last_change()
     assert set_states.prune_feed(world.registry) == 3
     assert read_feed(world) == {"p0": 1, "p4": 5, "p5": 6, set_states.PRUNED: 9, "p90": 10, "p91": 11}
-    assert world.gallery.change() == change and set_states.prune_feed(world.registry) == 0
+    assert world.gallery.read_last_change() == change and set_states.prune_feed(world.registry) == 0
     world.put("p1", 1)
     assert read_feed(world)["p1"] == change + 1
 
@@ -72,9 +72,9 @@ def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> No
     world.seal()
     with world.registry.begin() as session:  # as if no older state were kept
         session.execute(update(VectorSetRow).values(upto_change=7))
-    assert set_states.prune_feed(world.registry) == 1 and world.gallery.change() == 7
+    assert set_states.prune_feed(world.registry) == 1 and world.gallery.read_last_change() == 7
     world.put("p8", 8)
-    assert world.gallery.change() == 8
+    assert world.gallery.read_last_change() == 8
 
 
 def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: World) -> None:
@@ -174,7 +174,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
     with world.registry.begin() as session:
         session.execute(insert(VectorSetRow).values(**make_empty_row(world)))
     own = Indexer(world.sets, seal_at=1, most=3)
-    reads, pages = Gallery.placed, list[int]()
+    reads, pages = Gallery.find_content_keys, list[int]()
 
     def overtake(gallery: Gallery, ids: Sequence[str]) -> Any:
         page = reads(gallery, ids)
@@ -186,7 +186,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
                 set_states._remove_deletions(session, [gone])
         return page
 
-    monkeypatch.setattr(Gallery, "placed", overtake)
+    monkeypatch.setattr(Gallery, "find_content_keys", overtake)
     own.seal(world.pictures())
     assert pages == [3, 3, 3, 3, 1, 3, 3, 3]  # the first again, where a vector is missing; then all of it once more
     live = world.started()

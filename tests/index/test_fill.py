@@ -47,7 +47,7 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
     prepare(world)
     state = world.encode("cy", 1)
     filled = open_captions(world)
-    rows = VectorRows.merge([filled.read_rows(picture) for picture in world.gallery.ids()])
+    rows = VectorRows.merge([filled.read_rows(picture) for picture in world.gallery.list_ids()])
     assert sorted(rows.entries) == [
         Entry(f"p{seed:02d}", text)
         for seed in range(PICTURES)
@@ -121,7 +121,7 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
 def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(20):
         world.put(f"p{seed}", seed)
-    world.gallery.files.content_path(content(3)).write_bytes(b"")
+    world.gallery.files.locate_picture(content(3)).write_bytes(b"")
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     seen: list[tuple[int, int]] = []
     fill_pictures(world.encoder, world.sets, lambda *told: seen.append(told))

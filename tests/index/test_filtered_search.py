@@ -10,11 +10,11 @@ import pytest
 from sqlalchemy import event, select, text
 
 from index import engine, segment
-from index.filters import parsed
+from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.records import Given, Patch
-from index.selection import Selection, Wanted
+from index.records import Patch, RecordInput
+from index.selection import PictureCriteria, Selection
 from store import database
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
@@ -43,9 +43,9 @@ FILTERS: list[tuple[dict[str, Any], Callable[[int], bool]]] = [
 ]
 
 
-def record(number: int) -> Given:
+def record(number: int) -> RecordInput:
     where = "late" if number >= 40 else "early"
-    return Given(collection=where, tags=["odd" if number % 2 else "even"], metadata={"number": number})
+    return RecordInput(collection=where, tags=["odd" if number % 2 else "even"], metadata={"number": number})
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def live(empty: World) -> LiveIndex:
             NewPicture(f"p{number:03d}", content(number + seed), 9, 9, None, vectors[(number + seed) % len(vectors)])
             for number in numbers
         ]
-        given = [NewPicture(**{**vars(new), "given": record(int(new.id[1:]))}) for new in pictures]
+        given = [NewPicture(**{**vars(new), "record": record(int(new.id[1:]))}) for new in pictures]
         empty.gallery.put(given, empty.encoder.image_fingerprint)
 
     for first in (0, 20):
@@ -73,23 +73,23 @@ def live(empty: World) -> LiveIndex:
 def test_scores_and_order_are_those_of_an_exact_scan_of_what_is_left(
     empty: World, live: LiveIndex, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    selection, placed = Selection(empty.registry), empty.gallery.placed(empty.gallery.ids())
+    selection, placed = Selection(empty.registry), empty.gallery.find_content_keys(empty.gallery.list_ids())
     for few in (10_000, 0):  # compared one by one, and through the engine's index
         monkeypatch.setattr(segment, "_FEW", few)
         monkeypatch.setattr(engine, "FEW", few)
         for asked, left in FILTERS:
             keys = numbered(*sorted(place.key for id, place in placed.items() if left(int(id[1:]))))
-            allowed = selection.allowed(Wanted(parsed(asked)))
+            allowed = selection.find_allowed_keys(PictureCriteria(parse_filter(asked)))
             for query in unit(3, seed=4, dimension=DIMENSION):
                 assert search(live, query, 10, allowed) == find_expected(empty, query, 10, keys)
 
 
 def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveIndex) -> None:
     selection, query = Selection(empty.registry), unit(1, seed=5, dimension=DIMENSION)[0]
-    wanted = Wanted(parsed(equals("tags", "new")))
+    wanted = PictureCriteria(parse_filter(equals("tags", "new")))
 
     def found() -> set[str]:
-        return {hit.entry.picture for hit in search(live, query, 10, selection.allowed(wanted))}
+        return {hit.entry.picture for hit in search(live, query, 10, selection.find_allowed_keys(wanted))}
 
     assert found() == set()
     generation = live.current.pictures.generation
@@ -106,8 +106,10 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         gallery = Gallery(registry, DataRoot(tmp_path))
         with registry.begin() as session:
             session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
-        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["bridge"]))], "tower")
-        left = Selection(registry).allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "bridge"}}]})))
+        gallery.put([NewPicture("p", content(1), 9, 9, record=RecordInput(tags=["bridge"]))], "tower")
+        left = Selection(registry).find_allowed_keys(
+            PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "bridge"}}]}))
+        )
         assert left is not None and len(left) == 1
 
 
@@ -116,13 +118,17 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
         some = {"must": [{"key": "tags", "match": {"value": "red"}}, {"key": "year", "range": {"lt": 2_000}}]}
-        wanted = Wanted(parsed({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]}))
-        gallery.put([NewPicture("p", content(1), 9, 9, given=Given(tags=["red"], metadata={"year": 1950}))], "tower")
-        assert selection.allowed(wanted) is not None
+        wanted = PictureCriteria(
+            parse_filter({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]})
+        )
+        gallery.put(
+            [NewPicture("p", content(1), 9, 9, record=RecordInput(tags=["red"], metadata={"year": 1950}))], "tower"
+        )
+        assert selection.find_allowed_keys(wanted) is not None
         gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
         asked = list[tuple[str, Any]]()
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-        left = selection.allowed(wanted)
+        left = selection.find_allowed_keys(wanted)
         assert left is not None and len(left) == 1
         with registry.read() as session:
             (query,) = [each for each in asked if "picture_values" in each[0]]
@@ -136,9 +142,9 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         asked = list[tuple[str, Any]]()
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-        wanted = Wanted(within=frozenset({"museum"}), collection="museum")
+        wanted = PictureCriteria(collections=frozenset({"museum"}), collection="museum")
         for newest_first in (False, True):
-            Selection(registry).page(wanted, 10, newest_first=newest_first)
+            Selection(registry).list_pictures(wanted, 10, newest_first=newest_first)
         pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
         assert len(pages) == 2
         with registry.read() as session:
@@ -159,7 +165,9 @@ def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_u
         for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
             with registry.read() as session:
                 session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
-                left = session.scalars(select(PictureRow.key).where(*Wanted(parsed(asked)).conditions)).all()
+                left = session.scalars(
+                    select(PictureRow.key).where(*PictureCriteria(parse_filter(asked)).conditions)
+                ).all()
                 assert len(left) == expected
 
 
@@ -206,15 +214,15 @@ def test_what_sqlite_ends_while_rows_are_read_is_refused(tmp_path: Path, monkeyp
         with registry.begin() as session:
             session.execute(text(_MANY_PICTURES.replace(*_SERIES)))
             session.execute(text(_MANY_VALUES.replace(*_SERIES)))
-        among, other = (Wanted(parsed({"must": [{"key": "rank", "range": {"gte": n}}]})) for n in (1, 2))
+        among, other = (PictureCriteria(parse_filter({"must": [{"key": "rank", "range": {"gte": n}}]})) for n in (1, 2))
         selection = Selection(registry)
-        assert len(selection.page(among, 2)) == 2
+        assert len(selection.list_pictures(among, 2)) == 2
         monkeypatch.setattr(database, "_SECONDS", 0.0)
         monkeypatch.setattr(database, "_STEPS", 1_000)
         with pytest.raises(RegistryUnavailable):
-            selection.allowed(other)
+            selection.find_allowed_keys(other)
         with pytest.raises(RegistryUnavailable):
-            selection.page(among, 2)
+            selection.list_pictures(among, 2)
 
 
 _SERIES = (

@@ -4,8 +4,8 @@ from typing import Any
 
 import pytest
 
-from index.facts import Fact, instant
-from index.filters import Filter, Match, Range, metadata_key, parsed
+from index.facts import Fact, parse_instant
+from index.filters import Filter, Match, Range, find_metadata_key, parse_filter
 from store.errors import InvalidFilter
 
 
@@ -24,12 +24,12 @@ def test_a_filter_is_read_as_it_is_written() -> None:
     }
     decade = (("gte", -631_152_000.0), ("lt", -315_619_200.0))
     either = Match("year", (Fact("number", number=1.0), Fact("boolean", number=1.0)))
-    assert parsed(given) == Filter(
+    assert parse_filter(given) == Filter(
         must=(Match("place", (Fact("string", "Chur"),)), Range("taken_at", "date", decade)),
         must_not=(Filter(should=(either,)),),
     )
-    assert parsed({}) == Filter()
-    assert parsed(nested(8)).must and len(parsed({"must": [equals("a", 1)] * 64}).must) == 64
+    assert parse_filter({}) == Filter()
+    assert parse_filter(nested(8)).must and len(parse_filter({"must": [equals("a", 1)] * 64}).must) == 64
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,7 @@ def test_a_filter_is_read_as_it_is_written() -> None:
 )
 def test_a_malformed_filter_is_refused_with_its_place(given: object, place: str, code: str) -> None:
     with pytest.raises(InvalidFilter) as refused:
-        parsed(given)
+        parse_filter(given)
     assert [(error.location, error.code) for error in refused.value.errors] == [(place, code)]
 
 
@@ -90,9 +90,9 @@ def test_a_malformed_filter_is_refused_with_its_place(given: object, place: str,
     ],
 )
 def test_dates_are_those_of_rfc_3339(text: str, moment: float | None) -> None:
-    assert instant(text) == moment
+    assert parse_instant(text) == moment
 
 
 def test_a_bare_key_names_a_field_of_the_record_before_metadata() -> None:
     keys = ("place", "metadata.place", "metadata.tags", "tags", "Place", "a.b", "metadata.a.b", "")
-    assert [metadata_key(key) for key in keys] == ["place", "place", "tags", None, None, None, None, None]
+    assert [find_metadata_key(key) for key in keys] == ["place", "place", "tags", None, None, None, None, None]

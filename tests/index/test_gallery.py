@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import event
 from sqlalchemy.exc import IntegrityError
 
-from index.captions import ReadBy, own_ids, replace_captions
+from index.captions import EncoderId, find_own_ids, replace_captions
 from index.gallery import Gallery, NewPicture
 from index.janitor import sweep
 from index.records import Place
@@ -17,7 +17,7 @@ from store.errors import PictureNotFound
 from tests.index.conftest import unit
 from tests.index.world import World, content, drawn
 
-FIRST = ReadBy(0, "tower")
+FIRST = EncoderId(0, "tower")
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 def said(world: World, id: str) -> dict[str, list[str]]:
     """The captions of a picture by language."""
-    return world.gallery.captions_for([id])[id]
+    return world.gallery.group_captions([id])[id]
 
 
 def halved(vector: Vector) -> bytes:
@@ -62,30 +62,30 @@ def test_given_captions_replace_and_absent_ones_stay(world: World) -> None:
 
 def test_a_caption_that_stays_keeps_its_id_and_vector(world: World) -> None:
     world.put("a", 1, {"en": ["red", "round"]})
-    (old,) = [caption for caption in world.gallery.captions(["a"]) if caption.text == "round"]
+    (old,) = [caption for caption in world.gallery.find_captions(["a"]) if caption.text == "round"]
     world.gallery.put_caption_vectors(FIRST, {old.id: unit(1)[0]})
     world.put("a", 1, {"en": ["round"]})
-    assert world.gallery.captions(["a"]) == [old]
-    assert world.gallery.caption_vectors([old.id], FIRST)[old.id].tobytes() == halved(unit(1)[0])
+    assert world.gallery.find_captions(["a"]) == [old]
+    assert world.gallery.find_caption_vectors([old.id], FIRST)[old.id].tobytes() == halved(unit(1)[0])
 
 
 def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
-    ids = [caption.id for caption in world.gallery.captions(["a"])]
+    ids = [caption.id for caption in world.gallery.find_captions(["a"])]
     world.gallery.put_caption_vectors(FIRST, {ids[0]: unit(1)[0]})
     world.gallery.delete("a")
-    assert world.gallery.ids() == [] and world.gallery.captions(["a"]) == []
-    assert world.gallery.caption_vectors(ids, FIRST) == {}
+    assert world.gallery.list_ids() == [] and world.gallery.find_captions(["a"]) == []
+    assert world.gallery.find_caption_vectors(ids, FIRST) == {}
 
-    assert world.gallery.picture_vector(content(1), world.encoder.image_fingerprint) is None
+    assert world.gallery.find_vector_for_upload(content(1), world.encoder.image_fingerprint) is None
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
     sweep(world.sets)
     assert world.gallery.files.read(content(1))
     world.aged(25)
     sweep(world.sets)
-    assert not world.gallery.files.content_path(content(1)).exists()
-    assert not world.gallery.files.thumbnail_path(content(1)).exists() and world.gallery.discarded(0) == []
+    assert not world.gallery.files.locate_picture(content(1)).exists()
+    assert not world.gallery.files.locate_thumbnail(content(1)).exists() and world.gallery.list_discarded(0) == []
 
 
 class _Counted(str):
@@ -102,7 +102,7 @@ def test_replacing_captions_looks_at_each_a_few_times(world: World) -> None:
     many, change = [f"text {number}" for number in range(200)], 1
     world.put("a", 1, {"en": many})
     with world.registry.begin() as session:
-        old = own_ids(session, "a")
+        old = find_own_ids(session, "a")
         replace_captions(session, "a", old, {"en": [_Counted(text) for text in many[:100]]}, change)
     assert said(world, "a") == {"en": many[:100]}
     assert 0 < _Counted.hashes < 10 * len(many)
@@ -110,22 +110,22 @@ def test_replacing_captions_looks_at_each_a_few_times(world: World) -> None:
 
 def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
-    (red,) = world.gallery.captions(["a"], "en")
-    readers, vectors = [FIRST, ReadBy(1, "tower"), ReadBy(0, "another tower")], unit(3)
+    (red,) = world.gallery.find_captions(["a"], "en")
+    readers, vectors = [FIRST, EncoderId(1, "tower"), EncoderId(0, "another tower")], unit(3)
     for number, by in enumerate(readers):
         world.gallery.put_caption_vectors(by, {red.id: vectors[number]})
     for number, by in enumerate(readers):
-        assert world.gallery.caption_vectors([red.id], by)[red.id].tobytes() == halved(vectors[number])
+        assert world.gallery.find_caption_vectors([red.id], by)[red.id].tobytes() == halved(vectors[number])
 
 
 def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     put = world.put("a", 2)
     assert not put.created and put.picture.content_sha256 == content(2) and said(world, "a") == {"en": ["red"]}
-    assert world.gallery.discarded(0) == [content(1)] and world.gallery.files.read(content(1))
+    assert world.gallery.list_discarded(0) == [content(1)] and world.gallery.files.read(content(1))
     world.aged(25)
     sweep(world.sets)
-    assert not world.gallery.files.content_path(content(1)).exists() and world.gallery.files.read(content(2))
+    assert not world.gallery.files.locate_picture(content(1)).exists() and world.gallery.files.read(content(2))
 
 
 @pytest.mark.row("F10")
@@ -135,7 +135,7 @@ def test_a_content_that_is_put_again_stays_and_is_kept_for_a_day_from_its_last_e
     world.aged(25)
     world.put("b", 1)
     sweep(world.sets)
-    assert world.gallery.files.read(content(1)) and world.gallery.discarded(0) == []
+    assert world.gallery.files.read(content(1)) and world.gallery.list_discarded(0) == []
     world.put("b", 2)
     world.gallery.delete("b")
     sweep(world.sets)
@@ -154,25 +154,25 @@ def test_a_put_that_fails_removes_no_content_that_was_discarded_just_now(world: 
 def test_a_put_that_fails_leaves_nothing(world: World) -> None:
     with pytest.raises(IntegrityError):
         world.gallery.put([NewPicture("a", content(1), None, 32, {}, unit(1)[0], drawn(1))], "f")  # type: ignore[arg-type]
-    assert world.gallery.ids() == [] and world.gallery.change() == 0
-    assert not world.gallery.files.content_path(content(1)).exists()
+    assert world.gallery.list_ids() == [] and world.gallery.read_last_change() == 0
+    assert not world.gallery.files.locate_picture(content(1)).exists()
 
 
 def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> None:
     world.put("a", 1)
     world.put("b", 2)
-    start = world.gallery.change()
+    start = world.gallery.read_last_change()
     world.put("c", 3)
     world.gallery.delete("a")
     world.put("c", 3, {"en": ["new"]})
-    assert world.gallery.changes_since(start) == {"a": start + 2, "c": start + 3}
-    assert world.gallery.changes_since(world.gallery.change()) == {}
+    assert world.gallery.list_changes(start) == {"a": start + 2, "c": start + 3}
+    assert world.gallery.list_changes(world.gallery.read_last_change()) == {}
 
 
 def paged(gallery: Gallery, limit: int) -> list[str]:
     names: list[str] = []
     after: Place | None = None
-    while page := gallery.page(limit, after):
+    while page := gallery.list_pictures(limit, after):
         names += [picture.id for picture in page]
         after = page[-1].place
     return names
@@ -192,7 +192,10 @@ def test_captions_of_an_expansion_are_added_once_and_only_to_pictures_that_exist
     rows = [("a", "coch"), ("a", "crwn"), ("gone", "glas"), ("a", "crwn")]
     assert world.gallery.add_captions("e1", "cy", rows) == 2
     assert world.gallery.add_captions("e1", "cy", rows) == 0
-    assert world.gallery.captions_for(["a", "gone"], ["cy"]) == {"a": {"cy": ["coch", "coch", "crwn"]}, "gone": {}}
+    assert world.gallery.group_captions(["a", "gone"], ["cy"]) == {
+        "a": {"cy": ["coch", "coch", "crwn"]},
+        "gone": {},
+    }
 
 
 def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
@@ -204,7 +207,7 @@ def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
         statements.append((statement, parameters))
 
     event.listen(world.registry.engine, "before_cursor_execute", note)
-    world.gallery.page(10, (0.0, "a"))
+    world.gallery.list_pictures(10, (0.0, "a"))
     listing = [(text, values) for text, values in statements if "ORDER BY" in text and "LIMIT" in text]
     assert not any("captions" in text for text, _ in statements), "36 languages would cost 36 times as much"
     with world.registry.engine.connect() as connection:
@@ -221,10 +224,10 @@ def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again
     keys = []
     for seed in (1, 2, 1):
         world.put("a", seed)
-        keys.append(world.gallery.placed(["a"])["a"].key)
+        keys.append(world.gallery.find_content_keys(["a"])["a"].key)
     world.put("a", 1, {"en": ["red"]})  # other captions: the same content
-    assert world.gallery.placed(["a", "nowhere"])["a"] == (keys[-1], content(1))
+    assert world.gallery.find_content_keys(["a", "nowhere"])["a"] == (keys[-1], content(1))
     world.gallery.delete("a")
     world.put("a", 1)
-    keys.append(world.gallery.placed(["a"])["a"].key)
+    keys.append(world.gallery.find_content_keys(["a"])["a"].key)
     assert keys == sorted(set(keys))

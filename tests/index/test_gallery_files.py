@@ -77,7 +77,7 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
 
     def overtaken(path: Path, data: bytes) -> None:
         write_bytes(path, data)
-        if path == world.gallery.files.content_path(content(1)) and world.gallery.ids() == []:
+        if path == world.gallery.files.locate_picture(content(1)) and world.gallery.list_ids() == []:
             monkeypatch.setattr(files, "write_bytes", write_bytes)
             world.gallery.delete_content(content(1), 0)
 
@@ -93,13 +93,13 @@ def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
     commit = world.root.commit
 
     def gone_after_the_row(name: str) -> None:
-        if world.gallery.ids():
+        if world.gallery.list_ids():
             raise StoreUnavailable
         commit(name)
 
     monkeypatch.setattr(world.root, "commit", gone_after_the_row)
     world.put("a", 1)
-    assert world.gallery.ids() == ["a"]
+    assert world.gallery.list_ids() == ["a"]
     world.close()
 
 
@@ -117,7 +117,7 @@ def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full())
     with pytest.raises(StorageFull):
         world.put("a", 1)
-    assert world.gallery.ids() == [] and not world.gallery.files.content_path(content(1)).exists()
+    assert world.gallery.list_ids() == [] and not world.gallery.files.locate_picture(content(1)).exists()
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
         other.delete_content(content(1), 0)
         with begin() as session:
             yield session
-        complete.append(shared.gallery.files.content_path(content(1)).exists())
+        complete.append(shared.gallery.files.locate_picture(content(1)).exists())
 
     monkeypatch.setattr(shared.registry, "begin", overtaken)
     shared.put("a", 1)
@@ -196,13 +196,13 @@ def damage_everywhere(world: World, store: str) -> None:
 
 
 def assert_whole(gallery: Gallery) -> None:
-    with gallery.files.original(content(1)) as stream:
+    with gallery.files.open_original(content(1)) as stream:
         assert stream.read() == b"1"
     assert gallery.files.read(content(1)) and gallery.files.read(content(1), thumbnail=True)
 
 
 def assert_damaged(gallery: Gallery) -> None:
-    for read in (gallery.files.read, gallery.files.original):
+    for read in (gallery.files.read, gallery.files.open_original):
         with pytest.raises(PictureDamaged):
             read(content(1))
 

@@ -136,4 +136,4 @@ def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: Worl
     live.close()  # the sweep is done
     assert nearest_pictures(live, 2) == (["b", "a"] if kept else ["a"])
     assert captions_of(live, "b") == ({"en": ["two"]} if kept else {})
-    assert world.gallery.files.content_path(content(2)).exists() == kept
+    assert world.gallery.files.locate_picture(content(2)).exists() == kept

@@ -73,7 +73,7 @@ def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
         put_picture(live, f"p{seed}", seed)
     vector = picture_vector(drawn(3).rgb)
     last = live.current.search_pictures(vector, 2)[-1]
-    monkeypatch.setattr(snapshot, "DEEPEST", 5)
+    monkeypatch.setattr(snapshot, "DEEPEST_RANK", 5)
     assert len(live.current.search_pictures(vector, 3, last)) == 3
     for twin in range(4):
         put_picture(live, f"twin{twin}", 3)

@@ -9,7 +9,7 @@ import pytest
 from pymilvus import MilvusClient
 from sqlalchemy import func, inspect, select, update
 
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.gallery import Gallery
 from index.janitor import PrunedItem, Pruner, estimate_move_bytes, sweep
 from index.set_states import NOTHING_SEALED
@@ -131,22 +131,22 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
     world.registry.encodings.record_first(FIRST_ENCODING.backend, FIRST_ENCODING.precision)
     lease = begin_move(world.registry)
     base = world.registry.bases.add("B", "image-b", "text-b", lease).number
-    ids = world.gallery.ids()
+    ids = world.gallery.list_ids()
     ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.compute_fingerprint("image-b")
-    assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES
+    assert len(world.gallery.find_picture_vectors(ids, ours)) == PICTURES
     encoded = {content(seed): picture_vector(drawn(seed).rgb) for seed in range(PICTURES)}
     world.gallery.put_picture_vectors(theirs, encoded)
     captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
-    world.gallery.put_caption_vectors(ReadBy(base, FIRST_ENCODING.compute_fingerprint("text-b")), captions)
-    assert len(world.gallery.picture_vectors(ids, theirs)) == PICTURES
+    world.gallery.put_caption_vectors(EncoderId(base, FIRST_ENCODING.compute_fingerprint("text-b")), captions)
+    assert len(world.gallery.find_picture_vectors(ids, theirs)) == PICTURES
     assert count_vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"
     world.registry.expansions.cancel(lease.expansion)
     world.registry.expansions.end_as_cancelled(lease)
     for tag in ("br", "de"):
         world.teach(tag, {"p1": tag})
     assert [item.name for item in prune(world)] == [f"version {base}"]
-    assert world.gallery.picture_vectors(ids, theirs) == {} and count_vectors(world, base) == 0
-    assert len(world.gallery.picture_vectors(ids, ours)) == PICTURES and prune(world) == []
+    assert world.gallery.find_picture_vectors(ids, theirs) == {} and count_vectors(world, base) == 0
+    assert len(world.gallery.find_picture_vectors(ids, ours)) == PICTURES and prune(world) == []
 
 
 @pytest.mark.faults

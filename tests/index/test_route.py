@@ -32,12 +32,12 @@ def route(requested: str, text: str, languages: Collection[str], detector: Detec
 
 
 def test_a_given_tag_is_made_canonical_and_must_be_served() -> None:
-    assert snapshot(["en", "cy"]).served("EN") == "en"
-    assert snapshot(["en", "cy"]).served("eng") == "en"
+    assert snapshot(["en", "cy"]).require_served("EN") == "en"
+    assert snapshot(["en", "cy"]).require_served("eng") == "en"
     with pytest.raises(LanguageNotFound):
-        snapshot(["en", "cy"]).served("de")
+        snapshot(["en", "cy"]).require_served("de")
     with pytest.raises(LanguageTagInvalid):
-        snapshot(["en"]).served("en_US")
+        snapshot(["en"]).require_served("en_US")
 
 
 @pytest.mark.parametrize(("text", "tag"), [("mae ci coch ar y bwrdd", "cy"), ("the dogs are on the table", "en")])
@@ -49,7 +49,7 @@ def test_a_text_is_read_in_the_language_that_it_is_in(text: str, tag: str) -> No
 
 def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None:
     many = replace(snapshot(CAPTIONS), built_in=("en", "de"))
-    assert (many.readable("en-GB"), many.route("en-GB", "a cat").used) == (
+    assert (many.require_readable("en-GB"), many.route("en-GB", "a cat").used) == (
         "en-GB",
         "en",
     )  # captions of a kind stay its own
@@ -58,15 +58,15 @@ def test_a_base_of_many_languages_reads_a_language_that_was_not_taught() -> None
     assert choice.warnings == ("language_not_taught",)
     assert many.route("cy", "afal coch").warnings == ()
     assert many.route("auto", "తెలుగు").warnings == (), "the shared table may well read it"
-    assert many.readable("fr") == "fr"
+    assert many.require_readable("fr") == "fr"
     with pytest.raises(LanguageNotFound):
-        many.served("fr")  # it has no captions
+        many.require_served("fr")  # it has no captions
     with pytest.raises(LanguageTagInvalid):
         many.route("french", "une pomme rouge")
 
 
 def test_a_base_of_english_alone_does_not() -> None:
-    for ask in (snapshot(CAPTIONS).readable, lambda tag: snapshot(CAPTIONS).route(tag, "une pomme")):
+    for ask in (snapshot(CAPTIONS).require_readable, lambda tag: snapshot(CAPTIONS).route(tag, "une pomme")):
         with pytest.raises(LanguageNotFound):
             ask("fr")
 
@@ -89,7 +89,7 @@ def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
     assert (choice.used, choice.confidence, choice.warnings) == ("shared", 0.0, ("language_not_supported",))
     assert replace(gone, built_in=("en", "nl")).route("auto", text).warnings == ()
     assert gone.route("auto", "the dogs are on the table").used == "en"
-    left = snapshot([*CAPTIONS, "nl"], both).only(CAPTIONS)
+    left = snapshot([*CAPTIONS, "nl"], both).restrict_to(CAPTIONS)
     assert left.withdrawn["nl"].version == 2
 
 

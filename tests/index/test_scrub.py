@@ -17,7 +17,7 @@ from typer.testing import CliRunner
 from client.main import app
 from index import damage, stored_items
 from index.damage import NAMED, Damage, ScrubReport
-from index.rows import vector_of
+from index.rows import unpack_vector
 from index.scrub import Scrub
 from index.vectors import Identity
 from model.processes import name_owner
@@ -115,7 +115,7 @@ def read_vectors(world: World) -> dict[Any, Any]:
     with world.registry.read() as session:
         pictures = session.execute(select(PictureVectorRow.content_sha256, PictureVectorRow.vector)).all()
         captions = session.execute(select(CaptionVectorRow.caption_id, CaptionVectorRow.vector)).all()
-    return {key: vector_of(stored) for key, stored in (*pictures, *captions)}
+    return {key: unpack_vector(stored) for key, stored in (*pictures, *captions)}
 
 
 def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) -> None:
@@ -123,8 +123,8 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
     here.put("a", 1)
     here.teach("cy", {"a": "ci"})
     flip(here.version_folder(1) / "rows.safetensors", 5)
-    flip(here.gallery.files.content_path(content(1)), 50)
-    flip(here.gallery.files.thumbnail_path(content(1)), 50)
+    flip(here.gallery.files.locate_picture(content(1)), 50)
+    flip(here.gallery.files.locate_thumbnail(content(1)), 50)
     found = run_scrub(here)
     assert [(each.kind, each.mended) for each in found] == [
         ("version", "from the store"),
@@ -136,7 +136,7 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
 
 def test_a_damaged_copy_of_a_picture_is_fetched_anew_when_it_is_shown(machines: Machines) -> None:
     machines.here.put("a", 1)
-    flip(machines.here.gallery.files.content_path(content(1)), 50)
+    flip(machines.here.gallery.files.locate_picture(content(1)), 50)
     assert machines.here.gallery.files.read(content(1)) == drawn(1).stored and run_scrub(machines.here) == []
 
 
@@ -144,9 +144,9 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     """A thumbnail can be made of the picture, the picture of nothing; putting it again replaces it."""
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
-    flip(world.gallery.files.thumbnail_path(content(2)), 50)
-    flip(world.gallery.files.content_path(content(1)), 50)
-    world.gallery.files.content_path(content(3)).unlink()
+    flip(world.gallery.files.locate_thumbnail(content(2)), 50)
+    flip(world.gallery.files.locate_picture(content(1)), 50)
+    world.gallery.files.locate_picture(content(3)).unlink()
     flip(world.version_folder(1) / "rows.safetensors", 5)
     found = {each.kind: each.mended for each in run_scrub(world) if ".thumb" not in each.name}
     assert found == {"version": "", "picture": ""}

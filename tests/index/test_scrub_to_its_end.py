@@ -15,7 +15,7 @@ from index import damage, segment, stored_items
 from index.damage import Damage
 from index.files import PictureFiles
 from index.gallery import Gallery
-from index.rows import stored_as, vector_of
+from index.rows import pack_vector, unpack_vector
 from index.scrub import Scrub
 from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
@@ -66,8 +66,8 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_world(world)
-    bad, real = world.gallery.files.thumbnail_path(content(1)), files.read
-    folder = world.gallery.files.content_path(content(2))
+    bad, real = world.gallery.files.locate_thumbnail(content(1)), files.read
+    folder = world.gallery.files.locate_picture(content(2))
     folder.unlink()
     folder.mkdir()
 
@@ -136,8 +136,8 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     world.teach("cy", {"p1": "ci"})
     flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
     flip(world.version_folder(1) / "rows.safetensors", 5)
-    flip(world.gallery.files.content_path(content(1)), 50)
-    world.gallery.files.content_path(content(2)).unlink()
+    flip(world.gallery.files.locate_picture(content(1)), 50)
+    world.gallery.files.locate_picture(content(2)).unlink()
 
     def remove_version() -> None:
         with world.registry.begin() as session:
@@ -176,9 +176,9 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
     with world.registry.begin() as session:
         good = session.scalars(select(PictureVectorRow.vector)).one()
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    vector = vector_of(good)
+    vector = unpack_vector(good)
     assert vector is not None
-    other = stored_as(np.negative(vector))
+    other = pack_vector(np.negative(vector))
 
     def mend() -> None:
         with world.registry.begin() as session:

@@ -17,11 +17,11 @@ from hypothesis import strategies as st
 from sqlalchemy import event
 
 from index import records, selection
-from index.facts import checked_metadata, checked_tags
-from index.filters import parsed
+from index.facts import validate_metadata, validate_tags
+from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
-from index.records import Given, Patch
-from index.selection import PICTURES, Left, Selection, Wanted
+from index.records import Patch, RecordInput
+from index.selection import PICTURES, KeySelection, PictureCriteria, Selection
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -124,11 +124,11 @@ class Changing:
             self.put(f"p{number}", number)
 
     def put(self, id: str, seed: int) -> None:
-        self.gallery.put([NewPicture(id, content(seed), 9, 9, given=Given(**self._record()))], "tower")
+        self.gallery.put([NewPicture(id, content(seed), 9, 9, record=RecordInput(**self._record()))], "tower")
 
     def change(self) -> None:
         """One picture is put again, one patched, one deleted, one comes back."""
-        some = self._random.sample(self.gallery.ids(), 3)
+        some = self._random.sample(self.gallery.list_ids(), 3)
         self.put(some[0], self._random.randrange(1_000, 9_999))
         record = self._record()
         self.gallery.patch(Patch(some[1], {**record, "metadata": {**record["metadata"], "year": None}}), {})
@@ -137,7 +137,7 @@ class Changing:
 
     def pictures(self) -> dict[str, Picture]:
         found = dict[str, Picture]()
-        for id in self.gallery.ids():
+        for id in self.gallery.list_ids():
             picture = self.gallery.get(id)
             about = {"collection": picture.record.collection, "created_at": picture.created_at}
             found[id] = {"id": id, "tags": picture.record.tags, "metadata": picture.record.metadata, **about}
@@ -145,8 +145,8 @@ class Changing:
 
     def left(self, asked: Mapping[str, Any]) -> set[str]:
         """What the selection leaves, which may name keys of pictures that are gone."""
-        keys = self.selection.allowed(Wanted(parsed(asked)), PICTURES)
-        placed = self.gallery.placed(self.gallery.ids())
+        keys = self.selection.find_allowed_keys(PictureCriteria(parse_filter(asked)), PICTURES)
+        placed = self.gallery.find_content_keys(self.gallery.list_ids())
         return {id for id, place in placed.items() if keys is None or place.key in keys}
 
     def _record(self) -> dict[str, Any]:
@@ -156,7 +156,7 @@ class Changing:
         kept = {key: metadata[key] for key in random.sample([*metadata], random.randrange(4))}
         tags = random.sample([text for text in TEXTS if 0 < len(text) < 200], random.randrange(4))
         where = scalar(["default", "other", "Chur"])
-        return {"collection": where, "tags": checked_tags(tags), "metadata": checked_metadata(kept)}
+        return {"collection": where, "tags": validate_tags(tags), "metadata": validate_metadata(kept)}
 
 
 @pytest.fixture
@@ -200,9 +200,9 @@ def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
     pictures = [picture for picture in changing.pictures().values() if holds(asked, picture)]
     keys = ["tags", "place", "year", "collection", "id", "No key"]
-    found = changing.selection.facets(Wanted(parsed(asked)), keys)
-    monkeypatch.setattr(selection, "_MANY", 0)
-    assert Selection(changing.registry).facets(Wanted(parsed(asked)), keys) == found
+    found = changing.selection.count_facets(PictureCriteria(parse_filter(asked)), keys)
+    monkeypatch.setattr(selection, "_MANY_KEYS", 0)
+    assert Selection(changing.registry).count_facets(PictureCriteria(parse_filter(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
         counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
@@ -213,10 +213,10 @@ def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch
 def test_facets_that_are_kept_follow_every_change(changing: Changing) -> None:
     queries = list[str]()
     event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-    wanted = Wanted(collection="kept")
+    wanted = PictureCriteria(collection="kept")
 
     def counts() -> dict[Any, int]:
-        return {each.value: each.count for each in changing.selection.facets(wanted, ["tags"])["tags"]}
+        return {each.value: each.count for each in changing.selection.count_facets(wanted, ["tags"])["tags"]}
 
     for id in ("p1", "p2"):
         changing.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
@@ -245,8 +245,8 @@ def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(changing: Changin
 
 
 def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Wanted(
-        parsed({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
+    wanted = PictureCriteria(
+        parse_filter({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
     )
     inside = [p for p in changing.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
     expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
@@ -254,22 +254,22 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
 
     def ids(newest_first: bool) -> list[str]:
         found, after = list[str](), None
-        while page := changing.selection.page(wanted, 2, after, newest_first=newest_first):
+        while page := changing.selection.list_pictures(wanted, 2, after, newest_first=newest_first):
             found += [picture.id for picture in page]
             after = page[-1].place
         return found
 
     for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; told by their keys
-        monkeypatch.setattr(records, "FEW", few)
-        monkeypatch.setattr(records, "WALKED", walked)
+        monkeypatch.setattr(records, "FEW_KEYS", few)
+        monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)
         assert ids(False) == expected and ids(True) == expected[::-1]
-    known = changing.selection.left(wanted)
+    known = changing.selection.select_keys(wanted)
     assert known is not None
-    outdated = Left(known.keys + 1_000_000, known.upto - 1, known.read)  # of no picture
-    monkeypatch.setattr(changing.selection, "left", lambda _: outdated)
+    outdated = KeySelection(known.keys + 1_000_000, known.as_of_change - 1, known.full_read_at)  # of no picture
+    monkeypatch.setattr(changing.selection, "select_keys", lambda _: outdated)
     assert ids(False) == expected
-    names = dict(changing.selection.collections(frozenset({"other", "nothing"})))
+    names = dict(changing.selection.list_collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}
 
 
@@ -277,7 +277,9 @@ def test_what_is_kept_is_the_same_array_until_something_in_it_changes(changing: 
     """Segments remember what an array leaves of them, and a million keys are not to be sorted for each upload."""
 
     def keys() -> Any:
-        return changing.selection.allowed(Wanted(parsed({"must": [{"key": "tags", "match": {"value": "kept"}}]})))
+        return changing.selection.find_allowed_keys(
+            PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
+        )
 
     changing.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
     changing.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
@@ -287,7 +289,7 @@ def test_what_is_kept_is_the_same_array_until_something_in_it_changes(changing: 
     assert keys() is first
     changing.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
     changing.gallery.patch(Patch("p3", {"tags": []}), {})
-    placed = changing.gallery.placed(["p1", "p2"])
+    placed = changing.gallery.find_content_keys(["p1", "p2"])
     assert keys().tolist() == sorted(place.key for place in placed.values())
 
 
@@ -300,10 +302,10 @@ def test_a_filter_that_many_ask_at_once_is_read_once(changing: Changing) -> None
             queries.append(statement)
             sleep(0.1)  # time for the others to come
 
-    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
     event.listen(*listened, note)
     with ThreadPoolExecutor(6) as threads:
-        found = [*threads.map(lambda _: changing.selection.allowed(wanted), range(6))]
+        found = [*threads.map(lambda _: changing.selection.find_allowed_keys(wanted), range(6))]
     assert len(queries) == 1 and all(keys is found[0] for keys in found)
 
 
@@ -316,15 +318,15 @@ def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monke
             began.set()
             assert go.wait(PATIENCE)
 
-    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
     event.listen(changing.registry.engine, "before_cursor_execute", hold)
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(changing.selection.allowed, wanted)
+        first = threads.submit(changing.selection.find_allowed_keys, wanted)
         assert began.wait(PATIENCE)
         with pytest.raises(RegistryUnavailable):
-            changing.selection.allowed(wanted)
+            changing.selection.find_allowed_keys(wanted)
         go.set()
-        assert first.result() is changing.selection.allowed(wanted)
+        assert first.result() is changing.selection.find_allowed_keys(wanted)
 
 
 def test_long_ids_are_compared_whole(changing: Changing) -> None:
@@ -333,24 +335,26 @@ def test_long_ids_are_compared_whole(changing: Changing) -> None:
     for id in (one, other):
         changing.put(id, 1)
     assert changing.left({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
-    assert changing.left({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*changing.gallery.ids()} - {
+    assert changing.left({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*changing.gallery.list_ids()} - {
         other
     }
 
 
 def test_keys_of_pictures_that_are_gone_are_told(changing: Changing) -> None:
-    wanted = Wanted(parsed({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
+    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
     for id in ("p1", "p2", "p3", "p4"):
         changing.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
-    first = changing.selection.left(wanted)
-    assert first is not None and first.surely == len(first.keys) == 4
+    first = changing.selection.select_keys(wanted)
+    assert first is not None and first.least_count == len(first.keys) == 4
     changing.gallery.patch(Patch("p4", {"metadata": {}}), {})
-    same = changing.selection.left(wanted, anew=True)
-    assert same is not None and same.keys is first.keys and same.surely == 4
+    same = changing.selection.select_keys(wanted, without_deleted=True)
+    assert same is not None and same.keys is first.keys and same.least_count == 4
     changing.gallery.delete("p1")
-    changing.gallery.put([NewPicture("p2", content(5_000), 9, 9, given=Given(tags=["other"]))], "tower")
-    left = changing.selection.left(wanted)
-    assert left is not None and left.surely <= 2
-    left = changing.selection.left(wanted, anew=True)
-    assert left is not None and left.surely == 2
-    assert left.keys.tolist() == sorted(place.key for place in changing.gallery.placed(["p3", "p4"]).values())
+    changing.gallery.put([NewPicture("p2", content(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
+    left = changing.selection.select_keys(wanted)
+    assert left is not None and left.least_count <= 2
+    left = changing.selection.select_keys(wanted, without_deleted=True)
+    assert left is not None and left.least_count == 2
+    assert left.keys.tolist() == sorted(
+        place.key for place in changing.gallery.find_content_keys(["p3", "p4"]).values()
+    )

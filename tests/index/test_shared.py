@@ -99,10 +99,10 @@ def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S
     live.refresh()
     assert nearest_pictures(live, 9)[0] == "p9"
     assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
-    before = world.gallery.change()
+    before = world.gallery.read_last_change()
     with pytest.raises(StoreUnavailable):
         world.put("p3", 3)
-    assert (world.gallery.change(), world.gallery.ids()) == (before, ["p1", "p2", "p9"])
+    assert (world.gallery.read_last_change(), world.gallery.list_ids()) == (before, ["p1", "p2", "p9"])
     world.gallery.delete("p1")  # is in no answer any more; the next sweep removes its files
     live.refresh()
     assert "p1" not in nearest_pictures(live, 1)
@@ -136,7 +136,7 @@ def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machin
     objects.delete([name for name in objects.list_keys("pictures") if not name.endswith("manifest.json")])
     machines.there.gallery.delete("p1")
     sweep(machines.there.sets, kept=0)
-    assert machines.there.gallery.ids() == [] and objects.list_keys("pictures") == []
+    assert machines.there.gallery.list_ids() == [] and objects.list_keys("pictures") == []
 
 
 def list_named(world: World) -> set[str]:

@@ -170,7 +170,7 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     aged(left, 1.1)
-    aged(world.gallery.files.content_path(content(1)), 1000)
+    aged(world.gallery.files.locate_picture(content(1)), 1000)
     assert sweep(world.sets) == 1
     assert not left.exists() and fresh.exists() and world.gallery.files.read(content(1))
 
@@ -256,7 +256,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
     left.write_bytes(b"x")
     world.aged()
     held, looked_at = list[int](), list[str]()
-    contents, is_older = world.gallery.contents_needed, files.is_older
+    contents, is_older = world.gallery.list_needed_contents, files.is_older
 
     def count_names(prefix: str = "") -> set[str]:
         held.append(len(contents(prefix)))
@@ -266,7 +266,7 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
         looked_at.append(path.name)
         return is_older(path, seconds)
 
-    monkeypatch.setattr(world.gallery, "contents_needed", count_names)
+    monkeypatch.setattr(world.gallery, "list_needed_contents", count_names)
     monkeypatch.setattr(files, "is_older", note_age)
     assert sweep(world.sets) == 1 and not left.exists()
     assert sum(held) == 40 and max(held) <= 5

@@ -8,7 +8,7 @@ import pytest
 from sqlalchemy import insert
 
 from index import loader
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.indexer import SHARD
 from index.live import LiveIndex
 from index.rows import MOST_LANGUAGES
@@ -29,15 +29,15 @@ def many(world: World) -> World:
     return world
 
 
-def note_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ReadBy | None]]:
+def note_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EncoderId | None]]:
     """Each count of captions from now on: up to how many, and not read by what."""
-    looks, count = list[tuple[int, ReadBy | None]](), world.gallery.added_with_pictures
+    looks, count = list[tuple[int, EncoderId | None]](), world.gallery.count_own_captions
 
-    def note_look(language: str, most: int, unread: ReadBy | None = None) -> int:
+    def note_look(language: str, most: int, unread: EncoderId | None = None) -> int:
         looks.append((most, unread))
         return count(language, most, unread)
 
-    monkeypatch.setattr(world.gallery, "added_with_pictures", note_look)
+    monkeypatch.setattr(world.gallery, "count_own_captions", note_look)
     return looks
 
 
@@ -62,7 +62,7 @@ def test_a_caption_in_a_language_that_is_not_taught_is_found_when_its_put_return
 def test_on_an_english_base_it_waits(world: World) -> None:
     live = world.started()
     put_picture(live, "a", 1, {"fr": ["une pomme"]})
-    assert live.current.reader("fr") is None and set(live.current.captions) == {"en"}
+    assert live.current.find_reader("fr") is None and set(live.current.captions) == {"en"}
     assert world.encoder.texts_encoded == 0 and captions_of(live, "a") == {}
 
 
@@ -73,7 +73,7 @@ def test_the_worker_seals_it_without_a_model_and_a_restart_encodes_nothing(many:
     before = find_french(live, "image 3", 9)
     assert many.seal() > 0, "a set that a release does not name is due all the same"
     state = many.state(many.captions("fr", 0))
-    assert sum(written.rows for written in state.segments) == 5 and state.upto_change == many.gallery.change()
+    assert sum(written.rows for written in state.segments) == 5 and state.upto_change == many.gallery.read_last_change()
     encoded = many.encoder.texts_encoded
     live.refresh()
     assert find_french(live, "image 3", 9) == before == find_french(many.started(), "image 3", 9)
@@ -89,8 +89,8 @@ def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back
     assert find_french(live, "la pomme", 9, version=1) == [("la pomme", "a"), ("une pomme", "a")]
     put_picture(live, "b", 2, {"fr": ["un chien"]})  # read by the version that serves, not by the base
     fingerprint = many.encoder.text_fingerprint
-    ids = {caption.text: caption.id for caption in many.gallery.captions(["b"], "fr")}
-    assert not many.gallery.caption_vectors([*ids.values()], ReadBy(0, fingerprint))
+    ids = {caption.text: caption.id for caption in many.gallery.find_captions(["b"], "fr")}
+    assert not many.gallery.find_caption_vectors([*ids.values()], EncoderId(0, fingerprint))
     many.registry.releases.roll_back("fr", actor="test", reason="")
     live.refresh()
     assert find_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
@@ -201,11 +201,11 @@ def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> No
     live = many.started()
     put_picture(live, "a", 1, {"zu": ["i-apula"], "sw": ["tufaha"]})
     many.put("b", 2, {f"aa-x-{number:04d}": ["y"] for number in range(MOST_LANGUAGES)})
-    languages = many.gallery.languages()
+    languages = many.gallery.list_languages()
     assert {"sw", "zu"} <= {*languages} and len(languages) == MOST_LANGUAGES and languages == sorted(languages)
     assert nearest_captions(many.started(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
     live.delete_picture("a")
-    assert many.gallery.languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
+    assert many.gallery.list_languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
 
 
 def test_a_start_and_a_write_make_few_sets_and_leave_the_others_to_the_background(many: World) -> None:
@@ -266,22 +266,22 @@ def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.Mon
 
 
 def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -> None:
-    assert world.gallery.languages() == []
+    assert world.gallery.list_languages() == []
     world.put("a", 1, {"fr": ["une pomme"], "en": ["an apple"]})
     world.teach("cy", {"a": "afal"})
     world.put("b", 2, {"zh-Hant": ["x"], "fr": ["y"]})
-    assert world.gallery.languages() == ["en", "fr", "zh-Hant"]
-    assert world.gallery.added_with_pictures("fr", 9) == 2 and world.gallery.added_with_pictures("fr", 1) == 1
-    by = ReadBy(0, "f")
-    (first, _) = world.gallery.captions(["a", "b"], "fr")
+    assert world.gallery.list_languages() == ["en", "fr", "zh-Hant"]
+    assert world.gallery.count_own_captions("fr", 9) == 2 and world.gallery.count_own_captions("fr", 1) == 1
+    by = EncoderId(0, "f")
+    (first, _) = world.gallery.find_captions(["a", "b"], "fr")
     world.gallery.put_caption_vectors(by, {first.id: text_vector(0, "une pomme")})
-    assert world.gallery.added_with_pictures("fr", 9, unread=by) == 1
-    assert world.gallery.added_with_pictures("fr", 9, unread=ReadBy(1, "f")) == 2
+    assert world.gallery.count_own_captions("fr", 9, unread=by) == 1
+    assert world.gallery.count_own_captions("fr", 9, unread=EncoderId(1, "f")) == 2
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_both_databases_go_from_one_language_to_the_next(world: World) -> None:
     world.put("a", 1, {tag: [tag] for tag in ("sw", "cy", "he")})
-    assert world.gallery.languages() == ["cy", "he", "sw"]
+    assert world.gallery.list_languages() == ["cy", "he", "sw"]
     world.put("b", 2, {"aa": ["aa"]})
-    assert world.gallery.languages(3) == ["cy", "he", "sw"], "of too many, those that came first"
+    assert world.gallery.list_languages(3) == ["cy", "he", "sw"], "of too many, those that came first"

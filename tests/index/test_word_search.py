@@ -12,12 +12,12 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, event, func, select
 
 from index import selection, word_search
-from index.filters import parsed
+from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
-from index.records import Given, Patch
-from index.selection import Selection, Wanted
+from index.records import Patch, RecordInput
+from index.selection import PictureCriteria, Selection
 from index.snapshot import PictureHit
-from index.word_search import Worded, WordSearch, by_words, following, fused
+from index.word_search import WordHit, WordSearch, fuse_rankings, list_hits_after, rank_by_words
 from model.words import asked, document
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
@@ -44,7 +44,7 @@ WORDS = [
     "o'clock",
     "NEAR",
 ]
-EVERYTHING = Wanted()
+EVERYTHING = PictureCriteria()
 FILTER = {"must_not": [{"key": "tags", "match": {"value": "red"}}]}
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 phrases = st.lists(st.sampled_from([*WORDS, "*", '"', "-", "AND", ":", "(", "猫 猫", "x"]), max_size=5).map(" ".join)
@@ -69,11 +69,11 @@ class Told:
 
     def put(self, id: str, seed: int) -> None:
         record, captions = self._record(), {"en": self._texts(), "rm": self._texts()}
-        self.gallery.put([NewPicture(id, content(seed), 9, 9, captions, given=Given(**record))], "tower")
+        self.gallery.put([NewPicture(id, content(seed), 9, 9, captions, record=RecordInput(**record))], "tower")
 
     def change(self) -> None:
         """A picture is put again, one patched, one deleted, some captioned by expansions."""
-        ids = self.random.sample(self.gallery.ids(), 6)
+        ids = self.random.sample(self.gallery.list_ids(), 6)
         self.put(ids[0], self.random.randrange(1_000, 9_999))
         self.gallery.patch(Patch(ids[1], {**self._record(), "captions": {"en": self._texts(), "rm": None}}), {})
         self.gallery.patch(Patch(ids[2], {"tags": self._texts()}), {})
@@ -86,8 +86,8 @@ class Told:
         """The texts of each picture that a search may find it by: what was said with it, and each expansion's."""
         shown = {version.expansion for version in self.learnt if version.number in self.release.languages.values()}
         found = dict[str, list[list[str]]]()
-        for id in self.gallery.ids():
-            record, captions = self.gallery.get(id).record, self.gallery.captions([id])
+        for id in self.gallery.list_ids():
+            record, captions = self.gallery.get(id).record, self.gallery.find_captions([id])
             strings = [
                 each for value in record.metadata.values() for each in (value if isinstance(value, list) else [value])
             ]
@@ -131,7 +131,7 @@ def told(database_url: str, tmp_path: Path) -> Iterator[Told]:
     told.registry.close()
 
 
-def found(told: Told, query: str, wanted: Wanted = EVERYTHING) -> list[tuple[str, float]]:
+def found(told: Told, query: str, wanted: PictureCriteria = EVERYTHING) -> list[tuple[str, float]]:
     return [(each.picture, each.score) for each in told.words.find(query, told.release, wanted)]
 
 
@@ -144,7 +144,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(told: T
     @given(query=anything | phrases, without=st.none() | phrases)
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
-        ranking = [(each.picture, each.score) for each in told.words.find(query, release, Wanted(), without)]
+        ranking = [(each.picture, each.score) for each in told.words.find(query, release, PictureCriteria(), without)]
         assert ranking == slowly(query, documents, without)
         hits += bool(ranking)
 
@@ -153,7 +153,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(told: T
 
 
 def test_words_follow_every_change_and_filters_hold(told: Told) -> None:
-    here = Wanted(parsed(FILTER), within=frozenset(["other"]))
+    here = PictureCriteria(parse_filter(FILTER), collections=frozenset(["other"]))
     for _ in range(5):
         documents = told.documents()
         for query in ("red 黒猫", "the apfel 1950", "猫", "사과 bridge 🍎", "o'clock"):
@@ -177,7 +177,7 @@ def test_captions_of_an_expansion_are_found_while_its_language_is_served(told: T
 def test_what_is_wanted_is_said_once_however_many_the_words(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     values = {"must": [{"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}}]}
     query, without = ("".join(f"{letter}{number} " for number in range(31)) + "red" for letter in "ab")
-    monkeypatch.setattr(told.words, "_visible", lambda _: frozenset(map(str, range(36))))
+    monkeypatch.setattr(told.words, "_find_visible_expansions", lambda _: frozenset(map(str, range(36))))
     parameters = list[int]()
 
     @event.listens_for(told.registry.engine, "before_cursor_execute")
@@ -185,7 +185,10 @@ def test_what_is_wanted_is_said_once_however_many_the_words(told: Told, monkeypa
         parameters.append(len(given[3]))
 
     release, documents = told.release, told.documents()
-    ranking = [(each.picture, each.score) for each in told.words.find(query, release, Wanted(parsed(values)), without)]
+    ranking = [
+        (each.picture, each.score)
+        for each in told.words.find(query, release, PictureCriteria(parse_filter(values)), without)
+    ]
     assert ranking == slowly(query, documents, without) and ranking
     assert [each for each in parameters if each > 64] == [1_000]
 
@@ -210,24 +213,26 @@ def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.Mo
 
 def test_one_search_at_a_time_has_much_in_memory(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
-    monkeypatch.setattr(word_search, "_MUCH", 10)  # matches; each picture has 1950
+    monkeypatch.setattr(word_search, "_MANY_MATCHES", 10)  # matches; each picture has 1950
     release, whole = told.release, found(told, "1950 red")
     with told.words._turn:
         with pytest.raises(RegistryUnavailable):
             told.words.find("1950 red", release, EVERYTHING)
-        few = told.words.find("1950", release, Wanted(parsed({"must": [{"key": "id", "match": {"value": "p3"}}]})))
+        few = told.words.find(
+            "1950", release, PictureCriteria(parse_filter({"must": [{"key": "id", "match": {"value": "p3"}}]}))
+        )
         assert [each.picture for each in few] == ["p3"]
     assert found(told, "1950 red") == whole
 
 
 def test_no_word_stays_of_a_picture_that_is_gone(told: Told) -> None:
-    for id in told.gallery.ids():
+    for id in told.gallery.list_ids():
         told.gallery.delete(id)
     with told.registry.read() as session:
         assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
     assert found(told, "red the 猫 1950") == []
     for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
-        told.gallery.put([NewPicture(id, content(1), 9, 9, given=Given(tags=[tag]))], "tower")
+        told.gallery.put([NewPicture(id, content(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
         assert [name for name, _ in found(told, "libelle")] == (["old"] if id == "old" else [])
         told.gallery.delete(id)
 
@@ -243,8 +248,8 @@ def near(*pictures: str) -> list[PictureHit]:
     return [PictureHit(picture, 0.9 - rank / 100, rank) for rank, picture in enumerate(pictures, 1)]
 
 
-def worded(*pictures: str) -> list[Worded]:
-    return [Worded(picture, 1.0) for picture in pictures]
+def worded(*pictures: str) -> list[WordHit]:
+    return [WordHit(picture, 1.0) for picture in pictures]
 
 
 def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
@@ -252,7 +257,7 @@ def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
     ids = [f"p{number}" for number in range(30)]
     for weights in ((1.0, 1.0), (1.0, 0.0), (0.5, 3.0)):
         meaning, words = random.sample(ids, 20), random.sample(ids, 12)
-        hits = fused(near(*meaning), worded(*words), weights)
+        hits = fuse_rankings(near(*meaning), worded(*words), weights)
         sums = {
             id: sum(
                 weight / (60 + ranking.index(id) + 1)
@@ -267,21 +272,21 @@ def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
 
 
 def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_has_1() -> None:
-    hits = fused(near("a", "b"), worded("a", "c"), (1.0, 1.0))
+    hits = fuse_rankings(near("a", "b"), worded("a", "c"), (1.0, 1.0))
     assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0)
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
 
 def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
-    assert fused([], [Worded("a", 0.75), Worded("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
-    assert [hit.picture for hit in by_words([Worded("a", 0.5), Worded("b", 0.49)])] == ["a", "b"]
-    assert [hit.picture for hit in by_words([Worded("a", 0.5), Worded("b", 0.49)], 0.5)] == ["a"]
+    assert fuse_rankings([], [WordHit("a", 0.75), WordHit("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
+    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)])] == ["a", "b"]
+    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)], 0.5)] == ["a"]
 
 
 def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
-    hits = by_words(worded(*"abcdef"))
-    pages = [following(hits, 2, None)]
+    hits = rank_by_words(worded(*"abcdef"))
+    pages = [list_hits_after(hits, 2, None)]
     for _ in range(3):
-        pages.append(following(hits, 2, pages[-1][-1] if pages[-1] else None))
+        pages.append(list_hits_after(hits, 2, pages[-1][-1] if pages[-1] else None))
     assert ["".join(hit.picture for hit in page) for page in pages] == ["ab", "cd", "ef", ""]
-    assert [hit.picture for hit in following([*hits[:1], *hits[2:]], 2, hits[1])] == ["c", "d"]
+    assert [hit.picture for hit in list_hits_after([*hits[:1], *hits[2:]], 2, hits[1])] == ["c", "d"]

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 from sqlalchemy import update
 
-from index.gallery import Gallery, NewPicture, Put
+from index.gallery import Gallery, NewPicture, PutResult
 from index.indexer import Indexer, fill_captions
 from index.live import LiveIndex
 from index.set_states import SealedState, open_engine
@@ -108,7 +108,7 @@ class World:
             live.close()
         self.registry.close()
 
-    def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
+    def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
         """Add a picture without telling any live index, as another process would."""
         new = [new_picture(id, seed, captions)]
         (put,) = insisting(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
@@ -197,8 +197,8 @@ class World:
 
     def nearest(self, seed: int, limit: int = 99) -> list[tuple[str, float]]:
         """The pictures nearest to `drawn(seed)` with their scores, from the tables alone: slow, obvious, exact."""
-        ids = self.gallery.ids()
-        vectors = self.gallery.picture_vectors(ids, self.encoder.image_fingerprint)
+        ids = self.gallery.list_ids()
+        vectors = self.gallery.find_picture_vectors(ids, self.encoder.image_fingerprint)
         if not vectors:
             return []
         values = compute_scores(picture_vector(drawn(seed).rgb), np.stack(list(vectors.values())))
@@ -279,7 +279,7 @@ def new_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None
     return NewPicture(id, content(seed), 32, 32, captions, vector, drawn(seed))
 
 
-def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> Put:
+def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
     """Put `drawn(seed)` under an id."""
     (put,) = insisting(lambda: live.put_pictures([new_picture(id, seed, captions)]))
     return put
@@ -310,7 +310,7 @@ def nearest_captions(live: LiveIndex, tag: str, version: int, text: str, limit: 
 
 
 def captions_of(live: LiveIndex, picture: str) -> dict[str, list[str]]:
-    return live.current.captions_of_each([picture])[picture]
+    return live.current.list_captions([picture])[picture]
 
 
 class Machines:

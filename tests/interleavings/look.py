@@ -24,9 +24,9 @@ from tests.interleavings.schedule import CLOCK, Step
 def describe_end(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
     """What a client sees of the end: the ledger of pictures, releases, versions, expansions, and what was answered."""
     gallery, registry = world.gallery, world.registry
-    ids = gallery.ids()
-    pictures = tuple(sorted(gallery.contents(ids).items()))
-    captions = tuple((id, str(sorted(texts.items()))) for id, texts in sorted(gallery.captions_for(ids).items()))
+    ids = gallery.list_ids()
+    pictures = tuple(sorted(gallery.find_contents(ids).items()))
+    captions = tuple((id, str(sorted(texts.items()))) for id, texts in sorted(gallery.group_captions(ids).items()))
     releases = tuple((each.shared, str(sorted(each.languages.items()))) for each in registry.releases.list())
     versions = tuple((each.number, each.language, each.pruned_at is not None) for each in registry.versions.list())
     expansions = sorted((each.language, each.kind, each.state, each.attempt) for each in registry.expansions.list())
@@ -97,10 +97,12 @@ def _check_hold(world: World, lease: Lease) -> bool:
 
 
 def _check_pictures(world: World) -> None:
-    ids = world.gallery.ids()
-    for id, content in world.gallery.contents(ids).items():
-        assert not [*world.gallery.files.lacking(content, original=False)], f"{id} has a record and no files"
-    assert [*sorted(world.gallery.picture_vectors(ids, world.encoder.image_fingerprint))] == ids, "a vector is missing"
+    ids = world.gallery.list_ids()
+    for id, content in world.gallery.find_contents(ids).items():
+        assert not [*world.gallery.files.list_missing(content, original=False)], f"{id} has a record and no files"
+    assert [*sorted(world.gallery.find_picture_vectors(ids, world.encoder.image_fingerprint))] == ids, (
+        "a vector is missing"
+    )
 
 
 def _check_sets(world: World) -> None:
@@ -118,7 +120,7 @@ def _check_sets(world: World) -> None:
             latest = apply_changes({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]
             found = [entry for rows in (*kept, latest.tail.read_all_rows()) for entry in _list_entries(rows)]
-            stored = source.make_rows(world.gallery.ids()).values()
+            stored = source.make_rows(world.gallery.list_ids()).values()
             assert sorted(found) == sorted(entry for rows in stored for entry in _list_entries(rows)), identity.name
 
 
@@ -131,7 +133,7 @@ def _check_files(world: World) -> None:
     world.aged()
     sweep(world.sets, kept=0)
     names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}
-    assert names == {*world.gallery.contents(world.gallery.ids()).values()}, (
+    assert names == {*world.gallery.find_contents(world.gallery.list_ids()).values()}, (
         "files of pictures that are not there, or the other way round"
     )
     sets = world.sets

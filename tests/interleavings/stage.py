@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import Engine, create_engine, event, inspect, make_url, text
 from sqlalchemy.pool import StaticPool
 
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.gallery import NewPicture
 from store.leases import Lease
 from tests.doubles import text_vector
@@ -27,7 +27,7 @@ DE = "de"  # the language that is being taught when a run begins
 def pictured(world: World, id: str, seed: int) -> NewPicture:
     """A picture with an English caption, both encoded: an indexer has no model."""
     caption = f"picture {seed}"
-    read = {("en", caption, ReadBy(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
+    read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
     return NewPicture(**{**vars(new_picture(id, seed, {"en": [caption]})), "caption_vectors": read})
 
 

@@ -43,7 +43,7 @@ def test_a_lost_update_is_found(stage: Stage, call: Call, ends: set[int]) -> Non
 
 def sweep_carelessly(world: World) -> None:
     """Ask which contents are in use before the files are listed; `index.janitor` does it the other way round."""
-    used = world.gallery.contents_needed()
+    used = world.gallery.list_needed_contents()
     for path in (world.home / "pictures").glob("*/*"):
         if path.name.partition(".")[0] not in used:
             path.unlink(missing_ok=True)

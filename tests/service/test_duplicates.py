@@ -145,12 +145,12 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     service, begun, done = gallery.service, threading.Event(), threading.Event()
 
-    def slowly(*given: Any) -> duplicates.Compared:
+    def slowly(*given: Any) -> duplicates.DuplicatesPage:
         begun.set()
         assert done.wait(PATIENCE)
-        return duplicates.compared(*given)
+        return duplicates.find_groups(*given)
 
-    monkeypatch.setattr(route, "compared", slowly)
+    monkeypatch.setattr(route, "find_groups", slowly)
     for name in ("seconds", "turn_seconds"):
         monkeypatch.setattr(service.context.lanes.duplicates, name, 0.3)
     try:

@@ -49,7 +49,7 @@ def calibrated(service: Service, pictures: int = PICTURES, change: int | None = 
     context = service.context
     match = {
         "tower": context.live.current.pictures.identity.fingerprint,
-        "change": context.gallery.change() if change is None else change,
+        "change": context.gallery.read_last_change() if change is None else change,
         "pictures": pictures,
         "result": {**RESULT, "bins": BINS},
         "curves": {**asdict(CURVES), **curves},
@@ -71,7 +71,7 @@ def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     answer = search(service, limit=PICTURES)
     scores = [hit["score"] for hit in answer["items"]]
     live = service.context.live
-    sample = first_of(service.context.gallery.sampled(1.0, live.current.pictures.identity.fingerprint))
+    sample = first_of(service.context.gallery.sample_vectors(1.0, live.current.pictures.identity.fingerprint))
     calibration = Calibration(CURVES, sample, PICTURES, 0)
     assert matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
     assert answer["below_min_match"] is None and answer["warnings"] == []

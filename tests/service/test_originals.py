@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pillow_heif import register_heif_opener
 
-from index.files import bytes_of_originals
+from index.files import estimate_original_bytes
 from index.janitor import sweep
 from service.commands.doctor import Checkup
 from store.objects import ObjectStore
@@ -76,7 +76,7 @@ def test_one_that_a_crash_left_is_swept(service: Service) -> None:
 
 def test_the_doctor_counts_them(service: Service) -> None:
     sizes = sum(path.stat().st_size for path in kept(service.home))
-    assert bytes_of_originals(service.home) == sizes > 0
+    assert estimate_original_bytes(service.home) == sizes > 0
     assert "of kept originals" in str(Checkup(service.context.settings).check("data root"))
 
 
@@ -84,7 +84,7 @@ def test_without_the_setting_nothing_is_kept_until_the_same_bytes_come_with_it(t
     with running(tmp_path) as service:
         assert service.put("a", picture(1)).status_code == 201
         assert_problem(service.admin.get("/v1/pictures/a/original"), 404, "original_not_kept")
-        assert kept(tmp_path) == [] and bytes_of_originals(tmp_path) == 0
+        assert kept(tmp_path) == [] and estimate_original_bytes(tmp_path) == 0
         assert "originals" not in str(Checkup(service.context.settings).check("data root"))
     with running(tmp_path, keep_originals=True) as service:
         assert service.put("a", picture(1)).status_code == 200

@@ -124,7 +124,7 @@ def test_all_rotations_of_a_picture_give_one_vector(service: Service) -> None:
         buffer = io.BytesIO()
         image.save(buffer, "JPEG", quality=95, exif=exif)
         assert service.put(f"turn-{orientation}", buffer.getvalue()).status_code == 201
-        vector = service.context.live.current.picture_vector(f"turn-{orientation}")
+        vector = service.context.live.current.find_picture_vector(f"turn-{orientation}")
         assert float(np.dot(vector, picture_vector(upright))) > 0.99
 
 
@@ -288,7 +288,7 @@ def test_the_gallery_is_listed_page_by_page(service: Service) -> None:
         cursor = page["next_cursor"]
         if cursor is None:
             break
-    assert sorted(ids) == service.context.gallery.ids()
+    assert sorted(ids) == service.context.gallery.list_ids()
     assert_problem(service.admin.get("/v1/pictures", params={"cursor": "x"}), 422, "invalid_cursor")
 
 

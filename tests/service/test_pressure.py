@@ -297,10 +297,10 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
 def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     assert fresh.put("a", en=["a cat"]).status_code == 201
     reading, go_on = threading.Semaphore(0), threading.Event()
-    left = fresh.context.selection.left
+    left = fresh.context.selection.select_keys
 
     def slow(wanted: Any, *given: Any, **more: Any) -> Any:
-        if not wanted.everything:
+        if not wanted.is_unrestricted:
             reading.release()
             assert go_on.wait(PATIENCE)
         return left(wanted, *given, **more)
@@ -332,12 +332,12 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
 
         monkeypatch.setattr(of, name, noted)
 
-    noting(Snapshot, "captions_of_each")
+    noting(Snapshot, "list_captions")
     noting(Response, "model_dump_json")
     noting(Snapshot, "route")
     requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
-        ({"captions_of_each", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
-        ({"captions_of_each", "model_dump_json"}, lambda: by_picture(fresh)),
+        ({"list_captions", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
+        ({"list_captions", "model_dump_json"}, lambda: by_picture(fresh)),
         ({"model_dump_json"}, lambda: fresh.admin.post("/v1/search/captions", json={"picture": "a"})),
         ({"route", "model_dump_json"}, lambda: fresh.admin.post("/v1/embeddings", json={"input": ["a cat"]})),
     ]

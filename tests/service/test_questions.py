@@ -77,7 +77,7 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data, counting, done = picture(77), threading.Event(), threading.Event()
-    count_facets = service.context.selection.facets
+    count_facets = service.context.selection.count_facets
 
     def held() -> bool:
         return any(

@@ -198,12 +198,12 @@ def test_no_captions_for_a_language_without_any_change_nothing(service: Service)
 def test_new_captions_are_searched_at_once_and_the_picture_is_not_encoded_again(service: Service) -> None:
     service.learn("de")
     put(service, "a", captions={"en": ["one"], "de": ["eins"]})
-    key = service.context.gallery.placed(["a"])["a"]
+    key = service.context.gallery.find_content_keys(["a"])["a"]
     changed = patch(service, "a", {"captions": {"de": ["zwei", "  drei "], "en": None}})
     assert changed.json()["captions"] == {"de": ["zwei", "drei"]}
     hits = service.admin.post("/v1/search/captions", json={"picture": "a"}).json()["items"]
     assert sorted((hit["language"], hit["caption"]) for hit in hits) == [("de", "drei"), ("de", "zwei")]
-    assert service.context.gallery.placed(["a"])["a"] == key
+    assert service.context.gallery.find_content_keys(["a"])["a"] == key
     for captions, code, place in (
         ({"en": ["one"], "xx-": ["?"]}, "language_tag_invalid", "body.captions.xx-"),
         ({"de": ["eins"], "en": ["one", " "]}, "empty_text", "body.captions.en.1"),

@@ -207,7 +207,7 @@ def test_a_cursor_is_refused_for_another_query(service: Service) -> None:
 
 
 def test_a_page_beyond_the_deepest_rank_is_refused(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(snapshot, "DEEPEST", 2)
+    monkeypatch.setattr(snapshot, "DEEPEST_RANK", 2)
     cursor = service.search("cat", limit=1).json()["next_cursor"]
     second = service.search("cat", limit=1, cursor=cursor).json()
     assert [item["rank"] for item in second["items"]] == [2]

@@ -11,9 +11,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from index.gallery import NewPicture, Put
+from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
-from index.records import Given
+from index.records import RecordInput
 from model.encoder import EncodedTexts
 from model.table import View
 from service.batching import WriteQueue
@@ -32,7 +32,7 @@ class Writes:
         self.begun, self.free, self.fails = threading.Event(), threading.Event(), list[Exception]()
         put = live.put_pictures
 
-        def recorded(pictures: Sequence[NewPicture]) -> list[Put]:
+        def recorded(pictures: Sequence[NewPicture]) -> list[PutResult]:
             self.begun.set()
             assert self.free.wait(PATIENCE)
             self.sizes.append(len(pictures))
@@ -77,14 +77,14 @@ def test_what_waits_together_is_put_together_and_found(writes: Writes) -> None:
     assert all(outcome.created for outcome in outcomes)
     for seed in range(9):
         assert nearest_pictures(writes.live, seed, 1) == [f"p{seed}"]
-    assert writes.live.current.captions_of_each(["p3"]) == {"p3": {"en": ["picture 3"]}}
+    assert writes.live.current.list_captions(["p3"]) == {"p3": {"en": ["picture 3"]}}
 
 
 def test_writes_of_one_picture_keep_their_order(writes: Writes) -> None:
     outcomes = writes.together(
         new_picture("a", 1), new_picture("a", 2), "a", new_picture("a", 3, {"en": ["three"]}), "b", new_picture("b", 4)
     )
-    assert [isinstance(outcome, Put) and outcome.created for outcome in outcomes] == [1, 0, 0, 1, 0, 1]
+    assert [isinstance(outcome, PutResult) and outcome.created for outcome in outcomes] == [1, 0, 0, 1, 0, 1]
     assert isinstance(outcomes[4], PictureNotFound)
     assert nearest_pictures(writes.live, 3, 1) == ["a"] and nearest_pictures(writes.live, 4, 1) == ["b"]
     assert len(nearest_pictures(writes.live, 1)) == 3
@@ -93,7 +93,7 @@ def test_writes_of_one_picture_keep_their_order(writes: Writes) -> None:
 def test_one_that_cannot_be_stored_does_not_hold_up_the_others(writes: Writes) -> None:
     damaged = replace(new_picture("bad", 2), captions={"en": ["\ud800"]})  # no database takes half a character
     outcomes = writes.together(new_picture("a", 1), damaged, new_picture("c", 3))
-    assert [isinstance(outcome, Put) for outcome in outcomes] == [True, False, True]
+    assert [isinstance(outcome, PutResult) for outcome in outcomes] == [True, False, True]
     assert isinstance(outcomes[1], UnicodeEncodeError)
     assert writes.sizes == [1, 3, 1, 1, 1]
     assert sorted(nearest_pictures(writes.live, 1)) == ["a", "c", "first"]
@@ -112,8 +112,8 @@ def test_more_writes_than_may_wait_are_refused(writes: Writes) -> None:
 
 
 def test_each_put_is_told_as_it_left_the_picture_also_where_the_next_in_line_moves_it(writes: Writes) -> None:
-    far = Given("far", ["secret"], {"place": "secret"})
-    first, second = writes.together(new_picture("x", 1), replace(new_picture("x", 2), given=far))
+    far = RecordInput("far", ["secret"], {"place": "secret"})
+    first, second = writes.together(new_picture("x", 1), replace(new_picture("x", 2), record=far))
     assert writes.sizes == [1, 2]
     record = first.picture.record
     assert (record.collection, list(record.tags), dict(record.metadata)) == ("default", [], {})

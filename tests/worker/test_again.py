@@ -76,7 +76,7 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     assert report["joined"] == {"datasets": 1, "rows": 30, "train": 100 - len(kept)}
     assert report["dataset"]["usable"] == 70
     assert report["pairs"] == len(kept) and f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
-    captions = site.gallery.captions([row["picture"] for row in WELSH], "cy")
+    captions = site.gallery.find_captions([row["picture"] for row in WELSH], "cy")
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
     texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
     assert texts is not None and {*texts.pairs} == kept

@@ -27,7 +27,7 @@ def test_a_language_that_is_learned_is_in_the_engine(new_site: Callable[..., Sit
     captions = Identity("captions", site.text_fingerprint, site.dimension, "cy", ended.version)
     (part,) = sets.make_engine_parts(captions, sets.read_state(captions))
     assert sum(len(rows.ids) for rows in milvus.read_pages(part.sealed_view)) == 100
-    site.wait(ended.id, lambda _: sets.read_state(pictures).upto_change == site.gallery.change())
+    site.wait(ended.id, lambda _: sets.read_state(pictures).upto_change == site.gallery.read_last_change())
     assert sets.make_engine_parts(pictures, sets.read_state(pictures))[0].count == PICTURES
     assert not (site.home / "segments").exists() or not list((site.home / "segments").glob("*"))
     milvus.close()

@@ -54,14 +54,14 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
     assert count_unsealed(site.registry) == PICTURES
     site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
-    assert state.upto_change == site.gallery.change() and count_unsealed(site.registry) == 0
+    assert state.upto_change == site.gallery.read_last_change() and count_unsealed(site.registry) == 0
     until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)), site)
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
     site.gallery.delete("p7")
     assert site.process(*CHILD).wait(PATIENCE) == 0
-    told = site.gallery.changes_since(0)
+    told = site.gallery.list_changes(0)
     assert told[PRUNED] == PICTURES + 1 and len(told) == PICTURES and "p7" not in told
 
 
@@ -74,7 +74,7 @@ def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
     child = site.process(*CHILD, FAULT_POINT=point)
     assert child.wait(PATIENCE) == -9
     until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and count_unsealed(site.registry) == 0, site)
-    assert sealed(site, sets).upto_change == site.gallery.change()
+    assert sealed(site, sets).upto_change == site.gallery.read_last_change()
 
 
 def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(site: Site, sets: VectorSets) -> None:
@@ -88,7 +88,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
         indexing.tick(site.registry)
         assert indexing.is_running
         until(lambda: not indexing.is_running, site)
-        assert sets.read_state(pictures(site)).upto_change == site.gallery.change()
+        assert sets.read_state(pictures(site)).upto_change == site.gallery.read_last_change()
         for number in range(100, 149):
             indexing.tick(site.registry)
             assert not indexing.is_running and count_unsealed(site.registry) == PICTURES

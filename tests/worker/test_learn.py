@@ -58,7 +58,7 @@ def test_a_taught_language_is_served_and_shared_and_its_captions_are_searchable(
     identity = Identity("captions", taught.text_fingerprint, 32, "cy", 1)
     state = VectorSets(taught.gallery).read_state(identity)
     assert [written.rows for written in state.segments] == [100]
-    assert taught.gallery.captions_for(["p0"])["p0"] == {"cy": ["afal der"]}
+    assert taught.gallery.group_captions(["p0"])["p0"] == {"cy": ["afal der"]}
 
 
 def test_the_report_has_recall_dataset_fertility_english_the_shared_table_and_who_is_taken_for_whom(

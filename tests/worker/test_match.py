@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.matching import Matching
 from index.vectors import Matrix
@@ -45,7 +45,7 @@ def described(
     site: Site, count: int, *, start: int = 0, tag: str = "en", version: int = 0, text: str = "", noise: float = 0.15
 ) -> None:
     """Pictures of the site get a caption each in one language, whose vector is near that of the picture."""
-    random, by = np.random.default_rng(start), ReadBy(version, site.text_fingerprint)
+    random, by = np.random.default_rng(start), EncoderId(version, site.text_fingerprint)
     pictures = []
     for number in range(start, start + count):
         own = unit(random.standard_normal(site.dimension))
@@ -67,8 +67,8 @@ def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, obj
 
 
 def followed(site: Site, before: Matching | None = None) -> Matching:
-    release, change = site.registry.releases.get_serving(), site.gallery.change()
-    return (before or Matching()).followed(site.gallery, site.image_fingerprint, release, change)
+    release, change = site.registry.releases.get_serving(), site.gallery.read_last_change()
+    return (before or Matching()).refresh(site.gallery, site.image_fingerprint, release, change)
 
 
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
@@ -77,7 +77,7 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     match = site.registry.versions.read_matches([0])[0]
     assert match["curves"] is not None
-    result, change, pictures = match["result"], site.gallery.change(), PICTURES + 80
+    result, change, pictures = match["result"], site.gallery.read_last_change(), PICTURES + 80
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
     assert match["change"] == change and find_unfitted(site.registry) == []
     assert 0 <= result["error"] < 0.2 and result["kept"] > 0.8 and len(result["bins"]) == 10
@@ -95,7 +95,7 @@ def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site
     described(site, 3)
     fit = {"curves": CURVES, "pictures": 100, "tower": site.image_fingerprint, "change": 0}
     site.registry.versions.set_match(0, fit)
-    (own,) = site.gallery.picture_vectors(["d1"], site.image_fingerprint).values()
+    (own,) = site.gallery.find_picture_vectors(["d1"], site.image_fingerprint).values()
     before = followed(site)
     assert (before.calibrations[0].sample == own).all(axis=1).any() and followed(site, before) is before
     site.gallery.delete("d1")
@@ -118,7 +118,7 @@ def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site
 def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vectors(
     site: Site, curves: object, pictures: int, behind: int, tower: str, is_due: bool
 ) -> None:
-    change, tower = site.gallery.change() - behind, tower or site.image_fingerprint
+    change, tower = site.gallery.read_last_change() - behind, tower or site.image_fingerprint
     site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
     assert find_unfitted(site.registry) == ([ENGLISH] if is_due else [])
     assert bool(followed(site).calibrations) == (curves is not None and tower == site.image_fingerprint)
@@ -187,7 +187,7 @@ def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
     answers, sample = fitter.answers(texts), first_of(fitter.pictures())
     row = next(number for number, (_, text) in enumerate(texts.pairs) if text == "a dog")
     assert texts.right[row] == dogs and len(sample) == PICTURES + 100
-    own = site.gallery.picture_vectors([*dogs], site.image_fingerprint)
+    own = site.gallery.find_picture_vectors([*dogs], site.image_fingerprint)
     best = sorted((float(vector @ texts.vectors[row]) for vector in own.values()), reverse=True)
     assert answers.right[row].sum() == sum(score >= best[answers.right[row].sum() - 1] for score in best)
     others = [number for number, right in enumerate(texts.right) if len(right) == 1]
@@ -201,8 +201,8 @@ def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
     texts = fitter.texts("en", 0)
     assert texts is not None
     answers, sample = fitter.answers(texts), first_of(fitter.pictures())
-    ids = site.gallery.ids()
-    vectors = np.stack([*site.gallery.picture_vectors(ids, site.image_fingerprint).values()])
+    ids = site.gallery.list_ids()
+    vectors = np.stack([*site.gallery.find_picture_vectors(ids, site.image_fingerprint).values()])
     for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.own, strict=True):
         scores = vectors @ query
         z = (scores - (sample @ query).mean()) / between((sample @ query).std(), answers.usual)

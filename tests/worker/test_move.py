@@ -9,7 +9,7 @@ import pytest
 from typer.testing import CliRunner
 
 from client.main import app
-from index.captions import ReadBy
+from index.captions import EncoderId
 from index.live import LiveIndex
 from index.sets import VectorSets
 from index.vectors import Identity, Matrix
@@ -50,11 +50,17 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
 def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
     """What answers come from, as a base has it: every caption's vector, by the language's version; the pictures'."""
     registry, gallery = site.registry, site.gallery
-    found = {"pictures": np.stack([*gallery.picture_vectors(gallery.ids(), encoder.image_fingerprint).values()])}
+    found = {
+        "pictures": np.stack([*gallery.find_picture_vectors(gallery.list_ids(), encoder.image_fingerprint).values()])
+    }
     for tag, version in registry.releases.get_serving().languages.items():
         visible = registry.releases.find_visible(tag, version)
-        captions = [each for each in gallery.captions(gallery.ids(), tag) if each.expansion in {None, *visible}]
-        stored = gallery.caption_vectors([each.id for each in captions], ReadBy(version, encoder.text_fingerprint))
+        captions = [
+            each for each in gallery.find_captions(gallery.list_ids(), tag) if each.expansion in {None, *visible}
+        ]
+        stored = gallery.find_caption_vectors(
+            [each.id for each in captions], EncoderId(version, encoder.text_fingerprint)
+        )
         assert len(stored) == len(captions), tag
         found[tag] = np.stack([stored[each.id] for each in captions])
     return found
@@ -198,7 +204,7 @@ def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings
     monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
     site = new_site(pictures=0)
     show(site, 4, en=["an old ship"], eu=["itsasontzi zaharra"], cy=["hen long"])
-    site.gallery.files.content_path(f"{10**9 + 3:064x}").unlink()
+    site.gallery.files.locate_picture(f"{10**9 + 3:064x}").unlink()
     many = write_tiny_base(tmp_path, seed=5, name=OTHER, languages=["eu"], dimension=48)
     with pytest.raises(PicturesUnreadable, match=r"1 stored picture .*p3"):
         run(attempt := attempt_at(site, submit_move(site.registry, many)))

@@ -57,12 +57,12 @@ def test_all_vectors_are_made_anew_served_by_a_release_and_taken_back(site: Site
     for figures in (report["languages"][tag] for tag in ("en", "cy")):
         assert figures["before"] == figures["after"] and figures["pairs"] > 5, "both give nearly the same vectors"
     assert new.encoding == encoding and (after.number, after.languages) == (before.number + 1, before.languages)
-    sets, pictures = VectorSets(site.gallery), site.gallery.ids()
+    sets, pictures = VectorSets(site.gallery), site.gallery.list_ids()
     for fingerprint in (new.text_fingerprint, old.text_fingerprint):
         assert len(sets.list_states(Identity("captions", fingerprint, 32, "cy", 1))) == 1
     (written,) = sets.read_state(Identity("pictures", new.image_fingerprint, 32)).segments
     assert written.rows == SHOWN
-    had, has = (site.gallery.picture_vectors(pictures, each.image_fingerprint) for each in (old, new))
+    had, has = (site.gallery.find_picture_vectors(pictures, each.image_fingerprint) for each in (old, new))
     assert len(had) == len(has) == SHOWN
     np.testing.assert_allclose(np.stack([*has.values()]), np.stack([*had.values()]), atol=1e-3)  # stored as halves
     assert site.registry.bases.undo(actor="t", reason="").encoding == str(first)
@@ -111,7 +111,7 @@ def test_with_an_engine_they_are_made_there(
         site = new_site(pictures=0, INDEX=index, **settings)
         given = {"index": index, **{name.lower(): value for name, value in settings.items()}}
         show(site, SHOWN)
-        pictures = site.gallery.ids()
+        pictures = site.gallery.list_ids()
         captions = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), pictures * 2, strict=False)]
         run(attempt_at(site, site.submit(captions), **given))
         encoding = other(site)
@@ -126,7 +126,7 @@ def test_with_an_engine_they_are_made_there(
         assert (served.pictures.count, served.captions["cy"].count, new.encoded) == (SHOWN, 100, 0)
         assert all(each.remote and each.tail.count == 0 for each in served.sets.values())
         for id in pictures[:5]:
-            assert served.search_pictures(served.picture_vector(id), 1)[0].picture == id
+            assert served.search_pictures(served.find_picture_vector(id), 1)[0].picture == id
         assert not list((site.home / "segments").glob("*"))
         live.close()
 
@@ -154,6 +154,6 @@ def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Si
     to(site, other(site))
     show(site, SHOWN)
     site.registry.bases.undo(actor="t", reason="")
-    rows = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), site.gallery.ids() * 2, strict=False)]
+    rows = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), site.gallery.list_ids() * 2, strict=False)]
     run(attempt_at(site, expansion := site.submit(rows)))
     assert site.registry.expansions.get(expansion).state == "succeeded"

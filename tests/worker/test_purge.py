@@ -63,7 +63,7 @@ def found(site: Site) -> list[str]:
 
 def expected(site: Site) -> list[str]:
     """The same from the tables."""
-    vectors = site.gallery.picture_vectors(site.gallery.ids(), site.image_fingerprint)
+    vectors = site.gallery.find_picture_vectors(site.gallery.list_ids(), site.image_fingerprint)
     return sorted(vectors, key=lambda id: -float(vectors[id] @ drawn(site, 3)))
 
 

@@ -40,14 +40,14 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
         killed.kill()
         killed.communicate()
         wait_until(lambda: is_idle(service))
-        before = len(service.context.gallery.ids())
+        before = len(service.context.gallery.list_ids())
         assert 0 < before < PICTURES, "it was killed while it was at work"
         said, complained = start_import(service, str(folder), "--json").communicate(timeout=PATIENCE)
         assert complained == ""
         done = json.loads(said)
         assert (len(done["added"]), done["there"], done["refused"]) == (PICTURES - before, before, [])
         expected = [f"{number % 5}/{number:03d}" for number in range(PICTURES)]
-        assert service.context.gallery.ids() == sorted(expected)
+        assert service.context.gallery.list_ids() == sorted(expected)
         assert encoder.encoded <= PICTURES + AT_ONCE * CHUNK
         again, _ = start_import(service, str(folder)).communicate(timeout=PATIENCE)
         assert f"{PICTURES} were there before" in again
@@ -55,7 +55,7 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
 
 def is_idle(service: Service) -> bool:
     """Whether nothing is under way, and the gallery does not grow any more."""
-    before, pictures = service.context.gallery.change(), service.context.pictures
+    before, pictures = service.context.gallery.read_last_change(), service.context.pictures
     time.sleep(0.5)
     under_way = pictures.batches.requests + pictures.uploads.requests
-    return under_way == 0 and service.context.gallery.change() == before
+    return under_way == 0 and service.context.gallery.read_last_change() == before

@@ -151,7 +151,7 @@ def test_a_signal_ends_the_first_walk_and_nothing_counts_as_vanished(tmp_path: P
             process.kill()
         assert (process.returncode, said) == (0, "Stopped watching.\n")
         assert "pictures were sent until then" in complained and "Traceback" not in complained
-        assert read_address(service, "z") is not None and len(service.context.gallery.ids()) < 150
+        assert read_address(service, "z") is not None and len(service.context.gallery.list_ids()) < 150
 
 
 def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
