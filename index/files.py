@@ -17,6 +17,7 @@ from store.data_root import ORIGINAL, PICTURE, DataRoot, is_whole
 from store.errors import CorruptFolder, PictureDamaged
 
 FOLDER = "pictures"  # under the data root
+THUMBNAIL = f".thumb{PICTURE}"
 _DAMAGED = "the stored file of this picture is damaged, and there is no other copy of it: put the picture again"
 _RETRY = 3_600  # seconds: somebody has to put the picture again
 _ENOUGH_FILES = 20_000  # to estimate the size of all
@@ -31,11 +32,11 @@ class PictureFiles:
 
     def locate_picture(self, content_sha256: str) -> Path:
         """Return the path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.locate(_name_picture(content_sha256))
+        return self._root.locate(_name_file(content_sha256, PICTURE))
 
     def locate_thumbnail(self, content_sha256: str) -> Path:
         """Return the path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.locate(_name_thumbnail(content_sha256))
+        return self._root.locate(_name_file(content_sha256, THUMBNAIL))
 
     def list_contents(self, prefix: str) -> set[str]:
         """Return the names, without suffix, of files here or in the store whose content begins with two digits.
@@ -52,7 +53,7 @@ class PictureFiles:
 
         Raise `FileNotFoundError` or `PictureDamaged`.
         """
-        name = _name_thumbnail(content_sha256) if thumbnail else _name_picture(content_sha256)
+        name = _name_file(content_sha256, THUMBNAIL if thumbnail else PICTURE)
         try:
             return _strip_checksum(self._root.open(name).read_bytes())
         except PictureDamaged:
@@ -62,7 +63,7 @@ class PictureFiles:
 
     def open_original(self, content_sha256: str) -> BinaryIO:
         """Open the original; raise `FileNotFoundError` when it was not kept, or `PictureDamaged`."""
-        name = _name_original(content_sha256)
+        name = _name_file(content_sha256, ORIGINAL)
         path = self._root.open(name)
         if files.hash_file(path) != content_sha256 and not self._root.renew(name):
             raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY)
@@ -70,11 +71,11 @@ class PictureFiles:
 
     def list_local(self, content_sha256: str) -> Iterator[str]:
         """List the names of its files that are on this machine."""
-        return (name for name in self._name_files(content_sha256) if self._root.locate(name).exists())
+        return (name for name in _name_files(content_sha256) if self._root.locate(name).exists())
 
     def list_missing(self, content_sha256: str, original: bool) -> Iterator[str]:
         """List the names of its files that are not on this machine; the third one if the `original` was kept."""
-        names = self._name_files(content_sha256)
+        names = _name_files(content_sha256)
         return (name for name in (names if original else names[:2]) if not self._root.locate(name).exists())
 
     def is_whole(self, name: str, on_read: files.OnRead | None = None) -> bool:
@@ -120,7 +121,7 @@ class PictureFiles:
 
     def forget(self, content: str) -> None:
         """Remove the files from the store, if any; local copies are fetched first, so that `restore` can undo it."""
-        for name in self._name_files(content) if self._root.has_store else ():
+        for name in _name_files(content) if self._root.has_store else ():
             with suppress(CorruptFolder):  # then there is nothing that could be uploaded again
                 self._root.open(name)
             self._root.forget(name)
@@ -132,7 +133,7 @@ class PictureFiles:
 
     def remove_locally(self, content: str) -> None:
         """Remove the files on this machine."""
-        for name in self._name_files(content):
+        for name in _name_files(content):
             self._root.locate(name).unlink(missing_ok=True)
 
     def _write_except(self, content: str, picture: Picture, names: Iterable[str]) -> None:
@@ -140,7 +141,7 @@ class PictureFiles:
         kept = {self._root.locate(name) for name in names}
         written = [(self.locate_thumbnail(content), picture.thumbnail), (self.locate_picture(content), picture.stored)]
         if picture.original is not None:
-            written.append((self._root.locate(_name_original(content)), picture.original))
+            written.append((self._root.locate(_name_file(content, ORIGINAL)), picture.original))
         for path, data in written:
             if path not in kept:
                 files.require_free(self._root.home, 2 * len(data))
@@ -156,14 +157,10 @@ class PictureFiles:
 
     def _commit(self, content: str) -> None:
         if self._root.has_store:
-            for name in (_name_thumbnail(content), _name_picture(content)):
+            for name in (_name_file(content, THUMBNAIL), _name_file(content, PICTURE)):
                 self._root.commit(name)
-            if self._root.locate(name := _name_original(content)).exists():
+            if self._root.locate(name := _name_file(content, ORIGINAL)).exists():
                 self._root.commit(name)
-
-    @staticmethod
-    def _name_files(content: str) -> list[str]:
-        return [_name_picture(content), _name_thumbnail(content), _name_original(content)]
 
 
 def estimate_original_bytes(home: Path) -> int:
@@ -188,17 +185,9 @@ def _strip_checksum(data: bytes) -> bytes:
         raise PictureDamaged(_DAMAGED, retry_after_seconds=_RETRY) from error
 
 
-def _name_picture(content_sha256: str) -> str:
-    return f"{_build_stem(content_sha256)}{PICTURE}"
+def _name_files(content: str) -> list[str]:
+    return [_name_file(content, suffix) for suffix in (PICTURE, THUMBNAIL, ORIGINAL)]
 
 
-def _name_thumbnail(content_sha256: str) -> str:
-    return f"{_build_stem(content_sha256)}.thumb{PICTURE}"
-
-
-def _name_original(content_sha256: str) -> str:
-    return f"{_build_stem(content_sha256)}{ORIGINAL}"
-
-
-def _build_stem(content_sha256: str) -> str:
-    return f"{FOLDER}/{content_sha256[:2]}/{content_sha256}"
+def _name_file(content: str, suffix: str) -> str:
+    return f"{FOLDER}/{content[:2]}/{content}{suffix}"

@@ -5,7 +5,6 @@ filter that comes again costs one small query. Keys of deleted contents may stay
 and no search finds them once its snapshot has that change.
 """
 
-from collections import OrderedDict
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ from typing import Any, Literal, NamedTuple
 from weakref import WeakValueDictionary
 
 import numpy as np
+from cachetools import LRUCache
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
@@ -116,10 +116,8 @@ class Selection:
 
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
-        self._selections = OrderedDict[_SelectionKey, KeySelection]()  # the least recent first
-        self._facets = OrderedDict[
-            tuple[PictureCriteria, str], tuple[int, list[FacetValue]]
-        ]()  # with a record's change
+        self._selections = LRUCache[_SelectionKey, KeySelection](_CACHED_BYTES, _count_bytes)
+        self._facets = LRUCache[tuple[PictureCriteria, str, int], list[FacetValue]](_CACHED)  # as of a record's change
         self._lock = Lock()
         self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
 
@@ -145,7 +143,7 @@ class Selection:
             with self._registry.connect_for_reading() as connection:
                 is_current = known.as_of_change == connection.execute(_LAST_CHANGE).scalar_one()
             if is_current and not (without_deleted and known.full_read_at < known.as_of_change):
-                return self._remember(name, known)
+                return known
         with hold_in_time(reading):  # the others wait, and find what the first one has read
             with self._lock:
                 known = self._selections.get(name)
@@ -161,7 +159,9 @@ class Selection:
                     conditions = criteria.conditions if len(before) > _MANY_KEYS else criteria.conditions_of_few
                     allowed = fetch_numbers(session, _build_key_query(language, changed, *conditions))
                     known = KeySelection(_update_keys(known.keys, before, allowed), last, known.full_read_at)
-            return self._remember(name, known)
+            with self._lock:
+                self._selections[name] = known
+        return known
 
     def list_pictures(
         self, criteria: PictureCriteria, limit: int, after: Place | None = None, *, newest_first: bool = False
@@ -190,14 +190,11 @@ class Selection:
             last = read_last_change(session)
             for key in keys:
                 with self._lock:
-                    counted_at, values = self._facets.get((criteria, key), (-1, []))
-                if counted_at != last:
+                    values = self._facets.get((criteria, key, last))
+                if values is None:
                     values = count_values(session, key, criteria.conditions, few)
-                with self._lock:
-                    self._facets[criteria, key] = last, values
-                    self._facets.move_to_end((criteria, key))
-                    while len(self._facets) > _CACHED:
-                        self._facets.popitem(last=False)
+                    with self._lock:
+                        self._facets[criteria, key, last] = values
                 facets[key] = values
         return facets
 
@@ -217,14 +214,10 @@ class Selection:
         with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
-    def _remember(self, name: _SelectionKey, selected: KeySelection) -> KeySelection:
-        with self._lock:
-            self._selections[name] = selected
-            self._selections.move_to_end(name)
-            size = sum(each.keys.nbytes for each in self._selections.values())
-            while len(self._selections) > _CACHED or (size > _CACHED_BYTES and len(self._selections) > 1):
-                size -= self._selections.popitem(last=False)[1].keys.nbytes
-        return selected
+
+def _count_bytes(selected: KeySelection) -> int:
+    """Return the share of the cache that keys take: no more than all of it, and no less than that of one filter."""
+    return min(max(selected.keys.nbytes, _CACHED_BYTES // _CACHED), _CACHED_BYTES)
 
 
 def read_last_change(session: Session) -> int:

@@ -13,10 +13,12 @@ from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
+from operator import attrgetter
 from threading import Lock
 from typing import Any, NamedTuple
 
 import numpy as np
+from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
@@ -42,7 +44,7 @@ _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are t
 _LONGEST = 1 << MOST_KEPT.bit_length()  # more than any document has terms
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
 _MANY_MATCHES = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
-_CACHED_RELEASES = 64  # releases whose expansions are kept
+_CACHED_RELEASES = 64  # whose expansions are kept
 _RANK_OFFSET = 60
 # Of what the words weigh: a picture that has less is not found by words. With half, every picture of one of two things
 # that are asked for came before the picture of both, which has no text (`benchmarks.records.modes`, R@1 .57 for .89).
@@ -69,7 +71,7 @@ class WordSearch:
 
     def __init__(self, registry: Registry, selection: Selection) -> None:
         self._registry, self._selection = registry, selection
-        self._expansions: dict[int, frozenset[str]] = {}
+        self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
 
     def find(
@@ -109,18 +111,11 @@ class WordSearch:
         ranked = sorted((-weight, length, ids[key]) for key, weight, length in best if key in ids)
         return [WordHit(id, -weight / whole) for weight, _, id in ranked]  # databases differ in how they sort ids
 
+    @cachedmethod(attrgetter("_expansions"), key=lambda _, release: release.number, lock=attrgetter("_lock"))
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
         """Return the expansions whose captions a release shows."""
-        with self._lock:
-            known = self._expansions.get(release.number)
-        if known is None:
-            visible = (self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items())
-            known = frozenset[str]().union(*visible)
-            with self._lock:
-                if len(self._expansions) >= _CACHED_RELEASES:
-                    self._expansions.clear()
-                self._expansions[release.number] = known
-        return known
+        visible = (self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items())
+        return frozenset[str]().union(*visible)
 
 
 def _weigh_terms(counts: Sequence[int]) -> list[int]:
