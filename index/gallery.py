@@ -32,14 +32,12 @@ from index.records import (
     Collections,
     GalleryPicture,
     Patch,
-    Place,
     Precondition,
     RecordInput,
     add_record_change,
     find_pictures,
     find_record,
     is_equal,
-    list_ids_after,
     write_values,
 )
 from index.rows import PictureTables, store_caption_vectors, store_picture_vectors
@@ -161,15 +159,6 @@ class Gallery(PictureTables):
         if id not in pictures:
             raise PictureNotFound("there is no picture with this id")
         return pictures[id]
-
-    def list_pictures(
-        self, limit: int, after: Place | None = None, *, newest_first: bool = False
-    ) -> Sequence[GalleryPicture]:
-        """Return at most `limit` pictures after `after`, in the order of adding, or the reverse."""
-        with self.registry.read_in_time() as session:
-            ids = list_ids_after(session, limit, after, newest_first)
-            pictures = find_pictures(session, ids)
-        return [pictures[id] for id in ids]
 
     def list_needed_contents(self, prefix: str = "") -> set[str]:
         """Return the content hashes of all pictures, and the discarded ones, that begin with `prefix`."""

@@ -12,6 +12,7 @@ from index.captions import EncoderId, find_own_ids, replace_captions
 from index.gallery import Gallery, NewPicture
 from index.janitor import sweep
 from index.records import Place
+from index.selection import PictureCriteria, Selection
 from index.vectors import Vector
 from store.errors import PictureNotFound
 from tests.index.conftest import unit
@@ -172,7 +173,7 @@ def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> 
 def paged(gallery: Gallery, limit: int) -> list[str]:
     names: list[str] = []
     after: Place | None = None
-    while page := gallery.list_pictures(limit, after):
+    while page := Selection(gallery.registry).list_pictures(PictureCriteria(), limit, after):
         names += [picture.id for picture in page]
         after = page[-1].place
     return names
@@ -207,7 +208,7 @@ def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
         statements.append((statement, parameters))
 
     event.listen(world.registry.engine, "before_cursor_execute", note)
-    world.gallery.list_pictures(10, (0.0, "a"))
+    Selection(world.registry).list_pictures(PictureCriteria(), 10, (0.0, "a"))
     listing = [(text, values) for text, values in statements if "ORDER BY" in text and "LIMIT" in text]
     assert not any("captions" in text for text, _ in statements), "36 languages would cost 36 times as much"
     with world.registry.engine.connect() as connection:

@@ -77,7 +77,8 @@ def test_what_comes_from_a_store_survives_a_loss_of_power(
     with running(tmp_path / "there", store=store) as service:
         fill(service)
         names = [path.relative_to(service.home).as_posix() for path in service.home.glob("segments/*")]
-        contents = [picture.content_sha256 for picture in service.context.gallery.list_pictures(9)]
+        gallery = service.context.gallery
+        contents = [*gallery.find_contents(gallery.list_ids()).values()]
     disk, here = Disk(monkeypatch), DataRoot(tmp_path / "here", store)
     pictures = PictureFiles(here)
     for name in names:
