@@ -1,6 +1,6 @@
 """Vectors, entries and fixtures for the tests of the index: numbers from a seed, no model."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,9 @@ import pytest
 from milvus_lite.server_manager import server_manager_instance
 
 from index import segment
+from index.filters import parse_filter
 from index.segment import Segment
+from index.selection import PictureCriteria
 from index.tail import MemoryTail
 from index.vectors import Entry, Hit, Identity, Keys, Matrix, VectorRows
 from store.data_root import DataRoot
@@ -19,6 +21,16 @@ from tests.index.world import Machines, World
 DIMENSION = 32
 ENGINES = ("faiss", "pgvector", "milvus")
 PICTURES = Identity("pictures", "f" * 64, DIMENSION)
+
+
+def equals(key: object, value: object) -> dict[str, Any]:
+    """The condition that a key has a value."""
+    return {"key": key, "match": {"value": value}}
+
+
+def criteria(*conditions: Mapping[str, Any]) -> PictureCriteria:
+    """Criteria for the pictures that meet all of these conditions."""
+    return PictureCriteria(parse_filter({"must": [*conditions]}))
 
 
 @contextmanager

@@ -21,15 +21,11 @@ from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.tables import PictureRow
 from tests.doubles import DIMENSION
-from tests.index.conftest import numbered, unit
+from tests.index.conftest import criteria, equals, numbered, unit
 from tests.index.test_engines import find_expected, search
 from tests.index.world import World, content
 
 COUNT = 48
-
-
-def equals(key: str, value: object) -> dict[str, Any]:
-    return {"must": [{"key": key, "match": {"value": value}}]}
 
 
 # Each filter, and which of the numbered pictures it leaves
@@ -79,14 +75,14 @@ def test_scores_and_order_are_those_of_an_exact_scan_of_what_is_left(
         monkeypatch.setattr(engine, "FEW", few)
         for asked, left in FILTERS:
             keys = numbered(*sorted(place.key for id, place in placed.items() if left(int(id[1:]))))
-            allowed = selection.find_allowed_keys(PictureCriteria(parse_filter(asked)))
+            allowed = selection.find_allowed_keys(criteria(asked))
             for query in unit(3, seed=4, dimension=DIMENSION):
                 assert search(live, query, 10, allowed) == find_expected(empty, query, 10, keys)
 
 
 def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveIndex) -> None:
     selection, query = Selection(empty.registry), unit(1, seed=5, dimension=DIMENSION)[0]
-    wanted = PictureCriteria(parse_filter(equals("tags", "new")))
+    wanted = criteria(equals("tags", "new"))
 
     def found() -> set[str]:
         return {hit.entry.picture for hit in search(live, query, 10, selection.find_allowed_keys(wanted))}
@@ -107,9 +103,7 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         with registry.begin() as session:
             session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
         gallery.put([NewPicture("p", content(1), 9, 9, record=RecordInput(tags=["bridge"]))], "tower")
-        left = Selection(registry).find_allowed_keys(
-            PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "bridge"}}]}))
-        )
+        left = Selection(registry).find_allowed_keys(criteria(equals("tags", "bridge")))
         assert left is not None and len(left) == 1
 
 
@@ -117,13 +111,10 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
     """Not all that have a value which the filter asks for, at each upload."""
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
-        some = {"must": [{"key": "tags", "match": {"value": "red"}}, {"key": "year", "range": {"lt": 2_000}}]}
-        wanted = PictureCriteria(
-            parse_filter({"must": [some], "must_not": [{"key": "tags", "match": {"value": "blue"}}]})
-        )
-        gallery.put(
-            [NewPicture("p", content(1), 9, 9, record=RecordInput(tags=["red"], metadata={"year": 1950}))], "tower"
-        )
+        some = {"must": [equals("tags", "red"), {"key": "year", "range": {"lt": 2_000}}]}
+        wanted = PictureCriteria(parse_filter({"must": [some], "must_not": [equals("tags", "blue")]}))
+        given = RecordInput(tags=["red"], metadata={"year": 1950})
+        gallery.put([NewPicture("p", content(1), 9, 9, record=given)], "tower")
         assert selection.find_allowed_keys(wanted) is not None
         gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
         asked = list[tuple[str, Any]]()
@@ -165,10 +156,8 @@ def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_u
         for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
             with registry.read() as session:
                 session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
-                left = session.scalars(
-                    select(PictureRow.key).where(*PictureCriteria(parse_filter(asked)).conditions)
-                ).all()
-                assert len(left) == expected
+                query = select(PictureRow.key).where(*PictureCriteria(parse_filter(asked)).conditions)
+                assert len(session.scalars(query).all()) == expected
 
 
 _MANY_PICTURES = """
@@ -214,7 +203,7 @@ def test_what_sqlite_ends_while_rows_are_read_is_refused(tmp_path: Path, monkeyp
         with registry.begin() as session:
             session.execute(text(_MANY_PICTURES.replace(*_SERIES)))
             session.execute(text(_MANY_VALUES.replace(*_SERIES)))
-        among, other = (PictureCriteria(parse_filter({"must": [{"key": "rank", "range": {"gte": n}}]})) for n in (1, 2))
+        among, other = (criteria({"key": "rank", "range": {"gte": number}}) for number in (1, 2))
         selection = Selection(registry)
         assert len(selection.list_pictures(among, 2)) == 2
         monkeypatch.setattr(database, "_SECONDS", 0.0)

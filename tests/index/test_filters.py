@@ -1,20 +1,19 @@
 """The grammar of filters: what is read, and where a malformed one is wrong."""
 
+import json
 from typing import Any
 
 import pytest
 
 from index.facts import Fact, parse_instant
-from index.filters import Filter, Match, Range, find_metadata_key, parse_filter
+from index.filters import FIELDS, Filter, Match, Range, find_metadata_key, parse_filter
 from store.errors import InvalidFilter
+from tests.house.source import ROOT
+from tests.index.conftest import equals
 
 
 def nested(depth: int) -> dict[str, Any]:
     return {"must": [nested(depth - 1)]} if depth > 1 else {"must": []}
-
-
-def equals(key: object, value: object) -> dict[str, Any]:
-    return {"key": key, "match": {"value": value}}
 
 
 def test_a_filter_is_read_as_it_is_written() -> None:
@@ -96,3 +95,8 @@ def test_dates_are_those_of_rfc_3339(text: str, moment: float | None) -> None:
 def test_a_bare_key_names_a_field_of_the_record_before_metadata() -> None:
     keys = ("place", "metadata.place", "metadata.tags", "tags", "Place", "a.b", "metadata.a.b", "")
     assert [find_metadata_key(key) for key in keys] == ["place", "place", "tags", None, None, None, None, None]
+
+
+def test_the_page_has_the_same_fields() -> None:
+    script = (ROOT / "service/pages/static/filters.js").read_text()
+    assert {*json.loads(script.partition("const FIELDS = ")[2].partition(";")[0])} == FIELDS

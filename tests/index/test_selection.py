@@ -25,6 +25,7 @@ from index.selection import PICTURES, KeySelection, PictureCriteria, Selection
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
+from tests.index.conftest import criteria, equals
 from tests.index.world import content
 from tests.patience import PATIENCE
 
@@ -46,26 +47,26 @@ def values(picture: Picture, key: str) -> list[Any]:
     return value if isinstance(value, list) else [value]
 
 
-def equal(value: Any, wanted: Any) -> bool:
+def is_equal(value: Any, wanted: Any) -> bool:
     if isinstance(value, str) and isinstance(wanted, str):
         return unicodedata.normalize("NFC", value) == unicodedata.normalize("NFC", wanted)
     kinds = {type(value) is bool, type(wanted) is bool}
     return len(kinds) == 1 and isinstance(value, int | float) and isinstance(wanted, int | float) and value == wanted
 
 
-def compared(value: Any, wanted: Any, key: str) -> int | None:
+def compare(value: Any, wanted: Any, key: str) -> int | None:
     """Below, equal or above; None for what cannot be compared."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float) and isinstance(wanted, int | float):
         return (value > wanted) - (value < wanted)
     if isinstance(wanted, str) and (isinstance(value, datetime) or key not in ("id", "collection")):
-        one, other = moment(value), moment(wanted)
+        one, other = read_moment(value), read_moment(wanted)
         return None if one is None or other is None else (one > other) - (one < other)
     return None
 
 
-def moment(value: Any) -> datetime | None:
+def read_moment(value: Any) -> datetime | None:
     if isinstance(value, datetime):
         return value
     try:
@@ -90,9 +91,9 @@ def holds(asked: Mapping[str, Any], picture: Picture) -> bool:
     key, found = asked["key"], values(picture, asked["key"])
     if "match" in asked:
         wanted = asked["match"].get("any", [asked["match"].get("value")])
-        return any(equal(value, each) for value in found for each in wanted)
+        return any(is_equal(value, each) for value in found for each in wanted)
     bounds = asked["range"].items()
-    return any(all(compared(value, bound, key) in ALLOWED[name] for name, bound in bounds) for value in found)
+    return any(all(compare(value, bound, key) in ALLOWED[name] for name, bound in bounds) for value in found)
 
 
 matches = st.fixed_dictionaries({"value": st.sampled_from([*SCALARS, "p3"])}) | st.fixed_dictionaries(
@@ -112,7 +113,7 @@ conditions = st.recursive(
 )
 
 
-class Changing:
+class SelectionWorld:
     """A gallery with some pictures, what they are in plain Python, and a selection that follows."""
 
     def __init__(self, url: str, home: Path) -> None:
@@ -143,7 +144,7 @@ class Changing:
             found[id] = {"id": id, "tags": picture.record.tags, "metadata": picture.record.metadata, **about}
         return found
 
-    def left(self, asked: Mapping[str, Any]) -> set[str]:
+    def select_ids(self, asked: Mapping[str, Any]) -> set[str]:
         """What the selection leaves, which may name keys of pictures that are gone."""
         keys = self.selection.find_allowed_keys(PictureCriteria(parse_filter(asked)), PICTURES)
         placed = self.gallery.find_content_keys(self.gallery.list_ids())
@@ -160,15 +161,15 @@ class Changing:
 
 
 @pytest.fixture
-def changing(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Changing]:
+def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[SelectionWorld]:
     monkeypatch.setattr(selection, "_BLOCK", 7)  # keys come in several blocks
-    changing = Changing(database_url, tmp_path)
-    yield changing
-    changing.registry.close()
+    world = SelectionWorld(database_url, tmp_path)
+    yield world
+    world.registry.close()
 
 
-def test_every_filter_leaves_what_it_leaves_in_plain_python(changing: Changing) -> None:
-    pictures = changing.pictures()
+def test_every_filter_leaves_what_it_leaves_in_plain_python(world: SelectionWorld) -> None:
+    pictures = world.pictures()
     sizes = Counter[bool]()
 
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -176,33 +177,33 @@ def test_every_filter_leaves_what_it_leaves_in_plain_python(changing: Changing) 
     def agree(asked: Mapping[str, Any]) -> None:
         asked = {"must": [asked]} if "key" in asked else asked
         expected = {id for id, picture in pictures.items() if holds(asked, picture)}
-        assert changing.left(asked) == expected
+        assert world.select_ids(asked) == expected
         sizes[0 < len(expected) < len(pictures)] += 1
 
     agree()
     assert sizes[True] > 15  # filters that leave some
 
 
-def test_what_was_asked_before_follows_every_change(changing: Changing) -> None:
+def test_what_was_asked_before_follows_every_change(world: SelectionWorld) -> None:
     asked: list[dict[str, Any]] = [
         {"must": [{"key": "tags", "match": {"any": ["Chur", "é"]}}]},
         {"must_not": [{"key": "year", "range": {"gte": 1}}]},
         {"must": [{"key": "collection", "match": {"value": "other"}}]},
     ]
     for _ in range(15):
-        pictures = changing.pictures()
+        pictures = world.pictures()
         for each in asked:
-            assert changing.left(each) == {id for id, picture in pictures.items() if holds(each, picture)}
-        changing.change()
+            assert world.select_ids(each) == {id for id, picture in pictures.items() if holds(each, picture)}
+        world.change()
 
 
-def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_facets_count_the_values_of_what_is_left(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
-    pictures = [picture for picture in changing.pictures().values() if holds(asked, picture)]
+    pictures = [picture for picture in world.pictures().values() if holds(asked, picture)]
     keys = ["tags", "place", "year", "collection", "id", "No key"]
-    found = changing.selection.count_facets(PictureCriteria(parse_filter(asked)), keys)
+    found = world.selection.count_facets(PictureCriteria(parse_filter(asked)), keys)
     monkeypatch.setattr(selection, "_MANY_KEYS", 0)
-    assert Selection(changing.registry).count_facets(PictureCriteria(parse_filter(asked)), keys) == found
+    assert Selection(world.registry).count_facets(PictureCriteria(parse_filter(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
         counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
@@ -210,51 +211,51 @@ def test_facets_count_the_values_of_what_is_left(changing: Changing, monkeypatch
     assert found["id"] == found["No key"] == []
 
 
-def test_facets_that_are_kept_follow_every_change(changing: Changing) -> None:
+def test_facets_that_are_kept_follow_every_change(world: SelectionWorld) -> None:
     queries = list[str]()
-    event.listen(changing.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
+    event.listen(world.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
     wanted = PictureCriteria(collection="kept")
 
     def counts() -> dict[Any, int]:
-        return {each.value: each.count for each in changing.selection.count_facets(wanted, ["tags"])["tags"]}
+        return {each.value: each.count for each in world.selection.count_facets(wanted, ["tags"])["tags"]}
 
     for id in ("p1", "p2"):
-        changing.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
+        world.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
     assert counts() == {"red": 2}
     queries.clear()
     assert counts() == {"red": 2} and not any("picture_values" in query for query in queries)
-    changing.gallery.patch(Patch("p2", {"tags": ["red", "blue"]}), {})
+    world.gallery.patch(Patch("p2", {"tags": ["red", "blue"]}), {})
     assert counts() == {"red": 2, "blue": 1}
-    changing.gallery.delete("p1")
+    world.gallery.delete("p1")
     assert counts() == {"red": 1, "blue": 1}
 
 
-def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(changing: Changing) -> None:
+def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(world: SelectionWorld) -> None:
     """SQLite's clock has finer fractions than an answer."""
-    pictures = changing.pictures()
+    pictures = world.pictures()
     for picture in pictures.values():
         moment = picture["created_at"].isoformat()
         for bound, with_it in (("gte", True), ("lte", True), ("gt", False), ("lt", False)):
-            left = changing.left({"must": [{"key": "created_at", "range": {bound: moment}}]})
+            left = world.select_ids({"must": [{"key": "created_at", "range": {bound: moment}}]})
             assert (picture["id"] in left) is with_it, (bound, moment)
-        both = changing.left({"must": [{"key": "created_at", "range": {"gte": moment, "lte": moment}}]})
+        both = world.select_ids({"must": [{"key": "created_at", "range": {"gte": moment, "lte": moment}}]})
         assert both == {each["id"] for each in pictures.values() if each["created_at"] == picture["created_at"]}
     for moment in ("0001-01-01T00:00:00Z", "1970-01-01T00:00:00Z", "9999-12-31T23:59:59.999999Z"):
-        since = changing.left({"must": [{"key": "created_at", "range": {"gt": moment}}]})
+        since = world.select_ids({"must": [{"key": "created_at", "range": {"gt": moment}}]})
         assert since == (set() if moment.startswith("9") else {*pictures})
 
 
-def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = PictureCriteria(
         parse_filter({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
     )
-    inside = [p for p in changing.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
+    inside = [p for p in world.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
     expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
     assert len(expected) > 3
 
     def ids(newest_first: bool) -> list[str]:
         found, after = list[str](), None
-        while page := changing.selection.list_pictures(wanted, 2, after, newest_first=newest_first):
+        while page := world.selection.list_pictures(wanted, 2, after, newest_first=newest_first):
             found += [picture.id for picture in page]
             after = page[-1].place
         return found
@@ -264,53 +265,51 @@ def test_a_listing_has_what_is_left_in_order(changing: Changing, monkeypatch: py
         monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)
         assert ids(False) == expected and ids(True) == expected[::-1]
-    known = changing.selection.select_keys(wanted)
+    known = world.selection.select_keys(wanted)
     assert known is not None
     outdated = KeySelection(known.keys + 1_000_000, known.as_of_change - 1, known.full_read_at)  # of no picture
-    monkeypatch.setattr(changing.selection, "select_keys", lambda _: outdated)
+    monkeypatch.setattr(world.selection, "select_keys", lambda _: outdated)
     assert ids(False) == expected
-    names = dict(changing.selection.list_collections(frozenset({"other", "nothing"})))
-    assert names == {"other": sum(p["collection"] == "other" for p in changing.pictures().values())}
+    names = dict(world.selection.list_collections(frozenset({"other", "nothing"})))
+    assert names == {"other": sum(p["collection"] == "other" for p in world.pictures().values())}
 
 
-def test_what_is_kept_is_the_same_array_until_something_in_it_changes(changing: Changing) -> None:
+def test_what_is_kept_is_the_same_array_until_something_in_it_changes(world: SelectionWorld) -> None:
     """Segments remember what an array leaves of them, and a million keys are not to be sorted for each upload."""
 
     def keys() -> Any:
-        return changing.selection.find_allowed_keys(
-            PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
-        )
+        return world.selection.find_allowed_keys(criteria(equals("tags", "kept")))
 
-    changing.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
-    changing.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
+    world.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
+    world.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
     first = keys()
-    changing.gallery.patch(Patch("p2", {"tags": ["another"]}), {})
-    changing.gallery.patch(Patch("p1", {"metadata": {"place": "Chur"}}), {})
+    world.gallery.patch(Patch("p2", {"tags": ["another"]}), {})
+    world.gallery.patch(Patch("p1", {"metadata": {"place": "Chur"}}), {})
     assert keys() is first
-    changing.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
-    changing.gallery.patch(Patch("p3", {"tags": []}), {})
-    placed = changing.gallery.find_content_keys(["p1", "p2"])
+    world.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
+    world.gallery.patch(Patch("p3", {"tags": []}), {})
+    placed = world.gallery.find_content_keys(["p1", "p2"])
     assert keys().tolist() == sorted(place.key for place in placed.values())
 
 
-def test_a_filter_that_many_ask_at_once_is_read_once(changing: Changing) -> None:
+def test_a_filter_that_many_ask_at_once_is_read_once(world: SelectionWorld) -> None:
     queries = list[str]()
-    listened = changing.registry.engine, "before_cursor_execute"
+    listened = world.registry.engine, "before_cursor_execute"
 
     def note(connection: object, cursor: object, statement: str, *_: object) -> None:
         if "picture_values" in statement:
             queries.append(statement)
             sleep(0.1)  # time for the others to come
 
-    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
+    wanted = criteria(equals("tags", "Chur"))
     event.listen(*listened, note)
     with ThreadPoolExecutor(6) as threads:
-        found = [*threads.map(lambda _: changing.selection.find_allowed_keys(wanted), range(6))]
+        found = [*threads.map(lambda _: world.selection.find_allowed_keys(wanted), range(6))]
     assert len(queries) == 1 and all(keys is found[0] for keys in found)
 
 
-def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
+def test_one_waits_only_so_long_for_who_reads_the_same(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_LOCK_SECONDS", 0.1)
     began, go = Event(), Event()
 
     def hold(connection: object, cursor: object, statement: str, *_: object) -> None:
@@ -318,43 +317,42 @@ def test_one_waits_only_so_long_for_who_reads_the_same(changing: Changing, monke
             began.set()
             assert go.wait(PATIENCE)
 
-    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "Chur"}}]}))
-    event.listen(changing.registry.engine, "before_cursor_execute", hold)
+    wanted = criteria(equals("tags", "Chur"))
+    event.listen(world.registry.engine, "before_cursor_execute", hold)
     with ThreadPoolExecutor(1) as threads:
-        first = threads.submit(changing.selection.find_allowed_keys, wanted)
+        first = threads.submit(world.selection.find_allowed_keys, wanted)
         assert began.wait(PATIENCE)
         with pytest.raises(RegistryUnavailable):
-            changing.selection.find_allowed_keys(wanted)
+            world.selection.find_allowed_keys(wanted)
         go.set()
-        assert first.result() is changing.selection.find_allowed_keys(wanted)
+        assert first.result() is world.selection.find_allowed_keys(wanted)
 
 
-def test_long_ids_are_compared_whole(changing: Changing) -> None:
+def test_long_ids_are_compared_whole(world: SelectionWorld) -> None:
     """Other texts of more than 256 characters are compared by a hash."""
     one, other = ("/".join(["x" * 100] * 3) + end for end in "ab")
     for id in (one, other):
-        changing.put(id, 1)
-    assert changing.left({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
-    assert changing.left({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*changing.gallery.list_ids()} - {
+        world.put(id, 1)
+    assert world.select_ids({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
+    assert world.select_ids({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*world.gallery.list_ids()} - {
         other
     }
 
 
-def test_keys_of_pictures_that_are_gone_are_told(changing: Changing) -> None:
-    wanted = PictureCriteria(parse_filter({"must": [{"key": "tags", "match": {"value": "kept"}}]}))
+def test_keys_of_pictures_that_are_gone_are_counted(world: SelectionWorld) -> None:
+    wanted = criteria(equals("tags", "kept"))
     for id in ("p1", "p2", "p3", "p4"):
-        changing.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
-    first = changing.selection.select_keys(wanted)
+        world.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
+    first = world.selection.select_keys(wanted)
     assert first is not None and first.least_count == len(first.keys) == 4
-    changing.gallery.patch(Patch("p4", {"metadata": {}}), {})
-    same = changing.selection.select_keys(wanted, without_deleted=True)
+    world.gallery.patch(Patch("p4", {"metadata": {}}), {})
+    same = world.selection.select_keys(wanted, without_deleted=True)
     assert same is not None and same.keys is first.keys and same.least_count == 4
-    changing.gallery.delete("p1")
-    changing.gallery.put([NewPicture("p2", content(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
-    left = changing.selection.select_keys(wanted)
+    world.gallery.delete("p1")
+    world.gallery.put([NewPicture("p2", content(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
+    left = world.selection.select_keys(wanted)
     assert left is not None and left.least_count <= 2
-    left = changing.selection.select_keys(wanted, without_deleted=True)
+    left = world.selection.select_keys(wanted, without_deleted=True)
     assert left is not None and left.least_count == 2
-    assert left.keys.tolist() == sorted(
-        place.key for place in changing.gallery.find_content_keys(["p3", "p4"]).values()
-    )
+    keys = world.gallery.find_content_keys(["p3", "p4"]).values()
+    assert left.keys.tolist() == sorted(each.key for each in keys)

@@ -24,33 +24,20 @@ from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
+from tests.index.conftest import criteria, equals
 from tests.index.world import content
 from tests.registries import publish_release
 from tests.service.harness import learn
 
-WORDS = [
-    "red",
-    "Äpfel",
-    "apple",
-    "the",
-    "bridge",
-    "猫",
-    "黒猫",
-    "りんご",
-    "사과",
-    "นก",
-    "🍎",
-    "1950",
-    "o'clock",
-    "NEAR",
-]
+LATIN = ["red", "Äpfel", "apple", "the", "bridge"]
+WORDS = [*LATIN, "猫", "黒猫", "りんご", "사과", "นก", "🍎", "1950", "o'clock", "NEAR"]
 EVERYTHING = PictureCriteria()
-FILTER = {"must_not": [{"key": "tags", "match": {"value": "red"}}]}
+FILTER = {"must_not": [equals("tags", "red")]}
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 phrases = st.lists(st.sampled_from([*WORDS, "*", '"', "-", "AND", ":", "(", "猫 猫", "x"]), max_size=5).map(" ".join)
 
 
-class Told:
+class WordWorld:
     """A gallery that changes at random, and its words."""
 
     def __init__(self, url: str, home: Path) -> None:
@@ -91,8 +78,8 @@ class Told:
             strings = [
                 each for value in record.metadata.values() for each in (value if isinstance(value, list) else [value])
             ]
-            told = [each.text for each in captions if each.expansion is None]
-            own = [*record.tags, *(each for each in strings if isinstance(each, str)), *told]
+            texts = [each.text for each in captions if each.expansion is None]
+            own = [*record.tags, *(each for each in strings if isinstance(each, str)), *texts]
             found[id] = [own, *([each.text for each in captions if each.expansion == by] for by in shown)]
         return found
 
@@ -125,26 +112,26 @@ def slowly(
 
 
 @pytest.fixture
-def told(database_url: str, tmp_path: Path) -> Iterator[Told]:
-    told = Told(database_url, tmp_path)
-    yield told
-    told.registry.close()
+def world(database_url: str, tmp_path: Path) -> Iterator[WordWorld]:
+    world = WordWorld(database_url, tmp_path)
+    yield world
+    world.registry.close()
 
 
-def found(told: Told, query: str, wanted: PictureCriteria = EVERYTHING) -> list[tuple[str, float]]:
-    return [(each.picture, each.score) for each in told.words.find(query, told.release, wanted)]
+def found(world: WordWorld, query: str, wanted: PictureCriteria = EVERYTHING) -> list[tuple[str, float]]:
+    return [(each.picture, each.score) for each in world.words.find(query, world.release, wanted)]
 
 
-def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(told: Told) -> None:
-    told.change()
-    documents, release = told.documents(), told.release
+def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: WordWorld) -> None:
+    world.change()
+    documents, release = world.documents(), world.release
     hits = 0
 
     @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(query=anything | phrases, without=st.none() | phrases)
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
-        ranking = [(each.picture, each.score) for each in told.words.find(query, release, PictureCriteria(), without)]
+        ranking = [(each.picture, each.score) for each in world.words.find(query, release, PictureCriteria(), without)]
         assert ranking == slowly(query, documents, without)
         hits += bool(ranking)
 
@@ -152,96 +139,91 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(told: T
     assert hits > 15
 
 
-def test_words_follow_every_change_and_filters_hold(told: Told) -> None:
+def test_words_follow_every_change_and_filters_hold(world: WordWorld) -> None:
     here = PictureCriteria(parse_filter(FILTER), collections=frozenset(["other"]))
     for _ in range(5):
-        documents = told.documents()
+        documents = world.documents()
         for query in ("red 黒猫", "the apfel 1950", "猫", "사과 bridge 🍎", "o'clock"):
-            assert found(told, query) == slowly(query, documents)
-            records = {id: told.gallery.get(id).record for id in documents}
+            assert found(world, query) == slowly(query, documents)
+            records = {id: world.gallery.get(id).record for id in documents}
             left = {id for id, each in records.items() if each.collection == "other" and "red" not in each.tags}
-            assert found(told, query, here) == slowly(query, {id: documents[id] for id in left})
-        told.change()
+            assert found(world, query, here) == slowly(query, {id: documents[id] for id in left})
+        world.change()
 
 
-def test_captions_of_an_expansion_are_found_while_its_language_is_served(told: Told) -> None:
-    version = told.learnt[0]
-    told.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
-    assert [id for id, _ in found(told, "SCHMETTERLING")] == ["p3"]
-    release = told.release
+def test_captions_of_an_expansion_are_found_while_its_language_is_served(world: WordWorld) -> None:
+    version = world.learnt[0]
+    world.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
+    assert [id for id, _ in found(world, "SCHMETTERLING")] == ["p3"]
+    release = world.release
     languages = {tag: number for tag, number in release.languages.items() if tag != "de"}
-    publish_release(told.registry, expected=release.number, shared=release.shared, languages=languages)
-    assert found(told, "schmetterling") == []
+    publish_release(world.registry, expected=release.number, shared=release.shared, languages=languages)
+    assert found(world, "schmetterling") == []
 
 
-def test_what_is_wanted_is_said_once_however_many_the_words(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    values = {"must": [{"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}}]}
+def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    wanted = criteria({"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}})
     query, without = ("".join(f"{letter}{number} " for number in range(31)) + "red" for letter in "ab")
-    monkeypatch.setattr(told.words, "_find_visible_expansions", lambda _: frozenset(map(str, range(36))))
+    monkeypatch.setattr(world.words, "_find_visible_expansions", lambda _: frozenset(map(str, range(36))))
     parameters = list[int]()
 
-    @event.listens_for(told.registry.engine, "before_cursor_execute")
+    @event.listens_for(world.registry.engine, "before_cursor_execute")
     def count(*given: Any) -> None:
         parameters.append(len(given[3]))
 
-    release, documents = told.release, told.documents()
-    ranking = [
-        (each.picture, each.score)
-        for each in told.words.find(query, release, PictureCriteria(parse_filter(values)), without)
-    ]
+    release, documents = world.release, world.documents()
+    ranking = [(each.picture, each.score) for each in world.words.find(query, release, wanted, without)]
     assert ranking == slowly(query, documents, without) and ranking
     assert [each for each in parameters if each > 64] == [1_000]
 
 
-def test_all_words_of_a_large_document_are_found(told: Told) -> None:
+def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
     long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
-    told.gallery.put([NewPicture("long", content(1), 9, 9, {"en": [" ".join(long)]})], "tower")
+    world.gallery.put([NewPicture("long", content(1), 9, 9, {"en": [" ".join(long)]})], "tower")
     kept = document([" ".join(long)])[0].split()
-    with told.registry.read() as session:
+    with world.registry.read() as session:
         query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
         assert session.scalars(query).first() == len(kept)
     for some in (kept[:5], kept[len(kept) // 2 :][:5], kept[-5:]):
-        assert found(told, " ".join(some)) == [("long", 1.0)]
-    assert found(told, long[len(kept)]) == []
+        assert found(world, " ".join(some)) == [("long", 1.0)]
+    assert found(world, long[len(kept)]) == []
 
 
-def test_a_search_finds_no_more_than_the_best(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = found(told, "1950 red the")
+def test_a_search_finds_no_more_than_the_best(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    whole = found(world, "1950 red the")
     monkeypatch.setattr(word_search, "MOST", 3)
-    assert [id for id, _ in found(told, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
+    assert [id for id, _ in found(world, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
 
 
-def test_one_search_at_a_time_has_much_in_memory(told: Told, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(selection, "_TURN_SECONDS", 0.1)
+def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(selection, "_LOCK_SECONDS", 0.1)
     monkeypatch.setattr(word_search, "_MANY_MATCHES", 10)  # matches; each picture has 1950
-    release, whole = told.release, found(told, "1950 red")
-    with told.words._turn:
+    release, whole = world.release, found(world, "1950 red")
+    with world.words._turn:
         with pytest.raises(RegistryUnavailable):
-            told.words.find("1950 red", release, EVERYTHING)
-        few = told.words.find(
-            "1950", release, PictureCriteria(parse_filter({"must": [{"key": "id", "match": {"value": "p3"}}]}))
-        )
+            world.words.find("1950 red", release, EVERYTHING)
+        few = world.words.find("1950", release, criteria(equals("id", "p3")))
         assert [each.picture for each in few] == ["p3"]
-    assert found(told, "1950 red") == whole
+    assert found(world, "1950 red") == whole
 
 
-def test_no_word_stays_of_a_picture_that_is_gone(told: Told) -> None:
-    for id in told.gallery.list_ids():
-        told.gallery.delete(id)
-    with told.registry.read() as session:
+def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
+    for id in world.gallery.list_ids():
+        world.gallery.delete(id)
+    with world.registry.read() as session:
         assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
-    assert found(told, "red the 猫 1950") == []
+    assert found(world, "red the 猫 1950") == []
     for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
-        told.gallery.put([NewPicture(id, content(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
-        assert [name for name, _ in found(told, "libelle")] == (["old"] if id == "old" else [])
-        told.gallery.delete(id)
+        world.gallery.put([NewPicture(id, content(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
+        assert [name for name, _ in found(world, "libelle")] == (["old"] if id == "old" else [])
+        world.gallery.delete(id)
 
 
-def test_without_its_documents_nothing_is_found(told: Told) -> None:
+def test_without_its_documents_nothing_is_found(world: WordWorld) -> None:
     """The precondition of the others: it is these that are searched."""
-    with told.registry.begin() as session:
+    with world.registry.begin() as session:
         session.execute(delete(PictureWordsRow))
-    assert found(told, "red the 猫 1950") == []
+    assert found(world, "red the 猫 1950") == []
 
 
 def near(*pictures: str) -> list[PictureHit]:
