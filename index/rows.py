@@ -45,12 +45,7 @@ class PictureTables:
 
     def find_known(self, ids: Iterable[str]) -> set[str]:
         """Return the ids of those that exist."""
-        with self.registry.read() as session:
-            return {
-                id
-                for batch in split_batches(sorted(set(ids)))
-                for id in session.scalars(select(PictureRow.id).where(PictureRow.id.in_(batch)))
-            }
+        return {*self.find_content_keys(sorted({*ids}))}
 
     def find_contents(self, ids: Sequence[str]) -> dict[str, str]:
         """Return the content hash of each of these pictures that exists."""

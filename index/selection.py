@@ -69,17 +69,8 @@ class PictureCriteria:
         visible = [] if self.collections is None else [PictureRow.collection.in_(sorted(self.collections))]
         return (*visible, *([] if self.collection is None else [PictureRow.collection == self.collection]))
 
-    @property
-    def conditions(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the conditions of a query for pictures; none when no picture is excluded."""
-        return self._build_conditions("all")
-
-    @property
-    def conditions_of_few(self) -> tuple[ColumnElement[bool], ...]:
-        """Return the conditions of a query that names few pictures: the database looks at each of these alone."""
-        return self._build_conditions("few")
-
-    def _build_conditions(self, target: Literal["all", "few"]) -> tuple[ColumnElement[bool], ...]:
+    def build_conditions(self, target: Literal["all", "few"] = "all") -> tuple[ColumnElement[bool], ...]:
+        """Build the conditions of a query for pictures, fast for one that names `few` itself; none if unrestricted."""
         filtered = [build_condition(self.filter, target)] if self.filter is not None and self._has_filter else []
         return (*filtered, *self.collection_conditions)
 
@@ -156,7 +147,7 @@ class Selection:
                 elif known.as_of_change < last:
                     changed = PictureRow.record > known.as_of_change
                     before = fetch_numbers(session, _build_key_query(language, changed))
-                    conditions = criteria.conditions if len(before) > _MANY_KEYS else criteria.conditions_of_few
+                    conditions = criteria.build_conditions("all" if len(before) > _MANY_KEYS else "few")
                     allowed = fetch_numbers(session, _build_key_query(language, changed, *conditions))
                     known = KeySelection(_update_keys(known.keys, before, allowed), last, known.full_read_at)
             with self._lock:
@@ -169,7 +160,7 @@ class Selection:
         """Return one page of the pictures that meet the criteria."""
         selected = None if criteria.filter is None else self.select_keys(criteria)
         with self._registry.read_in_time() as session:
-            page = (session, limit, after, newest_first, criteria.conditions)
+            page = (session, limit, after, newest_first, criteria.build_conditions())
             if selected is not None and selected.as_of_change == read_last_change(session):
                 ids = list_ids_among(*page, selected.keys, criteria.collection_conditions)
             else:
@@ -192,7 +183,7 @@ class Selection:
                 with self._lock:
                     values = self._facets.get((criteria, key, last))
                 if values is None:
-                    values = count_values(session, key, criteria.conditions, few)
+                    values = count_values(session, key, criteria.build_conditions(), few)
                     with self._lock:
                         self._facets[criteria, key, last] = values
                 facets[key] = values
@@ -200,9 +191,10 @@ class Selection:
 
     def list_collections(self, collections: Collections = None) -> list[tuple[str, int]]:
         """Return the name of each of these collections, sorted, and the number of its pictures."""
-        query = select(PictureRow.collection, func.count()).where(*PictureCriteria(collections=collections).conditions)
+        query, criteria = select(PictureRow.collection, func.count()), PictureCriteria(collections=collections)
+        query = query.where(*criteria.build_conditions()).group_by(PictureRow.collection)
         with self._registry.read_in_time() as session:
-            rows = session.execute(query.group_by(PictureRow.collection).order_by(PictureRow.collection))
+            rows = session.execute(query.order_by(PictureRow.collection))
             return [(name, number) for name, number in rows]
 
     def count_captions(self, language: str, expansions: frozenset[str], collections: frozenset[str]) -> int:
@@ -210,7 +202,8 @@ class Selection:
         row = CaptionRow
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
-        shown = shown.where(row.language == language, visible, *PictureCriteria(collections=collections).conditions)
+        conditions = PictureCriteria(collections=collections).build_conditions()
+        shown = shown.where(row.language == language, visible, *conditions)
         with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
 
@@ -268,7 +261,7 @@ def _build_first_query(criteria: PictureCriteria, language: str) -> Select[Any]:
         case PictureCriteria(Filter((Match() | Range() as single,), (), ()), None, None) if not language:
             if (condition := build_value_row_condition(single)) is not None:
                 return select(PictureValueRow.picture).where(condition)
-    return _build_key_query(language, *criteria.conditions)
+    return _build_key_query(language, *criteria.build_conditions())
 
 
 def _build_key_query(language: str, *conditions: ColumnElement[bool]) -> Select[Any]:
@@ -308,7 +301,8 @@ def count_values(
             for query in _build_value_queries(stored, conditions, few)
             for each in map(_read_facet, session.execute(query))
         ]
-    return sorted((each for each in found if not is_hash(each.value)), key=_rank_facet)[:MOST_FACETS]
+    shown = [each for each in found if not is_hash(each.value)]
+    return sorted(shown, key=lambda each: (-each.count, type(each.value).__name__, str(each.value)))[:MOST_FACETS]
 
 
 def _build_value_queries(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
@@ -330,7 +324,3 @@ def _read_facet(row: Any) -> FacetValue:
     if kind == "number" and value.is_integer() and abs(value) < _LARGEST_EXACT:
         return FacetValue(int(value), pictures)
     return FacetValue(value, pictures)
-
-
-def _rank_facet(facet: FacetValue) -> tuple[int, str, str]:
-    return -facet.count, type(facet.value).__name__, str(facet.value)

@@ -1,16 +1,23 @@
-"""How the version that encodes a query is chosen."""
+"""How the version that encodes a query is chosen, and what the detector of languages counts."""
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import replace
 from datetime import UTC, datetime
 
+import numpy as np
 import pytest
 
 from index.snapshot import Route, Snapshot, Withdrawn
-from model.detection import Detector
+from index.tail import MemoryTail
+from index.vectors import Entry, Identity, VectorRows, VectorSet
+from model.detection import Detector, count
+from model.table import View
+from model.tokenizer import english_words
 from store.errors import LanguageNotFound, LanguageTagInvalid
 from store.releases import Release
 from tests.doubles import weightless_view
+from tests.index.conftest import numbered
+from tests.index.world import World
 from tests.tiny import counted
 
 CAPTIONS = {
@@ -107,3 +114,59 @@ def test_a_tie_gives_a_warning() -> None:
 def test_a_script_of_no_served_language_gives_a_warning() -> None:
     assert route("auto", "తెలుగు", CAPTIONS).warnings == ("language_not_supported",)
     assert route("auto", "తెలుగు", [*CAPTIONS, "te"]).warnings == ("language_not_supported",)
+
+
+ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
+WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
+
+
+def counting(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
+    """A release of these languages with these captions in the gallery."""
+    languages = {tag: view.version for tag, view in views.items()}
+    identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
+    sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
+    release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
+    shown = Snapshot(release, views, weightless_view(0), sets)
+    return shown.add_detector(None, lambda identity, most: captions[str(identity.language)][:most])
+
+
+def captioned(identity: Identity, texts: list[str]) -> VectorSet:
+    blocks = {
+        f"p{place}": VectorRows(numbered(place + 1), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
+        for place, text in enumerate(texts)
+    }
+    return VectorSet(identity, 1, 0, (), MemoryTail.make_empty(8)).replace_rows(blocks, 1)
+
+
+def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
+    views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count(WELSH))}
+    assert counting(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
+    blind = counting({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
+    assert blind.detector.guess("ci coch", ["en", "cy"]).language != "cy"
+
+
+def test_english_is_known_by_the_gallerys_captions() -> None:
+    english = counting({"en": weightless_view(0)}, en=ENGLISH)
+    assert english.detector.guess("the small apple", ["en"]).language == "en"
+    assert english.counted == {"en": (0, 3)}
+
+
+def test_english_is_known_without_a_single_english_caption() -> None:
+    views = {"en": weightless_view(0, "en", count(english_words())), "cy": weightless_view(1, "cy", count(WELSH))}
+    detector = counting(views, cy=WELSH).detector
+    assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
+    assert detector.guess("ci bach", ["en", "cy"]).language == "cy"
+
+
+def test_of_many_captions_some_are_counted(world: World) -> None:
+    world.put("p", 1, {"en": [f"caption {number}" for number in range(4_000)]})
+    asked = list[int]()
+
+    def read(identity: Identity, most: int) -> list[str]:
+        asked.append(most)
+        return world.gallery.sample_captions(str(identity.language), [], most)
+
+    served = world.started().current
+    assert replace(served, counted={}).add_detector(None, read).counted == {"en": (0, 4_000)}
+    assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
+    assert len({*world.gallery.sample_captions("en", [], 4_000)}) == 4_000
