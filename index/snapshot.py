@@ -1,21 +1,21 @@
 """The snapshot that answers a request: release, views, vector sets and detector in one immutable object. Opens nothing.
 
-A request takes the reference to it once. Nothing here reads a file or the registry, so searches work without them.
+A request takes the reference to it once. No search reads a file or the registry, so it works without them.
 """
 
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 
-from index.matching import Matching
+from index.rows import PictureTables
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.detection import Detector, Guess, count
 from model.languages import ENGLISH, canonical, in_script, lookup
-from model.match import RIVALS, Calibration
+from model.match import RIVALS, Calibration, Curves, first_of
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
@@ -78,6 +78,34 @@ class Withdrawn:
 
     version: int
     ngrams: Mapping[str, int]
+
+
+@dataclass(frozen=True)
+class Matching:
+    """The calibrations by version, the `rows` of the registry that they come from, and the `change` of the sample."""
+
+    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
+    rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
+    change: int = 0
+
+    def refresh(self, gallery: PictureTables, fingerprint: str, release: Release, change: int) -> "Matching":
+        """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
+
+        All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
+        and processes that serve the same change name the same chances.
+        """
+        rows = gallery.registry.versions.read_matches(release.languages.values())
+        fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
+        if rows == self.rows and (change == self.change or not fitted):
+            return self
+        if not fitted:
+            return Matching({}, rows, change)
+        sample = first_of(gallery.sample_vectors(1.0, fingerprint))
+        calibrations = {
+            number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
+            for number, match in fitted.items()
+        }
+        return Matching(calibrations if len(sample) else {}, rows, change)
 
 
 @dataclass(frozen=True)

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from index.captions import EncoderId
 from index.gallery import NewPicture
-from index.matching import Matching
+from index.snapshot import Matching
 from index.vectors import Matrix
 from model.match import SAMPLE, between, first_of
 from store import files, leases
