@@ -247,36 +247,33 @@ def _write_row(
 ) -> PutResult:
     """Write what changed of a picture, whose captions were `own` before."""
     content = before.content_sha256 if before else None
-    edited = before is None or not is_equal(after.record, before.record)
-    indexed = (
-        content != after.content_sha256
-        or (captions is not None and [*own] != flatten_captions(captions))
-        or bool(vectors)
-    )
-    if before is not None and not edited and not indexed:
+    is_new_content = content != after.content_sha256
+    is_edited = before is None or not is_equal(after.record, before.record)
+    has_new_captions = captions is not None and [*own] != flatten_captions(captions)
+    is_in_feed = is_new_content or has_new_captions or bool(vectors)
+    if before is not None and not is_edited and not is_in_feed:
         if after.original != before.original:
             session.execute(update(PictureRow).where(PictureRow.id == after.id).values(original=after.original))
         return PutResult(after, group_by_language(own), "kept", content)
     record = replace(after.record, tags=[*after.record.tags], etag=secrets.token_hex(8))
     columns = {name: getattr(after, name) for name in ("content_sha256", "width", "height", "original")}
-    if indexed:
+    if is_in_feed:
         record = replace(record, change=_add_change(session, "picture_put", after.id))
-    if content != after.content_sha256:
-        columns["key"] = record.change
+    if is_new_content:
+        columns["key"] = record.change  # rising, and never used again
     columns |= {"change": record.change, "record": add_record_change(session), "etag": record.etag}
     columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
     row: Insert | Update = insert(PictureRow).values(id=after.id, **columns)
     if before is not None:
         row = update(PictureRow).where(PictureRow.id == after.id).values(**columns)
-    key, created, place = session.execute(
-        row.returning(PictureRow.key, PictureRow.created_at, CREATED.label("place"))
-    ).one()
+    returned = (PictureRow.key, PictureRow.created_at, CREATED.label("place"))
+    key, created, place = session.execute(row.returning(*returned)).one()
     if captions is not None:
         own = replace_captions(session, after.id, own, captions, record.change)
     for (language, text, encoder), vector in vectors.items():
         if (language, text) in own:
             store_caption_vectors(session, encoder, {own[language, text]: vector})
-    if edited:
+    if is_edited:
         write_values(session, key, record)
     write_words(session, {key: [*list_texts(record.tags, record.metadata), *(text for _, text in own)]})
     picture = replace(after, key=key, created_at=created, place=(place, after.id), record=record)
