@@ -19,52 +19,60 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavailable
 from store.objects import ObjectStore
-from store.registry import open_registry
+from store.registry import Registry, open_registry
 from tests.index.world import VerifyingEncoder, World, content, flip, new_picture
 from tests.patience import insisting
 
 
-def test_no_writer_waits_for_the_files_of_a_picture(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.fixture
+def watched(monkeypatch: pytest.MonkeyPatch) -> Iterator[Callable[..., list[str]]]:
+    """Notes the calls of some functions; each would be refused after 1.5 s in a transaction of the world's registry."""
+    others = list[Registry]()
+
+    def watch(world: World, owner: object, *names: str) -> list[str]:
+        other, calls = open_registry(f"sqlite:///{world.home / 'registry.db'}"), list[str]()
+        others.append(other)
+
+        def check(name: str, real: Callable[..., Any]) -> Callable[..., Any]:
+            def call(*given: Any) -> Any:
+                with other.begin():
+                    calls.append(name)
+                return real(*given)
+
+            return call
+
+        for name in names:
+            monkeypatch.setattr(owner, name, check(name, getattr(owner, name)))
+        return calls
+
+    yield watch
+    for other in others:
+        other.close()
+
+
+def test_no_writer_waits_for_the_files_of_a_picture(world: World, watched: Callable[..., list[str]]) -> None:
     """Files are written and synced before the transaction, so that no other writer times out meanwhile."""
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
-    written: list[Path] = []
-    write_bytes = files.write_bytes
-
-    def slow(path: Path, data: bytes) -> None:
-        with other.begin():  # would be refused after 1.5 s
-            written.append(path)
-        write_bytes(path, data)
-
-    monkeypatch.setattr(files, "write_bytes", slow)
+    calls = watched(world, files, "write_bytes")
     world.put("a", 1)
-    assert len(written) == 2
-    other.close()
+    assert calls == ["write_bytes"] * 2
 
 
-def test_no_writer_waits_for_the_store(tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    world = World(tmp_path, store=store)
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
-    calls: list[str] = []
+def test_no_writer_waits_for_files_that_are_here_already_to_be_read(
+    world: World, watched: Callable[..., list[str]]
+) -> None:
+    put_sent(world.gallery, "a")
+    calls = watched(world, files, "sha256_file", "read")
+    put_sent(world.gallery, "b")
+    assert {*calls} == {"sha256_file", "read"}
 
-    def free(name: str) -> Callable[..., Any]:
-        method = getattr(ObjectStore, name)
 
-        def call(self: ObjectStore, *given: Any) -> Any:
-            with other.begin():
-                calls.append(name)
-            return method(self, *given)
-
-        return call
-
-    for name in ("put", "create", "delete", "list_keys", "get"):
-        monkeypatch.setattr(ObjectStore, name, free(name))
-    world.put("a", 1)
-    world.put("a", 2)
-    world.gallery.delete("a")
-    world.gallery.delete_content(content(1), 0)
-    assert {"put", "create", "delete"} <= set(calls)
-    other.close()
-    world.close()
+def test_no_writer_waits_for_the_store(shared: World, watched: Callable[..., list[str]]) -> None:
+    calls = watched(shared, ObjectStore, "put", "create", "delete", "list_keys", "get")
+    shared.put("a", 1)
+    shared.put("a", 2)
+    shared.gallery.delete("a")
+    shared.gallery.delete_content(content(1), 0)
+    assert {"put", "create", "delete"} <= {*calls}
 
 
 def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
@@ -87,20 +95,18 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
 
 
 def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
-    tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
+    shared: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world = World(tmp_path, store=store)
-    commit = world.root.commit
+    commit = shared.root.commit
 
     def gone_after_the_row(name: str) -> None:
-        if world.gallery.list_ids():
+        if shared.gallery.list_ids():
             raise StoreUnavailable
         commit(name)
 
-    monkeypatch.setattr(world.root, "commit", gone_after_the_row)
-    world.put("a", 1)
-    assert world.gallery.list_ids() == ["a"]
-    world.close()
+    monkeypatch.setattr(shared.root, "commit", gone_after_the_row)
+    shared.put("a", 1)
+    assert shared.gallery.list_ids() == ["a"]
 
 
 class Full(NamedTuple):
@@ -254,28 +260,6 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
     assert_whole(gallery)
     assert root.commit_all() == 5
     world.close()
-
-
-def test_no_writer_waits_for_files_that_are_here_already_to_be_read(
-    world: World, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    put_sent(world.gallery, "a")
-    other = open_registry(f"sqlite:///{world.home / 'registry.db'}")
-    read = list[str]()
-
-    def free(real: Callable[..., Any]) -> Callable[..., Any]:
-        def call(path: Path, *given: Any) -> Any:
-            with other.begin():  # would be refused after 1.5 s
-                read.append(path.suffix)
-            return real(path, *given)
-
-        return call
-
-    for name in ("sha256_file", "read"):
-        monkeypatch.setattr(files, name, free(getattr(files, name)))
-    put_sent(world.gallery, "b")
-    assert {*read} == {".jpg", ".original"}
-    other.close()
 
 
 def content_file(world: World, suffix: str) -> Path:
