@@ -93,14 +93,14 @@ class Precondition:
 class RecordInput:
     """What a client says of a picture that it puts; None keeps what is there.
 
-    A new picture without a collection goes into `home`. A picture outside of `collections`, or one that does not meet
-    the precondition, is not replaced.
+    A new picture without a collection goes into the default one. A picture outside of `collections`, or one that does
+    not meet the precondition, is not replaced.
     """
 
     collection: str | None = None
     tags: Sequence[str] | None = None
     metadata: Mapping[str, Any] | None = None
-    home: str = DEFAULT_COLLECTION
+    default_collection: str = DEFAULT_COLLECTION
     collections: Collections = None
     precondition: Precondition | None = None
 
@@ -110,7 +110,7 @@ class RecordInput:
             raise PictureNotFound("there is no picture with this id")
         if self.precondition is not None:
             self.precondition.require(before)
-        before = before or Record(self.home)
+        before = before or Record(self.default_collection)
         return replace(
             before,
             collection=before.collection if self.collection is None else self.collection,
@@ -195,7 +195,7 @@ def find_records(
     return {id: Record(*columns) for id, *columns in reading.execute(query, {"ids": ids})}
 
 
-def list_settled(records: Mapping[str, Record], change: int) -> list[str]:
+def list_with_current_captions(records: Mapping[str, Record], change: int) -> list[str]:
     """List the pictures whose captions in a snapshot of this change are as new as their records.
 
     An older snapshot may have captions from when a picture was in another collection.

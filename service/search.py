@@ -11,7 +11,7 @@ from pydantic import AfterValidator, BaseModel
 from pydantic_core import PydanticCustomError
 
 from index.filters import Filter, parse_filter
-from index.records import Record, list_settled
+from index.records import Record, list_with_current_captions
 from index.selection import KeySelection, PictureCriteria
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Vector, VectorSet
@@ -266,7 +266,7 @@ class Search:
         """The captions of the hits, and those by whose words they were found in languages that nobody chose."""
         snapshot, shown = self._snapshot, [hit.picture for hit in hits]
         if self._caller.collections is not None:
-            shown = list_settled(kept or {}, snapshot.change)
+            shown = list_with_current_captions(kept or {}, snapshot.change)
         captions = snapshot.list_captions(shown, self._captions)
         if self.body.mode == "meaning" or self._text is None or self.body.captions is not None:
             return captions

@@ -19,7 +19,7 @@ from index.records import (
     Patch,
     Precondition,
     RecordInput,
-    list_settled,
+    list_with_current_captions,
 )
 from index.selection import PictureCriteria
 from model.languages import canonical
@@ -181,10 +181,10 @@ def name_posted(content: str, given: RecordInput) -> tuple[str, RecordInput]:
     What is in other collections has another id, nor does it matter to a bound key. One that was posted into this
     collection and moved out of it since, perhaps just now, stays where it is.
     """
-    into = given.collection or given.home
+    into = given.collection or given.default_collection
     named = content if given.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
     id = content if named == content else hashlib.sha256(named.encode()).hexdigest()
-    return id, replace(given, collection=None, home=into)
+    return id, replace(given, collection=None, default_collection=into)
 
 
 async def store(
@@ -220,7 +220,7 @@ def read_record(
         collection=record.collection,
         tags=None if record.tags is None else validate_tags(record.tags),
         metadata=None if record.metadata is None else validate_metadata(record.metadata),
-        home=caller.home,
+        default_collection=caller.home,
         collections=caller.collections,
         precondition=read_if_match(if_match),
     )
@@ -294,7 +294,7 @@ def make_items(
     ids, snapshot = [picture.id for picture in pictures], context.live.current
     shown = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
-        shown = list_settled(context.selection.find_records(ids, within), snapshot.change)
+        shown = list_with_current_captions(context.selection.find_records(ids, within), snapshot.change)
     captions = snapshot.list_captions(shown)
     given = context.gallery.find_own_captions(ids, within) if own is None else own
     return [
