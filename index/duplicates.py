@@ -14,7 +14,7 @@ import numpy as np
 
 from index.gallery import Gallery
 from index.records import GalleryPicture, Place
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.vectors import Hit, Keys, Vector, VectorSet, compute_scores
 
 MOST = 100  # pictures that are compared as near to one: a group has at most one more
@@ -53,7 +53,7 @@ def find_groups(
     fingerprint: str,
     pictures: VectorSet,
     least: float,
-    criteria: PictureCriteria,
+    criteria: Criteria,
     after: Place | None,
     most: int,
 ) -> DuplicatesPage:

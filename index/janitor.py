@@ -156,9 +156,7 @@ class Pruner:
         pass_fault_point("prune.decided")
         items = self._list_items(pruning)
         pruned = self._registry.versions.find_pruned()
-        left = (
-            pruned & self._gallery.list_encoded_versions()
-        )  # also without a set: what makes one may have been stopped
+        left = pruned & self._gallery.list_encoded_versions()  # also without a set: it may not have been finished
         for number in sorted(left):
             version = self._registry.versions.get(number)
             self._gallery.forget_version(number, version.language if version.parent is not None else None)

@@ -200,7 +200,7 @@ class PictureTables:
                 added += add_captions(session, expansion, language, batch)
         return added
 
-    def find_vector_for_upload(
+    def find_vector(
         self, content_sha256: str, fingerprint: str, collections: frozenset[str] | None = None
     ) -> Vector | None:
         """Return the vector of this content by the image tower with this fingerprint; None when it must be computed.

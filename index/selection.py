@@ -19,18 +19,10 @@ from numpy.typing import NDArray
 from sqlalchemy import ColumnElement, Select, func, select
 from sqlalchemy.orm import Session
 
+from index import records
 from index.facts import is_hash
 from index.filters import Filter, Match, Range, build_condition, build_value_row_condition, find_stored_key
-from index.records import (
-    Collections,
-    GalleryPicture,
-    Place,
-    Record,
-    find_pictures,
-    find_records,
-    list_ids_after,
-    list_ids_among,
-)
+from index.records import Collections, GalleryPicture, Place, Record
 from index.vectors import Keys, is_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
@@ -47,7 +39,7 @@ _LAST_CHANGE = select(RecordChangesRow.__table__.c.last)  # without the mapper, 
 
 
 @dataclass(frozen=True)
-class PictureCriteria:
+class Criteria:
     """Criteria for pictures: a filter, one `collection`, and the `collections` that the caller may see."""
 
     filter: Filter | None = None
@@ -99,7 +91,7 @@ class KeySelection(NamedTuple):
         return len(self.keys) - (self.as_of_change - self.full_read_at)
 
 
-_SelectionKey = tuple[PictureCriteria, str, int]  # with language and version
+_SelectionKey = tuple[Criteria, str, int]  # with language and version
 
 
 class Selection:
@@ -108,11 +100,11 @@ class Selection:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._selections = LRUCache[_SelectionKey, KeySelection](_CACHED_BYTES, _count_bytes)
-        self._facets = LRUCache[tuple[PictureCriteria, str, int], list[FacetValue]](_CACHED)  # as of a record's change
+        self._facets = LRUCache[tuple[Criteria, str, int], list[FacetValue]](_CACHED)  # as of a record's change
         self._lock = Lock()
         self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
 
-    def find_allowed_keys(self, criteria: PictureCriteria, language: str = PICTURES, version: int = 0) -> Keys | None:
+    def find_allowed_keys(self, criteria: Criteria, language: str = PICTURES, version: int = 0) -> Keys | None:
         """Return the allowed keys, ascending: of pictures, or of the captions in a language as a version shows them.
 
         Return None when all are allowed. All keys are allowed by now, except those of deleted contents.
@@ -121,7 +113,7 @@ class Selection:
         return None if selected is None else selected.keys
 
     def select_keys(
-        self, criteria: PictureCriteria, language: str = PICTURES, version: int = 0, *, without_deleted: bool = False
+        self, criteria: Criteria, language: str = PICTURES, version: int = 0, *, without_deleted: bool = False
     ) -> KeySelection | None:
         """Return the allowed keys as of now, or None for all; `without_deleted` excludes keys of deleted contents."""
         if criteria.is_unrestricted:
@@ -155,25 +147,25 @@ class Selection:
         return known
 
     def list_pictures(
-        self, criteria: PictureCriteria, limit: int, after: Place | None = None, *, newest_first: bool = False
+        self, criteria: Criteria, limit: int, after: Place | None = None, *, newest_first: bool = False
     ) -> list[GalleryPicture]:
         """Return one page of the pictures that meet the criteria."""
         selected = None if criteria.filter is None else self.select_keys(criteria)
         with self._registry.read_in_time() as session:
             page = (session, limit, after, newest_first, criteria.build_conditions())
             if selected is not None and selected.as_of_change == read_last_change(session):
-                ids = list_ids_among(*page, selected.keys, criteria.collection_conditions)
+                ids = records.list_ids_among(*page, selected.keys, criteria.collection_conditions)
             else:
-                ids = list_ids_after(*page)
-            pictures = find_pictures(session, ids)
+                ids = records.list_ids_after(*page)
+            pictures = records.find_pictures(session, ids)
         return [pictures[id] for id in ids]
 
     def find_records(self, ids: Sequence[str], collections: Collections = None) -> dict[str, Record]:
         """Return the records of those of some hundred pictures that exist, in one of these collections."""
         with self._registry.connect_for_reading() as connection:
-            return find_records(connection, ids, collections)
+            return records.find_records(connection, ids, collections)
 
-    def count_facets(self, criteria: PictureCriteria, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
+    def count_facets(self, criteria: Criteria, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
         """Count the most frequent values of each of these keys among the pictures that meet the criteria."""
         facets, selected = dict[str, list[FacetValue]](), self.select_keys(criteria)
         few = selected is not None and len(selected.keys) <= _MANY_KEYS
@@ -191,7 +183,7 @@ class Selection:
 
     def list_collections(self, collections: Collections = None) -> list[tuple[str, int]]:
         """Return the name of each of these collections, sorted, and the number of its pictures."""
-        query, criteria = select(PictureRow.collection, func.count()), PictureCriteria(collections=collections)
+        query, criteria = select(PictureRow.collection, func.count()), Criteria(collections=collections)
         query = query.where(*criteria.build_conditions()).group_by(PictureRow.collection)
         with self._registry.read_in_time() as session:
             rows = session.execute(query.order_by(PictureRow.collection))
@@ -202,7 +194,7 @@ class Selection:
         row = CaptionRow
         visible = row.expansion.is_(None) | row.expansion.in_(sorted(expansions))
         shown = select(row.picture_id, row.text).join(PictureRow, PictureRow.id == row.picture_id)
-        conditions = PictureCriteria(collections=collections).build_conditions()
+        conditions = Criteria(collections=collections).build_conditions()
         shown = shown.where(row.language == language, visible, *conditions)
         with self._registry.read_in_time() as session:
             return session.scalar(select(func.count()).select_from(shown.distinct().subquery())) or 0
@@ -255,10 +247,10 @@ def drop_repeated(numbers: NDArray[np.int64]) -> NDArray[np.int64]:
     return numbers[mark_first_occurrences(numbers)]
 
 
-def _build_first_query(criteria: PictureCriteria, language: str) -> Select[Any]:
+def _build_first_query(criteria: Criteria, language: str) -> Select[Any]:
     """Select the allowed keys, some more than once; for one condition on values without a look at the pictures."""
     match criteria:
-        case PictureCriteria(Filter((Match() | Range() as single,), (), ()), None, None) if not language:
+        case Criteria(Filter((Match() | Range() as single,), (), ()), None, None) if not language:
             if (condition := build_value_row_condition(single)) is not None:
                 return select(PictureValueRow.picture).where(condition)
     return _build_key_query(language, *criteria.build_conditions())

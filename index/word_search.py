@@ -24,14 +24,7 @@ from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, sel
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
-from index.selection import (
-    PictureCriteria,
-    Selection,
-    drop_repeated,
-    fetch_numbers,
-    hold_in_time,
-    mark_first_occurrences,
-)
+from index.selection import Criteria, Selection, drop_repeated, fetch_numbers, hold_in_time, mark_first_occurrences
 from index.snapshot import PictureHit
 from index.vectors import Keys, is_among
 from model.words import MOST_KEPT, asked
@@ -74,9 +67,7 @@ class WordSearch:
         self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
 
-    def find(
-        self, words: str, release: Release, criteria: PictureCriteria, without: str | None = None
-    ) -> list[WordHit]:
+    def find(self, words: str, release: Release, criteria: Criteria, without: str | None = None) -> list[WordHit]:
         """Return at most `MOST` pictures that have some of these words: best first, then of fewest words, then by id.
 
         Captions of expansions count where this release shows them. Pictures that have all words of `without` are

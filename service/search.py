@@ -12,7 +12,7 @@ from pydantic_core import PydanticCustomError
 
 from index.filters import Filter, parse_filter
 from index.records import Record, list_with_current_captions
-from index.selection import KeySelection, PictureCriteria
+from index.selection import Criteria, KeySelection
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Vector, VectorSet
 from index.word_search import MOST, WordHit, fuse_rankings, list_hits_after, rank_by_words
@@ -58,7 +58,7 @@ class Search:
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._upload, self._place = picture, place
         self._content: str | None = None  # sha256 of the upload, whose bytes are dropped when they are encoded
-        self._wanted = PictureCriteria(parse_body_filter(body.filter, place), caller.collections)
+        self._wanted = Criteria(parse_body_filter(body.filter, place), caller.collections)
         self._filtered = not self._wanted.is_unrestricted
         minus = body.minus or schemas.Minus()
         self._text, self._minus_text = _clean_text(body.text), _clean_text(minus.text)
@@ -183,12 +183,8 @@ class Search:
     async def _count_surely(self, calibration: Calibration, left: KeySelection) -> KeySelection:
         """What is left, read anew if it depends on keys of pictures that may be gone whether chances hold among it."""
         if calibration.holds_among(len(left.keys)) and not calibration.holds_among(left.least_count):
-            return (
-                await self._context.lanes.filter.run(
-                    self._context.selection.select_keys, self._wanted, without_deleted=True
-                )
-                or left
-            )
+            select_keys = self._context.selection.select_keys
+            return await self._context.lanes.filter.run(select_keys, self._wanted, without_deleted=True) or left
         return left
 
     def _answer(self, unwanted: frozenset[str]) -> Response:
@@ -351,7 +347,7 @@ async def find_vector(picture: str, snapshot: Snapshot, context: Context, caller
 
 def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vector:
     content = context.gallery.get(picture, within).content_sha256
-    vector = context.gallery.find_vector_for_upload(content, context.encoder.image_fingerprint)
+    vector = context.gallery.find_vector(content, context.encoder.image_fingerprint)
     if vector is None:
         raise PictureNotFound("there is no picture with this id")
     return vector
@@ -359,11 +355,9 @@ def _read_vector(picture: str, context: Context, within: frozenset[str]) -> Vect
 
 def choose_caption_languages(requested: list[str] | None, snapshot: Snapshot) -> list[str]:
     """The requested languages in canonical form, without duplicates; by default all whose captions are searched."""
-    return (
-        sorted(snapshot.captions)
-        if requested is None
-        else list(dict.fromkeys(map(snapshot.require_readable, requested)))
-    )
+    if requested is None:
+        return sorted(snapshot.captions)
+    return list(dict.fromkeys(map(snapshot.require_readable, requested)))
 
 
 def name_generation(vector_set: VectorSet, caller: Principal) -> str:

@@ -18,7 +18,7 @@ from index.duplicates import AT_ONCE, DuplicatesPage, find_groups
 from index.filters import Range, parse_filter
 from index.gallery import Gallery
 from index.records import GalleryPicture, Patch, Place
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.word_search import WordSearch
 from store.errors import RegistryUnavailable
 from store.releases import Release
@@ -39,22 +39,17 @@ def words(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _found(search: WordSearch, words: str, release: Release, wanted: PictureCriteria, number: int) -> object:
+def _found(search: WordSearch, words: str, release: Release, wanted: Criteria, number: int) -> object:
     return search.find(words.format(number), release, wanted)
 
 
-def _asked(records: Records, half: PictureCriteria) -> Iterator[tuple[str, PictureCriteria]]:
+def _asked(records: Records, half: Criteria) -> Iterator[tuple[str, Criteria]]:
     """Texts, of which each has a number in it or not."""
     for word, pictures in WORDS.items():
         if pictures < records.made.count:
-            yield f"{word}{{}}", PictureCriteria()
-    yield from (
-        ("place", PictureCriteria()),
-        ("place", half),
-        ("tag other place", PictureCriteria()),
-        ("c{} place", PictureCriteria()),
-    )
-    yield from (("c{} place", half), ("tag other place title 1950 06 01", PictureCriteria()))
+            yield f"{word}{{}}", Criteria()
+    yield from (("place", Criteria()), ("place", half), ("tag other place", Criteria()), ("c{} place", Criteria()))
+    yield from (("c{} place", half), ("tag other place title 1950 06 01", Criteria()))
 
 
 def facets(records: Records) -> list[dict[str, Any]]:
@@ -67,14 +62,14 @@ def facets(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _facets(selection: Selection, wanted: PictureCriteria, key: str, number: int) -> object:
+def _facets(selection: Selection, wanted: Criteria, key: str, number: int) -> object:
     return selection.count_facets(wanted, [key])
 
 
 def listed(records: Records) -> list[dict[str, Any]]:
     """The first page and the last one of listings with a filter, in both orders."""
     rows = list[dict[str, Any]]()
-    later = PictureCriteria(parse_filter({"must": [{"key": NUMBER, "range": {"gte": records.made.count // 2}}]}))
+    later = Criteria(parse_filter({"must": [{"key": NUMBER, "range": {"gte": records.made.count // 2}}]}))
     for wanted in (*_filters(records), later):
         for newest_first in (False, True):
             page = partial(_page, records.selection(), wanted)
@@ -87,7 +82,7 @@ def listed(records: Records) -> list[dict[str, Any]]:
 
 
 def _page(
-    selection: Selection, wanted: PictureCriteria, newest_first: bool, after: Place | None, number: int
+    selection: Selection, wanted: Criteria, newest_first: bool, after: Place | None, number: int
 ) -> Sequence[GalleryPicture]:
     return selection.list_pictures(wanted, _PAGE, after, newest_first=newest_first)
 
@@ -101,7 +96,7 @@ def followed(records: Records) -> list[dict[str, Any]]:
     return rows
 
 
-def _allowed(selection: Selection, wanted: PictureCriteria, number: int) -> object:
+def _allowed(selection: Selection, wanted: Criteria, number: int) -> object:
     return selection.find_allowed_keys(wanted)
 
 
@@ -132,9 +127,7 @@ def duplicates(collection: Collection) -> list[dict[str, Any]]:
     return rows
 
 
-def _compared(
-    collection: Collection, selection: Selection, wanted: PictureCriteria, after: Place | None
-) -> DuplicatesPage:
+def _compared(collection: Collection, selection: Selection, wanted: Criteria, after: Place | None) -> DuplicatesPage:
     pictures = collection.live.current.pictures
     return find_groups(
         collection.gallery,
@@ -148,17 +141,17 @@ def _compared(
     )
 
 
-def _filters(records: Records) -> list[PictureCriteria]:
+def _filters(records: Records) -> list[Criteria]:
     count = records.made.count
     sizes = sorted({size for size in (100, 10_000, count // 2) if size <= count // 2}, reverse=True)
-    return [PictureCriteria(), *(_upto(records, size) for size in sizes)]
+    return [Criteria(), *(_upto(records, size) for size in sizes)]
 
 
-def _upto(records: Records, size: int) -> PictureCriteria:
-    return PictureCriteria(parse_filter({"must": [{"key": RANK, "range": {"lt": size}}]}))
+def _upto(records: Records, size: int) -> Criteria:
+    return Criteria(parse_filter({"must": [{"key": RANK, "range": {"lt": size}}]}))
 
 
-def _among(wanted: PictureCriteria) -> str:
+def _among(wanted: Criteria) -> str:
     ranges = [each for each in wanted.filter.must if isinstance(each, Range)] if wanted.filter else []
     told = [f"{each.key} {name} {value:,.0f}" for each in ranges for name, value in each.bounds]
     return ", ".join(told) or "all"

@@ -10,7 +10,7 @@ from benchmarks.records.material import NUMBER, RANK, Collection
 from benchmarks.scale.material import TEXT, name
 from benchmarks.scale.measures import timed
 from index.filters import parse_filter
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 
 _QUERIES = 100
 _K = 10
@@ -42,7 +42,7 @@ def _of(
     `first_ms` is a search with a filter that nobody has asked before. Recall counts a hit that scores as high as the
     last right one: of equal pictures any is as good as another.
     """
-    wanted = PictureCriteria(parse_filter({"must": [{"key": key, "range": bounds}]}))
+    wanted = Criteria(parse_filter({"must": [{"key": key, "range": bounds}]}))
     left = np.flatnonzero(leaves)
     snapshot, selection = collection.live.current, collection.selection()
 

@@ -10,7 +10,7 @@ from demo.gallery import Outline, draw, outlines
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import RecordInput
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.sets import VectorSets
 from index.snapshot import PictureHit
 from index.word_search import MOST, WordSearch, fuse_rankings, rank_by_words
@@ -53,7 +53,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
-        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, PictureCriteria())
+        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Criteria())
         rankings = (near, rank_by_words(worded), fuse_rankings(near, worded, (1.0, 1.0)))
         places.append([_place(outline.id, ranking) for ranking in rankings])
     live.close()
@@ -73,7 +73,7 @@ def _put(gallery: Gallery, encoder: Encoder, some: Sequence[Outline]) -> None:
     vectors = encoder.pictures([draw(outline) for outline in some])
     new = [
         NewPicture(
-            outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, record=RecordInput(metadata=_metadata(outline))
+            outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, record=RecordInput(None, None, _metadata(outline))
         )
         for outline, vector in zip(some, vectors, strict=True)
     ]

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, content, name
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.snapshot import Snapshot
 from index.sources import PictureSource, apply_changes
 from index.tail import MemoryTail
@@ -101,8 +101,8 @@ def pages(gallery: Gallery, count: int) -> dict[str, float]:
     """Milliseconds of the first page of the gallery and of the last one."""
     last, list_pictures = gallery.get(name(count - 101)).place, Selection(gallery.registry).list_pictures
     return {
-        "page_ms_first": median(milliseconds(list_pictures, PictureCriteria(), 100) for _ in range(20)),
-        "page_ms_last": median(milliseconds(list_pictures, PictureCriteria(), 100, last) for _ in range(20)),
+        "page_ms_first": median(milliseconds(list_pictures, Criteria(), 100) for _ in range(20)),
+        "page_ms_last": median(milliseconds(list_pictures, Criteria(), 100, last) for _ in range(20)),
     }
 
 

@@ -7,7 +7,7 @@ from fastapi import APIRouter, Query, Response
 
 from index.duplicates import DuplicatesPage, Group, find_groups
 from index.records import Place
-from index.selection import PictureCriteria
+from index.selection import Criteria
 from index.snapshot import Snapshot
 from service import values
 from service.auth import GuardedRoute, Principal, needs
@@ -42,7 +42,7 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    wanted = PictureCriteria(parse_query_filter(filter), caller.collections, collection)
+    wanted = Criteria(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
     state, place = snapshot.pictures.identity.name, None
     if cursor is not None:
@@ -67,7 +67,7 @@ async def list_duplicates(
 
 
 async def _find_page(
-    snapshot: Snapshot, context: Context, wanted: PictureCriteria, least: float, limit: int, after: Place | None
+    snapshot: Snapshot, context: Context, wanted: Criteria, least: float, limit: int, after: Place | None
 ) -> DuplicatesPage:
     """Some pictures after others until there are `limit` groups or the time is over; no place at the end of all.
 

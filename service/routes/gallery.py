@@ -21,7 +21,7 @@ from index.records import (
     RecordInput,
     list_with_current_captions,
 )
-from index.selection import PictureCriteria
+from index.selection import Criteria
 from model.languages import canonical
 from model.text import clean
 from service import values
@@ -95,7 +95,7 @@ async def list_pictures(
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
     without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
-    wanted = PictureCriteria(parse_query_filter(filter), caller.collections, collection)
+    wanted = Criteria(parse_query_filter(filter), caller.collections, collection)
     asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
     query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
 
@@ -197,7 +197,7 @@ async def store(
         picture = replace(picture, original=data)
     files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
-    vector = await run_in_threadpool(context.gallery.find_vector_for_upload, content, fingerprint, given.collections)
+    vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, given.collections)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.size

@@ -14,7 +14,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from index.records import Collections
-from index.selection import PictureCriteria
+from index.selection import Criteria
 from index.snapshot import Snapshot
 from model.dataset.child import Submission
 from model.languages import ENGLISH, MANY, canonical, names, reads
@@ -182,9 +182,7 @@ def _check(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Co
     return context.datasets.check(
         Submission(path, tag, list(taught), context.encoder.languages, without, to_train=kind == "learn"),
         context.gallery.find_known,
-        lambda: [
-            picture.id for picture in context.selection.list_pictures(PictureCriteria(), _SHOWN, newest_first=True)
-        ],
+        lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, newest_first=True)],
     )
 
 

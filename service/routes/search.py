@@ -8,7 +8,7 @@ from typing import Any
 
 from fastapi import APIRouter, Request, Response
 
-from index.selection import PictureCriteria
+from index.selection import Criteria
 from index.snapshot import Snapshot
 from service.auth import GuardedRoute, Principal, needs
 from service.bodies import JSON, unless_client_leaves, validate
@@ -74,7 +74,7 @@ async def search_captions(
     started, parts, snapshot = time.perf_counter(), request.state.parts, context.live.current
     tags, wanted = (
         choose_caption_languages(body.languages, snapshot),
-        PictureCriteria(parse_body_filter(body.filter), caller.collections),
+        Criteria(parse_body_filter(body.filter), caller.collections),
     )
     parts.end("read")
     if request.state.files:

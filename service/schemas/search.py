@@ -6,16 +6,7 @@ from pydantic import ConfigDict, Field, SkipValidation
 
 from index.snapshot import DEEPEST_RANK
 from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
-from service.values import (
-    CaptionLanguages,
-    Cursor,
-    FacetKeys,
-    Finite,
-    Limit,
-    OneOrMore,
-    PictureId,
-    Tags,
-)
+from service.values import CaptionLanguages, Cursor, FacetKeys, Finite, Limit, OneOrMore, PictureId, Tags
 from store.errors import PageTooDeep
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."

@@ -12,7 +12,7 @@ from milvus_lite.server_manager import server_manager_instance
 from index import segment
 from index.filters import parse_filter
 from index.segment import Segment
-from index.selection import PictureCriteria
+from index.selection import Criteria
 from index.tail import MemoryTail
 from index.vectors import Entry, Hit, Identity, Keys, Matrix, VectorRows
 from store.data_root import DataRoot
@@ -28,9 +28,9 @@ def equals(key: object, value: object) -> dict[str, Any]:
     return {"key": key, "match": {"value": value}}
 
 
-def criteria(*conditions: Mapping[str, Any]) -> PictureCriteria:
+def criteria(*conditions: Mapping[str, Any]) -> Criteria:
     """Criteria for the pictures that meet all of these conditions."""
-    return PictureCriteria(parse_filter({"must": [*conditions]}))
+    return Criteria(parse_filter({"must": [*conditions]}))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import Patch, RecordInput
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from store import database
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
@@ -112,7 +112,7 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
         some = {"must": [equals("tags", "red"), {"key": "year", "range": {"lt": 2_000}}]}
-        wanted = PictureCriteria(parse_filter({"must": [some], "must_not": [equals("tags", "blue")]}))
+        wanted = Criteria(parse_filter({"must": [some], "must_not": [equals("tags", "blue")]}))
         given = RecordInput(tags=["red"], metadata={"year": 1950})
         gallery.put([NewPicture("p", content(1), 9, 9, record=given)], "tower")
         assert selection.find_allowed_keys(wanted) is not None
@@ -133,7 +133,7 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         asked = list[tuple[str, Any]]()
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
-        wanted = PictureCriteria(collections=frozenset({"museum"}), collection="museum")
+        wanted = Criteria(collections=frozenset({"museum"}), collection="museum")
         for newest_first in (False, True):
             Selection(registry).list_pictures(wanted, 10, newest_first=newest_first)
         pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
@@ -156,7 +156,7 @@ def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_u
         for asked, expected in (({"must_not": conditions}, 9), ({"should": conditions}, 29_991)):
             with registry.read() as session:
                 session.execute(text("SET LOCAL work_mem = '64kB'; SET LOCAL statement_timeout = 3000"))
-                query = select(PictureRow.key).where(*PictureCriteria(parse_filter(asked)).build_conditions())
+                query = select(PictureRow.key).where(*Criteria(parse_filter(asked)).build_conditions())
                 assert len(session.scalars(query).all()) == expected
 
 

@@ -12,7 +12,7 @@ from index.captions import EncoderId, find_own_ids, replace_captions
 from index.gallery import Gallery, NewPicture
 from index.janitor import sweep
 from index.records import Place
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.vectors import Vector
 from store.errors import PictureNotFound
 from tests.index.conftest import unit
@@ -74,7 +74,7 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     assert world.gallery.list_ids() == [] and world.gallery.find_captions(["a"]) == []
     assert world.gallery.find_caption_vectors(ids, FIRST) == {}
 
-    assert world.gallery.find_vector_for_upload(content(1), world.encoder.image_fingerprint) is None
+    assert world.gallery.find_vector(content(1), world.encoder.image_fingerprint) is None
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
     sweep(world.sets)
@@ -167,7 +167,7 @@ def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> 
 def list_pages(gallery: Gallery, limit: int) -> list[str]:
     names: list[str] = []
     after: Place | None = None
-    while page := Selection(gallery.registry).list_pictures(PictureCriteria(), limit, after):
+    while page := Selection(gallery.registry).list_pictures(Criteria(), limit, after):
         names += [picture.id for picture in page]
         after = page[-1].place
     return names
@@ -200,7 +200,7 @@ def test_a_page_of_the_gallery_is_read_from_an_index(world: World) -> None:
         statements.append((statement, parameters))
 
     event.listen(world.registry.engine, "before_cursor_execute", note)
-    Selection(world.registry).list_pictures(PictureCriteria(), 10, (0.0, "a"))
+    Selection(world.registry).list_pictures(Criteria(), 10, (0.0, "a"))
     listing = [(text, values) for text, values in statements if "ORDER BY" in text and "LIMIT" in text]
     assert not any("captions" in text for text, _ in statements), "36 languages would cost 36 times as much"
     with world.registry.engine.connect() as connection:

@@ -21,7 +21,7 @@ from index.facts import validate_metadata, validate_tags
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
-from index.selection import PICTURES, KeySelection, PictureCriteria, Selection
+from index.selection import PICTURES, Criteria, KeySelection, Selection
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -146,7 +146,7 @@ class SelectionWorld:
 
     def select_ids(self, asked: Mapping[str, Any]) -> set[str]:
         """What the selection leaves, which may name keys of pictures that are gone."""
-        keys = self.selection.find_allowed_keys(PictureCriteria(parse_filter(asked)), PICTURES)
+        keys = self.selection.find_allowed_keys(Criteria(parse_filter(asked)), PICTURES)
         placed = self.gallery.find_content_keys(self.gallery.list_ids())
         return {id for id, place in placed.items() if keys is None or place.key in keys}
 
@@ -201,9 +201,9 @@ def test_facets_count_the_values_of_what_is_left(world: SelectionWorld, monkeypa
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
     pictures = [picture for picture in world.pictures().values() if holds(asked, picture)]
     keys = ["tags", "place", "year", "collection", "id", "No key"]
-    found = world.selection.count_facets(PictureCriteria(parse_filter(asked)), keys)
+    found = world.selection.count_facets(Criteria(parse_filter(asked)), keys)
     monkeypatch.setattr(selection, "_MANY_KEYS", 0)
-    assert Selection(world.registry).count_facets(PictureCriteria(parse_filter(asked)), keys) == found
+    assert Selection(world.registry).count_facets(Criteria(parse_filter(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
         counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
@@ -214,7 +214,7 @@ def test_facets_count_the_values_of_what_is_left(world: SelectionWorld, monkeypa
 def test_facets_that_are_kept_follow_every_change(world: SelectionWorld) -> None:
     queries = list[str]()
     event.listen(world.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
-    wanted = PictureCriteria(collection="kept")
+    wanted = Criteria(collection="kept")
 
     def counts() -> dict[Any, int]:
         return {each.value: each.count for each in world.selection.count_facets(wanted, ["tags"])["tags"]}
@@ -246,7 +246,7 @@ def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(world: SelectionW
 
 
 def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = PictureCriteria(
+    wanted = Criteria(
         parse_filter({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
     )
     inside = [p for p in world.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]

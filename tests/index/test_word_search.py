@@ -15,7 +15,7 @@ from index import selection, word_search
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
-from index.selection import PictureCriteria, Selection
+from index.selection import Criteria, Selection
 from index.snapshot import PictureHit
 from index.word_search import WordHit, WordSearch, fuse_rankings, list_hits_after, rank_by_words
 from model.words import asked, document
@@ -31,7 +31,7 @@ from tests.service.harness import learn
 
 LATIN = ["red", "Äpfel", "apple", "the", "bridge"]
 WORDS = [*LATIN, "猫", "黒猫", "りんご", "사과", "นก", "🍎", "1950", "o'clock", "NEAR"]
-EVERYTHING = PictureCriteria()
+EVERYTHING = Criteria()
 FILTER = {"must_not": [equals("tags", "red")]}
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 phrases = st.lists(st.sampled_from([*WORDS, "*", '"', "-", "AND", ":", "(", "猫 猫", "x"]), max_size=5).map(" ".join)
@@ -118,7 +118,7 @@ def world(database_url: str, tmp_path: Path) -> Iterator[WordWorld]:
     world.registry.close()
 
 
-def found(world: WordWorld, query: str, wanted: PictureCriteria = EVERYTHING) -> list[tuple[str, float]]:
+def found(world: WordWorld, query: str, wanted: Criteria = EVERYTHING) -> list[tuple[str, float]]:
     return [(each.picture, each.score) for each in world.words.find(query, world.release, wanted)]
 
 
@@ -131,7 +131,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
     @given(query=anything | phrases, without=st.none() | phrases)
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
-        ranking = [(each.picture, each.score) for each in world.words.find(query, release, PictureCriteria(), without)]
+        ranking = [(each.picture, each.score) for each in world.words.find(query, release, Criteria(), without)]
         assert ranking == slowly(query, documents, without)
         hits += bool(ranking)
 
@@ -140,7 +140,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
 
 
 def test_words_follow_every_change_and_filters_hold(world: WordWorld) -> None:
-    here = PictureCriteria(parse_filter(FILTER), collections=frozenset(["other"]))
+    here = Criteria(parse_filter(FILTER), collections=frozenset(["other"]))
     for _ in range(5):
         documents = world.documents()
         for query in ("red 黒猫", "the apfel 1950", "猫", "사과 bridge 🍎", "o'clock"):

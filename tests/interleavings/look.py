@@ -100,9 +100,8 @@ def _check_pictures(world: World) -> None:
     ids = world.gallery.list_ids()
     for id, content in world.gallery.find_contents(ids).items():
         assert not [*world.gallery.files.list_missing(content, original=False)], f"{id} has a record and no files"
-    assert [*sorted(world.gallery.find_picture_vectors(ids, world.encoder.image_fingerprint))] == ids, (
-        "a vector is missing"
-    )
+    vectors = world.gallery.find_picture_vectors(ids, world.encoder.image_fingerprint)
+    assert sorted(vectors) == ids, "a vector is missing"
 
 
 def _check_sets(world: World) -> None:

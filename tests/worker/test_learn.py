@@ -10,13 +10,7 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from store.errors import (
-    BaseMismatch,
-    PictoglotError,
-    RegistryUnavailable,
-    StorageFull,
-    VersionCorrupt,
-)
+from store.errors import BaseMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
 from store.leases import Lease
 from tests.tiny import write_tiny_base
 from tests.worker.harness import Site, attempt_at, pairs, teach

@@ -16,14 +16,7 @@ from index.vectors import Identity, Matrix
 from model.backend import open_encoder
 from model.encoder import Encoder, Views
 from store.data_root import DataRoot
-from store.errors import (
-    BaseMismatch,
-    BaseNotFound,
-    BaseServes,
-    DiskTooSmall,
-    ExpansionInProgress,
-    PicturesUnreadable,
-)
+from store.errors import BaseMismatch, BaseNotFound, BaseServes, DiskTooSmall, ExpansionInProgress, PicturesUnreadable
 from store.registry import Registry
 from store.settings import CommonSettings
 from tests.patience import PATIENCE
@@ -50,17 +43,13 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
 def vectors_of(site: Site, encoder: Encoder) -> dict[str, Matrix]:
     """What answers come from, as a base has it: every caption's vector, by the language's version; the pictures'."""
     registry, gallery = site.registry, site.gallery
-    found = {
-        "pictures": np.stack([*gallery.find_picture_vectors(gallery.list_ids(), encoder.image_fingerprint).values()])
-    }
+    ids = gallery.list_ids()
+    found = {"pictures": np.stack([*gallery.find_picture_vectors(ids, encoder.image_fingerprint).values()])}
     for tag, version in registry.releases.get_serving().languages.items():
         visible = registry.releases.find_visible(tag, version)
-        captions = [
-            each for each in gallery.find_captions(gallery.list_ids(), tag) if each.expansion in {None, *visible}
-        ]
-        stored = gallery.find_caption_vectors(
-            [each.id for each in captions], EncoderId(version, encoder.text_fingerprint)
-        )
+        captions = [each for each in gallery.find_captions(ids, tag) if each.expansion in {None, *visible}]
+        encoder_id = EncoderId(version, encoder.text_fingerprint)
+        stored = gallery.find_caption_vectors([each.id for each in captions], encoder_id)
         assert len(stored) == len(captions), tag
         found[tag] = np.stack([stored[each.id] for each in captions])
     return found
