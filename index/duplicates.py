@@ -68,8 +68,8 @@ def find_groups(
         for picture in some
         if picture.content_sha256 in stored
     }
-    between = {hit.entry.picture for id, hits in near.items() if _is_between(id, hits) for hit in hits[:MOST]}
-    vectors = gallery.find_picture_vectors(sorted(between), fingerprint)
+    inner = {hit.entry.picture for id, hits in near.items() if _is_inner(id, hits) for hit in hits[:MOST]}
+    vectors = gallery.find_picture_vectors(sorted(inner), fingerprint)
     groups = list[Group]()
     for number, picture in enumerate(some, start=1):
         group = _build_group(picture.id, near.get(picture.id, []), vectors, least)
@@ -88,7 +88,7 @@ def _find_near(
     return [hit for hit in hits if hit.score >= least and hit.entry.picture != picture.id][: MOST + 1]
 
 
-def _is_between(id: str, hits: Sequence[Hit]) -> bool:
+def _is_inner(id: str, hits: Sequence[Hit]) -> bool:
     """Whether both lower and higher ids are near: only then the vectors of these are needed."""
     return any(hit.entry.picture < id for hit in hits) and any(hit.entry.picture > id for hit in hits)
 

@@ -144,8 +144,8 @@ class PictureTables:
         row, read = CaptionRow, CaptionVectorRow
         query = select(row.id).where(row.language == language, row.expansion.is_(None)).limit(most)
         if unread is not None:
-            made = (read.version == unread.version, read.fingerprint == unread.fingerprint)
-            query = query.where(~exists().where(read.caption_id == row.id, *made))
+            same = (read.version == unread.version, read.fingerprint == unread.fingerprint)
+            query = query.where(~exists().where(read.caption_id == row.id, *same))
         with self.registry.read() as session:
             return session.scalar(select(func.count()).select_from(query.subquery())) or 0
 
