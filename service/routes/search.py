@@ -84,7 +84,8 @@ async def search_captions(
         vector = await find_vector(body.picture, snapshot, context, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
-    reader, allow, filtered = snapshot.release.find_version, context.selection.find_allowed_keys, not wanted.is_unrestricted
+    reader, allow = snapshot.release.find_version, context.selection.find_allowed_keys
+    filtered = not wanted.is_unrestricted
     allowed = {
         tag: await context.lanes.filter.run(allow, wanted, tag, reader(tag)) if filtered else None for tag in tags
     }

@@ -16,15 +16,15 @@ GIVEN = {"main", "lifespan"}  # names that others expect
 # (names, docstrings) that begin with no verb today: whoever lowers one lowers it here.
 MOST = {
     "client": (25, 1),
-    "store": (98, 9),
+    "store": (0, 1),
     "model": (244, 221),
-    "index": (126, 109),
+    "index": (0, 0),
     "service": (90, 152),
     "worker": (61, 24),
     "demo": (126, 91),
     "benchmarks": (600, 423),
     "scripts": (3, 0),
-    "tests": (754, 730),
+    "tests": (726, 729),
 }
 
 

@@ -24,12 +24,12 @@ PICTURES = Identity("pictures", "f" * 64, DIMENSION)
 
 
 def equals(key: object, value: object) -> dict[str, Any]:
-    """The condition that a key has a value."""
+    """Build the condition that a key has a value."""
     return {"key": key, "match": {"value": value}}
 
 
 def criteria(*conditions: Mapping[str, Any]) -> Criteria:
-    """Criteria for the pictures that meet all of these conditions."""
+    """Make criteria for the pictures that meet all of these conditions."""
     return Criteria(parse_filter({"must": [*conditions]}))
 
 

@@ -11,7 +11,6 @@ from sqlalchemy.exc import IntegrityError
 from index.captions import EncoderId, find_own_ids, replace_captions
 from index.gallery import Gallery, NewPicture
 from index.janitor import sweep
-from index.records import Place
 from index.selection import Criteria, Selection
 from index.vectors import Vector
 from store.errors import PictureNotFound
@@ -165,8 +164,7 @@ def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> 
 
 
 def list_pages(gallery: Gallery, limit: int) -> list[str]:
-    names: list[str] = []
-    after: Place | None = None
+    names, after = list[str](), None
     while page := Selection(gallery.registry).list_pictures(Criteria(), limit, after):
         names += [picture.id for picture in page]
         after = page[-1].place
