@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 
 import worker.gate  # noqa: F401  whose error is found among the subclasses
 from client.settings import ClientSettings
-from service.problems import status_of
+from service.problems import get_status
 from service.settings import Settings
 from store.errors import Failure, PictoglotError
 from store.settings import PREFIX, CommonSettings
@@ -137,7 +137,7 @@ def describe_errors() -> str:
     """Return docs/errors.md. What several classes say of one code stands in one row."""
     rows = defaultdict[str, list[tuple[str, str]]](list)
     for kind in list_errors():
-        status = status_of(kind())
+        status = get_status(kind())
         shown = "–" if issubclass(kind, Failure) and status == 500 else str(status)
         rows[kind.code].append((shown, cleandoc(kind.__doc__ or "").partition("\n\n")[0].replace("\n", " ")))
     answers, failures = list[str](), list[str]()

@@ -13,13 +13,13 @@ from index.gallery import Gallery
 from index.selection import Selection
 from model.encoder import Encoder
 from service import openapi, pages, problems
-from service.auth import UNAUTHENTICATED, Keyring, Rate
+from service.auth import UNAUTHENTICATED, Keyring, RateLimiter
 from service.context import Context
-from service.cursors import Cursors
 from service.lanes import Lanes
+from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
-from service.moving import Following, components, warm_up
+from service.moving import BaseFollower, build_components, warm_up
 from service.routes import (
     admin,
     duplicates,
@@ -59,18 +59,18 @@ _log = logging.getLogger("pictoglot.app")
 
 
 def create_app(context: Context | None) -> FastAPI:
-    """The application with the components from `build`; with None it can only describe itself, not start."""
+    """Make the application with the components from `build`; with None it can only describe itself, not start."""
 
     @contextlib.asynccontextmanager
-    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        async with Following(app):
+    async def run_lifespan(app: FastAPI) -> AsyncIterator[None]:
+        async with BaseFollower(app):
             with contextlib.suppress(asyncio.CancelledError):  # a second signal ends requests; files are still closed
                 yield
             app.state.context.draining = True
         await run_in_threadpool(app.state.context.registry.close)
 
     app = FastAPI(
-        lifespan=lifespan,
+        lifespan=run_lifespan,
         openapi_url=None,
         docs_url=None,
         redoc_url=None,
@@ -92,9 +92,8 @@ def create_app(context: Context | None) -> FastAPI:
 def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Encoder] | None = None) -> Context:
     """Open and verify every component; if no release can be verified, the service starts and `/readyz` answers 503.
 
-    `reopen` opens the base that serves after a move; by default as `open_encoder` does.
-    Raises `RegistryUnavailable`, `RegistryOutdated`, `BaseMismatch`, `StoreUnavailable`, and `SettingsError` for an
-    engine that cannot be.
+    `reopen` opens the base that serves after a move, by default with `open_encoder`. Raises `RegistryUnavailable`,
+    `RegistryOutdated`, `BaseMismatch`, `StoreUnavailable`, and `SettingsError` for an engine that cannot be opened.
     """
     metrics = Metrics()
     root = DataRoot(settings.home, settings.store)
@@ -102,8 +101,8 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     registry = open_registry(settings.database)
     registry.initialise(encoder.base_fingerprint, settings.base)
     pictures = Gallery(registry, root)
-    keys, rate = ApiKeys(registry), Rate(settings.rate_per_minute)
-    invalid = Rate(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
+    keys, rate = ApiKeys(registry), RateLimiter(settings.rate_per_minute)
+    invalid = RateLimiter(min(_INVALID_PER_MINUTE, settings.rate_per_minute))
     context = Context(
         settings=settings,
         root=root,
@@ -112,12 +111,12 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
         gallery=pictures,
         selection=Selection(registry),
         keys=keys,
-        keyring=Keyring(admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
+        keyring=Keyring(load_admin_key(settings), settings.open, keys.list, lambda: invalid.take(UNAUTHENTICATED)),
         rate=rate,
-        cursors=Cursors.under(root),
+        cursors=Cursors.open(root),
         metrics=metrics,
         lanes=Lanes(),
-        **components(settings, registry, pictures, metrics, encoder),
+        **build_components(settings, registry, pictures, metrics, encoder),
     )
     warm_up(context)
     if not context.live.start():
@@ -126,8 +125,8 @@ def build(settings: Settings, encoder: Encoder, reopen: Callable[[Settings], Enc
     return context
 
 
-def admin_key(settings: Settings) -> str:
-    """The key from the settings; without one, in `local`, a key generated once and kept under the data root."""
+def load_admin_key(settings: Settings) -> str:
+    """Return the key from the settings; without one, in `local`, a key made once and kept under the data root."""
     if settings.admin_key:
         return settings.admin_key
     with restrict_access():
@@ -136,7 +135,7 @@ def admin_key(settings: Settings) -> str:
 
 
 def open_encoder(settings: Settings) -> Encoder:
-    """The encoder of this data root; raises as `model.backend.open_encoder` and `RegistryUnavailable`."""
+    """Open the encoder of this data root; raises what `model.backend.open_encoder` does, and `RegistryUnavailable`."""
     from model import backend
 
     with contextlib.closing(open_registry(settings.database)) as registry:

@@ -1,4 +1,4 @@
-"""Authentication, scopes and rate limits, and the route class that checks them before it reads the body."""
+"""Authentication, scopes and rate limits; the route class that checks them, then reads the body of a request."""
 
 import asyncio
 import hashlib
@@ -24,9 +24,9 @@ from starlette.responses import Response
 
 from index.records import DEFAULT_COLLECTION
 from service.bodies import JSON, MULTIPART, parse_json
-from service.forms import FORMS, Body, read_form
+from service.forms import FORMS, BodyKind, read_form
 from service.lanes import Lane
-from service.problems import Forbidden, MissingApiKey, RateLimited, TooLarge, Unauthorized
+from service.problems import BodyTooLarge, InsufficientScope, InvalidApiKey, MissingApiKey, RateLimited
 from store.errors import FieldError, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, ApiKey, Scope, parse_key_id
 
@@ -39,7 +39,8 @@ _WAIT_SECONDS = 0.25  # for a newer copy, with a key that the copy has
 _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start again
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
-_SEARCHES = (Body.PICTURE, Body.PICTURES_IN_JSON, Body.SEARCHES)  # bodies of what is answered from a snapshot
+# bodies of what is answered from a snapshot
+_SEARCHES = (BodyKind.PICTURE, BodyKind.PICTURES_IN_JSON, BodyKind.SEARCHES)
 
 F = TypeVar("F", bound=Callable[..., Any])
 
@@ -48,8 +49,8 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Principal:
     """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback.
 
-    One that is bound to `collections` sees nothing of others; None for everything. `home` is the collection of what it
-    adds without naming one. `label` is what the key is called in the log.
+    It sees only its `collections`; None for everything. What it adds without naming a collection goes to `home`. The
+    log calls it by its `label`.
     """
 
     id: str
@@ -58,71 +59,68 @@ class Principal:
     home: str = DEFAULT_COLLECTION
     label: str = ""
 
-    def require(self, collection: str | None) -> None:
-        """Raises `Forbidden` unless this caller may write into a collection; None for one that is not named.
-
-        Whether there is such a collection makes no difference.
-        """
+    def require_access(self, collection: str | None) -> None:
+        """Raise `InsufficientScope` unless this caller may write into a collection, which need not exist; None: any."""
         if collection is not None and self.collections is not None and collection not in self.collections:
-            raise Forbidden("this key is bound to other collections")
+            raise InsufficientScope("this key is bound to other collections")
 
 
 @dataclass(frozen=True)
 class Guard:
-    """What an endpoint declares with `needs`; `allowed` are the scopes that include the declared one.
+    """What an endpoint demands of a request; `allowed` are the scopes that include the declared one.
 
-    Only one that is `parted` answers a key that is bound to collections: it shows no such key anything of others.
+    Only one that `allows_bound_keys` answers a key that is bound to collections, and shows it nothing of others.
     """
 
     scope: Scope
-    body: Body
+    body: BodyKind
     allowed: tuple[Scope, ...]
-    parted: bool
+    allows_bound_keys: bool
 
 
-def needs(scope: Scope, body: Body = Body.JSON, *, parted: bool = False) -> Callable[[F], F]:
-    """Declare the scope of an endpoint, the kind of body it takes, and whether keys of collections may use it."""
+def require_scope(scope: Scope, body: BodyKind = BodyKind.JSON, *, allows_bound_keys: bool = False) -> Callable[[F], F]:
+    """Declare the scope of an endpoint, its kind of body, and whether keys that are bound to collections may use it."""
 
     def declare(endpoint: F) -> F:
-        endpoint.__guard__ = _guard(scope, body, parted)  # type: ignore[attr-defined]
+        endpoint.__guard__ = _make_guard(scope, body, allows_bound_keys)  # type: ignore[attr-defined]
         return endpoint
 
     return declare
 
 
-def guard_of(endpoint: Callable[..., Any]) -> Guard:
-    """The endpoint's declaration; without one, only admins may use it (default deny)."""
-    return getattr(endpoint, "__guard__", _guard("admin", Body.JSON))
+def get_guard(endpoint: Callable[..., Any]) -> Guard:
+    """Return the endpoint's declaration; without one, only admins may use it (default deny)."""
+    return getattr(endpoint, "__guard__", _make_guard("admin", BodyKind.JSON))
 
 
-def _guard(scope: Scope, body: Body, parted: bool = False) -> Guard:
-    return Guard(scope, body, SCOPES[SCOPES.index(scope) :], parted)
+def _make_guard(scope: Scope, body: BodyKind, allows_bound_keys: bool = False) -> Guard:
+    return Guard(scope, body, SCOPES[SCOPES.index(scope) :], allows_bound_keys)
 
 
-ANY_KEY = _guard("search", Body.JSON)
+ANY_KEY = _make_guard("search", BodyKind.JSON)
 
 
 class GuardedRoute(APIRoute):
-    """A route that checks key, scope, rate and all but the body, before that is read within its limits for FastAPI.
+    """A route that checks key, scope, rate and parameters, and then reads the body within its limits for FastAPI.
 
-    The files of a form are `request.state.files`.
+    It takes a place among requests of this kind first. The files of a form become `request.state.files`.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """FastAPI's handler behind the guard."""
-        handler, guard = super().get_route_handler(), guard_of(self.endpoint)
+        """Return FastAPI's handler behind the guard."""
+        handler, guard = super().get_route_handler(), get_guard(self.endpoint)
         names = frozenset(field.alias for field in self.dependant.query_params)
-        read = None if self.body_field is None else _make_reader(self.body_field.field_info, guard.body)
+        read = None if self.body_field is None else _make_body_reader(self.body_field.field_info, guard.body)
 
-        async def guarded(request: Request) -> Response:
+        async def handle_guarded(request: Request) -> Response:
             context = request.app.state.context
             principal = await context.keyring.identify(request.headers, guard)
-            request.state.rate = partial(context.rate.headers, principal.id)  # as it is when the answer begins
+            request.state.rate = partial(context.rate.list_headers, principal.id)  # as it is when the answer begins
             context.rate.take(principal.id)
             request.state.principal = principal
             _check_query(request, names)
             if read is None:
-                request.state.body.allow(*context.body_limits[Body.JSON])
+                request.state.body.allow(*context.body_limits[BodyKind.JSON])
                 return await handler(request)
             _check_parameters(request, self.dependant)
             if guard.body in _SEARCHES:
@@ -131,40 +129,42 @@ class GuardedRoute(APIRoute):
                 await read(request, context, stack)
                 return await handler(request)
 
-        return guarded
+        return handle_guarded
 
 
-def _make_reader(taken: FieldInfo, kind: Body) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
-    """What reads the body of a route for FastAPI; a place among others of its kind, and a file, are the stack's.
+def _make_body_reader(
+    body_field: FieldInfo, kind: BodyKind
+) -> Callable[[Request, Any, AsyncExitStack], Coroutine[Any, Any, None]]:
+    """Make the function that reads a body for FastAPI; its stack gives back the place in the queue, and the file.
 
-    It raises `UnsupportedMedia`, and as `read_form` and `parse_json`.
+    The function raises `UnsupportedMedia`, and what `read_form` and `parse_json` raise.
     """
-    media = getattr(taken, "media_type", JSON)
-    schema = taken.annotation.model_json_schema()  # type: ignore[union-attr]
+    media = getattr(body_field, "media_type", JSON)
+    schema = body_field.annotation.model_json_schema()  # type: ignore[union-attr]
 
     async def read(request: Request, context: Any, stack: AsyncExitStack) -> None:
         request.state.files = []
         sent, options = parse_options_header(request.headers.get("content-type"))
         is_form = kind in FORMS and sent == MULTIPART.encode()
-        limited = kind if is_form or kind in (Body.SEARCHES, Body.PICTURES_IN_JSON) else Body.JSON
+        limited = kind if is_form or kind in (BodyKind.SEARCHES, BodyKind.PICTURES_IN_JSON) else BodyKind.JSON
         # pictures in a small body take their place when they are found
-        if limited in context.places and (
-            is_form or kind is Body.SEARCHES or not 0 < request.state.body.declared <= context.settings.json_bytes
+        if limited in context.admissions and (
+            is_form or kind is BodyKind.SEARCHES or not 0 < request.state.body.declared <= context.settings.json_bytes
         ):
-            stack.enter_context(context.places[limited].place())
+            stack.enter_context(context.admissions[limited].admit())
         request.state.body.allow(*context.body_limits[limited])
         # the results are put where Starlette keeps what it has read, and FastAPI finds it
         if is_form:
             boundary = options.get(b"boundary", b"")
             document = await read_form(request, kind, boundary, schema, context.settings, stack)
             request._body = document  # type: ignore[assignment]
-        elif sent or taken.is_required() or await request.body():
+        elif sent or body_field.is_required() or await request.body():
             charset = options.get(b"charset", b"utf-8").lower()
             if media == MULTIPART or sent.decode("latin-1") not in (media, JSON) or charset not in (b"utf-8", b"utf8"):
                 kinds = " or ".join(dict.fromkeys((media, JSON)))
                 raise UnsupportedMedia(f"send {MULTIPART}" if media == MULTIPART else f"send {kinds} in UTF-8")
             data = await request.body()
-            if kind is Body.PICTURES_IN_JSON:
+            if kind is BodyKind.PICTURES_IN_JSON:
                 _refuse_many_values(data, context.settings.json_bytes)
             request._json = parse_json(data)
 
@@ -174,11 +174,11 @@ def _make_reader(taken: FieldInfo, kind: Body) -> Callable[[Request, Any, AsyncE
 def _refuse_many_values(data: bytes, most: int) -> None:
     """Refuse a body with room for pictures that has more values than one without: they would take seconds to parse."""
     if len(data) > most and sum(data.count(mark) for mark in (b"[", b"{", b",")) > most:
-        raise TooLarge(f"besides pictures, a body may have at most {most} bytes")
+        raise BodyTooLarge(f"besides pictures, a body may have at most {most} bytes")
 
 
 def _check_query(request: Request, known: frozenset[str]) -> None:
-    """Raises `InvalidInput` for a parameter not in `known` (without repeating its name) and for a duplicate one."""
+    """Raise `InvalidInput` for a parameter not in `known` (without repeating its name) and for a duplicate one."""
     seen: set[str] = set()
     for name, _ in request.query_params.multi_items():
         if name not in known:
@@ -189,25 +189,25 @@ def _check_query(request: Request, known: frozenset[str]) -> None:
         seen.add(name)
 
 
-def _check_parameters(request: Request, wanted: Dependant) -> None:
-    """Raises `RequestValidationError` for what FastAPI will refuse in path, query and header fields: it reads last."""
-    given = [
-        (wanted.path_params, request.path_params),
-        (wanted.query_params, request.query_params),
-        (wanted.header_params, request.headers),
+def _check_parameters(request: Request, dependant: Dependant) -> None:
+    """Raise `RequestValidationError` for what FastAPI would refuse, once it has the body, in path, query, headers."""
+    groups = [
+        (dependant.path_params, request.path_params),
+        (dependant.query_params, request.query_params),
+        (dependant.header_params, request.headers),
     ]
-    faults = [fault for fields, sent in given for fault in request_params_to_args(fields, sent)[1]]
+    faults = [fault for fields, sent in groups for fault in request_params_to_args(fields, sent)[1]]
     if faults:
         raise RequestValidationError(faults)
 
 
 class Keyring:
-    """Identifies keys by a copy of all keys, which `read` reads from the registry and which is seconds old at most.
+    """All keys, as a copy of the registry's that `read` makes and that is seconds old at most.
 
-    An id that the copy does not have waits for the next reading, which all such requests share: guesses cause ten
-    readings a second at most, however many they are, and use a twentieth of a core at most; no valid key is refused
-    because of them. A key that the copy has does not wait for a registry that hangs. `count_invalid` is
-    called for each request without a valid key, and raises `RateLimited` when there are too many.
+    An id that the copy lacks waits for the next reading, which all such requests share: guesses, however many, cause
+    ten readings a second and take a twentieth of a core at most, and no valid key is refused because of them. A key
+    that the copy has does not wait for a registry that hangs. `count_invalid` is called for each request without a
+    valid key, and raises `RateLimited` when there are too many.
     """
 
     def __init__(
@@ -227,33 +227,36 @@ class Keyring:
         self._reading: asyncio.Task[None] | None = None
 
     async def identify(self, headers: Headers, guard: Guard) -> Principal:
-        """Who holds the key in these headers; `MissingApiKey`, `Unauthorized`, `Forbidden` or `RateLimited`."""
+        """Return who holds the key in these headers.
+
+        Raises `MissingApiKey`, `InvalidApiKey`, `InsufficientScope` or `RateLimited`.
+        """
         values = headers.getlist("authorization") + headers.getlist("x-api-key")
         if not values:
             if self._open and "write" in guard.allowed and _is_local(headers):
                 return Principal("anonymous", "write")
             self._count_invalid()
             raise MissingApiKey("send a key as `Authorization: Bearer KEY` or `X-API-Key: KEY`")
-        principal = await self._principal(_read_key(values, "authorization" in headers))
+        principal = await self._find_principal(_read_key(values, "authorization" in headers))
         if principal is None:
             self._count_invalid()
-            raise Unauthorized("this key is not valid")
+            raise InvalidApiKey("this key is not valid")
         if principal.scope not in guard.allowed:
-            raise Forbidden(f"this request needs a key of scope {guard.scope}")
-        if principal.collections is not None and not guard.parted:
-            raise Forbidden("a key that is bound to collections may not do this")
+            raise InsufficientScope(f"this request needs a key of scope {guard.scope}")
+        if principal.collections is not None and not guard.allows_bound_keys:
+            raise InsufficientScope("a key that is bound to collections may not do this")
         return principal
 
-    async def sees_all(self, headers: Headers) -> bool:
-        """Whether these headers have a key of no collections, or the service needs none. No key is no fault here.
+    async def can_see_all(self, headers: Headers) -> bool:
+        """Tell whether these headers have a key that may see all collections, or the service needs none.
 
-        One that is not valid, or cannot be read now, sees as much as none: a health check has to be answered.
+        A key that is missing, invalid or cannot be read now only sees less: a health check has to be answered.
         """
         if "authorization" not in headers and "x-api-key" not in headers:
             return self._open and _is_local(headers)
         try:
             await self.identify(headers, ANY_KEY)
-        except (Unauthorized, Forbidden, RateLimited, RegistryUnavailable):
+        except (InvalidApiKey, InsufficientScope, RateLimited, RegistryUnavailable):
             return False
         return True
 
@@ -261,11 +264,11 @@ class Keyring:
         """Refuse the key with this id from now on."""
         self._revoked.add(id)
 
-    async def _principal(self, plain: str) -> Principal | None:
+    async def _find_principal(self, plain: str) -> Principal | None:
         if self._admin is not None and hmac.compare_digest(hashlib.sha256(plain.encode()).digest(), self._admin):
             return Principal("admin", "admin")
         id = parse_key_id(plain)
-        key = None if id is None else await self._key(id)
+        key = None if id is None else await self._find_key(id)
         if key is None or key.id in self._revoked or not key.is_opened_by(plain):
             return None
         if key.collections is None:
@@ -273,8 +276,8 @@ class Keyring:
         home = DEFAULT_COLLECTION if DEFAULT_COLLECTION in key.collections else key.collections[0]
         return Principal(key.id, key.scope, frozenset(key.collections), home, key.label)
 
-    async def _key(self, id: str) -> ApiKey | None:
-        """The key with this id; while the registry does not answer, an older copy serves: searches go on."""
+    async def _find_key(self, id: str) -> ApiKey | None:
+        """Find the key with this id; while the registry does not answer, in an older copy: searches go on."""
         now = time.monotonic()
         if id not in self._keys:
             await self._read_after(now)
@@ -304,8 +307,8 @@ class Keyring:
             self._reading = None
 
 
-class Rate:
-    """A token bucket per key: `per_minute` requests, at most a sixth of them in one burst."""
+class RateLimiter:
+    """Token buckets, one per key: `per_minute` requests, at most a sixth of them in one burst."""
 
     def __init__(self, per_minute: int, clock: Callable[[], float] = time.monotonic) -> None:
         self._per_second = per_minute / 60
@@ -315,29 +318,29 @@ class Rate:
 
     def take(self, key: str) -> None:
         """Count one request of `key`; raises `RateLimited` when there were too many."""
-        self._count(key, cost=1, needed=1)
+        self._spend(key, cost=1, needed=1)
 
     def owe(self, key: str, cost: int) -> None:
-        """Count `cost` more for a request that was taken: later ones wait until it is paid, however much it is.
+        """Count `cost` more for a request that was taken; later ones wait until it is paid, however much it is.
 
-        Raises `RateLimited` while `key` owes for another one.
+        Raises `RateLimited` while `key` owes for another request.
         """
-        self._count(key, cost, needed=0)
+        self._spend(key, cost, needed=0)
 
-    def headers(self, key: str) -> list[tuple[bytes, bytes]]:
-        """What `key` has left, as `RateLimit-*` of the IETF: requests at once, and seconds until all are back."""
-        tokens = self._tokens(key, self._clock())
+    def list_headers(self, key: str) -> list[tuple[bytes, bytes]]:
+        """List the headers `RateLimit-*` of the IETF: what `key` may send at once, and seconds until all is back."""
+        tokens = self._count_tokens(key, self._clock())
         reset = math.ceil((self._burst - tokens) / self._per_second)
-        left = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
-        return [(b"ratelimit-" + name, b"%d" % number) for name, number in left]
+        limits = (b"limit", self._burst), (b"remaining", max(0.0, tokens)), (b"reset", reset)
+        return [(b"ratelimit-" + name, b"%d" % number) for name, number in limits]
 
-    def _tokens(self, key: str, now: float) -> float:
+    def _count_tokens(self, key: str, now: float) -> float:
         tokens, counted = self._buckets.get(key, (self._burst, now))
         return min(self._burst, tokens + (now - counted) * self._per_second)
 
-    def _count(self, key: str, cost: int, needed: int) -> None:
+    def _spend(self, key: str, cost: int, needed: int) -> None:
         now = self._clock()
-        tokens = self._tokens(key, now)
+        tokens = self._count_tokens(key, now)
         if tokens < needed:
             self._buckets[key] = (tokens, now)
             wait = math.ceil((needed - tokens) / self._per_second)
@@ -348,15 +351,15 @@ class Rate:
 
 
 def _read_key(values: list[str], bearer: bool) -> str:
-    """The key as text; empty when the headers hold none, or two."""
+    """Return the key as text; empty when the headers hold none, or two."""
     scheme, _, value = values[0].strip().partition(" ") if bearer else ("bearer", "", values[0])
     return value.strip() if len(values) == 1 and scheme.lower() == "bearer" else ""
 
 
 def _is_local(headers: Headers) -> bool:
-    """False for a request from another site's page, or under a foreign host name that resolves to this loopback.
+    """Tell whether no other site's page sends this request, nor a foreign host name that resolves to this loopback.
 
-    A page's site is told by either header: not every browser sends both.
+    Either header names a page's site: not every browser sends both.
     """
     origin = headers.get("origin")
     hosts = [headers.get("host", "")] + ([] if origin is None else [origin.partition("://")[2]])

@@ -1,4 +1,4 @@
-"""The queues of a service, in order and in bounds: texts and pictures to encode, writes to the gallery."""
+"""The bounded queues of a service: texts and pictures to encode, writes to the gallery."""
 
 import asyncio
 import os
@@ -22,7 +22,7 @@ from model.pictures import MAX_PIXELS, Picture
 from model.pictures.decoder import Decoder
 from model.pictures.framing import Frame
 from model.table import View
-from service.lanes import Places
+from service.lanes import AdmissionLimit
 from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import PictoglotError, Unavailable
@@ -41,7 +41,7 @@ _Write = NewPicture | Callable[[], Any]
 
 
 @dataclass
-class _Waiting(Generic[T, R]):
+class _QueueItem(Generic[T, R]):
     """One item in the queue; its future is done when nobody waits any more. The timer ends the wait in the queue."""
 
     item: T
@@ -50,11 +50,11 @@ class _Waiting(Generic[T, R]):
 
 
 class BatchQueue(Generic[T, R]):
-    """Turns items into results, in order, at most `size` in one call of `run`, on a thread of its own.
+    """A queue whose items become results, in order, at most `size` in one call of `run`, on a thread of its own.
 
-    An exception that `run` raises goes to all of a batch, one that it returns to that item. Items that arrive while a
-    call runs form the next batch: under light load an item is alone, under heavy load batches
-    grow, and no item waits for others to fill a batch.
+    If `run` raises, every item of the batch fails; if it returns an exception as a result, only that item fails. Items
+    that arrive while a call runs form the next batch: under light load an item is alone, under heavy load batches grow,
+    and no item waits for others to fill a batch.
     """
 
     def __init__(
@@ -67,11 +67,11 @@ class BatchQueue(Generic[T, R]):
         observe: Callable[[int], None] = lambda size: None,
         nice: int = 0,
     ) -> None:
-        """`nice` is added to that of the process for the thread, as Linux keeps it for each thread."""
+        """Add `nice` to the niceness of the thread alone, as Linux has one for each thread."""
         self._run = run
         self._size, self._limit, self._seconds = size, limit, seconds
         self._observe = observe
-        self._queue: asyncio.Queue[_Waiting[T, R]] = asyncio.Queue()
+        self._queue: asyncio.Queue[_QueueItem[T, R]] = asyncio.Queue()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="encode", initializer=os.nice, initargs=(nice,))
         self._task: asyncio.Task[None] | None = None
 
@@ -95,18 +95,18 @@ class BatchQueue(Generic[T, R]):
         """How many items wait."""
         return self._queue.qsize()
 
-    async def between(self, act: Callable[[], K]) -> K:
-        """The result of `act`, which runs on the queue's thread: while no batch runs."""
+    async def run_between_batches(self, act: Callable[[], K]) -> K:
+        """Return the result of `act`, run on the queue's thread and so while no batch runs."""
         return await asyncio.get_running_loop().run_in_executor(self._thread, act)
 
     async def __call__(self, items: Sequence[T]) -> list[R]:
-        """The results of `items`; raises `Unavailable` at once when too many wait, or when one waited too long.
+        """Return the results of `items`; raises `Unavailable` when too many wait, or when one waited too long.
 
-        When the call is cancelled, its items are skipped. What has begun is never answered as too late.
+        When the call is cancelled, its items are skipped. No item is refused as late once its batch has begun.
         """
         if self._queue.qsize() + len(items) > self._limit:
             raise Unavailable("too many requests are waiting")
-        entries = [self._enqueued(item) for item in items]
+        entries = [self._enqueue(item) for item in items]
         try:
             return [await entry.result for entry in entries]
         finally:
@@ -115,10 +115,10 @@ class BatchQueue(Generic[T, R]):
                 if not entry.result.cancel() and not entry.result.cancelled():
                     entry.result.exception()  # marks it as retrieved: if several failed, only one is raised
 
-    def _enqueued(self, item: T) -> _Waiting[T, R]:
+    def _enqueue(self, item: T) -> _QueueItem[T, R]:
         loop = asyncio.get_running_loop()
         result: asyncio.Future[R] = loop.create_future()
-        entry = _Waiting(item, result, loop.call_later(self._seconds, _expire, result))
+        entry = _QueueItem(item, result, loop.call_later(self._seconds, _expire, result))
         self._queue.put_nowait(entry)
         return entry
 
@@ -131,7 +131,7 @@ class BatchQueue(Generic[T, R]):
                 entry.timer.cancel()
             await self._answer([entry for entry in batch if not entry.result.done()])
 
-    async def _answer(self, batch: list[_Waiting[T, R]]) -> None:
+    async def _answer(self, batch: list[_QueueItem[T, R]]) -> None:
         if not batch:
             return
         self._observe(len(batch))
@@ -154,7 +154,7 @@ def _expire(result: "asyncio.Future[Any]") -> None:
 
 
 @dataclass(frozen=True)
-class Query:
+class EncodedQuery:
     """A text as a vector (dimension,), whether it was truncated to the encoder's context, and its number of tokens.
 
     `seconds`: of its batch, by part of the work; empty for a vector from the cache.
@@ -166,25 +166,25 @@ class Query:
     seconds: Mapping[str, float] = field(default_factory=dict)
 
 
-class TextQueue(BatchQueue[tuple[View, str], Query]):
-    """Texts to vectors, each read through the view of a version; vectors of recent texts come from a cache."""
+class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
+    """The queue of texts to encode, each by the view of a version; vectors of recent texts come from a cache."""
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
-        def run(items: Sequence[tuple[View, str]]) -> list[Query]:
+        def run(items: Sequence[tuple[View, str]]) -> list[EncodedQuery]:
             started = time.perf_counter()
             encoded = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 25)
             encoding = time.perf_counter() - started - encoded.tokenising
             seconds = {"tokenise": encoded.tokenising, "encode": encoding}
             fields = zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)
-            return [Query(*each, seconds) for each in fields]
+            return [EncodedQuery(*each, seconds) for each in fields]
 
         limit, seconds, observe = settings.queue_limit, settings.request_seconds, metrics.batches.labels("text").observe
         super().__init__(run, size=settings.batch_size, limit=limit, seconds=seconds, observe=observe)
-        self._cache: LRUCache[tuple[int, str], Query] = LRUCache(settings.cache_size)
+        self._cache: LRUCache[tuple[int, str], EncodedQuery] = LRUCache(settings.cache_size)
         self.hits = self.misses = 0  # of the cache
 
-    async def encode(self, view: View, texts: Sequence[str]) -> list[Query]:
-        """Cleaned texts as `view` encodes them, in the same order; raises as a call of the queue does."""
+    async def encode(self, view: View, texts: Sequence[str]) -> list[EncodedQuery]:
+        """Encode cleaned texts with `view`, in the same order; raises what a call of the queue raises."""
         distinct = dict.fromkeys(texts)
         found = ((text, self._cache.get((view.version, text))) for text in distinct)
         queries = {text: query for text, query in found if query is not None}
@@ -200,8 +200,8 @@ class TextQueue(BatchQueue[tuple[View, str], Query]):
         return [queries[text] for text in texts]
 
 
-class DecodeQueue(Places):
-    """Untrusted bytes to pictures, in the guarded processes of a decoder, for at most `limit` requests at once.
+class DecodeQueue(AdmissionLimit):
+    """The queue of untrusted bytes that the guarded processes of a decoder turn into pictures.
 
     The decoder gets only as many pictures as it has processes. The others wait here: no thread waits for them, and when
     a client leaves, its bytes are dropped.
@@ -213,7 +213,7 @@ class DecodeQueue(Places):
         self._idle = asyncio.Semaphore(processes)
 
     async def __call__(self, data: bytes, seconds: float) -> Picture:
-        """A decoded picture; raises `Unavailable` after `seconds`, and as the decoder does."""
+        """Decode a picture; raises `Unavailable` after `seconds`, and what the decoder raises."""
         loop = asyncio.get_running_loop()
         try:
             async with asyncio.timeout(seconds):
@@ -227,7 +227,7 @@ class DecodeQueue(Places):
 
 
 class PictureQueue(BatchQueue[Image.Image, Vector]):
-    """Pictures to vectors; before that, bytes to pictures.
+    """The queue of pictures to encode, with the decoders that stand before it.
 
     Uploads have a decoder, a queue and a thread of their own, of lower priority: they delay no search.
     """
@@ -240,7 +240,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)
         self.uploads = DecodeQueue(settings.decoders, limit, settings.picture_pixels, encoder.frame)
         self.searches = DecodeQueue(1, limit, settings.picture_pixels, encoder.frame)
-        self.batches = Places(_BATCHES, "batches are waiting to be decoded")
+        self.batches = AdmissionLimit(_BATCHES, "batches are waiting to be decoded")
         self.encode_uploads = BatchQueue(
             run,
             size=min(size, _UPLOADS_AT_ONCE),
@@ -269,7 +269,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
         return super().depth + self.encode_uploads.depth
 
     async def encode(self, data: bytes) -> Vector:
-        """The vector of a picture to search with; raises as the decoding and a call of the queue do."""
+        """Return the vector of a picture to search with; raises what decoding and a call of the queue raise."""
         picture = await self.searches(data, self._seconds)
         (vector,) = await self([picture.rgb])
         return vector
@@ -281,7 +281,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
 
 
 class WriteQueue(BatchQueue[_Write, Any]):
-    """Writes to the gallery, in order, on one thread, as the registry requires: pictures to put, and other changes.
+    """The queue of writes to the gallery: pictures to put, and other changes, on one thread, as the registry requires.
 
     Pictures that wait at the same time are put in one transaction: it costs the disk hardly more than one of them.
     """
@@ -292,13 +292,13 @@ class WriteQueue(BatchQueue[_Write, Any]):
         super().__init__(self._write, size=_WRITES_AT_ONCE, limit=limit, seconds=seconds)
 
     async def put(self, picture: NewPicture) -> PutResult:
-        """The result of `LiveIndex.put_pictures`; raises as that does, and as a call of the queue does."""
+        """Put a picture with `LiveIndex.put_pictures`; raises what that and a call of the queue raise."""
         (put,) = await self([picture])
         assert isinstance(put, PutResult)
         return put
 
     async def run(self, change: Callable[P, R], *args: P.args, **kwargs: P.kwargs) -> R:
-        """The result of another change; raises as it does, and as a call of the queue does."""
+        """Make another change and return its result; raises what it and a call of the queue raise."""
         (result,) = await self([partial(change, *args, **kwargs)])
         return result  # type: ignore[no-any-return]
 
@@ -310,7 +310,7 @@ class WriteQueue(BatchQueue[_Write, Any]):
         return outcomes
 
     def _put(self, pictures: list[NewPicture]) -> list[PutResult | Exception]:
-        """All together; if that fails, one by one, because one of them may be the reason."""
+        """Put all together; if that fails, one by one, because one of them may be the reason."""
         together = _try_write(partial(self._live.put_pictures, pictures))
         if not isinstance(together, Exception):
             return list(together)

@@ -1,4 +1,4 @@
-"""Bounds request bodies in size and time, notices clients that leave, and parses JSON strictly."""
+"""Request bodies: their limits of size and time, clients that leave, strict JSON."""
 
 import asyncio
 import contextlib
@@ -13,19 +13,19 @@ from starlette.types import Message, Receive, Scope
 
 from service.problems import (
     BodyTimeout,
+    BodyTooLarge,
     ClientLeft,
     InvalidEncoding,
     Malformed,
     MalformedRequest,
-    TooLarge,
     TooManyHeaders,
-    invalid_request,
+    make_invalid_request,
 )
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError
 
 JSON, MERGE_PATCH, MULTIPART = "application/json", "application/merge-patch+json", "multipart/form-data"
 MAX_HEADER_BYTES = 64 << 10  # path, query and header fields
-LINGER = 5.0  # seconds for which the rest of a body is discarded after its request was refused
+DISCARD_SECONDS = 5.0  # seconds for which the rest of a body is discarded after its request was refused
 _MAX_TARGET_BYTES = 32 << 10  # bytes of path and query alone
 _MAX_HEADERS = 100
 _MAX_DIGITS = 40  # of an integer; no schema accepts a longer one, and int() would be slow
@@ -35,7 +35,7 @@ R = TypeVar("R")
 
 
 class BodyReader:
-    """Reads the body of one request within the limits that `allow` set; before that, nothing may be read."""
+    """The body of one request, read within the limits that `allow` sets; before that, nothing may be read."""
 
     def __init__(self, scope: Scope, receive: Receive) -> None:
         self._receive = receive
@@ -52,7 +52,7 @@ class BodyReader:
         return self._declared or 0
 
     def allow(self, limit: int, seconds: float, what: str = "a body here") -> None:
-        """Allow `limit` bytes, which must arrive within `seconds`. `what` they are is told where they are more."""
+        """Allow `limit` bytes, which must arrive within `seconds`; a refusal of more names `what` they are."""
         self._limit, self._seconds, self._what = limit, seconds, what
 
     @property
@@ -61,29 +61,29 @@ class BodyReader:
         return self._announced and not self._whole
 
     async def receive(self) -> Message:
-        """ASGI's receive; raises `TooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft` while the body lasts."""
+        """Receive an ASGI message; of the body, raise `BodyTooLarge`, `Malformed`, `BodyTimeout` or `ClientLeft`."""
         if self._whole:
             return await self._receive()
         if self._declared is not None and self._declared > self._limit:
-            raise self._too_large()
+            raise self._make_refusal()
         message = await self._receive_in_time()
         if message["type"] == "http.disconnect":
             raise ClientLeft
         self._read += len(message.get("body", b""))
         self._whole = not message.get("more_body", False)
         if self._read > self._limit:
-            raise self._too_large()
+            raise self._make_refusal()
         if self._declared is not None and self._read > self._declared:
             raise Malformed("the body is longer than its Content-Length")
         return message
 
-    def _too_large(self) -> TooLarge:
-        return TooLarge(f"{self._what} may have at most {self._limit:,} bytes in all")
+    def _make_refusal(self) -> BodyTooLarge:
+        return BodyTooLarge(f"{self._what} may have at most {self._limit:,} bytes in all")
 
-    async def linger(self) -> None:
+    async def discard_rest(self) -> None:
         """Discard the rest of the body, for a few seconds: a client that is still sending does not read the answer."""
         loop = asyncio.get_running_loop()
-        end = loop.time() + LINGER
+        end = loop.time() + DISCARD_SECONDS
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout_at(end if self._deadline is None else min(end, self._deadline)):
                 while (await self._receive()).get("more_body"):
@@ -100,12 +100,12 @@ class BodyReader:
             raise BodyTimeout(f"the body did not arrive within {self._seconds:g} seconds") from error
 
 
-async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
-    """The result of `work`; if the client closes the connection first, `work` is cancelled and `ClientLeft` raised.
+async def run_unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -> R:
+    """Return the result of `work`; if the client leaves first, cancel it and raise `ClientLeft`.
 
-    Call it only after the whole body was read: from then on `receive` reports nothing but the disconnect.
+    The whole body must have been read: from then on `receive` reports nothing but the disconnect.
     """
-    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_until_client_leaves(request))
+    doing, watching = asyncio.ensure_future(work), asyncio.ensure_future(_wait_for_disconnect(request))
     try:
         await asyncio.wait({doing, watching}, return_when=asyncio.FIRST_COMPLETED)
         if not doing.done():
@@ -117,29 +117,28 @@ async def unless_client_leaves(request: Request, work: Coroutine[Any, Any, R]) -
             await asyncio.gather(doing, return_exceptions=True)
 
 
-async def _until_client_leaves(request: Request) -> None:
+async def _wait_for_disconnect(request: Request) -> None:
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def validate(model: type[M], value: object, prefix: str = "body") -> M:
-    """`value` as `model`; raises `InvalidInput` with locations that begin with `prefix`."""
+    """Return `value` as a `model`; raises `InvalidInput` with locations that begin with `prefix`."""
     try:
         return model.model_validate(value)
     except ValidationError as error:
         faults = error.errors(include_url=False, include_input=False)
-        raise invalid_request(faults, prefix) from None
+        raise make_invalid_request(faults, prefix) from None
 
 
 def parse_json(data: bytes, place: str = "body") -> Any:
-    """One JSON document (RFC 8259), of a body or a part of it: UTF-8, no NaN or Infinity, no duplicate keys.
+    """Parse one JSON document (RFC 8259), a body or a part of it: UTF-8, no NaN or Infinity, no duplicate keys.
 
-    Raises `InvalidEncoding`, `Malformed` or `InvalidInput`; what is wrong in a filter that stands alone is
-    `InvalidFilter`.
+    Raises `InvalidEncoding`, `Malformed` or `InvalidInput`, and `InvalidFilter` for a filter that stands alone.
     """
     is_filter = place.endswith(".filter")
 
-    def unique(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    def refuse_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
         if len(read := dict(pairs)) != len(pairs):
             refusal = InvalidFilter if is_filter else InvalidInput
             raise refusal(f"{place}: duplicate key in a JSON object", errors=(FieldError(place, "duplicate_key"),))
@@ -149,7 +148,9 @@ def parse_json(data: bytes, place: str = "body") -> Any:
         raise InvalidEncoding("the body is not UTF-8")
     try:
         text = data.decode("utf-8")
-        return json.loads(text, parse_constant=_refuse_constant, parse_int=_parse_integer, object_pairs_hook=unique)
+        return json.loads(
+            text, parse_constant=_refuse_constant, parse_int=_parse_integer, object_pairs_hook=refuse_duplicates
+        )
     except UnicodeDecodeError:
         raise InvalidEncoding("the body is not UTF-8") from None
     except (ValueError, RecursionError):  # RecursionError: thousands of nested brackets
@@ -167,7 +168,7 @@ def _parse_integer(digits: str) -> int | float:
 
 
 def check_head(scope: Scope) -> PictoglotError | None:
-    """What is wrong with a head, whatever route it is for; None when it is well-formed.
+    """Return what is wrong with a head, whatever route it is for; None when it is well-formed.
 
     The parser's own limit does not apply to a head that arrives all at once. And a body that is both measured and in
     chunks, or in chunks that HTTP/1.0 does not know, ends at another place for a proxy that reads it in the other way.

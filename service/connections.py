@@ -1,4 +1,4 @@
-"""Connections of the API: taken while there are descriptors, ended when a client keeps the service waiting.
+"""The connections of the API: taken while there are descriptors, ended when a client keeps the service waiting.
 
 uvicorn's own protocol waits for a head, and for a client that takes its answer, as long as they like; asyncio's own way
 of accepting logs in a busy loop when descriptors run out. Reads no body and knows no route.
@@ -24,16 +24,16 @@ from uvicorn.protocols.http.h11_impl import H11Protocol
 from uvicorn.server import ServerState
 
 from service.metrics import Metrics
-from service.problems import MalformedRequest, problem
+from service.problems import MalformedRequest, make_problem_response
 from store.errors import Unavailable
 
 WAIT_SECONDS = 10.0  # from a connection's begin, or the end of an answer, to the end of a head; or for taking an answer
 _MOST = 8_192  # connections: each may hold a head of 64 KiB
 _SHARE = 2  # of the descriptors one in so many is a connection's: others are for files, databases, uploads
 _BACKLOG = 2_048  # connections that wait to be taken
-_LOOK = 0.1  # seconds between two searches for late ones
-_PAUSE = 1.0  # seconds without taking connections, where descriptors are missing and nothing can be closed
-_SAID_EVERY = 60.0  # seconds between two lines of the log about crowds
+_LOOK_SECONDS = 0.1  # seconds between two searches for late ones
+_PAUSE_SECONDS = 1.0  # seconds without taking connections, where descriptors are missing and nothing can be closed
+_LOG_SECONDS = 60.0  # seconds between two lines of the log about crowds
 _BLANK_LINE = re.compile(rb"\n\r?\n")
 _SEARCH = re.compile(
     rb"POST (/v1/search/(?:pictures|captions|batch)) HTTP/1\.1\r\n(?:[A-Za-z0-9-]+:[^\r\n\x00]*\r\n)*\r\n"
@@ -59,13 +59,13 @@ class Connections(ServerState):
         self._most_searches = most_searches
         self.limit = min(_MOST, resource.getrlimit(resource.RLIMIT_NOFILE)[0] // _SHARE)
         self._metrics = metrics
-        self._waits: OrderedDict[Connection, tuple[float, int]] = OrderedDict()  # since when, and bytes unsent then
+        self._waits = OrderedDict[Connection, tuple[float, int]]()  # since when, and unsent bytes then
         # Seconds in which clients were listened to: while this process stands still, nobody is late
-        self._clock, self._looked = 0.0, time.monotonic()
-        self._said = -_SAID_EVERY
+        self._clock, self._looked_at = 0.0, time.monotonic()
+        self._logged_at = -_LOG_SECONDS
 
     @property
-    def beginning(self) -> bool:
+    def has_newcomers(self) -> bool:
         """Whether a connection has not sent its first request yet."""
         return any(connection.cycle is None for connection in self._waits)
 
@@ -78,103 +78,103 @@ class Connections(ServerState):
         """Count a search that was refused; the log has no line for each."""
         self._metrics.requests.labels("POST", route, "503").observe(0.0)
 
-    def wait_for(self, connection: "Connection") -> None:
-        """The service has nothing to do for this connection, from now on, until the client does something."""
+    def start_wait(self, connection: "Connection") -> None:
+        """Note that the service now waits for this client."""
         self._waits.pop(connection, None)
-        self._waits[connection] = self._clock, connection.unsent
+        self._waits[connection] = self._clock, connection.unsent_bytes
 
-    def go_on_with(self, connection: "Connection") -> None:
-        """The client has done its part, or has left."""
+    def end_wait(self, connection: "Connection") -> None:
+        """Note that the client has done its part, or has left."""
         self._waits.pop(connection, None)
 
     def make_room(self) -> None:
         """End the longest wait if there are too many connections: of a crowd of others, who sends a request stays."""
         if len(self.connections) > self.limit:
-            self.end_one("more connections than half of the descriptors, or than 8,192")
+            self.abort_longest_wait("more connections than half of the descriptors, or than 8,192")
 
-    def end_one(self, why: str) -> bool:
+    def abort_longest_wait(self, why: str) -> bool:
         """End the longest wait because of a crowd; False when there is none. The log tells `why` once a minute."""
-        if (now := time.monotonic()) - self._said >= _SAID_EVERY:
-            self._said = now
+        if (now := time.monotonic()) - self._logged_at >= _LOG_SECONDS:
+            self._logged_at = now
             _log.warning("crowded", extra={"reason": why, "count": len(self.connections)})
         if not self._waits:
             return False
-        self._end(next(iter(self._waits)), "crowded")
+        self._abort(next(iter(self._waits)), "crowded")
         return True
 
     def watch(self) -> None:
-        """From now on, end what is late, and keep the metrics."""
+        """Start to end what is late and to update the metrics, from time to time."""
         now = time.monotonic()
-        self._clock += min(now - self._looked, 2 * _LOOK)
-        self._looked = now
-        self.end_late()
-        self.count()
-        asyncio.get_running_loop().call_later(_LOOK, self.watch)
+        self._clock += min(now - self._looked_at, 2 * _LOOK_SECONDS)
+        self._looked_at = now
+        self.abort_late()
+        self.update_metrics()
+        asyncio.get_running_loop().call_later(_LOOK_SECONDS, self.watch)
 
-    def end_late(self) -> None:
+    def abort_late(self) -> None:
         """End the waits that took too long. A client that takes its answer slowly gets the same time again."""
         until = self._clock - WAIT_SECONDS
         while self._waits:
-            connection, (since, unsent) = next(iter(self._waits.items()))
+            connection, (since, unsent_bytes) = next(iter(self._waits.items()))
             if since > until:
                 return
-            if connection.transport.get_write_buffer_size() and connection.unsent < unsent:
-                self.wait_for(connection)
+            if connection.transport.get_write_buffer_size() and connection.unsent_bytes < unsent_bytes:
+                self.start_wait(connection)
             else:
-                self._end(connection, "late")
+                self._abort(connection, "late")
 
-    def count(self, reason: str | None = None) -> None:
-        """Keep the metrics: how many are open, and that one is closed for a `reason`."""
+    def update_metrics(self, reason: str | None = None) -> None:
+        """Set how many are open, and count one that is closed for a `reason`."""
         self._metrics.connections.set(len(self.connections))
         if reason:
             self._metrics.closed.labels(reason).inc()
 
-    def _end(self, connection: "Connection", reason: str) -> None:
-        self.go_on_with(connection)
+    def _abort(self, connection: "Connection", reason: str) -> None:
+        self.end_wait(connection)
         connection.transport.abort()  # closing it would wait until its answer is taken
-        self.count(reason)
+        self.update_metrics(reason)
 
 
 class Connection(H11Protocol):
-    """uvicorn's protocol that says whom it waits for, and refuses what is not HTTP with a problem document."""
+    """One connection: uvicorn's protocol, which also says when it waits, and refuses what is not HTTP in a document."""
 
     server_state: Connections
-    _early = b""  # a part of a search that will be refused, unless others are answered until the rest is here
+    _held_back = b""  # a part of a search that will be refused, unless others are answered until the rest is here
 
     @property
-    def unsent(self) -> int:
+    def unsent_bytes(self) -> int:
         """Bytes that the client has not taken yet: ours, and those that the system has."""
-        taken = self.transport.get_extra_info("socket").fileno()
+        descriptor = self.transport.get_extra_info("socket").fileno()
         with contextlib.suppress(OSError):
-            (held,) = struct.unpack("i", fcntl.ioctl(taken, termios.TIOCOUTQ, bytes(4)))
-            return self.transport.get_write_buffer_size() + int(held)
+            (unsent,) = struct.unpack("i", fcntl.ioctl(descriptor, termios.TIOCOUTQ, bytes(4)))
+            return self.transport.get_write_buffer_size() + int(unsent)
         return self.transport.get_write_buffer_size()
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         super().connection_made(transport)
-        self.server_state.wait_for(self)
+        self.server_state.start_wait(self)
         self.server_state.make_room()
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        self.server_state.go_on_with(self)
+        self.server_state.end_wait(self)
         self.server_state.searching.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        data, self._early = self._early + data, b""
-        if not self.server_state.is_full or (found := self._search_in(data)) is None:
+        data, self._held_back = self._held_back + data, b""
+        if not self.server_state.is_full or (found := self._find_search(data)) is None:
             return super().data_received(data)
         route, missing = found
         if missing:
-            self._early = data
+            self._held_back = data
             return
         id = secrets.token_hex(16)
-        self.transport.write(_too_many().replace(_ID, id.encode()))
+        self.transport.write(_make_refusal().replace(_ID, id.encode()))
         self.server_state.count_refusal(route)
         self.on_response_complete()
 
-    def _search_in(self, data: bytes) -> tuple[str, int] | None:
-        """The route of a search of which this is the begin, and how many bytes are missing; None for all else."""
+    def _find_search(self, data: bytes) -> tuple[str, int] | None:
+        """Return the route of the search that begins here, and how many bytes are missing; None for all else."""
         if self.conn.states != _IDLE or self.conn.trailing_data[0] or not (head := _SEARCH.match(data)):
             return None
         fields = head[0].lower()
@@ -189,7 +189,7 @@ class Connection(H11Protocol):
             return self.send_400_response("")
         super().handle_events()
         if self._answering and not self.flow.write_paused:
-            self.server_state.go_on_with(self)
+            self.server_state.end_wait(self)
             # one whose body trickles costs nothing yet, and must not keep others out
             if not self.cycle.more_body and self.scope["path"].startswith("/v1/search/"):
                 self.server_state.searching.add(self)
@@ -198,22 +198,22 @@ class Connection(H11Protocol):
         self.server_state.searching.discard(self)
         super().on_response_complete()
         if not self._answering:  # otherwise the next request was there already
-            self.server_state.wait_for(self)
+            self.server_state.start_wait(self)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self.server_state.wait_for(self)
+        self.server_state.start_wait(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
         if self._answering:
-            self.server_state.go_on_with(self)
+            self.server_state.end_wait(self)
 
     def send_400_response(self, msg: str) -> None:
         """Answer what is not HTTP, unless an answer has begun, and close. What the request had begun is dropped."""
         if self.conn.our_state in (h11.IDLE, h11.SEND_RESPONSE):
             id = secrets.token_hex(16)
-            answer = problem(id, MalformedRequest("this is not HTTP/1.1, as RFC 9112 has it"))
+            answer = make_problem_response(id, MalformedRequest("this is not HTTP/1.1, as RFC 9112 has it"))
             headers = [*answer.raw_headers, (b"x-request-id", id.encode()), (b"connection", b"close")]
             for event in (
                 h11.Response(status_code=answer.status_code, headers=headers, reason=b"Bad Request"),
@@ -225,7 +225,7 @@ class Connection(H11Protocol):
             self.cycle.disconnected = True
             self.cycle.message_event.set()
         self.transport.close()
-        self.server_state.count("malformed")
+        self.server_state.update_metrics("malformed")
 
     @property
     def _answering(self) -> bool:
@@ -233,22 +233,22 @@ class Connection(H11Protocol):
 
 
 @cache
-def _too_many() -> bytes:
-    """A whole answer that refuses a search, with `_ID` in the places of the request's id."""
-    answer = problem(_ID.decode(), Unavailable("too many searches are being answered"))
+def _make_refusal() -> bytes:
+    """Make a whole answer that refuses a search, with `_ID` in the places of the request's id."""
+    answer = make_problem_response(_ID.decode(), Unavailable("too many searches are being answered"))
     headers = [*answer.raw_headers, (b"x-request-id", _ID), (b"x-content-type-options", b"nosniff")]
     lines = b"".join(b"%s: %s\r\n" % header for header in headers)
     return b"HTTP/1.1 503 Service Unavailable\r\n%s\r\n%s" % (lines, bytes(answer.body))
 
 
 def _is_folded(data: bytes) -> bool:
-    """Whether a header field goes on in a second line, which some take for a field of its own (RFC 9112, 5.2)."""
+    """Tell whether a header field goes on in a second line, which some take for a field of its own (RFC 9112, 5.2)."""
     head = _BLANK_LINE.split(data, maxsplit=1)[0]
     return b"\n " in head or b"\n\t" in head
 
 
-class Door:
-    """Takes connections from a bound socket, one in a turn of the event loop, so that a flood leaves turns to others.
+class Listener:
+    """A bound socket whose connections are taken one in a turn of the event loop: a flood leaves turns to others.
 
     While descriptors are missing, the connection that the service waits for longest gives its own.
     """
@@ -256,16 +256,16 @@ class Door:
     def __init__(self, bound: socket.socket, connections: Connections, make: Callable[[], asyncio.Protocol]) -> None:
         self._bound, self._connections, self._make = bound, connections, make
         self._loop = asyncio.get_running_loop()
-        self._beginning = set[asyncio.Task[None]]()
+        self._newcomers = set[asyncio.Task[None]]()
         self._again: asyncio.TimerHandle | None = None
         bound.setblocking(False)
         bound.listen(_BACKLOG)
         self._open()
 
     @property
-    def beginning(self) -> bool:
+    def has_newcomers(self) -> bool:
         """Whether there are connections that were taken and that nobody else knows yet."""
-        return bool(self._beginning)
+        return bool(self._newcomers)
 
     def close(self) -> None:
         """Take those that wait already, and no more: later ones are refused."""
@@ -280,21 +280,21 @@ class Door:
         self._loop.add_reader(self._bound, self._take)
 
     def _take(self) -> bool:
-        """Whether one was waiting and is taken."""
+        """Take one connection; False when none was waiting."""
         try:
-            taken, _ = self._bound.accept()
+            client, _ = self._bound.accept()
         except (BlockingIOError, InterruptedError, ConnectionAbortedError):
             return False
         except OSError as error:  # too many open files, mostly
-            if not self._connections.end_one(error.strerror or type(error).__name__):
+            if not self._connections.abort_longest_wait(error.strerror or type(error).__name__):
                 self._loop.remove_reader(self._bound)
-                self._again = self._loop.call_later(_PAUSE, self._open)
+                self._again = self._loop.call_later(_PAUSE_SECONDS, self._open)
             return False
-        task = self._loop.create_task(self._begin(taken))
-        self._beginning.add(task)
-        task.add_done_callback(self._beginning.discard)
+        task = self._loop.create_task(self._begin(client))
+        self._newcomers.add(task)
+        task.add_done_callback(self._newcomers.discard)
         return True
 
-    async def _begin(self, taken: socket.socket) -> None:
+    async def _begin(self, client: socket.socket) -> None:
         with contextlib.suppress(OSError):  # it has left
-            await self._loop.connect_accepted_socket(self._make, taken)
+            await self._loop.connect_accepted_socket(self._make, client)

@@ -1,4 +1,4 @@
-"""The components of one running service, built once in `service.app` and passed to every route."""
+"""The components of one running service, built in `service.app` and passed to every route."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -18,14 +18,14 @@ from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
 from model.text import picture_id
-from service.auth import Keyring, Principal, Rate
+from service.auth import Keyring, Principal, RateLimiter
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import JSON
-from service.cursors import Cursors
-from service.forms import FORMS, Body
-from service.lanes import CHECKS, HitRecords, Lanes, Places
+from service.forms import FORMS, BodyKind
+from service.lanes import DATASET_CHECKS, AdmissionLimit, HitRecords, Lanes
+from service.listings import Cursors
 from service.metrics import Metrics
-from service.middleware import Parts
+from service.middleware import RequestTiming
 from service.settings import Settings
 from store.data_root import DataRoot
 from store.errors import InvalidInput
@@ -35,8 +35,8 @@ from store.registry import Registry
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
 _SEARCH_BATCHES = 4  # at once; each holds its searches and answers in memory
-_OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[Body.PICTURE].field_bytes
-_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[Body.PICTURES].field_bytes
+_OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[BodyKind.PICTURE].field_bytes
+_OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[BodyKind.PICTURES].field_bytes
 
 
 @dataclass
@@ -58,47 +58,47 @@ class Context:
     live: LiveIndex
     keys: ApiKeys
     keyring: Keyring
-    rate: Rate
+    rate: RateLimiter
     cursors: Cursors
     metrics: Metrics
     texts: TextQueue
     pictures: PictureQueue
     writes: WriteQueue
     lanes: Lanes
-    datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(CHECKS))
+    datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
-    body_limits: dict[Body, tuple[int, float, str]] = field(init=False)
-    places: dict[Body, Places] = field(init=False)
+    body_limits: dict[BodyKind, tuple[int, float, str]] = field(init=False)
+    admissions: dict[BodyKind, AdmissionLimit] = field(init=False)
 
     def __post_init__(self) -> None:
         settings = self.settings
         self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
-        self.places = {
-            Body.PICTURE: self.pictures.searches,
-            Body.PICTURES_IN_JSON: self.pictures.searches,
-            Body.UPLOAD: self.pictures.uploads,
-            Body.PICTURES: self.pictures.batches,
-            Body.SEARCHES: Places(_SEARCH_BATCHES, "batches of searches"),
+        self.admissions = {
+            BodyKind.PICTURE: self.pictures.searches,
+            BodyKind.PICTURES_IN_JSON: self.pictures.searches,
+            BodyKind.UPLOAD: self.pictures.uploads,
+            BodyKind.PICTURES: self.pictures.batches,
+            BodyKind.SEARCHES: AdmissionLimit(_SEARCH_BATCHES, "batches of searches"),
         }
         base64 = settings.picture_bytes * 4 // 3  # four bytes for three
         picture = settings.picture_bytes + _OVERHEAD_OF_PICTURE, "a picture (PICTOGLOT_PICTURE_BYTES, and some more)"
         batch = settings.batch_bytes + _OVERHEAD_OF_PICTURES, "a batch"
         limits = {
-            Body.JSON: (settings.json_bytes, "JSON"),
-            Body.PICTURE: picture,
-            Body.UPLOAD: picture,
-            Body.PICTURES_IN_JSON: (base64 + settings.json_bytes, "pictures in JSON"),
-            Body.SEARCHES: (_SEARCHES * settings.json_bytes, "searches"),
-            Body.PICTURES: batch,
+            BodyKind.JSON: (settings.json_bytes, "JSON"),
+            BodyKind.PICTURE: picture,
+            BodyKind.UPLOAD: picture,
+            BodyKind.PICTURES_IN_JSON: (base64 + settings.json_bytes, "pictures in JSON"),
+            BodyKind.SEARCHES: (_SEARCHES * settings.json_bytes, "searches"),
+            BodyKind.PICTURES: batch,
         }
         dataset = settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds
         self.body_limits = {kind: (most, settings.body_seconds, what) for kind, (most, what) in limits.items()}
-        self.body_limits[Body.DATASET] = (*dataset, "a dataset")
+        self.body_limits[BodyKind.DATASET] = (*dataset, "a dataset")
 
     @property
     def draining(self) -> bool:
@@ -120,38 +120,40 @@ class Context:
             context = context.successor
         return context
 
-    async def settle(self) -> None:
-        """See to it that what was written through this context is found, if another one serves by now."""
+    async def refresh_successor(self) -> None:
+        """Refresh the context that serves by now, if it is another: it must find what was written through this one."""
         if self.successor is not None:
             await run_in_threadpool(self.newest.live.refresh)
 
     async def answer(
-        self, build: Callable[[], BaseModel], parts: Parts | None = None, without: Mapping[str, Any] | None = None
+        self,
+        build: Callable[[], BaseModel],
+        timing: RequestTiming | None = None,
+        without: Mapping[str, Any] | None = None,
     ) -> Response:
-        """The JSON of what `build` returns, made in the threads of searches: a large one would block the event loop.
+        """Answer with the JSON of what `build` returns, made in a thread: a large one would block the event loop.
 
-        `parts` get the wait for a thread as `thread`, and what `build` counts no part of as `json`. `without` is what
-        is left out of it, as pydantic's `exclude`.
+        `timing` counts the wait for a thread as `thread`, and what `build` leaves uncounted as `json`. `without` is
+        pydantic's `exclude`.
         """
-
-        counted = parts or Parts()
+        timing = timing or RequestTiming()
 
         def make() -> Response:
-            counted.end("thread")
+            timing.record("thread")
             answer = Response(build().model_dump_json(exclude=without), media_type=JSON)
-            counted.end("json")
+            timing.record("json")
             return answer
 
         return await self.lanes.search.run(make)
 
 
-def make_path(id: str) -> str:
-    """The path of a picture, whose id may have slashes."""
+def make_picture_path(id: str) -> str:
+    """Return the path of a picture, whose id may have slashes."""
     return f"/v1/pictures/{quote(id, safe='')}"
 
 
-def _id_of(part: str) -> str:
-    """The id of a picture in a part of a path; empty when it is none, which no picture has."""
+def _parse_id(part: str) -> str:
+    """Return the id of a picture in a part of a path; empty when it is none, which no picture has."""
     try:
         return picture_id(unquote(part))
     except InvalidInput:
@@ -165,19 +167,19 @@ def _require_id(id: str) -> str:
     return id
 
 
-async def context_of(request: Request) -> Context:
-    """The context that served when `request` came; async, or FastAPI would take a thread for it."""
+async def get_context(request: Request) -> Context:
+    """Return the context that served when `request` came; async, or FastAPI would take a thread for it."""
     context: Context = request.state.context
     return context
 
 
-async def principal_of(request: Request) -> Principal:
-    """Who sent the request, as the route's guard identified them."""
+async def get_principal(request: Request) -> Principal:
+    """Return who sent the request, as the route's guard identified them."""
     principal: Principal = request.state.principal
     return principal
 
 
-AppContext = Annotated[Context, Depends(context_of)]
-Caller = Annotated[Principal, Depends(principal_of)]
-PathId = Annotated[str, AfterValidator(_id_of)]
+AppContext = Annotated[Context, Depends(get_context)]
+Caller = Annotated[Principal, Depends(get_principal)]
+PathId = Annotated[str, AfterValidator(_parse_id)]
 NewPathId = Annotated[PathId, AfterValidator(_require_id)]

@@ -1,4 +1,4 @@
-"""Reads multipart forms as the JSON that they mean: pictures into memory, a dataset to disk. Looks into no file."""
+"""Multipart forms, read as the JSON that they mean: pictures into memory, a dataset to disk. Looks into no file."""
 
 import hashlib
 from collections.abc import AsyncIterator, Mapping
@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import values
 from service.bodies import parse_json
-from service.problems import InvalidEncoding, MalformedMultipart, TooLarge, location
+from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot
@@ -39,7 +39,7 @@ class Form:
     field_bytes: int
 
 
-class Body(Enum):
+class BodyKind(Enum):
     """What a route takes: see `Context.body_limits` for its limits of size and time, `FORMS` for its form."""
 
     JSON = 1
@@ -53,23 +53,23 @@ class Body(Enum):
 
 _PICTURE = Form("picture", most_files=1, field_bytes=256 << 10)  # captions, tags, metadata, a filter
 FORMS = {
-    Body.PICTURE: _PICTURE,
-    Body.UPLOAD: _PICTURE,
-    Body.PICTURES_IN_JSON: _PICTURE,
-    Body.PICTURES: Form("picture", most_files=256, field_bytes=8 << 20),
-    Body.DATASET: Form("dataset", most_files=1, field_bytes=64 << 10),
+    BodyKind.PICTURE: _PICTURE,
+    BodyKind.UPLOAD: _PICTURE,
+    BodyKind.PICTURES_IN_JSON: _PICTURE,
+    BodyKind.PICTURES: Form("picture", most_files=256, field_bytes=8 << 20),
+    BodyKind.DATASET: Form("dataset", most_files=1, field_bytes=64 << 10),
 }
 
 
-class _Document(dict[str, Any]):
+class _FormFields(dict[str, Any]):
     """The fields of a form as the JSON that they mean; true without any, as FastAPI asks of a body."""
 
     def __bool__(self) -> bool:
         return True
 
 
-class OnDisk:
-    """A large file at `path`, with its size and sha256; `StorageFull` when less than `free` bytes would stay free."""
+class FileOnDisk:
+    """A large file at `path`, its size and sha256; a write raises `StorageFull` to leave `free` bytes on the disk."""
 
     def __init__(self, path: Path, free: int) -> None:
         self.path, self.size = path, 0
@@ -90,13 +90,13 @@ class OnDisk:
 
 
 @asynccontextmanager
-async def _file_on_disk(home: Path, declared: int, free: int) -> AsyncIterator[OnDisk]:
-    """A file for a body of `declared` bytes, in a temporary folder that is removed after the block."""
+async def _open_file(home: Path, declared: int, free: int) -> AsyncIterator[FileOnDisk]:
+    """Make a file for a body of `declared` bytes, in a temporary folder that is removed after the block."""
     files.require_free(home, declared + declared // 2 + free)
     folder = home / FOLDER / f"{files.TEMPORARY}{uuid4().hex}"
     await run_in_threadpool(files.make_folder, folder)
     try:
-        file = OnDisk(folder / "dataset", free)
+        file = FileOnDisk(folder / "dataset", free)
         try:
             yield file
         finally:
@@ -105,7 +105,7 @@ async def _file_on_disk(home: Path, declared: int, free: int) -> AsyncIterator[O
         await run_in_threadpool(files.remove, folder)
 
 
-def keep(file: OnDisk, root: DataRoot, name: str) -> None:
+def keep_dataset(file: FileOnDisk, root: DataRoot, name: str) -> None:
     """Move the file durably to the new folder `name` of the data root, as `dataset`, and commit it."""
     with files.stage(root.locate(name)) as staged:
         file.path.rename(staged / "dataset")
@@ -117,30 +117,35 @@ def keep(file: OnDisk, root: DataRoot, name: str) -> None:
 
 
 async def read_form(
-    request: Request, kind: Body, boundary: bytes, schema: Mapping[str, Any], settings: Settings, stack: AsyncExitStack
+    request: Request,
+    kind: BodyKind,
+    boundary: bytes,
+    schema: Mapping[str, Any],
+    settings: Settings,
+    stack: AsyncExitStack,
 ) -> dict[str, Any]:
-    """What a form says to a model with this JSON `schema`; its files become `request.state.files`.
+    """Return what a form says to a model with this JSON `schema`; its files become `request.state.files`.
 
-    A file on disk is the stack's. Raises `MalformedMultipart`, `InvalidInput` (no file, too many, one in another field,
-    too many fields), `InvalidEncoding`, `TooLarge`, and as `parse_json`.
+    The stack removes a file on disk. Raises `MalformedMultipart`, `InvalidInput` (no file, too many, one in another
+    field, too many fields), `InvalidEncoding`, `BodyTooLarge`, and what `parse_json` raises.
     """
     file = None
-    if kind is Body.DATASET:
+    if kind is BodyKind.DATASET:
         declared = request.state.body.declared
-        file = await stack.enter_async_context(_file_on_disk(settings.home, declared, settings.free_bytes))
-    parts = _Parts(FORMS[kind], settings.picture_bytes if file is None else settings.dataset_bytes)
+        file = await stack.enter_async_context(_open_file(settings.home, declared, settings.free_bytes))
+    parts = _PartCollector(FORMS[kind], settings.picture_bytes if file is None else settings.dataset_bytes)
     await _read(request, boundary, parts, file)
     request.state.files = parts.files if file is None else [file]
-    parse = partial(_parse_fields, parts.fields, schema["properties"], commas=kind is not Body.UPLOAD)
-    return await run_in_threadpool(parse) if kind is Body.PICTURES else parse()  # 8 MiB of records take two seconds
+    parse = partial(_parse_fields, parts.fields, schema["properties"], commas=kind is not BodyKind.UPLOAD)
+    return await run_in_threadpool(parse) if kind is BodyKind.PICTURES else parse()  # 8 MiB of records take two seconds
 
 
-async def _read(request: Request, boundary: bytes, parts: "_Parts", file: OnDisk | None) -> None:
+async def _read(request: Request, boundary: bytes, parts: "_PartCollector", file: FileOnDisk | None) -> None:
     """Read a multipart body into `parts`, their only file into `file` if given. File names are ignored."""
     if not boundary:
         raise MalformedMultipart("the Content-Type has no boundary")
     try:
-        parser = MultipartParser(boundary, parts.callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
+        parser = MultipartParser(boundary, parts.list_callbacks(), max_header_size=MAX_PART_HEADER)  # type: ignore[arg-type]
         async for chunk in request.stream():
             parser.write(chunk)
             if file is not None and len(parts.pending) >= _FLUSH:
@@ -156,35 +161,35 @@ async def _read(request: Request, boundary: bytes, parts: "_Parts", file: OnDisk
         await run_in_threadpool(file.close)
 
 
-def _parse_fields(fields: Mapping[str, list[str]], properties: Mapping[str, Any], *, commas: bool) -> _Document:
-    """What the texts of a form mean to a model with these `properties` (JSON schema); only lists may be repeated.
+def _parse_fields(fields: Mapping[str, list[str]], properties: Mapping[str, Any], *, commas: bool) -> _FormFields:
+    """Return what the texts of a form mean to a model with these `properties` (JSON schema); only lists may repeat.
 
-    With `commas`, these separate the items of a list. Raises `InvalidInput`, and as `parse_json`.
+    With `commas`, these separate the items of a list. Raises `InvalidInput`, and what `parse_json` raises.
     """
-    document = _Document()
+    document = _FormFields()
     for name, texts in fields.items():
-        types = types_of(properties.get(name, {"type": "string"}))
+        types = list_types(properties.get(name, {"type": "string"}))
         if "array" in types:
             constant = "string" in types and texts in (["all"], ["none"])
             document[name] = texts[0] if constant else values.split_list(texts, commas=commas)
         elif len(texts) > 1:
-            _refuse(location("body", [name]), "duplicate_key", "a field is given more than once")
+            _refuse(format_location("body", [name]), "duplicate_key", "a field is given more than once")
         elif "object" in types:
             document[name] = parse_json(texts[0].encode(), f"body.{name}")
             if document[name] is None:
-                _refuse(f"body.{name}", "dict_type", f"`{name}` is left out, not null")
+                _refuse(f"body.{name}", "null", f"`{name}` is left out, not null")
         else:
             document[name] = values.parse_number(texts[0]) if types & {"integer", "number"} else texts[0]
     return document
 
 
-def types_of(schema: Mapping[str, Any]) -> set[str]:
-    """The types of JSON that a schema allows."""
+def list_types(schema: Mapping[str, Any]) -> set[str]:
+    """List the types of JSON that a schema allows."""
     return {each.get("type", "object") for each in schema.get("anyOf", [schema])}
 
 
-class _Parts:
-    """The parser's callbacks: collect the fields and the files."""
+class _PartCollector:
+    """The fields and files of a form, collected by the callbacks of a parser."""
 
     def __init__(self, form: Form, limit: int) -> None:
         self.fields: dict[str, list[str]] = {}
@@ -196,11 +201,11 @@ class _Parts:
         self._header, self._value, self._disposition = b"", b"", b""
         self._name, self._in_file = "", False
 
-    def callbacks(self) -> dict[str, Any]:
+    def list_callbacks(self) -> dict[str, Any]:
         return {name: getattr(self, name) for name in dir(self) if name.startswith("on_")}
 
     def take(self) -> bytes:
-        """The bytes of the part that arrived since the last call."""
+        """Return the bytes of the part that arrived since the last call."""
         data = bytes(self.pending)
         self.pending.clear()
         return data
@@ -229,7 +234,7 @@ class _Parts:
         self._name, self._in_file = _decode_text(options[b"name"]), b"filename" in options
         file, most = self.form.file, self.form.most_files
         if self._in_file and self._name != file:
-            _refuse(location("body", [self._name]), "extra_forbidden", f"send only the file `{file}`")
+            _refuse(format_location("body", [self._name]), "extra_forbidden", f"send only the file `{file}`")
         if self._name == file and not self._in_file:
             _refuse(f"body.{file}", "filename_missing", "send it as a file, with a file name")
         self._files += self._in_file
@@ -243,11 +248,11 @@ class _Parts:
         if self._in_file:
             self._file_bytes += end - start
             if self._file_bytes > self._limit and self.form.most_files == 1:
-                raise TooLarge(f"a file here may have at most {self._limit} bytes")
+                raise BodyTooLarge(f"a file here may have at most {self._limit} bytes")
         else:
             self._field_bytes += end - start
             if self._field_bytes > self.form.field_bytes:
-                raise TooLarge(f"the fields of this form may have at most {self.form.field_bytes} bytes")
+                raise BodyTooLarge(f"the fields of this form may have at most {self.form.field_bytes} bytes")
         if self._file_bytes <= self._limit:
             self.pending += data[start:end]
 

@@ -1,4 +1,4 @@
-"""The lanes of slow work: a table of threads by kind, so that none of it takes the threads that searches need."""
+"""The lanes of slow work: threads by kind, so that none of it takes the threads that searches need."""
 
 import asyncio
 import math
@@ -20,11 +20,11 @@ from store.registry import Registry
 P = ParamSpec("P")
 T = TypeVar("T")
 _Work = tuple["Future[Any]", Callable[[], Any]]
-CHECKS = 2  # of datasets at once
+DATASET_CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
 _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
-_HERE = 4  # searches that read a near registry in their own threads at a time
+_LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
 _AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
 
 
@@ -38,8 +38,8 @@ class Lane:
         self.seconds, self.turn_seconds, self._busy = seconds, _TURN_SECONDS, busy
         self._work: SimpleQueue[_Work | None] = SimpleQueue()
         for _ in range(threads):
-            Thread(target=_serve, args=(self._work,), daemon=True, name=f"lane {name}").start()
-        weakref.finalize(self, _end, self._work, threads)
+            Thread(target=_work_off, args=(self._work,), daemon=True, name=f"lane {name}").start()
+        weakref.finalize(self, _end_threads, self._work, threads)
 
     async def run(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what `work` returns; raise what it raises, or `RegistryUnavailable` when it takes too long.
@@ -59,8 +59,8 @@ class Lane:
         finally:
             result.cancel()  # who waited for a turn may have left
 
-    def run_here(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do the same in a thread that waits."""
+    def run_blocking(self, work: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Run `work` in this lane and block the calling thread until it is done; raises what `run` raises."""
         future = self._submit(partial(work, *args, **kwargs))
         try:
             return future.result(self.seconds)
@@ -73,24 +73,24 @@ class Lane:
         return future
 
     def _end_late(self, future: "Future[T]") -> T:
-        """Give up work that takes too long; what has ended, as with a `TimeoutError` of a disk, ends as it did."""
+        """Give up work that takes too long; what has ended, perhaps with a disk's `TimeoutError`, ends as it did."""
         if future.cancel() or not future.done():
             raise RegistryUnavailable("The registry takes too long.") from None
         return future.result()
 
 
-def _serve(queue: "SimpleQueue[_Work | None]") -> None:
-    while (given := queue.get()) is not None:
-        future, work = given
+def _work_off(queue: "SimpleQueue[_Work | None]") -> None:
+    while (item := queue.get()) is not None:
+        future, work = item
         if future.set_running_or_notify_cancel():  # otherwise nobody waits any more
             try:
                 future.set_result(work())
             except Exception as error:  # noqa: BLE001  for whoever waits
                 future.set_exception(error)
-        del given, future, work  # what they hold may be large, and the next wait long
+        del item, future, work  # what they hold may be large, and the next wait long
 
 
-def _end(queue: "SimpleQueue[_Work | None]", threads: int) -> None:
+def _end_threads(queue: "SimpleQueue[_Work | None]", threads: int) -> None:
     for _ in range(threads):
         queue.put(None)
 
@@ -110,23 +110,23 @@ class Lanes:
         self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
         self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
         self.batch = Lane("batch", 2)  # what is said of many pictures: soon done
-        self.dataset = Lane("dataset", CHECKS)  # checks of datasets, which take minutes
+        self.dataset = Lane("dataset", DATASET_CHECKS)  # checks of datasets, which take minutes
         self.release = Lane("release", 1)  # opening a new one
         self.batch_reads = asyncio.Semaphore(2)  # searches of all batches that take a thread of `filter` or `words`
 
 
-class Places:
-    """Counts requests of a kind, each of which holds its body in memory; at most `limit` at once."""
+class AdmissionLimit:
+    """The number of requests of one kind, `limit` at most: each holds its body in memory."""
 
     def __init__(self, limit: int, what: str = "pictures are waiting to be decoded") -> None:
         self.requests = 0
-        self._limit, self._what = limit, what
+        self._limit, self._content = limit, what
 
     @contextmanager
-    def place(self) -> Iterator[None]:
-        """Count one request; taken before its body is read. Raises `Unavailable` when there are too many."""
+    def admit(self) -> Iterator[None]:
+        """Count one request during the block, before its body is read; raises `Unavailable` when there are too many."""
         if self.requests >= self._limit:
-            raise Unavailable(f"too many {self._what}")
+            raise Unavailable(f"too many {self._content}")
         self.requests += 1
         try:
             yield
@@ -135,7 +135,7 @@ class Places:
 
 
 class HitRecords:
-    """Reads the records of what a search found. A registry that does not answer holds up hardly any search.
+    """The records of what searches find. A registry that does not answer holds up hardly any search.
 
     A registry that is near is read in the search's own thread: going to another one and back takes longer than reading.
     Should it hang all the same, only the first searches wait for it.
@@ -143,19 +143,19 @@ class HitRecords:
 
     def __init__(self, registry: Registry, selection: Selection, lane: Lane) -> None:
         self._selection, self._lane, self._near = selection, lane, registry.is_local
-        self._here, self._away_until = BoundedSemaphore(_HERE), -math.inf
+        self._local_readers, self._away_until = BoundedSemaphore(_LOCAL_READERS), -math.inf
 
     def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
         """Return the records of those pictures that are `within`; None while the registry does not answer."""
         if time.monotonic() < self._away_until:
             return None
         try:
-            if self._near and self._here.acquire(blocking=False):
+            if self._near and self._local_readers.acquire(blocking=False):
                 try:
                     return self._read(ids, within)
                 finally:
-                    self._here.release()
-            return self._lane.run_here(self._read, ids, within)
+                    self._local_readers.release()
+            return self._lane.run_blocking(self._read, ids, within)
         except RegistryUnavailable:
             self._away_until = time.monotonic() + _AWAY_SECONDS
             return None

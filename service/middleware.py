@@ -16,7 +16,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from service.bodies import BodyReader, check_head
 from service.metrics import Metrics
-from service.problems import answers_head, problem, unexpected
+from service.problems import can_answer_head, make_internal_error, make_problem_response
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
@@ -24,19 +24,18 @@ _READING = frozenset({"GET", "HEAD", "OPTIONS"})
 _log = logging.getLogger("pictoglot.access")
 
 
-class Parts:
-    """The seconds of one request, by part, in order; together they are the time from its arrival to the last `end`."""
+class RequestTiming:
+    """The seconds of one request, by part, in order; their sum is the time from its arrival to the last `record`."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
         self._since = time.perf_counter()
 
-    def end(self, part: str, within: Mapping[str, float] | None = None) -> None:
-        """The time since the last call was spent on `part`, except for the seconds of other parts `within` it."""
-        now = time.perf_counter()
-        within = within or {}
-        rest = now - self._since - sum(within.values())
-        for name, seconds in (part, rest), *within.items():
+    def record(self, part: str, nested: Mapping[str, float] | None = None) -> None:
+        """Count the time since the last call as `part`, but for the seconds of the parts `nested` in it."""
+        now, nested = time.perf_counter(), nested or {}
+        rest = now - self._since - sum(nested.values())
+        for name, seconds in (part, rest), *nested.items():
             self.seconds[name] = self.seconds.get(name, 0.0) + seconds
         self._since = now
 
@@ -47,7 +46,7 @@ class Parts:
 
 
 class RequestMiddleware:
-    """Gives each request the context that serves when it comes, a `BodyReader`, an id and the parts of its time.
+    """Middleware that gives a request its state: the context that serves, a `BodyReader`, an id and a `RequestTiming`.
 
     Its path keeps the parts that the client sent: a slash that is percent-coded belongs to an id, and parts nothing.
     When the answer comes before the whole body was read, the rest is drained for a few seconds, then the connection is
@@ -61,17 +60,13 @@ class RequestMiddleware:
         if scope["type"] != "http":
             return await self.app(scope, receive, send)
         method, server = scope["method"], scope["app"].state
-        if method == "HEAD" and answers_head(scope):
+        if method == "HEAD" and can_answer_head(scope):
             scope = {**scope, "method": "GET"}  # the server keeps the original scope and sends only the headers
-        request_id, parts, body, context = (
-            _choose_request_id(scope),
-            Parts(),
-            BodyReader(scope, receive),
-            server.context,
-        )
-        scope.setdefault("state", {}).update(request_id=request_id, parts=parts, body=body, context=context)
+        request_id, timing, body = _choose_request_id(scope), RequestTiming(), BodyReader(scope, receive)
+        context = server.context
+        scope.setdefault("state", {}).update(request_id=request_id, timing=timing, body=body, context=context)
         if b"%" in (raw := scope.get("raw_path") or b"") and raw.startswith(b"/v1/"):
-            scope["path"] = "/".join(map(_decode, raw.decode("latin-1").split("/")))
+            scope["path"] = "/".join(map(_decode_segment, raw.decode("latin-1").split("/")))
         started, status, refusal = time.perf_counter(), 0, check_head(scope)
 
         async def answer(message: Message) -> None:
@@ -87,16 +82,16 @@ class RequestMiddleware:
                 # nor is another request read after a head that is refused, or at a shutdown
                 if body.unread or refusal is not None or server.context.draining:
                     message["headers"].append((b"connection", b"close"))
-                if parts.seconds and _log.isEnabledFor(logging.DEBUG):
-                    timing = ", ".join(f"{part};dur={spent}" for part, spent in parts.milliseconds.items())
-                    message["headers"].append((b"server-timing", timing.encode()))
+                if timing.seconds and _log.isEnabledFor(logging.DEBUG):
+                    spent = ", ".join(f"{part};dur={spent}" for part, spent in timing.milliseconds.items())
+                    message["headers"].append((b"server-timing", spent.encode()))
             elif body.unread and not message.get("more_body"):
                 await send({**message, "more_body": True})  # the whole answer; the end is sent after draining
-                await body.linger()
+                await body.discard_rest()
                 message = {"type": "http.response.body"}
             await send(message)
 
-        app = self.app if refusal is None else problem(request_id, refusal)
+        app = self.app if refusal is None else make_problem_response(request_id, refusal)
         context.requests += 1
         try:
             await app(scope, body.receive, answer)
@@ -104,7 +99,7 @@ class RequestMiddleware:
             _log.exception("unexpected error", extra={"request_id": request_id})
             if status:  # the response has started
                 raise
-            await problem(request_id, unexpected())(scope, receive, answer)
+            await make_problem_response(request_id, make_internal_error())(scope, receive, answer)
         finally:
             context.requests -= 1
             self._record(scope, method, request_id, status, time.perf_counter() - started)
@@ -114,11 +109,11 @@ class RequestMiddleware:
         method = method if method in _METHODS else "OTHER"
         metrics: Metrics = scope["app"].state.context.metrics
         metrics.requests.labels(method, route, str(status)).observe(seconds)
-        parts: Parts = scope["state"]["parts"]
-        if parts.seconds and status == 200:
-            parts.end("send")
-            for part, spent in parts.seconds.items():
-                metrics.of_part(part).observe(spent)
+        timing: RequestTiming = scope["state"]["timing"]
+        if timing.seconds and status == 200:
+            timing.record("send")
+            for part, spent in timing.seconds.items():
+                metrics.label_part(part).observe(spent)
         if not _log.isEnabledFor(logging.INFO):
             return
         principal = scope["state"].get("principal")
@@ -133,17 +128,17 @@ class RequestMiddleware:
         if principal and method not in _READING and 200 <= status < 400:  # what was refused may be anything, even a key
             fields |= {"label": principal.label} if principal.label else {}
             fields |= {"target": unquote("/".join(values))} if (values := scope["path_params"].values()) else {}
-        if parts.seconds and _log.isEnabledFor(logging.DEBUG):
-            fields["request_time"] = parts.milliseconds
+        if timing.seconds and _log.isEnabledFor(logging.DEBUG):
+            fields["request_time"] = timing.milliseconds
         _log.info("request", extra=fields)
 
 
 def _choose_request_id(scope: Scope) -> str:
-    """The client's own id if it is safe to log, otherwise a new one, which no seed or fork of this process repeats."""
-    given = Headers(scope=scope).get("x-request-id", "")
-    return given if _REQUEST_ID.fullmatch(given) else secrets.token_hex(16)
+    """Return the client's own id if it is safe to log, else a new one that no seed or fork of this process repeats."""
+    id = Headers(scope=scope).get("x-request-id", "")
+    return id if _REQUEST_ID.fullmatch(id) else secrets.token_hex(16)
 
 
-def _decode(part: str) -> str:
-    """A part of a path, decoded but for slashes and percent signs: `unquote` gives what the client meant."""
+def _decode_segment(part: str) -> str:
+    """Decode a part of a path but for slashes and percent signs: `unquote` then gives what the client meant."""
     return unquote(part).replace("%", "%25").replace("/", "%2F")

@@ -1,4 +1,4 @@
-"""Serves another base or encoding when a release asks for it: opens it beside what serves, and swaps once.
+"""The move to another base or encoding that a release asks for: opened beside what serves, then swapped once.
 
 A request has one context from its beginning to its end, so that no text of one base meets a picture vector of another.
 What was replaced is closed when the last of its requests has ended.
@@ -35,10 +35,10 @@ _GRACE = 5.0  # seconds beyond the longest deadline of a request until what it u
 _log = logging.getLogger("pictoglot.moving")
 
 
-def components(
+def build_components(
     settings: Settings, registry: Registry, gallery: Gallery, metrics: Metrics, encoder: Encoder
 ) -> dict[str, Any]:
-    """The fields of a `Context` that depend on the base, which `encoder` has open. Raises `SettingsError`."""
+    """Build the fields of a `Context` that depend on the base that `encoder` has open. Raises `SettingsError`."""
     sets = VectorSets(gallery, open_engine(settings.index, registry, settings.recall), settings.recall)
     live = LiveIndex(encoder, sets, settings.seal_at)
     names = {base.number: base.public_name for base in registry.bases.list()}
@@ -52,8 +52,8 @@ def components(
     }
 
 
-class Following:
-    """Keeps the application at what the registry says while it runs; closes every context at the end."""
+class BaseFollower:
+    """The tasks that keep an application at what the registry says; closes every context at the end."""
 
     def __init__(self, app: FastAPI) -> None:
         self._app = app
@@ -100,7 +100,7 @@ class Following:
             if time.monotonic() >= self._not_before and not await run_in_threadpool(_has_open, old, release):
                 _log.info("release %d is for another base or encoding: it is opened", release.number)
                 self._not_before = time.monotonic() + _RETRY_SECONDS
-                self._opening = asyncio.create_task(run_in_threadpool(_opened, old))
+                self._opening = asyncio.create_task(run_in_threadpool(_open_context, old))
             return
         if not self._opening.done():
             return
@@ -110,7 +110,7 @@ class Following:
             return await run_in_threadpool(_close, new)
         await self._begin(new)
         try:
-            await old.writes.between(lambda: self._swap(old, new))
+            await old.writes.run_between_batches(lambda: self._swap(old, new))
         except BaseException:
             await self._close(new)
             raise
@@ -119,7 +119,7 @@ class Following:
         self._start(self._retire(old))
 
     def _swap(self, old: Context, new: Context) -> None:
-        """Runs between two writes: what was written before is in `new`, and who writes after this is told of it."""
+        """Swap the contexts between two writes: `new` has all that was written, and later writes refresh it."""
         new.live.refresh()
         update_metrics(new)
         old.successor = new
@@ -147,12 +147,12 @@ class Following:
         await run_in_threadpool(_close, context)
 
 
-def _opened(old: Context) -> Context:
-    """A context with the base that serves now, and its newest release open."""
+def _open_context(old: Context) -> Context:
+    """Open a context with the base that serves now, and its newest release."""
     encoder = old.open_encoder(old.settings)
     if (encoder.base_view.version, encoder.encoding) == (old.encoder.base_view.version, old.encoder.encoding):
         raise BaseMoved("The base that serves has changed again.")
-    parts = components(old.settings, old.registry, old.gallery, old.metrics, encoder)
+    parts = build_components(old.settings, old.registry, old.gallery, old.metrics, encoder)
     new = replace(old, **parts, requests=0, successor=None)
     warm_up(new)
     try:
@@ -165,7 +165,7 @@ def _opened(old: Context) -> Context:
 
 
 def _has_open(context: Context, release: Release) -> bool:
-    """Whether a context has the base open that a release is for, in the encoding that has made the vectors."""
+    """Tell whether a context has the base of a release open, in the encoding that has made the vectors."""
     encoding = recorded(context.registry)
     return context.encoder.base_view.version == release.base and encoding in (None, context.encoder.encoding)
 

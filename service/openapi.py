@@ -1,7 +1,4 @@
-"""Builds the OpenAPI document; adds forms, errors and keys, which are read without FastAPI's help.
-
-Reads no request.
-"""
+"""The OpenAPI document, with forms, errors and keys, which are read without FastAPI's help."""
 
 from typing import Any
 
@@ -9,10 +6,10 @@ from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 from pydantic import BaseModel
 
-from service.auth import guard_of
+from service.auth import get_guard
 from service.bodies import JSON, MERGE_PATCH, MULTIPART
-from service.forms import FORMS, Form, types_of
-from service.problems import routes_of
+from service.forms import FORMS, Form, list_types
+from service.problems import list_routes
 from service.schemas.admin import NotReady
 from service.schemas.common import Problem
 
@@ -35,27 +32,27 @@ LATER = {"headers": {"Retry-After": {"description": "Seconds.", "schema": {"type
 _RETRIED = {"429": "Too many requests", "503": "Too busy, or not ready"}
 
 
-def ref(model: type[BaseModel]) -> dict[str, str]:
-    """A reference to the schema of `model`, which `_EXTRA` adds to the document."""
+def make_reference(model: type[BaseModel]) -> dict[str, str]:
+    """Make a reference to the schema of `model`, which `_EXTRA` adds to the document."""
     assert model in _EXTRA, f"the document has no schema {model.__name__}"
     return {"$ref": f"#/components/schemas/{model.__name__}"}
 
 
-def describe_file(media_type: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
-    """`responses` of a route that answers with bytes of this media type."""
-    content = {media_type: {"schema": {"type": "string", "format": "binary"}}}
+def describe_file(*media_types: str, description: str = "The file.") -> dict[int | str, dict[str, Any]]:
+    """Make the `responses` of a route that answers with bytes of one of these media types."""
+    content = {media_type: {"schema": {"type": "string", "format": "binary"}} for media_type in media_types}
     return {200: {"description": description, "content": content}}
 
 
 def install(app: FastAPI) -> None:
     """Make the application serve this document instead of FastAPI's."""
 
-    def document() -> dict[str, Any]:
+    def get_document() -> dict[str, Any]:
         if app.openapi_schema is None:
             app.openapi_schema = _build_document(app)
         return app.openapi_schema
 
-    app.openapi = document  # type: ignore[method-assign]
+    app.openapi = get_document  # type: ignore[method-assign]
 
 
 def _build_document(app: FastAPI) -> dict[str, Any]:
@@ -69,8 +66,8 @@ def _build_document(app: FastAPI) -> dict[str, Any]:
     }
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    routes = [(method.lower(), route) for route in routes_of(app) for method in route.methods or ()]
-    guards = {(method, route.path): guard_of(route.endpoint) for method, route in routes}
+    routes = [(method.lower(), route) for route in list_routes(app) for method in route.methods or ()]
+    guards = {(method, route.path): get_guard(route.endpoint) for method, route in routes}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             operation["responses"].pop("422", None)
@@ -99,7 +96,7 @@ def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any])
         file = {"type": "array", "items": file, "minItems": 1, "maxItems": form.most_files}
     fields = {key: value for key, value in schema["properties"].items() if key not in ("input", form.file)}
     for key, field in fields.items():
-        if "object" in types_of(field):  # JSON in a text
+        if "object" in list_types(field):  # JSON in a text
             described = f"JSON. {field.get('description', '')}".strip()
             fields[key] = {"type": "string", "title": key.capitalize(), "description": described}
     required = [form.file, *(key for key in schema.get("required", ()) if key in fields)]
@@ -108,6 +105,6 @@ def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any])
 
 
 def _list_schemas(model: type[BaseModel]) -> dict[str, dict[str, Any]]:
-    """The schema of `model`, and of the models that it refers to, by name."""
+    """List the schema of `model`, and of the models that it refers to, by name."""
     schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs", {}), model.__name__: schema}

@@ -1,4 +1,4 @@
-"""Errors of HTTP, and what every error becomes: a problem document (RFC 9457); anything unknown has status 500."""
+"""The errors of HTTP, and what every error becomes: a problem document (RFC 9457), with status 500 if unknown."""
 
 import errno
 import logging
@@ -21,19 +21,19 @@ class Malformed(errors.PictoglotError, code="malformed_json"):
     """The body is not JSON: truncated, two documents, or `NaN`."""
 
 
-class Unauthorized(errors.PictoglotError, code="invalid_api_key"):
+class InvalidApiKey(errors.PictoglotError):
     """The key is unknown, revoked or expired."""
 
 
-class Forbidden(errors.PictoglotError, code="insufficient_scope"):
+class InsufficientScope(errors.PictoglotError):
     """The key is valid, but its scope or its collections do not allow this."""
 
 
-class Gone(errors.PictoglotError, code="cursor_expired"):
+class CursorExpired(errors.PictoglotError):
     """Another release, or other vectors, serve now than when this cursor was made; search again without it."""
 
 
-class TooLarge(errors.PictoglotError, code="body_too_large"):
+class BodyTooLarge(errors.PictoglotError):
     """The body has more bytes than this route accepts."""
 
 
@@ -57,7 +57,7 @@ class MalformedMultipart(Malformed):
     """A multipart body that is truncated, or a body that is not multipart."""
 
 
-class MissingApiKey(Unauthorized):
+class MissingApiKey(InvalidApiKey):
     """The request has no key."""
 
 
@@ -73,21 +73,21 @@ class TooManyHeaders(errors.PictoglotError):
     """Too many header fields, or too many bytes before the body."""
 
 
-class CursorInvalid(errors.InvalidInput, code="invalid_cursor"):
+class InvalidCursor(errors.InvalidInput):
     """This is not a cursor that this server made for this request."""
 
 
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,
-    Unauthorized: 401,
-    Forbidden: 403,
+    InvalidApiKey: 401,
+    InsufficientScope: 403,
     errors.NotFound: 404,
     MethodNotAllowed: 405,
     BodyTimeout: 408,
     errors.Conflict: 409,
-    Gone: 410,
+    CursorExpired: 410,
     RecordChanged: 412,
-    TooLarge: 413,
+    BodyTooLarge: 413,
     errors.UnsupportedMedia: 415,
     errors.InvalidInput: 422,
     RateLimited: 429,
@@ -107,7 +107,7 @@ _NOT_WRITABLE = {errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EP
 _BROKEN = {errno.EIO, errno.ENXIO, errno.ENODEV, errno.ESTALE}  # a disk that fails, or that is gone
 _EXHAUSTED = {errno.EMFILE, errno.ENFILE, errno.ENOMEM}  # too many open files, or too little memory, for now
 _SAFE_LOCATION = re.compile(r"[A-Za-z0-9_.\[\]@-]{1,64}")
-_SAID = {  # in place of pydantic's words, by its kinds of faults
+_SENTENCES = {  # in place of pydantic's words, by its kinds of faults
     "bool_type": "this must be true or false",
     "dict_type": "this must be an object",
     "extra_forbidden": "there is no such field",
@@ -136,24 +136,24 @@ class ClientLeft(Exception):
     """The client closed the connection; its request is dropped."""
 
 
-def status_of(error: errors.PictoglotError) -> int:
-    """The status of the nearest class in `STATUSES`."""
+def get_status(error: errors.PictoglotError) -> int:
+    """Return the status of the nearest class in `STATUSES`."""
     return next((STATUSES[kind] for kind in type(error).__mro__ if kind in STATUSES), 500)
 
 
-def problem(request_id: str, error: errors.PictoglotError) -> Response:
-    """The answer to an error (RFC 9457)."""
-    body = document(request_id, error)
+def make_problem_response(request_id: str, error: errors.PictoglotError) -> Response:
+    """Make the answer to an error (RFC 9457)."""
+    body = make_problem_body(request_id, error)
     status = body["status"]
     return JSONResponse(body, status, _make_headers(error, status), media_type="application/problem+json")
 
 
-def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
-    """The body of that answer. The details of a `Failure` are not sent: they are about our files."""
-    status = status_of(error)
+def make_problem_body(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
+    """Make the body of the answer to an error. The details of a `Failure` are not sent: they are about our files."""
+    status = get_status(error)
     if status == 500:
         _log.error("failure", extra={"request_id": request_id, "code": error.code}, exc_info=error)
-        error = unexpected()
+        error = make_internal_error()
     body: dict[str, Any] = {
         "type": f"urn:pictoglot:error:{error.code}",
         "title": error.title,
@@ -169,8 +169,8 @@ def document(request_id: str, error: errors.PictoglotError) -> dict[str, Any]:
     return body
 
 
-def known(error: Exception) -> Exception:
-    """The error that a client is told of: what the system refuses or cannot do has a code of its own."""
+def translate_system_error(error: Exception) -> Exception:
+    """Return the error of ours for what the system refuses or cannot do; any other error unchanged."""
     if not isinstance(error, OSError):
         return error
     if error.errno in _NOT_WRITABLE:
@@ -184,29 +184,29 @@ def known(error: Exception) -> Exception:
     return error
 
 
-def unexpected() -> errors.PictoglotError:
-    """The error that a client sees for a bug of ours."""
+def make_internal_error() -> errors.PictoglotError:
+    """Make the error that a client sees for a bug of ours."""
     return errors.PictoglotError("internal error; the server's log has the reason under this request id")
 
 
-def of_one(error: BaseException | None) -> errors.PictoglotError:
-    """What refuses one part of a request. Anything unknown is a bug of ours, which must not take the other answers."""
-    error = known(error) if isinstance(error, Exception) else error
+def convert_to_refusal(error: BaseException | None) -> errors.PictoglotError:
+    """Return an error of ours for one part of a request. A bug must not take the other answers with it."""
+    error = translate_system_error(error) if isinstance(error, Exception) else error
     if isinstance(error, errors.PictoglotError):
         return error
-    bug = unexpected()
+    bug = make_internal_error()
     bug.__cause__ = error  # the log has it, as of a whole request
     return bug
 
 
-def answers_head(scope: Scope) -> bool:
-    """Whether HEAD is answered like GET: everywhere except on streams, which would never end."""
+def can_answer_head(scope: Scope) -> bool:
+    """Tell whether HEAD is answered like GET: everywhere except on streams, which would never end."""
     return not scope["path"].endswith("/events")
 
 
-def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.PictoglotError:
-    """The error for what pydantic reports; names locations and kinds of faults, never the input."""
-    places = tuple(errors.FieldError(location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
+def make_invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.PictoglotError:
+    """Make the error for what pydantic reports; it names locations and kinds of faults, never the input."""
+    places = tuple(errors.FieldError(format_location(prefix, fault["loc"]), str(fault["type"])) for fault in faults)
     if any(fault["type"] == "string_unicode" for fault in faults):
         return errors.TextInvalidUnicode("the text contains surrogates", errors=places)
     first = f"{places[0].location}: {_describe_fault(faults[0])}" if places else ""
@@ -214,42 +214,42 @@ def invalid_request(faults: Sequence[Any], prefix: str = "") -> errors.Pictoglot
 
 
 def _describe_fault(fault: Any) -> str:
-    """What is wrong, in words without names of ours."""
-    told, ours = str(fault["msg"]).removeprefix("Value error, "), _SAID.get(fault["type"])
+    """Say what is wrong, in words without names of ours."""
+    message, sentence = str(fault["msg"]).removeprefix("Value error, "), _SENTENCES.get(fault["type"])
     try:
-        return ours.format(**fault.get("ctx", {})) if ours else told
+        return sentence.format(**fault.get("ctx", {})) if sentence else message
     except KeyError:  # of a fault that one of our own validators has named so
-        return told
+        return message
 
 
 def install(app: FastAPI) -> None:
     """Answer every error on every path with a problem document."""
 
-    async def answered(request: Request, error: Exception) -> Response:
+    async def answer_error(request: Request, error: Exception) -> Response:
         headers: dict[str, str] = {}
         if isinstance(error, ClientLeft):
             return Response(status_code=CLIENT_LEFT)
         if isinstance(error, RequestValidationError):
-            error = invalid_request(error.errors())
+            error = make_invalid_request(error.errors())
         elif isinstance(error, HTTPException):
             headers.update(error.headers or {})
             if error.status_code == 405 and (allowed := _list_allowed(request)):
                 headers["Allow"] = ", ".join(sorted(allowed))
             error = _ROUTING.get(error.status_code) or errors.PictoglotError()
         else:
-            error = known(error)
+            error = translate_system_error(error)
         if not isinstance(error, errors.PictoglotError):
             raise error
-        answer = problem(request.state.request_id, error)
+        answer = make_problem_response(request.state.request_id, error)
         answer.headers.update(headers)
         return answer
 
     for kind in (errors.PictoglotError, RequestValidationError, HTTPException, ClientLeft, OSError):
-        app.add_exception_handler(kind, answered)
+        app.add_exception_handler(kind, answer_error)
 
 
-def routes_of(app: FastAPI) -> list[APIRoute]:
-    """Every API route of the application."""
+def list_routes(app: FastAPI) -> list[APIRoute]:
+    """List every API route of the application."""
     routes = [context.route for context in iter_route_contexts(app.routes)]
     return [route for route in routes if isinstance(route, APIRoute)]
 
@@ -263,13 +263,13 @@ def _make_headers(error: errors.PictoglotError, status: int) -> dict[str, str]:
 
 
 def _list_allowed(request: Request) -> set[str]:
-    """The methods of all routes of this path: Starlette names only those of the first one."""
-    routes = [route for route in routes_of(request.app) if route.path_regex.match(request.scope["path"])]
+    """List the methods of all routes of this path: Starlette names only those of the first one."""
+    routes = [route for route in list_routes(request.app) if route.path_regex.match(request.scope["path"])]
     methods = {method for route in routes for method in route.methods or ()}
-    return methods | {"HEAD"} if "GET" in methods and answers_head(request.scope) else methods
+    return methods | {"HEAD"} if "GET" in methods and can_answer_head(request.scope) else methods
 
 
-def location(prefix: str, loc: Sequence[object]) -> str:
-    """A readable location; a part that may be the client's own text is shown only if it looks like a name."""
+def format_location(prefix: str, loc: Sequence[object]) -> str:
+    """Format a readable location; a part that may be the client's own text is shown only if it looks like a name."""
     parts = ([prefix] if prefix else []) + [str(part) for part in loc]
     return ".".join(part if _SAFE_LOCATION.fullmatch(part) else "?" for part in parts)[:200] or "body"

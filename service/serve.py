@@ -1,4 +1,4 @@
-"""Runs the application under uvicorn: exit statuses, the admin key on the terminal, a graceful shutdown."""
+"""The server process: the application under uvicorn, exit statuses, a graceful shutdown."""
 
 import asyncio
 import errno
@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from model.processes import allow_descriptors, give_way
 from service.bodies import MAX_HEADER_BYTES
-from service.connections import Connection, Connections, Door
+from service.connections import Connection, Connections, Listener
 from service.settings import Settings
 from store import logs
 from store.errors import (
@@ -45,26 +45,26 @@ class Server(uvicorn.Server):
         metrics, settings = app.state.context.metrics, app.state.context.settings
         most_searches = settings.queue_limit + settings.batch_size  # those that wait, and those being encoded
         self._connections = self.server_state = Connections(metrics, most_searches)
-        self._doors: list[Door] = []
+        self._listeners: list[Listener] = []
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-        """Open the application, then the doors: uvicorn itself listens to nothing."""
+        """Open the application, then the listeners: uvicorn itself listens to nothing."""
         await super().startup([])
         self._connections.watch()
-        self._doors = [Door(bound, self._connections, self._connection) for bound in sockets or ()]
+        self._listeners = [Listener(bound, self._connections, self._make_connection) for bound in sockets or ()]
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         """Take no more connections, and answer on those that were taken."""
-        for door in self._doors:
-            door.close()
+        for listener in self._listeners:
+            listener.close()
         until = time.monotonic() + _LAST_MOMENT
-        takers: tuple[Connections | Door, ...] = (self._connections, *self._doors)
-        while any(each.beginning for each in takers) and not self.force_exit and time.monotonic() < until:
+        takers: tuple[Connections | Listener, ...] = (self._connections, *self._listeners)
+        while any(each.has_newcomers for each in takers) and not self.force_exit and time.monotonic() < until:
             await asyncio.sleep(0.01)
         await super().shutdown([])
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        """The first signal starts a graceful shutdown, a second one ends it at once."""
+        """Start a graceful shutdown at the first signal, end it at once at a second one."""
         context, loop = self._app.state.context, asyncio.get_running_loop()
         if context.draining:
             self.should_exit = self.force_exit = True
@@ -75,7 +75,7 @@ class Server(uvicorn.Server):
     def _close(self) -> None:
         self.should_exit = True
 
-    def _connection(self) -> Connection:
+    def _make_connection(self) -> Connection:
         return Connection(self.config, self._connections, self.lifespan.state)
 
 
@@ -117,8 +117,8 @@ def main() -> int:
     return 0
 
 
-def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
-    """How the server reads HTTP and shuts down."""
+def make_uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
+    """Make the settings by which uvicorn reads HTTP and shuts down."""
     logging.getLogger("uvicorn.access").disabled = True  # its lines contain URLs; ours contain routes
     logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # it warns of each malformed request
     return uvicorn.Config(
@@ -138,7 +138,7 @@ def uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
 
 
 def bind(settings: Settings) -> socket.socket:
-    """A socket bound to the address, not listening yet: clients are refused, not kept waiting, while the base loads."""
+    """Bind a socket to the address; it does not listen yet, so that clients are refused while the base loads."""
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     # asyncio sets TCP_NODELAY only on a socket that names the protocol; without it, every answer takes 40 ms longer
     bound = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
@@ -152,17 +152,17 @@ def bind(settings: Settings) -> socket.socket:
 
 
 def _serve(settings: Settings, bound: socket.socket) -> None:
-    from service.app import admin_key, build, create_app, open_encoder  # imported late: imports torch
+    from service.app import build, create_app, load_admin_key, open_encoder  # imported late: imports torch
 
     # Built before the server exists, so that a failed start ends with one sentence
     app = create_app(build(settings, open_encoder(settings)))
     give_way()
-    lines = [f"pictoglot on {settings.address(bound.getsockname()[1])}"]
+    lines = [f"pictoglot on {settings.make_address(bound.getsockname()[1])}"]
     if not settings.admin_key:
-        lines.append(f"admin key: {admin_key(settings)}")
+        lines.append(f"admin key: {load_admin_key(settings)}")
     sys.stdout.write("\n".join(lines) + "\n")
     sys.stdout.flush()
-    asyncio.run(Server(uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
+    asyncio.run(Server(make_uvicorn_config(app, settings), app, settings.drain_seconds).serve([bound]))
 
 
 def _fail(sentence: str, status: int) -> int:

@@ -14,7 +14,7 @@ _MIN_KEY_LENGTH = 16  # characters; generated keys have 256 bits
 
 
 class Settings(CommonSettings):
-    """Immutable; read once in `main` and passed on."""
+    """The settings of the HTTP process, immutable; read once in `main` and passed on."""
 
     batch_size: ClassVar[int] = 32  # texts or pictures encoded at once
     queue_limit: ClassVar[int] = 128  # texts or pictures that wait; with more: 503
@@ -52,12 +52,12 @@ class Settings(CommonSettings):
         """For which a picture for the gallery may wait in a queue."""
         return max(self.body_seconds, self.request_seconds)
 
-    def address(self, port: int | None = None) -> str:
-        """The URL of the service; `port` is the actual port where the setting is 0."""
+    def make_address(self, port: int | None = None) -> str:
+        """Return the URL of the service; `port` is the actual port where the setting is 0."""
         return format_address(self.host, self.port if port is None else port)
 
-    def reachable(self) -> str:
-        """The URL under which a process of this machine finds the service."""
+    def make_local_address(self) -> str:
+        """Return the URL under which a process of this machine finds the service."""
         return format_local_address(self.host, self.port)
 
     @model_validator(mode="after")

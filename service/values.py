@@ -32,7 +32,7 @@ MAX_INTEGER = (1 << 31) - 1  # of an INTEGER column
 
 
 def is_id(id: str) -> bool:
-    """Whether it could be the id of an expansion or a key."""
+    """Tell whether it could be the id of an expansion or a key."""
     return _ID.fullmatch(id) is not None
 
 
@@ -44,7 +44,7 @@ def _check_picture_id(value: str) -> str:
 
 
 def _require_form(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
-    """Refuses other text: int() and float() would accept blanks and underscores too."""
+    """Refuse other text: int() and float() would accept blanks and underscores too."""
 
     def refuse(value: object) -> object:
         if isinstance(value, str) and not pattern.fullmatch(value):
@@ -70,7 +70,7 @@ def _require_future(value: datetime) -> datetime:
 
 
 def split_list(texts: object, *, commas: bool = True) -> object:
-    """The items of a list in a form or a query: one JSON list, or repeated; `commas` may separate them too."""
+    """Split a list in a form or a query: one JSON list, or repeated; `commas` may separate the items too."""
     if not isinstance(texts, list):
         return texts
     if len(texts) == 1 and str(texts[0]).startswith("["):
@@ -82,7 +82,7 @@ def split_list(texts: object, *, commas: bool = True) -> object:
 
 
 def parse_number(text: str) -> float | str:
-    """The number in a field of a form; what is none stays a text, which the model refuses."""
+    """Parse the number in a field of a form; what is none stays a text, which the model refuses."""
     return int(text) if _DIGITS.fullmatch(text) else float(text) if _NUMBER.fullmatch(text) else text
 
 
@@ -91,7 +91,7 @@ def _drop_duplicates(names: list[str]) -> list[str]:
 
 
 def _join_faults(value: object, inner: ValidatorFunctionWrapHandler) -> object:
-    """One fault for all kinds of values that are possible here, in place of one for each."""
+    """Report one fault for all kinds of values that are possible here, in place of one for each."""
     try:
         return inner(value)
     except ValidationError:

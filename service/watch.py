@@ -1,4 +1,4 @@
-"""Follows the registry: new releases and gallery changes that other processes made. Changes nothing there."""
+"""The tasks that follow the registry: releases and gallery changes that other processes made."""
 
 import asyncio
 import logging
@@ -72,10 +72,10 @@ async def catch_up(context: Context, release: int) -> None:
     """
     context = context.newest
     if _is_behind(context, release):
-        await context.lanes.release.run(_catch_up, context, release)
+        await context.lanes.release.run(_refresh_if_behind, context, release)
 
 
-def _catch_up(context: Context, release: int) -> None:
+def _refresh_if_behind(context: Context, release: int) -> None:
     try:
         if _is_behind(context, release):
             context.live.refresh()

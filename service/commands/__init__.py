@@ -1,4 +1,4 @@
-"""The commands that start processes or open the data root; `pictoglot` has them where the service is installed."""
+"""The commands of `pictoglot` that start processes or open the data root; they need the service installed."""
 
 import typer
 

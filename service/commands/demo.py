@@ -21,12 +21,14 @@ _PASSED_ON = {"ignore_unknown_options": True, "allow_extra_args": True}
 
 
 def choose_defaults() -> dict[str, str]:
-    """What the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
+    """Return what the demo sets where neither the environment nor `.env` does; `OPEN` on loopback only."""
     from client.settings import LOOPBACK  # late: help needs no pydantic
 
-    given = read_variables()
-    public = given.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
-    return {name: value for name, value in _DEFAULTS.items() if name not in given and not (public and "OPEN" in name)}
+    variables = read_variables()
+    public = variables.get("PICTOGLOT_HOST", "localhost") not in LOOPBACK
+    return {
+        name: value for name, value in _DEFAULTS.items() if name not in variables and not (public and "OPEN" in name)
+    }
 
 
 @demo.command("up")
@@ -60,20 +62,20 @@ def up() -> None:
 
 
 def _hand_over(command: str, about: str) -> None:
-    def passed_on(
+    def run_demo_command(
         context: typer.Context,
         arguments: Annotated[list[str] | None, typer.Argument()] = None,
     ) -> None:
         settings = load_client_settings()
-        given = {**os.environ, "PICTOGLOT_URL": settings.address, "PICTOGLOT_KEY": settings.key}
+        variables = {**os.environ, "PICTOGLOT_URL": settings.address, "PICTOGLOT_KEY": settings.key}
         words = [*(arguments or []), *context.args]
         typed = {word.partition("=")[0] for word in words}
         if command == "fill" and "--url" not in typed and note_address_file(settings) and "--key" in typed:
             stop("Give --url together with --key, so that no other service gets the key.", REFUSED)
-        done = subprocess.run([*_PYTHON, name_program(), command, *words], env=given, check=False)
+        done = subprocess.run([*_PYTHON, name_program(), command, *words], env=variables, check=False)
         raise typer.Exit(done.returncode)
 
-    demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(passed_on)
+    demo.command(command, context_settings=_PASSED_ON, add_help_option=False, help=about)(run_demo_command)
 
 
 _hand_over("dataset", "Write the dataset of a language for the demo gallery, as JSON lines.")

@@ -1,4 +1,4 @@
-"""Checks this machine, the settings and the running service for `pictoglot doctor`. Repairs nothing."""
+"""The checks of this machine, the settings and the running service for `pictoglot doctor`. Repairs nothing."""
 
 import os
 import shutil
@@ -51,7 +51,7 @@ class Checkup:
     """The checks of these settings: each returns an outcome and a sentence, or None where there is nothing to say."""
 
     def __init__(self, settings: Settings, url: str = "") -> None:
-        """`url` is the address of the service to look for."""
+        """Look for the service at `url`, by default where the settings of the client say."""
         self._settings, self._url = settings, url
         self._checks: dict[str, Callable[[], Result | None]] = {
             "settings": self._check_settings, "data root": self._check_data_root, "store": self._check_store,
@@ -126,16 +126,16 @@ class Checkup:
 
         def read(registry: Registry) -> tuple[int, int, int, float]:
             known = registry.expansions
-            running, abandoned = known.count_by_state().get("running", 0), len(known.list_abandoned())
-            return running - abandoned, abandoned, len(known.list_runnable()), known.measure_longest_wait()
+            active, abandoned = known.count_by_state().get("running", 0), len(known.list_abandoned())
+            return active - abandoned, abandoned, len(known.list_runnable()), known.measure_longest_wait()
 
-        held, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)
-        if not held + waiting:
+        running, abandoned, waiting, longest = self._ask_registry(read) or (0, 0, 0, 0.0)
+        if not running + waiting:
             return None
-        detail = f"{format_count(held, 'expansion')} in work, {waiting} waiting for a worker"
+        detail = f"{format_count(running, 'expansion')} in work, {waiting} waiting for a worker"
         if abandoned:
             detail += f", of which {abandoned} had one that is silent"
-        if waiting and not held and longest > _WAIT:
+        if waiting and not running and longest > _WAIT:
             return "bad", f"{detail}, for {longest:.0f} s: is `pictoglot worker` running?"
         return "note" if abandoned else "ok", detail
 
@@ -238,9 +238,9 @@ class Checkup:
             return None
         if recall is None:
             return None
-        asked = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
+        method = f"{recall.queries} {'captions' if recall.captions else 'made-up texts'} against an exact scan"
         sealed = format_count(pictures.count, "picture")
-        detail = f"{sealed} sealed; searches find {recall.share:.1%} of the ten nearest ({asked})"
+        detail = f"{sealed} sealed; searches find {recall.share:.1%} of the ten nearest ({method})"
         if recall.depth is not None:
             detail += f", {recall.depth} {recall.unit} deep"
         return "ok" if recall.share >= self._settings.recall - _CHANCE else "note", detail
@@ -271,7 +271,7 @@ class Checkup:
         return "ok", f"{self._settings.port} is free"
 
     def _has_no_registry(self) -> bool:
-        """Whether there is no SQLite file yet, which opening would make: a check changes nothing."""
+        """Tell whether there is no SQLite file yet, which opening would make: a check changes nothing."""
         database = self._settings.database
         return database.startswith("sqlite") and not Path(database.partition(":///")[2]).exists()
 

@@ -1,4 +1,4 @@
-"""Runs API and worker as child processes: starts them, restarts them with back-off, stops them. Imports neither."""
+"""API and worker as child processes: started, restarted with back-off, stopped. Imports neither."""
 
 import contextlib
 import os
@@ -38,11 +38,11 @@ class Child:
     def start(self, environment: Mapping[str, str]) -> None:
         """Start it. Its log (standard error) goes to the terminal; standard output only of one that runs once."""
         output = None if self.done else subprocess.DEVNULL
-        given = {**environment, **self.more}
-        self.process = subprocess.Popen(self.command, env=given, stdout=output, start_new_session=True)
+        variables = {**environment, **self.more}
+        self.process = subprocess.Popen(self.command, env=variables, stdout=output, start_new_session=True)
         self.started = time.monotonic()
 
-    def signal(self, sent: signal.Signals, *, group: bool = False) -> None:
+    def send_signal(self, sent: signal.Signals, *, group: bool = False) -> None:
         """Send a signal to the process, or to its whole group."""
         if self.process is not None and (group or self.process.poll() is None):
             with contextlib.suppress(ProcessLookupError):
@@ -69,7 +69,7 @@ class Processes:
                 for child in list(self.children):
                     if (status := self._look(child)) is not None:
                         return status
-                if not is_ready and self._answers():
+                if not is_ready and self._is_ready():
                     is_ready = True
                     self.ready(self)
                 time.sleep(_LOOK)
@@ -83,7 +83,7 @@ class Processes:
         """Run `python -m module` once, beside the others, with `more` in its environment."""
         self.children.append(Child(module, build_command(module, *arguments), done, more))
 
-    def _answers(self) -> bool:
+    def _is_ready(self) -> bool:
         try:
             return httpx.get(f"{self.address}/readyz", timeout=2.0, trust_env=False).is_success
         except httpx.HTTPError:
@@ -111,7 +111,7 @@ class Processes:
             return FAILED
         pause = min(_FIRST_PAUSE * 2 ** (child.deaths - 1), _LONGEST_PAUSE)
         note(f"The {child.name} ended with status {status}; it is restarted in {pause:.0f} s.")
-        child.signal(signal.SIGKILL, group=True)  # processes that it may have left
+        child.send_signal(signal.SIGKILL, group=True)  # processes that it may have left
         child.process, child.due = None, time.monotonic() + pause
         return None
 
@@ -119,13 +119,13 @@ class Processes:
         """Stop the children at the first signal, kill them at the second."""
         self._stops += 1
         for child in self.children:
-            child.signal(signal.SIGTERM if self._stops == 1 else signal.SIGKILL, group=self._stops > 1)
+            child.send_signal(signal.SIGTERM if self._stops == 1 else signal.SIGKILL, group=self._stops > 1)
 
     def _end(self) -> None:
         """Stop all children and wait for them; kill those that do not stop in time."""
         if not self._stops:  # otherwise they have their signal, and a second one would kill
             for child in self.children:
-                child.signal(signal.SIGTERM)
+                child.send_signal(signal.SIGTERM)
         deadline = time.monotonic() + _GRACE
         for child in self.children:
             if child.process is None:
@@ -134,7 +134,7 @@ class Processes:
                 child.process.wait(max(0.0, deadline - time.monotonic()))
             except subprocess.TimeoutExpired:
                 note(f"The {child.name} did not stop within {_GRACE:.0f} s and is killed.")
-            child.signal(signal.SIGKILL, group=True)
+            child.send_signal(signal.SIGKILL, group=True)
             child.process.wait()
 
 
@@ -144,7 +144,7 @@ def build_command(module: str, *arguments: str) -> list[str]:
 
 
 def is_port_taken(host: str, port: int) -> bool:
-    """Whether something listens there already."""
+    """Tell whether something listens there already."""
     kind = socket.AF_INET6 if ":" in host else socket.AF_INET
     with socket.socket(kind, socket.SOCK_STREAM) as probe:
         probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)  # what the server itself does

@@ -1,4 +1,4 @@
-"""What needs no running service: `up`, `serve`, `worker` start processes; `share`, `verify` and others do not."""
+"""The commands that need no running service: `up`, `serve`, `worker`, `doctor`, `share`, `verify`, `reindex`."""
 
 import os
 import sys
@@ -70,7 +70,7 @@ def share() -> None:
     settings = load_settings()
     if not settings.store:
         stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
-    with errors_as_sentences(" What was copied so far stays; try again."):
+    with exit_on_error(" What was copied so far stays; try again."):
         count = DataRoot(settings.home, settings.store).commit_all()
     say(f"{format_count(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
 
@@ -97,7 +97,7 @@ def verify(
         if not as_json:
             say(f"damaged: {damage.name}" + (f"; mended {damage.mended}" if damage.mended else ""))
 
-    with errors_as_sentences(), closing(open_registry(settings.database, migrate=False)) as registry:
+    with exit_on_error(), closing(open_registry(settings.database, migrate=False)) as registry:
         sets = open_sets(registry, root, settings.index)
         try:
             with registry.duties.hold(name_duty(root), name_owner(), _DUTY_SECONDS) as ours:
@@ -128,7 +128,7 @@ def reindex(
 
     settings = load_settings()
     kind = settings.index.partition("+")[0]
-    with errors_as_sentences(), closing(open_registry(settings.database)) as registry:
+    with exit_on_error(), closing(open_registry(settings.database)) as registry:
         found = find_last_location(registry)
         if found in (None, kind):
             say(f"The vectors are in {kind} already." if found else f"Nothing is sealed yet: {kind} will have it.")
@@ -141,7 +141,7 @@ def reindex(
 
 
 @contextmanager
-def errors_as_sentences(more: str = "") -> Iterator[None]:
+def exit_on_error(more: str = "") -> Iterator[None]:
     """Exit with a sentence where the block raises an error of ours; status 78 where settings are wrong."""
     from store.errors import PictoglotError
     from store.settings import MISCONFIGURED, SettingsError
@@ -159,7 +159,7 @@ def keep_up(environment: Mapping[str, str], ready: Callable[[Processes], None]) 
     from store.settings import locate_env_file  # late: help needs no pydantic
 
     settings = load_settings()
-    address = settings.address()
+    address = settings.make_address()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: 0 is for `serve`; `up` needs a fixed port.")
     if is_port_taken(settings.host, settings.port):
@@ -189,7 +189,7 @@ def load_settings() -> "Settings":
     """Return the settings that the children will read; exits with a sentence and status 78 when they are wrong."""
     from service.settings import Settings  # late: help needs no pydantic
 
-    with errors_as_sentences():
+    with exit_on_error():
         return Settings.load()
 
 
@@ -197,7 +197,7 @@ def read_variables() -> dict[str, str | None]:
     """Return the environment and `.env`, which it goes before; names in capital letters."""
     from store.settings import read_env_file, read_environment  # late: help needs no pydantic
 
-    with errors_as_sentences():
+    with exit_on_error():
         return {**read_env_file(), **read_environment()}
 
 
@@ -211,7 +211,7 @@ def _check_service() -> int:
     settings = load_settings()
     if settings.port == 0:
         stop("PICTOGLOT_PORT: with port 0 the service cannot be found.")
-    address = settings.reachable()
+    address = settings.make_local_address()
     try:
         answer = httpx.get(f"{address}/readyz", timeout=_PATIENCE, trust_env=False)
     except httpx.HTTPError as error:

@@ -1,4 +1,4 @@
-"""Serves the pages: files of the package, held in memory, under a strict policy. Reads no data of the service."""
+"""The pages: files of the package, held in memory, under a strict policy. Reads no data of the service."""
 
 import hashlib
 import re
@@ -9,7 +9,7 @@ from fastapi import FastAPI
 from starlette.requests import Request
 from starlette.responses import Response
 
-from service.problems import problem
+from service.problems import make_problem_response
 from store.errors import NotFound
 
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -42,30 +42,30 @@ class _File:
 
 def mount(app: FastAPI) -> None:
     """Add `/`, `/versions/{number}/report` and `/static/{name}`; they need no key, for they hold no data."""
-    kept = {entry.name: _file(entry.name, entry.read_bytes()) for entry in (files(__name__) / "static").iterdir()}
+    pages = {entry.name: _read_file(entry.name, entry.read_bytes()) for entry in (files(__name__) / "static").iterdir()}
 
-    async def page(request: Request) -> Response:
-        return _answer(request, kept["index.html"])
+    async def send_page(request: Request) -> Response:
+        return _answer(request, pages["index.html"])
 
-    async def report(request: Request) -> Response:
+    async def send_report(request: Request) -> Response:
         known = _NUMBER.fullmatch(request.path_params["number"])  # the page asks for it, and says what came
-        return _answer(request, kept["report.html"]) if known else _nothing(request)
+        return _answer(request, pages["report.html"]) if known else _refuse(request)
 
-    async def static(request: Request) -> Response:
-        found = kept.get(request.path_params["name"])
-        return _nothing(request) if found is None else _answer(request, found)
+    async def send_static(request: Request) -> Response:
+        found = pages.get(request.path_params["name"])
+        return _refuse(request) if found is None else _answer(request, found)
 
-    app.add_route("/", page, include_in_schema=False)
-    app.add_route("/versions/{number}/report", report, include_in_schema=False)
-    app.add_route("/static/{name}", static, include_in_schema=False)
+    app.add_route("/", send_page, include_in_schema=False)
+    app.add_route("/versions/{number}/report", send_report, include_in_schema=False)
+    app.add_route("/static/{name}", send_static, include_in_schema=False)
 
 
-def _file(name: str, content: bytes) -> _File:
+def _read_file(name: str, content: bytes) -> _File:
     return _File(content, _TYPES[name.rpartition(".")[2]], f'"{hashlib.sha256(content).hexdigest()[:32]}"')
 
 
-def _nothing(request: Request) -> Response:
-    return problem(request.state.request_id, NotFound("no such path"))
+def _refuse(request: Request) -> Response:
+    return make_problem_response(request.state.request_id, NotFound("no such path"))
 
 
 def _answer(request: Request, file: _File) -> Response:

@@ -1,4 +1,4 @@
-"""Admin: rollbacks, releases, retention, keys, verification, another base. What they do is decided in `store`."""
+"""The routes of administrators: rollbacks, releases, retention, keys, verification, another base."""
 
 import logging
 import shutil
@@ -13,7 +13,7 @@ from index.janitor import Pruner, estimate_move_bytes
 from model.backend import choose_encoding, recorded
 from model.languages import MANY, canonical
 from service import values
-from service.auth import GuardedRoute, needs
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.problems import BaseUnusable
 from service.schemas import admin as schemas
@@ -42,7 +42,7 @@ _log = logging.getLogger("pictoglot.admin")
 
 
 @router.post("/languages/{tag}/rollback")
-@needs("admin")
+@require_scope("admin")
 async def roll_back(
     tag: str,
     context: AppContext,
@@ -64,20 +64,19 @@ async def roll_back(
 
 
 @router.get("/releases")
-@needs("admin")
-async def list_releases(
+@require_scope("admin")
+def list_releases(
     context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ReleasePage:
     """Releases, newest first: who made them, when and why, and what changed."""
-    fetch, cut = context.registry.releases.list, context.cursors.cut
-    page, following = await run_in_threadpool(cut, "releases", limit, cursor, fetch, lambda release: release.number)
-    versions = context.registry.versions
-    pruned, gone = await run_in_threadpool(lambda: (versions.find_pruned(), versions.find_unneeded()))
+    fetch, paginate = context.registry.releases.list, context.cursors.paginate
+    page, following = paginate("releases", limit, cursor, fetch, lambda release: release.number)
+    pruned, gone = context.registry.versions.find_pruned(), context.registry.versions.find_unneeded()
     return schemas.ReleasePage(items=[_make_item(release, pruned, gone) for release in page], next_cursor=following)
 
 
 @router.post("/releases/{number}/restore")
-@needs("admin")
+@require_scope("admin")
 async def restore(
     number: values.PathNumber, body: schemas.RestoreRequest, context: AppContext, caller: Caller
 ) -> schemas.ReleaseItem:
@@ -94,8 +93,8 @@ async def restore(
 
 
 @router.post("/prune")
-@needs("admin")
-async def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> schemas.Pruned:
+@require_scope("admin")
+def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller) -> schemas.Pruned:
     """Remove the files and vectors of versions that no release in reach names; versions and releases stay listed.
 
     In reach are the `keep` newest releases, the version that one language would go back to from any of them, everything
@@ -103,12 +102,11 @@ async def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller)
     be restored. If this is interrupted, or answers 503, send it again: it goes on.
     """
     pruner = Pruner(context.live.sets)
-    act = pruner.plan if body.dry_run else pruner.prune
-    pruning, items = await run_in_threadpool(act, body.keep, expected=body.expected)
+    pruning, items = (pruner.plan if body.dry_run else pruner.prune)(body.keep, expected=body.expected)
     if not body.dry_run:
         versions = [item.name for item in items if item.what == "version"]
-        named = ", ".join(versions) or "no version"
-        _log.info("pruned up to release %d: %s", pruning.oldest, named, extra={"key": caller.id})
+        names = ", ".join(versions) or "no version"
+        _log.info("pruned up to release %d: %s", pruning.oldest, names, extra={"key": caller.id})
     return schemas.Pruned(
         release=pruning.release,
         oldest=pruning.oldest,
@@ -119,41 +117,38 @@ async def prune(body: schemas.PruneRequest, context: AppContext, caller: Caller)
 
 
 @router.post("/keys", status_code=201)
-@needs("admin")
-async def create_key(body: schemas.KeyRequest, context: AppContext) -> schemas.NewKey:
+@require_scope("admin")
+def create_key(body: schemas.KeyRequest, context: AppContext) -> schemas.NewKey:
     """Create a key; its text is shown only in this response."""
-    given = (body.scope, body.label, body.expires_at, body.collections)
-    key, plain = await run_in_threadpool(context.keys.create, *given)
+    key, plain = context.keys.create(body.scope, body.label, body.expires_at, body.collections)
     return schemas.NewKey(**schemas.KeyItem.model_validate(key).model_dump(), key=plain)
 
 
 @router.get("/keys")
-@needs("admin")
-async def list_keys(context: AppContext) -> schemas.Keys:
+@require_scope("admin")
+def list_keys(context: AppContext) -> schemas.Keys:
     """All keys without their secrets, newest first."""
-    keys = await run_in_threadpool(context.keys.list)
-    return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in keys])
+    return schemas.Keys(items=[schemas.KeyItem.model_validate(key) for key in context.keys.list()])
 
 
 @router.delete("/keys/{id}", status_code=204, response_class=Response)
-@needs("admin")
-async def revoke_key(id: str, context: AppContext) -> None:
+@require_scope("admin")
+def revoke_key(id: str, context: AppContext) -> None:
     """Revoke a key: in this process at once, in other processes within five seconds."""
     if not values.is_id(id):
         raise KeyNotFound("there is no key with this id")
-    await run_in_threadpool(context.keys.revoke, id)
+    context.keys.revoke(id)
     context.keyring.revoke(id)
 
 
 @router.post("/index/verify")
-@needs("admin")
-async def verify_index(context: AppContext) -> schemas.Verified:
+@require_scope("admin")
+def verify_index(context: AppContext) -> schemas.Verified:
     """Hash every file of the served release again, and measure how many of the nearest pictures searches find.
 
     Files of pictures, datasets and versions that the registry names are looked for, not hashed.
     """
-    problems = await run_in_threadpool(context.live.verify)
-    recall = IndexRecall.told(await run_in_threadpool(context.live.measure_recall))
+    problems, recall = context.live.verify(), IndexRecall.describe(context.live.measure_recall())
     return schemas.Verified(
         ok=not problems, release=context.live.current.release.number, problems=problems, recall=recall
     )
@@ -176,10 +171,31 @@ def _roll_back(
 
 
 @router.get("/base")
-@needs("admin")
-async def get_base(context: AppContext) -> schemas.BaseStatus:
+@require_scope("admin")
+def get_base(context: AppContext) -> schemas.BaseStatus:
     """Which base serves, the newest move to another one with its comparison, and what the way back would do."""
-    return await run_in_threadpool(_describe_base, context)
+    registry, names = context.registry, _name_bases(context)
+    serving, newest = registry.releases.get_serving(), registry.expansions.find_newest("base")
+    try:
+        undo = _describe_undo(registry.bases.plan_undo(), context, dry_run=True)
+    except Conflict:  # nothing before, pruned, or a move in progress
+        undo = None
+    try:
+        release = context.live.current.release.number
+    except IndexUnavailable:
+        release = None
+    version = context.encoder.base_view.version
+    return schemas.BaseStatus(
+        base=names[serving.base],
+        encoding=str(recorded(registry) or context.encoder.encoding),
+        version=serving.base,
+        release=serving.number,
+        open=schemas.OpenBase(
+            base=context.base, encoding=str(context.encoder.encoding), version=version, release=release
+        ),
+        move=None if newest is None else ExpansionItem.model_validate(newest),
+        undo=undo,
+    )
 
 
 @router.post(
@@ -187,7 +203,7 @@ async def get_base(context: AppContext) -> schemas.BaseStatus:
     status_code=202,
     responses={200: {"model": schemas.MoveSubmitted, "description": "With `dry_run`."}},
 )
-@needs("admin")
+@require_scope("admin")
 async def move_base(
     body: schemas.BaseMove,
     response: Response,
@@ -210,7 +226,7 @@ async def move_base(
 
 
 @router.post("/base/undo")
-@needs("admin")
+@require_scope("admin")
 async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller) -> schemas.BaseUndone:
     """Serve the base or encoding before this one again, as its last release did; each process opens it beside.
 
@@ -263,31 +279,6 @@ def _submit_move(
     )
 
 
-def _describe_base(context: Context) -> schemas.BaseStatus:
-    registry, names = context.registry, _name_bases(context)
-    serving, newest = registry.releases.get_serving(), registry.expansions.find_newest("base")
-    try:
-        undo = _describe_undo(registry.bases.plan_undo(), context, dry_run=True)
-    except Conflict:  # nothing before, pruned, or a move in progress
-        undo = None
-    try:
-        release = context.live.current.release.number
-    except IndexUnavailable:
-        release = None
-    version = context.encoder.base_view.version
-    return schemas.BaseStatus(
-        base=names[serving.base],
-        encoding=str(recorded(registry) or context.encoder.encoding),
-        version=serving.base,
-        release=serving.number,
-        open=schemas.OpenBase(
-            base=context.base, encoding=str(context.encoder.encoding), version=version, release=release
-        ),
-        move=None if newest is None else ExpansionItem.model_validate(newest),
-        undo=undo,
-    )
-
-
 def _describe_undo(planned: UndoPlan, context: Context, *, dry_run: bool) -> schemas.BaseUndone:
     names, fields = _name_bases(context), asdict(planned)
     bases = {name: names[fields.pop(name)] for name in ("from_base", "to_base")}
@@ -295,5 +286,5 @@ def _describe_undo(planned: UndoPlan, context: Context, *, dry_run: bool) -> sch
 
 
 def _name_bases(context: Context) -> dict[int, str]:
-    """Of each base as clients see it."""
+    """Return the name of each base as clients see it, by number."""
     return {base.number: base.public_name for base in context.registry.bases.list()}

@@ -10,11 +10,10 @@ from index.records import Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from service import values
-from service.auth import GuardedRoute, Principal, needs
-from service.context import AppContext, Caller, Context, make_path
-from service.problems import Gone
+from service.auth import GuardedRoute, Principal, require_scope
+from service.context import AppContext, Caller, Context, make_picture_path
+from service.listings import count_milliseconds, name_generation, parse_query_filter
 from service.schemas import gallery as schemas
-from service.search import count_milliseconds, name_generation, parse_query_filter
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
 _SECONDS = 2.0  # after which a page ends, whatever it has
@@ -25,7 +24,7 @@ _Score = Annotated[
 
 
 @router.get("", response_model=schemas.Duplicates)
-@needs("search", parted=True)
+@require_scope("search", allows_bound_keys=True)
 async def list_duplicates(
     context: AppContext,
     caller: Caller,
@@ -42,52 +41,47 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    wanted = Criteria(parse_query_filter(filter), caller.collections, collection)
+    picture_query = Criteria(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
-    state, place = snapshot.pictures.identity.name, None
-    if cursor is not None:
-        at = context.cursors.read(query, cursor)
-        if at["state"] != state:
-            raise Gone("the vectors have changed: begin again without a cursor")
-        place = (at["after"][0], at["after"][1])
-    found = await _find_page(snapshot, context, wanted, min_score, limit, place)
-    groups = await _list_groups(found.groups, context, caller)
-    following = None
-    if found.place is not None:
-        following = context.cursors.write(query, {"state": state, "after": [*found.place]})
+    state, cursors = snapshot.pictures.identity.name, context.cursors
+    place = cursors.read_place(query, cursor, state)
+    page = await _find_page(snapshot, context, picture_query, min_score, limit, place and (place[0], place[1]))
+    groups = await _list_groups(page.groups, context, caller)
     answer = schemas.Duplicates(
         items=groups,
-        examined=found.examined,
+        examined=page.examined,
         release=snapshot.release.number,
         generation=name_generation(snapshot.pictures, caller),
-        next_cursor=following,
+        next_cursor=None if page.place is None else cursors.write_place(query, page.place, state),
         timing_ms=count_milliseconds(started),
     )
     return await context.answer(lambda: answer)
 
 
 async def _find_page(
-    snapshot: Snapshot, context: Context, wanted: Criteria, least: float, limit: int, after: Place | None
+    snapshot: Snapshot, context: Context, picture_query: Criteria, least: float, limit: int, after: Place | None
 ) -> DuplicatesPage:
-    """Some pictures after others until there are `limit` groups or the time is over; no place at the end of all.
+    """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
 
     One page is made at a time.
     """
-    if not wanted.is_unrestricted:  # with its own time to wait: a page finds it kept
-        await context.lanes.filter.run(context.selection.select_keys, wanted)
+    if not picture_query.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_keys, picture_query)
     gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
     fingerprint = context.encoder.image_fingerprint
 
-    def page() -> DuplicatesPage:
+    def fill_page() -> DuplicatesPage:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            part = find_groups(gallery, selection, fingerprint, pictures, least, wanted, place, limit - len(groups))
+            part = find_groups(
+                gallery, selection, fingerprint, pictures, least, picture_query, place, limit - len(groups)
+            )
             groups += part.groups
             examined, place = examined + part.examined, part.place
             if place is None or len(groups) >= limit or time.monotonic() > until:
                 return DuplicatesPage(tuple(groups), examined, place)
 
-    return await context.lanes.duplicates.run(page)
+    return await context.lanes.duplicates.run(fill_page)
 
 
 async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
@@ -95,14 +89,14 @@ async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Prin
     pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
     if caller.collections is not None and pictures:
         pictures = {*await context.lanes.read.run(context.selection.find_records, sorted(pictures), caller.collections)}
-    shown = list[schemas.DuplicateGroup]()
+    described = list[schemas.DuplicateGroup]()
     for group in groups:
         scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]
-        kept = [(picture, score) for picture, score in scored if picture in pictures]
-        if len(kept) > 1 and kept[0][0] == group.head:
+        visible = [(picture, score) for picture, score in scored if picture in pictures]
+        if len(visible) > 1 and visible[0][0] == group.head:
             near = [
-                schemas.NearPicture(id=picture, score=score, url=f"{make_path(picture)}/content")
-                for picture, score in kept
+                schemas.NearPicture(id=picture, score=score, url=f"{make_picture_path(picture)}/content")
+                for picture, score in visible
             ]
-            shown.append(schemas.DuplicateGroup(pictures=near, more=group.more))
-    return shown
+            described.append(schemas.DuplicateGroup(pictures=near, more=group.more))
+    return described

@@ -1,23 +1,22 @@
-"""Embeddings and models in OpenAI's format, for clients that know no other. Searches nothing."""
+"""The routes of embeddings and models in OpenAI's format, for clients that know no other."""
 
 import base64
 import binascii
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
-from typing import Any
 
 from fastapi import APIRouter, Request, Response
-from starlette.concurrency import run_in_threadpool
 
 from index.snapshot import Snapshot
 from index.vectors import Vector
+from model.table import View
 from model.text import clean
-from service.auth import GuardedRoute, needs
-from service.bodies import unless_client_leaves
+from service.auth import GuardedRoute, require_scope
+from service.bodies import run_unless_client_leaves
 from service.context import AppContext, Context
-from service.forms import Body
-from service.problems import TooLarge
+from service.forms import BodyKind
+from service.problems import BodyTooLarge
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput
 
@@ -25,11 +24,12 @@ router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=Guarded
 models_router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRoute)
 _PICTURE = "data:image/"  # how a picture among the inputs begins; a text as long as one would be refused anyway
 _BASE64 = ";base64"
+_Input = bytes | tuple[View, str]
 _MOST_PICTURES = 16  # in one request: they are decoded one after another
 
 
 @dataclass(frozen=True)
-class _Embedded:
+class _EmbeddedInput:
     """The vector of one input, and how many tokens it has; a picture has none."""
 
     vector: Vector
@@ -37,44 +37,42 @@ class _Embedded:
 
 
 @router.post("", response_model=schemas.Embeddings)
-@needs("search", Body.PICTURES_IN_JSON, parted=True)
+@require_scope("search", BodyKind.PICTURES_IN_JSON, allows_bound_keys=True)
 async def embed(body: schemas.EmbeddingsRequest, request: Request, context: AppContext) -> Response:
     """Unit vectors of texts and pictures; with `language` `auto`, each text is encoded by its own language's version.
 
     A picture among the inputs is a data URL in base64; with a form, one file is sent instead.
     """
     snapshot = context.live.current
-    inputs: list[Any] = request.state.files
+    inputs: list[_Input] = request.state.files
     if bool(body.input) == bool(inputs):
         raise InvalidInput("send either `input` or a picture", errors=(FieldError("body.input", "missing"),))
     with ExitStack() as place:
         if body.input:
-            read = _make_reader(body.input, body.language, snapshot, context.settings.picture_bytes)
-            inputs = await context.lanes.search.run(read)
+            most = context.settings.picture_bytes
+            inputs = await context.lanes.search.run(_read_inputs, body.input, body.language, snapshot, most)
             small = 0 < request.state.body.declared <= context.settings.json_bytes  # else it has a place already
-            if small and any(isinstance(given, bytes) for given in inputs):
-                place.enter_context(context.pictures.searches.place())
-        embedded = await unless_client_leaves(request, _encode_inputs(inputs, context))
+            if small and any(isinstance(item, bytes) for item in inputs):
+                place.enter_context(context.pictures.searches.admit())
+        embedded = await run_unless_client_leaves(request, _encode_inputs(inputs, context))
     return await context.answer(lambda: _make_answer(embedded, body.encoding_format, _name_model(context)))
 
 
-def _make_reader(given: Sequence[str], language: str, snapshot: Snapshot, most: int) -> Any:
-    def read() -> list[bytes | tuple[Any, str]]:
-        if sum(text.startswith(_PICTURE) for text in given) > _MOST_PICTURES:
-            where = (FieldError("body.input", "too_long"),)
-            raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
-        return [
-            _decode_picture(text, place, most)
-            if text.startswith(_PICTURE)
-            else (snapshot.route(language, cleaned := clean(text)).view, cleaned)
-            for place, text in enumerate(given)
-        ]
-
-    return read
+def _read_inputs(texts: Sequence[str], language: str, snapshot: Snapshot, most: int) -> list[_Input]:
+    """Read each input: the bytes of a picture, `most` of them, or a cleaned text with the view that encodes it."""
+    if sum(text.startswith(_PICTURE) for text in texts) > _MOST_PICTURES:
+        where = (FieldError("body.input", "too_long"),)
+        raise InvalidInput(f"one request may hold at most {_MOST_PICTURES} pictures", errors=where)
+    return [
+        _decode_picture(text, place, most)
+        if text.startswith(_PICTURE)
+        else (snapshot.route(language, cleaned := clean(text)).view, cleaned)
+        for place, text in enumerate(texts)
+    ]
 
 
 def _decode_picture(url: str, place: int, most: int) -> bytes:
-    """The file in a data URL; what it says of the format is ignored."""
+    """Return the file in a data URL; what it says of the format is ignored."""
     head, _, content = url.partition(",")
     try:
         if not head.endswith(_BASE64):
@@ -84,35 +82,35 @@ def _decode_picture(url: str, place: int, most: int) -> bytes:
         where = (FieldError(f"body.input.{place}", "data_url"),)
         raise InvalidInput("a picture is sent as `data:image/png;base64,` and its bytes", errors=where) from error
     if len(data) > most:
-        raise TooLarge(f"a file here may have at most {most} bytes")
+        raise BodyTooLarge(f"a file here may have at most {most} bytes")
     return data
 
 
-async def _encode_inputs(inputs: Sequence[bytes | tuple[Any, str]], context: Context) -> list[_Embedded]:
-    """One for each input, in order; all texts of one view together, pictures one after another."""
-    texts = await _encode_texts([given for given in inputs if not isinstance(given, bytes)], context)
+async def _encode_inputs(inputs: Sequence[_Input], context: Context) -> list[_EmbeddedInput]:
+    """Encode each input, in order; all texts of one view together, pictures one after another."""
+    texts = await _encode_texts([item for item in inputs if not isinstance(item, bytes)], context)
     return [
-        _Embedded(await context.pictures.encode(given))
-        if isinstance(given, bytes)
-        else texts[given[0].version, given[1]]
-        for given in inputs
+        _EmbeddedInput(await context.pictures.encode(item))
+        if isinstance(item, bytes)
+        else texts[item[0].version, item[1]]
+        for item in inputs
     ]
 
 
-async def _encode_texts(items: Sequence[tuple[Any, str]], context: Context) -> Mapping[tuple[int, str], _Embedded]:
-    by_view: dict[int, list[tuple[Any, str]]] = {}
+async def _encode_texts(items: Sequence[tuple[View, str]], context: Context) -> dict[tuple[int, str], _EmbeddedInput]:
+    by_view: dict[int, list[tuple[View, str]]] = {}
     for view, text in items:
         by_view.setdefault(view.version, []).append((view, text))
-    embedded: dict[tuple[int, str], _Embedded] = {}
+    embedded: dict[tuple[int, str], _EmbeddedInput] = {}
     for version, group in by_view.items():
         texts = [text for _, text in group]
         queries = await context.texts.encode(group[0][0], texts)
         for text, query in zip(texts, queries, strict=True):
-            embedded[version, text] = _Embedded(query.vector, query.tokens)
+            embedded[version, text] = _EmbeddedInput(query.vector, query.tokens)
     return embedded
 
 
-def _make_answer(embedded: Sequence[_Embedded], encoding_format: str, model: str) -> schemas.Embeddings:
+def _make_answer(embedded: Sequence[_EmbeddedInput], encoding_format: str, model: str) -> schemas.Embeddings:
     tokens = sum(each.tokens for each in embedded)
     return schemas.Embeddings(
         data=[
@@ -131,12 +129,12 @@ def _format_vector(vector: Vector, encoding_format: str) -> list[float] | str:
 
 
 @models_router.get("")
-@needs("search", parted=True)
-async def list_models(context: AppContext) -> schemas.Models:
+@require_scope("search", allows_bound_keys=True)
+def list_models(context: AppContext) -> schemas.Models:
     """The one model of this service, as OpenAI lists models, with the languages that it reads."""
     snapshot = context.live.current
     base = snapshot.release.base
-    first = await run_in_threadpool(context.registry.versions.get, base)
+    first = context.registry.versions.get(base)
     taught = sorted(tag for tag, version in snapshot.release.languages.items() if version != base)
     model = schemas.Model(
         id=_name_model(context),
@@ -149,5 +147,5 @@ async def list_models(context: AppContext) -> schemas.Models:
 
 
 def _name_model(context: Context) -> str:
-    """The name of the model in answers: the base's, without the path of a checkpoint."""
+    """Name the model in answers: as the base, without the path of a checkpoint."""
     return f"pictoglot/{context.base}"

@@ -1,8 +1,8 @@
-"""The files of a picture: the stored form, its thumbnail, and the bytes as they were sent where these are kept."""
+"""The routes of a picture's files: the stored form, its thumbnail, and the bytes as they were sent, if kept."""
 
 import os
 from collections.abc import Iterator, Mapping
-from typing import Annotated, Any, BinaryIO
+from typing import Annotated, BinaryIO
 
 from fastapi import APIRouter, Query, Request, Response
 from starlette.concurrency import run_in_threadpool
@@ -12,7 +12,7 @@ from index.records import GalleryPicture
 from model.pictures import media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import values
-from service.auth import GuardedRoute, needs
+from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context, PathId
 from service.openapi import describe_file
 from service.routes.gallery import find_picture
@@ -20,40 +20,37 @@ from store.errors import OriginalNotKept, PictureNotFound
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
 _CACHED, _REVALIDATED = "private, max-age=31536000, immutable", "private, no-cache"
-_BYTES = describe_file("image/jpeg")[200]["content"]["image/jpeg"]
 _HEAD, _PIECE = 512, 1 << 20  # bytes: what tells the format, and what is sent at a time
 _ContentHash = Annotated[
     str | None, Query(max_length=64, description="The content's hash, as in `url`: may be cached forever.")
 ]
+_JPEG = describe_file("image/jpeg")
+_ORIGINAL = describe_file(*MEDIA_TYPES.values())
 
 
-def _describe_types(*types: str) -> dict[int | str, dict[str, Any]]:
-    return {200: {"description": "The file.", "content": dict.fromkeys(types, _BYTES)}}
-
-
-@router.get("/{id}/content", response_class=Response, responses=_describe_types("image/jpeg"))
-@needs("search", parted=True)
-async def picture_content(
+@router.get("/{id}/content", name="picture_content", response_class=Response, responses=_JPEG)
+@require_scope("search", allows_bound_keys=True)
+async def send_content(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The stored picture: a JPEG of at most 1,024 pixels a side."""
     picture = await find_picture(id, context, caller.collections)
-    return await _send_file(request, picture, context, named=v, thumbnail=False)
+    return await _send_file(request, picture, context, hash_in_url=v, thumbnail=False)
 
 
-@router.get("/{id}/thumbnail", response_class=Response, responses=_describe_types("image/jpeg"))
-@needs("search", parted=True)
-async def picture_thumbnail(
+@router.get("/{id}/thumbnail", name="picture_thumbnail", response_class=Response, responses=_JPEG)
+@require_scope("search", allows_bound_keys=True)
+async def send_thumbnail(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """A small copy: as the stored picture, at most 256 pixels a side."""
     picture = await find_picture(id, context, caller.collections)
-    return await _send_file(request, picture, context, named=v, thumbnail=True)
+    return await _send_file(request, picture, context, hash_in_url=v, thumbnail=True)
 
 
-@router.get("/{id}/original", response_class=Response, responses=_describe_types(*MEDIA_TYPES.values()))
-@needs("search", parted=True)
-async def picture_original(
+@router.get("/{id}/original", name="picture_original", response_class=Response, responses=_ORIGINAL)
+@require_scope("search", allows_bound_keys=True)
+async def send_original(
     id: PathId, request: Request, context: AppContext, caller: Caller, v: _ContentHash = None
 ) -> Response:
     """The bytes as they were sent, as a file to save.
@@ -79,11 +76,11 @@ async def picture_original(
 
 
 async def _send_file(
-    request: Request, picture: GalleryPicture, context: Context, *, named: str | None, thumbnail: bool
+    request: Request, picture: GalleryPicture, context: Context, *, hash_in_url: str | None, thumbnail: bool
 ) -> Response:
-    """A stored file; clients may cache it forever under the URL that contains its hash."""
+    """Send a stored file; clients may cache it forever under the URL that contains its hash."""
     content = picture.content_sha256
-    headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', named)
+    headers = _make_headers(content, f'"{content}{".thumb" if thumbnail else ""}"', hash_in_url)
     if _is_known(request, headers):
         return Response(status_code=304, headers=headers)
     try:
@@ -93,11 +90,11 @@ async def _send_file(
     return Response(data, media_type="image/jpeg", headers=headers)
 
 
-def _make_headers(content: str, tag: str, named: str | None) -> dict[str, str]:
-    """The headers of a file whose bytes never change; `named` is the hash in the URL, if any."""
+def _make_headers(content: str, tag: str, hash_in_url: str | None) -> dict[str, str]:
+    """Make the headers of a file whose bytes never change; `hash_in_url` is the hash in the URL, if any."""
     return {
         "ETag": tag,
-        "Cache-Control": _CACHED if named == content[: values.HASH_LENGTH] else _REVALIDATED,
+        "Cache-Control": _CACHED if hash_in_url == content[: values.HASH_LENGTH] else _REVALIDATED,
         "Content-Security-Policy": "default-src 'none'; sandbox",
     }
 
@@ -107,7 +104,7 @@ def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
 
 
 def _measure_file(stream: BinaryIO) -> tuple[str, int]:
-    """The media type of an open file, by its first bytes, and how many bytes it has."""
+    """Return the media type of an open file, by its first bytes, and how many bytes it has."""
     kind = media_type(stream.read(_HEAD))
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)

@@ -1,4 +1,4 @@
-"""The gallery: adding, listing, changing and deleting pictures. Decodes and encodes in the context's queues."""
+"""The routes of the gallery: add, list, change and delete pictures. Decodes and encodes in the context's queues."""
 
 import hashlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -25,14 +25,14 @@ from index.selection import Criteria
 from model.languages import canonical
 from model.text import clean
 from service import values
-from service.auth import GuardedRoute, Principal, needs
-from service.bodies import MERGE_PATCH, MULTIPART, unless_client_leaves
-from service.context import AppContext, Caller, Context, NewPathId, PathId, make_path
-from service.forms import Body
-from service.problems import location
+from service.auth import GuardedRoute, Principal, require_scope
+from service.bodies import MERGE_PATCH, MULTIPART, run_unless_client_leaves
+from service.context import AppContext, Caller, Context, NewPathId, PathId, make_picture_path
+from service.forms import BodyKind
+from service.listings import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
+from service.problems import format_location
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
-from service.search import QueryFields, exclude_fields, find_unwanted_fields, parse_query_filter
 from store import files
 from store.errors import FieldError, PictoglotError
 
@@ -45,7 +45,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
 
 
 @router.put("/{id}", responses={201: {"model": schemas.PictureItem}})
-@needs("write", Body.UPLOAD, parted=True)
+@require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
 async def put_picture(
     id: NewPathId,
     form: PictureForm,
@@ -60,11 +60,11 @@ async def put_picture(
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
     collections gets 404 where a picture outside of them has this id.
     """
-    return await _put(id, form, request, response, context, caller, if_match)
+    return await _put_form(id, form, request, response, context, caller, if_match)
 
 
 @router.post("", responses={201: {"model": schemas.PictureItem}})
-@needs("write", Body.UPLOAD, parted=True)
+@require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
 async def post_picture(
     form: PictureForm, request: Request, response: Response, context: AppContext, caller: Caller
 ) -> schemas.PictureItem:
@@ -74,11 +74,11 @@ async def post_picture(
     collection: the same bytes in another collection are another picture. One that is there already stays in the
     collection that it is in now.
     """
-    return await _put(None, form, request, response, context, caller, None)
+    return await _put_form(None, form, request, response, context, caller, None)
 
 
 @router.get("", response_model=schemas.PicturePage)
-@needs("search", parted=True)
+@require_scope("search", allows_bound_keys=True)
 async def list_pictures(
     context: AppContext,
     caller: Caller,
@@ -95,26 +95,26 @@ async def list_pictures(
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
     without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
-    wanted = Criteria(parse_query_filter(filter), caller.collections, collection)
-    asked = [filter, collection, sort, caller.id if caller.collections is not None else None]
-    query: object = "pictures" if asked == [None, None, "created_at", None] else ["pictures", *asked]
+    picture_query = Criteria(parse_query_filter(filter), caller.collections, collection)
+    parameters = [filter, collection, sort, caller.id if caller.collections is not None else None]
+    cursor_query: object = "pictures" if parameters == [None, None, "created_at", None] else ["pictures", *parameters]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.selection.list_pictures(wanted, count, place, newest_first=sort == "-created_at")
+        return context.selection.list_pictures(picture_query, count, place, newest_first=sort == "-created_at")
 
-    def page() -> schemas.PicturePage:
-        found, following = context.cursors.cut(query, limit, cursor, fetch, lambda picture: picture.place)
+    def make_page() -> schemas.PicturePage:
+        found, following = context.cursors.paginate(cursor_query, limit, cursor, fetch, lambda picture: picture.place)
         items = make_items(found, context, caller.collections)
-        counted = None if facets is None else context.selection.count_facets(wanted, facets)
-        return schemas.PicturePage(items=items, next_cursor=following, facets=counted)
+        counts = None if facets is None else context.selection.count_facets(picture_query, facets)
+        return schemas.PicturePage(items=items, next_cursor=following, facets=counts)
 
-    plain = wanted.filter is None and facets is None
-    answer = await (context.lanes.read if plain else context.lanes.filter).run(page)
+    plain = picture_query.filter is None and facets is None
+    answer = await (context.lanes.read if plain else context.lanes.filter).run(make_page)
     return await context.answer(lambda: answer, without=without)
 
 
 @router.get("/{id}", response_model=schemas.PictureItem, responses=_TAGGED)
-@needs("search", parted=True)
+@require_scope("search", allows_bound_keys=True)
 async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: QueryFields = None) -> Response:
     """One picture and its captions in the languages that are served; `waiting` are those in others."""
     without = dict.fromkeys(find_unwanted_fields(fields, schemas.PictureItem), True)
@@ -129,7 +129,7 @@ async def get_picture(id: PathId, context: AppContext, caller: Caller, fields: Q
 
 
 @router.patch("/{id}", responses=_TAGGED)
-@needs("write", parted=True)
+@require_scope("write", allows_bound_keys=True)
 async def patch_picture(
     id: PathId,
     body: Annotated[schemas.RecordPatch, fastapi.Body(media_type=MERGE_PATCH)],
@@ -143,20 +143,20 @@ async def patch_picture(
     With `If-Match`, 412 `record_changed` unless the record still has this `ETag`. When the answer arrives, new captions
     are found. Those in a language that is not served are kept, and are found when it is taught.
     """
-    put = await context.writes.run(context.live.patch_picture, read_patch(id, body, if_match, caller))
-    await context.settle()
+    put = await context.writes.run(context.live.patch_picture, make_patch(id, body, if_match, caller))
+    await context.refresh_successor()
     return await _make_item(put, context, caller, response)
 
 
 @router.delete("/{id}", status_code=204, response_class=Response)
-@needs("write", parted=True)
+@require_scope("write", allows_bound_keys=True)
 async def delete_picture(id: PathId, context: AppContext, caller: Caller, if_match: values.IfMatch = None) -> None:
     """Delete a picture; when the answer arrives, no search returns it any more. `If-Match` as with `PATCH`."""
-    await context.writes.run(context.live.delete_picture, id, caller.collections, read_if_match(if_match))
-    await context.settle()
+    await context.writes.run(context.live.delete_picture, id, caller.collections, parse_if_match(if_match))
+    await context.refresh_successor()
 
 
-async def _put(
+async def _put_form(
     id: str | None,
     form: schemas.PictureForm,
     request: Request,
@@ -166,30 +166,31 @@ async def _put(
     if_match: str | None,
 ) -> schemas.PictureItem:
     (data,) = request.state.files
-    captions, given = read_record(form, caller, if_match)
+    captions, given = read_picture_fields(form, caller, if_match)
     content = hashlib.sha256(data).hexdigest()
     if id is None:
-        id, given = name_posted(content, given)
-    put = await unless_client_leaves(request, store(id, content, data, captions, given, context))
+        id, given = derive_id(content, given)
+    put = await run_unless_client_leaves(request, add_picture(id, content, data, captions, given, context))
     response.status_code = 201 if put.created else 200
     return await _make_item(put, context, caller, response)
 
 
-def name_posted(content: str, given: RecordInput) -> tuple[str, RecordInput]:
-    """The id of a picture that is posted, and what is said of it: none that is there is moved by that.
+def derive_id(content: str, given: RecordInput) -> tuple[str, RecordInput]:
+    """Return the id of a picture that is posted, and what is said of it so that no picture is moved by that.
 
-    What is in other collections has another id, nor does it matter to a bound key. One that was posted into this
-    collection and moved out of it since, perhaps just now, stays where it is.
+    In each collection the same bytes have another id. A picture that was posted into this collection and moved out of
+    it since, perhaps just now, stays where it is.
     """
     into = given.collection or given.default_collection
-    named = content if given.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
-    id = content if named == content else hashlib.sha256(named.encode()).hexdigest()
+    name = content if given.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
+    id = content if name == content else hashlib.sha256(name.encode()).hexdigest()
     return id, replace(given, collection=None, default_collection=into)
 
 
-async def store(
+async def add_picture(
     id: str, content: str, data: bytes, captions: Captions | None, given: RecordInput, context: Context
 ) -> PutResult:
+    """Decode, encode and write a picture with the sha256 `content`; when this returns, searches find it."""
     if given.collections is not None or given.precondition is not None:
         await run_in_threadpool(context.gallery.check, id, given)
     picture = await context.pictures.uploads(data, context.settings.upload_seconds)
@@ -203,26 +204,26 @@ async def store(
     width, height = picture.size
     new = NewPicture(id, content, width, height, captions, vector, picture, record=given)
     put = await context.writes.put(new)
-    await context.settle()
+    await context.refresh_successor()
     return put
 
 
-def read_record(
+def read_picture_fields(
     record: schemas.PictureForm, caller: Principal, if_match: str | None = None
 ) -> tuple[Captions | None, RecordInput]:
-    """The captions of a picture by language, cleaned and without duplicates, and what else is said of it.
+    """Return the captions of a picture by language, cleaned and without duplicates, and what else is said of it.
 
     A language need not be served. `if_match` has the etags of `If-Match`. Raises `InvalidInput`, `LanguageTagInvalid`,
-    `MetadataInvalid`, and `Forbidden`.
+    `MetadataInvalid`, and `InsufficientScope`.
     """
-    caller.require(record.collection)
+    caller.require_access(record.collection)
     given = RecordInput(
         collection=record.collection,
         tags=None if record.tags is None else validate_tags(record.tags),
         metadata=None if record.metadata is None else validate_metadata(record.metadata),
         default_collection=caller.home,
         collections=caller.collections,
-        precondition=read_if_match(if_match),
+        precondition=parse_if_match(if_match),
     )
     return None if record.captions is None else _clean_captions(record.captions), given
 
@@ -230,41 +231,41 @@ def read_record(
 def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     captions: Captions = {}
     for tag, texts in by_tag.items():
-        with _locate(tag):
-            kept = captions.setdefault(canonical(tag), [])
+        with _locate_error(tag):
+            cleaned = captions.setdefault(canonical(tag), [])
         for number, text in enumerate(texts):
-            with _locate(tag, number):
-                cleaned = clean(text)
-            if cleaned not in kept:
-                kept.append(cleaned)
+            with _locate_error(tag, number):
+                caption = clean(text)
+            if caption not in cleaned:
+                cleaned.append(caption)
     return captions
 
 
 @contextmanager
-def _locate(*place: str | int) -> Iterator[None]:
-    """What refuses a caption tells which one it is."""
+def _locate_error(*place: str | int) -> Iterator[None]:
+    """Add the caption's location to an error raised in the block."""
     try:
         yield
     except PictoglotError as error:
-        error.errors = (FieldError(location("body", ["captions", *place]), error.code),)
+        error.errors = (FieldError(format_location("body", ["captions", *place]), error.code),)
         raise
 
 
-def read_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller: Principal) -> Patch:
-    """The merge patch with its texts cleaned, for the etags of `If-Match`; raises as `read_record`."""
+def make_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller: Principal) -> Patch:
+    """Make the merge patch with its texts cleaned; raises what `read_picture_fields` raises."""
     document: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if body.captions is not None:
-        given = {tag: texts for tag, texts in body.captions.items() if texts is not None}
+        texts_by_tag = {tag: texts for tag, texts in body.captions.items() if texts is not None}
         gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
-        document["captions"] = {**gone, **_clean_captions(given)}
+        document["captions"] = {**gone, **_clean_captions(texts_by_tag)}
     if "collection" in document:
         document["collection"] = body.collection or caller.home
-        caller.require(document["collection"])
-    return Patch(id, document, read_if_match(if_match), caller.collections)
+        caller.require_access(document["collection"])
+    return Patch(id, document, parse_if_match(if_match), caller.collections)
 
 
-def read_if_match(if_match: str | None) -> Precondition | None:
-    """The record of `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
+def parse_if_match(if_match: str | None) -> Precondition | None:
+    """Parse `If-Match` (RFC 9110, 13.1.1); None without it. A weak etag never matches.
 
     A tag may also come without its quotes, as `etag` has it in the JSON of an answer.
     """
@@ -272,11 +273,12 @@ def read_if_match(if_match: str | None) -> Precondition | None:
         return None
     if if_match.strip() == "*":
         return Precondition()
-    given = [tag.strip() for tag in if_match.split(",")]
-    return Precondition(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in given))
+    tags = [tag.strip() for tag in if_match.split(",")]
+    return Precondition(frozenset(tag[1:-1] if len(tag) >= 2 and tag[0] == tag[-1] == '"' else tag for tag in tags))
 
 
 async def find_picture(id: str, context: Context, within: Collections) -> GalleryPicture:
+    """Find a picture in the collections `within`; raises `PictureNotFound`."""
     return await run_in_threadpool(context.gallery.get, id, within)
 
 
@@ -292,21 +294,21 @@ def make_items(
 ) -> list[schemas.PictureItem]:
     """Describe pictures; `own` are the captions added with them, where these have just been written."""
     ids, snapshot = [picture.id for picture in pictures], context.live.current
-    shown = ids
+    visible = ids
     if within is not None:  # read after the snapshot was taken: a picture may have been moved since it was looked up
-        shown = list_with_current_captions(context.selection.find_records(ids, within), snapshot.change)
-    captions = snapshot.list_captions(shown)
-    given = context.gallery.find_own_captions(ids, within) if own is None else own
+        visible = list_with_current_captions(context.selection.find_records(ids, within), snapshot.change)
+    captions = snapshot.list_captions(visible)
+    own = context.gallery.find_own_captions(ids, within) if own is None else own
     return [
         schemas.PictureItem(
             id=picture.id,
             collection=picture.record.collection,
             captions=captions.get(picture.id, {}),  # as in searches: without rolled-back languages
-            waiting={tag: texts for tag, texts in given[picture.id].items() if tag not in snapshot.captions},
-            own=given[picture.id],
+            waiting={tag: texts for tag, texts in own[picture.id].items() if tag not in snapshot.captions},
+            own=own[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
-            url=f"{make_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
+            url=f"{make_picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
@@ -317,7 +319,7 @@ def make_items(
 
 
 @collections_router.get("")
-@needs("search", parted=True)
+@require_scope("search", allows_bound_keys=True)
 async def list_collections(context: AppContext, caller: Caller) -> schemas.Collections:
     """The collections that the key may see, by name, with the number of their pictures.
 

@@ -1,4 +1,4 @@
-"""Languages: the available ones, teaching one more, and its expansion until it ends. The worker does the training."""
+"""The routes of languages and expansions: list languages, teach one more, follow its expansion."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -19,10 +19,10 @@ from index.snapshot import Snapshot
 from model.dataset.child import Submission
 from model.languages import ENGLISH, MANY, canonical, names, reads
 from service import values
-from service.auth import GuardedRoute, needs
+from service.auth import GuardedRoute, require_scope
 from service.bodies import MULTIPART
 from service.context import AppContext, Caller, Context
-from service.forms import Body, OnDisk, keep
+from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.watch import catch_up
@@ -46,23 +46,23 @@ _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.
 
 
 @router.get("")
-@needs("search", parted=True)
-async def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
+@require_scope("search", allows_bound_keys=True)
+def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
     """The languages that are served, that the base reads, that captions are in, or that were assessed.
 
     With a key that is bound to collections, `captions` counts those of their pictures.
     """
     snapshot = context.live.current
-    versions = await run_in_threadpool(_read_versions, context, sorted(set(snapshot.release.languages.values())))
-    counts = await run_in_threadpool(_count_captions, context, snapshot, caller.collections)
-    assessed = await run_in_threadpool(_list_assessed, context)
+    numbers = sorted(set(snapshot.release.languages.values()))
+    versions = {number: context.registry.versions.get(number) for number in numbers}
+    counts, assessed = _count_captions(context, snapshot, caller.collections), _list_assessed(context)
     listed = set(snapshot.built_in) - {MANY}
     items = []
     captioned = {tag for tag, count in counts.items() if count}
     for tag in sorted({*snapshot.release.languages, *captioned, *listed, *assessed}):
         language, version = names(tag), versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _find_english(versions) if version.parent is None else version.report
-        measured = assessed.get(tag)
+        assessment = assessed.get(tag)
         items.append(
             schemas.LanguageItem(
                 language=tag,
@@ -74,24 +74,24 @@ async def list_languages(context: AppContext, caller: Caller) -> schemas.Languag
                 learned_at=version.created_at if version else None,
                 report=schemas.Measured.model_validate(report),
                 taught=version is not None and version.parent is not None,
-                built_in=reads(listed, tag) or (snapshot.multilingual and measured is not None and measured.reads),
-                assessed=measured,
+                built_in=reads(listed, tag) or (snapshot.multilingual and assessment is not None and assessment.reads),
+                assessed=assessment,
             )
         )
     return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
 
 
 def _count_captions(context: Context, snapshot: Snapshot, within: Collections) -> dict[str, int]:
-    """How many captions each language has that is searched, in all or in these collections."""
+    """Count the captions of each language that is searched, in all or in these collections."""
     if within is None:
         return {tag: captions.count for tag, captions in snapshot.captions.items()}
     visible, reader = context.registry.releases.find_visible, snapshot.release.find_version
     expansions = {tag: visible(tag, reader(tag)) for tag in snapshot.captions}
-    return {tag: context.selection.count_captions(tag, shown, within) for tag, shown in expansions.items()}
+    return {tag: context.selection.count_captions(tag, visible, within) for tag, visible in expansions.items()}
 
 
 def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
-    """The newest assessment of each language with this base."""
+    """List the newest assessment of each language with this base."""
     return {
         tag: schemas.Assessed.model_validate(
             {**(expansion.report or {}), "expansion": expansion.id, "at": expansion.finished_at}
@@ -101,7 +101,7 @@ def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
 
 
 def _find_english(versions: Mapping[int, Version]) -> dict[str, Any]:
-    """The base's evaluation in English, on the held-out pictures of the newest language that has any."""
+    """Find the base's evaluation in English, on the held-out pictures of the newest language that has any."""
     for number in sorted(versions, reverse=True):
         english: dict[str, Any] = versions[number].report.get("english") or {}
         if english.get("against") == "pictures" and english.get("pairs"):
@@ -115,7 +115,7 @@ def _find_english(versions: Mapping[int, Version]) -> dict[str, Any]:
     response_model=schemas.Submitted,
     responses={200: {"model": schemas.DryRun}, 202: _LOCATION},
 )
-@needs("write", Body.DATASET)
+@require_scope("write", BodyKind.DATASET)
 async def teach_language(
     form: Annotated[schemas.LanguageForm, fastapi.Body(media_type=MULTIPART)],
     request: Request,
@@ -133,62 +133,55 @@ async def teach_language(
     and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
     """
     (upload,) = request.state.files
-    tag, kind = canonical(form.language), _choose_kind(form)
+    tag = canonical(form.language)
+    kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
-    asked = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
-    explicit = form.settings.model_dump(exclude_unset=True) | asked
+    options = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
+    settings = form.settings.model_dump(exclude_unset=True) | options
     key = IdempotencyKey.build(
-        caller.id, idempotency_key, [tag, explicit, upload.sha256, *([kind] if kind == "assess" else [])]
+        caller.id, idempotency_key, [tag, settings, upload.sha256, *([kind] if kind == "assess" else [])]
     )
     expansion = None
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
         without = form.without_missing == "true"
-        report = await context.lanes.dataset.run(_check, upload.path, tag, kind, without, context)
+        report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, without, context)
         if form.dry_run == "true":
             replaces = form.replace == "true"
             sent = None if replaces else upload.sha256
-            before = None if kind == "assess" else await run_in_threadpool(_count_taught, context, tag, sent)
-            told = {"joined": None if replaces else before, "replaced": before if replaces else None}
-            return JSONResponse(schemas.DryRun(language=tag, report=report, **told).model_dump())
-        expansion = await run_in_threadpool(_submit, context, upload, kind, tag, explicit, key, caller.id)
+            before = None if kind == "assess" else await run_in_threadpool(_count_earlier_datasets, context, tag, sent)
+            earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
+            return JSONResponse(schemas.DryRun(language=tag, report=report, **earlier).model_dump())
+        expansion = await run_in_threadpool(_submit_dataset, context, upload, kind, tag, settings, key, caller.id)
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
-def _count_taught(context: Context, tag: str, but: str | None) -> schemas.Joined | None:
-    """The kept datasets of the version that serves the language, without the file of sha256 `but`; None without any."""
+def _count_earlier_datasets(context: Context, tag: str, without: str | None) -> schemas.Joined | None:
+    """Count what the serving version was taught from, `without` a dataset of this sha256; None if nothing is kept."""
     number = context.registry.releases.get_serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).dataset_expansions
-    taught = context.registry.expansions.list_with_datasets(learned, but)
-    rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in taught)
-    return schemas.Joined(datasets=len(taught), rows=rows) if taught else None
+    expansions = context.registry.expansions.list_with_datasets(learned, without)
+    rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in expansions)
+    return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
 
 
-def _choose_kind(form: schemas.LanguageForm) -> ExpansionKind:
-    return "assess" if form.assess == "true" else "learn"
-
-
-def _read_versions(context: Context, numbers: list[int]) -> dict[int, Version]:
-    return {number: context.registry.versions.get(number) for number in numbers}
-
-
-def _check(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Context) -> dict[str, Any]:
-    """The report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
-    taught = context.registry.releases.get_serving().languages
+def _check_dataset(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Context) -> dict[str, Any]:
+    """Report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
+    served = context.registry.releases.get_serving().languages
     return context.datasets.check(
-        Submission(path, tag, list(taught), context.encoder.languages, without, to_train=kind == "learn"),
+        Submission(path, tag, list(served), context.encoder.languages, without, to_train=kind == "learn"),
         context.gallery.find_known,
         lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, newest_first=True)],
     )
 
 
-def _submit(
+def _submit_dataset(
     context: Context,
-    upload: OnDisk,
+    upload: FileOnDisk,
     kind: ExpansionKind,
     tag: str,
     settings: dict[str, object],
@@ -198,7 +191,7 @@ def _submit(
     """Store the dataset, then queue the expansion. The file goes only if it is certain that nothing was queued."""
     id = make_expansion_id()
     folder = f"{EXPANSIONS}/{id}"
-    keep(upload, context.root, folder)
+    keep_dataset(upload, context.root, folder)
     expansions = context.registry.expansions
     try:
         expansion, queued = expansions.submit(
@@ -223,23 +216,24 @@ def _submit(
     return expansion
 
 
+_EVENTS = "Events named `expansion`; their data is an `ExpansionItem` as JSON."
 _POLL_SECONDS, _PING_SECONDS = 0.5, 15.0  # between two reads of the registry, and between two keep-alive comments
 _ENDED = frozenset({"succeeded", "failed", "cancelled"})
 
 
 @expansions_router.get("")
-@needs("search")
-async def list_expansions(
+@require_scope("search")
+def list_expansions(
     context: AppContext, limit: values.QueryLimit = 20, cursor: values.QueryCursor = None
 ) -> schemas.ExpansionPage:
     """Expansions, newest first."""
-    fetch, cut = context.registry.expansions.list, context.cursors.cut
-    page, following = await run_in_threadpool(cut, "expansions", limit, cursor, fetch, lambda expansion: expansion.id)
+    fetch, paginate = context.registry.expansions.list, context.cursors.paginate
+    page, following = paginate("expansions", limit, cursor, fetch, lambda expansion: expansion.id)
     return schemas.ExpansionPage(items=[_make_item(expansion) for expansion in page], next_cursor=following)
 
 
 @expansions_router.get("/{id}")
-@needs("search")
+@require_scope("search")
 async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """The current state of one expansion."""
     return _make_item(await _read_expansion(id, context))
@@ -247,11 +241,12 @@ async def get_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
 
 @expansions_router.get(
     "/{id}/events",
+    name="expansion_events",
     response_class=StreamingResponse,
-    responses=describe_file("text/event-stream", "Events named `expansion`; their data is an `ExpansionItem` as JSON."),
+    responses=describe_file("text/event-stream", description=_EVENTS),
 )
-@needs("search")
-async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
+@require_scope("search")
+async def send_events(id: str, context: AppContext) -> StreamingResponse:
     """Send the expansion after each change, as server-sent events named `expansion`, until it ends."""
     first = await _read_expansion(id, context)
     headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
@@ -259,15 +254,15 @@ async def expansion_events(id: str, context: AppContext) -> StreamingResponse:
 
 
 @expansions_router.post("/{id}/cancel", status_code=202)
-@needs("write")
-async def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
+@require_scope("write")
+def cancel_expansion(id: str, context: AppContext) -> schemas.ExpansionItem:
     """Stop an expansion: at once when it is queued, within seconds when it runs."""
     _require_id(id)
-    return _make_item(await run_in_threadpool(context.registry.expansions.cancel, id))
+    return _make_item(context.registry.expansions.cancel(id))
 
 
 async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterator[bytes]:
-    """One event now and one at each change, until the end of the expansion or of this process."""
+    """Send one event now and one at each change, until the end of the expansion or of this process."""
     sent, quiet = "", 0.0
     while not context.draining:
         data = _make_item(expansion).model_dump_json()
@@ -288,7 +283,7 @@ async def _follow_events(expansion: Expansion, context: Context) -> AsyncIterato
 
 
 async def _read_expansion(id: str, context: Context) -> Expansion:
-    """The expansion; if it names a release, this process serves that release before the client reads about it."""
+    """Read the expansion; if it names a release, serve that here before the client reads about it."""
     _require_id(id)
     expansion = await run_in_threadpool(context.registry.expansions.get, id)
     if expansion.release is not None:
@@ -297,7 +292,7 @@ async def _read_expansion(id: str, context: Context) -> Expansion:
 
 
 def _require_id(id: str) -> None:
-    """Some databases raise an error for a text that others only do not find."""
+    """Raise `ExpansionNotFound` for a text that is no id: some databases refuse it with an error of their own."""
     if not values.is_id(id):
         raise ExpansionNotFound("there is no expansion with this id")
 

@@ -1,7 +1,4 @@
-"""For operators: what is served and what is wrong with it, metrics, API documentation. Repairs nothing.
-
-No rate limits; only `/metrics` may need a key.
-"""
+"""The routes of operators, without rate limits: what is served, what is wrong, metrics, API documentation."""
 
 import json
 import os
@@ -21,8 +18,8 @@ from index import damage
 from index.snapshot import Snapshot
 from service.auth import ANY_KEY
 from service.context import AppContext, Context
-from service.metrics import CONTENT_TYPE, counted, gauge
-from service.openapi import LATER, ref
+from service.metrics import CONTENT_TYPE, make_gauge, make_gauge_family
+from service.openapi import LATER, make_reference
 from service.schemas import admin as schemas
 from store import files
 from store.bases import Encoding
@@ -38,52 +35,53 @@ _STYLE = (
 _HEADERS = {"Content-Security-Policy": "default-src 'none'; style-src 'unsafe-inline'"}
 
 
-@router.get("/livez")
-async def alive() -> schemas.Live:
+@router.get("/livez", name="alive")
+async def report_alive() -> schemas.Live:
     """Whether the process answers."""
     return schemas.Live()
 
 
 @router.get(
     "/readyz",
-    responses={503: {"content": {"application/problem+json": {"schema": ref(schemas.NotReady)}}, **LATER}},
+    name="ready",
+    responses={503: {"content": {"application/problem+json": {"schema": make_reference(schemas.NotReady)}}, **LATER}},
 )
-async def ready(request: Request, context: AppContext) -> schemas.Ready:
+async def report_ready(request: Request, context: AppContext) -> schemas.Ready:
     """Whether a verified snapshot serves and searches are accepted; `degraded` lists what is wrong.
 
     Needs no key; with one that is not bound to collections it tells more.
     """
-    serving, accepting = await _describe_serving(context, await context.keyring.sees_all(request.headers))
+    serving, accepting = await _describe_serving(context, await context.keyring.can_see_all(request.headers))
     if not accepting:
         raise IndexUnavailable("searches are not accepted now", **serving.model_dump())
     return schemas.Ready(**serving.model_dump())
 
 
-@router.get("/metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
-async def metrics(request: Request, context: AppContext) -> Response:
+@router.get("/metrics", name="metrics", response_class=Response, responses={200: {"content": {"text/plain": {}}}})
+async def send_metrics(request: Request, context: AppContext) -> Response:
     """Metrics for Prometheus: they name languages and routes.
 
     They need a key, but for `PICTOGLOT_ENVIRONMENT=local` on a loopback address.
     """
     if context.settings.environment != "local" or context.settings.host not in LOOPBACK:
         await context.keyring.identify(request.headers, ANY_KEY)
-    return Response(await run_in_threadpool(context.metrics.text), media_type=CONTENT_TYPE)
+    return Response(await run_in_threadpool(context.metrics.render), media_type=CONTENT_TYPE)
 
 
 @router.get("/openapi.json", include_in_schema=False)
-async def openapi(request: Request) -> JSONResponse:
-    """The OpenAPI document."""
+async def send_openapi(request: Request) -> JSONResponse:
+    """Send the OpenAPI document."""
     return JSONResponse(request.app.openapi())
 
 
 @router.get("/docs", include_in_schema=False)
-async def docs(request: Request) -> HTMLResponse:
-    """The OpenAPI document as a page, without scripts or other hosts."""
+async def send_docs(request: Request) -> HTMLResponse:
+    """Send the OpenAPI document as a page, without scripts or other hosts."""
     return HTMLResponse(_render_page(request.app.openapi()), headers=_HEADERS)
 
 
 async def _describe_serving(context: Context, whole: bool) -> tuple[schemas.Serving, bool]:
-    """What is served, and whether searches are accepted.
+    """Describe what is served, and tell whether searches are accepted.
 
     Unless it is to be the `whole`, it names neither languages nor changes: they may be of any collection.
     """
@@ -94,7 +92,7 @@ async def _describe_serving(context: Context, whole: bool) -> tuple[schemas.Serv
         base=context.base,
         encoding=str(context.encoder.encoding),
         generations=snapshot.generations if snapshot and whole else {},
-        degraded=[*dict.fromkeys(fault.said if whole else fault.code for fault in health.faults)],
+        degraded=[*dict.fromkeys(fault.sentence if whole else fault.code for fault in health.faults)],
     )
     return serving, health.ready
 
@@ -147,7 +145,7 @@ class Fault:
     """One thing that is wrong: the `code` that metrics count it by, and what `/readyz` says, a code or a sentence."""
 
     code: str
-    said: str
+    sentence: str
 
 
 @dataclass(frozen=True)
@@ -169,7 +167,7 @@ class Health:
 
 
 def check_health(context: Context) -> Health:
-    """How this process is; waits for the registry, as long as that takes to say that it does not answer."""
+    """Check this process; waits for the registry, as long as that takes to say that it does not answer."""
     try:
         snapshot = context.live.current
     except IndexUnavailable:
@@ -178,25 +176,25 @@ def check_health(context: Context) -> Health:
 
 
 def collect_metrics(context: Context) -> Iterator[GaugeMetricFamily]:
-    """What is read anew at each scrape. Of expansions there is nothing while the registry does not answer."""
+    """Yield what is read anew at each scrape; nothing of expansions while the registry does not answer."""
     health = check_health(context)
-    yield gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
-    yield gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
-    yield gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
-    yield gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.misses)
-    yield gauge("free_bytes", "Free space under the data root.", files.measure_free(context.settings.home))
+    yield make_gauge("queue_texts", "Texts waiting to be encoded.", context.texts.depth)
+    yield make_gauge("queue_pictures", "Pictures waiting to be encoded.", context.pictures.depth)
+    yield make_gauge("cache_hits", "Query vectors taken from the cache.", context.texts.hits)
+    yield make_gauge("cache_misses", "Query vectors that were not in the cache.", context.texts.misses)
+    yield make_gauge("free_bytes", "Free space under the data root.", files.measure_free(context.settings.home))
     unsealed = context.live.unsealed_count if health.snapshot else 0
-    yield gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
+    yield make_gauge("unsealed_changes", "Changes of the gallery that no worker has sealed yet.", unsealed)
     degraded = {code: int(code in health.codes) for code in _CODES}
-    yield counted("degraded", "1 while `/readyz` says so.", "code", degraded)
+    yield make_gauge_family("degraded", "1 while `/readyz` says so.", "code", degraded)
     yield from _measure_scrub(context)
     expansions = [] if RegistryUnavailable.code in health.codes else _measure_expansions(context)
-    yield gauge("registry_up", "1 while the registry answers, otherwise 0.", bool(expansions))
+    yield make_gauge("registry_up", "1 while the registry answers, otherwise 0.", bool(expansions))
     yield from expansions
 
 
 def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
-    """Empty when the registry does not answer any more."""
+    """Measure the expansions; empty when the registry does not answer any more."""
     expansions = context.registry.expansions
     try:
         counts = dict.fromkeys(get_args(ExpansionState), 0) | expansions.count_by_state()
@@ -205,24 +203,24 @@ def _measure_expansions(context: Context) -> list[GaugeMetricFamily]:
     except RegistryUnavailable:
         return []
     return [
-        counted("expansions", "Expansions by state.", "state", counts),
-        gauge("expansions_abandoned", "Running expansions whose worker is silent.", abandoned),
-        gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", wait),
-        gauge("longest_still_seconds", "Longest time since an attempt told how far it is.", still),
+        make_gauge_family("expansions", "Expansions by state.", "state", counts),
+        make_gauge("expansions_abandoned", "Running expansions whose worker is silent.", abandoned),
+        make_gauge("longest_wait_seconds", "Longest wait of an expansion for a worker.", wait),
+        make_gauge("longest_still_seconds", "Longest time since an attempt told how far it is.", still),
     ]
 
 
 def _measure_scrub(context: Context) -> Iterator[GaugeMetricFamily]:
-    """What the last scrub of this data root found; of before the first one all is 0."""
+    """Yield what the last scrub of this data root found; all is 0 before the first one."""
     report = damage.load_report(context.live.sets.root) or damage.ScrubReport(0, 0, 0, 0)
-    yield gauge(
+    yield make_gauge(
         "scrub_finished_seconds", "When everything stored was last read, since 1970; 0: never.", report.finished
     )
-    yield gauge("scrub_files", "Files that the last scrub read.", report.files)
-    yield gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
-    yield gauge("scrub_damaged", "What the last scrub found damaged.", report.unmended_count + report.mended_count)
-    yield gauge("scrub_mended", "What of that it mended.", report.mended_count)
-    yield counted(
+    yield make_gauge("scrub_files", "Files that the last scrub read.", report.files)
+    yield make_gauge("scrub_bytes", "Bytes that the last scrub read.", report.bytes)
+    yield make_gauge("scrub_damaged", "What the last scrub found damaged.", report.unmended_count + report.mended_count)
+    yield make_gauge("scrub_mended", "What of that it mended.", report.mended_count)
+    yield make_gauge_family(
         "damaged",
         "What is damaged and could not be mended.",
         "kind",
@@ -248,8 +246,8 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
     if not _is_writable(context):
         yield _make_fault(StorageFull.code)
     if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:
-        told = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
-        yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {told}. `pictoglot verify` names it.")
+        counts = ", ".join(format_count(number, kind) for kind, number in sorted(report.unmended.items()))
+        yield Fault(_DAMAGED, f"Damaged or unreadable, and not mended: {counts}. `pictoglot verify` names it.")
     if snapshot is None:
         yield _make_fault(IndexUnavailable.code)
         return
@@ -264,7 +262,7 @@ def _make_fault(code: str) -> Fault:
 
 
 def _is_writable(context: Context) -> bool:
-    """Whether files can be written to the data root."""
+    """Tell whether files can be written to the data root."""
     try:
         files.require_free(context.settings.home, context.settings.free_bytes)
     except StorageFull:

@@ -1,4 +1,4 @@
-"""Search: pictures for a text, a picture or both, many such at once, captions for a picture. Encodes in queues."""
+"""The routes of searches: pictures for a text, a picture or both, many such at once, captions for a picture."""
 
 import asyncio
 import contextlib
@@ -10,22 +10,14 @@ from fastapi import APIRouter, Request, Response
 
 from index.selection import Criteria
 from index.snapshot import Snapshot
-from service.auth import GuardedRoute, Principal, needs
-from service.bodies import JSON, unless_client_leaves, validate
+from service.auth import GuardedRoute, Principal, require_scope
+from service.bodies import JSON, run_unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
-from service.forms import Body
-from service.problems import of_one, problem
+from service.forms import BodyKind
+from service.listings import QueryFields, count_milliseconds, find_unwanted_fields, name_generation, parse_body_filter
+from service.problems import convert_to_refusal, make_problem_response
 from service.schemas import search as schemas
-from service.search import (
-    QueryFields,
-    Search,
-    choose_caption_languages,
-    count_milliseconds,
-    find_unwanted_fields,
-    find_vector,
-    name_generation,
-    parse_body_filter,
-)
+from service.search import Search, choose_caption_languages, find_vector
 from store.errors import FieldError, InvalidInput, Unavailable
 
 router = APIRouter(prefix="/v1/search", tags=["search"], route_class=GuardedRoute)
@@ -35,7 +27,7 @@ _BYTES = 32 << 20  # of answers in one batch, after which the others are refused
 
 
 @router.post("/pictures", response_model=schemas.PictureHits)
-@needs("search", Body.PICTURE, parted=True)
+@require_scope("search", BodyKind.PICTURE, allows_bound_keys=True)
 async def search_pictures(
     body: schemas.PictureSearch,
     request: Request,
@@ -48,21 +40,21 @@ async def search_pictures(
     Filter and words are read from what is stored now, the vectors from the release that serves.
     """
     unwanted, state = find_unwanted_fields(fields, schemas.PictureHit), request.state
-    # the search alone holds the picture's bytes, and lets go of them when they are encoded
+    # the search alone holds the picture that `GuardedRoute` has read, and lets go of it when it is encoded
     search = Search(
         body,
         context.live.current,
         context,
         caller,
-        picture=state.files.pop() if state.files else None,
-        parts=state.parts,
+        upload=state.files.pop() if state.files else None,
+        timing=state.timing,
     )
-    await unless_client_leaves(request, search.encode())
+    await run_unless_client_leaves(request, search.encode())
     return await search.respond(unwanted)
 
 
 @router.post("/captions", response_model=schemas.CaptionHits)
-@needs("search", Body.PICTURE, parted=True)
+@require_scope("search", BodyKind.PICTURE, allows_bound_keys=True)
 async def search_captions(
     body: schemas.CaptionSearch, request: Request, context: AppContext, caller: Caller
 ) -> Response:
@@ -71,46 +63,48 @@ async def search_captions(
     A base that reads more than English finds captions in languages that were not taught too, with the warning
     `language_not_taught`.
     """
-    started, parts, snapshot = time.perf_counter(), request.state.parts, context.live.current
-    tags, wanted = (
-        choose_caption_languages(body.languages, snapshot),
-        Criteria(parse_body_filter(body.filter), caller.collections),
-    )
-    parts.end("read")
+    started, timing, snapshot = time.perf_counter(), request.state.timing, context.live.current
+    tags = choose_caption_languages(body.languages, snapshot)
+    picture_query = Criteria(parse_body_filter(body.filter), caller.collections)
+    timing.record("read")
     if request.state.files:
-        vector = await unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
-        parts.end("picture")
+        vector = await run_unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
+        timing.record("picture")
     elif body.picture:
         vector = await find_vector(body.picture, snapshot, context, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
-    reader, allow = snapshot.release.find_version, context.selection.find_allowed_keys
-    filtered = not wanted.is_unrestricted
+    reader, allow, filtered = (
+        snapshot.release.find_version,
+        context.selection.find_allowed_keys,
+        not picture_query.is_unrestricted,
+    )
     allowed = {
-        tag: await context.lanes.filter.run(allow, wanted, tag, reader(tag)) if filtered else None for tag in tags
+        tag: await context.lanes.filter.run(allow, picture_query, tag, reader(tag)) if filtered else None
+        for tag in tags
     }
 
     def answer() -> schemas.CaptionHits:
         captions = snapshot.search_captions(vector, tags, body.limit, allowed)
-        parts.end("scan")
+        timing.record("scan")
         found = {caption.language for caption in captions}
         if caller.collections is None:
-            named = [tag for tag in tags if tag in snapshot.captions]
+            tags_to_name = [tag for tag in tags if tag in snapshot.captions]
         else:  # it is not told which other languages the captions of other collections are in
-            named = [tag for tag in tags if tag in snapshot.views or tag in found]
+            tags_to_name = [tag for tag in tags if tag in snapshot.views or tag in found]
         return schemas.CaptionHits(
             items=[schemas.CaptionHit.model_validate(caption) for caption in captions],
             release=snapshot.release.number,
-            generations={tag: name_generation(snapshot.captions[tag], caller) for tag in named},
+            generations={tag: name_generation(snapshot.captions[tag], caller) for tag in tags_to_name},
             warnings=list(snapshot.warn_of_untaught(found.union(tags if body.languages is not None else ()))),
             timing_ms=count_milliseconds(started),
         )
 
-    return await context.answer(answer, parts)
+    return await context.answer(answer, timing)
 
 
 @router.post("/batch", response_model=schemas.SearchAnswers)
-@needs("search", Body.SEARCHES, parted=True)
+@require_scope("search", BodyKind.SEARCHES, allows_bound_keys=True)
 async def search_batch(
     body: schemas.Searches,
     request: Request,
@@ -126,16 +120,16 @@ async def search_batch(
     started = time.perf_counter()
     unwanted = find_unwanted_fields(fields, schemas.PictureHit)
     context.rate.owe(caller.id, len(body.searches) - 1)  # one was counted when the request came
-    batch = _Batch(context, caller, context.live.current, unwanted, request.state.request_id)
-    items = await unless_client_leaves(request, batch.answer(body.searches))
-    request.state.parts.end("searches")
+    batch = _SearchBatch(context, caller, context.live.current, unwanted, request.state.request_id)
+    items = await run_unless_client_leaves(request, batch.answer(body.searches))
+    request.state.timing.record("searches")
     tail = f'],"release":{batch.snapshot.release.number},"timing_ms":{count_milliseconds(started)}}}'.encode()
     whole = await context.lanes.search.run(lambda: b'{"items":[' + b",".join(items) + tail)
     return Response(whole, media_type=JSON)
 
 
 @dataclass
-class _Batch:
+class _SearchBatch:
     """The searches of one request under way: each is answered or refused on its own, in bounded time."""
 
     context: Context
@@ -147,23 +141,25 @@ class _Batch:
     size: int = 0  # bytes of the answers so far
 
     async def answer(self, searches: list[Any]) -> list[bytes]:
-        """The item of each search, in their order; raises none of their errors."""
+        """Return the item of each search, in their order; raises none of their errors."""
         deadline = asyncio.get_running_loop().time() + _SECONDS
-        return await asyncio.gather(*(self._item(number, given, deadline) for number, given in enumerate(searches)))
+        return await asyncio.gather(
+            *(self._answer_one(number, document, deadline) for number, document in enumerate(searches))
+        )
 
-    async def _item(self, number: int, given: Any, deadline: float) -> bytes:
-        answering = self._search(given, f"body.searches.{number}", deadline)
+    async def _answer_one(self, number: int, document: Any, deadline: float) -> bytes:
+        answering = self._search(document, f"body.searches.{number}", deadline)
         (outcome,) = await asyncio.gather(answering, return_exceptions=True)
         if isinstance(outcome, Response):
             return b'{"status":200,"answer":%s,"problem":null}' % bytes(outcome.body)
-        refusal = problem(self.request_id, of_one(outcome))
+        refusal = make_problem_response(self.request_id, convert_to_refusal(outcome))
         return b'{"status":%d,"problem":%s,"answer":null}' % (refusal.status_code, bytes(refusal.body))
 
-    async def _search(self, given: Any, place: str, deadline: float) -> Response:
+    async def _search(self, document: Any, place: str, deadline: float) -> Response:
         try:
             async with asyncio.timeout_at(deadline):
                 async with self.places:
-                    body = validate(schemas.PictureSearch, given, place)
+                    body = validate(schemas.PictureSearch, document, place)
                     search = Search(body, self.snapshot, self.context, self.caller, place=place)
                 # before a place is taken: those that wait for the registry hold up no other search of the batch
                 reads = self.context.lanes.batch_reads if search.reads_registry else contextlib.nullcontext()

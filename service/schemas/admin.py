@@ -86,7 +86,7 @@ class KeyRequest(RequestBody):
     )
 
     @model_validator(mode="after")
-    def _no_bound_admin(self) -> "KeyRequest":
+    def _refuse_bound_admin(self) -> "KeyRequest":
         if self.scope == "admin" and self.collections is not None:
             raise PydanticCustomError("bound_admin", "a key of scope admin cannot be bound to collections")
         return self

@@ -22,14 +22,14 @@ class Response(BaseModel):
     model_config = ConfigDict(allow_inf_nan=False, from_attributes=True)
 
 
-def _none_required(schema: dict[str, Any]) -> None:
+def _drop_required(schema: dict[str, Any]) -> None:
     schema.pop("required", None)
 
 
-class Chosen(Response):
+class ItemWithFields(Response):
     """An item of which `?fields=` may leave out whatever it likes, so a client may rely on no field."""
 
-    model_config = ConfigDict(json_schema_extra=_none_required)
+    model_config = ConfigDict(json_schema_extra=_drop_required)
 
 
 class FacetValue(Response):
@@ -100,8 +100,8 @@ class IndexRecall(Response):
     unit: Literal["lists", "candidates"] | None = Field(description="What `depth` counts.")
 
     @classmethod
-    def told(cls, found: Recall | None) -> "IndexRecall | None":
-        """What was measured; None where there is nothing."""
+    def describe(cls, found: Recall | None) -> "IndexRecall | None":
+        """Describe what was measured; None where there is nothing."""
         if found is None:
             return None
         of: Literal["captions", "made-up"] = "captions" if found.captions else "made-up"

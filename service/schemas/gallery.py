@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
+from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
 from service.values import Collection, Finite, PictureId
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
@@ -56,7 +56,7 @@ class PictureRecord(PictureForm):
     id: PictureId | None = None
 
 
-class PictureItem(Chosen):
+class PictureItem(ItemWithFields):
     id: str
     collection: str
     captions: Captions

@@ -5,8 +5,17 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SkipValidation
 
 from index.snapshot import DEEPEST_RANK
-from service.schemas.common import Captions, Chosen, Facets, Problem, RequestBody, Response
-from service.values import CaptionLanguages, Cursor, FacetKeys, Finite, Limit, OneOrMore, PictureId, Tags
+from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
+from service.values import (
+    CaptionLanguages,
+    Cursor,
+    FacetKeys,
+    Finite,
+    Limit,
+    OneOrMore,
+    PictureId,
+    Tags,
+)
 from store.errors import PageTooDeep
 
 _FILTER = "As Qdrant's: `must`, `should`, `must_not` of conditions with `key` and `match` or `range`."
@@ -88,7 +97,7 @@ class LanguageUsed(Response):
     confidence: Finite | None
 
 
-class PictureHit(Chosen):
+class PictureHit(ItemWithFields):
     """`collection`, `tags`, `metadata` and `etag` are null while the registry does not answer."""
 
     id: str

@@ -8,7 +8,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.auth import guard_of
+from service.auth import get_guard
 from tests.contract.test_routes import GUARDED, NAMES, every_route
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
@@ -172,7 +172,7 @@ def test_a_bound_key_is_told_no_chances_because_all_collections_were_measured(ke
 def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, method: str, route: Any) -> None:
     path = route.path.replace("{id}", FAR).replace("{number}", "1").replace("{tag}", "de")
     answer = keys.bound.request(method, path)
-    if guard_of(route.endpoint).parted:
+    if get_guard(route.endpoint).allows_bound_keys:
         assert answer.status_code not in (401, 403)
         assert "{id}" not in route.path or answer.status_code in (404, 415), answer.text
     else:
@@ -181,9 +181,11 @@ def test_a_route_that_is_not_made_for_bound_keys_is_closed_to_them(keys: Keys, m
 
 
 def test_only_these_routes_are_made_for_bound_keys() -> None:
-    parted = {name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if guard_of(route.endpoint).parted}
+    allows_bound_keys = {
+        name for name, (_, route) in zip(NAMES, GUARDED, strict=True) if get_guard(route.endpoint).allows_bound_keys
+    }
     kept = ("/{id}", "/{id}/content", "/{id}/thumbnail", "/{id}/original")
-    assert parted == {
+    assert allows_bound_keys == {
         *(f"POST /v1/search/{what}" for what in ("pictures", "captions", "batch")),
         *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "languages", "models")),
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
@@ -245,8 +247,8 @@ def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
 def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys) -> None:
     if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
         keys.fill_far()
-    guards = {name: guard_of(route.endpoint) for name, (_, route) in zip(NAMES, GUARDED, strict=True)}
-    assert {name for name, guard in guards.items() if guard.parted and guard.scope == "write"} == {*WRITES}
+    guards = {name: get_guard(route.endpoint) for name, (_, route) in zip(NAMES, GUARDED, strict=True)}
+    assert {name for name, guard in guards.items() if guard.allows_bound_keys and guard.scope == "write"} == {*WRITES}
     before = keys.unbound.get("/v1/pictures").json()["items"]
     for name, body in WRITES.items():
         method, path = name.split()

@@ -9,8 +9,8 @@ from fastapi.routing import APIRoute
 from sqlalchemy import update
 
 from service.app import create_app
-from service.auth import guard_of
-from service.problems import routes_of
+from service.auth import get_guard
+from service.problems import list_routes
 from store.keys import SCOPES, Scope
 from store.tables import KeyRow
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running
@@ -22,7 +22,7 @@ OPEN = {
     "/openapi.json",
     "/docs",
 }  # and the page, `/` and `/static`, which hold no data
-ROUTES = [(method, route) for route in routes_of(create_app(None)) for method in sorted(route.methods or ())]
+ROUTES = [(method, route) for route in list_routes(create_app(None)) for method in sorted(route.methods or ())]
 GUARDED = [(method, route) for method, route in ROUTES if route.path not in OPEN]
 NAMES = [f"{method} {route.path}" for method, route in GUARDED]
 every_route = pytest.mark.parametrize(("method", "route"), GUARDED, ids=NAMES)
@@ -76,7 +76,7 @@ def test_every_route_declares_its_scope() -> None:
 
 
 def test_an_endpoint_that_declares_nothing_is_for_admins() -> None:
-    assert guard_of(lambda: None).scope == "admin"
+    assert get_guard(lambda: None).scope == "admin"
 
 
 @pytest.mark.row("A1")
@@ -99,7 +99,7 @@ def test_an_invalid_key_opens_no_route(
 @pytest.mark.row("A3")
 @every_route
 def test_a_key_of_a_lower_scope_opens_no_route(service: Service, method: str, route: APIRoute) -> None:
-    needed = guard_of(route.endpoint).scope
+    needed = get_guard(route.endpoint).scope
     for scope in SCOPES:
         answer = send(service, method, route, {"X-API-Key": make_key(service, scope)})
         if SCOPES.index(scope) < SCOPES.index(needed):

@@ -19,7 +19,7 @@ MOST = {
     "store": (0, 1),
     "model": (244, 221),
     "index": (0, 0),
-    "service": (90, 152),
+    "service": (10, 25),
     "worker": (61, 24),
     "demo": (126, 91),
     "benchmarks": (600, 423),

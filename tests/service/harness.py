@@ -18,7 +18,7 @@ from PIL import Image, ImageDraw
 
 from service.app import build, create_app
 from service.context import Context
-from service.serve import Server, bind, uvicorn_config
+from service.serve import Server, bind, make_uvicorn_config
 from service.settings import Settings
 from store.registry import Registry
 from store.versions import Version
@@ -61,6 +61,10 @@ class Service:
     def search(self, text: object, **more: object) -> httpx.Response:
         return self.admin.post("/v1/search/pictures", json={"text": text, **more})
 
+    def search_by_picture(self, data: bytes | None = None, /, **fields: Any) -> httpx.Response:
+        """Search with an uploaded picture, and further fields of the form."""
+        return self.admin.post("/v1/search/pictures", files={"picture": ("x", data or picture())}, data=fields)
+
     def key(self, scope: str, **more: object) -> str:
         answer = self.admin.post("/v1/admin/keys", json={"scope": scope, "label": "test", **more})
         assert answer.status_code == 201, answer.text
@@ -96,7 +100,7 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
         empty_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
     bound = bind(chosen)
-    server = Server(uvicorn_config(app, chosen), app, drain_seconds=0)
+    server = Server(make_uvicorn_config(app, chosen), app, drain_seconds=0)
     thread = threading.Thread(target=server.run, args=([bound],), daemon=True)
     thread.start()
     try:

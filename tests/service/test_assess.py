@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-import httpx
 import pytest
 
 from tests.client.test_commands import run, run_json
@@ -180,9 +179,7 @@ def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Serv
 def test_a_taught_language_is_read_without_a_warning(polyglot: Service) -> None:
     body = polyglot.search("ein roter Apfel", language="de").json()
     assert (body["version"], body["warnings"]) == (1, [])
-    form: httpx.Response = polyglot.admin.post(
-        "/v1/search/pictures", files={"picture": ("x", picture(1))}, data={"language": "fr"}
-    )
+    form = polyglot.search_by_picture(picture(1), language="fr")
     assert form.status_code == 200 and form.json()["items"][0]["captions"] == {"en": ["a red apple"]}
     assert_problem(polyglot.search("une pomme", language="french"), 422, "language_tag_invalid")
 

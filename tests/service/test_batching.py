@@ -26,6 +26,7 @@ from tests.patience import PATIENCE, unread, within
 from tests.service.harness import motif, picture, settings_with
 from tests.tiny import write_tiny_base
 
+pytestmark = pytest.mark.anyio
 PATIENT = Settings(request_seconds=PATIENCE)
 
 
@@ -54,123 +55,99 @@ async def begun(run: Doubling, count: int = 1) -> None:
         await asyncio.sleep(0.001)
 
 
-def test_each_result_belongs_to_its_item() -> None:
-    async def check() -> None:
-        async with queue(Doubling(), limit=1_000) as double:
-            results = await asyncio.gather(*(double([n, n + 100]) for n in range(100)))
-            assert results == [[2 * n, 2 * n + 200] for n in range(100)]
-
-    asyncio.run(check())
+async def test_each_result_belongs_to_its_item() -> None:
+    async with queue(Doubling(), limit=1_000) as double:
+        results = await asyncio.gather(*(double([n, n + 100]) for n in range(100)))
+        assert results == [[2 * n, 2 * n + 200] for n in range(100)]
 
 
-def test_waiting_items_become_one_batch_of_bounded_size() -> None:
-    async def check() -> None:
-        run = Doubling()
-        run.free.clear()
-        async with queue(run) as double:
-            calls = [asyncio.create_task(double([n])) for n in range(7)]
-            await begun(run)
-            run.free.set()
-            await asyncio.gather(*calls)
-        assert max(len(batch) for batch in run.batches) <= 4
-        assert [item for batch in run.batches for item in batch] == list(range(7))
-
-    asyncio.run(check())
+async def test_waiting_items_become_one_batch_of_bounded_size() -> None:
+    run = Doubling()
+    run.free.clear()
+    async with queue(run) as double:
+        calls = [asyncio.create_task(double([n])) for n in range(7)]
+        await begun(run)
+        run.free.set()
+        await asyncio.gather(*calls)
+    assert max(len(batch) for batch in run.batches) <= 4
+    assert [item for batch in run.batches for item in batch] == list(range(7))
 
 
-def test_beyond_the_limit_it_refuses_at_once() -> None:
-    async def check() -> None:
-        run = Doubling()
-        run.free.clear()
-        async with queue(run, size=1, limit=2) as double:
-            calls = [asyncio.create_task(double([0]))]
-            await begun(run)
-            calls += [asyncio.create_task(double([n])) for n in (1, 2)]
-            await asyncio.sleep(0)
-            with within(1), pytest.raises(Unavailable):
-                await double([3, 4])
-            run.free.set()
-            assert await asyncio.gather(*calls) == [[0], [2], [4]]
-
-    asyncio.run(check())
+async def test_beyond_the_limit_it_refuses_at_once() -> None:
+    run = Doubling()
+    run.free.clear()
+    async with queue(run, size=1, limit=2) as double:
+        calls = [asyncio.create_task(double([0]))]
+        await begun(run)
+        calls += [asyncio.create_task(double([n])) for n in (1, 2)]
+        await asyncio.sleep(0)
+        with within(1), pytest.raises(Unavailable):
+            await double([3, 4])
+        run.free.set()
+        assert await asyncio.gather(*calls) == [[0], [2], [4]]
 
 
-def test_an_item_that_waited_too_long_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
-    async def check() -> None:
-        run = Doubling()
-        run.free.clear()
-        async with queue(run, size=1) as double:
-            first = asyncio.create_task(double([1]))
-            await begun(run)
-            monkeypatch.setattr(double, "_seconds", 0.05)
-            with pytest.raises(Unavailable):
-                await double([2])  # answered in time, although the first one still runs
-            assert not first.done()  # what has begun is not answered as too late
-            run.free.set()
-            assert await first == [2]
-        assert run.batches == [[1]]
-
-    asyncio.run(check())
+async def test_an_item_that_waited_too_long_is_not_encoded(monkeypatch: pytest.MonkeyPatch) -> None:
+    run = Doubling()
+    run.free.clear()
+    async with queue(run, size=1) as double:
+        first = asyncio.create_task(double([1]))
+        await begun(run)
+        monkeypatch.setattr(double, "_seconds", 0.05)
+        with pytest.raises(Unavailable):
+            await double([2])  # answered in time, although the first one still runs
+        assert not first.done()  # what has begun is not answered as too late
+        run.free.set()
+        assert await first == [2]
+    assert run.batches == [[1]]
 
 
-def test_an_item_whose_client_left_is_not_encoded() -> None:
-    async def check() -> None:
-        run = Doubling()
-        run.free.clear()
-        async with queue(run, size=1) as double:
-            first = asyncio.create_task(double([1]))
-            await begun(run)
-            left = asyncio.create_task(double([2]))
-            await asyncio.sleep(0)
-            left.cancel()
-            last = asyncio.create_task(double([3]))
-            run.free.set()
-            assert [await first, await last] == [[2], [6]]
-        assert run.batches == [[1], [3]]
-
-    asyncio.run(check())
+async def test_an_item_whose_client_left_is_not_encoded() -> None:
+    run = Doubling()
+    run.free.clear()
+    async with queue(run, size=1) as double:
+        first = asyncio.create_task(double([1]))
+        await begun(run)
+        left = asyncio.create_task(double([2]))
+        await asyncio.sleep(0)
+        left.cancel()
+        last = asyncio.create_task(double([3]))
+        run.free.set()
+        assert [await first, await last] == [[2], [6]]
+    assert run.batches == [[1], [3]]
 
 
-def test_an_error_reaches_the_callers_and_the_queue_goes_on() -> None:
-    async def check() -> None:
-        async with queue(Doubling(), size=1) as double:
-            with pytest.raises(ValueError, match="minus one"):
-                await double([-1, -1])
-            assert double.alive
-            assert await double([1]) == [2]
-
-    asyncio.run(check())
+async def test_an_error_reaches_the_callers_and_the_queue_goes_on() -> None:
+    async with queue(Doubling(), size=1) as double:
+        with pytest.raises(ValueError, match="minus one"):
+            await double([-1, -1])
+        assert double.alive
+        assert await double([1]) == [2]
 
 
-def test_no_items_make_no_batch() -> None:
-    async def check() -> None:
-        run = Doubling()
-        async with queue(run) as double:
-            assert await double([]) == []
-        assert run.batches == []
-
-    asyncio.run(check())
+async def test_no_items_make_no_batch() -> None:
+    run = Doubling()
+    async with queue(run) as double:
+        assert await double([]) == []
+    assert run.batches == []
 
 
-def test_hundreds_of_texts_are_encoded_a_few_at_a_time() -> None:
-    async def check() -> None:
-        encoder, metrics = StalledEncoder(), Metrics()
-        encoder.stall()
-        async with TextQueue(encoder, settings_with(queue_limit=16)(request_seconds=PATIENCE), metrics) as texts:
-            many = asyncio.create_task(texts.encode(encoder.base_view, [f"text {n}" for n in range(200)]))
-            while not encoder.seen:
-                await asyncio.sleep(0.001)
-            search = asyncio.create_task(texts.encode(encoder.base_view, ["a search"]))
-            while texts.depth == 0:
-                await asyncio.sleep(0.001)
-            encoder.cue.set()
-            (query,) = await search
-            assert query.tokens == 4
-            assert not many.done() and encoder.seen.index("a search") < 50
-            assert len(await many) == 200
-        assert 'pictoglot_batch_size_count{kind="text"} 2' in metrics.text().decode()  # 25 and more, not 200
-
-    asyncio.run(check())
+async def test_hundreds_of_texts_are_encoded_a_few_at_a_time() -> None:
+    encoder, metrics = StalledEncoder(), Metrics()
+    encoder.stall()
+    async with TextQueue(encoder, settings_with(queue_limit=16)(request_seconds=PATIENCE), metrics) as texts:
+        many = asyncio.create_task(texts.encode(encoder.base_view, [f"text {n}" for n in range(200)]))
+        while not encoder.seen:
+            await asyncio.sleep(0.001)
+        search = asyncio.create_task(texts.encode(encoder.base_view, ["a search"]))
+        while texts.depth == 0:
+            await asyncio.sleep(0.001)
+        encoder.cue.set()
+        (query,) = await search
+        assert query.tokens == 4
+        assert not many.done() and encoder.seen.index("a search") < 50
+        assert len(await many) == 200
+    assert 'pictoglot_batch_size_count{kind="text"} 2' in metrics.render().decode()  # 25 and more, not 200
 
 
 class Noting(WeightlessEncoder):
@@ -187,47 +164,41 @@ class Noting(WeightlessEncoder):
         return super().pictures(images, batch)
 
 
-def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_another() -> None:
-    async def check() -> None:
-        encoder, own = Noting(), os.getpriority(os.PRIO_PROCESS, 0)
-        images = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in range(20)]
-        async with PictureQueue(encoder, PATIENT, Metrics()) as pictures:
-            try:
-                calls = [asyncio.create_task(pictures.encode_uploads([image])) for image in images]
-                while not encoder.calls:
-                    await asyncio.sleep(0.001)
-                assert pictures.depth == 12
-                assert (await pictures.encode(picture())).shape == (encoder.dimension,)  # while uploads are blocked
-                assert encoder.calls == [(8, own + 10), (1, own)]
-                encoder.free.set()
-                vectors = [vector for (vector,) in await asyncio.gather(*calls)]
-                assert np.array_equal(vectors, encoder.pictures(images))
-                assert encoder.calls[2:4] == [(8, own + 10), (4, own + 10)]
-                assert pictures.depth == 0 and pictures.alive
-            finally:
-                encoder.free.set()
-                pictures.close()
-        assert not pictures.alive
-
-    asyncio.run(check())
+async def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_another() -> None:
+    encoder, own = Noting(), os.getpriority(os.PRIO_PROCESS, 0)
+    images = [Image.new("RGB", (16, 16), (shade, 0, 0)) for shade in range(20)]
+    async with PictureQueue(encoder, PATIENT, Metrics()) as pictures:
+        try:
+            calls = [asyncio.create_task(pictures.encode_uploads([image])) for image in images]
+            while not encoder.calls:
+                await asyncio.sleep(0.001)
+            assert pictures.depth == 12
+            assert (await pictures.encode(picture())).shape == (encoder.dimension,)  # while uploads are blocked
+            assert encoder.calls == [(8, own + 10), (1, own)]
+            encoder.free.set()
+            vectors = [vector for (vector,) in await asyncio.gather(*calls)]
+            assert np.array_equal(vectors, encoder.pictures(images))
+            assert encoder.calls[2:4] == [(8, own + 10), (4, own + 10)]
+            assert pictures.depth == 0 and pictures.alive
+        finally:
+            encoder.free.set()
+            pictures.close()
+    assert not pictures.alive
 
 
-def test_a_picture_has_the_vector_of_the_whole_although_it_is_framed_where_it_is_decoded(tmp_path: Path) -> None:
-    async def check() -> None:
-        encoder, file = Encoder(open_base(write_tiny_base(tmp_path), "cpu")), BytesIO()
-        motif(3, 90).crop((0, 0, 90, 50)).save(file, "PNG")
-        data = file.getvalue()
-        async with PictureQueue(encoder, PATIENT, Metrics()) as pictures:
-            try:
-                uploaded = await pictures.uploads(data, PATIENCE)
-                assert (uploaded.rgb.size, uploaded.size) == ((32, 32), (90, 50))
-                (stored,) = await pictures.encode_uploads([uploaded.rgb])
-                vectors = [stored, await pictures.encode(data), encoder.pictures([read_rgb(data)])[0]]
-                assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
-            finally:
-                pictures.close()
-
-    asyncio.run(check())
+async def test_a_picture_has_the_vector_of_the_whole_although_it_is_framed_where_it_is_decoded(tmp_path: Path) -> None:
+    encoder, file = Encoder(open_base(write_tiny_base(tmp_path), "cpu")), BytesIO()
+    motif(3, 90).crop((0, 0, 90, 50)).save(file, "PNG")
+    data = file.getvalue()
+    async with PictureQueue(encoder, PATIENT, Metrics()) as pictures:
+        try:
+            uploaded = await pictures.uploads(data, PATIENCE)
+            assert (uploaded.rgb.size, uploaded.size) == ((32, 32), (90, 50))
+            (stored,) = await pictures.encode_uploads([uploaded.rgb])
+            vectors = [stored, await pictures.encode(data), encoder.pictures([read_rgb(data)])[0]]
+            assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
+        finally:
+            pictures.close()
 
 
 class Watched(bytes):
@@ -239,26 +210,23 @@ class Watched(bytes):
         self.dropped.append(bytes(self))
 
 
-def test_the_bytes_of_a_client_that_left_are_dropped() -> None:
-    async def check() -> None:
-        decode = DecodeQueue(processes=1, limit=8)
-        try:
-            await decode(picture(), PATIENCE)
-            (pid,) = decode.decoder.pids
-            os.kill(pid, signal.SIGSTOP)
-            calls = [asyncio.create_task(decode(Watched(picture(seed)), PATIENCE)) for seed in range(4)]
-            while not unread(pid):  # the first one is on its way
-                await asyncio.sleep(0.001)
-            for call in calls:
-                call.cancel()
-            await asyncio.gather(*calls, return_exceptions=True)
-            del calls, call
-            await asyncio.sleep(0)  # the loop itself still holds the last result
-            gc.collect()
-            assert sorted(Watched.dropped) == sorted(picture(seed) for seed in range(1, 4))
-            os.kill(pid, signal.SIGCONT)
-            assert (await decode(picture(9), PATIENCE)).rgb.size == (48, 48)
-        finally:
-            decode.decoder.close()
-
-    asyncio.run(check())
+async def test_the_bytes_of_a_client_that_left_are_dropped() -> None:
+    decode = DecodeQueue(processes=1, limit=8)
+    try:
+        await decode(picture(), PATIENCE)
+        (pid,) = decode.decoder.pids
+        os.kill(pid, signal.SIGSTOP)
+        calls = [asyncio.create_task(decode(Watched(picture(seed)), PATIENCE)) for seed in range(4)]
+        while not unread(pid):  # the first one is on its way
+            await asyncio.sleep(0.001)
+        for call in calls:
+            call.cancel()
+        await asyncio.gather(*calls, return_exceptions=True)
+        del calls, call
+        await asyncio.sleep(0)  # the loop itself still holds the last result
+        gc.collect()
+        assert sorted(Watched.dropped) == sorted(picture(seed) for seed in range(1, 4))
+        os.kill(pid, signal.SIGCONT)
+        assert (await decode(picture(9), PATIENCE)).rgb.size == (48, 48)
+    finally:
+        decode.decoder.close()

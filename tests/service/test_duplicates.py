@@ -159,7 +159,8 @@ def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypa
         assert_problem(service.admin.get("/v1/duplicates"), 503, "overloaded")
     finally:
         done.set()
-    monkeypatch.setattr(service.context.lanes.duplicates, "seconds", PATIENCE)
+    for name in ("seconds", "turn_seconds"):
+        monkeypatch.setattr(service.context.lanes.duplicates, name, PATIENCE)
     assert service.admin.get("/v1/duplicates").status_code == 200
 
 

@@ -14,7 +14,7 @@ from starlette.testclient import TestClient
 from service.bodies import validate
 from service.metrics import Metrics
 from service.middleware import RequestMiddleware
-from service.problems import install, problem, status_of
+from service.problems import get_status, install, make_problem_response
 from service.schemas.admin import RollbackRequest
 from service.schemas.common import RequestBody
 from service.schemas.gallery import PictureRecord
@@ -31,8 +31,8 @@ def classes(kind: type[errors.PictoglotError] = errors.PictoglotError) -> Iterat
 
 @pytest.mark.parametrize("kind", list(dict.fromkeys(classes())), ids=lambda kind: str(kind.__qualname__))
 def test_every_class_has_one_answer(kind: type[errors.PictoglotError]) -> None:
-    answer = problem("abc", kind())
-    status = status_of(kind())
+    answer = make_problem_response("abc", kind())
+    status = get_status(kind())
     assert answer.status_code == status
     body = json.loads(bytes(answer.body))
     assert body["code"] == ("internal_error" if status == 500 else kind.code)
@@ -40,7 +40,7 @@ def test_every_class_has_one_answer(kind: type[errors.PictoglotError]) -> None:
 
 
 def test_the_details_of_an_internal_failure_are_not_sent() -> None:
-    answer = problem("abc", errors.VersionCorrupt("rows.safetensors differs", path="/home/x"))
+    answer = make_problem_response("abc", errors.VersionCorrupt("rows.safetensors differs", path="/home/x"))
     assert b"safetensors" not in bytes(answer.body)
     assert b"/home" not in bytes(answer.body)
 
@@ -77,7 +77,7 @@ def test_a_refusal_says_in_words_what_is_wanted(model: type[RequestBody], given:
 
 def test_a_long_list_of_locations_is_truncated() -> None:
     places = tuple(errors.FieldError(f"line {n}", "empty_text") for n in range(1_000))
-    assert len(json.loads(bytes(problem("abc", errors.InvalidInput(errors=places)).body))["errors"]) == 20
+    assert len(json.loads(bytes(make_problem_response("abc", errors.InvalidInput(errors=places)).body))["errors"]) == 20
 
 
 def app(error: Exception) -> FastAPI:

@@ -59,7 +59,7 @@ def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict
     ranking = [id for id in by_text(service) if id in left]
     assert by_text(service, filter=asked) == ranking and sorted(ranking) == left
     form = {"filter": json.dumps(asked), "limit": "100", "facets": "tags"}
-    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(2))}, data=form).json()
+    answer = service.search_by_picture(picture(2), **form).json()
     assert {hit["id"] for hit in answer["items"]} == {*left}
     assert sum(each["count"] for each in answer["facets"]["tags"] if each["value"] in ("bridge", "road")) == len(left)
     assert listed(service, filter=json.dumps(asked)) == left
@@ -129,9 +129,7 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
     sent = json.dumps({"text": "x", "filter": asked}).encode()
     answers = [
         service.admin.post("/v1/search/pictures", content=sent, headers={"Content-Type": "application/json"}),
-        service.admin.post(
-            "/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": json.dumps(asked)}
-        ),
+        service.search_by_picture(filter=json.dumps(asked)),
         service.admin.get("/v1/pictures", params={"filter": json.dumps(asked)}),
     ]
     for answer, where in zip(answers, ("body", "body", "query"), strict=True):
@@ -141,23 +139,19 @@ def test_a_malformed_filter_is_refused_with_its_place(service: Service, asked: A
 
 def test_a_key_that_is_given_twice_in_a_filter_is_refused(service: Service) -> None:
     twice = '{"must": [{"key": "year", "key": "place", "match": {"value": 1}}]}'
-    search, form = "/v1/search/pictures", {"picture": ("x", picture())}
     sent, json_type = f'{{"text": "x", "filter": {twice}}}'.encode(), {"Content-Type": "application/json"}
     for answer, code, place in (
-        (service.admin.post(search, content=sent, headers=json_type), "invalid_request", "body"),
+        (service.admin.post("/v1/search/pictures", content=sent, headers=json_type), "invalid_request", "body"),
         (service.admin.post("/v1/search/captions", content=sent, headers=json_type), "invalid_request", "body"),
-        (service.admin.post(search, files=form, data={"filter": twice}), "invalid_filter", "body.filter"),
+        (service.search_by_picture(filter=twice), "invalid_filter", "body.filter"),
         (service.admin.get("/v1/pictures", params={"filter": twice}), "invalid_filter", "query.filter"),
     ):
         assert assert_problem(answer, 422, code)["errors"] == [{"location": place, "code": "duplicate_key"}]
 
 
 def test_a_filter_that_is_no_json_is_refused(service: Service) -> None:
-    answers = [
-        service.admin.get("/v1/pictures", params={"filter": "{"}),
-        service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data={"filter": '{"a": NaN}'}),
-    ]
-    for answer in answers:
+    listed = service.admin.get("/v1/pictures", params={"filter": "{"})
+    for answer in (listed, service.search_by_picture(filter='{"a": NaN}')):
         assert assert_problem(answer, 422, "invalid_filter")["errors"][0]["code"] == "json"
     assert_problem(service.admin.get("/v1/pictures", params={"sort": "name"}), 422, "invalid_request")
     assert_problem(service.admin.get("/v1/pictures", params={"collection": "a/b"}), 422, "invalid_request")

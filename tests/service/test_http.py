@@ -194,7 +194,7 @@ def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) 
 def test_a_refused_body_is_not_waited_for(
     service: Service, begin: str, field: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(bodies, "LINGER", 0.5)
+    monkeypatch.setattr(bodies, "DISCARD_SECONDS", 0.5)
     head = head_of("", "multipart/form-data; boundary=b", 60_000).replace(b"POST ", begin.encode())
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head.replace(b"Host: x", b"Host: x\r\n" + field.encode()))

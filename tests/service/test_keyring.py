@@ -12,15 +12,15 @@ import pytest
 from sqlalchemy import text
 from starlette.datastructures import Headers
 
-from service.auth import Keyring, guard_of, needs
-from service.problems import RateLimited, Unauthorized
+from service.auth import Keyring, get_guard, require_scope
+from service.problems import InvalidApiKey, RateLimited
 from store.errors import RegistryUnavailable
 from store.keys import ApiKey, ApiKeys
 from store.registry import Registry, open_registry
 from tests.patience import within
 from tests.registries import empty_registry
 
-SEARCHING = guard_of(needs("search")(lambda: None))
+SEARCHING = get_guard(require_scope("search")(lambda: None))
 
 
 class Source:
@@ -78,7 +78,7 @@ def test_all_guesses_at_once_share_few_readings_and_a_new_key_is_found_beside_th
         keyring = Keyring("", False, source)
         calls = [identify(keyring, guess(number)) for number in range(500)]
         outcomes = await asyncio.gather(*calls, identify(keyring, source.new()), return_exceptions=True)
-        assert [type(outcome) for outcome in outcomes] == [Unauthorized] * 500 + [str]
+        assert [type(outcome) for outcome in outcomes] == [InvalidApiKey] * 500 + [str]
         assert source.readings <= 3
 
     asyncio.run(check())
@@ -89,7 +89,7 @@ def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> Non
         keyring = Keyring("", False, source)
         started = time.monotonic()
         for number in range(4):
-            with pytest.raises(Unauthorized):
+            with pytest.raises(InvalidApiKey):
                 await identify(keyring, guess(number))
         assert source.readings == 4
         assert time.monotonic() - started >= 0.3
@@ -100,7 +100,7 @@ def test_guesses_one_after_another_wait_for_their_reading(source: Source) -> Non
 @pytest.mark.parametrize("form", ["wrong", "xx_{id}_{secret}", "pk_{id}", "pk_{id}_é", "pk_new_" + "x" * 300])
 def test_what_has_not_the_form_of_a_key_causes_no_reading(source: Source, form: str) -> None:
     _, id, secret = source.new().split("_", 2)
-    with pytest.raises(Unauthorized):
+    with pytest.raises(InvalidApiKey):
         asyncio.run(identify(Keyring("", False, source), form.format(id=id, secret=secret)))
     assert source.readings == 0
 
@@ -112,7 +112,7 @@ def test_keys_that_are_not_valid_any_more_cause_no_reading_each(source: Source) 
     async def check() -> None:
         keyring = Keyring("", False, source)
         for plain in (expired, revoked, revoked + "x") * 20:
-            with pytest.raises(Unauthorized):
+            with pytest.raises(InvalidApiKey):
                 await identify(keyring, plain)
         assert source.readings == 1
 
@@ -127,7 +127,7 @@ def test_a_valid_key_is_read_again_after_five_seconds_only(source: Source, clock
         assert source.readings == 1
         source.keys.revoke(plain.split("_")[1])  # by another process
         clock.ahead = 6
-        with pytest.raises(Unauthorized):
+        with pytest.raises(InvalidApiKey):
             await identify(keyring, plain)
 
     asyncio.run(check())
@@ -158,7 +158,7 @@ def test_readings_that_take_long_are_rarer(source: Source) -> None:
         keyring = Keyring("", False, slowly)
         began = time.perf_counter()
         for number in range(2):
-            with pytest.raises(Unauthorized):
+            with pytest.raises(InvalidApiKey):
                 await identify(keyring, guess(number))
         assert time.perf_counter() - began >= 1  # twenty times as long
 
@@ -180,7 +180,7 @@ def test_a_key_that_was_read_expires_without_another_reading(source: Source, mon
         keyring, plain = Keyring("", False, source), source.new(datetime.now(UTC) + hour)
         assert await identify(keyring, plain)
         monkeypatch.setattr("store.keys.datetime", SimpleNamespace(now=lambda zone: datetime.now(zone) + hour))
-        with pytest.raises(Unauthorized):
+        with pytest.raises(InvalidApiKey):
             await identify(keyring, plain)
         assert source.readings == 1
 
@@ -198,7 +198,7 @@ def test_a_key_revoked_here_while_it_is_read_is_refused(source: Source) -> None:
         return keys
 
     keyring = Keyring("", False, read)
-    with pytest.raises(Unauthorized):
+    with pytest.raises(InvalidApiKey):
         asyncio.run(identify(keyring, plain))
 
 

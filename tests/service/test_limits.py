@@ -17,12 +17,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service import lanes
-from service.auth import Rate
+from service.auth import RateLimiter
 from service.bodies import BodyReader
-from service.cursors import Cursors
-from service.forms import Body, read_form
+from service.forms import BodyKind, read_form
 from service.lanes import Lane
-from service.problems import BodyTimeout, ClientLeft, CursorInvalid, Malformed, RateLimited, TooLarge
+from service.listings import Cursors
+from service.problems import BodyTimeout, BodyTooLarge, ClientLeft, InvalidCursor, Malformed, RateLimited
 from service.schemas.gallery import BatchForm
 from service.settings import Settings
 from store.data_root import DataRoot
@@ -33,7 +33,7 @@ from tests.service.test_http import FILE, SEARCH, head_of
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
     now = 0.0
-    rate = Rate(60, clock=lambda: now)  # ten at once, one a second
+    rate = RateLimiter(60, clock=lambda: now)  # ten at once, one a second
     for _ in range(10):
         rate.take("a")
     with pytest.raises(RateLimited) as refusal:
@@ -48,7 +48,7 @@ def test_a_burst_is_allowed_and_then_the_rate() -> None:
 
 def test_a_rest_gives_no_more_than_one_burst() -> None:
     now = 0.0
-    rate = Rate(60, clock=lambda: now)
+    rate = RateLimiter(60, clock=lambda: now)
     rate.take("a")
     now = 10_000.0
     for _ in range(10):
@@ -58,7 +58,7 @@ def test_a_rest_gives_no_more_than_one_burst() -> None:
 
 
 def test_the_counts_of_ten_thousand_keys_are_kept_and_no_more() -> None:
-    rate = Rate(6, clock=lambda: 0.0)  # one at once
+    rate = RateLimiter(6, clock=lambda: 0.0)  # one at once
     for number in range(10_000):
         rate.take(f"key {number}")
     with pytest.raises(RateLimited):
@@ -69,7 +69,7 @@ def test_the_counts_of_ten_thousand_keys_are_kept_and_no_more() -> None:
 
 def test_clients_in_a_closed_loop_never_reach_the_default_rate() -> None:
     now = 0.0
-    rate = Rate(Settings().rate_per_minute, clock=lambda: now)
+    rate = RateLimiter(Settings().rate_per_minute, clock=lambda: now)
     for _ in range(60_000):  # a minute of a thousand a second, more than one process answers
         rate.take("anonymous")
         now += 0.001
@@ -106,12 +106,12 @@ def read(
 
 def test_both_sides_of_the_limit() -> None:
     assert read([part(60), part(40, more=False)]) == 100
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         read([part(60), part(41, more=False)])
 
 
 def test_a_declared_length_is_refused_before_a_byte_is_read() -> None:
-    with pytest.raises(TooLarge):
+    with pytest.raises(BodyTooLarge):
         read([], declared=101)
     assert read([part(100, more=False)], declared=100) == 100
 
@@ -138,7 +138,7 @@ def test_without_an_allowance_nothing_may_be_read() -> None:
 
         await BodyReader({"headers": []}, receive).receive()
 
-    with pytest.raises((TooLarge, BodyTimeout)):
+    with pytest.raises((BodyTooLarge, BodyTimeout)):
         asyncio.run(unallowed())
 
 
@@ -162,7 +162,7 @@ def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path:
         async with AsyncExitStack() as stack:
             request = Request({"type": "http", "headers": []}, receive)
             schema = BatchForm.model_json_schema()
-            document = await read_form(request, Body.PICTURES, b"b", schema, Settings(home=tmp_path), stack)
+            document = await read_form(request, BodyKind.PICTURES, b"b", schema, Settings(home=tmp_path), stack)
         counting.cancel()
         return document
 
@@ -178,7 +178,7 @@ def test_a_disk_that_times_out_is_no_slow_registry() -> None:
         with pytest.raises(TimeoutError, match="network"):
             asyncio.run(lane.run(work))
         with pytest.raises(TimeoutError, match="network"):
-            lane.run_here(work)
+            lane.run_blocking(work)
 
 
 def test_waiting_for_a_turn_takes_nothing_of_the_time_for_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -242,33 +242,33 @@ CURSORS = Cursors(b"k" * 32)
 
 
 def test_a_cursor_leads_back_to_its_place() -> None:
-    cursor = CURSORS.write("question", {"offset": 20})
-    assert CURSORS.read("question", cursor) == {"offset": 20}
+    cursor = CURSORS.write_place("question", {"offset": 20})
+    assert CURSORS.read_place("question", cursor) == {"offset": 20}
 
 
 def test_a_cursor_is_for_one_query_and_one_secret() -> None:
-    cursor = CURSORS.write("question", {"offset": 20})
-    with pytest.raises(CursorInvalid):
-        CURSORS.read("another", cursor)
-    with pytest.raises(CursorInvalid):
-        Cursors(b"x" * 32).read("question", cursor)
+    cursor = CURSORS.write_place("question", {"offset": 20})
+    with pytest.raises(InvalidCursor):
+        CURSORS.read_place("another", cursor)
+    with pytest.raises(InvalidCursor):
+        Cursors(b"x" * 32).read_place("question", cursor)
 
 
 def test_every_change_of_a_character_is_found() -> None:
-    cursor = CURSORS.write("question", {"offset": 20})
+    cursor = CURSORS.write_place("question", {"offset": 20})
     for place in range(len(cursor)):
         changed = cursor[:place] + ("A" if cursor[place] != "A" else "B") + cursor[place + 1 :]
         try:
-            assert CURSORS.read("question", changed) == {"offset": 20}  # the last bits of base64 may mean nothing
+            assert CURSORS.read_place("question", changed) == {"offset": 20}  # the last bits of base64 may mean nothing
             assert place == len(cursor) - 1
-        except CursorInvalid:
+        except InvalidCursor:
             continue
 
 
 @given(st.text(max_size=200))
 def test_no_other_text_is_a_cursor(text: str) -> None:
-    with pytest.raises(CursorInvalid):
-        CURSORS.read("question", text)
+    with pytest.raises(InvalidCursor):
+        CURSORS.read_place("question", text)
 
 
 def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> None:
@@ -276,7 +276,7 @@ def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> 
 
     def start(number: int) -> str:
         both.wait()
-        return Cursors.under(DataRoot(tmp_path / str(number))).write("question", {"offset": 1})
+        return Cursors.open(DataRoot(tmp_path / str(number))).write_place("question", {"offset": 1})
 
     with ThreadPoolExecutor(2) as starts:
         for number in range(50):
@@ -285,6 +285,6 @@ def test_of_two_first_starts_both_take_the_first_ones_secret(tmp_path: Path) -> 
 
 
 def test_the_secret_outlives_a_restart_and_only_its_owner_can_read_it(tmp_path: Path) -> None:
-    cursor = Cursors.under(DataRoot(tmp_path)).write("question", {"offset": 1})
-    assert Cursors.under(DataRoot(tmp_path)).read("question", cursor) == {"offset": 1}
+    cursor = Cursors.open(DataRoot(tmp_path)).write_place("question", {"offset": 1})
+    assert Cursors.open(DataRoot(tmp_path)).read_place("question", cursor) == {"offset": 1}
     assert all(path.stat().st_mode & 0o777 == 0o600 for path in tmp_path.iterdir())

@@ -147,7 +147,7 @@ def test_pictures_that_are_gone_are_not_among_what_a_filter_leaves(service: Serv
 
 def test_pictures_like_another_one_have_no_chances(service: Service) -> None:
     for least in ({}, {"min_match": "0.5"}):
-        answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(1))}, data=least).json()
+        answer = service.search_by_picture(picture(1), **least).json()
         assert set(matches(answer)) == {None}
         assert answer["warnings"] == (["match_unknown"] if least else [])
 

@@ -207,7 +207,7 @@ def test_searches_by_picture_and_for_captions_have_parts_and_a_refused_one_has_n
 ) -> None:
     before = counts(real).get("json", 0)
     with caplog.at_level(logging.DEBUG, "pictoglot.access"):
-        similar = real.admin.post("/v1/search/pictures", files={"picture": ("x", picture(1))})
+        similar = real.search_by_picture(picture(1))
         captions = real.admin.post("/v1/search/captions", json={"picture": "a"})
         of_upload = real.admin.post("/v1/search/captions", files={"picture": ("x", picture(1))})
     assert list(timing(similar.headers["server-timing"])) == ["read", "picture", *_ALWAYS]
@@ -215,8 +215,7 @@ def test_searches_by_picture_and_for_captions_have_parts_and_a_refused_one_has_n
     assert list(timing(of_upload.headers["server-timing"])) == ["read", "picture", "thread", "scan", "json"]
     wait_until(lambda: counts(real)["json"] == before + 3)
     counted = counts(real)
-    refused = real.admin.post("/v1/search/pictures", files={"picture": ("x", b"no picture")})
-    assert refused.status_code == 415
+    assert real.search_by_picture(b"no picture").status_code == 415
     assert counts(real) == counted
 
 

@@ -12,7 +12,7 @@ import httpx
 import pytest
 from PIL import Image
 
-from service.lanes import CHECKS
+from service.lanes import DATASET_CHECKS
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
@@ -193,7 +193,7 @@ def test_the_whole_and_the_number_of_batches_at_once_are_bounded(tmp_path_factor
         one_by_one = post(service, [picture(number) for number in range(5)], [{}] * 5)  # though only one may wait
         assert [outcome[1] for outcome in outcomes(one_by_one)] == ["created"] * 5
         places = service.context.pictures.batches
-        with places.place(), places.place():
+        with places.admit(), places.admit():
             assert_problem(post(service, [picture(9)], [{}]), 503, "overloaded")
         assert post(service, [picture(9)], [{}]).status_code == 200
 
@@ -215,15 +215,15 @@ def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None
 
 
 def test_a_batch_does_not_wait_for_datasets_that_are_checked(service: Service) -> None:
-    begun, done = threading.Barrier(CHECKS + 1), threading.Event()
+    begun, done = threading.Barrier(DATASET_CHECKS + 1), threading.Event()
 
     def check() -> None:
         begun.wait(PATIENCE)
         done.wait(PATIENCE)
 
-    with ThreadPoolExecutor(CHECKS) as checks:
-        for _ in range(CHECKS):
-            checks.submit(service.context.lanes.dataset.run_here, check)
+    with ThreadPoolExecutor(DATASET_CHECKS) as checks:
+        for _ in range(DATASET_CHECKS):
+            checks.submit(service.context.lanes.dataset.run_blocking, check)
         begun.wait(PATIENCE)
         answer = post(service, [picture(70)], [{"id": "meanwhile"}])
         done.set()

@@ -212,14 +212,6 @@ def test_there_is_no_way_to_make_the_server_fetch(service: Service, field: str) 
         assert_problem(post(service, picture(), **{field: "http://127.0.0.1:1/x.png"}), 422, "invalid_request")
 
 
-@pytest.mark.parametrize("id", ["a/b", "a" * 1_025, "%C3%A9" * 513, "%00", "a%00", "..%2Fx", "%2Fx", "x%2F%2Fy", "%ff"])
-def test_what_is_no_id_is_refused(service: Service, id: str) -> None:
-    with assert_state_unchanged(service):
-        answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", picture())})
-        assert answer.status_code in {404, 422}
-        assert answer.json()["code"] in {"invalid_request", "not_found"}
-
-
 def test_an_error_in_the_json_of_captions_names_the_field(service: Service) -> None:
     with assert_state_unchanged(service):
         body = assert_problem(post(service, picture(81), captions="a red car"), 400, "malformed_json")
@@ -253,7 +245,7 @@ def test_a_field_of_a_form_is_left_out_not_null(service: Service, path: str, fie
     with assert_state_unchanged(service):
         answer = service.admin.post(path, files={"picture": ("x", picture(81))}, data={field: "null"})
         body = assert_problem(answer, 422, "invalid_request")
-    assert body["errors"] == [{"location": f"body.{field}", "code": "dict_type"}]
+    assert body["errors"] == [{"location": f"body.{field}", "code": "null"}]
 
 
 def test_a_picture_is_found_when_the_answer_arrives_and_gone_when_it_was_deleted(service: Service) -> None:

@@ -17,7 +17,7 @@ import pytest
 from PIL import Image
 
 from index.snapshot import Snapshot
-from service.forms import OnDisk
+from service.forms import FileOnDisk
 from service.schemas.common import Response
 from store import files
 from store.errors import ExpansionNotFound, StorageFull
@@ -71,14 +71,14 @@ def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
         if need > room[0]:
             raise StorageFull("not enough free space under the data root")
 
-    write = OnDisk.write
+    write = FileOnDisk.write
 
-    def counting(self: OnDisk, data: bytes) -> None:
+    def counting(self: FileOnDisk, data: bytes) -> None:
         write(self, data)
         room[0] -= len(data)
 
     monkeypatch.setattr(files, "require_free", require_free)
-    monkeypatch.setattr(OnDisk, "write", counting)
+    monkeypatch.setattr(FileOnDisk, "write", counting)
 
     def body() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
@@ -158,7 +158,7 @@ def test_a_full_queue_refuses_before_the_body_is_read(tmp_path: Path, path: str,
             with begin(service, path, b"", declared=10_000) as second:
                 assert second.recv(100).startswith(b"HTTP/1.1 503 ")
         wait_until(lambda: places.requests == 0)  # the first client has left
-        assert by_picture(service).status_code == 200
+        assert service.search_by_picture().status_code == 200
         assert service.put("a").status_code == 201
 
 
@@ -180,15 +180,11 @@ def test_an_upload_leaves_the_space_that_must_stay_free(tmp_path: Path) -> None:
         assert_problem(service.put("a"), 507, "storage_full")
 
 
-def by_picture(service: Service) -> httpx.Response:
-    return service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())})
-
-
 def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
     with running(tmp_path, **PATIENT) as service, stopped_decoder(service), ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
         wait_until(lambda: service.context.pictures.uploads.requests == 8)
-        assert by_picture(service).status_code == 200
+        assert service.search_by_picture().status_code == 200
         assert not any(upload.done() for upload in uploads)
         os.kill(service.context.pictures.uploads.decoder.pids[0], signal.SIGCONT)
         assert {upload.result().status_code for upload in uploads} == {201}
@@ -217,7 +213,7 @@ def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path
             uploads += [clients.submit(service.put, f"p{number}") for number in range(1, 6)]
             wait_until(lambda: service.context.pictures.depth == 5)
             assert service.search("red apple").status_code == 200
-            assert by_picture(service).status_code == 200
+            assert service.search_by_picture().status_code == 200
             assert not any(upload.done() for upload in uploads)
         finally:
             encoder.go_on.set()
@@ -229,12 +225,12 @@ def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path
 
 def test_a_search_by_picture_that_waits_too_long_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with running(tmp_path, **PATIENT) as service:
-        assert by_picture(service).status_code == 200
+        assert service.search_by_picture().status_code == 200
         monkeypatch.setattr(service.context.pictures, "_seconds", 0.2)
         (pid,) = service.context.pictures.searches.decoder.pids
         os.kill(pid, signal.SIGSTOP)
         try:
-            assert_problem(by_picture(service), 503, "overloaded")
+            assert_problem(service.search_by_picture(), 503, "overloaded")
         finally:
             os.kill(pid, signal.SIGCONT)
 
@@ -286,7 +282,7 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
             for _ in range(40):
                 assert reading.acquire(timeout=PATIENCE)
             assert fresh.search("red apple").status_code == 200
-            assert by_picture(fresh).status_code == 200
+            assert fresh.search_by_picture().status_code == 200
             body = {"text": "with a key that has to be looked up"}
             assert fresh.http.post("/v1/search/pictures", json=body, headers=key).status_code == 200
         finally:
@@ -305,7 +301,7 @@ def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service, monke
             assert go_on.wait(PATIENCE)
         return left(wanted, *given, **more)
 
-    monkeypatch.setattr(fresh.context.selection, "left", slow)
+    monkeypatch.setattr(fresh.context.selection, "select_keys", slow)
     tagged = {"must": [{"key": "tags", "match": {"value": "x"}}]}
     with ThreadPoolExecutor(8) as clients:
         answers = [clients.submit(fresh.search, "red apple", filter=tagged) for _ in range(8)]
@@ -337,7 +333,7 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
     noting(Snapshot, "route")
     requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
         ({"list_captions", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
-        ({"list_captions", "model_dump_json"}, lambda: by_picture(fresh)),
+        ({"list_captions", "model_dump_json"}, fresh.search_by_picture),
         ({"model_dump_json"}, lambda: fresh.admin.post("/v1/search/captions", json={"picture": "a"})),
         ({"route", "model_dump_json"}, lambda: fresh.admin.post("/v1/embeddings", json={"input": ["a cat"]})),
     ]

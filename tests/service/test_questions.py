@@ -89,10 +89,10 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
         assert done.wait(PATIENCE)
         return count_facets(*given)
 
-    monkeypatch.setattr(service.context.selection, "facets", slowly)
+    monkeypatch.setattr(service.context.selection, "count_facets", slowly)
+    monkeypatch.setattr(service.context.lanes.filter, "seconds", PATIENCE)
     with ThreadPoolExecutor(1) as threads:
-        files = {"picture": ("x", data)}
-        answer = threads.submit(service.admin.post, "/v1/search/pictures", files=files, data={"facets": "tags"})
+        answer = threads.submit(service.search_by_picture, data, facets="tags")
         try:
             assert counting.wait(PATIENCE)
             assert not held()
@@ -103,8 +103,7 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
 
 def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
     def form(**data: str) -> httpx.Response:
-        files = {"picture": ("x", picture(3))}
-        return service.admin.post("/v1/search/pictures", files=files, data={"limit": "100", "language": "en", **data})
+        return service.search_by_picture(picture(3), limit="100", language="en", **data)
 
     found = form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
     expected = nearest(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))

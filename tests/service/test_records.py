@@ -49,7 +49,7 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
     item = answer.json()
     assert said(item) == record and answer.headers["etag"] == f'"{item["etag"]}"'
     found = service.search("a bridge").json()["items"][0]
-    similar = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}).json()["items"][0]
+    similar = service.search_by_picture().json()["items"][0]
     for other in (service.admin.get("/v1/pictures/a").json(), service.admin.get("/v1/pictures").json()["items"][0]):
         assert other == item
     for hit in (found, similar):

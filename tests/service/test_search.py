@@ -99,6 +99,7 @@ def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None
 @pytest.mark.parametrize("tag", ["en_US", "xx-", "a" * 200, "../", "", "zzz-"])
 def test_a_malformed_tag_is_refused(service: Service, tag: str) -> None:
     assert_problem(service.search("cat", language=tag), 422, "language_tag_invalid")
+    assert_problem(service.search_by_picture(captions=tag), 422, "language_tag_invalid")
 
 
 @pytest.mark.row("T14")
@@ -261,7 +262,7 @@ def test_captions_in_a_language_that_is_not_served_are_refused(service: Service)
 
 
 def test_a_picture_finds_itself_first(service: Service) -> None:
-    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture(sum(b"p0")))})
+    answer = service.search_by_picture(picture(sum(b"p0")))
     assert answer.json()["items"][0]["id"] == "p0"
     assert answer.json()["language"] is None
 
@@ -273,8 +274,7 @@ def test_a_picture_finds_itself_first(service: Service) -> None:
 def test_a_language_named_beside_a_picture_has_to_be_served(
     service: Service, language: str, status: int, code: str | None
 ) -> None:
-    files = {"picture": ("x", picture())}
-    answer = service.admin.post("/v1/search/pictures", files=files, data={"language": language})
+    answer = service.search_by_picture(language=language)
     if code is None:
         assert answer.status_code == status
     else:
@@ -296,16 +296,8 @@ def test_a_language_named_beside_a_picture_has_to_be_served(
 def test_captions_of_similar_pictures_come_as_requested(
     service: Service, fields: dict[str, Any], languages: set[str]
 ) -> None:
-    files = {"picture": ("x", picture(sum(b"p0")))}
-    items = service.admin.post("/v1/search/pictures", files=files, data=fields).json()["items"]
+    items = service.search_by_picture(picture(sum(b"p0")), **fields).json()["items"]
     assert {tag for item in items for tag in item["captions"]} == languages
-
-
-@pytest.mark.parametrize("captions", ['["de", 1]', "[", ""])
-def test_malformed_caption_languages_of_a_form_are_refused(service: Service, captions: str) -> None:
-    files = {"picture": ("x", picture())}
-    answer = service.admin.post("/v1/search/pictures", files=files, data={"captions": captions})
-    assert answer.status_code == 422
 
 
 @pytest.mark.parametrize("limit", ["5.0", "+5", " 5", "1_0", "0", "101", "", "x"])
@@ -316,13 +308,20 @@ def test_the_numbers_of_a_form_are_digits(service: Service, limit: str) -> None:
         assert [place["location"] for place in body["errors"]] == ["body.limit"]
 
 
-@pytest.mark.parametrize(("score", "status"), [("0.25", 200), ("-1", 200), ("1e-3", 200), ("inf", 422), (" 1", 422)])
-def test_the_least_score_of_a_form_is_a_number(service: Service, score: str, status: int) -> None:
-    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data={"min_score": score})
-    assert answer.status_code == status
+@pytest.mark.parametrize(
+    ("fields", "location"),
+    [
+        ({"limit": ["1", "2"]}, "body.limit"),
+        ({"min_score": "inf"}, "body.min_score"),
+        ({"min_score": " 1"}, "body.min_score"),
+        *(({"captions": tags}, "body.captions") for tags in ('["de", 1]', "[")),
+    ],
+)
+def test_a_malformed_field_of_a_form_is_named(service: Service, fields: dict[str, Any], location: str) -> None:
+    refused = assert_problem(service.search_by_picture(**fields), 422, "invalid_request")
+    assert refused["errors"][0]["location"] == location
 
 
-def test_a_duplicate_field_of_a_form_is_named(service: Service) -> None:
-    data = {"limit": ["1", "2"]}
-    answer = service.admin.post("/v1/search/pictures", files={"picture": ("x", picture())}, data=data)
-    assert assert_problem(answer, 422, "invalid_request")["errors"][0]["location"] == "body.limit"
+@pytest.mark.parametrize("score", ["0.25", "-1", "1e-3"])
+def test_the_least_score_of_a_form_is_a_number(service: Service, score: str) -> None:
+    assert service.search_by_picture(min_score=score).status_code == 200

@@ -10,8 +10,8 @@ from typing import Any
 import httpx
 import pytest
 
-from service.auth import Rate
-from service.forms import Body
+from service.auth import RateLimiter
+from service.forms import BodyKind
 from service.problems import RateLimited
 from service.routes import search as batch
 from tests.doubles import SlowEncoder, StalledEncoder
@@ -77,7 +77,7 @@ def test_answers_are_bounded_in_bytes_and_batches_in_number(service: Service, mo
     items = send(service, *[{"text": "a"}] * 20).json()["items"]
     codes = ["ok" if item["problem"] is None else item["problem"]["code"] for item in items]
     assert 1 <= codes.count("ok") <= 4 and codes.count("overloaded") == 20 - codes.count("ok")
-    monkeypatch.setattr(service.context.places[Body.SEARCHES], "_limit", 0)
+    monkeypatch.setattr(service.context.admissions[BodyKind.SEARCHES], "_limit", 0)
     assert_problem(send(service, {"text": "a"}), 503, "overloaded")
 
 
@@ -166,7 +166,7 @@ def test_a_batch_counts_as_so_many_requests(tmp_path: Path) -> None:
 
 def test_what_is_owed_is_paid_before_anything_else() -> None:
     now = 0.0
-    rate = Rate(60, lambda: now)  # one a second, ten at once
+    rate = RateLimiter(60, lambda: now)  # one a second, ten at once
     rate.take("key")
     rate.owe("key", 29)
     with pytest.raises(RateLimited):

@@ -102,8 +102,8 @@ def test_only_brokers_that_are_tested_are_taken(monkeypatch: pytest.MonkeyPatch,
 
 
 def test_an_ipv6_address_is_put_in_brackets() -> None:
-    assert Settings(host="::1", port=0).address(81) == "http://[::1]:81"
-    assert Settings(host="localhost", port=80).address() == "http://localhost:80"
+    assert Settings(host="::1", port=0).make_address(81) == "http://[::1]:81"
+    assert Settings(host="localhost", port=80).make_address() == "http://localhost:80"
 
 
 def test_every_field_has_a_description() -> None:

@@ -20,7 +20,7 @@ import psutil
 import pytest
 
 from service import serve
-from service.connections import Connections, Door
+from service.connections import Connections, Listener
 from service.metrics import Metrics
 from store.registry import open_registry
 from tests.patience import PATIENCE
@@ -138,7 +138,7 @@ def test_a_door_that_closes_takes_those_who_wait_already() -> None:
 
     async def close() -> None:
         with socket.create_server(("127.0.0.1", 0)) as bound, contextlib.ExitStack() as waiting:
-            door = Door(bound, Connections(Metrics(), 1), Guest)
+            door = Listener(bound, Connections(Metrics(), 1), Guest)
             for _ in range(3):
                 waiting.enter_context(socket.create_connection(bound.getsockname(), timeout=PATIENCE))
             assert guests == []
@@ -171,16 +171,16 @@ def test_who_came_in_the_last_moment_is_answered_after_the_door_has_closed(
 
 @pytest.mark.row("S8")
 def test_who_was_just_taken_when_the_door_closed_is_answered(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    taken, begin = threading.Event(), Door._begin
+    taken, begin = threading.Event(), Listener._begin
 
-    async def begin_late(door: Door, connection: socket.socket) -> None:
+    async def begin_late(door: Listener, connection: socket.socket) -> None:
         taken.set()
         await asyncio.sleep(0.5)
         await begin(door, connection)
 
     with contextlib.ExitStack() as served:
         service = served.enter_context(running(tmp_path))
-        monkeypatch.setattr(Door, "_begin", begin_late)
+        monkeypatch.setattr(Listener, "_begin", begin_late)
         with connected(service) as late, ThreadPoolExecutor(1) as ending:
             late.sendall(LIVE)
             assert taken.wait(PATIENCE)
