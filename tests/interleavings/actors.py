@@ -37,8 +37,8 @@ TEACHING: dict[str, Actor] = {
     "give back": lambda stage: [lambda world: world.registry.expansions.give_back_lease(stage.lease, cause="killed")],
     "cancel": lambda stage: [lambda world: world.registry.expansions.cancel(stage.lease.expansion)],
     "submit": lambda _: [_submit],
-    "roll back": lambda _: _based(_roll_back),
-    "restore": lambda _: _based(_restore),
+    "roll back": lambda _: _add_base(_roll_back),
+    "restore": lambda _: _add_base(_restore),
 }
 ACTORS = GALLERY | TEACHING
 
@@ -73,7 +73,7 @@ def _submit(world: World) -> object:
     return world.registry.expansions.submit(kind="learn", language="cy", settings={}, actor="test")[0]
 
 
-def _based(act: Callable[[World, int], object]) -> Sequence[Call]:
+def _add_base(act: Callable[[World, int], object]) -> Sequence[Call]:
     """Look at what serves, and then act on that."""
     seen: list[int] = []
 

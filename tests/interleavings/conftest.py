@@ -8,7 +8,7 @@ import pytest
 
 from tests.conftest import own_schema
 from tests.interleavings.explorer import Explored
-from tests.interleavings.schedule import watched
+from tests.interleavings.schedule import watch
 from tests.interleavings.stage import PostgreSQLStage, Stage
 
 EXPLORED = pytest.StashKey[dict[str, Explored]]()
@@ -20,11 +20,11 @@ def stage(request: pytest.FixtureRequest) -> Iterator[Stage]:
     """A stage on each database."""
     with tempfile.TemporaryDirectory(dir=_MEMORY if Path(_MEMORY).is_dir() else None) as folder:
         if request.param == "sqlite":
-            with Stage(Path(folder)).opened() as stage, watched():
+            with Stage(Path(folder)).open() as stage, watch():
                 yield stage
         else:
             server = request.getfixturevalue("shared_postgresql")
-            with own_schema(server) as url, PostgreSQLStage(Path(folder), url).opened() as stage, watched():
+            with own_schema(server) as url, PostgreSQLStage(Path(folder), url).open() as stage, watch():
                 yield stage
 
 

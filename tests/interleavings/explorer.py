@@ -41,7 +41,7 @@ def explore(play: Play, check: Check, most: int) -> Explored:
     while waiting and runs < most:
         steps, result = play(heapq.heappop(waiting)[1])
         runs += 1
-        if (order := order_of(steps)) in seen:
+        if (order := find_order(steps)) in seen:
             continue
         seen.add(order)
         try:
@@ -60,7 +60,7 @@ def _list_reversals(steps: Sequence[Step]) -> Iterator[tuple[int, ...]]:
     """Choices after which the other actor goes on before a step that a later one of it depends on."""
     actors = tuple(step.actor for step in steps)
     for place, step in enumerate(steps):
-        later = [other for other in steps[place + 1 :] if other.actor != step.actor and other.depends_on(step)]
+        later = [other for other in steps[place + 1 :] if other.actor != step.actor and other.is_dependent_on(step)]
         for writing in {other.writing for other in later}:
             at = place
             while at >= 0 and not _may_turn(steps[at], step.actor, writing):
@@ -75,11 +75,11 @@ def _may_turn(step: Step, actor: int, writing: bool) -> bool:
     return step.actor == actor and step.free and not (writing and began)
 
 
-def order_of(steps: Sequence[Step]) -> object:
+def find_order(steps: Sequence[Step]) -> object:
     """What two runs have in common that differ in the order of independent steps alone."""
     counts, order = [0, 0], list[tuple[int, int, int]]()
     for place, step in enumerate(steps):
-        before = [at for at in range(place) if steps[at].actor != step.actor and steps[at].depends_on(step)]
+        before = [at for at in range(place) if steps[at].actor != step.actor and steps[at].is_dependent_on(step)]
         after = sum(other.actor != step.actor for other in steps[: before[-1] + 1]) if before else 0
         order.append((step.actor, counts[step.actor], after))
         counts[step.actor] += 1

@@ -34,7 +34,7 @@ def describe_end(world: World, results: Iterable[Iterable[object]]) -> tuple[Any
     return pictures, captions, releases, versions, tuple(expansions), answers
 
 
-def extract_state(world: World) -> int:
+def hash_state(world: World) -> int:
     """All rows but times and ETags, and all files: two runs that end in the same state need to be looked at once."""
     tables = RegistryRow.metadata.sorted_tables
     columns = [

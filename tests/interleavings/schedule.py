@@ -44,7 +44,7 @@ class Step:
         reads, writes = (", ".join(sorted(names)) or "nothing" for names in (self.reads, self.writes))
         return f"actor {self.actor}, {self.name}: reads {reads}; changes {writes}"
 
-    def depends_on(self, other: "Step") -> bool:
+    def is_dependent_on(self, other: "Step") -> bool:
         """Whether it makes a difference which of the two comes first."""
         return bool(self.writes & (other.reads | other.writes) or other.writes & self.reads)
 
@@ -105,7 +105,7 @@ class Run:
         try:
             current: _Actor | None = None
             while able := [actor for actor in self._actors if self._is_able(actor)]:
-                current = self._chosen(able, current)
+                current = self._choose(able, current)
                 writing = current.waits or self._holder is current
                 self.steps.append(Step(current.number, current.point, len(able) > 1, writing))
                 on_step()
@@ -121,7 +121,7 @@ class Run:
     def _is_able(self, actor: _Actor) -> bool:
         return not actor.ended and not (actor.waits and self._holder not in (None, actor))
 
-    def _chosen(self, able: Sequence[_Actor], current: _Actor | None) -> _Actor:
+    def _choose(self, able: Sequence[_Actor], current: _Actor | None) -> _Actor:
         place = len(self.steps)
         if place < len(self._choices):
             (chosen,) = [actor for actor in able if actor.number == self._choices[place]]
@@ -139,17 +139,17 @@ class Run:
             self._holder, actor.releases = None, False
 
 
-def _actor() -> _Actor | None:
+def _find_actor() -> _Actor | None:
     actor: _Actor | None = getattr(_here, "actor", None)
     return actor
 
 
-def step_of(point: str) -> Step:
+def get_step(point: str) -> Step:
     """The next step of the actor that calls this, which begins when it is its turn; outside of a run, one for itself.
 
     For what neither a database nor a file tells of.
     """
-    if (actor := _actor()) is None:
+    if (actor := _find_actor()) is None:
         return Step(0, point, free=False)
     actor.stop(point)
     return actor.step
@@ -159,25 +159,25 @@ def step_of(point: str) -> Step:
 
 
 def _begin(connection: Connection) -> None:
-    if (actor := _actor()) is not None:
+    if (actor := _find_actor()) is not None:
         writes = connection.engine not in actor._run.readers
         actor.stop("write" if writes else "read", waits=writes)
 
 
 def _commit(connection: Connection) -> None:
-    if (actor := _actor()) is not None and connection.engine not in actor._run.readers:
+    if (actor := _find_actor()) is not None and connection.engine not in actor._run.readers:
         actor.stop("commit")
         actor.step.writes |= actor.changes
         actor.changes, actor.releases = set(), True
 
 
-def _rollback(connection: Connection) -> None:
-    if (actor := _actor()) is not None and connection.engine not in actor._run.readers:
+def _note_rollback(connection: Connection) -> None:
+    if (actor := _find_actor()) is not None and connection.engine not in actor._run.readers:
         actor.changes, actor.releases = set(), True
 
 
 def _execute(_: Connection, __: object, statement: str, *___: object) -> None:
-    if (actor := _actor()) is not None:
+    if (actor := _find_actor()) is not None:
         tables = [name.lower() for _, name in _TABLE.findall(statement)]
         actor.step.reads |= {*tables, *([CLOCK] if _TIME.search(statement) else [])}
         if _CHANGES.match(statement):
@@ -191,10 +191,10 @@ _LISTS = {"os.listdir", "os.scandir"}
 _OTHERS = {"open", "os.mkdir", "os.rmdir", "os.utime"}
 
 
-def _audit(name: str, given: tuple[Any, ...]) -> None:
+def _observe_call(name: str, given: tuple[Any, ...]) -> None:
     if name not in _POINTS and name not in _LISTS and name not in _OTHERS:
         return
-    if (actor := _actor()) is None or not (folders := _folders(actor, given)):
+    if (actor := _find_actor()) is None or not (folders := _find_folders(actor, given)):
         return
     if name in _POINTS:
         actor.stop(_POINTS[name])
@@ -204,7 +204,7 @@ def _audit(name: str, given: tuple[Any, ...]) -> None:
     (actor.step.reads if reads else actor.step.writes).update(folders)
 
 
-def _folders(actor: _Actor, given: Sequence[Any]) -> set[str]:
+def _find_folders(actor: _Actor, given: Sequence[Any]) -> set[str]:
     """The folders at the top of the data root that a call is about; those inside of a tree that goes are not told."""
     paths = [os.fsdecode(path) for path in given[:2] if isinstance(path, str | bytes | os.PathLike)]
     below = [path.removeprefix(actor._run.home) for path in paths if path.startswith(actor._run.home)]
@@ -214,25 +214,25 @@ def _folders(actor: _Actor, given: Sequence[Any]) -> set[str]:
 _stat = os.stat
 
 
-def _looked_at(path: Any, *given: Any, **named: Any) -> os.stat_result:
+def _look_at(path: Any, *given: Any, **named: Any) -> os.stat_result:
     """As `os.stat`, of which there is no audit event."""
-    if (actor := _actor()) is not None and actor._run.steps:
-        actor.step.reads |= _folders(actor, (path,))
+    if (actor := _find_actor()) is not None and actor._run.steps:
+        actor.step.reads |= _find_folders(actor, (path,))
     return _stat(path, *given, **named)
 
 
-sys.addaudithook(_audit)  # for ever: outside of a run it finds no actor
+sys.addaudithook(_observe_call)  # for ever: outside of a run it finds no actor
 
 
 @contextmanager
-def watched() -> Iterator[None]:
+def watch() -> Iterator[None]:
     """Let every actor in the block stop at its points."""
     heard: list[tuple[str, Callable[..., None]]] = [
-        ("begin", _begin), ("commit", _commit), ("rollback", _rollback), ("before_cursor_execute", _execute),
+        ("begin", _begin), ("commit", _commit), ("rollback", _note_rollback), ("before_cursor_execute", _execute),
     ]  # fmt: skip
     for name, hears in heard:
         event.listen(Engine, name, hears)
-    os.stat = _looked_at
+    os.stat = _look_at
     try:
         yield
     finally:

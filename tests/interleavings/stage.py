@@ -16,7 +16,7 @@ from index.gallery import NewPicture
 from store.leases import Lease
 from tests.doubles import text_vector
 from tests.index.world import World, new_picture
-from tests.interleavings.schedule import CLOCK, step_of
+from tests.interleavings.schedule import CLOCK, get_step
 
 EPOCH = 2_440_587.5  # 1970 as a Julian day
 STEP = 0.001  # seconds that a step takes
@@ -24,7 +24,7 @@ LEFT_OVER, DISCARDED = 9, 8  # the picture whose files a crash has left behind, 
 DE = "de"  # the language that is being taught when a run begins
 
 
-def pictured(world: World, id: str, seed: int) -> NewPicture:
+def make_picture(world: World, id: str, seed: int) -> NewPicture:
     """A picture with an English caption, both encoded: an indexer has no model."""
     caption = f"picture {seed}"
     read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
@@ -33,7 +33,7 @@ def pictured(world: World, id: str, seed: int) -> NewPicture:
 
 def put(world: World, id: str, seed: int) -> None:
     """Put a picture, as a live index would."""
-    world.gallery.put([pictured(world, id, seed)], world.encoder.image_fingerprint)
+    world.gallery.put([make_picture(world, id, seed)], world.encoder.image_fingerprint)
 
 
 class Stage:
@@ -46,7 +46,7 @@ class Stage:
         self._now = self._began = time.time()
 
     @contextmanager
-    def opened(self) -> Iterator["Stage"]:
+    def open(self) -> Iterator["Stage"]:
         """Build what each run begins with; close it after the block."""
         event.listen(Engine, "connect", self._give_clock)
         try:
@@ -71,13 +71,13 @@ class Stage:
         shutil.copytree(self._saved, self.home)
         self._set_clock(self._began)
 
-    def tick(self) -> None:
+    def advance(self) -> None:
         """Let the time of a step pass."""
         self._set_clock(self._now + STEP)
 
     def pass_time(self, seconds: float) -> None:
         """A step of an actor: so much time passes for everybody."""
-        step_of("tick").writes.add(CLOCK)
+        get_step("tick").writes.add(CLOCK)
         self._set_clock(self._now + seconds)
 
     def _save(self) -> None:
@@ -154,8 +154,8 @@ class PostgreSQLStage(Stage):
         self._set_clock(self._now)
 
     @contextmanager
-    def opened(self) -> Iterator["Stage"]:
-        with super().opened():
+    def open(self) -> Iterator["Stage"]:
+        with super().open():
             yield self
         self._admin.dispose()
 
@@ -173,10 +173,11 @@ class PostgreSQLStage(Stage):
             "SET session_replication_role = replica",  # in whatever order tables are filled
             *(f"CREATE TABLE saved_{table} AS TABLE {table}" for table in self._tables),
         )
-        self._sequences = {name: self._last(name) for name in inspect(self._admin).get_sequence_names(self._schema)}
+        names = inspect(self._admin).get_sequence_names(self._schema)
+        self._sequences = {name: self._read_last(name) for name in names}
         del self._sequences["virtual_clock"]
 
-    def _last(self, sequence: str) -> int:
+    def _read_last(self, sequence: str) -> int:
         with self._admin.connect() as connection:
             return int(connection.execute(text(f"SELECT last_value FROM {sequence}")).scalar_one())  # noqa: S608
 

@@ -8,7 +8,7 @@ from sqlalchemy import select, update
 from store.tables import ExpansionRow
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, Call
-from tests.interleavings.explorer import explore, order_of
+from tests.interleavings.explorer import explore, find_order
 from tests.interleavings.look import assert_whole
 from tests.interleavings.schedule import Step
 from tests.interleavings.stage import LEFT_OVER, Stage, put
@@ -66,12 +66,12 @@ def test_no_order_is_left_out_that_all_schedules_have(stage: Stage) -> None:
     while waiting:
         choices = waiting.pop()
         steps, _ = play(stage, acts, choices)
-        every.add(order_of(steps))
+        every.add(find_order(steps))
         actors = tuple(step.actor for step in steps)
         free = (at for at in range(len(choices), len(steps)) if steps[at].free)
         waiting += [(*actors[:at], 1 - actors[at]) for at in free]
     explored = explore(
-        lambda choices: play(stage, acts, choices), lambda steps, _: found.add(order_of(steps)), most=100
+        lambda choices: play(stage, acts, choices), lambda steps, _: found.add(find_order(steps)), most=100
     )
     assert explored.whole and found == every and len(every) == 3
 

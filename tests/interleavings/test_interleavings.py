@@ -12,7 +12,7 @@ from store.leases import Lease
 from tests.index.world import World
 from tests.interleavings.actors import ACTORS, TEACHING, Call
 from tests.interleavings.explorer import Explored, explore
-from tests.interleavings.look import assert_whole, describe_end, extract_state
+from tests.interleavings.look import assert_whole, describe_end, hash_state
 from tests.interleavings.schedule import Run, Step
 from tests.interleavings.stage import Stage
 
@@ -47,7 +47,7 @@ def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -
     stage.restore()
     programs = [run_program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
     run = Run(stage.home, [world.registry.engine for world in stage.worlds], programs, choices)
-    return run.steps, run.play(stage.tick)
+    return run.steps, run.play(stage.advance)
 
 
 def run_in_turn(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any]:
@@ -82,7 +82,7 @@ def assert_every_order_is_right(stage: Stage, pair: tuple[str, str], most: int) 
     expected, looked_at = run_in_turn(stage, acts), set[object]()
 
     def check(steps: Sequence[Step], results: Sequence[Sequence[object]]) -> None:
-        state = extract_state(stage.world), repr([[type(each) for each in of_one] for of_one in results])
+        state = hash_state(stage.world), repr([[type(each) for each in of_one] for of_one in results])
         if state in looked_at:
             return
         looked_at.add(state)
