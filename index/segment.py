@@ -46,10 +46,7 @@ _REMEMBERED = 8  # arrays of allowed keys of which it remembers the rows, at mos
 
 @dataclass(frozen=True)
 class _AllowedRows:
-    """Rows of a segment that have an allowed key: as a bitmap (`alive`; None means all), or as numbers (`few`).
-
-    It holds the array of keys, so that no other one can have its place in memory.
-    """
+    """Rows of a segment with an allowed key: as a bitmap (`alive`; None means all), or as numbers (`few`)."""
 
     allowed: Keys
     count: int
@@ -211,7 +208,7 @@ def write(
     """
     digest = hashlib.sha256(json.dumps([FORMAT, scan, asdict(identity)], sort_keys=True).encode())
     sealed = sealed.sort_by_key()
-    keys, vectors = sealed.keys, sealed.halves
+    keys, vectors = sealed.keys, np.ascontiguousarray(sealed.vectors, dtype=np.float16)
     entries = json.dumps(sealed.entries, ensure_ascii=False).encode()
     for data in (keys.data, vectors.data, entries):
         digest.update(data)
@@ -284,10 +281,7 @@ def is_intact(root: DataRoot, record: PartRecord, on_read: files.OnRead | None =
 
 
 def fetch(root: DataRoot, record: PartRecord) -> bool:
-    """Replace a damaged copy on this machine by that of the store; False, and it stays, when that is not whole either.
-
-    A segment that is intact, and only could not be opened, stays.
-    """
+    """Replace a damaged copy on this machine by that of the store; False, and it stays, if that is not whole either."""
     name = f"{SEGMENTS}/{record.id}"
     return not is_intact(root, record) and root.renew(name, record.manifest_sha256)
 
@@ -295,8 +289,7 @@ def fetch(root: DataRoot, record: PartRecord) -> bool:
 def renew(root: DataRoot, record: PartRecord) -> None:
     """Replace a damaged copy on this machine by that of the store; when that is damaged too, remove both.
 
-    Otherwise it, or a whole but foreign folder, would be taken for the segment that has to be written there. A segment
-    that is intact, and only could not be opened, stays.
+    Otherwise it, or a whole but foreign folder, would be taken for the segment that has to be written there.
     """
     name = f"{SEGMENTS}/{record.id}"
     if not is_intact(root, record):

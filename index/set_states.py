@@ -57,10 +57,7 @@ class PartRecord:
 
 @dataclass(frozen=True)
 class SealedState:
-    """What is sealed of a set: everything up to a change of the gallery. `number` is 0 when nothing was registered.
-
-    `dead` tells which rows have been replaced or deleted since, compressed.
-    """
+    """What is sealed of a set up to a change; `dead` packs rows that died since; `number` is 0 if not registered."""
 
     number: int = field(compare=False)
     upto_change: int
@@ -90,10 +87,7 @@ def find_location(segments: Iterable[Mapping[str, Any]]) -> str | None:
 
 
 def find_last_location(registry: Registry) -> str | None:
-    """Return where the set is that was sealed last; None when none is, or before the first start.
-
-    Raises `RegistryUnavailable`.
-    """
+    """Return where the set is that was sealed last; None when none is, or before the first start."""
     with registry.read() as session:
         if not inspect(session.connection()).has_table(VectorSetRow.__tablename__):
             return None
@@ -104,30 +98,13 @@ def find_last_location(registry: Registry) -> str | None:
 
 
 def refuse_other_engine(index: str, registry: Registry) -> None:
-    """Raise `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says.
-
-    Raises `RegistryUnavailable`, too.
-    """
+    """Raise `SettingsError` when the vectors are elsewhere than `PICTOGLOT_INDEX` says."""
     wanted, found = index.partition("+")[0], find_last_location(registry)
     if found not in (None, wanted):
         raise SettingsError(
             f"PICTOGLOT_INDEX: the vectors are in {found}, not in {wanted}; to move them, stop every process, "
             "and run `pictoglot reindex` with the new setting."
         )
-
-
-def reset_elsewhere(place: str, registry: Registry) -> int:
-    """Record that nothing is sealed of the sets that are elsewhere than in this place; return how many.
-
-    The tables have all vectors: no picture is encoded again.
-    """
-    with registry.begin() as session:
-        rows = session.scalars(select(VectorSetRow).where(select_newest())).all()
-        moved = [row for row in rows if find_location(row.segments) not in (None, place)]
-        for row in moved:
-            identity = {column.key: getattr(row, column.key) for column in IDENTITY}
-            session.execute(insert(VectorSetRow).values(**identity, upto_change=0, segments=[], dead=_NO_DEAD))
-    return len(moved)
 
 
 def open_engine(index: str, registry: Registry, recall: float | None = None, move: bool = False) -> "Engine | None":
@@ -150,15 +127,21 @@ def open_engine(index: str, registry: Registry, recall: float | None = None, mov
 
 
 def request_reindex(index: str, registry: Registry) -> int:
-    """Record that every vector set is to be made anew in the engine of this setting; return how many are.
+    """Record that nothing is sealed of the sets that are elsewhere than in this engine; return how many.
 
-    Raises as `open_engine`, and `IndexUnavailable` when the engine does not answer: then nothing is recorded.
+    The tables have all vectors: no picture is encoded again. Raises as `open_engine`, and `IndexUnavailable` when the
+    engine does not answer: then nothing is recorded.
     """
-    engine = open_engine(index, registry, move=True)
-    if engine is not None:
+    if (engine := open_engine(index, registry, move=True)) is not None:
         with closing(engine):
             engine.describe()
-    return reset_elsewhere(index.partition("+")[0], registry)
+    with registry.begin() as session:
+        rows = session.scalars(select(VectorSetRow).where(select_newest())).all()
+        moved = [row for row in rows if find_location(row.segments) not in (None, index.partition("+")[0])]
+        for row in moved:
+            identity = {column.key: getattr(row, column.key) for column in IDENTITY}
+            session.execute(insert(VectorSetRow).values(**identity, upto_change=0, segments=[], dead=_NO_DEAD))
+    return len(moved)
 
 
 # --- the change feed --------------------------------------------------------------------------------------------------

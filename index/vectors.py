@@ -57,10 +57,7 @@ class Hit(NamedTuple):
 
 @dataclass(frozen=True)
 class VectorRows:
-    """Rows of a set: their keys, what they represent, and their vectors (n, dimension).
-
-    A key is never used again for another vector: what changes gets a new one.
-    """
+    """Rows of a set: keys, none of which ever gets another vector, what they represent, and vectors (n, dimension)."""
 
     keys: Keys
     entries: Sequence[Entry]
@@ -90,11 +87,6 @@ class VectorRows:
     def take(self, numbers: NDArray[np.int64]) -> "VectorRows":
         """Return some of these rows, in the order given."""
         return VectorRows(self.keys[numbers], [self.entries[row] for row in numbers.tolist()], self.vectors[numbers])
-
-    @property
-    def halves(self) -> Halves:
-        """Vectors as they are stored."""
-        return np.ascontiguousarray(self.vectors, dtype=np.float16)
 
 
 @dataclass(frozen=True)

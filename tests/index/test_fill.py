@@ -53,8 +53,8 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
         for seed in range(PICTURES)
         for text in (*([] if seed % 2 else [f"disgrifiad {seed}"]), f"llun {seed}")
     ]
-    for entry, vector in zip(rows.entries, rows.halves, strict=True):
-        assert vector.tobytes() == text_vector(1, entry.text).astype("<f2").tobytes()
+    for entry, vector in zip(rows.entries, rows.vectors, strict=True):
+        assert vector.astype("<f2").tobytes() == text_vector(1, entry.text).astype("<f2").tobytes()
     assert (len(state.segments), filled.count, filled.tail.count, filled.problems) == (1, len(rows), 0, ())
 
 

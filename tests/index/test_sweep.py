@@ -16,7 +16,7 @@ from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
 from tests.doubles import text_vector
-from tests.index.world import World, aged, content, interrupted, put
+from tests.index.world import World, aged, content, failing, interrupted, put
 from tests.s3_server import S3Server
 
 STORED = f"pictures/ab/{'ab' * 32}.jpg"
@@ -97,11 +97,8 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
     for _ in range(2):
         register(world, 0)
 
-    def kill(_: Path) -> None:
-        raise KeyboardInterrupt
-
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(files, before, kill)
+        patch.setattr(files, before, failing(KeyboardInterrupt()))
         VectorSets(world.gallery).retire_states(world.pictures())
     (folder,) = world.segments()
     world.aged()

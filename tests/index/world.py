@@ -243,7 +243,7 @@ def interrupted(
     monkeypatch.setattr(owner, name, overtaken)
 
 
-def failing(error: Exception) -> Callable[..., Any]:
+def failing(error: BaseException) -> Callable[..., Any]:
     """What raises this error, whatever it is given."""
 
     def fail(*_: object, **__: object) -> Any:
