@@ -262,10 +262,7 @@ class Indexer:
                 self._sets.remove_unreferenced(unused)
 
     def _seal_changes(self, source: Source, vector_set: VectorSet) -> VectorSet:
-        """Seal every change up to now, in parts that fit into memory.
-
-        What changes meanwhile is left to the next time: otherwise this might never end.
-        """
+        """Seal every change up to now, in parts that fit into memory; what comes meanwhile is for the next time."""
         identity, upto = source.identity, self._gallery.read_last_change()
         while True:
             step = apply_changes({identity: vector_set}, {identity: source}, self._gallery, min(self._most, SHARD))

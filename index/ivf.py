@@ -254,8 +254,7 @@ def measure_curves(
 ) -> dict[str, Curve]:
     """Measure how recall rises with the effort of a search, for each of `DEPTHS`, against exact scores (q, n).
 
-    `near(effort, hits)` gives, for each query, the scores of all that a search looks at. Tries no more when it is
-    nearly 1.
+    `near(effort, hits)` gives, for each query, the scores of all that a search looks at. Stops when recall is nearly 1.
     """
     rising: dict[str, Curve] = {str(depth): [] for depth in DEPTHS}
     for effort in tried:

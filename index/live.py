@@ -165,10 +165,7 @@ class LiveIndex:
         return [*dict.fromkeys(problems), *find_missing(self._gallery)]
 
     def measure_recall(self, *, anew: bool = True) -> Recall | None:
-        """Measure which share of the nearest pictures searches find. Takes seconds for a million pictures.
-
-        None when there are none, or their engine does not answer.
-        """
+        """Measure, in seconds, which share of the nearest pictures is found; None without pictures or the engine."""
         try:
             return self._recall.measure(self.current.pictures, anew=anew)
         except IndexUnavailable:
@@ -195,8 +192,8 @@ class LiveIndex:
         """
         if patch.captions:
             self._gallery.check(patch.id, patch)
-        brought = {patch.id: patch.captions} if patch.captions else {}
-        vectors = self._loader.encode_missing_captions(brought, self.current)
+        captions = {patch.id: patch.captions} if patch.captions else {}
+        vectors = self._loader.encode_missing_captions(captions, self.current)
         put = self._gallery.patch(patch, vectors.get(patch.id, {}))
         self._follow(patch.captions)
         return put
@@ -227,10 +224,7 @@ class LiveIndex:
             self.sets.engine.close()
 
     def _adopt_sealed(self, repaired: Collection[Identity] = ()) -> None:
-        """Serve what the indexer has sealed since: the same vectors, in other parts.
-
-        Sets that are `repaired`, or of which an engine has lost rows, are opened again.
-        """
+        """Serve what was sealed since; open sets again that are `repaired`, or of which rows are lost."""
         with self._opening:
             for identity, sealed in self._loader.reopen_changed_sets(self.current.sets, repaired):
                 with self._publishing:
@@ -287,43 +281,43 @@ class LiveIndex:
                 self._current = replace(self.current, problems=(problem, consequence))
             self._follow()
 
-    def _follow(self, brought: Collection[str] = ()) -> None:
+    def _follow(self, languages: Collection[str] = ()) -> None:
         """Apply the latest changes of the gallery to the served snapshot.
 
-        A write `brought` captions in these languages: of those that the base reads untaught, few are opened at once.
+        A write brought captions in these `languages`: of those that the base reads untaught, few are opened at once.
         """
         with self._publishing:
             if self._current is not None:
                 self._current = self._apply_changes_to(self._current)
                 self._repair_when_damaged()
-        if self._current is not None and brought:
-            self._take_in(self._open_untaught(self._current, brought))
+        if self._current is not None and languages:
+            self._take_in(self._open_untaught(self._current, languages))
 
     def _apply_changes_to(self, snapshot: Snapshot) -> Snapshot:
         latest = self._loader.apply_changes_or_reopen(snapshot.sets)
         return snapshot if latest is snapshot.sets else replace(snapshot, sets=latest)
 
     def _open_untaught(
-        self, snapshot: Snapshot, brought: Collection[str] | None = None
+        self, snapshot: Snapshot, languages: Collection[str] | None = None
     ) -> Mapping[Identity, VectorSet]:
         """Open sets of captions that the base of a snapshot reads untaught and that it does not have.
 
         What is beyond `ImmediateBudget`, as after a rollback or an upgrade, is encoded in the background, and comes
-        later. Of what a write `brought`, only sets of few captions are opened: it takes no longer than the write.
+        later. Of the `languages` of a write, only sets of few captions are opened: it takes no longer than the write.
         """
         release, opened, budget = snapshot.release, dict[Identity, VectorSet](), ImmediateBudget()
 
         def is_missing(identity: Identity) -> bool:
-            wanted = identity not in snapshot.sets and (brought is None or identity.language in brought)
+            wanted = identity not in snapshot.sets and (languages is None or identity.language in languages)
             return wanted and self._clock() >= self._look_after.get(identity, -math.inf)
 
-        if brought is not None:
-            new = {tag for tag in brought if tag not in release.languages}
+        if languages is not None:
+            new = {tag for tag in languages if tag not in release.languages}
             if not any(is_missing(self._loader.identify_captions(tag, release.base)) for tag in new):
                 return opened
         for identity in filter(is_missing, self._loader.list_untaught(release)):
             try:
-                if brought is not None and not (budget.sets and self._loader.is_small(identity)):
+                if languages is not None and not (budget.sets and self._loader.is_small(identity)):
                     continue  # the next `refresh` looks
                 if self._loader.can_open_soon(identity, budget):
                     opened |= self._loader.apply_changes_or_reopen({identity: self._loader.open_untaught(identity)})

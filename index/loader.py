@@ -119,10 +119,7 @@ class ReleaseLoader:
     def reopen_changed_sets(
         self, served: Mapping[Identity, VectorSet], repaired: Collection[Identity] = ()
     ) -> Iterator[tuple[Identity, VectorSet]]:
-        """Open those of the `served` sets again of which more is sealed, or an engine has lost rows.
-
-        Also those that are `repaired`, and not those that another process is sealing just now.
-        """
+        """Open the `served` sets again of which more is sealed, rows are lost, or that are `repaired`."""
         newest = self.sets.list_newest()
         for identity, before in served.items():
             if newest.get(identity, 0) > before.state or identity in repaired or self.sets.has_lost_rows(before.parts):
@@ -148,10 +145,7 @@ class ReleaseLoader:
         return Snapshot(release, views, shared, latest, built_in=self._encoder.languages, withdrawn=withdrawn)
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
-        """Return the snapshot with the current detector and calibrations, reusing those of `previous`.
-
-        Returns the same object if nothing changed.
-        """
+        """Return the snapshot with the current detector and calibrations; itself if it has these."""
         before = (previous or snapshot).matching
         fingerprint = self.pictures.identity.fingerprint
         matching = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change)

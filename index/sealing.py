@@ -100,10 +100,7 @@ class SegmentSealer:
         return [each.read_all_rows() for each in segments]
 
     def _write_segment(self, identity: Identity, rows: VectorRows, *, scan: bool = False) -> Segment:
-        """Write a segment and open it: what is registered can be read.
-
-        Another process may remove it before it is registered, as left over: then it is written again.
-        """
+        """Write a segment and open it; write it again when another process removes it before it is registered."""
         queries = sample_queries(self._gallery, identity)
         for _ in range(_ATTEMPTS):
             with suppress(FileNotFoundError, IndexFileCorrupt):

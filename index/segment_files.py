@@ -83,10 +83,7 @@ def hash_picture(picture: str) -> int:
 
 @contextmanager
 def stage_segment(root: DataRoot, name: str) -> Iterator[Path]:
-    """Stage the files; a damaged copy in the store, which would come instead of this one, is removed there.
-
-    Raises `StorageFull`, however the disk filled.
-    """
+    """Stage the files, and remove a damaged copy in the store, which would come instead; raises `StorageFull`."""
     try:
         with files.translate_full_disk(), root.stage(name) as staged:
             yield staged
@@ -96,10 +93,7 @@ def stage_segment(root: DataRoot, name: str) -> Iterator[Path]:
 
 
 def verify_files(root: DataRoot, name: str, manifest_sha256: str) -> dict[str, Any]:
-    """Hash all files of a folder of the data root, and return its manifest; raises `IndexFileCorrupt`.
-
-    Files that this machine hashed before, and that are the same since, are not hashed again.
-    """
+    """Return a folder's manifest; hash its files unless they are as last time. Raises `IndexFileCorrupt`."""
     folder, note = root.locate(name), _locate_note(root, name)
     facts = [manifest_sha256, _describe_files(folder)]
     with suppress(OSError, ValueError):

@@ -55,10 +55,7 @@ _log = logging.getLogger(__name__)
 
 
 class VectorSets:
-    """Vector sets of one gallery, and their segments under its data root, or their rows in an engine.
-
-    Whatever works on vector sets is given this one object: `gallery`, `registry`, `root` and `engine` go with it.
-    """
+    """Vector sets of one gallery, with its `registry`, and their segments under its `root`, or rows in an `engine`."""
 
     def __init__(self, gallery: Gallery, engine: Engine | None = None, recall: float = RECALL) -> None:
         self.gallery, self.registry, self.root, self.engine = gallery, gallery.registry, gallery.root, engine
@@ -68,10 +65,7 @@ class VectorSets:
         self._complete_runs: dict[Identity, set[int]] = {}  # runs that were counted: the engine has all of their rows
 
     def read_state(self, identity: Identity) -> SealedState:
-        """Return the newest state of a set; an empty one when the feed is pruned above, or rows of it are lost.
-
-        Raises `EngineMismatch` when it is elsewhere than here.
-        """
+        """Return the newest state; empty if rows are lost, or the feed is pruned above. Raises `EngineMismatch`."""
         state = self._read_newest_state(identity)
         return SealedState(state.number, 0) if self.has_lost_rows(self.make_engine_parts(identity, state)) else state
 
@@ -121,10 +115,7 @@ class VectorSets:
             return self._make_usable_state(session, _select_newest(session, identity))
 
     def _is_incomplete(self, part: EnginePart) -> bool:
-        """Whether the engine lacks rows of this part.
-
-        All runs are counted the first time, and after a search missed a row; later only new runs.
-        """
+        """Whether the engine lacks rows; counts only new runs, or all after a search missed a row."""
         if part.identity in part.engine.lost:
             self._complete_runs.pop(part.identity, None)
         if part.is_incomplete(self._complete_runs.get(part.identity, ())):
@@ -203,10 +194,7 @@ class VectorSets:
         return {Identity(*row[:-1]): counts[row.upto_change] for row in rows}
 
     def is_nearly_sealed(self, identity: Identity, most: int) -> bool:
-        """Whether a set was registered, and at most `most` changes are not in what is sealed of it.
-
-        Raises `EngineMismatch` when it is elsewhere than here.
-        """
+        """Whether a set was registered, and at most `most` changes are not sealed. Raises `EngineMismatch`."""
         state, change = self.read_state(identity), GalleryChangeRow.change
         later = select(change).where(change > state.upto_change).limit(most + 1)
         with self.registry.read() as session:

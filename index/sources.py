@@ -61,10 +61,7 @@ class PictureSource:
         return cls(gallery, Identity("pictures", encoder.image_fingerprint, encoder.dimension), encoder)
 
     def make_rows(self, pictures: Sequence[str], captions: Sequence[Caption] | None = None) -> dict[str, VectorRows]:
-        """Make the rows that each of `pictures` should have in this set now; nothing is needed of their captions.
-
-        Encodes stored pictures that have no vector (after a change of the image tower).
-        """
+        """Make the rows of each of `pictures` as of now; encode those that have no vector (of a new image tower)."""
         placed = self.gallery.find_content_keys(pictures)
         needed = sorted({place.content_sha256 for place in placed.values()})
         vectors = self.gallery.find_content_vectors(needed, self.identity.fingerprint)
@@ -180,10 +177,7 @@ def make_source(
 
 
 def ensure_picture_vectors(encoder: "Encoder", gallery: Gallery, ids: Sequence[str]) -> dict[str, Vector]:
-    """Return vectors of these pictures, in the order of `ids`; encode first those that have none of this encoder yet.
-
-    Unknown pictures, and those whose file cannot be read, are left out.
-    """
+    """Return vectors of those pictures that can be read, in the order of `ids`; encode first what has none yet."""
     vectors = gallery.find_picture_vectors(ids, encoder.image_fingerprint)
     missing = sorted(gallery.find_known([id for id in ids if id not in vectors]))
     if missing:

@@ -112,10 +112,7 @@ def raise_if_over(error: Exception) -> None:
 
 @dataclass(frozen=True)
 class StoredItem:
-    """Item of what is stored, with a hash. `mend` says from what it did so; it is empty when it could not.
-
-    `is_there` is asked of what is damaged: others delete and replace meanwhile.
-    """
+    """Item with a hash. `mend` says from what it did so, or nothing; `is_there` is asked of what is damaged."""
 
     kind: Kind
     name: str

@@ -228,10 +228,7 @@ class EnginePart:
         return following
 
     def is_incomplete(self, known: Collection[int] = ()) -> bool:
-        """Whether the engine has fewer or more rows than the state sees, of the runs that are not `known` to be whole.
-
-        So it is after a backup of the registry or of the engine was restored, or where rows were removed.
-        """
+        """Whether the engine has other rows than the state sees, as after a restored backup, in runs not `known`."""
         new = {run: record.rows for record in self.runs if (run := record.run) not in known}
         hidden = tuple(id for id in self.hidden if get_run(id) in new)
         view = EngineView(self.identity, tuple(new), hidden, sum(new.values()) - len(hidden))

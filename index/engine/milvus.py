@@ -31,10 +31,7 @@ _log = logging.getLogger(__name__)
 
 
 class Outage:
-    """Outage of a server: until it answers again, one request at a time asks it, others fail at once.
-
-    `seconds` is the time between two attempts, and what one may take.
-    """
+    """Outage of a server: until it answers again, one request in `seconds` asks it, and others fail at once."""
 
     def __init__(self, seconds: float, clock: Callable[[], float] = time.monotonic) -> None:
         self._seconds, self._clock = seconds, clock
