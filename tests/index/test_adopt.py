@@ -16,33 +16,33 @@ from store.leases import SEALING
 from tests.index.world import (
     Clock,
     World,
-    answers,
-    captions_of,
+    ask,
     flip,
-    interrupted,
+    interrupt,
+    list_captions,
     put,
     put_picture,
-    scored_pictures,
+    score_pictures,
     wait_until,
 )
 from tests.patience import PATIENCE, insisting
 
 
 def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(10))
-    before = answers(live)
+    before = ask(live)
     assert (live.current.pictures.tail.count, live.current.pictures.waiting) == (10, 10)
     world.seal()
     assert live.current.pictures.tail.count == 10  # until it looks
-    assert live.refresh() and answers(live) == before
+    assert live.refresh() and ask(live) == before
     for vector_set in live.current.sets.values():
         assert (vector_set.tail.count, vector_set.waiting) == (0, 0)
     assert not live.refresh()
 
 
 def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, read = world.started(), list[str]()
+    live, read = world.serve(), list[str]()
     put(live, *range(10))
     world.seal()
     live.refresh()
@@ -59,13 +59,13 @@ def test_segments_that_are_open_are_not_opened_again(world: World, monkeypatch: 
     assert live.refresh()
     old, new = (written.id for written in world.state().segments)
     assert new in read and old not in read
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
 
@@ -74,22 +74,22 @@ def test_a_picture_put_or_deleted_while_a_state_is_adopted_is_kept(
         live.delete_picture("p2")
         world.put("p9", 9)
 
-    interrupted(monkeypatch, segment, "read", change_meanwhile)
+    interrupt(monkeypatch, segment, "read", change_meanwhile)
     live.refresh()
-    assert scored_pictures(live, 7) == world.nearest(7) and captions_of(live, "p2") == {}
-    assert captions_of(live, "p7") == {"en": ["picture 7", "drawing 7"]}
+    assert score_pictures(live, 7) == world.rank(7) and list_captions(live, "p2") == {}
+    assert list_captions(live, "p7") == {"en": ["picture 7", "drawing 7"]}
 
 
 def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world: World) -> None:
     """Each answer is that of one state: pictures of the first half stay where they are in every ranking."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(12))
-    whole = {hit[0]: hit[1] for hit in scored_pictures(live, 3)}
+    whole = {hit[0]: hit[1] for hit in score_pictures(live, 3)}
     stop, wrong, searches = Event(), list[object](), [0, 0]
 
     def search(thread: int) -> None:
         while not stop.is_set():
-            found = scored_pictures(live, 3)
+            found = score_pictures(live, 3)
             names = [name for name, _ in found]
             kept = {name: score for name, score in found if name in whole}
             if kept != whole or len(set(names)) != len(names) or names[0] != "p3":
@@ -117,11 +117,11 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
             thread.join()
     assert wrong == [] and len(states) >= 8 and min(searches) >= 200
     live.refresh()
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_late_tells_when_no_worker_seals(world: World) -> None:
-    live = world.started(seal_at=2)
+    live = world.serve(seal_at=2)
     put(live, *range(8))
     assert live.overdue_count == 0
     put(live, 8)
@@ -135,7 +135,7 @@ def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """This process was slow: two newer states exist, and the files of the one it reads are gone."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
 
@@ -145,12 +145,12 @@ def test_a_state_that_was_retired_while_it_was_opened_costs_no_answer(
             world.seal()
         sweep(world.sets, seconds=0)
 
-    interrupted(monkeypatch, segment, "read", overtake)
+    interrupt(monkeypatch, segment, "read", overtake)
     live.refresh()
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
     monkeypatch.undo()
     live.refresh()
-    assert scored_pictures(live, 3) == world.nearest(3) and live.current.degraded == ()
+    assert score_pictures(live, 3) == world.rank(3) and live.current.degraded == ()
 
 
 def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
@@ -158,7 +158,7 @@ def test_a_release_that_is_published_during_an_adoption_keeps_its_own_sets(
 ) -> None:
     world.put("a", 1, {"cy": ["ci"]})
     world.teach("cy")
-    live = world.started()
+    live = world.serve()
     candidate = live.open(world.registry.releases.get(1))
     world.put("b", 2, {"cy": ["cath"]})
     live.refresh()
@@ -212,9 +212,9 @@ def test_an_api_that_starts_far_behind_waits_for_the_worker_that_seals(
             give_back_sealing_duty(world)
 
     monkeypatch.setattr(loader, "time", SimpleNamespace(monotonic=lambda: 0.0, sleep=wait))
-    live = world.started(seal_first=FIRST)
+    live = world.serve(seal_first=FIRST)
     assert len(waits) == 3 and live.current.pictures.tail.count == 0
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
@@ -224,47 +224,47 @@ def test_when_the_worker_takes_too_long_the_changes_stay_in_memory(
         world.put(f"p{seed}", seed)
     take_sealing_duty(world)
     monkeypatch.setattr(loader, "PATIENCE", 0.0)
-    live = world.started(seal_first=FIRST)
+    live = world.serve(seal_first=FIRST)
     assert world.state().segments == () and live.current.pictures.tail.count == 12
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_without_a_worker_an_api_seals_and_gives_the_duty_back(world: World) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    live = world.started(seal_first=FIRST)
+    live = world.serve(seal_first=FIRST)
     assert live.current.pictures.tail.count == 0 and [each.rows for each in world.state().segments] == [12]
     assert free(world)
 
 
 def test_a_set_that_a_worker_begins_anew_is_served_as_it_was_until_it_is_sealed(world: World) -> None:
-    live = world.started(seal_first=FIRST)
+    live = world.serve(seal_first=FIRST)
     put(live, *range(12))
     world.seal()
     live.refresh()
-    before, opened = answers(live), live.current.pictures
+    before, opened = ask(live), live.current.pictures
     world.sets.register(world.pictures(), world.state(), NOTHING_SEALED)
     take_sealing_duty(world)
     live.refresh()
     live.refresh()
-    assert live.current.pictures is opened and answers(live) == before and world.state().segments == ()
+    assert live.current.pictures is opened and ask(live) == before and world.state().segments == ()
     put(live, 12)
-    assert scored_pictures(live, 12) == world.nearest(12)
+    assert score_pictures(live, 12) == world.rank(12)
     give_back_sealing_duty(world)
     live.refresh()
     assert world.state().segments and live.current.pictures.state == world.state().number
-    assert scored_pictures(live, 12) == world.nearest(12) and free(world)
+    assert score_pictures(live, 12) == world.rank(12) and free(world)
 
 
 def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
-    for folder in world.segments("pictures"):
+    for folder in world.list_segments("pictures"):
         flip(folder / "rows.safetensors")
     take_sealing_duty(world)
     clock = Clock()
-    tried, live = world.started(clock=clock), world.started(clock=clock)
+    tried, live = world.serve(clock=clock), world.serve(clock=clock)
     clock.now += 61
     tried.refresh()
     tried.close()  # waits for what it does in the background: at the start, and after a minute again
@@ -277,7 +277,7 @@ def test_what_is_damaged_is_made_again_when_no_worker_seals(world: World) -> Non
 
 def test_an_opening_that_is_overtaken_opens_the_newest_state(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Another process merges the segments and removes them between the reading of the state and of its files."""
-    put(world.started(), 0)
+    put(world.serve(), 0)
     for seed in (1, 2, 3):
         world.seal()
         world.put(f"p{seed}", seed)
@@ -291,8 +291,8 @@ def test_an_opening_that_is_overtaken_opens_the_newest_state(world: World, monke
             segment.remove(world.root, written.id)
 
     with monkeypatch.context() as patch:
-        interrupted(patch, segment, "read", merge)
-        live = world.started()
+        interrupt(patch, segment, "read", merge)
+        live = world.serve()
     assert not {each.id for each in old.segments} & {each.id for each in world.state().segments}
     assert live.current.degraded == () and live.current.pictures.state == world.state().number
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)

@@ -3,24 +3,24 @@
 import pytest
 
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, StorageFull, StoreUnavailable, VersionCorrupt
-from tests.index.world import Clock, World, failing, flip, nearest_pictures, put_picture
+from tests.index.world import Clock, World, fail_with, find_pictures, flip, put_picture
 from tests.registries import publish_release
 
 
 @pytest.mark.row("R6")
 def test_a_damaged_version_is_not_swapped_in_and_the_old_release_goes_on(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put_picture(live, "a", 1)
     old = live.current.release
     new = world.teach("cy", {"a": "ci"})
-    flip(world.version_folder(1) / "rows.safetensors")
+    flip(world.get_folder(1) / "rows.safetensors")
     with pytest.raises(VersionCorrupt):
         live.open(new)
     live.refresh()
     assert live.current.release == old and "version_corrupt" in live.current.degraded[0]
     assert world.registry.releases.get_serving() == new  # a live index does not move the alias
     put_picture(live, "b", 2)
-    assert nearest_pictures(live, 2)[0] == "b"
+    assert find_pictures(live, 2)[0] == "b"
 
 
 @pytest.mark.row("I5")
@@ -29,8 +29,8 @@ def test_a_start_falls_back_to_the_newest_release_that_can_be_verified(world: Wo
     good = world.teach("cy", {"a": "ci"})
     world.teach("de", {"a": "Hund"})
     world.teach("fr", {"a": "chien"})
-    flip(world.version_folder(2) / "rows.safetensors")  # de, whose rows are in the shared table of fr
-    live = world.started()
+    flip(world.get_folder(2) / "rows.safetensors")  # de, whose rows are in the shared table of fr
+    live = world.serve()
     assert live.current.release == good and set(live.current.views) == {"en", "cy"}
     assert len(live.current.degraded) == 3 and f"Release {good.number} serves" in live.current.degraded[2]
 
@@ -43,7 +43,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
     clock = Clock()
     new = world.teach("cy", {"a": "ci"})
     restored = publish_release(world.registry, expected=2, shared=1, languages=new.languages)
-    live = world.live_index(clock=clock)
+    live = world.make_live(clock=clock)
     with monkeypatch.context() as patch:
         fail_reads(world, patch, error)
         patch.setattr(world.registry.releases, "list", lambda **_: [])  # no release before this one
@@ -57,7 +57,7 @@ def test_a_start_while_a_service_is_unavailable_serves_as_soon_as_it_is_back(
 def fail_reads(world: World, patch: pytest.MonkeyPatch, error: PictoglotError) -> None:
     """Let the folder of every version be unavailable."""
 
-    patch.setattr(world.encoder, "open", failing(error))
+    patch.setattr(world.encoder, "open", fail_with(error))
 
 
 @pytest.mark.row("I6")
@@ -65,9 +65,9 @@ def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatc
     world.teach("cy")
     languages = {"en": 0, "cy": 1}
     publish_release(world.registry, expected=2, shared=1, languages=languages)
-    flip(world.version_folder(1) / "rows.safetensors")
+    flip(world.get_folder(1) / "rows.safetensors")
     monkeypatch.setattr(world.registry.releases, "list", lambda **_: [])  # no ancestor is left
-    live = world.live_index()
+    live = world.make_live()
     assert not live.start()
     with pytest.raises(IndexUnavailable):
         _ = live.current
@@ -75,9 +75,9 @@ def test_nothing_serves_when_no_release_can_be_verified(world: World, monkeypatc
 
 def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
     clock = Clock()
-    live = world.started(clock=clock)
+    live = world.serve(clock=clock)
     new = world.teach("cy")
-    file = world.version_folder(1) / "rows.safetensors"
+    file = world.get_folder(1) / "rows.safetensors"
     good = file.read_bytes()
     flip(file)
     live.refresh()
@@ -94,11 +94,11 @@ def test_a_damaged_release_is_served_once_it_is_repaired(world: World) -> None:
 
 @pytest.mark.row("I12")
 def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live = world.started()
+    live = world.serve()
     old = live.current.release
     new = world.teach("cy")
 
-    monkeypatch.setattr(world.encoder, "open", failing(MemoryError()))
+    monkeypatch.setattr(world.encoder, "open", fail_with(MemoryError()))
     with pytest.raises(OutOfMemory):
         live.open(new)
     live.refresh()
@@ -108,10 +108,10 @@ def test_no_room_for_a_second_snapshot_is_refused(world: World, monkeypatch: pyt
 def test_verify_names_what_differs(world: World) -> None:
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})
-    live = world.started()
+    live = world.serve()
     assert live.verify() == []
-    flip(world.version_folder(1) / "rows.safetensors")
-    (folder,) = world.segments("captions")
+    flip(world.get_folder(1) / "rows.safetensors")
+    (folder,) = world.list_segments("captions")
     flip(folder / "index.faiss")
     assert [problem.split()[0] for problem in live.verify()] == ["Version", "Segment"]
 
@@ -120,7 +120,7 @@ def test_a_release_that_cannot_be_opened_is_not_tried_twice_a_second_whatever_th
     world: World, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     clock, attempts = Clock(), []
-    live = world.started(clock=clock)
+    live = world.serve(clock=clock)
     old, new = live.current.release, world.teach("cy")
 
     def fail(*_: object, **__: object) -> None:

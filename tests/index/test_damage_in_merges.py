@@ -8,14 +8,14 @@ import pytest
 from index import segment
 from index.segment import Segment
 from tests.bitrot import flip
-from tests.index.world import World, answers, put
+from tests.index.world import World, ask, put
 
 pytestmark = [pytest.mark.row("F4"), pytest.mark.row("I2")]
 
 
 def damage_file(world: World) -> None:
     """Flip the signs of numbers in every segment of pictures, all verified before: vectors stay of unit length."""
-    for folder in world.segments("pictures"):
+    for folder in world.list_segments("pictures"):
         file = folder / "rows.safetensors"
         length = int.from_bytes(file.read_bytes()[:8], "little")
         start, end = json.loads(file.read_bytes()[8 : 8 + length])["vectors"]["data_offsets"]
@@ -25,39 +25,39 @@ def damage_file(world: World) -> None:
 
 def make_four_segments(world: World) -> None:
     """Three segments, and what makes a fourth: the next sealing merges them."""
-    live = world.started()
+    live = world.serve()
     for round in range(4):
         put(live, *range(3 * round, 3 * round + 3))
         if round < 3:
             world.seal(seal_at=3)
-    world.started()
+    world.serve()
 
 
 def test_damage_is_not_merged_but_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     make_four_segments(world)
-    before = [world.nearest(seed) for seed in range(8)]
-    assert len(world.segments("pictures")) == 3
+    before = [world.rank(seed) for seed in range(8)]
+    assert len(world.list_segments("pictures")) == 3
     damage_file(world)
-    assert answers(world.started())[0] != before, "the damage would be in answers: nobody hashes what was hashed before"
+    assert ask(world.serve())[0] != before, "the damage would be in answers: nobody hashes what was hashed before"
     world.seal(seal_at=3)
-    fresh = world.started()
-    assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
+    fresh = world.serve()
+    assert ask(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
     assert "were damaged after they were verified" in caplog.text and "is made again" in caplog.text
 
 
 def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """One with few dead rows, alone of its size, which no sealing before it merges."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(10))
     world.seal()
     live.delete_picture("p1")
-    world.started()
-    before = [world.nearest(seed) for seed in range(8)]
+    world.serve()
+    before = [world.rank(seed) for seed in range(8)]
     damage_file(world)
-    assert answers(world.started())[0] != before
-    world.indexer().purge()
-    fresh = world.started()
-    assert answers(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
+    assert ask(world.serve())[0] != before
+    world.make_indexer().purge()
+    fresh = world.serve()
+    assert ask(fresh)[0] == before and fresh.verify() == [] and fresh.current.degraded == ()
     assert "were damaged after they were verified" in caplog.text and "p1" not in list_pictures(world)
 
 
@@ -70,16 +70,16 @@ def list_pictures(world: World) -> set[str]:
 
 def test_the_service_that_had_the_damaged_files_open_serves_what_was_made_again(world: World) -> None:
     """Also where that has the same name: the registry's state names the same segments, in other files."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(8))
     world.seal()
     live.refresh()
-    before = answers(live)
+    before = ask(live)
     damage_file(world)
-    assert answers(live) != before and live.verify()
-    world.indexer().mend(world.pictures())
+    assert ask(live) != before and live.verify()
+    world.make_indexer().mend(world.pictures())
     live.refresh()
-    assert answers(live) == before and live.verify() == []
+    assert ask(live) == before and live.verify() == []
 
 
 def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlier_files(
@@ -87,8 +87,8 @@ def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlie
 ) -> None:
     """Its pages are those of the damaged files, whatever the files on the disk hash to."""
     make_four_segments(world)
-    before, intact = [world.nearest(seed) for seed in range(8)], segment.is_intact
-    good = {file: file.read_bytes() for folder in world.segments("pictures") for file in folder.iterdir()}
+    before, intact = [world.rank(seed) for seed in range(8)], segment.is_intact
+    good = {file: file.read_bytes() for folder in world.list_segments("pictures") for file in folder.iterdir()}
     damage_file(world)
 
     def rebuild(*given: Any) -> bool:
@@ -100,4 +100,4 @@ def test_what_was_written_again_by_another_process_is_not_merged_from_the_earlie
 
     monkeypatch.setattr(segment, "is_intact", rebuild)
     world.seal(seal_at=3)
-    assert answers(world.started())[0] == before and len(world.state().segments) == 1
+    assert ask(world.serve())[0] == before and len(world.state().segments) == 1

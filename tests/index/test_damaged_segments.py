@@ -21,13 +21,13 @@ from tests.index.world import (
     Clock,
     Machines,
     World,
-    answers,
-    captions_of,
-    failing,
+    ask,
+    fail_with,
+    find_captions,
     flip,
-    nearest_captions,
+    list_captions,
     put,
-    scored_pictures,
+    score_pictures,
     wait_until,
 )
 
@@ -39,7 +39,7 @@ def cut(file: Path) -> None:
 
 def seal_twelve(world: World) -> Path:
     """Twelve pictures in segments, with one deleted and one replaced since; returns the folder of the larger one."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(8))
     world.seal()
     put(live, *range(8, 12))
@@ -66,43 +66,43 @@ def test_a_damaged_segment_serves_nothing_and_is_made_again(
     world: World, monkeypatch: pytest.MonkeyPatch, damage: Damage
 ) -> None:
     folder = seal_twelve(world)
-    before = answers(world.started())
-    assert before[0] == [world.nearest(seed) for seed in range(8)]
+    before = ask(world.serve())
+    assert before[0] == [world.rank(seed) for seed in range(8)]
     damage(folder)
     encoded = world.encoder.texts_encoded, world.encoder.pictures_encoded
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", failing(StorageFull()))  # so that it cannot be made again yet
-        live = world.started(clock=clock)
-        assert answers(live) == before
+        patch.setattr(files, "require_free", fail_with(StorageFull()))  # so that it cannot be made again yet
+        live = world.serve(clock=clock)
+        assert ask(live) == before
         (problem,) = live.current.degraded
         assert folder.name in problem and "index_file_corrupt" in problem
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
-    assert answers(live) == before and live.verify() == []
+    assert ask(live) == before and live.verify() == []
     assert (world.encoder.texts_encoded, world.encoder.pictures_encoded) == encoded
-    again = world.started()
-    assert again.current.degraded == () and answers(again) == before
+    again = world.serve()
+    assert again.current.degraded == () and ask(again) == before
 
 
 def test_the_only_segment_of_a_set_is_made_again_with_the_same_name(
     world: World, caplog: pytest.LogCaptureFixture
 ) -> None:
     """Nothing new has to be registered then, and yet what was read from the tables is to go from memory."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(8))
     world.seal()
-    before, state = answers(live), world.state()
-    (folder,) = world.segments("pictures")
+    before, state = ask(live), world.state()
+    (folder,) = world.list_segments("pictures")
     flip(folder / "rows.safetensors")
-    live = world.started()
+    live = world.serve()
     wait_until(lambda: not live.current.degraded)
-    assert answers(live) == before and live.verify() == []
+    assert ask(live) == before and live.verify() == []
     assert f"segment {folder.name} is unusable (index_file_corrupt)" in caplog.text
     assert live.current.pictures.tail.count == 0 and world.state().segments == state.segments
-    assert world.started().current.degraded == ()
+    assert world.serve().current.degraded == ()
 
 
 @pytest.mark.row("I3", "I4")
@@ -110,33 +110,33 @@ def test_a_segment_of_another_set_is_foreign_though_its_files_are_whole(world: W
     world.put("a", 1)
     world.teach("cy", {"a": "ci"})
     world.teach("de", {"a": "Hund"})
-    live = world.started()
-    before = [nearest_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))]
+    live = world.serve()
+    before = [find_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))]
     folders = [
         world.home / "segments" / world.state(world.captions(tag, version)).segments[0].id
         for tag, version in (("cy", 1), ("de", 2))
     ]
     for file in folders[0].iterdir():
         file.write_bytes((folders[1] / file.name).read_bytes())
-    live = world.started()
-    assert [nearest_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))] == before
+    live = world.serve()
+    assert [find_captions(live, tag, version, "x") for tag, version in (("cy", 1), ("de", 2))] == before
     wait_until(lambda: not live.current.degraded)
-    assert live.verify() == [] and world.started().current.degraded == ()
+    assert live.verify() == [] and world.serve().current.degraded == ()
 
 
 def test_a_segment_under_the_name_of_another_of_its_set_is_foreign_too(world: World) -> None:
     """What is written there again has the same name, and must not be taken for there already."""
-    live = world.started()
+    live = world.serve()
     for seeds in (range(8), range(8, 12)):
         put(live, *seeds)
         world.seal()
-    before, (folder, other) = answers(live), (world.home / "segments" / each.id for each in world.state().segments)
+    before, (folder, other) = ask(live), (world.home / "segments" / each.id for each in world.state().segments)
     for file in folder.iterdir():
         file.write_bytes((other / file.name).read_bytes())
-    live = world.started()
-    assert answers(live) == before
+    live = world.serve()
+    assert ask(live) == before
     wait_until(lambda: not live.current.degraded)
-    assert answers(live) == answers(world.started()) == before and live.verify() == []
+    assert ask(live) == ask(world.serve()) == before and live.verify() == []
 
 
 def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
@@ -147,21 +147,21 @@ def test_what_changes_while_a_segment_is_damaged_is_in_the_answers(
 
     clock = Clock()
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", failing(StorageFull()))
-        live = world.started(clock=clock)
+        patch.setattr(files, "require_free", fail_with(StorageFull()))
+        live = world.serve(clock=clock)
         wait_until(lambda: "making damaged segments again failed" in caplog.text)
     live.delete_picture("p3")
     put(live, 23)
     world.put("p4", 44)  # other content, put by another process
     assert live.current.degraded != ()
     live.refresh()
-    assert [scored_pictures(live, seed) for seed in (3, 4, 23)] == [world.nearest(seed) for seed in (3, 4, 23)]
+    assert [score_pictures(live, seed) for seed in (3, 4, 23)] == [world.rank(seed) for seed in (3, 4, 23)]
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
-    for each in (live, world.started()):
-        assert [scored_pictures(each, seed) for seed in (3, 4, 23)] == [world.nearest(seed) for seed in (3, 4, 23)]
-        assert captions_of(each, "p4") == {"en": ["picture 4", "drawing 4"]}
+    for each in (live, world.serve()):
+        assert [score_pictures(each, seed) for seed in (3, 4, 23)] == [world.rank(seed) for seed in (3, 4, 23)]
+        assert list_captions(each, "p4") == {"en": ["picture 4", "drawing 4"]}
 
 
 def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twice_a_second(
@@ -176,7 +176,7 @@ def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twic
             raise MemoryError
 
     monkeypatch.setattr(files, "require_free", fail_at_first)
-    live = world.started(clock=clock)
+    live = world.serve(clock=clock)
     wait_until(lambda: "making damaged segments again failed (MemoryError)" in caplog.text)
     for _ in range(10):
         live.refresh()
@@ -185,7 +185,7 @@ def test_damage_that_cannot_be_repaired_yet_is_repaired_later_and_not_tried_twic
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
-    assert attempts[:2] == [0, 61] and world.started().current.degraded == ()
+    assert attempts[:2] == [0, 61] and world.serve().current.degraded == ()
 
 
 def damage_in_store(machines: Machines) -> None:
@@ -201,27 +201,27 @@ def test_a_segment_that_was_damaged_in_the_store_is_whole_there_after_it_was_mad
 ) -> None:
     for seed in (1, 2):
         machines.here.put(f"p{seed}", seed)
-    machines.here.started()
+    machines.here.serve()
     machines.here.seal()
     damage_in_store(machines)
-    live = machines.there.started()
+    live = machines.there.serve()
     wait_until(lambda: not live.current.degraded)
     (tmp_path / "c").mkdir()
     third = World(tmp_path / "c", f"sqlite:///{tmp_path / 'registry.db'}", machines.url)
-    assert third.started().current.degraded == ()
+    assert third.serve().current.degraded == ()
     third.close()
 
 
 def test_a_segment_that_is_damaged_here_only_is_fetched_again(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(machines.here.started(), 1, 2)
+    put(machines.here.serve(), 1, 2)
     machines.here.seal()
-    (folder,) = machines.here.segments("pictures")
+    (folder,) = machines.here.list_segments("pictures")
     flip(folder / "rows.safetensors")
 
-    monkeypatch.setattr(segment, "write", failing(AssertionError("it was made again")))
-    live = machines.here.started()
+    monkeypatch.setattr(segment, "write", fail_with(AssertionError("it was made again")))
+    live = machines.here.serve()
     assert live.current.degraded != ()
     wait_until(lambda: not live.current.degraded)
     assert live.verify() == []
@@ -235,7 +235,7 @@ def test_what_is_made_again_with_another_manifest_does_not_give_way_to_the_damag
     world = machines.here
     for seed in range(12):
         world.put(f"p{seed:02d}", seed)
-    world.started()
+    world.serve()
     world.seal()
     (before,) = world.state().segments
     real = ivf.write
@@ -245,29 +245,29 @@ def test_what_is_made_again_with_another_manifest_does_not_give_way_to_the_damag
 
     monkeypatch.setattr(ivf, "write", write_with_others)
     damage_in_store(machines)
-    live = machines.there.started()
+    live = machines.there.serve()
     wait_until(lambda: not live.current.degraded)
     (after,) = world.state().segments
     assert after.id == before.id and after.manifest_sha256 != before.manifest_sha256
-    assert live.verify() == [] and scored_pictures(live, 1) == world.nearest(1)
+    assert live.verify() == [] and score_pictures(live, 1) == world.rank(1)
 
 
 def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(machines.here.started(), 1, 2)
+    put(machines.here.serve(), 1, 2)
     with monkeypatch.context() as patch:
         patch.setattr(Indexer, "_register", lambda *_: None)
         patch.setattr(Indexer, "_remove_unused_at_end", lambda _: nullcontext())
         with pytest.raises(IndexFileCorrupt):
-            machines.here.indexer().seal(machines.here.pictures())
+            machines.here.make_indexer().seal(machines.here.pictures())
     damage_in_store(machines)
     real = files.write_manifest
     monkeypatch.setattr(files, "write_manifest", lambda path, fields: real(path, fields | {"of": "there"}))
-    machines.there.indexer().seal(machines.there.pictures())
+    machines.there.make_indexer().seal(machines.there.pictures())
     (written,) = machines.there.state().segments
     assert segment.is_intact(machines.there.root, written)
-    live = machines.here.started()  # where the left-over is still
+    live = machines.here.serve()  # where the left-over is still
     wait_until(lambda: not live.current.degraded)
 
 
@@ -286,7 +286,7 @@ def fail_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     fail_sealing(monkeypatch)
     monkeypatch.setattr(Indexer, "list_due", lambda _: [world.pictures(), world.captions("en", 0)])
     with pytest.raises(IndexFileCorrupt):
@@ -296,11 +296,11 @@ def test_a_set_that_cannot_be_sealed_does_not_keep_the_others_from_it(
 
 @pytest.mark.parametrize("times", [1, 99], ids=["once", "all the time"])
 def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: pytest.MonkeyPatch, times: int) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, 1, 2)
     world.seal()
     put(live, 3)
-    (folder,) = world.segments("pictures")
+    (folder,) = world.list_segments("pictures")
     before, left, real = folder.stat().st_ino, [None] * times, ivf.read
 
     def read(path: Path) -> Any:
@@ -310,10 +310,10 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
         return real(path)
 
     monkeypatch.setattr(ivf, "read", read)
-    world.indexer(seal_at=1).seal(world.pictures())
+    world.make_indexer(seal_at=1).seal(world.pictures())
     assert folder.stat().st_ino == before
     assert [written.rows for written in world.state().segments] == ([2, 1] if times == 1 else [3])
-    assert scored_pictures(world.started(), 1) == world.nearest(1)
+    assert score_pictures(world.serve(), 1) == world.rank(1)
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
@@ -321,14 +321,14 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
 def test_what_cannot_be_read_now_is_not_taken_for_damage(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
 ) -> None:
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     world.seal()
-    (folder,) = world.segments("pictures")
+    (folder,) = world.list_segments("pictures")
     before = list_inodes(folder)
 
     (world.home / "verified" / f"{folder.name}.json").unlink()
     with monkeypatch.context() as patch:
-        patch.setattr(*owner_and_name, failing(OSError(number, os.strerror(number))))
+        patch.setattr(*owner_and_name, fail_with(OSError(number, os.strerror(number))))
         with pytest.raises(OSError, match=re.escape(os.strerror(number))):
-            world.indexer(seal_at=1).seal(world.pictures())
+            world.make_indexer(seal_at=1).seal(world.pictures())
     assert list_inodes(folder) == before

@@ -25,7 +25,7 @@ from index.sources import PictureSource, apply_changes
 from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import PICTURES, reachable
-from tests.index.world import Clock, World, answers, failing, nearest_pictures, put, scored_pictures, wait_until
+from tests.index.world import Clock, World, ask, fail_with, find_pictures, put, score_pictures, wait_until
 from tests.patience import within
 
 
@@ -39,7 +39,7 @@ def index(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[str]:
 @pytest.fixture
 def world(empty: World) -> World:
     """A gallery of four pictures, sealed in an engine."""
-    put(empty.started(), 1, 2, 3, 4)
+    put(empty.serve(), 1, 2, 3, 4)
     empty.seal()
     return empty
 
@@ -94,63 +94,63 @@ def is_whole(world: World) -> bool:
 def test_what_an_engine_lost_is_told_found_in_the_tables_and_sealed_again(
     world: World, monkeypatch: pytest.MonkeyPatch, lose: Callable[[World], None]
 ) -> None:
-    before, clock = answers(world.started()), Clock()
+    before, clock = ask(world.serve()), Clock()
     lose(world)
 
     with monkeypatch.context() as patch:
-        patch.setattr(Indexer, "seal", failing(StorageFull()))  # so that it cannot be sealed again yet
-        live = world.started(clock=clock)
-        assert answers(live) == before
+        patch.setattr(Indexer, "seal", fail_with(StorageFull()))  # so that it cannot be sealed again yet
+        live = world.serve(clock=clock)
+        assert ask(live) == before
         (problem,) = live.current.degraded
         assert world.pictures().name in problem and f"not in {world.engine and world.engine.name}" in problem
     clock.now += 61
     live.refresh()
     wait_until(lambda: not live.current.degraded)
     assert is_whole(world) and live.current.pictures.tail.count == 0 and live.verify() == []
-    assert answers(live) == before == answers(world.started()) and world.started().current.degraded == ()
+    assert ask(live) == before == ask(world.serve()) and world.serve().current.degraded == ()
 
 
 def test_a_running_service_finds_what_its_engine_lost_when_it_is_missed_or_verified(world: World) -> None:
-    live = world.started(clock=(clock := Clock()))
-    before = answers(live)
+    live = world.serve(clock=(clock := Clock()))
+    before = ask(live)
     assert live.verify() == []
     drop_table(world)
     with pytest.raises(IndexLost, match="any more; it is made again"):
-        answers(live)
+        ask(live)
     live.refresh()
-    assert answers(live) == before
+    assert ask(live) == before
     wait_until_whole(live)
-    assert is_whole(world) and answers(live) == before and live.verify() == []
+    assert is_whole(world) and ask(live) == before and live.verify() == []
     empty_table(world)
     clock.now += 61  # otherwise it waits a minute after the first repair
     (problem,) = live.verify()
     assert world.pictures().name in problem
     live.refresh()
-    assert answers(live) == before
+    assert ask(live) == before
     wait_until_whole(live)
-    assert is_whole(world) and answers(live) == before and live.verify() == []
+    assert is_whole(world) and ask(live) == before and live.verify() == []
 
 
 def test_what_is_lost_while_the_engine_is_away_is_found_when_it_is_back(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    before = answers(world.started())
+    before = ask(world.serve())
     empty_table(world)
 
     with monkeypatch.context() as patch:
-        patch.setattr(type(world.engine), "count", failing(IndexUnavailable()))
-        live = world.started()
+        patch.setattr(type(world.engine), "count", fail_with(IndexUnavailable()))
+        live = world.serve()
         live.refresh()
         assert live.current.degraded == () and live.current.pictures.state == world.state().number
     live.refresh()
-    assert answers(live) == before
+    assert ask(live) == before
 
 
 def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path: Path) -> None:
     file = str(tmp_path / "milvus.db")
     index = f"milvus+{server_manager_instance.start_and_get_uri(file)}"
     world = World(tmp_path, index=index)
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
     files = (tmp_path / "registry.db", tmp_path / "backup.db")
@@ -168,11 +168,11 @@ def test_an_engine_that_is_ahead_of_a_restored_registry_is_sealed_again(tmp_path
         (tmp_path / name).unlink(missing_ok=True)
     shutil.copy(tmp_path / "backup.db", tmp_path / "registry.db")
     world = World(tmp_path, index=index)
-    live = world.started()
-    assert {id for id, _ in scored_pictures(live, 1)} == {f"p{seed}" for seed in range(6)}
-    assert scored_pictures(live, 1) == world.nearest(1)
+    live = world.serve()
+    assert {id for id, _ in score_pictures(live, 1)} == {f"p{seed}" for seed in range(6)}
+    assert score_pictures(live, 1) == world.rank(1)
     wait_until(lambda: not live.current.degraded)
-    assert scored_pictures(live, 1) == world.nearest(1) and is_whole(world)
+    assert score_pictures(live, 1) == world.rank(1) and is_whole(world)
     world.close()
     server_manager_instance.release_server(file)
 
@@ -206,7 +206,7 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
     engine, source = world.engine, PictureSource.create(world.encoder, world.gallery)
     assert engine is not None
     world.put("p5", 5)
-    opened = world.opened(source)
+    opened = world.open_set(source)
     changed = apply_changes({source.identity: opened}, {source.identity: source}, world.gallery)[source.identity]
     real, views = type(engine).add, list[EngineView]()
 
@@ -219,7 +219,7 @@ def test_rows_of_an_indexer_that_died_while_it_added_them_are_swept(
         patch.setattr(type(engine), "add", add_and_die)
         EngineSealer(engine, world.root, most_rows=1_000).seal_tail(changed)
     assert engine.count(views[0]) == 1
-    world.aged()
+    world.age()
     assert sweep(world.sets) == 1
     assert engine.count(views[0]) == 0
 
@@ -228,21 +228,21 @@ def test_a_service_starts_without_milvus_counts_captions_and_searches_when_it_is
     file = str(tmp_path / "milvus.db")
     address = str(server_manager_instance.start_and_get_uri(file))
     world = World(tmp_path, index=f"milvus+{address}")
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     world.seal()
     world.close()
     server_manager_instance.release_server(file)
     world = World(tmp_path, index=f"milvus+{address}")
-    live = world.started()
+    live = world.serve()
     put(live, 3)
     with pytest.raises(IndexUnavailable):
-        nearest_pictures(live, 3)
+        find_pictures(live, 3)
     live.refresh()
     assert live.current.counted["en"] == (0, 6)  # from the tables
     assert isinstance(world.engine, Milvus)
     world.engine.close()
     world.engine._uri, world.engine._outage = str(server_manager_instance.start_and_get_uri(file)), Outage(5)
-    assert set(nearest_pictures(live, 3)) == {"p1", "p2", "p3"}
+    assert set(find_pictures(live, 3)) == {"p1", "p2", "p3"}
     before = live.current
     live.refresh()
     assert live.current.detector is before.detector  # counted once

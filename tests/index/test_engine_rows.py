@@ -20,7 +20,7 @@ from index.vectors import Entry, Identity, Vector, VectorRows, find_best
 from store.errors import IndexUnavailable
 from store.registry import open_registry
 from tests.index.conftest import brute_force, clustered, names, numbered, stored, text_like, unit
-from tests.index.world import World, answers, nearest_pictures, put
+from tests.index.world import World, ask, find_pictures, put
 
 PICTURES = Identity("pictures", "f" * 64, 32)
 
@@ -53,32 +53,32 @@ def count_rows(world: World, *states: SealedState) -> int:
 
 
 def test_rows_that_no_state_names_are_in_no_answer_also_when_they_come_late(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, 1, 2)
     source = PictureSource.create(world.encoder, world.gallery)
     overtaken = EngineSealer(get_engine(world), world.root, most_rows=1_000)
-    base = world.opened(source)
+    base = world.open_set(source)
     changed = apply_changes({source.identity: base}, {source.identity: source}, world.gallery)[source.identity]
     early = extract_state(overtaken.seal_tail(changed))  # applied, not registered: as if it had been killed now
     world.seal()
     live.refresh()
-    before = answers(live)
+    before = ask(live)
     late = extract_state(overtaken.seal_tail(changed))  # a paused indexer wakes up
     assert world.sets.register(source.identity, SealedState(base.state, 0), late) is None
-    assert answers(live) == before == answers(world.started())
+    assert ask(live) == before == ask(world.serve())
     live.delete_picture("p2")
     world.seal()
     live.refresh()
-    assert nearest_pictures(live, 2) == ["p1"] and count_rows(world, early, late) == 4
-    world.aged()
+    assert find_pictures(live, 2) == ["p1"] and count_rows(world, early, late) == 4
+    world.age()
     assert sweep(world.sets) == 2
     assert count_rows(world, early, late) == 0
     assert world.sets.register(source.identity, world.state(), late) is None  # nor can it be registered after that
-    assert nearest_pictures(world.started(), 2) == ["p1"]
+    assert find_pictures(world.serve(), 2) == ["p1"]
 
 
 def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
     first = world.state()
@@ -97,13 +97,13 @@ def test_rows_that_no_kept_state_sees_are_removed(world: World) -> None:
     world.seal()
     assert count_rows(world, first) == 5
     live.refresh()
-    assert live.current.pictures.count == 10 == len(nearest_pictures(live, 1, 20))
+    assert live.current.pictures.count == 10 == len(find_pictures(live, 1, 20))
 
 
 def test_many_small_runs_become_one(world: World) -> None:
     sealing = EngineSealer(get_engine(world), world.root, most_rows=1_000, most_runs=4)
     source = PictureSource.create(world.encoder, world.gallery)
-    vector_set, wanted = world.opened(source), set[str]()
+    vector_set, wanted = world.open_set(source), set[str]()
     for seed in range(8):
         rows = {f"p{seed}": VectorRows(numbered(seed + 1), (Entry(f"p{seed}"),), stored(1, seed, 64))}
         gone = {f"p{seed - 1}": VectorRows.make_empty(64)} if seed == 4 else {}

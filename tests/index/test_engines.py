@@ -16,7 +16,7 @@ from index.vectors import Entry, Hit, Keys, Matrix
 from tests.doubles import DIMENSION
 from tests.index.conftest import brute_force, numbered
 from tests.index.conftest import unit as units
-from tests.index.world import World, answers, content, killed, put
+from tests.index.world import World, ask, digest, kill_at, put
 
 unit = partial(units, dimension=DIMENSION)
 SEAL = """
@@ -36,8 +36,7 @@ def world(empty: World) -> World:
 def add(world: World, vectors: Matrix, first: int = 0) -> None:
     """Put pictures with these vectors."""
     pictures = [
-        NewPicture(f"p{number:03d}", content(number), 9, 9, None, vector)
-        for number, vector in enumerate(vectors, first)
+        NewPicture(f"p{number:03d}", digest(number), 9, 9, None, vector) for number, vector in enumerate(vectors, first)
     ]
     world.gallery.put(pictures, world.encoder.image_fingerprint)
 
@@ -45,7 +44,7 @@ def add(world: World, vectors: Matrix, first: int = 0) -> None:
 def change(world: World, number: int, vector: Matrix, seed: int) -> None:
     """Put another content in the place of a picture."""
     id, fingerprint = f"p{number:03d}", world.encoder.image_fingerprint
-    world.gallery.put([NewPicture(id, content(seed), 9, 9, None, vector)], fingerprint)
+    world.gallery.put([NewPicture(id, digest(seed), 9, 9, None, vector)], fingerprint)
 
 
 def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
@@ -68,7 +67,7 @@ def search(live: LiveIndex | Snapshot, query: Matrix, k: int, allowed: Keys | No
 @pytest.fixture
 def mixed(world: World) -> LiveIndex:
     """Sixty pictures, sealed in three steps, of which some were deleted and replaced since; and five in the tail."""
-    vectors, live = unit(80), world.started()
+    vectors, live = unit(80), world.serve()
     for first in (0, 20, 40):
         add(world, vectors[first : first + 20], first)
         world.seal()
@@ -101,7 +100,7 @@ def test_a_filter_of_any_size_leaves_what_is_allowed(world: World, mixed: LiveIn
 
 
 def test_equal_scores_are_ordered_by_entry(world: World) -> None:
-    same, live = np.repeat(unit(1, seed=5), 12, axis=0), world.started()
+    same, live = np.repeat(unit(1, seed=5), 12, axis=0), world.serve()
     add(world, same)
     add(world, unit(20), 20)
     world.seal()
@@ -113,7 +112,7 @@ def test_equal_scores_are_ordered_by_entry(world: World) -> None:
 
 
 def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(4))
     world.seal()
     world.put("p1", 1, {"en": ["a picture “quoted\" with 'both'", "ein\nBild ü"]})
@@ -134,7 +133,7 @@ def test_rows_texts_and_count_are_those_of_the_gallery(world: World) -> None:
 
 
 def test_a_pinned_view_answers_the_same_whatever_is_sealed_later(world: World) -> None:
-    live, pinned = world.started(), list[tuple[Snapshot, list[list[Hit]]]]()
+    live, pinned = world.serve(), list[tuple[Snapshot, list[list[Hit]]]]()
     vectors, queries = unit(70), unit(3, seed=3)
 
     def pin() -> None:
@@ -161,27 +160,27 @@ def list_fault_points(index: str) -> Sequence[str]:
 
 @pytest.mark.faults
 def test_an_indexer_that_is_killed_changes_no_answer_and_the_next_one_finishes(world: World, index: str) -> None:
-    live = world.started()
+    live = world.serve()
     for number, point in enumerate(list_fault_points(index)):
         put(live, 2 * number, 2 * number + 1)
         live.delete_picture(f"p{2 * number}")
-        before = answers(live)
-        killed(world, SEAL, point, index)
+        before = ask(live)
+        kill_at(world, SEAL, point, index)
         live.refresh()
-        assert answers(live) == before == answers(world.started())
+        assert ask(live) == before == ask(world.serve())
         world.seal()
         live.refresh()
-        assert answers(live) == before
-    world.aged()
+        assert ask(live) == before
+    world.age()
     sweep(world.sets)
     left = {path.name for path in (world.home / SEGMENTS).glob("*")}
     states = world.sets.list_states(world.pictures()) + world.sets.list_states(world.captions("en", 0))
     assert left == ({each.id for state in states for each in state.segments} if index == "faiss" else set())
-    assert answers(world.started()) == before
+    assert ask(world.serve()) == before
 
 
 def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> None:
-    here, behind = world.started(), world.started()
+    here, behind = world.serve(), world.serve()
     put(here, *range(6))
     world.seal()
     behind.refresh()
@@ -195,5 +194,5 @@ def test_a_process_that_missed_deletions_opens_its_sets_again(world: World) -> N
     assert set_states.prune_feed(world.registry) == 2
     for live in (behind, here):
         live.refresh()
-    assert answers(behind) == answers(here) == answers(world.started())
+    assert ask(behind) == ask(here) == ask(world.serve())
     assert behind.current.pictures.count == 6 and len(behind.current.pictures.read_rows("p1")) == 0

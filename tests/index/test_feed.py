@@ -16,7 +16,7 @@ from index.sets import VectorSets
 from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
 from tests.doubles import weightless_view
-from tests.index.world import World, answers, captions_of, interrupted, killed, put, put_picture, scored_pictures
+from tests.index.world import World, ask, interrupt, kill_at, list_captions, put, put_picture, score_pictures
 from tests.registries import publish_release
 
 PRUNE = """
@@ -55,7 +55,7 @@ def delete_pictures(world: World, *seeds: int) -> None:
 
 def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(either: World) -> None:
     world = either
-    put(world.started(), *range(6))
+    put(world.serve(), *range(6))
     world.seal()
     delete_pictures(world, 1, 3, 2)
     change = world.gallery.read_last_change()
@@ -67,7 +67,7 @@ def test_deletions_that_all_have_taken_in_leave_the_feed_and_pictures_stay(eithe
 
 
 def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> None:
-    put(world.started(), *range(6))
+    put(world.serve(), *range(6))
     world.gallery.delete("p5")
     world.seal()
     with world.registry.begin() as session:  # as if no older state were kept
@@ -78,28 +78,28 @@ def test_the_newest_change_is_not_forgotten_with_its_picture(world: World) -> No
 
 
 def test_a_process_that_missed_deletions_takes_a_picture_and_finds_it(world: World) -> None:
-    behind = world.started()
+    behind = world.serve()
     put(behind, *range(6))
     world.seal()
     delete_pictures(world, 1)
     set_states.prune_feed(world.registry)
     put_picture(behind, "new", 77)
-    assert scored_pictures(behind, 77) == world.nearest(77)
+    assert score_pictures(behind, 77) == world.rank(77)
     delete_pictures(world, 2)
     set_states.prune_feed(world.registry)
     behind.delete_picture("p3")
-    assert scored_pictures(behind, 2) == world.nearest(2)
+    assert score_pictures(behind, 2) == world.rank(2)
 
 
 def test_a_snapshot_that_was_opened_before_the_pruning_is_published_without_what_went(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
     candidate = live.open(world.registry.releases.get_serving())
     delete_pictures(world, 1)
     set_states.prune_feed(world.registry)
     live.publish(candidate)
-    assert scored_pictures(live, 1) == world.nearest(1)
+    assert score_pictures(live, 1) == world.rank(1)
 
 
 def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
@@ -107,7 +107,7 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
     for seed in range(6):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     world.teach("cy", {"p1": "un", "p2": "dau"})
-    live = world.started()
+    live = world.serve()
     world.teach("cy", {"p1": "tri"})
     live.refresh()
     publish_release(
@@ -117,30 +117,30 @@ def test_a_rollback_long_after_misses_no_deletion(world: World) -> None:
     assert set_states.prune_feed(world.registry) == 1
     world.registry.releases.restore(2, expected=4, actor="test", reason="")
     assert live.refresh() and live.current.release.languages["cy"] == 1
-    for each in (live, world.started()):
-        assert captions_of(each, "p1") == {} and captions_of(each, "p2") == {"cy": ["llun 2", "dau"]}
-        assert scored_pictures(each, 1) == world.nearest(1)
+    for each in (live, world.serve()):
+        assert list_captions(each, "p1") == {} and list_captions(each, "p2") == {"cy": ["llun 2", "dau"]}
+        assert score_pictures(each, 1) == world.rank(1)
 
 
 def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None:
     """A fill that took long: what it made has pictures that were deleted meanwhile."""
-    put(world.started(), *range(6))
+    put(world.serve(), *range(6))
     world.seal()
-    world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(6)})
+    world.add_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(6)})
 
     def delete_meanwhile() -> None:
         delete_pictures(world, 1)
         assert prune_whatever_runs(world) == 1
 
     with pytest.MonkeyPatch.context() as patch:
-        interrupted(patch, VectorSets, "register", delete_meanwhile)
+        interrupt(patch, VectorSets, "register", delete_meanwhile)
         view = weightless_view(1, "cy")
         made = fill_captions(world.encoder, view, world.sets, "cy", 1)
     assert made.upto_change < 7
     assert world.state(world.captions("cy", 1)).segments == ()
     publish_release(world.registry, expected=1, shared=0, languages={"cy": 1})
     for _ in range(2):
-        captions = world.started().current.captions["cy"]
+        captions = world.serve().current.captions["cy"]
         assert captions.list_texts([f"p{seed}" for seed in range(6)]) == {
             f"p{seed}": [f"llun {seed}"] if seed != 1 else [] for seed in range(6)
         }
@@ -155,9 +155,9 @@ def prune_whatever_runs(world: World) -> int:
 
 
 def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
-    put(world.started(), *range(6))
+    put(world.serve(), *range(6))
     world.seal()
-    lease, version = world.trained_version("cy")
+    lease, version = world.add_version("cy")
     delete_pictures(world, 1)
     assert set_states.prune_feed(world.registry) == 0
     world.registry.expansions.fail(lease, "gate_failed", "")
@@ -167,7 +167,7 @@ def test_while_an_expansion_is_in_progress_nothing_goes(world: World) -> None:
 def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_pruned_between(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    put(world.started(), *range(9))
+    put(world.serve(), *range(9))
     world.seal()
     delete_pictures(world, 8)
     set_states.prune_feed(world.registry)
@@ -189,8 +189,8 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
     monkeypatch.setattr(Gallery, "find_content_keys", overtake)
     own.seal(world.pictures())
     assert pages == [3, 3, 3, 3, 1, 3, 3, 3]  # the first again, where a vector is missing; then all of it once more
-    live = world.started()
-    assert live.current.pictures.tail.count == 0 and scored_pictures(live, 1) == world.nearest(1)
+    live = world.serve()
+    assert live.current.pictures.tail.count == 0 and score_pictures(live, 1) == world.rank(1)
 
 
 def make_empty_row(world: World) -> dict[str, object]:
@@ -201,7 +201,7 @@ def make_empty_row(world: World) -> dict[str, object]:
 
 
 def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
-    put(world.started(), *range(6))
+    put(world.serve(), *range(6))
     world.seal()
     delete_pictures(world, 1, 2, 3)
     assert set_states.prune_feed(world.registry) == 3
@@ -213,16 +213,16 @@ def test_two_workers_at_once_never_set_the_mark_back(world: World) -> None:
 @pytest.mark.faults
 def test_a_pruning_that_is_killed_is_finished_by_the_next_one(either: World) -> None:
     world = either
-    behind: LiveIndex = world.started()
+    behind: LiveIndex = world.serve()
     put(behind, *range(6))
     world.seal()
     delete_pictures(world, 0, 1, 2, 3, 4)
-    killed(world, PRUNE, "feed.pruned:1")
+    kill_at(world, PRUNE, "feed.pruned:1")
     assert {name for name in read_feed(world) if name in ("p0", "p1", "p2", "p3", "p4")} == {"p2", "p3", "p4"}
     behind.refresh()
-    assert scored_pictures(behind, 0) == world.nearest(0)
+    assert score_pictures(behind, 0) == world.rank(0)
     assert set_states.prune_feed(world.registry) == 3
-    assert answers(world.started()) == answers(behind)
+    assert ask(world.serve()) == ask(behind)
 
 
 # --- which sets are sealed --------------------------------------------------------------------------------------------
@@ -233,16 +233,16 @@ def test_sets_that_no_used_release_names_do_not_wait_to_be_sealed(either: World)
     for seed in range(6):
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     world.teach("cy")
-    world.started()
+    world.serve()
     world.seal()
     world.teach("cy")
-    live = world.started()
+    live = world.serve()
     world.seal()
     publish_release(world.registry, expected=3, shared=0, languages=live.current.release.languages)
     assert live.refresh() and live.current.release.number == 4
     put_picture(live, "new", 7, {"cy": ["newydd"]})  # encoded as version 2 reads it
     assert set_states.count_unsealed(world.registry) == 1
-    assert {each.version for each in world.indexer(seal_at=1).list_due()} == {None, 0, 2}
+    assert {each.version for each in world.make_indexer(seal_at=1).list_due()} == {None, 0, 2}
     assert world.seal() == 3
     assert set_states.count_unsealed(world.registry) == 0
     assert world.sets.count_unsealed_changes()[world.captions("cy", 1)] == 1
@@ -252,10 +252,10 @@ def test_of_two_encodings_the_set_that_was_sealed_last_counts(world: World) -> N
     with world.registry.begin() as session:
         earlier = make_empty_row(world) | {"fingerprint": "earlier", "upto_change": 1, "number": 0}
         session.execute(insert(VectorSetRow).values(**earlier))
-    put(world.started(), 1, 2, 3)
+    put(world.serve(), 1, 2, 3)
     assert set_states.count_unsealed(world.registry) == 3
-    world.indexer(seal_at=1).seal(world.pictures())
-    world.indexer(seal_at=1).seal(world.captions("en", 0))
+    world.make_indexer(seal_at=1).seal(world.pictures())
+    world.make_indexer(seal_at=1).seal(world.captions("en", 0))
     assert set_states.count_unsealed(world.registry) == 0
     delete_pictures(world, 1)
     assert set_states.prune_feed(world.registry) == 1

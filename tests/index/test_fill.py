@@ -14,7 +14,7 @@ from index.sources import CaptionSource, make_source
 from index.vectors import Entry, VectorRows, VectorSet
 from store.errors import StorageFull
 from tests.doubles import text_vector, weightless_view
-from tests.index.world import World, content, flip, interrupted, nearest_captions, scored_pictures
+from tests.index.world import World, digest, find_captions, flip, interrupt, score_pictures
 from tests.registries import publish_release
 
 PICTURES = 40
@@ -24,7 +24,7 @@ def prepare(world: World) -> World:
     """Forty pictures, and a trained version whose captions are not encoded yet."""
     for seed in range(PICTURES):
         world.put(f"p{seed:02d}", seed, {"cy": [f"llun {seed}"], "en": [f"picture {seed}"]})
-    world.trained_version("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
+    world.add_version("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
     return world
 
 
@@ -35,7 +35,7 @@ def make_worker_source(world: World) -> CaptionSource:
 
 def open_captions(world: World) -> VectorSet:
     """What is sealed of the trained version's captions."""
-    return world.opened(make_worker_source(world))
+    return world.open_set(make_worker_source(world))
 
 
 def publish(world: World) -> None:
@@ -105,7 +105,7 @@ def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> 
     publish(world)
     expected = [[Entry("p03", "wedi newid")], [], [Entry("new", "newydd")]]
     for seal in (0, 1):
-        captions = world.started().current.captions["cy"]
+        captions = world.serve().current.captions["cy"]
         assert [[*captions.read_rows(picture).entries] for picture in ("p03", "p04", "new")] == expected
         assert captions.tail.count == 2 * (1 - seal)
         world.seal()
@@ -113,7 +113,7 @@ def test_a_picture_put_while_filling_is_taken_in_from_the_feed(world: World) -> 
 
 def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
     world.put("a", 1, {"cy": ["ci"]})
-    world.trained_version("cy", {"a": "ci"})
+    world.add_version("cy", {"a": "ci"})
     world.encode("cy", 1)
     assert open_captions(world).count == 1
 
@@ -121,12 +121,12 @@ def test_a_caption_from_two_sources_is_found_once(world: World) -> None:
 def test_all_pictures_are_encoded_again_for_another_image_tower(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(20):
         world.put(f"p{seed}", seed)
-    world.gallery.files.locate_picture(content(3)).write_bytes(b"")
+    world.gallery.files.locate_picture(digest(3)).write_bytes(b"")
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     seen: list[tuple[int, int]] = []
     fill_pictures(world.encoder, world.sets, lambda *told: seen.append(told))
     encoded = world.encoder.pictures_encoded
-    live = world.started()
+    live = world.serve()
     assert live.current.pictures.count == 19 and live.current.pictures.tail.count == 0
     assert world.encoder.pictures_encoded == encoded and seen == [(20, 20)]
 
@@ -155,7 +155,7 @@ def test_a_finished_training_does_not_fail_because_a_sweeper_took_its_segment(
     def act_as_another() -> None:
         removed.append(sweep(world.sets, seconds=0))
 
-    interrupted(monkeypatch, *owner_and_name, act_as_another)
+    interrupt(monkeypatch, *owner_and_name, act_as_another)
     world.encode("cy", 1)
     assert removed == [1] and open_captions(world).count == 60 and open_captions(world).problems == ()
 
@@ -184,12 +184,12 @@ def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
         world.put("new", 99, {"cy": ["newydd"]})
         world.encode("cy", 1)
 
-    interrupted(monkeypatch, VectorSets, "register", act_as_another)
+    interrupt(monkeypatch, VectorSets, "register", act_as_another)
     state = world.encode("cy", 1)
     assert state.number == world.state(world.captions("cy", 1)).number > 0
     publish(world)
-    live = world.started()
-    assert nearest_captions(live, "cy", 1, "newydd") == [("newydd", "new")]
+    live = world.serve()
+    assert find_captions(live, "cy", 1, "newydd") == [("newydd", "new")]
     assert live.current.captions["cy"].count == 61 and live.current.degraded == ()
 
 
@@ -208,32 +208,32 @@ def watch_segments(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]
 
 
 def test_a_damaged_segment_is_made_again_in_parts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    world.started()
+    world.serve()
     for seed in range(60):
         world.put(f"p{seed:02d}", seed)
     world.seal()
-    (folder,) = world.segments("pictures")
+    (folder,) = world.list_segments("pictures")
     flip(folder / "rows.safetensors")
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
     sizes = watch_segments(monkeypatch)
-    world.indexer(most=20, seal_at=100).seal(world.pictures())
+    world.make_indexer(most=20, seal_at=100).seal(world.pictures())
     assert sizes == [20, 20, 20, 60]
-    live = world.started()
-    assert scored_pictures(live, 1) == world.nearest(1) and live.current.degraded == ()
+    live = world.serve()
+    assert score_pictures(live, 1) == world.rank(1) and live.current.degraded == ()
 
 
 def test_parts_without_an_index_count_before_they_are_merged(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     """Merging takes minutes and much memory; whoever ends meanwhile has not sealed for nothing."""
-    live = world.started()
+    live = world.serve()
     for seed in range(50):
         world.put(f"p{seed:02d}", seed)
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
     with monkeypatch.context() as patch:
         watch_segments(patch, room=3)
         with pytest.raises(StorageFull):
-            world.indexer(most=20, seal_at=100).seal(world.pictures())
+            world.make_indexer(most=20, seal_at=100).seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [20, 20, 10]
     live.refresh()
-    assert scored_pictures(live, 1) == world.nearest(1) and live.current.pictures.tail.count == 0
-    world.indexer(most=20, seal_at=100).seal(world.pictures())
+    assert score_pictures(live, 1) == world.rank(1) and live.current.pictures.tail.count == 0
+    world.make_indexer(most=20, seal_at=100).seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [10, 40]

@@ -23,7 +23,7 @@ from store.tables import PictureRow
 from tests.doubles import DIMENSION
 from tests.index.conftest import criteria, equals, numbered, unit
 from tests.index.test_engines import find_expected, search
-from tests.index.world import World, content
+from tests.index.world import World, digest
 
 COUNT = 48
 
@@ -47,11 +47,11 @@ def record(number: int) -> RecordInput:
 @pytest.fixture
 def live(empty: World) -> LiveIndex:
     """Pictures sealed in two steps, some of them replaced since, and the last ones in the tail."""
-    vectors, live = unit(COUNT + 8, dimension=DIMENSION), empty.started()
+    vectors, live = unit(COUNT + 8, dimension=DIMENSION), empty.serve()
 
     def put(numbers: range, seed: int = 0) -> None:
         pictures = [
-            NewPicture(f"p{number:03d}", content(number + seed), 9, 9, None, vectors[(number + seed) % len(vectors)])
+            NewPicture(f"p{number:03d}", digest(number + seed), 9, 9, None, vectors[(number + seed) % len(vectors)])
             for number in numbers
         ]
         given = [NewPicture(**{**vars(new), "record": record(int(new.id[1:]))}) for new in pictures]
@@ -102,7 +102,7 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         gallery = Gallery(registry, DataRoot(tmp_path))
         with registry.begin() as session:
             session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
-        gallery.put([NewPicture("p", content(1), 9, 9, record=RecordInput(tags=["bridge"]))], "tower")
+        gallery.put([NewPicture("p", digest(1), 9, 9, record=RecordInput(tags=["bridge"]))], "tower")
         left = Selection(registry).find_allowed_keys(criteria(equals("tags", "bridge")))
         assert left is not None and len(left) == 1
 
@@ -114,7 +114,7 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
         some = {"must": [equals("tags", "red"), {"key": "year", "range": {"lt": 2_000}}]}
         wanted = Criteria(parse_filter({"must": [some], "must_not": [equals("tags", "blue")]}))
         given = RecordInput(tags=["red"], metadata={"year": 1950})
-        gallery.put([NewPicture("p", content(1), 9, 9, record=given)], "tower")
+        gallery.put([NewPicture("p", digest(1), 9, 9, record=given)], "tower")
         assert selection.find_allowed_keys(wanted) is not None
         gallery.patch(Patch("p", {"tags": ["red", "green"]}), {})
         asked = list[tuple[str, Any]]()

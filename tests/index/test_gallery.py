@@ -15,7 +15,7 @@ from index.selection import Criteria, Selection
 from index.vectors import Vector
 from store.errors import PictureNotFound
 from tests.index.conftest import unit
-from tests.index.world import World, content, drawn
+from tests.index.world import World, digest, draw
 
 FIRST = EncoderId(0, "tower")
 
@@ -42,7 +42,7 @@ def test_a_put_picture_is_there_with_its_captions(world: World) -> None:
     put = world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
     assert put.created and put.picture == world.gallery.get("a")
     assert read_captions(world, "a") == {"en": ["red", "round"], "cy": ["coch"]}
-    assert (put.picture.content_sha256, put.picture.width, put.picture.height) == (content(1), 32, 32)
+    assert (put.picture.content_sha256, put.picture.width, put.picture.height) == (digest(1), 32, 32)
     again = world.put("a", 1, {"en": ["red", "round"], "cy": ["coch"]})
     assert not again.created and again.picture == put.picture
 
@@ -73,15 +73,15 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     assert world.gallery.list_ids() == [] and world.gallery.find_captions(["a"]) == []
     assert world.gallery.find_caption_vectors(ids, FIRST) == {}
 
-    assert world.gallery.find_vector(content(1), world.encoder.image_fingerprint) is None
+    assert world.gallery.find_vector(digest(1), world.encoder.image_fingerprint) is None
     with pytest.raises(PictureNotFound):
         world.gallery.delete("a")
     sweep(world.sets)
-    assert world.gallery.files.read(content(1))
-    world.aged(25)
+    assert world.gallery.files.read(digest(1))
+    world.age(25)
     sweep(world.sets)
-    assert not world.gallery.files.locate_picture(content(1)).exists()
-    assert not world.gallery.files.locate_thumbnail(content(1)).exists() and world.gallery.list_discarded(0) == []
+    assert not world.gallery.files.locate_picture(digest(1)).exists()
+    assert not world.gallery.files.locate_thumbnail(digest(1)).exists() and world.gallery.list_discarded(0) == []
 
 
 class _Counted(str):
@@ -117,39 +117,39 @@ def test_a_caption_has_a_vector_of_each_version_and_each_tower(world: World) -> 
 def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     world.put("a", 1, {"en": ["red"]})
     put = world.put("a", 2)
-    assert not put.created and put.picture.content_sha256 == content(2) and read_captions(world, "a") == {"en": ["red"]}
-    assert world.gallery.list_discarded(0) == [content(1)] and world.gallery.files.read(content(1))
-    world.aged(25)
+    assert not put.created and put.picture.content_sha256 == digest(2) and read_captions(world, "a") == {"en": ["red"]}
+    assert world.gallery.list_discarded(0) == [digest(1)] and world.gallery.files.read(digest(1))
+    world.age(25)
     sweep(world.sets)
-    assert not world.gallery.files.locate_picture(content(1)).exists() and world.gallery.files.read(content(2))
+    assert not world.gallery.files.locate_picture(digest(1)).exists() and world.gallery.files.read(digest(2))
 
 
 @pytest.mark.row("F10")
 def test_a_content_that_is_put_again_stays_and_is_kept_for_a_day_from_its_last_end(world: World) -> None:
     world.put("a", 1)
     world.gallery.delete("a")
-    world.aged(25)
+    world.age(25)
     world.put("b", 1)
     sweep(world.sets)
-    assert world.gallery.files.read(content(1)) and world.gallery.list_discarded(0) == []
+    assert world.gallery.files.read(digest(1)) and world.gallery.list_discarded(0) == []
     world.put("b", 2)
     world.gallery.delete("b")
     sweep(world.sets)
-    assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(2))
+    assert world.gallery.files.read(digest(1)) and world.gallery.files.read(digest(2))
 
 
 @pytest.mark.row("F10")
 def test_a_put_that_fails_leaves_nothing_and_removes_no_content_that_was_discarded_just_now(world: World) -> None:
-    broken = NewPicture("b", content(1), None, 32, {}, unit(1)[0], drawn(1))  # type: ignore[arg-type]
+    broken = NewPicture("b", digest(1), None, 32, {}, unit(1)[0], draw(1))  # type: ignore[arg-type]
     with pytest.raises(IntegrityError):
         world.gallery.put([broken], "f")
     assert world.gallery.list_ids() == [] and world.gallery.read_last_change() == 0
-    assert not world.gallery.files.locate_picture(content(1)).exists()
+    assert not world.gallery.files.locate_picture(digest(1)).exists()
     world.put("a", 1)
     world.gallery.delete("a")
     with pytest.raises(IntegrityError):
         world.gallery.put([broken], "f")
-    assert world.gallery.files.read(content(1))
+    assert world.gallery.files.read(digest(1))
 
 
 def test_every_change_is_in_the_feed_once_with_its_last_number(world: World) -> None:
@@ -217,7 +217,7 @@ def test_each_content_of_a_picture_has_a_key_of_its_own_that_is_never_used_again
         world.put("a", seed)
         keys.append(world.gallery.find_content_keys(["a"])["a"].key)
     world.put("a", 1, {"en": ["red"]})  # other captions: the same content
-    assert world.gallery.find_content_keys(["a", "nowhere"])["a"] == (keys[-1], content(1))
+    assert world.gallery.find_content_keys(["a", "nowhere"])["a"] == (keys[-1], digest(1))
     world.gallery.delete("a")
     world.put("a", 1)
     keys.append(world.gallery.find_content_keys(["a"])["a"].key)

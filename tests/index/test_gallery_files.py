@@ -20,7 +20,7 @@ from store.data_root import DataRoot
 from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavailable
 from store.objects import ObjectStore
 from store.registry import Registry, open_registry
-from tests.index.world import VerifyingEncoder, World, content, flip, new_picture
+from tests.index.world import VerifyingEncoder, World, digest, flip, make_picture
 from tests.patience import insisting
 
 
@@ -71,7 +71,7 @@ def test_no_writer_waits_for_the_store(shared: World, watched: Callable[..., lis
     shared.put("a", 1)
     shared.put("a", 2)
     shared.gallery.delete("a")
-    shared.gallery.delete_content(content(1), 0)
+    shared.gallery.delete_content(digest(1), 0)
     assert {"put", "create", "delete"} <= {*calls}
 
 
@@ -85,13 +85,13 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
 
     def overtaken(path: Path, data: bytes) -> None:
         write_bytes(path, data)
-        if path == world.gallery.files.locate_picture(content(1)) and world.gallery.list_ids() == []:
+        if path == world.gallery.files.locate_picture(digest(1)) and world.gallery.list_ids() == []:
             monkeypatch.setattr(files, "write_bytes", write_bytes)
-            world.gallery.delete_content(content(1), 0)
+            world.gallery.delete_content(digest(1), 0)
 
     monkeypatch.setattr(files, "write_bytes", overtaken)
     world.put("b", 1)
-    assert world.gallery.files.read(content(1)) and world.gallery.files.read(content(1), thumbnail=True)
+    assert world.gallery.files.read(digest(1)) and world.gallery.files.read(digest(1), thumbnail=True)
 
 
 def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
@@ -123,7 +123,7 @@ def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full())
     with pytest.raises(StorageFull):
         world.put("a", 1)
-    assert world.gallery.list_ids() == [] and not world.gallery.files.locate_picture(content(1)).exists()
+    assert world.gallery.list_ids() == [] and not world.gallery.files.locate_picture(digest(1)).exists()
 
 
 @pytest.fixture
@@ -160,30 +160,30 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
     @contextmanager
     def overtaken() -> Iterator[Session]:
         monkeypatch.setattr(shared.registry, "begin", begin)
-        other.delete_content(content(1), 0)
+        other.delete_content(digest(1), 0)
         with begin() as session:
             yield session
-        complete.append(shared.gallery.files.locate_picture(content(1)).exists())
+        complete.append(shared.gallery.files.locate_picture(digest(1)).exists())
 
     monkeypatch.setattr(shared.registry, "begin", overtaken)
     shared.put("a", 1)
     assert complete == [True], "a crash now would leave a row without its file"
     third = elsewhere(shared, "third", store)
-    assert third.files.read(content(1)) and third.files.read(content(1), thumbnail=True)
+    assert third.files.read(digest(1)) and third.files.read(digest(1), thumbnail=True)
 
 
 def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
     shared: World, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Gallery(shared.registry, DataRoot(shared.home, store))
-    once_before(shared.root, "commit", lambda: other.delete_content(content(1), 0), monkeypatch)
+    once_before(shared.root, "commit", lambda: other.delete_content(digest(1), 0), monkeypatch)
     shared.put("a", 1)
-    assert shared.gallery.files.read(content(1)) and elsewhere(shared, "third", store).files.read(content(1))
+    assert shared.gallery.files.read(digest(1)) and elsewhere(shared, "third", store).files.read(digest(1))
 
 
 def put_sent(gallery: Gallery, id: str, stored: bytes = b"") -> None:
     """Put `drawn(1)`, with the bytes as they were sent; another machine may encode it as other bytes."""
-    new = new_picture(id, 1)
+    new = make_picture(id, 1)
     assert new.picture is not None
     picture = replace(new.picture, original=b"1", stored=stored or new.picture.stored)
     gallery.put([replace(new, picture=picture)], VerifyingEncoder().image_fingerprint)
@@ -202,15 +202,15 @@ def damage_everywhere(world: World, store: str) -> None:
 
 
 def assert_whole(gallery: Gallery) -> None:
-    with gallery.files.open_original(content(1)) as stream:
+    with gallery.files.open_original(digest(1)) as stream:
         assert stream.read() == b"1"
-    assert gallery.files.read(content(1)) and gallery.files.read(content(1), thumbnail=True)
+    assert gallery.files.read(digest(1)) and gallery.files.read(digest(1), thumbnail=True)
 
 
 def assert_damaged(gallery: Gallery) -> None:
     for read in (gallery.files.read, gallery.files.open_original):
         with pytest.raises(PictureDamaged):
-            read(content(1))
+            read(digest(1))
 
 
 def test_damage_that_got_into_the_store_is_not_served_and_gives_way_to_what_is_put_again(
@@ -264,4 +264,4 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
 
 def content_file(world: World, suffix: str) -> Path:
     """A file of the content of `drawn(1)`."""
-    return world.home / "pictures" / content(1)[:2] / f"{content(1)}{suffix}"
+    return world.home / "pictures" / digest(1)[:2] / f"{digest(1)}{suffix}"

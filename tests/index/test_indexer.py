@@ -17,23 +17,23 @@ from index.vectors import VectorRows
 from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
-from tests.index.world import World, answers, captions_of, interrupted, put, put_picture, scored_pictures
+from tests.index.world import World, ask, interrupt, list_captions, put, put_picture, score_pictures
 from tests.patience import insisting
 
 
 def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     for round in range(12):
         put(live, *range(3 * round, 3 * round + 3))
         if round % 2:
             live.delete_picture(f"p{3 * round - 2}")
             put_picture(live, f"p{3 * round}", 100 + round, {"en": [f"other {round}"]})
-        before = answers(live)
-        assert before[0] == [world.nearest(seed) for seed in range(8)]
+        before = ask(live)
+        assert before[0] == [world.rank(seed) for seed in range(8)]
         assert world.seal() == 2
         assert live.refresh() and live.current.pictures.tail.count == 0
-        assert answers(live) == before
-        assert answers(world.started()) == before
+        assert ask(live) == before
+        assert ask(world.serve()) == before
     assert live.current.pictures.count == 30
     assert live.verify() == [] and live.current.degraded == ()
 
@@ -41,7 +41,7 @@ def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
 def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_times(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    world.started()
+    world.serve()
     real, sizes = segment.write, list[int]()
 
     def count_rows(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:
@@ -60,18 +60,18 @@ def test_the_number_of_segments_is_logarithmic_and_each_row_is_written_a_few_tim
 
 def test_small_segments_are_merged_however_small(world: World) -> None:
     """Below the size that is sealed together, as when an operator seals by hand."""
-    live = world.started()
+    live = world.serve()
     for first, next in ((0, 1), (1, 6), (6, 26)):
         put(live, *range(first, next))
-        world.indexer().seal(world.pictures())
+        world.make_indexer().seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [1, 5, 20]
     put(live, 26)
-    world.indexer().seal(world.pictures())
+    world.make_indexer().seal(world.pictures())
     assert [written.rows for written in world.state().segments] == [27]
 
 
 def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(20))
     world.seal()
     (whole,) = world.state().segments
@@ -83,7 +83,7 @@ def test_a_segment_with_many_dead_rows_is_written_again_without_them(world: Worl
     world.seal()
     (rest,) = world.state().segments
     assert rest.rows == 14 and world.state().dead == NOTHING_SEALED.dead
-    assert scored_pictures(world.started(), 7) == world.nearest(7)
+    assert score_pictures(world.serve(), 7) == world.rank(7)
 
 
 def _list_states(world: World) -> list[SealedState]:
@@ -91,89 +91,89 @@ def _list_states(world: World) -> list[SealedState]:
 
 
 def test_only_two_states_of_a_set_are_kept_with_their_segments(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(6):
         put(live, seed)
         world.seal()
     assert len(_list_states(world)) == 2
     named = {written.id for state in _list_states(world) for written in state.segments}
-    assert {path.name for path in world.segments("pictures")} == named
+    assert {path.name for path in world.list_segments("pictures")} == named
 
 
 def test_only_sets_of_which_enough_has_changed_are_sealed_those_that_changed_most_first(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(3))
-    assert world.indexer(seal_at=4).list_due() == [] and world.seal(seal_at=4) == 0
-    world.indexer().seal(world.pictures())
+    assert world.make_indexer(seal_at=4).list_due() == [] and world.seal(seal_at=4) == 0
+    world.make_indexer().seal(world.pictures())
     put(live, 3)
     order: list[int] = []
-    assert world.indexer(seal_at=1).list_due() == [world.captions("en", 0), world.pictures()]
+    assert world.make_indexer(seal_at=1).list_due() == [world.captions("en", 0), world.pictures()]
     assert world.seal(seal_at=4) == 1 and world.state(world.captions("en", 0)).upto_change == 4
-    assert world.indexer(seal_at=1).run(lambda: order.append(world.state().number)) == 1 and len(order) == 1
+    assert world.make_indexer(seal_at=1).run(lambda: order.append(world.state().number)) == 1 and len(order) == 1
 
 
 def test_a_set_of_which_nothing_changed_is_not_registered_again(world: World) -> None:
-    put(world.started(), 1)
+    put(world.serve(), 1)
     world.seal()
     before = world.state()
-    assert world.indexer().seal(world.pictures()) == before and world.state().number == before.number
+    assert world.make_indexer().seal(world.pictures()) == before and world.state().number == before.number
 
 
 def test_captions_that_nobody_encoded_yet_are_left_and_the_other_sets_are_sealed(world: World) -> None:
-    world.started()
+    world.serve()
     world.put("a", 1, {"en": ["dog"]})  # by a process without a model
     assert world.seal() == 1
     assert world.state().upto_change == 1 and world.state(world.captions("en", 0)).upto_change == 0
-    live = world.started()  # encodes it
+    live = world.serve()  # encodes it
     assert world.seal() == 1 and world.state(world.captions("en", 0)).upto_change == 1
     live.refresh()
-    assert captions_of(live, "a") == {"en": ["dog"]}
+    assert list_captions(live, "a") == {"en": ["dog"]}
 
 
 def test_pictures_that_nobody_encoded_yet_are_not_sealed_as_if_there_were_none(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After a change of the image tower, while the API encodes them: they would be missing for ever."""
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     VectorSets(world.gallery).register(world.pictures(), NOTHING_SEALED, NOTHING_SEALED)
     world.seal()
     assert world.state().upto_change == 0
-    live = world.started()
+    live = world.serve()
     assert live.current.pictures.count == 2
     world.seal()
-    assert world.state().upto_change == 2 and world.started().current.pictures.count == 2
+    assert world.state().upto_change == 2 and world.serve().current.pictures.count == 2
 
 
 def test_what_is_put_while_a_segment_is_written_is_in_the_answers(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, 1, 2)
 
     def put_meanwhile() -> None:
         put(live, 3)
         live.delete_picture("p2")
 
-    interrupted(monkeypatch, segment, "write", put_meanwhile, 1)
+    interrupt(monkeypatch, segment, "write", put_meanwhile, 1)
     world.seal()
     live.refresh()
-    for each in (live, world.started()):
-        assert scored_pictures(each, 3) == world.nearest(3) and each.current.pictures.count == 2
-        assert captions_of(each, "p3") == {"en": ["picture 3", "drawing 3"]}
+    for each in (live, world.serve()):
+        assert score_pictures(each, 3) == world.rank(3) and each.current.pictures.count == 2
+        assert list_captions(each, "p3") == {"en": ["picture 3", "drawing 3"]}
 
 
 def test_sealing_ends_though_pictures_are_put_all_the_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, seeds = world.started(), iter(range(2, 50))
+    live, seeds = world.serve(), iter(range(2, 50))
     put(live, 1)
-    interrupted(monkeypatch, segment, "write", lambda: put(live, next(seeds)), 40)
+    interrupt(monkeypatch, segment, "write", lambda: put(live, next(seeds)), 40)
     world.seal()
     assert next(seeds) < 10
-    assert scored_pictures(world.started(), 1) == world.nearest(1)
+    assert score_pictures(world.serve(), 1) == world.rank(1)
 
 
 def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
-    put(world.started(), 1)
+    put(world.serve(), 1)
     sets, old = VectorSets(world.gallery), world.state()
     world.seal()
     newest = world.state()
@@ -184,7 +184,7 @@ def test_an_indexer_whose_base_is_old_registers_nothing(world: World) -> None:
 def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live, sealed = world.started(), list[int]()
+    live, sealed = world.serve(), list[int]()
     put(live, 1, 2)
 
     def act_as_another() -> None:
@@ -192,18 +192,18 @@ def test_of_two_indexers_at_once_the_second_tries_again_and_nothing_is_lost(
         live.delete_picture("p1")
         sealed.append(world.seal())
 
-    interrupted(monkeypatch, VectorSets, "register", act_as_another, 1)
+    interrupt(monkeypatch, VectorSets, "register", act_as_another, 1)
     first = world.state()
-    newest = world.indexer().seal(world.pictures())
+    newest = world.make_indexer().seal(world.pictures())
     assert sealed == [2] and newest == world.state() and newest.number > first.number
     live.refresh()
-    for each in (live, world.started()):
-        assert scored_pictures(each, 3) == world.nearest(3) and each.current.pictures.count == 2
+    for each in (live, world.serve()):
+        assert score_pictures(each, 3) == world.rank(3) and each.current.pictures.count == 2
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
-    live = world.started()
+    live = world.serve()
 
     def seal() -> None:
         registry = open_registry(world.registry.engine.url.render_as_string(hide_password=False))
@@ -219,13 +219,13 @@ def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
             if seed % 4 == 3:
                 insisting(partial(live.delete_picture, f"p{seed - 1}"))
             live.refresh()
-            assert scored_pictures(live, 5) == world.nearest(5)
+            assert score_pictures(live, 5) == world.rank(5)
     for future in running:
         assert future.exception() is None or isinstance(future.exception(), IndexFileCorrupt | RegistryUnavailable)
     world.seal()
     live.refresh()
-    for each in (live, world.started()):
-        assert scored_pictures(each, 5) == world.nearest(5) and each.current.degraded == ()
+    for each in (live, world.serve()):
+        assert score_pictures(each, 5) == world.rank(5) and each.current.degraded == ()
 
 
 Point = tuple[Any, str]
@@ -235,7 +235,7 @@ BEFORE_REGISTERING: Point = (VectorSets, "register")
 
 def _remove_all(world: World) -> Callable[[], None]:
     def remove() -> None:
-        for path in world.segments("pictures"):
+        for path in world.list_segments("pictures"):
             segment.remove(world.root, path.name)
 
     return remove
@@ -246,40 +246,40 @@ def _remove_all(world: World) -> Callable[[], None]:
 def test_a_segment_that_is_removed_before_it_is_registered_is_written_again(
     world: World, monkeypatch: pytest.MonkeyPatch, point: Point, times: int
 ) -> None:
-    put(world.started(), 1)
+    put(world.serve(), 1)
     with monkeypatch.context() as patch:
-        interrupted(patch, *point, _remove_all(world), times)
-        world.indexer().seal(world.pictures())
+        interrupt(patch, *point, _remove_all(world), times)
+        world.make_indexer().seal(world.pictures())
     (written,) = world.state().segments
     assert segment.is_intact(world.root, written)
-    assert world.started().current.degraded == ()
+    assert world.serve().current.degraded == ()
 
 
 @pytest.mark.parametrize("point", [BEFORE_READING, BEFORE_REGISTERING], ids=["before reading", "before registering"])
 def test_the_third_time_is_an_error_and_nothing_is_registered(
     world: World, monkeypatch: pytest.MonkeyPatch, point: Point
 ) -> None:
-    put(world.started(), 1)
+    put(world.serve(), 1)
     before = world.state()
     with monkeypatch.context() as patch:
-        interrupted(patch, *point, _remove_all(world), 3)
+        interrupt(patch, *point, _remove_all(world), 3)
         with pytest.raises(IndexFileCorrupt):
-            world.indexer().seal(world.pictures())
+            world.make_indexer().seal(world.pictures())
     assert world.state().number == before.number
     world.seal()
-    assert scored_pictures(world.started(), 1) == world.nearest(1)
+    assert score_pictures(world.serve(), 1) == world.rank(1)
 
 
 @pytest.mark.parametrize("nth", [1, 2], ids=["while sealing", "while merging"])
 def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
     world: World, monkeypatch: pytest.MonkeyPatch, nth: int
 ) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(3):
         put(live, seed)
-        world.indexer(seal_at=1).seal(world.pictures())
+        world.make_indexer(seal_at=1).seal(world.pictures())
     put(live, 3)
-    before, state, folders = answers(live), world.state(), world.segments()
+    before, state, folders = ask(live), world.state(), world.list_segments()
     free, calls = files.require_free, list[object]()
 
     def raise_storage_full(*given: Any) -> None:
@@ -291,14 +291,14 @@ def test_a_full_disk_leaves_what_serves_and_sealing_goes_on_when_there_is_room(
     with monkeypatch.context() as patch:
         patch.setattr(files, "require_free", raise_storage_full)
         with pytest.raises(StorageFull):
-            world.indexer(seal_at=1).seal(world.pictures())
+            world.make_indexer(seal_at=1).seal(world.pictures())
     live.refresh()
-    assert len(calls) == nth and answers(live) == before
+    assert len(calls) == nth and ask(live) == before
     if nth == 1:
-        assert world.state().number == state.number and world.segments() == folders
+        assert world.state().number == state.number and world.list_segments() == folders
     else:  # what was sealed counts, although there is no room to merge it
         assert [written.rows for written in world.state().segments] == [1, 1, 1, 1]
     assert not list((world.home / "segments").glob(".tmp-*"))
-    world.indexer(seal_at=1).seal(world.pictures())
+    world.make_indexer(seal_at=1).seal(world.pictures())
     live.refresh()
-    assert answers(live) == before and [written.rows for written in world.state().segments] == [4]
+    assert ask(live) == before and [written.rows for written in world.state().segments] == [4]

@@ -9,14 +9,14 @@ from tests.doubles import text_vector
 from tests.index.test_fill import make_worker_source, prepare, publish
 from tests.index.world import (
     World,
-    answers,
-    captions_of,
-    content,
-    killed,
-    nearest_captions,
-    nearest_pictures,
+    ask,
+    digest,
+    find_captions,
+    find_pictures,
+    kill_at,
+    list_captions,
     put,
-    scored_pictures,
+    score_pictures,
     wait_until,
 )
 
@@ -36,7 +36,7 @@ PUT = """
 import sys
 from pathlib import Path
 from tests.index.world import World, put_picture
-put_picture(World(Path(sys.argv[1]), sys.argv[2]).started(), "b", 2, {"en": ["two"]})
+put_picture(World(Path(sys.argv[1]), sys.argv[2]).serve(), "b", 2, {"en": ["two"]})
 """
 WRITING = [f"files.{step}" for step in ("temp_open", "written", "fsynced", "renamed", "folder_fsynced")]
 # of the segment itself; of the note that it was verified, and of the merged segment
@@ -46,7 +46,7 @@ INDEXER = ("indexer.written:1", "indexer.registered:1")
 
 def has_only_named_segments(world: World) -> None:
     """What the sweep of a later start leaves is exactly what states name."""
-    world.aged()
+    world.age()
     sweep(world.sets)
     sets = VectorSets(world.gallery)
     named = {each.id for of in sets.list_newest() for state in sets.list_states(of) for each in state.segments}
@@ -63,24 +63,24 @@ def has_only_named_segments(world: World) -> None:
     ],
 )
 def test_an_indexer_that_was_killed_changed_no_answer_and_the_next_one_finishes(world: World, point: str) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(3):
         put(live, seed)
         world.seal()
     put(live, 3, 4)
     live.delete_picture("p1")
-    before = answers(live)
-    killed(world, SEAL, point)
+    before = ask(live)
+    kill_at(world, SEAL, point)
     live.refresh()
-    assert answers(live) == answers(world.started()) == before
+    assert ask(live) == ask(world.serve()) == before
     has_only_named_segments(world)
-    assert answers(world.started()) == before
+    assert ask(world.serve()) == before
     world.seal()
     live.refresh()
-    assert answers(live) == answers(world.started()) == before
+    assert ask(live) == ask(world.serve()) == before
     assert live.current.pictures.tail.count == 0 and live.verify() == [] and live.current.degraded == ()
     has_only_named_segments(world)
-    assert answers(world.started()) == before
+    assert ask(world.serve()) == before
 
 
 Filled = tuple[list[Hit], list[str]]
@@ -89,7 +89,7 @@ Filled = tuple[list[Hit], list[str]]
 def describe_fill(world: World) -> Filled:
     """What a fill in shards of five ends in: every caption with its score, and its segments."""
     state = world.encode("cy", 1, shard=5)
-    opened = world.opened(make_worker_source(world))
+    opened = world.open_set(make_worker_source(world))
     assert opened.problems == ()
     return opened.search(text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
 
@@ -111,16 +111,16 @@ def whole(tmp_path_factory: pytest.TempPathFactory) -> Filled:
 )
 def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: Filled, point: str) -> None:
     prepare(world)
-    live = world.started()
-    killed(world, FILL, point)
+    live = world.serve()
+    kill_at(world, FILL, point)
     live.refresh()
-    assert scored_pictures(live, 1) == world.nearest(1) and live.current.degraded == ()
+    assert score_pictures(live, 1) == world.rank(1) and live.current.degraded == ()
     assert describe_fill(world) == whole
     has_only_named_segments(world)
     publish(world)
     live.refresh()
-    for each in (live, world.started()):
-        assert nearest_captions(each, "cy", 1, "llun 7") == [("llun 7", "p07")]
+    for each in (live, world.serve()):
+        assert find_captions(each, "cy", 1, "llun 7") == [("llun 7", "p07")]
         assert each.current.captions["cy"].count == 60 and each.current.degraded == ()
 
 
@@ -130,10 +130,10 @@ def test_killed_fills_end_in_the_same_as_one_that_was_not(world: World, whole: F
 def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: World, point: str, kept: bool) -> None:
     """Before and after the commit."""
     world.put("a", 1)
-    killed(world, PUT, point)
-    world.aged()
-    live = world.started()
+    kill_at(world, PUT, point)
+    world.age()
+    live = world.serve()
     live.close()  # the sweep is done
-    assert nearest_pictures(live, 2) == (["b", "a"] if kept else ["a"])
-    assert captions_of(live, "b") == ({"en": ["two"]} if kept else {})
-    assert world.gallery.files.locate_picture(content(2)).exists() == kept
+    assert find_pictures(live, 2) == (["b", "a"] if kept else ["a"])
+    assert list_captions(live, "b") == ({"en": ["two"]} if kept else {})
+    assert world.gallery.files.locate_picture(digest(2)).exists() == kept

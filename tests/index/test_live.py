@@ -16,12 +16,12 @@ from tests.doubles import picture_vector, text_vector
 from tests.index.world import (
     VerifyingEncoder,
     World,
-    captions_of,
-    drawn,
-    nearest_captions,
-    nearest_pictures,
+    draw,
+    find_captions,
+    find_pictures,
+    list_captions,
     put_picture,
-    scored_pictures,
+    score_pictures,
 )
 
 DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]
@@ -29,26 +29,26 @@ DUTCH = ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bu
 
 def test_nothing_serves_before_the_start(world: World) -> None:
     with pytest.raises(IndexUnavailable):
-        _ = world.live_index().current
+        _ = world.make_live().current
 
 
 def test_a_put_picture_is_found_when_the_call_returns_and_gone_when_delete_returns(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put = put_picture(live, "a", 1, {"en": ["a red ball"], "xx": ["not served"]})
-    assert put.created and nearest_pictures(live, 1) == ["a"]
-    assert nearest_captions(live, "en", 0, "a red ball") == [("a red ball", "a")]
-    assert captions_of(live, "a") == {"en": ["a red ball"]}
+    assert put.created and find_pictures(live, 1) == ["a"]
+    assert find_captions(live, "en", 0, "a red ball") == [("a red ball", "a")]
+    assert list_captions(live, "a") == {"en": ["a red ball"]}
     live.delete_picture("a")
-    assert nearest_pictures(live, 1) == [] and nearest_captions(live, "en", 0, "a red ball") == []
+    assert find_pictures(live, 1) == [] and find_captions(live, "en", 0, "a red ball") == []
     with pytest.raises(PictureNotFound):
         live.delete_picture("a")
 
 
 def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(12):
         put_picture(live, f"p{seed}", seed)
-    vector = picture_vector(drawn(3).rgb)
+    vector = picture_vector(draw(3).rgb)
     names = [hit.picture for hit in live.current.search_pictures(vector, 12)]
     last = live.current.search_pictures(vector, 4)[-1]
 
@@ -68,10 +68,10 @@ def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: W
 def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(6):
         put_picture(live, f"p{seed}", seed)
-    vector = picture_vector(drawn(3).rgb)
+    vector = picture_vector(draw(3).rgb)
     last = live.current.search_pictures(vector, 2)[-1]
     monkeypatch.setattr(snapshot, "DEEPEST_RANK", 5)
     assert len(live.current.search_pictures(vector, 3, last)) == 3
@@ -82,32 +82,32 @@ def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
 
 
 def test_no_caption_is_encoded_twice(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     for id in ("a", "b", "a"):
         put_picture(live, id, 1, {"en": ["one", "two"]})
     assert world.encoder.texts_encoded == 4
-    world.started()
+    world.serve()
     assert world.encoder.texts_encoded == 4
 
 
 def test_another_process_follows_puts_and_deletes(world: World) -> None:
-    ours, theirs = world.started(), world.started()
+    ours, theirs = world.serve(), world.serve()
     put_picture(ours, "a", 1, {"en": ["one"]})
-    assert nearest_pictures(theirs, 1) == [] and theirs.refresh() and nearest_pictures(theirs, 1) == ["a"]
+    assert find_pictures(theirs, 1) == [] and theirs.refresh() and find_pictures(theirs, 1) == ["a"]
     ours.delete_picture("a")
-    assert theirs.refresh() and nearest_pictures(theirs, 1) == []
+    assert theirs.refresh() and find_pictures(theirs, 1) == []
     assert not theirs.refresh()
 
 
 def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put_picture(live, "a", 1, {"en": ["dog"], "cy": ["ci"]})
     with pytest.raises(LanguageNotFound):
         live.current.search_captions(text_vector(0, "ci"), ["cy"], 1)
     release = world.teach("cy", {"a": "ci bach"})
     assert live.refresh() and live.current.release == release
-    assert nearest_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
-    assert captions_of(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
+    assert find_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
+    assert list_captions(live, "a") == {"en": ["dog"], "cy": ["ci", "ci bach"]}
     assert live.current.views["cy"].version == live.current.shared_view.version == 1
     assert live.current.captions["cy"].tail.count == 0 and live.current.captions["cy"].state > 0
 
@@ -123,12 +123,12 @@ def test_texts_in_a_withdrawn_language_are_told_by_this_process_and_by_one_that_
     world.encoder = Counting()
     world.put("a", 1, {"en": ["a red apple on the table", "the bus drives through the city"]})
     world.teach("nl", {"a": DUTCH[0]})
-    live = world.started()
+    live = world.serve()
     assert live.current.route("auto", "een hond in de bus").used == "nl"
     world.registry.releases.roll_back("nl", actor="test", reason="")
     live.refresh()
     opened = [*world.encoder.opened]
-    for process in (live, world.started()):
+    for process in (live, world.serve()):
         assert process.current.route("auto", "een hond in de bus").used == "shared"
         assert process.current.route("auto", "the apple in the bus").used == "en"
     live.refresh()
@@ -145,13 +145,13 @@ def test_a_withdrawn_version_that_is_damaged_keeps_nobody_from_serving(world: Wo
     folder = world.registry.versions.get(release.languages["nl"]).folder
     world.registry.releases.roll_back("nl", actor="test", reason="")
     (world.root.locate(str(folder)) / "rows.safetensors").write_bytes(b"damaged")
-    assert world.started().current.withdrawn == {}
+    assert world.serve().current.withdrawn == {}
 
 
 def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(5):
         put_picture(live, f"p{seed}", seed, {"en": [f"the little dog {seed}"]})
     world.teach("cy", {f"p{seed}": f"y ci bach gyda rhif {seed}" for seed in range(5)})
@@ -174,18 +174,18 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
 @pytest.mark.row("I11")
 def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) -> None:
     """Between opening the new snapshot and publishing it."""
-    live = world.started()
+    live = world.serve()
     for seed in range(5):
         put_picture(live, f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     candidate = live.open(world.teach("cy", {"p1": "gair"}))
     live.delete_picture("p1")
     put_picture(live, "new", 9, {"en": ["new"]})
-    stale = candidate.search_pictures(picture_vector(drawn(1).rgb), 9)
+    stale = candidate.search_pictures(picture_vector(draw(1).rgb), 9)
     assert "p1" in [hit.picture for hit in stale]  # so that it could come back
-    assert "p1" not in nearest_pictures(live, 1)
+    assert "p1" not in find_pictures(live, 1)
     live.publish(candidate)
-    assert "p1" not in nearest_pictures(live, 1) and nearest_pictures(live, 9)[0] == "new"
-    assert captions_of(live, "p1") == {} and ("gair", "p1") not in nearest_captions(live, "cy", 1, "gair", 99)
+    assert "p1" not in find_pictures(live, 1) and find_pictures(live, 9)[0] == "new"
+    assert list_captions(live, "p1") == {} and ("gair", "p1") not in find_captions(live, "cy", 1, "gair", 99)
 
 
 @pytest.mark.row("I7")
@@ -195,7 +195,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
         world.put(f"p{seed}", seed, {"cy": [f"llun {seed}"]})
     for _ in range(2):
         world.teach("cy")
-    live = world.started()
+    live = world.serve()
     releases = [world.registry.releases.get(number) for number in (2, 3)]
     stop, mixed, searches = Event(), 0, [0] * 4
 
@@ -227,7 +227,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
 
 
 def test_puts_of_many_threads_are_all_found(world: World) -> None:
-    live = world.started()
+    live = world.serve()
 
     def put(start: int) -> None:
         for seed in range(start, start + 8):
@@ -239,7 +239,7 @@ def test_puts_of_many_threads_are_all_found(world: World) -> None:
     for thread in threads:
         thread.join()
     assert live.current.pictures.count == live.current.captions["en"].count == 24
-    assert scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(live, 3) == world.rank(3)
 
 
 def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -255,5 +255,5 @@ def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monke
 
     monkeypatch.setattr(world.encoder, "pictures", note_images)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
-    assert world.started().current.pictures.count == 40
+    assert world.serve().current.pictures.count == 40
     assert sum(sizes) == 40 and max(sizes) <= 16

@@ -10,7 +10,7 @@ from index.set_states import find_last_location, open_engine, request_reindex
 from index.sets import VectorSets
 from store.errors import EngineMismatch, IndexUnavailable
 from store.settings import SettingsError
-from tests.index.world import World, answers, put, scored_pictures
+from tests.index.world import World, ask, put, score_pictures
 
 NOWHERE = "milvus+http://127.0.0.1:1"
 
@@ -26,7 +26,7 @@ def world(tmp_path: Path, postgresql_url: str) -> Iterator[World]:
 def test_where_the_vectors_are_no_other_place_can_be_opened(world: World) -> None:
     for index in ("faiss", "pgvector"):
         open_engine(index, world.registry)  # nothing is sealed yet
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     world.seal()
     newest = world.state().number
     assert find_last_location(world.registry) == "pgvector"
@@ -38,7 +38,7 @@ def test_where_the_vectors_are_no_other_place_can_be_opened(world: World) -> Non
 
 def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> None:
     world = World(tmp_path)
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     world.seal()
     with pytest.raises(SettingsError, match="the vectors are in faiss, not in milvus"):
         open_engine(NOWHERE, world.registry)
@@ -51,7 +51,7 @@ def test_segments_on_disk_are_not_left_for_an_engine_unasked(tmp_path: Path) -> 
 
 def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -> None:
     other = LiveIndex(world.encoder, VectorSets(world.gallery), seal_first=2)
-    live = world.started(seal_first=2)
+    live = world.serve(seal_first=2)
     assert other.start()  # nothing is sealed yet, so nobody knows that its setting is wrong
     put(live, *range(6))
     world.seal()
@@ -65,7 +65,7 @@ def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -
     assert set(other.current.degraded) == {sentence} == set(other.verify())
     put(other, 6)
     live.refresh()
-    assert scored_pictures(other, 3) == scored_pictures(live, 3) == world.nearest(3)
+    assert score_pictures(other, 3) == score_pictures(live, 3) == world.rank(3)
     with pytest.raises(EngineMismatch):
         other._loader.make_indexer().seal(world.pictures())
     assert world.state() == newest[world.pictures()]
@@ -73,16 +73,16 @@ def test_two_that_run_already_do_not_make_all_sets_anew_in_turns(world: World) -
 
 
 def test_after_a_move_every_set_is_sealed_in_the_new_place(world: World) -> None:
-    put(world.started(), 1, 2, 3)
+    put(world.serve(), 1, 2, 3)
     world.seal()
-    before = answers(world.started())
+    before = ask(world.serve())
     assert request_reindex("faiss", world.registry) == 2 and find_last_location(world.registry) is None
     moved = World(world.home, world.registry.engine.url.render_as_string(hide_password=False))
-    live = moved.started()
-    assert answers(live) == before and moved.state().segments == ()
+    live = moved.serve()
+    assert ask(live) == before and moved.state().segments == ()
     moved.seal()
     live.refresh()
-    assert live.current.pictures.tail.count == 0 and answers(live) == before
+    assert live.current.pictures.tail.count == 0 and ask(live) == before
     assert find_last_location(world.registry) == "faiss"
     assert moved.encoder.pictures_encoded == moved.encoder.texts_encoded == 0
     moved.close()

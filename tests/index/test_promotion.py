@@ -11,7 +11,7 @@ import pytest
 from index.live import LiveIndex
 from store.bases import Encoding
 from tests.doubles import text_vector
-from tests.index.world import World, captions_of, scored_pictures
+from tests.index.world import World, list_captions, score_pictures
 from tests.registries import publish_release
 from tests.store.steps import move_encoding
 
@@ -22,10 +22,10 @@ def make_serving(world: World) -> LiveIndex:
     """Thirty pictures with English captions in segments, and Welsh; a few changes wait to be sealed."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
-    world.started()
+    world.serve()
     world.seal()
     world.teach("cy", {f"p{seed}": f"llun {seed}" for seed in range(PICTURES)})
-    live = world.started()
+    live = world.serve()
     world.put("p30", 30, {"en": ["picture 30"], "cy": ["llun 30"]})
     world.gallery.delete("p4")
     live.refresh()
@@ -40,7 +40,7 @@ def served(world: World) -> LiveIndex:
 def find_others(live: LiveIndex) -> tuple[Any, ...]:
     """Everything that is found in pictures, English and Welsh, with scores."""
     captions = [live.current.search_captions(text_vector(version, "llun 7"), ["cy", "en"], 99) for version in (0, 1)]
-    return [scored_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _count_vectors(live)]
+    return [score_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _count_vectors(live)]
 
 
 def _count_vectors(live: LiveIndex) -> list[Any]:
@@ -65,7 +65,7 @@ def test_no_move_of_one_language_changes_another_or_touches_the_set_of_pictures(
     before, state = find_others(served), world.state()
     away = world.home / "elsewhere"
     away.mkdir()
-    for folder in world.segments("pictures"):
+    for folder in world.list_segments("pictures"):
         shutil.move(folder, away / folder.name)
     moves: list[Callable[[World], None]] = [promote, roll_back, restore, roll_back]
     for number, move in enumerate(moves):
@@ -73,10 +73,10 @@ def test_no_move_of_one_language_changes_another_or_touches_the_set_of_pictures(
         assert served.refresh() and ("de" in served.current.views) == (number % 2 == 0)
         assert find_others(served) == before and served.current.degraded == ()
         assert served.current.pictures.state == state.number
-    assert world.segments("pictures") == [] and world.state().number == state.number
+    assert world.list_segments("pictures") == [] and world.state().number == state.number
     for folder in away.iterdir():
         shutil.move(folder, world.home / "segments" / folder.name)
-    assert find_others(world.started()) == before
+    assert find_others(world.serve()) == before
 
 
 def test_a_rollback_opens_nothing(world: World, served: LiveIndex) -> None:
@@ -93,7 +93,7 @@ def test_a_rollback_opens_nothing(world: World, served: LiveIndex) -> None:
 def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(world: World) -> None:
     world.put("a", 1, {"de": ["eins"]})
     world.teach("de", {"a": "zwei"}, shared=False)
-    live = world.started()
+    live = world.serve()
     opened: list[weakref.ref[Any]] = [weakref.ref(live.current.views["de"]), weakref.ref(live.current.captions["de"])]
     roll_back(world)
     live.refresh()
@@ -104,7 +104,7 @@ def test_views_and_sets_of_the_release_before_stay_and_older_ones_are_closed(wor
     gc.collect()
     assert [each() for each in opened] == [None, None]
     world.registry.releases.restore(2, expected=4, actor="test", reason="")
-    assert live.refresh() and captions_of(live, "a") == {"de": ["eins", "zwei"]}
+    assert live.refresh() and list_captions(live, "a") == {"de": ["eins", "zwei"]}
     assert world.encoder.opened == [1, 2, 1]
 
 
@@ -112,7 +112,7 @@ def test_what_an_open_version_builds_upon_stays_open(world: World) -> None:
     """Otherwise its rows would be added to the encoder's table again for each language."""
     for tag in ("cy", "br", "cy", "cy"):
         world.teach(tag)
-    live = world.started()
+    live = world.serve()
     for tag in ("de", "fr", "es"):
         world.teach(tag)
         live.refresh()
@@ -135,23 +135,23 @@ def test_captions_that_a_restored_release_took_back_are_not_in_the_next_version(
     world.put("a", 1)
     world.teach("cy", {"a": "un"})
     world.registry.releases.restore(1, expected=2, actor="test", reason="")
-    live = world.started()
+    live = world.serve()
     world.teach("cy", {"a": "dau"})
     live.refresh()
-    assert captions_of(live, "a") == {"cy": ["dau"]}
+    assert list_captions(live, "a") == {"cy": ["dau"]}
 
 
 def test_captions_of_an_expansion_that_was_cancelled_before_it_served_are_never_shown(world: World) -> None:
     world.put("a", 1)
-    lease, _ = world.trained_version("cy", {"a": "un"})
+    lease, _ = world.add_version("cy", {"a": "un"})
     world.registry.expansions.end_as_cancelled(lease)
     world.teach("cy", {"a": "dau"})
-    assert captions_of(world.started(), "a") == {"cy": ["dau"]}
+    assert list_captions(world.serve(), "a") == {"cy": ["dau"]}
 
 
 def test_before_and_after_its_promotion_a_version_shows_the_same_captions(world: World) -> None:
     world.teach("cy")
-    _, version = world.trained_version("cy")
+    _, version = world.add_version("cy")
     expansions = {other.expansion for other in world.registry.versions.list() if other.number}
     assert world.registry.releases.find_visible("cy", version.number) == expansions
     routed = {"cy": version.number}

@@ -21,7 +21,7 @@ from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
 from tests.doubles import picture_vector, text_vector
-from tests.index.world import World, answers, content, drawn, failing, killed, nearest_captions
+from tests.index.world import World, ask, digest, draw, fail_with, find_captions, kill_at
 from tests.store.steps import begin_move
 
 PICTURES = 6
@@ -40,7 +40,7 @@ def withdraw_welsh(world: World) -> World:
     """Welsh was rolled back, and its version is out of reach, with its set in segments or in the engine."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "cy": [f"llun {seed}"]})
-    world.started()
+    world.serve()
     world.seal()
     world.teach("cy", {f"p{seed}": f"llun {seed} arall" for seed in range(PICTURES)})
     world.registry.releases.roll_back("cy", actor="test", reason="")
@@ -80,7 +80,7 @@ def served(empty: World) -> World:
 def count_places(world: World, index: str) -> int:
     """In how many places vectors are: folders of segments, tables or collections."""
     if index == "faiss":
-        return len(world.segments())
+        return len(world.list_segments())
     if index == "pgvector":
         with world.registry.read() as session:
             return sum(name.startswith("vectors_") for name in inspect(session.connection()).get_table_names())
@@ -89,9 +89,9 @@ def count_places(world: World, index: str) -> int:
 
 
 def test_nothing_is_left_of_what_no_release_in_reach_names_and_no_answer_changes(served: World, index: str) -> None:
-    live = served.started()
-    before, listed = answers(live), served.registry.releases.list()
-    folder = served.version_folder(1)
+    live = served.serve()
+    before, listed = ask(live), served.registry.releases.list()
+    folder = served.get_folder(1)
     there = count_places(served, index)
     assert folder.exists() and count_vectors(served, 1) == 2 * PICTURES
     planned = make_pruner(served).plan(LEAST)[1]
@@ -100,8 +100,8 @@ def test_nothing_is_left_of_what_no_release_in_reach_names_and_no_answer_changes
     assert [(item.what, item.language) for item in planned] == [("version", "cy"), ("vectors", "cy")]
     assert is_gone(served) and not folder.exists() and count_places(served, index) == there - 1
     assert count_vectors(served, 2) == count_vectors(served, 3) == PICTURES
-    assert answers(live) == before == answers(served.started()) and live.current.degraded == ()
-    assert nearest_captions(live, "br", 2, "skeudenn 3") == [("skeudenn 3", "p3")]
+    assert ask(live) == before == ask(served.serve()) and live.current.degraded == ()
+    assert find_captions(live, "br", 2, "skeudenn 3") == [("skeudenn 3", "p3")]
     assert served.registry.releases.list() == listed and prune(served) == []
 
 
@@ -109,19 +109,19 @@ def test_a_process_that_would_serve_a_pruned_version_does_not_and_makes_nothing_
     """One that was cut off, and falls back to an old release; and an indexer that began before."""
     prune(withdraw_welsh(world))
     with pytest.raises(VersionPruned):
-        world.live_index().open(world.registry.releases.get(2))
+        world.make_live().open(world.registry.releases.get(2))
     assert world.sets.register(world.captions("cy", 1), NOTHING_SEALED, NOTHING_SEALED) is None
     assert is_gone(world)
 
 
 def test_a_rollback_from_any_release_in_reach_opens_at_once(world: World) -> None:
-    live = withdraw_welsh(world).started()
+    live = withdraw_welsh(world).serve()
     prune(world)
     encoded = world.encoder.texts_encoded
     world.registry.releases.restore(4, expected=5, actor="test", reason="")
     assert live.refresh() and set(live.current.views) == {"en", "br"}
     world.registry.releases.restore(5, expected=6, actor="test", reason="")
-    assert live.refresh() and nearest_captions(live, "de", 3, "Bild 2") == [("Bild 2", "p2")]
+    assert live.refresh() and find_captions(live, "de", 3, "Bild 2") == [("Bild 2", "p2")]
     assert world.encoder.texts_encoded == encoded
 
 
@@ -134,7 +134,7 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
     ids = world.gallery.list_ids()
     ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.compute_fingerprint("image-b")
     assert len(world.gallery.find_picture_vectors(ids, ours)) == PICTURES
-    encoded = {content(seed): picture_vector(drawn(seed).rgb) for seed in range(PICTURES)}
+    encoded = {digest(seed): picture_vector(draw(seed).rgb) for seed in range(PICTURES)}
     world.gallery.put_picture_vectors(theirs, encoded)
     captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
     world.gallery.put_caption_vectors(EncoderId(base, FIRST_ENCODING.compute_fingerprint("text-b")), captions)
@@ -151,21 +151,21 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
 
 @pytest.mark.faults
 def test_a_pruning_that_is_killed_is_finished_by_the_next_one(served: World, index: str) -> None:
-    live = served.started()
-    before, there = answers(live), count_places(served, index)
+    live = served.serve()
+    before, there = ask(live), count_places(served, index)
     for point in ("prune.decided:1", "prune.set:1", "prune.version:1"):
-        killed(served, PRUNE, point, "", index)
-        assert answers(live) == before and not is_gone(served)
+        kill_at(served, PRUNE, point, "", index)
+        assert ask(live) == before and not is_gone(served)
         with pytest.raises(VersionPruned):
             served.registry.releases.restore(2, expected=5, actor="test", reason="")
     assert prune(served) != [] and prune(served) == []
     assert is_gone(served) and count_places(served, index) == there - 1
-    assert answers(live) == before == answers(served.started())
+    assert ask(live) == before == ask(served.serve())
 
 
 @pytest.mark.row("R5")
 def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves(world: World) -> None:
-    live, stop, wrong = withdraw_welsh(world).started(), Event(), list[object]()
+    live, stop, wrong = withdraw_welsh(world).serve(), Event(), list[object]()
 
     def search() -> None:
         while not stop.is_set():
@@ -195,7 +195,7 @@ def test_pruning_while_others_search_teach_and_restore_takes_nothing_that_serves
         for thread in threads:
             thread.join()
     assert wrong == [] and len(world.registry.versions.find_pruned()) > 3
-    assert answers(live) == answers(world.started())
+    assert ask(live) == ask(world.serve())
 
 
 # --- files, on one machine and on several -----------------------------------------------------------------------------
@@ -220,17 +220,17 @@ def test_while_the_store_is_away_the_decision_stands_and_the_next_call_removes(
     world = withdraw_welsh(World(tmp_path, store=store))
 
     with monkeypatch.context() as patch:
-        patch.setattr(world.root, "forget", failing(StoreUnavailable()))
+        patch.setattr(world.root, "forget", fail_with(StoreUnavailable()))
         with pytest.raises(StoreUnavailable):
             prune(world)
-    assert world.registry.versions.find_pruned() == {1} and world.version_folder(1).exists()
+    assert world.registry.versions.find_pruned() == {1} and world.get_folder(1).exists()
     assert [item.what for item in prune(world)] == ["version", "vectors"]
     assert is_gone(world) and prune(world) == []
     world.close()
 
 
 def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(world: World) -> None:
-    running, _ = world.trained_version("cy")
+    running, _ = world.add_version("cy")
     left, own, working = (
         world.home / "versions" / name for name in ("exp_gone", running.expansion, f"{running.expansion}-br")
     )
@@ -238,7 +238,7 @@ def test_a_version_folder_that_nobody_registered_goes_unless_its_expansion_runs(
         folder.mkdir(parents=True)
         (folder / "rows").write_bytes(b"x")
     assert sweep(world.sets) == 0
-    world.aged()
+    world.age()
     assert sweep(world.sets) == 1
     assert not left.exists() and own.exists() and working.exists()
 

@@ -13,7 +13,7 @@ from index.sets import KEPT
 from index.vectors import Identity
 from store.files import MANIFEST
 from store.objects import ObjectStore
-from tests.index.world import Machines, World, answers, put, scored_pictures
+from tests.index.world import Machines, World, ask, put, score_pictures
 
 
 @pytest.fixture
@@ -35,46 +35,46 @@ def list_sealed(world: World, identity: Identity) -> set[str]:
         runs = tuple(each.run for each in state.segments)
         pages = world.engine.read_pages(EngineView(identity, runs, (), 0)) if runs else ()
         return {entry.picture for page in pages for entry in page.entries}
-    of_set = [each for each in world.segments(identity.kind) if read_language(each) == identity.language]
+    of_set = [each for each in world.list_segments(identity.kind) if read_language(each) == identity.language]
     data = b"".join(file.read_bytes() for folder in of_set for file in folder.iterdir())
     return {f"p{seed}" for seed in range(9) if f"p{seed}".encode() in data}
 
 
 def test_what_was_deleted_goes_from_every_set_and_answers_stay(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(5))
     world.seal()
     live.refresh()
     live.delete_picture("p1")
-    before = answers(live)
+    before = ask(live)
     english = next(each for each in world.sets.list_newest() if each.kind == "captions")
     assert "p1" in list_sealed(world, world.pictures()) and "p1" in list_sealed(world, english)
     for _ in range(2):  # an engine hides a row, and removes it when no state sees it any more
-        world.indexer().purge()
+        world.make_indexer().purge()
         live.refresh()
-        assert answers(live) == before
+        assert ask(live) == before
     assert list_sealed(world, world.pictures()) == list_sealed(world, english) == {"p0", "p2", "p3", "p4"}
-    assert answers(world.started()) == before and not set_states.has_dead_rows(world.registry)
+    assert ask(world.serve()) == before and not set_states.has_dead_rows(world.registry)
     assert live.verify() == [] and live.current.degraded == ()
     assert set_states.prune_feed(world.registry) == 1, "the feed forgets its id"
     numbers = world.sets.list_newest()
-    world.indexer().purge()
+    world.make_indexer().purge()
     assert world.sets.list_newest() == numbers, "there is nothing more to write"
 
 
 def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: World) -> None:
     """As that of a version that is being made; when the feed has forgotten a deletion, it can be used no more."""
-    live = world.started()
+    live = world.serve()
     put(live, *range(4))
     world.seal()
-    lease, version = world.trained_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(4)})
+    lease, version = world.add_version("cy", {f"p{seed}": f"llun {seed}" for seed in range(4)})
     world.encode("cy", version.number)
     welsh = world.captions("cy", version.number)
     assert list_sealed(world, welsh) == {"p0", "p1", "p2", "p3"}
     live.delete_picture("p1")
     upto = world.state(welsh).upto_change
     for _ in range(2):
-        world.indexer().purge()
+        world.make_indexer().purge()
     assert list_sealed(world, welsh) == {"p0", "p2", "p3"} and world.state(welsh).upto_change == upto
     forget_replaced(world.sets)
     assert world.state(welsh).segments, "nothing is forgotten while an expansion may need it"
@@ -86,18 +86,18 @@ def test_a_set_that_nobody_uses_loses_what_was_deleted_and_then_itself(world: Wo
 
 
 def test_in_the_store_and_on_other_machines_nothing_is_left(machines: Machines) -> None:
-    live = machines.there.started()
+    live = machines.there.serve()
     for seed in range(3):
         machines.here.put(f"p{seed}", seed)
     machines.here.seal()
     live.refresh()
-    (before,) = machines.there.segments("pictures")
+    (before,) = machines.there.list_segments("pictures")
     machines.here.gallery.delete("p1")
-    machines.here.indexer().purge()
+    machines.here.make_indexer().purge()
     live.refresh()
     names = {written.id for written in machines.here.state().segments}
     assert before.name not in names and len(names) == 1
     assert {name.split("/")[1] for name in ObjectStore(machines.url).list_keys("segments/")} == names
     for world in (machines.here, machines.there):
-        assert {path.name for path in world.segments()} == names
-    assert scored_pictures(live, 1) == machines.here.nearest(1) and live.verify() == []
+        assert {path.name for path in world.list_segments()} == names
+    assert score_pictures(live, 1) == machines.here.rank(1) and live.verify() == []

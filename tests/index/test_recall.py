@@ -18,12 +18,12 @@ from service.commands.doctor import Checkup, Finding
 from service.settings import Settings
 from tests.doubles import DIMENSION
 from tests.index.conftest import numbered, unit
-from tests.index.world import World, content, put
+from tests.index.world import World, digest, put
 from tests.patience import PATIENCE
 
 
 def test_what_an_exact_search_finds_is_all(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(20))
     world.seal()
     live.refresh()
@@ -44,7 +44,7 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
         return real(pictures, gallery)
 
     monkeypatch.setattr(recall, "measure", count_measures)
-    live = world.started()
+    live = world.serve()
     assert live.measure_recall(anew=False) is live.measure_recall(anew=False) is None
     assert len(counted) == 2  # nothing is known while there are no pictures
     put(live, *range(20))
@@ -59,7 +59,7 @@ def test_what_is_known_is_measured_again_when_something_else_is_sealed(
 
 
 def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, real = world.started(), recall.measure
+    live, real = world.serve(), recall.measure
     put(live, *range(20))
     known = live.measure_recall()
     world.seal()
@@ -78,7 +78,7 @@ def test_nobody_waits_for_who_measures(world: World, monkeypatch: pytest.MonkeyP
 
 def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(ivf, "SCAN_LIMIT", 15)
-    live = world.started()
+    live = world.serve()
     put(live, *range(60))
     world.seal()
     live.refresh()
@@ -89,7 +89,7 @@ def test_how_deep_searches_go_is_told_beside_it(world: World, monkeypatch: pytes
 
 
 def test_an_empty_set_has_none(world: World) -> None:
-    assert world.started().measure_recall() is None
+    assert world.serve().measure_recall() is None
 
 
 PICTURES = 400
@@ -104,11 +104,11 @@ def in_engine(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]
     else:
         world = World(tmp_path, index=f"milvus+{server_manager_instance.start_and_get_uri(file)}")
     pictures = [
-        NewPicture(f"n{number}", content(number + 100), 9, 9, None, vector)
+        NewPicture(f"n{number}", digest(number + 100), 9, 9, None, vector)
         for number, vector in enumerate(unit(PICTURES, 1, DIMENSION))
     ]
     world.gallery.put(pictures, world.encoder.image_fingerprint)
-    put(world.started(), *range(5))
+    put(world.serve(), *range(5))
     world.seal()
     yield world
     world.close()
@@ -128,7 +128,7 @@ def share(live: LiveIndex) -> float:
 
 
 def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    live, real = in_engine.started(), type(get_engine(in_engine)).find_nearest
+    live, real = in_engine.serve(), type(get_engine(in_engine)).find_nearest
     assert share(live) == 1.0
     in_engine.put("late", 7)  # in the tail
     live.refresh()
@@ -156,7 +156,7 @@ def test_what_an_engine_misses_is_measured_also_by_a_sample(in_engine: World, mo
 def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> None:
     world = World(tmp_path, postgresql_url, index="pgvector")
     settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
-    live = world.started()
+    live = world.serve()
     nothing = Finding("recall", "ok", "nothing is sealed yet: searches compare all pictures")
     assert Checkup(settings).check("recall") == nothing
     put(live, 1, 2, 3)
@@ -170,7 +170,7 @@ def test_the_doctor_has_a_line_about_it(tmp_path: Path, postgresql_url: str) -> 
 def test_the_doctor_says_that_an_engine_has_lost_what_was_sealed(tmp_path: Path, postgresql_url: str) -> None:
     world = World(tmp_path, postgresql_url, index="pgvector")
     settings = Settings(home=tmp_path, index="pgvector", database_url=postgresql_url)
-    put(world.started(), 1, 2, 3)
+    put(world.serve(), 1, 2, 3)
     world.seal()
     get_engine(world).drop(world.pictures())
     line = Checkup(settings).check("recall")

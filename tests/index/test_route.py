@@ -166,7 +166,7 @@ def test_of_many_captions_some_are_counted(world: World) -> None:
         asked.append(most)
         return world.gallery.sample_captions(str(identity.language), [], most)
 
-    served = world.started().current
+    served = world.serve().current
     assert replace(served, counted={}).add_detector(None, read).counted == {"en": (0, 4_000)}
     assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
     assert len({*world.gallery.sample_captions("en", [], 4_000)}) == 4_000

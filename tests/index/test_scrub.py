@@ -26,7 +26,7 @@ from store.leases import SEALING
 from store.settings import MISCONFIGURED
 from store.tables import CaptionRow, CaptionVectorRow, PictureVectorRow, VersionRow
 from tests.bitrot import flip
-from tests.index.world import Machines, World, answers, content, drawn, failing, interrupted, put
+from tests.index.world import Machines, World, ask, digest, draw, fail_with, interrupt, put
 
 pytestmark = pytest.mark.row("F4")
 
@@ -37,7 +37,7 @@ def run_scrub(world: World, **options: Any) -> list[Damage]:
 
 
 def fill_world(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     world.seal()
     live.refresh()
@@ -50,21 +50,21 @@ def find_english(world: World) -> Identity:
 def test_a_damaged_segment_is_made_again_and_served_by_who_had_it_open(world: World) -> None:
     """Nothing opens it meanwhile, and the one before was verified: only a reading of all finds it."""
     fill_world(world)
-    live = world.started()
-    before = answers(live)
-    for folder in world.segments():
+    live = world.serve()
+    before = ask(live)
+    for folder in world.list_segments():
         size = (folder / "rows.safetensors").stat().st_size
         flip(folder / "rows.safetensors", 4 * size, world.home)
     found = run_scrub(world)
     assert [(each.kind, each.mended) for each in found] == [("segment", "from the registry")] * 2
     assert run_scrub(world) == [] and live.verify() == []
     live.refresh()
-    assert answers(live) == answers(world.started()) == before
+    assert ask(live) == ask(world.serve()) == before
 
 
 def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
     fill_world(world)
-    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
     found = run_scrub(world, mend=False)
     assert found == run_scrub(world, mend=False) and found[0].mended == ""
     assert damage.list_unmended(world.root) == found
@@ -72,7 +72,7 @@ def test_a_reading_that_mends_nothing_tells_the_same(world: World) -> None:
 
 def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_world(world)
-    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
     monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
     with world.registry.duties.hold(SEALING, "another", 600):
         assert [each.mended for each in run_scrub(world)] == [""]
@@ -83,12 +83,12 @@ def test_it_waits_for_whoever_seals_and_tells_if_that_lasts(world: World, monkey
 def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
     world: World, sealed: bool, caplog: pytest.LogCaptureFixture
 ) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     if sealed:
         world.seal()
         live.refresh()
-    before, good = answers(live), read_vectors(world)
+    before, good = ask(live), read_vectors(world)
     with world.registry.begin() as session:
         rows: list[Any] = [*session.scalars(select(PictureVectorRow)), *session.scalars(select(CaptionVectorRow))]
         for stored in rows:
@@ -108,7 +108,7 @@ def test_a_damaged_vector_of_the_registry_is_never_sealed_and_is_mended(
     assert same == {key for key in good if sealed or isinstance(key, int)}, "pictures are read from their stored form"
     world.seal()
     assert run_scrub(world) == [] and live.verify() == []
-    assert answers(world.started())[1] == before[1] and (not sealed or answers(world.started()) == before)
+    assert ask(world.serve())[1] == before[1] and (not sealed or ask(world.serve()) == before)
 
 
 def read_vectors(world: World) -> dict[Any, Any]:
@@ -122,39 +122,39 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
     here = machines.here
     here.put("a", 1)
     here.teach("cy", {"a": "ci"})
-    flip(here.version_folder(1) / "rows.safetensors", 5)
-    flip(here.gallery.files.locate_picture(content(1)), 50)
-    flip(here.gallery.files.locate_thumbnail(content(1)), 50)
+    flip(here.get_folder(1) / "rows.safetensors", 5)
+    flip(here.gallery.files.locate_picture(digest(1)), 50)
+    flip(here.gallery.files.locate_thumbnail(digest(1)), 50)
     found = run_scrub(here)
     assert [(each.kind, each.mended) for each in found] == [
         ("version", "from the store"),
         *[("picture", "from the store")] * 2,
     ]
     assert run_scrub(here) == [] and run_scrub(machines.there) == []
-    assert here.gallery.files.read(content(1)) == drawn(1).stored
+    assert here.gallery.files.read(digest(1)) == draw(1).stored
 
 
 def test_a_damaged_copy_of_a_picture_is_fetched_anew_when_it_is_shown(machines: Machines) -> None:
     machines.here.put("a", 1)
-    flip(machines.here.gallery.files.locate_picture(content(1)), 50)
-    assert machines.here.gallery.files.read(content(1)) == drawn(1).stored and run_scrub(machines.here) == []
+    flip(machines.here.gallery.files.locate_picture(digest(1)), 50)
+    assert machines.here.gallery.files.read(digest(1)) == draw(1).stored and run_scrub(machines.here) == []
 
 
 def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.LogCaptureFixture) -> None:
     """A thumbnail can be made of the picture, the picture of nothing; putting it again replaces it."""
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
-    flip(world.gallery.files.locate_thumbnail(content(2)), 50)
-    flip(world.gallery.files.locate_picture(content(1)), 50)
-    world.gallery.files.locate_picture(content(3)).unlink()
-    flip(world.version_folder(1) / "rows.safetensors", 5)
+    flip(world.gallery.files.locate_thumbnail(digest(2)), 50)
+    flip(world.gallery.files.locate_picture(digest(1)), 50)
+    world.gallery.files.locate_picture(digest(3)).unlink()
+    flip(world.get_folder(1) / "rows.safetensors", 5)
     found = {each.kind: each.mended for each in run_scrub(world) if ".thumb" not in each.name}
     assert found == {"version": "", "picture": ""}
-    assert f"damaged: {content(1)}.jpg, NOT mended" in caplog.text
-    assert f"damaged: {content(2)}.thumb.jpg, mended from the stored picture" in caplog.text
+    assert f"damaged: {digest(1)}.jpg, NOT mended" in caplog.text
+    assert f"damaged: {digest(2)}.thumb.jpg, mended from the stored picture" in caplog.text
     left = {each.name for each in damage.list_unmended(world.root)}
-    assert left == {"version 1 of cy", f"{content(1)}.jpg", f"{content(3)}.jpg"}
-    live = world.started()
+    assert left == {"version 1 of cy", f"{digest(1)}.jpg", f"{digest(3)}.jpg"}
+    live = world.serve()
     assert {f"Damaged: {name}." for name in left} <= {*live.verify()}
     put(live, 1, 3)
     assert {each.kind for each in run_scrub(world)} == {"version"}
@@ -162,7 +162,7 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
 
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_caption_that_changed_comes_back_from_a_segment_or_is_told(world: World, sealed: bool) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     if sealed:
         world.seal()
@@ -275,10 +275,10 @@ def test_the_command_says_what_is_wrong_with_settings_and_disk(world: World, mon
     ran = run_verify(world, PICTOGLOT_INDEX="milvus+http://127.0.0.1:9")
     assert ran.exit_code == MISCONFIGURED and "pictoglot reindex" in ran.stderr
     owners = list[str]()
-    interrupted(monkeypatch, files, "write_json", lambda: owners.append(read_owner(world)))
+    interrupt(monkeypatch, files, "write_json", lambda: owners.append(read_owner(world)))
     assert run_verify(world).exit_code == 0 and owners == [f"{socket.gethostname()}:{os.getpid()}"] == [name_owner()]
     world.root.locate("scrub.id").unlink()
-    monkeypatch.setattr(files, "write_once", failing(OSError(errno.EROFS, os.strerror(errno.EROFS))))
+    monkeypatch.setattr(files, "write_once", fail_with(OSError(errno.EROFS, os.strerror(errno.EROFS))))
     ran = run_verify(world)
     assert ran.exit_code == 1 and "Read-only file system" in ran.stderr and isinstance(ran.exception, SystemExit)
 
@@ -291,5 +291,5 @@ def read_owner(world: World) -> str:
 
 def test_a_report_that_cannot_be_kept_is_still_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
     fill_world(world)
-    monkeypatch.setattr(files, "write_json", failing(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
+    monkeypatch.setattr(files, "write_json", fail_with(OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))))
     assert Scrub(world.sets).run().files > 10

@@ -25,7 +25,7 @@ def test_a_segment_that_was_written_again_is_compared_with_the_newest_state(worl
     with world.registry.begin() as session:
         older = session.scalars(select(VectorSetRow).where(VectorSetRow.number == state.number)).one()
         older.segments = [{**older.segments[0], "manifest_sha256": "0" * 64}]
-    (folder,) = world.segments("pictures")
+    (folder,) = world.list_segments("pictures")
     before = folder.stat().st_ino
     assert run_scrub(world) == [] and folder.stat().st_ino == before
 
@@ -40,14 +40,14 @@ def delete_vector(world: World, text: str) -> None:
 def test_what_lacks_a_vector_keeps_no_other_segment_from_being_made_again(world: World) -> None:
     fill_world(world)
     world.put("later", 9, {"en": ["nobody has encoded this"]})
-    flip(world.segments("captions")[0] / "rows.safetensors", 5, world.home)
+    flip(world.list_segments("captions")[0] / "rows.safetensors", 5, world.home)
     assert list_mended(run_scrub(world)) == [("segment", "from the registry")] and run_scrub(world) == []
 
 
 def test_a_segment_stays_until_the_registry_has_all_that_it_had(world: World) -> None:
     fill_world(world)
     delete_vector(world, "picture 5")
-    (folder,) = world.segments("captions")
+    (folder,) = world.list_segments("captions")
     flip(folder / "index.faiss", 5, world.home)
     assert list_mended(run_scrub(world)) == [("segment", "")] and (folder / "rows.safetensors").exists()
 
@@ -55,9 +55,9 @@ def test_a_segment_stays_until_the_registry_has_all_that_it_had(world: World) ->
 def test_a_copy_from_the_store_is_told_as_that_and_taken_up(machines: Machines) -> None:
     fill_world(machines.here)
     there = machines.there
-    live = there.started()
+    live = there.serve()
     identity = find_english(there)
-    (folder,) = there.segments("captions")
+    (folder,) = there.list_segments("captions")
     flip(folder / "rows.safetensors", 5, there.home)
     delete_vector(there, "picture 5")
     before = there.state(identity)
@@ -71,10 +71,10 @@ def test_a_copy_from_the_store_is_taken_up_also_beside_a_segment_that_cannot_be_
     machines: Machines, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_world(machines.here)
-    put(machines.here.started(), 7)
+    put(machines.here.serve(), 7)
     machines.here.seal()
     there, identity, renew = machines.there, find_english(machines.there), DataRoot.renew
-    live = there.started()
+    live = there.serve()
     before = there.state(identity)
     good, bad = (f"segments/{each.id}" for each in before.segments)
     for name in (good, bad):
@@ -92,7 +92,7 @@ def test_only_damaged_segments_are_hashed_while_nobody_else_can_seal(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_world(world)
-    put(world.started(), 7)
+    put(world.serve(), 7)
     world.seal()
     bad, whole = (each.id for each in world.state().segments)
     flip(world.root.locate(f"segments/{bad}") / "rows.safetensors", 5, world.home)
@@ -130,7 +130,7 @@ def test_a_caption_whose_digest_changed_is_told_and_stays(world: World) -> None:
 def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World) -> None:
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
-    flip(world.version_folder(1) / "rows.safetensors", 5)
+    flip(world.get_folder(1) / "rows.safetensors", 5)
     flip(world.root.locate(f"segments/{world.state(world.captions('cy', 1)).segments[0].id}") / "index.faiss", 5)
     assert {each.kind for each in run_scrub(world, mend=False)} == {"version", "segment"}
     with world.registry.begin() as session:
@@ -141,7 +141,7 @@ def test_what_was_pruned_and_is_about_to_be_removed_is_not_damaged(world: World)
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 @pytest.mark.parametrize("sealed", [True, False])
 def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: str, sealed: bool) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, *range(6))
     put_picture(live, "other", 7, {"en": [r"C:\pictures"]})
     if sealed:
@@ -160,7 +160,7 @@ def test_a_caption_that_is_no_text_any_more_comes_back(world: World, database: s
 
 @pytest.mark.parametrize("index", ["pgvector"], indirect=True)
 def test_what_comes_back_from_an_engine_is_told_as_that(empty: World) -> None:
-    put(empty.started(), 1)
+    put(empty.serve(), 1)
     empty.seal()
     with empty.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))

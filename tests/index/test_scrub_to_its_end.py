@@ -27,7 +27,7 @@ from store.leases import SEALING
 from store.tables import PictureVectorRow, VersionRow
 from tests.bitrot import flip
 from tests.index.test_scrub import fill_world, run_scrub
-from tests.index.world import Clock, Machines, World, content, failing, interrupted, put
+from tests.index.world import Clock, Machines, World, digest, fail_with, interrupt, put
 
 pytestmark = pytest.mark.row("F4")
 
@@ -66,8 +66,8 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_world(world)
-    bad, real = world.gallery.files.locate_thumbnail(content(1)), files.read
-    folder = world.gallery.files.locate_picture(content(2))
+    bad, real = world.gallery.files.locate_thumbnail(digest(1)), files.read
+    folder = world.gallery.files.locate_picture(digest(2))
     folder.unlink()
     folder.mkdir()
 
@@ -78,8 +78,8 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
 
     monkeypatch.setattr(files, "read", read_badly)
     assert {(each.name, each.mended) for each in run_scrub(world)} == {
-        (f"{content(1)}.thumb.jpg", "from the stored picture"),
-        (f"{content(2)}.jpg cannot be read (IsADirectoryError)", ""),
+        (f"{digest(1)}.thumb.jpg", "from the stored picture"),
+        (f"{digest(2)}.jpg cannot be read (IsADirectoryError)", ""),
     }
 
 
@@ -87,11 +87,11 @@ def test_what_cannot_be_mended_now_ends_nothing(machines: Machines, monkeypatch:
     here = machines.here
     fill_world(here)
     here.teach("cy", {"p1": "ci"})
-    flip(here.version_folder(1) / "rows.safetensors", 5)
+    flip(here.get_folder(1) / "rows.safetensors", 5)
     with here.registry.begin() as session:
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    monkeypatch.setattr(DataRoot, "renew", failing(StoreUnavailable()))
-    monkeypatch.setattr(VectorSets, "read_state", failing(IndexUnavailable()))
+    monkeypatch.setattr(DataRoot, "renew", fail_with(StoreUnavailable()))
+    monkeypatch.setattr(VectorSets, "read_state", fail_with(IndexUnavailable()))
     assert list_mended(run_scrub(here)) == [("version", ""), *[("vector", "")] * 6]
 
 
@@ -115,7 +115,7 @@ def test_a_pace_gives_signs_of_life_and_waits_not_for_what_was_no_reading() -> N
 
 def test_it_gives_signs_of_life_while_it_waits_and_ends_when_another_does_it(world: World) -> None:
     fill_world(world)
-    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
+    flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
     clock, kept = Clock(), list[float]()
 
     def keep() -> None:
@@ -134,10 +134,10 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     """Merged, pruned, cancelled, deleted: nothing names it any more when its damage is noticed."""
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
-    flip(world.segments("pictures")[0] / "index.faiss", 99, world.home)
-    flip(world.version_folder(1) / "rows.safetensors", 5)
-    flip(world.gallery.files.locate_picture(content(1)), 50)
-    world.gallery.files.locate_picture(content(2)).unlink()
+    flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
+    flip(world.get_folder(1) / "rows.safetensors", 5)
+    flip(world.gallery.files.locate_picture(digest(1)), 50)
+    world.gallery.files.locate_picture(digest(2)).unlink()
 
     def remove_version() -> None:
         with world.registry.begin() as session:
@@ -150,9 +150,9 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     def remove_segments() -> None:
         world.sets.replace_kept_states(world.pictures(), world.state(), NOTHING_SEALED)
 
-    interrupted(monkeypatch, segment, "is_intact", remove_segments)
-    interrupted(monkeypatch, VectorSets, "list_newest", remove_version)
-    interrupted(monkeypatch, PictureFiles, "here", delete_pictures)
+    interrupt(monkeypatch, segment, "is_intact", remove_segments)
+    interrupt(monkeypatch, VectorSets, "list_newest", remove_version)
+    interrupt(monkeypatch, PictureFiles, "here", delete_pictures)
     versions = world.registry.versions.list()
     monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
     assert run_scrub(world) == []
@@ -164,14 +164,14 @@ def test_a_dataset_whose_expansion_ends_meanwhile_is_not_damaged(world: World, m
     given: Any = {"dataset_path": name, "dataset_sha256": "0" * 64}
     expansion, _ = submit(kind="learn", language="cy", settings={}, actor="t", **given)
     assert list_mended(run_scrub(world)) == [("dataset", "")]
-    interrupted(monkeypatch, files, "hash_file", lambda: world.registry.expansions.cancel(expansion.id))
+    interrupt(monkeypatch, files, "hash_file", lambda: world.registry.expansions.cancel(expansion.id))
     assert run_scrub(world) == []
 
 
 def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = world.started()
+    live = world.serve()
     put(live, 1)
     with world.registry.begin() as session:
         good = session.scalars(select(PictureVectorRow.vector)).one()
@@ -185,12 +185,12 @@ def test_a_row_that_is_mended_meanwhile_is_neither_told_nor_touched(
             session.execute(update(PictureVectorRow).values(vector=other))
 
     with monkeypatch.context() as patch:
-        interrupted(patch, Gallery, "touch", mend)
+        interrupt(patch, Gallery, "touch", mend)
         Scrub(world.sets).run()
     with world.registry.begin() as session:
         assert session.scalars(select(PictureVectorRow.vector)).one() == other
         session.execute(update(PictureVectorRow).values(vector=b"damaged"))
-    interrupted(monkeypatch, Scrub, "_retry", mend)
+    interrupt(monkeypatch, Scrub, "_retry", mend)
     assert run_scrub(world) == []
 
 
@@ -213,11 +213,11 @@ def test_a_registry_that_stays_away_is_no_damage_and_nothing_is_reported(
 ) -> None:
     fill_world(world)
     with monkeypatch.context() as patch:
-        interrupted(patch, VectorSets, name, failing(RegistryUnavailable()))
+        interrupt(patch, VectorSets, name, fail_with(RegistryUnavailable()))
         assert Scrub(world.sets, Pace(wait=lambda _: None)).run().damaged == []
     before = damage.load_report(world.root)
     monkeypatch.setattr(stored_items, "_PATIENCE", 0.0)
-    monkeypatch.setattr(VectorSets, name, failing(RegistryUnavailable()))
+    monkeypatch.setattr(VectorSets, name, fail_with(RegistryUnavailable()))
     with pytest.raises(RegistryUnavailable):
         Scrub(world.sets).run()
     assert damage.load_report(world.root) == before

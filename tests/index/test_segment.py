@@ -25,7 +25,7 @@ from store import files
 from store.data_root import DataRoot
 from store.errors import IndexFileCorrupt, StorageFull
 from tests.index.conftest import DIMENSION, PICTURES, brute_force, names, numbered, numbered_rows, sealed, stored
-from tests.index.world import World, failing, flip, scored_pictures
+from tests.index.world import World, fail_with, flip, score_pictures
 
 FILES = ["index.faiss", "manifest.json", "rows.safetensors"]
 VECTORS = stored(120)
@@ -189,7 +189,7 @@ def test_a_full_disk_while_noting_does_no_harm(
     written: PartRecord, root: DataRoot, monkeypatch: pytest.MonkeyPatch, hashed: list[str]
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(os, "fsync", failing(OSError(errno.ENOSPC, "No space left on device")))
+        patch.setattr(os, "fsync", fail_with(OSError(errno.ENOSPC, "No space left on device")))
         assert segment.read(root, written, PICTURES).count == 120
     assert [*root.locate("verified").iterdir()] == []
     assert segment.read(root, written, PICTURES).count == 120 and len(hashed) == 4
@@ -268,7 +268,7 @@ ERRORS: dict[str, tuple[Any, str, Exception]] = {
 def test_what_each_library_raises_is_storage_full(root: DataRoot, monkeypatch: pytest.MonkeyPatch, where: str) -> None:
     owner, name, error = ERRORS[where]
     with monkeypatch.context() as patch:
-        patch.setattr(owner, name, failing(error))
+        patch.setattr(owner, name, fail_with(error))
         with pytest.raises(StorageFull):
             segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
     assert [*root.locate("segments").iterdir()] == []
@@ -289,7 +289,7 @@ def test_an_index_that_was_cut_silently_is_storage_full(root: DataRoot, monkeypa
 
 
 def test_another_error_stays_what_it_is(root: DataRoot, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ivf, "write", failing(RuntimeError("a bug")))
+    monkeypatch.setattr(ivf, "write", fail_with(RuntimeError("a bug")))
     with pytest.raises(RuntimeError, match="a bug"):
         segment.write(root, PICTURES, numbered_rows(stored(9), names(9)))
 
@@ -329,6 +329,6 @@ def test_whatever_sealing_raises_a_start_serves_from_the_tables(
 ) -> None:
     for seed in range(12):
         world.put(f"p{seed}", seed)
-    monkeypatch.setattr(segment, "write", failing(error))
-    live = world.started(seal_first=10)
-    assert scored_pictures(live, 1) == world.nearest(1) and not world.state().segments
+    monkeypatch.setattr(segment, "write", fail_with(error))
+    live = world.serve(seal_first=10)
+    assert score_pictures(live, 1) == world.rank(1) and not world.state().segments

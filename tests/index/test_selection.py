@@ -26,7 +26,7 @@ from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from tests.index.conftest import criteria, equals
-from tests.index.world import content
+from tests.index.world import digest
 from tests.patience import PATIENCE
 
 TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-01", "1950-01-01T01:00:00+01:00"]
@@ -125,7 +125,7 @@ class SelectionWorld:
             self.put(f"p{number}", number)
 
     def put(self, id: str, seed: int) -> None:
-        self.gallery.put([NewPicture(id, content(seed), 9, 9, record=RecordInput(**self._record()))], "tower")
+        self.gallery.put([NewPicture(id, digest(seed), 9, 9, record=RecordInput(**self._record()))], "tower")
 
     def change(self) -> None:
         """One picture is put again, one patched, one deleted, one comes back."""
@@ -349,7 +349,7 @@ def test_keys_of_pictures_that_are_gone_are_counted(world: SelectionWorld) -> No
     same = world.selection.select_keys(wanted, without_deleted=True)
     assert same is not None and same.keys is first.keys and same.least_count == 4
     world.gallery.delete("p1")
-    world.gallery.put([NewPicture("p2", content(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
+    world.gallery.put([NewPicture("p2", digest(5_000), 9, 9, record=RecordInput(tags=["other"]))], "tower")
     left = world.selection.select_keys(wanted)
     assert left is not None and left.least_count <= 2
     left = world.selection.select_keys(wanted, without_deleted=True)

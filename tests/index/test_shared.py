@@ -14,12 +14,12 @@ from store.objects import ObjectStore
 from tests.index.world import (
     Machines,
     World,
-    content,
-    failing,
-    nearest_captions,
-    nearest_pictures,
+    digest,
+    fail_with,
+    find_captions,
+    find_pictures,
     put,
-    scored_pictures,
+    score_pictures,
 )
 from tests.s3_server import S3Server
 
@@ -36,12 +36,12 @@ def teach_welsh(machines: Machines) -> World:
 
 def test_what_one_machine_learned_the_other_serves(machines: Machines) -> None:
     teach_welsh(machines)
-    live = machines.there.started()
-    assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
-    assert nearest_pictures(live, 1)[0] == "p1"
+    live = machines.there.serve()
+    assert find_captions(live, "cy", 1, "afal") == [("afal", "p1")]
+    assert find_pictures(live, 1)[0] == "p1"
     assert live.current.degraded == ()
     assert machines.there.encoder.texts_encoded == 0  # the segment was fetched, not built again
-    assert machines.there.gallery.files.read(content(1)) == machines.here.gallery.files.read(content(1))
+    assert machines.there.gallery.files.read(digest(1)) == machines.here.gallery.files.read(digest(1))
 
 
 def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
@@ -52,24 +52,24 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
     machines.here.gallery.delete("p2")
     sweep(machines.here.sets, kept=0)
     with pytest.raises(FileNotFoundError):
-        machines.there.gallery.files.read(content(1), thumbnail=True)
-    assert machines.there.gallery.files.read(content(2), thumbnail=True)
+        machines.there.gallery.files.read(digest(1), thumbnail=True)
+    assert machines.there.gallery.files.read(digest(2), thumbnail=True)
     machines.here.put("twin", 3)
     sweep(machines.here.sets, kept=0)
-    assert {name.split("/")[2][:64] for name in ObjectStore(machines.url).list_keys("pictures")} == {content(3)}
+    assert {name.split("/")[2][:64] for name in ObjectStore(machines.url).list_keys("pictures")} == {digest(3)}
 
 
 def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
     world = teach_welsh(machines)
-    world.started()
+    world.serve()
     world.seal()
-    before = scored_pictures(world.started(), 1)
-    for folder in world.segments("pictures"):
+    before = score_pictures(world.serve(), 1)
+    for folder in world.list_segments("pictures"):
         shutil.rmtree(folder)
     own_s3.kill()
-    live = world.started()
-    assert scored_pictures(live, 1) == before
+    live = world.serve()
+    assert score_pictures(live, 1) == before
     assert any(StoreUnavailable.code in sentence for sentence in live.current.degraded)
     machines.close()
 
@@ -79,13 +79,13 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
 ) -> None:
     for seed in (1, 2, 3):
         machines.here.put(f"p{seed}", seed)
-    machines.here.started()
+    machines.here.serve()
     machines.here.seal()
 
     with monkeypatch.context() as patch:
-        patch.setattr(files, "require_free", failing(StorageFull()))
-        live = machines.there.started()
-        assert scored_pictures(live, 1) == machines.here.nearest(1)
+        patch.setattr(files, "require_free", fail_with(StorageFull()))
+        live = machines.there.serve()
+        assert score_pictures(live, 1) == machines.here.rank(1)
         assert any(StorageFull.code in sentence for sentence in live.current.degraded)
         live.close()
 
@@ -93,26 +93,26 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
 def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
     world = teach_welsh(machines)
-    live = world.started()
+    live = world.serve()
     machines.there.put("p9", 9)
     own_s3.kill()
     live.refresh()
-    assert nearest_pictures(live, 9)[0] == "p9"
-    assert nearest_captions(live, "cy", 1, "afal") == [("afal", "p1")]
+    assert find_pictures(live, 9)[0] == "p9"
+    assert find_captions(live, "cy", 1, "afal") == [("afal", "p1")]
     before = world.gallery.read_last_change()
     with pytest.raises(StoreUnavailable):
         world.put("p3", 3)
     assert (world.gallery.read_last_change(), world.gallery.list_ids()) == (before, ["p1", "p2", "p9"])
     world.gallery.delete("p1")  # is in no answer any more; the next sweep removes its files
     live.refresh()
-    assert "p1" not in nearest_pictures(live, 1)
-    assert world.started().current.release.number == 2  # everything that a start needs is on this machine
+    assert "p1" not in find_pictures(live, 1)
+    assert world.serve().current.release.number == 2  # everything that a start needs is on this machine
     machines.close()
 
 
 def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3Server, tmp_path: Path) -> None:
     machines = Machines(tmp_path, own_s3.bucket())
-    live = machines.there.started()
+    live = machines.there.serve()
     teach_welsh(machines)
     own_s3.kill()
     live.refresh()
@@ -125,9 +125,9 @@ def test_a_machine_that_lost_its_disk_starts_from_the_store(machines: Machines) 
     world = teach_welsh(machines)
     for name in ("versions", "segments", "pictures"):
         shutil.rmtree(world.home / name)
-    live = world.started()
-    assert nearest_captions(live, "cy", 1, "ci") == [("ci", "p2")]
-    assert machines.kinds() == {"versions", "segments", "pictures"}
+    live = world.serve()
+    assert find_captions(live, "cy", 1, "ci") == [("ci", "p2")]
+    assert machines.list_kinds() == {"versions", "segments", "pictures"}
 
 
 def test_a_picture_whose_object_is_lost_can_be_deleted_on_another_machine(machines: Machines) -> None:
@@ -144,15 +144,15 @@ def list_named(world: World) -> set[str]:
 
 
 def test_a_machine_that_only_follows_keeps_no_more_segments_than_states_name(machines: Machines) -> None:
-    live = machines.there.started()
+    live = machines.there.serve()
     for seed in range(7):
         machines.here.put(f"p{seed}", seed)
         live.refresh()
         machines.here.seal()
         live.refresh()
-        assert {path.name for path in machines.there.segments("pictures")} <= list_named(machines.here)
-    assert scored_pictures(live, 3) == machines.here.nearest(3) and live.verify() == []
-    assert machines.there.started().current.degraded == ()
+        assert {path.name for path in machines.there.list_segments("pictures")} <= list_named(machines.here)
+    assert score_pictures(live, 3) == machines.here.rank(3) and live.verify() == []
+    assert machines.there.serve().current.degraded == ()
 
 
 @pytest.mark.parametrize("where", ["a folder of one machine", "a shared folder"])
@@ -162,14 +162,16 @@ def test_segments_in_a_shared_folder_stay_for_those_who_have_mapped_them(
     """NFS takes a file that was deleted elsewhere away from under whoever reads it: that is the end of the process."""
     shared = where == "a shared folder"
     world = World(tmp_path, request.getfixturevalue("postgresql_url") if shared else None)
-    live = world.started()
+    live = world.serve()
     for seed in range(4):
         put(live, seed)
         world.seal()
     states = world.sets.list_states(world.pictures())
-    assert {path.name for path in world.segments("pictures")} == list_named(world) and (len(states) > KEPT) == shared
+    assert {path.name for path in world.list_segments("pictures")} == list_named(world) and (
+        len(states) > KEPT
+    ) == shared
     world.sets.retire_states(world.pictures(), seconds=0)
-    assert {path.name for path in world.segments("pictures")} == list_named(world)
+    assert {path.name for path in world.list_segments("pictures")} == list_named(world)
     assert len(world.sets.list_states(world.pictures())) == KEPT
     world.close()
 
@@ -179,14 +181,14 @@ def test_a_set_of_an_earlier_release_whose_segments_were_deleted_is_opened_again
     for seed, picture in enumerate(pictures):
         world.put(picture, seed)
     world.teach("cy", dict.fromkeys(pictures, "ci"))
-    live = world.started()
+    live = world.serve()
     world.registry.releases.roll_back("cy", actor="test", reason="")
     live.refresh()
     for picture in pictures[:4]:
         world.gallery.delete(picture)
-        world.indexer(seal_at=1).seal(world.captions("cy", 1))
+        world.make_indexer(seal_at=1).seal(world.captions("cy", 1))
     for part in live.open(world.registry.releases.get(2)).captions["cy"].parts:
         assert isinstance(part, Segment) and (world.home / "segments" / part.record.id).exists()
     world.registry.releases.restore(2, expected=3, actor="test", reason="")
     live.refresh()
-    assert nearest_captions(live, "cy", 1, "ci", 99) == [("ci", picture) for picture in sorted(pictures[4:])]
+    assert find_captions(live, "cy", 1, "ci", 99) == [("ci", picture) for picture in sorted(pictures[4:])]

@@ -16,7 +16,7 @@ from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
 from tests.doubles import text_vector
-from tests.index.world import World, aged, content, failing, interrupted, put
+from tests.index.world import World, age, digest, fail_with, interrupt, put
 from tests.s3_server import S3Server
 
 STORED = f"pictures/ab/{'ab' * 32}.jpg"
@@ -54,7 +54,7 @@ def write_temporaries(world: World, name: str) -> list[Path]:
 
 def start_and_sweep(world: World) -> None:
     """Start a live index and wait until its sweep is done."""
-    live = world.started()
+    live = world.serve()
     live.close()
 
 
@@ -63,7 +63,7 @@ def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> 
     for paths, hours in ((old, 1.1), (fresh, 0.9)):
         for path in paths:
             for inside in (*path.rglob("*"), path):
-                aged(inside, hours)
+                age(inside, hours)
     start_and_sweep(world)
     assert not any(path.exists() for path in old) and all(path.exists() for path in fresh)
 
@@ -71,21 +71,21 @@ def test_a_start_removes_old_temporaries_and_leaves_fresh_ones(world: World) -> 
 def test_a_start_removes_segments_that_were_never_registered_unless_they_may_still_be(world: World) -> None:
     old, fresh = write_left_over(world, "old"), write_left_over(world, "fresh")
     for path in (*old.iterdir(), old):
-        aged(path, 1.1)
+        age(path, 1.1)
     start_and_sweep(world)
     assert not old.exists() and fresh.exists()
 
 
 @pytest.mark.parametrize("database", ["sqlite", "postgresql"])
 def test_a_segment_that_a_state_names_stays_however_old(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     for seed in range(5):
         put(live, seed)
         world.seal()
-    folders = world.segments()
-    world.aged(1000)
+    folders = world.list_segments()
+    world.age(1000)
     start_and_sweep(world)
-    assert world.segments() == folders and world.started().current.degraded == ()
+    assert world.list_segments() == folders and world.serve().current.degraded == ()
 
 
 @pytest.mark.parametrize("before", ["set_aside", "remove"])
@@ -98,10 +98,10 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
         register(world, 0)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(files, before, failing(KeyboardInterrupt()))
+        patch.setattr(files, before, fail_with(KeyboardInterrupt()))
         VectorSets(world.gallery).retire_states(world.pictures())
-    (folder,) = world.segments()
-    world.aged()
+    (folder,) = world.list_segments()
+    world.age()
     start_and_sweep(world)
     assert not folder.exists()
 
@@ -115,7 +115,7 @@ def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tm
     half = world.home / "uploads/.tmp-1"
     half.mkdir(parents=True)
     for path in (*old.iterdir(), old, submission / "dataset", submission, picture, half):
-        aged(path, 1.1)
+        age(path, 1.1)
     own_s3.kill()
     assert sweep(world.sets) == 1
     assert not half.exists()
@@ -124,13 +124,13 @@ def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tm
 
 
 def test_submissions_without_an_expansion_are_removed_and_others_stay(world: World) -> None:
-    lease, _ = world.trained_version("cy")
+    lease, _ = world.add_version("cy")
     mine, unknown = (world.home / "expansions" / name / "dataset" for name in (lease.expansion, "exp_unknown"))
     for path in (mine, unknown):
         path.parent.mkdir(parents=True)
         path.write_bytes(b"x")
-        aged(path, 1.1)
-        aged(path.parent, 1.1)
+        age(path, 1.1)
+        age(path.parent, 1.1)
     assert sweep(world.sets) == 1
     assert mine.exists() and not unknown.parent.exists()
 
@@ -138,7 +138,7 @@ def test_submissions_without_an_expansion_are_removed_and_others_stay(world: Wor
 def test_working_files_of_a_finished_expansion_go_and_those_of_a_waiting_one_stay(world: World) -> None:
     world.teach("cy")
     finished = world.registry.versions.get(1).expansion
-    waiting, _ = world.trained_version("br")
+    waiting, _ = world.add_version("br")
     kept, gone = (
         world.home / "expansions" / str(name) / "checkpoints/cy/step-5" for name in (waiting.expansion, finished)
     )
@@ -153,7 +153,7 @@ def test_what_is_still_written_to_is_not_taken_for_left_over(world: World) -> No
     folder = world.home / "uploads/.tmp-slow"
     folder.mkdir(parents=True)
     (folder / "dataset").write_bytes(b"half")
-    aged(folder, 2)
+    age(folder, 2)
     assert sweep(world.sets) == 0
     assert folder.exists()
 
@@ -166,16 +166,16 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
     for path in (left, fresh):
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
-    aged(left, 1.1)
-    aged(world.gallery.files.locate_picture(content(1)), 1000)
+    age(left, 1.1)
+    age(world.gallery.files.locate_picture(digest(1)), 1000)
     assert sweep(world.sets) == 1
-    assert not left.exists() and fresh.exists() and world.gallery.files.read(content(1))
+    assert not left.exists() and fresh.exists() and world.gallery.files.read(digest(1))
 
 
 def test_an_old_copy_of_what_is_written_again_is_not_taken_for_left_over(world: World) -> None:
     old = write_left_over(world, "same")
     for path in (*old.iterdir(), old):
-        aged(path, 1.1)
+        age(path, 1.1)
     assert write_left_over(world, "same") == old
     assert sweep(world.sets) == 0 and old.exists()
 
@@ -232,14 +232,14 @@ def test_a_segment_that_another_machine_removed_from_the_store_is_put_there_agai
     tmp_path: Path, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     world = World(tmp_path, store=store)
-    put(world.started(), 1)
+    put(world.serve(), 1)
 
     def forget_all() -> None:
-        for path in world.segments():
+        for path in world.list_segments():
             world.root.forget(f"segments/{path.name}")
 
-    interrupted(monkeypatch, VectorSets, "register", forget_all)
-    (written,) = world.indexer().seal(world.pictures()).segments
+    interrupt(monkeypatch, VectorSets, "register", forget_all)
+    (written,) = world.make_indexer().seal(world.pictures()).segments
     assert segment.read(DataRoot(tmp_path / "other", store), written, world.pictures()).count == 1
     world.close()
 
@@ -249,9 +249,9 @@ def test_pictures_are_swept_one_folder_at_a_time_and_only_unused_ones_are_looked
 ) -> None:
     for seed in range(40):
         world.put(f"p{seed}", seed)
-    left = world.home / "pictures" / content(3)[:2] / f"{content(3)[:2]}{'0' * 62}.jpg"
+    left = world.home / "pictures" / digest(3)[:2] / f"{digest(3)[:2]}{'0' * 62}.jpg"
     left.write_bytes(b"x")
-    world.aged()
+    world.age()
     held, looked_at = list[int](), list[str]()
     contents, is_older = world.gallery.list_needed_contents, files.is_older
 

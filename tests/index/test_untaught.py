@@ -16,7 +16,7 @@ from store.errors import EngineMismatch
 from store.leases import SEALING
 from store.tables import VectorSetRow
 from tests.doubles import text_vector
-from tests.index.world import Clock, World, captions_of, failing, nearest_captions, put_picture, wait_until
+from tests.index.world import Clock, World, fail_with, find_captions, list_captions, put_picture, wait_until
 from tests.patience import PATIENCE, within
 
 FEW = 70  # more captions than are encoded while a write waits
@@ -42,32 +42,32 @@ def note_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int,
 
 
 def find_french(live: LiveIndex, text: str, limit: int = 1, version: int = 0) -> list[tuple[str, str]]:
-    return nearest_captions(live, "fr", version, text, limit)
+    return find_captions(live, "fr", version, text, limit)
 
 
 def test_a_caption_in_a_language_that_is_not_taught_is_found_when_its_put_returns(many: World) -> None:
-    live, other = many.started(), many.started()
+    live, other = many.serve(), many.serve()
     put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
     put_picture(live, "b", 2, {"fr": ["un chien", "un chat"]})
     assert find_french(live, "un chat") == [("un chat", "b")]
-    assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}
+    assert list_captions(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}
     assert set(live.current.views) == {"en"}, "it is not taught by this"
     other.refresh()
     assert find_french(other, "une pomme") == [("une pomme", "a")]
     live.delete_picture("b")
     assert find_french(live, "un chat", 9) == [("une pomme", "a")]
-    assert find_french(many.started(), "un chat", 9) == [("une pomme", "a")]
+    assert find_french(many.serve(), "un chat", 9) == [("une pomme", "a")]
 
 
 def test_on_an_english_base_it_waits(world: World) -> None:
-    live = world.started()
+    live = world.serve()
     put_picture(live, "a", 1, {"fr": ["une pomme"]})
     assert live.current.find_reader("fr") is None and set(live.current.captions) == {"en"}
-    assert world.encoder.texts_encoded == 0 and captions_of(live, "a") == {}
+    assert world.encoder.texts_encoded == 0 and list_captions(live, "a") == {}
 
 
 def test_the_worker_seals_it_without_a_model_and_a_restart_encodes_nothing(many: World) -> None:
-    live = many.started()
+    live = many.serve()
     for seed in range(5):
         put_picture(live, f"p{seed}", seed, {"fr": [f"image {seed}"]})
     before = find_french(live, "image 3", 9)
@@ -76,14 +76,14 @@ def test_the_worker_seals_it_without_a_model_and_a_restart_encodes_nothing(many:
     assert sum(written.rows for written in state.segments) == 5 and state.upto_change == many.gallery.read_last_change()
     encoded = many.encoder.texts_encoded
     live.refresh()
-    assert find_french(live, "image 3", 9) == before == find_french(many.started(), "image 3", 9)
+    assert find_french(live, "image 3", 9) == before == find_french(many.serve(), "image 3", 9)
     assert many.encoder.texts_encoded == encoded and live.verify() == []
 
 
 def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back(many: World) -> None:
-    live = many.started()
+    live = many.serve()
     put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
-    english = nearest_captions(live, "en", 0, "an apple", 9)
+    english = find_captions(live, "en", 0, "an apple", 9)
     many.teach("fr", {"a": "la pomme"})
     live.refresh()
     assert find_french(live, "la pomme", 9, version=1) == [("la pomme", "a"), ("une pomme", "a")]
@@ -94,8 +94,8 @@ def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back
     many.registry.releases.roll_back("fr", actor="test", reason="")
     live.refresh()
     assert find_french(live, "un chien", 9)[0] == ("un chien", "b"), "what came meanwhile is read by the base then"
-    assert captions_of(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion's captions are withdrawn"
-    assert nearest_captions(live, "en", 0, "an apple", 9) == english
+    assert list_captions(live, "a") == {"en": ["an apple"], "fr": ["une pomme"]}, "its expansion's are withdrawn"
+    assert find_captions(live, "en", 0, "an apple", 9) == english
     many.registry.releases.restore(2, expected=3, actor="test", reason="")
     live.refresh()
     assert len(find_french(live, "la pomme", 9, version=1)) == 3
@@ -103,7 +103,7 @@ def test_a_taught_version_takes_the_captions_over_and_a_rollback_gives_them_back
 
 def test_a_base_shows_no_expansions_captions_of_a_language_that_is_taught_now(many: World) -> None:
     many.teach("fr", {})
-    lease, _ = many.trained_version("br")
+    lease, _ = many.add_version("br")
     base = many.registry.bases.add("B", "image-b", "text-b", lease).number
     visible = many.registry.releases.find_visible
     assert base > 1 and visible("fr", 1), "captions go on from one base to the next"
@@ -111,21 +111,21 @@ def test_a_base_shows_no_expansions_captions_of_a_language_that_is_taught_now(ma
 
 
 def test_while_it_is_taught_what_the_base_read_before_keeps_no_deletion_in_the_feed(many: World) -> None:
-    live = many.started()
+    live = many.serve()
     put_picture(live, "a", 1, {"fr": ["une pomme"]})
     for _ in range(2):  # the release before is in use as well
         many.teach("fr", {})
     live.refresh()
     put_picture(live, "b", 2, {"fr": ["un chien"]})
-    assert many.captions("fr", 0) not in many.indexer(seal_at=1).list_due()
+    assert many.captions("fr", 0) not in many.make_indexer(seal_at=1).list_due()
     many.seal()
-    assert many.captions("fr", 2) not in many.indexer(seal_at=1).list_due()
+    assert many.captions("fr", 2) not in many.make_indexer(seal_at=1).list_due()
 
 
 def test_many_that_no_base_has_read_are_encoded_in_the_background(many: World) -> None:
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
-    live = many.started()
+    live = many.serve()
     assert "fr" not in live.current.captions, "the start does not wait for them"
     wait_until(lambda: live.refresh() or "fr" in live.current.captions)
     assert find_french(live, "image 7") == [("image 7", "p7")] and live.current.captions["fr"].count == FEW
@@ -138,13 +138,13 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
 
-    live, encode = many.live_index(), many.encoder.texts
+    live, encode = many.make_live(), many.encoder.texts
     with monkeypatch.context() as patched:
-        patched.setattr(many.encoder, "texts", failing(MemoryError()))
+        patched.setattr(many.encoder, "texts", fail_with(MemoryError()))
         assert live.start()
         live.close()  # waits for it
     assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
-    again = many.started()
+    again = many.serve()
     wait_until(lambda: again.refresh() or "fr" in again.current.captions)
 
 
@@ -154,7 +154,7 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
     assert many.registry.duties.take(SEALING, "another process", 600)
-    live = many.started(clock=(clock := Clock()))
+    live = many.serve(clock=(clock := Clock()))
     looks = note_looks(many, monkeypatch)
     for seed in range(FEW, FEW + 5):
         put_picture(live, f"p{seed}", seed, {"en": ["a"], "fr": [f"image {seed}"]})
@@ -172,9 +172,9 @@ def test_one_process_fills_a_set_and_meanwhile_no_write_looks_at_its_captions(
 def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refresh(
     many: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = many.started()
+    live = many.serve()
     many.put("a", 1, {"fr": [f"image {number}" for number in range(SHARD + 1)]})
-    other = many.started()
+    other = many.serve()
     wait_until(lambda: other.refresh() or "fr" in other.current.captions)
     looks = note_looks(many, monkeypatch)
     put_picture(live, "b", 2, {"fr": ["un chat"]})
@@ -184,7 +184,7 @@ def test_a_write_leaves_a_large_set_that_another_process_made_to_the_next_refres
 
 
 def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
-    live, identity = many.started(), many.captions("fr", 0)
+    live, identity = many.serve(), many.captions("fr", 0)
     elsewhere = [{"id": "pgvector-1", "manifest_sha256": "", "rows": 1}]
     row = insert(VectorSetRow).values(**asdict(identity), upto_change=0, segments=elsewhere, dead=b"")
     with many.registry.begin() as session:
@@ -192,18 +192,18 @@ def test_a_set_that_cannot_be_opened_lets_no_write_fail(many: World) -> None:
     with pytest.raises(EngineMismatch):
         many.state(identity)
     put_picture(live, "a", 1, {"en": ["an apple"], "fr": ["une pomme"]})
-    assert nearest_captions(live, "en", 0, "an apple") == [("an apple", "a")]
+    assert find_captions(live, "en", 0, "an apple") == [("an apple", "a")]
     live.refresh()
     assert set(live.current.captions) == {"en"}
 
 
 def test_of_too_many_languages_those_that_came_first_are_read(many: World) -> None:
-    live = many.started()
+    live = many.serve()
     put_picture(live, "a", 1, {"zu": ["i-apula"], "sw": ["tufaha"]})
     many.put("b", 2, {f"aa-x-{number:04d}": ["y"] for number in range(MOST_LANGUAGES)})
     languages = many.gallery.list_languages()
     assert {"sw", "zu"} <= {*languages} and len(languages) == MOST_LANGUAGES and languages == sorted(languages)
-    assert nearest_captions(many.started(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
+    assert find_captions(many.serve(), "sw", 0, "tufaha", 1) == [("tufaha", "a")]
     live.delete_picture("a")
     assert many.gallery.list_languages() == [f"aa-x-{number:04d}" for number in range(MOST_LANGUAGES)]
 
@@ -213,28 +213,28 @@ def test_a_start_and_a_write_make_few_sets_and_leave_the_others_to_the_backgroun
     for seed in range(20):
         many.put(f"p{seed}", seed, {tag: [f"{tag} {seed}"] for tag in tags[:5]})
     assert many.registry.duties.take(SEALING, "another process", 600)  # nothing is made in the background
-    live = many.started(clock=clock)
+    live = many.serve(clock=clock)
     assert set(live.current.captions) == {"en", *tags[:3]} and many.encoder.texts_encoded == 60
     put_picture(live, "a", 99, {"fr": ["y"], "de": ["y"], "cy": ["y"], "es": ["y"], "it": ["y"]})
     assert set(live.current.captions) == {"en", *tags[:3], "cy", "de", "es", "fr"} - {"it"}
     many.registry.duties.give_back(SEALING, "another process")
     clock.now += 61
     wait_until(lambda: live.refresh() or {*tags[:5], "it"} <= {*live.current.captions})
-    for again in (many.started(), many.started()):
+    for again in (many.serve(), many.serve()):
         assert set(again.current.captions) == {*live.current.captions}, "what is sealed counts for nothing"
 
 
 def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
     many: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    live = many.started(seal_first=2, clock=(clock := Clock()))
+    live = many.serve(seal_first=2, clock=(clock := Clock()))
     for seed in range(5):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
     assert many.registry.duties.take(SEALING, "another process", 600)
 
     with monkeypatch.context() as patched:
         patched.setattr(loader, "PATIENCE", 20.0)
-        patched.setattr(many.encoder, "texts", failing(MemoryError()))
+        patched.setattr(many.encoder, "texts", fail_with(MemoryError()))
         with within(10):
             live.refresh()
     assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
@@ -255,7 +255,7 @@ def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.Mon
         return encode(*given)
 
     monkeypatch.setattr(many.encoder, "texts", encode_slowly)
-    live = many.started()
+    live = many.serve()
     assert begun.wait(PATIENCE)
     closer = Thread(target=live.close)
     closer.start()

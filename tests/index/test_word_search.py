@@ -25,7 +25,7 @@ from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
 from tests.index.conftest import criteria, equals
-from tests.index.world import content
+from tests.index.world import digest
 from tests.registries import publish_release
 from tests.service.harness import learn
 
@@ -56,7 +56,7 @@ class WordWorld:
 
     def put(self, id: str, seed: int) -> None:
         record, captions = self._record(), {"en": self._texts(), "rm": self._texts()}
-        self.gallery.put([NewPicture(id, content(seed), 9, 9, captions, record=RecordInput(**record))], "tower")
+        self.gallery.put([NewPicture(id, digest(seed), 9, 9, captions, record=RecordInput(**record))], "tower")
 
     def change(self) -> None:
         """A picture is put again, one patched, one deleted, some captioned by expansions."""
@@ -179,7 +179,7 @@ def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, mo
 
 def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
     long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
-    world.gallery.put([NewPicture("long", content(1), 9, 9, {"en": [" ".join(long)]})], "tower")
+    world.gallery.put([NewPicture("long", digest(1), 9, 9, {"en": [" ".join(long)]})], "tower")
     kept = document([" ".join(long)])[0].split()
     with world.registry.read() as session:
         query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
@@ -214,7 +214,7 @@ def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
         assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
     assert found(world, "red the 猫 1950") == []
     for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
-        world.gallery.put([NewPicture(id, content(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
+        world.gallery.put([NewPicture(id, digest(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
         assert [name for name, _ in found(world, "libelle")] == (["old"] if id == "old" else [])
         world.gallery.delete(id)
 

@@ -65,15 +65,15 @@ class VerifyingEncoder(WeightlessEncoder):
         return super().pictures(images, batch)
 
 
-def drawn(seed: int) -> Picture:
-    """A small picture, different for every seed."""
+def draw(seed: int) -> Picture:
+    """Draw a small picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST)
     return Picture.of(rgb)
 
 
-def content(seed: int) -> str:
-    """The content hash of `drawn(seed)`."""
+def digest(seed: int) -> str:
+    """Return the content hash of `draw(seed)`."""
     return hashlib.sha256(str(seed).encode()).hexdigest()
 
 
@@ -91,15 +91,15 @@ class World:
         self.sets = VectorSets(self.gallery, self.engine)
         self._indexes: list[LiveIndex] = []
 
-    def live_index(self, **options: Any) -> LiveIndex:
-        """A new live index, as in another process, not yet started."""
+    def make_live(self, **options: Any) -> LiveIndex:
+        """Make a live index, as in another process, not yet started."""
         live = LiveIndex(self.encoder, VectorSets(self.gallery, self.engine), **options)
         self._indexes.append(live)
         return live
 
-    def started(self, **options: Any) -> LiveIndex:
-        """A new live index that serves a snapshot."""
-        live = self.live_index(**options)
+    def serve(self, **options: Any) -> LiveIndex:
+        """Make a live index that serves a snapshot."""
+        live = self.make_live(**options)
         assert live.start()
         return live
 
@@ -110,12 +110,12 @@ class World:
 
     def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
         """Add a picture without telling any live index, as another process would."""
-        new = [new_picture(id, seed, captions)]
+        new = [make_picture(id, seed, captions)]
         (put,) = insisting(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
         return put
 
-    def trained_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
-        """A running expansion whose version is on disk and whose captions (by picture) are in the gallery."""
+    def add_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
+        """Begin an expansion whose version is on disk and whose captions (by picture) are in the gallery."""
         expansion, _ = self.registry.expansions.submit(kind="learn", language=language, settings={}, actor="test")
         lease = self.registry.expansions.lease(expansion.id, "worker")
         assert lease is not None
@@ -137,28 +137,28 @@ class World:
         self.gallery.add_captions(expansion.id, language, list((captions or {}).items()))
         return lease, version
 
-    def indexer(self, **options: Any) -> Indexer:
-        """The indexer of a worker, which has no model."""
+    def make_indexer(self, **options: Any) -> Indexer:
+        """Make the indexer of a worker, which has no model."""
         return Indexer(VectorSets(self.gallery, self.engine), **options)
 
     def seal(self, **options: Any) -> int:
-        """What the worker does when it is its turn; by default as soon as anything changed."""
-        return self.indexer(**{"seal_at": 1, **options}).run()
+        """Seal as the worker does when it is its turn; by default as soon as anything changed."""
+        return self.make_indexer(**{"seal_at": 1, **options}).run()
 
     def pictures(self) -> Identity:
-        """The identity of the set of pictures."""
+        """Return the identity of the set of pictures."""
         return Identity("pictures", self.encoder.image_fingerprint, self.encoder.dimension)
 
     def captions(self, language: str, version: int) -> Identity:
-        """The identity of the set of a language's captions as a version encodes them."""
+        """Return the identity of the set of a language's captions as a version encodes them."""
         return Identity("captions", self.encoder.text_fingerprint, self.encoder.dimension, language, version)
 
     def state(self, identity: Identity | None = None) -> SealedState:
-        """What is sealed of a set; by default of that of the pictures."""
+        """Return what is sealed of a set; by default of that of the pictures."""
         return self.sets.read_state(identity or self.pictures())
 
-    def opened(self, source: Source) -> VectorSet:
-        """What is sealed of a set."""
+    def open_set(self, source: Source) -> VectorSet:
+        """Open what is sealed of a set."""
         return add_lost_rows(source, *self.sets.open_sealed(source.identity, self.state(source.identity)))
 
     def encode(self, language: str, version: int, **options: Any) -> SealedState:
@@ -167,8 +167,8 @@ class World:
         return fill_captions(self.encoder, view, self.sets, language, version, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:
-        """A complete expansion, promoted."""
-        lease, version = self.trained_version(language, captions)
+        """Carry out an expansion, and promote it."""
+        lease, version = self.add_version(language, captions)
         self.encode(language, version.number)
         release = self.registry.releases.promote(
             expansion=lease.expansion, version=version.number, move_shared=shared, fence=lease.fence
@@ -176,16 +176,16 @@ class World:
         self.registry.expansions.succeed(lease, version.number, release.number, {})
         return release
 
-    def version_folder(self, number: int) -> Path:
+    def get_folder(self, number: int) -> Path:
         folder = self.registry.versions.get(number).folder
         assert folder is not None
         return self.root.locate(folder)
 
-    def segments(self, kind: str = "*") -> list[Path]:
-        """The folders of all segments, or of those of pictures or captions."""
+    def list_segments(self, kind: str = "*") -> list[Path]:
+        """List the folders of all segments, or of those of pictures or captions."""
         return sorted((self.home / "segments").glob(f"{kind}-*"))
 
-    def aged(self, hours: float = 1.1) -> None:
+    def age(self, hours: float = 1.1) -> None:
         """Let everything below the data root look as if nobody had changed it, or discarded it, for so long."""
         with self.registry.begin() as session:
             row = DiscardedContentRow
@@ -193,19 +193,19 @@ class World:
         for folder, _, names in os.walk(self.home):
             for path in (Path(folder), *(Path(folder, file) for file in names)):
                 with suppress(FileNotFoundError):  # a live index may be sweeping
-                    aged(path, hours)
+                    age(path, hours)
 
-    def nearest(self, seed: int, limit: int = 99) -> list[tuple[str, float]]:
-        """The pictures nearest to `drawn(seed)` with their scores, from the tables alone: slow, obvious, exact."""
+    def rank(self, seed: int, limit: int = 99) -> list[tuple[str, float]]:
+        """Rank the pictures nearest to `draw(seed)`, with scores, from the tables alone: slow, obvious, exact."""
         ids = self.gallery.list_ids()
         vectors = self.gallery.find_picture_vectors(ids, self.encoder.image_fingerprint)
         if not vectors:
             return []
-        values = compute_scores(picture_vector(drawn(seed).rgb), np.stack(list(vectors.values())))
+        values = compute_scores(picture_vector(draw(seed).rgb), np.stack(list(vectors.values())))
         return sorted(zip(vectors, values.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:limit]
 
 
-def killed(world: World, source: str, point: str, *arguments: str) -> None:
+def kill_at(world: World, source: str, point: str, *arguments: str) -> None:
     """Run a script in a process that dies by SIGKILL at this fault point; home and database are its first arguments."""
     database = world.registry.engine.url.render_as_string(hide_password=False)
     log = world.home / "killed.log"
@@ -214,8 +214,8 @@ def killed(world: World, source: str, point: str, *arguments: str) -> None:
     assert ended == -signal.SIGKILL, log.read_text()
 
 
-def aged(path: Path, hours: float) -> Path:
-    """The path, with its last change moved into the past."""
+def age(path: Path, hours: float) -> Path:
+    """Move the last change of a path into the past; return it."""
     then = time.time() - 3_600 * hours
     os.utime(path, (then, then))
     return path
@@ -229,7 +229,7 @@ def wait_until(condition: Callable[[], object]) -> None:
         time.sleep(0.01)
 
 
-def interrupted(
+def interrupt(
     monkeypatch: pytest.MonkeyPatch, owner: Any, name: str, act: Callable[[], object], times: int = 1
 ) -> None:
     """Run `act` before the next calls of a function, as another process might; it may call the same function."""
@@ -243,8 +243,8 @@ def interrupted(
     monkeypatch.setattr(owner, name, overtaken)
 
 
-def failing(error: BaseException) -> Callable[..., Any]:
-    """What raises this error, whatever it is given."""
+def fail_with(error: BaseException) -> Callable[..., Any]:
+    """Return a function that raises this error, whatever it is given."""
 
     def fail(*_: object, **__: object) -> Any:
         raise error
@@ -268,20 +268,20 @@ def flip(file: Path) -> None:
     file.write_bytes(data)
 
 
-def nearest_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
-    """The ids of the pictures nearest to `drawn(seed)`."""
-    return [hit.picture for hit in live.current.search_pictures(picture_vector(drawn(seed).rgb), limit)]
+def find_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
+    """Return the ids of the pictures nearest to `draw(seed)`."""
+    return [hit.picture for hit in live.current.search_pictures(picture_vector(draw(seed).rgb), limit)]
 
 
-def new_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> NewPicture:
-    """`drawn(seed)` under an id, encoded."""
-    vector = picture_vector(drawn(seed).rgb)
-    return NewPicture(id, content(seed), 32, 32, captions, vector, drawn(seed))
+def make_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> NewPicture:
+    """Make `draw(seed)` under an id, encoded."""
+    vector = picture_vector(draw(seed).rgb)
+    return NewPicture(id, digest(seed), 32, 32, captions, vector, draw(seed))
 
 
 def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
-    """Put `drawn(seed)` under an id."""
-    (put,) = insisting(lambda: live.put_pictures([new_picture(id, seed, captions)]))
+    """Put `draw(seed)` under an id."""
+    (put,) = insisting(lambda: live.put_pictures([make_picture(id, seed, captions)]))
     return put
 
 
@@ -291,25 +291,25 @@ def put(live: LiveIndex, *seeds: int) -> None:
         put_picture(live, f"p{seed}", seed, {"en": [f"picture {seed}", f"drawing {seed}"]})
 
 
-def answers(live: LiveIndex) -> tuple[Any, ...]:
-    """Pictures near eight others, and all captions near a text, with their scores."""
+def ask(live: LiveIndex) -> tuple[Any, ...]:
+    """Return the pictures near eight others, and all captions near a text, with their scores."""
     captions = live.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
-    return [scored_pictures(live, seed) for seed in range(8)], captions
+    return [score_pictures(live, seed) for seed in range(8)], captions
 
 
-def scored_pictures(live: LiveIndex, seed: int, limit: int = 99) -> list[tuple[str, float]]:
-    """The pictures nearest to `drawn(seed)`, with their scores."""
-    hits = live.current.search_pictures(picture_vector(drawn(seed).rgb), limit)
+def score_pictures(live: LiveIndex, seed: int, limit: int = 99) -> list[tuple[str, float]]:
+    """Return the pictures nearest to `draw(seed)`, with their scores."""
+    hits = live.current.search_pictures(picture_vector(draw(seed).rgb), limit)
     return [(hit.picture, hit.score) for hit in hits]
 
 
-def nearest_captions(live: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
-    """The captions nearest to a text as a version encodes it, with their pictures."""
+def find_captions(live: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
+    """Return the captions nearest to a text as a version encodes it, with their pictures."""
     hits = live.current.search_captions(text_vector(version, text), [tag], limit)
     return [(hit.caption, hit.picture) for hit in hits]
 
 
-def captions_of(live: LiveIndex, picture: str) -> dict[str, list[str]]:
+def list_captions(live: LiveIndex, picture: str) -> dict[str, list[str]]:
     return live.current.list_captions([picture])[picture]
 
 
@@ -325,8 +325,8 @@ class Machines:
         home.mkdir()
         return home
 
-    def kinds(self) -> set[str]:
-        """The top-level folders in the store."""
+    def list_kinds(self) -> set[str]:
+        """List the top-level folders in the store."""
         return {name.split("/")[0] for name in ObjectStore(self.url).list_keys("")}
 
     def close(self) -> None:

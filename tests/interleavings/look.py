@@ -129,7 +129,7 @@ def _list_entries(rows: Any) -> list[tuple[int, Any]]:
 
 def _check_files(world: World) -> None:
     """Whatever is left over goes with the next sweep, and nothing else."""
-    world.aged()
+    world.age()
     sweep(world.sets, kept=0)
     names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}
     assert names == {*world.gallery.find_contents(world.gallery.list_ids()).values()}, (

@@ -15,7 +15,7 @@ from index.captions import EncoderId
 from index.gallery import NewPicture
 from store.leases import Lease
 from tests.doubles import text_vector
-from tests.index.world import World, new_picture
+from tests.index.world import World, make_picture
 from tests.interleavings.schedule import CLOCK, get_step
 
 EPOCH = 2_440_587.5  # 1970 as a Julian day
@@ -24,16 +24,16 @@ LEFT_OVER, DISCARDED = 9, 8  # the picture whose files a crash has left behind, 
 DE = "de"  # the language that is being taught when a run begins
 
 
-def make_picture(world: World, id: str, seed: int) -> NewPicture:
+def make_captioned(world: World, id: str, seed: int) -> NewPicture:
     """A picture with an English caption, both encoded: an indexer has no model."""
     caption = f"picture {seed}"
     read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
-    return NewPicture(**{**vars(new_picture(id, seed, {"en": [caption]})), "caption_vectors": read})
+    return NewPicture(**{**vars(make_picture(id, seed, {"en": [caption]})), "caption_vectors": read})
 
 
 def put(world: World, id: str, seed: int) -> None:
     """Put a picture, as a live index would."""
-    world.gallery.put([make_picture(world, id, seed)], world.encoder.image_fingerprint)
+    world.gallery.put([make_captioned(world, id, seed)], world.encoder.image_fingerprint)
 
 
 class Stage:
@@ -118,15 +118,15 @@ class Stage:
         for language in ("cy", "fr"):
             world.teach(language, {f"p{seed}": f"{language} again {seed}" for seed in range(3)})
         self._seal(world)
-        self.lease, version = world.trained_version(DE, {"p0": "ein Bild", "p1": "zwei Bilder"})
+        self.lease, version = world.add_version(DE, {"p0": "ein Bild", "p1": "zwei Bilder"})
         world.encode(DE, version.number)
         waiting, _ = world.registry.expansions.submit(kind="learn", language="it", settings={}, actor="test")
         self.waiting = waiting.id
         put(world, "p3", 3)
-        left = new_picture("left over", LEFT_OVER)
+        left = make_picture("left over", LEFT_OVER)
         assert left.picture is not None
         world.gallery.files.write([(left.content_sha256, left.picture)])
-        world.aged()
+        world.age()
 
     def _seal(self, world: World) -> None:
         world.seal()

@@ -193,7 +193,7 @@ def test_vectors_elsewhere_than_the_setting_says_end_the_start_until_they_are_mo
     tmp_path: Path, postgresql_url: str
 ) -> None:
     world = World(tmp_path, postgresql_url)
-    put(world.started(), 1, 2)
+    put(world.serve(), 1, 2)
     world.seal()
     world.close()
     settings = {"HOME": str(tmp_path), "INDEX": "pgvector", "DATABASE_URL": postgresql_url}

@@ -227,7 +227,7 @@ def test_the_doctor_finds_nothing_bad_on_a_fresh_machine(tmp_path: Path) -> None
 
 def test_the_doctor_tells_what_searches_find_of_what_is_sealed(tmp_path: Path) -> None:
     world = World(tmp_path)
-    put(world.started(), *range(12))
+    put(world.serve(), *range(12))
     world.seal()
     world.close()
     done = invoke(tmp_path, "doctor", "--json", URL=f"http://127.0.0.1:{free_port()}")

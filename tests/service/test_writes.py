@@ -19,7 +19,7 @@ from model.table import View
 from service.batching import WriteQueue
 from store.errors import PictureNotFound, RegistryUnavailable, Unavailable
 from tests.doubles import Vectors, WeightlessEncoder
-from tests.index.world import World, content, nearest_pictures, new_picture
+from tests.index.world import World, digest, find_pictures, make_picture
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running, settings_with
 
@@ -47,7 +47,7 @@ class Writes:
 
         async def run() -> list[Any]:
             async with WriteQueue(self.live, settings_with(queue_limit=limit)(request_seconds=PATIENCE)) as queue:
-                first = asyncio.create_task(queue.put(new_picture("first", 99)))
+                first = asyncio.create_task(queue.put(make_picture("first", 99)))
                 while not self.begun.is_set():
                     await asyncio.sleep(0.001)
                 waiting = [asyncio.create_task(started(queue, self.live, write)) for write in writes]
@@ -66,58 +66,57 @@ def started(queue: WriteQueue, live: LiveIndex, write: NewPicture | str) -> Coro
 @pytest.fixture
 def writes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Writes]:
     world = World(tmp_path)
-    yield Writes(world.started(), monkeypatch)
+    yield Writes(world.serve(), monkeypatch)
     world.close()
 
 
 def test_what_waits_together_is_put_together_and_found(writes: Writes) -> None:
-    outcomes = writes.together(*(new_picture(f"p{seed}", seed, {"en": [f"picture {seed}"]}) for seed in range(9)))
+    outcomes = writes.together(*(make_picture(f"p{seed}", seed, {"en": [f"picture {seed}"]}) for seed in range(9)))
     assert writes.sizes == [1, 9]
     assert [outcome.picture.id for outcome in outcomes] == [f"p{seed}" for seed in range(9)]
     assert all(outcome.created for outcome in outcomes)
     for seed in range(9):
-        assert nearest_pictures(writes.live, seed, 1) == [f"p{seed}"]
+        assert find_pictures(writes.live, seed, 1) == [f"p{seed}"]
     assert writes.live.current.list_captions(["p3"]) == {"p3": {"en": ["picture 3"]}}
 
 
 def test_writes_of_one_picture_keep_their_order(writes: Writes) -> None:
-    outcomes = writes.together(
-        new_picture("a", 1), new_picture("a", 2), "a", new_picture("a", 3, {"en": ["three"]}), "b", new_picture("b", 4)
-    )
+    first, second, other = make_picture("a", 1), make_picture("a", 2), make_picture("b", 4)
+    outcomes = writes.together(first, second, "a", make_picture("a", 3, {"en": ["three"]}), "b", other)
     assert [isinstance(outcome, PutResult) and outcome.created for outcome in outcomes] == [1, 0, 0, 1, 0, 1]
     assert isinstance(outcomes[4], PictureNotFound)
-    assert nearest_pictures(writes.live, 3, 1) == ["a"] and nearest_pictures(writes.live, 4, 1) == ["b"]
-    assert len(nearest_pictures(writes.live, 1)) == 3
+    assert find_pictures(writes.live, 3, 1) == ["a"] and find_pictures(writes.live, 4, 1) == ["b"]
+    assert len(find_pictures(writes.live, 1)) == 3
 
 
 def test_one_that_cannot_be_stored_does_not_hold_up_the_others(writes: Writes) -> None:
-    damaged = replace(new_picture("bad", 2), captions={"en": ["\ud800"]})  # no database takes half a character
-    outcomes = writes.together(new_picture("a", 1), damaged, new_picture("c", 3))
+    damaged = replace(make_picture("bad", 2), captions={"en": ["\ud800"]})  # no database takes half a character
+    outcomes = writes.together(make_picture("a", 1), damaged, make_picture("c", 3))
     assert [isinstance(outcome, PutResult) for outcome in outcomes] == [True, False, True]
     assert isinstance(outcomes[1], UnicodeEncodeError)
     assert writes.sizes == [1, 3, 1, 1, 1]
-    assert sorted(nearest_pictures(writes.live, 1)) == ["a", "c", "first"]
+    assert sorted(find_pictures(writes.live, 1)) == ["a", "c", "first"]
 
 
 def test_a_registry_that_is_away_is_not_asked_again_for_each_of_them(writes: Writes) -> None:
     writes.fails.append(RegistryUnavailable())
-    outcomes = writes.together(*(new_picture(f"p{seed}", seed) for seed in range(5)))
+    outcomes = writes.together(*(make_picture(f"p{seed}", seed) for seed in range(5)))
     assert all(isinstance(outcome, RegistryUnavailable) for outcome in outcomes)
     assert writes.sizes == [1, 5]
 
 
 def test_more_writes_than_may_wait_are_refused(writes: Writes) -> None:
-    outcomes = writes.together(*(new_picture(f"p{seed}", seed) for seed in range(3)), limit=2)
+    outcomes = writes.together(*(make_picture(f"p{seed}", seed) for seed in range(3)), limit=2)
     assert [isinstance(outcome, Unavailable) for outcome in outcomes] == [False, False, True]
 
 
 def test_each_put_is_told_as_it_left_the_picture_also_where_the_next_in_line_moves_it(writes: Writes) -> None:
     far = RecordInput("far", ["secret"], {"place": "secret"})
-    first, second = writes.together(new_picture("x", 1), replace(new_picture("x", 2), record=far))
+    first, second = writes.together(make_picture("x", 1), replace(make_picture("x", 2), record=far))
     assert writes.sizes == [1, 2]
     record = first.picture.record
     assert (record.collection, list(record.tags), dict(record.metadata)) == ("default", [], {})
-    assert (first.picture.content_sha256, second.picture.content_sha256) == (content(1), content(2))
+    assert (first.picture.content_sha256, second.picture.content_sha256) == (digest(1), digest(2))
     assert second.picture.record.collection == "far" and second.picture.record.etag != record.etag
 
 
