@@ -1,4 +1,4 @@
-"""`python -m worker`: a worker on the broker of the settings; with `--check`, only a check of the registry."""
+"""A worker on the broker of the settings, `python -m worker`; with `--check`, only a check of the registry."""
 
 import argparse
 import sys
@@ -14,7 +14,7 @@ _NO_TABLES = "The registry has no tables yet: it is made at the first start."
 
 
 def main(arguments: Sequence[str] = ()) -> int:
-    """With `--check`, `check()`; otherwise `run()`. Exit status 2 for a wrong option, 78 and one line for settings."""
+    """Run a worker, or with `--check` check the registry; returns 78 for wrong settings. A wrong option exits 2."""
     parser = argparse.ArgumentParser(prog="python -m worker", description="Run a worker.", allow_abbrev=False)
     parser.add_argument("--check", action="store_true", help="start nothing; exit with 0 if the registry can be read")
     options = parser.parse_args(arguments)
@@ -28,7 +28,7 @@ def main(arguments: Sequence[str] = ()) -> int:
 def run() -> int:
     """Run until SIGTERM; a running training then writes a checkpoint and releases its lease.
 
-    Returns 1 when Celery gave up, which its own `worker_main` does not tell: whoever restarts failed workers must know.
+    Returns 1 when Celery gave up, so that whoever restarts failed workers knows: its own `worker_main` returns nothing.
     """
     from celery.platforms import SecurityWarning  # imported here: a check needs no Celery
 
@@ -37,7 +37,7 @@ def run() -> int:
     allow_descriptors()
     settings = app.supervisor.settings
     settings.make_home()
-    if problem := other_vectors(settings):
+    if problem := find_vector_mismatch(settings):
         sys.stderr.write(f"{problem}.\n")
         return MISCONFIGURED
     # Celery warns of running as root because of pickle, which is not accepted here
@@ -47,10 +47,10 @@ def run() -> int:
     return int(worker.exitcode or 0)
 
 
-def other_vectors(settings: CommonSettings) -> str:
-    """Why this machine cannot make the vectors that the data root has, or not put them where the settings say.
+def find_vector_mismatch(settings: CommonSettings) -> str:
+    """Say why this machine cannot make the data root's vectors, or not put them where the settings say.
 
-    Empty when it can, or when nobody knows yet.
+    Returns an empty text when it can, or when nobody knows yet.
     """
     from index.set_states import open_engine
     from model.backend import agreed, recorded
@@ -74,19 +74,18 @@ def other_vectors(settings: CommonSettings) -> str:
 
 
 def check() -> int:
-    """0 when the registry can be read, which a worker needs for everything; otherwise 1. Changes nothing."""
+    """Return 0 if the registry can be read, which a worker needs for everything, or else 1. Changes nothing."""
     from worker.settings import WorkerSettings
 
-    problem = _problem(WorkerSettings.load().database)
-    if problem:
+    if problem := _find_problem(WorkerSettings.load().database):
         sys.stderr.write(f"{problem}\n")
         return 1
     sys.stdout.write("The registry answers.\n")
     return 0
 
 
-def _problem(database: str) -> str:
-    """Why the registry at this URL cannot be read; empty when it can."""
+def _find_problem(database: str) -> str:
+    """Say why the registry at this URL cannot be read; returns an empty text when it can."""
     from sqlalchemy import inspect
 
     from store.errors import PictoglotError

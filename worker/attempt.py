@@ -1,8 +1,8 @@
 """One attempt at one expansion: its folder, its progress, whether it shall stop, and what all its phases work with.
 
 Progress is written to the registry at most once a second. Anything newly durable (a part of the teacher's features, a
-checkpoint, a version) is reported as progress made, which the count of attempts without progress looks at; repeating
-what an earlier attempt had done is not progress.
+checkpoint, a version) counts as progress made. Repeating what an earlier attempt had done does not: an expansion ends
+after three attempts without progress.
 """
 
 import json
@@ -64,7 +64,7 @@ class Stopped(Exception):
 
 
 class Attempt:
-    """One attempt at one expansion, as the child process sees it; it ends soon after `stop` is set."""
+    """One attempt at one expansion, in the child process; it ends soon after `stop` is set."""
 
     def __init__(self, settings: WorkerSettings, registry: Registry, lease: Lease, stop: Event) -> None:
         self.settings, self.registry, self.lease, self.stop = settings, registry, lease, stop
@@ -74,10 +74,10 @@ class Attempt:
         self.folder = self.root.locate(f"{EXPANSIONS}/{lease.expansion}")
         self.part = (0, 1)  # this round of the phases, of so many: a rebuild or a move has one for each language
         self._phase = "prepare"
-        self._written = 0.0  # when progress was written last
-        self._first, self._began = -1, 0.0  # the parts done when this attempt began the phase, and when that was
+        self._written_at = 0.0  # when progress was written last
+        self._first, self._began_at = -1, 0.0  # the parts done when this attempt began the phase, and when that was
         self._steps = (0, 0)  # of the training; they stay when it is over
-        self._within = 0.0  # share of the current phase that is done
+        self._share = 0.0  # of the current phase that is done
         self._eta: float | None = None
 
     @cached_property
@@ -85,34 +85,34 @@ class Attempt:
         """The vector sets, in files under the data root or in an engine."""
         return VectorSets(self.gallery, open_engine(self.settings.index, self.registry))
 
-    def dataset(self, expansion: Expansion) -> Path:
-        """The dataset of this or of an earlier expansion, copied from the store if need be."""
+    def fetch_dataset(self, expansion: Expansion) -> Path:
+        """Return the path of this or an earlier expansion's dataset, copied from the store if need be."""
         path = self.root.open(expansion.dataset_path or "")
         if not path.is_file():
             raise DatasetInvalid("the dataset file no longer exists", kind="missing")
         return path
 
-    def decided(self, name: str, decide: Callable[[], Any]) -> Any:
-        """Return what the first attempt decided, on whatever machine; kept in the expansion's folder as `name`."""
-        path = self._decision(name)
+    def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
+        """Return what the first attempt decided, on whatever machine; it is file `name` in the expansion's folder."""
+        path = self._name_decision(name)
         return json.loads(self.root.read_or_create(path, lambda: files.format_json(decide())))
 
     def has_decided(self, name: str) -> bool:
-        """Whether an attempt has decided this."""
-        return self.root.open(self._decision(name)).exists()
+        """Tell whether an attempt has decided this."""
+        return self.root.open(self._name_decision(name)).exists()
 
-    def computed(self, name: str, compute: Callable[[], Any]) -> Any:
-        """Compute once, then read from `name` in the expansion's folder on this machine."""
+    def compute_once(self, name: str, compute: Callable[[], Any]) -> Any:
+        """Return a result from file `name` in the expansion's folder on this machine, computed if it is not there."""
         path = self.folder / name
         if path.exists():
             return json.loads(path.read_text(encoding="utf-8"))
         value = compute()
         files.write_json(path, value)
-        self.saved()
+        self.record_durable_progress()
         return value
 
-    def check(self) -> None:
-        """Raise `Stopped` when the attempt shall end here; called between two parts of any work that takes long."""
+    def check_stop(self) -> None:
+        """Raise `Stopped` if the attempt shall end here; to be called between two parts of any long work."""
         pulse()
         if self.stop.is_set():
             raise Stopped
@@ -121,52 +121,52 @@ class Attempt:
         """Wait for what is missing and report it where possible; raises `Stopped` when asked to stop meanwhile."""
         pulse()
         with suppress(RegistryUnavailable, StorageFull):
-            self._write(paused=code)
+            self._write_progress(paused=code)
         if self.stop.wait(seconds):
             raise Stopped
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        """Begin a phase; raises `Stopped` before it when asked to stop."""
-        self.check()
+    def enter_phase(self, name: str) -> Iterator[None]:
+        """Begin a phase; raises `Stopped` instead when asked to stop."""
+        self.check_stop()
         files.pass_fault_point(f"phase.{name}")
-        self._phase, self._first, self._within, self._eta = name, -1, 0.0, None
-        self._write()
+        self._phase, self._first, self._share, self._eta = name, -1, 0.0, None
+        self._write_progress()
         yield
 
-    def saved(self) -> None:
-        """Record that something is durable that no earlier attempt had; at once, since this one may die any moment."""
-        self._write(made_progress=True)
+    def record_durable_progress(self) -> None:
+        """Record at once, since this attempt may die any moment, that something is newly durable."""
+        self._write_progress(made_progress=True)
 
-    def step(self, step: int, steps: int) -> None:
-        """`step` of `steps` of the training are done."""
+    def report_step(self, step: int, steps: int) -> None:
+        """Record that `step` of `steps` of the training are done."""
         self._steps = (step, steps)
-        self.done(step, steps)
+        self.report_progress(step, steps)
 
-    def done(self, done: int, parts: int) -> None:
-        """Record that `done` of the `parts` of this phase are done; goes on working while the registry is away."""
+    def report_progress(self, done: int, parts: int) -> None:
+        """Record that `done` of the `parts` of this phase are done; an absent registry stops nothing."""
         pulse()
         now = time.monotonic()
         if self._first < 0:
-            self._first, self._began = done, now
+            self._first, self._began_at = done, now
         done_here = done - self._first
-        self._within = done / parts if parts else 0.0
-        self._eta = (now - self._began) / done_here * (parts - done) if done_here else None
-        if now - self._written >= PROGRESS_SECONDS:
+        self._share = done / parts if parts else 0.0
+        self._eta = (now - self._began_at) / done_here * (parts - done) if done_here else None
+        if now - self._written_at >= PROGRESS_SECONDS:
             with suppress(RegistryUnavailable, StorageFull):
-                self._write()
+                self._write_progress()
 
-    def encoding(self, encoder: Encoder, number: int = 0, of: int = 1) -> Callable[[int, int], None]:
-        """Return what `index.indexer` calls after each shard of vector set `number`; that raises `Stopped`."""
+    def make_progress_callback(self, encoder: Encoder, number: int = 0, sets: int = 1) -> Callable[[int, int], None]:
+        """Return what `index.indexer` calls after each shard of vector set `number` of `sets`; it raises `Stopped`."""
         encoded = encoder.encoded
 
         def on_progress(done: int, count: int) -> None:
             nonlocal encoded
-            self.done(number * _FINE + round(_FINE * done / count), of * _FINE)
+            self.report_progress(number * _FINE + round(_FINE * done / count), sets * _FINE)
             if encoder.encoded > encoded:  # not only read again
                 encoded = encoder.encoded
-                self.saved()
-            self.check()
+                self.record_durable_progress()
+            self.check_stop()
 
         return on_progress
 
@@ -175,11 +175,11 @@ class Attempt:
         report: Any = error.extra.get("report")
         self.registry.expansions.fail(self.lease, error.code, error.detail, report)
 
-    def _decision(self, name: str) -> str:
+    def _name_decision(self, name: str) -> str:
         return f"{EXPANSIONS}/{self.lease.expansion}/{name}"
 
-    def _write(self, *, made_progress: bool = False, paused: str = "") -> None:
-        self._written = time.monotonic()
+    def _write_progress(self, *, made_progress: bool = False, paused: str = "") -> None:
+        self._written_at = time.monotonic()
         shares = _BY_KIND.get(self.expansion.kind, _SHARES)
         (start, end), (part, parts), (step, steps) = shares[self._phase], self.part, self._steps
         self.registry.expansions.record_progress(
@@ -187,7 +187,7 @@ class Attempt:
             phase=f"paused_{paused}" if paused else self._phase,
             step=step,
             steps=steps,
-            progress=(part + start + (end - start) * self._within) / parts,
+            progress=(part + start + (end - start) * self._share) / parts,
             eta_seconds=self._eta,
             made_progress=made_progress,
         )
@@ -195,72 +195,75 @@ class Attempt:
 
 @dataclass(frozen=True)
 class TrainingContext:
-    """What all phases need: the attempt, the opened base, the gallery, and the shared version that is trained further.
-
-    `view` reads version `parent`; `views` opens any other one. `before` are the expansions whose datasets the language
-    was taught from so far, where it is to be taught again; `replaced` is how many are not, because the new dataset
-    replaces them.
-    """
+    """What all phases need: the attempt, the opened base, the gallery, and the shared version to train further."""
 
     attempt: Attempt
     encoder: Encoder
     gallery: Gallery
-    parent: int
+    parent: int  # the shared version; `view` reads it, `views` opens any other one
     view: View
     views: Views
-    made: Mapping[str, int] | None = None
-    before: tuple[Expansion, ...] = ()
-    replaced: int = 0
+    moved_versions: Mapping[str, int] | None = None  # in a move: what it has taught so far, by language
+    earlier_expansions: tuple[Expansion, ...] = ()  # whose datasets are taught again beside the new one
+    replaced_count: int = 0  # earlier expansions that are not, because the new dataset replaces theirs
 
     @property
-    def base(self) -> int:
+    def base_version(self) -> int:
         """The version that the base is."""
         return self.encoder.base_view.version
 
     @property
-    def served(self) -> Mapping[str, int]:
-        """The languages beside it: those that a move has `made` so far, or else those that serve."""
-        return self.attempt.registry.releases.get_serving().languages if self.made is None else self.made
+    def served_versions(self) -> Mapping[str, int]:
+        """By language: what a move has taught so far, or else what serves."""
+        if self.moved_versions is not None:
+            return self.moved_versions
+        return self.attempt.registry.releases.get_serving().languages
 
 
 def open_context(attempt: Attempt) -> TrainingContext:
-    """Base, gallery, parent and earlier datasets: those of the first attempt, and the same in every later one.
+    """Open base, gallery, parent and earlier expansions, in every attempt those of the first one.
 
     Raises `BaseMoved` when another base, or vectors of another encoding, serve by now.
     """
     settings, registry = attempt.settings, attempt.registry
     encoder = open_encoder(settings, registry, training=True)
     torch.use_deterministic_algorithms(encoder.base.device.type == "cpu")  # on a GPU some products have none
-    made_by = attempt.decided("encoding.json", lambda: str(encoder.encoding))
-    if made_by != str(encoder.encoding):
-        raise BaseMoved(f"{encoder.encoding} makes the vectors now, not {made_by} as when this began: begin anew.")
-    plan = attempt.decided("plan.json", lambda: _plan(attempt))
+    first = attempt.decide_once("encoding.json", lambda: str(encoder.encoding))
+    if first != str(encoder.encoding):
+        raise BaseMoved(f"{encoder.encoding} makes the vectors now, not {first} as when this began: begin anew.")
+    plan = attempt.decide_once("plan.json", lambda: _make_plan(attempt))
     parent = int(plan["parent"])
     if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views = Views(encoder, registry, attempt.root)
-    before = tuple(map(registry.expansions.get, plan["before"]))
     return TrainingContext(
-        attempt, encoder, attempt.gallery, parent, views.of(parent), views, before=before, replaced=plan["replaced"]
+        attempt=attempt,
+        encoder=encoder,
+        gallery=attempt.gallery,
+        parent=parent,
+        view=views.of(parent),
+        views=views,
+        earlier_expansions=tuple(map(registry.expansions.get, plan["before"])),
+        replaced_count=plan["replaced"],
     )
 
 
-def _plan(attempt: Attempt) -> dict[str, Any]:
-    """The shared version, the expansions whose datasets are taught again beside the new one, how many it replaces.
+def _make_plan(attempt: Attempt) -> dict[str, Any]:
+    """Choose the parent and the expansions, oldest first, whose datasets are taught again, or how many are replaced.
 
-    Oldest first, all that the version which serves the language was taught from, unless it is to `replace` them;
-    of very many rows the newest, as many as one dataset may have. Those of the new one are not counted.
+    They are all that the serving version was taught from, unless the new dataset is to `replace` them. Of very many
+    rows the newest are chosen, as many as one dataset may have beside those of the new one.
     """
-    registry, asked = attempt.registry, attempt.expansion
+    registry, expansion = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.get_serving(), list[str](), 0
-    taught = asked.kind == "learn" and asked.language in release.languages
-    learned = registry.versions.get(release.languages[asked.language]).dataset_expansions if taught else ()
-    if asked.settings.get("replace"):
+    serves = expansion.kind == "learn" and expansion.language in release.languages
+    learned = registry.versions.get(release.languages[expansion.language]).dataset_expansions if serves else ()
+    if expansion.settings.get("replace"):
         replaced = registry.expansions.list_with_datasets(learned)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
-    for expansion in reversed(registry.expansions.list_with_datasets(learned, excluding_sha256=asked.dataset_sha256)):
-        rows += (expansion.report or {}).get("dataset", {}).get("usable", 0)
+    for earlier in reversed(registry.expansions.list_with_datasets(learned, excluding_sha256=expansion.dataset_sha256)):
+        rows += (earlier.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break
-        before.insert(0, expansion.id)
+        before.insert(0, earlier.id)
     return {"parent": release.shared, "before": before, "replaced": 0}

@@ -1,4 +1,4 @@
-"""The Celery application: how hints travel, who sends them, and what starts and stops with a worker. Imports no torch.
+"""Celery application: how hints travel, who sends them, and what starts and stops with a worker. Imports no torch.
 
 A hint only says "look at this expansion"; the registry decides whether there is work.
 """
@@ -20,7 +20,7 @@ from store import logs
 from store.errors import PictoglotError
 from worker.settings import WorkerSettings
 from worker.supervisor import STOP_SECONDS, Supervisor
-from worker.upkeep import Fitting, Indexing, Scrubbing, Sweeper
+from worker.upkeep import FittingChore, IndexingChore, ScrubbingChore, Sweeper
 
 HINT = "pictoglot.expand"
 _POLL_SECONDS = 0.25  # between looks for a hint in memory
@@ -62,8 +62,8 @@ def create_app(settings: WorkerSettings) -> Celery:
     return app
 
 
-class Relay(Thread):
-    """Sends a hint for every expansion that could run and does not, so that a lost hint only causes a delay.
+class HintRelay(Thread):
+    """Thread that sends a hint for every expansion that could run and does not: a lost hint only causes a delay.
 
     It reads the registry every second, and is silent while its own worker is busy and could not follow a hint. It also
     starts the chores that are due.
@@ -72,15 +72,15 @@ class Relay(Thread):
     def __init__(self, app: Celery, supervisor: Supervisor) -> None:
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
-        self._unheard: float | None = None  # when the first hint was sent that did not arrive here
+        self._unheard_since: float | None = None  # when the first hint was sent that did not arrive here
         # what a broker answers that is full, or loading its data, is no `KombuError`
         self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
-        self._chores = tuple(kind(supervisor.settings) for kind in (Indexing, Fitting, Scrubbing))
+        self._chores = tuple(kind(supervisor.settings) for kind in (IndexingChore, FittingChore, ScrubbingChore))
 
     def run(self) -> None:
-        """Send and start until the worker stops."""
+        """Send hints and start chores until the worker stops."""
         while True:
             try:
                 self.send_hints()
@@ -110,17 +110,17 @@ class Relay(Thread):
             runnable = []
         self._end_if_deaf(bool(runnable))
 
-    def _end_if_deaf(self, sent: bool) -> None:
-        """End a worker that sends hints and receives none, a known fault of Celery (celery #8030, #10205, #10302).
+    def _end_if_deaf(self, has_sent: bool) -> None:
+        """End a worker that sends hints and receives none, so that whatever started it starts it again.
 
-        Whatever started the worker starts it again.
+        This is a known fault of Celery (celery #8030, #10205, #10302).
         """
         now = time.monotonic()
-        if not sent:
-            self._unheard = None
-        elif self._unheard is None or self._supervisor.heard > self._unheard:
-            self._unheard = now
-        elif now - self._unheard > _DEAF_SECONDS:
+        if not has_sent:
+            self._unheard_since = None
+        elif self._unheard_since is None or self._supervisor.last_hint_at > self._unheard_since:
+            self._unheard_since = now
+        elif now - self._unheard_since > _DEAF_SECONDS:
             _log.critical("no hint arrived for %d s although hints were sent; the worker ends", _DEAF_SECONDS)
             if not self._end.is_alive():
                 self._end.start()
@@ -144,7 +144,7 @@ def _configure_logging(**_: Any) -> None:
 @worker_ready.connect  # type: ignore[untyped-decorator]
 def _start_threads(**_: Any) -> None:
     _log.info("the worker is ready: hints by %s", "Redis" if app.supervisor.settings.broker_url else "memory")
-    relay = Relay(app, app.supervisor)
+    relay = HintRelay(app, app.supervisor)
     relay.start()
     Sweeper(app.supervisor).start()
     atexit.register(_join, relay)
@@ -155,7 +155,7 @@ def _begin_stop(**_: Any) -> None:
     app.supervisor.stop.set()
 
 
-def _join(relay: Relay) -> None:
+def _join(relay: HintRelay) -> None:
     """Let the relay end the indexer in order, which would otherwise be killed with this process."""
     app.supervisor.stop.set()
     relay.join(STOP_SECONDS)

@@ -1,4 +1,4 @@
-"""The child process that carries one expansion through its phases: `python -m worker.child ID OWNER FENCE`.
+"""The child process that carries out one expansion: `python -m worker.child ID OWNER FENCE`.
 
 Its parent owns the lease, but every write carries the fence, so that a child that was overtaken writes nothing.
 Exit status: 0 the expansion is finished (or another worker's), 75 stopped on request and resumable, 1 crashed.
@@ -39,13 +39,13 @@ def main(arguments: list[str]) -> int:
     if attempt is None:
         return RESUMABLE
     try:
-        return _exit_status(attempt)
+        return _run_to_status(attempt)
     finally:
         attempt.registry.close()
 
 
 def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attempt | None:
-    """The attempt, as soon as the registry answers; None when asked to stop before that."""
+    """Begin the attempt as soon as the registry answers; returns None when asked to stop before that."""
     while not stop.is_set():
         try:
             return Attempt(settings, open_registry(settings.database, migrate=False), lease, stop)
@@ -56,8 +56,8 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
     return None
 
 
-def _exit_status(attempt: Attempt) -> int:
-    """Run the attempt, and turn what ends it into the exit status."""
+def _run_to_status(attempt: Attempt) -> int:
+    """Run the attempt, and return what ends it as an exit status."""
     try:
         _run_patiently(attempt)
         return 0
@@ -68,8 +68,10 @@ def _exit_status(attempt: Attempt) -> int:
         _log.warning("a later attempt holds the lease; this one writes nothing more")
         return 0
     except PictoglotError as error:
-        said = f"{error.code}: {error.detail}" if isinstance(error, GateFailed) else error.code  # others may name files
-        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, said)
+        cause = (
+            f"{error.code}: {error.detail}" if isinstance(error, GateFailed) else error.code
+        )  # others may name files
+        _log.warning("expansion %s of %s failed: %s", attempt.lease.expansion, attempt.expansion.language, cause)
         attempt.fail(error)
         return 0
     except Exception:  # noqa: BLE001 - the next attempt may succeed; after three without progress the expansion fails
@@ -78,7 +80,7 @@ def _exit_status(attempt: Attempt) -> int:
 
 
 def run(attempt: Attempt) -> None:
-    """Carry the expansion on from wherever earlier attempts left it; raises what ends it."""
+    """Carry the expansion on from where earlier attempts left it; raises what ends it."""
     _BY_KIND[attempt.expansion.kind](attempt)
 
 

@@ -1,8 +1,6 @@
 """Phase `evaluate`: recall of the new language, what the new shared table costs earlier ones, language-ID confusion.
 
 An assessment measures how well a language is read already, and makes no version.
-
-The held-out sets, and the candidates that they are ranked among, are those of `worker.validation`.
 """
 
 from collections import Counter
@@ -24,19 +22,19 @@ from model.version import Learned, read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
-from worker.gate import OF, describe_gain, describe_reading, informative
+from worker.gate import CAPTION_KINDS, choose_recall_ranks, describe_gain, describe_reading
 from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
     Validation,
-    candidates,
-    collect_held_out,
-    decide_held_out,
+    choose_english,
+    collect_validations,
+    decide_validation,
+    encode_candidates,
     encode_texts,
-    english,
-    find_kept,
-    join_kept,
+    find_validation,
+    load_validations,
 )
 
 UNSURE = "shared"  # the table that reads a text whose language is not sure
@@ -45,76 +43,75 @@ MAX_DETECTED = 250  # captions a language in the confusion matrix; each is score
 
 
 @dataclass(frozen=True)
-class Measured:
-    """One view on one validation set: recall and truncation as in the report; of each caption the place (n,) of its own
-    target among the candidates, `owner`, and the rank (n,) of that."""
+class Measurement:
+    """How one view reads one validation set."""
 
-    figures: dict[str, Any]
-    owner: NDArray[np.int64]
-    ranks: NDArray[np.int64]
+    figures: dict[str, Any]  # recall and truncation, as in the report
+    targets: NDArray[np.int64]  # (n,), of each caption the place of its target among the candidates
+    ranks: NDArray[np.int64]  # (n,), of that target
 
 
-def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measured | None:
-    """Measure a view on a set; None when no target is left, because the pictures were deleted."""
+def measure(context: TrainingContext, view: View, validation: Validation, among: Candidates) -> Measurement | None:
+    """Measure how a view reads a set; returns None when all of its pictures were deleted."""
     pairs = zip(validation.captions, validation.targets, strict=True)
     queries = [(caption, among.places[target]) for caption, target in pairs if target in among.places]
     if not queries:
         return None
     texts = encode_texts(context, [(view, caption) for caption, _ in queries])
-    owner = np.array([place for _, place in queries], dtype=np.int64)
-    figures = {**recalls(texts.vectors, among.vectors, owner), "truncated": sum(texts.truncated) / len(queries)}
-    return Measured(figures, owner, ranks(texts.vectors, among.vectors, owner))
+    targets = np.array([place for _, place in queries], dtype=np.int64)
+    figures = {**recalls(texts.vectors, among.vectors, targets), "truncated": sum(texts.truncated) / len(queries)}
+    return Measurement(figures, targets, ranks(texts.vectors, among.vectors, targets))
 
 
-def describe(view: View, validation: Validation, among: Candidates, measured: Measured | None) -> dict[str, Any]:
+def describe(view: View, validation: Validation, among: Candidates, result: Measurement | None) -> dict[str, Any]:
     """Return the figures of one view, among how many candidates they are, and the fertility of its tokenizer."""
     return {
-        **(measured.figures if measured else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
+        **(result.figures if result else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
         "against": validation.against,
         "candidates": len(among.places),
-        "fertility": fertility(view.tokens(validation.captions), validation.captions),
+        "fertility": measure_fertility(view.tokens(validation.captions), validation.captions),
     }
 
 
 def assess(attempt: Attempt) -> None:
     """Measure the held-out part of the dataset as it is read now, and end with the report."""
-    with attempt.phase("prepare"):
+    with attempt.enter_phase("prepare"):
         context = open_context(attempt)
         data = prepare(context, attempt.expansion)
-    with attempt.phase("evaluate"):
-        report = attempt.computed(f"evaluation/{data.language}.json", lambda: _assess(context, data))
+    with attempt.enter_phase("evaluate"):
+        report = attempt.compute_once(f"evaluation/{data.language}.json", lambda: _assess(context, data))
     attempt.registry.expansions.succeed(attempt.lease, None, None, report)
 
 
 def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     """Measure the held-out captions as read by the base, by the shared table and, where taught, by the own version.
 
-    All are ranked among the same candidates. `base` names the base, so that the figures of another one are never taken
-    for its. Raises `NothingHeldOut` when all that they describe was deleted meanwhile.
+    The report names the base, so that nobody takes the figures for those of another one. Raises `NothingHeldOut` when
+    all pictures of the captions were deleted.
     """
-    validation, base = decide_held_out(context, data), context.encoder.base_view
-    among = candidates(context, data, validation)
-    by_version = {context.base: measure(context, base, validation, among)}
-    if by_version[context.base] is None:
+    validation, base = decide_validation(context, data), context.encoder.base_view
+    among = encode_candidates(context, data, validation)
+    by_version = {context.base_version: measure(context, base, validation, among)}
+    if by_version[context.base_version] is None:
         raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
-    taught = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base)
-    for version in (context.parent, taught):
+    own = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base_version)
+    for version in (context.parent, own):
         if version not in by_version:
             try:
                 by_version[version] = measure(context, context.views.of(version), validation, among)
             except VersionCorrupt:  # damaged: nothing serves these texts by it now
                 continue
 
-    def figures(version: int) -> dict[str, Any] | None:
-        measured = by_version.get(version)
-        return None if measured is None else {"version": version, **measured.figures}
+    def describe_version(version: int) -> dict[str, Any] | None:
+        result = by_version.get(version)
+        return None if result is None else {"version": version, **result.figures}
 
     report: dict[str, Any] = {
-        **describe(base, validation, among, by_version[context.base]),
+        **describe(base, validation, among, by_version[context.base_version]),
         "base": context.encoder.base_fingerprint,
-        "version": context.base,
-        "shared": figures(context.parent),
-        "taught": figures(taught) if taught != context.base else None,
+        "version": context.base_version,
+        "shared": describe_version(context.parent),
+        "taught": describe_version(own) if own != context.base_version else None,
         "dataset": data.report.as_dict(),
     }
     return {**report, **describe_reading(data.language, report, context.attempt.settings.min_recall)}
@@ -123,52 +120,51 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
 def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
     """Return the report of what was learned, which `view` reads; computed once, then read from the disk."""
     name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
-    report: dict[str, Any] = context.attempt.computed(name, lambda: _evaluate(context, data, view))
+    report: dict[str, Any] = context.attempt.compute_once(name, lambda: _evaluate(context, data, view))
     return report
 
 
 def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
-    """Measure one language beside the languages of one release.
-
-    That is read once: a language may be rolled back while the others are measured.
-    """
-    attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served
-    replaces, learned = attempt.expansion.settings.get("replace"), tuple[str, ...]()
+    """Measure one language beside those of one release, read once: a language may be rolled back meanwhile."""
+    attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served_versions
+    replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind == "learn" and data.language in served:
-        learned = versions.get(served[data.language]).dataset_expansions
-    sets = collect_held_out(context, data, () if replaces else learned)
-    kinds = [OF[each.against] if len(sets) > 1 else "" for each in sets]
+        sources = versions.get(served[data.language]).dataset_expansions
+    sets = collect_validations(context, data, () if replaces else sources)
+    kinds = [CAPTION_KINDS[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
     # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
     own, *others = [each for each in parts if each["pairs"]] or parts[:1]
     validation = sets[parts.index(own)]
-    earlier = {ENGLISH: english(context, data)}
+    earlier = {ENGLISH: choose_english(context, data)}
     for tag, number in sorted(served.items()):
-        if tag not in (ENGLISH, data.language) and (
-            kept := find_kept(attempt.root, versions.get(number).dataset_expansions)
-        ):
-            earlier[tag] = kept
-    base, of_english = context.encoder.base_view, candidates(context, data, earlier[ENGLISH])
-    of_base = describe(base, earlier[ENGLISH], of_english, measure(context, base, earlier[ENGLISH], of_english))
+        if tag in (ENGLISH, data.language):
+            continue
+        if (earlier_set := find_validation(attempt.root, versions.get(number).dataset_expansions)) is not None:
+            earlier[tag] = earlier_set
+    base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
+    english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
     report = {
         **own,
         "dataset": data.report.as_dict(),
-        "english": of_base,
-        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, of_base)},
+        "english": english,
+        "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
     if others:
         report["others"] = others
         report["gain"] = next((each["gain"] for each in others if not each["gain"]["enough"]), own["gain"])
-    if context.before:
-        more = len(data.rows) - len(data.fresh)
-        report["joined"] = {"datasets": len(context.before), "rows": more, "train": len(data.trained)}
-    if context.replaced:
-        asked = [(each, f"{OF[each.against]} from the replaced datasets") for each in join_kept(attempt.root, learned)]
-        answers = [_measure_gain(context, data, view, *each, served) for each in asked]
-        sentences = [each["gain"]["sentence"] for each in answers if "gain" in each]
-        report["replaced"] = {"datasets": context.replaced, "sentences": sentences}
-    report["shared"]["so_far"] = so_far([*reversed(versions.trace_lineage(context.parent))], data.language, report)
+    if context.earlier_expansions:
+        more = len(data.rows) - len(data.own_rows)
+        datasets = len(context.earlier_expansions)
+        report["joined"] = {"datasets": datasets, "rows": more, "train": len(data.training_rows)}
+    if context.replaced_count:
+        sets = load_validations(attempt.root, sources)
+        kinds = [f"{CAPTION_KINDS[each.against]} from the replaced datasets" for each in sets]
+        parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
+        sentences = [each["gain"]["sentence"] for each in parts if "gain" in each]
+        report["replaced"] = {"datasets": context.replaced_count, "sentences": sentences}
+    report["shared"]["so_far"] = measure_chain([*reversed(versions.trace_lineage(context.parent))], data.language, report)
     return report
 
 
@@ -177,29 +173,30 @@ def _measure_gain(
     data: TrainingData,
     view: View,
     validation: Validation,
-    of: str,
+    kind: str,
     served: Mapping[str, int],
 ) -> dict[str, Any]:
-    """Measure a set, and unless in a rebuild its `gain` over the version that has served the language, or the base.
+    """Measure a set and, unless in a rebuild, the `gain` over the version that has served the language, or the base.
 
-    Where that one is damaged, its language is read by the base too, until this one serves. In a move, the new base has
-    served none. The sentence about it says `of` which kind the captions are.
+    A damaged version counts as the base, which reads its language until the new one serves. In a move, the new base has
+    served none. The sentence about the gain says of which `kind` the captions are.
     """
-    among = candidates(context, data, validation)
-    new = measure(context, view, validation, among)
-    report = describe(view, validation, among, new)
-    if new is None or context.attempt.expansion.kind == "rebuild":
+    among = encode_candidates(context, data, validation)
+    after = measure(context, view, validation, among)
+    report = describe(view, validation, among, after)
+    if after is None or context.attempt.expansion.kind == "rebuild":
         return report
-    version = served.get(data.language, context.base)
+    version = served.get(data.language, context.base_version)
     try:
         view = context.views.of(version)
     except VersionCorrupt:
-        version, view = context.base, context.encoder.base_view
+        version, view = context.base_version, context.encoder.base_view
     before = measure(context, view, validation, among)
-    assert before is not None  # the same captions and candidates as of `new`
-    ks, forced = informative(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
-    change = gain(before.ranks, new.ranks, new.owner, ks)
-    return {**report, "gain": describe_gain(data.language, version, before.figures, change, ks, forced=forced, of=of)}
+    assert before is not None  # the same captions and candidates as of `after`
+    ks, forced = choose_recall_ranks(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
+    change = gain(before.ranks, after.ranks, after.targets, ks)
+    described = describe_gain(data.language, version, before.figures, change, ks, forced=forced, kind=kind)
+    return {**report, "gain": described}
 
 
 def _measure_shared(
@@ -208,21 +205,21 @@ def _measure_shared(
     view: View,
     earlier: Mapping[str, Validation],
     served: Mapping[str, int],
-    of_base: Mapping[str, Any],
+    english: Mapping[str, Any],
 ) -> dict[str, Any]:
     """Measure each earlier language by the shared table as it is and as it would be, beside when it was learned.
 
-    `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted. English was
-    read `of_base` when it was learned.
+    `unmeasured` are served languages without any figure: no set was kept, or its pictures were deleted. `english` is
+    how the base reads English.
     """
     measured: dict[str, Any] = {}
     for done, (language, validation) in enumerate(earlier.items()):
-        context.attempt.check()
-        context.attempt.done(done, len(earlier))
-        among = candidates(context, data, validation)  # the same before and after
-        before, after = (measure(context, table, validation, among) for table in (context.view, view))
+        context.attempt.check_stop()
+        context.attempt.report_progress(done, len(earlier))
+        among = encode_candidates(context, data, validation)  # the same before and after
+        before, after = (measure(context, each, validation, among) for each in (context.view, view))
         if before and after:
-            own = of_base if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
+            own = english if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
             t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
             measured[language] = {**t2i, "learned": own.get("t2i", {})}
     return {"languages": measured, "unmeasured": sorted(set(served) - set(measured) - {data.language})}
@@ -235,11 +232,10 @@ def _count_detected(
     sets: Mapping[str, Validation],
     served: Mapping[str, int],
 ) -> dict[str, dict[str, int]]:
-    """Return the language-ID confusion matrix of held-out captions, once the new language is served too.
+    """Count as what the service's detector would take the held-out captions, once the new language is served too.
 
-    The detector is the service's own (`index.snapshot`): each version's counts, English by the gallery besides. It
-    counts only the n-grams of these captions, so that a worker does not hold those of every language. A version that
-    cannot be read is left out: its damage concerns its own language.
+    It has each version's counts, those of English with the gallery's captions. Only the n-grams of these captions are
+    loaded, so that a worker does not hold those of every language. A damaged version is left out.
     """
     attempt = context.attempt
     captions = {tag: validation.captions[:MAX_DETECTED] for tag, validation in sets.items()}
@@ -253,14 +249,14 @@ def _count_detected(
             detector = detector.with_counts(tag, read(folder.path, folder.manifest_sha256)[0].ngrams, grams)
     detector = detector.with_counts(language, view.ngrams, grams)
     matrix: dict[str, dict[str, int]] = {}
-    for tag, said in captions.items():
-        attempt.check()
-        matrix |= confusion(detector, {tag: said})
+    for tag, texts in captions.items():
+        attempt.check_stop()
+        matrix |= count_confusion(detector, {tag: texts})
     return matrix
 
 
-def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[str, float | None]:
-    """Tokens a word and a character; None where nothing was counted, and a word where scripts put no spaces."""
+def measure_fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[str, float | None]:
+    """Measure tokens a word and a character: None of an empty text, and of words in scripts without spaces."""
     count = sum(map(len, tokens))
     words = sum(len(caption.split()) for caption in captions)
     characters = sum(len(word) for caption in captions for word in caption.split())
@@ -270,10 +266,10 @@ def fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) -> dict[
     }
 
 
-def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
-    """Return the language-ID confusion matrix: for each language, how many of its captions are taken for which one.
+def count_confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict[str, dict[str, int]]:
+    """Count for each language how many of its captions are taken for which one, the most frequent first.
 
-    One row a language, the most frequent first. The detector chooses among all its languages, as in a search.
+    The detector chooses among all its languages, as in a search.
     """
     matrix: dict[str, dict[str, int]] = {}
     for language, texts in captions.items():
@@ -282,8 +278,8 @@ def confusion(detector: Detector, captions: Mapping[str, Sequence[str]]) -> dict
     return matrix
 
 
-def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -> dict[str, Any]:
-    """Return AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds.
+def measure_chain(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure AA and F of t2i R@1 over the shared table's `chain` (oldest first) and the language that `report` adds.
 
     It counts the languages that the chain has learned and that could be measured now. A past figure is the one in the
     report of that step. English is measured on other texts with every dataset, so its past figures are those of this
@@ -297,7 +293,7 @@ def so_far(chain: Sequence[Version], language: str, report: Mapping[str, Any]) -
     triangle: list[list[float]] = []
     for place, step in enumerate(steps):
         last = place == len(steps) - 1
-        past = [_get_past(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
+        past = [_get_past_recall(step, other, now, triangle[-1][at], last) for at, other in enumerate(steps[:place])]
         triangle.append([*past, _get_recall(step, now)[_FIGURE]])
     triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), report["t2i"][_FIGURE]])
     counted = [*(step.language for step in steps), language]
@@ -310,7 +306,7 @@ def _get_recall(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:
     return recall
 
 
-def _get_past(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
+def _get_past_recall(step: Version, other: Version, now: Mapping[str, Any], before: float, last: bool) -> float:
     """Return the figure of `other` after an earlier `step`; where no comparable one was measured, the one before."""
     if other.parent is None:
         return float(now[other.language]["before"][_FIGURE]) if last else before

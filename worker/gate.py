@@ -14,15 +14,16 @@ from store.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
-OF = {"pictures": " of pictures", "english": " paired with English", "pivots": " paired with other texts"}  # captions
+# behind "captions", by what they are ranked against
+CAPTION_KINDS = {"pictures": " of pictures", "english": " paired with English", "pivots": " paired with other texts"}
 
 
 class GateFailed(Failure):
     """The version reads too little, or worse than what served; or a move loses too much. The text has the figures."""
 
 
-def informative(candidates: int) -> tuple[int, ...]:
-    """Return the K of the R@K whose mean is compared: the first place and the first ten, or among few the first alone.
+def choose_recall_ranks(candidates: int) -> tuple[int, ...]:
+    """Choose the K of the R@K whose mean is compared: the first place and the first ten, or among few the first alone.
 
     R@1 says little while a language is read badly, R@10 little once it is read well; their mean always says something.
     """
@@ -37,15 +38,15 @@ def describe_gain(
     ks: Sequence[int],
     *,
     forced: bool = False,
-    of: str = "",
+    kind: str = "",
 ) -> dict[str, Any]:
     """Describe the `gain` over `version`, which has read these captions so far, with recall `before`.
 
     It is of the mean of R@K over `ks`, and enough unless more than its own standard error was lost. `forced`: whether
-    the language shall be served without; `of` says which captions these are.
+    the language shall be served without it. `kind` says in words which captions these are.
     """
     what = ("" if len(ks) == 1 else "the mean of ") + " and ".join(f"R@{k}" for k in ks)
-    enough = not exceeds(-gain.mean, gain.error)
+    enough = not is_more_than(-gain.mean, gain.error)
     is_read = "better than" if gain.enough else "about as well as" if enough else "worse than"
     return {
         "version": version,
@@ -56,46 +57,46 @@ def describe_gain(
         "forced": forced and not enough,
         "sentence": (
             f"{names(language).name} is read {is_read} by version {version}: "
-            f"on the same {before['pairs']} held-out captions{of} {what} went from "
-            f"{100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_points(gain.mean, gain.error)})"
+            f"on the same {before['pairs']} held-out captions{kind} {what} went from "
+            f"{100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_format_points(gain.mean, gain.error)})"
         ),
     }
 
 
-def reason(report: Mapping[str, Any]) -> str:
-    """Say why the language is served, for the list of releases and the log: what it gains, and over which version."""
+def describe_gain_briefly(report: Mapping[str, Any]) -> str:
+    """Say what the language gains, and over which version, for the list of releases and the log."""
     gain = report.get("gain")
-    return f"{_points(gain['mean'], gain['error'])} over version {gain['version']}" if gain else ""
+    return f"{_format_points(gain['mean'], gain['error'])} over version {gain['version']}" if gain else ""
 
 
-def _points(mean: float, error: float) -> str:
+def _format_points(mean: float, error: float) -> str:
     return f"{100 * mean:+.1f} ± {100 * error:.1f} points".replace("-", "−")
 
 
-def exceeds(lost: float, most: float) -> bool:
-    """Whether more is lost than may be: two captions of forty are 0.05, which are both, but for rounding, equal."""
+def is_more_than(lost: float, most: float) -> bool:
+    """Tell whether `lost` is more than `most`, beyond rounding: 2 of 40 captions equal a limit of 0.05."""
     return lost > most and not math.isclose(lost, most, rel_tol=1e-9, abs_tol=1e-9)
 
 
-def gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
+def apply_gate(report: Mapping[str, Any], min_recall: float) -> tuple[str, str] | None:
     """Return what refuses the language, and why: the `floor`, which nothing overrides, or the `gain`, unless forced."""
     for each in (report, *report.get("others", ())):
-        if (low := refusal(each, min_recall)) is not None:
-            return "floor", low if each is report else f"{low}, for captions{OF[each['against']]}"
+        if (why := describe_floor_failure(each, min_recall)) is not None:
+            return "floor", why if each is report else f"{why}, for captions{CAPTION_KINDS[each['against']]}"
     gain = report.get("gain")
     if gain and not (gain["enough"] or gain["forced"]):
         return "gain", f"{gain['sentence']}; use `--force` to serve it anyway"
     return None
 
 
-def floor(candidates: int, min_recall: float) -> tuple[int, float]:
-    """Return the K whose R@K is asked for among so many candidates, and the least that it has to be."""
-    k = max(informative(candidates))
+def compute_floor(candidates: int, min_recall: float) -> tuple[int, float]:
+    """Compute which R@K is looked at among so many candidates, and the least that it has to be."""
+    k = max(choose_recall_ranks(candidates))
     chance = k / candidates  # without it anything passes on a small set: among ten candidates R@10 is always 1
     return k, chance + min_recall * (1 - chance) if min_recall else 0.0
 
 
-def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
+def describe_floor_failure(report: Mapping[str, Any], min_recall: float) -> str | None:
     """Say why the language is below the floor, in one sentence with the figures; None when it is not.
 
     Recall must reach `min_recall` of the way from chance to 1; with 0.0, any will do.
@@ -103,7 +104,7 @@ def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
     if report["pairs"] == 0:
         return "no held-out caption could be measured"
     candidates = report["candidates"]
-    k, needed = floor(candidates, min_recall)
+    k, needed = compute_floor(candidates, min_recall)
     reached = report["t2i"][f"R@{k}"]
     if reached < needed:
         return f"held-out t2i R@{k} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
@@ -114,43 +115,43 @@ def refusal(report: Mapping[str, Any], min_recall: float) -> str | None:
 
 
 def describe_reading(language: str, report: Mapping[str, Any], min_recall: float = 0.0) -> dict[str, Any]:
-    """Say whether the base reads the language as well as one has to be read to be served (`reads`), in a `sentence`.
+    """Return whether the base reads the language well enough to be served (`reads`), and a `sentence` that says so.
 
-    Of a recall within two standard errors of chance, 2 sqrt(chance (1 - chance) / captions), it says that the language
-    is not read at all.
+    A recall within two standard errors of chance, 2 sqrt(chance (1 - chance) / captions), counts as not reading it.
     """
-    name, pairs, among = names(language).name, report["pairs"], report["candidates"]
-    k, needed = floor(among, min_recall)
-    chance, reached = min(1.0, k / among), report["t2i"][f"R@{k}"]
-    fine = f"on {pairs} held-out captions; chance gives {_percent(chance)}"
+    name, pairs, candidates = names(language).name, report["pairs"], report["candidates"]
+    k, needed = compute_floor(candidates, min_recall)
+    chance, reached = min(1.0, k / candidates), report["t2i"][f"R@{k}"]
+    basis = f"on {pairs} held-out captions; chance gives {_format_percent(chance)}"
     at_all = reached > chance + 2 * math.sqrt(chance * (1 - chance) / pairs)
     reads = at_all and reached >= needed
     if reads:
-        said = f"This base already reads {name} at R@{k} {_percent(reached)} ({fine})."
+        sentence = f"This base already reads {name} at R@{k} {_format_percent(reached)} ({basis})."
     elif at_all:
-        said = f"This base reads {name} a little: R@{k} is {_percent(reached)} ({fine})."
+        sentence = f"This base reads {name} a little: R@{k} is {_format_percent(reached)} ({basis})."
     else:
-        said = f"This base does not read {name}: R@{k} is {_percent(reached)} ({fine})."
+        sentence = f"This base does not read {name}: R@{k} is {_format_percent(reached)} ({basis})."
     if (taught := report["taught"]) is not None:
-        said += f" Version {taught['version']}, which was taught, reads it at {_percent(taught['t2i'][f'R@{k}'])}."
-    return {"reads": reads, "sentence": said}
+        recall = _format_percent(taught["t2i"][f"R@{k}"])
+        sentence += f" Version {taught['version']}, which was taught, reads it at {recall}."
+    return {"reads": reads, "sentence": sentence}
 
 
-def _percent(share: float) -> str:
+def _format_percent(share: float) -> str:
     return f"{100 * share:.0f} %"
 
 
 def measure_losses(report: Mapping[str, Any]) -> dict[str, float]:
-    """Return mean and largest loss of t2i R@1 over the earlier languages when `shared` moves; 0.0 without any."""
+    """Measure mean and largest loss of t2i R@1 over the earlier languages if `shared` moves; 0.0 without any."""
     languages = report["shared"]["languages"].values()
     losses = [figures["before"]["R@1"] - figures["after"]["R@1"] for figures in languages] or [0.0]
     return {"mean_loss": sum(losses) / len(losses), "max_loss": max(losses)}
 
 
-def keeps_shared(report: Mapping[str, Any], budget: float) -> bool:
-    """Whether the new shared table keeps every earlier language within the forgetting budget.
+def is_within_budget(report: Mapping[str, Any], budget: float) -> bool:
+    """Tell whether the new shared table keeps every earlier language within the forgetting budget.
 
     English alone may be unmeasured, where nothing is in English: the base goes on reading it.
     """
     unknown = set(report["shared"]["unmeasured"]) - {"en"}
-    return not unknown and not exceeds(measure_losses(report)["max_loss"], budget)
+    return not unknown and not is_more_than(measure_losses(report)["max_loss"], budget)

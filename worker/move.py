@@ -38,10 +38,17 @@ from store.releases import Release
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext
 from worker.evaluate import measure
-from worker.gate import GateFailed, exceeds, keeps_shared
+from worker.gate import GateFailed, is_more_than, is_within_budget
 from worker.learn import make_version
-from worker.prepare import prepare, rows_of
-from worker.validation import Candidates, Validation, candidates, choose, english_of_gallery, find_kept
+from worker.prepare import prepare, read_dataset
+from worker.validation import (
+    Candidates,
+    Validation,
+    choose_gallery_english,
+    choose_validation,
+    encode_candidates,
+    find_validation,
+)
 
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
@@ -52,23 +59,23 @@ def move(attempt: Attempt) -> None:
 
     Raises `GateFailed` when a language would lose more than the forgetting budget, unless it is forced.
     """
-    begun = attempt.registry.expansions.get(attempt.lease.expansion)
-    if begun.release is not None:  # it died, or the registry went away, after the release was published
-        return _conclude(attempt, attempt.registry.releases.get(begun.release), begun.report or {})
-    with attempt.phase("prepare"):
-        context = _open(attempt)
-    passes = _Move(context)
+    expansion = attempt.registry.expansions.get(attempt.lease.expansion)
+    if expansion.release is not None:  # it died, or the registry went away, after the release was published
+        return _conclude(attempt, attempt.registry.releases.get(expansion.release), expansion.report or {})
+    with attempt.enter_phase("prepare"):
+        context = _open_context(attempt)
+    mover = _Mover(context)
     while True:
         before = attempt.registry.releases.get_serving()
-        report = passes.once(before)
-        with attempt.phase("promote"):
+        report = mover.run_pass(before)
+        with attempt.enter_phase("promote"):
             after = attempt.registry.bases.move(
                 attempt.lease,
                 expected=before.number,
-                base=passes.base,
+                base=mover.base,
                 encoding=context.encoder.encoding,
-                shared=passes.shared,
-                languages=passes.served,
+                shared=mover.shared,
+                languages=mover.languages,
                 report=report,
             )
             if after is not None:
@@ -84,79 +91,81 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
     attempt.registry.expansions.succeed(attempt.lease, release.shared, release.number, report)
 
 
-def _open(attempt: Attempt) -> TrainingContext:
-    """Open the base that is moved to, registered as a version, in the encoding that is moved to.
+def _open_context(attempt: Attempt) -> TrainingContext:
+    """Open the new base in the new encoding, and register it as a version.
 
-    Raises `BaseServes` and, before anything is written, `DiskTooSmall`; also as `choose_encoding`.
+    Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_encoding` raises.
     """
-    registry, asked, settings = attempt.registry, attempt.expansion.settings, attempt.settings
-    made_by, served = recorded(registry), registry.bases.find_serving()
-    torch.set_num_threads(settings.threads)
-    base = open_base(str(asked["base"]))
-    given = {"backend": asked.get("backend"), "precision": asked.get("precision")}
+    registry, settings, machine = attempt.registry, attempt.expansion.settings, attempt.settings
+    old_encoding, old_base = recorded(registry), registry.bases.find_serving()
+    torch.set_num_threads(machine.threads)
+    base = open_base(str(settings["base"]))
+    wanted = {"backend": settings.get("backend"), "precision": settings.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
-    first = attempt.decided("encoding.json", lambda: asdict(choose_encoding(settings, registry, **given)))
-    encoding = choose_encoding(settings, registry, **first)
-    teaches = served is None or not served.has_towers(base.image_fingerprint, base.text_fingerprint)
-    if served is not None and not teaches and encoding == made_by:
-        raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
-    attempt.decided("room.json", lambda: _room(attempt, base, teaches))  # once: afterwards a part of it is used
-    towers = open_towers(base, encoding, settings)
-    number = registry.bases.add(str(asked["base"]), base.image_fingerprint, base.text_fingerprint, attempt.lease).number
+    first = attempt.decide_once("encoding.json", lambda: asdict(choose_encoding(machine, registry, **wanted)))
+    encoding = choose_encoding(machine, registry, **first)
+    teaches = old_base is None or not old_base.has_towers(base.image_fingerprint, base.text_fingerprint)
+    if old_base is not None and not teaches and encoding == old_encoding:
+        raise BaseServes(f"Base {old_base.public_name} serves already, with vectors made by {encoding}.")
+    attempt.decide_once("room.json", lambda: _require_room(attempt, base, teaches))  # once: then a part of it is used
+    towers = open_towers(base, encoding, machine)
+    number = registry.bases.add(
+        str(settings["base"]), base.image_fingerprint, base.text_fingerprint, attempt.lease
+    ).number
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")
     views = Views(encoder, registry, attempt.root)
     return TrainingContext(attempt, encoder, attempt.gallery, number, encoder.base_view, views)
 
 
-def _room(attempt: Attempt, base: Base, teaches: bool) -> int:
-    """Return how many bytes of disk the move takes; raises `DiskTooSmall` unless they are there."""
+def _require_room(attempt: Attempt, base: Base, teaches: bool) -> int:
+    """Require the disk that the move takes, and return how many bytes; raises `DiskTooSmall`."""
     towers = sum(tensor.nbytes for tensor in base.model.state_dict().values())  # traced, about as much as the weights
     needed = estimate_move_bytes(attempt.registry, base.dimension, towers, teaches=teaches)
     files.require_room(attempt.settings.home, needed)
     return needed
 
 
-class _Move:
-    """The passes of one attempt; after each, `served` and `shared` are what its release will serve."""
+class _Mover:
+    """The passes of one attempt; after each, `languages` and `shared` are what its release will serve."""
 
     def __init__(self, context: TrainingContext) -> None:
         self.context, self.attempt, self.registry = context, context.attempt, context.attempt.registry
         self.base = self.shared = context.parent
-        self._began = self.registry.releases.get_serving().base
+        self._first_base = self.registry.releases.get_serving().base
         self._is_forced = bool(self.attempt.expansion.settings.get("force"))
-        self.served: dict[str, int] = {}
-        self._taught = list[Version]()
-        self._old: TrainingContext | None = None
+        self.languages: dict[str, int] = {}
+        self._new_versions = list[Version]()
+        self._old_context: TrainingContext | None = None
 
-    def once(self, release: Release) -> dict[str, Any]:
+    def run_pass(self, release: Release) -> dict[str, Any]:
         """Make everything that this release serves; returns the report.
 
-        Raises `GateFailed`, and `BaseMoved` when it is not for the base that served at the beginning.
+        Raises `GateFailed`, and `BaseMoved` when another base serves than at the beginning.
         """
-        if release.base != self._began:
+        if release.base != self._first_base:
             raise BaseMoved("Another base serves now than when the move began: start it again.")
         languages = sorted(release.languages.items(), key=lambda pair: pair[1])[1:]  # in the order of learning
         parts = len(languages) + 2
         self.attempt.part = (0, parts)
-        with self.attempt.phase("pictures"):
+        with self.attempt.enter_phase("pictures"):
             unreadable = self._encode_pictures()
-        self.shared, self.served, left_out = self.base, {"en": self.base}, dict[str, dict[str, str]]()
+        self.shared, self.languages, left_out = self.base, {ENGLISH: self.base}, dict[str, dict[str, str]]()
         if self.base == release.base:  # only the encoding is another one
-            self.shared, self.served = release.shared, dict(release.languages)
+            self.shared, self.languages = release.shared, dict(release.languages)
         else:
             left_out = self._teach(languages, parts)
         self.attempt.part = (parts - 1, parts)
-        with self.attempt.phase("encode"):
+        with self.attempt.enter_phase("encode"):
             self._encode_captions()
-        with self.attempt.phase("compare"):
-            return self._report(release, left_out, unreadable)
+        with self.attempt.enter_phase("compare"):
+            return self._make_report(release, left_out, unreadable)
 
     def _encode_pictures(self) -> int:
         """Encode all pictures; returns how many cannot be read, and so will not be found."""
         encoder, gallery = self.context.encoder, self.context.gallery
         pictures = gallery.list_ids()  # what comes after this is for the next pass
-        fill_pictures(encoder, self.attempt.sets, self.attempt.encoding(encoder))
+        fill_pictures(encoder, self.attempt.sets, self.attempt.make_progress_callback(encoder))
         contents = gallery.find_contents(pictures)
         encoded = gallery.find_content_vectors(sorted(set(contents.values())), encoder.image_fingerprint)
         unreadable = sorted(id for id, content in contents.items() if content not in encoded)
@@ -169,9 +178,9 @@ class _Move:
         return len(unreadable)
 
     def _encode_captions(self) -> None:
-        """Encode the captions of every language and version that the release will name, or a way back from it.
+        """Encode the captions for every language and version that the release will name, or a rollback from it.
 
-        So that each rollback finds its vectors. A base that reads many languages reads those that are not taught, too.
+        A base that reads many languages reads captions in those that are not taught, too.
         """
         attempt, encoder, base = self.attempt, self.context.encoder, self.base
         pruned = self.registry.versions.find_pruned()
@@ -179,26 +188,28 @@ class _Move:
             pair for each in self.registry.releases.list() if each.base == base for pair in each.languages.items()
         ]
         untaught = [(tag, base) for tag in self.context.gallery.list_languages()] if len(encoder.languages) > 1 else []
-        named = dict.fromkeys([*self.served.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught])
-        for number, (language, version) in enumerate(named):
+        names = [*self.languages.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught]
+        pairs = [*dict.fromkeys(names)]
+        for number, (language, version) in enumerate(pairs):
             try:
                 view = self.context.views.of(version)
             except VersionCorrupt:
-                if version in self.served.values():
+                if version in self.languages.values():
                     raise
                 continue  # of a release long ago: only a rollback to it would miss it
-            fill_captions(encoder, view, attempt.sets, language, version, attempt.encoding(encoder, number, len(named)))
+            on_progress = attempt.make_progress_callback(encoder, number, len(pairs))
+            fill_captions(encoder, view, attempt.sets, language, version, on_progress)
 
     def _teach(self, languages: Iterable[tuple[str, int]], parts: int) -> dict[str, dict[str, str]]:
-        """Teach all these languages, with the versions that serve them; returns which were left out, and why.
+        """Teach these languages, given with the versions that serve them; returns which were left out, and why.
 
-        One whose pivot is not taught yet waits for it: the pivot may have been taught again after it.
+        A language whose pivot is not taught yet waits for it: the pivot may have been taught again after it.
         """
-        left_out, self._taught = dict[str, dict[str, str]](), []
+        left_out, self._new_versions = dict[str, dict[str, str]](), []
         queue, waiting = deque(languages), list[tuple[str, int]]()
         while queue:
             language, version = queue.popleft()
-            self.attempt.part = (len({*self.served, *left_out}), parts)
+            self.attempt.part = (len({*self.languages, *left_out}), parts)
             try:
                 made = self._teach_one(language, self.registry.versions.get(version).dataset_expansions)
             except _UNTEACHABLE as error:
@@ -206,10 +217,10 @@ class _Move:
                 if isinstance(error, PivotNotServed):
                     waiting.append((language, version))
                 continue
-            self._taught.append(made)
-            self.served[language] = made.number
+            self._new_versions.append(made)
+            self.languages[language] = made.number
             left_out.pop(language, None)
-            if made.parent == self.shared and keeps_shared(made.report, self.attempt.settings.forgetting_budget):
+            if made.parent == self.shared and is_within_budget(made.report, self.attempt.settings.forgetting_budget):
                 self.shared = made.number
             queue.extend(waiting)
             waiting.clear()
@@ -218,24 +229,23 @@ class _Move:
     def _teach_one(self, language: str, sources: Sequence[str]) -> Version:
         """Teach a language on the new base, from all datasets that its version stands on, unless that was done already.
 
-        What an earlier move has made upon another version than is shared by now is of no use to the shared table.
+        A version that an earlier move made upon another shared version is of no use to the shared table.
         """
-        made, own = self.registry.versions.list_made_for(self.base), self.attempt.expansion.id
-        learned, taught = tuple(sources), map(self.registry.expansions.get, sources)
-        for version in reversed(made):
-            same = (version.language, version.dataset_expansions) == (language, learned)
+        versions, own = self.registry.versions.list_made_for(self.base), self.attempt.expansion.id
+        for version in reversed(versions):
+            same = (version.language, version.dataset_expansions) == (language, tuple(sources))
             if same and (version.parent == self.shared or version.expansion == own):
                 return version
-        if any((version.language, version.expansion) == (language, own) for version in made):
+        if any((version.language, version.expansion) == (language, own) for version in versions):
             raise CheckpointMismatch(f"{language} was rolled back to other datasets meanwhile: start the move again.")
-        with self.attempt.phase("prepare"):
-            data = prepare(replace(self.context, made=dict(self.served)), *taught)
+        context = replace(self.context, moved_versions=dict(self.languages))
+        with self.attempt.enter_phase("prepare"):
+            data = prepare(context, *map(self.registry.expansions.get, sources))
         # not before: a language that waits for its pivot is taught upon what comes in between
-        parent = int(self.attempt.decided(f"parent-{language}.json", lambda: self.shared))
-        context = replace(self.context, parent=parent, view=self.context.views.of(parent), made=dict(self.served))
-        return make_version(context, data)[1]
+        parent = int(self.attempt.decide_once(f"parent-{language}.json", lambda: self.shared))
+        return make_version(replace(context, parent=parent, view=self.context.views.of(parent)), data)[1]
 
-    def _report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
+    def _make_report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
         versions, expansions = self.registry.versions, self.registry.expansions
         sources = {
             tag: [*map(expansions.get, versions.get(number).dataset_expansions)]
@@ -243,9 +253,9 @@ class _Move:
         }
         sources[ENGLISH] = [each for learned in sources.values() for each in learned]
         figures: dict[str, Any] = {}
-        for done, (tag, number) in enumerate(self.served.items()):
-            self.attempt.check()
-            self.attempt.done(done, len(self.served))
+        for done, (tag, number) in enumerate(self.languages.items()):
+            self.attempt.check_stop()
+            self.attempt.report_progress(done, len(self.languages))
             figures[tag] = self._compare(tag, release.languages[tag], number, sources[tag])
         names = {base.number: base.public_name for base in self.registry.bases.list()}
         in_shared = {version.language for version in versions.trace_lineage(self.shared)}
@@ -254,53 +264,54 @@ class _Move:
             "to": names[self.base],
             "encoding": str(self.context.encoder.encoding),
             "languages": figures | left_out,
-            "shared_lacks": sorted({version.language for version in self._taught} - in_shared),
-            "without_gain": self._without_gain(),
+            "shared_lacks": sorted({version.language for version in self._new_versions} - in_shared),
+            "without_gain": self._list_without_gain(),
             "unreadable": unreadable,
             "forced": False,
         }
-        lost = losses(report, self.attempt.settings.forgetting_budget)
-        if lost and not self._is_forced:
-            raise GateFailed(f"{'; '.join(lost)}. Base {names[release.base]} goes on serving.", report=report)
-        return {**report, "forced": bool(lost), "lost": lost}
+        losses = describe_losses(report, self.attempt.settings.forgetting_budget)
+        if losses and not self._is_forced:
+            raise GateFailed(f"{'; '.join(losses)}. Base {names[release.base]} goes on serving.", report=report)
+        return {**report, "forced": bool(losses), "lost": losses}
 
     def _compare(self, tag: str, old: int, new: int, sources: Sequence[Expansion]) -> dict[str, Any]:
         """Measure a language by both versions, once for this pair; empty where nothing held out is left to measure."""
-        new_context = replace(self.context, made=dict(self.served))
+        new_context = replace(self.context, moved_versions=dict(self.languages))
 
-        def measured() -> dict[str, Any] | None:
-            learned = [each.id for each in sources]
-            kept = None if tag == ENGLISH else find_kept(self.attempt.root, learned)
-            validation = english_to_compare(new_context, sources) if tag == ENGLISH else kept
+        def measure_both() -> dict[str, Any] | None:
+            if tag == ENGLISH:
+                validation: Validation | None = choose_english_to_compare(new_context, sources)
+            else:
+                validation = find_validation(self.attempt.root, [each.id for each in sources])
             if validation is None or not validation.captions:
                 return None
-            return compare((self._open_old(), old), (new_context, new), validation)
+            return compare_versions((self._open_old_context(), old), (new_context, new), validation)
 
-        return self.attempt.computed(f"comparison/{tag}-{old}-{new}.json", measured) or {}
+        return self.attempt.compute_once(f"comparison/{tag}-{old}-{new}.json", measure_both) or {}
 
-    def _without_gain(self) -> list[str]:
-        """Return a sentence for each language that the new base reads as well untaught; it is served all the same."""
-        gains = (version.report["gain"] for version in self._taught if "gain" in version.report)
+    def _list_without_gain(self) -> list[str]:
+        """List a sentence for each language that the new base reads as well untaught; it is served all the same."""
+        gains = (version.report["gain"] for version in self._new_versions if "gain" in version.report)
         return [f"{gain['sentence']}." for gain in gains if gain["mean"] <= gain["error"]]
 
-    def _open_old(self) -> TrainingContext:
+    def _open_old_context(self) -> TrainingContext:
         """Open the base that serves, for reading alone."""
         attempt = self.attempt
-        if self._old is None:
+        if self._old_context is None:
             encoder = open_encoder(attempt.settings, self.registry)
             view, views = encoder.base_view, Views(encoder, self.registry, attempt.root)
-            self._old = replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
-        return self._old
+            self._old_context = replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
+        return self._old_context
 
 
-def compare(
+def compare_versions(
     old: tuple[TrainingContext, int], new: tuple[TrainingContext, int], validation: Validation
 ) -> dict[str, Any] | None:
     """Measure two versions, each with its base, on the same captions among the same candidates; None without any.
 
-    The candidates are those that both have, in one order: a picture may have been deleted, or be readable for one.
+    The candidates are those that both have: a picture may have been deleted, or be readable for one of the two alone.
     """
-    both = [candidates(context, None, validation) for context, _ in (old, new)]
+    both = [encode_candidates(context, None, validation) for context, _ in (old, new)]
     names = [name for name in both[0].places if name in both[1].places]
     places = {name: place for place, name in enumerate(names)}
     sides = []
@@ -319,21 +330,21 @@ def compare(
     }
 
 
-def english_to_compare(context: TrainingContext, sources: Iterable[Expansion]) -> Validation:
+def choose_english_to_compare(context: TrainingContext, sources: Iterable[Expansion]) -> Validation:
     """Choose English captions of the gallery or, without any, of held-out rows of these datasets with a picture."""
-    found = english_of_gallery(context)
-    if found.captions:
-        return found
-    pictured = []
+    validation = choose_gallery_english(context)
+    if validation.captions:
+        return validation
+    pairs = []
     for source in sources:
         with suppress(DatasetInvalid, CheckpointMismatch):  # what is left of it is no measure
-            held_out = (row for row in rows_of(context.attempt, source).rows if row.split == "val")
-            pictured += [(row.english, row.picture) for row in held_out if row.english and row.picture]
-    return choose("pictures", pictured, context.gallery.list_ids())
+            rows = (row for row in read_dataset(context.attempt, source).rows if row.split == "val")
+            pairs += [(row.english, row.picture) for row in rows if row.english and row.picture]
+    return choose_validation("pictures", pairs, context.gallery.list_ids())
 
 
-def losses(report: Mapping[str, Any], budget: float) -> list[str]:
-    """Say why a move costs more than it may, a sentence for each language that lost too much, or cannot be compared.
+def describe_losses(report: Mapping[str, Any], budget: float) -> list[str]:
+    """Say in a sentence each which languages a move costs too much, or cannot be compared.
 
     English alone may be unmeasured, where nothing is in English.
     """
@@ -346,6 +357,6 @@ def losses(report: Mapping[str, Any], budget: float) -> list[str]:
                 sentences.append(f"{tag} has no held-out captions left to compare")
         else:
             before, after = (figures[side]["t2i"]["R@1"] for side in ("before", "after"))
-            if exceeds(before - after, budget):
+            if is_more_than(before - after, budget):
                 sentences.append(f"{tag} would go from t2i R@1 {before:.3f} to {after:.3f}")
     return sentences

@@ -42,30 +42,24 @@ _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
 class TrainingData:
     """What one language is taught from, with features of its pivots and vectors of its pictures.
 
-    `taught` are the expansions with the datasets, the last of which says how to learn; there are several where a
-    language was taught before. `fresh` are the rows of the expansion's own dataset, which `report` is about: all rows
-    where it brought none; `trained` are those that are learned from. `pivots` says which version reads each language
-    of a pivot.
-    `features` holds the teachers' features (count, dimension), not normalised, in the order of `texts`; both are empty
-    where nothing is trained. `pictures` holds the gallery's unit vectors (count, dimension) in the order of
-    `picture_ids`.
+    Tables of `…_places` say at which place (0 to count - 1) the features or vectors stand.
     """
 
-    taught: tuple[Expansion, ...]
-    rows: tuple[Row, ...]
-    fresh: tuple[Row, ...]
-    trained: tuple[Row, ...]
+    expansions: tuple[Expansion, ...]  # those with the datasets; the last one says how to learn
+    rows: tuple[Row, ...]  # of all datasets
+    own_rows: tuple[Row, ...]  # of the expansion's own dataset, which `report` is about; all rows if it brought none
+    training_rows: tuple[Row, ...]
     report: DatasetReport
-    pivots: Mapping[str, int]
-    texts: dict[Pivot, int]
-    features: Tensor
-    picture_ids: dict[str, int]
-    pictures: Tensor
+    pivot_versions: Mapping[str, int]  # which version reads each language of a pivot
+    pivot_places: dict[Pivot, int]
+    features: Tensor  # (count, dimension) of the pivots, not normalised; empty where nothing is trained
+    picture_places: dict[str, int]
+    pictures: Tensor  # (count, dimension), the gallery's unit vectors
 
     @property
     def expansion(self) -> Expansion:
-        """The last of `taught`."""
-        return self.taught[-1]
+        """The last of `expansions`."""
+        return self.expansions[-1]
 
     @property
     def language(self) -> str:
@@ -73,59 +67,57 @@ class TrainingData:
         return self.expansion.language
 
 
-def prepare(context: TrainingContext, *taught: Expansion) -> TrainingData:
-    """Read and validate the datasets of these expansions and gather their features; several are of one language.
+def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
+    """Read and validate the datasets of one language's expansions, oldest first, and gather their features.
 
-    They come in the order in which they were taught. Raises `CheckpointMismatch` when a file changed, and
-    `DatasetInvalid` when it is missing, or when together they hold out every row.
-
-    Where a language is only assessed, no text is encoded here. What the gallery held at the first attempt is kept: a
-    picture deleted or replaced later changes nothing here. What an earlier expansion brought is taught again without
-    the pictures that were deleted since.
+    Raises `CheckpointMismatch` when a file changed, and `DatasetInvalid` when it is missing, or when together they
+    hold out every row. An assessment encodes no text here. What the gallery held at the first attempt is kept: a
+    picture that is deleted or replaced later changes nothing. Earlier datasets lose the pictures deleted before that.
     """
-    attempt, language = context.attempt, taught[-1].language
-    datasets = [_read(attempt, expansion) for expansion in taught]
-    fresh = datasets[-1] if taught[-1].id == attempt.expansion.id else None
-    pivots = _pivots(context, language, _languages(datasets), _languages([fresh] if fresh else datasets))
-    strict = None if attempt.expansion.settings.get("without_missing") else fresh  # is refused for a missing picture
-    pictures, known = _pictures(context, datasets, strict, attempt.folder / "pictures" / language)
-    there = frozenset(known)
-    told = [
-        each if each is strict else left(each, there, pivots if fresh and each is not fresh else None)
+    attempt, language = context.attempt, expansions[-1].language
+    datasets = [_read_or_advise(attempt, expansion) for expansion in expansions]
+    own = datasets[-1] if expansions[-1].id == attempt.expansion.id else None
+    required = _list_pivot_languages([own] if own else datasets)
+    versions = _choose_pivot_versions(context, language, _list_pivot_languages(datasets), required)
+    strict = None if attempt.expansion.settings.get("without_missing") else own  # refused if it lacks a picture
+    pictures, known = _gather_pictures(context, datasets, strict, attempt.folder / "pictures" / language)
+    known_ids = frozenset(known)
+    usable = [
+        each if each is strict else left(each, known_ids, versions if own and each is not own else None)
         for each in datasets
     ]
-    fresh, data = told[-1] if fresh else None, joined(told)
-    assessed = attempt.expansion.kind == "assess"
+    own, data = usable[-1] if own else None, joined(usable)
+    assesses = attempt.expansion.kind == "assess"
     report = dataset.validate(
-        fresh or data, language, lambda ids: there, pivots.__contains__, to_train=not assessed, again=fresh is None
+        own or data, language, lambda ids: known_ids, versions.__contains__, to_train=not assesses, again=own is None
     )
-    trained = () if assessed else to_train(data.rows)
-    if not (assessed or trained):
+    training_rows = () if assesses else to_train(data.rows)
+    if not (assesses or training_rows):
         raise DatasetInvalid(
             "no row is left to learn from: each is held out by this dataset or an earlier one; leave out the column "
             "`split`, or teach without the earlier ones (`replace`)",
             report=report.as_dict(),
         )
-    new = {row.said for row in fresh.rows} if fresh else None
-    groups = _first_said([] if assessed else datasets, data)
+    own_keys = {row.said for row in own.rows} if own else None
+    groups = _group_pivots([] if assesses else datasets, data)
     return TrainingData(
-        taught=taught,
+        expansions=expansions,
         rows=data.rows,
-        fresh=tuple(row for row in data.rows if new is None or row.said in new),
-        trained=trained,
+        own_rows=tuple(row for row in data.rows if own_keys is None or row.said in own_keys),
+        training_rows=training_rows,
         report=report,
-        pivots=pivots,
-        texts={pivot: place for place, pivot in enumerate(pivot for group in groups for pivot in group)},
-        features=_taught(context, groups, pivots),
-        picture_ids={picture: place for place, picture in enumerate(known)},
+        pivot_versions=versions,
+        pivot_places={pivot: place for place, pivot in enumerate(chain(*groups))},
+        features=_gather_features(context, groups, versions),
+        picture_places={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
 
 
-def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
-    """Read a dataset; where an earlier one cannot be read, the error names it, and says how to go on without."""
+def _read_or_advise(attempt: Attempt, expansion: Expansion) -> Dataset:
+    """Read a dataset; the error about an earlier one names it, and says how to go on without it."""
     try:
-        return rows_of(attempt, expansion)
+        return read_dataset(attempt, expansion)
     except (CheckpointMismatch, DatasetInvalid) as error:
         if attempt.expansion.kind != "learn" or expansion.id == attempt.expansion.id:
             raise
@@ -133,99 +125,105 @@ def _read(attempt: Attempt, expansion: Expansion) -> Dataset:
         raise type(error)(f"{which}: bring its file back, or teach without the earlier ones (`replace`)") from error
 
 
-def rows_of(attempt: Attempt, expansion: Expansion) -> Dataset:
-    """The dataset of this or of an earlier expansion. Raises `CheckpointMismatch` when the file changed.
+def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
+    """Read the dataset of this or of an earlier expansion. Raises `CheckpointMismatch` when the file changed.
 
-    A picture that is named by its file is the one that this was when the expansion began, whatever the gallery has now.
+    A picture that is named by its file is the one that this was when the expansion began.
     """
-    path = attempt.dataset(expansion)
+    path = attempt.fetch_dataset(expansion)
     if files.hash_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
-    return dataset.read(path, language=expansion.language, ids=lambda names: _ids(attempt, expansion.id, names))
+    return dataset.read(path, language=expansion.language, ids=lambda names: _find_ids(attempt, expansion.id, names))
 
 
-def _ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:
-    """The ids of the pictures that a dataset names by their files, as its expansion decided at its first attempt."""
+def _find_ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:
+    """Return the ids of pictures that a dataset names by their files, as its expansion's first attempt decided."""
     if not (stems := without_suffix(names)):
         return {}
     if expansion == attempt.expansion.id:
-        return dict(attempt.decided(NAMED, lambda: ids_of_files(stems, attempt.gallery.find_known)))
+        return dict(attempt.decide_once(NAMED, lambda: ids_of_files(stems, attempt.gallery.find_known)))
     return dict(json.loads(attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}").read_bytes()))
 
 
-def _languages(datasets: Iterable[Dataset]) -> set[str]:
-    """Return the languages of the pivots."""
+def _list_pivot_languages(datasets: Iterable[Dataset]) -> set[str]:
     return {row.pivot.language for each in datasets for row in each.rows if row.pivot is not None}
 
 
-def _pivots(context: TrainingContext, language: str, said: Collection[str], needed: Collection[str]) -> dict[str, int]:
-    """The version that reads each of the languages that are `said`, without those that nothing reads.
+def _choose_pivot_versions(
+    context: TrainingContext, language: str, named: Collection[str], required: Collection[str]
+) -> dict[str, int]:
+    """Choose the version that reads each of the languages that are `named`, without those that nothing reads.
 
-    They are as at the first attempt, which refuses the dataset where one is lacking that is `needed`.
+    The first attempt decides; it refuses the dataset later on where one is lacking that is `required`.
     """
-    if not set(said) - {ENGLISH}:
-        return {ENGLISH: context.base}
-    served, built_in = context.served, context.encoder.languages
-    known = {tag: served.get(tag, context.base) for tag in sorted(said) if tag in served or reads(built_in, tag)}
+    if not set(named) - {ENGLISH}:
+        return {ENGLISH: context.base_version}
+    served, built_in = context.served_versions, context.encoder.languages
+    readers = {
+        tag: served.get(tag, context.base_version) for tag in sorted(named) if tag in served or reads(built_in, tag)
+    }
     path = f"pivots-{language}.json"
-    if set(needed) - known.keys() and not context.attempt.has_decided(path):
-        return known  # the dataset is refused; a move tries it again when it has taught more
-    return {tag: int(number) for tag, number in context.attempt.decided(path, lambda: known).items()}
+    if set(required) - readers.keys() and not context.attempt.has_decided(path):
+        return readers  # the dataset is refused; a move tries it again when it has taught more
+    return {tag: int(number) for tag, number in context.attempt.decide_once(path, lambda: readers).items()}
 
 
-def _first_said(datasets: Sequence[Dataset], taught: Dataset) -> list[list[Pivot]]:
-    """Of each dataset, the pivots that none before it has, as far as they are taught."""
-    groups, left_over = list[list[Pivot]](), {row.pivot for row in taught.rows}
+def _group_pivots(datasets: Sequence[Dataset], data: Dataset) -> list[list[Pivot]]:
+    """Return for each dataset the pivots of `data` that no dataset before it has."""
+    groups, remaining = list[list[Pivot]](), {row.pivot for row in data.rows}
     for each in datasets:
-        groups.append([*dict.fromkeys(row.pivot for row in each.rows if row.pivot and row.pivot in left_over)])
-        left_over.difference_update(groups[-1])
+        groups.append([*dict.fromkeys(row.pivot for row in each.rows if row.pivot and row.pivot in remaining)])
+        remaining.difference_update(groups[-1])
     return groups
 
 
-def _taught(context: TrainingContext, groups: Sequence[Sequence[Pivot]], versions: Mapping[str, int]) -> Tensor:
-    """Features (count, dimension) of all texts, group after group, each read by the version of its language.
+def _gather_features(
+    context: TrainingContext, groups: Sequence[Sequence[Pivot]], versions: Mapping[str, int]
+) -> Tensor:
+    """Return features (count, dimension) of all pivots, group after group, each by the version of its language.
 
-    What was a group by itself before has the same parts again, so that none of them is encoded twice.
+    A group that was taught before has the same parts again, so that none of them is encoded twice.
     """
     attempt, places = context.attempt, {pivot: place for place, pivot in enumerate(chain(*groups))}
-    parts = [part for group in groups for part in _parts(group, versions)]
+    parts = [part for group in groups for part in _split_texts(group, versions)]
     features = torch.empty((len(places), context.encoder.dimension))
     for number, (version, part) in enumerate(parts):
-        features[[places[pivot] for pivot in part]] = _teacher(context, [pivot.text for pivot in part], version)
-        attempt.done(number + 1, len(parts))
-    _remove_oldest(attempt.root.locate(TEACHER))
+        texts = [pivot.text for pivot in part]
+        features[[places[pivot] for pivot in part]] = _load_or_compute_features(context, texts, version)
+        attempt.report_progress(number + 1, len(parts))
+    _remove_oldest_parts(attempt.root.locate(TEACHER))
     return features
 
 
-def _parts(pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Iterator[tuple[int, list[Pivot]]]:
+def _split_texts(pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Iterator[tuple[int, list[Pivot]]]:
     """Yield some texts at a time that one version reads, in an order that does not depend on the dataset."""
     for version in sorted({versions[pivot.language] for pivot in pivots}):
-        read = sorted((pivot for pivot in pivots if versions[pivot.language] == version), key=lambda pivot: pivot.text)
-        yield from ((version, read[start : start + _PART]) for start in range(0, len(read), _PART))
+        alike = sorted((pivot for pivot in pivots if versions[pivot.language] == version), key=lambda pivot: pivot.text)
+        yield from ((version, alike[start : start + _PART]) for start in range(0, len(alike), _PART))
 
 
-def _teacher(context: TrainingContext, part: Sequence[str], version: int) -> Tensor:
-    """A version's features of some texts, (count, dimension), from the disk if they are there.
+def _load_or_compute_features(context: TrainingContext, texts: Sequence[str], version: int) -> Tensor:
+    """Return a version's features (count, dimension) of some texts, from the disk if they are there.
 
-    They are found by the texts and by the version, unless that is the base. Those that were not used for longest are
-    removed; an attempt that misses them makes them again.
+    They are found by the texts and by the version, unless that is the base.
     """
     attempt, encoder = context.attempt, context.encoder
-    reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base else []
-    key = [encoder.text_fingerprint, *reader, part]
+    reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base_version else []
+    key = [encoder.text_fingerprint, *reader, texts]
     folder = attempt.root.locate(TEACHER) / digest(key)
-    earlier = kept(folder, key)
-    if earlier is None:
-        earlier = Kept({"features": teacher_features(encoder, part, attempt.check, context.views.of(version))})
-        keep(folder, key, earlier)
-        attempt.saved()
+    cached = kept(folder, key)
+    if cached is None:
+        features = compute_teacher_features(encoder, texts, attempt.check_stop, context.views.of(version))
+        cached = Kept({"features": features})
+        keep(folder, key, cached)
+        attempt.record_durable_progress()
     with suppress(FileNotFoundError):  # another worker removed it
         os.utime(folder)
-    return earlier.tensors["features"]
+    return cached.tensors["features"]
 
 
-def _remove_oldest(folder: Path) -> None:
-    """Remove all but the parts used last; of towers that are gone, nothing is used any more."""
+def _remove_oldest_parts(folder: Path) -> None:
+    """Remove all but the parts used last; an attempt that misses one makes it again."""
     used: dict[Path, float] = {}
     for path in folder.glob("[0-9a-f]*"):
         with suppress(FileNotFoundError):
@@ -234,35 +232,34 @@ def _remove_oldest(folder: Path) -> None:
         files.remove(path)
 
 
-def _pictures(
+def _gather_pictures(
     context: TrainingContext, datasets: Sequence[Dataset], strict: Dataset | None, folder: Path
 ) -> tuple[Tensor, Sequence[str]]:
-    """The gallery's vectors (count, dimension) of those of the named pictures that it has, and which these are.
+    """Return the gallery's vectors (count, dimension) of the named pictures that it has, and their ids.
 
-    They are kept, unless a picture is missing that `strict` names: that one is refused.
+    They are kept for later attempts, unless `strict` names a picture that is missing: that dataset is refused.
     """
     attempt, fingerprint = context.attempt, context.encoder.image_fingerprint
     named = list(dict.fromkeys(row.picture for each in datasets for row in each.rows if row.picture is not None))
     key = [fingerprint, named]
-    earlier = kept(folder, key)
-    if earlier is not None:
-        return earlier.tensors["vectors"], earlier.facts
-    by_id = ensure_picture_vectors(context.encoder, context.gallery, named)
-    vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
-    known = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
-    if strict is None or all(row.picture is None or row.picture in by_id for row in strict.rows):
-        keep(folder, key, known)
-        attempt.saved()
-    return known.tensors["vectors"], known.facts
+    cached = kept(folder, key)
+    if cached is None:
+        by_id = ensure_picture_vectors(context.encoder, context.gallery, named)
+        vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
+        cached = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
+        if strict is None or all(row.picture is None or row.picture in by_id for row in strict.rows):
+            keep(folder, key, cached)
+            attempt.record_durable_progress()
+    return cached.tensors["vectors"], cached.facts
 
 
-def teacher_features(
-    encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View | None = None
+def compute_teacher_features(
+    encoder: Encoder, texts: Sequence[str], check_stop: Callable[[], None], view: View | None = None
 ) -> Tensor:
-    """Features (count, dimension) of texts by a version, not normalised; `check` runs between batches.
+    """Compute features (count, dimension) of texts, not normalised, by a view or else by the untouched base.
 
-    Without a `view`, the untouched base reads them.
+    `check_stop` runs between batches.
     """
     view = encoder.base_view if view is None else view
     sequences = [view.sequence(ids)[0] for ids in view.tokens(texts)]
-    return torch.from_numpy(encoder.text_features(sequences, _BATCH, check))
+    return torch.from_numpy(encoder.text_features(sequences, _BATCH, check_stop))

@@ -1,8 +1,8 @@
-"""The worker's children: what starts, watches and ends them. Does no part of their work, and imports no torch.
+"""Worker's children: what starts, watches and ends them. Does no part of their work, and imports no torch.
 
 A child killed for its memory is an exit status and nothing else. One that stands still, stopped or in a deadlock, would
-keep its lease through its parent for ever: it goes on as long as it says so (`pulse`) or uses the processor, since a
-phase that says nothing for long computes.
+keep its lease through its parent for ever. It counts as going on while it says so (`pulse`) or uses the processor,
+since a phase that says nothing for long computes.
 """
 
 import logging
@@ -31,11 +31,7 @@ from worker.settings import WorkerSettings
 
 # OpenMP must not spin in a child: otherwise a search beside it takes 20 times as long
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
-PYTHON = (
-    sys.executable,
-    "-P",
-    "-m",
-)  # -P: a file in the current folder with the name of one of our packages is not ours
+PYTHON = (sys.executable, "-P", "-m")  # -P: a file in the current folder named like one of our packages is not ours
 STILL_SECONDS = 600.0  # without a sign of life, after which a child is killed
 _SHARE = 1 / 600  # of a core, with which a child goes on; a thread that renews a duty takes a tenth of that
 _LOOKS = 10  # within `still_seconds`, at least
@@ -61,10 +57,9 @@ def pulse() -> None:
 
 
 def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + signal.SIGTERM)) -> WorkerSettings:
-    """Load the settings of a child, which from now on ends with its parent and lets searches come first.
+    """Load the settings of this child, which from now on ends with its parent and lets searches come first.
 
-    `end` is called when it is asked to end; by default it ends in order: what it has registered stays, and its duty is
-    given back.
+    `end` is called when it is asked to end. By default it exits in order: its duty is given back.
     """
     settings = WorkerSettings.load()
     die_with_parent(int(parent))
@@ -76,7 +71,7 @@ def begin_child(parent: str, end: Callable[[], object] = lambda: sys.exit(128 + 
 
 
 def do_duty(duty: str, database: str, seconds: float, work: Callable[[Registry, Callable[[], None]], None]) -> int:
-    """Do the work of a duty while this process has it; `work` is given the registry, and what keeps the duty (`held`).
+    """Do the work of a duty while this process has it; `work` is given the registry, and a function to keep the duty.
 
     Returns the exit status: 0, also when another process has the duty; 1 when the work failed.
     """
@@ -105,7 +100,7 @@ def do_duty(duty: str, database: str, seconds: float, work: Callable[[Registry, 
 
 
 class ChildProcess:
-    """One child, from its start to its end."""
+    """One child process, from its start to its end."""
 
     def __init__(self, command: Sequence[str], threads: int, still_seconds: float = STILL_SECONDS) -> None:
         one = dict.fromkeys(("OMP_NUM_THREADS", "OPENBLAS_NUM_THREADS"), str(threads))
@@ -122,10 +117,10 @@ class ChildProcess:
             os.close(writing)
         self.pid, self.terminate, self.kill = self._process.pid, self._process.terminate, self._process.kill
         self._still_seconds = still_seconds
-        self._looked, self._still, self._worked = time.monotonic(), 0.0, 0.0
+        self._looked_at, self._still_for, self._processor = time.monotonic(), 0.0, 0.0  # all in seconds
 
     def wait(self, seconds: float | None = None) -> int | None:
-        """Return the exit status; None when the child still runs after so many seconds."""
+        """Wait for the exit status; returns None when the child still runs after so many seconds."""
         with suppress(subprocess.TimeoutExpired):
             self._process.wait(seconds)
         return self.poll()
@@ -138,26 +133,26 @@ class ChildProcess:
             self._pulses = -1
         return status
 
-    def why_end(self, registry: Registry, lease_seconds: float) -> str:
-        """Return why the child is to be killed; empty while it goes on. Ask a few times a minute at least.
+    def explain_end(self, registry: Registry, lease_seconds: float) -> str:
+        """Say why the child is to be killed; returns an empty text while it goes on. Ask a few times a minute at least.
 
-        One that stands still in a transaction has locked everybody else out of SQLite, and nobody can tell that it is
-        this one: it ends after a lease's time. PostgreSQL ends such transactions itself.
+        One that stands still in a transaction has locked everybody else out of SQLite, and nobody can tell which child
+        that is: this one ends after a lease's time. PostgreSQL ends such transactions itself.
         """
-        if self._stands_still():
+        if self._has_stood_still():
             return f"the process stood still for {self._still_seconds:.0f} s"
         if registry.is_local and registry.refused_seconds > lease_seconds:
             return f"the registry refused every write for {lease_seconds:.0f} s, and this process may have locked it"
         return ""
 
-    def _stands_still(self) -> bool:
-        now, worked = time.monotonic(), self._processor_seconds()
+    def _has_stood_still(self) -> bool:
+        now, processor = time.monotonic(), self._measure_processor_seconds()
         # not the time since the last look: a parent that was stopped together with its child has not watched it
-        self._still += min(now - self._looked, self._still_seconds / _LOOKS)
-        self._looked, self._worked = now, min(self._worked, worked)
-        if self._has_pulsed() or worked - self._worked > _SHARE * self._still_seconds:
-            self._still, self._worked = 0.0, worked
-        return self._still > self._still_seconds
+        self._still_for += min(now - self._looked_at, self._still_seconds / _LOOKS)
+        self._looked_at, self._processor = now, min(self._processor, processor)
+        if self._has_pulsed() or processor - self._processor > _SHARE * self._still_seconds:
+            self._still_for, self._processor = 0.0, processor
+        return self._still_for > self._still_seconds
 
     def _has_pulsed(self) -> bool:
         pulsed = False
@@ -166,19 +161,19 @@ class ChildProcess:
                 pulsed = True
         return pulsed
 
-    def _processor_seconds(self) -> float:
-        """Return what the child has used of the processor, and the processes that it started."""
+    def _measure_processor_seconds(self) -> float:
+        """Measure what the child and the processes that it started have used of the processor."""
         with suppress(psutil.Error):  # one of them has just ended
             child = psutil.Process(self.pid)
             own = child.cpu_times()
             others = [each.cpu_times() for each in child.children(recursive=True)]
             ended = own.children_user + own.children_system
             return float(ended + sum(times.user + times.system for times in (own, *others)))
-        return self._worked
+        return self._processor
 
 
 class Chore(ABC):
-    """Work that one process at a time does for all: the `child` that does a duty, None between two."""
+    """Work that one process at a time does for all, in a `child`; None between two."""
 
     def __init__(
         self, settings: WorkerSettings, command: Sequence[str], duty: str, still_seconds: float = STILL_SECONDS
@@ -190,13 +185,13 @@ class Chore(ABC):
 
     @abstractmethod
     def is_due(self, registry: Registry, status: int | None) -> bool:
-        """Whether a child is needed now; `status` is that with which one has just ended, None when none has."""
+        """Tell whether a child is needed now; `status` is that with which one has just ended, None when none has."""
 
     def tick(self, registry: Registry) -> None:
-        """Start a child if one is due and none is at work, and kill one that stands still; returns at once."""
+        """Start a child if one is due and none is at work, or kill one that stands still; returns at once."""
         self._registry = registry
         if self.child is not None and self.child.poll() is None:
-            if why := self.child.why_end(registry, self.settings.lease_seconds):
+            if why := self.child.explain_end(registry, self.settings.lease_seconds):
                 _log.warning("%s: %s; it is killed", self.duty, why)
                 self.child.kill()
         elif self.is_due(registry, self._end_duty()) and not registry.refused_seconds:
@@ -217,7 +212,7 @@ class Chore(ABC):
             self._end_duty()
 
     def _end_duty(self) -> int | None:
-        """Give back the duty of a child that has ended since this was asked last; returns its exit status."""
+        """Give back the duty of a child that has ended since the last call; returns its exit status."""
         if self.child is None or (status := self.child.poll()) is None:
             return None
         if self._registry is not None:
@@ -228,7 +223,7 @@ class Chore(ABC):
 
 
 class Supervisor:
-    """The attempts of one worker process, one at a time; `stop` ends the running one with a checkpoint.
+    """Manager of one worker process's attempts, one at a time; `stop` ends the running one with a checkpoint.
 
     `command` starts the child; expansion, owner and fence are appended. It is killed when it stands still for so long.
     """
@@ -242,13 +237,13 @@ class Supervisor:
         self.settings, self.command, self.still_seconds = settings, command, still_seconds
         self.stop = Event()
         self.owner = name_owner()
-        self.heard = 0.0  # when the last hint arrived
+        self.last_hint_at = 0.0
         self._busy, self._opening = Lock(), Lock()
         self._registry: Registry | None = None
 
     @property
     def registry(self) -> Registry:
-        """Opened at first use, so that a worker can start before its database; once, for all threads."""
+        """The registry, opened at first use, so that a worker can start before its database."""
         with self._opening:
             if self._registry is None:
                 make_folder(self.settings.home)
@@ -262,7 +257,7 @@ class Supervisor:
 
     def run(self, expansion: str) -> None:
         """Work on the expansion until the attempt ends; returns at once without a lease."""
-        self.heard = time.monotonic()
+        self.last_hint_at = time.monotonic()
         with self._busy:
             if self.stop.is_set():
                 return
@@ -277,7 +272,7 @@ class Supervisor:
 
 
 class _LeasedChild:
-    """The child of one attempt: its lease is renewed until it has ended."""
+    """Child of one attempt, whose lease is renewed until it has ended."""
 
     def __init__(self, supervisor: Supervisor, lease: Lease) -> None:
         self.settings, self.stop = supervisor.settings, supervisor.stop
@@ -298,11 +293,11 @@ class _LeasedChild:
             if self.child.poll() is None:
                 self.child.kill()
                 self.child.wait()
-        how = f"ended with status {status}"
+        end = f"ended with status {status}"
         with suppress(PictoglotError):  # unknown
             if status < 0 and self._is_finished():
-                how = "had finished, and was ended while it closed"
-        _log.info("expansion %s: the child %s", self.lease.expansion, how)
+                end = "had finished, and was ended while it closed"
+        _log.info("expansion %s: the child %s", self.lease.expansion, end)
         try:
             with suppress(LeaseLost):  # finished just before it was asked to stop, or overtaken
                 self._give_back(status)
@@ -314,11 +309,11 @@ class _LeasedChild:
 
     def _watch(self) -> int:
         """Renew the lease until the child ends; ask it to stop when it shall, and kill it when it does not."""
-        renew = time.monotonic()
+        renew_at = time.monotonic()
         while (status := self.child.wait(_POLL_SECONDS)) is None:
             now = time.monotonic()
-            if now >= renew:
-                renew = now + self.settings.look_seconds
+            if now >= renew_at:
+                renew_at = now + self.settings.look_seconds
                 self._renew()
             if not self.is_ending and (self.is_cancelled or self.stop.is_set()):
                 self.child.terminate()
@@ -335,7 +330,7 @@ class _LeasedChild:
             self._let_go()
         except PictoglotError as error:  # no other worker can take the lease meanwhile either
             _log.warning("expansion %s: the heartbeat could not be written: %s", self.lease.expansion, error.code)
-        if not self.why_killed and (why := self.child.why_end(self.registry, self.settings.lease_seconds)):
+        if not self.why_killed and (why := self.child.explain_end(self.registry, self.settings.lease_seconds)):
             _log.warning("expansion %s: %s; it is killed", self.lease.expansion, why)
             self.why_killed, self.is_suspect = why, self.registry.refused_seconds > self.settings.lease_seconds
             self.child.kill()

@@ -1,9 +1,9 @@
-"""What a worker does beside expansions: seals and purges sets, fits chances of hits, scrubs, sweeps left-over files.
+"""Work of a worker beside expansions: sealing and purging sets, fitting chances of hits, scrubs, sweeps.
 
 All but the sweep are children, `python -m worker.upkeep seal PARENT SEAL_AT`, `fit PARENT` and `scrub PARENT`: the
 worker holds no model and no vectors. A duty in the registry keeps two from doing the same work, compare-and-set from
-undoing each other's. A sweep is a thread: it walks the whole data root, and nothing waits for it. What all these import
-takes a second, so that it is left to them.
+undoing each other's. A sweep is a thread: it walks the whole data root, and nothing waits for it. Their imports take a
+second, so each function has its own.
 """
 
 import logging
@@ -30,17 +30,19 @@ _DAY = 86_400.0
 _PAUSE = 60.0  # seconds until the next try to seal after one that failed
 _LATER = 300.0  # after one that could not seal everything, unless as much has changed again
 _LOOK = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
-GROWTH = 0.5  # changes of the gallery for each picture that chances were fitted among, after which they are again
-SLIGHT = 0.05  # where they could not be told, because there were few captions or pictures
-FEW, FEWEST = 100, 10  # and at least so many, so that a gallery that has just begun is not fitted all the time
+# Chances are fitted again after so many changes of the gallery for each picture that they were fitted among, and after
+# at least so many, so that a gallery that has just begun is not fitted all the time; less after a fit that failed
+# because there were few captions or pictures.
+_REFIT_SHARE, REFIT_CHANGES = 0.5, 100
+_RETRY_SHARE, _RETRY_CHANGES = 0.05, 10
 _FIRST_SCRUB = 600.0  # after the start of a worker, which has other things to do then
 _LOOK_SCRUB = 600.0  # between two looks whether a scrub is due
 _DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _log = logging.getLogger("worker.upkeep")
 
 
-class Indexing(Chore):
-    """Starts the child when enough has changed, or what was deleted has been kept for long enough."""
+class IndexingChore(Chore):
+    """Chore of sealing when enough has changed, and of purging when deleted rows were kept for long enough."""
 
     def __init__(self, settings: WorkerSettings, still_seconds: float = STILL_SECONDS) -> None:
         command = (*PYTHON, "worker.upkeep", "seal", str(os.getpid()), str(settings.seal_at))
@@ -51,14 +53,14 @@ class Indexing(Chore):
         self._again_at = math.inf  # the change of the gallery at which one is started before that time
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
-        """Whether there is something to do; after an end only later, or when as much has changed again."""
-        due = self._sealing_due(registry, status)
+        """Tell whether there is something to do; after an end only later, or when as much has changed again."""
+        due = self._is_seal_due(registry, status)
         if time.monotonic() >= self._look_at:
             self._look_at = time.monotonic() + _LOOK
-            due |= purging_due(registry, self.settings)
+            due |= is_purge_due(registry, self.settings)
         return due
 
-    def _sealing_due(self, registry: Registry, status: int | None) -> bool:
+    def _is_seal_due(self, registry: Registry, status: int | None) -> bool:
         if status is not None:
             if status != 0:
                 _log.warning("the indexer ended with status %d; it is started again later", status)
@@ -71,56 +73,57 @@ class Indexing(Chore):
         return time.monotonic() >= self._not_before or find_last_change(registry) >= self._again_at
 
 
-def purging_due(registry: Registry, settings: WorkerSettings) -> bool:
-    """Whether rows that were replaced or deleted are to go from what is sealed: at most once in `PURGE_DAYS`.
+def is_purge_due(registry: Registry, settings: WorkerSettings) -> bool:
+    """Tell whether replaced and deleted rows are to go from what is sealed: at most once in `PURGE_DAYS`.
 
-    An engine removes single rows, so that nothing is written again for it: from there they go each day.
+    From an engine, which removes single rows without writing anything again, they go each day.
     """
     days = settings.purge_days if settings.index == FAISS else min(settings.purge_days, 1)
     return has_dead_rows(registry) and not registry.duties.is_done_within(PURGING, days * _DAY)
 
 
-def find_unfitted(registry: Registry) -> list[tuple[str, int]]:
-    """Return the languages for which the chance of a hit is to be fitted, with the versions that serve them.
+def list_languages_to_fit(registry: Registry) -> list[tuple[str, int]]:
+    """List the languages for which the chance of a hit is to be fitted, with the versions that serve them.
 
-    English comes first, which others lean on.
+    English comes first: the fits of others lean on it.
     """
     encoding, base = registry.encodings.find_current(), registry.bases.find_serving()
     change = find_last_change(registry)
-    if encoding is None or base is None or change < FEW:
+    if encoding is None or base is None or change < REFIT_CHANGES:
         return []
     tower = Encoding(encoding.backend, encoding.precision).compute_fingerprint(base.image_fingerprint)
     languages = registry.releases.get_serving().languages
     matches = registry.versions.read_matches(languages.values())
 
     def is_due(match: dict[str, Any]) -> bool:
-        share, least = (SLIGHT, FEWEST) if match["curves"] is None else (GROWTH, FEW)
-        grown: bool = change - match["change"] > max(least, share * match["pictures"])
-        return grown or match["tower"] != tower
+        failed = match["curves"] is None
+        share, least = (_RETRY_SHARE, _RETRY_CHANGES) if failed else (_REFIT_SHARE, REFIT_CHANGES)
+        has_grown: bool = change - match["change"] > max(least, share * match["pictures"])
+        return has_grown or match["tower"] != tower
 
-    due = [read for read in languages.items() if read[1] not in matches or is_due(matches[read[1]])]
-    return sorted(due, key=lambda read: (read[0] != ENGLISH, read))
+    due = [pair for pair in languages.items() if pair[1] not in matches or is_due(matches[pair[1]])]
+    return sorted(due, key=lambda pair: (pair[0] != ENGLISH, pair))
 
 
-class Fitting(Chore):
-    """Starts the child when the chance of a hit is to be fitted for a language."""
+class FittingChore(Chore):
+    """Chore of fitting the chance of a hit for languages that need it."""
 
     def __init__(self, settings: WorkerSettings) -> None:
         super().__init__(settings, (*PYTHON, "worker.upkeep", "fit", str(os.getpid())), FITTING)
         self._look_at = time.monotonic() + settings.match_seconds
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
-        """Whether it is time to look, and a language is to be fitted."""
+        """Tell whether it is time to look, and a language is to be fitted."""
         if status:
             _log.warning("the fit of chances ended with status %d; it is started again later", status)
         if status is None and time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + self.settings.match_seconds
-        return status is None and bool(find_unfitted(registry))
+        return status is None and bool(list_languages_to_fit(registry))
 
 
-class Scrubbing(Chore):
-    """Starts the child when the data root has not been read to its end for a day."""
+class ScrubbingChore(Chore):
+    """Chore of reading the data root to its end once a day."""
 
     def __init__(self, settings: WorkerSettings, first: float = _FIRST_SCRUB) -> None:
         self._root = DataRoot(settings.home)
@@ -128,7 +131,7 @@ class Scrubbing(Chore):
         self._look_at = time.monotonic() + first
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
-        """Whether it is time to look, and the last scrub is a day old, or of a clock that was ahead."""
+        """Tell whether it is time to look, and the last scrub is a day old, or of a clock that was ahead."""
         if status:
             _log.warning("the scrub ended with status %d; it is started again later", status)
         if time.monotonic() < self._look_at:
@@ -140,21 +143,21 @@ class Scrubbing(Chore):
 
 
 class Sweeper(Thread):
-    """Sweeps again and again; while the registry is away, it tries as often as the relay."""
+    """Thread that sweeps once a day; while the registry is away, it tries as often as the relay."""
 
     def __init__(self, supervisor: Supervisor) -> None:
         super().__init__(name="sweeper", daemon=True)
         self._supervisor = supervisor
 
     def run(self) -> None:
-        """Until the worker stops."""
+        """Sweep again and again until the worker stops."""
         while not self._supervisor.stop.wait(self._pause_after_sweep()):
             pass
 
     def _pause_after_sweep(self) -> float:
         """Sweep once; returns the seconds until the next one."""
         try:
-            sweep_left_over(self._supervisor)
+            sweep_leftovers(self._supervisor)
         except PictoglotError as error:
             _log.warning("files left by crashed workers could not be removed: %s", error.code)
             return self._supervisor.settings.look_seconds
@@ -165,10 +168,9 @@ class Sweeper(Thread):
         return _DAY
 
 
-def sweep_left_over(supervisor: Supervisor) -> None:
-    """Remove what crashes left under the data root; what cannot be removed now is left to the next time.
-
-    Before that, what was kept of replaced and deleted pictures for processes that might have needed it.
+def sweep_leftovers(supervisor: Supervisor) -> None:
+    """Remove what crashes left under the data root, and what was kept of replaced and deleted pictures for processes
+    that might have needed it. What cannot be removed now is left to the next time.
     """
     from index.gallery import KEPT_SECONDS
     from index.janitor import forget_replaced, sweep
@@ -191,7 +193,7 @@ def seal(parent: str, seal_at: str) -> int:
         sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
         indexer = Indexer(sets, seal_at=int(seal_at))
         indexer.run(keep)
-        due = purging_due(registry, settings)
+        due = is_purge_due(registry, settings)
         if due:
             indexer.purge(keep)
             registry.duties.note_done(PURGING)
@@ -208,7 +210,7 @@ def fit(parent: str) -> int:
     settings = begin_child(parent)
 
     def work(registry: Registry, keep: Callable[[], None]) -> None:
-        if due := find_unfitted(registry):
+        if due := list_languages_to_fit(registry):
             from worker.match import MatchFitter  # torch takes seconds
 
             fitter = MatchFitter(registry, DataRoot(settings.home, settings.store))

@@ -31,134 +31,135 @@ MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
 _BATCH = 128
 
-Against = Literal["pictures", "english", "pivots"]  # pivots: where not all of them are English
+CandidateKind = Literal["pictures", "english", "pivots"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class Validation:
-    """Held-out captions; for each the id of its picture, or its pivot by name; and the `others` ranked beside those.
+    """A held-out set: captions; for each the id of its picture, or its pivot by name; the `others` ranked beside those.
 
-    The others are kept as well: two figures that were measured among different candidates cannot be compared. So are
-    the versions that read the pivots' languages.
+    The others are kept as well: two figures that were measured among different candidates cannot be compared.
     """
 
-    against: Against
+    against: CandidateKind
     captions: list[str]
     targets: list[str]
     others: list[str]
-    pivots: dict[str, int] = field(default_factory=dict)  # the base reads what is not here
+    pivots: dict[str, int] = field(default_factory=dict)  # versions by language of a pivot; the base reads the others
 
 
 @dataclass(frozen=True)
 class Candidates:
-    """What captions are ranked against: unit vectors (count, dimension), and the row of each picture or text."""
+    """Pictures or texts that captions are ranked against: unit vectors (count, dimension), and the row of each."""
 
     places: dict[str, int]
     vectors: NDArray[np.float32]
 
 
-def decide_held_out(context: TrainingContext, data: TrainingData) -> Validation:
+def decide_validation(context: TrainingContext, data: TrainingData) -> Validation:
     """Return the validation set of the own rows, against pictures where at least half of its captions have one.
 
-    The first attempt of the expansion that learns or assesses them decides; a rebuild or a move, which has none of its
-    own, uses the same, if it was kept and any of its pictures is left.
+    The first attempt of an expansion that learns or assesses decides. A rebuild or a move, which has no dataset of its
+    own, takes the sets of the expansions that it repeats, if any of their pictures is left.
     """
     if context.attempt.expansion.kind in ("learn", "assess"):
-        return Validation(**context.attempt.decided(VALIDATION, lambda: asdict(_choose_held_out(context, data))))
-    earlier = find_kept(context.attempt.root, [expansion.id for expansion in data.taught])
+        return Validation(**context.attempt.decide_once(VALIDATION, lambda: asdict(_choose_own_rows(context, data))))
+    earlier = find_validation(context.attempt.root, [each.id for each in data.expansions])
     if earlier is None or (earlier.against == "pictures" and not context.gallery.find_known(earlier.targets)):
-        return _choose_held_out(context, data)
+        return _choose_own_rows(context, data)
     return earlier
 
 
-def read_kept(root: DataRoot, expansion: str | None) -> Validation | None:
-    """Read the validation set of an expansion, if it was kept, on whatever machine."""
+def load_validation(root: DataRoot, expansion: str | None) -> Validation | None:
+    """Load the validation set of an expansion; None if it was not kept."""
     if expansion is None:
         return None
     path = root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
 
-def find_kept(root: DataRoot, expansions: Sequence[str], against: Against | None = None) -> Validation | None:
-    """Join the validation sets of these expansions, as far as they were kept and are ranked `against` the same.
+def find_validation(
+    root: DataRoot, expansions: Sequence[str], against: CandidateKind | None = None
+) -> Validation | None:
+    """Load and join the sets of these expansions that are ranked `against` one kind, by default that of most captions.
 
-    That is by default what most of their captions are ranked against, of two the one that came last.
+    Returns None if none was kept.
     """
-    return next((each for each in join_kept(root, expansions) if against in (None, each.against)), None)
+    return next((each for each in load_validations(root, expansions) if against in (None, each.against)), None)
 
 
-def join_kept(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
-    """Join the kept sets of these expansions that are ranked against the same: that of most captions, or else of the
-    last, comes first."""
-    kinds = dict[Against, list[Validation]]()
+def load_validations(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
+    """Load the sets of these expansions, joined to one for each kind of candidates.
+
+    The one of most captions comes first; of two alike, the one of the last expansion.
+    """
+    kinds = dict[CandidateKind, list[Validation]]()
     for expansion in reversed(expansions):
-        if (each := read_kept(root, expansion)) is not None:
+        if (each := load_validation(root, expansion)) is not None:
             kinds.setdefault(each.against, []).insert(0, each)
     return [*map(_join, sorted(kinds.values(), key=lambda alike: -sum(len(each.captions) for each in alike)))]
 
 
-def collect_held_out(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
-    """Return what this dataset, those taught again and the `earlier` ones hold out, one set for each kind of target."""
-    own = decide_held_out(context, data)
+def collect_validations(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
+    """Load what this dataset, those taught again and the `earlier` ones hold out: a set for each kind of candidates."""
+    own = decide_validation(context, data)
     if context.attempt.expansion.kind != "learn":
         return [own]
-    return join_kept(context.attempt.root, [*dict.fromkeys([*earlier, *(each.id for each in data.taught)])])
+    return load_validations(context.attempt.root, [*dict.fromkeys([*earlier, *(each.id for each in data.expansions)])])
 
 
 def _join(alike: Sequence[Validation]) -> Validation:
     if len(alike) == 1:
         return alike[0]
     pairs = [pair for each in alike for pair in zip(each.captions, each.targets, strict=True)]
-    known = {name for each in alike for name in (*each.targets, *each.others)}
+    names = {name for each in alike for name in (*each.targets, *each.others)}
     pivots = {language: number for each in alike for language, number in each.pivots.items()}
-    return replace(choose(alike[-1].against, pairs, known), pivots=pivots)
+    return replace(choose_validation(alike[-1].against, pairs, names), pivots=pivots)
 
 
-def english(context: TrainingContext, data: TrainingData) -> Validation:
+def choose_english(context: TrainingContext, data: TrainingData) -> Validation:
     """Choose texts to measure what English loses: those of the validation rows or, without any, the gallery's."""
     rows = [row for row in data.rows if row.split == "val" and row.english is not None]
     if not rows:
-        return english_of_gallery(context)
+        return choose_gallery_english(context)
     if pictured(rows):
         described = [(row.english or "", row.picture) for row in rows if row.picture is not None]
-        return choose("pictures", described, context.gallery.list_ids())
+        return choose_validation("pictures", described, context.gallery.list_ids())
     known = {row.english for row in data.rows if row.english is not None}
-    return choose("english", [(row.english or "", row.english or "") for row in rows], known)
+    return choose_validation("english", [(row.english or "", row.english or "") for row in rows], known)
 
 
-def english_of_gallery(context: TrainingContext) -> Validation:
-    """Choose English captions of the gallery, against its pictures."""
+def choose_gallery_english(context: TrainingContext) -> Validation:
+    """Choose English captions of the gallery, to be ranked against its pictures."""
     pictures = context.gallery.list_captioned("en", ())
     captions = context.gallery.group_captions(pictures[: 2 * MAX_CAPTIONS], ["en"])
     described = [(text, picture) for picture, by_tag in captions.items() for text in by_tag.get("en", ())]
-    return choose("pictures", described, context.gallery.list_ids())
+    return choose_validation("pictures", described, context.gallery.list_ids())
 
 
-def _choose_held_out(context: TrainingContext, data: TrainingData) -> Validation:
-    rows = [row for row in data.fresh if row.split == "val"]
+def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation:
+    rows = [row for row in data.own_rows if row.split == "val"]
     if pictured(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
-        return choose("pictures", described, context.gallery.list_ids())
-    known = {row.pivot for row in data.rows if row.pivot is not None}
-    paired = [(row.caption, _name(row.pivot)) for row in rows if row.pivot is not None]
-    against: Against = "english" if {language for language, _ in known} == {ENGLISH} else "pivots"
-    return replace(choose(against, paired, {_name(pivot) for pivot in known}), pivots=dict(data.pivots))
+        return choose_validation("pictures", described, context.gallery.list_ids())
+    pivots = {row.pivot for row in data.rows if row.pivot is not None}
+    paired = [(row.caption, _name_pivot(row.pivot)) for row in rows if row.pivot is not None]
+    against: CandidateKind = "english" if {language for language, _ in pivots} == {ENGLISH} else "pivots"
+    validation = choose_validation(against, paired, {_name_pivot(pivot) for pivot in pivots})
+    return replace(validation, pivots=dict(data.pivot_versions))
 
 
-def choose(against: Against, pairs: Pairs, known: Collection[str]) -> Validation:
-    """Choose as many as are needed, by hash, so that the order in the file does not matter."""
+def choose_validation(against: CandidateKind, pairs: Pairs, names: Collection[str]) -> Validation:
+    """Choose captions with their targets, and others among `names`, by hash: the order in the file does not matter."""
     unique = sorted(dict.fromkeys(pairs), key=lambda pair: _hash("\0".join(pair)))[:MAX_CAPTIONS]
     captions, targets = [caption for caption, _ in unique], [target for _, target in unique]
-    others = sorted(set(known) - set(targets), key=_hash)[: max(0, MAX_CANDIDATES - len(set(targets)))]
+    others = sorted(set(names) - set(targets), key=_hash)[: max(0, MAX_CANDIDATES - len(set(targets)))]
     return Validation(against, captions, targets, others)
 
 
-def candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> Candidates:
-    """Encode the set's own targets and the others beside them, except pictures that were deleted meanwhile.
-
-    What `data` has the features of is not encoded again.
-    """
+def encode_candidates(context: TrainingContext, data: TrainingData | None, validation: Validation) -> Candidates:
+    """Encode the set's targets and others, except deleted pictures; takes the features that `data` has."""
     names = list(dict.fromkeys([*validation.targets, *validation.others]))
     if validation.against == "pictures":
         by_id = ensure_picture_vectors(context.encoder, context.gallery, names)
@@ -166,14 +167,14 @@ def candidates(context: TrainingContext, data: TrainingData | None, validation: 
         return Candidates({name: place for place, name in enumerate(by_id)}, vectors)
     own: dict[str, int] = {}
     foreign: dict[str, tuple[View, str]] = {}
-    readers = _readers(context, validation, {_pivot(name).language for name in names})
+    readers = _open_readers(context, validation, {_parse_pivot(name).language for name in names})
     for name in names:
-        language, text = _pivot(name)
-        place = None if data is None else data.texts.get(Pivot(language, text))
+        language, text = _parse_pivot(name)
+        place = None if data is None else data.pivot_places.get(Pivot(language, text))
         if (
             data is not None
             and place is not None
-            and data.pivots[language] == validation.pivots.get(language, context.base)
+            and data.pivot_versions[language] == validation.pivots.get(language, context.base_version)
         ):
             own[name] = place
         elif language in readers:
@@ -185,37 +186,37 @@ def candidates(context: TrainingContext, data: TrainingData | None, validation: 
     return Candidates({name: place for place, name in enumerate((*foreign, *own))}, vectors)
 
 
-def _readers(context: TrainingContext, validation: Validation, languages: Collection[str]) -> dict[str, View]:
-    """Open the views that read pivots in these languages: of the versions that did when the set was chosen.
+def _open_readers(context: TrainingContext, validation: Validation, languages: Collection[str]) -> dict[str, View]:
+    """Open the view that reads pivots in each of these languages: of the version that did when the set was chosen.
 
-    Where one is pruned or damaged since, or made for another base, that of the version which serves its language now,
-    or of a base that reads it untaught; without one, none.
+    If that is pruned, damaged or of another base, it is the version that serves the language now, or else a base that
+    reads it untaught. A language that nothing reads is missing in the answer.
     """
-    served, readers = context.served, dict[str, View]()
+    served, readers = context.served_versions, dict[str, View]()
     for language in languages:
-        built_in = context.base if reads(context.encoder.languages, language) else None
-        for version in (validation.pivots.get(language, context.base), served.get(language), built_in):
+        built_in = context.base_version if reads(context.encoder.languages, language) else None
+        for version in (validation.pivots.get(language, context.base_version), served.get(language), built_in):
             if language not in readers and version is not None:
                 with suppress(VersionCorrupt):
                     readers[language] = context.views.of(version)
     return readers
 
 
-def _name(pivot: Pivot) -> str:
+def _name_pivot(pivot: Pivot) -> str:
     """Write a pivot as one text: English as it is; another one behind its language. A clean text has no tab."""
     return pivot.text if pivot.language == ENGLISH else f"{pivot.language}\t{pivot.text}"
 
 
-def _pivot(name: str) -> Pivot:
+def _parse_pivot(name: str) -> Pivot:
     language, _, text = name.rpartition("\t")
     return Pivot(language or ENGLISH, text)
 
 
 def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
-    """Encode texts; looks before each batch whether to stop, since a large tower takes a second for one."""
+    """Encode texts, and look before each batch whether to stop: a large tower takes a second for one."""
     parts = []
     for start in range(0, max(1, len(items)), _BATCH):
-        context.attempt.check()
+        context.attempt.check_stop()
         parts.append(context.encoder.texts(items[start : start + _BATCH]))
     return EncodedTexts(
         np.concatenate([part.vectors for part in parts]),

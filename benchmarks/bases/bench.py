@@ -19,7 +19,7 @@ from model.reading import FilePieces
 from model.table import View
 from model.training import LearnSettings
 from store import files
-from worker.gate import informative
+from worker.gate import choose_recall_ranks
 
 ADDRESSED = "free-base"  # the training of Emoji-36's row `addressed`: each language on the base alone
 ALIGNED = "aligned-base"  # the same, but rows start at those of the English tokens that they stand for
@@ -85,7 +85,7 @@ class Bench:
         """What the gate compares: the captions as read by version 0, and after they were taught."""
         test = self.data.tests(language)["scenes"]
         before, after = (np.array(figures["ranks"]) for figures in (self.assessed(language), self.taught(language)))
-        return gain(before, after, test.owner, informative(self.candidates))
+        return gain(before, after, test.owner, choose_recall_ranks(self.candidates))
 
     def _parent(self, way: Arm) -> View:
         view = self.encoder.base_view

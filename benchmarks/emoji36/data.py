@@ -26,7 +26,7 @@ from model.encoder import Encoder
 from model.objectives import Corpus
 from model.text import clean
 from store import files
-from worker.prepare import teacher_features
+from worker.prepare import compute_teacher_features
 
 Vectors = NDArray[np.float32]
 Shown = TypeVar("Shown")
@@ -122,7 +122,7 @@ class EmojiData:
 
     def _english_features(self) -> torch.Tensor:
         """The teacher's features of the names in English, also where the caption has a keyword."""
-        return teacher_features(self._encoder, self._english_texts(), lambda: None)
+        return compute_teacher_features(self._encoder, self._english_texts(), lambda: None)
 
     def _english_texts(self) -> list[str]:
         return [scene.caption for scene in self._train]

@@ -16,7 +16,7 @@ from model.encoder import Encoder
 from model.objectives import NONE, Corpus
 from model.pictures import read_rgb
 from store.errors import PictoglotError
-from worker.prepare import teacher_features
+from worker.prepare import compute_teacher_features
 
 GALLERY = "seen"  # the report takes the figures of this gallery
 ENGLISH = "en"
@@ -96,7 +96,7 @@ class FileData:
     def _english_features(self, texts: Sequence[str | None]) -> torch.Tensor:
         new = [text for text in dict.fromkeys(texts) if text is not None and text not in self._english]
         if new:
-            self._features = torch.cat([self._features, teacher_features(self._encoder, new, lambda: None)])
+            self._features = torch.cat([self._features, compute_teacher_features(self._encoder, new, lambda: None)])
             self._english |= {text: row for row, text in enumerate(new, len(self._english))}
         return self._features[[self._english[text] for text in texts]]
 

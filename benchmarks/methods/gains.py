@@ -28,7 +28,7 @@ from model.table import Table
 from model.text import clean
 from model.training import LearnSettings, Trainer
 from store import files
-from worker.prepare import teacher_features
+from worker.prepare import compute_teacher_features
 
 Settings = Mapping[str, Any]
 Held = list[dict[str, Any]]  # trials with what was measured
@@ -57,7 +57,10 @@ class DemoData:
         rows = self._rows(language, "train")
         random.Random("demo").shuffle(rows)
         texts = [clean(row["english"]) for row in rows]
-        features, owner = teacher_features(self._encoder, texts, lambda: None), torch.from_numpy(self._owner(rows))
+        features, owner = (
+            compute_teacher_features(self._encoder, texts, lambda: None),
+            torch.from_numpy(self._owner(rows)),
+        )
         pictures = torch.from_numpy(self.galleries["all"])
         return Corpus(language, [clean(row["caption"]) for row in rows], features, pictures, owner, texts)
 

@@ -20,7 +20,7 @@ from demo.scenes import joined
 from index.snapshot import Snapshot
 from model.languages import ENGLISH
 from model.match import CUT, Calibration, expected_error, fit
-from worker.match import Texts
+from worker.match import CaptionQueries
 
 FILLED = (800, 400, 200, 100)  # pictures that the gallery has while the demo fills it, single drawings first
 _WORD = re.compile(r"[一-鿿々]+|[゠-ヿ]+|[^\W\d_぀-ヿ一-鿿々]{2,}")  # Chinese characters, katakana, or letters
@@ -101,7 +101,9 @@ def _filling(demo: Demo) -> list[dict[str, Any]]:
     return rows
 
 
-def _judged(snapshot: Snapshot, texts: Texts, judged: np.ndarray[Any, Any], early: Calibration) -> dict[str, float]:
+def _judged(
+    snapshot: Snapshot, texts: CaptionQueries, judged: np.ndarray[Any, Any], early: Calibration
+) -> dict[str, float]:
     """Of the texts that were not fitted."""
     found, chance = first(snapshot, texts.vectors[judged], early)
     own = [texts.right[place] for place in np.flatnonzero(judged)]

@@ -28,7 +28,7 @@ from model.match import CUT, Answers, Calibration, Curves, expected_error, first
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
-from worker.match import MatchFitter, Texts
+from worker.match import CaptionQueries, MatchFitter
 
 Vectors = NDArray[np.float32]  # (n, dimension), of unit length
 SMALLER = (2_000, 1_000)  # pictures of smaller galleries
@@ -67,11 +67,11 @@ class Demo:
         """What a language's hits are told by."""
         return self.live.current.matching.calibrations[self.languages[tag]]
 
-    def found(self, tag: str) -> tuple[Texts, Answers, Vectors]:
+    def found(self, tag: str) -> tuple[CaptionQueries, Answers, Vectors]:
         """The texts that a language is measured with, what they find, and the sample of z."""
-        texts = self.fitter().texts(tag, self.languages[tag])
+        texts = self.fitter().choose_queries(tag, self.languages[tag])
         assert texts is not None, f"{tag} has no held-out captions"
-        return texts, self.fitter().answers(texts), first_of(self.fitter().pictures())
+        return texts, self.fitter().search(texts), first_of(self.fitter().read_vectors())
 
     def captions(self, tag: str) -> list[str]:
         """Its texts in a language, as the version that serves shows them."""
@@ -117,7 +117,7 @@ def figures(home: Path) -> dict[str, Any]:
         found: dict[str, list[dict[str, Any]]] = {"match": [], "match_filtered": [], "match_few": []}
         for tag in demo.languages:
             texts, answers, _ = demo.found(tag)
-            near = demo.fitter().english(tag)
+            near = demo.fitter().load_english_curves(tag)
             found["match"].append(_language(demo, tag, answers, near))
             found["match_filtered"] += _filtered(demo, tag, texts)
             if near is not None:
@@ -163,7 +163,7 @@ def first(
     return [hit.picture for hit in hits], np.array([hit.match for hit in hits], dtype=np.float64)
 
 
-def _filtered(demo: Demo, tag: str, texts: Texts) -> Iterator[dict[str, Any]]:
+def _filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str, Any]]:
     """With a filter that leaves the pictures that a text means and others at random, and with one that leaves these."""
     random, calibration = np.random.default_rng(0), demo.calibration(tag)
     keys = {id: place.key for id, place in demo.gallery.find_content_keys(demo.gallery.list_ids()).items()}
@@ -251,7 +251,7 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
     pictures = len(demo.gallery.list_ids())
     for tag in demo.languages:
         demo.measure(tag)
-        near = demo.fitter().english(tag)
+        near = demo.fitter().load_english_curves(tag)
         texts, answers, sample = demo.found(tag)
         chance, right, missed = np.empty(len(answers)), np.empty(len(answers), dtype=bool), list[float]()
         for half in (0, 1):

@@ -33,7 +33,7 @@ from model.processes import give_way
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from worker.settings import WorkerSettings
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 _SAMPLE = 200  # puts and deletes of which the median is told
 _AGAIN = 10  # times that a process follows the same changes
@@ -182,7 +182,7 @@ def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: P
     picture, start = Picture.of(rgb), made.count
     _console.print(f"Putting {count:,} pictures while searches run.")
     os.environ["PICTOGLOT_HOME"] = str(home)
-    indexing, put, step = Indexing(WorkerSettings.load()), list[float](), 500
+    indexing, put, step = IndexingChore(WorkerSettings.load()), list[float](), 500
     alone = measures.puts(live, made, start, _SAMPLE, picture)
     sealed = measures.Sealed(home / "segments")
     with measures.stalls(live, made.queries(200, TEXT)) as stalled:

@@ -32,7 +32,7 @@ from model.processes import give_way
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from worker.settings import WorkerSettings
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 WATCH = 0.5  # seconds, as the service waits
 _FOUND = 20  # pictures of which it is measured when the other process finds them
@@ -103,7 +103,7 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
     settings = {"HOME": str(home), "DATABASE_URL": url, "INDEX": "pgvector"}
     os.environ.update({f"PICTOGLOT_{each}": value for each, value in settings.items()})
     WorkerSettings.seal_at = _SEAL_AT
-    indexing, until = Indexing(WorkerSettings.load()), time.monotonic() + _WITHIN
+    indexing, until = IndexingChore(WorkerSettings.load()), time.monotonic() + _WITHIN
     for seconds in (2.0, 3.0, 4.0):  # it needs one or two to open its modules
         indexing.tick(registry)
         time.sleep(seconds)
@@ -112,7 +112,7 @@ def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknow
             indexing.child.kill()
             indexing.child.wait()
             indexing.tick(registry)  # the worker gives its duty back
-        indexing = Indexing(WorkerSettings.load())
+        indexing = IndexingChore(WorkerSettings.load())
     while time.monotonic() < until and (indexing.is_running or count_unsealed(registry) >= _SEAL_AT):
         indexing.tick(registry)
         time.sleep(0.5)

@@ -30,7 +30,7 @@ from model.training import LearnSettings, Trainer
 from model.version import Learned
 from store import files
 from store.errors import InvalidInput
-from worker.prepare import teacher_features
+from worker.prepare import compute_teacher_features
 
 GALLERIES = ("photographs", "all")
 Asked = dict[str, list[int]]  # by picture, the rank of that, from 0, in each of the galleries
@@ -149,7 +149,7 @@ class Bench:
         return Corpus(
             language,
             [row.caption for row in rows],
-            teacher_features(self.encoder, texts, lambda: None, pivot),
+            compute_teacher_features(self.encoder, texts, lambda: None, pivot),
             torch.empty((0, self.encoder.dimension)),
             torch.full((len(rows),), NONE),
             texts if pivot is None else [None] * len(rows),  # as a worker: what the base reads itself

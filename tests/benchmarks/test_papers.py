@@ -21,7 +21,7 @@ from model.base import Base, open_base
 from model.encoder import Encoder
 from model.training import LearnSettings
 from tests.benchmarks.paper_folders import FIGURES, TESTED, WRITERS, captions, write_folder
-from worker.prepare import teacher_features
+from worker.prepare import compute_teacher_features
 
 
 @pytest.fixture(scope="module")
@@ -93,7 +93,7 @@ def test_captions_stay_with_their_pictures_and_translations(
             (n, captions("it", f).index(caption)) for n, f in enumerate(FIGURES) if caption in captions("it", f)
         )
         assert np.allclose(corpus.pictures[owner], vectors[number], atol=1e-5)
-        expected = teacher_features(encoder, [captions("en", FIGURES[number])[place]], lambda: None)[0]
+        expected = compute_teacher_features(encoder, [captions("en", FIGURES[number])[place]], lambda: None)[0]
         assert torch.allclose(english, expected, atol=1e-4)
     assert len(corpus.captions) == 42
     assert all(

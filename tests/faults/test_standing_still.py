@@ -25,7 +25,7 @@ from tests.worker.harness import Site, assert_once, pairs
 from worker import upkeep
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1_200)]
 SLEEPS = "import time; time.sleep(600)"
@@ -89,7 +89,7 @@ def test_a_chore_that_stands_still_is_ended_and_begun_again(
     monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
     monkeypatch.setattr(upkeep, "_PAUSE", 0.0)
     settings = WorkerSettings(home=tmp_path, lease_seconds=3)
-    indexing = Indexing(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
+    indexing = IndexingChore(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
     monkeypatch.setattr(indexing, "command", [sys.executable, "-c", script, settings.database])
     pids = set[int]()
     until = time.monotonic() + PATIENCE

@@ -37,14 +37,14 @@ def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> T
     attempt = attempt_at(site, site.submit(rows, language, **settings))
     context = open_context(attempt)
     try:
-        return prepare(context, *context.before, attempt.expansion)
+        return prepare(context, *context.earlier_expansions, attempt.expansion)
     finally:
         site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
 
 
 def taught_before(data: TrainingData) -> list[str]:
     """The expansions whose datasets are taught again beside the new one."""
-    return [expansion.id for expansion in data.taught[:-1]]
+    return [expansion.id for expansion in data.expansions[:-1]]
 
 
 def serving(site: Site, language: str = "cy") -> Version:
@@ -61,9 +61,9 @@ def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
 def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     both = [taught(site, FIRST)]
     data = prepared(site, SECOND)
-    trained = {(str(row.picture), row.caption) for row in data.trained}
-    kept = held_out(site, both) | {(str(row.picture), row.caption) for row in data.fresh if row.split == "val"}
-    assert len(data.rows) == 100 and len(data.fresh) == 70
+    trained = {(str(row.picture), row.caption) for row in data.training_rows}
+    kept = held_out(site, both) | {(str(row.picture), row.caption) for row in data.own_rows if row.split == "val"}
+    assert len(data.rows) == 100 and len(data.own_rows) == 70
     assert trained and not trained & kept and len(trained | kept) == 100, "what either holds out is trained on by none"
 
     both.append(taught(site, SECOND))
@@ -78,7 +78,7 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     assert report["pairs"] == len(kept) and f"on the same {len(kept)} held-out captions" in report["gain"]["sentence"]
     captions = site.gallery.find_captions([row["picture"] for row in WELSH], "cy")
     assert Counter(caption.expansion for caption in captions) == dict.fromkeys(both, 70), "each has brought its own"
-    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).choose_queries("cy", 2)
     assert texts is not None and {*texts.pairs} == kept
 
     assert taught_before(prepared(site, FIRST)) == both[1:], "the same file is taught once"
@@ -100,7 +100,8 @@ def test_pairs_that_are_held_out_are_trained_on_neither_with_pictures_nor_withou
     first, second = (pairs("cy", picture=pictured) for pictured in (pictured_first, not pictured_first))
     kept = {caption for _, caption in held_out(site, [taught(site, first)])}
     data = prepared(site, second)
-    trained, new = {row.caption for row in data.trained}, {row.caption for row in data.fresh if row.split == "val"}
+    trained = {row.caption for row in data.training_rows}
+    new = {row.caption for row in data.own_rows if row.split == "val"}
     assert kept and new and len(kept | new | trained) == 100
     assert not trained & (kept | new)
 
@@ -133,7 +134,7 @@ def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
     report = serving(site).report
     assert (report["against"], report["pairs"]) == ("pictures", len(held_out(site, [first])))
     assert [each["against"] for each in report["others"]] == ["english"], "and so are the others, by themselves"
-    texts = MatchFitter(site.registry, DataRoot(site.home)).texts("cy", 2)
+    texts = MatchFitter(site.registry, DataRoot(site.home)).choose_queries("cy", 2)
     assert texts is not None and {*texts.pairs} <= held_out(site, [first])
 
 
@@ -169,7 +170,8 @@ def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) 
     assert site.registry.releases.find_visible("cy", 3) == {second, third}
     site.registry.retention.note_dataset_removed(first)
     site.registry.retention.note_dataset_removed(second)
-    assert open_context(attempt_at(site, site.submit(SECOND, replace=True))).replaced == 1, "of those that are kept"
+    context = open_context(attempt_at(site, site.submit(SECOND, replace=True)))
+    assert context.replaced_count == 1, "of those that are kept"
 
 
 def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
@@ -178,7 +180,7 @@ def test_the_first_attempt_decides_what_is_taught_again(site: Site) -> None:
     open_context(attempt)
     before = site.registry.releases.get_serving().number
     publish_release(site.registry, expected=before, shared=0, languages={})  # everything else is restored meanwhile
-    assert [expansion.id for expansion in open_context(attempt).before] == [first]
+    assert [expansion.id for expansion in open_context(attempt).earlier_expansions] == [first]
 
 
 def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site: Site) -> None:
@@ -186,12 +188,12 @@ def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site:
     taught(site, pictured[:70])
     site.gallery.delete("p0")
     data = prepared(site, pictured[30:])
-    assert len(data.rows) == 99 and "p0" not in data.picture_ids
+    assert len(data.rows) == 99 and "p0" not in data.picture_places
     site.gallery.delete("p99")
     with pytest.raises(DatasetPictureNotFound, match="p99"):
         prepared(site, pictured[30:])
     data = prepared(site, pictured[30:], without_missing=True)
-    assert len(data.rows) == 98 and len(data.fresh) == data.report.usable == 69
+    assert len(data.rows) == 98 and len(data.own_rows) == data.report.usable == 69
 
 
 def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: Site) -> None:
@@ -199,4 +201,4 @@ def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: S
     taught(site, with_welsh(), "br")
     site.registry.releases.roll_back("cy", actor="test", reason="")
     data = prepared(site, pairs("br")[:70], "br")
-    assert len(data.taught) == 2 and data.rows == data.fresh and data.pivots == {"en": 0}
+    assert len(data.expansions) == 2 and data.rows == data.own_rows and data.pivot_versions == {"en": 0}

@@ -7,7 +7,7 @@ import pytest
 
 from store.versions import Version
 from tests.tiny import counted
-from worker.evaluate import confusion, fertility, so_far
+from worker.evaluate import count_confusion, measure_chain, measure_fertility
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun", "the big house"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul", "tŷ mawr"]
@@ -27,7 +27,7 @@ WELSH = ["afal coch", "ci bach", "y môr a'r haul", "tŷ mawr"]
 def test_fertility_counts_tokens_a_word_and_a_character(
     tokens: list[list[int]], captions: list[str], per_word: float | None, per_character: float | None
 ) -> None:
-    assert fertility(tokens, captions) == {
+    assert measure_fertility(tokens, captions) == {
         "per_word": per_word and pytest.approx(per_word),
         "per_character": per_character and pytest.approx(per_character),
     }
@@ -35,12 +35,12 @@ def test_fertility_counts_tokens_a_word_and_a_character(
 
 def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
     detector = counted({"en": ENGLISH, "cy": WELSH})
-    matrix = confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
+    matrix = count_confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
     assert matrix == {"cy": {"cy": 2, "en": 1}, "en": {"shared": 2}, "fr": {}}
 
 
 def test_a_language_that_nobody_counted_is_never_guessed() -> None:
-    assert confusion(counted({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
+    assert count_confusion(counted({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
 
 
 def version(number: int, language: str, own: float | None = None, **after: float) -> Version:
@@ -61,13 +61,13 @@ VERSION_0 = version(0, "en")
 
 
 def test_the_first_language_averages_with_english_which_may_have_lost() -> None:
-    figures = so_far([VERSION_0], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
+    figures = measure_chain([VERSION_0], "de", report(0.5, learned=0.9, en=(0.9, 0.7)))
     assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.6), "F": pytest.approx(0.2)}
 
 
 def test_forgetting_is_from_the_best_past_figure_of_each_earlier_language() -> None:
     chain = [VERSION_0, version(1, "de", 0.6, en=0.1), version(2, "fr", 0.5, de=0.7, en=0.2)]
-    figures = so_far(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
+    figures = measure_chain(chain, "cy", report(0.4, learned=0.9, en=(0.8, 0.8), de=(0.7, 0.5), fr=(0.5, 0.6)))
     assert figures["languages"] == ["en", "de", "fr", "cy"]
     assert figures["AA"] == pytest.approx((0.8 + 0.5 + 0.6 + 0.4) / 4)
     # English 0.9 as by version 0, though other datasets measured less; German 0.7 after French; French gained
@@ -76,18 +76,18 @@ def test_forgetting_is_from_the_best_past_figure_of_each_earlier_language() -> N
 
 def test_english_may_have_been_at_its_best_in_the_table_before() -> None:
     chain = [VERSION_0, version(1, "de", 0.6, en=0.1)]
-    figures = so_far(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
+    figures = measure_chain(chain, "cy", report(0.4, learned=0.8, en=(0.9, 0.7), de=(0.6, 0.6)))
     assert figures["F"] == pytest.approx((0.2 + 0.0) / 2)
 
 
 def test_a_language_outside_the_chain_counts_for_nothing() -> None:
-    figures = so_far([VERSION_0], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
+    figures = measure_chain([VERSION_0], "cy", report(0.5, en=(0.9, 0.9), de=(0.3, 0.1)))
     assert figures == {"languages": ["en", "cy"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
     chain = [VERSION_0, version(1, "de", 0.9), version(2, "fr", 0.5, de=0.9), version(3, "de", 0.6, fr=0.4)]
-    figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
+    figures = measure_chain(chain, "cy", report(0.4, de=(0.6, 0.6), fr=(0.4, 0.4)))
     assert figures == {
         "languages": ["fr", "de", "cy"],
         "AA": pytest.approx((0.4 + 0.6 + 0.4) / 3),
@@ -96,15 +96,15 @@ def test_of_a_language_taught_twice_the_newer_turn_counts() -> None:
 
 
 def test_taught_again_itself_a_language_has_its_turn_now() -> None:
-    figures = so_far([VERSION_0, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
+    figures = measure_chain([VERSION_0, version(1, "de", 0.9)], "de", report(0.5, en=(0.9, 0.9)))
     assert figures == {"languages": ["en", "de"], "AA": pytest.approx(0.7), "F": pytest.approx(0.0)}
 
 
 def test_where_a_step_measured_nothing_the_figure_before_stands() -> None:
     chain = [VERSION_0, version(1, "de", 0.6), version(2, "fr", 0.5)]
-    figures = so_far(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
+    figures = measure_chain(chain, "cy", report(0.4, de=(0.6, 0.5), fr=(0.5, 0.5)))
     assert figures["F"] == pytest.approx((0.1 + 0.0) / 2)
 
 
 def test_without_a_figure_of_its_own_there_is_no_average() -> None:
-    assert so_far([VERSION_0], "cy", report(None, en=(0.9, 0.9))) == {"languages": [], "AA": None, "F": None}
+    assert measure_chain([VERSION_0], "cy", report(None, en=(0.9, 0.9))) == {"languages": [], "AA": None, "F": None}

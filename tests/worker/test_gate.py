@@ -14,10 +14,18 @@ from tests.worker.test_assess import spoken
 from worker.attempt import open_context
 from worker.child import run
 from worker.evaluate import measure
-from worker.gate import GateFailed, describe_gain, gate, informative, keeps_shared, measure_losses, refusal
-from worker.move import losses
+from worker.gate import (
+    GateFailed,
+    apply_gate,
+    choose_recall_ranks,
+    describe_floor_failure,
+    describe_gain,
+    is_within_budget,
+    measure_losses,
+)
+from worker.move import describe_losses
 from worker.prepare import prepare
-from worker.validation import candidates, decide_held_out
+from worker.validation import decide_validation, encode_candidates
 
 UNMOVED = 1e-12  # a learning rate
 BEFORE = {"t2i": {"R@1": 0.1}, "i2t": {"R@1": 0.2}, "pairs": 200}
@@ -50,16 +58,16 @@ def report(
     ],
 )
 def test_the_floor_stands_above_chance_and_is_told_with_figures(figures: dict[str, Any], said: str | None) -> None:
-    reason = refusal(figures, 0.2)
+    reason = describe_floor_failure(figures, 0.2)
     assert (reason is None) == (said is None) and (said or "") in (reason or "")
 
 
 def test_without_a_floor_nothing_is_asked() -> None:
-    assert refusal(report(0.0, r1=0.0, candidates=6), 0.0) is None
+    assert describe_floor_failure(report(0.0, r1=0.0, candidates=6), 0.0) is None
 
 
 def test_among_few_candidates_the_first_place_alone_is_compared() -> None:
-    assert (informative(49), informative(50)) == ((1,), (1, 10))
+    assert (choose_recall_ranks(49), choose_recall_ranks(50)) == ((1,), (1, 10))
 
 
 @pytest.mark.parametrize(
@@ -77,26 +85,26 @@ def test_a_version_serves_unless_it_is_worse_by_more_than_the_error(after: float
         f"Welsh is read {read} by version 3: on the same 200 held-out captions the mean of R@1 and R@10 went from "
         f"50.0 % to {100 * after:.1f} % ({points} ± 2.0 points)"
     )
-    refused = gate({**report(), "gain": said}, 0.2)
+    refused = apply_gate({**report(), "gain": said}, 0.2)
     assert (refused is None) is said["enough"] is (read != "worse than")
     if refused is not None:
         assert refused == ("gain", f"{said['sentence']}; use `--force` to serve it anyway")
         forced = describe_gain("cy", 3, BEFORE, Gain(0.5, after, 0.02), (1, 10), forced=True)
-        assert forced["forced"] and gate({**report(), "gain": forced}, 0.2) is None
-        assert gate({**report(0.1), "gain": forced}, 0.2) is not None, "the floor holds all the same"
+        assert forced["forced"] and apply_gate({**report(), "gain": forced}, 0.2) is None
+        assert apply_gate({**report(0.1), "gain": forced}, 0.2) is not None, "the floor holds all the same"
 
 
 def test_captions_of_each_kind_must_reach_the_floor() -> None:
-    assert gate({**report(), "others": [{**report(), "against": "pictures"}]}, 0.2) is None
-    refused = gate({**report(), "others": [{**report(0.1), "against": "english"}]}, 0.2)
+    assert apply_gate({**report(), "others": [{**report(), "against": "pictures"}]}, 0.2) is None
+    refused = apply_gate({**report(), "others": [{**report(0.1), "against": "english"}]}, 0.2)
     assert refused is not None and refused[0] == "floor" and refused[1].endswith(", for captions paired with English")
 
 
 def test_every_earlier_language_is_kept_within_the_budget() -> None:
-    assert keeps_shared(report(), 0.0), "the first language has nothing to forget"
-    assert keeps_shared(report(de=0.04, fr=0.04), 0.05)
-    assert 0.5 - (0.5 - 0.03) > 0.03 and keeps_shared(report(de=0.03), 0.03)  # as much as may be, but for rounding
-    assert not keeps_shared(report(de=0.1, fr=-0.1, nl=0.0), 0.05)
+    assert is_within_budget(report(), 0.0), "the first language has nothing to forget"
+    assert is_within_budget(report(de=0.04, fr=0.04), 0.05)
+    assert 0.5 - (0.5 - 0.03) > 0.03 and is_within_budget(report(de=0.03), 0.03)  # as much as may be, but for rounding
+    assert not is_within_budget(report(de=0.1, fr=-0.1, nl=0.0), 0.05)
     assert measure_losses(report(de=0.1, fr=0.0)) == {"mean_loss": pytest.approx(0.05), "max_loss": pytest.approx(0.1)}
 
 
@@ -104,7 +112,7 @@ def test_what_could_not_be_asked_does_not_count_as_kept() -> None:
     unknown = report(de=0.0)
     for unmeasured, keeps in ((["en", "fr"], False), (["en"], True)):
         unknown["shared"]["unmeasured"] = unmeasured
-        assert keeps_shared(unknown, 0.05) is keeps
+        assert is_within_budget(unknown, 0.05) is keeps
 
 
 def compared(before: float, after: float) -> dict[str, Any]:
@@ -114,17 +122,19 @@ def compared(before: float, after: float) -> dict[str, Any]:
 @pytest.mark.parametrize(("after", "lost"), [(0.60, 0), (0.495, 0), (0.481, 0), (0.479, 1), (0.30, 1)])
 def test_only_what_is_beyond_the_budget_is_a_loss(after: float, lost: int) -> None:
     report = {"languages": {"en": compared(0.9, 0.88), "cy": compared(0.5, after)}}
-    told = losses(report, 0.02)
+    told = describe_losses(report, 0.02)
     assert told == [f"cy would go from t2i R@1 0.500 to {after:.3f}"][:lost]
 
 
 def test_english_has_the_same_budget() -> None:
-    assert losses({"languages": {"en": compared(0.9, 0.8)}}, 0.02) == ["en would go from t2i R@1 0.900 to 0.800"]
+    assert describe_losses({"languages": {"en": compared(0.9, 0.8)}}, 0.02) == [
+        "en would go from t2i R@1 0.900 to 0.800"
+    ]
 
 
 def test_a_language_without_figures_counts_as_lost_but_english_may_have_none() -> None:
     left_out = {"left_out": "pivot_not_served", "detail": ""}
-    first, second = losses({"languages": {"en": {}, "cy": {}, "br": left_out}}, 1.0)
+    first, second = describe_losses({"languages": {"en": {}, "cy": {}, "br": left_out}}, 1.0)
     assert first.startswith("cy has no held-out captions") and "pivot_not_served" in second
 
 
@@ -148,8 +158,8 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     attempt = attempt_at(site, site.submit(rows, kind="assess"))  # it measures the same captions
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    validation = decide_held_out(context, data)
-    among = candidates(context, data, validation)
+    validation = decide_validation(context, data)
+    among = encode_candidates(context, data, validation)
     before, after = (measure(context, context.views.of(version), validation, among) for version in (0, 1))
     assert before is not None and after is not None
     owner = np.array([among.places[picture] for picture in validation.targets])
@@ -206,7 +216,7 @@ def test_what_takes_the_place_of_a_damaged_version_is_compared_with_the_base(sit
     teach(site)
     expansion = site.submit(pairs("cy"), force=False, replace=replace)
     attempt = attempt_at(site, expansion)
-    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": int(replace)})
+    attempt.decide_once("plan.json", lambda: {"parent": 0, "before": [], "replaced": int(replace)})
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     run(attempt)
     report = site.registry.expansions.get(expansion).report

@@ -14,7 +14,7 @@ from tests.launcher import PARENT
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import PICTURES, Site
 from worker.settings import WorkerSettings
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 SEAL_AT = "50"
 DUTY = "indexer"
@@ -82,7 +82,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
     captions = Identity("captions", site.text_fingerprint, site.dimension, "en", 0)
     site.gallery.put([NewPicture("p1", f"{1:064x}", 64, 64, {"en": ["unread"]})], site.image_fingerprint)
     assert sets.register(captions, NOTHING_SEALED, NOTHING_SEALED) is not None
-    indexing = Indexing(Eager(home=site.home, base=site.base))
+    indexing = IndexingChore(Eager(home=site.home, base=site.base))
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("PICTOGLOT_HOME", str(site.home))
         indexing.tick(site.registry)

@@ -27,7 +27,7 @@ from tests.registries import empty_registry
 from tests.worker.harness import Site
 from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 ROOT = Path(__file__).parents[2]
 SLEEPS = """
@@ -72,8 +72,8 @@ def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Regist
 
 
 @pytest.fixture
-def indexing(tmp_path: Path) -> Iterator[Indexing]:
-    indexing = Indexing(WorkerSettings(home=tmp_path))
+def indexing(tmp_path: Path) -> Iterator[IndexingChore]:
+    indexing = IndexingChore(WorkerSettings(home=tmp_path))
     yield indexing
     indexing.stop()
 
@@ -118,14 +118,14 @@ def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
     assert child(SLEEPS, "1", "50").wait(PATIENCE) == -signal.SIGKILL and free(registry)
 
 
-@pytest.mark.parametrize("kind", [Indexing, upkeep.Fitting])
+@pytest.mark.parametrize("kind", [IndexingChore, upkeep.FittingChore])
 def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
-    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[Indexing | upkeep.Fitting]
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[IndexingChore | upkeep.FittingChore]
 ) -> None:
     monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
     monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
     monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
-    monkeypatch.setattr(upkeep, "find_unfitted", lambda _: [("en", 0)])
+    monkeypatch.setattr(upkeep, "list_languages_to_fit", lambda _: [("en", 0)])
     starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
     chore = kind(WorkerSettings(home=tmp_path))
     chore.tick(registry)
@@ -139,7 +139,7 @@ def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
 
 @pytest.mark.parametrize("status", [1, 0], ids=["failed", "could not seal everything"])
 def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
-    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, status: int
+    registry: Registry, indexing: IndexingChore, monkeypatch: pytest.MonkeyPatch, status: int
 ) -> None:
     clock, started = SimpleNamespace(now=1_000.0), list[subprocess.Popen[bytes]]()
     monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
@@ -165,7 +165,7 @@ def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
 
 @pytest.mark.row("F7")
 def test_while_writes_are_refused_no_child_is_started(
-    registry: Registry, indexing: Indexing, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    registry: Registry, indexing: IndexingChore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """It could only wait, or lock the registry as the one before may have done."""
     monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)

@@ -19,7 +19,7 @@ from worker.child import run
 from worker.evaluate import measure
 from worker.gate import GateFailed
 from worker.prepare import prepare
-from worker.validation import candidates, decide_held_out
+from worker.validation import decide_validation, encode_candidates
 
 NewSite = Callable[..., Site]
 
@@ -148,8 +148,8 @@ def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: 
 class StopsAtStepEight(Attempt):
     """Asked to stop at the eighth step."""
 
-    def step(self, step: int, steps: int) -> None:
-        super().step(step, steps)
+    def report_step(self, step: int, steps: int) -> None:
+        super().report_step(step, steps)
         if step == 8:
             self.stop.set()
 
@@ -204,8 +204,8 @@ def test_a_stop_is_heard_while_texts_are_scored(site: Site) -> None:
     attempt = attempt_at(site, site.submit(pairs("cy", picture=True)), stop=stop)
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    validation = decide_held_out(context, data)
-    among = candidates(context, data, validation)
+    validation = decide_validation(context, data)
+    among = encode_candidates(context, data, validation)
     stop.set()
     with pytest.raises(Stopped):
         measure(context, context.view, validation, among)
@@ -217,13 +217,13 @@ class RollsBack(Attempt):
     evaluating = rolled_back = False
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
-        with super().phase(name):
+    def enter_phase(self, name: str) -> Iterator[None]:
+        with super().enter_phase(name):
             self.evaluating = name == "evaluate"
             yield
 
-    def check(self) -> None:
-        super().check()
+    def check_stop(self) -> None:
+        super().check_stop()
         if self.evaluating and not self.rolled_back:
             self.rolled_back = True
             self.registry.releases.roll_back("cy", actor="test", reason="")
@@ -247,8 +247,8 @@ def test_a_language_rolled_back_while_another_is_evaluated_is_measured_all_the_s
 class StopsWithVersion(Attempt):
     """Asked to stop as soon as its version is on disk."""
 
-    def saved(self) -> None:
-        super().saved()
+    def record_durable_progress(self) -> None:
+        super().record_durable_progress()
         if (self.settings.home / "versions" / self.expansion.id).exists():
             self.stop.set()
 

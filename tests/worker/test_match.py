@@ -22,7 +22,7 @@ from tests.worker.harness import PICTURES, Site
 from worker import upkeep
 from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
 from worker.settings import WorkerSettings
-from worker.upkeep import FEW, Indexing, find_unfitted
+from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
 
 ENGLISH = ("en", 0)
 CURVES = {
@@ -73,13 +73,13 @@ def followed(site: Site, before: Matching | None = None) -> Matching:
 
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
     described(site, 80)
-    assert find_unfitted(site.registry) == [ENGLISH]
+    assert list_languages_to_fit(site.registry) == [ENGLISH]
     assert site.process("worker.upkeep", "fit", PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     match = site.registry.versions.read_matches([0])[0]
     assert match["curves"] is not None
     result, change, pictures = match["result"], site.gallery.read_last_change(), PICTURES + 80
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
-    assert match["change"] == change and find_unfitted(site.registry) == []
+    assert match["change"] == change and list_languages_to_fit(site.registry) == []
     assert 0 <= result["error"] < 0.2 and result["kept"] > 0.8 and len(result["bins"]) == 10
     matching = followed(site)
     assert followed(site, matching) is matching and set(matching.calibrations) == {0}
@@ -120,15 +120,15 @@ def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vecto
 ) -> None:
     change, tower = site.gallery.read_last_change() - behind, tower or site.image_fingerprint
     site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
-    assert find_unfitted(site.registry) == ([ENGLISH] if is_due else [])
+    assert list_languages_to_fit(site.registry) == ([ENGLISH] if is_due else [])
     assert bool(followed(site).calibrations) == (curves is not None and tower == site.image_fingerprint)
 
 
 def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
-    assert PICTURES >= FEW and find_unfitted(site.registry) == [ENGLISH]
+    assert PICTURES >= REFIT_CHANGES and list_languages_to_fit(site.registry) == [ENGLISH]
     with site.registry.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM gallery_changes WHERE change > 50")
-    assert find_unfitted(site.registry) == []
+    assert list_languages_to_fit(site.registry) == []
 
 
 def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Site) -> None:
@@ -180,11 +180,11 @@ def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
     described(site, 60)
     described(site, 40, start=60, text="a dog")
     fitter = MatchFitter(site.registry, DataRoot(site.home))
-    texts = fitter.texts("en", 0)
+    texts = fitter.choose_queries("en", 0)
     assert texts is not None
     dogs = {f"d{number}" for number in range(60, 100)}
     assert {len(right) for right in texts.right} == {1, 40}
-    answers, sample = fitter.answers(texts), first_of(fitter.pictures())
+    answers, sample = fitter.search(texts), first_of(fitter.read_vectors())
     row = next(number for number, (_, text) in enumerate(texts.pairs) if text == "a dog")
     assert texts.right[row] == dogs and len(sample) == PICTURES + 100
     own = site.gallery.find_picture_vectors([*dogs], site.image_fingerprint)
@@ -198,12 +198,12 @@ def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
 def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
     described(site, 80)
     fitter = MatchFitter(site.registry, DataRoot(site.home))
-    texts = fitter.texts("en", 0)
+    texts = fitter.choose_queries("en", 0)
     assert texts is not None
-    answers, sample = fitter.answers(texts), first_of(fitter.pictures())
+    answers, sample = fitter.search(texts), first_of(fitter.read_vectors())
     ids = site.gallery.list_ids()
     vectors = np.stack([*site.gallery.find_picture_vectors(ids, site.image_fingerprint).values()])
-    for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.own, strict=True):
+    for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.picture_vectors, strict=True):
         scores = vectors @ query
         z = (scores - (sample @ query).mean()) / between((sample @ query).std(), answers.usual)
         assert answers.z[row] == pytest.approx(np.sort(z)[::-1][:10], abs=1e-3)
@@ -220,10 +220,10 @@ def test_the_child_is_started_only_when_something_is_due(site: Site, monkeypatch
     described(site, 80)
     measure(site)
     settings = WorkerSettings(home=site.home, base=site.base)
-    indexing, fitting = Indexing(settings), upkeep.Fitting(settings)
+    indexing, fitting = IndexingChore(settings), upkeep.FittingChore(settings)
     fitting.tick(site.registry)
     assert not fitting.is_running
-    described(site, 2 * FEW, start=80)
+    described(site, 2 * REFIT_CHANGES, start=80)
     indexing.tick(site.registry)
     fitting.tick(site.registry)
     assert fitting.is_running and not indexing.is_running, "this worker can seal meanwhile"

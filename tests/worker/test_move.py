@@ -148,8 +148,8 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
         happened = False
 
         @contextmanager
-        def phase(self, name: str) -> Iterator[None]:
-            with super().phase(name):
+        def enter_phase(self, name: str) -> Iterator[None]:
+            with super().enter_phase(name):
                 yield
             if name == "compare" and not self.happened:
                 self.happened = True

@@ -12,7 +12,7 @@ from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
 from tests.worker.moving import move, submit_move
 from worker.attempt import Attempt, open_context
 from worker.child import run
-from worker.learn import tensors
+from worker.learn import make_corpus
 from worker.prepare import prepare
 
 
@@ -99,8 +99,8 @@ def test_what_is_learned_on_another_base_has_the_texts_that_this_base_reads(site
     move(site, other_base)
     attempt = attempt_at(site, site.submit(pairs("cy"), "cy"))
     context = open_context(attempt)
-    assert context.base == 1
-    texts = tensors(prepare(context, attempt.expansion), context.base).texts
+    assert context.base_version == 1
+    texts = make_corpus(prepare(context, attempt.expansion), context.base_version).texts
     assert len(texts) > 50 and None not in texts
 
 
@@ -131,9 +131,9 @@ class Counted(Attempt):
     passes = pauses = 0
 
     @contextmanager
-    def phase(self, name: str) -> Iterator[None]:
+    def enter_phase(self, name: str) -> Iterator[None]:
         self.passes += name == "compare"
-        with super().phase(name):
+        with super().enter_phase(name):
             yield
 
     def pause(self, code: str, seconds: float) -> None:
@@ -148,8 +148,8 @@ class Paused(Attempt):
 
     away = True
 
-    def check(self) -> None:
-        super().check()
+    def check_stop(self) -> None:
+        super().check_stop()
         if self.away and self.registry.bases.list()[1:]:
             self.away = False
             raise StoreUnavailable

@@ -14,7 +14,7 @@ from worker.attempt import open_context
 from worker.child import run
 from worker.evaluate import measure
 from worker.prepare import prepare
-from worker.validation import candidates, decide_held_out, read_kept
+from worker.validation import decide_validation, encode_candidates, load_validation
 
 
 def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
@@ -34,8 +34,8 @@ def test_the_teacher_is_the_version_of_the_pivots_language(site: Site) -> None:
     attempt = attempt_at(site, site.submit(with_welsh("cy"), "kw"))
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    assert data.pivots == {"cy": 1}
-    said = [pivot.text for pivot in data.texts]
+    assert data.pivot_versions == {"cy": 1}
+    said = [pivot.text for pivot in data.pivot_places]
     own = context.encoder.texts([(context.views.of(1), text) for text in said]).vectors
     unit = torch.nn.functional.normalize(data.features, dim=-1)
     assert torch.allclose(unit, torch.from_numpy(own), atol=1e-5)
@@ -52,7 +52,7 @@ def test_features_of_one_text_in_two_languages_are_kept_apart(site: Site) -> Non
     for language, rows in (("br", as_english), ("kw", as_welsh)):
         attempt = attempt_at(site, site.submit(rows, language))
         data = prepare(open_context(attempt), attempt.expansion)
-        assert [pivot.text for pivot in data.texts] == texts
+        assert [pivot.text for pivot in data.pivot_places] == texts
         found.append(data.features)
     assert not torch.allclose(found[0], found[1], atol=1e-2)
 
@@ -65,7 +65,7 @@ def test_the_version_is_that_of_the_first_attempt(site: Site) -> None:
     teach(site)
     second = attempt_at(site, first.expansion.id)
     data = prepare(open_context(second), second.expansion)
-    assert data.pivots == {"cy": 1} and torch.equal(data.features, expected)
+    assert data.pivot_versions == {"cy": 1} and torch.equal(data.features, expected)
 
 
 def test_a_pivot_that_is_served_no_more_ends_the_expansion_with_its_name(site: Site) -> None:
@@ -81,16 +81,16 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
     expansion = site.submit(with_welsh(), "br")
     run(attempt_at(site, expansion))
     again = attempt_at(site, site.submit(pairs("cy")))
-    again.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
+    again.decide_once("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     run(again)
     assert site.registry.releases.get_serving().languages["cy"] == 3
     (site.home / str(site.registry.versions.get(1).folder) / "rows.safetensors").write_bytes(b"")
     attempt = attempt_at(site, site.submit(pairs("cy"), "kw"))
-    attempt.decided("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
+    attempt.decide_once("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     context = open_context(attempt)
-    validation = read_kept(attempt.root, expansion)
+    validation = load_validation(attempt.root, expansion)
     assert validation is not None and validation.pivots == {"cy": 1}
-    among = candidates(context, prepare(context, attempt.expansion), validation)
+    among = encode_candidates(context, prepare(context, attempt.expansion), validation)
     assert {*among.places} == {*validation.targets, *validation.others}
 
 
@@ -121,9 +121,9 @@ def test_the_base_is_the_teacher_of_a_pivot_that_it_reads_itself(multilingual: S
     attempt = attempt_at(site, site.submit(with_welsh(), "br"))
     context = open_context(attempt)
     data = prepare(context, attempt.expansion)
-    assert data.pivots == {"cy": 0}
-    validation = decide_held_out(context, data)
+    assert data.pivot_versions == {"cy": 0}
+    validation = decide_validation(context, data)
     assert validation.against == "pivots" and validation.targets[0].startswith("cy\t")
-    among = candidates(context, data, validation)
+    among = encode_candidates(context, data, validation)
     assert measure(context, context.encoder.base_view, validation, among) is not None
-    assert Pivot("cy", validation.targets[0].partition("\t")[2]) in data.texts
+    assert Pivot("cy", validation.targets[0].partition("\t")[2]) in data.pivot_places

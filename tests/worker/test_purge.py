@@ -16,7 +16,7 @@ from tests.patience import PATIENCE
 from tests.worker.harness import PICTURES, Site
 from tests.worker.test_indexer import CHILD, until
 from worker.settings import WorkerSettings
-from worker.upkeep import Indexing
+from worker.upkeep import IndexingChore
 
 GONE, CONTENT = "somebody/who wants to be forgotten", f"{PICTURES:064x}"
 SEARCH = """
@@ -89,7 +89,7 @@ def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
     assert index(deleted) == 0
     kept = {name.partition(".")[0] for name in traces(deleted, 1)}
     assert kept == {"rows", "index", "registry"}, "the default is to wait"
-    indexing = Indexing(WorkerSettings(home=deleted.home, base=deleted.base, purge_days=0))
+    indexing = IndexingChore(WorkerSettings(home=deleted.home, base=deleted.base, purge_days=0))
     for name, value in (("HOME", str(deleted.home)), ("PURGE_DAYS", "0")):
         monkeypatch.setenv(f"PICTOGLOT_{name}", value)
     indexing.tick(deleted.registry)
@@ -101,7 +101,7 @@ def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
 
 
 def test_without_the_setting_a_worker_waits_for_thirty_days(deleted: Site) -> None:
-    indexing = Indexing(WorkerSettings(home=deleted.home, base=deleted.base))
+    indexing = IndexingChore(WorkerSettings(home=deleted.home, base=deleted.base))
     indexing.tick(deleted.registry)
     assert not indexing.is_running and "rows.safetensors" in traces(deleted, 1)
 

@@ -53,8 +53,8 @@ def test_a_language_that_was_taught_twice_is_rebuilt_from_both_datasets(site: Si
 class StopsInTraining(Attempt):
     """Asked to stop at the first step."""
 
-    def step(self, step: int, steps: int) -> None:
-        super().step(step, steps)
+    def report_step(self, step: int, steps: int) -> None:
+        super().report_step(step, steps)
         self.stop.set()
 
 

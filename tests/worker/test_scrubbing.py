@@ -14,7 +14,7 @@ from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, pairs
 from worker import upkeep
 from worker.settings import WorkerSettings
-from worker.upkeep import Scrubbing
+from worker.upkeep import ScrubbingChore
 
 pytestmark = pytest.mark.row("F4")
 CHILD = ("worker.upkeep", "scrub")
@@ -44,7 +44,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
     """A report of a clock that was ahead counts as none."""
     clock, root = SimpleNamespace(now=1_000.0), DataRoot(site.home)
     monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now, time=time.time))
-    chore = Scrubbing(WorkerSettings(home=site.home, base=site.base))
+    chore = ScrubbingChore(WorkerSettings(home=site.home, base=site.base))
 
     def is_due(seconds: float = 601.0) -> bool:
         clock.now += seconds
@@ -60,7 +60,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
 def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
     monkeypatch.setattr(upkeep, "_LOOK_SCRUB", 0.0)
-    chore = Scrubbing(WorkerSettings(home=site.home, base=site.base), first=0.0)
+    chore = ScrubbingChore(WorkerSettings(home=site.home, base=site.base), first=0.0)
     chore.tick(site.registry)
     assert chore.is_running
     until = time.monotonic() + PATIENCE

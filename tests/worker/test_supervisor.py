@@ -49,10 +49,10 @@ def child(script: str, still_seconds: float = STILL) -> Iterator[ChildProcess]:
         process.wait()
 
 
-def why_end(process: ChildProcess, registry: Registry, looks: int = 60) -> str:
+def explain_end(process: ChildProcess, registry: Registry, looks: int = 60) -> str:
     """What is said within so many looks, of which ten make up the time for which a child may stand still."""
     for _ in range(looks):
-        if why := process.why_end(registry, 600):
+        if why := process.explain_end(registry, 600):
             return why
         time.sleep(STILL / 8)
     return ""
@@ -69,18 +69,18 @@ def registry(tmp_path: Path) -> Iterator[Registry]:
 @pytest.mark.parametrize("script", [SLEEPS, LOCKED], ids=["sleeps", "deadlock"])
 def test_a_child_that_stands_still_is_told(registry: Registry, script: str) -> None:
     with child(script) as process:
-        assert why_end(process, registry, looks=9_999) == "the process stood still for 1 s"
+        assert explain_end(process, registry, looks=9_999) == "the process stood still for 1 s"
 
 
 @pytest.mark.row("F6")
 @pytest.mark.parametrize("script", [COMPUTES, TELLS, ASKS_ANOTHER], ids=["computes", "tells", "asks another"])
 def test_a_child_that_goes_on_is_left_alone_until_it_is_stopped(registry: Registry, script: str) -> None:
     with child(script, 4.0) as process:
-        assert why_end(process, registry) == ""
+        assert explain_end(process, registry) == ""
         for each in psutil.Process(process.pid).children():
             each.suspend()
         os.kill(process.pid, signal.SIGSTOP)
-        assert why_end(process, registry, looks=9_999)
+        assert explain_end(process, registry, looks=9_999)
 
 
 @pytest.mark.row("F7")
@@ -91,11 +91,11 @@ def test_a_postgresql_that_takes_no_writes_ends_no_child(postgresql_url: str) ->
     with closing(open_registry(read_only, migrate=False)) as registry, child(TELLS) as process:
         with pytest.raises(RegistryUnavailable):
             registry.probe()
-        assert registry.refused_seconds > 0 and process.why_end(registry, 0.0) == ""
+        assert registry.refused_seconds > 0 and process.explain_end(registry, 0.0) == ""
 
 
 @pytest.mark.row("F6")
 def test_a_parent_that_stood_still_itself_does_not_blame_its_child(registry: Registry) -> None:
     with child(SLEEPS, 10.0) as process:
         process._looked -= 600
-        assert process.why_end(registry, 600) == ""
+        assert process.explain_end(registry, 600) == ""

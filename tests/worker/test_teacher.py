@@ -12,7 +12,7 @@ from model.table import View
 from tests.worker.harness import Site, attempt_at, pairs
 from worker import prepare as preparing
 from worker.attempt import open_context
-from worker.learn import tensors
+from worker.learn import make_corpus
 from worker.prepare import TrainingData, prepare
 
 Rows = list[dict[str, str]]
@@ -22,7 +22,7 @@ Rows = list[dict[str, str]]
 def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     """How many texts the teacher was asked for, each time."""
     asked: list[int] = []
-    honest = preparing.teacher_features
+    honest = preparing.compute_teacher_features
 
     def counting(
         encoder: Encoder, texts: Sequence[str], check: Callable[[], None], view: View | None = None
@@ -30,7 +30,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         asked.append(len(texts))
         return honest(encoder, texts, check, view)
 
-    monkeypatch.setattr(preparing, "teacher_features", counting)
+    monkeypatch.setattr(preparing, "compute_teacher_features", counting)
     return asked
 
 
@@ -49,15 +49,15 @@ def parts(site: Site) -> list[Path]:
 def test_a_second_language_with_the_same_english_encodes_none_of_it(site: Site, encoded: list[int]) -> None:
     welsh, breton = prepared(site, pairs("cy")), prepared(site, pairs("br"), "br")
     assert encoded == [100]
-    assert welsh.texts == breton.texts and torch.equal(welsh.features, breton.features)
+    assert welsh.pivot_places == breton.pivot_places and torch.equal(welsh.features, breton.features)
 
 
 def test_texts_in_another_order_get_their_own_features(site: Site, encoded: list[int]) -> None:
     first, second = prepared(site, pairs("cy")), prepared(site, pairs("br")[::-1], "br")
     assert encoded == [100]
-    assert [*second.texts] != [*first.texts]
-    for text, place in second.texts.items():
-        assert torch.equal(second.features[place], first.features[first.texts[text]])
+    assert [*second.pivot_places] != [*first.pivot_places]
+    for text, place in second.pivot_places.items():
+        assert torch.equal(second.features[place], first.features[first.pivot_places[text]])
 
 
 def test_other_english_is_encoded(site: Site, encoded: list[int]) -> None:
@@ -96,6 +96,6 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     for row in rows[::3]:
         del row["english"]
     data = prepared(site, rows)
-    learned_from, english = tensors(data, 0), {row["caption"]: row.get("english") for row in rows}
+    learned_from, english = make_corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
     assert learned_from.texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.texts}

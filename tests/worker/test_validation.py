@@ -7,7 +7,7 @@ from tests.worker.harness import Site, attempt_at, pairs, teach
 from worker.attempt import open_context
 from worker.child import run
 from worker.prepare import prepare
-from worker.validation import candidates, read_kept
+from worker.validation import encode_candidates, load_validation
 
 
 @pytest.mark.parametrize("picture", [False, True])
@@ -20,9 +20,9 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
     attempt = attempt_at(site, site.submit(other, "br"))
     context = open_context(attempt)
-    validation = read_kept(attempt.root, first.id)
+    validation = load_validation(attempt.root, first.id)
     assert validation is not None
-    among = candidates(context, prepare(context, attempt.expansion), validation)
+    among = encode_candidates(context, prepare(context, attempt.expansion), validation)
     assert len(among.places) == first.report["candidates"]
     assert {*among.places} == {*validation.targets, *validation.others}
     run(attempt)

@@ -20,10 +20,10 @@ from store.errors import RegistryUnavailable
 from tests.launcher import shared
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import Site, assert_once, pairs
-from worker.celery_app import Relay, create_app
+from worker.celery_app import HintRelay, create_app
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.upkeep import Sweeper, sweep_left_over
+from worker.upkeep import Sweeper, sweep_leftovers
 
 ROOT = Path(__file__).parents[2]
 # A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
@@ -33,7 +33,7 @@ from worker import celery_app as relay
 from worker.celery_app import app
 relay._DEAF_SECONDS, relay._END_SECONDS = 0, float(sys.argv[1])
 signal.signal(signal.SIGTERM, signal.SIG_IGN if sys.argv[2:] else signal.SIG_DFL)
-relay.Relay(app, app.supervisor).start()
+relay.HintRelay(app, app.supervisor).start()
 time.sleep(600)
 """
 
@@ -69,7 +69,7 @@ def test_a_start_sweeps_what_killed_workers_left(site: Site) -> None:
     finished = site.submit(pairs("cy"))
     site.registry.expansions.cancel(finished)
     (site.home / "expansions" / finished / "checkpoints" / "step-5").mkdir(parents=True)
-    sweep_left_over(Supervisor(WorkerSettings(home=site.home, base=site.base)))
+    sweep_leftovers(Supervisor(WorkerSettings(home=site.home, base=site.base)))
     assert site.checkpoints(finished) == []
     assert (site.home / "expansions" / finished / "dataset").exists()
 
@@ -95,7 +95,7 @@ def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
 
 def test_a_worker_that_runs_on_sweeps_again(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     swept: list[Supervisor] = []
-    monkeypatch.setattr("worker.upkeep.sweep_left_over", swept.append)
+    monkeypatch.setattr("worker.upkeep.sweep_leftovers", swept.append)
     monkeypatch.setattr("worker.upkeep._DAY", 0.0)
     with at_work(site):
         wait_until(lambda: len(swept) > 2)
@@ -126,7 +126,7 @@ def test_a_failed_sweep_is_one_line_and_hints_go_on(
         if done.count("sweep") == 1:
             raise failed
 
-    monkeypatch.setattr("worker.upkeep.sweep_left_over", sweep)
+    monkeypatch.setattr("worker.upkeep.sweep_leftovers", sweep)
     monkeypatch.setattr("celery.Celery.send_task", lambda *_, **__: done.append("hint"))
     with at_work(site):
         wait_until(lambda: done.count("hint") > 3 and done.count("sweep") == sweeps)
@@ -140,7 +140,7 @@ def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPat
     site.submit(pairs("cy"))
     hints: list[object] = []
     walked = Event()
-    monkeypatch.setattr("worker.upkeep.sweep_left_over", lambda _: walked.wait(PATIENCE))
+    monkeypatch.setattr("worker.upkeep.sweep_leftovers", lambda _: walked.wait(PATIENCE))
     monkeypatch.setattr("celery.Celery.send_task", lambda *sent, **_: hints.append(sent))
     with at_work(site):
         wait_until(lambda: len(hints) > 3)
@@ -151,7 +151,7 @@ def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPat
 def test_a_worker_notices_that_nobody_can_write(site: Site) -> None:
     """It writes nothing itself while it waits for hints."""
     with at_work(site) as (relay, _), closing(sqlite3.connect(site.home / "registry.db")) as other:
-        assert isinstance(relay, Relay)
+        assert isinstance(relay, HintRelay)
         registry = relay._supervisor.registry
         insisting(lambda: locked(other))
         wait_until(lambda: registry.refused_seconds > 0)
@@ -172,7 +172,7 @@ def at_work(site: Site) -> Iterator[tuple[Thread, ...]]:
     """A relay and a sweeper in this process."""
     settings = WorkerSettings(home=site.home, base=site.base)
     supervisor = Supervisor(settings)
-    threads = Relay(create_app(settings), supervisor), Sweeper(supervisor)
+    threads = HintRelay(create_app(settings), supervisor), Sweeper(supervisor)
     for thread in threads:
         thread.start()
     try:
@@ -214,13 +214,13 @@ def test_a_worker_that_hears_its_hints_goes_on(
     def hear(*_: object, **__: object) -> None:
         time.sleep(0.01)
         hints.append(time.monotonic())
-        supervisor.heard = hints[-1]
+        supervisor.last_hint_at = hints[-1]
 
     monkeypatch.setattr("worker.celery_app._DEAF_SECONDS", 0)
     monkeypatch.setattr("worker.celery_app.os", SimpleNamespace(_exit=os._exit, getpid=os.getpid, kill=lambda *_: None))
     monkeypatch.setattr("celery.Celery.send_task", hear)
     site.submit(pairs("cy"))
-    relay = Relay(create_app(settings), supervisor)
+    relay = HintRelay(create_app(settings), supervisor)
     for _ in range(4):
         relay.send_hints()
     supervisor.registry.close()
