@@ -24,11 +24,13 @@ from store.tables import (
     RUNNING,
     SUCCEEDED,
     AliasRow,
+    BaseRow,
     ExpansionRow,
     IdempotencyRow,
     ReleaseRow,
     VersionRow,
 )
+from store.versions import BUILT_IN_LANGUAGE
 
 ExpansionKind = Literal["learn", "assess", "rebuild", "base"]
 ExpansionState = Literal["queued", "running", "succeeded", "failed", "cancelled"]
@@ -288,8 +290,12 @@ def _refuse_while_moving(session: Session, language: str) -> None:
     if move is None:
         return
     serving = select(ReleaseRow.languages).join(AliasRow, AliasRow.release == ReleaseRow.number)
+    languages = session.scalar(serving) or {}
+    base = session.get(BaseRow, languages.get(BUILT_IN_LANGUAGE))
+    if base is not None and base.name == move.settings["base"]:
+        return  # another encoding for the same base teaches nothing
     made = select(VersionRow.number).where(VersionRow.expansion == move.id, VersionRow.language == language)
-    if language in (session.scalar(serving) or {}) or session.scalar(made) is not None:
+    if language in languages or session.scalar(made) is not None:
         raise ExpansionInProgress(
             f"Expansion {move.id} moves to another base and teaches this language there: wait until it has ended.",
             expansion=move.id,

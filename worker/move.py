@@ -5,6 +5,7 @@ not made again. What comes meanwhile (pictures, captions, a language learned or 
 pass, until a release can be published upon the one that the last pass began with.
 """
 
+import logging
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -21,6 +22,7 @@ from model.dataset.words import counted
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
 from store import files
+from store.bases import OPENVINO
 from store.errors import (
     BaseMoved,
     BaseServes,
@@ -50,6 +52,7 @@ from worker.validation import (
     find_validation,
 )
 
+_log = logging.getLogger(__name__)
 _PAUSE = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
 
@@ -63,7 +66,7 @@ def move(attempt: Attempt) -> None:
     if expansion.release is not None:  # it died, or the registry went away, after the release was published
         return _conclude(attempt, attempt.registry.releases.get(expansion.release), expansion.report or {})
     with attempt.enter_phase("prepare"):
-        context = _open_context(attempt)
+        context = open_new_context(attempt)
     mover = _Mover(context)
     while True:
         before = attempt.registry.releases.get_serving()
@@ -91,7 +94,7 @@ def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> Non
     attempt.registry.expansions.succeed(attempt.lease, release.shared, release.number, report)
 
 
-def _open_context(attempt: Attempt) -> TrainingContext:
+def open_new_context(attempt: Attempt) -> TrainingContext:
     """Open the new base in the new encoding, and register it as a version.
 
     Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_encoding` raises.
@@ -104,14 +107,15 @@ def _open_context(attempt: Attempt) -> TrainingContext:
     # once: the fastest is not the same on each machine, nor in each trial
     first = attempt.decide_once("encoding.json", lambda: asdict(choose_encoding(machine, registry, **wanted)))
     encoding = choose_encoding(machine, registry, **first)
-    teaches = old_base is None or not old_base.has_towers(base.image_fingerprint, base.text_fingerprint)
+    fingerprints = base.image_fingerprint, base.text_fingerprint
+    teaches = old_base is None or not old_base.has_towers(*fingerprints)
     if old_base is not None and not teaches and encoding == old_encoding:
         raise BaseServes(f"Base {old_base.public_name} serves already, with vectors made by {encoding}.")
     attempt.decide_once("room.json", lambda: _require_room(attempt, base, teaches))  # once: then a part of it is used
     towers = open_towers(base, encoding, machine)
-    number = registry.bases.add(
-        str(settings["base"]), base.image_fingerprint, base.text_fingerprint, attempt.lease
-    ).number
+    number = registry.bases.add(str(settings["base"]), *fingerprints, attempt.lease).number
+    if old_base is not None and number == old_base.number:  # nothing is taught
+        base = base.without_towers(encoding.backend == OPENVINO)
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")
     views = Views(encoder, registry, attempt.root)
@@ -146,20 +150,21 @@ class _Mover:
         if release.base != self._first_base:
             raise BaseMoved("Another base serves now than when the move began: start it again.")
         languages = sorted(release.languages.items(), key=lambda pair: pair[1])[1:]  # in the order of learning
+        if self.base == release.base:  # only the encoding is another one
+            languages = []
         parts = len(languages) + 2
         self.attempt.part = (0, parts)
         with self.attempt.enter_phase("pictures"):
             unreadable = self._encode_pictures()
-        self.shared, self.languages, left_out = self.base, {ENGLISH: self.base}, dict[str, dict[str, str]]()
-        if self.base == release.base:  # only the encoding is another one
+        self.shared, self.languages = self.base, {ENGLISH: self.base}
+        left_out = self._teach(languages, parts)
+        if self.base == release.base:
             self.shared, self.languages = release.shared, dict(release.languages)
-        else:
-            left_out = self._teach(languages, parts)
         self.attempt.part = (parts - 1, parts)
         with self.attempt.enter_phase("encode"):
-            self._encode_captions()
+            damaged = self._encode_captions()
         with self.attempt.enter_phase("compare"):
-            return self._make_report(release, left_out, unreadable)
+            return self._make_report(release, {"unreadable": unreadable, "damaged_versions": damaged}, left_out)
 
     def _encode_pictures(self) -> int:
         """Encode all pictures; returns how many cannot be read, and so will not be found."""
@@ -177,10 +182,11 @@ class _Mover:
             )
         return len(unreadable)
 
-    def _encode_captions(self) -> None:
+    def _encode_captions(self) -> list[int]:
         """Encode the captions for every language and version that the release will name, or a rollback from it.
 
-        A base that reads many languages reads captions in those that are not taught, too.
+        A base that reads many languages reads captions in those that are not taught, too. Returns the damaged versions,
+        whose captions a rollback to them would miss.
         """
         attempt, encoder, base = self.attempt, self.context.encoder, self.base
         pruned = self.registry.versions.find_pruned()
@@ -189,16 +195,20 @@ class _Mover:
         ]
         untaught = [(tag, base) for tag in self.context.gallery.list_languages()] if len(encoder.languages) > 1 else []
         names = [*self.languages.items(), *(pair for pair in earlier if pair[1] not in pruned), *untaught]
-        pairs = [*dict.fromkeys(names)]
+        pairs, damaged = [*dict.fromkeys(names)], set[int]()
         for number, (language, version) in enumerate(pairs):
             try:
                 view = self.context.views.of(version)
             except VersionCorrupt:
                 if version in self.languages.values():
                     raise
-                continue  # of a release long ago: only a rollback to it would miss it
+                damaged.add(version)
+                continue
             on_progress = attempt.make_progress_callback(encoder, number, len(pairs))
             fill_captions(encoder, view, attempt.sets, language, version, on_progress)
+        if damaged:
+            _log.warning("damaged versions are left out, which serve no longer: %s", sorted(damaged))
+        return sorted(damaged)
 
     def _teach(self, languages: Iterable[tuple[str, int]], parts: int) -> dict[str, dict[str, str]]:
         """Teach these languages, given with the versions that serve them; returns which were left out, and why.
@@ -245,7 +255,9 @@ class _Mover:
         parent = int(self.attempt.decide_once(f"parent-{language}.json", lambda: self.shared))
         return make_version(replace(context, parent=parent, view=self.context.views.of(parent)), data)[1]
 
-    def _make_report(self, release: Release, left_out: dict[str, dict[str, str]], unreadable: int) -> dict[str, Any]:
+    def _make_report(
+        self, release: Release, damage: dict[str, Any], left_out: dict[str, dict[str, str]]
+    ) -> dict[str, Any]:
         versions, expansions = self.registry.versions, self.registry.expansions
         sources = {
             tag: [*map(expansions.get, versions.get(number).dataset_expansions)]
@@ -266,7 +278,7 @@ class _Mover:
             "languages": figures | left_out,
             "shared_lacks": sorted({version.language for version in self._new_versions} - in_shared),
             "without_gain": self._list_without_gain(),
-            "unreadable": unreadable,
+            **damage,
             "forced": False,
         }
         losses = describe_losses(report, self.attempt.settings.forgetting_budget)

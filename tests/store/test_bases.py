@@ -132,6 +132,15 @@ def test_undo_of_an_encoding_keeps_every_language_as_it_is(registry: Registry) -
     assert registry.bases.plan_undo().encoding == "openvino in float32"
 
 
+def test_a_language_is_taught_again_while_only_the_encoding_changes(registry: Registry) -> None:
+    teach(registry, "a")
+    (serving,) = registry.bases.list()
+    move, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": serving.name}, actor="t")
+    again = teach(registry, "a")
+    assert registry.releases.serving().languages["a"] == again
+    assert registry.expansions.get(move.id).state == "queued"
+
+
 def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry) -> None:
     first, other = Encoding("torch", "float32"), Encoding("openvino", "float32")
     registry.encodings.record_first(first.backend, first.precision)

@@ -22,6 +22,7 @@ from tests.worker.harness import Site, attempt_at, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
 from worker.attempt import open_context
 from worker.child import run
+from worker.move import open_new_context
 
 pytest.importorskip("openvino", reason="openvino is not installed")
 SHOWN = 70  # more than one shard
@@ -142,12 +143,25 @@ def test_what_the_workers_machine_lacks_ends_it_and_changes_nothing(
     assert recorded(site.registry) == before
 
 
-def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out(site: Site) -> None:
+def test_a_version_that_serves_no_longer_and_is_damaged_is_left_out_and_told(
+    site: Site, caplog: pytest.LogCaptureFixture
+) -> None:
     teach(site)
-    site.registry.releases.roll_back("cy", actor="test", reason="")
     (rows,) = site.home.glob("versions/*/rows.safetensors")
+    teach(site, "br")
+    site.registry.releases.roll_back("cy", actor="test", reason="")
     rows.write_bytes(b"damaged")
-    assert to(site, encoding := other(site)).state == "succeeded" and recorded(site.registry) == encoding
+    attempt = attempt_at(site, submit_move(site.registry, site.base, **asdict(encoding := other(site))))
+    run(attempt)
+    report = site.registry.expansions.get(attempt.expansion.id).report
+    assert recorded(site.registry) == encoding and report is not None and report["damaged_versions"] == [1]
+    assert "damaged versions are left out, which serve no longer: [1]" in caplog.text
+    assert attempt.part == (1, 2), "no language is taught"
+
+
+def test_a_move_to_another_encoding_teaches_nothing_and_frees_what_trains(site: Site) -> None:
+    attempt = attempt_at(site, submit_move(site.registry, site.base, **asdict(other(site))))
+    assert [*open_new_context(attempt).encoder.base.model.parameters()] == []
 
 
 def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Site) -> None:
