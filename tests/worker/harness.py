@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -33,8 +33,9 @@ from tests.forked import Forked, attempt
 from tests.launcher import Launcher, Program, is_program
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
-from worker.attempt import Attempt
+from worker.attempt import Attempt, open_context
 from worker.child import run
+from worker.prepare import TrainingData, prepare
 from worker.settings import WorkerSettings
 
 ENGLISH = ("apple", "dog", "house", "sea", "sun", "cat", "ship", "flower", "star", "bread")
@@ -46,6 +47,7 @@ TOY = {  # invented words, one a letter-swap of the other, so that two languages
 PICTURES = 120
 # nothing is to be gained among pictures that show nothing, and the gate would say so
 QUICK = {"epochs": 4, "batch_size": 16, "vocabulary": 300, "checkpoint_every": 5, "force": True}
+T = TypeVar("T")
 FINISHED = ("succeeded", "failed", "cancelled")
 
 
@@ -154,13 +156,18 @@ class Site:
         )
         return insisting(submitting)[0].id
 
-    def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
-        """The expansion as soon as `until` holds; fails with the workers' log when it never does."""
+    def wait_until(self, condition: Callable[[], T | None], seconds: float = PATIENCE) -> T:
+        """Return what `condition` does, as soon as that is true; fails with the workers' log when it never is."""
         deadline = time.monotonic() + seconds
-        while not until(current := self.registry.expansions.get(expansion)):
-            assert time.monotonic() < deadline, f"{current}\n{self.log()[-6000:]}"
-            time.sleep(0.05)
-        return current
+        while not (result := condition()):
+            assert time.monotonic() < deadline, self.log()[-6000:]
+            time.sleep(0.02)
+        return result
+
+    def wait(self, expansion: str, until: Callable[[Expansion], bool], seconds: float = PATIENCE) -> Expansion:
+        """Return the expansion as soon as `until` holds."""
+        get = self.registry.expansions.get
+        return self.wait_until(lambda: current if until(current := get(expansion)) else None, seconds)
 
     def finish(self, expansion: str, seconds: float = PATIENCE) -> Expansion:
         """The expansion when it has ended, however."""
@@ -187,15 +194,16 @@ class Site:
         insisting(lambda: self._write(expired))
 
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
-        """The process that trains for this worker, as soon as it has started."""
-        deadline = time.monotonic() + PATIENCE
-        while time.monotonic() < deadline:
+        """Return the process that trains for this worker, as soon as it has started."""
+
+        def find() -> psutil.Process | None:
             for child in psutil.Process(worker.pid).children():
                 with suppress(psutil.Error):
                     if is_program(child, "worker.child"):
                         return child
-            time.sleep(0.01)
-        raise AssertionError(f"no attempt was started\n{self.log()[-6000:]}")
+            return None
+
+        return self.wait_until(find)
 
     def weights(self, expansion: str) -> dict[str, str]:
         """Hashes of what was learned."""
@@ -255,11 +263,35 @@ def attempt_at(
     return kind(WorkerSettings(**own), site.registry, lease, stop or Event())
 
 
-def teach(site: Site, language: str = "cy", *, picture: bool = False, **settings: Any) -> Expansion:
-    """A toy language learned in this process, from its submission to its end."""
-    expansion = site.submit(pairs(language, picture=picture), language)
-    run(attempt_at(site, expansion, **settings))
+def carry_out(
+    site: Site, rows: Sequence[dict[str, Any]], language: str = "cy", kind: Kind = "learn", **settings: Any
+) -> Expansion:
+    """Carry out an expansion in this process, from its submission to its end."""
+    expansion = site.submit(rows, language, kind, **settings)
+    run(attempt_at(site, expansion))
     return site.registry.expansions.get(expansion)
+
+
+def teach(site: Site, language: str = "cy", *, picture: bool = False) -> Expansion:
+    """Teach a toy language in this process."""
+    return carry_out(site, pairs(language, picture=picture), language)
+
+
+def report_of(site: Site, expansion: str) -> dict[str, Any]:
+    """Return the report with which an expansion has ended."""
+    report = site.registry.expansions.get(expansion).report
+    assert report is not None
+    return report
+
+
+def prepare_data(site: Site, rows: Sequence[dict[str, Any]], language: str = "cy", **settings: Any) -> TrainingData:
+    """Return what an expansion would teach; it ends there."""
+    attempt = attempt_at(site, site.submit(rows, language, **settings))
+    context = open_context(attempt)
+    try:
+        return prepare(context, *context.earlier_expansions, attempt.expansion)
+    finally:
+        site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
 
 
 def assert_once(site: Site, expansion: Expansion) -> None:

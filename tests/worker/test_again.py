@@ -13,12 +13,11 @@ from store.data_root import DataRoot
 from store.errors import CheckpointMismatch, DatasetInvalid, DatasetPictureNotFound
 from store.versions import Version
 from tests.registries import publish_release
-from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, prepare_data, teach, with_welsh
 from worker import attempt as attempts
 from worker.attempt import open_context
-from worker.child import run
 from worker.match import MatchFitter
-from worker.prepare import TrainingData, prepare
+from worker.prepare import TrainingData
 
 Rows = list[dict[str, Any]]
 WELSH = pairs("cy", picture=True)
@@ -26,20 +25,8 @@ FIRST, SECOND = WELSH[:70], WELSH[30:]  # 40 rows are in both
 
 
 def taught(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> str:
-    """The expansion that has taught the language from these rows too."""
-    expansion = site.submit(rows, language, **settings)
-    run(attempt_at(site, expansion))
-    return expansion
-
-
-def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> TrainingData:
-    """What an expansion would teach; it is not carried out."""
-    attempt = attempt_at(site, site.submit(rows, language, **settings))
-    context = open_context(attempt)
-    try:
-        return prepare(context, *context.earlier_expansions, attempt.expansion)
-    finally:
-        site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
+    """Teach the language from these rows too; returns the expansion."""
+    return carry_out(site, rows, language, **settings).id
 
 
 def taught_before(data: TrainingData) -> list[str]:
@@ -60,7 +47,7 @@ def held_out(site: Site, expansions: Sequence[str]) -> set[tuple[str, str]]:
 
 def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     both = [taught(site, FIRST)]
-    data = prepared(site, SECOND)
+    data = prepare_data(site, SECOND)
     trained = {(str(row.picture), row.caption) for row in data.training_rows}
     kept = held_out(site, both) | {(str(row.picture), row.caption) for row in data.own_rows if row.split == "val"}
     assert len(data.rows) == 100 and len(data.own_rows) == 70
@@ -81,16 +68,16 @@ def test_it_is_taught_from_both_and_measured_on_what_both_hold_out(site: Site, m
     texts = MatchFitter(site.registry, DataRoot(site.home)).choose_queries("cy", 2)
     assert texts is not None and {*texts.pairs} == kept
 
-    assert taught_before(prepared(site, FIRST)) == both[1:], "the same file is taught once"
+    assert taught_before(prepare_data(site, FIRST)) == both[1:], "the same file is taught once"
     with monkeypatch.context() as patch:
         patch.setattr(attempts, "MAX_ROWS", 100)
-        assert taught_before(prepared(site, pairs("cy"))) == both[1:], "of very many rows the newest"
+        assert taught_before(prepare_data(site, pairs("cy"))) == both[1:], "of very many rows the newest"
     teach(site, "br", picture=True)
     welsh = serving(site, "br").report["shared"]["languages"]["cy"]
     assert welsh["before"] == report["t2i"], "the shared table was that version"
     for left in (both[:1], []):
         site.registry.releases.roll_back("cy", actor="test", reason="")
-        assert taught_before(prepared(site, pairs("cy"))) == left, "what was rolled back is not taught again"
+        assert taught_before(prepare_data(site, pairs("cy"))) == left, "what was rolled back is not taught again"
 
 
 @pytest.mark.parametrize("pictured_first", [False, True])
@@ -99,7 +86,7 @@ def test_pairs_that_are_held_out_are_trained_on_neither_with_pictures_nor_withou
 ) -> None:
     first, second = (pairs("cy", picture=pictured) for pictured in (pictured_first, not pictured_first))
     kept = {caption for _, caption in held_out(site, [taught(site, first)])}
-    data = prepared(site, second)
+    data = prepare_data(site, second)
     trained = {row.caption for row in data.training_rows}
     new = {row.caption for row in data.own_rows if row.split == "val"}
     assert kept and new and len(kept | new | trained) == 100
@@ -125,7 +112,7 @@ def test_an_earlier_dataset_that_cannot_be_read_is_named_with_a_way_out(
     first = taught(site, FIRST)
     harm(site.home / "expansions" / first / "dataset")
     with pytest.raises(refused, match=rf"{first}, which is taught again, cannot be read .*`replace`"):
-        prepared(site, SECOND)
+        prepare_data(site, SECOND)
 
 
 def test_a_language_is_measured_as_most_of_its_captions_are(site: Site) -> None:
@@ -164,7 +151,7 @@ def test_replaced_datasets_are_taught_no_more_neither_now_nor_later(site: Site) 
     assert version.report["replaced"]["datasets"] == 1 and version.report["pairs"] == len(held_out(site, [second]))
     (sentence,) = version.report["replaced"]["sentences"]
     assert f"{len(held_out(site, [first]))} held-out captions of pictures from the replaced datasets" in sentence
-    assert taught_before(prepared(site, pairs("cy"))) == [second]
+    assert taught_before(prepare_data(site, pairs("cy"))) == [second]
     assert site.registry.releases.find_visible("cy", 2) == {second}
     third = taught(site, FIRST)
     assert site.registry.releases.find_visible("cy", 3) == {second, third}
@@ -187,12 +174,12 @@ def test_earlier_rows_go_without_deleted_pictures_and_new_ones_are_refused(site:
     pictured = [{"caption": row["caption"], "picture": row["picture"]} for row in WELSH]
     taught(site, pictured[:70])
     site.gallery.delete("p0")
-    data = prepared(site, pictured[30:])
+    data = prepare_data(site, pictured[30:])
     assert len(data.rows) == 99 and "p0" not in data.picture_places
     site.gallery.delete("p99")
     with pytest.raises(DatasetPictureNotFound, match="p99"):
-        prepared(site, pictured[30:])
-    data = prepared(site, pictured[30:], without_missing=True)
+        prepare_data(site, pictured[30:])
+    data = prepare_data(site, pictured[30:], without_missing=True)
     assert len(data.rows) == 98 and len(data.own_rows) == data.report.usable == 69
 
 
@@ -200,5 +187,5 @@ def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: S
     teach(site)
     taught(site, with_welsh(), "br")
     site.registry.releases.roll_back("cy", actor="test", reason="")
-    data = prepared(site, pairs("br")[:70], "br")
+    data = prepare_data(site, pairs("br")[:70], "br")
     assert len(data.expansions) == 2 and data.rows == data.own_rows and data.pivot_versions == {"en": 0}

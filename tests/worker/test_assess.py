@@ -6,7 +6,7 @@ import pytest
 
 from store.errors import NothingHeldOut
 from tests.patience import PATIENCE
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, teach
 from worker.child import run
 from worker.gate import describe_reading
 
@@ -19,8 +19,7 @@ def spoken(count: int = 100) -> list[dict[str, str]]:
 def assessed(site: Site, rows: list[dict[str, str]], language: str = "sco") -> dict[str, Any]:
     """The report of an assessment in this process, which changed nothing that is served."""
     before = site.registry.releases.get_serving()
-    expansion = site.submit(rows, language, "assess")
-    run(attempt_at(site, expansion))
+    expansion = carry_out(site, rows, language, "assess").id
     done = site.registry.expansions.get(expansion)
     assert (done.state, done.version, done.release, done.progress, done.step) == ("succeeded", None, None, 1.0, 0)
     assert site.registry.releases.get_serving() == before

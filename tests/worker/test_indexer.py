@@ -1,8 +1,5 @@
 """The indexer as a worker runs it: one at a time for all, in a child that may be killed."""
 
-import time
-from collections.abc import Callable
-
 import pytest
 
 from index.gallery import NewPicture
@@ -37,16 +34,9 @@ def pictures(site: Site) -> Identity:
     return Identity("pictures", site.image_fingerprint, 32)
 
 
-def until(condition: Callable[[], object], site: Site) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline, site.log()[-4_000:]
-        time.sleep(0.05)
-
-
 def sealed(site: Site, sets: VectorSets) -> SealedState:
     """The state of the pictures as soon as there is a segment of all."""
-    until(lambda: sum(each.rows for each in sets.read_state(pictures(site)).segments) == PICTURES, site)
+    site.wait_until(lambda: sum(each.rows for each in sets.read_state(pictures(site)).segments) == PICTURES)
     return sets.read_state(pictures(site))
 
 
@@ -55,7 +45,7 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
     site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
     assert state.upto_change == site.gallery.read_last_change() and count_unsealed(site.registry) == 0
-    until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)), site)
+    site.wait_until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)))
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
@@ -73,7 +63,7 @@ def test_a_killed_indexer_is_followed_by_another_when_its_duty_runs_out(
     site.settings = {"LEASE_SECONDS": "3"}
     child = site.process(*CHILD, FAULT_POINT=point)
     assert child.wait(PATIENCE) == -9
-    until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and count_unsealed(site.registry) == 0, site)
+    site.wait_until(lambda: site.process(*CHILD).wait(PATIENCE) == 0 and count_unsealed(site.registry) == 0)
     assert sealed(site, sets).upto_change == site.gallery.read_last_change()
 
 
@@ -87,7 +77,7 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
         patch.setenv("PICTOGLOT_HOME", str(site.home))
         indexing.tick(site.registry)
         assert indexing.is_running
-        until(lambda: not indexing.is_running, site)
+        site.wait_until(lambda: not indexing.is_running)
         assert sets.read_state(pictures(site)).upto_change == site.gallery.read_last_change()
         for number in range(100, 149):
             indexing.tick(site.registry)
@@ -116,6 +106,6 @@ def test_a_duty_is_of_one_process_until_it_runs_out(site: Site) -> None:
     duties.give_back(DUTY, "b")  # it is not b's
     assert not duties.take(DUTY, "b", 600)
     duties.keep(DUTY, "a", 0)
-    until(lambda: duties.take(DUTY, "b", 600), site)
+    site.wait_until(lambda: duties.take(DUTY, "b", 600))
     with pytest.raises(LeaseLost):
         duties.keep(DUTY, "a", 600)

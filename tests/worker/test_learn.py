@@ -10,10 +10,9 @@ import pytest
 
 from index.sets import VectorSets
 from index.vectors import Identity
-from store.errors import BaseMismatch, PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
+from store.errors import PictoglotError, RegistryUnavailable, StorageFull, VersionCorrupt
 from store.leases import Lease
-from tests.tiny import write_tiny_base
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped, open_context
 from worker.child import run
 from worker.evaluate import measure
@@ -31,13 +30,6 @@ def taught(tiny_base: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator
     teach(site, picture=True)
     yield site
     site.close()
-
-
-def report_of(site: Site) -> dict[str, Any]:
-    """What the last expansion said."""
-    report = site.registry.expansions.list()[0].report
-    assert report is not None
-    return report
 
 
 def rows_of(site: Site, version: int) -> str | None:
@@ -58,7 +50,7 @@ def test_a_taught_language_is_served_and_shared_and_its_captions_are_searchable(
 def test_the_report_has_recall_dataset_fertility_english_the_shared_table_and_who_is_taken_for_whom(
     taught: Site,
 ) -> None:
-    report = report_of(taught)
+    report = report_of(taught, taught.registry.expansions.list()[0].id)
     assert set(report["t2i"]) == set(report["i2t"]) == {"R@1", "R@5", "R@10"}
     assert (report["against"], report["truncated"]) == ("pictures", 0.0)
     assert report["pairs"] == report["dataset"]["val"]
@@ -100,8 +92,7 @@ def test_a_damaged_version_of_another_language_is_left_out_of_the_guessing(site:
     folder = site.home / str(site.registry.versions.get(first.version or 0).folder)
     (folder / "ngrams.json.gz").write_bytes(b"")
     run(attempt)
-    report = site.registry.expansions.get(expansion).report
-    assert report is not None
+    report = report_of(site, expansion)
     assert "cy" not in report["detected"]["cy"]
 
 
@@ -145,22 +136,6 @@ def test_a_rollback_of_the_parent_meanwhile_keeps_shared_where_it_was_put(site: 
     assert (serving.shared, serving.languages) == (0, {"en": 0, "br": 2})
 
 
-class StopsAtStepEight(Attempt):
-    """Asked to stop at the eighth step."""
-
-    def report_step(self, step: int, steps: int) -> None:
-        super().report_step(step, steps)
-        if step == 8:
-            self.stop.set()
-
-
-def test_a_stop_ends_it_at_the_next_step_with_a_checkpoint(site: Site) -> None:
-    expansion = site.submit(pairs("cy"), epochs=1000, checkpoint_every=100_000)
-    with pytest.raises(Stopped):
-        run(attempt_at(site, expansion, kind=StopsAtStepEight))
-    assert [path.name for path in site.checkpoints(expansion)] == ["step-8"]
-
-
 def test_progress_goes_on_where_checkpoints_come_fast(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     """A checkpoint is written to the registry at once, a step only when it is time."""
     written: dict[int, float] = {}
@@ -172,7 +147,7 @@ def test_progress_goes_on_where_checkpoints_come_fast(site: Site, monkeypatch: p
             written[now["step"]] = now["progress"]
 
     monkeypatch.setattr(site.registry.expansions, "record_progress", progress)
-    run(attempt_at(site, site.submit(pairs("cy"), epochs=20)))
+    carry_out(site, pairs("cy"), epochs=20)
     assert len(written) > 5
     assert len(set(written.values())) == len(written), written
 
@@ -235,8 +210,7 @@ def test_a_language_rolled_back_while_another_is_evaluated_is_measured_all_the_s
     expansion = site.submit(pairs("br"), "br")
     attempt = attempt_at(site, expansion, kind=RollsBack)
     run(attempt)
-    report = site.registry.expansions.get(expansion).report
-    assert report is not None
+    report = report_of(site, expansion)
     assert isinstance(attempt, RollsBack) and attempt.rolled_back
     assert {*report["shared"]["languages"]} == {*report["detected"]} - {"br"} == {"en", "cy"}
     assert report["shared"]["unmeasured"] == []
@@ -265,10 +239,3 @@ def test_a_version_damaged_between_attempts_is_not_served(site: Site) -> None:
     with pytest.raises(VersionCorrupt, match=r"rows\.safetensors"):
         run(attempt_at(site, expansion))
     assert site.registry.releases.get_serving().number == 1
-
-
-def test_another_base_is_refused(site: Site, tmp_path_factory: pytest.TempPathFactory) -> None:
-    other = write_tiny_base(tmp_path_factory.mktemp("other"), seed=1)
-    expansion = site.submit(pairs("cy"))
-    with pytest.raises(BaseMismatch):
-        run(attempt_at(site, expansion, base=other))

@@ -26,13 +26,8 @@ from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
 
 ENGLISH = ("en", 0)
 CURVES = {
-    "sharpness": 1.5,
-    "trust": 1.0,
-    "lead": 1.5,
-    "most": 0.98,
-    "steepness": 2.0,
-    "threshold": 0.5,
-    "usual": 0.1,
+    **{"sharpness": 1.5, "trust": 1.0, "lead": 1.5, "most": 0.98},
+    **{"steepness": 2.0, "threshold": 0.5, "usual": 0.1},
 }
 
 

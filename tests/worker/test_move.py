@@ -21,7 +21,7 @@ from store.registry import Registry
 from store.settings import CommonSettings
 from tests.patience import PATIENCE
 from tests.tiny import write_tiny_base
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
 from tests.worker.moving import OTHER, move, serving, show, submit_move
 from worker.attempt import Attempt
 from worker.child import run
@@ -159,8 +159,8 @@ def test_what_comes_meanwhile_is_taken_in_by_another_pass(site: Site, other_base
     run(attempt_at(site, expansion, kind=Meanwhile))
     after, new = site.registry.releases.get_serving(), serving(site)
     assert (after.number, after.languages, after.shared) == (5, {"en": 3, "br": 5}, 3)
-    report = site.registry.expansions.get(expansion).report
-    assert report is not None and report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is withdrawn"
+    report = report_of(site, expansion)
+    assert report["shared_lacks"] == ["br"], "it was taught upon Welsh, which is withdrawn"
     assert rows_of(site, new, "br", 5) == 101
     assert len(vectors_of(site, new)["pictures"]) == SHOWN + 1
 

@@ -18,7 +18,7 @@ from store.expansions import Expansion
 from tests.index.conftest import reachable
 from tests.patience import PATIENCE
 from tests.store.steps import move_encoding
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, teach
 from tests.worker.moving import move, serving, show, submit_move
 from worker.attempt import open_context
 from worker.child import run
@@ -169,5 +169,5 @@ def test_a_language_learns_from_pictures_that_only_have_the_old_vectors(site: Si
     show(site, SHOWN)
     site.registry.bases.undo(actor="t", reason="")
     rows = [{**row, "picture": picture} for row, picture in zip(pairs("cy"), site.gallery.list_ids() * 2, strict=False)]
-    run(attempt_at(site, expansion := site.submit(rows)))
+    expansion = carry_out(site, rows).id
     assert site.registry.expansions.get(expansion).state == "succeeded"

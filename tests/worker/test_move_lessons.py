@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from store.errors import DiskTooSmall, StoreUnavailable
-from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, teach, with_welsh
 from tests.worker.moving import move, submit_move
 from worker.attempt import Attempt, open_context
 from worker.child import run
@@ -25,7 +25,7 @@ def site(new_site: Callable[..., Site], monkeypatch: pytest.MonkeyPatch) -> Site
 
 def teach_from_welsh(site: Site) -> None:
     """Breton from pairs with Welsh."""
-    run(attempt_at(site, site.submit(with_welsh(), "br")))
+    carry_out(site, with_welsh(), "br")
 
 
 def test_a_language_waits_for_its_pivot_that_was_taught_again_after_it(site: Site, other_base: str) -> None:
@@ -53,7 +53,7 @@ def test_a_language_whose_pivot_is_withdrawn_is_left_out(site: Site, other_base:
 
 
 def test_what_an_earlier_move_made_upon_a_withdrawn_language_is_taught_again(site: Site, other_base: str) -> None:
-    run(attempt_at(site, site.submit(pairs("cy"), "cy", learning_rate=1e-9, start="drawn")))
+    carry_out(site, pairs("cy"), "cy", learning_rate=1e-9, start="drawn")
     teach(site, "br")
     untaught = move(site, other_base).report
     assert untaught is not None

@@ -9,7 +9,7 @@ import torch
 from model.dataset.rows import Pivot
 from store.errors import PivotNotServed
 from tests.tiny import write_tiny_base
-from tests.worker.harness import Site, attempt_at, pairs, teach, with_welsh
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach, with_welsh
 from worker.attempt import open_context
 from worker.child import run
 from worker.evaluate import measure
@@ -19,10 +19,7 @@ from worker.validation import decide_validation, encode_candidates, load_validat
 
 def test_a_language_is_taught_from_pairs_with_a_taught_one(site: Site) -> None:
     teach(site)
-    expansion = site.submit(with_welsh(), "br", force=False, epochs=20)
-    run(attempt_at(site, expansion))
-    report = site.registry.expansions.get(expansion).report
-    assert report is not None
+    report = report_of(site, carry_out(site, with_welsh(), "br", force=False, epochs=20).id)
     assert (report["against"], report["dataset"]["pivots"], report["candidates"]) == ("pivots", {"cy": 100}, 100)
     assert report["t2i"]["R@10"] > 0.5
     assert site.registry.releases.get_serving().languages == {"en": 0, "cy": 1, "br": 2}
@@ -78,8 +75,7 @@ def test_a_pivot_that_is_served_no_more_ends_the_expansion_with_its_name(site: S
 def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(site: Site) -> None:
     """Breton's held-out pairs are with Welsh, of which a later version is all that is left."""
     teach(site)
-    expansion = site.submit(with_welsh(), "br")
-    run(attempt_at(site, expansion))
+    expansion = carry_out(site, with_welsh(), "br").id
     again = attempt_at(site, site.submit(pairs("cy")))
     again.decide_once("plan.json", lambda: {"parent": 0, "before": [], "replaced": 0})
     run(again)
@@ -96,13 +92,11 @@ def test_what_was_measured_with_a_pivot_can_be_measured_again_when_that_is_gone(
 
 def test_a_rebuild_leaves_out_a_language_whose_pivot_is_withdrawn(site: Site) -> None:
     teach(site)
-    expansion = site.submit(with_welsh(), "br")
-    run(attempt_at(site, expansion))
+    carry_out(site, with_welsh(), "br")
     plan = site.registry.releases.roll_back("cy", actor="test", reason="", rebuild=True)
     assert plan.rebuild is not None
     run(attempt_at(site, plan.rebuild))
-    report = site.registry.expansions.get(plan.rebuild).report
-    assert report is not None
+    report = report_of(site, plan.rebuild)
     assert report["languages"]["br"]["left_out"] == "pivot_not_served"
     assert site.registry.releases.get_serving().languages == {"en": 0, "br": 2}, "its version goes on serving it"
 

@@ -14,7 +14,7 @@ from index.vectors import Identity
 from store.leases import PURGING
 from tests.patience import PATIENCE
 from tests.worker.harness import PICTURES, Site
-from tests.worker.test_indexer import CHILD, until
+from tests.worker.test_indexer import CHILD
 from worker.settings import WorkerSettings
 from worker.upkeep import IndexingChore
 
@@ -27,7 +27,7 @@ for path in Path(sys.argv[1]).rglob("*"):
     if path.is_file() and any(each in path.read_bytes() for each in sought):
         print(path.name)
 """
-NOW = {"PURGE_DAYS": "0", "LEASE_SECONDS": "3"}
+NOW = {"PICTOGLOT_PURGE_DAYS": "0", "PICTOGLOT_LEASE_SECONDS": "3"}
 
 
 def pictures(site: Site) -> Identity:
@@ -94,7 +94,7 @@ def test_a_worker_that_is_told_so_leaves_nothing_of_what_was_deleted(
         monkeypatch.setenv(f"PICTOGLOT_{name}", value)
     indexing.tick(deleted.registry)
     assert indexing.is_running
-    until(lambda: not indexing.is_running, deleted)
+    deleted.wait_until(lambda: not indexing.is_running)
     assert traces(deleted, 1) == set() and found(deleted) == expected(deleted)
     indexing.tick(deleted.registry)
     assert not indexing.is_running, "it looks again in an hour"
@@ -108,25 +108,18 @@ def test_without_the_setting_a_worker_waits_for_thirty_days(deleted: Site) -> No
 
 def test_of_a_replaced_picture_the_vector_goes(deleted: Site) -> None:
     put(deleted, 1)
-    assert index(deleted, **environment(NOW)) == 0
+    assert index(deleted, **NOW) == 0
     assert "rows.safetensors" in traces(deleted, 1)
     put(deleted, 2, f"{PICTURES + 1:064x}")
-    assert index(deleted, **environment(NOW)) == 0
+    assert index(deleted, **NOW) == 0
     assert traces(deleted, 1, "no such id") == set() and "rows.safetensors" in traces(deleted, 2)
     assert found(deleted) == expected(deleted)
 
 
 @pytest.mark.faults
-@pytest.mark.parametrize(
-    "point",
-    ["files.renamed:1", "purge.written:1", "purge.registered:1"],
-)
+@pytest.mark.parametrize("point", ["files.renamed:1", "purge.written:1", "purge.registered:1"])
 def test_a_killed_purge_loses_nothing_and_the_next_one_ends(deleted: Site, point: str) -> None:
-    assert index(deleted, **environment(NOW), FAULT_POINT=point) == -9
+    assert index(deleted, **NOW, FAULT_POINT=point) == -9
     assert set(found(deleted)) - {GONE} == set(expected(deleted))
-    until(lambda: index(deleted, **environment(NOW)) == 0 and not traces(deleted, 1), deleted)
+    deleted.wait_until(lambda: index(deleted, **NOW) == 0 and not traces(deleted, 1))
     assert found(deleted) == expected(deleted)
-
-
-def environment(settings: dict[str, str]) -> dict[str, str]:
-    return {f"PICTOGLOT_{name}": value for name, value in settings.items()}

@@ -6,7 +6,7 @@ import pytest
 
 from store import files
 from store.expansions import Expansion
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from worker.attempt import Attempt, Stopped
 from worker.child import run
 
@@ -43,7 +43,7 @@ def test_a_language_that_was_taught_twice_is_rebuilt_from_both_datasets(site: Si
     rows = pairs("br")
     teach(site, "cy")
     for some in (rows[:70], rows[30:]):
-        run(attempt_at(site, site.submit(some, "br")))
+        carry_out(site, some, "br")
     done = rebuild_without(site, "cy")
     sources = site.registry.versions.get(site.registry.releases.get_serving().shared).dataset_expansions
     assert sources == site.registry.versions.get(3).dataset_expansions and len(sources) == 2
@@ -72,8 +72,8 @@ def test_a_picture_deleted_while_a_rebuild_runs_does_not_end_it(site: Site, *, e
         for folder in ("pictures", "checkpoints", "teacher"):
             files.remove(first.folder / folder)
     run(attempt_at(site, first.expansion.id))
-    report = site.registry.expansions.get(first.expansion.id).report
-    assert report is not None and report["moved"] is True
+    report = report_of(site, first.expansion.id)
+    assert report["moved"] is True
     dataset = report["languages"]["br"]["dataset"]
     assert (dataset["usable"], dataset["with_english"], dataset["pictures"]) == (100, 100, pictures)
 
@@ -89,8 +89,8 @@ def test_a_rebuild_that_has_no_picture_left_ranks_english_texts_and_goes_on_afte
         run(first)
     site.registry.expansions.give_back_lease(first.lease)
     run(attempt_at(site, first.expansion.id))
-    report = site.registry.expansions.get(first.expansion.id).report
-    assert report is not None and report["moved"] is True
+    report = report_of(site, first.expansion.id)
+    assert report["moved"] is True
     breton = report["languages"]["br"]
     assert (breton["dataset"]["pictures"], breton["against"], breton["pairs"]) == (0, "english", len(kept["targets"]))
 
@@ -99,7 +99,7 @@ def test_a_rebuild_leaves_out_a_language_of_which_too_little_is_left(site: Site)
     teach(site, "cy")
     for row in (rows := pairs("br", picture=True)):
         del row["english"]
-    run(attempt_at(site, site.submit(rows, "br")))
+    carry_out(site, rows, "br")
     for number in range(40):
         site.gallery.delete(f"p{number}")
     done = rebuild_without(site, "cy")

@@ -2,18 +2,15 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
 
 import pytest
 import torch
 
 from model.encoder import Encoder
 from model.table import View
-from tests.worker.harness import Site, attempt_at, pairs
+from tests.worker.harness import Site, pairs, prepare_data
 from worker import prepare as preparing
-from worker.attempt import open_context
 from worker.learn import make_corpus
-from worker.prepare import TrainingData, prepare
 
 Rows = list[dict[str, str]]
 
@@ -34,26 +31,18 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[int]:
     return asked
 
 
-def prepared(site: Site, rows: Rows, language: str = "cy", **settings: Any) -> TrainingData:
-    """What a worker prepares for an expansion, which ends there."""
-    attempt = attempt_at(site, site.submit(rows, language), **settings)
-    data = prepare(open_context(attempt), attempt.expansion)
-    site.registry.expansions.fail(attempt.lease, "gate_failed", "ended by the test", None)
-    return data
-
-
 def parts(site: Site) -> list[Path]:
     return sorted((site.home / "teacher").iterdir())
 
 
 def test_a_second_language_with_the_same_english_encodes_none_of_it(site: Site, encoded: list[int]) -> None:
-    welsh, breton = prepared(site, pairs("cy")), prepared(site, pairs("br"), "br")
+    welsh, breton = prepare_data(site, pairs("cy")), prepare_data(site, pairs("br"), "br")
     assert encoded == [100]
     assert welsh.pivot_places == breton.pivot_places and torch.equal(welsh.features, breton.features)
 
 
 def test_texts_in_another_order_get_their_own_features(site: Site, encoded: list[int]) -> None:
-    first, second = prepared(site, pairs("cy")), prepared(site, pairs("br")[::-1], "br")
+    first, second = prepare_data(site, pairs("cy")), prepare_data(site, pairs("br")[::-1], "br")
     assert encoded == [100]
     assert [*second.pivot_places] != [*first.pivot_places]
     for text, place in second.pivot_places.items():
@@ -61,18 +50,18 @@ def test_texts_in_another_order_get_their_own_features(site: Site, encoded: list
 
 
 def test_other_english_is_encoded(site: Site, encoded: list[int]) -> None:
-    prepared(site, pairs("cy"))
-    prepared(site, pairs("br", count=90), "br")
+    prepare_data(site, pairs("cy"))
+    prepare_data(site, pairs("br", count=90), "br")
     assert encoded == [100, 90]
 
 
 def test_a_damaged_part_is_made_again(site: Site, encoded: list[int]) -> None:
-    first = prepared(site, pairs("cy"))
+    first = prepare_data(site, pairs("cy"))
     (part,) = parts(site)
     (part / "kept.safetensors").write_bytes(b"half")
-    assert torch.equal(prepared(site, pairs("br"), "br").features, first.features)
+    assert torch.equal(prepare_data(site, pairs("br"), "br").features, first.features)
     assert encoded == [100, 100]
-    prepared(site, pairs("cy"))
+    prepare_data(site, pairs("cy"))
     assert encoded == [100, 100]
 
 
@@ -81,13 +70,13 @@ def test_parts_that_were_not_used_for_longest_are_removed(
 ) -> None:
     monkeypatch.setattr(preparing, "_MOST_PARTS", 2)
     for count in (70, 80):
-        prepared(site, pairs("cy", count=count))
-    prepared(site, pairs("cy", count=70))  # used again, so the other one is the oldest
-    prepared(site, pairs("cy", count=90))
+        prepare_data(site, pairs("cy", count=count))
+    prepare_data(site, pairs("cy", count=70))  # used again, so the other one is the oldest
+    prepare_data(site, pairs("cy", count=90))
     assert encoded == [70, 80, 90] and len(parts(site)) == 2
-    prepared(site, pairs("cy", count=70))
+    prepare_data(site, pairs("cy", count=70))
     assert encoded == [70, 80, 90]
-    prepared(site, pairs("cy", count=80))
+    prepare_data(site, pairs("cy", count=80))
     assert encoded == [70, 80, 90, 80]
 
 
@@ -95,7 +84,7 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     rows = pairs("cy", picture=True)
     for row in rows[::3]:
         del row["english"]
-    data = prepared(site, rows)
+    data = prepare_data(site, rows)
     learned_from, english = make_corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
     assert learned_from.texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.texts}

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.worker.harness import Site, attempt_at, pairs, teach
+from tests.worker.harness import Site, attempt_at, pairs, report_of, teach
 from worker.attempt import open_context
 from worker.child import run
 from worker.prepare import prepare
@@ -26,7 +26,6 @@ def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Si
     assert len(among.places) == first.report["candidates"]
     assert {*among.places} == {*validation.targets, *validation.others}
     run(attempt)
-    report = site.registry.expansions.get(attempt.expansion.id).report
-    assert report is not None
+    report = report_of(site, attempt.expansion.id)
     welsh = report["shared"]["languages"]["cy"]
     assert welsh["before"] == welsh["learned"] == first.report["t2i"]

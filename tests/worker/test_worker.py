@@ -8,7 +8,7 @@ import sqlite3
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 from threading import Event, Thread
@@ -23,7 +23,7 @@ from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import HintRelay, create_app
 from worker.settings import WorkerSettings
 from worker.supervisor import Supervisor
-from worker.upkeep import Sweeper, sweep_leftovers
+from worker.upkeep import Sweeper
 
 ROOT = Path(__file__).parents[2]
 # A relay whose worker takes no hints; with the second argument, it does not listen to SIGTERM either.
@@ -65,15 +65,6 @@ def test_an_unknown_expansion_and_a_finished_one_are_no_work(site: Site) -> None
     assert site.registry.expansions.get(expansion).attempt == 0
 
 
-def test_a_start_sweeps_what_killed_workers_left(site: Site) -> None:
-    finished = site.submit(pairs("cy"))
-    site.registry.expansions.cancel(finished)
-    (site.home / "expansions" / finished / "checkpoints" / "step-5").mkdir(parents=True)
-    sweep_leftovers(Supervisor(WorkerSettings(home=site.home, base=site.base)))
-    assert site.checkpoints(finished) == []
-    assert (site.home / "expansions" / finished / "dataset").exists()
-
-
 def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     site: Site, caplog: pytest.LogCaptureFixture
 ) -> None:
@@ -84,11 +75,12 @@ def test_a_worker_whose_registry_is_away_at_its_start_sweeps_when_it_is_back(
     (site.home / "registry.db").rename(site.home / "registry.away")
     (site.home / "registry.db").mkdir()
     with at_work(site) as started:
-        wait_until(lambda: "the registry cannot be read: registry_unavailable" in caplog.text)
-        wait_until(lambda: "crashed workers could not be removed: registry_unavailable" in caplog.text)
+        site.wait_until(lambda: "the registry cannot be read: registry_unavailable" in caplog.text)
+        site.wait_until(lambda: "crashed workers could not be removed: registry_unavailable" in caplog.text)
         (site.home / "registry.db").rmdir()
         (site.home / "registry.away").rename(site.home / "registry.db")
-        wait_until(lambda: site.checkpoints(finished) == [])
+        site.wait_until(lambda: site.checkpoints(finished) == [])
+        assert (site.home / "expansions" / finished / "dataset").exists()
         assert all(thread.is_alive() for thread in started)
     assert [record.exc_info for record in caplog.records if record.exc_info] == []
 
@@ -98,7 +90,7 @@ def test_a_worker_that_runs_on_sweeps_again(site: Site, monkeypatch: pytest.Monk
     monkeypatch.setattr("worker.upkeep.sweep_leftovers", swept.append)
     monkeypatch.setattr("worker.upkeep._DAY", 0.0)
     with at_work(site):
-        wait_until(lambda: len(swept) > 2)
+        site.wait_until(lambda: len(swept) > 2)
 
 
 @pytest.mark.parametrize(
@@ -129,7 +121,7 @@ def test_a_failed_sweep_is_one_line_and_hints_go_on(
     monkeypatch.setattr("worker.upkeep.sweep_leftovers", sweep)
     monkeypatch.setattr("celery.Celery.send_task", lambda *_, **__: done.append("hint"))
     with at_work(site):
-        wait_until(lambda: done.count("hint") > 3 and done.count("sweep") == sweeps)
+        site.wait_until(lambda: done.count("hint") > 3 and done.count("sweep") == sweeps)
     (record,) = caplog.records
     assert said in record.getMessage()
     assert "/secret" not in caplog.text
@@ -143,7 +135,7 @@ def test_hints_do_not_wait_for_a_sweep(site: Site, monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("worker.upkeep.sweep_leftovers", lambda _: walked.wait(PATIENCE))
     monkeypatch.setattr("celery.Celery.send_task", lambda *sent, **_: hints.append(sent))
     with at_work(site):
-        wait_until(lambda: len(hints) > 3)
+        site.wait_until(lambda: len(hints) > 3)
         walked.set()
 
 
@@ -154,9 +146,9 @@ def test_a_worker_notices_that_nobody_can_write(site: Site) -> None:
         assert isinstance(relay, HintRelay)
         registry = relay._supervisor.registry
         insisting(lambda: locked(other))
-        wait_until(lambda: registry.refused_seconds > 0)
+        site.wait_until(lambda: registry.refused_seconds > 0)
         other.rollback()
-        wait_until(lambda: registry.refused_seconds == 0)
+        site.wait_until(lambda: registry.refused_seconds == 0)
 
 
 def locked(connection: sqlite3.Connection) -> None:
@@ -182,13 +174,6 @@ def at_work(site: Site) -> Iterator[tuple[Thread, ...]]:
         for thread in threads:
             thread.join(PATIENCE)
         supervisor.registry.close()
-
-
-def wait_until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
 
 
 @pytest.mark.parametrize(
@@ -230,7 +215,7 @@ def test_a_worker_that_hears_its_hints_goes_on(
 def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_does(site: Site) -> None:
     worker = site.start()
     resource.prlimit(worker.pid, resource.RLIMIT_NOFILE, (128, 512))  # long before it has imported anything
-    wait_until(lambda: "the worker is ready" in site.log())
+    site.wait_until(lambda: "the worker is ready" in site.log())
     assert resource.prlimit(worker.pid, resource.RLIMIT_NOFILE) == (512, 512)
 
 
@@ -242,10 +227,8 @@ def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site)
     (site.home / "registry.db").rename(site.home / "registry.away")
     (site.home / "registry.db").mkdir()
     child = site.process("worker.child", expansion, lease.owner, str(lease.fence))
-    deadline = time.monotonic() + PATIENCE
-    while "waiting for the registry" not in site.log():
-        assert child.poll() is None and time.monotonic() < deadline, site.log()
-        time.sleep(0.05)
+    site.wait_until(lambda: "waiting for the registry" in site.log())
+    assert child.poll() is None
     (site.home / "registry.db").rmdir()
     (site.home / "registry.away").rename(site.home / "registry.db")
     assert child.wait(PATIENCE) == 0, site.log()
