@@ -194,7 +194,10 @@ class Chore(ABC):
             if why := self.child.explain_end(registry, self.settings.lease_seconds):
                 _log.warning("%s: %s; it is killed", self.duty, why)
                 self.child.kill()
-        elif self.is_due(registry, self._end_duty()) and not registry.refused_seconds:
+            return
+        if status := self._end_duty():
+            _log.warning("%s: the child ended with status %d; it is started again later", self.duty, status)
+        if self.is_due(registry, status) and not registry.refused_seconds:
             self.child = ChildProcess(self.command, self.settings.threads, self._still_seconds)
 
     @property

@@ -63,7 +63,6 @@ class IndexingChore(Chore):
     def _is_seal_due(self, registry: Registry, status: int | None) -> bool:
         if status is not None:
             if status != 0:
-                _log.warning("the indexer ended with status %d; it is started again later", status)
                 self._not_before, self._again_at = time.monotonic() + _PAUSE, math.inf
             else:  # what cannot be sealed yet, such as captions that nobody has encoded, is tried again later
                 self._not_before, self._again_at = time.monotonic() + _LATER, find_last_change(registry) + self._seal_at
@@ -114,8 +113,6 @@ class FittingChore(Chore):
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
         """Tell whether it is time to look, and a language is to be fitted."""
-        if status:
-            _log.warning("the fit of chances ended with status %d; it is started again later", status)
         if status is None and time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + self.settings.match_seconds
@@ -132,8 +129,6 @@ class ScrubbingChore(Chore):
 
     def is_due(self, registry: Registry, status: int | None) -> bool:
         """Tell whether it is time to look, and the last scrub is a day old, or of a clock that was ahead."""
-        if status:
-            _log.warning("the scrub ended with status %d; it is started again later", status)
         if time.monotonic() < self._look_at:
             return False
         self._look_at = time.monotonic() + _LOOK_SCRUB
