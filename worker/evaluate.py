@@ -18,7 +18,7 @@ from model.evaluation import average_accuracy, forgetting, gain, ranks, recalls
 from model.languages import ENGLISH
 from model.segmentation import spaced
 from model.table import View
-from model.version import Learned, read
+from model.version import read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
@@ -117,14 +117,7 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     return {**report, **describe_reading(data.language, report, context.attempt.settings.min_recall)}
 
 
-def evaluate(context: TrainingContext, data: TrainingData, view: View, learned: Learned) -> dict[str, Any]:
-    """Return the report of what was learned, which `view` reads; computed once, then read from the disk."""
-    name = f"evaluation/{data.language}-{learned.digest[:12]}.json"  # an earlier attempt may have learned other rows
-    report: dict[str, Any] = context.attempt.compute_once(name, lambda: _evaluate(context, data, view))
-    return report
-
-
-def _evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
+def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """Measure one language beside those of one release, read once: a language may be rolled back meanwhile."""
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served_versions
     replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()

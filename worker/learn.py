@@ -69,7 +69,9 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned,
         learned = _train(context, data)
     with attempt.enter_phase("evaluate"):
         view = context.encoder.extend(context.view, context.parent, data.language, learned)
-        report = evaluate(context, data, view, learned)
+        # by the rows: an earlier attempt may have learned other ones
+        name = f"evaluation/{data.language}-{learned.digest[:12]}.json"
+        report = attempt.compute_once(name, lambda: evaluate(context, data, view))
     with attempt.enter_phase("package"):
         version = _package(context, data, learned, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used

@@ -71,10 +71,8 @@ def decide_validation(context: TrainingContext, data: TrainingData) -> Validatio
     return earlier
 
 
-def load_validation(root: DataRoot, expansion: str | None) -> Validation | None:
-    """Load the validation set of an expansion; None if it was not kept."""
-    if expansion is None:
-        return None
+def load_validation(root: DataRoot, expansion: str) -> Validation | None:
+    """Load the validation set of an expansion; returns None if it was not kept."""
     path = root.open(f"{EXPANSIONS}/{expansion}/{VALIDATION}")
     return Validation(**json.loads(path.read_text(encoding="utf-8"))) if path.exists() else None
 
