@@ -3,7 +3,6 @@
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -15,11 +14,10 @@ from service import watch
 from service.routes import operations
 from store.errors import RegistryUnavailable
 from store.leases import SEALING
-from store.registry import Registry, open_registry
+from store.registry import Registry
 from store.tables import ExpansionRow
 from tests.house.source import ROOT
 from tests.patience import PATIENCE, insisting
-from tests.registries import empty_registry
 from tests.service.harness import Service, running, wait_until
 from tests.worker.harness import Site, assert_once, pairs
 from worker import upkeep
@@ -36,13 +34,6 @@ registry = open_registry(sys.argv[1], migrate=False)
 with registry.begin():
     os.kill(os.getpid(), signal.SIGSTOP)
 """
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    registry = open_registry(empty_registry(tmp_path / "registry.db"))
-    yield registry
-    registry.close()
 
 
 @pytest.mark.slow
@@ -134,21 +125,6 @@ def test_writes_that_nobody_can_make_are_told_by_readyz_and_searches_go_on(
                 stopped.kill()
         wait_until(lambda: degraded(service) == [])
         assert service.admin.delete("/v1/pictures/a").status_code == 204
-
-
-@pytest.mark.row("F7")
-def test_a_postgresql_that_takes_no_writes_is_told(postgresql_url: str) -> None:
-    registry = open_registry(postgresql_url)
-    registry.probe()
-    assert registry.refused_seconds == 0
-    registry.close()
-    read_only = open_registry(
-        postgresql_url.replace("-csearch_path", "-cdefault_transaction_read_only%3Don+-csearch_path"), migrate=False
-    )
-    with pytest.raises(RegistryUnavailable, match="takes no writes"):
-        read_only.probe()
-    assert read_only.refused_seconds > 0
-    read_only.close()
 
 
 def refuses(registry: Registry) -> bool:

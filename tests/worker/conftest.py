@@ -1,10 +1,12 @@
-"""Sites with real worker processes, gone at the end of each test."""
+"""Sites with real worker processes, gone at the end of each test, and a registry without any."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
+from store.registry import Registry, open_registry
+from tests.registries import empty_registry
 from tests.tiny import write_tiny_base
 from tests.worker.harness import PICTURES, Site
 from tests.worker.moving import OTHER
@@ -37,3 +39,10 @@ def new_site(tiny_base: str, tmp_path: Path) -> Iterator[Callable[..., Site]]:
 @pytest.fixture
 def site(new_site: Callable[..., Site]) -> Site:
     return new_site()
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[Registry]:
+    registry = open_registry(empty_registry(tmp_path / "registry.db"))
+    yield registry
+    registry.close()

@@ -19,11 +19,10 @@ from model.processes import name_owner
 from store import leases
 from store.errors import RegistryUnavailable
 from store.leases import SEALING
-from store.registry import Registry, open_registry
+from store.registry import Registry
 from store.tables import DutyRow
 from tests.index.world import wait_until
 from tests.patience import PATIENCE, insisting
-from tests.registries import empty_registry
 from tests.worker.harness import Site
 from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
@@ -62,13 +61,10 @@ time.sleep(600)
 ENDS = "import sys; sys.exit({status})"
 
 
-@pytest.fixture
-def registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Registry]:
+@pytest.fixture(autouse=True)
+def settings(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
     monkeypatch.setenv("PICTOGLOT_LEASE_SECONDS", "600")
-    registry = open_registry(empty_registry(tmp_path / "registry.db"))
-    yield registry
-    registry.close()
 
 
 @pytest.fixture

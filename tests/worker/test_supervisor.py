@@ -6,14 +6,12 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
-from pathlib import Path
 
 import psutil
 import pytest
 
 from store.errors import RegistryUnavailable
 from store.registry import Registry, open_registry
-from tests.registries import empty_registry
 from worker.supervisor import ChildProcess
 
 STILL = 1.0  # seconds
@@ -58,13 +56,6 @@ def explain_end(process: ChildProcess, registry: Registry, looks: int = 60) -> s
     return ""
 
 
-@pytest.fixture
-def registry(tmp_path: Path) -> Iterator[Registry]:
-    registry = open_registry(empty_registry(tmp_path / "registry.db"))
-    yield registry
-    registry.close()
-
-
 @pytest.mark.row("F6")
 @pytest.mark.parametrize("script", [SLEEPS, LOCKED], ids=["sleeps", "deadlock"])
 def test_a_child_that_stands_still_is_told(registry: Registry, script: str) -> None:
@@ -89,7 +80,8 @@ def test_a_postgresql_that_takes_no_writes_ends_no_child(postgresql_url: str) ->
     open_registry(postgresql_url).close()
     read_only = postgresql_url.replace("-csearch_path", "-cdefault_transaction_read_only%3Don+-csearch_path")
     with closing(open_registry(read_only, migrate=False)) as registry, child(TELLS) as process:
-        with pytest.raises(RegistryUnavailable):
+        assert registry.refused_seconds == 0
+        with pytest.raises(RegistryUnavailable, match="takes no writes"):
             registry.probe()
         assert registry.refused_seconds > 0 and process.explain_end(registry, 0.0) == ""
 
