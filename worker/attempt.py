@@ -34,7 +34,7 @@ from worker.settings import WorkerSettings
 from worker.supervisor import pulse
 
 PROGRESS_SECONDS = 1.0  # between two writes of progress
-_FINE = 1000  # parts of one vector set, for the progress
+_STEPS_OF_SET = 1000  # parts of one vector set, for the progress
 # where each phase stands in the whole, from measured expansions: training is most of it
 _SHARES = {
     "prepare": (0.0, 0.15),
@@ -82,7 +82,7 @@ class Attempt:
 
     @cached_property
     def sets(self) -> VectorSets:
-        """The vector sets, in files under the data root or in an engine."""
+        """Return the vector sets, in files under the data root or in an engine."""
         return VectorSets(self.gallery, open_engine(self.settings.index, self.registry))
 
     def fetch_dataset(self, expansion: Expansion) -> Path:
@@ -162,7 +162,7 @@ class Attempt:
 
         def on_progress(done: int, count: int) -> None:
             nonlocal encoded
-            self.report_progress(number * _FINE + round(_FINE * done / count), sets * _FINE)
+            self.report_progress(number * _STEPS_OF_SET + round(_STEPS_OF_SET * done / count), sets * _STEPS_OF_SET)
             if encoder.encoded > encoded:  # not only read again
                 encoded = encoder.encoded
                 self.record_durable_progress()
@@ -209,12 +209,12 @@ class TrainingContext:
 
     @property
     def base_version(self) -> int:
-        """The version that the base is."""
+        """Return the version that the base is."""
         return self.encoder.base_view.version
 
     @property
     def served_versions(self) -> Mapping[str, int]:
-        """By language: what a move has taught so far, or else what serves."""
+        """Return by language what a move has taught so far, or else what serves."""
         if self.moved_versions is not None:
             return self.moved_versions
         return self.attempt.registry.releases.get_serving().languages

@@ -23,7 +23,7 @@ from worker.settings import WorkerSettings
 from worker.supervisor import RESUMABLE, begin_child, pulse
 
 _BY_KIND = {"learn": learn, "assess": assess, "rebuild": rebuild, "base": move}
-_PAUSE = 5.0  # seconds between tries while there is no space, no registry or no store
+_PAUSE_SECONDS = 5.0  # seconds between tries while there is no space, no registry or no store
 _log = logging.getLogger("worker.child")
 
 
@@ -52,7 +52,7 @@ def _open_attempt(settings: WorkerSettings, lease: Lease, stop: Event) -> Attemp
         except RegistryUnavailable:
             _log.warning("waiting for the registry")
             pulse()
-            stop.wait(_PAUSE)
+            stop.wait(_PAUSE_SECONDS)
     return None
 
 
@@ -96,7 +96,7 @@ def _run_patiently(attempt: Attempt) -> None:
                 raise
             missing = StorageFull.code
         _log.warning("paused: %s", missing)
-        attempt.pause(missing, _PAUSE)
+        attempt.pause(missing, _PAUSE_SECONDS)
 
 
 if __name__ == "__main__":

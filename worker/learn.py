@@ -25,7 +25,7 @@ from worker.evaluate import evaluate
 from worker.gate import GateFailed, apply_gate, describe_gain_briefly, is_within_budget, measure_losses
 from worker.prepare import TrainingData, prepare
 
-_LOOK = 10  # steps between looks for a new checkpoint
+_LOOK_STEPS = 10  # steps between looks for a new checkpoint
 _log = logging.getLogger(__name__)
 
 
@@ -89,7 +89,7 @@ def _train(context: TrainingContext, data: TrainingData) -> Learned:
     seen = {path.name for path in checkpoints.glob("step-*")}
 
     def on_step(progress: Progress) -> bool:
-        if progress.step % _LOOK == 0 and (new := {path.name for path in checkpoints.glob("step-*")} - seen):
+        if progress.step % _LOOK_STEPS == 0 and (new := {path.name for path in checkpoints.glob("step-*")} - seen):
             seen.update(new)
             attempt.record_durable_progress()
         attempt.report_step(progress.step, progress.steps)

@@ -26,8 +26,8 @@ from store.registry import Registry
 from worker.validation import MAX_CAPTIONS, find_validation
 
 LEAST_PICTURES = 100
-LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_BESIDE`
-LEAST_BESIDE = 5
+LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_CAPTIONS_BESIDE`
+LEAST_CAPTIONS_BESIDE = 5
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ class MatchFitter:
         captions = 0 if queries is None else len(queries.right)
         result: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(), "pictures": pictures}
         curves = None
-        if queries is None or captions < (LEAST_CAPTIONS if near is None else LEAST_BESIDE):
+        if queries is None or captions < (LEAST_CAPTIONS if near is None else LEAST_CAPTIONS_BESIDE):
             result |= {"reason": "few_pictures" if pictures < LEAST_PICTURES else "few_captions", "captions": captions}
         else:
             answers = self.search(queries)

@@ -53,7 +53,7 @@ from worker.validation import (
 )
 
 _log = logging.getLogger(__name__)
-_PAUSE = 2.0  # seconds until another pass, after something else was in the way
+_PAUSE_SECONDS = 2.0  # seconds until another pass, after something else was in the way
 _UNTEACHABLE = (InvalidInput, CaptionsUnreadable, TrainingDiverged)
 
 
@@ -84,10 +84,10 @@ def move(attempt: Attempt) -> None:
             if after is not None:
                 files.pass_fault_point("move.committed")
                 return _conclude(attempt, after, report)
-        attempt.pause("expansion_in_progress", _PAUSE)
+        attempt.pause("expansion_in_progress", _PAUSE_SECONDS)
         # a pass reads everything, so only when it may be the last
         while attempt.registry.bases.is_move_hindered(attempt.lease):
-            attempt.pause("expansion_in_progress", _PAUSE)
+            attempt.pause("expansion_in_progress", _PAUSE_SECONDS)
 
 
 def _conclude(attempt: Attempt, release: Release, report: dict[str, Any]) -> None:
@@ -114,7 +114,7 @@ def open_new_context(attempt: Attempt) -> TrainingContext:
     attempt.decide_once("room.json", lambda: _require_room(attempt, base, teaches))  # once: then a part of it is used
     towers = open_towers(base, encoding, machine)
     number = registry.bases.add(str(settings["base"]), *fingerprints, attempt.lease).number
-    if old_base is not None and number == old_base.number:  # nothing is taught
+    if not teaches:
         base = base.without_towers(encoding.backend == OPENVINO)
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")

@@ -31,8 +31,8 @@ from store.errors import CheckpointMismatch, DatasetInvalid
 from store.expansions import Expansion
 from worker.attempt import Attempt, TrainingContext
 
-_PART = 2048  # texts a part; some seconds of one core with a large tower
-_BATCH = 128
+_PART_SIZE = 2048  # texts a part; some seconds of one core with a large tower
+_BATCH_SIZE = 128
 NAMED = "named.json"  # in an expansion's folder: ids of the pictures that its dataset names by their files
 TEACHER = "teacher"  # folder under the data root
 _MOST_PARTS = 128  # that it keeps: of 512 dimensions, half a gigabyte
@@ -58,12 +58,12 @@ class TrainingData:
 
     @property
     def expansion(self) -> Expansion:
-        """The last of `expansions`."""
+        """Return the last of `expansions`."""
         return self.expansions[-1]
 
     @property
     def language(self) -> str:
-        """The language that is learned."""
+        """Return the language that is learned."""
         return self.expansion.language
 
 
@@ -199,7 +199,7 @@ def _split_texts(pivots: Sequence[Pivot], versions: Mapping[str, int]) -> Iterat
     """Yield some texts at a time that one version reads, in an order that does not depend on the dataset."""
     for version in sorted({versions[pivot.language] for pivot in pivots}):
         alike = sorted((pivot for pivot in pivots if versions[pivot.language] == version), key=lambda pivot: pivot.text)
-        yield from ((version, alike[start : start + _PART]) for start in range(0, len(alike), _PART))
+        yield from ((version, alike[start : start + _PART_SIZE]) for start in range(0, len(alike), _PART_SIZE))
 
 
 def _load_or_compute_features(context: TrainingContext, texts: Sequence[str], version: int) -> Tensor:
@@ -262,4 +262,4 @@ def compute_teacher_features(
     """
     view = encoder.base_view if view is None else view
     sequences = [view.sequence(ids)[0] for ids in view.tokens(texts)]
-    return torch.from_numpy(encoder.text_features(sequences, _BATCH, check_stop))
+    return torch.from_numpy(encoder.text_features(sequences, _BATCH_SIZE, check_stop))

@@ -33,7 +33,7 @@ from worker.settings import WorkerSettings
 PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0"}
 PYTHON = (sys.executable, "-P", "-m")  # -P: a file in the current folder named like one of our packages is not ours
 STILL_SECONDS = 600.0  # without a sign of life, after which a child is killed
-_SHARE = 1 / 600  # of a core, with which a child goes on; a thread that renews a duty takes a tenth of that
+_LEAST_SHARE = 1 / 600  # of a core, with which a child goes on; a thread that renews a duty takes a tenth of that
 _LOOKS = 10  # within `still_seconds`, at least
 _PULSE = "PULSE"  # names the pipe to the parent
 _pipe = os.environ.pop(_PULSE, None)  # not for the processes that a child starts itself
@@ -150,7 +150,7 @@ class ChildProcess:
         # not the time since the last look: a parent that was stopped together with its child has not watched it
         self._still_for += min(now - self._looked_at, self._still_seconds / _LOOKS)
         self._looked_at, self._processor = now, min(self._processor, processor)
-        if self._has_pulsed() or processor - self._processor > _SHARE * self._still_seconds:
+        if self._has_pulsed() or processor - self._processor > _LEAST_SHARE * self._still_seconds:
             self._still_for, self._processor = 0.0, processor
         return self._still_for > self._still_seconds
 
@@ -202,7 +202,7 @@ class Chore(ABC):
 
     @property
     def is_running(self) -> bool:
-        """Whether a child is at work."""
+        """Tell whether a child is at work."""
         return self.child is not None and self.child.poll() is None
 
     def stop(self) -> None:
@@ -246,7 +246,7 @@ class Supervisor:
 
     @property
     def registry(self) -> Registry:
-        """The registry, opened at first use, so that a worker can start before its database."""
+        """Return the registry, opened at first use, so that a worker can start before its database."""
         with self._opening:
             if self._registry is None:
                 make_folder(self.settings.home)
@@ -255,7 +255,7 @@ class Supervisor:
 
     @property
     def is_busy(self) -> bool:
-        """Whether an attempt is running."""
+        """Tell whether an attempt is running."""
         return self._busy.locked()
 
     def run(self, expansion: str) -> None:

@@ -27,16 +27,16 @@ from worker.settings import WorkerSettings
 from worker.supervisor import PYTHON, STILL_SECONDS, Chore, Supervisor, begin_child, do_duty
 
 _DAY = 86_400.0
-_PAUSE = 60.0  # seconds until the next try to seal after one that failed
-_LATER = 300.0  # after one that could not seal everything, unless as much has changed again
-_LOOK = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
+_RETRY_SECONDS = 60.0  # seconds until the next try to seal after one that failed
+_UNSEALED_SECONDS = 300.0  # after one that could not seal everything, unless as much has changed again
+_PURGE_LOOK_SECONDS = 3_600.0  # seconds between looks whether deleted rows are to go: what fails is not tried sooner
 # Chances are fitted again after so many changes of the gallery for each picture that they were fitted among, and after
 # at least so many, so that a gallery that has just begun is not fitted all the time; less after a fit that failed
 # because there were few captions or pictures.
 _REFIT_SHARE, REFIT_CHANGES = 0.5, 100
 _RETRY_SHARE, _RETRY_CHANGES = 0.05, 10
-_FIRST_SCRUB = 600.0  # after the start of a worker, which has other things to do then
-_LOOK_SCRUB = 600.0  # between two looks whether a scrub is due
+_FIRST_SCRUB_SECONDS = 600.0  # after the start of a worker, which has other things to do then
+_SCRUB_LOOK_SECONDS = 600.0  # between two looks whether a scrub is due
 _DUTY_SECONDS = 60.0  # for which the duty to scrub is taken; it is renewed
 _log = logging.getLogger("worker.upkeep")
 
@@ -56,16 +56,17 @@ class IndexingChore(Chore):
         """Tell whether there is something to do; after an end only later, or when as much has changed again."""
         due = self._is_seal_due(registry, status)
         if time.monotonic() >= self._look_at:
-            self._look_at = time.monotonic() + _LOOK
+            self._look_at = time.monotonic() + _PURGE_LOOK_SECONDS
             due |= is_purge_due(registry, self.settings)
         return due
 
     def _is_seal_due(self, registry: Registry, status: int | None) -> bool:
         if status is not None:
             if status != 0:
-                self._not_before, self._again_at = time.monotonic() + _PAUSE, math.inf
+                self._not_before, self._again_at = time.monotonic() + _RETRY_SECONDS, math.inf
             else:  # what cannot be sealed yet, such as captions that nobody has encoded, is tried again later
-                self._not_before, self._again_at = time.monotonic() + _LATER, find_last_change(registry) + self._seal_at
+                self._not_before = time.monotonic() + _UNSEALED_SECONDS
+                self._again_at = find_last_change(registry) + self._seal_at
         if count_unsealed(registry) < self._seal_at:
             self._not_before = 0.0
             return False
@@ -122,7 +123,7 @@ class FittingChore(Chore):
 class ScrubbingChore(Chore):
     """Chore of reading the data root to its end once a day."""
 
-    def __init__(self, settings: WorkerSettings, first: float = _FIRST_SCRUB) -> None:
+    def __init__(self, settings: WorkerSettings, first: float = _FIRST_SCRUB_SECONDS) -> None:
         self._root = DataRoot(settings.home)
         super().__init__(settings, (*PYTHON, "worker.upkeep", "scrub", str(os.getpid())), "")
         self._look_at = time.monotonic() + first
@@ -131,7 +132,7 @@ class ScrubbingChore(Chore):
         """Tell whether it is time to look, and the last scrub is a day old, or of a clock that was ahead."""
         if time.monotonic() < self._look_at:
             return False
-        self._look_at = time.monotonic() + _LOOK_SCRUB
+        self._look_at = time.monotonic() + _SCRUB_LOOK_SECONDS
         self.duty = name_duty(self._root)
         report = load_report(self._root)
         return report is None or not 0 <= time.time() - report.finished < _DAY

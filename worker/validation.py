@@ -29,7 +29,7 @@ from worker.prepare import TrainingData
 VALIDATION = "validation.json"  # in an expansion's folder
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
-_BATCH = 128
+_BATCH_SIZE = 128
 
 CandidateKind = Literal["pictures", "english", "pivots"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
@@ -213,9 +213,9 @@ def _parse_pivot(name: str) -> Pivot:
 def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) -> EncodedTexts:
     """Encode texts, and look before each batch whether to stop: a large tower takes a second for one."""
     parts = []
-    for start in range(0, max(1, len(items)), _BATCH):
+    for start in range(0, max(1, len(items)), _BATCH_SIZE):
         context.attempt.check_stop()
-        parts.append(context.encoder.texts(items[start : start + _BATCH]))
+        parts.append(context.encoder.texts(items[start : start + _BATCH_SIZE]))
     return EncodedTexts(
         np.concatenate([part.vectors for part in parts]),
         [cut for part in parts for cut in part.truncated],

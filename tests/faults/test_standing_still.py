@@ -78,7 +78,7 @@ def test_a_chore_that_stands_still_is_ended_and_begun_again(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
     monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
-    monkeypatch.setattr(upkeep, "_PAUSE", 0.0)
+    monkeypatch.setattr(upkeep, "_RETRY_SECONDS", 0.0)
     settings = WorkerSettings(home=tmp_path, lease_seconds=3)
     indexing = IndexingChore(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
     monkeypatch.setattr(indexing, "command", [sys.executable, "-c", script, settings.database])

@@ -20,7 +20,7 @@ from tests.patience import PATIENCE
 from tests.service.harness import learn
 from tests.worker.harness import PICTURES, Site
 from worker import upkeep
-from worker.match import LEAST_BESIDE, LEAST_CAPTIONS, MatchFitter
+from worker.match import LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
 
@@ -152,13 +152,13 @@ def held_out(site: Site, language: str, numbers: range, against: str = "pictures
 
 def test_a_taught_language_is_measured_with_what_was_held_out_and_leans_on_english(site: Site) -> None:
     described(site, 60)
-    version = held_out(site, "cy", range(60, 60 + LEAST_BESIDE))
+    version = held_out(site, "cy", range(60, 60 + LEAST_CAPTIONS_BESIDE))
     described(site, 40, start=60, tag="cy", version=version)  # the others were learned from
     result = measure(site, "cy", version)
     assert result["reason"] == "few_captions", "without English there are too few"
     measure(site)
     result = measure(site, "cy", version)
-    assert (result["captions"], result["near"]) == (LEAST_BESIDE, "en")
+    assert (result["captions"], result["near"]) == (LEAST_CAPTIONS_BESIDE, "en")
 
 
 def test_a_language_that_was_taught_without_pictures_has_no_chances(site: Site) -> None:

@@ -59,7 +59,7 @@ def test_it_is_due_when_nobody_has_read_everything_for_a_day(site: Site, monkeyp
 
 def test_a_worker_starts_it_once_a_day(site: Site, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PICTOGLOT_HOME", str(site.home))
-    monkeypatch.setattr(upkeep, "_LOOK_SCRUB", 0.0)
+    monkeypatch.setattr(upkeep, "_SCRUB_LOOK_SECONDS", 0.0)
     chore = ScrubbingChore(WorkerSettings(home=site.home, base=site.base), first=0.0)
     chore.tick(site.registry)
     assert chore.is_running
