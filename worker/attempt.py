@@ -71,7 +71,8 @@ class Attempt:
         self.root = DataRoot(settings.home, settings.store)
         self.gallery = Gallery(registry, self.root)
         self.expansion: Expansion = registry.expansions.get(lease.expansion)
-        self.folder = self.root.locate(f"{EXPANSIONS}/{lease.expansion}")
+        self.name = f"{EXPANSIONS}/{lease.expansion}"  # of its folder under the data root
+        self.folder = self.root.locate(self.name)
         self.part = (0, 1)  # this round of the phases, of so many: a rebuild or a move has one for each language
         self._phase = "prepare"
         self._written_at = 0.0  # when progress was written last
@@ -94,12 +95,12 @@ class Attempt:
 
     def decide_once(self, name: str, decide: Callable[[], Any]) -> Any:
         """Return what the first attempt decided, on whatever machine; it is file `name` in the expansion's folder."""
-        path = self._name_decision(name)
+        path = f"{self.name}/{name}"
         return json.loads(self.root.read_or_create(path, lambda: files.format_json(decide())))
 
     def has_decided(self, name: str) -> bool:
         """Tell whether an attempt has decided this."""
-        return self.root.open(self._name_decision(name)).exists()
+        return self.root.open(f"{self.name}/{name}").exists()
 
     def compute_once(self, name: str, compute: Callable[[], Any]) -> Any:
         """Return a result from file `name` in the expansion's folder on this machine, computed if it is not there."""
@@ -175,9 +176,6 @@ class Attempt:
         report: Any = error.extra.get("report")
         self.registry.expansions.fail(self.lease, error.code, error.detail, report)
 
-    def _name_decision(self, name: str) -> str:
-        return f"{EXPANSIONS}/{self.lease.expansion}/{name}"
-
     def _write_progress(self, *, made_progress: bool = False, paused: str = "") -> None:
         self._written_at = time.monotonic()
         shares = _BY_KIND.get(self.expansion.kind, _SHARES)
@@ -235,17 +233,9 @@ def open_context(attempt: Attempt) -> TrainingContext:
     parent = int(plan["parent"])
     if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
-    views = Views(encoder, registry, attempt.root)
-    return TrainingContext(
-        attempt=attempt,
-        encoder=encoder,
-        gallery=attempt.gallery,
-        parent=parent,
-        view=views.of(parent),
-        views=views,
-        earlier_expansions=tuple(map(registry.expansions.get, plan["before"])),
-        replaced_count=plan["replaced"],
-    )
+    views, earlier = Views(encoder, registry, attempt.root), tuple(map(registry.expansions.get, plan["before"]))
+    view, replaced = views.of(parent), plan["replaced"]
+    return TrainingContext(attempt, encoder, attempt.gallery, parent, view, views, None, earlier, replaced)
 
 
 def _make_plan(attempt: Attempt) -> dict[str, Any]:

@@ -219,11 +219,7 @@ def _measure_shared(
 
 
 def _count_detected(
-    context: TrainingContext,
-    language: str,
-    view: View,
-    sets: Mapping[str, Validation],
-    served: Mapping[str, int],
+    context: TrainingContext, language: str, view: View, sets: Mapping[str, Validation], served: Mapping[str, int]
 ) -> dict[str, dict[str, int]]:
     """Count as what the service's detector would take the held-out captions, once the new language is served too.
 

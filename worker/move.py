@@ -10,6 +10,7 @@ from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, replace
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -140,7 +141,6 @@ class _Mover:
         self._is_forced = bool(self.attempt.expansion.settings.get("force"))
         self.languages: dict[str, int] = {}
         self._new_versions = list[Version]()
-        self._old_context: TrainingContext | None = None
 
     def run_pass(self, release: Release) -> dict[str, Any]:
         """Make everything that this release serves; returns the report.
@@ -149,16 +149,16 @@ class _Mover:
         """
         if release.base != self._first_base:
             raise BaseMoved("Another base serves now than when the move began: start it again.")
-        languages = sorted(release.languages.items(), key=lambda pair: pair[1])[1:]  # in the order of learning
-        if self.base == release.base:  # only the encoding is another one
-            languages = []
+        keeps_base = self.base == release.base  # only the encoding is another one
+        # in the order of learning
+        languages = [] if keeps_base else sorted(release.languages.items(), key=lambda pair: pair[1])[1:]
         parts = len(languages) + 2
         self.attempt.part = (0, parts)
         with self.attempt.enter_phase("pictures"):
             unreadable = self._encode_pictures()
         self.shared, self.languages = self.base, {ENGLISH: self.base}
         left_out = self._teach(languages, parts)
-        if self.base == release.base:
+        if keeps_base:
             self.shared, self.languages = release.shared, dict(release.languages)
         self.attempt.part = (parts - 1, parts)
         with self.attempt.enter_phase("encode"):
@@ -271,13 +271,15 @@ class _Mover:
             figures[tag] = self._compare(tag, release.languages[tag], number, sources[tag])
         names = {base.number: base.public_name for base in self.registry.bases.list()}
         in_shared = {version.language for version in versions.trace_lineage(self.shared)}
+        gains = (version.report["gain"] for version in self._new_versions if "gain" in version.report)
         report = {
             "from": names[release.base],
             "to": names[self.base],
             "encoding": str(self.context.encoder.encoding),
             "languages": figures | left_out,
             "shared_lacks": sorted({version.language for version in self._new_versions} - in_shared),
-            "without_gain": self._list_without_gain(),
+            # the new base reads these as well untaught; they are served all the same
+            "without_gain": [f"{gain['sentence']}." for gain in gains if gain["mean"] <= gain["error"]],
             **damage,
             "forced": False,
         }
@@ -297,23 +299,16 @@ class _Mover:
                 validation = find_validation(self.attempt.root, [each.id for each in sources])
             if validation is None or not validation.captions:
                 return None
-            return compare_versions((self._open_old_context(), old), (new_context, new), validation)
+            return compare_versions((self._old_context, old), (new_context, new), validation)
 
         return self.attempt.compute_once(f"comparison/{tag}-{old}-{new}.json", measure_both) or {}
 
-    def _list_without_gain(self) -> list[str]:
-        """List a sentence for each language that the new base reads as well untaught; it is served all the same."""
-        gains = (version.report["gain"] for version in self._new_versions if "gain" in version.report)
-        return [f"{gain['sentence']}." for gain in gains if gain["mean"] <= gain["error"]]
-
-    def _open_old_context(self) -> TrainingContext:
-        """Open the base that serves, for reading alone."""
-        attempt = self.attempt
-        if self._old_context is None:
-            encoder = open_encoder(attempt.settings, self.registry)
-            view, views = encoder.base_view, Views(encoder, self.registry, attempt.root)
-            self._old_context = replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
-        return self._old_context
+    @cached_property
+    def _old_context(self) -> TrainingContext:
+        """Return the base that serves, opened for reading alone."""
+        encoder = open_encoder(self.attempt.settings, self.registry)
+        view, views = encoder.base_view, Views(encoder, self.registry, self.attempt.root)
+        return replace(self.context, encoder=encoder, parent=view.version, view=view, views=views)
 
 
 def compare_versions(
