@@ -1,4 +1,15 @@
-"""The indexer as a worker runs it: one at a time for all, in a child that may be killed."""
+"""The indexer as a worker runs it: one at a time for all, in a child that is started, ended and may be killed."""
+
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import closing
+from datetime import datetime
+from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -6,15 +17,21 @@ from index.gallery import NewPicture
 from index.set_states import NOTHING_SEALED, PRUNED, SealedState, count_unsealed
 from index.sets import VectorSets
 from index.vectors import Identity
-from store.errors import LeaseLost
+from model.processes import name_owner
+from store import leases
+from store.errors import LeaseLost, RegistryUnavailable
+from store.leases import SEALING
+from store.registry import Registry
+from store.tables import DutyRow
+from tests.index.world import wait_until
 from tests.launcher import PARENT
 from tests.patience import PATIENCE, insisting
 from tests.worker.harness import PICTURES, Site
+from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
 from worker.upkeep import IndexingChore
 
 SEAL_AT = "50"
-DUTY = "indexer"
 CHILD = ("worker.upkeep", "seal", PARENT, SEAL_AT)
 
 
@@ -45,7 +62,7 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
     site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
     assert state.upto_change == site.gallery.read_last_change() and count_unsealed(site.registry) == 0
-    site.wait_until(lambda: insisting(lambda: site.registry.duties.take(DUTY, "another", 0.1)))
+    site.wait_until(lambda: insisting(lambda: site.registry.duties.take(SEALING, "another", 0.1)))
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
@@ -90,22 +107,210 @@ def test_what_cannot_be_sealed_starts_no_child_until_as_much_has_changed_again(s
 
 
 def test_while_another_process_has_the_duty_a_second_one_ends_at_once(site: Site, sets: VectorSets) -> None:
-    assert site.registry.duties.take(DUTY, "another", 600)
+    assert site.registry.duties.take(SEALING, "another", 600)
     assert site.process(*CHILD).wait(PATIENCE) == 0
     assert sets.read_state(pictures(site)).segments == ()
-    site.registry.duties.give_back(DUTY, "another")
+    site.registry.duties.give_back(SEALING, "another")
     assert site.process(*CHILD).wait(PATIENCE) == 0
     assert count_unsealed(site.registry) == 0
 
 
 def test_a_duty_is_of_one_process_until_it_runs_out(site: Site) -> None:
     duties = site.registry.duties
-    assert duties.take(DUTY, "a", 600) and duties.take(DUTY, "a", 600) and not duties.take(DUTY, "b", 600)
+    assert duties.take(SEALING, "a", 600) and duties.take(SEALING, "a", 600) and not duties.take(SEALING, "b", 600)
     with pytest.raises(LeaseLost):
-        duties.keep(DUTY, "b", 600)
-    duties.give_back(DUTY, "b")  # it is not b's
-    assert not duties.take(DUTY, "b", 600)
-    duties.keep(DUTY, "a", 0)
-    site.wait_until(lambda: duties.take(DUTY, "b", 600))
+        duties.keep(SEALING, "b", 600)
+    duties.give_back(SEALING, "b")  # it is not b's
+    assert not duties.take(SEALING, "b", 600)
+    duties.keep(SEALING, "a", 0)
+    site.wait_until(lambda: duties.take(SEALING, "b", 600))
     with pytest.raises(LeaseLost):
-        duties.keep(DUTY, "a", 600)
+        duties.keep(SEALING, "a", 600)
+
+
+ROOT = Path(__file__).parents[2]
+SLEEPS = """
+import sys, time
+from index.indexer import Indexer
+from worker import upkeep
+Indexer.run = lambda *_: time.sleep(600)
+sys.exit(upkeep.seal(*sys.argv[1:]))
+"""
+REFUSED = """
+import sys
+from index import sets
+from store.errors import RegistryUnavailable
+from worker import upkeep
+def refuse(*_): raise RegistryUnavailable
+sets.open_engine = refuse
+sys.exit(upkeep.seal(*sys.argv[1:]))
+"""
+STOPPED_LATE = f"""
+import atexit, os, signal
+atexit.register(lambda: os.kill(os.getpid(), signal.SIGTERM))
+{REFUSED}"""
+DEAF = """
+import signal, sys, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+open(sys.argv[1], "w").close()
+time.sleep(600)
+"""
+ENDS = "import sys; sys.exit({status})"
+
+
+@pytest.fixture
+def registry(registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Registry:
+    monkeypatch.setenv("PICTOGLOT_HOME", str(tmp_path))
+    monkeypatch.setenv("PICTOGLOT_LEASE_SECONDS", "600")
+    return registry
+
+
+@pytest.fixture
+def indexing(tmp_path: Path) -> Iterator[IndexingChore]:
+    indexing = IndexingChore(WorkerSettings(home=tmp_path))
+    yield indexing
+    indexing.stop()
+
+
+def child(script: str, *arguments: str) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", script, *(arguments or [str(os.getpid()), "50"])]
+    return subprocess.Popen(command, cwd=ROOT)
+
+
+def starting_with(monkeypatch: pytest.MonkeyPatch, start: Callable[[], subprocess.Popen[bytes]]) -> None:
+    """Have the worker start this instead of its child."""
+    popen = SimpleNamespace(Popen=lambda *_, **__: start(), TimeoutExpired=subprocess.TimeoutExpired)
+    monkeypatch.setattr(supervisor, "subprocess", popen)
+
+
+def free(registry: Registry) -> bool:
+    """Whether nobody has the duty; looks without taking it, which a child would notice."""
+    with registry.read() as session:
+        return session.get(DutyRow, SEALING) is None
+
+
+def until_busy(registry: Registry) -> None:
+    wait_until(lambda: not free(registry))
+
+
+def test_a_child_that_is_told_to_end_gives_the_duty_back(registry: Registry) -> None:
+    process = child(SLEEPS)
+    until_busy(registry)
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(PATIENCE) == 128 + signal.SIGTERM and free(registry)
+
+
+def test_a_child_whose_engine_cannot_be_opened_gives_the_duty_back(registry: Registry) -> None:
+    assert child(REFUSED).wait(PATIENCE) == 1 and free(registry)
+
+
+def test_a_child_that_is_stopped_while_it_ends_raises_nothing(registry: Registry) -> None:
+    assert child(STOPPED_LATE).wait(PATIENCE) == -signal.SIGTERM and free(registry)
+
+
+def test_a_child_whose_parent_is_gone_ends_at_once(registry: Registry) -> None:
+    assert child(SLEEPS, "1", "50").wait(PATIENCE) == -signal.SIGKILL and free(registry)
+
+
+@pytest.mark.parametrize("kind", [IndexingChore, upkeep.FittingChore])
+def test_a_child_that_does_not_end_is_killed_and_its_duty_given_back(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, kind: type[IndexingChore | upkeep.FittingChore]
+) -> None:
+    monkeypatch.setattr(supervisor, "_CHORE_SECONDS", 0.2)
+    monkeypatch.setattr(WorkerSettings, "match_seconds", 0.0)
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "list_languages_to_fit", lambda _: [("en", 0)])
+    starting_with(monkeypatch, lambda: child(DEAF, str(tmp_path / "deaf")))
+    chore = kind(WorkerSettings(home=tmp_path))
+    chore.tick(registry)
+    process = chore.child
+    assert process is not None
+    wait_until((tmp_path / "deaf").exists)
+    assert registry.duties.take(chore.duty, name_owner(process.pid), 600)
+    chore.stop()
+    assert process.poll() == -signal.SIGKILL and registry.duties.take(chore.duty, "another", 600)
+
+
+@pytest.mark.parametrize("status", [1, 0], ids=["failed", "could not seal everything"])
+def test_after_a_child_that_did_not_seal_everything_the_next_one_comes_later(
+    registry: Registry, indexing: IndexingChore, monkeypatch: pytest.MonkeyPatch, status: int
+) -> None:
+    clock, started = SimpleNamespace(now=1_000.0), list[subprocess.Popen[bytes]]()
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "time", SimpleNamespace(monotonic=lambda: clock.now))
+
+    def start() -> subprocess.Popen[bytes]:
+        started.append(process := child(ENDS.format(status=status)))
+        assert registry.duties.take(SEALING, name_owner(process.pid), 600)
+        process.wait(PATIENCE)
+        return process
+
+    starting_with(monkeypatch, start)
+    indexing.tick(registry)
+    indexing.tick(registry)
+    assert len(started) == 1 and free(registry), "the duty of a child that has ended is free"
+    clock.now += 59
+    indexing.tick(registry)
+    assert len(started) == 1
+    clock.now += 3_600
+    indexing.tick(registry)
+    assert len(started) == 2
+
+
+@pytest.mark.row("F7")
+def test_while_writes_are_refused_no_child_is_started(
+    registry: Registry, indexing: IndexingChore, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """It could only wait, or lock the registry as the one before may have done."""
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
+    starting_with(monkeypatch, lambda: child(SLEEPS))
+    with closing(sqlite3.connect(tmp_path / "registry.db")) as other:
+        other.execute("BEGIN IMMEDIATE")
+        with pytest.raises(RegistryUnavailable):
+            registry.probe()
+        indexing.tick(registry)
+        assert not indexing.is_running
+    insisting(registry.probe)
+    indexing.tick(registry)
+    assert indexing.is_running
+
+
+def test_a_duty_is_renewed_as_long_as_the_work_takes(registry: Registry, monkeypatch: pytest.MonkeyPatch) -> None:
+    def expires() -> datetime:
+        with registry.read() as session:
+            row = session.get(DutyRow, SEALING)
+            assert row is not None and row.owner == "a"
+            return row.expires
+
+    def until_renewed() -> None:
+        before = expires()
+        wait_until(lambda: expires() > before)
+
+    monkeypatch.setattr(leases, "_RENEWALS", 100)
+    with registry.duties.hold(SEALING, "a", 30) as ours:
+        assert ours
+        until_renewed()
+        with registry.duties.hold(SEALING, "b", 30) as theirs:
+            assert not theirs
+        until_renewed()
+    assert free(registry)
+
+
+BUSY = """
+import sys
+if "worker.upkeep" in sys.orig_argv:
+    import time
+    from index.indexer import Indexer
+    Indexer.run = lambda *_: time.sleep(600)
+"""
+
+
+@pytest.mark.slow
+def test_a_worker_that_is_stopped_while_its_indexer_works_leaves_the_duty(site: Site, tmp_path: Path) -> None:
+    (tmp_path / "sitecustomize.py").write_text(BUSY)
+    sets = VectorSets(site.gallery)
+    sets.ensure_registered(Identity("pictures", site.image_fingerprint, 32))
+    worker = site.process("tests.eager_worker", SEAL_AT="50", PYTHONPATH=f"{tmp_path}:{ROOT}")
+    until_busy(site.registry)
+    worker.send_signal(signal.SIGTERM)
+    assert worker.wait(PATIENCE) == 0 and free(site.registry), site.log()[-2_000:]

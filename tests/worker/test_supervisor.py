@@ -1,18 +1,29 @@
-"""Children that stand still, stopped or in a deadlock: who is ended, who is not, and that the work goes on."""
+"""A parent and its children: which one may end by itself, which one is asked to stop or killed, and when."""
 
+import logging
 import os
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from threading import Thread
 
 import psutil
 import pytest
 
 from store.errors import RegistryUnavailable
+from store.leases import Lease
 from store.registry import Registry, open_registry
-from worker.supervisor import ChildProcess
+from tests.patience import PATIENCE, insisting, within
+from tests.worker.harness import Site, pairs
+from worker import supervisor
+from worker.settings import WorkerSettings
+from worker.supervisor import CANCEL_SECONDS, STOP_SECONDS, ChildProcess, Supervisor
 
 STILL = 1.0  # seconds
 SLEEPS = "import time; time.sleep(600)"
@@ -91,3 +102,118 @@ def test_a_parent_that_stood_still_itself_does_not_blame_its_child(registry: Reg
     with child(SLEEPS, 10.0) as process:
         process._looked -= 600
         assert process.explain_end(registry, 600) == ""
+
+
+DEAF = (
+    "import pathlib, signal, sys, time; signal.signal(signal.SIGTERM, signal.SIG_IGN);"
+    "pathlib.Path(sys.argv[1]).write_text(sys.argv[5]); time.sleep(float(sys.argv[2]))"
+)
+
+
+@dataclass
+class Running:
+    """A child that does not listen to SIGTERM, under its parent's lease."""
+
+    lease: Lease
+    parent: Thread
+
+    def wait(self) -> None:
+        """Until the parent is done with it."""
+        self.parent.join(PATIENCE)
+        assert not self.parent.is_alive()
+
+
+@pytest.fixture
+def start(site: Site, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> Iterator[Callable[[float], Running]]:
+    """A child that exits with 0 after so many seconds, if it is left alone."""
+    caplog.set_level(logging.INFO, "worker.supervisor")
+    supervisors: list[Supervisor] = []
+
+    def begin(seconds: float) -> Running:
+        settings = WorkerSettings(home=site.home, base=site.base)
+        fence = tmp_path / "fence"
+        supervisors.append(Supervisor(settings, (sys.executable, "-c", DEAF, str(fence), str(seconds))))
+        expansion = site.submit(pairs("cy"))
+        parent = Thread(target=supervisors[-1].run, args=[expansion])
+        parent.start()
+        while not (fence.exists() and fence.read_text()):
+            assert parent.is_alive()
+            time.sleep(0.01)
+        return Running(Lease(expansion, supervisors[-1].owner, int(fence.read_text())), parent)
+
+    yield begin
+    for each in supervisors:
+        each.registry.close()
+
+
+def said(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [record.getMessage().partition(": ")[2] for record in caplog.records]
+
+
+def test_threads_that_ask_at_once_share_one_registry(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    under_test, opened = Supervisor(WorkerSettings(home=tmp_path)), list[Registry]()
+
+    def slowly(url: str) -> Registry:
+        opened.append(open_registry(url))
+        time.sleep(0.2)  # time for the others to come
+        return opened[-1]
+
+    monkeypatch.setattr(supervisor, "open_registry", slowly)
+    with ThreadPoolExecutor(4) as threads:
+        found = [*threads.map(lambda _: under_test.registry, range(4))]
+    for registry in opened:
+        registry.close()
+    assert found == opened * 4
+
+
+def test_a_child_that_has_finished_exits_by_itself(
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(3)
+    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
+    running.wait()
+    assert said(caplog)[1:] == ["the child ended with status 0"]
+
+
+def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
+    site: Site,
+    start: Callable[[float], Running],
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("worker.supervisor._EXIT_SECONDS", 0.0)
+    running = start(600)
+    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
+    running.wait()
+    assert said(caplog)[1:] == ["the child had finished, and was ended while it closed"]
+
+
+def test_a_child_that_was_overtaken_is_killed(
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(600)
+    while (
+        insisting(partial(site.registry.expansions.lease, running.lease.expansion, "test:2", 600)) is None
+    ):  # renewed?
+        site.abandon(running.lease.expansion)
+    running.wait()
+    assert said(caplog)[1:] == [
+        "another worker took the lease; the child is killed",
+        "the child ended with status -9",
+    ]
+
+
+def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
+    site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
+) -> None:
+    running = start(600)
+    with within(10):
+        insisting(lambda: site.registry.expansions.cancel(running.lease.expansion))
+        running.wait()
+    assert said(caplog)[1:] == ["the child ended with status -9"]
+    assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"
+
+
+def test_the_patience_with_a_child_fits_into_ten_seconds() -> None:
+    assert WorkerSettings.look_seconds + CANCEL_SECONDS < 10
+    assert STOP_SECONDS < 10

@@ -1,16 +1,23 @@
-"""Features of English texts are computed once for all languages, and again where what was kept does not fit."""
+"""What is learned from: features that are computed once, pictures named by files, held-out sets that stay."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
+from index.gallery import NewPicture
 from model.encoder import Encoder
 from model.table import View
-from tests.worker.harness import Site, pairs, prepare_data
+from tests.worker.harness import Site, attempt_at, pairs, prepare_data, report_of, teach
 from worker import prepare as preparing
+from worker.attempt import open_context
+from worker.child import run
 from worker.learn import make_corpus
+from worker.move import choose_english_to_compare, compare_versions
+from worker.prepare import prepare, read_dataset
+from worker.validation import encode_candidates, load_validation
 
 Rows = list[dict[str, str]]
 
@@ -88,3 +95,53 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     learned_from, english = make_corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
     assert learned_from.texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.texts}
+
+
+def by_file(language: str = "cy") -> list[dict[str, str]]:
+    return [{**row, "picture": f"{row['picture']}.jpg"} for row in pairs(language, picture=True)]
+
+
+def put(site: Site, id: str) -> None:
+    """One more picture."""
+    vector = np.eye(1, site.dimension, dtype=np.float32)[0]
+    site.gallery.put([NewPicture(id, f"{10**6:064x}", 64, 64, {}, vector)], site.image_fingerprint)
+
+
+def test_a_later_attempt_and_a_later_expansion_take_the_same_pictures(site: Site) -> None:
+    expansion = site.submit(by_file())
+    attempt = attempt_at(site, expansion)
+    data = prepare(open_context(attempt), attempt.expansion)
+    assert [*data.picture_places] == [f"p{number}" for number in range(100)] and data.report.by_file == 100
+    for id in ("p3.jpg", "p4.jpg"):  # by now, pictures have these ids
+        put(site, id)
+    site.gallery.delete("p4")
+    site.abandon(expansion)
+    second = attempt_at(site, expansion)
+    context = open_context(second)
+    assert prepare(context, second.expansion).rows == data.rows
+    figures = compare_versions((context, 0), (context, 0), choose_english_to_compare(context, [second.expansion]))
+    held_out = {row.picture for row in data.rows if row.split == "val"} - {"p4"}
+    assert figures is not None and figures["pairs"] == len(held_out)
+    other = attempt_at(site, site.submit(pairs("br"), "br"))
+    assert read_dataset(other, second.expansion).rows == data.rows
+
+
+@pytest.mark.parametrize("picture", [False, True])
+def test_a_table_that_did_not_change_reads_as_on_the_day_it_was_learned(site: Site, picture: bool) -> None:
+    """The second dataset brings other English, and the gallery other pictures: the candidates stay the same."""
+    first = teach(site, picture=picture)
+    assert first.report is not None
+    vectors = np.random.default_rng(1).standard_normal((300, 32), dtype=np.float32)
+    site.fill("later", vectors / np.linalg.norm(vectors, axis=1, keepdims=True), first=10**6)
+    other = [{**row, "english": row["english"].replace("o", "ou")} for row in pairs("br", picture=picture, count=90)]
+    attempt = attempt_at(site, site.submit(other, "br"))
+    context = open_context(attempt)
+    validation = load_validation(attempt.root, first.id)
+    assert validation is not None
+    among = encode_candidates(context, prepare(context, attempt.expansion), validation)
+    assert len(among.places) == first.report["candidates"]
+    assert {*among.places} == {*validation.targets, *validation.others}
+    run(attempt)
+    report = report_of(site, attempt.expansion.id)
+    welsh = report["shared"]["languages"]["cy"]
+    assert welsh["before"] == welsh["learned"] == first.report["t2i"]
