@@ -100,7 +100,7 @@ def test_a_postgresql_that_takes_no_writes_ends_no_child(postgresql_url: str) ->
 @pytest.mark.row("F6")
 def test_a_parent_that_stood_still_itself_does_not_blame_its_child(registry: Registry) -> None:
     with child(SLEEPS, 10.0) as process:
-        process._looked -= 600
+        process._looked_at -= 600
         assert process.explain_end(registry, 600) == ""
 
 
