@@ -77,7 +77,7 @@ def test_a_child_that_is_stopped_in_a_transaction_is_ended_after_a_lease(site: S
 def test_a_chore_that_stands_still_is_ended_and_begun_again(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, script: str
 ) -> None:
-    monkeypatch.setattr(upkeep, "unsealed", lambda _: 9_999)
+    monkeypatch.setattr(upkeep, "count_unsealed", lambda _: 9_999)
     monkeypatch.setattr(upkeep, "_RETRY_SECONDS", 0.0)
     settings = WorkerSettings(home=tmp_path, lease_seconds=3)
     indexing = IndexingChore(settings, still_seconds=1.0 if script == SLEEPS else 600.0)
