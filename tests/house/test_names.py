@@ -20,7 +20,7 @@ MOST = {
     "model": (244, 221),
     "index": (0, 0),
     "service": (10, 25),
-    "worker": (61, 24),
+    "worker": (0, 0),
     "demo": (126, 91),
     "benchmarks": (600, 423),
     "scripts": (3, 0),
