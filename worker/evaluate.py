@@ -157,7 +157,8 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
         sentences = [each["gain"]["sentence"] for each in parts if "gain" in each]
         report["replaced"] = {"datasets": context.replaced_count, "sentences": sentences}
-    report["shared"]["so_far"] = measure_chain([*reversed(versions.trace_lineage(context.parent))], data.language, report)
+    lineage = [*reversed(versions.trace_lineage(context.parent))]
+    report["shared"]["so_far"] = measure_chain(lineage, data.language, report)
     return report
 
 

@@ -223,7 +223,8 @@ def _decide_replay(attempt: Attempt, parent: int) -> list[list[Expansion]]:
 
     def decide() -> list[list[str]]:
         served = registry.releases.get_serving().languages
-        present = {source for version in registry.versions.trace_lineage(parent) for source in version.dataset_expansions}
+        lineage = registry.versions.trace_lineage(parent)
+        present = {source for version in lineage for source in version.dataset_expansions}
         numbers = [served[tag] for tag in attempt.expansion.settings["replay"] if tag in served]
         sources = (registry.versions.get(number).dataset_expansions for number in numbers)
         return [[*expansions] for expansions in sources if not present.issuperset(expansions)]

@@ -264,7 +264,7 @@ def attempt_at(
 
 
 def carry_out(
-    site: Site, rows: Sequence[dict[str, Any]], language: str = "cy", kind: Kind = "learn", **settings: Any
+    site: Site, rows: Sequence[dict[str, Any]], language: str = "cy", kind: ExpansionKind = "learn", **settings: Any
 ) -> Expansion:
     """Carry out an expansion in this process, from its submission to its end."""
     expansion = site.submit(rows, language, kind, **settings)
