@@ -137,7 +137,7 @@ def test_a_language_is_taught_again_while_only_the_encoding_changes(registry: Re
     (serving,) = registry.bases.list()
     move, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": serving.name}, actor="t")
     again = teach(registry, "a")
-    assert registry.releases.serving().languages["a"] == again
+    assert registry.releases.get_serving().languages["a"] == again
     assert registry.expansions.get(move.id).state == "queued"
 
 
