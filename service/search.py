@@ -67,7 +67,7 @@ class Search:
         self.body, self._snapshot, self._context, self._caller = body, snapshot, context, caller
         self._place, self._upload = place, upload
         self._upload_sha256: str | None = None  # the bytes are dropped when they are encoded
-        self._query = Criteria(parse_body_filter(body.filter, place), caller.collections)
+        self._criteria = Criteria(parse_body_filter(body.filter, place), caller.collections)
         minus = body.minus or schemas.Minus()
         self._text, self._minus_text = _clean_text(body.text), _clean_text(minus.text)
         self._picture, self._minus_picture = body.picture, minus.picture
@@ -84,7 +84,7 @@ class Search:
     @property
     def reads_registry(self) -> bool:
         """Whether it takes a thread that filters, words and bound keys are read in."""
-        filtered = self._query.filter is not None or self.body.facets is not None
+        filtered = self._criteria.filter is not None or self.body.facets is not None
         return filtered or self.body.mode != "meaning" or self._caller.collections is not None
 
     async def encode(self) -> None:
@@ -158,23 +158,23 @@ class Search:
 
     async def _find_candidates(self) -> _Candidates:
         """Read from the registry what may be found now: by filter and collections, by words, and the facets."""
-        body, lanes, query = self.body, self._context.lanes, self._query
-        filtered, selection, words_only = not query.is_unrestricted, self._context.selection, body.mode == "words"
-        allowed = await lanes.filter.run(selection.select_keys, query) if filtered and not words_only else None
+        body, lanes, criteria = self.body, self._context.lanes, self._criteria
+        filtered, selection, words_only = not criteria.is_unrestricted, self._context.selection, body.mode == "words"
+        allowed = await lanes.filter.run(selection.select_keys, criteria) if filtered and not words_only else None
         word_hits = list[WordHit]()
         if body.mode != "meaning" and self._text is not None:
             lane, find = lanes.filter if filtered else lanes.words, self._context.words.find
-            found = await lane.run(find, self._text, self._snapshot.release, query, self._minus_text)
+            found = await lane.run(find, self._text, self._snapshot.release, criteria, self._minus_text)
             word_hits = [hit for hit in found if hit.picture not in self._named_pictures]
         calibration = self._find_calibration()
         if calibration is not None and allowed is not None:
             # keys of deleted pictures may be among them: where only these make enough, all are read again
             if calibration.holds_among(len(allowed.keys)) and not calibration.holds_among(allowed.least_count):
-                allowed = await lanes.filter.run(selection.select_keys, query, without_deleted=True) or allowed
+                allowed = await lanes.filter.run(selection.select_keys, criteria, without_deleted=True) or allowed
             calibration = calibration if calibration.holds_among(len(allowed.keys)) else None
         if allowed is not None or body.mode != "meaning":
             self._timing.record("filter")
-        facets = None if body.facets is None else await lanes.filter.run(selection.count_facets, query, body.facets)
+        facets = None if body.facets is None else await lanes.filter.run(selection.count_facets, criteria, body.facets)
         return _Candidates(allowed and allowed.keys, word_hits, calibration, facets)
 
     def _find_calibration(self) -> Calibration | None:
@@ -206,7 +206,7 @@ class Search:
         minus, weights = [self._minus_text, self._minus_picture], self._weights.model_dump()
         query: list[object] = ["question", body.mode, self._text, self._picture, *minus, weights, self._upload_sha256]
         query += [body.language, body.min_score, body.min_match]
-        if not self._query.is_unrestricted:
+        if not self._criteria.is_unrestricted:
             query += [body.filter, self._caller.id]
         # what may not change from page to page; a picture that is named may get another content, and vector
         state: list[object] = [self._snapshot.release.number, self._snapshot.pictures.identity.name]

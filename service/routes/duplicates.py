@@ -41,11 +41,11 @@ async def list_duplicates(
     100 such others: then only the nearest of these are seen, and the group says `more`.
     """
     started, snapshot = time.perf_counter(), context.live.current
-    picture_query = Criteria(parse_query_filter(filter), caller.collections, collection)
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
     query = ["duplicates", min_score, filter, collection, caller.id if caller.collections is not None else None]
     state, cursors = snapshot.pictures.identity.name, context.cursors
     place = cursors.read_place(query, cursor, state)
-    page = await _find_page(snapshot, context, picture_query, min_score, limit, place and (place[0], place[1]))
+    page = await _find_page(snapshot, context, criteria, min_score, limit, place and (place[0], place[1]))
     groups = await _list_groups(page.groups, context, caller)
     answer = schemas.Duplicates(
         items=groups,
@@ -59,23 +59,21 @@ async def list_duplicates(
 
 
 async def _find_page(
-    snapshot: Snapshot, context: Context, picture_query: Criteria, least: float, limit: int, after: Place | None
+    snapshot: Snapshot, context: Context, criteria: Criteria, least: float, limit: int, after: Place | None
 ) -> DuplicatesPage:
     """Find groups after a place, until there are `limit` or the time is over; no next place at the end of all.
 
     One page is made at a time.
     """
-    if not picture_query.is_unrestricted:  # with its own time to wait: a page finds it kept
-        await context.lanes.filter.run(context.selection.select_keys, picture_query)
+    if not criteria.is_unrestricted:  # with its own time to wait: a page finds it kept
+        await context.lanes.filter.run(context.selection.select_keys, criteria)
     gallery, selection, pictures = context.gallery, context.selection, snapshot.pictures
     fingerprint = context.encoder.image_fingerprint
 
     def fill_page() -> DuplicatesPage:
         groups, examined, place, until = list[Group](), 0, after, time.monotonic() + _SECONDS
         while True:
-            part = find_groups(
-                gallery, selection, fingerprint, pictures, least, picture_query, place, limit - len(groups)
-            )
+            part = find_groups(gallery, selection, fingerprint, pictures, least, criteria, place, limit - len(groups))
             groups += part.groups
             examined, place = examined + part.examined, part.place
             if place is None or len(groups) >= limit or time.monotonic() > until:

@@ -95,20 +95,20 @@ async def list_pictures(
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
     without = exclude_fields(find_unwanted_fields(fields, schemas.PictureItem), facets=facets is None)
-    picture_query = Criteria(parse_query_filter(filter), caller.collections, collection)
+    criteria = Criteria(parse_query_filter(filter), caller.collections, collection)
     parameters = [filter, collection, sort, caller.id if caller.collections is not None else None]
     cursor_query: object = "pictures" if parameters == [None, None, "created_at", None] else ["pictures", *parameters]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.selection.list_pictures(picture_query, count, place, newest_first=sort == "-created_at")
+        return context.selection.list_pictures(criteria, count, place, newest_first=sort == "-created_at")
 
     def make_page() -> schemas.PicturePage:
         found, following = context.cursors.paginate(cursor_query, limit, cursor, fetch, lambda picture: picture.place)
         items = make_items(found, context, caller.collections)
-        counts = None if facets is None else context.selection.count_facets(picture_query, facets)
+        counts = None if facets is None else context.selection.count_facets(criteria, facets)
         return schemas.PicturePage(items=items, next_cursor=following, facets=counts)
 
-    plain = picture_query.filter is None and facets is None
+    plain = criteria.filter is None and facets is None
     answer = await (context.lanes.read if plain else context.lanes.filter).run(make_page)
     return await context.answer(lambda: answer, without=without)
 

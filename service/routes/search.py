@@ -65,7 +65,7 @@ async def search_captions(
     """
     started, timing, snapshot = time.perf_counter(), request.state.timing, context.live.current
     tags = choose_caption_languages(body.languages, snapshot)
-    picture_query = Criteria(parse_body_filter(body.filter), caller.collections)
+    criteria = Criteria(parse_body_filter(body.filter), caller.collections)
     timing.record("read")
     if request.state.files:
         vector = await run_unless_client_leaves(request, context.pictures.encode(request.state.files.pop()))
@@ -74,14 +74,10 @@ async def search_captions(
         vector = await find_vector(body.picture, snapshot, context, caller)
     else:
         raise InvalidInput("name a picture, or send one", errors=(FieldError("body.picture", "missing"),))
-    reader, allow, filtered = (
-        snapshot.release.find_version,
-        context.selection.find_allowed_keys,
-        not picture_query.is_unrestricted,
-    )
+    reader, allow = snapshot.release.find_version, context.selection.find_allowed_keys
+    filtered = not criteria.is_unrestricted
     allowed = {
-        tag: await context.lanes.filter.run(allow, picture_query, tag, reader(tag)) if filtered else None
-        for tag in tags
+        tag: await context.lanes.filter.run(allow, criteria, tag, reader(tag)) if filtered else None for tag in tags
     }
 
     def answer() -> schemas.CaptionHits:
