@@ -5,13 +5,13 @@ from pathlib import Path
 from playwright.sync_api import Browser, expect
 
 from tests.service.harness import ADMIN_KEY, wait_until
-from tests.service.test_moving import base_of, move_base, serving
+from tests.service.test_moving import get_base, move_base, serve
 from tests.tiny import write_tiny_base
 
 
 def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path)
-    with serving(tmp_path / "home", open=True) as (service, _):
+    with serve(tmp_path / "home", open=True) as (service, _):
         registry = service.context.registry
         registry.bases.record_name("first", "", service.context.encoder.base_fingerprint)
         session = chromium.new_context(base_url=service.url)
@@ -30,7 +30,7 @@ def test_a_move_is_asked_for_followed_and_taken_back(chromium: Browser, tmp_path
         registry.expansions.cancel(registry.expansions.list()[0].id)
 
         release = move_base(registry)
-        wait_until(lambda: base_of(service) == release.base)
+        wait_until(lambda: get_base(service) == release.base)
         page.reload()
         expect(shown).to_contain_text(
             f"read by the base “other” now: version {release.base}, in release {release.number}."

@@ -12,7 +12,7 @@ from service.auth import get_guard
 from tests.contract.test_routes import GUARDED, NAMES, every_route
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, picture, running
-from tests.service.test_match import calibrated
+from tests.service.test_match import calibrate
 
 SECRET = "zebra"  # in everything of the other collection
 FAR, OTHER = f"far-{SECRET}", f"{SECRET}-room"
@@ -45,7 +45,7 @@ class Keys:
             assert self.put(self.unbound, id, seed, captions=captions, **about).status_code == 201
         files = {"picture": ("x", picture(8))}
         assert self.unbound.post("/v1/pictures", files=files, data=about).status_code == 201
-        calibrated(self.service, pictures=4, change=1_000, threshold=-0.5)  # as a worker does then
+        calibrate(self.service, pictures=4, change=1_000, threshold=-0.5)  # as a worker does then
 
 
 def open_client(service: Service, key: str) -> httpx.Client:
@@ -57,7 +57,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
     with running(tmp_path_factory.mktemp("home"), keep_originals=True) as service:
         service.learn("de")
         keys = Keys(service)
-        calibrated(service, pictures=3, change=1_000)
+        calibrate(service, pictures=3, change=1_000)
         yield keys
         keys.bound.close()
         keys.unbound.close()
@@ -161,7 +161,7 @@ def test_what_a_bound_key_reads_does_not_depend_on_other_collections(keys: Keys)
 
 
 def test_a_bound_key_is_told_no_chances_because_all_collections_were_measured(keys: Keys) -> None:
-    calibrated(keys.service, pictures=3, change=1_000)
+    calibrate(keys.service, pictures=3, change=1_000)
     ask = {"text": "a pear", "language": "en", "min_match": 0.999}
     bound, unbound = (http.post("/v1/search/pictures", json=ask).json() for http in (keys.bound, keys.unbound))
     assert [hit["match"] for hit in bound["items"]] == [None] * 3 and bound["warnings"] == ["match_unknown"]

@@ -13,7 +13,7 @@ from tests.faults.test_engine_faults import indexed
 from tests.patience import PATIENCE
 from tests.service.harness import picture, wait_until
 from tests.service.processes import answers
-from tests.service.test_languages import dataset
+from tests.service.test_languages import make_dataset
 from tests.worker.harness import FINISHED, Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200), pytest.mark.row("S5")]
@@ -53,7 +53,7 @@ def test_an_api_on_a_full_disk_refuses_searches_and_starts_again(small_disk: Pat
         fill(small_disk)
         before = files(home)
         assert put(client, 3) == 507
-        upload = {"dataset": ("x", dataset())}
+        upload = {"dataset": ("x", make_dataset())}
         assert client.post("/v1/languages", files=upload, data={"language": "cy"}).status_code == 507
         assert client.delete("/v1/pictures/p0").status_code in (204, 507)
         assert indexed(indexer) >= 0

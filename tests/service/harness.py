@@ -71,7 +71,7 @@ class Service:
         return str(answer.json()["key"])
 
     def learn(self, tag: str) -> Version:
-        """The result of a worker: a version of the language, promoted and followed by this service."""
+        """Do a worker's part: make a version of the language, promoted and followed by this service."""
         version = learn(self.context.registry, tag)
         self.context.live.refresh()
         return version
@@ -83,13 +83,13 @@ def learn(registry: Registry, tag: str, *, move_shared: bool = True, report: dic
 
 
 def settings_with(**constants: float) -> type[Settings]:
-    """The service's settings with other constants."""
+    """Make the service's settings with other constants."""
     return type("Chosen", (Settings,), constants)
 
 
 @contextmanager
 def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any) -> Iterator[Service]:
-    """A service on a free port until the block ends; `reopen` opens the base that serves after a move.
+    """Run a service on a free port until the block ends; `reopen` opens the base that serves after a move.
 
     It refuses nothing because of a machine that is slow.
     """
@@ -123,7 +123,7 @@ def wait_until(reached: Any, seconds: float = PATIENCE) -> None:
 
 
 def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """The one format of every error: reliability.md section 3."""
+    """Assert the one format of every error: reliability.md section 3."""
     assert response.status_code == status, response.text[:500]
     assert response.headers["content-type"] == "application/problem+json"
     assert len(response.content) <= MAX_REFUSAL or code == "dataset_invalid", len(response.content)
@@ -138,7 +138,7 @@ def assert_problem(response: httpx.Response, status: int, code: str) -> dict[str
 
 
 def fingerprint(service: Service, serving: bool = True) -> str:
-    """A hash of all that a refused request must not change: every file, every row, what is served."""
+    """Hash all that a refused request must not change: every file, every row, what is served."""
     files = [path for path in service.home.rglob("*") if _counts(path)]
     facts: list[object] = [sorted((str(path.relative_to(service.home)), path.read_bytes()) for path in files)]
     with contextlib.closing(sqlite3.connect(service.home / "registry.db")) as registry:
@@ -150,21 +150,21 @@ def fingerprint(service: Service, serving: bool = True) -> str:
 
 @contextmanager
 def assert_state_unchanged(service: Service, serving: bool = True) -> Iterator[None]:
-    """The block changes nothing."""
+    """Assert that the block changes nothing."""
     before = fingerprint(service, serving)
     yield
     assert fingerprint(service, serving) == before
 
 
 def picture(seed: int = 0, side: int = 48, format: str = "PNG", **save: Any) -> bytes:
-    """An encoded picture of four coloured quarters, other ones for each seed."""
+    """Encode a picture of four coloured quarters, other ones for each seed."""
     buffer = io.BytesIO()
     motif(seed, side).save(buffer, format, **save)
     return buffer.getvalue()
 
 
 def motif(seed: int = 0, side: int = 48) -> Image.Image:
-    """An RGB picture without symmetry."""
+    """Draw an RGB picture without symmetry."""
     image = Image.new("RGB", (side, side), _colour(seed, 0))
     draw = ImageDraw.Draw(image)
     half = side // 2
@@ -179,5 +179,5 @@ def _colour(seed: int, place: int) -> tuple[int, int, int]:
 
 
 def _counts(path: Path) -> bool:
-    """Empty folders and SQLite's own files do not count."""
+    """Whether it counts: empty folders and SQLite's own files do not."""
     return path.is_file() and not path.name.startswith("registry.db")

@@ -55,7 +55,7 @@ class Program:
         return self.returncode
 
     def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
-        """What is left of its output, and all that it wrote to standard error; nothing the second time."""
+        """Return what is left of its output, and all that it wrote to standard error; nothing the second time."""
         if self.stdout.closed:
             return "", ""
         with self.stdout:
@@ -78,16 +78,16 @@ class Program:
 def weightless(
     home: object, encoder: str = "WeightlessEncoder()", constants: str = "pass", **variables: str
 ) -> Program:
-    """It prints the address it listens on, with a free port by default. `FAULT_POINT` is for `files.pass_fault_point`.
+    """Start a service that prints its address, with a free port by default.
 
-    It logs only errors, and refuses nothing because of a slow machine.
+    `FAULT_POINT` is for `files.pass_fault_point`. It logs only errors, and refuses nothing because of a slow machine.
     """
     own = {"LOG_LEVEL": "error", "REQUEST_SECONDS": str(PATIENCE)}
     return _start(_SERVE.format(encoder=encoder, constants=constants), home, **{**own, **variables})
 
 
 def run_module(name: str, home: object, **variables: str) -> tuple[int | None, str, str]:
-    """The exit status of `python -m NAME`, which ends at once, and what it writes."""
+    """Return the exit status of `python -m NAME`, which ends at once, and what it writes."""
     with _start(_MODULE.format(module=name), home, **variables) as program:
         output, errors = program.communicate()
     return program.returncode, output, errors

@@ -24,8 +24,8 @@ ROUTES_BY_ID = (
 
 
 @contextmanager
-def taught(home: Path) -> Iterator[Service]:
-    """Welsh, French, Welsh again."""
+def run_taught(home: Path) -> Iterator[Service]:
+    """Run a service that was taught Welsh, French, Welsh again."""
     with running(home) as service:
         for tag in ("cy", "fr", "cy"):
             service.learn(tag)
@@ -35,14 +35,14 @@ def taught(home: Path) -> Iterator[Service]:
 
 @pytest.fixture
 def learned(tmp_path: Path) -> Iterator[Service]:
-    with taught(tmp_path) as service:
+    with run_taught(tmp_path) as service:
         yield service
 
 
 @pytest.fixture(scope="module")
 def kept(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """For tests that change nothing."""
-    with taught(tmp_path_factory.mktemp("kept")) as service:
+    with run_taught(tmp_path_factory.mktemp("kept")) as service:
         yield service
 
 
@@ -50,36 +50,36 @@ def roll_back(service: Service, tag: str, **more: Any) -> httpx.Response:
     return service.admin.post(f"/v1/admin/languages/{tag}/rollback", json=more)
 
 
-def serving(service: Service) -> dict[str, int]:
+def list_serving(service: Service) -> dict[str, int]:
     return {item["language"]: item["version"] for item in service.admin.get("/v1/languages").json()["items"]}
 
 
-def answers(service: Service, *tags: str) -> list[object]:
-    """Versions, pictures and scores of searches in these languages."""
+def list_answers(service: Service, *tags: str) -> list[object]:
+    """List versions, pictures and scores of searches in these languages."""
     bodies = [service.search(f"query {n}", language=tag).json() for n in range(5) for tag in tags]
     return [(body["version"], [(item["id"], item["score"]) for item in body["items"]]) for body in bodies]
 
 
 @pytest.mark.row("R2")
 def test_a_language_goes_back_to_its_previous_version_and_others_stay(learned: Service) -> None:
-    before = answers(learned, "en", "fr")
+    before = list_answers(learned, "en", "fr")
     body = roll_back(learned, "cy", reason="worse\nin two lines").json()
     assert (body["from_version"], body["to_version"], body["dry_run"]) == (3, 1, False)
     assert body["unchanged"] == ["en", "fr"]
     assert body["release"] == learned.context.live.current.release.number
-    assert serving(learned) == {"en": 0, "cy": 1, "fr": 2}
-    assert answers(learned, "en", "fr") == before
+    assert list_serving(learned) == {"en": 0, "cy": 1, "fr": 2}
+    assert list_answers(learned, "en", "fr") == before
 
 
 @pytest.mark.row("R2")
 def test_a_language_without_a_previous_version_is_not_served_any_more(learned: Service) -> None:
-    before = answers(learned, "en", "cy")
+    before = list_answers(learned, "en", "cy")
     body = roll_back(learned, "fr").json()
     assert (body["to_version"], body["shared_version"]) == (None, 1)
     assert_problem(learned.search("pomme", language="fr"), 404, "language_not_found")
     captions = learned.admin.get("/v1/pictures/a").json()["captions"]
     assert set(captions) == {"en", "cy"}
-    assert answers(learned, "en", "cy") == before
+    assert list_answers(learned, "en", "cy") == before
 
 
 @pytest.mark.row("R2")
@@ -154,7 +154,7 @@ def test_a_whole_release_is_restored_by_compare_and_set(learned: Service) -> Non
     restored = learned.admin.post(path, json={"expected": latest["number"], "reason": "all wrong"})
     assert restored.status_code == 200
     assert restored.json()["languages"] == {"en": 0}
-    assert serving(learned) == {"en": 0}
+    assert list_serving(learned) == {"en": 0}
     newest = learned.admin.get("/v1/admin/releases").json()["items"][0]
     assert (newest["reason"], newest["actor"]) == ("all wrong", "admin")
     assert newest["change"] == {"kind": "restore", "restored": first["number"]}

@@ -11,7 +11,7 @@ from tests.client.test_commands import run, run_json
 from tests.doubles import WeightlessEncoder, text_vector
 from tests.registries import publish_release
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
-from tests.service.test_languages import dataset, teach
+from tests.service.test_languages import make_dataset, teach
 
 SENTENCE = "This base already reads Welsh at R@10 71 % (on 80 held-out captions; chance gives 1 %)."
 RECALL = {"R@1": 0.5, "R@5": 0.6, "R@10": 0.71}
@@ -33,7 +33,7 @@ def polyglot(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def measure(service: Service, expansion: str, **more: Any) -> None:
-    """What a worker does with an assessment."""
+    """Do what a worker does with an assessment."""
     expansions = service.context.registry.expansions
     lease = expansions.lease(expansion, "test")
     assert lease is not None
@@ -48,14 +48,14 @@ def assess(service: Service, tag: str = "cy", **report: Any) -> dict[str, Any]:
     answer = teach(service, tag, assess="true")
     assert answer.status_code == 202, answer.text
     measure(service, answer.json()["expansion"]["id"], **report)
-    return listed(service)[tag]
+    return list_languages(service)[tag]
 
 
-def listed(service: Service) -> dict[str, dict[str, Any]]:
+def list_languages(service: Service) -> dict[str, dict[str, Any]]:
     return {item["language"]: item for item in service.admin.get("/v1/languages").json()["items"]}
 
 
-def pivots(language: str = "de", text: str = "roter Apfel ") -> bytes:
+def make_pivots(language: str = "de", text: str = "roter Apfel ") -> bytes:
     rows = [{"caption": f"afal coch {n}", "pivot": {"language": language, "text": f"{text}{n}"}} for n in range(80)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
@@ -75,7 +75,7 @@ def test_an_assessed_language_is_listed_with_its_figures_though_nothing_serves_i
     assert (item["taught"], item["built_in"]) == (False, False)
     assert item["assessed"]["sentence"] == SENTENCE and item["assessed"]["t2i"] == RECALL
     assert_problem(fresh.search("afal", language="cy"), 404, "language_not_found")
-    english = listed(fresh)["en"]
+    english = list_languages(fresh)["en"]
     assert (english["taught"], english["built_in"], english["assessed"]) == (False, True, None)
 
 
@@ -88,15 +88,15 @@ def test_a_language_may_be_taught_and_assessed_and_the_newest_assessment_counts(
 
 
 def test_what_another_base_reads_is_not_told_and_hides_nothing(fresh: Service) -> None:
-    def elsewhere() -> None:
+    def assess_elsewhere() -> None:
         answer = teach(fresh, assess="true")
         measure(fresh, answer.json()["expansion"]["id"], base="0" * 64)
 
-    elsewhere()
-    assert "cy" not in listed(fresh)
+    assess_elsewhere()
+    assert "cy" not in list_languages(fresh)
     own = assess(fresh)
-    elsewhere()
-    assert listed(fresh)["cy"] == own
+    assess_elsewhere()
+    assert list_languages(fresh)["cy"] == own
 
 
 def test_english_may_be_assessed_and_not_taught(fresh: Service) -> None:
@@ -105,14 +105,14 @@ def test_english_may_be_assessed_and_not_taught(fresh: Service) -> None:
 
 
 def test_without_a_held_out_row_there_is_nothing_to_assess(service: Service) -> None:
-    rows = dataset().replace(b"}", b', "split": "train"}')
+    rows = make_dataset().replace(b"}", b', "split": "train"}')
     with assert_state_unchanged(service):
         body = assert_problem(teach(service, data=rows, assess="true"), 422, "nothing_held_out")
     assert "no row is held out" in body["detail"]
 
 
 def test_a_dry_run_of_an_assessment_accepts_what_an_assessment_does(service: Service) -> None:
-    rows = dataset().replace(b"}", b', "split": "val"}')
+    rows = make_dataset().replace(b"}", b', "split": "val"}')
     with assert_state_unchanged(service):
         assert teach(service, data=rows, assess="true", dry_run="true").json()["report"]["val"] == 80
         assert teach(service, data=rows, dry_run="true").status_code == 422
@@ -121,22 +121,20 @@ def test_a_dry_run_of_an_assessment_accepts_what_an_assessment_does(service: Ser
 @pytest.mark.parametrize(
     ("data", "code", "place"),
     [
-        (pivots("fr"), "pivot_not_served", {"location": "line 1", "code": "pivot_not_served"}),
-        (pivots().replace(b"roter Apfel 7", b" "), "pivot_text_empty", {"location": "line 8", "code": "empty_text"}),
+        (make_pivots("fr"), "pivot_not_served", ("line 1", "pivot_not_served")),
+        (make_pivots().replace(b"roter Apfel 7", b" "), "pivot_text_empty", ("line 8", "empty_text")),
     ],
     ids=["not served", "empty"],
 )
-def test_a_pivot_that_cannot_be_read_is_refused(
-    service: Service, data: bytes, code: str, place: dict[str, str]
-) -> None:
+def test_a_pivot_that_cannot_be_read_is_refused(service: Service, data: bytes, code: str, place: object) -> None:
     with assert_state_unchanged(service):
         body = assert_problem(teach(service, data=data), 422, code)
-    assert place in body["errors"]
+    assert place in [(error["location"], error["code"]) for error in body["errors"]]
 
 
 @pytest.mark.parametrize("pivot", ["de", "fr", "fr-CA"])
 def test_a_pivot_may_be_taught_or_built_in(polyglot: Service, pivot: str) -> None:
-    answer = teach(polyglot, data=pivots(pivot), dry_run="true")
+    answer = teach(polyglot, data=make_pivots(pivot), dry_run="true")
     assert answer.status_code == 200, answer.text
     assert answer.json()["report"]["pivots"] == {pivot: 80}
 
@@ -154,9 +152,9 @@ def test_assessing_and_teaching_are_different_requests_under_one_key(fresh: Serv
 
 
 def test_a_base_of_many_languages_lists_those_it_declares(polyglot: Service) -> None:
-    french = listed(polyglot)["fr"]
+    french = list_languages(polyglot)["fr"]
     assert (french["version"], french["taught"], french["built_in"], french["assessed"]) == (0, False, True, None)
-    assert listed(polyglot)["de"]["taught"] and not listed(polyglot)["de"]["built_in"]
+    assert list_languages(polyglot)["de"]["taught"] and not list_languages(polyglot)["de"]["built_in"]
 
 
 def test_a_language_that_it_was_measured_to_read_is_built_in(polyglot: Service) -> None:
@@ -184,7 +182,7 @@ def test_a_taught_language_is_read_without_a_warning(polyglot: Service) -> None:
     assert_problem(polyglot.search("une pomme", language="french"), 422, "language_tag_invalid")
 
 
-def captions_like(service: Service, **asked: Any) -> dict[str, Any]:
+def search_captions(service: Service, **asked: Any) -> dict[str, Any]:
     answer = service.admin.post("/v1/search/captions", json={"picture": "p0", **asked})
     assert answer.status_code == 200, answer.text
     body: dict[str, Any] = answer.json()
@@ -195,30 +193,30 @@ def test_captions_in_an_untaught_language_are_found_from_their_pictures(tmp_path
     with running(tmp_path, Polyglot()) as service:
         service.learn("de")
         assert service.put("p0", en=["a red apple"], de=["ein roter Apfel"]).status_code == 201
-        none = captions_like(service, languages=["FR"])
+        none = search_captions(service, languages=["FR"])
         assert (none["items"], none["generations"], none["warnings"]) == ([], {}, ["language_not_taught"])
         item = service.put("p0", en=["a red apple"], fr=["une pomme rouge"], sw=["tufaha"]).json()
         assert item["captions"]["fr"] == ["une pomme rouge"] and item["waiting"] == {}
-        french = captions_like(service, languages=["fr"])
+        french = search_captions(service, languages=["fr"])
         assert [hit["caption"] for hit in french["items"]] == ["une pomme rouge"]
         assert list(french["generations"]) == ["fr"] and french["warnings"] == ["language_not_taught"]
-        every = captions_like(service)
+        every = search_captions(service)
         assert {hit["language"] for hit in every["items"]} == {"en", "fr", "sw"}
-        assert captions_like(service, languages=["en"])["warnings"] == []
+        assert search_captions(service, languages=["en"])["warnings"] == []
         shown = service.search("une pomme", language="fr").json()["items"][0]["captions"]
         assert shown == {"fr": ["une pomme rouge"], "en": ["a red apple"]}
         assert service.search("a", captions="all").json()["items"][0]["captions"]["sw"] == ["tufaha"]
-        swahili = listed(service)["sw"]
+        swahili = list_languages(service)["sw"]
         assert (swahili["captions"], swahili["version"], swahili["taught"]) == (1, 0, False)
         patched = service.admin.patch("/v1/pictures/p0", json={"captions": {"eu": ["sagar"], "sw": None}})
         assert patched.json()["captions"]["eu"] == ["sagar"]
-        assert [hit["caption"] for hit in captions_like(service, languages=["eu"])["items"]] == ["sagar"]
-        assert "sw" not in listed(service)
+        assert [hit["caption"] for hit in search_captions(service, languages=["eu"])["items"]] == ["sagar"]
+        assert "sw" not in list_languages(service)
         service.learn("fr")
-        taught = captions_like(service, languages=["fr"])
+        taught = search_captions(service, languages=["fr"])
         assert taught["warnings"] == [] and [hit["caption"] for hit in taught["items"]] == ["une pomme rouge"]
         assert service.admin.post("/v1/admin/languages/fr/rollback", json={}).status_code == 200
-        again = captions_like(service, languages=["fr"])
+        again = search_captions(service, languages=["fr"])
         assert again["items"] == french["items"] and again["warnings"] == ["language_not_taught"]
 
 
@@ -254,7 +252,7 @@ def test_the_model_is_listed_with_what_it_reads(polyglot: Service) -> None:
 
 
 def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path: Path) -> None:
-    (file := tmp_path / "cy.jsonl").write_bytes(dataset())
+    (file := tmp_path / "cy.jsonl").write_bytes(make_dataset())
     assert run_json(fresh, "assess", "cy", str(file), "--dry-run")["report"]["usable"] == 80
     sent = run_json(fresh, "assess", "cy", str(file))
     assert (sent["kind"], sent["state"]) == ("assess", "queued")
@@ -268,7 +266,7 @@ def test_the_command_assesses_and_says_what_came_of_it(fresh: Service, tmp_path:
 
 
 def test_the_command_forces_and_tells_why_a_language_serves(fresh: Service, tmp_path: Path) -> None:
-    (file := tmp_path / "cy.jsonl").write_bytes(dataset())
+    (file := tmp_path / "cy.jsonl").write_bytes(make_dataset())
     id = run_json(fresh, "learn", "cy", str(file), "--force")["id"]
     expansions = fresh.context.registry.expansions
     assert expansions.get(id).settings == {"force": True}

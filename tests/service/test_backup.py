@@ -52,13 +52,13 @@ class Backup:
 
     @contextmanager
     def at(self, moment: str) -> Iterator[None]:
-        """The script stands still `before` or `after` it copies the registry."""
+        """Let the script stand still `before` or `after` it copies the registry."""
         wait_until(lambda: (self._gate / moment).exists() or self._process.poll() is not None)
         yield
         (self._gate / f"{moment}.passed").touch()
 
     def restore(self, home: Path) -> None:
-        """As the document says, when the script has ended."""
+        """Do as the document says, when the script has ended."""
         _, said = self._process.communicate(timeout=PATIENCE)
         assert self._process.returncode == 0, said
         latest = (self.folder / "latest").resolve()
@@ -78,7 +78,7 @@ def test_every_record_of_a_copy_has_its_content_though_pictures_were_replaced_me
             service.put("gone", picture(13))
             assert teach(service).status_code == 202
         with backup.at("after"):
-            expected = contents(service)
+            expected = read_contents(service)
             service.put("p0", picture(20))
             service.put("p1", picture(21))
             service.put("new", picture(22))
@@ -88,22 +88,21 @@ def test_every_record_of_a_copy_has_its_content_though_pictures_were_replaced_me
             sweep(service.context.live.sets)
     backup.restore(tmp_path / "restored")
     with running(tmp_path / "restored") as restored:
-        assert contents(restored) == expected and len(expected) == 6
+        assert read_contents(restored) == expected and len(expected) == 6
         answer = restored.admin.post("/v1/admin/index/verify").json()
         assert (answer["ok"], answer["problems"]) == (True, [])
         assert {item["id"] for item in restored.search("a boat", limit=100).json()["items"]} == expected.keys()
 
 
-def contents(service: Service) -> dict[str, list[bytes]]:
-    """The files of every picture."""
+def read_contents(service: Service) -> dict[str, list[bytes]]:
+    """Read the files of every picture."""
     ids = [item["id"] for item in service.admin.get("/v1/pictures", params={"limit": 100}).json()["items"]]
     return {
-        id: [fetched(service, f"/v1/pictures/{id}/{kind}") for kind in ("content", "thumbnail", "original")]
-        for id in ids
+        id: [fetch(service, f"/v1/pictures/{id}/{kind}") for kind in ("content", "thumbnail", "original")] for id in ids
     }
 
 
-def fetched(service: Service, path: str) -> bytes:
+def fetch(service: Service, path: str) -> bytes:
     answer = service.admin.get(path)
     assert answer.status_code == 200, path
     return answer.content

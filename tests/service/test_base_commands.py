@@ -6,11 +6,11 @@ import httpx
 
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running, wait_until
-from tests.service.test_moving import base_of, move_base, serving
+from tests.service.test_moving import get_base, move_base, serve
 from tests.tiny import write_tiny_base
 
 
-def asked(service: Service, **body: object) -> httpx.Response:
+def post_move(service: Service, **body: object) -> httpx.Response:
     return service.admin.post("/v1/admin/base", json=body)
 
 
@@ -26,11 +26,11 @@ def test_a_move_is_queued_once_and_refused_with_a_reason(tmp_path: Path) -> None
                 "nonsense",
                 "roberta-ViT-B-32/laion2b_s12b_b32k",
             ):
-                body = assert_problem(asked(service, base=name), 422, "base_unusable")
+                body = assert_problem(post_move(service, base=name), 422, "base_unusable")
                 assert str(tmp_path) not in body["detail"]
-            assert_problem(asked(service, base=""), 422, "invalid_request")
+            assert_problem(post_move(service, base=""), 422, "invalid_request")
             assert_problem(service.admin.post("/v1/admin/base/undo", json={}), 409, "no_earlier_base")
-            plan = asked(service, base=base, dry_run=True)
+            plan = post_move(service, base=base, dry_run=True)
             assert plan.status_code == 200 and plan.json()["expansion"] is None
         assert (
             plan.json()["languages"] == ["de"] and plan.json()["needed"] > Path(base.partition("@")[2]).stat().st_size
@@ -41,7 +41,7 @@ def test_a_move_is_queued_once_and_refused_with_a_reason(tmp_path: Path) -> None
         expansion = answers[0].json()["expansion"]
         assert answers[0].headers["location"] == f"/v1/expansions/{expansion['id']}"
         assert answers[1].json()["expansion"]["id"] == expansion["id"] and expansion["kind"] == "base"
-        assert_problem(asked(service, base=base), 409, "expansion_in_progress")
+        assert_problem(post_move(service, base=base), 409, "expansion_in_progress")
         status = service.admin.get("/v1/admin/base").json()
         assert (status["version"], status["move"]["state"], status["undo"]) == (0, "queued", None)
 
@@ -50,30 +50,30 @@ def test_an_encoding_that_the_settings_refuse_or_that_serves_is_not_moved_to(tmp
     with running(tmp_path / "home", backend="torch") as service:
         service.context.registry.encodings.record_first("torch", "float32")
         with assert_state_unchanged(service):
-            body = assert_problem(asked(service, backend="openvino"), 422, "base_unusable")
+            body = assert_problem(post_move(service, backend="openvino"), 422, "base_unusable")
             assert "PICTOGLOT_BACKEND is torch here" in body["detail"] and "set `auto`" in body["detail"]
             for backend in ("auto", "torch", None):
-                assert_problem(asked(service, backend=backend), 409, "base_serves")
+                assert_problem(post_move(service, backend=backend), 409, "base_serves")
 
 
 def test_too_little_disk_is_told_with_the_numbers_and_nothing_is_queued(tmp_path: Path) -> None:
     base = write_tiny_base(tmp_path)
     with running(tmp_path / "home", free_bytes=1 << 60) as service, assert_state_unchanged(service):
-        body = assert_problem(asked(service, base=base), 507, "disk_too_small")
+        body = assert_problem(post_move(service, base=base), 507, "disk_too_small")
         assert body["needed"] > 0 and body["free"] == 0 and "MB of disk" in body["detail"]
 
 
 def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -> None:
-    with serving(tmp_path / "home") as (service, _):
+    with serve(tmp_path / "home") as (service, _):
         service.context.registry.bases.record_name(
             "first@/somewhere/first.safetensors", "", service.context.encoder.base_fingerprint
         )
         release = move_base(service.context.registry)
-        wait_until(lambda: base_of(service) == release.base)
+        wait_until(lambda: get_base(service) == release.base)
         told = run(service, "base", "status").stdout
         assert f"Base other serves, as version {release.base} in release {release.number}." in told
         assert "goes back to first, as release 2 had it" in told and "somewhere" not in told
-        assert_problem(asked(service, base="other"), 409, "base_serves")
+        assert_problem(post_move(service, base="other"), 409, "base_serves")
         service.learn("cy")
         plan = run_json(service, "base", "undo", "--dry-run")
         assert (plan["to_base"], plan["lost"], plan["changed"]) == ("first", ["cy"], ["de"])
@@ -81,8 +81,8 @@ def test_the_commands_tell_what_serves_and_lead_back_and_forth(tmp_path: Path) -
         assert_problem(service.admin.post("/v1/admin/base/undo", json=stale), 409, "alias_moved")
         done = run(service, "base", "undo", "--reason", "worse")
         assert done.exit_code == 0 and "no longer served: cy" in done.stdout and "serves." in done.stdout
-        assert base_of(service) == 0
+        assert get_base(service) == 0
         newest = service.admin.get("/v1/admin/releases").json()["items"][0]
         assert (newest["change"]["restored"], newest["change"]["to"], newest["reason"]) == (2, "first", "worse")
         run(service, "base", "undo", "--yes")
-        assert base_of(service) == release.base
+        assert get_base(service) == release.base

@@ -50,7 +50,7 @@ def queue(run: Any, **more: Any) -> BatchQueue[int, int]:
     return BatchQueue(run, **{"size": 4, "limit": 8, "seconds": PATIENCE, **more})
 
 
-async def begun(run: Doubling, count: int = 1) -> None:
+async def wait_for_batches(run: Doubling, count: int = 1) -> None:
     while len(run.batches) < count:
         await asyncio.sleep(0.001)
 
@@ -66,7 +66,7 @@ async def test_waiting_items_become_one_batch_of_bounded_size() -> None:
     run.free.clear()
     async with queue(run) as double:
         calls = [asyncio.create_task(double([n])) for n in range(7)]
-        await begun(run)
+        await wait_for_batches(run)
         run.free.set()
         await asyncio.gather(*calls)
     assert max(len(batch) for batch in run.batches) <= 4
@@ -78,7 +78,7 @@ async def test_beyond_the_limit_it_refuses_at_once() -> None:
     run.free.clear()
     async with queue(run, size=1, limit=2) as double:
         calls = [asyncio.create_task(double([0]))]
-        await begun(run)
+        await wait_for_batches(run)
         calls += [asyncio.create_task(double([n])) for n in (1, 2)]
         await asyncio.sleep(0)
         with within(1), pytest.raises(Unavailable):
@@ -92,7 +92,7 @@ async def test_an_item_that_waited_too_long_is_not_encoded(monkeypatch: pytest.M
     run.free.clear()
     async with queue(run, size=1) as double:
         first = asyncio.create_task(double([1]))
-        await begun(run)
+        await wait_for_batches(run)
         monkeypatch.setattr(double, "_seconds", 0.05)
         with pytest.raises(Unavailable):
             await double([2])  # answered in time, although the first one still runs
@@ -107,7 +107,7 @@ async def test_an_item_whose_client_left_is_not_encoded() -> None:
     run.free.clear()
     async with queue(run, size=1) as double:
         first = asyncio.create_task(double([1]))
-        await begun(run)
+        await wait_for_batches(run)
         left = asyncio.create_task(double([2]))
         await asyncio.sleep(0)
         left.cancel()

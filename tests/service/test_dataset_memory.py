@@ -37,7 +37,7 @@ HOSTILE = {
 
 
 @contextmanager
-def watched(process: psutil.Process) -> Iterator[list[int]]:
+def watch_memory(process: psutil.Process) -> Iterator[list[int]]:
     """Yield a list whose only item is the largest resident memory of the process so far, in bytes."""
     peak, ended = [process.memory_info().rss], Event()
 
@@ -56,7 +56,7 @@ def teach(client: httpx.Client, data: bytes) -> httpx.Response:
     return client.post("/v1/languages", files={"dataset": ("x", data)}, data={"language": "cy", "dry_run": "true"})
 
 
-def children(api: psutil.Process, module: str = "model.dataset.child") -> list[psutil.Process]:
+def find_children(api: psutil.Process, module: str = "model.dataset.child") -> list[psutil.Process]:
     return [child for child in api.children() if module in child.cmdline()]
 
 
@@ -65,7 +65,7 @@ def test_no_dataset_fills_the_memory_of_the_service(tmp_path: Path) -> None:
     with started(tmp_path, RATE_PER_MINUTE="10000000") as (server, client):
         api = psutil.Process(server.pid)
         assert teach(client, ROWS).status_code == 200
-        (child,) = children(api)
+        (child,) = find_children(api)
         assert child.rlimit(psutil.RLIMIT_AS) == (MEMORY, MEMORY)
         answered, ended = [0], Event()
 
@@ -77,7 +77,7 @@ def test_no_dataset_fills_the_memory_of_the_service(tmp_path: Path) -> None:
         before = api.memory_info().rss
         searching = Thread(target=search)
         searching.start()
-        with watched(api) as peak:
+        with watch_memory(api) as peak:
             for name, data in HOSTILE.items():
                 answer = teach(client, data)
                 assert (answer.status_code, answer.json()["code"]) == (422, "dataset_invalid"), name
@@ -111,14 +111,14 @@ def checker() -> Iterator[DatasetChecker]:
     checker.close()
 
 
-def usable(checker: DatasetChecker, folder: Path) -> object:
-    """How many rows of a small dataset are."""
+def count_usable(checker: DatasetChecker, folder: Path) -> object:
+    """Count the usable rows of a small dataset."""
     (folder / "small").write_bytes(ROWS)
     return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list)["usable"]
 
 
-def stopped(checker: DatasetChecker) -> int:
-    """The process id of its only child, when that has stopped: until then it may still read its pipe."""
+def stop_child(checker: DatasetChecker) -> int:
+    """Stop its only child, and return its process id when it has stopped: until then it may read its pipe."""
     (pid,) = checker.pids
     os.kill(pid, signal.SIGSTOP)
     wait_until(lambda: psutil.Process(pid).status() == psutil.STATUS_STOPPED)
@@ -128,12 +128,12 @@ def stopped(checker: DatasetChecker) -> int:
 def test_a_child_that_takes_too_long_refuses_that_dataset_alone(
     checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert usable(checker, tmp_path) == 80
-    pid = stopped(checker)
+    assert count_usable(checker, tmp_path) == 80
+    pid = stop_child(checker)
     with monkeypatch.context() as hasty, pytest.raises(DatasetInvalid, match="limits on time and memory"):
         hasty.setattr(child, "_SECONDS", 0.5)
-        usable(checker, tmp_path)
-    assert not psutil.pid_exists(pid) and usable(checker, tmp_path) == 80
+        count_usable(checker, tmp_path)
+    assert not psutil.pid_exists(pid) and count_usable(checker, tmp_path) == 80
 
 
 @pytest.mark.parametrize("first", [ROWS, b""], ids=["accepted", "refused"])
@@ -144,9 +144,9 @@ def test_a_dataset_whose_child_is_killed_is_read_by_another(
     (tmp_path / "first").write_bytes(first)
     with nullcontext() if first else pytest.raises(DatasetInvalid):
         checker.check(Submission(tmp_path / "first", "cy", [], ["en"]), list, list)
-    pid = stopped(checker)
+    pid = stop_child(checker)
     with ThreadPoolExecutor(1) as client:
-        answer = client.submit(usable, checker, tmp_path)
+        answer = client.submit(count_usable, checker, tmp_path)
         wait_until(lambda: unread(pid) > 0)
         os.kill(pid, signal.SIGKILL)
         assert answer.result() == 80
@@ -155,9 +155,9 @@ def test_a_dataset_whose_child_is_killed_is_read_by_another(
 def test_a_child_that_took_much_memory_ends_after_its_dataset(
     checker: DatasetChecker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    assert usable(checker, tmp_path) == 80 and len(checker.pids) == 1
+    assert count_usable(checker, tmp_path) == 80 and len(checker.pids) == 1
     monkeypatch.setattr(child, "_KEPT", 0)
-    assert usable(checker, tmp_path) == 80 and checker.pids == []
+    assert count_usable(checker, tmp_path) == 80 and checker.pids == []
 
 
 def test_a_child_whose_question_gets_no_answer_is_replaced(checker: DatasetChecker, tmp_path: Path) -> None:
@@ -170,7 +170,7 @@ def test_a_child_whose_question_gets_no_answer_is_replaced(checker: DatasetCheck
     (tmp_path / "pictures").write_text("".join(rows))
     with pytest.raises(RegistryUnavailable):
         checker.check(Submission(tmp_path / "pictures", "cy", [], ["en"]), refuse, list)
-    assert usable(checker, tmp_path) == 80
+    assert count_usable(checker, tmp_path) == 80
 
 
 @pytest.mark.nightly
@@ -189,7 +189,7 @@ def test_captions_as_large_as_those_of_coco_are_accepted(tmp_path: Path) -> None
         api = psutil.Process(server.pid)
         assert teach(client, ROWS).status_code == 200
         before = api.memory_info().rss
-        with watched(api) as peak, watched(children(api)[0]) as peak_of_child:
+        with watch_memory(api) as peak, watch_memory(find_children(api)[0]) as peak_of_child:
             answer = teach(client, data)
         assert_problem(answer, 422, "picture_not_found")  # no such picture is in the gallery
         assert (answer.json()["count"], answer.json()["report"]["rows"]) == (123_287, 616_767)

@@ -26,31 +26,25 @@ def pass_by(registry: Registry, seconds: int) -> None:
 def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
     settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
 
-    def found() -> Finding | None:
+    def check_worker() -> Finding | None:
         return Checkup(settings).check("worker")
 
     with closing(open_registry(settings.database)) as registry:
         registry.initialise("base")
-        assert found() is None
+        assert check_worker() is None
         submit(registry, "cy")
-        assert found() == Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")
+        assert check_worker() == Finding("worker", "ok", "0 expansions in work, 1 waiting for a worker")
         assert registry.expansions.lease(registry.expansions.list_runnable()[0], "w") is not None
         submit(registry, "qu")
-        assert found() == Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")
+        assert check_worker() == Finding("worker", "ok", "1 expansion in work, 1 waiting for a worker")
         pass_by(registry, 31)  # the worker was killed, and its lease has just run out
-        silent = found()
-        assert (
-            silent is not None
-            and silent.outcome == "note"
-            and "2 waiting for a worker, of which 1 had one that is silent" in silent.detail
-        )
+        silent = check_worker()
+        assert silent is not None and silent.outcome == "note"
+        assert "2 waiting for a worker, of which 1 had one that is silent" in silent.detail
         pass_by(registry, 90)
-        dead = found()
-        assert (
-            dead is not None
-            and dead.outcome == "bad"
-            and re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
-        )
+        dead = check_worker()
+        assert dead is not None and dead.outcome == "bad"
+        assert re.search(r", for 12\d s: is `pictoglot worker` running\?$", dead.detail)
 
 
 def check_database(settings: Settings) -> tuple[str, str]:

@@ -21,8 +21,8 @@ from tests.service.harness import Service, assert_problem, motif, picture, runni
 LEAST = 0.9
 
 
-def tinted(seed: int, shift: int) -> bytes:
-    """A motif, brighter by `shift`: the more the shifts differ, the less alike are two of them."""
+def make_tinted(seed: int, shift: int) -> bytes:
+    """Make a motif, brighter by `shift`: the more the shifts differ, the less alike are two of them."""
     pixels = np.asarray(motif(seed, 16), dtype=np.int64)
     buffer = io.BytesIO()
     Image.fromarray(np.clip(pixels + shift, 0, 255).astype(np.uint8)).save(buffer, "PNG")
@@ -38,7 +38,7 @@ class Gallery:
         random.shuffle(names)  # ids are in another order than the pictures were added
         self.vectors: dict[str, Any] = {}
         for number, id in enumerate(names):
-            data = tinted(number % 6, (number // 6) * 22 - 60)
+            data = make_tinted(number % 6, (number // 6) * 22 - 60)
             form = {"collection": "other" if number % 3 == 0 else "default"}
             answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", data)}, data=form)
             assert answer.status_code == 201, answer.text
@@ -49,7 +49,7 @@ class Gallery:
         return one != other and float(self.vectors[one] @ self.vectors[other]) >= LEAST
 
     def groups(self, ids: set[str]) -> list[set[str]]:
-        """The slow and obvious groups: of each picture and those of a higher id near it, unless one has them all."""
+        """Find the groups slowly: of each picture and those of a higher id near it, unless one has them all."""
         found = []
         for head in ids:
             higher = {id for id in ids if id > head and self.near(head, id)}
@@ -59,7 +59,7 @@ class Gallery:
         return found
 
     def listed(self, **query: Any) -> tuple[list[set[str]], int]:
-        """The groups of all pages, and how many pictures were looked at."""
+        """List the groups of all pages, and how many pictures were looked at."""
         groups, examined, cursor = list[set[str]](), 0, None
         while True:
             given = {"min_score": str(LEAST), **query, **({"cursor": cursor} if cursor else {})}
@@ -79,14 +79,14 @@ def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Gallery]:
         yield Gallery(service)
 
 
-def ordered(groups: list[set[str]]) -> list[list[str]]:
+def sort_groups(groups: list[set[str]]) -> list[list[str]]:
     return sorted(map(sorted, groups))
 
 
 def test_every_near_pair_is_in_a_group_and_no_other(gallery: Gallery) -> None:
     found, examined = gallery.listed()
     ids = {*gallery.vectors}
-    assert ordered(found) == ordered(gallery.groups(ids)) and examined == len(ids)
+    assert sort_groups(found) == sort_groups(gallery.groups(ids)) and examined == len(ids)
     pairs = {(one, other) for one in ids for other in ids if one < other and gallery.near(one, other)}
     assert pairs and pairs <= {(one, other) for group in found for one in group for other in group if one < other}
     assert any(not gallery.near(one, other) for group in found for one in group for other in group if one < other)
@@ -112,27 +112,27 @@ def test_filters_and_collections_hold_within_groups(gallery: Gallery) -> None:
         ({"filter": asked, "collection": "other"}, set[str]()),
     ):
         found, examined = gallery.listed(**query)
-        assert ordered(found) == ordered(gallery.groups(left)) and examined == len(left)
+        assert sort_groups(found) == sort_groups(gallery.groups(left)) and examined == len(left)
     key = gallery.service.key("search", collections=["other"])
     bound = gallery.service.http.get(
         "/v1/duplicates", params={"min_score": str(LEAST)}, headers={"X-API-Key": key}
     ).json()
     found = [{each["id"] for each in group["pictures"]} for group in bound["items"]]
-    assert ordered(found) == ordered(gallery.groups(gallery.other))
+    assert sort_groups(found) == sort_groups(gallery.groups(gallery.other))
 
 
 def test_pages_end_by_time_and_by_their_limit_and_go_on(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = ordered(gallery.listed()[0])
+    whole = sort_groups(gallery.listed()[0])
     monkeypatch.setattr(duplicates, "AT_ONCE", 7)
     page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST), "limit": "1"}).json()
     assert len(page["items"]) == 1 and page["examined"] < len(gallery.vectors)
     for limit in (1, 2, 3):
         found, examined = gallery.listed(limit=str(limit))
-        assert ordered(found) == whole and examined == len(gallery.vectors)
+        assert sort_groups(found) == whole and examined == len(gallery.vectors)
     monkeypatch.setattr(route, "_SECONDS", -1.0)
     page = gallery.service.admin.get("/v1/duplicates", params={"min_score": str(LEAST)}).json()
     assert page["examined"] == 7 and page["next_cursor"]
-    assert ordered(gallery.listed()[0]) == whole
+    assert sort_groups(gallery.listed()[0]) == whole
 
 
 def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,12 +145,12 @@ def test_a_group_is_bounded_and_says_so(gallery: Gallery, monkeypatch: pytest.Mo
 def test_a_page_has_its_turn_until_its_thread_is_done(gallery: Gallery, monkeypatch: pytest.MonkeyPatch) -> None:
     service, begun, done = gallery.service, threading.Event(), threading.Event()
 
-    def slowly(*given: Any) -> duplicates.DuplicatesPage:
+    def find_slowly(*given: Any) -> duplicates.DuplicatesPage:
         begun.set()
         assert done.wait(PATIENCE)
         return duplicates.find_groups(*given)
 
-    monkeypatch.setattr(route, "find_groups", slowly)
+    monkeypatch.setattr(route, "find_groups", find_slowly)
     for name in ("seconds", "turn_seconds"):
         monkeypatch.setattr(service.context.lanes.duplicates, name, 0.3)
     try:

@@ -25,7 +25,7 @@ class Disk:
         self._names = dict[int, dict[str, int]]()
         fsync = os.fsync
 
-        def recording(descriptor: int) -> None:
+        def record(descriptor: int) -> None:
             fsync(descriptor)
             path, facts = Path(os.readlink(f"/proc/self/fd/{descriptor}")), os.fstat(descriptor)
             if path.is_dir():
@@ -33,10 +33,10 @@ class Disk:
             else:
                 self._contents[facts.st_ino] = (facts.st_size, facts.st_mtime_ns)
 
-        monkeypatch.setattr(os, "fsync", recording)
+        monkeypatch.setattr(os, "fsync", record)
 
     def forgets(self, home: Path) -> list[str]:
-        """The files and folders below `home`, and itself, that would be gone; SQLite sees to its own files."""
+        """List the files and folders below `home`, and itself, that would be gone; SQLite sees to its own files."""
         return [
             str(path.relative_to(home.parent))
             for path in sorted([home, *home.rglob("*")])
@@ -50,7 +50,7 @@ class Disk:
 
 
 def fill(service: Service) -> None:
-    """Every kind of file that the API writes, and segments."""
+    """Write every kind of file that the API writes, and segments."""
     for number in range(3):
         assert service.put(f"p{number}", picture(number), en=[f"motif {number}"]).status_code == 201
     assert service.admin.get("/v1/pictures?limit=1").status_code == 200  # with a signed cursor

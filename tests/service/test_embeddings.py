@@ -12,7 +12,7 @@ from tests.doubles import picture_vector, text_vector
 from tests.service.harness import Service, assert_problem, motif, picture, running
 
 
-def data_url(data: bytes, kind: str = "png") -> str:
+def make_data_url(data: bytes, kind: str = "png") -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"
 
 
@@ -60,7 +60,7 @@ def test_a_malformed_body_is_refused(service: Service, body: dict[str, object], 
 
 
 def test_pictures_and_texts_may_be_sent_together_and_stay_in_order(service: Service) -> None:
-    inputs = ["a dog", data_url(picture(3)), "a dog", data_url(picture(4, format="JPEG", quality=95), "jpeg")]
+    inputs = ["a dog", make_data_url(picture(3)), "a dog", make_data_url(picture(4, format="JPEG", quality=95), "jpeg")]
     answer = service.admin.post("/v1/embeddings", json={"input": inputs, "language": "en"}).json()
     vectors = [np.array(item["embedding"], dtype=np.float32) for item in answer["data"]]
     assert np.array_equal(vectors[0], text_vector(0, "a dog")) and np.array_equal(vectors[0], vectors[2])
@@ -71,7 +71,7 @@ def test_pictures_and_texts_may_be_sent_together_and_stay_in_order(service: Serv
 
 def test_one_picture_may_be_sent_as_a_file_or_alone(service: Service) -> None:
     form = service.admin.post("/v1/embeddings", files={"picture": ("x", picture(3))}, data={"model": "any"}).json()
-    alone = service.admin.post("/v1/embeddings", json={"input": data_url(picture(3))}).json()
+    alone = service.admin.post("/v1/embeddings", json={"input": make_data_url(picture(3))}).json()
     assert form == alone
     assert np.array_equal(np.array(alone["data"][0]["embedding"], dtype=np.float32), picture_vector(motif(3)))
 
@@ -80,14 +80,14 @@ def test_a_picture_may_be_larger_than_other_json(service: Service) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (300, 300, 3), dtype=np.uint8)
     Image.fromarray(noise).save(buffer := io.BytesIO(), "PNG")
     assert len(buffer.getvalue()) > 2 * service.context.settings.json_bytes
-    assert service.admin.post("/v1/embeddings", json={"input": data_url(buffer.getvalue())}).status_code == 200
+    assert service.admin.post("/v1/embeddings", json={"input": make_data_url(buffer.getvalue())}).status_code == 200
 
 
 @pytest.mark.parametrize(
     ("url", "status", "code"),
     [
         ("data:image/png;base64,AAAA", 415, "unsupported_picture_format"),
-        (data_url(picture()[:60]), 422, "picture_corrupt"),
+        (make_data_url(picture()[:60]), 422, "picture_corrupt"),
         ("data:image/png;base64,a*b=", 422, "invalid_request"),
         ("data:image/png,abc", 422, "invalid_request"),
         ("data:image/png;base64", 422, "picture_corrupt"),
@@ -101,7 +101,7 @@ def test_a_picture_that_cannot_be_read_is_refused(service: Service, url: str, st
 
 def test_a_file_beyond_the_limit_is_too_large_in_either_form(tmp_path: Path) -> None:
     with running(tmp_path, picture_bytes=4 << 10, json_bytes=16 << 10) as small:
-        url = data_url(bytes(5 << 10))
+        url = make_data_url(bytes(5 << 10))
         assert_problem(small.admin.post("/v1/embeddings", json={"input": url}), 413, "body_too_large")
         assert_problem(small.admin.post("/v1/embeddings", json={"input": url * 9}), 413, "body_too_large")
         form = {"picture": ("x", bytes(5 << 10))}
@@ -114,7 +114,7 @@ def test_too_many_pictures_at_once_are_refused_and_texts_are_not(service: Servic
     try:
         answer = service.admin.post("/v1/embeddings", files={"picture": ("x", picture())})
         assert_problem(answer, 503, "overloaded")
-        small = {"input": ["a dog", data_url(picture())]}
+        small = {"input": ["a dog", make_data_url(picture())]}
         assert_problem(service.admin.post("/v1/embeddings", json=small), 503, "overloaded")
         assert service.admin.post("/v1/embeddings", json={"input": "a dog"}).status_code == 200
     finally:
@@ -133,7 +133,7 @@ def test_a_large_body_of_many_small_values_is_refused_before_it_is_parsed(
 
 
 def test_a_request_holds_at_most_sixteen_pictures(service: Service) -> None:
-    inputs = [data_url(picture(3, side=16))] * 17
+    inputs = [make_data_url(picture(3, side=16))] * 17
     body = assert_problem(service.admin.post("/v1/embeddings", json={"input": inputs}), 422, "invalid_request")
     assert body["errors"] == [{"location": "body.input", "code": "too_long"}]
     assert service.admin.post("/v1/embeddings", json={"input": inputs[1:]}).status_code == 200

@@ -23,13 +23,13 @@ from store import errors
 from tests.service.harness import Service, assert_problem
 
 
-def classes(kind: type[errors.PictoglotError] = errors.PictoglotError) -> Iterator[type[errors.PictoglotError]]:
+def list_classes(kind: type[errors.PictoglotError] = errors.PictoglotError) -> Iterator[type[errors.PictoglotError]]:
     yield kind
     for child in kind.__subclasses__():
-        yield from classes(child)
+        yield from list_classes(child)
 
 
-@pytest.mark.parametrize("kind", list(dict.fromkeys(classes())), ids=lambda kind: str(kind.__qualname__))
+@pytest.mark.parametrize("kind", list(dict.fromkeys(list_classes())), ids=lambda kind: str(kind.__qualname__))
 def test_every_class_has_one_answer(kind: type[errors.PictoglotError]) -> None:
     answer = make_problem_response("abc", kind())
     status = get_status(kind())
@@ -80,7 +80,7 @@ def test_a_long_list_of_locations_is_truncated() -> None:
     assert len(json.loads(bytes(make_problem_response("abc", errors.InvalidInput(errors=places)).body))["errors"]) == 20
 
 
-def app(error: Exception) -> FastAPI:
+def make_app(error: Exception) -> FastAPI:
     raising = FastAPI()
 
     @raising.get("/")
@@ -104,7 +104,7 @@ def app(error: Exception) -> FastAPI:
     ],
 )
 def test_what_a_route_raises_becomes_a_problem(error: Exception, status: int, code: str) -> None:
-    with TestClient(app(error)) as client:
+    with TestClient(make_app(error)) as client:
         answer = client.get("/")
     assert_problem(
         httpx.Response(answer.status_code, headers=dict(answer.headers), content=answer.content), status, code

@@ -34,14 +34,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def by_text(service: Service, **more: Any) -> list[str]:
+def search_ids(service: Service, **more: Any) -> list[str]:
     answer = service.search("anything", language="en", limit=100, **more)
     assert answer.status_code == 200, answer.text
     return [hit["id"] for hit in answer.json()["items"]]
 
 
-def listed(service: Service, **query: Any) -> list[str]:
-    """The ids of a listing, two on a page."""
+def list_ids(service: Service, **query: Any) -> list[str]:
+    """List the ids, two on a page."""
     ids, cursor = list[str](), None
     while True:
         given = {"limit": 2, **query, **({"cursor": cursor} if cursor else {})}
@@ -56,15 +56,15 @@ def listed(service: Service, **query: Any) -> list[str]:
     [({}, EVERYTHING), (OLD, ["p0", "p1"]), (BRIDGES, ["p0", "p2", "p4"]), ({"must": [OLD, BRIDGES]}, ["p0"])],
 )
 def test_hits_and_listing_are_what_a_filter_leaves(service: Service, asked: dict[str, Any], left: list[str]) -> None:
-    ranking = [id for id in by_text(service) if id in left]
-    assert by_text(service, filter=asked) == ranking and sorted(ranking) == left
+    ranking = [id for id in search_ids(service) if id in left]
+    assert search_ids(service, filter=asked) == ranking and sorted(ranking) == left
     form = {"filter": json.dumps(asked), "limit": "100", "facets": "tags"}
     answer = service.search_by_picture(picture(2), **form).json()
     assert {hit["id"] for hit in answer["items"]} == {*left}
     assert sum(each["count"] for each in answer["facets"]["tags"] if each["value"] in ("bridge", "road")) == len(left)
-    assert listed(service, filter=json.dumps(asked)) == left
-    assert listed(service, filter=json.dumps(asked), sort="-created_at") == left[::-1]
-    assert listed(service, collection="late", filter=json.dumps(asked)) == [id for id in left if id in ("p4", "p5")]
+    assert list_ids(service, filter=json.dumps(asked)) == left
+    assert list_ids(service, filter=json.dumps(asked), sort="-created_at") == left[::-1]
+    assert list_ids(service, collection="late", filter=json.dumps(asked)) == [id for id in left if id in ("p4", "p5")]
 
 
 def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None:
@@ -73,7 +73,7 @@ def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None
         files = {"picture": ("x", picture(sum(id.encode())))}
         assert service.admin.put(f"/v1/pictures/{id}", files=files, data=form).status_code == 201
 
-    def found(tag: str) -> list[list[str]]:
+    def find_captions(tag: str) -> list[list[str]]:
         filter = {"must": [{"key": "tags", "match": {"value": tag}}]}
         url, upload = "/v1/search/captions", {"picture": ("x", picture(1))}
         answers = (
@@ -84,7 +84,7 @@ def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None
 
     for id, tag, caption in (("c1", "x", "one"), ("c2", "y", "two"), ("c3", "x", "three")):
         put(id, tag, caption)
-    assert (found("x"), found("y"), found("z")) == ([["one", "three"]] * 2, [["two"]] * 2, [[], []])
+    assert [find_captions(tag) for tag in "xyz"] == [[["one", "three"]] * 2, [["two"]] * 2, [[], []]]
     refused = service.admin.post("/v1/search/captions", json={"picture": "c1", "filter": {"must": 1}})
     assert assert_problem(refused, 422, "invalid_filter")["errors"][0]["location"] == "body.filter.must"
     for id in ("c1", "c2", "c3"):
@@ -92,7 +92,7 @@ def test_captions_are_of_pictures_that_a_filter_leaves(service: Service) -> None
 
 
 def test_a_page_of_a_filtered_search_follows_the_one_before(service: Service) -> None:
-    whole, cursor, pages = by_text(service, filter=BRIDGES), None, list[str]()
+    whole, cursor, pages = search_ids(service, filter=BRIDGES), None, list[str]()
     for _ in range(3):
         body = service.search("anything", language="en", limit=1, filter=BRIDGES, cursor=cursor).json()
         pages += [hit["id"] for hit in body["items"]]

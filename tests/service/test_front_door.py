@@ -24,7 +24,7 @@ from tests.doubles import StalledEncoder
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, running, wait_until
 from tests.service.processes import Program, answers, weightless
-from tests.service.test_http import SEARCH, head_of
+from tests.service.test_http import SEARCH, make_head
 
 pytestmark = pytest.mark.row("F1")
 LIVE = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
@@ -38,12 +38,12 @@ def hasty(service: Service, monkeypatch: pytest.MonkeyPatch) -> Service:
     return service
 
 
-def connected(service: Service) -> socket.socket:
+def connect(service: Service) -> socket.socket:
     return socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE)
 
 
-def received(connection: socket.socket, drop: bytes = b"") -> bytes:
-    """What comes until the server closes, while a byte of `drop` is sent each tenth of a second."""
+def receive_all(connection: socket.socket, drop: bytes = b"") -> bytes:
+    """Receive what comes until the server closes, while a byte of `drop` is sent each tenth of a second."""
     got, dropped = b"", iter(drop)
     connection.settimeout(0.1 if drop else PATIENCE)
     with contextlib.suppress(ConnectionError):
@@ -70,13 +70,13 @@ def received(connection: socket.socket, drop: bytes = b"") -> bytes:
 )
 @pytest.mark.parametrize("before", [b"", LIVE], ids=["first", "second"])
 def test_a_head_that_does_not_end_is_closed(hasty: Service, before: bytes, begun: bytes, drop: bytes) -> None:
-    with connected(hasty) as connection:
+    with connect(hasty) as connection:
         connection.sendall(before + begun)
-        assert received(connection, drop).count(b"HTTP/1.1 200") == bool(before)
+        assert receive_all(connection, drop).count(b"HTTP/1.1 200") == bool(before)
 
 
 def test_nobody_is_late_because_the_service_stood_still(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
-    with connected(service) as connection:
+    with connect(service) as connection:
         connection.sendall(LIVE[:-2])
         time.sleep(0.3)  # it waits for the rest
         later = SimpleNamespace(monotonic=lambda: time.monotonic() + 100.0)
@@ -97,7 +97,7 @@ def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, m
             kept.connect()
             first = kept.sock
             for _ in range(2):  # as long as two silent connections last, one after the other
-                with connected(service) as silent:
+                with connect(service) as silent:
                     silent.settimeout(0.1)
                     while not _is_closed(silent):
                         kept.request("GET", "/livez")
@@ -121,12 +121,12 @@ def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Ser
     connected_now = hasty.context.metrics.connections._value
     wait_until(lambda: connected_now.get() > 0)  # told ten times a second
     wait_until(lambda: connected_now.get() == 0)  # clients that ask nothing more are late as well
-    with connected(hasty) as slow, connected(hasty) as deaf:
+    with connect(hasty) as slow, connect(hasty) as deaf:
         for connection in (slow, deaf):
             connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
             connection.sendall(LARGE * asked)  # more than the system keeps for anybody
-        late, got = _closed_for(hasty, "late"), 0
-        while _closed_for(hasty, "late") == late:
+        late, got = _count_closed(hasty, "late"), 0
+        while _count_closed(hasty, "late") == late:
             got += len(slow.recv(65_536))
             time.sleep(0.05)  # for all of it this would take ten seconds
         assert got < asked * size
@@ -134,7 +134,7 @@ def test_who_takes_no_answer_is_closed_and_who_takes_it_slowly_is_not(hasty: Ser
             part = slow.recv(1 << 20)
             assert part
             got += len(part)
-        assert len(received(deaf)) < asked * size
+        assert len(receive_all(deaf)) < asked * size
 
 
 def test_who_takes_less_in_all_the_time_than_waits_for_it_is_not_closed(
@@ -144,29 +144,29 @@ def test_who_takes_less_in_all_the_time_than_waits_for_it_is_not_closed(
     monkeypatch.setattr(connections, "WAIT_SECONDS", 1.0)
     head = f"GET /v1/pictures/noise/content HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer {ADMIN_KEY}\r\n\r\n"
     with running(tmp_path) as service:
-        assert service.put("noise", _noise()).status_code == 201
+        assert service.put("noise", _make_noise()).status_code == 201
         assert len(service.admin.get("/v1/pictures/noise/content").content) > 300_000
-        wait_until(lambda: _closed_for(service, "late") == 1)  # the client that asked this
-        with connected(service) as slow, connected(service) as deaf:
+        wait_until(lambda: _count_closed(service, "late") == 1)  # the client that asked this
+        with connect(service) as slow, connect(service) as deaf:
             for connection in (slow, deaf):
                 connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65_536)
                 connection.sendall(head.encode() * 40)
             for _ in range(40):  # four times as long as anybody may wait
                 assert slow.recv(16_384)
                 time.sleep(0.1)
-            assert _closed_for(service, "late") == 2
+            assert _count_closed(service, "late") == 2
             wait_until(lambda: service.context.metrics.connections._value.get() < 2)  # though it has taken nothing
 
 
-def _noise() -> bytes:
-    """A picture that no encoding makes small."""
+def _make_noise() -> bytes:
+    """Make a picture that no encoding makes small."""
     data = io.BytesIO()
     pixels = np.random.default_rng(0).integers(0, 256, (1_024, 1_024, 3), dtype=np.uint8)
     Image.fromarray(pixels).save(data, "PNG")
     return data.getvalue()
 
 
-def _closed_for(service: Service, reason: str) -> float:
+def _count_closed(service: Service, reason: str) -> float:
     closed = service.context.metrics.closed.labels(reason)
     return float(closed._value.get())
 
@@ -174,21 +174,20 @@ def _closed_for(service: Service, reason: str) -> float:
 @pytest.mark.row("L2")
 def test_a_search_too_many_is_refused_at_the_door(tmp_path: Path) -> None:
     encoder, body = StalledEncoder(), b'{"text": "x"}'
-    search = head_of(SEARCH, "application/json", len(body)) + body
+    search = make_head(SEARCH, "application/json", len(body)) + body
     with running(tmp_path, encoder, queue_limit=2, batch_size=1) as service, contextlib.ExitStack() as opened:
         encoder.stall()
-        waiting = [opened.enter_context(connected(service)) for _ in range(3)]
+        waiting = [opened.enter_context(connect(service)) for _ in range(3)]
         for number, connection in enumerate(waiting):
             connection.sendall(search.replace(b'x"', b'%d"' % number))
         wait_until(lambda: service.context.texts.depth == 2)
-        late, early, pipelined = (opened.enter_context(connected(service)) for _ in range(3))
+        late, early, pipelined = (opened.enter_context(connect(service)) for _ in range(3))
         refused = answer_on(late, search)
         assert_problem(refused, 503, "overloaded")
         slow = assert_problem(service.search("refused by the queue"), 503, "overloaded")  # without the door's haste
         assert slow.keys() == refused.json().keys()
-        assert (
-            answer_on(late, search.replace(ADMIN_KEY.encode(), b"wrong")).status_code == 503
-        )  # nobody looks at the key
+        wrong = search.replace(ADMIN_KEY.encode(), b"wrong")
+        assert answer_on(late, wrong).status_code == 503  # nobody looks at the key
         assert_problem(answer_on(late, search[:200], search[200:]), 503, "overloaded")
         assert answer_on(late, LIVE).status_code == 200
         early.sendall(search[:-1])
@@ -208,16 +207,16 @@ def test_a_search_too_many_is_refused_at_the_door(tmp_path: Path) -> None:
 
 
 def test_searches_that_do_not_end_their_body_keep_nobody_out(tmp_path: Path) -> None:
-    head = head_of(SEARCH, "application/json", 10)
+    head = make_head(SEARCH, "application/json", 10)
     with running(tmp_path, queue_limit=2, batch_size=1) as service, contextlib.ExitStack() as opened:
         for _ in range(4):
-            opened.enter_context(connected(service)).sendall(head)
+            opened.enter_context(connect(service)).sendall(head)
         wait_until(lambda: service.context.metrics.connections._value.get() >= 4)  # told ten times a second
         assert service.search("cat").status_code == 200
 
 
 def answer_on(connection: socket.socket, *parts: bytes) -> httpx.Response:
-    """The next answer on a connection, after these parts were sent one by one."""
+    """Send these parts one by one, and return the next answer on the connection."""
     for part in parts:
         connection.sendall(part)
         time.sleep(0.05)  # else the system may send them as one
@@ -254,7 +253,7 @@ def test_more_open_heads_than_descriptors_keep_nobody_out_and_cost_no_log(
                 assert client.post(SEARCH, json={"text": "cat"}).status_code == 200
         assert httpx.get(f"{client.base_url}/livez", timeout=PATIENCE).status_code == 200
         assert psutil.Process(process.pid).num_fds() < 450
-        assert _crowded(client) > 0, "those who had waited longest, before they were late"
+        assert _count_crowded(client) > 0, "those who had waited longest, before they were late"
         # when all others are taken, by what else a process opens, those who only wait give theirs
         _leave_no_descriptor(process.pid)
         assert httpx.get(f"{client.base_url}/livez", timeout=PATIENCE).status_code == 200
@@ -264,8 +263,8 @@ def test_more_open_heads_than_descriptors_keep_nobody_out_and_cost_no_log(
     assert len(crowded) == 1 and len(log) < 4_096, log[:4_096]
 
 
-def _crowded(client: httpx.Client) -> float:
-    """How many connections were closed because there were too many."""
+def _count_crowded(client: httpx.Client) -> float:
+    """Count the connections that were closed because there were too many."""
     (line,) = [each for each in client.get("/metrics").text.splitlines() if 'closed_total{reason="crowded"}' in each]
     return float(line.rpartition(" ")[2])
 
@@ -360,15 +359,15 @@ def test_what_is_no_request_has_one_answer_which_is_400(service: Service, reques
 def test_a_chunk_with_two_sizes_has_one_answer_and_leaves_no_trace_in_the_log(
     service: Service, size: bytes, key: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    head = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0\r\n", CHUNKED)
-    answer = _whole_answer(service, head.replace(ADMIN_KEY.encode(), key.encode()), size + b"\r\n{}\r\n" + HIDDEN)
+    head = make_head(SEARCH, "application/json", 0).replace(b"Content-Length: 0\r\n", CHUNKED)
+    answer = _read_whole_answer(service, head.replace(ADMIN_KEY.encode(), key.encode()), size + b"\r\n{}\r\n" + HIDDEN)
     assert answer.count(b"HTTP/1.1 4") == 1 and b"connection: close" in answer.lower()
     assert answer.split(b" ")[1] == b"400" or key == "wrong"
     assert not [record for record in caplog.records if record.exc_info]
 
 
 def _assert_refused(service: Service, request: bytes) -> None:
-    answer = _whole_answer(service, request)
+    answer = _read_whole_answer(service, request)
     head, _, body = answer.partition(b"\r\n\r\n")
     assert answer.count(b"HTTP/1.1 4") == 1 and head.startswith(b"HTTP/1.1 400 "), answer
     assert b"connection: close" in head.lower() and b"application/problem+json" in head
@@ -377,9 +376,9 @@ def _assert_refused(service: Service, request: bytes) -> None:
     assert f"x-request-id: {problem['request_id']}".encode() in head.lower()
 
 
-def _whole_answer(service: Service, *parts: bytes) -> bytes:
-    with connected(service) as connection:
+def _read_whole_answer(service: Service, *parts: bytes) -> bytes:
+    with connect(service) as connection:
         connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         for part in parts:
             connection.sendall(part)
-        return received(connection)
+        return receive_all(connection)

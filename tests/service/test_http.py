@@ -36,14 +36,14 @@ def post(service: Service, body: bytes, content_type: str | None = "application/
     return service.admin.post(SEARCH, content=body, headers=headers)
 
 
-def head_of(path: str, kind: str, length: int) -> bytes:
-    """The head of a POST with the admin key."""
+def make_head(path: str, kind: str, length: int) -> bytes:
+    """Make the head of a POST with the admin key."""
     fields = [f"POST {path} HTTP/1.1", "Host: x", f"Authorization: Bearer {ADMIN_KEY}"]
     return "\r\n".join([*fields, f"Content-Type: {kind}", f"Content-Length: {length}", "", ""]).encode()
 
 
-def raw(service: Service, request: bytes) -> bytes:
-    """What the server answers to exactly these bytes, until it closes."""
+def send_raw(service: Service, request: bytes) -> bytes:
+    """Return what the server answers to exactly these bytes, until it closes."""
     with socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE) as connection:
         answer = b""
         with contextlib.suppress(ConnectionError):  # it may close before it has read all
@@ -155,8 +155,8 @@ def test_a_body_of_one_byte_too_many_is_refused(service: Service, chunked: bool)
 @pytest.mark.row("H7")
 def test_a_content_length_that_is_too_small_makes_two_bad_requests(service: Service) -> None:
     body = b'{"text": "' + b"a" * 70_000 + b'"}'
-    head = head_of(SEARCH, "application/json", 10)
-    answers = raw(service, head + body)
+    head = make_head(SEARCH, "application/json", 10)
+    answers = send_raw(service, head + body)
     assert b"HTTP/1.1 400" in answers
     assert b"HTTP/1.1 200" not in answers
 
@@ -171,10 +171,10 @@ def hasty(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 @pytest.mark.row("H8")
 @pytest.mark.parametrize("path", [SEARCH, "/v1/pictures"])
 def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) -> None:
-    head = head_of(path, "multipart/form-data; boundary=b", 60)
+    head = make_head(path, "multipart/form-data; boundary=b", 60)
     with assert_state_unchanged(hasty), socket.create_connection(("127.0.0.1", hasty.port)) as connection:
         connection.sendall(head)
-        answer = _trickled(connection)
+        answer = _trickle(connection)
     assert b"408" in answer.split(b"\r\n")[0]
     assert b"body_timeout" in answer
 
@@ -195,10 +195,10 @@ def test_a_refused_body_is_not_waited_for(
     service: Service, begin: str, field: str, status: bytes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(bodies, "DISCARD_SECONDS", 0.5)
-    head = head_of("", "multipart/form-data; boundary=b", 60_000).replace(b"POST ", begin.encode())
+    head = make_head("", "multipart/form-data; boundary=b", 60_000).replace(b"POST ", begin.encode())
     with socket.create_connection(("127.0.0.1", service.port)) as connection:
         connection.sendall(head.replace(b"Host: x", b"Host: x\r\n" + field.encode()))
-        answer = _trickled(connection)
+        answer = _trickle(connection)
     assert status in answer.split(b"\r\n")[0]
     assert b"connection: close" in answer.lower()
 
@@ -210,8 +210,8 @@ def test_a_client_that_sends_much_still_gets_the_reason(service: Service) -> Non
     assert_problem(answer, 401, "missing_api_key")
 
 
-def _trickled(connection: socket.socket) -> bytes:
-    """What comes back while a byte is sent every tenth of a second, until the server closes; it must."""
+def _trickle(connection: socket.socket) -> bytes:
+    """Send a byte every tenth of a second until the server closes, which it must, and return what it sent."""
     connection.settimeout(0.1)
     answer, until = b"", time.monotonic() + PATIENCE
     with contextlib.suppress(ConnectionError):  # closed with bytes unread: a reset follows the answer
@@ -236,7 +236,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:
         def begin(text: str) -> socket.socket:
             body = json.dumps({"text": text}).encode()
             connection = socket.create_connection(("127.0.0.1", service.port))
-            connection.sendall(head_of(SEARCH, "application/json", len(body)) + body)
+            connection.sendall(make_head(SEARCH, "application/json", len(body)) + body)
             return connection
 
         encoder.stall()
@@ -253,7 +253,7 @@ def test_the_work_of_a_client_that_left_is_dropped(tmp_path: Path) -> None:
 
 @pytest.mark.row("H9")
 def test_an_interrupted_upload_leaves_nothing(service: Service) -> None:
-    head = head_of("/v1/languages", "multipart/form-data; boundary=b", 5_000_000)
+    head = make_head("/v1/languages", "multipart/form-data; boundary=b", 5_000_000)
     part = b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n' + bytes(3_000_000)
     with assert_state_unchanged(service):
         with socket.create_connection(("127.0.0.1", service.port)) as connection:
@@ -275,7 +275,7 @@ def test_an_interrupted_upload_leaves_nothing(service: Service) -> None:
     ],
 )
 def test_a_head_that_is_too_large_or_malformed_is_refused(service: Service, request_line: str, headers: str) -> None:
-    answer = raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode())
+    answer = send_raw(service, f"{request_line}\r\nHost: x\r\n{headers}\r\n".encode())
     assert answer.split(b" ")[1] in {b"400", b"414", b"431"}, answer[:200]
 
 

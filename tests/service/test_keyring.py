@@ -150,12 +150,12 @@ def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Sourc
 
 
 def test_readings_that_take_long_are_rarer(source: Source) -> None:
-    def slowly() -> Sequence[ApiKey]:
+    def read_slowly() -> Sequence[ApiKey]:
         time.sleep(0.05)
         return source.keys.list()
 
     async def check() -> None:
-        keyring = Keyring("", False, slowly)
+        keyring = Keyring("", False, read_slowly)
         began = time.perf_counter()
         for number in range(2):
             with pytest.raises(InvalidApiKey):
@@ -243,8 +243,8 @@ def test_a_client_that_leaves_stops_no_reading_for_others(source: Source) -> Non
     ],
 )  # fmt: skip
 def test_each_request_without_a_valid_key_is_counted(source: Source, headers: dict[str, str]) -> None:
-    def too_many() -> None:
+    def refuse() -> None:
         raise RateLimited("too many")
 
     with pytest.raises(RateLimited):
-        asyncio.run(Keyring("", False, source, too_many).identify(Headers(headers), SEARCHING))
+        asyncio.run(Keyring("", False, source, refuse).identify(Headers(headers), SEARCHING))

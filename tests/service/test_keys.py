@@ -176,15 +176,15 @@ def test_a_local_service_creates_its_admin_key_once_and_only_its_owner_can_read_
         assert path.read_text() == key
 
 
-def guesses(count: int) -> Iterator[dict[str, str]]:
-    """Headers with keys that have the form of one, and ids that do not exist."""
+def make_guesses(count: int) -> Iterator[dict[str, str]]:
+    """Yield headers with keys of the right form, and ids that do not exist."""
     for number in range(count):
         yield {"X-API-Key": f"pk_{number:012x}_{'x' * 43}"}
 
 
 def test_requests_without_a_valid_key_share_one_rate_and_no_valid_key_is_refused(tmp_path: Path) -> None:
     with running(tmp_path, rate_per_minute=24) as service:  # four at once, then one in 2.5 seconds
-        statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in guesses(20)]
+        statuses = [service.http.get("/v1/languages", headers=guess).status_code for guess in make_guesses(20)]
         assert set(statuses) == {401, 429}
         assert service.http.get("/v1/languages").status_code == 429  # without any key, too
         assert service.http.get("/v1/languages", headers={"Authorization": "Basic x"}).status_code == 429

@@ -19,8 +19,8 @@ from tests.service.harness import Service, assert_problem, assert_state_unchange
 EXPANSIONS = "/v1/expansions"
 
 
-def dataset(count: int = 80, **columns: str) -> bytes:
-    """A valid Welsh dataset; `columns` adds further columns, with numbered values."""
+def make_dataset(count: int = 80, **columns: str) -> bytes:
+    """Make a valid Welsh dataset; `columns` adds further columns, with numbered values."""
     columns = {"caption": "afal coch ", "english": "red apple ", **columns}
     rows = [{name: f"{value}{n}" for name, value in columns.items()} for n in range(count)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
@@ -28,12 +28,12 @@ def dataset(count: int = 80, **columns: str) -> bytes:
 
 def teach(service: Service, tag: str = "cy", data: bytes | None = None, **more: Any) -> httpx.Response:
     headers = more.pop("headers", {})
-    files = {"dataset": ("x.jsonl", dataset() if data is None else data)}
+    files = {"dataset": ("x.jsonl", make_dataset() if data is None else data)}
     return service.admin.post("/v1/languages", data={"language": tag, **more}, files=files, headers=headers)
 
 
 def test_a_dry_run_says_that_one_held_out_text_is_too_few(service: Service) -> None:
-    rows = dataset().replace(b"}", b', "split": "train"}').replace(b'"train"', b'"val"', 1)
+    rows = make_dataset().replace(b"}", b', "split": "train"}').replace(b'"train"', b'"val"', 1)
     with assert_state_unchanged(service):
         for dry_run in ("true", "false"):
             body = assert_problem(teach(service, data=rows, dry_run=dry_run), 422, "dataset_too_small")
@@ -42,13 +42,13 @@ def test_a_dry_run_says_that_one_held_out_text_is_too_few(service: Service) -> N
 
 BAD: dict[str, bytes] = {
     "empty": b"",
-    "one pair": dataset(1),
-    "all duplicates": dataset(1) * 200,
-    "30 % blank": dataset(70) + b'{"caption": " ", "english": "x"}\n' * 30,
+    "one pair": make_dataset(1),
+    "all duplicates": make_dataset(1) * 200,
+    "30 % blank": make_dataset(70) + b'{"caption": " ", "english": "x"}\n' * 30,
     "wrong columns": b'{"text": "a"}\n' * 100,
     "not utf-8": b'{"caption": "\xff"}\n' * 100,
-    "mixed line ends": dataset(40) + dataset(40).replace(b"\n", b"\r\n"),
-    "a line of 10 MB": dataset() + b'{"caption": "' + b"a" * (10 << 20) + b'"}\n',
+    "mixed line ends": make_dataset(40) + make_dataset(40).replace(b"\n", b"\r\n"),
+    "a line of 10 MB": make_dataset() + b'{"caption": "' + b"a" * (10 << 20) + b'"}\n',
     "no dataset at all": b"\x00\x01\x02",
 }
 
@@ -77,7 +77,7 @@ def test_captions_in_another_script_than_the_tag_are_refused(service: Service) -
 @pytest.mark.row("E3")
 def test_unknown_pictures_are_refused_with_the_first_of_them(service: Service) -> None:
     with assert_state_unchanged(service):
-        body = assert_code(teach(service, data=dataset(picture="unknown")), 422, "picture_not_found")
+        body = assert_code(teach(service, data=make_dataset(picture="unknown")), 422, "picture_not_found")
     assert body["count"] == 80
     assert "unknown9" in body["detail"]
     assert "unknown10" not in body["detail"]
@@ -93,7 +93,7 @@ def test_teaching_is_accepted_and_its_expansion_can_be_read(fresh: Service) -> N
     kept = fresh.context.registry.expansions.get(expansion["id"])
     assert kept.settings == {"epochs": 3, "seed": 7}
     assert kept.dataset_path is not None
-    assert (fresh.home / kept.dataset_path).read_bytes() == dataset()
+    assert (fresh.home / kept.dataset_path).read_bytes() == make_dataset()
     assert not any((fresh.home / "uploads").iterdir())
 
 
@@ -156,13 +156,13 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
     with running(tmp_path) as service:
         service.put("a", en=["a cat"])
 
-        def noticed() -> bool:
+        def has_noticed() -> bool:
             service.context.registry.close()  # a connection that was in use then comes back to the pool
             return "registry_unavailable" in service.http.get("/readyz").json()["degraded"]
 
         (tmp_path / "registry.db").rename(tmp_path / "registry.away")
         (tmp_path / "registry.db").mkdir()
-        wait_until(noticed)
+        wait_until(has_noticed)
         service.context.registry.close()
         with within(2):
             answer = teach(service)
@@ -272,7 +272,7 @@ def test_an_invalid_setting_is_named(service: Service) -> None:
 def test_a_form_without_its_parts_is_refused(service: Service) -> None:
     answer = service.admin.post("/v1/languages", data={"language": "cy"}, files={"other": ("x", b"")})
     assert_problem(answer, 422, "invalid_request")
-    answer = service.admin.post("/v1/languages", files={"dataset": ("x", dataset())})
+    answer = service.admin.post("/v1/languages", files={"dataset": ("x", make_dataset())})
     assert_problem(answer, 422, "invalid_request")
 
 
@@ -360,7 +360,7 @@ def test_a_release_of_another_process_is_followed(fresh: Service) -> None:
 
 
 def assert_code(response: httpx.Response, status: int, code: str) -> dict[str, Any]:
-    """As `assert_problem`, for the refusals of datasets: they carry a report, and are longer."""
+    """Assert the refusal of a dataset, which carries a report and is longer than others."""
     assert (response.status_code, response.json()["code"]) == (status, code), response.text
     body: dict[str, Any] = response.json()
     return body
@@ -371,7 +371,7 @@ def test_a_repeated_idempotency_key_gets_the_same_answer_after_the_gallery_chang
     headers = {"Idempotency-Key": "once"}
     for number in range(80):
         assert fresh.put(f"p{number}").status_code == 201
-    data = dataset(picture="p")
+    data = make_dataset(picture="p")
     first = teach(fresh, data=data, headers=headers)
     assert first.status_code == 202
     fresh.admin.delete("/v1/pictures/p7")

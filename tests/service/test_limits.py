@@ -28,7 +28,7 @@ from service.settings import Settings
 from store.data_root import DataRoot
 from tests.patience import PATIENCE
 from tests.service.harness import Service
-from tests.service.test_http import FILE, SEARCH, head_of
+from tests.service.test_http import FILE, SEARCH, make_head
 
 
 def test_a_burst_is_allowed_and_then_the_rate() -> None:
@@ -75,14 +75,14 @@ def test_clients_in_a_closed_loop_never_reach_the_default_rate() -> None:
         now += 0.001
 
 
-def part(size: int, more: bool = True) -> dict[str, Any]:
+def make_part(size: int, more: bool = True) -> dict[str, Any]:
     return {"type": "http.request", "body": bytes(size), "more_body": more}
 
 
 def read(
     parts: Sequence[dict[str, Any]], limit: int = 100, declared: int | None = None, seconds: float = PATIENCE
 ) -> int:
-    """How many bytes come through."""
+    """Read a body, and return how many bytes come through."""
     waiting = list(parts)
 
     async def receive() -> dict[str, Any]:
@@ -90,7 +90,7 @@ def read(
             await asyncio.sleep(PATIENCE)
         return waiting.pop(0)
 
-    async def all_of_it() -> int:
+    async def read_all() -> int:
         headers = [] if declared is None else [(b"content-length", str(declared).encode())]
         body = BodyReader({"headers": headers}, receive)
         body.allow(limit, seconds)
@@ -101,45 +101,45 @@ def read(
             if not message["more_body"]:
                 return size
 
-    return asyncio.run(all_of_it())
+    return asyncio.run(read_all())
 
 
 def test_both_sides_of_the_limit() -> None:
-    assert read([part(60), part(40, more=False)]) == 100
+    assert read([make_part(60), make_part(40, more=False)]) == 100
     with pytest.raises(BodyTooLarge):
-        read([part(60), part(41, more=False)])
+        read([make_part(60), make_part(41, more=False)])
 
 
 def test_a_declared_length_is_refused_before_a_byte_is_read() -> None:
     with pytest.raises(BodyTooLarge):
         read([], declared=101)
-    assert read([part(100, more=False)], declared=100) == 100
+    assert read([make_part(100, more=False)], declared=100) == 100
 
 
 def test_more_than_was_declared_is_malformed() -> None:
     with pytest.raises(Malformed):
-        read([part(11, more=False)], declared=10)
+        read([make_part(11, more=False)], declared=10)
 
 
 def test_a_body_that_stops_coming_is_a_timeout() -> None:
     with pytest.raises(BodyTimeout):
-        read([part(1)], seconds=0.05)
+        read([make_part(1)], seconds=0.05)
 
 
 def test_a_client_that_leaves_within_its_body_ends_the_request() -> None:
     with pytest.raises(ClientLeft):
-        read([part(1), {"type": "http.disconnect"}])
+        read([make_part(1), {"type": "http.disconnect"}])
 
 
 def test_without_an_allowance_nothing_may_be_read() -> None:
-    async def unallowed() -> None:
+    async def read_unallowed() -> None:
         async def receive() -> dict[str, Any]:
-            return part(1, more=False)
+            return make_part(1, more=False)
 
         await BodyReader({"headers": []}, receive).receive()
 
     with pytest.raises((BodyTooLarge, BodyTimeout)):
-        asyncio.run(unallowed())
+        asyncio.run(read_unallowed())
 
 
 def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path: Path) -> None:
@@ -157,7 +157,7 @@ def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path:
             await asyncio.sleep(0)
             turns += 1
 
-    async def parsed() -> dict[str, Any]:
+    async def parse() -> dict[str, Any]:
         counting = asyncio.create_task(count())
         async with AsyncExitStack() as stack:
             request = Request({"type": "http", "headers": []}, receive)
@@ -166,7 +166,7 @@ def test_the_records_of_many_pictures_are_parsed_beside_the_event_loop(tmp_path:
         counting.cancel()
         return document
 
-    assert len(asyncio.run(parsed())["records"]) == 10_000
+    assert len(asyncio.run(parse())["records"]) == 10_000
     assert turns > 0
 
 
@@ -185,14 +185,14 @@ def test_waiting_for_a_turn_takes_nothing_of_the_time_for_the_work(monkeypatch: 
     monkeypatch.setattr(lanes, "_TURN_SECONDS", PATIENCE)
     lane, done = Lane("test", 1, 0.2, "busy"), threading.Event()
 
-    async def second() -> str:
+    async def run_second() -> str:
         others = asyncio.create_task(lane.run(done.wait, PATIENCE))
         waiting = asyncio.create_task(lane.run(str, "done"))
         asyncio.get_running_loop().call_later(0.5, done.set)
         await others
         return await waiting
 
-    assert asyncio.run(second()) == "done"
+    assert asyncio.run(run_second()) == "done"
 
 
 def test_nobody_works_for_a_client_that_left_while_it_waited_for_its_turn() -> None:
@@ -212,7 +212,7 @@ def test_nobody_works_for_a_client_that_left_while_it_waited_for_its_turn() -> N
     assert calls == ["another"]
 
 
-CHUNKED = head_of(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
+CHUNKED = make_head(SEARCH, "application/json", 0).replace(b"Content-Length: 0", b"Transfer-Encoding: chunked")
 
 
 @pytest.mark.row("H10")

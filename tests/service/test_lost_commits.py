@@ -12,7 +12,7 @@ import pytest
 from tests.commit_proxy import CommitProxy, losing_commits
 from tests.conftest import own_schema
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
-from tests.service.test_languages import dataset, teach
+from tests.service.test_languages import make_dataset, teach
 
 pytestmark = pytest.mark.row("F3", "S4")
 
@@ -41,18 +41,18 @@ def proxied(site: Proxied) -> Iterator[Proxied]:
 def has_dataset(service: Service, expansion: str) -> bool:
     """Whether the dataset of an expansion is whole."""
     path = service.home / "expansions" / expansion / "dataset"
-    return path.exists() and path.read_bytes() == dataset()
+    return path.exists() and path.read_bytes() == make_dataset()
 
 
 def cancel(service: Service, expansion: str) -> None:
     assert service.admin.post(f"/v1/expansions/{expansion}/cancel").status_code in (200, 202)
 
 
-def expansions(service: Service) -> list[Any]:
+def list_expansions(service: Service) -> list[Any]:
     return [item["id"] for item in service.admin.get("/v1/expansions", params={"limit": 100}).json()["items"]]
 
 
-def status_of_content(service: Service, id: str) -> int:
+def get_content_status(service: Service, id: str) -> int:
     return service.admin.get(f"/v1/pictures/{id}/content").status_code
 
 
@@ -103,9 +103,9 @@ def test_a_put_whose_outcome_is_unknown_is_there_whole_or_not_at_all(
     proxy.lose(committed=committed, naming="INSERT INTO gallery_changes", away=away)
     assert_problem(service.put(id, new, en=["a boat"]), 503, "registry_unavailable")
     proxy.restore()
-    assert status_of_content(service, id) == (200 if committed else 404)
+    assert get_content_status(service, id) == (200 if committed else 404)
     assert service.put(id, new, en=["a boat"]).status_code == (200 if committed else 201)
-    assert status_of_content(service, id) == 200
+    assert get_content_status(service, id) == 200
     assert id in {item["id"] for item in service.search("a boat", language="en", limit=100).json()["items"]}
 
 
@@ -137,10 +137,10 @@ def test_a_batch_whose_outcome_is_unknown_says_so_of_each_and_can_be_sent_again(
     answer = service.admin.post("/v1/pictures/batch", files=files, data=records).json()["items"]
     acknowledged = {id for id, item in zip(ids, answer, strict=True) if item["status"] in (200, 201)}
     assert len(acknowledged) < 3
-    assert all(status_of_content(service, id) == 200 for id in acknowledged)
+    assert all(get_content_status(service, id) == 200 for id in acknowledged)
     again = service.admin.post("/v1/pictures/batch", files=files, data=records).json()["items"]
     assert {item["status"] for item in again} <= {200, 201}
-    assert all(status_of_content(service, id) == 200 for id in ids)
+    assert all(get_content_status(service, id) == 200 for id in ids)
 
 
 @pytest.mark.parametrize("committed", [True, False])
@@ -152,9 +152,9 @@ def test_a_delete_whose_outcome_is_unknown_is_done_or_leaves_the_picture_whole(
     assert service.put(f"deleted-{committed}", picture(40 + committed)).status_code == 201
     proxy.lose(committed=committed, naming="DELETE FROM pictures")
     assert_problem(service.admin.delete(path), 503, "registry_unavailable")
-    assert status_of_content(service, f"deleted-{committed}") == (404 if committed else 200)
+    assert get_content_status(service, f"deleted-{committed}") == (404 if committed else 200)
     assert service.admin.delete(path).status_code == (404 if committed else 204)
-    assert status_of_content(service, f"deleted-{committed}") == 404
+    assert get_content_status(service, f"deleted-{committed}") == 404
 
 
 @pytest.mark.parametrize("committed", [True, False])

@@ -32,7 +32,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     with running(tmp_path_factory.mktemp("home")) as service:
         for number in range(PICTURES):
             put(service, number)
-        calibrated(service)
+        calibrate(service)
         yield service
 
 
@@ -44,8 +44,8 @@ def put(service: Service, number: int, seed: int | None = None, tags: str | None
     assert answer.is_success, answer.text
 
 
-def calibrated(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
-    """What a worker would have fitted for English."""
+def calibrate(service: Service, pictures: int = PICTURES, change: int | None = None, **curves: Any) -> None:
+    """Keep what a worker would have fitted for English."""
     context = service.context
     match = {
         "tower": context.live.current.pictures.identity.fingerprint,
@@ -63,7 +63,7 @@ def search(service: Service, **more: Any) -> dict[str, Any]:
     return body
 
 
-def matches(answer: dict[str, Any]) -> list[float | None]:
+def list_matches(answer: dict[str, Any]) -> list[float | None]:
     return [hit["match"] for hit in answer["items"]]
 
 
@@ -73,29 +73,29 @@ def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     live = service.context.live
     sample = first_of(service.context.gallery.sample_vectors(1.0, live.current.pictures.identity.fingerprint))
     calibration = Calibration(CURVES, sample, PICTURES, 0)
-    assert matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
+    assert list_matches(answer) == calibration.matches(text_vector(0, "a dog"), scores[:10], scores)
     assert answer["below_min_match"] is None and answer["warnings"] == []
-    assert matches(answer)[0] > 0.2 > matches(answer)[-1]  # type: ignore[operator]
+    assert list_matches(answer)[0] > 0.2 > list_matches(answer)[-1]  # type: ignore[operator]
 
 
 def test_pages_have_the_chances_of_the_whole(service: Service) -> None:
-    whole, pages, cursor = matches(search(service, limit=PICTURES)), [], None
+    whole, pages, cursor = list_matches(search(service, limit=PICTURES)), [], None
     for limit in (1, 1, 1, 1, 1, 1):
         page = search(service, limit=limit, **({"cursor": cursor} if cursor else {}))
-        pages += matches(page)
+        pages += list_matches(page)
         cursor = page["next_cursor"]
     assert pages == whole[:6]
 
 
 def test_min_match_cuts_what_follows_and_says_how_many(service: Service) -> None:
-    whole = matches(search(service, limit=10))
+    whole = list_matches(search(service, limit=10))
     least = whole[3]
     answer = search(service, limit=10, min_match=least)
-    assert matches(answer) == whole[:4] and answer["below_min_match"] == 6 and answer["next_cursor"] is None
+    assert list_matches(answer) == whole[:4] and answer["below_min_match"] == 6 and answer["next_cursor"] is None
     answer = search(service, limit=3, min_match=least)
-    assert answer["below_min_match"] == 0 and matches(answer) == whole[:3]
+    assert answer["below_min_match"] == 0 and list_matches(answer) == whole[:3]
     following = search(service, limit=3, min_match=least, cursor=answer["next_cursor"])
-    assert matches(following) == [least] and (following["below_min_match"], following["next_cursor"]) == (2, None)
+    assert list_matches(following) == [least] and (following["below_min_match"], following["next_cursor"]) == (2, None)
     other = service.search("a dog", language="en", limit=3, min_match=0.0, cursor=answer["next_cursor"])
     assert_problem(other, 422, "invalid_cursor")
 
@@ -115,40 +115,40 @@ def test_what_is_no_chance_is_refused(service: Service, least: object) -> None:
         assert_problem(service.search("a", min_match=least), 422, "invalid_request")
 
 
-def unknown(answer: dict[str, Any]) -> bool:
+def is_unknown(answer: dict[str, Any]) -> bool:
     """Whether no hit has a chance, none was cut, and the answer says so."""
     told = answer["warnings"] == ["match_unknown"] and answer["below_min_match"] is None
-    return told and bool(answer["items"]) and set(matches(answer)) == {None}
+    return told and bool(answer["items"]) and set(list_matches(answer)) == {None}
 
 
 def test_the_shared_table_has_no_chances(service: Service) -> None:
-    assert unknown(search(service, language="shared", min_match=0.9))
+    assert is_unknown(search(service, language="shared", min_match=0.9))
 
 
 def test_a_filter_that_leaves_less_than_half_leaves_no_chances(service: Service) -> None:
     half = {"must": [{"key": "tags", "match": {"value": "even"}}]}
     few = {"must": [{"key": "tags", "match": {"any": [f"t{number}" for number in range(11)]}}]}
-    assert None not in matches(search(service, filter=half))
-    assert unknown(search(service, filter=few, min_match=0.9))
+    assert None not in list_matches(search(service, filter=half))
+    assert is_unknown(search(service, filter=few, min_match=0.9))
 
 
 @pytest.mark.parametrize("gone", ["deleted", "replaced"])
 def test_pictures_that_are_gone_are_not_among_what_a_filter_leaves(service: Service, gone: str) -> None:
     half = {"must": [{"key": "tags", "match": {"value": "even"}}]}
-    assert None not in matches(search(service, filter=half))
+    assert None not in list_matches(search(service, filter=half))
     if gone == "deleted":
         assert service.admin.delete("/v1/pictures/p1").is_success
     else:
         put(service, 1, seed=90, tags='["odd"]')
-    assert unknown(search(service, filter=half, min_match=0.9))
+    assert is_unknown(search(service, filter=half, min_match=0.9))
     put(service, 1)
-    assert None not in matches(search(service, filter=half))
+    assert None not in list_matches(search(service, filter=half))
 
 
 def test_pictures_like_another_one_have_no_chances(service: Service) -> None:
     for least in ({}, {"min_match": "0.5"}):
         answer = service.search_by_picture(picture(1), **least).json()
-        assert set(matches(answer)) == {None}
+        assert set(list_matches(answer)) == {None}
         assert answer["warnings"] == (["match_unknown"] if least else [])
 
 
@@ -183,14 +183,14 @@ def test_before_it_is_measured_and_when_the_gallery_has_outgrown_it_there_are_no
     with running(tmp_path) as service:
         for number in range(4):
             assert service.put(f"p{number}", picture(number)).is_success
-        assert unknown(search(service, min_match=0.9))
+        assert is_unknown(search(service, min_match=0.9))
         assert service.admin.get("/v1/versions/0/report").json()["match"] is None
-        calibrated(service, pictures=4)
-        assert None not in matches(search(service))
+        calibrate(service, pictures=4)
+        assert None not in list_matches(search(service))
         for number in range(4, 8):
             assert service.put(f"p{number}", picture(number)).is_success
-        assert None not in matches(search(service)), "twice as many"
+        assert None not in list_matches(search(service)), "twice as many"
         assert service.put("p8", picture(8)).is_success
-        assert unknown(search(service, min_match=0.9))
-        calibrated(service, pictures=9)
-        assert None not in matches(search(service)), "measured again"
+        assert is_unknown(search(service, min_match=0.9))
+        calibrate(service, pictures=9)
+        assert None not in list_matches(search(service)), "measured again"

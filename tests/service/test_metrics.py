@@ -29,19 +29,19 @@ CODES = {"draining", "encoder_stopped", "index_unavailable", "registry_unavailab
 SENTENCES = {"encoding", "unsealed", "snapshot", "damaged"}
 
 
-def scraped(service: Service) -> list[Sample]:
+def scrape(service: Service) -> list[Sample]:
     families = text_string_to_metric_families(service.admin.get("/metrics").text)
     return [sample for family in families for sample in family.samples]
 
 
-def values(service: Service, name: str, label: str = "") -> Any:
-    """The value of a metric, or its values by a label."""
-    found = {sample.labels.get(label, ""): sample.value for sample in scraped(service) if sample.name == name}
+def read_values(service: Service, name: str, label: str = "") -> Any:
+    """Read the value of a metric, or its values by a label."""
+    found = {sample.labels.get(label, ""): sample.value for sample in scrape(service) if sample.name == name}
     return found if label else found[""]
 
 
-def unknown(expressions: Iterable[str], samples: list[Sample]) -> set[str]:
-    """What rules name and no sample has: metrics, and values of labels."""
+def find_unknown(expressions: Iterable[str], samples: list[Sample]) -> set[str]:
+    """Find what rules name and no sample has: metrics, and values of labels."""
     known = {sample.name for sample in samples}
     known |= {f'{name}="{value}"' for sample in samples for name, value in sample.labels.items()}
     named = re.compile(r'pictoglot_\w+|\b\w+="[^"]*"')
@@ -50,14 +50,14 @@ def unknown(expressions: Iterable[str], samples: list[Sample]) -> set[str]:
 
 def test_the_rules_and_the_table_of_the_documents_name_what_there_is(service: Service) -> None:
     service.search("a dog")
-    samples = scraped(service)
+    samples = scrape(service)
     content = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
     rules = [rule for group in content["groups"] for rule in group["rules"]]
     assert len(rules) >= 6 and all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in rules)
     # what a rule excludes is not what it looks for, but has to exist as well
-    assert unknown((rule["expr"].replace("!=", "=") for rule in rules), samples) == set()
+    assert find_unknown((rule["expr"].replace("!=", "=") for rule in rules), samples) == set()
     made_up = ['pictoglot_colour{code="red"} > 0 or pictoglot_expansions{state="failed"} > 0']
-    assert unknown(made_up, samples) == {"pictoglot_colour", 'code="red"'}
+    assert find_unknown(made_up, samples) == {"pictoglot_colour", 'code="red"'}
     guide = (ROOT / "docs/operate.md").read_text(encoding="utf-8")
     table = guide.partition("### Metrics")[2].partition("\nEach process")[0]
     documented = {name for row in table.splitlines() for name in re.findall(r"`(pictoglot_\w+)`", row.split(" | ")[0])}
@@ -67,40 +67,39 @@ def test_the_rules_and_the_table_of_the_documents_name_what_there_is(service: Se
 
 def test_all_is_there_before_anything_is_wrong_and_a_lost_worker_is_seen(tmp_path: Path) -> None:
     with running(tmp_path) as service:
-        assert values(service, "pictoglot_expansions", "state") == dict.fromkeys(STATES, 0)
-        assert values(service, "pictoglot_degraded", "code") == dict.fromkeys(CODES | SENTENCES, 0)
-        assert values(service, "pictoglot_registry_up") == 1
-        assert values(service, "pictoglot_free_bytes") > 0
-        assert values(service, "pictoglot_unsealed_changes") == 0
+        assert read_values(service, "pictoglot_expansions", "state") == dict.fromkeys(STATES, 0)
+        assert read_values(service, "pictoglot_degraded", "code") == dict.fromkeys(CODES | SENTENCES, 0)
+        assert read_values(service, "pictoglot_registry_up") == 1
+        assert read_values(service, "pictoglot_free_bytes") > 0
+        assert read_values(service, "pictoglot_unsealed_changes") == 0
         service.put("a")
-        assert values(service, "pictoglot_unsealed_changes") == 1
+        assert read_values(service, "pictoglot_unsealed_changes") == 1
         registry = service.context.registry
         expansion, _ = registry.expansions.submit(kind="learn", language="cy", settings={}, actor="admin")
         assert registry.expansions.lease(expansion.id, "a worker") is not None
-        assert values(service, "pictoglot_expansions_abandoned") == 0
+        assert read_values(service, "pictoglot_expansions_abandoned") == 0
         with registry.begin() as session:  # it was killed, some time ago
             session.execute(text("UPDATE expansions SET lease_expires = lease_expires - 90"))
-        assert values(service, "pictoglot_expansions", "state") == dict.fromkeys(STATES, 0) | {"running": 1}
-        assert values(service, "pictoglot_expansions_abandoned") == 1
-        assert values(service, "pictoglot_longest_wait_seconds") == pytest.approx(60, abs=10)
+        assert read_values(service, "pictoglot_expansions", "state") == dict.fromkeys(STATES, 0) | {"running": 1}
+        assert read_values(service, "pictoglot_expansions_abandoned") == 1
+        assert read_values(service, "pictoglot_longest_wait_seconds") == pytest.approx(60, abs=10)
+
+
+def list_degraded(service: Service) -> list[str]:
+    return sorted(code for code, is_so in read_values(service, "pictoglot_degraded", "code").items() if is_so)
 
 
 def test_what_readyz_says_is_in_the_metrics(tmp_path: Path) -> None:
     with running(tmp_path, free_bytes=1 << 60) as service:
         assert service.http.get("/readyz").json()["degraded"] == ["storage_full"]
-        assert {code for code, is_so in values(service, "pictoglot_degraded", "code").items() if is_so} == {
-            "storage_full"
-        }
+        assert list_degraded(service) == ["storage_full"]
         (tmp_path / "registry.db").rename(tmp_path / "registry.away")
         (tmp_path / "registry.db").mkdir()
         service.context.registry.close()
         assert service.http.get("/readyz").json()["degraded"] == ["registry_unavailable", "storage_full"]
-        assert {code for code, is_so in values(service, "pictoglot_degraded", "code").items() if is_so} == {
-            "registry_unavailable",
-            "storage_full",
-        }
-        assert values(service, "pictoglot_registry_up") == 0
-        assert values(service, "pictoglot_expansions", "state") == {}
+        assert list_degraded(service) == ["registry_unavailable", "storage_full"]
+        assert read_values(service, "pictoglot_registry_up") == 0
+        assert read_values(service, "pictoglot_expansions", "state") == {}
 
 
 @pytest.mark.row("F4")
@@ -113,12 +112,11 @@ def test_what_a_scrub_could_not_mend_is_told_by_readyz_and_counted(tmp_path: Pat
         (sentence,) = service.admin.get("/readyz").json()["degraded"]
         assert "2 pictures" in sentence and "segment" not in sentence
         assert service.http.get("/readyz").json()["degraded"] == ["damaged"], "without a key"
-        counts = values(service, "pictoglot_damaged", "kind")
+        counts = read_values(service, "pictoglot_damaged", "kind")
         assert {kind: count for kind, count in counts.items() if count} == {"picture": 2}
-        assert values(service, "pictoglot_degraded", "code")["damaged"] == 1
-        assert [values(service, f"pictoglot_scrub_{name}") for name in ("finished_seconds", "damaged", "mended")] == [
-            20, 3, 1,
-        ]  # fmt: skip
+        assert read_values(service, "pictoglot_degraded", "code")["damaged"] == 1
+        names = ("finished_seconds", "damaged", "mended")
+        assert [read_values(service, f"pictoglot_scrub_{name}") for name in names] == [20, 3, 1]
         save_report(service.context.root, ScrubReport(30.0, 40.0, 9, 900))
         assert service.admin.get("/readyz").json()["degraded"] == []
 
@@ -147,27 +145,27 @@ def real(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def timing(header: str) -> dict[str, float]:
-    """`Server-Timing` as names and milliseconds."""
+def parse_timing(header: str) -> dict[str, float]:
+    """Parse `Server-Timing` as names and milliseconds."""
     assert re.fullmatch(r"([a-z]+;dur=[0-9.]+(, |$))+", header), header
     return {name: float(spent) for name, _, spent in (part.partition(";dur=") for part in header.split(", "))}
 
 
-def counts(service: Service) -> dict[str, int]:
-    """How many searches had each part."""
+def count_parts(service: Service) -> dict[str, int]:
+    """Count the searches that had each part."""
     found = re.findall(r'part_seconds_count\{part="([a-z]+)"\} ([0-9]+)', service.http.get("/metrics").text)
     return {part: int(count) for part, count in found}
 
 
-def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
-    """The line of the search, which is written after its answer."""
+def wait_for_line(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
+    """Wait for the line of the search, which is written after its answer."""
     found: list[logging.LogRecord] = []
 
-    def written() -> bool:
+    def is_written() -> bool:
         found[:] = [record for record in caplog.records if vars(record).get("route") == "/v1/search/pictures"]
         return bool(found)
 
-    wait_until(written)
+    wait_until(is_written)
     line: dict[str, Any] = json.loads(JsonFormatter().format(found[0]))
     return line
 
@@ -175,8 +173,8 @@ def logged(caplog: pytest.LogCaptureFixture) -> dict[str, Any]:
 def test_a_search_tells_its_parts_at_level_debug(real: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.DEBUG, "pictoglot.access"):
         answer = real.search("a red apple", language="en")
-        line = logged(caplog)
-    told = timing(answer.headers["server-timing"])
+        line = wait_for_line(caplog)
+    told = parse_timing(answer.headers["server-timing"])
     assert list(told) == _TEXT
     assert told["tokenise"] > 0 and told["encode"] > 0
     assert line["request_time"] == {**told, "send": line["request_time"]["send"]}
@@ -186,15 +184,15 @@ def test_a_search_tells_its_parts_at_level_debug(real: Service, caplog: pytest.L
 def test_above_debug_neither_the_log_nor_the_answer_has_them(real: Service, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO, "pictoglot.access"):
         assert "server-timing" not in real.search("a green apple").headers
-        assert "request_time" not in logged(caplog)
+        assert "request_time" not in wait_for_line(caplog)
 
 
 def test_a_vector_from_the_cache_was_neither_tokenised_nor_encoded(real: Service) -> None:
-    before = counts(real)
+    before = count_parts(real)
     for _ in range(3):
         assert real.search("sent three times", language="en").status_code == 200
-    wait_until(lambda: counts(real)["json"] == before.get("json", 0) + 3)
-    after = counts(real)
+    wait_until(lambda: count_parts(real)["json"] == before.get("json", 0) + 3)
+    after = count_parts(real)
     assert {part: after[part] - before.get(part, 0) for part in after} == {
         **dict.fromkeys(("read", "wait", *_ALWAYS, "send"), 3),
         "tokenise": 1,
@@ -205,18 +203,18 @@ def test_a_vector_from_the_cache_was_neither_tokenised_nor_encoded(real: Service
 def test_searches_by_picture_and_for_captions_have_parts_and_a_refused_one_has_none(
     real: Service, caplog: pytest.LogCaptureFixture
 ) -> None:
-    before = counts(real).get("json", 0)
+    before = count_parts(real).get("json", 0)
     with caplog.at_level(logging.DEBUG, "pictoglot.access"):
         similar = real.search_by_picture(picture(1))
         captions = real.admin.post("/v1/search/captions", json={"picture": "a"})
         of_upload = real.admin.post("/v1/search/captions", files={"picture": ("x", picture(1))})
-    assert list(timing(similar.headers["server-timing"])) == ["read", "picture", *_ALWAYS]
-    assert list(timing(captions.headers["server-timing"])) == ["read", "thread", "scan", "json"]
-    assert list(timing(of_upload.headers["server-timing"])) == ["read", "picture", "thread", "scan", "json"]
-    wait_until(lambda: counts(real)["json"] == before + 3)
-    counted = counts(real)
+    assert list(parse_timing(similar.headers["server-timing"])) == ["read", "picture", *_ALWAYS]
+    assert list(parse_timing(captions.headers["server-timing"])) == ["read", "thread", "scan", "json"]
+    assert list(parse_timing(of_upload.headers["server-timing"])) == ["read", "picture", "thread", "scan", "json"]
+    wait_until(lambda: count_parts(real)["json"] == before + 3)
+    counted = count_parts(real)
     assert real.search_by_picture(b"no picture").status_code == 415
-    assert counts(real) == counted
+    assert count_parts(real) == counted
 
 
 def test_the_wait_in_the_queue_is_not_part_of_the_encoding(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
@@ -232,6 +230,6 @@ def test_the_wait_in_the_queue_is_not_part_of_the_encoding(tmp_path: Path, caplo
         wait_until(lambda: service.context.texts.depth == 1)
         time.sleep(0.3)
         encoder.cue.set()
-        first, second = (timing(search.result().headers["server-timing"]) for search in searches)
+        first, second = (parse_timing(search.result().headers["server-timing"]) for search in searches)
     assert first["encode"] >= 300 > first["wait"]
     assert second["wait"] >= 300 > second["encode"]

@@ -54,13 +54,13 @@ OTHER = ("other", OtherEncoder.image_fingerprint, OtherEncoder.text_fingerprint)
 
 
 def move_base(registry: Registry) -> Release:
-    """What a worker does: the languages on the other base, and one release."""
+    """Do what a worker does: the languages on the other base, and one release."""
     return steps.move_base(registry, OTHER, {"english": {"against": "pictures", "pairs": COUNT, "t2i": {"R@1": 0.5}}})
 
 
 @contextmanager
-def serving(home: Path, **settings: Any) -> Iterator[tuple[Service, list[str]]]:
-    """A service with a taught language and pictures; and what it was asked to open."""
+def serve(home: Path, **settings: Any) -> Iterator[tuple[Service, list[str]]]:
+    """Run a service with a taught language and pictures; yield also what it was asked to open."""
     asked: list[str] = []
 
     def reopen(settings: Settings) -> WeightlessEncoder:
@@ -83,8 +83,8 @@ def serving(home: Path, **settings: Any) -> Iterator[tuple[Service, list[str]]]:
             (home / "held").unlink(missing_ok=True)
 
 
-def answers(service: Service) -> dict[str, Any]:
-    """Everything that a user can see of what was found, without times."""
+def list_answers(service: Service) -> dict[str, Any]:
+    """List everything that a user can see of what was found, without times."""
     seen: dict[str, Any] = {}
     for text, language in (("thing 3", "en"), ("Ding 5", "de"), ("anything", "shared")):
         body = service.search(text, language=language, limit=COUNT + 2).json()
@@ -94,29 +94,29 @@ def answers(service: Service) -> dict[str, Any]:
     return seen
 
 
-def found(service: Service, text: str) -> list[str]:
-    """The pictures that an English search finds."""
+def search_ids(service: Service, text: str) -> list[str]:
+    """Search in English, and return the ids of what is found."""
     items = service.search(text, language="en", limit=COUNT).json()["items"]
     return [hit["id"] for hit in items]
 
 
-def base_of(service: Service) -> int:
+def get_base(service: Service) -> int:
     version: int = service.context.encoder.base_view.version
     return version
 
 
 def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tmp_path: Path) -> None:
-    with serving(tmp_path) as (service, asked):
-        before, first = answers(service), service.context
+    with serve(tmp_path) as (service, asked):
+        before, first = list_answers(service), service.context
         cursor = service.search("thing 3", limit=2).json()["next_cursor"]
         release = move_base(service.context.registry)
-        wait_until(lambda: base_of(service) == release.base)
+        wait_until(lambda: get_base(service) == release.base)
         ready = service.http.get("/readyz").json()
         assert (ready["release"], ready["base"], ready["degraded"]) == (release.number, "other", [])
         (german, english) = service.admin.get("/v1/languages").json()["items"]
         assert (german["language"], english["language"]) == ("de", "en")
         assert (english["version"], english["report"]["pairs"]) == (release.base, COUNT)
-        after = answers(service)
+        after = list_answers(service)
         assert after != before and {tag: len(found) for tag, found in after.items()} == {
             tag: len(found) for tag, found in before.items()
         }
@@ -127,8 +127,8 @@ def test_another_base_is_opened_served_by_one_swap_and_taken_back_bit_for_bit(tm
         assert service.admin.post("/v1/admin/languages/de/rollback", json={}).json()["to_version"] is None
 
         service.context.registry.bases.undo(actor="t", reason="")
-        wait_until(lambda: base_of(service) == 0)
-        again = answers(service)
+        wait_until(lambda: get_base(service) == 0)
+        again = list_answers(service)
         # but for what was written meanwhile, the answers are those of before
         kept = {tag: [hit for hit in found if hit[0] != "new"] for tag, found in again.items()}
         gone = {tag: [hit for hit in found if hit[0] != "p7"] for tag, found in before.items()}
@@ -149,16 +149,16 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
         service.put("p0", en=["thing 0"])
         steps.move_encoding(registry, OPENVINO_32)
         wait_until(lambda: service.context.encoder.encoding == OPENVINO_32)
-        assert found(service, "thing 0") == ["p0"] and base_of(service) == 0
+        assert search_ids(service, "thing 0") == ["p0"] and get_base(service) == 0
         assert "with vectors made by torch in float32" in run(service, "base", "status").stdout
         assert "serves." in run(service, "base", "undo", "--yes").stdout
         assert service.context.encoder.encoding == FIRST_ENCODING
 
 
 def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path) -> None:
-    with serving(tmp_path) as (service, _):
+    with serve(tmp_path) as (service, _):
         expected, seen, failures, done = {}, dict[int, set[str]](), list[str](), threading.Event()
-        expected[service.context.live.current.release.number] = answers(service)["en"]
+        expected[service.context.live.current.release.number] = list_answers(service)["en"]
         release = service.context.live.current.release.number
 
         def search() -> None:
@@ -203,12 +203,12 @@ def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path)
 
 def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("service.moving._RETRY_SECONDS", 0.0)
-    with serving(tmp_path) as (service, asked):
-        before = answers(service)
+    with serve(tmp_path) as (service, asked):
+        before = list_answers(service)
         (tmp_path / "away").touch()
         release = move_base(service.context.registry)
         wait_until(lambda: len(asked) > 1)
-        assert answers(service) == before
+        assert list_answers(service) == before
         degraded = service.admin.get("/readyz").json()["degraded"]
         assert degraded == [
             f"Release {release.number} is for another base, which is not open here.",
@@ -219,35 +219,35 @@ def test_a_base_that_cannot_be_opened_leaves_what_serves(tmp_path: Path, monkeyp
         wait_until(lambda: service.search("Ding 5", language="de").status_code != 200)
         assert_problem(service.search("Ding 5", language="de"), 404, "language_not_found")
         listed = service.admin.get("/v1/languages").json()["items"]
-        assert [item["language"] for item in listed] == ["en"] and len(found(service, "thing 3")) == COUNT
-        assert base_of(service) == 0
+        assert [item["language"] for item in listed] == ["en"] and len(search_ids(service, "thing 3")) == COUNT
+        assert get_base(service) == 0
         (tmp_path / "away").unlink()
-        wait_until(lambda: base_of(service) == release.base)
+        wait_until(lambda: get_base(service) == release.base)
 
 
 def test_while_another_base_is_opened_the_one_before_follows_all_changes(tmp_path: Path) -> None:
-    with serving(tmp_path) as (service, asked):
+    with serve(tmp_path) as (service, asked):
         (tmp_path / "held").touch()
         release = move_base(service.context.registry)
         wait_until(lambda: asked)
         Gallery(service.context.registry, service.context.root).delete("p3")  # as another process does
-        wait_until(lambda: "p3" not in found(service, "thing 3"))
-        assert base_of(service) == 0 and len(asked) == 1
+        wait_until(lambda: "p3" not in search_ids(service, "thing 3"))
+        assert get_base(service) == 0 and len(asked) == 1
         (tmp_path / "held").unlink()
-        wait_until(lambda: base_of(service) == release.base)
-        assert len(found(service, "thing 3")) == COUNT - 1 and "p3" not in found(service, "thing 3")
+        wait_until(lambda: get_base(service) == release.base)
+        assert len(search_ids(service, "thing 3")) == COUNT - 1 and "p3" not in search_ids(service, "thing 3")
 
 
 def test_a_base_that_serves_no_more_when_it_is_open_is_closed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     closed, close = list[Context](), moving._close
 
-    def noted(context: Context) -> None:
+    def close_and_note(context: Context) -> None:
         close(context)
         closed.append(context)
 
-    monkeypatch.setattr(moving, "_close", noted)
-    with serving(tmp_path) as (service, asked):
-        before, first = answers(service), service.context
+    monkeypatch.setattr(moving, "_close", close_and_note)
+    with serve(tmp_path) as (service, asked):
+        before, first = list_answers(service), service.context
         (tmp_path / "held").touch()
         move_base(first.registry)
         wait_until(lambda: asked)
@@ -255,4 +255,4 @@ def test_a_base_that_serves_no_more_when_it_is_open_is_closed(tmp_path: Path, mo
         (tmp_path / "held").unlink()
         wait_until(lambda: closed)
         assert [context.base for context in closed] == ["other"] and service.context is first
-        assert answers(service) == before and service.http.get("/readyz").json()["degraded"] == []
+        assert list_answers(service) == before and service.http.get("/readyz").json()["degraded"] == []

@@ -34,7 +34,7 @@ from tests.service.harness import (
     wait_until,
 )
 from tests.service.processes import run_module, weightless
-from tests.service.test_http import SEARCH, head_of, raw
+from tests.service.test_http import SEARCH, make_head, send_raw
 
 
 def test_readiness_names_what_serves(service: Service) -> None:
@@ -277,7 +277,8 @@ def test_when_no_release_can_be_verified_the_service_is_alive_and_not_ready(tmp_
         with assert_state_unchanged(service, serving=False):
             assert_problem(service.search("cat"), 503, "index_unavailable")
             for path in (SEARCH, "/v1/embeddings"):  # without waiting for the picture
-                assert b"index_unavailable" in raw(service, head_of(path, "multipart/form-data; boundary=b", 60_000))
+                head = make_head(path, "multipart/form-data; boundary=b", 60_000)
+                assert b"index_unavailable" in send_raw(service, head)
 
 
 def test_answers_do_not_wait_for_the_client_to_acknowledge(tmp_path: Path) -> None:
@@ -318,7 +319,7 @@ class Failing:
         return self._refresh()
 
 
-def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
+def list_warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
     return [
         record.getMessage()
         for record in caplog.records
@@ -334,9 +335,9 @@ def test_after_an_unexpected_error_it_tries_later_and_later_and_says_so_once(
         wait_until(lambda: failing.attempts >= 1)
         time.sleep(1.5)  # 30 times watch_seconds
         assert failing.attempts <= 7
-        assert warnings(caplog) == ["following the registry failed; trying again"]
+        assert list_warnings(caplog) == ["following the registry failed; trying again"]
         failing.error = MemoryError("two")
-        wait_until(lambda: len(warnings(caplog)) == 2)
+        wait_until(lambda: len(list_warnings(caplog)) == 2)
         learn(service.context.registry, "cy")
         failing.error = None
         wait_until(lambda: service.context.live.current.release.number == 2)
@@ -350,9 +351,9 @@ def test_while_the_registry_is_away_it_asks_as_often_as_ever_and_says_so_once(
     with running(tmp_path, watch_seconds=0.05) as service:
         failing = Failing(service, monkeypatch, RegistryUnavailable())
         wait_until(lambda: failing.attempts >= 20)
-        assert warnings(caplog) == ["cannot follow the registry"]
+        assert list_warnings(caplog) == ["cannot follow the registry"]
         failing.error = None
         seen = failing.attempts
         wait_until(lambda: failing.attempts >= seen + 2)
         failing.error = RegistryUnavailable()
-        wait_until(lambda: len(warnings(caplog)) == 2)  # another outage is told again
+        wait_until(lambda: len(list_warnings(caplog)) == 2)  # another outage is told again

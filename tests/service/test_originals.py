@@ -29,7 +29,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def kept(home: Path) -> list[Path]:
+def list_originals(home: Path) -> list[Path]:
     return sorted(home.rglob("*.original"))
 
 
@@ -55,14 +55,14 @@ def test_the_bytes_come_back_as_they_were_sent_and_cannot_run(service: Service, 
 def test_an_original_is_there_as_long_as_a_picture_has_its_bytes(service: Service) -> None:
     service.put("one", picture(30))
     service.put("two", picture(30))
-    before = kept(service.home)
+    before = list_originals(service.home)
     assert service.admin.delete("/v1/pictures/one").status_code == 204
     assert service.admin.get("/v1/pictures/two/original").content == picture(30)
     assert service.put("two", picture(31)).status_code == 200
     assert service.admin.get("/v1/pictures/two/original").content == picture(31)
     assert service.admin.delete("/v1/pictures/two").status_code == 204
     sweep(service.context.live.sets, kept=0)
-    assert len(kept(service.home)) == len(before) - 1
+    assert len(list_originals(service.home)) == len(before) - 1
     assert_problem(service.admin.get("/v1/pictures/two/original"), 404, "picture_not_found")
 
 
@@ -71,11 +71,11 @@ def test_one_that_a_crash_left_is_swept(service: Service) -> None:
     left.parent.mkdir(exist_ok=True)
     left.write_bytes(b"left over")
     sweep(service.context.live.sets, seconds=0)
-    assert not left.exists() and kept(service.home) != []
+    assert not left.exists() and list_originals(service.home) != []
 
 
 def test_the_doctor_counts_them(service: Service) -> None:
-    sizes = sum(path.stat().st_size for path in kept(service.home))
+    sizes = sum(path.stat().st_size for path in list_originals(service.home))
     assert estimate_original_bytes(service.home) == sizes > 0
     assert "of kept originals" in str(Checkup(service.context.settings).check("data root"))
 
@@ -84,7 +84,7 @@ def test_without_the_setting_nothing_is_kept_until_the_same_bytes_come_with_it(t
     with running(tmp_path) as service:
         assert service.put("a", picture(1)).status_code == 201
         assert_problem(service.admin.get("/v1/pictures/a/original"), 404, "original_not_kept")
-        assert kept(tmp_path) == [] and estimate_original_bytes(tmp_path) == 0
+        assert list_originals(tmp_path) == [] and estimate_original_bytes(tmp_path) == 0
         assert "originals" not in str(Checkup(service.context.settings).check("data root"))
     with running(tmp_path, keep_originals=True) as service:
         assert service.put("a", picture(1)).status_code == 200

@@ -57,7 +57,7 @@ def post(
     return (http or service.admin).post("/v1/pictures/batch", files=files, data={"records": said}, params=query)
 
 
-def outcomes(answer: httpx.Response) -> list[tuple[str | None, str, int, str | None]]:
+def list_outcomes(answer: httpx.Response) -> list[tuple[str | None, str, int, str | None]]:
     assert answer.status_code == 200, answer.text
     return [
         (item["id"], item["outcome"], item["status"], item["problem"] and item["problem"]["code"])
@@ -84,7 +84,7 @@ def test_each_picture_has_its_own_answer_in_order(service: Service) -> None:
     pictures[2], pictures[8], pictures[10] = pictures[2][:-40], bytes(200_001), b"text"
     answer = post(service, pictures, records)
     posted = answer.json()["items"][3]["id"]
-    assert outcomes(answer) == [
+    assert list_outcomes(answer) == [
         ("a/1.png", "created", 201, None),
         ("a/2.png", "created", 201, None),
         ("bad/bytes", "refused", 422, "picture_corrupt"),
@@ -114,7 +114,7 @@ def test_pictures_without_records_are_posted(service: Service) -> None:
     pictures = [picture(30), picture(31)]
     answer = service.admin.post("/v1/pictures/batch", files=[("picture", ("x", data)) for data in pictures])
     ids = [hashlib.sha256(data).hexdigest() for data in pictures]
-    assert outcomes(answer) == [(id, "created", 201, None) for id in ids]
+    assert list_outcomes(answer) == [(id, "created", 201, None) for id in ids]
 
 
 def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
@@ -123,11 +123,11 @@ def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
     first = post(service, pictures, records).json()["items"]
     with assert_state_unchanged(service):
         again = post(service, pictures, records)
-    assert [outcome[1] for outcome in outcomes(again)] == ["kept", "kept"]
+    assert [outcome[1] for outcome in list_outcomes(again)] == ["kept", "kept"]
     assert [item["picture"] for item in again.json()["items"]] == [item["picture"] for item in first]
     records[0]["tags"] = []
     changed = post(service, [pictures[0], picture(22)], records)
-    assert [outcome[1:3] for outcome in outcomes(changed)] == [("replaced", 200), ("replaced", 200)]
+    assert [outcome[1:3] for outcome in list_outcomes(changed)] == [("replaced", 200), ("replaced", 200)]
     chosen = post(service, pictures, records, query={"fields": "id,tags"}).json()["items"]
     assert [item["picture"] for item in chosen] == [{"id": "again/1", "tags": []}, {"id": "again/2", "tags": []}]
 
@@ -137,7 +137,7 @@ def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service
     slow = io.BytesIO()  # to decode: put at the same time, the others would be there before it
     Image.new("RGB", (4_000, 4_000), "teal").save(slow, "PNG")
     answer = post(service, [slow.getvalue(), *(picture(30 + number) for number in range(3))], records)
-    assert [outcome[1] for outcome in outcomes(answer)] == ["created", "replaced", "replaced", "replaced"]
+    assert [outcome[1] for outcome in list_outcomes(answer)] == ["created", "replaced", "replaced", "replaced"]
     assert service.admin.get("/v1/pictures/same").json()["tags"] == ["3"]
 
 
@@ -147,13 +147,13 @@ def test_pictures_are_encoded_together(service: Service, encoder: Gathering) -> 
     encoder.waiting = lambda: service.context.pictures.encode_uploads.depth
     answer = post(service, [picture(1_000 + number) for number in range(40)], [{}] * 40)
     encoder.waiting = None
-    assert [outcome[1] for outcome in outcomes(answer)] == ["created"] * 40
+    assert [outcome[1] for outcome in list_outcomes(answer)] == ["created"] * 40
     assert sum(encoder.sizes) == 40 and max(encoder.sizes) == 8
 
 
 def test_256_pictures_are_taken(service: Service) -> None:
     answer = post(service, [b"no picture"] * 256, [{}] * 256)
-    assert {outcome[3] for outcome in outcomes(answer)} == {"unsupported_picture_format"}
+    assert {outcome[3] for outcome in list_outcomes(answer)} == {"unsupported_picture_format"}
     assert len(answer.json()["items"]) == 256
 
 
@@ -176,13 +176,13 @@ def test_a_batch_that_cannot_be_matched_is_refused_as_a_whole(service: Service, 
 
 
 def test_other_forms_are_refused(service: Service) -> None:
-    def sent(files: Any, data: Any) -> httpx.Response:
+    def send(files: Any, data: Any) -> httpx.Response:
         return service.admin.post("/v1/pictures/batch", files=files, data=data)
 
     with assert_state_unchanged(service):
-        assert_problem(sent(None, {"records": "[]"}), 415, "unsupported_media_type")
-        assert_problem(sent({"records": (None, "[]")}, {}), 422, "invalid_request")
-        assert_problem(sent({"other": ("x", b"")}, {"records": "[{}]"}), 422, "invalid_request")
+        assert_problem(send(None, {"records": "[]"}), 415, "unsupported_media_type")
+        assert_problem(send({"records": (None, "[]")}, {}), 422, "invalid_request")
+        assert_problem(send({"other": ("x", b"")}, {"records": "[{}]"}), 422, "invalid_request")
         assert_problem(service.admin.post("/v1/pictures/batch", json=[]), 415, "unsupported_media_type")
 
 
@@ -191,7 +191,7 @@ def test_the_whole_and_the_number_of_batches_at_once_are_bounded(tmp_path_factor
         large = post(service, [bytes(20_000)] * 500, [{}])
         assert_problem(large, 413, "body_too_large")
         one_by_one = post(service, [picture(number) for number in range(5)], [{}] * 5)  # though only one may wait
-        assert [outcome[1] for outcome in outcomes(one_by_one)] == ["created"] * 5
+        assert [outcome[1] for outcome in list_outcomes(one_by_one)] == ["created"] * 5
         places = service.context.pictures.batches
         with places.admit(), places.admit():
             assert_problem(post(service, [picture(9)], [{}]), 503, "overloaded")
@@ -204,7 +204,7 @@ def test_a_bound_key_writes_into_its_collections_alone(service: Service) -> None
     with httpx.Client(headers=near, base_url=service.url, timeout=PATIENCE) as http:
         records = [{"id": "elsewhere"}, {"id": "near/1", "collection": "far"}, {"id": "near/2"}, {}]
         answer = post(service, [picture(40 + number) for number in range(4)], records, http)
-        assert [outcome[1:] for outcome in outcomes(answer)] == [
+        assert [outcome[1:] for outcome in list_outcomes(answer)] == [
             ("refused", 404, "picture_not_found"),
             ("refused", 403, "insufficient_scope"),
             ("created", 201, None),
@@ -227,4 +227,4 @@ def test_a_batch_does_not_wait_for_datasets_that_are_checked(service: Service) -
         begun.wait(PATIENCE)
         answer = post(service, [picture(70)], [{"id": "meanwhile"}])
         done.set()
-    assert outcomes(answer) == [("meanwhile", "created", 201, None)]
+    assert list_outcomes(answer) == [("meanwhile", "created", 201, None)]

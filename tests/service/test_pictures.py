@@ -19,15 +19,15 @@ from tests.service.harness import Service, assert_problem, assert_state_unchange
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
 
 
-def chunk(kind: bytes, data: bytes) -> bytes:
+def make_chunk(kind: bytes, data: bytes) -> bytes:
     return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
 
 
-def png(width: int, height: int, *extra: bytes) -> bytes:
-    """A tiny file that claims a size: grey, all zero."""
+def make_png(width: int, height: int, *extra: bytes) -> bytes:
+    """Make a tiny file that claims a size: grey, all zero."""
     rows = zlib.compress(b"\0" * min((width + 1) * height, 1 << 16))
-    head = chunk(b"IHDR", struct.pack(">IIBBBBB", width & 0xFFFFFFFF, height & 0xFFFFFFFF, 8, 0, 0, 0, 0))
-    return PNG_HEAD + head + b"".join(extra) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    head = make_chunk(b"IHDR", struct.pack(">IIBBBBB", width & 0xFFFFFFFF, height & 0xFFFFFFFF, 8, 0, 0, 0, 0))
+    return PNG_HEAD + head + b"".join(extra) + make_chunk(b"IDAT", rows) + make_chunk(b"IEND", b"")
 
 
 def post(service: Service, data: bytes, **more: str) -> httpx.Response:
@@ -76,24 +76,24 @@ def test_a_picture_cut_short_is_refused(service: Service) -> None:  # each perce
 )
 def test_a_decompression_bomb_is_refused_from_its_header(service: Service, side: int, code: str) -> None:
     with assert_state_unchanged(service):
-        assert_problem(post(service, png(side, side)), 422, code)
+        assert_problem(post(service, make_png(side, side)), 422, code)
 
 
 @pytest.mark.row("P3")
 def test_the_bombs_that_pillow_would_load_have_too_many_pixels(service: Service) -> None:
-    assert_problem(post(service, png(9_000, 9_000)), 422, "picture_too_many_pixels")
+    assert_problem(post(service, make_png(9_000, 9_000)), 422, "picture_too_many_pixels")
 
 
 @pytest.mark.row("P5")
 @pytest.mark.parametrize(("width", "height"), [(1, 10_000), (15, 15), (2_000, 16)])
 def test_odd_dimensions_are_refused(service: Service, width: int, height: int) -> None:
-    assert_problem(post(service, png(width, height)), 422, "picture_bad_dimensions")
+    assert_problem(post(service, make_png(width, height)), 422, "picture_bad_dimensions")
 
 
 @pytest.mark.row("P6")
 def test_a_text_bomb_in_a_picture_is_refused(service: Service) -> None:
-    bomb = chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64 << 20), 1))
-    assert_problem(post(service, png(64, 64, bomb)), 422, "picture_corrupt")
+    bomb = make_chunk(b"zTXt", b"k\0\0" + zlib.compress(bytes(64 << 20), 1))
+    assert_problem(post(service, make_png(64, 64, bomb)), 422, "picture_corrupt")
 
 
 @pytest.mark.row("P6")
@@ -250,11 +250,11 @@ def test_a_field_of_a_form_is_left_out_not_null(service: Service, path: str, fie
 
 def test_a_picture_is_found_when_the_answer_arrives_and_gone_when_it_was_deleted(service: Service) -> None:
     assert service.put("fleeting", picture(90), en=["a fleeting thing"]).status_code == 201
-    assert "fleeting" in searchable(service)
+    assert "fleeting" in list_searchable(service)
     captions = service.admin.post("/v1/search/captions", json={"picture": "fleeting", "languages": ["en"]}).json()
     assert "a fleeting thing" in [item["caption"] for item in captions["items"]]
     assert service.admin.delete("/v1/pictures/fleeting").status_code == 204
-    assert "fleeting" not in searchable(service)
+    assert "fleeting" not in list_searchable(service)
     assert_problem(service.admin.get("/v1/pictures/fleeting"), 404, "picture_not_found")
     assert_problem(service.admin.delete("/v1/pictures/fleeting"), 404, "picture_not_found")
 
@@ -323,7 +323,7 @@ def test_captions_for_an_unknown_picture_or_language_are_not_found(service: Serv
     assert_problem(service.admin.post("/v1/search/captions", json=body), 404, "language_not_found")
 
 
-def searchable(service: Service) -> list[str]:
+def list_searchable(service: Service) -> list[str]:
     return [item["id"] for item in service.search("anything", language="en", limit=100).json()["items"]]
 
 

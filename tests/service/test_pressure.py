@@ -41,12 +41,12 @@ def test_requests_that_wait_for_a_release_delay_no_search(fresh: Service, monkey
     opening, go_on = threading.Event(), threading.Event()
     open_release = fresh.context.live.open
 
-    def slow(*given: Any, **more: Any) -> Any:
+    def run_slowly(*given: Any, **more: Any) -> Any:
         opening.set()
         assert go_on.wait(PATIENCE)
         return open_release(*given, **more)
 
-    monkeypatch.setattr(fresh.context.live, "open", slow)
+    monkeypatch.setattr(fresh.context.live, "open", run_slowly)
     learn(fresh.context.registry, "cy")
     (expansion,) = fresh.context.registry.expansions.list()
     with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
@@ -73,28 +73,28 @@ def test_an_upload_of_unknown_length_leaves_the_space_that_must_stay_free(
 
     write = FileOnDisk.write
 
-    def counting(self: FileOnDisk, data: bytes) -> None:
+    def write_and_count(self: FileOnDisk, data: bytes) -> None:
         write(self, data)
         room[0] -= len(data)
 
     monkeypatch.setattr(files, "require_free", require_free)
-    monkeypatch.setattr(FileOnDisk, "write", counting)
+    monkeypatch.setattr(FileOnDisk, "write", write_and_count)
 
-    def body() -> Iterator[bytes]:
+    def send_body() -> Iterator[bytes]:
         yield b'--b\r\nContent-Disposition: form-data; name="dataset"; filename="x"\r\n\r\n'
         for _ in range(64):
             yield bytes(1 << 20)
 
     headers = {"Content-Type": "multipart/form-data; boundary=b"}
     with assert_state_unchanged(fresh):
-        answer = fresh.admin.post("/v1/languages", content=body(), headers=headers)
+        answer = fresh.admin.post("/v1/languages", content=send_body(), headers=headers)
         assert_problem(answer, 507, "storage_full")
     assert 0 <= room[0] < 2 << 20
 
 
 @contextmanager
-def stopped_decoder(service: Service) -> Iterator[None]:
-    """Its process is stopped, as on an overloaded machine."""
+def stop_decoder(service: Service) -> Iterator[None]:
+    """Stop its process during the block, as on an overloaded machine."""
     service.put("first")  # so that there is one
     (pid,) = service.context.pictures.uploads.decoder.pids
     os.kill(pid, signal.SIGSTOP)
@@ -107,7 +107,7 @@ def stopped_decoder(service: Service) -> Iterator[None]:
 def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
     with (
         running(tmp_path, **PATIENT) as service,
-        stopped_decoder(service),
+        stop_decoder(service),
         ThreadPoolExecutor(60) as clients,  # more than the pool has threads
     ):
         uploads = [clients.submit(service.put, f"p{number}") for number in range(60)]
@@ -124,7 +124,7 @@ def test_uploads_under_way_take_no_thread_from_searches(tmp_path: Path) -> None:
 def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None:
     with (
         running(tmp_path, queue_limit=4, **PATIENT) as service,
-        stopped_decoder(service),
+        stop_decoder(service),
         ThreadPoolExecutor(4) as clients,
     ):
         uploads = [clients.submit(service.put, f"p{number}") for number in range(4)]
@@ -137,7 +137,7 @@ def test_more_pictures_than_may_wait_are_refused_at_once(tmp_path: Path) -> None
 
 
 def begin(service: Service, path: str, body: bytes, declared: int | None = None) -> socket.socket:
-    """A connection on which a client has sent the head of a POST and `body`; it waits for the answer."""
+    """Send the head of a POST and `body` on a connection that waits for the answer."""
     length = len(body) if declared is None else declared
     head = f"POST {path} HTTP/1.1\r\nHost: localhost\r\nX-API-Key: {ADMIN_KEY}\r\nContent-Length: {length}\r\n"
     connection = socket.create_connection(("127.0.0.1", service.port), timeout=PATIENCE)
@@ -145,7 +145,7 @@ def begin(service: Service, path: str, body: bytes, declared: int | None = None)
     return connection
 
 
-def form_with(file: bytes) -> bytes:
+def make_form(file: bytes) -> bytes:
     return b'--b\r\nContent-Disposition: form-data; name="picture"; filename="x"\r\n\r\n' + file + b"\r\n--b--\r\n"
 
 
@@ -163,9 +163,9 @@ def test_a_full_queue_refuses_before_the_body_is_read(tmp_path: Path, path: str,
 
 
 def test_an_upload_whose_client_leaves_is_dropped(tmp_path: Path) -> None:
-    with running(tmp_path, **PATIENT) as service, stopped_decoder(service):
+    with running(tmp_path, **PATIENT) as service, stop_decoder(service):
         for seed in range(1, 4):
-            with begin(service, "/v1/pictures", form_with(picture(seed))):
+            with begin(service, "/v1/pictures", make_form(picture(seed))):
                 wait_until(lambda: service.context.pictures.uploads.requests == 1)
             wait_until(lambda: service.context.pictures.uploads.requests == 0)
         assert 'route="/v1/pictures",status="499"} 3.0' in service.http.get("/metrics").text
@@ -181,7 +181,7 @@ def test_an_upload_leaves_the_space_that_must_stay_free(tmp_path: Path) -> None:
 
 
 def test_a_search_by_picture_does_not_wait_for_uploads(tmp_path: Path) -> None:
-    with running(tmp_path, **PATIENT) as service, stopped_decoder(service), ThreadPoolExecutor(8) as clients:
+    with running(tmp_path, **PATIENT) as service, stop_decoder(service), ThreadPoolExecutor(8) as clients:
         uploads = [clients.submit(service.put, f"p{number}") for number in range(8)]
         wait_until(lambda: service.context.pictures.uploads.requests == 8)
         assert service.search_by_picture().status_code == 200
@@ -241,12 +241,12 @@ def test_datasets_under_validation_take_no_thread_from_searches(
     reading, go_on = threading.Semaphore(0), threading.Event()
     check = fresh.context.datasets.check
 
-    def slow(*given: Any) -> Any:
+    def run_slowly(*given: Any) -> Any:
         reading.release()
         assert go_on.wait(PATIENCE)
         return check(*given)
 
-    monkeypatch.setattr(fresh.context.datasets, "check", slow)
+    monkeypatch.setattr(fresh.context.datasets, "check", run_slowly)
     rows = b"".join(b'{"caption": "afal %d", "english": "apple %d"}\n' % (n, n) for n in range(80))
 
     def teach(number: int) -> int:
@@ -270,12 +270,12 @@ def test_a_search_needs_no_thread_of_the_pool_that_all_others_share(
     reading, go_on = threading.Semaphore(0), threading.Event()
     key = {"X-API-Key": fresh.key("search")}
 
-    def slow(id: str, *_: object) -> None:
+    def run_slowly(id: str, *_: object) -> None:
         reading.release()
         assert go_on.wait(PATIENCE)
         raise ExpansionNotFound
 
-    monkeypatch.setattr(fresh.context.registry.expansions, "get", slow)
+    monkeypatch.setattr(fresh.context.registry.expansions, "get", run_slowly)
     with ThreadPoolExecutor(60) as clients:  # more than the pool has threads
         answers = [clients.submit(fresh.admin.get, "/v1/expansions/a") for _ in range(60)]
         try:
@@ -295,13 +295,13 @@ def test_filters_that_take_long_hold_up_no_search_by_words(fresh: Service, monke
     reading, go_on = threading.Semaphore(0), threading.Event()
     left = fresh.context.selection.select_keys
 
-    def slow(wanted: Any, *given: Any, **more: Any) -> Any:
+    def run_slowly(wanted: Any, *given: Any, **more: Any) -> Any:
         if not wanted.is_unrestricted:
             reading.release()
             assert go_on.wait(PATIENCE)
         return left(wanted, *given, **more)
 
-    monkeypatch.setattr(fresh.context.selection, "select_keys", slow)
+    monkeypatch.setattr(fresh.context.selection, "select_keys", run_slowly)
     tagged = {"must": [{"key": "tags", "match": {"value": "x"}}]}
     with ThreadPoolExecutor(8) as clients:
         answers = [clients.submit(fresh.search, "red apple", filter=tagged) for _ in range(8)]
@@ -319,18 +319,18 @@ def test_large_answers_are_built_in_the_threads_of_searches(fresh: Service, monk
     assert fresh.put("a", en=["a cat"]).status_code == 201
     threads: list[tuple[str, str]] = []
 
-    def noting(of: type, name: str) -> None:
+    def note_threads(of: type, name: str) -> None:
         original = getattr(of, name)
 
-        def noted(self: Any, *given: Any, **more: Any) -> Any:
+        def note(self: Any, *given: Any, **more: Any) -> Any:
             threads.append((name, threading.current_thread().name))
             return original(self, *given, **more)
 
-        monkeypatch.setattr(of, name, noted)
+        monkeypatch.setattr(of, name, note)
 
-    noting(Snapshot, "list_captions")
-    noting(Response, "model_dump_json")
-    noting(Snapshot, "route")
+    note_threads(Snapshot, "list_captions")
+    note_threads(Response, "model_dump_json")
+    note_threads(Snapshot, "route")
     requests: list[tuple[set[str], Callable[[], httpx.Response]]] = [
         ({"list_captions", "model_dump_json"}, lambda: fresh.admin.get("/v1/pictures")),
         ({"list_captions", "model_dump_json"}, fresh.search_by_picture),

@@ -36,25 +36,22 @@ def ask(service: Service, **question: Any) -> httpx.Response:
     return service.admin.post("/v1/search/pictures", json={"language": "en", "limit": 100, **question})
 
 
-def hits(service: Service, **question: Any) -> list[str]:
+def list_hits(service: Service, **question: Any) -> list[str]:
     answer = ask(service, **question)
     assert answer.status_code == 200, answer.text
     return [hit["id"] for hit in answer.json()["items"]]
 
 
-def nearest(vector: Any, without: tuple[str, ...] = ()) -> list[str]:
-    """The slow and obvious ranking."""
+def rank(vector: Any, without: tuple[str, ...] = ()) -> list[str]:
+    """Rank slowly and obviously."""
     return sorted((id for id in IDS if id not in without), key=lambda id: -float(VECTORS[id] @ vector))
 
 
 def test_more_like_a_picture_is_by_its_stored_vector_and_without_itself(service: Service) -> None:
     body = ask(service, picture="p3").json()
-    assert [hit["id"] for hit in body["items"]] == nearest(VECTORS["p3"], ("p3",))
-    assert (
-        body["language"] is None
-        and body["version"] is None
-        and [hit["rank"] for hit in body["items"]] == [*range(1, 8)]
-    )
+    assert [hit["id"] for hit in body["items"]] == rank(VECTORS["p3"], ("p3",))
+    assert (body["language"], body["version"]) == (None, None)
+    assert [hit["rank"] for hit in body["items"]] == [*range(1, 8)]
     assert all(hit["meaning"] == hit["score"] and hit["words"] is None for hit in body["items"])
     assert_problem(ask(service, picture="unknown"), 404, "picture_not_found")
 
@@ -65,12 +62,12 @@ def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(serv
     question = {"text": "a cat", "picture": "p1", "minus": {"text": "a dog", "picture": "p2"}}
     weights = {"text": 2, "picture": 0.5, "minus_text": 0.25, "minus_picture": 1}
     body = ask(service, **question, weights=weights).json()
-    assert [hit["id"] for hit in body["items"]] == nearest(vector, ("p1", "p2"))
+    assert [hit["id"] for hit in body["items"]] == rank(vector, ("p1", "p2"))
     unit = vector / np.linalg.norm(vector)
     assert body["items"][0]["score"] == pytest.approx(float(VECTORS[body["items"][0]["id"]] @ unit), abs=1e-3)
     assert body["language"]["used"] == "en"
-    assert hits(service, text="a cat", picture="p1", weights={"picture": 0}) == nearest(text, ("p1",))
-    assert hits(service, text="a cat", minus={"text": "a dog"}) == nearest(text - 0.5 * other)
+    assert list_hits(service, text="a cat", picture="p1", weights={"picture": 0}) == rank(text, ("p1",))
+    assert list_hits(service, text="a cat", minus={"text": "a dog"}) == rank(text - 0.5 * other)
 
 
 def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
@@ -79,40 +76,40 @@ def test_the_bytes_of_an_upload_are_dropped_when_they_are_encoded(
     data, counting, done = picture(77), threading.Event(), threading.Event()
     count_facets = service.context.selection.count_facets
 
-    def held() -> bool:
+    def is_held() -> bool:
         return any(
             type(each) is bytes and each == data and each is not data for each in gc.get_referents(*gc.get_objects())
         )
 
-    def slowly(*given: Any) -> Any:
+    def count_slowly(*given: Any) -> Any:
         counting.set()
         assert done.wait(PATIENCE)
         return count_facets(*given)
 
-    monkeypatch.setattr(service.context.selection, "count_facets", slowly)
+    monkeypatch.setattr(service.context.selection, "count_facets", count_slowly)
     monkeypatch.setattr(service.context.lanes.filter, "seconds", PATIENCE)
     with ThreadPoolExecutor(1) as threads:
         answer = threads.submit(service.search_by_picture, data, facets="tags")
         try:
             assert counting.wait(PATIENCE)
-            assert not held()
+            assert not is_held()
         finally:
             done.set()
         assert answer.result().status_code == 200
 
 
 def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
-    def form(**data: str) -> httpx.Response:
+    def search_by_form(**data: str) -> httpx.Response:
         return service.search_by_picture(picture(3), limit="100", language="en", **data)
 
-    found = form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
-    expected = nearest(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
+    found = search_by_form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
+    expected = rank(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
     assert [hit["id"] for hit in found["items"]] == expected
-    found = form(text="word5", mode="both").json()["items"]
+    found = search_by_form(text="word5", mode="both").json()["items"]
     assert found[0]["id"] == "p5" and found[0]["words"] == 1.0 and found[0]["meaning"] is not None
     for data, place in (({"mode": "words"}, "body.text"), ({"weights": '{"text": -1}'}, "body.weights.text")):
-        assert assert_problem(form(**data), 422, "invalid_request")["errors"][0]["location"] == place
-    assert_problem(form(minus="{"), 400, "malformed_json")
+        assert assert_problem(search_by_form(**data), 422, "invalid_request")["errors"][0]["location"] == place
+    assert_problem(search_by_form(minus="{"), 400, "malformed_json")
 
 
 @pytest.mark.parametrize(
@@ -146,33 +143,33 @@ def test_a_question_that_cannot_be_asked_is_refused_with_its_place(
 
 
 def test_words_are_found_in_captions_tags_and_metadata(service: Service) -> None:
-    assert hits(service, text="WORD3 things", mode="words") == ["p3"]
-    assert hits(service, text="猫", mode="words") == hits(service, text="even", mode="words") == IDS[::2]
-    assert sorted(hits(service, text="chur", mode="words")) == IDS
+    assert list_hits(service, text="WORD3 things", mode="words") == ["p3"]
+    assert list_hits(service, text="猫", mode="words") == list_hits(service, text="even", mode="words") == IDS[::2]
+    assert sorted(list_hits(service, text="chur", mode="words")) == IDS
     body = ask(service, text="word3 even", mode="words").json()
     assert body["items"][0]["score"] == body["items"][0]["words"] == pytest.approx(0.704, abs=1e-3)
     assert body["items"][0]["meaning"] is None and body["language"] is None and body["truncated"] is False
-    assert hits(service, text="thing", mode="words", minus={"text": "even"}) == IDS[1::2]
-    assert hits(service, text="word3 even", mode="words", min_score=0.5) == ["p3"]
+    assert list_hits(service, text="thing", mode="words", minus={"text": "even"}) == IDS[1::2]
+    assert list_hits(service, text="word3 even", mode="words", min_score=0.5) == ["p3"]
     for nothing in ("nowhere", '"$*', "AND"):
-        assert hits(service, text=nothing, mode="words") == []
+        assert list_hits(service, text=nothing, mode="words") == []
 
 
 def test_what_was_found_by_words_comes_with_the_captions_that_have_them(service: Service) -> None:
     service.learn("cy")
     service.put("ring", cy=["cylch oren", "dim byd"], en=["a ring"], br=["kelc'h oren"]).raise_for_status()
 
-    def captions_of(picture: str, **question: Any) -> Any:
+    def find_captions(picture: str, **question: Any) -> Any:
         (hit,) = [hit for hit in ask(service, **question).json()["items"] if hit["id"] == picture]
         return hit["captions"]
 
     for mode in ("words", "both"):
-        assert captions_of("ring", text="OREN", mode=mode) == {"cy": ["cylch oren"], "en": ["a ring"]}  # Breton waits
-        assert captions_of("ring", text="ring", mode=mode, language="cy")["en"] == ["a ring"]
-    assert captions_of("ring", text="oren", mode="words", captions=["en"]) == {"en": ["a ring"]}
-    assert captions_of("ring", text="oren", mode="words", captions="none") == {}
-    assert captions_of("ring", text="oren") == {"en": ["a ring"]}
-    assert captions_of("ring", text="oren word3 thing", mode="both") == {"en": ["a ring"]}  # has too few of the words
+        assert find_captions("ring", text="OREN", mode=mode) == {"cy": ["cylch oren"], "en": ["a ring"]}  # Breton waits
+        assert find_captions("ring", text="ring", mode=mode, language="cy")["en"] == ["a ring"]
+    assert find_captions("ring", text="oren", mode="words", captions=["en"]) == {"en": ["a ring"]}
+    assert find_captions("ring", text="oren", mode="words", captions="none") == {}
+    assert find_captions("ring", text="oren") == {"en": ["a ring"]}
+    assert find_captions("ring", text="oren word3 thing", mode="both") == {"en": ["a ring"]}  # has too few of the words
     service.admin.delete("/v1/pictures/ring").raise_for_status()
 
 
@@ -180,18 +177,18 @@ def test_both_rankings_are_put_together(service: Service) -> None:
     body = ask(service, text="word3", mode="both").json()["items"]
     assert body[0]["id"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)
     rest = [hit["id"] for hit in body[1:]]
-    assert rest == [id for id in nearest(text_vector(0, "word3")) if id != "p3"]
+    assert rest == [id for id in rank(text_vector(0, "word3")) if id != "p3"]
     assert all(hit["meaning"] is not None and hit["words"] is None for hit in body[1:])
-    assert hits(service, text="word3", mode="both", min_score=2) == ["p3"]  # cuts what is found by meaning
-    assert hits(service, text="word3", mode="both", weights={"words": 0}) == nearest(text_vector(0, "word3"))
-    assert "p3" not in hits(service, text="word3", mode="both", picture="p3")
+    assert list_hits(service, text="word3", mode="both", min_score=2) == ["p3"]  # cuts what is found by meaning
+    assert list_hits(service, text="word3", mode="both", weights={"words": 0}) == rank(text_vector(0, "word3"))
+    assert "p3" not in list_hits(service, text="word3", mode="both", picture="p3")
 
 
 @pytest.mark.parametrize("mode", ["words", "both"])
 def test_pages_filters_and_facets_hold_in_every_mode(service: Service, mode: str) -> None:
     odd = {"must": [{"key": "collection", "match": {"value": "odd"}}]}
     question = {"text": "word3 thing", "mode": mode, "filter": odd}
-    whole, pages, cursor = hits(service, **question), list[str](), None
+    whole, pages, cursor = list_hits(service, **question), list[str](), None
     assert sorted(whole) == IDS[1::2] and whole[0] == "p3"
     for _ in range(4):
         body = ask(service, **{**question, "limit": 1, "facets": ["collection"]}, cursor=cursor).json()
@@ -213,6 +210,6 @@ def test_a_page_of_more_like_this_ends_when_the_picture_is_another(service: Serv
 
 def test_a_new_word_is_found_when_the_answer_of_the_change_arrives(service: Service) -> None:
     assert service.admin.patch("/v1/pictures/p0", json={"metadata": {"note": "Mausoleum"}}).status_code == 200
-    assert hits(service, text="mausoleum", mode="words") == ["p0"]
+    assert list_hits(service, text="mausoleum", mode="words") == ["p0"]
     assert service.admin.patch("/v1/pictures/p0", json={"metadata": {"note": None}}).status_code == 200
-    assert hits(service, text="mausoleum", mode="words") == []
+    assert list_hits(service, text="mausoleum", mode="words") == []

@@ -38,7 +38,7 @@ def patch(service: Service, id: str, document: object, **headers: str) -> httpx.
     return service.admin.patch(f"/v1/pictures/{id}", content=json.dumps(document).encode(), headers=given)
 
 
-def said(item: Mapping[str, Any]) -> dict[str, Any]:
+def pick_record(item: Mapping[str, Any]) -> dict[str, Any]:
     return {name: item[name] for name in ("collection", "tags", "metadata")}
 
 
@@ -47,16 +47,16 @@ def test_a_record_travels_with_the_upload_and_in_every_item(service: Service) ->
     answer = put(service, "a", captions={"en": ["a bridge"]}, **record)
     assert answer.status_code == 201, answer.text
     item = answer.json()
-    assert said(item) == record and answer.headers["etag"] == f'"{item["etag"]}"'
+    assert pick_record(item) == record and answer.headers["etag"] == f'"{item["etag"]}"'
     found = service.search("a bridge").json()["items"][0]
     similar = service.search_by_picture().json()["items"][0]
     for other in (service.admin.get("/v1/pictures/a").json(), service.admin.get("/v1/pictures").json()["items"][0]):
         assert other == item
     for hit in (found, similar):
-        assert said(hit) == record and hit["id"] == "a" and hit["etag"] == item["etag"]
+        assert pick_record(hit) == record and hit["id"] == "a" and hit["etag"] == item["etag"]
     again = put(service, "a", 1).json()  # another content; the rest stays
-    assert said(again) == record and again["etag"] != item["etag"]
-    assert said(put(service, "b", 2, tags="one tag").json()) == {
+    assert pick_record(again) == record and again["etag"] != item["etag"]
+    assert pick_record(put(service, "b", 2, tags="one tag").json()) == {
         "collection": "default",
         "tags": ["one tag"],
         "metadata": {},
@@ -87,7 +87,7 @@ def test_a_picture_that_was_moved_since_it_was_posted_is_not_moved_back(service:
         assert posted["collection"] == into
         assert patch(service, posted["id"], {"collection": "curated", "tags": []}).is_success
         again = service.admin.post("/v1/pictures", files={"picture": ("x", picture())}, data=form)
-        assert again.status_code == 200 and said(again.json()) == {
+        assert again.status_code == 200 and pick_record(again.json()) == {
             "collection": "curated",
             "tags": ["posted"],
             "metadata": {},
@@ -100,22 +100,22 @@ def test_a_picture_that_was_moved_since_it_was_posted_is_not_moved_back(service:
 
 
 def test_tags_may_be_sent_one_by_one_in_any_number_and_captions_are_not_short(service: Service) -> None:
-    def sent(tags: list[str], **more: str) -> httpx.Response:
+    def send(tags: list[str], **more: str) -> httpx.Response:
         files = {"picture": ("x", picture())}
         return service.admin.put("/v1/pictures/a", files=files, data={"tags": tags, **more})
 
     many = [f"tag {number}" for number in range(64)]
     long = {"cy": [f"{number} " + "x" * 900 for number in range(100)]}  # 90 KB
-    answer = sent(many, captions=json.dumps(long))
+    answer = send(many, captions=json.dumps(long))
     assert answer.status_code == 201, answer.text
     assert answer.json()["tags"] == many and answer.json()["waiting"] == long
     for tag in ("[draft]", "[", "1950", '"quoted"'):
-        assert sent([tag]).json()["tags"] == [tag]
-    assert_problem(sent(["[" * 60_000]), 422, "invalid_request")
+        assert send([tag]).json()["tags"] == [tag]
+    assert_problem(send(["[" * 60_000]), 422, "invalid_request")
     names = {f"field{number}": "" for number in range(16)}
-    for refused in (sent(many * 2 + ["one more"]), sent(["x"], **names)):
+    for refused in (send(many * 2 + ["one more"]), send(["x"], **names)):
         assert assert_problem(refused, 422, "invalid_request")["errors"][0]["code"] == "too_many_fields"
-    assert_problem(sent(["x"], captions="x" * (256 << 10)), 413, "body_too_large")
+    assert_problem(send(["x"], captions="x" * (256 << 10)), 413, "body_too_large")
 
 
 def test_fields_choose_what_items_hold(service: Service) -> None:
@@ -144,10 +144,14 @@ def test_a_merge_patch_changes_what_it_names_and_nothing_else(service: Service) 
     assert answer.status_code == 200, answer.text
     changed = answer.json()
     rest = {name: value for name, value in METADATA.items() if name != "place"}
-    assert said(changed) == {"collection": "other", "tags": ["x"], "metadata": {**rest, "year": 1951, "new": "yes"}}
+    assert pick_record(changed) == {
+        "collection": "other",
+        "tags": ["x"],
+        "metadata": {**rest, "year": 1951, "new": "yes"},
+    }
     assert changed["captions"] == first["captions"] and changed["url"] == first["url"]
     emptied = patch(service, "a", dict.fromkeys(("metadata", "tags", "collection", "captions"))).json()
-    assert said(emptied) == {"collection": "default", "tags": [], "metadata": {}} and emptied["captions"] == {}
+    assert pick_record(emptied) == {"collection": "default", "tags": [], "metadata": {}} and emptied["captions"] == {}
     with assert_state_unchanged(service):
         same = patch(service, "a", {"tags": None, "metadata": {"nothing": None}})
     assert same.json() == emptied

@@ -10,18 +10,18 @@ from tests.service.harness import Service, assert_problem, learn
 from tests.store.steps import begin, write
 
 
-def recall(first: float) -> dict[str, float]:
+def make_recall(first: float) -> dict[str, float]:
     return {"R@1": first, "R@5": 0.9, "R@10": 1.0}
 
 
-def measured(first: float, **more: Any) -> dict[str, Any]:
-    return {"t2i": recall(first), "i2t": recall(first), "pairs": 8, "against": "pictures", **more}
+def make_report(first: float, **more: Any) -> dict[str, Any]:
+    return {"t2i": make_recall(first), "i2t": make_recall(first), "pairs": 8, "against": "pictures", **more}
 
 
 def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Service) -> None:
     shared = {"so_far": {"languages": ["en", "cy"], "AA": 0.5, "F": 0.1}}
     registry = fresh.context.registry
-    version = learn(registry, "cy", report=measured(0.25, fertility={"per_word": 1.5}, shared=shared))
+    version = learn(registry, "cy", report=make_report(0.25, fertility={"per_word": 1.5}, shared=shared))
     body = fresh.admin.get(f"/v1/versions/{version.number}/report").json()
     assert (body["version"], body["parent"], body["name"], body["native_name"]) == (1, 0, "Welsh", "Cymraeg")
     assert (body["state"], body["error"], body["moved"]) == ("succeeded", None, None)
@@ -29,7 +29,7 @@ def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Servic
         {"version": 0, "language": "en", "AA": None, "F": None},
         {"version": 1, "language": "cy", "AA": 0.5, "F": 0.1},
     ]
-    assert body["report"]["t2i"] == recall(0.25)
+    assert body["report"]["t2i"] == make_recall(0.25)
     assert body["report"]["fertility"] == {"per_word": 1.5} and body["index"] is None
     fresh.put("a", en=["an apple"])
     told = fresh.admin.get(f"/v1/versions/{version.number}/report").json()["index"]
@@ -37,9 +37,9 @@ def test_a_report_comes_with_the_version_its_outcome_and_the_chain(fresh: Servic
 
 
 def add(service: Service, kind: Literal["learn", "rebuild"] = "learn") -> tuple[Any, Any]:
-    """A version that was registered, with the lease of its expansion, which has not ended."""
+    """Register a version, and return it with the lease of its expansion, which has not ended."""
     lease = begin(service.context.registry, "cy", kind=kind)
-    version = write(service.context.registry, lease, "cy", 0, report=measured(0.01))
+    version = write(service.context.registry, lease, "cy", 0, report=make_report(0.01))
     return version, lease
 
 
@@ -91,13 +91,13 @@ def test_no_other_path_gives_the_page(fresh: Service, path: str) -> None:
 
 def test_english_shows_the_evaluation_with_the_newest_language_with_pictures(fresh: Service) -> None:
     registry = fresh.context.registry
-    learn(registry, "cy", report=measured(0.2, english=measured(0.7)))
-    learn(registry, "fr", report=measured(0.3, english=measured(0.8)))
-    learn(registry, "de", report=measured(0.4, english=measured(1.0, against="english")))  # not among pictures
+    learn(registry, "cy", report=make_report(0.2, english=make_report(0.7)))
+    learn(registry, "fr", report=make_report(0.3, english=make_report(0.8)))
+    learn(registry, "de", report=make_report(0.4, english=make_report(1.0, against="english")))  # not among pictures
     fresh.context.live.refresh()
     listed = {item["language"]: item["report"] for item in fresh.admin.get("/v1/languages").json()["items"]}
-    assert listed["en"]["t2i"] == recall(0.8)
-    assert (listed["en"]["pairs"], listed["de"]["t2i"]) == (8, recall(0.4))
+    assert listed["en"]["t2i"] == make_recall(0.8)
+    assert (listed["en"]["pairs"], listed["de"]["t2i"]) == (8, make_recall(0.4))
 
 
 @pytest.mark.parametrize(("number", "status"), [("1", 200), ("7", 200), ("9" * 5_000, 404), ("x", 404), ("-1", 404)])

@@ -86,10 +86,10 @@ def test_a_bug_refuses_one_search_only(
 ) -> None:
     find = service.context.words.find
 
-    def failing(words: str, *others: Any) -> Any:
+    def find_or_fail(words: str, *others: Any) -> Any:
         return find(words, *others) if words != "fails" else 1 / 0
 
-    monkeypatch.setattr(service.context.words, "find", failing)
+    monkeypatch.setattr(service.context.words, "find", find_or_fail)
     texts = ["a", "fails", "b"]
     items = send(service, *[{"text": text, "mode": "words"} for text in texts]).json()["items"]
     assert [item["status"] for item in items] == [200, 500, 200]
@@ -101,7 +101,7 @@ def test_searches_that_read_the_registry_leave_threads_to_others(
 ) -> None:
     find, going, most, lock, two = service.context.words.find, 0, 0, threading.Lock(), threading.Event()
 
-    def counted(*given: Any) -> Any:
+    def find_and_count(*given: Any) -> Any:
         nonlocal going, most
         with lock:
             going += 1
@@ -114,7 +114,7 @@ def test_searches_that_read_the_registry_leave_threads_to_others(
             going -= 1
         return find(*given)
 
-    monkeypatch.setattr(service.context.words, "find", counted)
+    monkeypatch.setattr(service.context.words, "find", find_and_count)
     answers = list[httpx.Response]()
     senders = [
         threading.Thread(target=lambda: answers.append(send(service, *[{"text": "a", "mode": "both"}] * 6)))

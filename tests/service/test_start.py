@@ -25,10 +25,7 @@ from tests.groups import GROUPS, write_base
 from tests.index.world import World, put
 from tests.patience import PATIENCE, within
 from tests.registries import empty_registry
-from tests.service.harness import (
-    ADMIN_KEY,
-    wait_until,
-)
+from tests.service.harness import ADMIN_KEY, wait_until
 from tests.service.processes import answers, clean_environment, run_module, weightless
 
 
@@ -124,21 +121,21 @@ def test_what_a_process_that_serves_has_open_is_not_searched_for_garbage(tmp_pat
     assert int(frozen) > 100_000 and float(interval) < 0.001
 
 
-def other_tokenizer(folder: Path) -> None:
+def change_tokenizer(folder: Path) -> None:
     path = folder / "tokenizer.json"
     content = json.loads(path.read_text(encoding="utf-8"))
     content["model"]["vocab"] += [[f"piece {number}", -9.0] for number in range(9_000)]
     path.write_text(json.dumps(content), encoding="utf-8")
 
 
-def other_architecture(folder: Path) -> None:
+def change_architecture(folder: Path) -> None:
     path = folder / "base.safetensors"
     weights = load_file(path)
     del weights["text.ln_final.weight"]
     save_file(weights, path)
 
 
-def other_tower(folder: Path) -> None:
+def change_tower(folder: Path) -> None:
     path = folder / f"{GROUPS['siglip']}-small.json"
     config = json.loads(path.read_text())
     config["text_cfg"]["hf_model_name"] = "xlm-roberta-base"
@@ -149,9 +146,9 @@ def other_tower(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("change", "said"),
     [
-        (other_tokenizer, "tokens, but the base's table has"),
-        pytest.param(other_architecture, "its weights have other names or sizes", marks=pytest.mark.nightly),
-        pytest.param(other_tower, "xlm-roberta-base of the package transformers", marks=pytest.mark.nightly),
+        (change_tokenizer, "tokens, but the base's table has"),
+        pytest.param(change_architecture, "its weights have other names or sizes", marks=pytest.mark.nightly),
+        pytest.param(change_tower, "xlm-roberta-base of the package transformers", marks=pytest.mark.nightly),
     ],
 )
 def test_a_base_that_does_not_fit_ends_the_start(tmp_path: Path, change: object, said: str) -> None:

@@ -26,15 +26,15 @@ from store.registry import open_registry
 from tests.patience import PATIENCE
 from tests.service.harness import ADMIN_KEY, Service, learn, running, wait_until
 from tests.service.processes import Program, answers, weightless
-from tests.service.test_front_door import LIVE, connected, received
+from tests.service.test_front_door import LIVE, connect, receive_all
 from tests.service.test_http import SEARCH
 
 HEADERS = {"X-API-Key": ADMIN_KEY, "Content-Type": "application/json"}
 
 
 @contextlib.contextmanager
-def serving(home: Path, port: int = 0, **more: str) -> Iterator[tuple[Program, str]]:
-    """A process that serves, and its address."""
+def run_process(home: Path, port: int = 0, **more: str) -> Iterator[tuple[Program, str]]:
+    """Run a process that serves; yield it and its address."""
     process = weightless(home, ADMIN_KEY=ADMIN_KEY, FREE_BYTES="0", PORT=str(port), CACHE_SIZE="0", **more)
     try:
         yield process, process.stdout.readline().split()[-1]
@@ -63,7 +63,7 @@ class Balancer:
             connection.close()
 
     def search(self, number: int) -> int:
-        """The status of the first process that takes the connection."""
+        """Return the status of the first process that takes the connection."""
         for turn in range(len(self._addresses)):
             address = self._addresses[(number + turn) % len(self._addresses)]
             where = urlsplit(address)
@@ -88,8 +88,8 @@ class Balancer:
 @pytest.mark.slow
 def test_no_request_fails_while_two_processes_are_replaced_one_after_the_other(tmp_path: Path) -> None:
     with contextlib.ExitStack() as running:
-        first, address = running.enter_context(serving(tmp_path))
-        second, other = running.enter_context(serving(tmp_path))
+        first, address = running.enter_context(run_process(tmp_path))
+        second, other = running.enter_context(run_process(tmp_path))
         wait_until(lambda: is_ready(address) and is_ready(other))
         replaced, statuses, counter = threading.Event(), list[int](), itertools.count()
 
@@ -103,7 +103,7 @@ def test_no_request_fails_while_two_processes_are_replaced_one_after_the_other(t
             try:
                 first.send_signal(signal.SIGTERM)
                 assert first.wait(PATIENCE) == 0
-                running.enter_context(serving(tmp_path, urlsplit(address).port or 0))
+                running.enter_context(run_process(tmp_path, urlsplit(address).port or 0))
                 wait_until(lambda: is_ready(address))
                 second.send_signal(signal.SIGTERM)
                 assert second.wait(PATIENCE) == 0
@@ -117,7 +117,7 @@ def test_no_request_fails_while_two_processes_are_replaced_one_after_the_other(t
 @pytest.mark.row("S8")
 def test_a_process_that_drains_takes_new_connections_until_a_second_signal(tmp_path: Path) -> None:
     """A balancer needs time to see that it is not ready."""
-    with serving(tmp_path, constants="serve.Settings.drain_seconds = 600") as (process, address):
+    with run_process(tmp_path, constants="serve.Settings.drain_seconds = 600") as (process, address):
         wait_until(lambda: is_ready(address))
         process.send_signal(signal.SIGTERM)
         wait_until(lambda: not is_ready(address))
@@ -160,12 +160,12 @@ def test_who_came_in_the_last_moment_is_answered_after_the_door_has_closed(
     monkeypatch.setattr(serve, "_LAST_MOMENT", PATIENCE)
     with ThreadPoolExecutor(1) as ending, contextlib.ExitStack() as served:
         service = served.enter_context(running(tmp_path))
-        with connected(service) as late:
+        with connect(service) as late:
             wait_until(lambda: service.context.metrics.connections._value.get() == 1)  # told ten times a second
             ended = ending.submit(served.close)
             wait_until(lambda: _is_refused(service))
             late.sendall(LIVE)
-            assert received(late).startswith(b"HTTP/1.1 200 ")
+            assert receive_all(late).startswith(b"HTTP/1.1 200 ")
         ended.result(PATIENCE)
 
 
@@ -181,17 +181,17 @@ def test_who_was_just_taken_when_the_door_closed_is_answered(tmp_path: Path, mon
     with contextlib.ExitStack() as served:
         service = served.enter_context(running(tmp_path))
         monkeypatch.setattr(Listener, "_begin", begin_late)
-        with connected(service) as late, ThreadPoolExecutor(1) as ending:
+        with connect(service) as late, ThreadPoolExecutor(1) as ending:
             late.sendall(LIVE)
             assert taken.wait(PATIENCE)
             ended = ending.submit(served.close)
-            assert received(late).startswith(b"HTTP/1.1 200 ")
+            assert receive_all(late).startswith(b"HTTP/1.1 200 ")
             ended.result(PATIENCE)
 
 
 def _is_refused(service: Service) -> bool:
     try:
-        connected(service).close()
+        connect(service).close()
     except ConnectionRefusedError:
         return True
     return False
@@ -205,7 +205,7 @@ def _is_refused(service: Service) -> bool:
 def test_requests_and_releases_leave_no_descriptor_and_no_memory_behind(
     tmp_path: Path, requests: int, swaps: int
 ) -> None:
-    with serving(tmp_path) as (process, address), httpx.Client(base_url=address, headers=HEADERS) as client:
+    with run_process(tmp_path) as (process, address), httpx.Client(base_url=address, headers=HEADERS) as client:
         client.timeout = httpx.Timeout(PATIENCE)
         wait_until(lambda: is_ready(address))
         with contextlib.closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
@@ -213,7 +213,7 @@ def test_requests_and_releases_leave_no_descriptor_and_no_memory_behind(
         searched = itertools.count()
 
         def work(count: int, swaps: int) -> tuple[int, int]:
-            """Descriptors and bytes of memory after so many searches, with so many changes of the release."""
+            """Return descriptors and bytes of memory after so many searches and changes of the release."""
             for number in range(count):
                 if number % (count // swaps) == 0:
                     _swap(client)

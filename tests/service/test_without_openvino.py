@@ -9,7 +9,7 @@ import pytest
 
 from tests.patience import PATIENCE
 from tests.service.harness import picture
-from tests.service.test_up import free_port, run, up, wait_until
+from tests.service.test_up import free_port, run, start_up, wait_until
 from tests.tiny import write_tiny_base
 from tests.worker.harness import pairs
 
@@ -39,7 +39,7 @@ def test_pictures_are_found_and_a_language_is_learned_on_torch_and_the_doctor_sa
 ) -> None:
     home, settings = tmp_path / "home", {"BASE": write_tiny_base(tmp_path), "ADMIN_KEY": KEY, "PORT": free_port()}
     home.mkdir()
-    with up(home, **settings, MIN_RECALL=0) as running:
+    with start_up(home, **settings, MIN_RECALL=0) as running:
         headers = {"Authorization": f"Bearer {KEY}"}
         with httpx.Client(base_url=running.said("Address"), headers=headers, timeout=PATIENCE) as admin:
             put = admin.put("/v1/pictures/p1", files={"picture": ("x", picture(1))})

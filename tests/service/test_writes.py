@@ -32,7 +32,7 @@ class Writes:
         self.begun, self.free, self.fails = threading.Event(), threading.Event(), list[Exception]()
         put = live.put_pictures
 
-        def recorded(pictures: Sequence[NewPicture]) -> list[PutResult]:
+        def put_and_record(pictures: Sequence[NewPicture]) -> list[PutResult]:
             self.begun.set()
             assert self.free.wait(PATIENCE)
             self.sizes.append(len(pictures))
@@ -40,17 +40,17 @@ class Writes:
                 raise self.fails.pop()
             return put(pictures)
 
-        monkeypatch.setattr(live, "put_pictures", recorded)
+        monkeypatch.setattr(live, "put_pictures", put_and_record)
 
     def together(self, *writes: NewPicture | str, limit: int = 64) -> list[Any]:
-        """The outcomes of these writes, after one that holds up the queue until all wait."""
+        """Return the outcomes of these writes, after one that holds up the queue until all wait."""
 
         async def run() -> list[Any]:
             async with WriteQueue(self.live, settings_with(queue_limit=limit)(request_seconds=PATIENCE)) as queue:
                 first = asyncio.create_task(queue.put(make_picture("first", 99)))
                 while not self.begun.is_set():
                     await asyncio.sleep(0.001)
-                waiting = [asyncio.create_task(started(queue, self.live, write)) for write in writes]
+                waiting = [asyncio.create_task(start_write(queue, self.live, write)) for write in writes]
                 await asyncio.sleep(0)  # each is in the queue by then, or refused
                 self.free.set()
                 await first
@@ -59,7 +59,7 @@ class Writes:
         return asyncio.run(run())
 
 
-def started(queue: WriteQueue, live: LiveIndex, write: NewPicture | str) -> Coroutine[Any, Any, Any]:
+def start_write(queue: WriteQueue, live: LiveIndex, write: NewPicture | str) -> Coroutine[Any, Any, Any]:
     return queue.run(live.delete_picture, write) if isinstance(write, str) else queue.put(write)
 
 
@@ -146,8 +146,8 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-def encoded(answer: httpx.Response, before: int) -> tuple[int, int]:
-    """The status of an answer, and how much was encoded since."""
+def count_encoded(answer: httpx.Response, before: int) -> tuple[int, int]:
+    """Return the status of an answer, and how much was encoded since."""
     return answer.status_code, ENCODER.encoded - before
 
 
@@ -157,14 +157,14 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
     def patch(id: str, captions: dict[str, Any], **headers: str) -> tuple[int, int]:
         before = ENCODER.encoded
         answer = service.admin.patch(f"/v1/pictures/{id}", json={"captions": captions}, headers=headers)
-        return encoded(answer, before)
+        return count_encoded(answer, before)
 
     http = httpx.Client(base_url=service.url, headers=bound, timeout=PATIENCE)
     with http:
         before = ENCODER.encoded
         for id in ("far", "unknown"):
             answer = http.patch(f"/v1/pictures/{id}", json={"captions": {"en": ["never seen"]}})
-            assert encoded(answer, before) == (404, 0)
+            assert count_encoded(answer, before) == (404, 0)
         answer = http.put("/v1/pictures/far", files={"picture": ("x", b"no picture")})
         assert_problem(answer, 404, "picture_not_found")  # before it is decoded
     assert patch("far", {"en": ["never seen"]}, **{"If-Match": '"old"'}) == (412, 0)
@@ -173,8 +173,8 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
 
 def test_bytes_that_are_known_elsewhere_are_encoded_again_for_a_bound_key(service: Service) -> None:
     files, before = {"picture": ("x", picture(1))}, ENCODER.encoded
-    assert encoded(service.admin.put("/v1/pictures/again", files=files), before) == (201, 0)
+    assert count_encoded(service.admin.put("/v1/pictures/again", files=files), before) == (201, 0)
     near = {"X-API-Key": service.key("write", collections=["near"])}
     with httpx.Client(base_url=service.url, headers=near, timeout=PATIENCE) as http:
-        assert encoded(http.put("/v1/pictures/first", files=files), before) == (201, 1)
-        assert encoded(http.put("/v1/pictures/second", files=files), before) == (201, 1)
+        assert count_encoded(http.put("/v1/pictures/first", files=files), before) == (201, 1)
+        assert count_encoded(http.put("/v1/pictures/second", files=files), before) == (201, 1)
