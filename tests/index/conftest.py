@@ -35,7 +35,7 @@ def criteria(*conditions: Mapping[str, Any]) -> Criteria:
 
 @contextmanager
 def reachable(engine: str, folder: Path) -> Iterator[str]:
-    """PICTOGLOT_INDEX of an engine. Other processes reach the milvus-lite of this one through its port."""
+    """Yield PICTOGLOT_INDEX of an engine. Other processes reach the milvus-lite of this one through its port."""
     if engine != "milvus":
         yield engine
         return
@@ -61,71 +61,71 @@ def empty(request: pytest.FixtureRequest, index: str, tmp_path: Path) -> Iterato
 
 
 def unit(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
-    """Random unit vectors (rows, dimension)."""
+    """Draw random unit vectors (rows, dimension)."""
     vectors = np.random.default_rng(seed).standard_normal((rows, dimension)).astype(np.float32)
     return np.ascontiguousarray(vectors / np.linalg.norm(vectors, axis=1, keepdims=True), dtype=np.float32)
 
 
 def stored(rows: int, seed: int = 0, dimension: int = DIMENSION) -> Matrix:
-    """As `unit`, rounded as the tables keep them."""
+    """Draw random unit vectors, rounded as the tables keep them."""
     return unit(rows, seed, dimension).astype(np.float16).astype(np.float32)
 
 
 def clustered(rows: int, seed: int = 0) -> Matrix:
-    """Around 60 centres, as pictures of a gallery are; rounded as the tables keep them."""
+    """Draw vectors around 60 centres, as pictures of a gallery are; rounded as the tables keep them."""
     mixed = unit(60, seed + 1)[np.random.default_rng(seed).integers(0, 60, rows)] + 0.5 * unit(rows, seed + 2)
     mixed /= np.linalg.norm(mixed, axis=1, keepdims=True)
     return mixed.astype(np.float16).astype(np.float32)
 
 
 def text_like(vectors: Matrix, count: int, seed: int = 0) -> Matrix:
-    """Queries (count, dimension), each with a cosine of about 0.3 to one of the vectors, as texts have to pictures."""
+    """Draw queries (count, dimension), each with a cosine of about 0.3 to one vector, as texts have to pictures."""
     near = vectors[np.random.default_rng(seed).integers(0, len(vectors), count)]
     mixed = 0.3 * near + np.sqrt(1 - 0.3**2) * unit(count, seed + 1, vectors.shape[1])
     return np.ascontiguousarray(mixed / np.linalg.norm(mixed, axis=1, keepdims=True), dtype=np.float32)
 
 
 def names(rows: int, first: int = 0) -> list[Entry]:
-    """Entries of `rows` pictures, in sorted order."""
+    """Make entries of `rows` pictures, in sorted order."""
     return [Entry(f"p{row:05d}") for row in range(first, first + rows)]
 
 
 def numbered(*keys: int) -> Keys:
-    """Keys as an array."""
+    """Make an array of keys."""
     return np.array(keys, dtype=np.int64)
 
 
 def numbered_rows(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> VectorRows:
-    """Rows to be sealed; their keys are `first` and those that follow."""
+    """Make rows to be sealed; their keys are `first` and those that follow."""
     return VectorRows(np.arange(first, first + len(entries), dtype=np.int64), entries, vectors)
 
 
 def sealed(
     root: DataRoot, vectors: Matrix, entries: Sequence[Entry], first: int = 0, recall: float = 1.0, **options: Any
 ) -> Segment:
-    """A segment of pictures, written and opened; its keys are `first` and those that follow."""
+    """Write and open a segment of pictures; its keys are `first` and those that follow."""
     written = segment.write(root, PICTURES, numbered_rows(vectors, entries, first), **options)
     return segment.read(root, written, PICTURES, recall)
 
 
 def captioned(picture: str, vectors: Matrix, first: int) -> VectorRows:
-    """All captions of a picture, one for each vector; their keys are `first` and those that follow."""
+    """Make all captions of a picture, one for each vector; their keys are `first` and those that follow."""
     return numbered_rows(vectors, [Entry(picture, str(number)) for number in range(len(vectors))], first)
 
 
 def gone() -> VectorRows:
-    """What a deleted picture has."""
+    """Make the rows that a deleted picture has: none."""
     return VectorRows.make_empty(DIMENSION)
 
 
 def tail(vectors: Matrix, entries: Sequence[Entry], first: int = 0) -> MemoryTail:
-    """A tail with one row for each picture; their keys are `first` and those that follow."""
+    """Make a tail with one row for each picture; their keys are `first` and those that follow."""
     each = {entry.picture: numbered_rows(vectors[at : at + 1], [entry], first + at) for at, entry in enumerate(entries)}
     return MemoryTail.make_empty(vectors.shape[1]).replace_rows(each)
 
 
 def brute_force(query: Matrix, vectors: Matrix, entries: Sequence[Entry], k: int) -> list[Hit]:
-    """The slow, obvious search: computes every score and sorts them in plain Python."""
+    """Search slowly and obviously: compute every score and sort them in plain Python."""
     scored = [
         Hit(entry, float(np.float32(min(1.0, (vector.astype(np.float64) * query.astype(np.float64)).sum()))))
         for entry, vector in zip(entries, vectors, strict=True)

@@ -180,7 +180,7 @@ FIRST = 5  # changes that are sealed before a set is opened
 
 
 def take_sealing_duty(world: World) -> None:
-    """A worker seals."""
+    """Seal as a worker, from now on."""
     assert world.registry.duties.take(SEALING, "a worker", 600)
 
 

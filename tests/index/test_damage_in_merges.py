@@ -24,7 +24,7 @@ def damage_file(world: World) -> None:
 
 
 def make_four_segments(world: World) -> None:
-    """Three segments, and what makes a fourth: the next sealing merges them."""
+    """Make three segments, and what makes a fourth: the next sealing merges them."""
     live = world.serve()
     for round in range(4):
         put(live, *range(3 * round, 3 * round + 3))
@@ -62,7 +62,7 @@ def test_damage_in_a_segment_that_is_only_purged_is_made_again(world: World, cap
 
 
 def list_pictures(world: World) -> set[str]:
-    """The pictures of the rows alive in what is sealed of the pictures."""
+    """List the pictures of the living rows in what is sealed of the pictures."""
     parts = world.sets.open_sealed(world.pictures(), world.state())[0].parts
     assert all(isinstance(part, Segment) and part.count == len(part.keys) for part in parts)
     return {part.read_entry(row).picture for part in parts if isinstance(part, Segment) for row in range(part.count)}

@@ -38,7 +38,7 @@ def cut(file: Path) -> None:
 
 
 def seal_twelve(world: World) -> Path:
-    """Twelve pictures in segments, with one deleted and one replaced since; returns the folder of the larger one."""
+    """Seal twelve pictures, with one deleted and one replaced since; return the folder of the larger segment."""
     live = world.serve()
     put(live, *range(8))
     world.seal()
@@ -272,7 +272,7 @@ def test_a_damaged_left_over_in_the_store_does_not_replace_a_new_segment(
 
 
 def fail_sealing(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The set of pictures cannot be sealed."""
+    """Let the sealing of the set of pictures fail."""
     real = Indexer.seal
 
     def seal(indexer: Indexer, identity: Identity) -> Any:

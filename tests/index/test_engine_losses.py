@@ -45,7 +45,7 @@ def world(empty: World) -> World:
 
 
 def open_another_client(world: World) -> PgVector | Milvus:
-    """Somebody else's: what the world's own engine remembers stays."""
+    """Open somebody else's client: what the world's own engine remembers stays."""
     if isinstance(world.engine, Milvus):
         return Milvus(world.engine._uri)
     return PgVector(world.registry)
@@ -58,7 +58,7 @@ def drop_table(world: World) -> None:
 
 
 def empty_table(world: World) -> None:
-    """All rows are gone; the table or collection is there."""
+    """Remove all rows; the table or collection stays."""
     engine = open_another_client(world)
     if isinstance(engine, PgVector):
         with world.registry.begin() as session:
@@ -69,7 +69,7 @@ def empty_table(world: World) -> None:
 
 
 def halve_table(world: World) -> None:
-    """Some rows are gone."""
+    """Remove some rows."""
     (first, *_) = world.state().segments
     engine = open_another_client(world)
     engine.remove(world.pictures(), (), [int(first.id.partition("-")[2]) << 20])
@@ -77,7 +77,7 @@ def halve_table(world: World) -> None:
 
 
 def wait_until_whole(live: LiveIndex) -> LiveIndex:
-    """As a service: it refreshes all the time, until nothing is degraded."""
+    """Refresh all the time, as a service, until nothing is degraded."""
     wait_until(lambda: (live.refresh(), not live.current.degraded)[1])
     return live
 

@@ -46,7 +46,7 @@ def get_engine(world: World) -> Engine:
 
 
 def count_rows(world: World, *states: SealedState) -> int:
-    """How many rows the engine has of the runs of these states, whether anybody sees them or not."""
+    """Count the rows that the engine has of the runs of these states, whether anybody sees them or not."""
     runs = {each.run for state in states for each in state.segments}
     rows = get_engine(world).read_pages(EngineView(world.pictures(), tuple(runs), (), 0))
     return sum(len(each.ids) for each in rows)

@@ -48,7 +48,7 @@ def change(world: World, number: int, vector: Matrix, seed: int) -> None:
 
 
 def find_expected(world: World, query: Matrix, k: int, allowed: Keys | None = None) -> list[Hit]:
-    """From the tables alone: slow, obvious, exact."""
+    """Find hits from the tables alone: slow, obvious, exact."""
     placed = world.gallery.find_content_keys(world.gallery.list_ids())
     ids = [id for id, place in placed.items() if allowed is None or place.key in allowed]
     vectors = world.gallery.find_picture_vectors(ids, world.encoder.image_fingerprint)

@@ -38,7 +38,7 @@ def either(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 
 def read_feed(world: World) -> dict[str, int]:
-    """The whole feed."""
+    """Read the whole feed."""
     return world.gallery.list_changes(0)
 
 
@@ -194,7 +194,7 @@ def test_a_set_that_is_made_in_several_steps_begins_again_when_the_feed_is_prune
 
 
 def make_empty_row(world: World) -> dict[str, object]:
-    """A row that says that nothing of the set of pictures is sealed."""
+    """Make a row that says that nothing of the set of pictures is sealed."""
     identity = world.pictures()
     of = {"kind": identity.kind, "fingerprint": identity.fingerprint, "dimension": identity.dimension}
     return {**of, "upto_change": 0, "segments": [], "dead": NOTHING_SEALED.dead}

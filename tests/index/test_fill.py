@@ -21,7 +21,7 @@ PICTURES = 40
 
 
 def prepare(world: World) -> World:
-    """Forty pictures, and a trained version whose captions are not encoded yet."""
+    """Put forty pictures, and train a version whose captions are not encoded yet."""
     for seed in range(PICTURES):
         world.put(f"p{seed:02d}", seed, {"cy": [f"llun {seed}"], "en": [f"picture {seed}"]})
     world.add_version("cy", {f"p{seed:02d}": f"disgrifiad {seed}" for seed in range(0, PICTURES, 2)})
@@ -29,12 +29,12 @@ def prepare(world: World) -> World:
 
 
 def make_worker_source(world: World) -> CaptionSource:
-    """As the worker has it, without a model."""
+    """Make the source that the worker has, without a model."""
     return CaptionSource(world.gallery, world.captions("cy", 1), world.registry.releases.find_visible("cy", 1))
 
 
 def open_captions(world: World) -> VectorSet:
-    """What is sealed of the trained version's captions."""
+    """Open what is sealed of the trained version's captions."""
     return world.open_set(make_worker_source(world))
 
 
@@ -194,7 +194,7 @@ def test_a_fill_that_another_process_overtook_loses_nothing_of_either(
 
 
 def watch_segments(monkeypatch: pytest.MonkeyPatch, room: int = 99) -> list[int]:
-    """The rows of each segment that is written from now on; the disk is full after `room` of them."""
+    """Watch the rows of each segment that is written from now on; the disk is full after `room` of them."""
     real, sizes = segment.write, list[int]()
 
     def count_call(root: Any, identity: Any, rows: VectorRows, *rest: Any) -> PartRecord:

@@ -46,7 +46,7 @@ def approximate(written: PartRecord, shared_root: DataRoot) -> Segment:
 
 
 def find_truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None) -> list[Hit]:
-    """The best of these rows, by an exact scan."""
+    """Find the best of these rows by an exact scan."""
     rows = np.arange(len(vectors)) if rows is None else rows
     products = vectors[rows] @ query
     near = rows[np.argsort(-products, kind="stable")[: k + 50]]
@@ -54,7 +54,7 @@ def find_truth(query: Vector, vectors: Matrix, k: int, rows: Keys | None = None)
 
 
 def measure_recall(part: Segment, vectors: Matrix, k: int, rows: Keys | None = None, *, told: bool = True) -> float:
-    """The share of the best hits that are found, with queries like texts that were not used to measure it."""
+    """Measure which share of the best hits is found, with queries that were not used to measure it before."""
     hits = total = 0
     for query in text_like(vectors, 60, seed=50):
         expected = find_truth(query, vectors, k, rows)

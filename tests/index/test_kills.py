@@ -45,7 +45,7 @@ INDEXER = ("indexer.written:1", "indexer.registered:1")
 
 
 def has_only_named_segments(world: World) -> None:
-    """What the sweep of a later start leaves is exactly what states name."""
+    """Whether the sweep of a later start leaves exactly what states name."""
     world.age()
     sweep(world.sets)
     sets = VectorSets(world.gallery)
@@ -87,7 +87,7 @@ Filled = tuple[list[Hit], list[str]]
 
 
 def describe_fill(world: World) -> Filled:
-    """What a fill in shards of five ends in: every caption with its score, and its segments."""
+    """Return what a fill in shards of five ends in: every caption with its score, and its segments."""
     state = world.encode("cy", 1, shard=5)
     opened = world.open_set(make_worker_source(world))
     assert opened.problems == ()

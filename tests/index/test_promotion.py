@@ -19,7 +19,7 @@ PICTURES = 30
 
 
 def make_serving(world: World) -> LiveIndex:
-    """Thirty pictures with English captions in segments, and Welsh; a few changes wait to be sealed."""
+    """Seal thirty pictures with English captions, and Welsh; a few changes wait to be sealed."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"]})
     world.serve()
@@ -38,7 +38,7 @@ def served(world: World) -> LiveIndex:
 
 
 def find_others(live: LiveIndex) -> tuple[Any, ...]:
-    """Everything that is found in pictures, English and Welsh, with scores."""
+    """Find everything in pictures, English and Welsh, with scores."""
     captions = [live.current.search_captions(text_vector(version, "llun 7"), ["cy", "en"], 99) for version in (0, 1)]
     return [score_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _count_vectors(live)]
 

@@ -37,7 +37,7 @@ Pruner(world.sets).prune(2)
 
 
 def withdraw_welsh(world: World) -> World:
-    """Welsh was rolled back, and its version is out of reach, with its set in segments or in the engine."""
+    """Roll Welsh back, so that its version is out of reach, with its set in segments or in the engine."""
     for seed in range(PICTURES):
         world.put(f"p{seed}", seed, {"en": [f"picture {seed}"], "cy": [f"llun {seed}"]})
     world.serve()
@@ -59,7 +59,7 @@ def prune(world: World) -> list[PrunedItem]:
 
 
 def count_vectors(world: World, version: int) -> int:
-    """How many vectors of captions as a version reads them are in the tables."""
+    """Count the vectors of captions as a version reads them in the tables."""
     with world.registry.read() as session:
         return session.scalar(select(func.count()).where(CaptionVectorRow.version == version)) or 0
 
@@ -78,7 +78,7 @@ def served(empty: World) -> World:
 
 
 def count_places(world: World, index: str) -> int:
-    """In how many places vectors are: folders of segments, tables or collections."""
+    """Count the places of vectors: folders of segments, tables or collections."""
     if index == "faiss":
         return len(world.list_segments())
     if index == "pgvector":

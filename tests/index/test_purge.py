@@ -29,7 +29,7 @@ def read_language(segment: Path) -> str | None:
 
 
 def list_sealed(world: World, identity: Identity) -> set[str]:
-    """The pictures of which the engine, or any file of a segment, has a row of this set."""
+    """List the pictures of which the engine, or any file of a segment, has a row of this set."""
     state = world.state(identity)
     if world.engine is not None:
         runs = tuple(each.run for each in state.segments)

@@ -32,7 +32,7 @@ pytestmark = pytest.mark.row("F4")
 
 
 def run_scrub(world: World, **options: Any) -> list[Damage]:
-    """What a scrub finds."""
+    """Return what a scrub finds."""
     return [*Scrub(world.sets, **options).run().damaged]
 
 
@@ -189,7 +189,7 @@ def test_chances_that_changed_are_forgotten_so_that_they_are_fitted_again(world:
 
 
 def submit_dataset(world: World) -> str:
-    """An expansion whose dataset is in the data root, and in the store if there is one."""
+    """Submit an expansion whose dataset is in the data root, and in the store if there is one."""
     data, name = b"captions" * 9, "expansions/given/dataset"
     files.write_bytes(world.root.locate(name), data)
     if world.root.has_store:

@@ -31,7 +31,7 @@ def test_a_segment_that_was_written_again_is_compared_with_the_newest_state(worl
 
 
 def delete_vector(world: World, text: str) -> None:
-    """Nobody has computed the vector of this caption yet."""
+    """Delete the vector of this caption, as if nobody had computed it yet."""
     with world.registry.begin() as session:
         ids = select(CaptionRow.id).where(CaptionRow.text == text)
         session.execute(delete(CaptionVectorRow).where(CaptionVectorRow.caption_id.in_(ids)))

@@ -94,7 +94,7 @@ def test_a_manifest_that_was_not_registered_is_refused(folder: Path, written: Pa
 
 
 def rehash(folder: Path, written: PartRecord, **changes: object) -> PartRecord:
-    """The segment with a manifest that fits changed files, as a faulty writer would register it."""
+    """Write a manifest that fits changed files, as a faulty writer would register it."""
     fields = json.loads((folder / "manifest.json").read_text())
     fields.pop("files")
     manifest_sha256 = files.write_manifest(folder, {**fields, **changes})

@@ -27,7 +27,7 @@ CAPTIONS = {"p1": "afal", "p2": "ci"}
 
 
 def teach_welsh(machines: Machines) -> World:
-    """The world of this machine, with two pictures and a learned language."""
+    """Put two pictures and teach a language on this machine."""
     for seed in (1, 2):
         machines.here.put(f"p{seed}", seed)
     machines.here.teach("cy", CAPTIONS)

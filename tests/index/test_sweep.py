@@ -23,19 +23,19 @@ STORED = f"pictures/ab/{'ab' * 32}.jpg"
 
 
 def write(world: World, text: str) -> PartRecord:
-    """A segment of one picture."""
+    """Write a segment of one picture."""
     return segment.write(
         world.root, world.pictures(), VectorRows(np.array([1]), [Entry(text)], text_vector(0, text)[None])
     )
 
 
 def write_left_over(world: World, text: str) -> Path:
-    """A segment that was written but not registered, as when a writer is killed in between."""
+    """Write a segment that is not registered, as when a writer is killed in between."""
     return world.home / "segments" / write(world, text).id
 
 
 def register(world: World, upto_change: int, *segments: PartRecord) -> SealedState:
-    """A state with these segments, on top of whatever there is."""
+    """Register a state with these segments, on top of whatever there is."""
     sets = VectorSets(Gallery(world.registry, DataRoot(world.home)))  # puts nothing into a store
     registered = sets.register(world.pictures(), world.state(), SealedState(0, upto_change, segments))
     assert registered is not None
@@ -43,7 +43,7 @@ def register(world: World, upto_change: int, *segments: PartRecord) -> SealedSta
 
 
 def write_temporaries(world: World, name: str) -> list[Path]:
-    """A partly written segment and picture, as killed writers leave them."""
+    """Write a part of a segment and a picture, as killed writers leave them."""
     folder, file = world.home / "segments" / name, world.home / "pictures" / "ab" / name
     folder.mkdir(parents=True)
     file.parent.mkdir(parents=True, exist_ok=True)

@@ -29,7 +29,7 @@ def find_expected(content: Content, query: Vector, k: int) -> list[Hit]:
 
 
 def check(view: MemoryTail, content: Content, query: Vector) -> None:
-    """Everything that a view answers."""
+    """Check everything that a view answers."""
     rows = [row for each in content.values() for row in zip(each.keys, each.entries, each.vectors, strict=True)]
     assert find_best(view, query, 10_000) == find_expected(content, query, 10_000)
     assert view.count == len(rows)
@@ -90,7 +90,7 @@ def test_a_change_needs_as_little_memory_in_a_long_tail_as_in_a_short_one() -> N
 
 
 def count_steps(work: Callable[[], object]) -> int:
-    """How many lines of the tail's module are executed."""
+    """Count the lines of the tail's module that are executed."""
     lines, before = 0, sys.gettrace()
 
     def count(frame: FrameType, event: str, _: object) -> Any:

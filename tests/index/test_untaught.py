@@ -30,7 +30,7 @@ def many(world: World) -> World:
 
 
 def note_looks(world: World, monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, EncoderId | None]]:
-    """Each count of captions from now on: up to how many, and not read by what."""
+    """Note each count of captions from now on: up to how many, and not read by what."""
     looks, count = list[tuple[int, EncoderId | None]](), world.gallery.count_own_captions
 
     def note_look(language: str, most: int, unread: EncoderId | None = None) -> int:

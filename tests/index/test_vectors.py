@@ -45,7 +45,7 @@ def set_of(*parts: Segment, tail: MemoryTail | None = None) -> VectorSet:
 
 
 def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
-    """The set with its tail as one more segment."""
+    """Make the tail one more segment."""
     assert isinstance(vector_set.tail, MemoryTail)
     written = segment.write(root, PICTURES, vector_set.tail.read_all_rows())
     parts = (*vector_set.parts, segment.read(root, written, PICTURES))
@@ -53,7 +53,7 @@ def seal(root: DataRoot, vector_set: VectorSet) -> VectorSet:
 
 
 def merge(root: DataRoot, vector_set: VectorSet) -> VectorSet:
-    """The set with all its segments as one."""
+    """Merge all segments to one."""
     parts = [part for part in vector_set.parts if isinstance(part, Segment)]
     if not parts:
         return vector_set

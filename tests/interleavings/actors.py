@@ -88,5 +88,5 @@ def _roll_back(world: World, seen: int) -> object:
 
 
 def _restore(world: World, seen: int) -> object:
-    """The release that names the version of br, which is out of reach."""
+    """Restore the release that names the version of br, which is out of reach."""
     return world.registry.releases.restore(3, expected=seen, actor="test", reason="")

@@ -31,11 +31,7 @@ Check = Callable[[Sequence[Step], Any], object]
 
 
 def explore(play: Play, check: Check, most: int) -> Explored:
-    """Every order that makes a difference, unless there are more than `most` runs.
-
-    `play` runs the choices that it is given, from the same beginning each time, and returns the steps and what came of
-    them. `check` looks at both, once for each order, and raises if it is wrong; the error has the steps as a note.
-    """
+    """Run every order that makes a difference, unless there are more than `most`."""
     waiting: list[tuple[int, tuple[int, ...]]] = [(0, ())]
     planned, seen, runs = set[tuple[int, ...]](), set[object](), 0
     while waiting and runs < most:
@@ -76,7 +72,7 @@ def _may_turn(step: Step, actor: int, writing: bool) -> bool:
 
 
 def find_order(steps: Sequence[Step]) -> object:
-    """What two runs have in common that differ in the order of independent steps alone."""
+    """Return what two runs have in common that differ in the order of independent steps alone."""
     counts, order = [0, 0], list[tuple[int, int, int]]()
     for place, step in enumerate(steps):
         before = [at for at in range(place) if steps[at].actor != step.actor and steps[at].is_dependent_on(step)]

@@ -22,7 +22,7 @@ from tests.interleavings.schedule import CLOCK, Step
 
 
 def describe_end(world: World, results: Iterable[Iterable[object]]) -> tuple[Any, ...]:
-    """What a client sees of the end: the ledger of pictures, releases, versions, expansions, and what was answered."""
+    """Describe what a client sees of the end: pictures, releases, versions, expansions, and what was answered."""
     gallery, registry = world.gallery, world.registry
     ids = gallery.list_ids()
     pictures = tuple(sorted(gallery.find_contents(ids).items()))
@@ -47,7 +47,7 @@ def hash_state(world: World) -> int:
 
 
 def assert_whole(world: World, leases: Sequence[Lease], steps: Sequence[Step]) -> None:
-    """Nothing is lost, doubled, left over or half, wherever these steps have changed something."""
+    """Assert that nothing is lost, doubled, left over or half, wherever these steps have changed something."""
     _check_releases(world)
     _check_expansions(world, leases)
     if not {name for step in steps for name in step.writes} <= {CLOCK, "aliases", "expansions", "releases"}:
@@ -105,7 +105,7 @@ def _check_pictures(world: World) -> None:
 
 
 def _check_sets(world: World) -> None:
-    """What is sealed can be read and, with the changes since, is what the tables have."""
+    """Check that what is sealed can be read and, with the changes since, is what the tables have."""
     used = {Identity(*key) for key in find_sets_in_use(world.registry)}
     serving = world.registry.releases.get_serving().languages
     assert {each.language for each in used if each.kind == "captions"} >= serving.keys(), "a language has no captions"
@@ -128,7 +128,7 @@ def _list_entries(rows: Any) -> list[tuple[int, Any]]:
 
 
 def _check_files(world: World) -> None:
-    """Whatever is left over goes with the next sweep, and nothing else."""
+    """Check that whatever is left over goes with the next sweep, and nothing else."""
     world.age()
     sweep(world.sets, kept=0)
     names = {path.name.partition(".")[0] for path in (world.home / "pictures").glob("*/*")}

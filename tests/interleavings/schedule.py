@@ -215,7 +215,7 @@ _stat = os.stat
 
 
 def _look_at(path: Any, *given: Any, **named: Any) -> os.stat_result:
-    """As `os.stat`, of which there is no audit event."""
+    """Stat a path as `os.stat`, of which there is no audit event."""
     if (actor := _find_actor()) is not None and actor._run.steps:
         actor.step.reads |= _find_folders(actor, (path,))
     return _stat(path, *given, **named)

@@ -25,7 +25,7 @@ DE = "de"  # the language that is being taught when a run begins
 
 
 def make_captioned(world: World, id: str, seed: int) -> NewPicture:
-    """A picture with an English caption, both encoded: an indexer has no model."""
+    """Make a picture with an English caption, both encoded: an indexer has no model."""
     caption = f"picture {seed}"
     read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
     return NewPicture(**{**vars(make_picture(id, seed, {"en": [caption]})), "caption_vectors": read})
@@ -76,7 +76,7 @@ class Stage:
         self._set_clock(self._now + STEP)
 
     def pass_time(self, seconds: float) -> None:
-        """A step of an actor: so much time passes for everybody."""
+        """Let so much time pass for everybody, as a step of an actor."""
         get_step("tick").writes.add(CLOCK)
         self._set_clock(self._now + seconds)
 
@@ -100,10 +100,7 @@ class Stage:
             connection.create_function("julianday", 1, lambda _: EPOCH + self._now / 86_400)
 
     def _build(self, world: World) -> None:
-        """Three sealed pictures, a fourth that is not, files of two others; five versions, one of them out of reach.
-
-        `cy` was taught twice and `fr` once, `br` was rolled back, `de` is ready to be promoted, `it` waits.
-        """
+        """Build three sealed pictures, one that is not, files of two more; five versions, one out of reach."""
         put(world, "discarded", DISCARDED)
         world.gallery.delete("discarded")
         self._set_clock(self._now + 2 * 86_400)

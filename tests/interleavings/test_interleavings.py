@@ -28,7 +28,7 @@ QUICK = [
 
 
 def run_program(calls: Sequence[Call], world: World) -> Callable[[], list[object]]:
-    """All calls, up to the first that is refused; what each returned, and the refusal."""
+    """Make all calls, up to the first that is refused; return what each returned, and the refusal."""
 
     def act() -> list[object]:
         results = list[object]()
@@ -43,7 +43,7 @@ def run_program(calls: Sequence[Call], world: World) -> Callable[[], list[object
 
 
 def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -> tuple[Sequence[Step], list[Any]]:
-    """One run from the beginning."""
+    """Run once from the beginning."""
     stage.restore()
     programs = [run_program(calls, world) for calls, world in zip(acts, stage.worlds, strict=False)]
     run = Run(stage.home, [world.registry.engine for world in stage.worlds], programs, choices)
@@ -51,7 +51,7 @@ def play(stage: Stage, acts: Sequence[Sequence[Call]], choices: Sequence[int]) -
 
 
 def run_in_turn(stage: Stage, acts: Sequence[Sequence[Call]]) -> set[Any]:
-    """Every end that there is when no two calls are at the same time."""
+    """Find every end that there is when no two calls are at the same time."""
     counts = [len(calls) for calls in acts]
     ends = set[Any]()
     for places in combinations(range(sum(counts)), counts[0]):
