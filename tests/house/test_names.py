@@ -16,7 +16,7 @@ GIVEN = {"main", "lifespan"}  # names that others expect
 # (names, docstrings) that begin with no verb today: whoever lowers one lowers it here.
 MOST = {
     "client": (25, 1),
-    "store": (0, 1),
+    "store": (0, 0),
     "model": (244, 221),
     "index": (0, 0),
     "service": (10, 25),
@@ -24,7 +24,7 @@ MOST = {
     "demo": (126, 91),
     "benchmarks": (600, 423),
     "scripts": (3, 0),
-    "tests": (581, 641),
+    "tests": (566, 573),
 }
 
 
