@@ -25,11 +25,11 @@ from benchmarks.made_up import Sizes
 from model import training, version
 from model.base import Base
 from model.encoder import Encoder
-from model.objectives import Corpus, balanced
-from model.student import in_bfloat16
+from model.objectives import Corpus, make_objectives
+from model.student import make_bfloat16_tower
 from model.table import Table, View, pad
 from model.training import LearnSettings
-from model.version import Learned
+from model.version import VersionContent
 
 Result = dict[str, float]
 
@@ -107,19 +107,19 @@ def _dense(plan: Plan, *, fused: bool, mixed: bool = True) -> Result:
     encoder = Encoder(made_up.base(plan.sizes))
     view = made_up.newest(encoder, plan.sizes, plan.sizes.languages)
     corpus = made_up.corpus(plan.sizes.languages, plan.sizes)
-    sequences = [view.sequence(ids)[0] for ids in view.tokens(corpus.captions)]
+    sequences = [view.build_sequence(ids)[0] for ids in view.tokenize(corpus.captions)]
     table = nn.Parameter(encoder.table.rows[torch.arange(len(view.physical))])
     encoder.table = Table(table[:0].detach())  # freed: the table is the parameter
-    objectives = balanced(corpus)
+    objectives = make_objectives(corpus)
     parameters = [table, *(one for each in objectives for one in each.parameters())]
     adam = torch.optim.AdamW(parameters, lr=1e-3, eps=1e-6, weight_decay=0.05, fused=fused)
-    half = mixed and LearnSettings().uses_bfloat16(table.device)
-    student = in_bfloat16(encoder.base) if half else encoder.base.text_features
+    half = mixed and LearnSettings().can_use_bfloat16(table.device)
+    student = make_bfloat16_tower(encoder.base) if half else encoder.base.compute_text_features
     stamps = [time.perf_counter()]
     for batch in islice(torch.split(torch.randperm(len(sequences)), plan.batch), plan.steps + 1):
         numbers, last = pad([sequences[place] for place in batch], view.reading)
         features = student(F.embedding(numbers, table), last)
-        loss = training.loss_of(features, corpus, batch, objectives)
+        loss = training.sum_losses(features, corpus, batch, objectives)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(parameters, 1.0)
         adam.step()
@@ -141,7 +141,7 @@ def encoding(plan: Plan) -> Result:
     worlds = _world(base, plan.small, 1), many
     for _, views, _ in worlds:
         for view in views:
-            view.tokens(made_up.captions(view.version, plan.sizes.words))
+            view.tokenize(made_up.captions(view.version, plan.sizes.words))
     _in_turn(worlds, plan)
     met = _in_turn(worlds, plan)
     return {"one": met[0], "many": met[1], "ratio": met[1] / met[0], "one_new": new[0], "ratio_new": new[1] / new[0]}
@@ -163,7 +163,7 @@ def _in_turn(worlds: tuple[World, World], plan: Plan) -> tuple[float, float]:
         for rates, (encoder, _, texts) in zip(both, worlds, strict=True):
             items = list(islice(texts, plan.texts))
             start = time.perf_counter()
-            encoder.texts(items)
+            encoder.encode_texts(items)
             rates.append(plan.texts / (time.perf_counter() - start))
     return statistics.median(both[0]), statistics.median(both[1])
 
@@ -181,7 +181,7 @@ def one_view(plan: Plan) -> Result:
 def _memory(plan: Plan, languages: int) -> Result:
     encoder = Encoder(made_up.base(plan.small))
     opened = made_up.opened(encoder, plan.small, languages)
-    encoder.texts(list(islice(_mixed(opened[1:], plan.small), plan.texts)))
+    encoder.encode_texts(list(islice(_mixed(opened[1:], plan.small), plan.texts)))
     gc.collect()
     rows = sum(int(view.physical.max()) + 1 for view in opened[-1:])
     return {"resident": psutil.Process().memory_info().rss, "rows": 4 * plan.sizes.width * rows}
@@ -205,7 +205,7 @@ def step_seconds(encoder: Encoder, parent: View, corpus: Corpus, plan: Plan) -> 
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
         try:
             training.Trainer(encoder, parent, corpus, Path(folder), settings).learn(on_step)
-        except training.Interrupted:
+        except training.TrainingInterrupted:
             return _median_gap(stamps)
     raise RuntimeError("the corpus has too few captions for so many steps")
 
@@ -214,12 +214,12 @@ def _median_gap(stamps: list[float]) -> float:
     return statistics.median(after - before for before, after in pairwise(stamps))
 
 
-def _learned(encoder: Encoder, parent: View, corpus: Corpus, settings: LearnSettings) -> Learned:
+def _learned(encoder: Encoder, parent: View, corpus: Corpus, settings: LearnSettings) -> VersionContent:
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
         return training.Trainer(encoder, parent, corpus, Path(folder), settings).learn(lambda _: False)
 
 
-def stored_bytes(learned: Learned) -> int:
+def stored_bytes(learned: VersionContent) -> int:
     """The size of a version on disk, all its files together."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
         version.write(Path(folder) / "version", learned, {})

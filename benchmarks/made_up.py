@@ -15,15 +15,15 @@ import torch
 from open_clip.transformer import TextTransformer
 
 from model.base import Base
-from model.detection import count
+from model.detection import count_ngrams
 from model.encoder import Encoder
 from model.growth import Merge
 from model.objectives import Corpus
 from model.pictures.framing import Frame
-from model.reading import reading_of
+from model.reading import make_reading
 from model.table import TokenRows, View
-from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, clip_vocabulary
-from model.towers import text_features
+from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, build_clip_vocabulary
+from model.towers import compute_text_features
 
 _WORDS_A_CAPTION = 10
 _CLIP = Tokenizer()
@@ -53,8 +53,8 @@ def base(sizes: Sizes) -> Base:
     )
     tower.eval().requires_grad_(False)
     table = 0.02 * torch.randn(CLIP_TOKENS, sizes.width)
-    read, device = partial(text_features, tower), torch.device("cpu")
-    reading = reading_of("made-up", {}, (BEGIN,), (END,), 0)
+    read, device = partial(compute_text_features, tower), torch.device("cpu")
+    reading = make_reading("made-up", {}, (BEGIN,), (END,), 0)
     rest = sizes.width, "", "made-up", device, read, Frame(224, 224)
     return Base("made-up", tower, _no_pictures, table, Tokenizer, reading, *rest)
 
@@ -75,7 +75,7 @@ def _chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
         tokenizer = view.tokenizer.extend(_merges(number, sizes.words))
         ids = np.arange(view.tokenizer.size, tokenizer.size)
         rows = 0.02 * torch.randn(len(ids), sizes.width)
-        ngrams = count(captions(number, sizes.words))
+        ngrams = count_ngrams(captions(number, sizes.words))
         view = view.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams)
         yield view
 
@@ -107,7 +107,7 @@ def _merges(number: int, words: int) -> tuple[Merge, ...]:
 
 
 def _words(draw: random.Random) -> Iterator[Merge]:
-    names = {number: token for token, number in clip_vocabulary().items()}
+    names = {number: token for token, number in build_clip_vocabulary().items()}
     stems = [token for token in names.values() if token.isascii() and token.isalpha() and 2 <= len(token) <= 5]
     clip, seen = _CLIP, set[str]()
     while True:

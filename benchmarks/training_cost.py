@@ -19,7 +19,7 @@ from rich.table import Table
 
 from benchmarks.cost_parts import Plan, Result, packed
 from benchmarks.made_up import Sizes
-from model.towers import supports_bfloat16
+from model.towers import can_multiply_bfloat16
 from model.training import LearnSettings
 
 _MB = 1e6
@@ -43,7 +43,7 @@ def main(
     measured |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
     lines = summary(measured, plan)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
-    machine["bfloat16"] = supports_bfloat16(torch.device("cpu"))
+    machine["bfloat16"] = can_multiply_bfloat16(torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
     written = {"machine": machine, "plan": json.loads(packed(plan)), "parts": measured}
     out.write_text(json.dumps(written, indent=1) + "\n")

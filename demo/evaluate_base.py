@@ -22,7 +22,7 @@ from demo.drawings import cut_out
 from demo.emojis import Emoji, catalogue
 from demo.gallery import Outline, draw, outlines
 from demo.scenes import combination, is_held_out, scene_emojis
-from model.evaluation import Recalls, recalls
+from model.evaluation import Recalls, measure_recalls
 
 _CHUNK = 256  # pictures or texts encoded at a time
 Vectors = NDArray[np.float32]
@@ -74,7 +74,7 @@ def singles() -> list[Outline]:
 def by_caption(encoder: Encoder, shown: Sequence[Outline], pictures: Sequence[Image.Image]) -> Recalls:
     """Retrieval of each picture by its own caption, among all of `pictures`."""
     texts = encoder.texts([outline.caption for outline in shown])
-    return recalls(texts, encoder.pictures(pictures), np.arange(len(shown)))
+    return measure_recalls(texts, encoder.pictures(pictures), np.arange(len(shown)))
 
 
 def by_keyword(encoder: Encoder, shown: Sequence[Outline], pictures: Sequence[Image.Image]) -> Recalls:
@@ -88,7 +88,7 @@ def by_keyword(encoder: Encoder, shown: Sequence[Outline], pictures: Sequence[Im
         if uses[keyword] == 1 and keyword not in names
     ]
     texts = encoder.texts([keyword for keyword, _ in pairs])
-    return recalls(texts, encoder.pictures(pictures), np.array([row for _, row in pairs]))
+    return measure_recalls(texts, encoder.pictures(pictures), np.array([row for _, row in pairs]))
 
 
 def main(

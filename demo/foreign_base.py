@@ -26,7 +26,7 @@ from demo.batches import Batch
 from demo.emojis import catalogue
 from demo.scenes import joined
 from model.languages import ENGLISH
-from model.towers import text_features
+from model.towers import compute_text_features
 
 FOREIGN = "pictoglot-six"
 SIX = (ENGLISH, "ar", "ja", "ko", "ru", "zh")  # each of another script
@@ -144,7 +144,7 @@ class ForeignLearner(Learner):
         last = torch.full((len(tokens),), self._places - 1)
         there, here = tower.positional_embedding[-1], tower.positional_embedding[self._places - 1]
         moved = F.pad((there - here)[None], (0, 0, self._places - 1, 0))  # (places, width)
-        return text_features(tower, tower.token_embedding(tokens) + moved, last)
+        return compute_text_features(tower, tower.token_embedding(tokens) + moved, last)
 
 
 @torch.no_grad()

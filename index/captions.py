@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, TypeVar
 from sqlalchemy import delete, func, insert, select, update
 from sqlalchemy.orm import Session
 
-from model.words import document
+from model.words import index_terms
 from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, PictureRow, PictureWordsRow
 
 BATCH_SIZE = 500  # values in one SQL statement, and rows in one transaction: other writers wait for it
@@ -162,7 +162,7 @@ def list_texts(tags: Iterable[str], metadata: Mapping[str, Any]) -> list[str]:
 
 def write_words(session: Session, texts: Mapping[int, Sequence[str]], expansion: str | None = None) -> None:
     """Replace the words of pictures, by key: those of their records and own captions, or of an expansion's."""
-    documents = {key: document(each) for key, each in texts.items()}
+    documents = {key: index_terms(each) for key, each in texts.items()}
     word = PictureWordsRow
     rows = session.execute(
         select(word.picture, word.terms).where(word.picture.in_([*documents]), word.expansion == expansion)

@@ -24,7 +24,7 @@ from index.records import Collections, Patch, Precondition
 from index.sets import VectorSets
 from index.snapshot import Snapshot
 from index.vectors import Identity, VectorSet
-from model.backend import recorded
+from model.backend import find_recorded_encoding
 from model.encoder import Encoder
 from store.errors import IndexUnavailable, OutOfMemory, PictoglotError, RegistryUnavailable
 from store.files import pass_fault_point
@@ -139,7 +139,7 @@ class LiveIndex:
             if previous is None:
                 return self.start()
             serving = self._registry.releases.get_serving()
-            made_by = recorded(self._registry)  # read after the release: never that of before it
+            made_by = find_recorded_encoding(self._registry)  # read after the release: never that of before it
             if serving.base != self._loader.base:
                 self._keep_serving(_describe_other_base(serving), serving.languages)
             elif made_by not in (None, self._encoder.encoding):

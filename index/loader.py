@@ -38,7 +38,7 @@ class ImmediateBudget:
 
 
 class _SourceMap(dict[Identity, Source]):
-    """Sources of the rows of each set; opened when first needed, which raises as `Views.of`."""
+    """Sources of the rows of each set; opened when first needed, which raises as `Views.open`."""
 
     def __init__(self, open: Callable[[Identity], Source]) -> None:
         super().__init__()
@@ -63,12 +63,12 @@ class ReleaseLoader:
         self.sources[self.pictures.identity] = self.pictures
 
     def open_views(self, release: Release) -> dict[str, View]:
-        """Open the view of each language of a release; raises as `Views.of`, and `VersionPruned` or `BaseMoved`."""
+        """Open the view of each language of a release; raises as `Views.open`, and `VersionPruned` or `BaseMoved`."""
         if release.base != self.base:
             raise BaseMoved(f"Release {release.number} is for another base than the one that is open here.")
         if self._registry.versions.find_pruned() & {*release.languages.values()}:
             raise VersionPruned(f"Release {release.number} names versions that were pruned.")
-        return {tag: self._views.of(number) for tag, number in release.languages.items()}
+        return {tag: self._views.open(number) for tag, number in release.languages.items()}
 
     def find_withdrawn(self, release: Release) -> dict[str, Withdrawn]:
         """Find the languages that were withdrawn before a release; one that cannot be read is left out."""
@@ -76,7 +76,7 @@ class ReleaseLoader:
         for tag, number in self._registry.releases.find_withdrawn(release).items():
             if number not in self._withdrawn:
                 try:
-                    self._withdrawn[number] = Withdrawn(number, self._views.of(number).ngrams)
+                    self._withdrawn[number] = Withdrawn(number, self._views.open(number).ngrams)
                 except PictoglotError as error:
                     _log.warning("version %d, which was withdrawn, cannot be read (%s)", number, error.code)
                     continue
@@ -135,7 +135,7 @@ class ReleaseLoader:
 
         Of captions in languages that are not taught, only what is open already.
         """
-        views, shared = self.open_views(release), self._views.of(release.shared)
+        views, shared = self.open_views(release), self._views.open(release.shared)
         captions = (self.identify_captions(tag, number) for tag, number in release.languages.items())
         named = (self.pictures.identity, *captions)
         sets = {of: opened[of] if of in opened else self.open_sealed_set(of) for of in named}
@@ -212,7 +212,7 @@ class ReleaseLoader:
         ]
         encoded: dict[str, dict[tuple[str, str, EncoderId], Vector]] = {picture: {} for picture in captions}
         if missing:
-            vectors = self._encoder.texts([(view, text) for _, _, text, view in missing]).vectors
+            vectors = self._encoder.encode_texts([(view, text) for _, _, text, view in missing]).vectors
             for (picture, tag, text, view), vector in zip(missing, vectors, strict=True):
                 encoded[picture][tag, text, EncoderId(view.version, self._encoder.text_fingerprint)] = vector
         return encoded
@@ -234,7 +234,7 @@ class ReleaseLoader:
 
     def hold_sealing_duty(self) -> AbstractContextManager[bool]:
         """Hold the duty to seal, which a worker has while it does; False when another process has it."""
-        return self._registry.duties.hold(SEALING, name_owner(once=True), _DUTY_SECONDS)
+        return self._registry.duties.hold(SEALING, name_owner(unique=True), _DUTY_SECONDS)
 
     def verify(self, release: Release, used: set[Identity]) -> list[str]:
         """Hash every file of a release again, and count the rows in an engine; return a sentence for each difference.
@@ -255,7 +255,7 @@ class ReleaseLoader:
 
     def _open_source(self, identity: Identity) -> Source:
         assert identity.version is not None
-        return make_source(identity, self._gallery, self._encoder, self._views.of(identity.version))
+        return make_source(identity, self._gallery, self._encoder, self._views.open(identity.version))
 
     def _ensure_sealed(self, identity: Identity, *, wait: bool) -> bool:
         """Seal a set that is far behind; False when another process has the duty, after some time with `wait`."""

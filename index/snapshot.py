@@ -13,9 +13,9 @@ import numpy as np
 
 from index.rows import PictureTables
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
-from model.detection import Detector, Guess, count
-from model.languages import ENGLISH, canonical, in_script, lookup
-from model.match import RIVALS, Calibration, Curves, first_of
+from model.detection import Detector, Guess, count_ngrams
+from model.languages import ENGLISH, canonicalize, is_in_script, look_up
+from model.match import RIVALS, Calibration, Curves, take_first
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
@@ -100,7 +100,7 @@ class Matching:
             return self
         if not fitted:
             return Matching({}, rows, change)
-        sample = first_of(gallery.sample_vectors(1.0, fingerprint))
+        sample = take_first(gallery.sample_vectors(1.0, fingerprint))
         calibrations = {
             number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
             for number, match in fitted.items()
@@ -178,12 +178,12 @@ class Snapshot:
             if counted_version != version or more > _GROWTH * fewer:
                 counts = Counter(ngrams)
                 if captions:
-                    counts.update(count(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
-                detector = detector.with_counts(tag, counts)
+                    counts.update(count_ngrams(texts(vector_set.identity, _SAMPLED_CAPTIONS)))
+                detector = detector.replace_counts(tag, counts)
                 counted[tag] = (version, captions)
         for tag, gone in self.withdrawn.items():
             if gone.ngrams and counted.get(tag) != (gone.version, 0):
-                detector, counted[tag] = detector.with_counts(tag, gone.ngrams), (gone.version, 0)
+                detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
         return replace(self, detector=detector, counted=counted)
 
     def restrict_to(self, languages: Collection[str]) -> "Snapshot":
@@ -203,7 +203,7 @@ class Snapshot:
 
     def require_served(self, tag: str) -> str:
         """Return the canonical form of a served tag; raise `LanguageTagInvalid` or `LanguageNotFound`."""
-        tag = canonical(tag)
+        tag = canonicalize(tag)
         if tag not in self.views:
             raise LanguageNotFound(languages=sorted(self.views))
         return tag
@@ -218,7 +218,7 @@ class Snapshot:
 
         Raise `LanguageTagInvalid` or `LanguageNotFound`.
         """
-        return canonical(tag) if self.multilingual else self.require_served(tag)
+        return canonicalize(tag) if self.multilingual else self.require_served(tag)
 
     def find_reader(self, tag: str) -> View | None:
         """Return the view that reads a canonical tag: its own, or that of a multilingual base; else None."""
@@ -236,7 +236,7 @@ class Snapshot:
         if requested == SHARED:
             return Route(requested, SHARED, "shared", None, self.shared_view)
         if requested != AUTO:
-            tag = lookup(self.views, canonical(requested)) or self.require_readable(requested)  # `de` for `de-AT`
+            tag = look_up(self.views, canonicalize(requested)) or self.require_readable(requested)  # `de` for `de-AT`
             view = self.find_reader(tag)
             assert view is not None  # of one that is `readable`
             return Route(requested, tag, "requested", None, view, self.warn_of_untaught([tag]))
@@ -263,11 +263,11 @@ class Snapshot:
         if route.used not in self.release.languages:
             return None
         calibration = self.matching.calibrations.get(route.view.version)
-        return calibration if calibration is not None and calibration.holds_at(self.change) else None
+        return calibration if calibration is not None and calibration.is_valid_at(self.change) else None
 
     def _list_warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:
         unknown = any(self.detector.totals.values()) and guess.known == 0 and any(c.isalpha() for c in text)
-        if (unknown or all(in_script(text, tag) is False for tag in languages)) and not self.multilingual:
+        if (unknown or all(is_in_script(text, tag) is False for tag in languages)) and not self.multilingual:
             yield "language_not_supported"
         elif guess.ties:
             yield "detection_tie"
@@ -303,7 +303,9 @@ class Snapshot:
         page = hits[skipped : skipped + limit]
         matches: Sequence[float | None] = [None] * len(page)
         if calibration is not None and page:
-            matches = calibration.matches(vector, [hit.score for hit in hits[:RIVALS]], [hit.score for hit in page])
+            matches = calibration.compute_matches(
+                vector, [hit.score for hit in hits[:RIVALS]], [hit.score for hit in page]
+            )
         ranked = [
             PictureHit(hit.entry.picture, hit.score, rank, match=match)
             for rank, (hit, match) in enumerate(zip(page, matches, strict=True), skipped + 1)

@@ -74,7 +74,7 @@ class PictureSource:
             if images:
                 if self.encoder is None:
                     raise VectorsMissing
-                new = dict(zip(images, self.encoder.pictures(list(images.values())), strict=True))
+                new = dict(zip(images, self.encoder.encode_pictures(list(images.values())), strict=True))
                 self.gallery.put_picture_vectors(self.identity.fingerprint, new)
                 vectors |= self.gallery.find_content_vectors(list(images), self.identity.fingerprint)
         rows: dict[str, list[tuple[int, Entry, Vector]]] = {picture: [] for picture in pictures}
@@ -156,7 +156,7 @@ class CaptionSource:
         if missing := [id for id in texts if id not in vectors]:
             if self.encoder is None or self.view is None:
                 raise VectorsMissing
-            computed = self.encoder.texts([(self.view, texts[id]) for id in missing]).vectors
+            computed = self.encoder.encode_texts([(self.view, texts[id]) for id in missing]).vectors
             self.gallery.put_caption_vectors(by, dict(zip(missing, computed, strict=True)))
             vectors |= self.gallery.find_caption_vectors(missing, by)  # another process may have been first
         return vectors

@@ -195,7 +195,7 @@ class StoredItems:
 
     def _rebuild_segment(self, identity: Identity, record: PartRecord, damaged: Collection[PartRecord]) -> str:
         """Make a segment again, with all that are damaged of its set. Raises `Busy` while another process seals."""
-        with self._registry.duties.hold(SEALING, name_owner(once=True), _DUTY_SECONDS) as ours:
+        with self._registry.duties.hold(SEALING, name_owner(unique=True), _DUTY_SECONDS) as ours:
             if not ours:
                 raise Busy
             # these alone: to hash whole ones here would keep everyone from sealing, at full speed

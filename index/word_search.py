@@ -27,14 +27,14 @@ from sqlalchemy.orm import Session
 from index.selection import Criteria, Selection, drop_repeated, fetch_numbers, hold_in_time, mark_first_occurrences
 from index.snapshot import PictureHit
 from index.vectors import Keys, is_among
-from model.words import MOST_KEPT, asked
+from model.words import MOST_DOCUMENT_TERMS, extract_query_terms
 from store.registry import Registry
 from store.releases import Release
 from store.tables import PictureRow, PictureWordsRow
 
 MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
-_LONGEST = 1 << MOST_KEPT.bit_length()  # more than any document has terms
+_LONGEST = 1 << MOST_DOCUMENT_TERMS.bit_length()  # more than any document has terms
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
 _MANY_MATCHES = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
 _CACHED_RELEASES = 64  # whose expansions are kept
@@ -73,7 +73,7 @@ class WordSearch:
         Captions of expansions count where this release shows them. Pictures that have all words of `without` are
         excluded.
         """
-        terms, unwanted = asked(words), asked(without or "")
+        terms, unwanted = extract_query_terms(words), extract_query_terms(without or "")
         if not terms:
             return []
         visible, allowed = self._find_visible_expansions(release), self._selection.find_allowed_keys(criteria)

@@ -1,4 +1,4 @@
-"""Chooses the encoding of a data root and opens the base's towers for it: what both API and worker start with.
+"""The encoding of a data root, and the base's towers for it: what both API and worker start with.
 
 A data root has one encoding, recorded in its registry when the first process opens it. `auto` means the recorded one;
 on a new root, the fastest that this machine has. Another is refused until `pictoglot base move` has made new vectors.
@@ -32,18 +32,18 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     Unless it is for training, the base's own modules are dropped. A refusal of the settings comes before what is slow
     to import.
     """
-    known = recorded(registry)
+    known = find_recorded_encoding(registry)
     if known is not None:
-        agreed(settings, known)
+        confirm_encoding(settings, known)
     import torch
 
     from model.encoder import Encoder
-    from model.towers import default_device
+    from model.towers import choose_device
 
-    encoding, reason = wanted(settings, default_device(), known), ""
+    encoding, reason = resolve_encoding(settings, choose_device(), known), ""
     torch.set_num_threads(settings.threads)
-    base, version = served_base(settings, registry)
-    others = [] if recorded(registry) is not None else _in_place_of(encoding, settings)
+    base, version = open_served_base(settings, registry)
+    others = [] if find_recorded_encoding(registry) is not None else _list_fallbacks(encoding, settings)
     while True:
         try:
             towers = open_towers(base, encoding, settings)
@@ -55,11 +55,11 @@ def open_encoder(settings: "CommonSettings", registry: "Registry", *, training: 
     first = registry.encodings.record_first(encoding.backend, encoding.precision, reason)
     if (first.backend, first.precision) != (encoding.backend, encoding.precision):  # another process was first
         return open_encoder(settings, registry, training=training)
-    return Encoder(base if training else base.without_towers(encoding.backend == OPENVINO), towers, version)
+    return Encoder(base if training else base.copy_without_towers(encoding.backend == OPENVINO), towers, version)
 
 
-def _in_place_of(encoding: Encoding, settings: "CommonSettings") -> list[Encoding]:
-    """What a new data root may have where this one fails, first the nearest; nothing where the settings ask for it."""
+def _list_fallbacks(encoding: Encoding, settings: "CommonSettings") -> list[Encoding]:
+    """List what a new data root may have instead, the nearest first; nothing where the settings ask for this one."""
     others = []
     if encoding.precision != FLOAT32 and settings.precision == AUTO:
         others.append(Encoding(encoding.backend, FLOAT32))
@@ -68,17 +68,19 @@ def _in_place_of(encoding: Encoding, settings: "CommonSettings") -> list[Encodin
     return [other for other in others if other != encoding]
 
 
-def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base, int]":
-    """Open the base that serves, and tell its version; of a new registry, the one that the settings name.
+def open_served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base, int]":
+    """Open the base that serves and return it with its version; of a new registry, the one that the settings name.
 
-    They may name the base of before a move, or another place of the checkpoint. Raises `BaseMismatch` for any other.
+    They may name the base from before a move, or another place of the checkpoint. Raises `BaseMismatch` for any other.
     """
     from model.base import open_base
 
     served = registry.bases.find_serving()
     if served is not None and settings.base in {base.name for base in registry.bases.list()}:
         if settings.base != served.name:
-            _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
+            _log.info(
+                "base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _strip_path(settings.base)
+            )
         opened = open_base(served.name)
         if not served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
             raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
@@ -90,26 +92,26 @@ def served_base(settings: "CommonSettings", registry: "Registry") -> "tuple[Base
     assert served is not None
     if served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
         return opened, served.number
-    _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _public(settings.base))
-    return served_base(settings.model_copy(update={"base": served.name}), registry)
+    _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _strip_path(settings.base))
+    return open_served_base(settings.model_copy(update={"base": served.name}), registry)
 
 
-def _public(name: str) -> str:
-    """The name of a base without the place of its file."""
+def _strip_path(name: str) -> str:
+    """Return the name of a base without the path of its file."""
     return name.partition("@")[0]
 
 
-def recorded(registry: "Registry") -> Encoding | None:
-    """The encoding of the vectors that a registry has; None of a new one."""
+def find_recorded_encoding(registry: "Registry") -> Encoding | None:
+    """Return the encoding of the vectors that a registry has; None for a new one."""
     current = registry.encodings.find_current()
     return None if current is None else Encoding(current.backend, current.precision)
 
 
-def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:
-    """The encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
-    encoding = fastest(settings, device) if recorded is None else agreed(settings, recorded)
+def resolve_encoding(settings: "CommonSettings", device: "torch.device", recorded: Encoding | None) -> Encoding:
+    """Return the encoding to open a data root with; raises `EncodingMismatch` or `BackendNotAvailable`."""
+    encoding = find_fastest_encoding(settings, device) if recorded is None else confirm_encoding(settings, recorded)
     _require_installed(encoding)
-    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(encoding.backend, device):
+    if encoding.precision == BFLOAT16 and not has_bfloat16_instructions(encoding.backend, device):
         raise BackendNotAvailable(
             "bfloat16 is needed, for the setting or the vectors of this data root, but torch knows of no instructions "
             "for it on this machine",
@@ -118,16 +120,16 @@ def wanted(settings: "CommonSettings", device: "torch.device", recorded: Encodin
     return encoding
 
 
-def choose_encoding(
+def choose_target_encoding(
     settings: "CommonSettings", registry: "Registry", backend: str | None, precision: str | None
 ) -> Encoding:
     """Return the encoding that a move asks for; None is that of now, and `auto` what is best here.
 
     Raises `EncodingMismatch` when the settings of this machine name another, `BackendNotAvailable` when it lacks it.
     """
-    from model.towers import default_device
+    from model.towers import choose_device
 
-    made_by, chosen = recorded(registry), dict[str, str]()
+    made_by, chosen = find_recorded_encoding(registry), dict[str, str]()
     for name, asked in (("backend", backend), ("precision", precision)):
         setting = getattr(settings, name)
         target = asked or (getattr(made_by, name) if made_by else AUTO)
@@ -136,11 +138,11 @@ def choose_encoding(
             raise EncodingMismatch(
                 f"PICTOGLOT_{name.upper()} is {setting} here, and the move is to {target}: set `auto` first"
             )
-    return wanted(settings.model_copy(update=chosen), default_device(), None)
+    return resolve_encoding(settings.model_copy(update=chosen), choose_device(), None)
 
 
-def agreed(settings: "CommonSettings", recorded: Encoding) -> Encoding:
-    """The recorded encoding; `EncodingMismatch` when the settings ask for another. Imports nothing heavy."""
+def confirm_encoding(settings: "CommonSettings", recorded: Encoding) -> Encoding:
+    """Return the recorded encoding; raises `EncodingMismatch` when the settings ask for another. Imports little."""
     for setting, asked, have in (
         ("BACKEND", settings.backend, recorded.backend),
         ("PRECISION", settings.precision, recorded.precision),
@@ -163,51 +165,51 @@ def _require_installed(encoding: Encoding) -> None:
         )
 
 
-def fastest(settings: "CommonSettings", device: "torch.device") -> Encoding:
-    """The encoding that the settings ask for, with the fastest of this machine where they say `auto`."""
+def find_fastest_encoding(settings: "CommonSettings", device: "torch.device") -> Encoding:
+    """Return the encoding that the settings ask for, with the fastest of this machine where they say `auto`."""
     backend: str = settings.backend
     if backend == AUTO:
         backend = OPENVINO if device.type == "cpu" and find_spec(OPENVINO) else TORCH
     precision: str = settings.precision
     if precision == AUTO:
-        precision = BFLOAT16 if gains_by_bfloat16(backend, device) else FLOAT32
+        precision = BFLOAT16 if is_faster_in_bfloat16(backend, device) else FLOAT32
     return Encoding(backend, precision)
 
 
-def gains_by_bfloat16(backend: str, device: "torch.device") -> bool:
-    """Whether bfloat16 is clearly faster: with OpenVINO by AMX or what a trial says, with torch on a GPU."""
-    from model.towers import allowed, cpu_has, supports_bfloat16
+def is_faster_in_bfloat16(backend: str, device: "torch.device") -> bool:
+    """Return whether bfloat16 is clearly faster: with OpenVINO by AMX or by a trial, with torch on a GPU."""
+    from model.towers import can_multiply_bfloat16, has_instructions, is_any_allowed
 
     if backend != OPENVINO:
-        return device.type != "cpu" and supports_bfloat16(device)
-    if cpu_has("amx_bf16") and allowed("AMX"):
+        return device.type != "cpu" and can_multiply_bfloat16(device)
+    if has_instructions("amx_bf16") and is_any_allowed("AMX"):
         return True
     # AVX-512 BF16 is twice as fast as float32 on some processors, and slower on others (decision 25)
-    return multiplies_bfloat16(backend, device) and _tried() >= _CLEARLY
+    return has_bfloat16_instructions(backend, device) and _try_bfloat16() >= _CLEARLY
 
 
-def _tried() -> float:
+def _try_bfloat16() -> float:
     try:
-        from model.openvino import gain_by_bfloat16
+        from model.openvino import measure_bfloat16_gain
 
-        return gain_by_bfloat16()
+        return measure_bfloat16_gain()
     except (ImportError, OSError, RuntimeError):  # no import, or OpenVINO compiles nothing: `open_towers` says so
         return 0.0
 
 
-def multiplies_bfloat16(backend: str, device: "torch.device") -> bool:
-    """Whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
+def has_bfloat16_instructions(backend: str, device: "torch.device") -> bool:
+    """Return whether there are instructions for bfloat16; without them it is emulated, thirty times slower."""
     import torch
 
-    from model.towers import allowed, supports_bfloat16
+    from model.towers import can_multiply_bfloat16, is_any_allowed
 
     if backend == OPENVINO:
-        return supports_bfloat16(torch.device("cpu")) and allowed("BF16", "FP16", "AMX", "AVX10")
-    return supports_bfloat16(device)
+        return can_multiply_bfloat16(torch.device("cpu")) and is_any_allowed("BF16", "FP16", "AMX", "AVX10")
+    return can_multiply_bfloat16(device)
 
 
 def open_towers(base: "Base", encoding: Encoding, settings: "CommonSettings") -> Towers:
-    """The towers of a base in an encoding that this machine has; raises `BackendFailed`."""
+    """Open the towers of a base in an encoding that this machine has; raises `BackendFailed`."""
     if encoding.backend == TORCH:
         from model.towers import TorchTowers
 

@@ -1,9 +1,9 @@
-"""Opens a base: a bundled one, or a model of open_clip whose text tower is read here. Nothing ever trains it.
+"""Bases: a bundled one, or a model of open_clip whose text tower is read here. Nothing ever trains one.
 
 A base is named `bundled`, `photos`, `NAME/PRETRAINED` (from open_clip's own list, downloaded) or
-`NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know, and how its pictures are
-prepared, are read from `NAME.json` beside it, a tokenizer that is not CLIP's from `tokenizer.json`. Which text towers
-are read is in `model/reading.py`.
+`NAME@/path/to/checkpoint.safetensors`; an architecture that open_clip does not know, and how its pictures are prepared,
+are read from `NAME.json` beside it, a tokenizer that is not CLIP's from `tokenizer.json`. Which text towers are read is
+in `model/reading.py`.
 """
 
 import hashlib
@@ -23,16 +23,16 @@ from torch import Tensor, nn
 
 from model.languages import ENGLISH
 from model.pictures.framing import SHORTEST, Frame
-from model.reading import Reading, languages_of, open_tokenizer, reading_of, require_supported
+from model.reading import Reading, list_languages, make_reading, open_tokenizer, require_supported
 from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
-from model.towers import default_device, text_features
+from model.towers import choose_device, compute_text_features
 from model.weights import (
     add_architecture,
-    declared_languages,
-    mapped_table,
-    preparation_of_pictures,
+    find_preparation,
+    map_table,
+    read_declared_languages,
+    read_tokenizer_files,
     require_own_context,
-    tokenizer_files,
 )
 from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 
@@ -44,67 +44,66 @@ _BUNDLE = Path(__file__).parent / "bundled"
 class Base:
     """A frozen CLIP: an image tower, a text tower, its table (vocabulary, width) of token rows, and how it reads text.
 
-    `text_features(embedded, last)` is `model.towers.text_features` of the text tower: `last` is where each text is read
-    off, since CLIP's own search for the largest id would be wrong once learned ids lie above it. A large table is the
-    file itself, memory-mapped, in whatever precision it has. `tokenizer()` is that of version 0: a new one for each
-    encoder, since those that grow from one share their merges. `image_fingerprint` and `text_fingerprint` are hex
-    sha256 over configuration and weights of each half; the second over `tokenizer.json` too, if there is one.
-    `languages` are those that it reads untaught, as `model.reading.languages_of` gives them.
+    `compute_text_features(embedded, last)` reads off each text at `last`, since CLIP's own search for the largest id
+    would be wrong once learned ids lie above it. A large table is the file itself, memory-mapped, in whatever precision
+    it has. `make_tokenizer()` is that of version 0: a new one for each encoder, since those that grow from one share
+    their merges. The fingerprints are hex sha256 over configuration and weights of each half; the second over
+    `tokenizer.json` too, if there is one. `languages` are those that it reads untaught.
     """
 
     name: str
     model: nn.Module
     preprocess: Callable[[Image.Image], Tensor]
     table: Tensor
-    tokenizer: Callable[[], Tokenizer]
+    make_tokenizer: Callable[[], Tokenizer]
     reading: Reading
     dimension: int
     image_fingerprint: str
     text_fingerprint: str
     device: torch.device
-    text_features: Callable[[Tensor, Tensor], Tensor]
+    compute_text_features: Callable[[Tensor, Tensor], Tensor]
     frame: Frame  # in which `preprocess` sees a picture
     languages: tuple[str, ...] = (ENGLISH,)
 
     @property
     def picture_size(self) -> tuple[int, int]:
-        """Height and width in pixels that the image tower takes."""
+        """Return the height and width in pixels that the image tower takes."""
         return self.frame.height, self.frame.width
 
-    def pixels(self, images: Sequence[Image.Image]) -> Tensor:
-        """RGB pictures as the image tower takes them, (n, 3, height, width)."""
+    def prepare_pixels(self, images: Sequence[Image.Image]) -> Tensor:
+        """Return RGB pictures as the image tower takes them, (n, 3, height, width)."""
         return torch.stack([self.preprocess(image) for image in images])
 
-    def without_towers(self, on_cpu: bool = False) -> "Base":
-        """This base without its modules, whose memory is freed: for a process that computes with other towers."""
+    def copy_without_towers(self, on_cpu: bool = False) -> "Base":
+        """Return this base without its modules, whose memory is freed, for compiled towers."""
         device = torch.device("cpu") if on_cpu else self.device
-        return replace(self, model=nn.Module(), text_features=_no_tower, device=device)
+        return replace(self, model=nn.Module(), compute_text_features=_refuse_tower, device=device)
 
 
-def _no_tower(embedded: Tensor, last: Tensor) -> Tensor:
+def _refuse_tower(embedded: Tensor, last: Tensor) -> Tensor:
     raise RuntimeError("this base was opened for encoding with compiled towers only")
 
 
 def open_base(spec: str, device: str | None = None) -> Base:
     """Open a base by name; raises `BaseNotSupported`, or `BaseNotFound` or one of its kinds."""
     name, pretrained = _parse(spec)
-    where = torch.device(device) if device else default_device()
+    where = torch.device(device) if device else choose_device()
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip has no model named {name}")
     require_supported(name, config)
-    tokenizer, reading = _read_by(name, config["text_cfg"], pretrained)
+    tokenizer, reading = _open_tokenizer(name, config["text_cfg"], pretrained)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
     quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
-    preparation = preparation_of_pictures(name, pretrained)
-    model = _loaded(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
+    preparation = find_preparation(name, pretrained)
+    model = _load_model(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
-    languages = languages_of(name, declared_languages(pretrained))
+    languages = list_languages(name, read_declared_languages(pretrained))
     return replace(_describe(name, pretrained, architecture, model, where, tokenizer, reading), languages=languages)
 
 
-def described(spec: str) -> tuple[int, int]:
-    """Tell the dimension of a base's vectors, and the bytes of its checkpoint if it is local, without its weights."""
+def measure_base(spec: str) -> tuple[int, int]:
+    """Return the dimension of a base's vectors, and the bytes of its checkpoint if it is local; read no weights."""
     name, pretrained = _parse(spec)
     config = open_clip.get_model_config(name)
     if config is None:
@@ -114,17 +113,17 @@ def described(spec: str) -> tuple[int, int]:
     return int(config["embed_dim"]), local.stat().st_size if local.is_file() else 0
 
 
-def _read_by(name: str, text: Mapping[str, Any], pretrained: str) -> tuple[Tokenizer, Reading]:
-    """The base's tokenizer, and how its tower reads what that gives."""
+def _open_tokenizer(name: str, text: Mapping[str, Any], pretrained: str) -> tuple[Tokenizer, Reading]:
+    """Return the base's tokenizer, and how its tower reads what that gives."""
     if text.get("hf_tokenizer_name"):
-        pieces, reading = open_tokenizer(name, text, *tokenizer_files(name, text["hf_tokenizer_name"], pretrained))
+        pieces, reading = open_tokenizer(name, text, *read_tokenizer_files(name, text["hf_tokenizer_name"], pretrained))
         return Tokenizer(pieces), reading
     # open_clip fills up CLIP's texts with 0, which is an exclamation mark
-    return Tokenizer(), reading_of(name, text, (BEGIN,), (END,), 0)
+    return Tokenizer(), make_reading(name, text, (BEGIN,), (END,), 0)
 
 
-def _loaded(name: str, pretrained: str, reading: Reading, **options: Any) -> nn.Module:
-    """open_clip's model with its weights, in float32; `options` are those of its `create_model`."""
+def _load_model(name: str, pretrained: str, reading: Reading, **options: Any) -> nn.Module:
+    """Load open_clip's model with its weights, in float32; `options` are those of its `create_model`."""
     if local := Path(pretrained).is_file():
         require_own_context(name, Path(pretrained), reading.context)
     try:
@@ -140,7 +139,7 @@ def _loaded(name: str, pretrained: str, reading: Reading, **options: Any) -> nn.
 
 
 def _parse(spec: str) -> tuple[str, str]:
-    """The open_clip name and its weights: a tag of open_clip's list or a local file."""
+    """Return the open_clip name and its weights: a tag of open_clip's list or a local file."""
     if bundled := BUNDLED.get(spec):
         spec = f"{bundled}@{_BUNDLE / bundled}.safetensors"
     name, at, path = spec.partition("@")
@@ -184,13 +183,13 @@ def _describe(
         if not key.startswith("visual.") and key not in {"logit_scale", "logit_bias"}
     }
     # CLIP's own tokenizer is in this code: its base has the fingerprint that the reports of benchmarks name
-    read_by = "" if isinstance(tokenizer.pieces, ClipPieces) else json.dumps([tokenizer.sha256, reading.described()])
-    text_fingerprint = _fingerprint(text_part, architecture + read_by)
-    image_fingerprint = _fingerprint(
+    read_by = "" if isinstance(tokenizer.pieces, ClipPieces) else json.dumps([tokenizer.sha256, reading.describe()])
+    text_fingerprint = _hash_tensors(text_part, architecture + read_by)
+    image_fingerprint = _hash_tensors(
         image_part, architecture + json.dumps(visual.preprocess_cfg, sort_keys=True, default=list)
     )
     del image_part, text_part
-    table = mapped_table(name, pretrained, tower.token_embedding.weight.detach())
+    table = map_table(name, pretrained, tower.token_embedding.weight.detach())
     tower.token_embedding.weight = nn.Parameter(table, requires_grad=False)  # not a second time in memory
     model.to(device)
     return Base(
@@ -198,32 +197,32 @@ def _describe(
         model=model,
         preprocess=image_transform_v2(PreprocessCfg(**visual.preprocess_cfg), is_train=False),
         table=table,
-        tokenizer=tokenizer.fresh,
+        make_tokenizer=tokenizer.copy_without_merges,
         reading=reading,
-        dimension=_dimension(tower),
+        dimension=_find_dimension(tower),
         image_fingerprint=image_fingerprint,
         text_fingerprint=text_fingerprint,
         device=device,
-        text_features=partial(text_features, tower),
-        frame=_frame(PreprocessCfg(**visual.preprocess_cfg)),
+        compute_text_features=partial(compute_text_features, tower),
+        frame=_make_frame(PreprocessCfg(**visual.preprocess_cfg)),
     )
 
 
-def _frame(how: PreprocessCfg) -> Frame:
-    """The part of open_clip's transform that works on pixels, for processes without it."""
+def _make_frame(how: PreprocessCfg) -> Frame:
+    """Return the part of open_clip's transform that works on pixels, for processes without it."""
     _, height, width = how.input_size
     interpolation = "bilinear" if how.interpolation == "bilinear" else "bicubic"  # as open_clip reads others
     return Frame(height, width, how.resize_mode or SHORTEST, interpolation, how.fill_color)
 
 
-def _dimension(tower: Any) -> int:
+def _find_dimension(tower: Any) -> int:
     projection = tower.text_projection
     if projection is None:
         return int(tower.ln_final.weight.shape[0])
     return int(projection.out_features if isinstance(projection, nn.Linear) else projection.shape[1])
 
 
-def _fingerprint(tensors: dict[str, Tensor], extra: str) -> str:
+def _hash_tensors(tensors: dict[str, Tensor], extra: str) -> str:
     digest = hashlib.sha256(extra.encode())
     for key in sorted(tensors):
         tensor = tensors[key].detach().cpu().contiguous()

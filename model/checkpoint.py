@@ -1,8 +1,8 @@
-"""What a later attempt goes on from: checkpoints of a training, and results that need not be computed again.
+"""Checkpoints of a training, and results that a later attempt need not compute again.
 
 All of it is verified before it is used. A checkpoint makes a resume exact: rows, Adam's moments, temperature and step,
-with hashes of what they belong to. There is no random state to save: the order of an epoch follows from the seed and
-the epoch's number.
+with hashes of what they were made from. There is no random state to save: the order of an epoch follows from the seed
+and the epoch's number.
 """
 
 import hashlib
@@ -26,22 +26,22 @@ _log = logging.getLogger(__name__)
 
 
 def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
-    """Write `step-N` durably and drop all but the newest two whole ones; `belongs` names what it was made from."""
+    """Write `step-N` durably and drop all but the newest two whole ones; `inputs` names what it was made from."""
     if not files.is_intact(folder / f"step-{step}"):
         files.remove(folder / f"step-{step}")
     _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": belongs})
-    whole = [path for _, path in _steps(folder) if files.is_intact(path)][:_NEWEST]
-    for _, path in _steps(folder):
+    whole = [path for _, path in _list_steps(folder) if files.is_intact(path)][:_NEWEST]
+    for _, path in _list_steps(folder):
         if path not in whole:
             files.remove(path)
 
 
 def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
-    """The newest checkpoint that verifies, or None; a damaged one is passed over with a line in the log.
+    """Return the newest checkpoint that verifies, or None; pass over a damaged one with a line in the log.
 
     Raises `CheckpointMismatch` when it was made from something else.
     """
-    for step, path in _steps(folder):
+    for step, path in _list_steps(folder):
         try:
             manifest: dict[str, Any] = files.verify(path)
             tensors = load_file(path / _STATE)
@@ -55,24 +55,24 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
     return None
 
 
-class Kept(NamedTuple):
+class CachedResult(NamedTuple):
     """A result: tensors by name, and facts that JSON can hold."""
 
     tensors: Mapping[str, Tensor]
     facts: Any = None
 
 
-def keep(folder: Path, key: object, result: Kept) -> None:
+def save_result(folder: Path, key: object, result: CachedResult) -> None:
     """Write a result durably at `folder`, in place of any other; `key` is all that it was computed from, as JSON."""
     files.remove(folder)
-    _write(folder, _KEPT, result.tensors, {"key": digest(key), "facts": result.facts})
+    _write(folder, _KEPT, result.tensors, {"key": hash_key(key), "facts": result.facts})
 
 
-def kept(folder: Path, key: object) -> Kept | None:
-    """What was kept at `folder` for the same key, if it is whole."""
+def load_result(folder: Path, key: object) -> CachedResult | None:
+    """Return what was saved at `folder` for the same key, if it is whole."""
     try:
         manifest = files.verify(folder)
-        return Kept(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == digest(key) else None
+        return CachedResult(load_file(folder / _KEPT), manifest["facts"]) if manifest["key"] == hash_key(key) else None
     except (CorruptFolder, OSError, SafetensorError):
         return None
 
@@ -83,13 +83,13 @@ def _write(folder: Path, name: str, tensors: Mapping[str, Tensor], facts: dict[s
         files.write_manifest(staged, facts)
 
 
-def digest(key: object) -> str:
-    """Names a key, also as a folder."""
+def hash_key(key: object) -> str:
+    """Return a hash that names a key, also as a folder."""
     return hashlib.sha256(json.dumps(key, ensure_ascii=False).encode()).hexdigest()
 
 
-def _steps(folder: Path) -> list[tuple[int, Path]]:
-    """Checkpoint folders, newest first."""
+def _list_steps(folder: Path) -> list[tuple[int, Path]]:
+    """List the checkpoint folders, newest first."""
     if not folder.exists():
         return []
     named = ((re.fullmatch(r"step-(\d+)", path.name), path) for path in folder.iterdir())

@@ -33,13 +33,15 @@ class Guess:
 
 @dataclass(frozen=True)
 class Detector:
-    """N-gram counts of some languages. Immutable: `with_counts` returns another."""
+    """N-gram counts of some languages. Immutable: `replace_counts` returns another."""
 
     counts: Mapping[str, Mapping[str, int]] = field(default_factory=dict)
     totals: Mapping[str, int] = field(default_factory=dict)
 
-    def with_counts(self, language: str, counts: Mapping[str, int], only: Collection[str] | None = None) -> "Detector":
-        """This detector with a language's counts in place of any before; every other language's stay untouched.
+    def replace_counts(
+        self, language: str, counts: Mapping[str, int], only: Collection[str] | None = None
+    ) -> "Detector":
+        """Return this detector with a language's counts in place of any before; every other language's stay untouched.
 
         With `only`, just these n-grams are kept: texts that have no others are guessed the same either way.
         """
@@ -49,12 +51,12 @@ class Detector:
         return Detector({**self.counts, language: counts}, totals)
 
     def guess(self, text: str, among: Iterable[str]) -> Guess:
-        """The likeliest of `among` for a cleaned text; None as language when the evidence is weak."""
+        """Return the likeliest of `among` for a cleaned text; None as language when the evidence is weak."""
         choices = [language for language in among if self.totals.get(language)]
-        grams = evidence(text)
+        grams = select_ngrams(text)
         if not choices or not grams:
             return Guess(None, 0.0)
-        weights = {language: self._log_likelihood(language, grams) / _OVERLAP for language in choices}
+        weights = {language: self._compute_log_likelihood(language, grams) / _OVERLAP for language in choices}
         best = max(weights.values())
         leaders = tuple(sorted(language for language in choices if best - weights[language] < 1e-9))
         confidence = 1.0 / sum(math.exp(value - best) for value in weights.values())
@@ -62,41 +64,41 @@ class Detector:
         sure = len(leaders) == 1 and confidence >= _SURE and known >= _LEAST_KNOWN
         return Guess(leaders[0] if sure else None, confidence, leaders if len(leaders) > 1 else (), known)
 
-    def _log_likelihood(self, language: str, grams: Sequence[str]) -> float:
+    def _compute_log_likelihood(self, language: str, grams: Sequence[str]) -> float:
         counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * _NGRAMS
         # loops in C: with 36 languages this is the longest part of reading a query whose language is not given
         return sum(map(_LOGS.__getitem__, map(counts.get, grams, repeat(0)))) - len(grams) * math.log(floor)
 
 
-class _Logs(dict[int, float]):
+class _LogTable(dict[int, float]):
     """Logarithms of smoothed counts, each computed once."""
 
     def __missing__(self, times: int) -> float:
         return self.setdefault(times, math.log(times + _SMOOTHING))
 
 
-_LOGS = _Logs()
+_LOGS = _LogTable()
 
 
-def count(texts: Sequence[str]) -> Counter[str]:
-    """How often each n-gram occurs in `texts`, of which at most 2,000 are read, evenly spread; the commonest 50,000."""
+def count_ngrams(texts: Sequence[str]) -> Counter[str]:
+    """Count each n-gram in `texts`, of which at most 2,000 are read, evenly spread; keep the commonest 50,000."""
     counted: Counter[str] = Counter()
     for text in texts[:: -(-len(texts) // _TEXTS) or 1]:
-        counted.update(ngrams(text))
+        counted.update(list_ngrams(text))
     if len(counted) <= _NGRAMS:
         return counted
     return Counter(dict(sorted(counted.items(), key=lambda item: (-item[1], item[0]))[:_NGRAMS]))
 
 
-def evidence(text: str) -> list[str]:
-    """The n-grams that a guess uses: at most 96, evenly spread over the first 256 characters."""
-    grams = list(ngrams(text[:_READ]))
+def select_ngrams(text: str) -> list[str]:
+    """Return the n-grams that a guess uses: at most 96, evenly spread over the first 256 characters."""
+    grams = list(list_ngrams(text[:_READ]))
     return [grams[place * len(grams) // _SAMPLED] for place in range(_SAMPLED)] if len(grams) > _SAMPLED else grams
 
 
-def ngrams(text: str) -> Iterator[str]:
-    """Character 1- to 4-grams of each word with its borders, and the word; digits and punctuation are ignored."""
-    for word in _words(text.lower()):
+def list_ngrams(text: str) -> Iterator[str]:
+    """List character 1- to 4-grams of each word with its borders, and the word; digits and punctuation are ignored."""
+    for word in _split_words(text.lower()):
         bordered = f" {word} "
         for length in range(1, _LONGEST + 1):
             for start in range(len(bordered) - length + 1):
@@ -107,5 +109,5 @@ def ngrams(text: str) -> Iterator[str]:
             yield bordered
 
 
-def _words(text: str) -> list[str]:
+def _split_words(text: str) -> list[str]:
     return "".join(c if unicodedata.category(c)[0] in "LM" or c in "\u200c\u200d" else " " for c in text).split()

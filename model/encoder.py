@@ -13,10 +13,10 @@ from PIL import Image
 
 from model import version
 from model.base import Base
-from model.detection import count
+from model.detection import count_ngrams
 from model.pictures.framing import Frame
 from model.table import Table, View, pad
-from model.tokenizer import english_words
+from model.tokenizer import list_english_words
 from model.towers import TorchTowers, Towers
 from store.bases import Encoding
 from store.data_root import DataRoot
@@ -38,8 +38,8 @@ class VersionFolder:
     manifest_sha256: str | None
 
     @staticmethod
-    def of(version: Version, root: DataRoot) -> "VersionFolder":
-        """Of a registered version, copied from the store if need be; raises `VersionCorrupt`."""
+    def fetch(version: Version, root: DataRoot) -> "VersionFolder":
+        """Return the folder of a registered version, copied from the store if need be; raises `VersionCorrupt`."""
         if version.folder is None:
             raise VersionCorrupt(f"version {version.number} has no folder")
         path = root.open(version.folder, version.manifest_sha256, VersionCorrupt)
@@ -53,32 +53,34 @@ class EncodedTexts:
     vectors: Vectors
     truncated: list[bool]
     tokens: list[int]
-    tokenising: float = 0.0  # seconds, of all texts together
+    tokenizing_seconds: float = 0.0  # seconds, of all texts together
 
 
 class Encoder:
     """One base and the rows of every version opened so far; its views stay valid for its life. Thread-safe."""
 
     def __init__(self, base: Base, towers: Towers | None = None, version: int = 0) -> None:
-        """`towers` compute what is encoded; without them torch does, in float32. `version` is what the base is."""
+        """Compute with `towers`, by default with torch in float32; `version` is what the base is."""
         self.base = base
         self.towers = towers or TorchTowers(base)
         self.table = Table(base.table.to(base.device))
-        self.base_view = View.of_base(base.tokenizer(), base.reading, count(english_words()), version)
+        self.base_view = View.create_for_base(
+            base.make_tokenizer(), base.reading, count_ngrams(list_english_words()), version
+        )
         self.dimension, self.languages = base.dimension, base.languages
         self.frame: Frame | None = base.frame  # into which pictures may be put before, without any change of vectors
-        self.encoded = 0  # texts and pictures so far
+        self.encoded_count = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint
         self.image_fingerprint = self.encoding.compute_fingerprint(base.image_fingerprint)
         self.text_fingerprint = self.encoding.compute_fingerprint(base.text_fingerprint)
 
     @property
     def encoding(self) -> Encoding:
-        """What computes the vectors; part of both fingerprints."""
+        """Return what computes the vectors; part of both fingerprints."""
         return self.towers.encoding
 
     def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:
-        """The view of a version given its lineage, oldest first; `onto` is an open ancestor, by default the base.
+        """Return the view of a version by its lineage, oldest first; `onto` is an open ancestor, by default the base.
 
         Raises `VersionCorrupt`.
         """
@@ -90,15 +92,15 @@ class Encoder:
             view = self.extend(view, folder.number, folder.language, learned)
         return view
 
-    def extend(self, view: View, number: int, language: str, learned: version.Learned) -> View:
-        """The view of what an expansion learned on top of `view`, before or after it is a version on disk."""
+    def extend(self, view: View, number: int, language: str, learned: version.VersionContent) -> View:
+        """Return the view of what an expansion learned on top of `view`, before or after it is a version on disk."""
         if learned.rows.rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
-        tokenizer = learned.tokenizer(view.tokenizer)
+        tokenizer = learned.extend_tokenizer(view.tokenizer)
         return view.extend(number, language, tokenizer, self.table, learned.rows, learned.ngrams)
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
-        """Unit vectors of cleaned texts, each read through its own view, in the order given.
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+        """Return unit vectors of cleaned texts, each read through its own view, in the order given.
 
         With `alone`, a text's vector has the same bits whatever else is encoded with it. Otherwise the last bits may
         depend on that, where this is faster.
@@ -106,34 +108,36 @@ class Encoder:
         started = time.perf_counter()
         sequences, truncated, tokens = [], [], []
         for view, text in items:
-            (ids,) = view.tokens([text])
-            sequence, cut = view.sequence(ids)
+            (ids,) = view.tokenize([text])
+            sequence, cut = view.build_sequence(ids)
             sequences.append(sequence)
             truncated.append(cut)
             tokens.append(len(ids))
         tokenising = time.perf_counter() - started
         most = 1 if alone and not self.towers.independent else _BATCH
-        features = self.text_features(sequences, most)
-        self.encoded += len(items)
-        return EncodedTexts(_unit(features), truncated, tokens, tokenising)
+        features = self.compute_text_features(sequences, most)
+        self.encoded_count += len(items)
+        return EncodedTexts(_normalize(features), truncated, tokens, tokenising)
 
-    def text_features(
+    def compute_text_features(
         self, sequences: Sequence[NDArray[np.int32]], most: int, check: Callable[[], None] = lambda: None
     ) -> Vectors:
-        """Features (n, dimension), not normalised, of texts given as physical rows; `check` runs before each batch."""
+        """Return features (n, dimension), not normalised, of physical rows; `check` runs before each batch."""
         features = np.empty((len(sequences), self.dimension), dtype=np.float32)
         rows, reading = self.table.rows, self.base.reading
-        for places, length in self.towers.batches([reading.length(len(sequence)) for sequence in sequences], most):
+        for places, length in self.towers.make_batches(
+            [reading.measure_length(len(sequence)) for sequence in sequences], most
+        ):
             check()
             numbers, last = pad([sequences[place] for place in places], reading, length)
-            features[places] = self.towers.texts(rows[numbers.to(rows.device)], last)
+            features[places] = self.towers.encode_texts(rows[numbers.to(rows.device)], last)
         return features
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
-        """Unit vectors (n, dimension) of RGB pictures."""
-        self.encoded += len(images)
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        """Return unit vectors (n, dimension) of RGB pictures."""
+        self.encoded_count += len(images)
         parts = [
-            _unit(self.towers.pictures(self.base.pixels(images[start : start + batch])))
+            _normalize(self.towers.encode_pictures(self.base.prepare_pixels(images[start : start + batch])))
             for start in range(0, len(images), batch)
         ]
         return np.concatenate(parts) if parts else np.empty((0, self.dimension), dtype=np.float32)
@@ -152,8 +156,8 @@ class Views:
         self._parents: dict[int, int] = {}  # of the open views
         self._lock = Lock()
 
-    def of(self, number: int) -> View:
-        """The view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
+    def open(self, number: int) -> View:
+        """Return the view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
         with self._lock:
             if number not in self._open:
                 for step in reversed(self._registry.versions.trace_lineage(number)):  # the base first
@@ -161,7 +165,7 @@ class Views:
                         continue
                     if step.parent is None:
                         raise VersionCorrupt(f"version {number} was made for another base model")
-                    folder = VersionFolder.of(step, self._root)
+                    folder = VersionFolder.fetch(step, self._root)
                     self._open[step.number] = self._encoder.open([folder], onto=self._open[step.parent])
                     self._parents[step.number] = step.parent
             return self._open[number]
@@ -178,8 +182,8 @@ class Views:
             self._parents = {number: parent for number, parent in self._parents.items() if number in kept}
 
 
-def _unit(features: Vectors) -> Vectors:
-    """Of unit length and finite."""
+def _normalize(features: Vectors) -> Vectors:
+    """Return the features as unit vectors; raise `PictoglotError` if one is not finite."""
     unit: Vectors = torch.nn.functional.normalize(torch.from_numpy(features), dim=-1).numpy()
     if not np.isfinite(unit).all():
         raise PictoglotError("the encoder returned a vector that is not finite")

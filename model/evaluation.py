@@ -1,4 +1,4 @@
-"""How well retrieval works: R@K both ways, what one model gains over another, and AA, F, F_en, BWT over a chain."""
+"""Measures of retrieval: R@K both ways, what one model gains over another, AA and F over a chain."""
 
 import math
 from collections.abc import Sequence
@@ -21,18 +21,24 @@ class Recalls(TypedDict):
     pairs: int
 
 
-def recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]) -> Recalls:
-    """Recall of unit vectors `texts` (n, d) among the whole gallery `pictures` (m, d); `owner` (n,) is their picture.
+def measure_recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]) -> Recalls:
+    """Return the recall of unit vectors `texts` (n, d) among all `pictures` (m, d); `owner` (n,) is their picture.
 
     Every text is a query over all pictures. Every picture that has a text is a query over all texts and counts as found
     at the rank of its best text. Ties go to the lower index.
     """
-    t2i = ranks(texts, pictures, owner)
-    return {"t2i": _at(t2i), "i2t": _at(_picture_ranks(texts, pictures, owner)), "pairs": len(texts)}
+    t2i = compute_ranks(texts, pictures, owner)
+    return {
+        "t2i": _compute_recall(t2i),
+        "i2t": _compute_recall(_compute_picture_ranks(texts, pictures, owner)),
+        "pairs": len(texts),
+    }
 
 
-def ranks(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]) -> NDArray[np.int64]:
-    """Rank (n,), from 0, of each text's own picture among all pictures; arguments as in `recalls`."""
+def compute_ranks(
+    texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]
+) -> NDArray[np.int64]:
+    """Return the rank (n,), from 0, of each text's own picture among all; arguments as in `measure_recalls`."""
     if len(texts) == 0:
         raise ValueError("nothing to evaluate")
     if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):
@@ -58,23 +64,25 @@ class Gain:
 
     @property
     def mean(self) -> float:
-        """What was gained; below 0: lost."""
+        """Return what was gained; below 0: lost."""
         return self.after - self.before
 
     @property
-    def enough(self) -> bool:
-        """Whether more than the error was gained. Where one query alone changed both are equal, but for rounding."""
+    def is_enough(self) -> bool:
+        """Return whether more than the error was gained. Where one query changed, both are equal but for rounding."""
         return self.mean > self.error and not math.isclose(self.mean, self.error, rel_tol=1e-9)
 
 
-def gain(before: NDArray[np.int64], after: NDArray[np.int64], owner: NDArray[np.int64], ks: Sequence[int]) -> Gain:
-    """What the second model gains over the first on the same n queries, given both ranks (n,) and the `owner` of each.
+def measure_gain(
+    before: NDArray[np.int64], after: NDArray[np.int64], owner: NDArray[np.int64], ks: Sequence[int]
+) -> Gain:
+    """Measure the second model's gain on the same n queries, given both ranks (n,) and the `owner` of each.
 
     The score of a query is the share of `ks` within which its target ranks, so that the mean score is the mean of R@K
     over `ks`. Queries of one target (`owner`) succeed and fail together, so the error is that of a sample of t targets:
-    with D the sum of (d - mean d) over the queries of a target, d the paired differences, it is
-    sqrt(t / (t - 1) sum D^2) / n (Cochran, Sampling Techniques, 1977, ratio estimator). Where each target has as many
-    queries, that is sqrt(sum (d_t - mean d)^2 / (t (t - 1))) of the means d_t by target. Of one target it is 1.
+    with D the sum of (d - mean d) over the queries of a target, d the paired differences, it is sqrt(t / (t - 1) sum
+    D^2) / n (Cochran, Sampling Techniques, 1977, ratio estimator). Where each target has as many queries, that is
+    sqrt(sum (d_t - mean d)^2 / (t (t - 1))) of the means d_t by target. Of one target it is 1.
     """
     first, second = (np.mean([found < k for k in ks], axis=0) for found in (before, after))
     differences = second - first
@@ -84,10 +92,10 @@ def gain(before: NDArray[np.int64], after: NDArray[np.int64], owner: NDArray[np.
     return Gain(float(first.mean()), float(second.mean()), error)
 
 
-def _picture_ranks(
+def _compute_picture_ranks(
     texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]
 ) -> NDArray[np.int64]:
-    """Rank of the best own text, for each picture that has one."""
+    """Return the rank of the best own text, for each picture that has one."""
     queries = np.unique(owner)
     found = np.empty(len(queries), dtype=np.int64)
     for start in range(0, len(queries), _CHUNK):
@@ -101,7 +109,7 @@ def _picture_ranks(
     return found
 
 
-def _at(found: NDArray[np.int64]) -> Recall:
+def _compute_recall(found: NDArray[np.int64]) -> Recall:
     return {f"R@{k}": float((found < k).mean()) for k in KS}
 
 
@@ -109,12 +117,12 @@ def _at(found: NDArray[np.int64]) -> Recall:
 Triangle = Sequence[Sequence[float]]
 
 
-def average_accuracy(a: Triangle) -> float:
-    """AA after the last language: mean score over all of them."""
+def compute_average_accuracy(a: Triangle) -> float:
+    """Return AA after the last language: the mean score over all of them."""
     return float(np.mean(a[-1]))
 
 
-def forgetting(a: Triangle) -> float:
-    """F after the last language: mean over the earlier ones of best past score minus score now; 0.0 for only one."""
+def compute_forgetting(a: Triangle) -> float:
+    """Return F after the last language: the mean over earlier ones of best past score minus score now."""
     last = len(a) - 1
     return float(np.mean([max(a[k][j] for k in range(j, last)) - a[last][j] for j in range(last)])) if last else 0.0

@@ -1,4 +1,4 @@
-"""How tokenizers grow: merges learned over the pieces that a base makes of words, and their use. Knows no rows.
+"""Growth of tokenizers: merges learned over the pieces that a base makes of words, and their use. Knows no rows.
 
 Merges apply in the order of their rank, within words. So a line of tokenizers, each with the merges of the one before
 it and some more, has them in memory once.
@@ -19,7 +19,7 @@ Merge = tuple[str, str]
 Word = tuple[int, ...]  # the pieces of a word
 
 
-def learn(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int) -> list[Merge]:
+def learn_merges(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int) -> list[Merge]:
     """Learn at most `size` merges of texts whose words are in pieces, in rank order; deterministic.
 
     `names` gives the piece of an id. Only pairs that occur twice are merged.
@@ -38,8 +38,8 @@ def learn(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: in
     ]
 
 
-def reached(learned: Sequence[Merge], used: Iterable[str]) -> tuple[Merge, ...]:
-    """The merges of `learned` that some token of `used` needs."""
+def find_needed_merges(learned: Sequence[Merge], used: Iterable[str]) -> tuple[Merge, ...]:
+    """Return the merges of `learned` that some token of `used` needs."""
     needed, kept = set(used), list[Merge]()
     for left, right in reversed(learned):  # a token's parts were merged before it
         if left + right in needed:
@@ -64,8 +64,8 @@ class PieceMerges:
         self._ranks: dict[tuple[int, int], tuple[float, int]] = {}
         self._lock = Lock()
 
-    def holding(self, count: int, more: Sequence[Merge]) -> "PieceMerges":
-        """This line with `more` after its first `count` merges; a new one where something else is there already."""
+    def extend(self, count: int, more: Sequence[Merge]) -> "PieceMerges":
+        """Return this line with `more` after its first `count` merges; a new one where others are there already."""
         with self._lock:
             there = self.merges[count : count + len(more)]
             if there != [*more[: len(there)]]:
@@ -75,15 +75,15 @@ class PieceMerges:
             self._append(more[len(there) :])
             return self
 
-    def number(self, token: str) -> int:
-        """The id of a token; raises `KeyError` when nothing makes it."""
+    def find_id(self, token: str) -> int:
+        """Return the id of a token; raises `KeyError` when nothing makes it."""
         found = self._new.get(token)
         if found is None and (found := self._id_of(token)) is None:
             raise KeyError(token)
         return found
 
-    def joined(self, word: Word, count: int) -> Word:
-        """The pieces of a word after the first `count` merges: of the lowest rank first, from the left."""
+    def merge_word(self, word: Word, count: int) -> Word:
+        """Return the pieces of a word after the first `count` merges: of the lowest rank first, from the left."""
         ranks, pieces = self._ranks, list(word)
         while len(pieces) > 1:
             rank, place = min((ranks.get(pair, _NEVER)[0], at) for at, pair in enumerate(pairwise(pieces)))
@@ -94,7 +94,7 @@ class PieceMerges:
 
     def _append(self, merges: Iterable[Merge]) -> None:
         for left, right in merges:
-            parts, token = (self.number(left), self.number(right)), left + right
+            parts, token = (self.find_id(left), self.find_id(right)), left + right
             made = self._new.get(token)
             if made is None:
                 made = self._id_of(token)

@@ -40,22 +40,22 @@ class LanguageNames:
 
 
 @lru_cache(maxsize=4_096)  # clients may send any number of tags
-def canonical(tag: str) -> str:
-    """The canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`), blanks around it aside.
+def canonicalize(tag: str) -> str:
+    """Return the canonical form of a BCP 47 tag (`iw` -> `he`, `eng` -> `en`), blanks around it aside.
 
     Raises `LanguageTagInvalid`, with the tag that a language's name (`Welsh`) or a locale (`es_PE`) may stand for.
     Texts are in one language: `und`, `mul` and `zxx` are refused.
     """
-    found = _registered(tag.strip())
+    found = _parse_tag(tag.strip())
     if found is None:
-        meant = _meant(tag.strip())
-        also = "" if meant is None else f"; did you mean `{meant}`, {names(meant).name}?"
+        meant = _guess_tag(tag.strip())
+        also = "" if meant is None else f"; did you mean `{meant}`, {find_names(meant).name}?"
         raise LanguageTagInvalid(f"{_NO_TAG}{also}")
     return found
 
 
-def _registered(tag: str) -> str | None:
-    """The canonical form of a tag; None for what is no tag of a language."""
+def _parse_tag(tag: str) -> str | None:
+    """Return the canonical form of a tag; None for what is no tag of a language."""
     if len(tag) > _MAX_LENGTH or not _SHAPE.fullmatch(tag):
         return None
     try:
@@ -67,36 +67,36 @@ def _registered(tag: str) -> str | None:
     return language.to_tag()
 
 
-def _meant(text: str) -> str | None:
-    """The tag of what is no tag: a locale, or the name of a language in any of the languages that CLDR knows."""
+def _guess_tag(text: str) -> str | None:
+    """Return the tag of what is no tag: a locale, or the name of a language in any of the languages that CLDR knows."""
     if len(text) > _MAX_LENGTH or len(text.encode(errors="replace")) < _SHORTEST_NAME:
         return None
-    if (locale := _registered(text.partition(".")[0].replace("_", "-"))) is not None:
+    if (locale := _parse_tag(text.partition(".")[0].replace("_", "-"))) is not None:
         return locale
     try:
-        return _registered(langcodes.find(text).to_tag())
+        return _parse_tag(langcodes.find(text).to_tag())
     except (LookupError, ValueError):  # ValueError: half of a character
         return None
 
 
-def reads(languages: Collection[str], tag: str) -> bool:
-    """Whether a canonical tag is one of these languages, or a kind of one (`de-AT` of `de`), or they are `MANY`."""
-    return MANY in languages or lookup(languages, tag) is not None
+def can_read(languages: Collection[str], tag: str) -> bool:
+    """Return whether a canonical tag is one of these languages, a kind of one (`de-AT` of `de`), or all are read."""
+    return MANY in languages or look_up(languages, tag) is not None
 
 
-def lookup(languages: Collection[str], tag: str) -> str | None:
-    """The one of these languages that a canonical tag is, or else is a kind of (RFC 4647, section 3.4), or None."""
+def look_up(languages: Collection[str], tag: str) -> str | None:
+    """Return which of these languages a canonical tag is, or else is a kind of (RFC 4647, section 3.4), or None."""
     parts = tag.split("-")
     broader = ("-".join(parts[:length]) for length in range(len(parts), 0, -1))
     return next((each for each in broader if each in languages), None)
 
 
 @cache
-def names(tag: str) -> LanguageNames:
-    """English and native name and text direction of a canonical tag."""
+def find_names(tag: str) -> LanguageNames:
+    """Return English and native name and text direction of a canonical tag."""
     language = langcodes.Language.get(tag)
     native, whole = language.autonym(), language.maximize()
-    if in_script(native, tag) is False:  # CLDR has some only with their script: zh-Hant-TW, but not zh-TW
+    if is_in_script(native, tag) is False:  # CLDR has some only with their script: zh-Hant-TW, but not zh-TW
         native = whole.autonym()
     return LanguageNames(
         name=language.display_name("en"),
@@ -106,24 +106,24 @@ def names(tag: str) -> LanguageNames:
 
 
 @cache
-def scripts(tag: str) -> frozenset[str]:
-    """ISO 15924 codes of the Unicode scripts the language is written in; empty when CLDR does not know."""
+def find_scripts(tag: str) -> frozenset[str]:
+    """Return ISO 15924 codes of the Unicode scripts that the language is written in; empty when CLDR does not know."""
     script = langcodes.Language.get(tag).maximize().script
     if script is None or script in {"Zyyy", "Zzzz"}:
         return frozenset()
     return frozenset(_COMPOSED.get(script, (script,)))
 
 
-def in_script(text: str, tag: str) -> bool | None:
-    """Whether most letters of `text`, but for brand names and units, are in its script; None where that is unknown."""
-    expected = scripts(tag)
+def is_in_script(text: str, tag: str) -> bool | None:
+    """Return whether most letters of `text` are in its script, but for brand names and units; None if unknown."""
+    expected = find_scripts(tag)
     letters = [character for character in text if unicodedata.category(character)[0] == "L"]
     if not expected or not letters:
         return None
-    matcher = _matcher(expected)
+    matcher = _compile_matcher(expected)
     return sum(1 for letter in letters if matcher.fullmatch(letter)) * 2 >= len(letters)
 
 
 @cache
-def _matcher(codes: frozenset[str]) -> "regex.Pattern[str]":
+def _compile_matcher(codes: frozenset[str]) -> "regex.Pattern[str]":
     return regex.compile("[" + "".join(rf"\p{{Script={code}}}" for code in sorted(codes)) + "]")

@@ -63,8 +63,8 @@ class Curves:
     threshold: float
     usual: float
 
-    def matches(self, first: Floats, z: Floats) -> Floats:
-        """The chance (n,) of hits with these `z` (n,) in an answer whose first hits, at most `RIVALS`, have `first`.
+    def compute_matches(self, first: Floats, z: Floats) -> Floats:
+        """Return the chance (n,) of hits with these `z` (n,) in an answer whose first hits have `first`.
 
         Hits come in order of their scores; the n may be any of the answer, such as those of a later page.
         """
@@ -72,7 +72,7 @@ class Curves:
         if not count:
             return np.zeros(len(z))
         weights = np.exp(self.sharpness * (first - first[0]))
-        rivals = _beside(count) @ weights
+        rivals = _make_rival_matrix(count) @ weights
         place = np.searchsorted(-first, -z)
         among_first = first[np.minimum(place, count - 1)] == z
         of_rivals = np.where(among_first, rivals[place], rivals[count])
@@ -96,40 +96,42 @@ class Calibration:
     pictures: int  # among which it was fitted
     change: int  # of the gallery, when it was
 
-    def matches(self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]) -> list[float]:
-        """The chance of hits with these `scores` to the unit vector of a text; see `Curves.matches` for `first`."""
+    def compute_matches(
+        self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]
+    ) -> list[float]:
+        """Compute the chance of hits with these `scores` to a text's unit vector; its first hits score `first`."""
         beside = self.sample @ query
         mean = float(beside.sum()) / len(beside)
         variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
-        deviation = between(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
+        deviation = blend_deviations(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
         z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
         count = len(z) - len(scores)
-        chances: list[float] = self.curves.matches(z[:count], z[count:]).round(4).tolist()
+        chances: list[float] = self.curves.compute_matches(z[:count], z[count:]).round(4).tolist()
         return chances
 
-    def holds_at(self, change: int) -> bool:
-        """Whether chances are right at this change of the gallery: it may have doubled since it was fitted."""
+    def is_valid_at(self, change: int) -> bool:
+        """Return whether chances are right at this change of the gallery: it may have doubled since it was fitted."""
         return change - self.change <= self.pictures
 
-    def holds_among(self, pictures: int) -> bool:
-        """Whether chances are right where only so many pictures may be hits: at least half of those fitted among."""
+    def is_valid_among(self, pictures: int) -> bool:
+        """Return whether chances are right among so many pictures: at least half of those that they were fitted on."""
         return 2 * pictures >= self.pictures
 
 
-def ordinary(queries: Vectors, sample: Vectors) -> tuple[Floats, Floats]:
-    """Mean (n,) and standard deviation (n,) of what each query (n, dimension) scores among the sample."""
+def compute_score_statistics(queries: Vectors, sample: Vectors) -> tuple[Floats, Floats]:
+    """Return mean (n,) and standard deviation (n,) of what each query (n, dimension) scores among the sample."""
     scores = (queries @ sample.T).astype(np.float64)
     return scores.mean(axis=1), np.maximum(scores.std(axis=1), _NARROW)
 
 
-def between(own: Number, usual: float) -> Number:
-    """The deviation that z is measured in: halfway to the usual one, since 512 pictures tell a text's own roughly."""
+def blend_deviations(own: Number, usual: float) -> Number:
+    """Return the deviation for z: halfway to the usual one, since 512 pictures tell a text's own roughly."""
     return (own + usual) / 2
 
 
 @cache
-def _beside(count: int) -> Floats:
-    """Which of so many first hits are rivals of each of them, of which none is its own, and of any other (last row)."""
+def _make_rival_matrix(count: int) -> Floats:
+    """Return a matrix (count + 1, count): row i marks the rivals of hit i, the last those of any later hit."""
     return np.vstack([1 - np.eye(count), np.ones(count)])
 
 
@@ -152,38 +154,40 @@ class Answers:
     def __len__(self) -> int:
         return len(self.z)
 
-    def some(self, which: NDArray[Any]) -> "Answers":
-        """Those of some of the texts, marked or by their numbers."""
+    def select(self, which: NDArray[Any]) -> "Answers":
+        """Return the answers of some of the texts, marked or by their numbers."""
         return replace(self, z=self.z[which], right=self.right[which], absent=self.absent[which])
 
 
 def search_gallery(
     texts: Vectors, own: Vectors, right: Sequence[set[str]], pictures: Callable[[], Iterable[Mapping[str, Any]]]
 ) -> Answers:
-    """What texts (n, dimension) find among all pictures, with and without those like their `own` (n, dimension).
+    """Find what texts (n, dimension) find among all pictures, with and without those like their `own` (n, dimension).
 
     `right` are the ids of the pictures that each text means. `pictures` gives the vectors of all by id, some at a time,
     in a random order that is the same each time.
     """
-    beside = first_of(pictures(), _ORDINARY)
+    beside = take_first(pictures(), _ORDINARY)
     like = np.quantile(own @ beside.T, 1 - LIKE, axis=1)[:, None]
     best = np.full((len(right), RIVALS), -np.inf)
     found, absent = np.zeros(best.shape, dtype=bool), best.copy()
     for part in pictures():
         if part:
-            vectors, marks = np.stack([*part.values()]), _marked(right, [*part])
+            vectors, marks = np.stack([*part.values()]), _mark_right(right, [*part])
             scores = texts @ vectors.T  # (texts, pictures of this part)
-            best, found = _first(np.hstack([best, scores]), np.hstack([found, marks]))
+            best, found = _take_best(np.hstack([best, scores]), np.hstack([found, marks]))
             others = np.where((own @ vectors.T >= like) | marks, -np.inf, scores)
-            absent, _ = _first(np.hstack([absent, others]), np.zeros((len(best), RIVALS + len(vectors)), dtype=bool))
-    mean, deviation = (each[:, None] for each in ordinary(texts, beside[:SAMPLE]))
+            absent, _ = _take_best(
+                np.hstack([absent, others]), np.zeros((len(best), RIVALS + len(vectors)), dtype=bool)
+            )
+    mean, deviation = (each[:, None] for each in compute_score_statistics(texts, beside[:SAMPLE]))
     usual = float(deviation.mean())
-    deviation = between(deviation, usual)
+    deviation = blend_deviations(deviation, usual)
     return Answers((best - mean) / deviation, found, (absent - mean) / deviation, usual)
 
 
-def first_of(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vectors:
-    """The vectors (count, dimension) of the first pictures, or of all where there are fewer."""
+def take_first(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vectors:
+    """Return the vectors (count, dimension) of the first pictures, or of all where there are fewer."""
     vectors: list[Any] = []
     for part in pictures:
         vectors += part.values()
@@ -192,14 +196,14 @@ def first_of(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vect
     return np.stack(vectors[:count]) if vectors else np.empty((0, 0), dtype=np.float32)
 
 
-def _first(scores: NDArray[Any], marks: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
-    """The `RIVALS` highest scores of each row, falling, and their marks."""
+def _take_best(scores: NDArray[Any], marks: NDArray[np.bool_]) -> tuple[NDArray[Any], NDArray[np.bool_]]:
+    """Return the `RIVALS` highest scores of each row, falling, and their marks."""
     order = np.argsort(-scores, axis=1, kind="stable")[:, :RIVALS]
     return np.take_along_axis(scores, order, axis=1), np.take_along_axis(marks, order, axis=1)
 
 
-def _marked(right: Sequence[set[str]], pictures: Collection[str]) -> NDArray[np.bool_]:
-    """Which of the pictures are right for which text (texts, pictures)."""
+def _mark_right(right: Sequence[set[str]], pictures: Collection[str]) -> NDArray[np.bool_]:
+    """Mark which of the pictures are right for which text (texts, pictures)."""
     places = {picture: place for place, picture in enumerate(pictures)}
     marks = np.zeros((len(right), len(places)), dtype=bool)
     for row, ids in enumerate(right):
@@ -211,33 +215,30 @@ def _marked(right: Sequence[set[str]], pictures: Collection[str]) -> NDArray[np.
 
 
 def fit(answers: Answers, near: Curves | None = None) -> Curves:
-    """The most likely curves; few texts move them little from general ones, or from those of English, `near` them.
-
-    Whether what is meant is there is learned with the absent; then, with that curve as it is, which hit it is from the
-    texts alone, so that their chances are right. What English tells of other languages is the first: what is not there
-    scores alike in all. Its hits are surer than those of a language that was taught.
-    """
-    centre = torch.cat([_parameters(GENERAL)[:_HIT], _parameters(near or GENERAL)[_HIT:]])
+    """Fit the most likely curves; few texts move them little from general ones, or from `near`, those of English."""
+    centre = torch.cat([_make_parameters(GENERAL)[:_HIT], _make_parameters(near or GENERAL)[_HIT:]])
     spread = torch.tensor(_NEAR if near else _WIDE, dtype=torch.double)
     fields = answers.z, answers.right, answers.absent
     z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in fields)
 
-    def loss(parameters: Tensor, weight: float, low: float) -> Tensor:
-        chance = _log_chance(parameters, z, low)
-        found = (right * chance + (1 - right) * _log_of_rest(chance)).sum()
-        missed = _log_of_rest(_log_chance(parameters, absent, low)).sum() if weight else 0.0
+    def compute_loss(parameters: Tensor, weight: float, low: float) -> Tensor:
+        chance = _compute_log_chance(parameters, z, low)
+        found = (right * chance + (1 - right) * _compute_log_rest(chance)).sum()
+        missed = _compute_log_rest(_compute_log_chance(parameters, absent, low)).sum() if weight else 0.0
         return 0.5 * (((parameters - centre) / spread) ** 2).sum() - found - weight * missed
 
-    both = _least(lambda parameters: loss(parameters, ABSENT, 0.0), centre)  # what is absent has no chance at all
-    rest = _least(lambda hit: loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
+    both = _minimize(
+        lambda parameters: compute_loss(parameters, ABSENT, 0.0), centre
+    )  # what is absent has no chance at all
+    rest = _minimize(lambda hit: compute_loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
     sharpness, trust, lead, most, steepness, threshold = torch.cat([rest, both[_HIT:]]).tolist()
     sure = 1 / (1 + math.exp(-most))
     curves = Curves(math.exp(sharpness), math.exp(trust), lead, sure, math.exp(steepness), threshold, answers.usual)
     return curves if np.isfinite(astuple(curves)).all() else replace(near or GENERAL, usual=answers.usual)
 
 
-def measured(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
-    """How far chances are off on texts that they were not fitted to: each half is judged by the curves of the other.
+def measure_error(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
+    """Measure how far chances are off on texts that they were not fitted to: judge each half by the other's curves.
 
     `error` is the expected calibration error of the first hits, over `bins` of equal numbers, and `by_chance` what it
     would be on as many texts if every chance were right; `error_all` is that of the first `RIVALS` hits. At a chance of
@@ -247,39 +248,39 @@ def measured(answers: Answers, near: Curves | None = None) -> dict[str, Any]:
     chance, absent = np.empty(answers.z.shape), np.empty(answers.z.shape)
     for half in (0, 1):
         judged = np.arange(len(answers)) % 2 == half
-        curves = fit(answers.some(~judged), near)
-        chance[judged] = [curves.matches(z, z) for z in answers.z[judged]]
-        absent[judged] = [curves.matches(z, z) for z in answers.absent[judged]]
+        curves = fit(answers.select(~judged), near)
+        chance[judged] = [curves.compute_matches(z, z) for z in answers.z[judged]]
+        absent[judged] = [curves.compute_matches(z, z) for z in answers.absent[judged]]
     first, right = chance[:, 0], answers.right[:, 0]
     draws = np.random.default_rng(0).random((_DRAWS, len(first)))
     return {
         "captions": len(answers),
-        "error": expected_error(first, right),
-        "by_chance": float(np.mean([expected_error(first, draw < first) for draw in draws])),
-        "error_all": expected_error(chance.ravel(), answers.right.ravel()),
+        "error": compute_expected_error(first, right),
+        "by_chance": float(np.mean([compute_expected_error(first, draw < first) for draw in draws])),
+        "error_all": compute_expected_error(chance.ravel(), answers.right.ravel()),
         "kept": float((first[right] >= CUT).mean()) if right.any() else None,
         "found": float((answers.right & (chance >= CUT)).any(axis=1).mean()),
         "absent": float((absent.max(axis=1) < CUT).mean()),
-        "bins": reliability(first, right),
+        "bins": compute_reliability(first, right),
     }
 
 
-def reliability(chance: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
-    """At most `BINS` bins of equal numbers of hits: the mean `chance`, the share that is `right`, and the `count`."""
+def compute_reliability(chance: Floats, right: NDArray[np.bool_]) -> list[dict[str, float]]:
+    """Return at most `BINS` bins of equal numbers of hits: mean `chance`, share that is `right`, and `count`."""
     parts = [part for part in np.array_split(np.argsort(chance, kind="stable"), BINS) if len(part)]
     return [
         {"chance": float(chance[part].mean()), "right": float(right[part].mean()), "count": len(part)} for part in parts
     ]
 
 
-def expected_error(chance: Floats, right: NDArray[np.bool_]) -> float:
-    """The mean difference between chance and share of right ones, over the bins of `reliability`."""
-    bins = reliability(chance, right)
+def compute_expected_error(chance: Floats, right: NDArray[np.bool_]) -> float:
+    """Return the mean difference between chance and share of right ones, over the bins of `compute_reliability`."""
+    bins = compute_reliability(chance, right)
     return sum(each["count"] * abs(each["chance"] - each["right"]) for each in bins) / max(1, len(chance))
 
 
-def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
-    """The parameters at which the loss is least."""
+def _minimize(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
+    """Return the parameters at which the loss is least."""
     parameters = start.clone().requires_grad_()
     optimizer = torch.optim.LBFGS([parameters], max_iter=_STEPS, line_search_fn="strong_wolfe")
 
@@ -294,8 +295,8 @@ def _least(loss: Callable[[Tensor], Tensor], start: Tensor) -> Tensor:
     return parameters.detach()
 
 
-def _log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
-    """The logarithms (n, `RIVALS`) of chances as `Curves.matches` has them, with another `SCORES_LOW`."""
+def _compute_log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
+    """Return the logarithms (n, `RIVALS`) of `Curves.compute_matches`, with another `SCORES_LOW`."""
     sharpness, trust, lead, most = parameters[0].exp(), parameters[1].exp(), parameters[2], logsigmoid(parameters[3])
     steepness, threshold = parameters[4].exp(), parameters[5]
     weights = sharpness * (z - z[:, :1])
@@ -305,12 +306,12 @@ def _log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
     return there.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
 
 
-def _log_of_rest(log_chance: Tensor) -> Tensor:
-    """log(1 - chance)."""
+def _compute_log_rest(log_chance: Tensor) -> Tensor:
+    """Return log(1 - chance)."""
     return torch.log1p(-log_chance.exp().clamp(max=1 - 1e-12))
 
 
-def _parameters(curves: Curves) -> Tensor:
+def _make_parameters(curves: Curves) -> Tensor:
     most = math.log(curves.most) - math.log1p(-min(curves.most, 1 - 1e-9))
     hit = [math.log(curves.sharpness), math.log(curves.trust), curves.lead, most]
     return torch.tensor([*hit, math.log(curves.steepness), curves.threshold], dtype=torch.double)

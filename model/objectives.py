@@ -1,4 +1,4 @@
-"""What a language is learned from, and the losses: one small class each, cross-lingual and cross-modal.
+"""Corpora that a language is learned from, and the losses: one small class each, cross-lingual and cross-modal.
 
 Formulas: CLL-CLIP, section "objectives" (yangbang18/CLFM, clfm/losses/CLLoss.py).
 """
@@ -16,90 +16,90 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from model.checkpoint import Kept, keep, kept
+from model.checkpoint import CachedResult, load_result, save_result
 from model.tokenizer import Tokenizer
 
 _SHARE = 0.1  # of the features' mean square that the cross-modal loss weighs (docs/decisions/0048)
 _BLOCK = 8_192  # captions whose features are read at a time
-NONE = -1  # in `Corpus.owner`: this caption has no picture
+NO_PICTURE = -1  # in `Corpus.picture_rows`: this caption has no picture
 
 
 @dataclass(frozen=True)
 class Corpus:
     """Cleaned captions, features of their pivots and of their pictures.
 
-    `english` (n, dimension) are features of the texts that the captions are paired with, in English or another served
-    language, a row of NaN where a caption has none; `pictures` (m, dimension); `owner` (n,) the row in `pictures` of
-    each caption, `NONE` where it has none. All float32, not normalised or normalised alike. `texts` (n,) are those
-    texts, None where a caption has none that the base reads; empty where only their features are known.
+    `pivot_features` (n, dimension) are those of the texts that the captions are paired with, in English or another
+    served language, a row of NaN where a caption has none; `pictures` (m, dimension); `picture_rows` (n,) the row in
+    `pictures` of each caption, `NO_PICTURE` where it has none. All float32, not normalised or normalised alike.
+    `pivot_texts` (n,) are those texts, None where a caption has none that the base reads; empty where only their
+    features are known.
     """
 
     language: str
     captions: Sequence[str]
-    english: Tensor
+    pivot_features: Tensor
     pictures: Tensor
-    owner: Tensor
-    texts: Sequence[str | None] = ()
+    picture_rows: Tensor
+    pivot_texts: Sequence[str | None] = ()
 
-    def sha256(self) -> str:
-        """Names captions, English texts and features; part of what a checkpoint belongs to."""
-        digest = hashlib.sha256(json.dumps([[*self.captions], [*self.texts]], ensure_ascii=False).encode())
-        for tensor in (self.english, self.pictures, self.owner):
+    def compute_sha256(self) -> str:
+        """Return a name of captions, pivots and features; part of what a checkpoint was made from."""
+        digest = hashlib.sha256(json.dumps([[*self.captions], [*self.pivot_texts]], ensure_ascii=False).encode())
+        for tensor in (self.pivot_features, self.pictures, self.picture_rows):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()
 
 
 @dataclass(frozen=True)
-class Tokens:
-    """`tokenizer`: the parent's, grown on the captions; `ids`: of each caption (n,) int32, without begin and end."""
+class CorpusTokens:
+    """The `tokenizer` grown on the captions, and each caption's token `ids` (n,) int32, without begin and end."""
 
     tokenizer: Tokenizer
     ids: Sequence[NDArray[np.int32]]
 
 
-def tokenized(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folder: Path) -> Tokens:
-    """The tokens that `folder` keeps of these captions on this parent, or else made now and kept there."""
+def tokenize_corpus(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folder: Path) -> CorpusTokens:
+    """Return the tokens that `folder` keeps of these captions on this parent, or make them now and keep them there."""
     key = [parent.sha256, vocabulary, *captions]
-    earlier = kept(folder, key)
+    earlier = load_result(folder, key)
     if earlier is not None:
         merges = [(left, right) for left, right in earlier.facts["merges"]]
         ids = np.split(earlier.tensors["ids"].numpy(), earlier.tensors["ends"].numpy()[:-1])
-        return Tokens(parent.extend(merges, earlier.facts["words"]), ids)
-    grown = parent.grown(captions, vocabulary)
+        return CorpusTokens(parent.extend(merges, earlier.facts["words"]), ids)
+    grown = parent.grow(captions, vocabulary)
     ids = [np.asarray(line, dtype=np.int32) for line in grown.encode(captions)]
     packed = {"ids": np.concatenate(ids), "ends": np.cumsum([len(line) for line in ids])}
-    facts = {"merges": grown.added[len(parent.added) :], "words": grown.words[len(parent.words) :]}
-    keep(folder, key, Kept({name: torch.from_numpy(values) for name, values in packed.items()}, facts))
-    return Tokens(grown, ids)
+    facts = {"merges": grown.merges[len(parent.merges) :], "words": grown.words[len(parent.words) :]}
+    save_result(folder, key, CachedResult({name: torch.from_numpy(values) for name, values in packed.items()}, facts))
+    return CorpusTokens(grown, ids)
 
 
 class Objective(nn.Module):
     """One term of the loss. Its parameters, if it has any, are trained beside the rows."""
 
     @abstractmethod
-    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
-        """The weighted loss of the student's `features` (n, dimension) of the captions `batch` (n,) of `corpus`.
+    def compute_loss(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        """Return the weighted loss of the student's `features` (n, dimension) of the captions `batch` (n,).
 
         None where it does not apply to any of them.
         """
 
 
 class CrossLingual(Objective):
-    """Pulls a caption's feature to the teacher's feature of its English text: mean squared error, un-normalised."""
+    """Mean squared error between a caption's feature and the teacher's feature of its pivot, un-normalised."""
 
     def forward(self, student: Tensor, teacher: Tensor) -> Tensor:
-        """Mean over captions and dimensions; both (n, dimension)."""
+        """Return the mean over captions and dimensions; both (n, dimension)."""
         return F.mse_loss(student, teacher)
 
-    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
-        """Of the captions that have an English text."""
-        english = corpus.english[batch].to(features.device)
+    def compute_loss(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        english = corpus.pivot_features[batch].to(features.device)
         translated = ~english.isnan().any(dim=1)
         return self(features[translated], english[translated]) if bool(translated.any()) else None
 
 
 class CrossModal(Objective):
-    """Pulls a caption to its picture and away from the batch's other pictures: symmetric contrastive loss.
+    """Symmetric contrastive loss: pulls a caption to its picture and away from the batch's other pictures.
 
     Captions of one picture share its target mass. `temperature` divides the cosines; it is learned, starts at 0.07 for
     every language and is held within 0.001..0.5 before each use.
@@ -111,7 +111,7 @@ class CrossModal(Objective):
         self.temperature = nn.Parameter(torch.tensor(0.07))
 
     def forward(self, student: Tensor, pictures: Tensor, owner: Tensor) -> Tensor:
-        """`student` and `pictures` (n, dimension), caption beside its picture; `owner` (n,) numbers the pictures."""
+        """Compare captions `student` (n, dimension) with their `pictures`; `owner` (n,) numbers the pictures."""
         with torch.no_grad():
             self.temperature.clamp_(0.001, 0.5)
         logits = F.normalize(student, dim=-1) @ F.normalize(pictures, dim=-1).T / self.temperature  # (n, n)
@@ -119,10 +119,9 @@ class CrossModal(Objective):
         target = same / same.sum(dim=1, keepdim=True)
         return (F.cross_entropy(logits, target) + F.cross_entropy(logits.T, target)) / 2
 
-    def of(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
-        """Of the captions that have a picture; a single one has no other to be contrasted with."""
-        owner = corpus.owner[batch].to(features.device)
-        pictured = owner != NONE
+    def compute_loss(self, features: Tensor, corpus: Corpus, batch: Tensor) -> Tensor | None:
+        owner = corpus.picture_rows[batch].to(features.device)
+        pictured = owner != NO_PICTURE
         if int(pictured.sum()) < 2:
             return None
         pictures = corpus.pictures[owner[pictured].cpu()].to(features.device)
@@ -130,12 +129,12 @@ class CrossModal(Objective):
         return self.weight * loss
 
 
-def balanced(corpus: Corpus) -> list[Objective]:
-    """Both losses; the cross-modal one weighs a tenth of the mean square of the teacher's English features.
+def make_objectives(corpus: Corpus) -> list[Objective]:
+    """Return both losses; the cross-modal one weighs a tenth of the mean square of the teacher's pivot features.
 
     The cross-lingual loss grows with that square, the cross-modal one does not: weighed like this, their proportion
-    does not depend on how large the features of a base are. For a corpus without any English the weight is 1.
+    does not depend on how large the features of a base are. For a corpus without any pivot the weight is 1.
     """
-    squares = [block.square().mean(dim=1) for block in torch.split(corpus.english, _BLOCK)]
+    squares = [block.square().mean(dim=1) for block in torch.split(corpus.pivot_features, _BLOCK)]
     weight = _SHARE * float(torch.cat(squares).nanmean())
-    return [CrossLingual(), CrossModal(1.0 if bool(corpus.english.isnan().all()) else weight)]
+    return [CrossLingual(), CrossModal(1.0 if bool(corpus.pivot_features.isnan().all()) else weight)]

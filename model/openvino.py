@@ -20,7 +20,7 @@ import torch
 from torch import Tensor, nn
 
 from model.base import Base
-from model.towers import Features, text_features, without_table
+from model.towers import Features, compute_text_features, copy_without_table
 from store import files
 from store.bases import BFLOAT16, FLOAT32, OPENVINO, Encoding
 from store.errors import BackendFailed, CorruptFolder
@@ -49,21 +49,21 @@ class OpenVinoTowers:
     """Both towers of a base, compiled. Keeps nothing of the base's own modules."""
 
     def __init__(self, base: Base, precision: str, cache: Path, threads: int) -> None:
-        """`cache` is the folder for traced towers. Raises `BackendFailed` when OpenVINO cannot trace or compile one."""
+        """Compile, or read traced towers from the folder `cache`; raises `BackendFailed` when OpenVINO cannot."""
         self.encoding = Encoding(OPENVINO, precision)
         context, filled = base.reading.context, base.reading.pad is not None
         self._most = _MOST_FILLED if filled else _MOST
         try:
             text = _TextTower(base)
-            least = _LEAST_OF_SMALL if text.small else 0
+            least = _LEAST_OF_SMALL if text.is_small else 0
             self._lengths = (*(length for length in _LENGTHS if least <= length < context and not filled), context)
-            self._text = _compiled(text, precision, cache, threads)
-            self._image = _compiled(_ImageTower(base), precision, cache, threads)
-            self.independent = not text.small and self._measure_independence(base.table)
+            self._text = _open_compiled(text, precision, cache, threads)
+            self._image = _open_compiled(_ImageTower(base), precision, cache, threads)
+            self.independent = not text.is_small and self._measure_independence(base.table)
         except RuntimeError as error:
             raise BackendFailed("OpenVINO cannot compile the towers of this base") from error
 
-    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+    def make_batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
         """Batch only texts of one shape together, since filling up further changes the last bits."""
         by_shape: dict[int, list[int]] = {}
         for place, length in enumerate(lengths):
@@ -73,27 +73,26 @@ class OpenVinoTowers:
             for start in range(0, len(places), size):
                 yield places[start : start + size], shape
 
-    def texts(self, rows: Tensor, last: Tensor) -> Features:
-        """Encode texts, in the order given."""
+    def encode_texts(self, rows: Tensor, last: Tensor) -> Features:
         return self._text(rows, last)
 
-    def pictures(self, pixels: Tensor) -> Features:
-        """Encode pictures, in the order given."""
+    def encode_pictures(self, pixels: Tensor) -> Features:
         return np.concatenate([self._image(part) for part in torch.split(pixels, _MOST)])
 
     def _measure_independence(self, table: Tensor) -> bool:
-        """Whether this machine's kernels give a text the same bits alone and in batches: tried, not assumed."""
+        """Try whether this machine's kernels give a text the same bits alone and in batches."""
         length, most = self._lengths[0], self._most
-        rows = _first_rows(table, most * length).view(most, length, -1)
+        rows = _take_rows(table, most * length).view(most, length, -1)
         last = torch.full((most,), length - 1)
-        alone = np.concatenate([self.texts(rows[place : place + 1], last[:1]) for place in range(most)])
+        alone = np.concatenate([self.encode_texts(rows[place : place + 1], last[:1]) for place in range(most)])
         return all(
-            np.array_equal(self.texts(rows[:size], last[:size]), alone[:size]) for size in sorted({2, 3, 8, most})
+            np.array_equal(self.encode_texts(rows[:size], last[:size]), alone[:size])
+            for size in sorted({2, 3, 8, most})
         )
 
 
-def gain_by_bfloat16(rounds: int = 9) -> float:
-    """How many times as fast as float32 this processor is with one matrix product of a tower, on one thread.
+def measure_bfloat16_gain(rounds: int = 9) -> float:
+    """Measure how many times as fast as float32 this processor multiplies matrices of a tower, on one thread.
 
     The shortest of several in turn, a tenth of a second in all, in time of the processor: who else uses it must not
     decide for a data root. Where bfloat16 would be emulated, it takes ten times as long and is far below one.
@@ -102,7 +101,7 @@ def gain_by_bfloat16(rounds: int = 9) -> float:
     given = openvino.opset13.parameter([rows, columns], np.float32)
     by = openvino.opset13.constant(np.full((columns, columns), 0.01, np.float32))
     product = openvino.Model([openvino.opset13.matmul(given, by, False, True)], [given])
-    products = {precision: _Compiled(product, precision, 1) for precision in (FLOAT32, BFLOAT16)}
+    products = {precision: _CompiledTower(product, precision, 1) for precision in (FLOAT32, BFLOAT16)}
     pixels, seconds = torch.ones(rows, columns), {precision: list[float]() for precision in products}
     for _ in range(rounds):
         for precision, multiply in products.items():
@@ -112,7 +111,7 @@ def gain_by_bfloat16(rounds: int = 9) -> float:
     return min(seconds[FLOAT32]) / min(seconds[BFLOAT16])
 
 
-class _Compiled:
+class _CompiledTower:
     """One tower, compiled for this processor; thread-safe, one batch at a time."""
 
     def __init__(self, traced: openvino.Model, precision: str, threads: int) -> None:
@@ -131,7 +130,7 @@ class _Compiled:
 
 
 class _TextTower(nn.Module):
-    """From token rows and the places to read off to features, as OpenVINO traces it."""
+    """A text tower as OpenVINO traces it: from token rows and the places to read off to features."""
 
     def __init__(self, base: Base) -> None:
         super().__init__()
@@ -139,20 +138,20 @@ class _TextTower(nn.Module):
         width, context = base.table.shape[1], base.reading.context
         filled = base.reading.pad is not None
         lengths = (context, context) if filled else (9, 16)
-        self.example = (_first_rows(base.table, 2 * lengths[0]).view(2, lengths[0], width), torch.tensor([3, 8]))
-        self.other = (_first_rows(base.table, 3 * lengths[1], 100).view(3, lengths[1], width), torch.tensor([5, 9, 15]))
+        self.example = (_take_rows(base.table, 2 * lengths[0]).view(2, lengths[0], width), torch.tensor([3, 8]))
+        self.other = (_take_rows(base.table, 3 * lengths[1], 100).view(3, lengths[1], width), torch.tensor([5, 9, 15]))
         self.shapes = ([-1, context if filled else -1, width], [-1])
-        self._tower = getattr(_on_cpu(base), "text", _on_cpu(base))
+        self._tower = getattr(_move_to_cpu(base), "text", _move_to_cpu(base))
         others = ("visual.", "token_embedding.")
         weights = [each for name, each in self._tower.named_parameters() if not name.startswith(others)]
-        self.small = sum(map(Tensor.numel, weights)) <= _SMALL
+        self.is_small = sum(map(Tensor.numel, weights)) <= _SMALL
 
     def forward(self, rows: Tensor, last: Tensor) -> Tensor:
-        return text_features(self._tower, rows, last)
+        return compute_text_features(self._tower, rows, last)
 
 
 class _ImageTower(nn.Module):
-    """From pixels to features, as OpenVINO traces it."""
+    """An image tower as OpenVINO traces it: from pixels to features."""
 
     def __init__(self, base: Base) -> None:
         super().__init__()
@@ -161,33 +160,33 @@ class _ImageTower(nn.Module):
         pixels = pixels.view(5, 3, *base.picture_size)
         self.example, self.other = (pixels[:2],), (pixels[2:],)
         self.shapes = ([-1, 3, *base.picture_size],)
-        self._tower: Any = _on_cpu(base).visual
+        self._tower: Any = _move_to_cpu(base).visual
 
     def forward(self, pixels: Tensor) -> Tensor:
         features: Tensor = self._tower(pixels)
         return features
 
 
-def _first_rows(table: Tensor, count: int, start: int = 0) -> Tensor:
-    """So many rows (count, width) of a base's table from `start` on, in float32; round and round in a small one."""
+def _take_rows(table: Tensor, count: int, start: int = 0) -> Tensor:
+    """Return rows (count, width) of a base's table from `start` on, in float32; round and round in a small one."""
     return table[torch.arange(start, start + count) % len(table)].float()
 
 
-def _on_cpu(base: Base) -> nn.Module:
-    return base.model if base.device.type == "cpu" else without_table(base.model).cpu()
+def _move_to_cpu(base: Base) -> nn.Module:
+    return base.model if base.device.type == "cpu" else copy_without_table(base.model).cpu()
 
 
-def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, threads: int) -> _Compiled:
-    """The tower from `cache` if it lies there whole and was compared in this precision, else traced, compared, kept."""
+def _open_compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, threads: int) -> _CompiledTower:
+    """Open the tower from `cache` if it is whole and was compared in this precision, else trace and keep it."""
     folder = cache / f"{tower.fingerprint[:16]}-{openvino.__version__.split('-')[0]}-{_TRACE}"
     with suppress(CorruptFolder, OSError):
         if precision in files.verify(folder).get("compared", [FLOAT32]):
-            return _Compiled(openvino.Core().read_model(folder / "tower.xml"), precision, threads)
+            return _CompiledTower(openvino.Core().read_model(folder / "tower.xml"), precision, threads)
     model = _trace(tower)
-    compiled = _Compiled(model, FLOAT32, threads)
+    compiled = _CompiledTower(model, FLOAT32, threads)
     _require_near(compiled, tower, _EQUAL, "OpenVINO computes other features for this base than torch")
     if precision != FLOAT32:
-        compiled = _Compiled(model, precision, threads)
+        compiled = _CompiledTower(model, precision, threads)
         _require_near(compiled, tower, _NEAR, "bfloat16 changes the features of this base too much")
     for old in cache.glob(f"{tower.fingerprint[:16]}-*"):  # damaged, of another release, or compared in float32 only
         files.remove(old)
@@ -202,16 +201,16 @@ def _compiled(tower: _TextTower | _ImageTower, precision: str, cache: Path, thre
 
 
 @torch.inference_mode()
-def _require_near(compiled: _Compiled, tower: _TextTower | _ImageTower, least: float, otherwise: str) -> None:
-    """A trace sees one example: inputs of another size must give what torch gives, up to the precision."""
+def _require_near(compiled: _CompiledTower, tower: _TextTower | _ImageTower, least: float, otherwise: str) -> None:
+    """Compare with torch on inputs of another size than the one example that a trace sees."""
     expected, got = tower(*tower.other), torch.from_numpy(compiled(*tower.other))
     if nn.functional.cosine_similarity(expected, got).min() < least:
         raise BackendFailed(otherwise)
 
 
 @contextmanager
-def _same_logging() -> Iterator[None]:
-    """OpenVINO's converter raises the level of the root logger to ERROR and adds a filter to it: take that back."""
+def _keep_logging() -> Iterator[None]:
+    """Take back what OpenVINO's converter does to the root logger: its level is ERROR then, with a filter."""
     root = logging.getLogger()
     level, filters, handlers = root.level, [*root.filters], [*root.handlers]
     try:
@@ -225,7 +224,7 @@ def _trace(tower: _TextTower | _ImageTower) -> openvino.Model:
     fused = torch.backends.mha.get_fastpath_enabled()
     torch.backends.mha.set_fastpath_enabled(False)  # its fused attention is an operation of torch's own
     try:
-        with torch.no_grad(), _same_logging(), warnings.catch_warnings():
+        with torch.no_grad(), _keep_logging(), warnings.catch_warnings():
             warnings.simplefilter("ignore")  # torch warns of what it cannot see while tracing
             shapes = [openvino.PartialShape(shape) for shape in tower.shapes]
             return openvino.convert_model(tower.eval(), example_input=tower.example, input=shapes)

@@ -1,4 +1,4 @@
-"""What processes need from the system, and children that read untrusted bytes: limited, without secrets, replaced.
+"""Limits of this process, and children that read untrusted bytes: limited, without secrets, replaced.
 
 Knows no format: a module that is run as a child calls `serve`, its counterpart in the parent talks to a `Child`.
 """
@@ -29,9 +29,9 @@ _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait;
 
 
 def name_owner(pid: int | None = None, *, once: bool = False) -> str:
-    """The name of a process on this machine, by default of this one, as the owner of a duty.
+    """Return the name of a process on this machine, by default of this one, as the owner of a duty.
 
-    With `once`, another one each time: for a duty that several threads of a process take.
+    With `unique`, another one each time: for a duty that several threads of a process take.
     """
     name = f"{socket.gethostname()}:{pid or os.getpid()}"
     return f"{name}:{secrets.token_hex(4)}" if once else name
@@ -137,7 +137,7 @@ class GuardedPool:
     """Threads that each own a child, which is started by the first task."""
 
     def __init__(self, processes: int, module: str, *arguments: object, refuse: Callable[[], PictoglotError]) -> None:
-        """`arguments` are those of `Child`; `refuse` makes the error of a task whose child ended."""
+        """Take the `arguments` of `Child`; `refuse` makes the error of a task whose child ended."""
         self._module, self._arguments = module, arguments
         self._refuse = refuse
         self._local = threading.local()
@@ -157,7 +157,7 @@ class GuardedPool:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the running children."""
+        """Return the process ids of the running children."""
         return sorted(child.process.pid for child in list(self._children))
 
     def close(self, *, at_once: bool = False) -> None:
@@ -171,7 +171,7 @@ class GuardedPool:
 
     def _talk(self, talk: Callable[[Child], T]) -> T:
         while True:
-            child = self._child()
+            child = self._get_child()
             try:
                 result = talk(child)
             except PictoglotError:  # an answer as well
@@ -188,7 +188,7 @@ class GuardedPool:
                 child.is_fresh = False
                 return result
 
-    def _child(self) -> Child:
+    def _get_child(self) -> Child:
         child: Child | None = getattr(self._local, "child", None)
         if child is not None and child.process.poll() is None:
             return child
@@ -200,7 +200,7 @@ class GuardedPool:
 
 
 def serve(parent: int, memory: int, answer: Callable[[bytes, IO[bytes], IO[bytes]], bytes]) -> None:
-    """Be the child of `parent` until its pipe closes, within `memory` bytes of address space.
+    """Run as the child of `parent` until its pipe closes, within `memory` bytes of address space.
 
     `answer` answers a frame; until then it may write frames and read the answers to those.
     """
@@ -224,11 +224,11 @@ def write_frame(pipe: IO[bytes], data: bytes) -> None:
 
 def read_frame(pipe: IO[bytes]) -> bytes:
     """Return the data of one frame; raises `EOFError` when the other process closed the pipe."""
-    length = int.from_bytes(_exactly(pipe.read(8), 8), "big")
-    return _exactly(pipe.read(length), length)
+    length = int.from_bytes(_require_length(pipe.read(8), 8), "big")
+    return _require_length(pipe.read(length), length)
 
 
-def _exactly(data: bytes, length: int) -> bytes:
+def _require_length(data: bytes, length: int) -> bytes:
     if len(data) != length:
         raise EOFError("the other process closed the pipe")
     return data

@@ -16,8 +16,8 @@ from open_clip.tokenizer import get_clean_fn
 from tokenizers import Tokenizer as Engine
 
 from model.growth import Word
-from model.languages import ENGLISH, MANY, canonical
-from model.segmentation import pattern
+from model.languages import ENGLISH, MANY, canonicalize
+from model.segmentation import build_pattern
 from model.tokenizer import CLIP_TOKENS, LONGEST, Reader
 from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
 
@@ -54,21 +54,21 @@ class Reading:
     at: Literal["end", "last"] = "end"
 
     @property
-    def most(self) -> int:
-        """Tokens of a text that are read."""
+    def most_tokens(self) -> int:
+        """Return how many tokens of a text are read."""
         return self.context - len(self.prefix) - len(self.suffix)
 
     @property
     def specials(self) -> tuple[int, ...]:
-        """The ids that no text gives: prefix, suffix and, if it is read, the pad. Nothing ever trains their rows."""
+        """Return the ids that no text gives: prefix, suffix and a pad that is read. Nothing ever trains their rows."""
         return (*self.prefix, *self.suffix, *(() if self.pad is None else (self.pad,)))
 
-    def length(self, tokens: int) -> int:
-        """Places that a sequence of so many tokens, with prefix and suffix, takes in the tower."""
+    def measure_length(self, tokens: int) -> int:
+        """Return the places that a sequence of so many tokens, with prefix and suffix, takes in the tower."""
         return tokens if self.pad is None else self.context
 
-    def described(self) -> dict[str, object]:
-        """All of it, for a fingerprint."""
+    def describe(self) -> dict[str, object]:
+        """Return all of it, for a fingerprint."""
         return asdict(self)
 
 
@@ -94,10 +94,13 @@ def require_supported(name: str, config: Mapping[str, Any]) -> None:
         raise BaseNotSupported(f"{name} hides the pads of a text by a mask, which is not read here")
 
 
-def reading_of(
+def make_reading(
     name: str, text: Mapping[str, Any], prefix: tuple[int, ...], suffix: tuple[int, ...], pad: int | None
 ) -> Reading:
-    """The reading of a tower with this `text_cfg`, by a tokenizer with these ends and pad; raises `TokenizerUnfit`."""
+    """Return the reading of a tower with this `text_cfg`, by a tokenizer with these ends and pad.
+
+    Raises `TokenizerUnfit`.
+    """
     context, rows = int(text.get("context_length", 77)), int(text.get("vocab_size", CLIP_TOKENS))
     pool, end = text.get("pool_type"), text.get("eos_id", 2)
     filled = bool(text.get("no_causal_mask")) or pool == "last"
@@ -115,8 +118,8 @@ def reading_of(
     return Reading(prefix, suffix, context, rows, not text.get("no_causal_mask"), pad if filled else None, at)
 
 
-def languages_of(name: str, declared: object) -> tuple[str, ...]:
-    """The canonical tags of the languages that a base reads untaught, English first; `MANY` where nobody has a list.
+def list_languages(name: str, declared: object) -> tuple[str, ...]:
+    """List the canonical tags of the languages that a base reads untaught, English first; `MANY` if nobody has a list.
 
     `declared` is the list that its maker gives, None without one: then it is by the name that open_clip knows. Raises
     `BaseNotFound` for what is no list of tags.
@@ -126,7 +129,7 @@ def languages_of(name: str, declared: object) -> tuple[str, ...]:
     try:
         if not isinstance(declared, list) or not all(isinstance(tag, str) for tag in declared):
             raise TypeError
-        tags = [tag if tag == MANY else canonical(tag) for tag in declared]
+        tags = [tag if tag == MANY else canonicalize(tag) for tag in declared]
     except (TypeError, LanguageTagInvalid) as error:
         raise BaseNotFound(f"the languages that are declared for {name} are not a list of language tags") from error
     return tuple(dict.fromkeys([ENGLISH, *sorted(tags)]))
@@ -138,10 +141,10 @@ def languages_of(name: str, declared: object) -> tuple[str, ...]:
 class FilePieces:
     """The tokenizer of a `tokenizer.json`, over a table of `size` rows; `clean` names what is done to a text first."""
 
-    begins: Literal["pieces"] = "pieces"
+    new_row_kind: Literal["pieces"] = "pieces"
 
     def __init__(self, content: bytes, clean: str, size: int) -> None:
-        """Raises `TokenizerUnfit` when the file is damaged, or has more tokens than the table has rows."""
+        """Read the file; raises `TokenizerUnfit` when it is damaged, or has more tokens than the table rows."""
         self._clean, self.size = get_clean_fn(clean), size
         self.sha256 = hashlib.sha256(f"{clean} {size} ".encode() + content).hexdigest()
         try:
@@ -159,10 +162,10 @@ class FilePieces:
         self._unknown: int | None = model.get("unk_id", self.engine.token_to_id(model.get("unk_token") or ""))
         added = self.engine.get_added_tokens_decoder()
         self.specials = {number for number, token in added.items() if token.special} - {self._unknown}
-        self._kinds = _Kinds(self.engine, model.get("continuing_subword_prefix"), {self._unknown, *added})
+        self._kinds = _PieceKinds(self.engine, model.get("continuing_subword_prefix"), {self._unknown, *added})
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
-        """A model may still join letters to the name of a special token: that is left out."""
+        """Return the ids; leave out special tokens, to whose names a model may still join letters."""
         cleaned = [self._clean(text) for text in texts]
         read = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
         return [
@@ -170,33 +173,33 @@ class FilePieces:
             for ids in read
         ]
 
-    def reader(self, words: Sequence[str]) -> Reader:
-        borders = re.compile(pattern(words)) if words else None
+    def make_reader(self, words: Sequence[str]) -> Reader:
+        borders = re.compile(build_pattern(words)) if words else None
 
         def read(texts: Sequence[str]) -> list[list[Word]]:
-            return [self._in_words(ids, self._cuts(ids, borders)) for ids in self.encode(texts)]
+            return [self._group_words(ids, self._find_cuts(ids, borders)) for ids in self.encode(texts)]
 
         return read
 
-    def texts(self, corpus: Sequence[str]) -> Iterable[str]:
+    def prepare_corpus(self, corpus: Sequence[str]) -> Iterable[str]:
         read = self.encode(corpus)
         share = sum(self._unknown in ids for ids in read) / len(corpus)
         if share > _UNREADABLE:
             raise CaptionsUnreadable(
                 f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
             )
-        return (self._spelled(ids)[0].replace(_SPACE, " ") for ids in read)
+        return (self._spell(ids)[0].replace(_SPACE, " ") for ids in read)
 
-    def name(self, number: int) -> str:
+    def get_piece(self, number: int) -> str:
         return self.engine.id_to_token(number) or ""
 
-    def id_of(self, name: str) -> int | None:
+    def find_id(self, name: str) -> int | None:
         number: int | None = self.engine.token_to_id(name)
         return None if number in self.specials or number == self._unknown else number
 
     @cached_property
     def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:
-        """The ids that the file puts before a text and behind it."""
+        """Return the ids that the file puts before a text and behind it."""
         encoding = self.engine.encode("a")
         marks = encoding.special_tokens_mask
         if 0 not in marks:
@@ -204,15 +207,15 @@ class FilePieces:
         first, behind = marks.index(0), len(marks) - marks[::-1].index(0)
         return tuple(encoding.ids[:first]), tuple(encoding.ids[behind:])
 
-    def number(self, token: str) -> int:
-        """The id of a token; raises `TokenizerUnfit` if there is none."""
+    def require_id(self, token: str) -> int:
+        """Return the id of a token; raises `TokenizerUnfit` if there is none."""
         number = self.engine.token_to_id(token)
         if number is None:
             raise TokenizerUnfit(f"tokenizer.json has no token {token}")
         return int(number)
 
-    def _in_words(self, ids: Sequence[int], cuts: Collection[int]) -> list[Word]:
-        """The words of a text: one begins at a piece that `starts` it or is `alone`, behind one that is, and at `cuts`.
+    def _group_words(self, ids: Sequence[int], cuts: Collection[int]) -> list[Word]:
+        """Split ids into words: one begins at a piece that `starts` it or is `alone`, behind such a one, and at `cuts`.
 
         What has more pieces than may be merged, such as a sentence without spaces, is cut there.
         """
@@ -225,28 +228,28 @@ class FilePieces:
             last = kind
         return [tuple(word) for word in found]
 
-    def _cuts(self, ids: Sequence[int], borders: re.Pattern[str] | None) -> Collection[int]:
-        """The places among the pieces of a text where what `borders` finds begins or ends."""
+    def _find_cuts(self, ids: Sequence[int], borders: re.Pattern[str] | None) -> Collection[int]:
+        """Return the places among the pieces of a text where what `borders` finds begins or ends."""
         if borders is None:
             return ()
-        text, starts = self._spelled(ids)
+        text, starts = self._spell(ids)
         found = {border for match in borders.finditer(text) for border in match.span()}
         return {place for place, start in enumerate(starts) if start in found}
 
-    def _spelled(self, ids: Sequence[int]) -> tuple[str, list[int]]:
-        """The text that pieces spell, and where in it each begins; -1 where that is within a letter."""
+    def _spell(self, ids: Sequence[int]) -> tuple[str, list[int]]:
+        """Return the text that pieces spell, and where in it each begins; -1 where that is within a letter."""
         starts, letters, said = list[int](), 0, bytearray()
         for number in ids:
-            piece = self.name(number)
+            piece = self.get_piece(number)
             spelled = bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
-            starts.append(letters if spelled[:1] and not _continues(spelled[0]) else -1)
-            letters += sum(not _continues(byte) for byte in spelled)
+            starts.append(letters if spelled[:1] and not _is_continuation(spelled[0]) else -1)
+            letters += sum(not _is_continuation(byte) for byte in spelled)
             said += spelled
         return said.decode(errors="replace"), starts
 
 
-class _Kinds(dict[int, str]):
-    """What a piece does, found when it is first met: it `starts` a word, `joins` one, or stands `alone`."""
+class _PieceKinds(dict[int, str]):
+    """Kinds of pieces, found when one is first met: it `starts` a word, `joins` one, or stands `alone`."""
 
     def __init__(self, engine: Engine, continuing: str | None, alone: Collection[int | None]) -> None:
         super().__init__()
@@ -264,15 +267,15 @@ class _Kinds(dict[int, str]):
         return kind
 
 
-def _continues(byte: int) -> bool:
-    """Whether a byte of UTF-8 goes on with a letter."""
+def _is_continuation(byte: int) -> bool:
+    """Return whether a byte of UTF-8 goes on with a letter."""
     return byte & 0xC0 == 0x80
 
 
 def open_tokenizer(
     name: str, text: Mapping[str, Any], content: bytes, beside: Mapping[str, Any]
 ) -> tuple[FilePieces, Reading]:
-    """The pieces of the base `name`, and how its tower reads them; raises `TokenizerUnfit`.
+    """Return the pieces of the base `name`, and how its tower reads them; raises `TokenizerUnfit`.
 
     `text` is its `text_cfg`, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says.
     """
@@ -280,36 +283,44 @@ def open_tokenizer(
     pieces = FilePieces(content, given.get("clean", "whitespace"), int(text["vocab_size"]))
     if beside.get("padding_side", "right") != "right":
         raise TokenizerUnfit(f"tokenizer_config.json fills up the texts of {name} in front, which is not read here")
-    prefix, suffix = _ends(pieces, beside)
+    prefix, suffix = _choose_ends(pieces, beside)
     if given.get("strip_sep_token"):  # open_clip puts 0 in its place
-        separator = pieces.number(_token(beside, "sep_token") or "[SEP]")
+        separator = pieces.require_id(_read_token_name(beside, "sep_token") or "[SEP]")
         prefix, suffix = (tuple(0 if number == separator else number for number in ids) for ids in (prefix, suffix))
-    return pieces, reading_of(name, text, prefix, suffix, _pad(text, pieces, beside))
+    return pieces, make_reading(name, text, prefix, suffix, _choose_pad(text, pieces, beside))
 
 
-def _ends(pieces: FilePieces, beside: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
-    """Those of the file, except where the settings of a Gemma say otherwise: its class does not use the file's."""
+def _choose_ends(pieces: FilePieces, beside: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+    """Return the file's prefix and suffix, unless a Gemma's settings say otherwise: its class ignores the file's."""
     prefix, suffix = pieces.ends
     if str(beside.get("tokenizer_class", "")).startswith("Gemma"):
         if "add_bos_token" in beside:
-            prefix = (pieces.number(_token(beside, "bos_token") or "<bos>"),) if beside["add_bos_token"] else ()
+            prefix = (
+                (pieces.require_id(_read_token_name(beside, "bos_token") or "<bos>"),)
+                if beside["add_bos_token"]
+                else ()
+            )
         if "add_eos_token" in beside:
-            suffix = (pieces.number(_token(beside, "eos_token") or "<eos>"),) if beside["add_eos_token"] else ()
+            suffix = (
+                (pieces.require_id(_read_token_name(beside, "eos_token") or "<eos>"),)
+                if beside["add_eos_token"]
+                else ()
+            )
     return prefix, suffix
 
 
-def _pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str, Any]) -> int | None:
-    """The id that fills up texts: as the settings say, the file, or else what the family is known to use."""
-    if named := _token(beside, "pad_token"):
-        return pieces.number(named)
+def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str, Any]) -> int | None:
+    """Return the id that fills up texts: as the settings say, the file, or else what the family is known to use."""
+    if named := _read_token_name(beside, "pad_token"):
+        return pieces.require_id(named)
     if pieces.pad is not None:
         return pieces.pad
     if known := _PADS.get(text["hf_tokenizer_name"]):
-        return pieces.number(known)
+        return pieces.require_id(known)
     return next((n for name in _PAD_NAMES if (n := pieces.engine.token_to_id(name)) is not None), None)
 
 
-def _token(beside: Mapping[str, Any], kind: str) -> str | None:
-    """A special token of the settings, which name it or describe it."""
+def _read_token_name(beside: Mapping[str, Any], kind: str) -> str | None:
+    """Return a special token of the settings, which name it or describe it."""
     token = beside.get(kind)
     return token.get("content") if isinstance(token, dict) else token

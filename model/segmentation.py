@@ -22,8 +22,8 @@ _PHRASE = 12  # characters up to which a run that never occurs in a longer one c
 _MOST = 4_000  # words a language: a text of 30 characters is cut in well under a millisecond
 
 
-def standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
-    """Runs of unspaced scripts that stand alone in `corpus`: short ones, and longer ones that longer runs contain too.
+def find_standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
+    """Find runs of unspaced scripts that stand alone in `corpus`: short ones, and those that longer runs contain too.
 
     At most 4,000, the most frequent first. Compounds are left out: runs of which at least half is covered by shorter
     ones, read from the left, longest first.
@@ -33,7 +33,7 @@ def standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
     uses: Counter[str] = Counter()
     compounds: set[str] = set()
     for run in runs:
-        inside = _inside(run, candidates)
+        inside = _find_inside(run, candidates)
         uses.update(inside)
         if 2 * sum(map(len, inside)) >= len(run):
             compounds.add(run)
@@ -44,16 +44,16 @@ def standalone_words(corpus: Iterable[str]) -> tuple[str, ...]:
     return tuple(words[:_MOST])
 
 
-def pattern(words: Iterable[str]) -> str:
-    """A regular expression that finds the longest of `words` at a place; words of one first letter share its test."""
+def build_pattern(words: Iterable[str]) -> str:
+    """Return a regular expression that finds the longest of `words`; words of one first letter share its test."""
     rests: dict[str, list[str]] = {}
     for word in sorted(words, key=lambda word: (-len(word), word)):
         rests.setdefault(word[0], []).append(re.escape(word[1:]))
     return "|".join(f"{first}(?:{'|'.join(rest)})" for first, rest in sorted(rests.items()))
 
 
-def spaced(texts: Iterable[str]) -> bool:
-    """Whether most letters of `texts` are of scripts that put spaces between words."""
+def is_spaced(texts: Iterable[str]) -> bool:
+    """Return whether most letters of `texts` are of scripts that put spaces between words."""
     letters = unspaced = 0
     for text in texts:
         letters += sum(map(str.isalpha, text))
@@ -61,8 +61,8 @@ def spaced(texts: Iterable[str]) -> bool:
     return 2 * unspaced <= letters
 
 
-def _inside(run: str, candidates: set[str]) -> list[str]:
-    """The candidates shorter than `run` that it holds, read from the left, longest first."""
+def _find_inside(run: str, candidates: set[str]) -> list[str]:
+    """Return the candidates shorter than `run` that it holds, read from the left, longest first."""
     words: list[str] = []
     place = 0
     while place < len(run):

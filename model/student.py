@@ -16,39 +16,39 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from model.base import Base
-from model.towers import text_features
+from model.towers import compute_text_features
 
 _HALF = torch.bfloat16
 
 
-def in_bfloat16(base: Base) -> Callable[[Tensor, Tensor], Tensor]:
-    """`base.text_features` but for rounding, differentiable in the rows; under autocast for a tower of other blocks."""
+def make_bfloat16_tower(base: Base) -> Callable[[Tensor, Tensor], Tensor]:
+    """Return the base's text tower but for rounding, differentiable in the rows; other blocks in autocast."""
     tower: Any = getattr(base.model, "text", base.model)
     blocks = tower.transformer.resblocks
     if not (tower.transformer.batch_first and all(type(block) is ResidualAttentionBlock for block in blocks)):
-        return partial(_autocast, base)
-    return partial(text_features, written_out(base, _HALF))
+        return partial(_compute_in_autocast, base)
+    return partial(compute_text_features, copy_tower(base, _HALF))
 
 
-def written_out(base: Base, kind: torch.dtype) -> Any:
-    """A text tower for `text_features` whose products are of this `kind`: the base's, but its blocks are copies.
+def copy_tower(base: Base, kind: torch.dtype) -> Any:
+    """Return a text tower whose products are of this `kind`: the base's, but its blocks are copies.
 
     Their `attn` are `Attention`. The base's tower has to be one of open_clip's plain blocks.
     """
     tower: Any = getattr(base.model, "text", base.model)
-    blocks = [_copied(block, kind) for block in tower.transformer.resblocks]
+    blocks = [_copy_block(block, kind) for block in tower.transformer.resblocks]
     others = ("attn_mask", "positional_embedding", "ln_final", "text_projection")
     transformer = SimpleNamespace(resblocks=blocks, batch_first=True)
     return SimpleNamespace(transformer=transformer, **{name: getattr(tower, name) for name in others})
 
 
-def _autocast(base: Base, embedded: Tensor, last: Tensor) -> Tensor:
+def _compute_in_autocast(base: Base, embedded: Tensor, last: Tensor) -> Tensor:
     with torch.autocast(base.device.type, _HALF):
-        return base.text_features(embedded, last).float()
+        return base.compute_text_features(embedded, last).float()
 
 
-def _copied(block: ResidualAttentionBlock, kind: torch.dtype) -> ResidualAttentionBlock:
-    """A copy whose attention and perceptron compute in `kind`, and take and give float32."""
+def _copy_block(block: ResidualAttentionBlock, kind: torch.dtype) -> ResidualAttentionBlock:
+    """Copy a block, so that attention and perceptron compute in `kind`, and take and give float32."""
     copied = copy.deepcopy(block)
     copied.attn, copied.mlp = Attention(copied.attn, kind), _Perceptron(copied.mlp, kind)
     return copied
@@ -79,15 +79,15 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        asked, held, shown = self.projected(query, key)
+        asked, held, shown = self.project(query, key)
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(len(query), self.num_heads, *attn_mask.shape[1:])
         read = F.scaled_dot_product_attention(self._split(asked), self._split(held), self._split(shown), attn_mask)
         joined = read.transpose(1, 2).flatten(2).to(self.kind)
         return self.projections.out_proj(joined).float(), None
 
-    def projected(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Of what asks (n, asking, width) and of what is seen (n, seen, width): queries, keys and values."""
+    def project(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Project `query` (n, asking, width) and `key` (n, seen, width) to queries, keys and values."""
         weights, biases, width = self.projections.in_proj_weight, self.projections.in_proj_bias, query.shape[-1]
         if query is key:
             asked, held, shown = F.linear(query.to(self.kind), weights, biases).chunk(3, dim=-1)
@@ -97,5 +97,5 @@ class Attention(nn.Module):
         return asked, held, shown
 
     def _split(self, hidden: Tensor) -> Tensor:
-        """(n, length, width) as (n, heads, length, width / heads) in float32."""
+        """Return (n, length, width) as (n, heads, length, width / heads) in float32."""
         return hidden.float().view(*hidden.shape[:2], self.num_heads, -1).transpose(1, 2)

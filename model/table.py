@@ -24,7 +24,7 @@ class TokenRows:
     rows: Tensor
 
 
-class Rows:
+class PhysicalRows:
     """All rows of a table as of one moment. `rows[numbers]` is (…, width) float32 for physical numbers (…) int64."""
 
     def __init__(self, base: Tensor, added: Tensor) -> None:
@@ -49,7 +49,7 @@ class Table:
     """
 
     def __init__(self, base: Tensor) -> None:
-        self.rows = Rows(base, base.new_empty((0, base.shape[1]), dtype=torch.float32))
+        self.rows = PhysicalRows(base, base.new_empty((0, base.shape[1]), dtype=torch.float32))
         self._base = base
         self._added = self.rows._added
         self._count = 0
@@ -60,15 +60,15 @@ class Table:
         with self._lock:
             first, self._count = self._count, self._count + len(rows)
             if self._count > len(self._added):
-                grown = self._larger(max(self._count, len(self._added) + len(self._added) // 4))
+                grown = self._allocate(max(self._count, len(self._added) + len(self._added) // 4))
                 grown[:first] = self._added[:first]
                 self._added = grown
-                self.rows = Rows(self._base, grown)
+                self.rows = PhysicalRows(self._base, grown)
             self._added[first : self._count] = rows
             return np.arange(first, self._count, dtype=np.int32) + np.int32(len(self._base))
 
-    def _larger(self, rows: int) -> Tensor:
-        """A tensor of at least so many rows. In main memory of a million, since unwritten pages take no memory.
+    def _allocate(self, rows: int) -> Tensor:
+        """Return a tensor of at least `rows` rows; in main memory of a million, since unwritten pages take no memory.
 
         So added rows hardly ever move to a larger one, when both would be in memory. NumPy allocates it, since torch
         fills new tensors in its deterministic mode.
@@ -95,8 +95,8 @@ class View:
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # for language identification
 
     @staticmethod
-    def of_base(tokenizer: Tokenizer, reading: Reading, ngrams: Mapping[str, int], version: int = 0) -> "View":
-        """The base's own tokenizer and rows, which are this version."""
+    def create_for_base(tokenizer: Tokenizer, reading: Reading, ngrams: Mapping[str, int], version: int = 0) -> "View":
+        """Return the base's own tokenizer and rows, which are this version."""
         return View(version, "en", tokenizer, reading, np.arange(reading.vocabulary, dtype=np.int32), {}, ngrams)
 
     def extend(
@@ -108,7 +108,7 @@ class View:
         added: TokenRows,
         ngrams: Mapping[str, int],
     ) -> "View":
-        """The view of a version on top of this one, which stays as it is; rows of the same token are replaced."""
+        """Return the view of a version on top of this one, which stays as it is; rows of a token are replaced."""
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
         physical[: len(self.physical)] = self.physical
         physical[added.ids] = table.append(added.rows)
@@ -116,40 +116,42 @@ class View:
         trained = {**self.trained, language: own}
         return View(version, language, tokenizer, self.reading, physical, trained, ngrams)
 
-    def tokens(self, texts: Sequence[str]) -> list[list[int]]:
-        """Token ids of cleaned texts without specials; a token without a row is decomposed into parts that have one."""
+    def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return token ids of cleaned texts without specials; a token without a row is cut into parts that have one."""
         return [
             ids
             if (self.physical[ids] != NO_ROW).all()
-            else [part for number in ids for part in self.known(number, self.tokenizer)]
+            else [part for number in ids for part in self.find_trained_parts(number, self.tokenizer)]
             for ids in self.tokenizer.encode(texts)
         ]
 
-    def sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
-        """Physical rows (length,) of a text within the base's prefix and suffix; and whether it was cut."""
+    def build_sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
+        """Return physical rows (length,) of a text within the base's prefix and suffix; and whether it was cut."""
         reading = self.reading
-        return self.physical[[*reading.prefix, *ids[: reading.most], *reading.suffix]], len(ids) > reading.most
+        return self.physical[[*reading.prefix, *ids[: reading.most_tokens], *reading.suffix]], len(
+            ids
+        ) > reading.most_tokens
 
-    def frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
-        """TEIR's f of each id: 2 for the base's rows, 1 for others, and 1 for each earlier language that trained it."""
+    def count_frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
+        """Return TEIR's f of each id: 2 for the base's rows, else 1, and 1 for each other language that trained it."""
         counts = np.where(ids < self.reading.vocabulary, 2, 1)
         for other, held in self.trained.items():
             if other != language:
                 counts += np.isin(ids, held)
         return counts
 
-    def known(self, number: int, tokenizer: Tokenizer) -> tuple[int, ...]:
-        """A token of `tokenizer`, which may continue this view's, or the trained parts of one that nothing trained."""
+    def find_trained_parts(self, number: int, tokenizer: Tokenizer) -> tuple[int, ...]:
+        """Return the token if it is trained, else its trained parts; `tokenizer` may continue this view's."""
         if number < len(self.physical) and self.physical[number] != NO_ROW:
             return (number,)
-        left, right = tokenizer.parts(number)
-        return self.known(left, tokenizer) + self.known(right, tokenizer)
+        left, right = tokenizer.get_parts(number)
+        return self.find_trained_parts(left, tokenizer) + self.find_trained_parts(right, tokenizer)
 
 
 def pad(
     sequences: Sequence[NDArray[np.int32]], reading: Reading, length: int | None = None, filler: int | None = None
 ) -> tuple[Tensor, Tensor]:
-    """Stack row numbers to (n, length) int64, and the place (n,) where each text is read off.
+    """Return row numbers stacked to (n, length) int64, and the place (n,) where each text is read off.
 
     Where the tower reads pads they are filled up to the context, with `filler` or else with the base's own pad row.
     Elsewhere each is filled up with its last number, to `length` or else to the longest.

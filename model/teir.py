@@ -1,4 +1,4 @@
-"""How token-embedding rows start and move: TEIR (CLL-CLIP + TEIR, AAAI 2024), and English meanings by alignment.
+"""Start and movement of token-embedding rows: TEIR (CLL-CLIP + TEIR, AAAI 2024), and English meanings by alignment.
 
 Which English tokens a token stands for, two IBM models 1 say that have to agree, over caption pairs: P. F. Brown et
 al., "The mathematics of statistical machine translation", 1993; P. Liang, B. Taskar, D. Klein, "Alignment by
@@ -16,12 +16,12 @@ from torch import Tensor, nn
 _BLOCK = 8_192  # rows of the table that are weighed at a time
 _ROUNDS = 8  # of expectation and maximisation
 _MOST = 2_000_000  # pairs of tokens; beyond, only as many captions are counted as give so many
-Tokens = NDArray[np.int64]
+TokenIds = NDArray[np.int64]
 Shares = NDArray[np.float64]
 
 
-def new_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-    """Rows (count, width) drawn from N(mean, std²) of all elements of the table, which comes in blocks (rows, width).
+def draw_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    """Draw rows (count, width) from N(mean, std²) of all elements of the table, which comes in blocks (rows, width).
 
     Scalars over all elements, std unbiased: the published choice. In blocks, since the table may fill the memory.
     """
@@ -35,12 +35,12 @@ def new_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator)
     return torch.randn((count, width), generator=generator) * std + mean
 
 
-def meant_rows(said: Tokens, meant: Tokens, probability: Shares, table: Tensor, drawn: Tensor) -> Tensor:
-    """Rows (k, width) of the k tokens in `said` (m,), ascending: the mean of the rows of `table` that each stands for.
+def average_english_rows(said: TokenIds, meant: TokenIds, probability: Shares, table: Tensor, drawn: Tensor) -> Tensor:
+    """Return rows (k, width) of the k ids in `tokens` (m,), ascending: means of rows of `table`, their English.
 
-    `meant` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is smaller than
-    one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing where one
-    meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0048).
+    `english_tokens` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is
+    smaller than one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing
+    where one meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0048).
     """
     tokens, place = np.unique(said, return_inverse=True)
     rows = torch.zeros((len(tokens), table.shape[1]), dtype=torch.float64)
@@ -53,8 +53,8 @@ def meant_rows(said: Tokens, meant: Tokens, probability: Shares, table: Tensor, 
     return (rows + lacking * drawn).float()
 
 
-def row_scale(frequency: NDArray[np.int64]) -> Tensor:
-    """1 / f per row, (n, 1) float32: the more languages trained a row, the less this one may move it."""
+def compute_row_scale(frequency: NDArray[np.int64]) -> Tensor:
+    """Return 1 / f per row, (n, 1) float32: the more languages trained a row, the less this one may move it."""
     return torch.from_numpy((1.0 / frequency).astype(np.float32)).unsqueeze(1)
 
 
@@ -71,7 +71,7 @@ class ScaledAdamW:
 
     @torch.no_grad()
     def step(self, learning_rate: float, clip: float) -> None:
-        """Clip the global gradient norm (before scaling), then move; gradients are cleared."""
+        """Move after clipping the global gradient norm, which is before scaling; clear the gradients."""
         (group,) = self.adam.param_groups
         group["lr"] = learning_rate
         torch.nn.utils.clip_grad_norm_(group["params"], clip)
@@ -80,14 +80,16 @@ class ScaledAdamW:
         self.adam.zero_grad(set_to_none=True)
 
     def move(self) -> None:
-        """Adam's step, on scaled gradients."""
+        """Move by Adam's step, on scaled gradients."""
         if self.table.grad is not None:
             self.table.grad.mul_(self.scale)
         self.adam.step()
 
 
-def aligned(captions: Sequence[NDArray[np.int32]], english: Sequence[Sequence[int]]) -> tuple[Tokens, Tokens, Shares]:
-    """Of all pairs of tokens of a caption and its English text: both, and p(English token | caption's token).
+def align_tokens(
+    captions: Sequence[NDArray[np.int32]], english: Sequence[Sequence[int]]
+) -> tuple[TokenIds, TokenIds, Shares]:
+    """Return all pairs of tokens of a caption and its English text: both, and p(English token | caption's token).
 
     All (m,), by the first token; the same bits on every machine.
     """
@@ -113,13 +115,13 @@ def aligned(captions: Sequence[NDArray[np.int32]], english: Sequence[Sequence[in
     for _ in range(_ROUNDS):
         # an English token comes from one token of the caption, and that from one of the English: both at once, so that
         # a rare token does not take in what others leave unexplained
-        weight = _shares(forth[pair], other) * _shares(back[pair], own)
+        weight = _compute_shares(forth[pair], other) * _compute_shares(back[pair], own)
         counts: Shares = np.bincount(pair, weight).astype(np.float64)
-        forth, back = _shares(counts, by_said), _shares(counts, by_meant)
+        forth, back = _compute_shares(counts, by_said), _compute_shares(counts, by_meant)
     return said, meant, forth
 
 
-def _shares(weight: Shares, of: Tokens) -> Shares:
-    """Each of the `weight` (n,) over the sum of all that have the same number in `of` (n,)."""
+def _compute_shares(weight: Shares, of: TokenIds) -> Shares:
+    """Return each of the `weight` (n,) over the sum of all that have the same number in `of` (n,)."""
     shares: Shares = weight / np.bincount(of, weight)[of]
     return shares

@@ -24,7 +24,7 @@ _MEANINGFUL = frozenset("LNSM")  # Unicode categories of which a text needs at l
 
 
 def clean(text: str) -> str:
-    """`text` in NFC, without byte order marks and bidi controls, white space collapsed; idempotent.
+    """Return `text` in NFC, without byte order marks and bidi controls, white space collapsed; idempotent.
 
     Raises `TextTooLong`, `TextInvalidUnicode`, and `EmptyText` without a letter, number, symbol or mark.
     """
@@ -40,8 +40,8 @@ def clean(text: str) -> str:
     return cleaned
 
 
-def picture_id(text: str) -> str:
-    """`text` in NFC as the id of a picture, like a relative path; idempotent. Raises `InvalidInput`."""
+def clean_picture_id(text: str) -> str:
+    """Return `text` in NFC as the id of a picture, like a relative path; idempotent. Raises `InvalidInput`."""
     if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _NOT_IN_ID)):
         raise InvalidInput("an id has no control characters")
     id = unicodedata.normalize("NFC", text)

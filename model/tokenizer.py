@@ -17,8 +17,8 @@ from open_clip.tokenizer import bytes_to_unicode, default_bpe
 from tokenizers import Regex, models, normalizers, pre_tokenizers
 from tokenizers import Tokenizer as Engine
 
-from model.growth import Merge, PieceMerges, Word, learn, reached
-from model.segmentation import pattern, standalone_words
+from model.growth import Merge, PieceMerges, Word, find_needed_merges, learn_merges
+from model.segmentation import build_pattern, find_standalone_words
 
 SUFFIX = "</w>"  # marks a token of CLIP's that ends a word
 CLIP_TOKENS = 49_408  # of CLIP itself; the last two are begin and end of text
@@ -29,120 +29,122 @@ Reader = Callable[[Sequence[str]], list[list[Word]]]  # from texts to their word
 
 
 class Pieces(Protocol):
-    """What a base makes of texts: pieces with ids below `size`. Immutable; `sha256` names it."""
+    """The pieces that a base makes of texts, with ids below `size`. Immutable; `sha256` names them."""
 
     size: int
     sha256: str
 
     @property
-    def begins(self) -> Literal["drawn", "pieces"]:
-        """How the row of an added token begins: as TEIR draws it, or as the mean of the rows of its parts."""
+    def new_row_kind(self) -> Literal["drawn", "pieces"]:
+        """Return how the row of an added token begins: as TEIR draws it, or as the mean of the rows of its parts."""
         ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of cleaned texts, as the base reads them; no part of a text becomes a special token."""
         ...
 
-    def reader(self, words: Sequence[str]) -> Reader:
-        """What reads texts of learned languages; in scripts without spaces words begin and end with one of `words`."""
+    def make_reader(self, words: Sequence[str]) -> Reader:
+        """Return a reader of learned languages; in scripts without spaces words begin and end with one of `words`."""
         ...
 
-    def texts(self, corpus: Sequence[str]) -> Iterable[str]:
-        """The corpus as `words` may be found in it; raises `CaptionsUnreadable` where most of it cannot be read."""
+    def prepare_corpus(self, corpus: Sequence[str]) -> Iterable[str]:
+        """Return the corpus as words may be found in it; raises `CaptionsUnreadable` if most is unreadable."""
         ...
 
-    def name(self, number: int) -> str:
-        """The piece with this id."""
+    def get_piece(self, number: int) -> str:
+        """Return the piece with this id."""
         ...
 
-    def id_of(self, name: str) -> int | None:
-        """The id of a piece that a text may give."""
+    def find_id(self, name: str) -> int | None:
+        """Return the id of a piece that a text may give."""
         ...
 
 
 class Tokenizer:
-    """An immutable tokenizer: `pieces`, merges of these that languages `added`, and `words` that are cut out first.
+    """An immutable tokenizer: `pieces`, the merges of these that languages added, and `words` that are cut out first.
 
     Tokenizers of one line of versions share their merges.
     """
 
     def __init__(self, pieces: Pieces | None = None) -> None:
-        """By default CLIP's pieces."""
+        """Take CLIP's pieces by default."""
         self.pieces = pieces or ClipPieces()
-        self.begins = self.pieces.begins
+        self.new_row_kind = self.pieces.new_row_kind
         self.words: tuple[str, ...] = ()
-        self._merges, self._count = PieceMerges(self.pieces.size, self.pieces.id_of), 0
-        self._known = dict[Word, Word]()
+        self._merges, self._count = PieceMerges(self.pieces.size, self.pieces.find_id), 0
+        self._merged_words = dict[Word, Word]()
 
     @property
-    def added(self) -> tuple[Merge, ...]:
-        """All merges that languages added, in rank order; older ones keep their rank."""
+    def merges(self) -> tuple[Merge, ...]:
+        """Return all merges that languages added, in rank order; older ones keep their rank."""
         return tuple(self._merges.merges[: self._count])
 
     @property
     def size(self) -> int:
-        """One more than the largest id; at least the rows of the base's table."""
+        """Return one more than the largest id; at least the rows of the base's table."""
         return self._merges.sizes[self._count]
 
     @cached_property
     def sha256(self) -> str:
-        """Equal only if all texts are tokenised identically."""
+        """Return a hash that is equal only if all texts are tokenised identically."""
         if not (self._count or self.words):
             return self.pieces.sha256
-        described = json.dumps([self.pieces.sha256, self.words, self.added], ensure_ascii=False)
+        described = json.dumps([self.pieces.sha256, self.words, self.merges], ensure_ascii=False)
         return hashlib.sha256(described.encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of cleaned texts, without the base's prefix and suffix."""
         if not (self._count or self.words):
             return self.pieces.encode(texts)
-        return [[number for word in words for number in self._joined(word)] for words in self._reader(texts)]
+        return [[number for word in words for number in self._merge_word(word)] for words in self._reader(texts)]
 
     def decode(self, number: int) -> str:
-        """The token with this id, as the base spells it."""
+        """Return the token with this id, as the base spells it."""
         first = self.pieces.size
-        return self.pieces.name(number) if number < first else self._merges.names[number - first]
+        return self.pieces.get_piece(number) if number < first else self._merges.names[number - first]
 
-    def parts(self, number: int) -> tuple[int, int]:
-        """The two ids that an added token was merged from."""
+    def get_parts(self, number: int) -> tuple[int, int]:
+        """Return the two ids that an added token was merged from."""
         if not self.pieces.size <= number < self.size:
             raise KeyError(number)
         return self._merges.origin[number - self.pieces.size]
 
-    def grown(self, corpus: Sequence[str], size: int) -> Self:
-        """This one extended by at most `size` merges for a corpus; deterministic, and older ids stay as they are.
+    def grow(self, corpus: Sequence[str], size: int) -> Self:
+        """Return this one extended by at most `size` merges for a corpus; deterministic, and older ids stay.
 
         Merges are learned from the pieces that this one leaves: older ones are always applied first, so many that were
         learned from bytes could never be reached. Only those on the way to a token that occurs are kept. Raises
         `CaptionsUnreadable`.
         """
-        words = standalone_words(self.pieces.texts(corpus))
+        words = find_standalone_words(self.pieces.prepare_corpus(corpus))
         # with merges of its own: most of what is learned may be dropped
-        start = self.fresh().extend(self.added, (*self.words, *words))
-        whole = start.extend(start.learned(corpus, size))
+        start = self.copy_without_merges().extend(self.merges, (*self.words, *words))
+        whole = start.extend(start.learn_merges(corpus, size))
         used = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
-        kept = reached(whole.added[self._count :], used)
+        kept = find_needed_merges(whole.merges[self._count :], used)
         return self.extend(kept, words) if kept else self
 
-    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        """The merges that a BPE learner makes of the pieces that this one leaves of `corpus`, in rank order."""
-        return learn([[self._joined(word) for word in words] for words in self._reader(corpus)], self.decode, size)
+    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        """Learn the merges of a BPE learner over the pieces that this one makes of `corpus`, in rank order."""
+        return learn_merges(
+            [[self._merge_word(word) for word in words] for words in self._reader(corpus)], self.decode, size
+        )
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
-        """This one with what `grown` added to it; raises `KeyError` for merges of what it has not."""
-        known = {*self.added}
+        """Return this one with what `grow` added to it; raises `KeyError` for merges of what it has not."""
+        known = {*self.merges}
         more = [merge for merge in dict.fromkeys(merges) if merge not in known]
-        line = self._merges.holding(self._count, more)
-        return self._over(line, self._count + len(more), dict.fromkeys((*self.words, *words)))
+        line = self._merges.extend(self._count, more)
+        return self._copy_with(line, self._count + len(more), dict.fromkeys((*self.words, *words)))
 
-    def fresh(self) -> Self:
-        """The base's own, with which another line of versions begins."""
-        return self._over(PieceMerges(self.pieces.size, self.pieces.id_of), 0, ())
+    def copy_without_merges(self) -> Self:
+        """Return the base's own, with which another line of versions begins."""
+        return self._copy_with(PieceMerges(self.pieces.size, self.pieces.find_id), 0, ())
 
-    def _over(self, merges: PieceMerges, count: int, words: Iterable[str]) -> Self:
-        """The first `count` of `merges`, and `words`, over the same pieces."""
+    def _copy_with(self, merges: PieceMerges, count: int, words: Iterable[str]) -> Self:
+        """Return the first `count` of `merges`, and `words`, over the same pieces."""
         extended = copy.copy(self)
-        extended._merges, extended._count, extended._known = merges, count, {}
+        extended._merges, extended._count, extended._merged_words = merges, count, {}
         extended.words = tuple(words)
         for derived in ("sha256", "_reader"):
             extended.__dict__.pop(derived, None)
@@ -150,21 +152,21 @@ class Tokenizer:
 
     @cached_property
     def _reader(self) -> Reader:
-        return self.pieces.reader(self.words)
+        return self.pieces.make_reader(self.words)
 
-    def _joined(self, word: Word) -> Word:
-        pieces = self._known.get(word)
+    def _merge_word(self, word: Word) -> Word:
+        pieces = self._merged_words.get(word)
         if pieces is None:
-            if len(self._known) >= _REMEMBERED:
-                self._known = {}
-            pieces = self._known[word] = self._merges.joined(word, self._count)
+            if len(self._merged_words) >= _REMEMBERED:
+                self._merged_words = {}
+            pieces = self._merged_words[word] = self._merges.merge_word(word, self._count)
         return pieces
 
 
 # --- CLIP's own byte-level BPE ----------------------------------------------------------------------------------------
 
 
-class Rule(NamedTuple):
+class CuttingRule(NamedTuple):
     """How texts are cut: regular expressions of a word, and of a character that is read as an apostrophe."""
 
     word: str
@@ -173,45 +175,45 @@ class Rule(NamedTuple):
 
 _CLITICS = r"'s|'t|'re|'ve|'m|'ll|'d"
 # CLIP's own rule cuts a word at every combining mark: \p{M} is not \p{L}. ’s is the clitic 's, as by its cleaning
-CLIP_RULE = Rule(rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+", "[\u2018-\u201b]")
+CLIP_RULE = CuttingRule(rf"{_CLITICS}|\p{{L}}+|\p{{N}}|[^\s\p{{L}}\p{{N}}]+", "[\u2018-\u201b]")
 # That of languages keeps marks, and joiners between letters, inside the word, and cuts text without them as CLIP does;
 # apostrophes are also what keyboards give in their place: letters such as ʼ and ʻ, accents that stand alone, primes
 _WORD = r"\p{L}[\p{L}\p{M}]*"
-LANGUAGE_RULE = Rule(
+LANGUAGE_RULE = CuttingRule(
     rf"{_CLITICS}|{_WORD}(?:[\u200c\u200d]+{_WORD})*|\p{{N}}|[^\s\p{{L}}\p{{N}}]+",
     "[`\u00b4\u02b9\u02bb-\u02bf\u05f3\u2018-\u201b\u2032\uff07]",
 )
 
 
 @cache
-def clip_merges() -> tuple[Merge, ...]:
-    """CLIP's 48,894 merges in rank order, from the file that open_clip ships."""
+def read_clip_merges() -> tuple[Merge, ...]:
+    """Read CLIP's 48,894 merges in rank order, from the file that open_clip ships."""
     lines = gzip.decompress(Path(default_bpe()).read_bytes()).decode().split("\n")[1 : 49152 - 256 - 2 + 1]
     return tuple((left, right) for left, right in (line.split() for line in lines))
 
 
 @cache
-def clip_vocabulary() -> dict[str, int]:
-    """CLIP's tokens and ids without the two specials, which no text may produce."""
+def build_clip_vocabulary() -> dict[str, int]:
+    """Return CLIP's tokens and ids without the two specials, which no text may produce."""
     symbols = list(bytes_to_unicode().values())
-    tokens = [*symbols, *(symbol + SUFFIX for symbol in symbols), *(a + b for a, b in clip_merges())]
+    tokens = [*symbols, *(symbol + SUFFIX for symbol in symbols), *(a + b for a, b in read_clip_merges())]
     return {token: number for number, token in enumerate(tokens)}
 
 
 @cache
-def _clip_model() -> models.BPE:
-    return models.BPE(vocab=clip_vocabulary(), merges=[*clip_merges()], end_of_word_suffix=SUFFIX)
+def _build_clip_model() -> models.BPE:
+    return models.BPE(vocab=build_clip_vocabulary(), merges=[*read_clip_merges()], end_of_word_suffix=SUFFIX)
 
 
 @cache
-def _ends() -> frozenset[int]:
-    """The ids of CLIP's pieces that end a word."""
-    return frozenset(number for name, number in clip_vocabulary().items() if name.endswith(SUFFIX))
+def _find_word_ends() -> frozenset[int]:
+    """Return the ids of CLIP's pieces that end a word."""
+    return frozenset(number for name, number in build_clip_vocabulary().items() if name.endswith(SUFFIX))
 
 
-def english_words() -> list[str]:
-    """The 2,000 words that CLIP's merges make first: English for language identification without captions."""
-    words = (left + right for left, right in clip_merges())
+def list_english_words() -> list[str]:
+    """List the 2,000 words that CLIP's merges make first: English for language identification without captions."""
+    words = (left + right for left, right in read_clip_merges())
     letters = (word.removesuffix(SUFFIX) for word in words if word.endswith(SUFFIX))
     return list(islice((word for word in letters if word.isascii() and word.isalpha()), 2_000))
 
@@ -219,38 +221,38 @@ def english_words() -> list[str]:
 class ClipPieces:
     """CLIP's BPE. Texts of the base are cut by CLIP's rule, those of learned languages by `rule` (decision 7)."""
 
-    begins: Literal["drawn"] = "drawn"
+    new_row_kind: Literal["drawn"] = "drawn"
     size = CLIP_TOKENS
 
-    def __init__(self, rule: Rule = LANGUAGE_RULE, model: models.BPE | None = None) -> None:
-        self._rule, self._model = rule, model or _clip_model()
-        self._engine = clip_engine(self._model, CLIP_RULE, ())
+    def __init__(self, rule: CuttingRule = LANGUAGE_RULE, model: models.BPE | None = None) -> None:
+        self._rule, self._model = rule, model or _build_clip_model()
+        self._engine = build_clip_engine(self._model, CLIP_RULE, ())
         self.sha256 = hashlib.sha256(json.dumps(["clip", CLIP_RULE, rule]).encode()).hexdigest()
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._engine.encode_batch_fast([*texts], add_special_tokens=False)]
 
-    def reader(self, words: Sequence[str]) -> Reader:
-        engine, ends = clip_engine(self._model, self._rule, words), _ends()
+    def make_reader(self, words: Sequence[str]) -> Reader:
+        engine, ends = build_clip_engine(self._model, self._rule, words), _find_word_ends()
 
         def read(texts: Sequence[str]) -> list[list[Word]]:
             encoded = engine.encode_batch_fast([*texts], add_special_tokens=False)
-            return [_until(ends, encoding.ids) for encoding in encoded]
+            return [_split_words(ends, encoding.ids) for encoding in encoded]
 
         return read
 
-    def texts(self, corpus: Sequence[str]) -> Sequence[str]:
+    def prepare_corpus(self, corpus: Sequence[str]) -> Sequence[str]:
         return corpus
 
-    def name(self, number: int) -> str:
+    def get_piece(self, number: int) -> str:
         return self._engine.id_to_token(number) or ""
 
-    def id_of(self, name: str) -> int | None:
-        return clip_vocabulary().get(name)
+    def find_id(self, name: str) -> int | None:
+        return build_clip_vocabulary().get(name)
 
 
-def clip_engine(model: models.BPE, rule: Rule, words: Sequence[str]) -> Engine:
-    """What cleans and cuts texts as CLIP does, by a rule and where one of `words` begins or ends, and applies a BPE."""
+def build_clip_engine(model: models.BPE, rule: CuttingRule, words: Sequence[str]) -> Engine:
+    """Return what cleans and cuts texts as CLIP does, by a rule and at `words`, and applies a BPE."""
     engine = Engine(model)
     engine.normalizer = normalizers.Sequence(
         [
@@ -262,14 +264,14 @@ def clip_engine(model: models.BPE, rule: Rule, words: Sequence[str]) -> Engine:
     )
     cuts: list[pre_tokenizers.PreTokenizer] = [pre_tokenizers.Split(Regex(rule.word), behavior="removed", invert=True)]
     if words:
-        cuts.append(pre_tokenizers.Split(Regex(pattern(words)), behavior="isolated"))
+        cuts.append(pre_tokenizers.Split(Regex(build_pattern(words)), behavior="isolated"))
     cuts.append(pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False))
     engine.pre_tokenizer = pre_tokenizers.Sequence(cuts)
     return engine
 
 
-def _until(ends: Collection[int], ids: Sequence[int]) -> list[Word]:
-    """Words of which each ends with one of `ends`, or after the longest that may be merged."""
+def _split_words(ends: Collection[int], ids: Sequence[int]) -> list[Word]:
+    """Split ids into words of which each ends with one of `ends`, or after the longest that may be merged."""
     words, start = list[Word](), 0
     for place, number in enumerate(ids, 1):
         if number in ends or place - start == LONGEST:

@@ -28,29 +28,29 @@ class Towers(Protocol):
 
     @property
     def encoding(self) -> Encoding:
-        """What computes them."""
+        """Return what computes them."""
         ...
 
     @property
     def independent(self) -> bool:
-        """Whether a text has the same bits in every batch that `batches` makes, as it has alone."""
+        """Return whether a text has the same bits in every batch that `make_batches` makes, as it has alone."""
         ...
 
-    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
-        """Texts of these lengths as batches of at most `most`: their places, and the length to fill them up to."""
+    def make_batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+        """Yield texts of these lengths in batches of at most `most`: their places, and the length to fill up to."""
         ...
 
-    def texts(self, rows: Tensor, last: Tensor) -> Features:
-        """Features (n, dimension), not normalised, of token rows (n, length, width) read off at `last` (n,)."""
+    def encode_texts(self, rows: Tensor, last: Tensor) -> Features:
+        """Compute features (n, dimension), not normalised, of token rows (n, length, width) read off at `last` (n,)."""
         ...
 
-    def pictures(self, pixels: Tensor) -> Features:
-        """Features (n, dimension), not normalised, of pixels (n, 3, side, side)."""
+    def encode_pictures(self, pixels: Tensor) -> Features:
+        """Compute features (n, dimension), not normalised, of pixels (n, 3, side, side)."""
         ...
 
 
-def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
-    """Features (n, dimension), not normalised, of token rows `embedded` (n, length, width) read off at `last` (n,).
+def compute_text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
+    """Return features (n, dimension), not normalised, of token rows `embedded` (n, length, width), at `last` (n,).
 
     Equal to the tower's own forward pass, causal or not. Only one place of each text is read, so the last block
     computes only that place, which saves a fifth of the time with the four blocks of the bundled base. Differentiable
@@ -63,9 +63,9 @@ def text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     if type(final) is ResidualAttentionBlock and tower.transformer.batch_first:
         for block in earlier:
             hidden = block(hidden, attn_mask=causal)
-        read = _output_at(final, hidden, last, causal is not None)
+        read = _compute_output_at(final, hidden, last, causal is not None)
     else:
-        read = _at(tower.transformer(hidden, attn_mask=causal), last)
+        read = _take_places(tower.transformer(hidden, attn_mask=causal), last)
     pooled: Tensor = tower.ln_final(read)  # (n, width)
     projection = tower.text_projection
     if isinstance(projection, nn.Linear):
@@ -84,9 +84,9 @@ class TorchTowers:
         self.encoding = Encoding(TORCH, precision)
         self._dtype = getattr(torch, precision)
         self._device = base.device
-        self._model = base.model if precision == FLOAT32 else without_table(base.model).to(self._dtype)
+        self._model = base.model if precision == FLOAT32 else copy_without_table(base.model).to(self._dtype)
 
-    def batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
+    def make_batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
         """Batch texts of like length together, so that little is filled up."""
         by_length = sorted(range(len(lengths)), key=lambda place: lengths[place])
         for start in range(0, len(by_length), most):
@@ -94,42 +94,40 @@ class TorchTowers:
             yield places, lengths[places[-1]]
 
     @torch.inference_mode()
-    def texts(self, rows: Tensor, last: Tensor) -> Features:
-        """Encode texts, in the order given."""
+    def encode_texts(self, rows: Tensor, last: Tensor) -> Features:
         tower = getattr(self._model, "text", self._model)
-        features = text_features(tower, rows.to(self._device, self._dtype), last.to(self._device))
+        features = compute_text_features(tower, rows.to(self._device, self._dtype), last.to(self._device))
         return features.float().cpu().numpy()
 
     @torch.inference_mode()
-    def pictures(self, pixels: Tensor) -> Features:
-        """Encode pictures, in the order given."""
+    def encode_pictures(self, pixels: Tensor) -> Features:
         encode = self._model.encode_image
         return encode(pixels.to(self._device, self._dtype)).float().cpu().numpy()  # type: ignore[operator, no-any-return]
 
 
-def without_table(model: nn.Module) -> nn.Module:
-    """A copy of a CLIP without its token table, which may be most of it: rows come from `model.table`."""
+def copy_without_table(model: nn.Module) -> nn.Module:
+    """Copy a CLIP without its token table, which may be most of it: rows come from `model.table`."""
     tower: Any = getattr(model, "text", model)
     return copy.deepcopy(model, {id(tower.token_embedding): nn.Identity()})
 
 
-def _at(hidden: Tensor, last: Tensor) -> Tensor:
+def _take_places(hidden: Tensor, last: Tensor) -> Tensor:
     places = torch.arange(last.shape[0], device=hidden.device)  # `shape`, not `len`: a compiler must see the size
     return hidden[places, last]  # (n, width)
 
 
-def _output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor, causal: bool) -> Tensor:
-    """A block's output for `hidden` (n, length, width) at `last` (n,); if `causal`, it attends to nothing later."""
-    unseen = _later(block, hidden, last) if causal else None
+def _compute_output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor, causal: bool) -> Tensor:
+    """Compute a block's output for `hidden` (n, length, width) at `last` (n,); if `causal`, nothing later counts."""
+    unseen = _mask_later(block, hidden, last) if causal else None
     normed = block.ln_1(hidden)
-    attended = block.attention(_at(normed, last)[:, None], normed, normed, attn_mask=unseen)  # (n, 1, width)
-    here: Tensor = _at(hidden, last) + block.ls_1(attended[:, 0])
+    attended = block.attention(_take_places(normed, last)[:, None], normed, normed, attn_mask=unseen)  # (n, 1, width)
+    here: Tensor = _take_places(hidden, last) + block.ls_1(attended[:, 0])
     read: Tensor = here + block.ls_2(block.mlp(block.ln_2(here)))
     return read
 
 
-def _later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:
-    """What a block adds to its attention so that nothing later than `last` (n,) is seen, (n * heads, 1, length)."""
+def _mask_later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:
+    """Return what a block adds to its attention to see nothing later than `last` (n,), (n * heads, 1, length)."""
     places = torch.arange(hidden.shape[1], device=hidden.device)
     later = torch.zeros_like(last, dtype=hidden.dtype)[:, None, None].masked_fill(
         places > last[:, None, None], -torch.inf
@@ -137,27 +135,27 @@ def _later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tenso
     return later.repeat_interleave(block.attn.num_heads, dim=0)
 
 
-def default_device() -> torch.device:
+def choose_device() -> torch.device:
     """Return a GPU if there is one; `CUDA_VISIBLE_DEVICES` chooses among several, and hides all when it is empty."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
 
 
-def supports_bfloat16(device: torch.device) -> bool:
-    """Whether `device` multiplies bfloat16 in hardware: then a training step is faster in it, elsewhere far slower."""
+def can_multiply_bfloat16(device: torch.device) -> bool:
+    """Return whether `device` multiplies bfloat16 in hardware; else a training step is far slower in it."""
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     if device.type != "cpu":
         return False
-    return cpu_has("avx512_bf16") or cpu_has("amx_bf16")
+    return has_instructions("avx512_bf16") or has_instructions("amx_bf16")
 
 
-def cpu_has(instructions: str) -> bool:
-    """Whether this processor has them, by torch's name."""
+def has_instructions(instructions: str) -> bool:
+    """Return whether this processor has them, by torch's name."""
     capabilities: Mapping[str, Any] = getattr(torch.cpu, "get_capabilities", dict)()  # older releases of torch lack it
     return bool(capabilities.get(instructions))
 
 
-def allowed(*instructions: str) -> bool:
-    """Whether oneDNN, which torch and OpenVINO call, may use one of these: its own variable can rule them out."""
+def is_any_allowed(*instructions: str) -> bool:
+    """Return whether oneDNN, which torch and OpenVINO call, may use one of these: a variable can rule them out."""
     most = os.environ.get("ONEDNN_MAX_CPU_ISA", "DEFAULT").upper()
     return most in ("DEFAULT", "ALL") or any(name in most for name in instructions)

@@ -1,4 +1,4 @@
-"""The training of one language, readable from top to bottom: only rows of the corpus's own tokens are trained.
+"""The training of one language: only rows of the corpus's own tokens are trained.
 
 Only these rows are parameters, so the cost does not grow with the languages learned before. Under TEIR this is exactly
 the step of the full table: rows outside the corpus have scale 0.
@@ -20,12 +20,12 @@ from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
 from model.encoder import Encoder
-from model.objectives import Corpus, Objective, Tokens, balanced, tokenized
-from model.student import in_bfloat16
+from model.objectives import Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
+from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
-from model.teir import aligned
-from model.towers import supports_bfloat16
-from model.version import Learned
+from model.teir import align_tokens
+from model.towers import can_multiply_bfloat16
+from model.version import VersionContent
 from store.errors import TrainingDiverged
 
 _BLOCK = 8_192  # rows of a large table that are read at a time
@@ -53,11 +53,11 @@ class LearnSettings:
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps
 
-    def settled(self, captions: int, begins: str) -> "LearnSettings":
-        """These for a dataset of so many captions, with a tokenizer whose new rows are "drawn" or of "pieces".
+    def resolve(self, captions: int, begins: str) -> "LearnSettings":
+        """Return these for a dataset of so many captions, with a tokenizer whose new rows are "drawn" or of "pieces".
 
-        By default up to 10,000 captions start aligned; more, and rows of pieces, start drawn. From an aligned start
-        a row has less far to go: in 30 to 60 % of the steps, the smaller the more captions there are, languages read as
+        By default up to 10,000 captions start aligned; more, and rows of pieces, start drawn. From an aligned start a
+        row has less far to go: in 30 to 60 % of the steps, the smaller the more captions there are, languages read as
         well in the mean (decision 48).
         """
         start = self.start
@@ -70,36 +70,36 @@ class LearnSettings:
         rate = max(_RATE / 2, min(_RATE, 2 / captions)) if self.learning_rate is None else self.learning_rate
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 
-    def epochs_for(self, captions: int) -> int:
-        """Small datasets are seen more often: drawn, about 70,000 captions in all, 3 to 40 times each (decision 48)."""
+    def choose_epochs(self, captions: int) -> int:
+        """Return how often each caption is seen: drawn, 3 to 40 times, about 70,000 captions in all (decision 48)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
-    def rate(self, step: int, steps: int) -> float:
-        """The learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
+    def compute_rate(self, step: int, steps: int) -> float:
+        """Return the learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
         risen = step / max(1.0, self.warmup * steps)
         left = (steps + 1 - step) / max(1.0, self.cooldown * steps)
         return (_RATE if self.learning_rate is None else self.learning_rate) * min(1.0, risen, left)
 
-    def uses_bfloat16(self, device: torch.device) -> bool:
-        """Whether the frozen tower is to compute in bfloat16 on `device`."""
-        return self.mixed_precision and supports_bfloat16(device)
+    def can_use_bfloat16(self, device: torch.device) -> bool:
+        """Return whether the frozen tower is to compute in bfloat16 on `device`."""
+        return self.mixed_precision and can_multiply_bfloat16(device)
 
 
 @dataclass(frozen=True)
 class Progress:
-    """After `step` of `steps`, with the loss of that step."""
+    """A training after `step` of `steps`, with the loss of that step."""
 
     step: int
     steps: int
     loss: float
 
 
-class Interrupted(Exception):
-    """Training stopped because it was asked to, with a checkpoint of its last step."""
+class TrainingInterrupted(Exception):
+    """The training stopped because it was asked to, with a checkpoint of its last step."""
 
 
 class Trainer:
-    """Trains one language as an expansion does: by TEIR, or from an aligned start, with both losses balanced.
+    """A training of one language as an expansion does it: by TEIR, or from an aligned start, with both losses balanced.
 
     `used` (n,) are the token ids of the corpus, ascending; `ids` (m,) these and the specials of the base's reading.
     `rows` (m, width) are trained, each scaled by `scale` (m, 1); `sequences` are the captions as places among them.
@@ -109,12 +109,12 @@ class Trainer:
     def __init__(self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings) -> None:
         self.encoder, self.parent, self.corpus = encoder, parent, corpus
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
-        tokens = self.read()
+        tokens = self.tokenize()
         self.tokenizer = tokens.tokenizer
-        self.settings = settings = settings.settled(len(corpus.captions), self.tokenizer.begins)
+        self.settings = settings = settings.resolve(len(corpus.captions), self.tokenizer.new_row_kind)
         self.reading = reading = parent.reading
-        cut = [ids[: reading.most] for ids in tokens.ids]
-        self.used = self.reached(cut)
+        cut = [ids[: reading.most_tokens] for ids in tokens.ids]
+        self.used = self.find_trained_ids(cut)
         # frozen or not, their gradient counts in the clip norm; what fills up a text has a place of its own, since a
         # text may have the same token
         self.ids = np.append(self.used, np.array(reading.specials, dtype=np.int64))
@@ -124,129 +124,135 @@ class Trainer:
         before, behind = np.split(ends[: len(reading.prefix) + len(reading.suffix)], [len(reading.prefix)])
         self.sequences = [np.concatenate([before, place[line], behind]) for line in cut]
         captions = len(corpus.captions)
-        self.steps = math.ceil(captions / settings.batch_size) * settings.epochs_for(captions)
+        self.steps = math.ceil(captions / settings.batch_size) * settings.choose_epochs(captions)
         self.rows = nn.Parameter(self.start_rows().to(self.device))
-        self.scale = self.row_scale(parent.frequency(self.used, corpus.language)).to(self.device)
-        half = settings.uses_bfloat16(self.device)
-        self.student = in_bfloat16(encoder.base) if half else encoder.base.text_features
-        self.objectives = [objective.to(self.device) for objective in self.losses()]
+        self.scale = self.compute_row_scale(parent.count_frequency(self.used, corpus.language)).to(self.device)
+        half = settings.can_use_bfloat16(self.device)
+        self.student = make_bfloat16_tower(encoder.base) if half else encoder.base.compute_text_features
+        self.objectives = [objective.to(self.device) for objective in self.make_objectives()]
 
-    def learn(self, on_step: Callable[[Progress], bool]) -> Learned:
-        """Train; resumes from the newest checkpoint in the folder, bit for bit as if never interrupted.
+    def learn(self, on_step: Callable[[Progress], bool]) -> VersionContent:
+        """Train; resume from the newest checkpoint in the folder, bit for bit as if never interrupted.
 
         On another kind of processor the bits may be others. `on_step` is called after each step; when it returns True a
-        checkpoint is written and `Interrupted` raised. Raises `TrainingDiverged` when the loss is not finite,
+        checkpoint is written and `TrainingInterrupted` raised. Raises `TrainingDiverged` when the loss is not finite,
         `CheckpointMismatch` when the inputs changed since the last attempt.
         """
         steps, settings = self.steps, self.settings
-        trained = {"rows": self.rows, **self.beside()}
-        adamw = self.optimizer()
-        belongs = self.belongs()
+        trained = {"rows": self.rows, **self.get_extra_parameters()}
+        adamw = self.make_optimizer()
+        belongs = self.describe_inputs()
         newest = checkpoint.load_newest(self.folder, belongs)
         first = 0 if newest is None else _restore(newest, trained, adamw.adam)
         every = settings.checkpoint_every or max(20, steps // 10)
         saved = time.monotonic()
-        for step, batch in self.batches(first):
-            loss = self.loss(batch)
+        for step, batch in self.make_batches(first):
+            loss = self.compute_loss(batch)
             if not bool(torch.isfinite(loss)):
                 raise TrainingDiverged(f"the loss is no longer finite at step {step} of {steps}")
             loss.backward()  # type: ignore[no-untyped-call]
-            adamw.step(settings.rate(step, steps), settings.clip)
+            adamw.step(settings.compute_rate(step, steps), settings.clip)
             if step == steps and not bool(torch.isfinite(self.rows).all()):
                 raise TrainingDiverged("the learned rows are not finite")
             stop = on_step(Progress(step, steps, loss.item()))
             if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
-                checkpoint.save_step(self.folder, step, _state(trained, adamw.adam), belongs)
+                checkpoint.save_step(self.folder, step, _collect_state(trained, adamw.adam), belongs)
                 saved = time.monotonic()
             if stop and step < steps:
-                raise Interrupted
-        return self.learned()
+                raise TrainingInterrupted
+        return self.collect_content()
 
     # The steps that make the method, in the order in which they are needed.
 
-    def read(self) -> Tokens:
-        """The tokenizer grown on the corpus, and the corpus's token ids."""
-        return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens")
+    def tokenize(self) -> CorpusTokens:
+        """Grow the tokenizer on the corpus, and return it with the corpus's token ids."""
+        return tokenize_corpus(
+            self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens"
+        )
 
-    def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        """The token ids (n,), ascending, whose rows are trained: all that occur in `lines`, the captions as tokens."""
+    def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`."""
         return np.unique(np.concatenate(lines)).astype(np.int64)
 
     def start_rows(self) -> Tensor:
-        """The parent's rows where it has them, elsewhere new ones, or means of its own or of English; (m, width)."""
+        """Return rows (m, width): the parent's where it has them, else new ones, or means of parts or of English."""
         table, physical = self.encoder.table.rows, self.parent.physical
-        if self.tokenizer.begins == "pieces":
+        if self.tokenizer.new_row_kind == "pieces":
             start = torch.zeros((len(self.ids), table.width))
-            places, rows = self.joined()
+            places, rows = self.average_parts()
             start[places] = rows
         else:
             blocks = torch.split(torch.from_numpy(physical[physical != NO_ROW]).long(), _BLOCK)
             random = torch.Generator().manual_seed(self.settings.seed)
-            start = self.new_rows(len(self.ids), (table[block] for block in blocks), random)
+            start = self.draw_rows(len(self.ids), (table[block] for block in blocks), random)
         if self.settings.start == "aligned":
-            places, rows = self.meanings(start)
+            places, rows = self.average_english(start)
             start[places] = rows
-        inherited = self.inherited()
+        inherited = self.find_inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
         if self.reading.pad is not None:  # always the base's, as in `table.pad`
             start[-1] = table[torch.tensor(self.reading.pad, device=table.device)].cpu()
         return start
 
-    def inherited(self) -> NDArray[np.int64]:
-        """The places among `ids` of tokens that have a row in the parent."""
+    def find_inherited(self) -> NDArray[np.int64]:
+        """Return the places among `ids` of tokens that have a row in the parent."""
         known = np.flatnonzero(self.ids < len(self.parent.physical))
         held: NDArray[np.int64] = known[self.parent.physical[self.ids[known]] != NO_ROW]
         return held
 
-    def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
-        """Rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
-        return teir.new_rows(count, table, generator)
+    def draw_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+        """Draw rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
+        return teir.draw_rows(count, table, generator)
 
-    def joined(self) -> tuple[Tensor, Tensor]:
-        """Places (k,) among `ids` of tokens without a row in the parent, and the mean row (k, width) of their parts.
+    def average_parts(self) -> tuple[Tensor, Tensor]:
+        """Return places (k,) among `ids` of tokens without a row in the parent, and means (k, width) of their parts.
 
         Parts are the tokens by which the parent reads the same string (docs/decisions/0007).
         """
-        new = np.setdiff1d(np.arange(len(self.used)), self.inherited())
+        new = np.setdiff1d(np.arange(len(self.used)), self.find_inherited())
         table = self.encoder.table.rows
         rows = torch.empty((len(new), table.width))
         for row, number in zip(rows, self.used[new], strict=True):
-            parts = self.parent.physical[[*self.parent.known(int(number), self.tokenizer)]]
+            parts = self.parent.physical[[*self.parent.find_trained_parts(int(number), self.tokenizer)]]
             row.copy_(table[torch.from_numpy(parts).long()].mean(dim=0))
         return torch.from_numpy(new), rows
 
-    def meanings(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
-        """Places (k,) among `ids` of tokens that stand for English ones, and the row (k, width) that says so.
+    def average_english(self, drawn: Tensor) -> tuple[Tensor, Tensor]:
+        """Return places (k,) among `ids` of tokens aligned with English ones, and the mean row (k, width) of those.
 
-        `drawn` (m, width) are the rows without meanings.
+        `drawn` (m, width) are the rows that they would start from otherwise.
         """
         paired = [
-            (line, text) for line, text in zip(self.sequences, self.corpus.texts, strict=False) if text is not None
+            (line, text)
+            for line, text in zip(self.sequences, self.corpus.pivot_texts, strict=False)
+            if text is not None
         ]
-        english = self.encoder.base_view.tokens([text for _, text in paired])
+        english = self.encoder.base_view.tokenize([text for _, text in paired])
         first, behind = len(self.reading.prefix), len(self.reading.suffix)
-        said, meant, probability = aligned([line[first : len(line) - behind] for line, _ in paired], english)
+        said, meant, probability = align_tokens([line[first : len(line) - behind] for line, _ in paired], english)
         places = torch.from_numpy(np.unique(said))
-        return places, teir.meant_rows(said, meant, probability, self.encoder.base.table, drawn[places])
+        return places, teir.average_english_rows(said, meant, probability, self.encoder.base.table, drawn[places])
 
-    def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
-        """The scale (m, 1) of rows that so many languages trained; begin and end of text, and pads, are frozen."""
-        return torch.cat([teir.row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
+    def compute_row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
+        """Return the scale (m, 1) of rows that so many languages trained; those of the specials are frozen."""
+        return torch.cat([teir.compute_row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
 
-    def losses(self) -> Sequence[Objective]:
-        """The terms of the loss."""
-        return balanced(self.corpus)
+    def make_objectives(self) -> Sequence[Objective]:
+        """Return the terms of the loss."""
+        return make_objectives(self.corpus)
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        """What is trained beside the rows, by its name in a checkpoint: the temperature of the cross-modal loss."""
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        """Return what is trained beside the rows, by its name in a checkpoint: the cross-modal temperature."""
         return dict(nn.ModuleList(self.objectives).named_parameters("loss"))
 
-    def optimizer(self) -> teir.ScaledAdamW:
-        """What moves the rows and what is trained beside them."""
-        return teir.ScaledAdamW(self.rows, self.scale, [*self.beside().values()], self.settings.weight_decay)
+    def make_optimizer(self) -> teir.ScaledAdamW:
+        """Return what moves the rows and what is trained beside them."""
+        return teir.ScaledAdamW(
+            self.rows, self.scale, [*self.get_extra_parameters().values()], self.settings.weight_decay
+        )
 
-    def batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        """Steps first + 1 to the last with the captions of each: shuffled, then sorted so that lengths are alike."""
+    def make_batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        """Yield steps first + 1 to the last with their captions: shuffled, then sorted so that lengths are alike."""
         own = self.sequences[: len(self.corpus.captions)]
         size, lengths = self.settings.batch_size, np.array([len(sequence) for sequence in own])
         order: list[NDArray[np.int64]] = []
@@ -263,68 +269,68 @@ class Trainer:
 
     @property
     def filler(self) -> int | None:
-        """The place among `ids` of what fills up a text, where the tower reads it."""
+        """Return the place among `ids` of what fills up a text, where the tower reads it."""
         return None if self.reading.pad is None else len(self.ids) - 1
 
-    def features(self, numbers: Tensor, last: Tensor) -> Tensor:
-        """Features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
+    def compute_features(self, numbers: Tensor, last: Tensor) -> Tensor:
+        """Compute features (b, dimension) of texts whose rows are `numbers` (b, length), read off at `last` (b,)."""
         return self.student(self.rows[numbers], last)
 
-    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
-        """Features (b, dimension) of the captions `batch` (b,)."""
+    def encode_batch(self, batch: NDArray[np.int64]) -> Tensor:
+        """Compute features (b, dimension) of the captions `batch` (b,)."""
         numbers, last = pad([self.sequences[index] for index in batch], self.reading, filler=self.filler)
-        return self.features(numbers.to(self.device), last.to(self.device))
+        return self.compute_features(numbers.to(self.device), last.to(self.device))
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        """The loss of the captions `batch` (b,)."""
-        return loss_of(self.encoded(batch), self.corpus, torch.from_numpy(batch), self.objectives)
+    def compute_loss(self, batch: NDArray[np.int64]) -> Tensor:
+        """Compute the loss of the captions `batch` (b,)."""
+        return sum_losses(self.encode_batch(batch), self.corpus, torch.from_numpy(batch), self.objectives)
 
-    def kept(self) -> TokenRows:
-        """The rows that the version stores: those of the corpus's tokens."""
+    def collect_rows(self) -> TokenRows:
+        """Return the rows that the version stores: those of the corpus's tokens."""
         return TokenRows(self.used, self.rows.detach().cpu()[: len(self.used)].clone())
 
-    def learned(self) -> Learned:
-        """All that the version stores."""
-        return Learned(
-            self.tokenizer.added[len(self.parent.tokenizer.added) :],
+    def collect_content(self) -> VersionContent:
+        """Return all that the version stores."""
+        return VersionContent(
+            self.tokenizer.merges[len(self.parent.tokenizer.merges) :],
             self.tokenizer.words[len(self.parent.tokenizer.words) :],
-            self.kept(),
+            self.collect_rows(),
             self.tokenizer.sha256,
-            detection.count(self.corpus.captions),
+            detection.count_ngrams(self.corpus.captions),
         )
 
-    def key(self) -> dict[str, object]:
-        """What a checkpoint must agree on besides settings, tokenizer and data."""
+    def describe_method(self) -> dict[str, object]:
+        """Return what a checkpoint must agree on besides settings, tokenizer and data."""
         return {"method": type(self).__qualname__}
 
-    def belongs(self) -> dict[str, str]:
-        """What a checkpoint of this training must have been made from; to be asked before the first step."""
-        inherited = self.rows.detach()[torch.from_numpy(self.inherited())]
+    def describe_inputs(self) -> dict[str, str]:
+        """Return what a checkpoint of this training must have been made from; to be asked before the first step."""
+        inherited = self.rows.detach()[torch.from_numpy(self.find_inherited())]
         return {
-            "corpus": self.corpus.sha256(),
+            "corpus": self.corpus.compute_sha256(),
             "settings": json.dumps(asdict(self.settings), sort_keys=True),
-            "method": json.dumps(self.key(), sort_keys=True),
+            "method": json.dumps(self.describe_method(), sort_keys=True),
             "tokenizer": self.tokenizer.sha256,
             "base": self.encoder.text_fingerprint,
-            "parent": _digest(inherited, self.scale),
+            "parent": _hash_tensors(inherited, self.scale),
         }
 
 
-def loss_of(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
-    """The sum of all terms. A last caption alone in its batch, without English, has no term and changes nothing."""
-    terms = [term for objective in objectives if (term := objective.of(features, corpus, batch)) is not None]
+def sum_losses(features: Tensor, corpus: Corpus, batch: Tensor, objectives: Iterable[Objective]) -> Tensor:
+    """Return the sum of all terms. A last caption alone in its batch, without pivot, has none: 0."""
+    terms = [term for objective in objectives if (term := objective.compute_loss(features, corpus, batch)) is not None]
     return sum(terms[1:], terms[0]) if terms else 0.0 * features.sum()
 
 
-def _digest(*tensors: Tensor) -> str:
-    """Hex sha256 of their bytes. Of new rows it would not be the same on another kind of processor."""
+def _hash_tensors(*tensors: Tensor) -> str:
+    """Return the hex sha256 of their bytes. Of new rows it would not be the same on another kind of processor."""
     digest = hashlib.sha256()
     for tensor in tensors:
         digest.update(tensor.cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
 
 
-def _state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
+def _collect_state(trained: Mapping[str, nn.Parameter], adam: torch.optim.Adam) -> dict[str, Tensor]:
     state = {name: parameter.detach() for name, parameter in trained.items()}
     for name, parameter in trained.items():
         state |= {f"{name}.{_MOMENTS}{key}": value for key, value in adam.state.get(parameter, {}).items()}

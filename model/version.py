@@ -25,7 +25,7 @@ ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"
 
 
 @dataclass(frozen=True)
-class Learned:
+class VersionContent:
     """What one expansion learned: additions to the parent's tokenizer, and rows for the tokens of its corpus."""
 
     merges: tuple[Merge, ...]
@@ -34,8 +34,8 @@ class Learned:
     tokenizer_sha256: str
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # of its captions, for language identification
 
-    def tokenizer(self, parent: Tokenizer) -> Tokenizer:
-        """The parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
+    def extend_tokenizer(self, parent: Tokenizer) -> Tokenizer:
+        """Return the parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
         with suppress(KeyError):  # of a token that the parent lacks
             extended = parent.extend(self.merges, self.words)
             if extended.sha256 == self.tokenizer_sha256:
@@ -44,11 +44,11 @@ class Learned:
 
     @property
     def digest(self) -> str:
-        """Names these rows and the tokens that they are of: hex."""
+        """Return a hex name of these rows and the tokens that they are of."""
         return sha256(self.rows.rows.cpu().contiguous().numpy().tobytes() + self.tokenizer_sha256.encode()).hexdigest()
 
 
-def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:
+def write(folder: Path, learned: VersionContent, facts: dict[str, Any]) -> None:
     """Write a version durably at `folder`, unless the same expansion wrote it before; `facts` go into its manifest."""
     if not folder.exists():
         with files.stage(folder) as staged:
@@ -61,8 +61,8 @@ def write(folder: Path, learned: Learned, facts: dict[str, Any]) -> None:
             files.write_manifest(staged, described)
 
 
-def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dict[str, Any]]:
-    """A verified version and its manifest; raises `VersionCorrupt` with a reason."""
+def read(folder: Path, manifest_sha256: str | None = None) -> tuple[VersionContent, dict[str, Any]]:
+    """Return a verified version and its manifest; raises `VersionCorrupt` with a reason."""
     try:
         manifest = files.verify(folder, manifest_sha256)
         if manifest.get("format") != FORMAT:
@@ -73,7 +73,7 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[Learned, dic
         ids = tensors["ids"].numpy()
         words = tuple(str(word) for word in tokenizer["words"])
         ngrams = json.loads(gzip.decompress((folder / NGRAMS).read_bytes()))
-        learned = Learned(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
+        learned = VersionContent(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
     except VersionCorrupt:
         raise
     except CorruptFolder as error:

@@ -31,8 +31,8 @@ _CONTEXTS, _TABLES = (
 _AWAY = (OSError, ValueError, HfHubHTTPError, RepositoryNotFoundError, EntryNotFoundError)
 
 
-def tokenizer_files(name: str, repository: str, pretrained: str) -> tuple[bytes, Mapping[str, Any]]:
-    """The content of the base's `tokenizer.json`, and what its `tokenizer_config.json` says, `{}` without one.
+def read_tokenizer_files(name: str, repository: str, pretrained: str) -> tuple[bytes, Mapping[str, Any]]:
+    """Return the content of the base's `tokenizer.json`, and what its `tokenizer_config.json` says, `{}` without one.
 
     They lie beside a local checkpoint; otherwise the hub has them under the name that open_clip gives, or with the
     weights. Raises `BaseNotFound`.
@@ -41,13 +41,13 @@ def tokenizer_files(name: str, repository: str, pretrained: str) -> tuple[bytes,
         beside = Path(pretrained).parent
         if not (beside / TOKENIZER).is_file():
             raise BaseNotFound(f"{name} has a tokenizer of its own: put its {TOKENIZER} beside the checkpoint")
-        return (beside / TOKENIZER).read_bytes(), _settings(beside / SETTINGS)
+        return (beside / TOKENIZER).read_bytes(), _read_settings(beside / SETTINGS)
     weights = (open_clip.get_pretrained_cfg(name, pretrained) or {}).get("hf_hub", "").rstrip("/")
     hub = _Hub()
     for source in dict.fromkeys((repository, weights)):
-        if found := hub.file(source, TOKENIZER):
-            settings = hub.file(source, SETTINGS)
-            return found.read_bytes(), _settings(settings) if settings else {}
+        if found := hub.fetch(source, TOKENIZER):
+            settings = hub.fetch(source, SETTINGS)
+            return found.read_bytes(), _read_settings(settings) if settings else {}
     raise BaseNotFound(f"the hub {'gives no' if hub.answers else 'cannot be reached for the'} {TOKENIZER} of {name}")
 
 
@@ -56,8 +56,8 @@ class _Hub:
 
     answers = True
 
-    def file(self, repository: str, name: str) -> Path | None:
-        """Where a file is now; None if there is none, or none is to be had."""
+    def fetch(self, repository: str, name: str) -> Path | None:
+        """Return where a file is now; None if there is none, or none is to be had."""
         try:
             return Path(hf_hub_download(repository, name, local_files_only=not self.answers))
         except _AWAY as error:
@@ -68,7 +68,7 @@ class _Hub:
             return None
 
 
-def _settings(path: Path) -> Mapping[str, Any]:
+def _read_settings(path: Path) -> Mapping[str, Any]:
     try:
         found = json.loads(path.read_bytes()) if path.is_file() else {}
     except ValueError as error:
@@ -92,8 +92,8 @@ def add_architecture(config: Path) -> None:
         open_clip.add_model_config(config)
 
 
-def preparation_of_pictures(name: str, pretrained: str) -> Mapping[str, Any]:
-    """How pictures are prepared for a local checkpoint, in open_clip's words: it knows this of its own weights only.
+def find_preparation(name: str, pretrained: str) -> Mapping[str, Any]:
+    """Return how pictures are prepared for a local checkpoint, in open_clip's words: it knows its own weights only.
 
     As `NAME.json` beside it says; else as `open_clip_config.json` does, which the hub has with the weights; or else as
     all weights that open_clip has of this architecture are used. Raises `BaseNotSupported` where `NAME.json` wants what
@@ -101,10 +101,10 @@ def preparation_of_pictures(name: str, pretrained: str) -> Mapping[str, Any]:
     """
     if not Path(pretrained).is_file():
         return {}
-    if said := _settings(Path(pretrained).parent / f"{name}.json").get(PREPARATION):
+    if said := _read_settings(Path(pretrained).parent / f"{name}.json").get(PREPARATION):
         _require_known(name, said)
         return dict(said)
-    if said := _settings(Path(pretrained).parent / CONFIGURATION).get(PREPARATION):
+    if said := _read_settings(Path(pretrained).parent / CONFIGURATION).get(PREPARATION):
         return dict(said)
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     alike = [{key: each.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for each in known]
@@ -122,10 +122,10 @@ def _require_known(name: str, said: Any) -> None:
         raise BaseNotSupported(f"{name}.json prepares pictures of another size than the {takes} that its tower takes")
 
 
-def declared_languages(pretrained: str) -> object:
-    """What `open_clip_config.json` beside a local checkpoint says of languages, outside all that has a fingerprint."""
+def read_declared_languages(pretrained: str) -> object:
+    """Return what `open_clip_config.json` beside a local checkpoint says of languages; no fingerprint has it."""
     path = Path(pretrained)
-    return _settings(path.parent / CONFIGURATION).get("languages") if path.is_file() else None
+    return _read_settings(path.parent / CONFIGURATION).get("languages") if path.is_file() else None
 
 
 def require_own_context(name: str, checkpoint: Path, context: int) -> None:
@@ -139,14 +139,14 @@ def require_own_context(name: str, checkpoint: Path, context: int) -> None:
         raise BaseNotFound(f"the checkpoint of {name} cannot be read") from error
 
 
-def mapped_table(name: str, pretrained: str, rows: Tensor) -> Tensor:
-    """`rows` (vocabulary, width) of a base, if they are many as they lie in its file, which then is their memory.
+def map_table(name: str, pretrained: str, rows: Tensor) -> Tensor:
+    """Return `rows` (vocabulary, width) of a base; if they are many, as they lie in its file.
 
     So several processes share one copy, and the file's precision is kept: what is looked up is equal to the last bit.
     """
     if 4 * rows.numel() < _LARGE:
         return rows
-    path = Path(pretrained) if Path(pretrained).is_file() else _downloaded(name, pretrained)
+    path = Path(pretrained) if Path(pretrained).is_file() else _find_download(name, pretrained)
     if path is None or path.suffix != ".safetensors":
         return rows
     with safe_open(path, framework="pt") as file:
@@ -160,7 +160,7 @@ def mapped_table(name: str, pretrained: str, rows: Tensor) -> Tensor:
     return rows
 
 
-def _downloaded(name: str, tag: str) -> Path | None:
+def _find_download(name: str, tag: str) -> Path | None:
     try:
         return Path(open_clip.download_pretrained(open_clip.get_pretrained_cfg(name, tag)))
     except _AWAY:

@@ -1,4 +1,4 @@
-"""Which words a text has, for a search by words: the same for every database, in every script. Finds nothing.
+"""Words of a text, for a search by words: the same for every database, in every script. Finds nothing.
 
 A term is a word without case and accents. Scripts that put no spaces between words, and Korean, whose words take on
 endings, have a term for each character and each pair of neighbours: so one character finds, and longer words are found
@@ -14,8 +14,8 @@ import regex
 
 from model.segmentation import UNSPACED
 
-MOST_ASKED = 32  # terms of a query that are searched
-MOST_KEPT = 20_000  # terms of one document; no database takes any number
+MOST_QUERY_TERMS = 32  # terms of a query that are searched
+MOST_DOCUMENT_TERMS = 20_000  # terms of one document; no database takes any number
 MOST_BYTES = 512 << 10  # of one document; PostgreSQL's `tsvector` holds 1 MiB of terms, and loses the rest silently
 _PAIRED = rf"{UNSPACED}\p{{Hangul}}\u30fc\u3005"
 _TERM = regex.compile(
@@ -30,38 +30,38 @@ _LETTER_APOSTROPHES = regex.compile(r"[\u02b9\u02bb-\u02bf]")  # typed as ' by m
 _ACCENTED = regex.compile(r"([\p{Latin}\p{Greek}])\p{M}+")
 
 
-def asked(text: str) -> list[str]:
-    """The terms by which a text is searched, each once, in its order; at most `MOST_ASKED`. None if it has no word."""
-    terms = dict.fromkeys(_terms(text, single=False))
-    return list(terms)[:MOST_ASKED]
+def extract_query_terms(text: str) -> list[str]:
+    """Return the terms by which a text is searched, each once, in its order; at most `MOST_QUERY_TERMS`."""
+    terms = dict.fromkeys(_extract_terms(text, single=False))
+    return list(terms)[:MOST_QUERY_TERMS]
 
 
-def having(texts: Iterable[str], terms: Collection[str]) -> list[str]:
-    """Those texts that one of these terms finds."""
-    return [text for text in texts if not _terms_of(text).isdisjoint(terms)]
+def filter_by_terms(texts: Iterable[str], terms: Collection[str]) -> list[str]:
+    """Return those texts that one of these terms finds."""
+    return [text for text in texts if not _extract_document_terms(text).isdisjoint(terms)]
 
 
 @lru_cache(maxsize=10_000)  # the same captions are shown again and again
-def _terms_of(text: str) -> frozenset[str]:
-    return frozenset(_terms(text, single=True))
+def _extract_document_terms(text: str) -> frozenset[str]:
+    return frozenset(_extract_terms(text, single=True))
 
 
-def document(texts: Iterable[str]) -> tuple[str, int]:
-    """The terms by which any of these texts is found, sorted, with a blank between two, within the limits; how many."""
+def index_terms(texts: Iterable[str]) -> tuple[str, int]:
+    """Return the terms by which any of these texts is found, sorted, with blanks between, and their number."""
     kept, size = set[str](), -1  # one blank less than terms
-    for term in (term for text in texts for term in _terms(text, single=True)):
+    for term in (term for text in texts for term in _extract_terms(text, single=True)):
         if term in kept:
             continue
         size += len(term.encode()) + 1
-        if len(kept) == MOST_KEPT or size > MOST_BYTES:
+        if len(kept) == MOST_DOCUMENT_TERMS or size > MOST_BYTES:
             break
         kept.add(term)
     return " ".join(sorted(kept)), len(kept)
 
 
-def _terms(text: str, *, single: bool) -> Iterator[str]:
-    """`single`: each character of a run without spaces too, not only when it stands alone."""
-    for found in _TERM.finditer(_plain(text)):
+def _extract_terms(text: str, *, single: bool) -> Iterator[str]:
+    """Yield the terms; with `single`, each character of a run without spaces, even if it does not stand alone."""
+    for found in _TERM.finditer(_fold(text)):
         if found.lastgroup != "run":
             yield found[0]
             continue
@@ -71,8 +71,8 @@ def _terms(text: str, *, single: bool) -> Iterator[str]:
         yield from map("".join, pairwise(units))
 
 
-def _plain(text: str) -> str:
-    """Without case, accents of Latin and Greek letters, what cannot be seen, and letters that are apostrophes."""
+def _fold(text: str) -> str:
+    """Return the text without case, accents of Latin and Greek, invisible characters, letter apostrophes."""
     folded = unicodedata.normalize("NFKC", unicodedata.normalize("NFKC", text).casefold())
     bare = _ACCENTED.sub(r"\1", unicodedata.normalize("NFD", _LETTER_APOSTROPHES.sub("'", folded)))
     return unicodedata.normalize("NFC", _INVISIBLE.sub("", bare))

@@ -172,9 +172,9 @@ class TextQueue(BatchQueue[tuple[View, str], EncodedQuery]):
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         def run(items: Sequence[tuple[View, str]]) -> list[EncodedQuery]:
             started = time.perf_counter()
-            encoded = encoder.texts(items, alone=True)  # a vector depends on no other query (decision 25)
-            encoding = time.perf_counter() - started - encoded.tokenising
-            seconds = {"tokenise": encoded.tokenising, "encode": encoding}
+            encoded = encoder.encode_texts(items, alone=True)  # a vector depends on no other query (decision 25)
+            encoding = time.perf_counter() - started - encoded.tokenizing_seconds
+            seconds = {"tokenise": encoded.tokenizing_seconds, "encode": encoding}
             fields = zip(encoded.vectors, encoded.truncated, encoded.tokens, strict=True)
             return [EncodedQuery(*each, seconds) for each in fields]
 
@@ -234,7 +234,7 @@ class PictureQueue(BatchQueue[Image.Image, Vector]):
 
     def __init__(self, encoder: Encoder, settings: Settings, metrics: Metrics) -> None:
         def run(images: Sequence[Image.Image]) -> list[Vector]:
-            return list(encoder.pictures(images))
+            return list(encoder.encode_pictures(images))
 
         size, limit, observe = settings.batch_size, settings.queue_limit, metrics.batches.labels("picture").observe
         super().__init__(run, size=size, limit=limit, seconds=settings.request_seconds, observe=observe)

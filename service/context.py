@@ -17,7 +17,7 @@ from index.selection import Selection
 from index.word_search import WordSearch
 from model.dataset.child import DatasetChecker
 from model.encoder import Encoder
-from model.text import picture_id
+from model.text import clean_picture_id
 from service.auth import Keyring, Principal, RateLimiter
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import JSON
@@ -155,7 +155,7 @@ def make_picture_path(id: str) -> str:
 def _parse_id(part: str) -> str:
     """Return the id of a picture in a part of a path; empty when it is none, which no picture has."""
     try:
-        return picture_id(unquote(part))
+        return clean_picture_id(unquote(part))
     except InvalidInput:
         return ""
 

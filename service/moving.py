@@ -18,7 +18,7 @@ from index.gallery import Gallery
 from index.live import LiveIndex
 from index.set_states import open_engine
 from index.sets import VectorSets
-from model.backend import recorded
+from model.backend import find_recorded_encoding
 from model.encoder import Encoder
 from model.processes import forget_closed
 from service.batching import PictureQueue, TextQueue, WriteQueue
@@ -166,13 +166,13 @@ def _open_context(old: Context) -> Context:
 
 def _has_open(context: Context, release: Release) -> bool:
     """Tell whether a context has the base of a release open, in the encoding that has made the vectors."""
-    encoding = recorded(context.registry)
+    encoding = find_recorded_encoding(context.registry)
     return context.encoder.base_view.version == release.base and encoding in (None, context.encoder.encoding)
 
 
 def warm_up(context: Context) -> None:
     """Encode once: the first call allocates, and takes a hundred times as long."""
-    context.encoder.texts([(context.encoder.base_view, "warm-up")])
+    context.encoder.encode_texts([(context.encoder.base_view, "warm-up")])
 
 
 def _close(context: Context) -> None:

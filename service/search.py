@@ -169,9 +169,9 @@ class Search:
         calibration = self._find_calibration()
         if calibration is not None and allowed is not None:
             # keys of deleted pictures may be among them: where only these make enough, all are read again
-            if calibration.holds_among(len(allowed.keys)) and not calibration.holds_among(allowed.least_count):
+            if calibration.is_valid_among(len(allowed.keys)) and not calibration.is_valid_among(allowed.least_count):
                 allowed = await lanes.filter.run(selection.select_keys, criteria, without_deleted=True) or allowed
-            calibration = calibration if calibration.holds_among(len(allowed.keys)) else None
+            calibration = calibration if calibration.is_valid_among(len(allowed.keys)) else None
         if allowed is not None or body.mode != "meaning":
             self._timing.record("filter")
         facets = None if body.facets is None else await lanes.filter.run(selection.count_facets, criteria, body.facets)
@@ -267,11 +267,11 @@ class Search:
         captions = snapshot.list_captions(visible, self._caption_languages)
         if self.body.mode == "meaning" or self._text is None or self.body.captions is not None:
             return captions
-        terms = words.asked(self._text)
+        terms = words.extract_query_terms(self._text)
         found_by_words = {hit.picture for hit in hits if hit.words is not None}.intersection(visible)
         others = [tag for tag in sorted(snapshot.captions) if tag not in self._caption_languages]
         for picture, by_tag in snapshot.list_captions(list(found_by_words), others).items() if terms else ():
-            matching = ((tag, words.having(texts, terms)) for tag, texts in by_tag.items())
+            matching = ((tag, words.filter_by_terms(texts, terms)) for tag, texts in by_tag.items())
             captions[picture].update((tag, texts) for tag, texts in matching if texts)
         return captions
 

@@ -38,7 +38,7 @@ def is_id(id: str) -> bool:
 
 def _check_picture_id(value: str) -> str:
     try:
-        return text.picture_id(value)
+        return text.clean_picture_id(value)
     except InvalidInput as error:
         raise PydanticCustomError("picture_id", "{reason}", {"reason": error.detail}) from None
 

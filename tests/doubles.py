@@ -53,13 +53,13 @@ class WeightlessEncoder(Encoder):
             return onto or self.base_view
         return weightless_view(folders[-1].number, folders[-1].language)
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         tokens = [math.ceil(len(text.encode()) / _BYTES_A_TOKEN) for _, text in items]
         vectors = [text_vector(view.version, text) for view, text in items]
         stacked = np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
         return EncodedTexts(stacked, [count > _CONTEXT for count in tokens], tokens)
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         vectors = [picture_vector(image) for image in images]
         return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
 
@@ -77,10 +77,10 @@ class StalledEncoder(WeightlessEncoder):
         self.seen.clear()
         self.cue.clear()
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.seen += [text for _, text in items]
         assert self.cue.wait(PATIENCE)
-        return super().texts(items)
+        return super().encode_texts(items)
 
 
 class SlowEncoder(WeightlessEncoder):
@@ -90,10 +90,10 @@ class SlowEncoder(WeightlessEncoder):
         self.seen: list[str] = []
         self.seconds = seconds
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.seen += [text for _, text in items]
         time.sleep(self.seconds)
-        return super().texts(items)
+        return super().encode_texts(items)
 
 
 def text_vector(version: int, text: str) -> Vectors:
@@ -118,7 +118,7 @@ def _unit(values: NDArray[np.float64]) -> Vectors:
 class TellingEncoder(WeightlessEncoder):
     """Writes on standard error how the process that it is in shares the interpreter, when texts are encoded."""
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         sys.stderr.write(f"{gc.get_freeze_count()} {sys.getswitchinterval()}\n")
         sys.stderr.flush()
-        return super().texts(items, alone=alone)
+        return super().encode_texts(items, alone=alone)

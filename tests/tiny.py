@@ -8,7 +8,7 @@ import open_clip
 import torch
 from safetensors.torch import save_file
 
-from model.detection import Detector, count
+from model.detection import Detector, count_ngrams
 
 NAME = "pictoglot-tiny"
 CONFIG = {
@@ -41,5 +41,5 @@ def counted(captions: Mapping[str, Sequence[str]]) -> Detector:
     """A detector of each language's captions."""
     detector = Detector()
     for language, texts in captions.items():
-        detector = detector.with_counts(language, count(texts))
+        detector = detector.replace_counts(language, count_ngrams(texts))
     return detector

@@ -53,14 +53,14 @@ def find_vector_mismatch(settings: CommonSettings) -> str:
     Returns an empty text when it can, or when nobody knows yet.
     """
     from index.set_states import open_engine
-    from model.backend import agreed, recorded
+    from model.backend import confirm_encoding, find_recorded_encoding
     from store.errors import BackendNotAvailable, EncodingMismatch, RegistryOutdated, RegistryUnavailable
     from store.registry import open_registry
 
     try:
         with closing(open_registry(settings.database, migrate=False)) as registry:
-            if (encoding := recorded(registry)) is not None:
-                agreed(settings, encoding)
+            if (encoding := find_recorded_encoding(registry)) is not None:
+                confirm_encoding(settings, encoding)
             open_engine(settings.index, registry)
     except BackendNotAvailable as error:
         return f"PICTOGLOT_{error.setting}: {error.detail}"

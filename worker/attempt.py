@@ -159,13 +159,13 @@ class Attempt:
 
     def make_progress_callback(self, encoder: Encoder, number: int = 0, sets: int = 1) -> Callable[[int, int], None]:
         """Return what `index.indexer` calls after each shard of vector set `number` of `sets`; it raises `Stopped`."""
-        encoded = encoder.encoded
+        encoded = encoder.encoded_count
 
         def on_progress(done: int, count: int) -> None:
             nonlocal encoded
             self.report_progress(number * _STEPS_OF_SET + round(_STEPS_OF_SET * done / count), sets * _STEPS_OF_SET)
-            if encoder.encoded > encoded:  # not only read again
-                encoded = encoder.encoded
+            if encoder.encoded_count > encoded:  # not only read again
+                encoded = encoder.encoded_count
                 self.record_durable_progress()
             self.check_stop()
 
@@ -234,7 +234,7 @@ def open_context(attempt: Attempt) -> TrainingContext:
     if registry.versions.trace_lineage(parent)[-1].number != encoder.base_view.version:
         raise BaseMoved("Another base serves now than when this began: begin anew.")
     views, earlier = Views(encoder, registry, attempt.root), tuple(map(registry.expansions.get, plan["before"]))
-    view, replaced = views.of(parent), plan["replaced"]
+    view, replaced = views.open(parent), plan["replaced"]
     return TrainingContext(attempt, encoder, attempt.gallery, parent, view, views, None, earlier, replaced)
 
 

@@ -12,11 +12,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from model.detection import Detector, count, evidence
+from model.detection import Detector, count_ngrams, select_ngrams
 from model.encoder import VersionFolder
-from model.evaluation import average_accuracy, forgetting, gain, ranks, recalls
+from model.evaluation import compute_average_accuracy, compute_forgetting, compute_ranks, measure_gain, measure_recalls
 from model.languages import ENGLISH
-from model.segmentation import spaced
+from model.segmentation import is_spaced
 from model.table import View
 from model.version import read
 from store.errors import NothingHeldOut, VersionCorrupt
@@ -59,8 +59,11 @@ def measure(context: TrainingContext, view: View, validation: Validation, among:
         return None
     texts = encode_texts(context, [(view, caption) for caption, _ in queries])
     targets = np.array([place for _, place in queries], dtype=np.int64)
-    figures = {**recalls(texts.vectors, among.vectors, targets), "truncated": sum(texts.truncated) / len(queries)}
-    return Measurement(figures, targets, ranks(texts.vectors, among.vectors, targets))
+    figures = {
+        **measure_recalls(texts.vectors, among.vectors, targets),
+        "truncated": sum(texts.truncated) / len(queries),
+    }
+    return Measurement(figures, targets, compute_ranks(texts.vectors, among.vectors, targets))
 
 
 def describe(view: View, validation: Validation, among: Candidates, result: Measurement | None) -> dict[str, Any]:
@@ -69,7 +72,7 @@ def describe(view: View, validation: Validation, among: Candidates, result: Meas
         **(result.figures if result else {"t2i": {}, "i2t": {}, "pairs": 0, "truncated": 0.0}),
         "against": validation.against,
         "candidates": len(among.places),
-        "fertility": measure_fertility(view.tokens(validation.captions), validation.captions),
+        "fertility": measure_fertility(view.tokenize(validation.captions), validation.captions),
     }
 
 
@@ -98,7 +101,7 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     for version in (context.parent, own):
         if version not in by_version:
             try:
-                by_version[version] = measure(context, context.views.of(version), validation, among)
+                by_version[version] = measure(context, context.views.open(version), validation, among)
             except VersionCorrupt:  # damaged: nothing serves these texts by it now
                 continue
 
@@ -112,7 +115,7 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
         "version": context.base_version,
         "shared": describe_version(context.parent),
         "taught": describe_version(own) if own != context.base_version else None,
-        "dataset": data.report.as_dict(),
+        "dataset": data.report.dump(),
     }
     return {**report, **describe_reading(data.language, report, context.attempt.settings.min_recall)}
 
@@ -139,7 +142,7 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
     english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
     report = {
         **own,
-        "dataset": data.report.as_dict(),
+        "dataset": data.report.dump(),
         "english": english,
         "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
@@ -182,13 +185,13 @@ def _measure_gain(
         return report
     version = served.get(data.language, context.base_version)
     try:
-        view = context.views.of(version)
+        view = context.views.open(version)
     except VersionCorrupt:
         version, view = context.base_version, context.encoder.base_view
     before = measure(context, view, validation, among)
     assert before is not None  # the same captions and candidates as of `after`
     ks, forced = choose_recall_ranks(len(among.places)), bool(context.attempt.expansion.settings.get("force"))
-    change = gain(before.ranks, after.ranks, after.targets, ks)
+    change = measure_gain(before.ranks, after.ranks, after.targets, ks)
     described = describe_gain(data.language, version, before.figures, change, ks, forced=forced, kind=kind)
     return {**report, "gain": described}
 
@@ -229,15 +232,15 @@ def _count_detected(
     """
     attempt = context.attempt
     captions = {tag: validation.captions[:MAX_DETECTED] for tag, validation in sets.items()}
-    grams = {gram for texts in captions.values() for text in texts for gram in evidence(text)}
+    grams = {gram for texts in captions.values() for text in texts for gram in select_ngrams(text)}
     texts = context.gallery.sample_captions(ENGLISH, (), MAX_CANDIDATES)
-    of_english = Counter(context.encoder.base_view.ngrams) + count(texts)
-    detector = Detector().with_counts(ENGLISH, of_english, grams)
+    of_english = Counter(context.encoder.base_view.ngrams) + count_ngrams(texts)
+    detector = Detector().replace_counts(ENGLISH, of_english, grams)
     for tag, number in served.items():
         with suppress(VersionCorrupt):  # also of a base, which has no folder
-            folder = VersionFolder.of(attempt.registry.versions.get(number), attempt.root)
-            detector = detector.with_counts(tag, read(folder.path, folder.manifest_sha256)[0].ngrams, grams)
-    detector = detector.with_counts(language, view.ngrams, grams)
+            folder = VersionFolder.fetch(attempt.registry.versions.get(number), attempt.root)
+            detector = detector.replace_counts(tag, read(folder.path, folder.manifest_sha256)[0].ngrams, grams)
+    detector = detector.replace_counts(language, view.ngrams, grams)
     matrix: dict[str, dict[str, int]] = {}
     for tag, texts in captions.items():
         attempt.check_stop()
@@ -251,7 +254,7 @@ def measure_fertility(tokens: Sequence[Sequence[int]], captions: Sequence[str]) 
     words = sum(len(caption.split()) for caption in captions)
     characters = sum(len(word) for caption in captions for word in caption.split())
     return {
-        "per_word": count / words if words and spaced(captions) else None,
+        "per_word": count / words if words and is_spaced(captions) else None,
         "per_character": count / characters if characters else None,
     }
 
@@ -287,7 +290,7 @@ def measure_chain(chain: Sequence[Version], language: str, report: Mapping[str, 
         triangle.append([*past, _get_recall(step, now)[_FIGURE]])
     triangle.append([*(now[step.language]["after"][_FIGURE] for step in steps), report["t2i"][_FIGURE]])
     counted = [*(step.language for step in steps), language]
-    return {"languages": counted, "AA": average_accuracy(triangle), "F": forgetting(triangle)}
+    return {"languages": counted, "AA": compute_average_accuracy(triangle), "F": compute_forgetting(triangle)}
 
 
 def _get_recall(step: Version, now: Mapping[str, Any]) -> Mapping[str, float]:

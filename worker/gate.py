@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from model.evaluation import Gain
-from model.languages import names
+from model.languages import find_names
 from store.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
@@ -47,7 +47,7 @@ def describe_gain(
     """
     what = ("" if len(ks) == 1 else "the mean of ") + " and ".join(f"R@{k}" for k in ks)
     enough = not is_more_than(-gain.mean, gain.error)
-    is_read = "better than" if gain.enough else "about as well as" if enough else "worse than"
+    is_read = "better than" if gain.is_enough else "about as well as" if enough else "worse than"
     return {
         "version": version,
         "before": {name: before[name] for name in ("t2i", "i2t")},
@@ -56,7 +56,7 @@ def describe_gain(
         "enough": enough,
         "forced": forced and not enough,
         "sentence": (
-            f"{names(language).name} is read {is_read} by version {version}: "
+            f"{find_names(language).name} is read {is_read} by version {version}: "
             f"on the same {before['pairs']} held-out captions{kind} {what} went from "
             f"{100 * gain.before:.1f} % to {100 * gain.after:.1f} % ({_format_points(gain.mean, gain.error)})"
         ),
@@ -119,7 +119,7 @@ def describe_reading(language: str, report: Mapping[str, Any], min_recall: float
 
     A recall within two standard errors of chance, 2 sqrt(chance (1 - chance) / captions), counts as not reading it.
     """
-    name, pairs, candidates = names(language).name, report["pairs"], report["candidates"]
+    name, pairs, candidates = find_names(language).name, report["pairs"], report["candidates"]
     k, needed = compute_floor(candidates, min_recall)
     chance, reached = min(1.0, k / candidates), report["t2i"][f"R@{k}"]
     basis = f"on {pairs} held-out captions; chance gives {_format_percent(chance)}"

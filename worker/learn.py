@@ -13,9 +13,9 @@ import torch
 
 from index.indexer import fill_captions
 from model import version as version_files
-from model.objectives import NONE, Corpus
-from model.training import Interrupted, LearnSettings, Progress, Trainer
-from model.version import Learned
+from model.objectives import NO_PICTURE, Corpus
+from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
+from model.version import VersionContent
 from store import files
 from store.errors import InvalidInput
 from store.expansions import Expansion
@@ -62,7 +62,7 @@ def learn(attempt: Attempt) -> None:
         _conclude(attempt, release.number)
 
 
-def make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned, Version, dict[str, Any]]:
+def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionContent, Version, dict[str, Any]]:
     """Train, evaluate and package; returns what was learned, the registered version, and its report."""
     attempt = context.attempt
     with attempt.enter_phase("train"):
@@ -79,7 +79,7 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[Learned,
     return learned, version, report
 
 
-def _train(context: TrainingContext, data: TrainingData) -> Learned:
+def _train(context: TrainingContext, data: TrainingData) -> VersionContent:
     """Train the language on top of the parent, from the newest checkpoint on, or read what was written already."""
     attempt = context.attempt
     folder = attempt.root.open(_name_folder(context, data))
@@ -98,7 +98,7 @@ def _train(context: TrainingContext, data: TrainingData) -> Learned:
     corpus = make_corpus(data, context.base_version)
     try:
         return Trainer(context.encoder, context.view, corpus, checkpoints, _choose_settings(data)).learn(on_step)
-    except Interrupted as error:
+    except TrainingInterrupted as error:
         raise Stopped from error
 
 
@@ -107,7 +107,7 @@ def make_corpus(data: TrainingData, base: int) -> Corpus:
     rows = data.training_rows
     features = torch.cat([data.features, torch.full((1, data.pictures.shape[1]), math.nan)])
     places = [-1 if row.pivot is None else data.pivot_places[row.pivot] for row in rows]  # -1: the row of NaN
-    pictures = [NONE if row.picture is None else data.picture_places[row.picture] for row in rows]
+    pictures = [NO_PICTURE if row.picture is None else data.picture_places[row.picture] for row in rows]
     captions = [row.caption for row in rows]
     # only what the base itself reads can be laid beside its own tokens
     by_base = {language for language, version in data.pivot_versions.items() if version == base}
@@ -115,10 +115,12 @@ def make_corpus(data: TrainingData, base: int) -> Corpus:
     return Corpus(data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(pictures), texts)
 
 
-def _package(context: TrainingContext, data: TrainingData, learned: Learned, report: Mapping[str, Any]) -> Version:
+def _package(
+    context: TrainingContext, data: TrainingData, learned: VersionContent, report: Mapping[str, Any]
+) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
     attempt = context.attempt
-    settings = _choose_settings(data).settled(len(data.training_rows), context.view.tokenizer.begins)
+    settings = _choose_settings(data).resolve(len(data.training_rows), context.view.tokenizer.new_row_kind)
     name = _name_folder(context, data)
     folder = attempt.root.locate(name)
     facts = {
@@ -129,7 +131,7 @@ def _package(context: TrainingContext, data: TrainingData, learned: Learned, rep
         "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
         "tokenizer_sha256": learned.tokenizer_sha256,
         "settings": asdict(settings),
-        "bfloat16": settings.uses_bfloat16(context.encoder.base.device),
+        "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
     }
     existed = folder.exists()
     version_files.write(folder, learned, facts)

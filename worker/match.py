@@ -17,9 +17,9 @@ from index.captions import EncoderId
 from index.gallery import Gallery
 from index.set_states import find_last_change
 from index.vectors import Matrix
-from model.backend import recorded
+from model.backend import find_recorded_encoding
 from model.languages import ENGLISH
-from model.match import Answers, Curves, fit, measured, search_gallery
+from model.match import Answers, Curves, fit, measure_error, search_gallery
 from store.data_root import DataRoot
 from store.errors import Unavailable
 from store.registry import Registry
@@ -45,7 +45,7 @@ class MatchFitter:
 
     def __init__(self, registry: Registry, root: DataRoot) -> None:
         """Raises `Unavailable` in a registry of which nobody has opened the base."""
-        encoding, base = recorded(registry), registry.bases.find_serving()
+        encoding, base = find_recorded_encoding(registry), registry.bases.find_serving()
         if encoding is None or base is None:
             raise Unavailable("no process has opened the base yet")
         self._image_tower = encoding.compute_fingerprint(base.image_fingerprint)
@@ -66,7 +66,7 @@ class MatchFitter:
         else:
             answers = self.search(queries)
             curves = asdict(fit(answers, near))
-            result |= {**measured(answers, near), "near": None if near is None else ENGLISH}
+            result |= {**measure_error(answers, near), "near": None if near is None else ENGLISH}
         among = {"tower": self._image_tower, "change": change, "pictures": pictures}
         self._registry.versions.set_match(version, {**among, "curves": curves, "result": result})
 

@@ -17,9 +17,9 @@ import torch
 
 from index.indexer import fill_captions, fill_pictures
 from index.janitor import estimate_move_bytes
-from model.backend import choose_encoding, open_encoder, open_towers, recorded
+from model.backend import choose_target_encoding, find_recorded_encoding, open_encoder, open_towers
 from model.base import Base, open_base
-from model.dataset.words import counted
+from model.dataset.words import format_count
 from model.encoder import Encoder, Views
 from model.languages import ENGLISH
 from store import files
@@ -101,13 +101,13 @@ def open_new_context(attempt: Attempt) -> TrainingContext:
     Raises `BaseServes` and, before anything is written, `DiskTooSmall`, and what `choose_encoding` raises.
     """
     registry, settings, machine = attempt.registry, attempt.expansion.settings, attempt.settings
-    old_encoding, old_base = recorded(registry), registry.bases.find_serving()
+    old_encoding, old_base = find_recorded_encoding(registry), registry.bases.find_serving()
     torch.set_num_threads(machine.threads)
     base = open_base(str(settings["base"]))
     wanted = {"backend": settings.get("backend"), "precision": settings.get("precision")}
     # once: the fastest is not the same on each machine, nor in each trial
-    first = attempt.decide_once("encoding.json", lambda: asdict(choose_encoding(machine, registry, **wanted)))
-    encoding = choose_encoding(machine, registry, **first)
+    first = attempt.decide_once("encoding.json", lambda: asdict(choose_target_encoding(machine, registry, **wanted)))
+    encoding = choose_target_encoding(machine, registry, **first)
     fingerprints = base.image_fingerprint, base.text_fingerprint
     teaches = old_base is None or not old_base.has_towers(*fingerprints)
     if old_base is not None and not teaches and encoding == old_encoding:
@@ -116,7 +116,7 @@ def open_new_context(attempt: Attempt) -> TrainingContext:
     towers = open_towers(base, encoding, machine)
     number = registry.bases.add(str(settings["base"]), *fingerprints, attempt.lease).number
     if not teaches:
-        base = base.without_towers(encoding.backend == OPENVINO)
+        base = base.copy_without_towers(encoding.backend == OPENVINO)
     encoder = Encoder(base, towers, number)
     torch.use_deterministic_algorithms(base.device.type == "cpu")
     views = Views(encoder, registry, attempt.root)
@@ -176,7 +176,7 @@ class _Mover:
         unreadable = sorted(id for id, content in contents.items() if content not in encoded)
         if unreadable and not self._is_forced:
             raise PicturesUnreadable(
-                f"{counted(len(unreadable), 'stored picture')} unreadable on this machine, first: "
+                f"{format_count(len(unreadable), 'stored picture')} unreadable on this machine, first: "
                 f"{', '.join(unreadable[:10])}",
                 report={"unreadable": len(unreadable)},
             )
@@ -198,7 +198,7 @@ class _Mover:
         pairs, damaged = [*dict.fromkeys(names)], set[int]()
         for number, (language, version) in enumerate(pairs):
             try:
-                view = self.context.views.of(version)
+                view = self.context.views.open(version)
             except VersionCorrupt:
                 if version in self.languages.values():
                     raise
@@ -253,7 +253,7 @@ class _Mover:
             data = prepare(context, *map(self.registry.expansions.get, sources))
         # not before: a language that waits for its pivot is taught upon what comes in between
         parent = int(self.attempt.decide_once(f"parent-{language}.json", lambda: self.shared))
-        return make_version(replace(context, parent=parent, view=self.context.views.of(parent)), data)[1]
+        return make_version(replace(context, parent=parent, view=self.context.views.open(parent)), data)[1]
 
     def _make_report(
         self, release: Release, damage: dict[str, Any], left_out: dict[str, dict[str, str]]
@@ -324,7 +324,7 @@ def compare_versions(
     sides = []
     for (context, number), each in zip((old, new), both, strict=True):
         among = Candidates(places, each.vectors[[each.places[name] for name in names]])
-        sides.append(measure(context, context.views.of(number), validation, among))
+        sides.append(measure(context, context.views.open(number), validation, among))
     before, after = sides
     if before is None or after is None:
         return None

@@ -19,11 +19,11 @@ from torch import Tensor
 
 from index.sources import ensure_picture_vectors
 from model import dataset
-from model.checkpoint import Kept, digest, keep, kept
-from model.dataset import Dataset, DatasetReport, joined, left, to_train
-from model.dataset.rows import Pivot, Row, ids_of_files, without_suffix
+from model.checkpoint import CachedResult, hash_key, load_result, save_result
+from model.dataset import Dataset, DatasetReport, join, restrict, select_train_rows
+from model.dataset.rows import Pivot, Row, find_ids_of_files, strip_suffixes
 from model.encoder import Encoder
-from model.languages import ENGLISH, reads
+from model.languages import ENGLISH, can_read
 from model.table import View
 from store import files
 from store.data_root import EXPANSIONS
@@ -83,27 +83,27 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     pictures, known = _gather_pictures(context, datasets, strict, attempt.folder / "pictures" / language)
     known_ids = frozenset(known)
     usable = [
-        each if each is strict else left(each, known_ids, versions if own and each is not own else None)
+        each if each is strict else restrict(each, known_ids, versions if own and each is not own else None)
         for each in datasets
     ]
-    own, data = usable[-1] if own else None, joined(usable)
+    own, data = usable[-1] if own else None, join(usable)
     assesses = attempt.expansion.kind == "assess"
     report = dataset.validate(
         own or data, language, lambda ids: known_ids, versions.__contains__, to_train=not assesses, again=own is None
     )
-    training_rows = () if assesses else to_train(data.rows)
+    training_rows = () if assesses else select_train_rows(data.rows)
     if not (assesses or training_rows):
         raise DatasetInvalid(
             "no row is left to learn from: each is held out by this dataset or an earlier one; leave out the column "
             "`split`, or teach without the earlier ones (`replace`)",
-            report=report.as_dict(),
+            report=report.dump(),
         )
-    own_keys = {row.said for row in own.rows} if own else None
+    own_keys = {row.content_key for row in own.rows} if own else None
     groups = _group_pivots([] if assesses else datasets, data)
     return TrainingData(
         expansions=expansions,
         rows=data.rows,
-        own_rows=tuple(row for row in data.rows if own_keys is None or row.said in own_keys),
+        own_rows=tuple(row for row in data.rows if own_keys is None or row.content_key in own_keys),
         training_rows=training_rows,
         report=report,
         pivot_versions=versions,
@@ -138,10 +138,10 @@ def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
 
 def _find_ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:
     """Return the ids of pictures that a dataset names by their files, as its expansion's first attempt decided."""
-    if not (stems := without_suffix(names)):
+    if not (stems := strip_suffixes(names)):
         return {}
     if expansion == attempt.expansion.id:
-        return dict(attempt.decide_once(NAMED, lambda: ids_of_files(stems, attempt.gallery.find_known)))
+        return dict(attempt.decide_once(NAMED, lambda: find_ids_of_files(stems, attempt.gallery.find_known)))
     return dict(json.loads(attempt.root.open(f"{EXPANSIONS}/{expansion}/{NAMED}").read_bytes()))
 
 
@@ -160,7 +160,7 @@ def _choose_pivot_versions(
         return {ENGLISH: context.base_version}
     served, built_in = context.served_versions, context.encoder.languages
     readers = {
-        tag: served.get(tag, context.base_version) for tag in sorted(named) if tag in served or reads(built_in, tag)
+        tag: served.get(tag, context.base_version) for tag in sorted(named) if tag in served or can_read(built_in, tag)
     }
     path = f"pivots-{language}.json"
     if set(required) - readers.keys() and not context.attempt.has_decided(path):
@@ -210,12 +210,12 @@ def _load_or_compute_features(context: TrainingContext, texts: Sequence[str], ve
     attempt, encoder = context.attempt, context.encoder
     reader = [attempt.registry.versions.get(version).manifest_sha256] if version != context.base_version else []
     key = [encoder.text_fingerprint, *reader, texts]
-    folder = attempt.root.locate(TEACHER) / digest(key)
-    cached = kept(folder, key)
+    folder = attempt.root.locate(TEACHER) / hash_key(key)
+    cached = load_result(folder, key)
     if cached is None:
-        features = compute_teacher_features(encoder, texts, attempt.check_stop, context.views.of(version))
-        cached = Kept({"features": features})
-        keep(folder, key, cached)
+        features = compute_teacher_features(encoder, texts, attempt.check_stop, context.views.open(version))
+        cached = CachedResult({"features": features})
+        save_result(folder, key, cached)
         attempt.record_durable_progress()
     with suppress(FileNotFoundError):  # another worker removed it
         os.utime(folder)
@@ -242,13 +242,13 @@ def _gather_pictures(
     attempt, fingerprint = context.attempt, context.encoder.image_fingerprint
     named = list(dict.fromkeys(row.picture for each in datasets for row in each.rows if row.picture is not None))
     key = [fingerprint, named]
-    cached = kept(folder, key)
+    cached = load_result(folder, key)
     if cached is None:
         by_id = ensure_picture_vectors(context.encoder, context.gallery, named)
         vectors = np.stack([*by_id.values()]) if by_id else np.empty((0, context.encoder.dimension), dtype=np.float32)
-        cached = Kept({"vectors": torch.from_numpy(vectors)}, list(by_id))
+        cached = CachedResult({"vectors": torch.from_numpy(vectors)}, list(by_id))
         if strict is None or all(row.picture is None or row.picture in by_id for row in strict.rows):
-            keep(folder, key, cached)
+            save_result(folder, key, cached)
             attempt.record_durable_progress()
     return cached.tensors["vectors"], cached.facts
 
@@ -261,5 +261,5 @@ def compute_teacher_features(
     `check_stop` runs between batches.
     """
     view = encoder.base_view if view is None else view
-    sequences = [view.sequence(ids)[0] for ids in view.tokens(texts)]
-    return torch.from_numpy(encoder.text_features(sequences, _BATCH_SIZE, check_stop))
+    sequences = [view.build_sequence(ids)[0] for ids in view.tokenize(texts)]
+    return torch.from_numpy(encoder.compute_text_features(sequences, _BATCH_SIZE, check_stop))

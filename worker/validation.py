@@ -16,10 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from index.sources import ensure_picture_vectors
-from model.dataset import pictured
+from model.dataset import has_mostly_pictures
 from model.dataset.rows import Pivot
 from model.encoder import EncodedTexts
-from model.languages import ENGLISH, reads
+from model.languages import ENGLISH, can_read
 from model.table import View
 from store.data_root import EXPANSIONS, DataRoot
 from store.errors import VersionCorrupt
@@ -121,7 +121,7 @@ def choose_english(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.rows if row.split == "val" and row.english is not None]
     if not rows:
         return choose_gallery_english(context)
-    if pictured(rows):
+    if has_mostly_pictures(rows):
         described = [(row.english or "", row.picture) for row in rows if row.picture is not None]
         return choose_validation("pictures", described, context.gallery.list_ids())
     known = {row.english for row in data.rows if row.english is not None}
@@ -138,7 +138,7 @@ def choose_gallery_english(context: TrainingContext) -> Validation:
 
 def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.own_rows if row.split == "val"]
-    if pictured(rows):
+    if has_mostly_pictures(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
         return choose_validation("pictures", described, context.gallery.list_ids())
     pivots = {row.pivot for row in data.rows if row.pivot is not None}
@@ -192,11 +192,11 @@ def _open_readers(context: TrainingContext, validation: Validation, languages: C
     """
     served, readers = context.served_versions, dict[str, View]()
     for language in languages:
-        built_in = context.base_version if reads(context.encoder.languages, language) else None
+        built_in = context.base_version if can_read(context.encoder.languages, language) else None
         for version in (validation.pivots.get(language, context.base_version), served.get(language), built_in):
             if language not in readers and version is not None:
                 with suppress(VersionCorrupt):
-                    readers[language] = context.views.of(version)
+                    readers[language] = context.views.open(version)
     return readers
 
 
@@ -215,7 +215,7 @@ def encode_texts(context: TrainingContext, items: Sequence[tuple[View, str]]) ->
     parts = []
     for start in range(0, max(1, len(items)), _BATCH_SIZE):
         context.attempt.check_stop()
-        parts.append(context.encoder.texts(items[start : start + _BATCH_SIZE]))
+        parts.append(context.encoder.encode_texts(items[start : start + _BATCH_SIZE]))
     return EncodedTexts(
         np.concatenate([part.vectors for part in parts]),
         [cut for part in parts for cut in part.truncated],

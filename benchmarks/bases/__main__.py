@@ -69,7 +69,7 @@ def run(
     for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
         found, gain = results["languages"][language], bench.gained(language)
         found["taught"] = _shown(bench.taught(language))
-        found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.enough}
+        found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.is_enough}
         if language not in SIX:
             found["english_base"] = _shown(english.taught(language))
         _tell(language, GROWN, found["taught"])

@@ -14,7 +14,7 @@ from benchmarks.emoji36.methods import TRAININGS
 from benchmarks.emoji36.run import teach_one
 from model import version
 from model.encoder import Encoder
-from model.evaluation import Gain, gain, ranks, recalls
+from model.evaluation import Gain, compute_ranks, measure_gain, measure_recalls
 from model.reading import FilePieces
 from model.table import View
 from model.training import LearnSettings
@@ -85,33 +85,33 @@ class Bench:
         """What the gate compares: the captions as read by version 0, and after they were taught."""
         test = self.data.tests(language)["scenes"]
         before, after = (np.array(figures["ranks"]) for figures in (self.assessed(language), self.taught(language)))
-        return gain(before, after, test.owner, choose_recall_ranks(self.candidates))
+        return measure_gain(before, after, test.owner, choose_recall_ranks(self.candidates))
 
     def _parent(self, way: Arm) -> View:
         view = self.encoder.base_view
         if not isinstance(view.tokenizer.pieces, FilePieces):
             return view
         tokenizer = copy(view.tokenizer)
-        tokenizer.begins = way.begins
+        tokenizer.new_row_kind = way.begins
         return replace(view, tokenizer=tokenizer)
 
     def _measured(self, path: Path, view: View, language: str, more: Figures | None = None) -> Figures:
         tests = self.data.tests(language)
         scenes = tests["scenes"]
         read = self._vectors(view, scenes.captions)
-        figures = {**recalls(read, self.data.galleries["seen"], scenes.owner), **(more or {})}
-        ids = view.tokens(scenes.captions)
+        figures = {**measure_recalls(read, self.data.galleries["seen"], scenes.owner), **(more or {})}
+        ids = view.tokenize(scenes.captions)
         figures["tokens"] = sum(map(len, ids)) / len(ids)
-        figures["truncated"] = sum(len(line) > view.reading.most for line in ids) / len(ids)
+        figures["truncated"] = sum(len(line) > view.reading.most_tokens for line in ids) / len(ids)
         if words := tests.get("keywords"):
-            found = recalls(self._vectors(view, words.captions), self.data.galleries["singles"], words.owner)
+            found = measure_recalls(self._vectors(view, words.captions), self.data.galleries["singles"], words.owner)
             figures["keywords"] = found["t2i"]
-        figures["ranks"] = ranks(read, self.data.galleries["seen"], scenes.owner).tolist()
+        figures["ranks"] = compute_ranks(read, self.data.galleries["seen"], scenes.owner).tolist()
         files.write_json(path, figures)
         return figures
 
     def _vectors(self, view: View, captions: Sequence[str]) -> Any:
-        return self.encoder.texts([(view, caption) for caption in captions]).vectors
+        return self.encoder.encode_texts([(view, caption) for caption in captions]).vectors
 
     @staticmethod
     def _kept(path: Path) -> Figures | None:

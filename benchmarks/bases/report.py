@@ -10,7 +10,7 @@ from typing import Any
 from benchmarks import page
 from benchmarks.bases.bench import ARMS
 from benchmarks.emoji36.lexicon import LANGUAGES
-from model.languages import ENGLISH, names
+from model.languages import ENGLISH, find_names
 
 Languages = Mapping[str, Mapping[str, Any]]
 Recall = Mapping[str, float]
@@ -105,7 +105,7 @@ def _table(head: Sequence[str], rows: Any) -> str:
 
 
 def _name(tag: str) -> str:
-    return f"{names(tag).name} ({tag})"
+    return f"{find_names(tag).name} ({tag})"
 
 
 def _both(t2i: Mapping[str, float]) -> str:

@@ -159,7 +159,7 @@ def encoded(
     path = folder / f"{name}-{key}.safetensors"
     if not path.is_file():
         parts = [
-            encoder.pictures([picture(each) for each in shown[start : start + _CHUNK]])
+            encoder.encode_pictures([picture(each) for each in shown[start : start + _CHUNK]])
             for start in track(range(0, len(shown), _CHUNK), f"encoding {name}")
         ]
         files.write_bytes(path, save({"vectors": torch.from_numpy(np.concatenate(parts))}))

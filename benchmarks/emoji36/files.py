@@ -13,7 +13,7 @@ from PIL import Image
 from benchmarks.emoji36.data import Test, Vectors, digest, encoded
 from benchmarks.emoji36.errors import Refused
 from model.encoder import Encoder
-from model.objectives import NONE, Corpus
+from model.objectives import NO_PICTURE, Corpus
 from model.pictures import read_rgb
 from store.errors import PictoglotError
 from worker.prepare import compute_teacher_features
@@ -80,7 +80,7 @@ class FileData:
         """The training side of the language; English captions are their own translation, as in the paper."""
         said = self._training.said(language)
         english = [each.caption if language == ENGLISH else each.english for each in said]
-        owner = [NONE if each.picture is None else self._rows[each.picture] for each in said]
+        owner = [NO_PICTURE if each.picture is None else self._rows[each.picture] for each in said]
         captions = [each.caption for each in said]
         features = self._english_features(english)
         return Corpus(language, captions, features, self._pictures, torch.tensor(owner), english)

@@ -12,10 +12,10 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, chosen
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
-from model.dataset.formats import RowFault, records
+from model.dataset.formats import RowFault, read_records
 from model.dataset.rows import Row
 from model.encoder import Encoder
-from model.languages import canonical
+from model.languages import canonicalize
 from model.text import clean
 from store.errors import InvalidInput, LanguageTagInvalid, PictoglotError
 
@@ -147,7 +147,7 @@ def _captions(path: Path, form: str, language: str, names: Mapping[str, str], te
     """Every caption of a test, repeated ones too; `names` maps the names in the file to the pictures."""
     captions, left_out = [], []
     try:
-        read, rows = records(_existing(path), language=language)
+        read, rows = read_records(_existing(path), language=language)
         if read != form:
             raise Refused(f"{path}: this is not in the {form} format")
         for row in rows:
@@ -204,7 +204,7 @@ def _dataset_files(folder: Path) -> dict[str, Path]:
     for path in sorted(_existing(folder, "folder").iterdir()):
         if path.is_file() and not path.name.startswith("."):
             try:
-                tag = canonical(path.name.partition(".")[0])
+                tag = canonicalize(path.name.partition(".")[0])
             except LanguageTagInvalid as error:
                 raise Refused(
                     f"{path}: the file's name does not begin with a language tag, such as `it.jsonl`"

@@ -8,7 +8,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from benchmarks.emoji36.methods import ordered
-from model.evaluation import average_accuracy
+from model.evaluation import compute_average_accuracy
 
 INK, GRID = "#1d2433", "#e3e6ec"
 _COLOURS = {
@@ -72,11 +72,11 @@ def _over_languages(results: dict[str, Any]) -> Any:
             continue
         a, colour = _triangle(results, method), _COLOURS[method]
         if len(a) == len(a[-1]):
-            values = [100 * average_accuracy(a[: i + 1]) for i in range(len(a))]
+            values = [100 * compute_average_accuracy(a[: i + 1]) for i in range(len(a))]
             style = (0, (1, 2)) if method == "auto" else "solid"  # it coincides with `addressed`
             axes.plot(range(len(a)), values, color=colour, linewidth=2, linestyle=style, label=method)
         else:
-            axes.axhline(100 * average_accuracy(a), color=colour, linewidth=1.4, linestyle="--", label=method)
+            axes.axhline(100 * compute_average_accuracy(a), color=colour, linewidth=1.4, linestyle="--", label=method)
     axes.set_xticks(range(len(languages)), languages, fontsize=8)
     axes.set_ylim(0, 100)
     axes.set_ylabel("AA: mean t2i R@1 of the languages so far, %")

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from benchmarks.forgetting import english_forgetting
-from model.evaluation import Triangle, average_accuracy, forgetting
+from model.evaluation import Triangle, compute_average_accuracy, compute_forgetting
 
 MARKED = ("bn", "hi", "te", "th")  # words with combining marks, which CLIP's rule cuts
 SERVED = "addressed-chain"  # the row that reads as the service does
@@ -41,15 +41,15 @@ def reached(results: dict[str, Any]) -> Iterator[Figure]:
 
 
 def _teir(methods: dict[str, Any], baseline: str, best: str) -> Iterator[Figure]:
-    more = _difference(methods, best, baseline, average_accuracy)
-    less = _difference(methods, baseline, best, forgetting)
+    more = _difference(methods, best, baseline, compute_average_accuracy)
+    less = _difference(methods, baseline, best, compute_forgetting)
     yield f"AA of `{best}` over `{baseline}`", "≥ +3", _written(more), float(np.mean(more)) >= 3
     yield f"F of `{best}` under `{baseline}`", "≥ 3", _written(less), float(np.mean(less)) >= 3
 
 
 def _between(methods: dict[str, Any], baseline: str, part: str) -> Figure:
     names = (baseline, part, "teir")
-    accuracy, lost = (_means(methods, names, metric) for metric in (average_accuracy, forgetting))
+    accuracy, lost = (_means(methods, names, metric) for metric in (compute_average_accuracy, compute_forgetting))
     said = f"{accuracy[1]:.1f}, {lost[1]:.1f}"
     holds = accuracy[0] <= accuracy[1] <= accuracy[2] and lost[2] <= lost[1] <= lost[0]
     return f"AA, F of `{part}`", f"between `{baseline}` and `teir`", said, holds
@@ -58,12 +58,12 @@ def _between(methods: dict[str, Any], baseline: str, part: str) -> Figure:
 def _over(methods: dict[str, Any], name: str, other: str, aim: str, holds: Callable[[float], bool]) -> Iterator[Figure]:
     """By how much one row ends above another, if both were run."""
     if _common(methods, name, other):
-        more = _difference(methods, name, other, average_accuracy)
+        more = _difference(methods, name, other, compute_average_accuracy)
         yield f"AA of `{name}` over `{other}`", aim, _written(more), holds(float(np.mean(more)))
 
 
 def _kept(methods: dict[str, Any]) -> Figure:
-    lost, english = (_means(methods, ("addressed",), metric)[0] for metric in (forgetting, english_forgetting))
+    lost, english = (_means(methods, ("addressed",), metric)[0] for metric in (compute_forgetting, english_forgetting))
     same = all(seed["bitwise_equal"] for seed in methods["addressed"]["seeds"].values())
     said = f"{lost:.1f}, {english:.1f}; vectors after the last language {'equal' if same else 'not equal'} to the bit"
     return "F, F_en of `addressed`", "0.0, 0.0", said, same and lost == english == 0

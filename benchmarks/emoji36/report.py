@@ -10,7 +10,7 @@ import numpy as np
 from benchmarks import page
 from benchmarks.emoji36 import plots, tables
 from benchmarks.forgetting import backward_transfer, english_forgetting
-from model.evaluation import Triangle, average_accuracy, forgetting
+from model.evaluation import Triangle, compute_average_accuracy, compute_forgetting
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
 _COSTS = (
@@ -28,8 +28,8 @@ _COSTS = (
     "by_picture",
 )
 _METRICS: dict[str, Callable[[Triangle], float]] = {
-    "AA": average_accuracy,
-    "F": forgetting,
+    "AA": compute_average_accuracy,
+    "F": compute_forgetting,
     "F_en": english_forgetting,
     "BWT": backward_transfer,
 }

@@ -21,12 +21,12 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.methods import NOTHING, TRAININGS, Overrides, Training
 from model import version
 from model.encoder import Encoder
-from model.evaluation import recalls
+from model.evaluation import measure_recalls
 from model.objectives import Corpus
 from model.table import NO_ROW, View
 from model.tokenizer import Tokenizer
 from model.training import LearnSettings, Progress
-from model.version import Learned
+from model.version import VersionContent
 from store import files
 
 JOINT = "joint"
@@ -40,7 +40,7 @@ class Taught:
     """One language: what was learned, the view that reads it, and what it cost."""
 
     language: str
-    learned: Learned
+    learned: VersionContent
     view: View
     facts: dict[str, Any]
 
@@ -50,7 +50,7 @@ def teach(
 ) -> Iterator[Taught]:
     """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
-    grown = encoder.base.tokenizer if training.tokenizer is Tokenizer else training.tokenizer
+    grown = encoder.base.make_tokenizer if training.tokenizer is Tokenizer else training.tokenizer
     view = base = replace(encoder.base_view, tokenizer=grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
@@ -124,7 +124,7 @@ def teach_one(
         "text_fingerprint": encoder.text_fingerprint,
         "seconds": round(spent.seconds(), 1),
         "settings": asdict(settings),
-        "bfloat16": settings.uses_bfloat16(encoder.base.device),
+        "bfloat16": settings.can_use_bfloat16(encoder.base.device),
         "commit": commit(),
     }
     version.write(place / "version", learned, facts)
@@ -139,15 +139,15 @@ def _corpus(data: Data, language: str) -> Corpus:
     return Corpus(
         JOINT,
         [caption for part in parts for caption in part.captions],
-        torch.cat([part.english for part in parts]),
+        torch.cat([part.pivot_features for part in parts]),
         parts[0].pictures,
-        torch.cat([part.owner for part in parts]),
+        torch.cat([part.picture_rows for part in parts]),
     )
 
 
 def plainly(encoder: Encoder) -> Encode:
     """Encodes each text by its view, every time."""
-    return lambda items: encoder.texts(items).vectors
+    return lambda items: encoder.encode_texts(items).vectors
 
 
 def remembering(encoder: Encoder) -> Encode:
@@ -156,7 +156,7 @@ def remembering(encoder: Encoder) -> Encode:
 
     def encode(items: Sequence[tuple[View, str]]) -> Vectors:
         new = {(id(view), text): (view, text) for view, text in items if (id(view), text) not in known}
-        known.update(zip(new, encoder.texts([*new.values()]).vectors, strict=True))
+        known.update(zip(new, encoder.encode_texts([*new.values()]).vectors, strict=True))
         return np.stack([known[id(view), text] for view, text in items])
 
     return encode
@@ -175,7 +175,7 @@ def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple
         vectors = encode([(next(each), caption) for caption in test.captions])
         digest.update(np.ascontiguousarray(vectors).tobytes())
         for gallery in test.galleries:
-            scores[gallery] = recalls(vectors, data.galleries[gallery], test.owner)
+            scores[gallery] = measure_recalls(vectors, data.galleries[gallery], test.owner)
     return scores, digest.hexdigest()
 
 

@@ -123,7 +123,7 @@ def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledg
     shared = [each.view for each in bench.teach(encoder, FALLBACK)]
     detector, encode = Detector(), remembering(encoder)
     for each in taught:
-        detector = detector.with_counts(each.language, each.learned.ngrams)
+        detector = detector.replace_counts(each.language, each.learned.ngrams)
     views = {each.language: each.view for each in taught}
     for i in range(len(ledger.triangle), len(taught)):
         known = bench.data.languages[: i + 1]

@@ -12,29 +12,29 @@ from typing import Self
 from tokenizers import Tokenizer as Engine
 from tokenizers import models
 
-from model.growth import Merge, learn
+from model.growth import Merge, learn_merges
 from model.tokenizer import (
     CLIP_RULE,
     CLIP_TOKENS,
     LANGUAGE_RULE,
     SUFFIX,
     ClipPieces,
-    Rule,
+    CuttingRule,
     Tokenizer,
-    clip_engine,
-    clip_merges,
-    clip_vocabulary,
+    build_clip_engine,
+    build_clip_vocabulary,
+    read_clip_merges,
 )
 
 
 class BytesLast(Tokenizer):
     """Learns from bytes; many a merge can then never be reached behind CLIP's."""
 
-    rule: Rule = LANGUAGE_RULE
+    rule: CuttingRule = LANGUAGE_RULE
 
-    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        pieces = ClipPieces(self.rule, models.BPE(vocab=clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX))
-        return learn(pieces.reader(self.words)(corpus), pieces.name, size)
+    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        pieces = ClipPieces(self.rule, models.BPE(vocab=build_clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX))
+        return learn_merges(pieces.make_reader(self.words)(corpus), pieces.get_piece, size)
 
 
 class BytesFirst(BytesLast):
@@ -43,18 +43,18 @@ class BytesFirst(BytesLast):
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         return [encoding.ids for encoding in self._first.encode_batch([*texts], add_special_tokens=False)]
 
-    def _over(self, *line: object) -> Self:
-        extended = super()._over(*line)  # type: ignore[arg-type]
+    def _copy_with(self, *line: object) -> Self:
+        extended = super()._copy_with(*line)  # type: ignore[arg-type]
         extended.__dict__.pop("_first", None)
         return extended
 
     @cached_property
     def _first(self) -> Engine:
         """The appended merges first, CLIP's behind them; those that CLIP has too change their rank."""
-        merges = [*dict.fromkeys((*self.added, *clip_merges()))]
+        merges = [*dict.fromkeys((*self.merges, *read_clip_merges()))]
         new = {self.decode(number): number for number in range(CLIP_TOKENS, self.size)}
-        model = models.BPE(vocab={**clip_vocabulary(), **new}, merges=merges, end_of_word_suffix=SUFFIX)
-        return clip_engine(model, LANGUAGE_RULE if self.added else CLIP_RULE, self.words)
+        model = models.BPE(vocab={**build_clip_vocabulary(), **new}, merges=merges, end_of_word_suffix=SUFFIX)
+        return build_clip_engine(model, LANGUAGE_RULE if self.merges else CLIP_RULE, self.words)
 
 
 class MarksCut(Tokenizer):
@@ -76,8 +76,8 @@ class Published(MarksCut, BytesLast):
 
     rule = CLIP_RULE
 
-    def grown(self, corpus: Sequence[str], size: int) -> Self:
-        return self.extend(self.learned(corpus, size))
+    def grow(self, corpus: Sequence[str], size: int) -> Self:
+        return self.extend(self.learn_merges(corpus, size))
 
 
 class Oracle(Published):
@@ -87,7 +87,7 @@ class Oracle(Published):
     def all_at_once(cls, captions: Sequence[str]) -> Self:
         """Grown on the captions of every language together, as the paper's oracle vocabulary of 200,000 tokens."""
         tokenizer = cls()
-        return tokenizer.extend(tokenizer.learned(captions, 200_000))
+        return tokenizer.extend(tokenizer.learn_merges(captions, 200_000))
 
-    def grown(self, corpus: Sequence[str], size: int) -> Self:
+    def grow(self, corpus: Sequence[str], size: int) -> Self:
         return self

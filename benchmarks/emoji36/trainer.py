@@ -59,8 +59,8 @@ class PartlyScaledAdamW(ScaledAdamW):
 class FromZero(LearnSettings):
     """As the reference counts its warm-up: the first step moves nothing."""
 
-    def rate(self, step: int, steps: int) -> float:
-        return super().rate(step - 1, steps)
+    def compute_rate(self, step: int, steps: int) -> float:
+        return super().compute_rate(step - 1, steps)
 
 
 class MethodTrainer(Trainer):
@@ -74,14 +74,14 @@ class MethodTrainer(Trainer):
         start: Literal["drawn", "aligned"] = "aligned" if method.start == "aligned" else "drawn"
         super().__init__(encoder, parent, corpus, folder, kind(**{**asdict(settings), "start": start}))
 
-    def new_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
+    def draw_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         if self.method.start != "normal":
-            return super().new_rows(count, table, generator)
+            return super().draw_rows(count, table, generator)
         spread = _WIDER * float(self.encoder.base.table.std()) if self.method.proportion else self.method.spread
         return spread * torch.randn((count, next(iter(table)).shape[1]), generator=generator)
 
-    def row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
-        scale = super().row_scale(frequency)
+    def compute_row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
+        scale = super().compute_row_scale(frequency)
         if self.method.scale == "none":
             scale[: len(frequency)] = 1
         if (self.method.dense or self.method.ends) and self.method.scales == "both":
@@ -93,19 +93,21 @@ class MethodTrainer(Trainer):
         """The decay of a step at rate 1; in the paper's proportion, whatever the steps, a row loses 3.1 %."""
         if not self.method.proportion:
             return self.settings.weight_decay
-        return -math.log1p(-_LOST) / sum(self.settings.rate(step, self.steps) for step in range(1, self.steps + 1))
+        return -math.log1p(-_LOST) / sum(
+            self.settings.compute_rate(step, self.steps) for step in range(1, self.steps + 1)
+        )
 
-    def losses(self) -> Sequence[Objective]:
+    def make_objectives(self) -> Sequence[Objective]:
         if self.method.losses == "balanced":
-            return super().losses()
+            return super().make_objectives()
         if self.method.losses == "lingual":
             return [CrossLingual()]
         if self.method.losses == "modal":
             return [CrossModal()]
-        return [CrossLingual(), CrossModal(1.0 if bool(self.corpus.english.isnan().all()) else _MODAL_WEIGHT)]
+        return [CrossLingual(), CrossModal(1.0 if bool(self.corpus.pivot_features.isnan().all()) else _MODAL_WEIGHT)]
 
-    def optimizer(self) -> ScaledAdamW:
-        beside, alike = [*self.beside().values()], torch.ones_like(self.scale)
+    def make_optimizer(self) -> ScaledAdamW:
+        beside, alike = [*self.get_extra_parameters().values()], torch.ones_like(self.scale)
         if self.method.scales == "gradient":
             return PartlyScaledAdamW(self.rows, self.scale, alike, beside, self.decay)
         if self.method.scales == "decay":
@@ -113,9 +115,9 @@ class MethodTrainer(Trainer):
         kind = StepScaledAdamW if self.method.scale == "step" else ScaledAdamW
         return kind(self.rows, self.scale, beside, self.decay)
 
-    def kept(self) -> TokenRows:
+    def collect_rows(self) -> TokenRows:
         if not self.method.moves_ends:
-            return super().kept()
+            return super().collect_rows()
         order = np.argsort(self.ids)
         rows = TokenRows(self.ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
         return self._whole_table(rows) if self.method.dense else rows
@@ -133,10 +135,10 @@ class MethodTrainer(Trainer):
 
     def idle(self) -> float:
         """What is left of a row without a gradient after all steps: the product of its decays."""
-        rates = (self.settings.rate(step, self.steps) for step in range(1, self.steps + 1))
+        rates = (self.settings.compute_rate(step, self.steps) for step in range(1, self.steps + 1))
         return math.prod(1 - rate * self.decay for rate in rates)
 
-    def key(self) -> dict[str, object]:
+    def describe_method(self) -> dict[str, object]:
         return self.method.key()
 
 

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from benchmarks.methods import tower
 from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 
 
 class Adapted(SuiteTrainer):
@@ -37,8 +37,8 @@ class Adapted(SuiteTrainer):
     def entered(opened: Any, parts: nn.Module) -> None:
         """Put them into the tower."""
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | dict(self.parts.named_parameters("part"))
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        return super().get_extra_parameters() | dict(self.parts.named_parameters("part"))
 
     def decayed(self) -> list[nn.Parameter]:
         return matrices(self.parts.parameters())
@@ -48,7 +48,7 @@ class Adapted(SuiteTrainer):
         return {**self.left.tensors, **own}
 
     @classmethod
-    def reads(cls, base: Base, left: Kept, language: str, half: bool) -> Features:
+    def reads(cls, base: Base, left: CachedResult, language: str, half: bool) -> Features:
         opened = tower.copied(base, half)
         parts, start = cls.made(opened), f"{language}/"
         own = {name.removeprefix(start): value for name, value in left.tensors.items() if name.startswith(start)}

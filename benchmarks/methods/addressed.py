@@ -12,7 +12,7 @@ from benchmarks.methods.adapted import Adapted
 from benchmarks.methods.bench import reader
 from benchmarks.methods.lora import LoRA
 from benchmarks.methods.mla import MLA
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 from model.encoder import Encoder
 from model.objectives import Corpus
 from model.table import View
@@ -45,7 +45,7 @@ class Taught:
 def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, adapter: Adapter) -> Taught:
     """The language of the corpus, on the base; `folder` is used meanwhile."""
     base, kind = encoder.base_view, KINDS[adapter.kind]
-    settled = settings.settled(len(corpus.captions), base.tokenizer.begins)
+    settled = settings.resolve(len(corpus.captions), base.tokenizer.new_row_kind)
     method = replace(ALIGNED if settled.start == "aligned" else PRODUCT, kind=kind)
     files.remove(folder)
     trainer = method.trainer(encoder, base, corpus, folder, settled)
@@ -53,5 +53,5 @@ def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSetting
     trainer.pace = adapter.pace
     view = encoder.extend(base, 1, corpus.language, trainer.learn(lambda _: False))
     files.remove(folder)
-    features = kind.reads(encoder.base, Kept(trainer.leaves()), corpus.language, half=False)
+    features = kind.reads(encoder.base, CachedResult(trainer.leaves()), corpus.language, half=False)
     return Taught(view, reader(encoder, features), trainer.steps)

@@ -26,15 +26,15 @@ from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import version
 from model.base import Base
-from model.checkpoint import Kept, digest, keep, kept
+from model.checkpoint import CachedResult, hash_key, load_result, save_result
 from model.encoder import Encoder
-from model.evaluation import ranks, recalls
+from model.evaluation import compute_ranks, measure_recalls
 from model.objectives import Corpus
 from model.table import NO_ROW, Table
 from model.tokenizer import Tokenizer
 from model.towers import TorchTowers
 from model.training import LearnSettings
-from model.version import Learned
+from model.version import VersionContent
 from store import files
 from store.errors import VersionCorrupt
 
@@ -94,7 +94,7 @@ class Chain:
         self.encoder, self.left = Encoder(base), NOTHING
         self.view = replace(self.encoder.base_view, tokenizer=tokenizer)
 
-    def add(self, language: str, number: int, learned: Learned, left: Kept) -> None:
+    def add(self, language: str, number: int, learned: VersionContent, left: CachedResult) -> None:
         """Go on to the version that a language left; rows that are not stored with it keep `idle` of themselves."""
         view = self.encoder.extend(self.view, number, language, learned)
         held = np.flatnonzero(view.physical != NO_ROW)
@@ -106,7 +106,7 @@ class Chain:
         # f counts who spoke a token, not whose memory held it
         trained = {**self.view.trained, language: left.tensors[SPOKEN].numpy()}
         self.view = replace(view, physical=physical, trained=trained)
-        self.left = Kept({key: value for key, value in left.tensors.items() if key != SPOKEN}, left.facts)
+        self.left = CachedResult({key: value for key, value in left.tensors.items() if key != SPOKEN}, left.facts)
 
 
 def fill(bench: Bench, name: str, again: bool = False) -> Ledger:
@@ -114,7 +114,7 @@ def fill(bench: Bench, name: str, again: bool = False) -> Ledger:
     bench.folder.mkdir(parents=True, exist_ok=True)
     with FileLock(bench.folder / f"{name}.lock"):  # two runs may reach it at once
         made = bench.described(name)
-        folder = bench.folder / name / digest(made)[:12]
+        folder = bench.folder / name / hash_key(made)[:12]
         if again:
             files.remove(folder)
         ledger = Ledger(folder / "scores.json")
@@ -136,7 +136,7 @@ def _fill(bench: Bench, name: str, folder: Path, ledger: Ledger) -> None:
         if not (place / "left").exists():
             teach(bench, chain, name, language, place)
         learned, manifest = version.read(place / "version")
-        left = kept(place / "left", name)
+        left = load_result(place / "left", name)
         if left is None:
             raise VersionCorrupt(f"{place / 'left'} is damaged; remove it and {place / 'version'}")
         chain.add(language, number, learned, left)
@@ -171,19 +171,19 @@ def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> 
     tensors = {**trainer.leaves(), SPOKEN: torch.from_numpy(trainer.spoken)}
     facts = {**trainer.facts(), "idle": trainer.idle() if ROWS[name].dense else 1.0}
     version.write(place / "version", learned, {"seconds": spent.seconds(), "commit": bench.commit})
-    keep(place / "left", name, Kept(tensors, facts))
+    save_result(place / "left", name, CachedResult(tensors, facts))
     files.remove(place / "checkpoints")
 
 
 def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
     """Recall of the language's test, among all pictures of each gallery, by the newest table."""
-    kind, half = ROWS[name].kind, bench.settings.uses_bfloat16(bench.base.device)
+    kind, half = ROWS[name].kind, bench.settings.can_use_bfloat16(bench.base.device)
     assert issubclass(kind, SuiteTrainer)
     test = bench.tests(language)
     vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
     by_gallery = {each: (vectors, bench.data.galleries[each], test.owner) for each in test.galleries}
     return {
-        gallery: {**recalls(*queries), sampled.FIRST: sampled.packed(ranks(*queries))}
+        gallery: {**measure_recalls(*queries), sampled.FIRST: sampled.packed(compute_ranks(*queries))}
         for gallery, queries in by_gallery.items()
     }
 
@@ -197,8 +197,8 @@ def asked(test: Test, queries: int, place: int) -> Test:
 
 def encoded(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[np.float32]:
     """Unit vectors of texts by the newest view, and this tower."""
-    sequences = [chain.view.sequence(ids)[0] for ids in chain.view.tokens(texts)]
-    found = reader(chain.encoder, features).text_features(sequences, _BATCH)
+    sequences = [chain.view.build_sequence(ids)[0] for ids in chain.view.tokenize(texts)]
+    found = reader(chain.encoder, features).compute_text_features(sequences, _BATCH)
     vectors: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return vectors
 
@@ -218,6 +218,6 @@ class _Reading(TorchTowers):
         self._features = features
 
     @torch.inference_mode()
-    def texts(self, rows: torch.Tensor, last: torch.Tensor) -> NDArray[np.float32]:
+    def encode_texts(self, rows: torch.Tensor, last: torch.Tensor) -> NDArray[np.float32]:
         found: NDArray[np.float32] = self._features(rows, last).float().cpu().numpy()
         return found

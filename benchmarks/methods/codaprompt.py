@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from benchmarks.methods.prompted import Prompts, PromptTrainer, count_of
 from benchmarks.methods.trainer import Decaying
 from model.base import Base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 from model.teir import ScaledAdamW
 
 EACH, LENGTH = 5, 2
@@ -31,7 +31,7 @@ class CodaPrompt(PromptTrainer):
     def blocks(base: Base) -> list[int]:
         return [*range(max(1, round(count_of(base) * 5 / 12)))]
 
-    def fresh(self, left: Kept, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
+    def fresh(self, left: CachedResult, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
         sizes = {"key": dimension, "attention": dimension, "prompt": LENGTH * width}
         made = {}
         for block in self.blocks(self.encoder.base):
@@ -64,12 +64,12 @@ class Untrained(CodaPrompt):
         zeros = {f"sum/{name}": torch.zeros_like(value) for name, value in self.trained.items()}
         self.sums = {name: nn.Parameter(value, requires_grad=False) for name, value in zeros.items()}
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | self.sums
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        return super().get_extra_parameters() | self.sums
 
-    def optimizer(self) -> ScaledAdamW:
+    def make_optimizer(self) -> ScaledAdamW:
         epoch = math.ceil(len(self.corpus.captions) / self.settings.batch_size)
-        return Damped(super().optimizer(), [*self.trained.values()], [*self.sums.values()], epoch)
+        return Damped(super().make_optimizer(), [*self.trained.values()], [*self.sums.values()], epoch)
 
 
 class Damped(Decaying):

@@ -22,11 +22,11 @@ class DER(ER):
         nowhere = torch.full((len(self.own.captions), self.encoder.dimension), torch.nan)
         self.noted = nn.Parameter(nowhere.to(self.device), requires_grad=False)
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | {"noted": self.noted}
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        return super().get_extra_parameters() | {"noted": self.noted}
 
-    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
-        features = super().encoded(batch)
+    def encode_batch(self, batch: NDArray[np.int64]) -> Tensor:
+        features = super().encode_batch(batch)
         new = torch.from_numpy(batch[batch < len(self.own.captions)]).to(self.device)
         self.noted[new] = features[: len(new)].detach()
         return features

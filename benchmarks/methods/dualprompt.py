@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from benchmarks.methods.prompted import Prompts, PromptTrainer, count_of
 from model.base import Base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 
 GENERAL, EXPERT, PULL = 2, 16, 1.0
 
@@ -27,7 +27,7 @@ class DualPrompt(PromptTrainer):
     def blocks(base: Base) -> list[int]:
         return [*range(2 * max(1, count_of(base) // 4))]
 
-    def fresh(self, left: Kept, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
+    def fresh(self, left: CachedResult, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
         def drawn(*shape: int) -> Tensor:
             return 2 * torch.rand(shape, generator=random) - 1
 
@@ -45,8 +45,8 @@ class DualPrompt(PromptTrainer):
     def taught(self, query: Tensor) -> Prompts:
         return _prompts(self.trained["general"], self.trained[f"expert/{self.corpus.language}"][None])
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        loss = super().loss(batch)
+    def compute_loss(self, batch: NDArray[np.int64]) -> Tensor:
+        loss = super().compute_loss(batch)
         keys = self.trained[f"key/{self.corpus.language}"]
         return loss + PULL * (1 - F.cosine_similarity(self.query[:, None], keys[None], dim=-1)).mean()
 

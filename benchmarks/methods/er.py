@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from torch import Tensor
 
 from benchmarks.methods.trainer import SuiteTrainer
-from model.objectives import Corpus, CrossLingual, Tokens
+from model.objectives import Corpus, CorpusTokens, CrossLingual
 
 _PART = 32  # captions in one forward pass
 
@@ -26,20 +26,20 @@ class ER(SuiteTrainer):
     All languages show the same pictures, as those of Emoji-36 do.
     """
 
-    def read(self) -> Tokens:
-        own, self.own = super().read(), self.corpus
+    def tokenize(self) -> CorpusTokens:
+        own, self.own = super().tokenize(), self.corpus
         self.remembered = list((self.left.facts or {}).get("captions", []))
         if not self.remembered:
             return own
         english, owner = self.left.tensors["targets"], self.left.tensors["owner"]
-        joined = [torch.cat([self.own.english, english]), torch.cat([self.own.owner, owner])]
+        joined = [torch.cat([self.own.pivot_features, english]), torch.cat([self.own.picture_rows, owner])]
         self.corpus = Corpus(self.own.language, self.own.captions, joined[0], self.own.pictures, joined[1])
         # they teach, and the tokenizer has not grown on them
         again = [np.array(ids, dtype=np.int32) for ids in own.tokenizer.encode(self.remembered)]
-        return Tokens(own.tokenizer, [*own.ids, *again])
+        return CorpusTokens(own.tokenizer, [*own.ids, *again])
 
-    def batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
-        for step, batch in super().batches(first):
+    def make_batches(self, first: int) -> Iterator[tuple[int, NDArray[np.int64]]]:
+        for step, batch in super().make_batches(first):
             if not self.remembered:
                 yield step, batch
                 continue
@@ -47,26 +47,29 @@ class ER(SuiteTrainer):
             random = np.random.default_rng((self.settings.seed, step))
             yield step, np.append(batch, behind + random.choice(len(self.remembered), count, replace=False))
 
-    def encoded(self, batch: NDArray[np.int64]) -> Tensor:
+    def encode_batch(self, batch: NDArray[np.int64]) -> Tensor:
         """In parts of like length: remembered captions have any, and one that is long would fill up all others."""
         order = np.argsort([len(self.sequences[place]) for place in batch], kind="stable")
         parts = np.split(order, range(_PART, len(order), _PART))
-        found = torch.cat([super(ER, self).encoded(batch[part]) for part in parts])
+        found = torch.cat([super(ER, self).encode_batch(batch[part]) for part in parts])
         return found[torch.from_numpy(np.argsort(order))]
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
+    def compute_loss(self, batch: NDArray[np.int64]) -> Tensor:
         """Both losses of new pairs, the cross-modal one of remembered ones too; these are pulled to their targets."""
-        features, new = self.encoded(batch), torch.from_numpy(batch < len(self.own.captions))
+        features, new = self.encode_batch(batch), torch.from_numpy(batch < len(self.own.captions))
         lingual, modal = self.objectives
         chosen = torch.from_numpy(batch)
-        terms = [lingual.of(features[new], self.corpus, chosen[new]), modal.of(features, self.corpus, chosen)]
+        terms = [
+            lingual.compute_loss(features[new], self.corpus, chosen[new]),
+            modal.compute_loss(features, self.corpus, chosen),
+        ]
         if not bool(new.all()):
-            terms.append(CrossLingual().of(features[~new], self.corpus, chosen[~new]))
+            terms.append(CrossLingual().compute_loss(features[~new], self.corpus, chosen[~new]))
         return torch.stack([term for term in terms if term is not None]).sum()
 
     def targets(self) -> Tensor:
         """What the own captions (n, dimension) are to be pulled to when they are remembered."""
-        return self.own.english
+        return self.own.pivot_features
 
     def facts(self) -> dict[str, Any]:
         kept = self._reservoir()
@@ -76,8 +79,8 @@ class ER(SuiteTrainer):
     def leaves(self) -> dict[str, Tensor]:
         kept = torch.tensor(self._reservoir())
         behind = len(self.own.captions)
-        targets = torch.cat([self.corpus.english[behind:], self.targets()])
-        owner = torch.cat([self.corpus.owner[behind:], self.own.owner])
+        targets = torch.cat([self.corpus.pivot_features[behind:], self.targets()])
+        owner = torch.cat([self.corpus.picture_rows[behind:], self.own.picture_rows])
         return {"targets": targets[kept], "owner": owner[kept]}
 
     def _seen(self) -> int:

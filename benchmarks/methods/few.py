@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.emoji36.plots import INK, STYLE
 from benchmarks.methods.addressed import Adapter
 from benchmarks.methods.gains import EIGHT, Held, Trial, gained, trial_of
-from model.evaluation import gain
+from model.evaluation import measure_gain
 
 SIZES = (100, 200, 400, 1_000, 2_000, 9_600)
 ADAPTED, SOME = (200, 1_000), ("de", "ar", "ru", "ko")  # pairs and languages that are taught with adapters, too
@@ -105,7 +105,7 @@ def _error(held: Held, some: Sequence[Trial], k: int) -> float:
     ranks, owner = (
         np.concatenate([each[key] for each in held if trial_of(each) in some]) for key in ("ranks", "owner")
     )
-    return gain(np.full_like(ranks, k), ranks, owner, (k,)).error
+    return measure_gain(np.full_like(ranks, k), ranks, owner, (k,)).error
 
 
 def _adapters(held: Held, wanted: Sequence[Trial]) -> Iterator[str]:

@@ -22,7 +22,7 @@ from demo import dataset
 from demo.emojis import LANGUAGES
 from demo.gallery import Outline, draw, outlines
 from model.encoder import Encoder
-from model.evaluation import KS, Gain, gain, ranks
+from model.evaluation import KS, Gain, compute_ranks, measure_gain
 from model.objectives import Corpus
 from model.table import Table
 from model.text import clean
@@ -105,17 +105,22 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
         taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
     test = next(iter(data.tests(trial.language).values()))
-    read = taught.reader.texts([(taught.view, caption) for caption in test.captions]).vectors
-    found = ranks(read, data.galleries[test.galleries[0]], test.owner)
+    read = taught.reader.encode_texts([(taught.view, caption) for caption in test.captions]).vectors
+    found = compute_ranks(read, data.galleries[test.galleries[0]], test.owner)
     encoder.table = Table(encoder.base.table)  # nothing reads its rows any more
     return {"steps": taught.steps, "seconds": seconds, "ranks": found.tolist(), "owner": test.owner.tolist()}
 
 
 def first(corpus: Corpus, pairs: int) -> Corpus:
     """The first pairs of a corpus, which are in random order."""
-    owner = corpus.owner[:pairs]
+    owner = corpus.picture_rows[:pairs]
     return Corpus(
-        corpus.language, corpus.captions[:pairs], corpus.english[:pairs], corpus.pictures, owner, corpus.texts[:pairs]
+        corpus.language,
+        corpus.captions[:pairs],
+        corpus.pivot_features[:pairs],
+        corpus.pictures,
+        owner,
+        corpus.pivot_texts[:pairs],
     )
 
 
@@ -162,7 +167,7 @@ def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) 
     by_trial = {trial_of(each): each for each in held}
     pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]
     first, second = (np.concatenate([each["ranks"] for each in part]) for part in zip(*pairs, strict=True))
-    return gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
+    return measure_gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
 
 
 def trial_of(held: Mapping[str, Any]) -> Trial:

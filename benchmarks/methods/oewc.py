@@ -26,21 +26,21 @@ class OEWC(SuiteTrainer):
         self.before = self.rows.detach().clone()
         self.fisher = self._of_left().to(self.device)
 
-    def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        own = super().reached(lines)
+    def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        own = super().find_trained_ids(lines)
         held = self.left.tensors.get("ids")
         if held is None or not self.method.dense:
             return own
         return np.setdiff1d(np.union1d(own, held.numpy()), np.array(self.reading.specials))
 
-    def loss(self, batch: NDArray[np.int64]) -> Tensor:
-        return super().loss(batch) + STRENGTH * (self.fisher * (self.rows - self.before).square()).sum()
+    def compute_loss(self, batch: NDArray[np.int64]) -> Tensor:
+        return super().compute_loss(batch) + STRENGTH * (self.fisher * (self.rows - self.before).square()).sum()
 
     def leaves(self) -> dict[str, Tensor]:
         """One more pass over the captions, for F; the mean over batches of the squared gradient of the batch's mean."""
         total, count = torch.zeros_like(self.rows), 0
         for batch in np.array_split(np.arange(len(self.corpus.captions)), self._batches()):
-            (gradient,) = torch.autograd.grad(super().loss(batch), self.rows)
+            (gradient,) = torch.autograd.grad(super().compute_loss(batch), self.rows)
             total += gradient.square()
             count += 1
         ids, order = np.unique(self.ids, return_index=True)

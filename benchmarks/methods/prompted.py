@@ -14,7 +14,7 @@ from benchmarks.methods import tower
 from benchmarks.methods.adapted import width_of
 from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 
 Prompts = dict[int, Tensor]  # block to (n or 1, length, width); the first half are keys, the others values
 
@@ -61,7 +61,7 @@ class PromptTrainer(SuiteTrainer):
         """The blocks that have prompts."""
 
     @abstractmethod
-    def fresh(self, left: Kept, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
+    def fresh(self, left: CachedResult, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
         """What a language trains beside its rows, as it begins; names that were left are trained further."""
 
     @staticmethod
@@ -73,13 +73,13 @@ class PromptTrainer(SuiteTrainer):
         """All parameters of all languages so far, those that are trained among them."""
         return {**self.left.tensors, **self.trained}
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | self.trained
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        return super().get_extra_parameters() | self.trained
 
     def decayed(self) -> list[nn.Parameter]:
         return matrices(self.trained.values())
 
-    def features(self, numbers: Tensor, last: Tensor) -> Tensor:
+    def compute_features(self, numbers: Tensor, last: Tensor) -> Tensor:
         embedded = self.rows[numbers]
         self.query = self.tower.query(embedded, last)
         return self.tower.features(embedded, last, self.taught(self.query))
@@ -92,7 +92,7 @@ class PromptTrainer(SuiteTrainer):
         return {name: value.detach() for name, value in self.every().items()}
 
     @classmethod
-    def reads(cls, base: Base, left: Kept, language: str, half: bool) -> Features:
+    def reads(cls, base: Base, left: CachedResult, language: str, half: bool) -> Features:
         opened = Prompted(base, cls.blocks(base), half)
 
         def read(embedded: Tensor, last: Tensor) -> Tensor:

@@ -10,20 +10,20 @@ from torch.nn import functional as F
 
 from benchmarks.methods.trainer import Features
 from model.base import Base
-from model.student import Attention, written_out
-from model.towers import text_features
+from model.student import Attention, copy_tower
+from model.towers import compute_text_features
 
 Before = Callable[[], tuple[Tensor, Tensor]]  # keys and values (n or 1, count, width) that every text sees first
 
 
 def copied(base: Base, half: bool) -> Any:
     """A text tower for `features` with blocks of its own, whose frozen products are in bfloat16 if `half`."""
-    return written_out(base, torch.bfloat16 if half else torch.float32)
+    return copy_tower(base, torch.bfloat16 if half else torch.float32)
 
 
 def features(tower: Any) -> Features:
     """What such a tower computes, differentiable in the rows and in all parts."""
-    return partial(text_features, tower)
+    return partial(compute_text_features, tower)
 
 
 def behind(block: Any, part: nn.Module) -> None:
@@ -59,8 +59,8 @@ class _Beside(Attention):
         super().__init__(attention.projections, attention.kind)
         self.queries, self.values = queries, values
 
-    def projected(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        asked, held, shown = super().projected(query, key)
+    def project(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        asked, held, shown = super().project(query, key)
         return asked.float() + self.queries(query), held, shown.float() + self.values(key)
 
 
@@ -77,7 +77,7 @@ class _Before(Attention):
             attn_mask = F.pad(attn_mask, (self.keys.shape[1], 0))  # nothing of these is later than any place
         return super().forward(query, key, value, need_weights, attn_mask)
 
-    def projected(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        asked, held, shown = super().projected(query, key)
+    def project(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        asked, held, shown = super().project(query, key)
         keys, values = (more.expand(len(key), -1, -1) for more in (self.keys, self.values))
         return asked, torch.cat([keys, held.float()], dim=1), torch.cat([values, shown.float()], dim=1)

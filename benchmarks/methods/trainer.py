@@ -15,16 +15,16 @@ from torch import Tensor, nn
 
 from benchmarks.emoji36.trainer import Method, MethodTrainer
 from model.base import Base
-from model.checkpoint import Kept, digest
+from model.checkpoint import CachedResult, hash_key
 from model.encoder import Encoder
-from model.objectives import Corpus, Tokens, tokenized
-from model.student import in_bfloat16
+from model.objectives import Corpus, CorpusTokens, tokenize_corpus
+from model.student import make_bfloat16_tower
 from model.table import TokenRows, View
 from model.teir import ScaledAdamW
 from model.training import LearnSettings
 
 Features = Callable[[Tensor, Tensor], Tensor]  # rows (n, length, width) and where each is read off, to (n, dimension)
-NOTHING = Kept({})
+NOTHING = CachedResult({})
 
 
 class SuiteTrainer(MethodTrainer):
@@ -45,21 +45,21 @@ class SuiteTrainer(MethodTrainer):
         corpus: Corpus,
         folder: Path,
         settings: LearnSettings,
-        left: Kept = NOTHING,
+        left: CachedResult = NOTHING,
         words: Path | None = None,
     ) -> None:
         self.left, self.words = left, words or folder / "tokens"
         super().__init__(method, encoder, parent, corpus, folder, settings)
-        self.half = settings.uses_bfloat16(self.device)
+        self.half = settings.can_use_bfloat16(self.device)
 
-    def read(self) -> Tokens:
-        return tokenized(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.words)
+    def tokenize(self) -> CorpusTokens:
+        return tokenize_corpus(self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.words)
 
-    def reached(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        self.spoken = super().reached(lines[: len(self.corpus.captions)])
-        return super().reached(lines)
+    def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
+        self.spoken = super().find_trained_ids(lines[: len(self.corpus.captions)])
+        return super().find_trained_ids(lines)
 
-    def kept(self) -> TokenRows:
+    def collect_rows(self) -> TokenRows:
         ids = self.ids if self.method.moves_ends else self.used
         order = np.argsort(ids)
         return TokenRows(ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
@@ -71,8 +71,8 @@ class SuiteTrainer(MethodTrainer):
         """
         return []
 
-    def optimizer(self) -> ScaledAdamW:
-        adamw = super().optimizer()
+    def make_optimizer(self) -> ScaledAdamW:
+        adamw = super().make_optimizer()
         return Decaying(adamw, self.decayed(), self.pace) if self.decayed() else adamw
 
     def leaves(self) -> dict[str, Tensor]:
@@ -83,16 +83,16 @@ class SuiteTrainer(MethodTrainer):
         """More of that, as JSON."""
         return {}
 
-    def belongs(self) -> dict[str, str]:
+    def describe_inputs(self) -> dict[str, str]:
         hashed = {
             name: hashlib.sha256(tensor.numpy().tobytes()).hexdigest() for name, tensor in self.left.tensors.items()
         }
-        return super().belongs() | {"left": digest([hashed, self.left.facts])}
+        return super().describe_inputs() | {"left": hash_key([hashed, self.left.facts])}
 
     @staticmethod
-    def reads(base: Base, left: Kept, language: str, half: bool) -> Features:
+    def reads(base: Base, left: CachedResult, language: str, half: bool) -> Features:
         """How a text of `language` is read after the language that left this; in bfloat16 if `half`."""
-        return in_bfloat16(base) if half else base.text_features
+        return make_bfloat16_tower(base) if half else base.compute_text_features
 
 
 def matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from benchmarks.methods import tower
 from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
 from model.base import Base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 
 _OTHERS = ("positional_embedding", "ln_final", "text_projection")  # beside the blocks
 
@@ -24,8 +24,8 @@ class Whole(SuiteTrainer):
         opened = loose(self.encoder.base, self.left)
         self.weights, self.student = _weights(opened), tower.features(opened)
 
-    def beside(self) -> dict[str, nn.Parameter]:
-        return super().beside() | self.weights
+    def get_extra_parameters(self) -> dict[str, nn.Parameter]:
+        return super().get_extra_parameters() | self.weights
 
     def decayed(self) -> list[nn.Parameter]:
         return matrices(self.weights.values())
@@ -34,11 +34,11 @@ class Whole(SuiteTrainer):
         return {name: weight.detach() for name, weight in self.weights.items()}
 
     @staticmethod
-    def reads(base: Base, left: Kept, language: str, half: bool) -> Features:
+    def reads(base: Base, left: CachedResult, language: str, half: bool) -> Features:
         return tower.features(loose(base, left))
 
 
-def loose(base: Base, left: Kept) -> Any:
+def loose(base: Base, left: CachedResult) -> Any:
     """A tower for `features` that shares nothing with the base's; its weights are those `left`, if any are."""
     opened = tower.copied(base, half=False)
     for name in _OTHERS:

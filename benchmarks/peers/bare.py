@@ -29,7 +29,7 @@ def main(what: str, home: Home, argument: str) -> dict[str, Any]:
         return _loop(Reference(home), Path(argument))
     with TemporaryDirectory(prefix="pictoglot-peers-") as place:
         # a data root of its own, and no `.env`: the caller's registry is not touched
-        encode = open_encoder(Settings(home=Path(place), base=home.base)).pictures
+        encode = open_encoder(Settings(home=Path(place), base=home.base)).encode_pictures
         measured, images = _rate(encode, float(argument)), squares(BATCH)
         return measured | {"cosine": least_cosine(Reference(home).pictures(images), encode(images))}
 

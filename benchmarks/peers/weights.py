@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from benchmarks.peers.home import ARCHITECTURE
-from model.tokenizer import BEGIN, END, clip_merges, clip_vocabulary
+from model.tokenizer import BEGIN, END, build_clip_vocabulary, read_clip_merges
 
 _BLOCK = {
     "ln_1": "layer_norm1",
@@ -87,7 +87,7 @@ def write(checkpoint: Path, folder: Path, architecture: str = ARCHITECTURE) -> N
     for name, content in _descriptions(open_clip.get_model_config(architecture)).items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     (folder / "merges.txt").write_text(
-        "\n".join(["#version: 0.2", *map(" ".join, clip_merges()), ""]), encoding="utf-8"
+        "\n".join(["#version: 0.2", *map(" ".join, read_clip_merges()), ""]), encoding="utf-8"
     )
 
 
@@ -126,7 +126,7 @@ def _descriptions(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
             "model_max_length": text["context_length"],
             **{"bos_token": _BEGIN, "eos_token": _END, "unk_token": _END, "pad_token": _END},
         },
-        "vocab.json": {**clip_vocabulary(), _BEGIN: BEGIN, _END: END},
+        "vocab.json": {**build_clip_vocabulary(), _BEGIN: BEGIN, _END: END},
     }
 
 

@@ -19,7 +19,7 @@ from demo.gallery import outlines
 from demo.scenes import joined
 from index.snapshot import Snapshot
 from model.languages import ENGLISH
-from model.match import CUT, Calibration, expected_error, fit
+from model.match import CUT, Calibration, compute_expected_error, fit
 from worker.match import CaptionQueries
 
 FILLED = (800, 400, 200, 100)  # pictures that the gallery has while the demo fills it, single drawings first
@@ -91,7 +91,7 @@ def _filling(demo: Demo) -> list[dict[str, Any]]:
             parts = []
             for half in (0, 1):
                 judged = np.arange(len(answers)) % 2 == half
-                early = Calibration(fit(answers.some(~judged)), sample, count, 0)
+                early = Calibration(fit(answers.select(~judged)), sample, count, 0)
                 own = _judged(among[reached], texts, judged, early)
                 absent = {"nonsense": nonsense, "coming": coming[reached : 2 * reached]}
                 absent |= {"pairs": halves[::2], "words": halves[1::2]}
@@ -108,4 +108,4 @@ def _judged(
     found, chance = first(snapshot, texts.vectors[judged], early)
     own = [texts.right[place] for place in np.flatnonzero(judged)]
     right = np.array([picture in ids for picture, ids in zip(found, own, strict=True)])
-    return {"error": expected_error(chance, right), "kept": float((chance[right] >= CUT).mean())}
+    return {"error": compute_expected_error(chance, right), "kept": float((chance[right] >= CUT).mean())}

@@ -24,7 +24,7 @@ from index.snapshot import Snapshot
 from index.vectors import Keys
 from model.backend import open_encoder
 from model.languages import ENGLISH
-from model.match import CUT, Answers, Calibration, Curves, expected_error, first_of, fit, measured
+from model.match import CUT, Answers, Calibration, Curves, compute_expected_error, fit, measure_error, take_first
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
@@ -71,7 +71,7 @@ class Demo:
         """The texts that a language is measured with, what they find, and the sample of z."""
         texts = self.fitter().choose_queries(tag, self.languages[tag])
         assert texts is not None, f"{tag} has no held-out captions"
-        return texts, self.fitter().search(texts), first_of(self.fitter().read_vectors())
+        return texts, self.fitter().search(texts), take_first(self.fitter().read_vectors())
 
     def captions(self, tag: str) -> list[str]:
         """Its texts in a language, as the version that serves shows them."""
@@ -88,7 +88,7 @@ class Demo:
     def vectors(self, language: str, texts: Sequence[str]) -> Vectors:
         """Of texts in a language, as its version reads them."""
         view = self.live.current.views[language]
-        found: Vectors = self.encoder.texts([(view, text) for text in texts], alone=True).vectors
+        found: Vectors = self.encoder.encode_texts([(view, text) for text in texts], alone=True).vectors
         return found
 
 
@@ -133,9 +133,9 @@ def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> di
     vectors, serving, found = demo.nonsense(tag), demo.calibration(tag), list[dict[str, Any]]()
     for draw in range(_HALVES):
         order = np.random.default_rng(draw).permutation(len(answers))
-        half = fit(answers.some(order[1::2]), near)  # one of the two that `measured` fits
+        half = fit(answers.select(order[1::2]), near)  # one of the two that `measured` fits
         nonsense = rejected(demo.live.current, vectors, replace(serving, curves=half))
-        found.append({**measured(answers.some(order), near), "nonsense": nonsense})
+        found.append({**measure_error(answers.select(order), near), "nonsense": nonsense})
     means = {name: float(np.mean([each[name] for each in found])) for name in found[0] if name != "bins"}
     spread = {
         f"{name}_{which.__name__}": which(each[name] for each in found)
@@ -181,7 +181,7 @@ def _filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str,
             "language": tag,
             "left": count,
             "first_right": float(right.mean()),
-            "error": expected_error(chance, right),
+            "error": compute_expected_error(chance, right),
             "kept": float((chance[right] >= CUT).mean()),
             "absent": float((absent < CUT).mean()),
         }
@@ -195,13 +195,13 @@ def _few(answers: Answers, near: Curves) -> dict[str, float]:
         for draw in range(_DRAWS):
             chosen = np.zeros(len(answers), dtype=bool)
             chosen[np.random.default_rng(draw).permutation(len(answers))[:count]] = True
-            errors.append(_error(fit(answers.some(chosen), near), answers.some(~chosen)))
+            errors.append(_error(fit(answers.select(chosen), near), answers.select(~chosen)))
         row |= {f"error_{count}": float(np.mean(errors)), f"worst_{count}": max(errors)}
     return row
 
 
 def _error(curves: Curves, answers: Answers) -> float:
-    return expected_error(np.array([curves.matches(z, z)[0] for z in answers.z]), answers.right[:, 0])
+    return compute_expected_error(np.array([curves.compute_matches(z, z)[0] for z in answers.z]), answers.right[:, 0])
 
 
 def _cost(demo: Demo) -> dict[str, Any]:
@@ -256,7 +256,7 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
         chance, right, missed = np.empty(len(answers)), np.empty(len(answers), dtype=bool), list[float]()
         for half in (0, 1):
             judged = np.arange(len(answers)) % 2 == half
-            early = Calibration(fit(answers.some(~judged), near), sample, pictures, 0)
+            early = Calibration(fit(answers.select(~judged), near), sample, pictures, 0)
             found, chance[judged] = first(whole, texts.vectors[judged], early)
             own = [texts.right[place] for place in np.flatnonzero(judged)]
             right[judged] = [picture in ids for picture, ids in zip(found, own, strict=True)]
@@ -264,8 +264,8 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
         yield {
             "language": tag,
             "pictures": pictures,
-            "error": measured(answers, near)["error"],
-            "grown_error": expected_error(chance, right),
+            "error": measure_error(answers, near)["error"],
+            "grown_error": compute_expected_error(chance, right),
             "grown_kept": float((chance[right] >= CUT).mean()),
             "grown_nonsense": float(np.mean(missed)),
         }

@@ -23,7 +23,7 @@ from index.live import LiveIndex
 from index.records import Record, build_value_rows
 from index.selection import Selection
 from index.sets import VectorSets
-from model.words import document
+from model.words import index_terms
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
 from store.tables import PictureRow, PictureValueRow, PictureWordsRow, RecordChangesRow
@@ -170,7 +170,7 @@ def _write_records(registry: Registry, ranks: NDArray[np.int64]) -> None:
                 index.drop(session.connection(), checkfirst=True)
     for start in range(first, len(ranks), _BATCH):
         records = [(number, record(number, rank)) for number, rank in enumerate(ranks[start : start + _BATCH], start)]
-        said = [(number, document(list_texts(each.tags, each.metadata))) for number, each in records]
+        said = [(number, index_terms(list_texts(each.tags, each.metadata))) for number, each in records]
         about = [
             {"name": name(number), "some": each.tags, "about": each.metadata, "number": number + 1}
             for number, each in records

@@ -51,7 +51,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
     snapshot, words, places = live.current, WordSearch(registry, Selection(registry)), list[list[int]]()
     shown = shown[:: -(-len(shown) // _ASKED)]
     texts = [clean(outline.caption) for outline in shown]
-    vectors = encoder.texts([(encoder.base_view, text) for text in texts]).vectors
+    vectors = encoder.encode_texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
         near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Criteria())
         rankings = (near, rank_by_words(worded), fuse_rankings(near, worded, (1.0, 1.0)))
@@ -70,7 +70,7 @@ def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Out
 
 
 def _put(gallery: Gallery, encoder: Encoder, some: Sequence[Outline]) -> None:
-    vectors = encoder.pictures([draw(outline) for outline in some])
+    vectors = encoder.encode_pictures([draw(outline) for outline in some])
     new = [
         NewPicture(
             outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, record=RecordInput(None, None, _metadata(outline))

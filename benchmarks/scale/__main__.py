@@ -179,7 +179,7 @@ def starts(home: Path, dimension: int) -> dict[str, float]:
 def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
     """Puts and deletes, with an indexer as the worker runs it and searches beside them."""
     rgb = Image.new("RGB", (32, 32), "white")
-    picture, start = Picture.of(rgb), made.count
+    picture, start = Picture.encode(rgb), made.count
     _console.print(f"Putting {count:,} pictures while searches run.")
     os.environ["PICTOGLOT_HOME"] = str(home)
     indexing, put, step = IndexingChore(WorkerSettings.load()), list[float](), 500

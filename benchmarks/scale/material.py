@@ -49,11 +49,11 @@ class NoEncoder(Encoder):
         """A view of the last version."""
         return no_view(folders[-1].number, folders[-1].language) if folders else no_view()
 
-    def texts(self, items: Sequence[Any], *, alone: bool = False) -> Any:
+    def encode_texts(self, items: Sequence[Any], *, alone: bool = False) -> Any:
         """Never called."""
         raise AssertionError("a text has no vector")
 
-    def pictures(self, images: Sequence[Any], batch: int = 64) -> Vectors:
+    def encode_pictures(self, images: Sequence[Any], batch: int = 64) -> Vectors:
         """Never called."""
         raise AssertionError("a picture has no vector")
 

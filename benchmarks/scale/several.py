@@ -167,7 +167,7 @@ def _process(home: Path, dimension: int, url: str) -> Iterator[_Api]:
 def serve(home: Path, dimension: int, url: str) -> None:
     """An API process: follows the gallery, and does what each line of standard input says."""
     rgb = Image.new("RGB", (32, 32), "white")
-    picture, made, stop = Picture.of(rgb), Made(10_000, dimension), Event()
+    picture, made, stop = Picture.encode(rgb), Made(10_000, dimension), Event()
     with _opened(home, dimension, url) as (live, _):
         before = measures.private_mb()
         assert live.start()

@@ -21,7 +21,7 @@ from benchmarks.stamps.cases import ROWS, Case, cases, chosen_languages, chosen_
 from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
 from demo.photos import packages
 from model.encoder import Encoder
-from model.languages import ENGLISH, canonical
+from model.languages import ENGLISH, canonicalize
 from store import files
 from store.errors import PictoglotError
 
@@ -135,7 +135,7 @@ def words(
     of what stands beside them.
     """
     with _refusals():
-        tag, beside = canonical(language), canonical(pivot)
+        tag, beside = canonicalize(language), canonicalize(pivot)
         named = rows.emoji_names(work / "npm", tag, beside)
         pairs = [named[emoji] for emoji in sorted(named, key=lambda emoji: (_sign(emoji), named[emoji].other.lower()))]
 

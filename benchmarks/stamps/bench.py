@@ -21,13 +21,13 @@ from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import gallery
 from model import dataset, version
 from model.encoder import Encoder, Vectors
-from model.evaluation import ranks
+from model.evaluation import compute_ranks
 from model.languages import ENGLISH
-from model.objectives import NONE, Corpus
+from model.objectives import NO_PICTURE, Corpus
 from model.table import View
 from model.text import clean
 from model.training import LearnSettings, Trainer
-from model.version import Learned
+from model.version import VersionContent
 from store import files
 from store.errors import InvalidInput
 from worker.prepare import compute_teacher_features
@@ -51,7 +51,7 @@ class Taught:
     """What a language's training made: the view that reads it, and what is said of it in a result."""
 
     view: View
-    learned: Learned
+    learned: VersionContent
     facts: Mapping[str, Any]
 
 
@@ -121,7 +121,7 @@ class Bench:
         facts = {
             "text_fingerprint": self.encoder.base_fingerprint,
             "pairs": len(corpus.captions),
-            "epochs": trainer.settings.epochs_for(len(corpus.captions)),
+            "epochs": trainer.settings.choose_epochs(len(corpus.captions)),
             "seconds": round(time.monotonic() - started, 1),  # of the last attempt
             "commit": commit(),
         }
@@ -151,7 +151,7 @@ class Bench:
             [row.caption for row in rows],
             compute_teacher_features(self.encoder, texts, lambda: None, pivot),
             torch.empty((0, self.encoder.dimension)),
-            torch.full((len(rows),), NONE),
+            torch.full((len(rows),), NO_PICTURE),
             texts if pivot is None else [None] * len(rows),  # as a worker: what the base reads itself
         )
 
@@ -164,12 +164,12 @@ class Bench:
         """
         views = [read if isinstance(read, View) else read(pair.caption) for pair in pairs]
         texts = [(view, pair.caption) for view, pair in zip(views, pairs, strict=True)]
-        vectors = (reader or self.encoder).texts(texts).vectors
+        vectors = (reader or self.encoder).encode_texts(texts).vectors
         found: Asked = {pair.picture: [] for pair in pairs}
         for name in GALLERIES:
             places, pictures = self.galleries[name]
             owner = np.array([places[pair.picture] for pair in pairs], dtype=np.int64)
-            for pair, rank in zip(pairs, ranks(vectors, pictures, owner).tolist(), strict=True):
+            for pair, rank in zip(pairs, compute_ranks(vectors, pictures, owner).tolist(), strict=True):
                 found[pair.picture].append(rank)
         return found, sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, get_args
 from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.data import KEPT_AWAY, Stamp
-from model.languages import ENGLISH, canonical
+from model.languages import ENGLISH, canonicalize
 from store.errors import PictoglotError
 
 Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary", "adapter"]
@@ -127,7 +127,7 @@ def _row(name: str) -> Row:
 
 def _tag(name: str) -> str:
     try:
-        return canonical(name)
+        return canonicalize(name)
     except PictoglotError as error:
         raise Refused(f"--languages: {name!r} is {error.detail}") from error
 

@@ -15,7 +15,7 @@ from typing import Literal
 
 from PIL import Image
 
-from model.languages import canonical
+from model.languages import canonicalize
 
 Half = Literal["dev", "test"]
 PACKAGE = "tuxpaint-stamps-default"
@@ -106,4 +106,4 @@ def stamps(root: Path, away: Collection[str] = KEPT_AWAY) -> list[Stamp]:
 def _tag(locale: str) -> str:
     """Of a POSIX locale such as `pt_BR` or `sr@latin`."""
     place, _, modifier = locale.partition("@")
-    return canonical("-".join(filter(None, (place.replace("_", "-"), _MODIFIERS.get(modifier)))))
+    return canonicalize("-".join(filter(None, (place.replace("_", "-"), _MODIFIERS.get(modifier)))))

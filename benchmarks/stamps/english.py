@@ -19,7 +19,7 @@ from demo.photos.packages import Packages
 from demo.photos.wordnet import WordNet
 from model.base import Base, open_base
 from model.encoder import Encoder, Vectors
-from model.evaluation import Recall, recalls
+from model.evaluation import Recall, measure_recalls
 from model.text import clean
 from store import files
 from store.bases import FLOAT32
@@ -48,7 +48,7 @@ def gallery(encoder: Encoder, shown: Sequence[Stamp], work: Path) -> Vectors:
     key = sha256(f"{encoder.image_fingerprint} {names}".encode()).hexdigest()[:16]
     path = work / f"pictures-{key}.safetensors"
     if not path.is_file():
-        vectors = np.concatenate([encoder.pictures([stamp.picture()]) for stamp in shown])
+        vectors = np.concatenate([encoder.encode_pictures([stamp.picture()]) for stamp in shown])
         files.write_bytes(path, save({"vectors": torch.from_numpy(vectors)}))
     kept: Vectors = load_file(path)["vectors"].numpy()
     return kept
@@ -96,7 +96,7 @@ def milliseconds(encoder: Encoder) -> float:
     pixels, times = torch.rand(1, 3, height, width), []
     for _ in range(20):
         started = time.process_time()
-        encoder.towers.pictures(pixels)
+        encoder.towers.encode_pictures(pixels)
         times.append(1000 * (time.process_time() - started))
     return round(statistics.median(times), 1)
 
@@ -106,14 +106,14 @@ def figures(encoder: Encoder, shown: Sequence[Stamp], half: Half, work: Path, pa
     pictures = gallery(encoder, shown, work)
     asked = [place for place, stamp in enumerate(shown) if stamp.half == half]
     said = [clean(shown[place].english) for place in asked]
-    texts = encoder.texts([(encoder.base_view, text) for text in said]).vectors
+    texts = encoder.encode_texts([(encoder.base_view, text) for text in said]).vectors
     is_known = known(set(said), packages)
 
     def among(rows: list[int]) -> dict[str, Any]:
         if not rows:
             return {"captions": 0}
         owner = np.array([asked[row] for row in rows], dtype=np.int64)
-        found: Recall = recalls(texts[rows], pictures, owner)["t2i"]
+        found: Recall = measure_recalls(texts[rows], pictures, owner)["t2i"]
         return {"captions": len(rows), **{name: round(100 * share, 1) for name, share in found.items()}}
 
     every = range(len(asked))

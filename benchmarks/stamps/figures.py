@@ -14,7 +14,7 @@ import numpy as np
 from benchmarks.stamps.bench import GALLERIES, Asked
 from benchmarks.stamps.cases import Case
 from benchmarks.stamps.data import Half, half_of
-from model.evaluation import KS, gain
+from model.evaluation import KS, measure_gain
 from model.languages import ENGLISH
 
 TEN = 10
@@ -95,7 +95,7 @@ def gained(before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str
     if not asked:
         return {}
     names, *sides = (np.array(each) for each in zip(*asked, strict=True))
-    found = gain(sides[0], sides[1], names, (k,))
+    found = measure_gain(sides[0], sides[1], names, (k,))
     values = {"before": found.before, "after": found.after, "gain": found.mean, "error": found.error}
     return {name: round(100 * value, 1) for name, value in values.items()}
 

@@ -6,7 +6,7 @@ from typing import Any
 import matplotlib.pyplot as plt
 
 from benchmarks.emoji36.plots import INK, STYLE
-from model.languages import names
+from model.languages import find_names
 
 _BLUE, _SKY, _RED = "#1d3557", "#4895ef", "#c8553d"
 
@@ -91,7 +91,7 @@ def _held_out(found: dict[str, Any]) -> Any:
 
 
 def _called(tag: str) -> str:
-    name = names(tag).name
+    name = find_names(tag).name
     return f"{name} ({tag})" if "-" in tag else name
 
 

@@ -13,7 +13,7 @@ from benchmarks.stamps.bench import GALLERIES, Asked, Bench
 from benchmarks.stamps.cases import ROWS, Case, Row, cases
 from benchmarks.stamps.data import Half
 from benchmarks.stamps.figures import of_half
-from model.evaluation import average_accuracy, forgetting
+from model.evaluation import compute_average_accuracy, compute_forgetting
 from model.languages import ENGLISH
 from store import files
 
@@ -120,7 +120,7 @@ def _chain(done: Done, half: Half) -> dict[str, Any]:
 
 def _metrics(a: Sequence[Sequence[float]]) -> dict[str, Any]:
     """AA, F and F_en at R@10 in per cent, and the triangle that they are of: a[0] is the base's own English."""
-    measures = {"AA": average_accuracy, "F": forgetting, "F_en": english_forgetting}
+    measures = {"AA": compute_average_accuracy, "F": compute_forgetting, "F_en": english_forgetting}
     rounded = [[round(100 * value, 1) for value in row] for row in a]
     return {**{name: round(100 * measure(a), 1) for name, measure in measures.items()}, "triangle": rounded}
 

@@ -183,12 +183,12 @@ def _chain(bench: Bench, case: Case) -> Result:
     Each is taught on the version before it, as the service has it. English is read by the base.
     """
     parent, own = bench.encoder.base_view, {ENGLISH: bench.encoder.base_view}
-    detector = Detector().with_counts(ENGLISH, parent.ngrams)
+    detector = Detector().replace_counts(ENGLISH, parent.ngrams)
     for place, language in enumerate(case.chain):
         here = Case("chain", language, chain=case.chain[: place + 1])
         taught = bench.teach(language, bench.pairs(language), _place(bench, here), parent)
         parent = own[language] = taught.view
-        detector = detector.with_counts(language, taught.learned.ngrams)
+        detector = detector.replace_counts(language, taught.learned.ngrams)
 
     def detected(caption: str) -> View:
         guess = detector.guess(caption, sorted(own))

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from typing import Any
 
-from model.languages import names
+from model.languages import find_names
 
 _WAYS = {"addressed": "told (each by its own version)", "shared": "shared table", "auto": "detected"}
 Figure = tuple[str, str, str, bool]  # what, what was to be reached, what was measured, whether it is reached
@@ -156,7 +156,7 @@ def _table(columns: list[str], rows: list[list[str]]) -> str:
 
 
 def _language(tag: str) -> tuple[str, str]:
-    return f"`{tag}`", names(tag).name
+    return f"`{tag}`", find_names(tag).name
 
 
 def _said(figure: dict[str, float] | None) -> str:

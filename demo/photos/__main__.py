@@ -23,7 +23,7 @@ from demo.photos.phrases import Phrase, Phrases
 from demo.photos.towers import NAME, Targets, new_model, start_rows
 from demo.photos.wordnet import WordNet
 from model.tokenizer import BEGIN, END, Tokenizer
-from model.towers import text_features
+from model.towers import compute_text_features
 
 LEARNING_RATE, ROW_LEARNING_RATE, WEIGHT_DECAY = 1.5e-3, 1.5e-3, 0.02
 WARMUP = 100
@@ -102,7 +102,7 @@ class Learner:
             length = len(rows[-1])
             numbers = torch.tensor([row + [0] * (length - len(row)) for row in rows])
             last = torch.tensor([len(row) - 1 for row in rows])
-            parts.append(text_features(self._model, self._model.token_embedding(numbers), last))
+            parts.append(compute_text_features(self._model, self._model.token_embedding(numbers), last))
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
 

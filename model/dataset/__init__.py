@@ -10,11 +10,11 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.formats import records
-from model.dataset.rows import EMPTY_PIVOT, Faulty, Known, Row, once, split, usable
+from model.dataset.formats import read_records
+from model.dataset.rows import EMPTY_PIVOT, PictureLookup, Row, UnusableRow, drop_repeated, read_row, split_rows
 from model.dataset.tables import NO_ROW, refuse
-from model.dataset.words import counted, not_in_gallery, reason, too_many_faults
-from model.languages import ENGLISH, in_script
+from model.dataset.words import describe_fault, explain_not_in_gallery, explain_too_many_faults, format_count
+from model.languages import ENGLISH, is_in_script
 from store.errors import (
     DatasetInvalid,
     DatasetLanguageMismatch,
@@ -45,7 +45,7 @@ class FaultCount:
 
 @dataclass(frozen=True)
 class DatasetReport:
-    """What to know before a training; `as_dict` is its JSON form. Shares are fractions 0..1."""
+    """What to know before a training; `dump` gives its JSON form. Shares are fractions 0..1."""
 
     format: str
     rows: int
@@ -65,11 +65,11 @@ class DatasetReport:
     missing: int = 0  # rows whose picture the gallery lacks, where that is left out
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
 
-    def as_dict(self) -> dict[str, Any]:
-        """Plain JSON values; a fault also says in words what is wrong with its rows, as its `reason`."""
+    def dump(self) -> dict[str, Any]:
+        """Return plain JSON values; a fault also says in words what is wrong with its rows, as its `reason`."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for kind, fault in plain["faults"].items():
-            fault["reason"] = reason(kind)
+            fault["reason"] = describe_fault(kind)
         return plain
 
 
@@ -87,12 +87,13 @@ def read(
     language: str | None = None,
     ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
 ) -> Dataset:
-    """Every usable row of the file and the report; `language` selects the rows of a file of many languages (XM3600).
+    """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
-    `ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one picture under two
-    names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
+    `find_ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one picture under
+    two names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and
+    `UnsupportedMedia`.
     """
-    name, source = records(path, language=language)
+    name, source = read_records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[Row] = []
     total = 0
@@ -100,15 +101,15 @@ def read(
         if total > MAX_ROWS:
             refuse("too_many_rows", f"a dataset may have at most {MAX_ROWS:,} rows; teach it in parts", record.line)
         try:
-            candidates.append(usable(record))
-        except Faulty as fault:
+            candidates.append(read_row(record))
+        except UnusableRow as fault:
             lines[str(fault)].append(record.line)
     if total == 0:
         refuse("no_rows", NO_ROW if name != "xm3600" else "the file holds no caption of this language; look at the tag")
     renamed = ids(dict.fromkeys(row.picture for row in candidates if row.picture is not None))
     by_file = sum(row.picture in renamed for row in candidates)
-    candidates, duplicates = once(candidates, renamed)
-    rows = split(candidates, lines)
+    candidates, duplicates = drop_repeated(candidates, renamed)
+    rows = split_rows(candidates, lines)
     report = DatasetReport(
         format=name,
         rows=total,
@@ -116,7 +117,7 @@ def read(
         first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
         by_file=by_file,
-        **usable_counts(rows),
+        **count_usable(rows),
     )
     return Dataset(rows, report)
 
@@ -124,7 +125,7 @@ def read(
 def validate(
     dataset: Dataset,
     language: str,
-    known_pictures: Known,
+    known_pictures: PictureLookup,
     served: Callable[[str], bool] = ENGLISH.__eq__,
     *,
     to_train: bool = True,
@@ -142,14 +143,15 @@ def validate(
         empty = report.faults[EMPTY_PIVOT]
         where = tuple(FieldError(f"line {line}", "empty_text") for line in empty.first_lines)
         raise PivotTextEmpty(
-            f"{counted(empty.count, 'row')} with a pivot without a text: write the text, or leave out the pivot",
+            f"{format_count(empty.count, 'row')} with a pivot without a text: write the text, or leave out the pivot",
             errors=where,
         )
     _check_counts(report)
     if report.usable < MIN_ROWS:
         advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
         raise DatasetTooSmall(
-            f"{counted(report.usable, 'usable row')}; at least {MIN_ROWS} are needed{advice}", report=report.as_dict()
+            f"{format_count(report.usable, 'usable row')}; at least {MIN_ROWS} are needed{advice}",
+            report=report.dump(),
         )
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
@@ -157,12 +159,12 @@ def validate(
     if to_train and not (report.train and report.val) and (again or not of_one):
         way = "leave out the column `split`, and some rows are held out by themselves"
         _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
-    report = replace(report, in_script=_script_share(dataset.rows, language))
+    report = replace(report, in_script=_measure_script_share(dataset.rows, language))
     if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
         raise DatasetLanguageMismatch(
             f"only {report.in_script:.0%} of the captions are in the script of {language}: "
             "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
-            report=report.as_dict(),
+            report=report.dump(),
         )
     _check_pivots(dataset.rows, served)
     _check_pictures(dataset.rows, report, known_pictures, some_ids)
@@ -174,34 +176,34 @@ def validate(
 def _check_counts(report: DatasetReport) -> None:
     faults = {kind: fault.count for kind, fault in report.faults.items()}
     if sum(faults.values()) > MAX_FAULTY * report.rows:
-        _refuse_counts(report, too_many_faults(report.rows, MAX_FAULTY, faults, report.format))
+        _refuse_counts(report, explain_too_many_faults(report.rows, MAX_FAULTY, faults, report.format))
     if report.duplicates > MAX_DUPLICATES * report.rows:
         repeated = tuple(FieldError(f"line {line}", "duplicate") for line in report.first_duplicates)
-        many = f"{report.duplicates:,} of {counted(report.rows, 'row')} repeat earlier ones"
+        many = f"{report.duplicates:,} of {format_count(report.rows, 'row')} repeat earlier ones"
         _refuse_counts(report, f"{many}, and at most {MAX_DUPLICATES:.0%} may: keep each row once", repeated)
 
 
 def _check_targets(dataset: Dataset) -> None:
     held_out = [row for row in dataset.rows if row.split == "val"]
     rows = held_out or dataset.rows  # without any, all rows are of one
-    pictures = pictured(rows)
+    pictures = has_mostly_pictures(rows)
     targets = {row.picture if pictures else row.pivot for row in rows} - {None}
     if len(targets) < MIN_HELD_OUT:
         captions = "held-out captions" if held_out else "captions"
         raise DatasetTooSmall(
             f"all {captions} are of one {'picture' if pictures else 'text'}; at least {MIN_HELD_OUT} are needed to "
             "tell what is gained: add rows of others, or mark more of them with `val` in the column `split`",
-            report=dataset.report.as_dict(),
+            report=dataset.report.dump(),
         )
 
 
-def pictured(rows: Sequence[Row]) -> bool:
-    """Whether these held-out rows are measured by their pictures: where at least half of them have one."""
+def has_mostly_pictures(rows: Sequence[Row]) -> bool:
+    """Return whether at least half of these held-out rows have a picture: then they are measured by pictures."""
     return 2 * sum(row.picture is not None for row in rows) >= len(rows)
 
 
-def usable_counts(rows: Sequence[Row]) -> dict[str, Any]:
-    """The fields of a report that are about usable rows."""
+def count_usable(rows: Sequence[Row]) -> dict[str, Any]:
+    """Return the fields of a report that are about usable rows."""
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     pivots = Counter(row.pivot.language for row in rows if row.pivot is not None)
     train = sum(row.split == "train" for row in rows)
@@ -223,11 +225,11 @@ def _refuse_counts(report: DatasetReport, detail: str, more: tuple[FieldError, .
     faulty = tuple(
         FieldError(f"line {line}", kind) for kind, fault in report.faults.items() for line in fault.first_lines
     )
-    raise DatasetInvalid(detail, errors=more + faulty, report=report.as_dict())
+    raise DatasetInvalid(detail, errors=more + faulty, report=report.dump())
 
 
-def _script_share(rows: Sequence[Row], language: str) -> float | None:
-    judged = [verdict for row in rows if (verdict := in_script(row.caption, language)) is not None]
+def _measure_script_share(rows: Sequence[Row], language: str) -> float | None:
+    judged = [verdict for row in rows if (verdict := is_in_script(row.caption, language)) is not None]
     return sum(judged) / len(judged) if judged else None
 
 
@@ -245,7 +247,7 @@ def _check_pivots(rows: Sequence[Row], served: Callable[[str], bool]) -> None:
 
 
 def _check_pictures(
-    rows: Sequence[Row], report: DatasetReport, known_pictures: Known, some_ids: Callable[[], Sequence[str]]
+    rows: Sequence[Row], report: DatasetReport, known_pictures: PictureLookup, some_ids: Callable[[], Sequence[str]]
 ) -> None:
     named = dict.fromkeys(row.picture for row in rows if row.picture is not None)
     known = set(known_pictures(list(named)))
@@ -255,41 +257,41 @@ def _check_pictures(
         failing = [row.line for row in rows if row.picture in gone]
         lines = tuple(dict.fromkeys(failing))  # of XM3600, one has several captions
         fault = FaultCount(len(failing), lines[:_FIRST_LINES])
-        counts = usable_counts([row for row in rows if row.picture not in gone])
+        counts = count_usable([row for row in rows if row.picture not in gone])
         raise DatasetPictureNotFound(
-            not_in_gallery(len(failing), report.rows, missing, some_ids()),
+            explain_not_in_gallery(len(failing), report.rows, missing, some_ids()),
             errors=tuple(FieldError(f"line {line}", DatasetPictureNotFound.code) for line in lines[:10]),
             count=len(missing),
-            report=replace(report, faults={**report.faults, DatasetPictureNotFound.code: fault}, **counts).as_dict(),
+            report=replace(report, faults={**report.faults, DatasetPictureNotFound.code: fault}, **counts).dump(),
         )
 
 
-def left(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | None = None) -> Dataset:
-    """What is left of the dataset with these pictures alone and, if they are given, pivots in these languages alone.
+def restrict(dataset: Dataset, pictures: Collection[str], pivots: Collection[str] | None = None) -> Dataset:
+    """Return the dataset with these pictures alone and, if they are given, pivots in these languages alone.
 
-    A row is kept for what is left of it, once; `missing` in the report counts those that named another picture.
+    A row stays with what it still has, once; `missing` in the report counts those that named another picture.
     """
 
-    def of_row(row: Row) -> Row:
+    def restrict_row(row: Row) -> Row:
         pivot = row.pivot if row.pivot is None or pivots is None or row.pivot.language in pivots else None
         return replace(row, picture=row.picture if row.picture in pictures else None, pivot=pivot)
 
     missing = sum(row.picture is not None and row.picture not in pictures for row in dataset.rows)
-    rows = tuple(map(of_row, dataset.rows))
+    rows = tuple(map(restrict_row, dataset.rows))
     if rows == dataset.rows:
         return dataset
-    rows = _each_once(row for row in rows if row.pivot is not None or row.picture is not None)
-    return Dataset(rows, replace(dataset.report, missing=missing, **usable_counts(rows)))
+    rows = _merge_repeated(row for row in rows if row.pivot is not None or row.picture is not None)
+    return Dataset(rows, replace(dataset.report, missing=missing, **count_usable(rows)))
 
 
-def joined(datasets: Sequence[Dataset]) -> Dataset:
-    """All their rows as one dataset, each once; what one of them holds out is trained on from none.
+def join(datasets: Sequence[Dataset]) -> Dataset:
+    """Return all their rows as one dataset, each once; what one of them holds out is trained on from none.
 
     In the report, lines of faults are those of the first dataset that has some, and the format is the last one's.
     """
     if len(datasets) == 1:
         return datasets[0]
-    rows = _each_once(row for dataset in datasets for row in dataset.rows)
+    rows = _merge_repeated(row for dataset in datasets for row in dataset.rows)
     reports = [dataset.report for dataset in datasets]
     faults: dict[str, FaultCount] = {}
     for kind, fault in (item for report in reports for item in report.faults.items()):
@@ -298,21 +300,21 @@ def joined(datasets: Sequence[Dataset]) -> Dataset:
     sums = {
         name: sum(getattr(report, name) for report in reports) for name in ("rows", "duplicates", "by_file", "missing")
     }
-    return Dataset(rows, replace(reports[-1], faults=faults, **sums, **usable_counts(rows)))
+    return Dataset(rows, replace(reports[-1], faults=faults, **sums, **count_usable(rows)))
 
 
-def _each_once(rows: Iterable[Row]) -> tuple[Row, ...]:
-    """Rows that say the same count once; all that describe one thing are on one side of the split."""
+def _merge_repeated(rows: Iterable[Row]) -> tuple[Row, ...]:
+    """Return each row once; put all that describe one thing on one side of the split."""
     every = [*rows]
     held_out = {row.group for row in every if row.split == "val"}
-    said = {row.said: row for row in reversed(every)}
+    said = {row.content_key: row for row in reversed(every)}
     return tuple(replace(row, split="val" if row.group in held_out else "train") for row in reversed(said.values()))
 
 
-def to_train(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """The rows to learn from: those of `train`, but no pair that is held out beside a picture, or without one.
+def select_train_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows of `train`, without pairs whose twin with (or without) a picture is held out.
 
-    One that is sent without a picture, and again with it, is of two groups, and only one of them may be held out.
+    The two are of two groups, of which only one may be held out.
     """
     held_out = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
     return tuple(

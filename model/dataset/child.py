@@ -1,4 +1,4 @@
-"""Checks submitted datasets in guarded child processes, so that no file of a client fills the memory of the service.
+"""Guarded child processes that check submitted datasets, so that no client's file fills the memory of the service.
 
 Knows only how reports, refusals and questions about the gallery travel: `model.dataset` decides, `model.processes`
 guards. Run as a program, it is one child.
@@ -14,9 +14,9 @@ from typing import IO, Any
 import psutil
 
 from model import dataset
-from model.dataset import left
-from model.dataset.rows import Known, ids_of_files
-from model.languages import reads
+from model.dataset import restrict
+from model.dataset.rows import PictureLookup, find_ids_of_files
+from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import (
     DatasetInvalid,
@@ -46,12 +46,12 @@ _REFUSALS: dict[str, type[PictoglotError]] = {
 
 @dataclass(frozen=True)
 class Submission:
-    """A dataset and what to check it for; the arguments of `dataset.read`, `left` and `dataset.validate`."""
+    """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`."""
 
     path: Path
     language: str
-    taught: Collection[str]
-    built_in: Collection[str]
+    taught_languages: Collection[str]
+    base_languages: Collection[str]
     without_missing: bool = False
     to_train: bool = True
 
@@ -60,7 +60,7 @@ class DatasetChecker:
     """Children that check datasets, each limited to `memory` bytes of address space."""
 
     def __init__(self, processes: int, memory: int = MEMORY) -> None:
-        self._pool = GuardedPool(processes, "model.dataset.child", memory, refuse=_not_read)
+        self._pool = GuardedPool(processes, "model.dataset.child", memory, refuse=_make_refusal)
 
     def close(self) -> None:
         """Stop every child; a dataset that is being checked is refused."""
@@ -68,15 +68,17 @@ class DatasetChecker:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the running children."""
+        """Return the process ids of the running children."""
         return self._pool.pids
 
-    def check(self, submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]) -> dict[str, Any]:
+    def check(
+        self, submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
+    ) -> dict[str, Any]:
         """Return the report, in its JSON form, or raise what refuses the dataset; blocks."""
         return self._pool.submit(lambda child: self._check(child, submission, known, some_ids)).result()
 
     def _check(
-        self, child: Child, submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]
+        self, child: Child, submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
     ) -> dict[str, Any]:
         question: object = {**vars(submission), "path": str(submission.path)}
         while not {"report", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
@@ -94,7 +96,7 @@ class DatasetChecker:
         return report
 
 
-def _not_read() -> DatasetInvalid:
+def _make_refusal() -> DatasetInvalid:
     return DatasetInvalid(
         "the dataset cannot be read within the limits on time and memory; send it in parts, as JSON lines"
     )
@@ -113,31 +115,35 @@ def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
         reply: list[str] = json.loads(read_frame(requests))
         return reply
 
-    def known(ids: Sequence[str]) -> set[str]:
+    def find_known(ids: Sequence[str]) -> set[str]:
         starts = range(0, len(ids), _ASKED)
         return {id for start in starts for id in ask({"known": ids[start : start + _ASKED]})}
 
     try:
-        report = _report(submission, known, lambda: ask({"some": True}))
-        outcome: dict[str, object] = {"report": report.as_dict()}
+        report = _make_report(submission, find_known, lambda: ask({"some": True}))
+        outcome: dict[str, object] = {"report": report.dump()}
     except (MemoryError, PictoglotError) as error:
-        refusal = error if isinstance(error, PictoglotError) else _not_read()
+        refusal = error if isinstance(error, PictoglotError) else _make_refusal()
         outcome = {"refusal": {"code": refusal.code, "detail": refusal.detail, "extra": refusal.extra,
                                "errors": [(each.location, each.code) for each in refusal.errors]}}  # fmt: skip
     return _encode(outcome)
 
 
-def _report(submission: Submission, known: Known, some_ids: Callable[[], Sequence[str]]) -> dataset.DatasetReport:
-    """The report on the dataset, or on what is left `without_missing` of the pictures."""
-    found = dataset.read(submission.path, language=submission.language, ids=lambda names: ids_of_files(names, known))
+def _make_report(
+    submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
+) -> dataset.DatasetReport:
+    """Return the report on the dataset, or `without_missing` on what is left of it."""
+    found = dataset.read(
+        submission.path, language=submission.language, ids=lambda names: find_ids_of_files(names, known)
+    )
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in found.rows if row.picture is not None))
-        found = left(found, frozenset(known(named)))
+        found = restrict(found, frozenset(known(named)))
     return dataset.validate(
         found,
         submission.language,
         known,
-        lambda pivot: pivot in submission.taught or reads(submission.built_in, pivot),
+        lambda pivot: pivot in submission.taught_languages or can_read(submission.base_languages, pivot),
         to_train=submission.to_train,
         some_ids=some_ids,
     )

@@ -28,14 +28,14 @@ from model.dataset.tables import (
     NEEDED,
     NO_ROW,
     NOT_UTF8,
-    Rows,
-    content,
-    header,
-    lines,
-    quoted,
+    TableRows,
+    clean_header,
+    is_separator_line,
+    open_content,
+    read_lines,
+    read_quoted,
+    read_tabbed,
     refuse,
-    says_between,
-    tabbed,
 )
 from model.dataset.words import PAIR
 from store.errors import UnsupportedMedia
@@ -72,19 +72,19 @@ class RowFault:
 Records = Iterator[Record | RowFault]
 
 
-def records(path: Path, *, language: str | None) -> tuple[str, Records]:
-    """The format's name and its records. `language` chooses the language of XM3600, which holds many.
+def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
+    """Return the format's name and its records; `language` chooses the language of XM3600, which holds many.
 
     Raises `UnsupportedMedia` and `DatasetInvalid`, also while records are taken: a large file is read piece by piece.
     """
-    with content(path) as stream:
+    with open_content(path) as stream:
         head = stream.read(MAX_LINE + 1)
     name = _recognise(head)
-    return name, _guarded(path, _READERS[name], language)
+    return name, _read_content(path, _READERS[name], language)
 
 
-def _guarded(path: Path, reader: "Reader", language: str | None) -> Records:
-    with content(path) as stream:
+def _read_content(path: Path, reader: "Reader", language: str | None) -> Records:
+    with open_content(path) as stream:
         yield from reader(stream, language)
 
 
@@ -103,7 +103,7 @@ def _recognise(head: bytes) -> str:
     if head.startswith(_PARQUET):
         return "parquet"
     given = (line.strip(b" ") for line in head.removeprefix(BYTE_ORDER_MARK).splitlines() if line.strip())
-    first = next((line for line in given if not says_between(line.decode("latin-1"))), None)
+    first = next((line for line in given if not is_separator_line(line.decode("latin-1"))), None)
     if first is None:
         refuse("no_rows", NO_ROW)
     if first.startswith(b"{"):
@@ -115,7 +115,7 @@ def _recognise(head: bytes) -> str:
             f"commas around them: `{PAIR}`",
             1,
         )
-    cells = header(first.decode("utf-8", "replace").split("\t"))
+    cells = clean_header(first.decode("utf-8", "replace").split("\t"))
     if b"\t" in first and "caption" not in cells and len(cells) == 2:
         return "parallel"
     return "tsv" if b"\t" in first else "csv"
@@ -129,39 +129,41 @@ def _recognise_json(first: bytes, head: bytes) -> str:
     return "coco" if "annotations" in keys else "xm3600" if "image/key" in keys else "jsonl"
 
 
-def _jsonl(stream: BufferedReader, language: str | None) -> Records:
-    for number, value in _objects(stream):
+def _read_jsonl(stream: BufferedReader, language: str | None) -> Records:
+    for number, value in _read_objects(stream):
         if isinstance(value, dict):
-            yield _record(number, value)
+            yield _make_record(number, value)
         else:
             yield RowFault(number, "malformed_json")
 
 
-def _objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
-    for number, line in lines(stream):
+def _read_objects(stream: BufferedReader) -> Iterator[tuple[int, Any]]:
+    for number, line in read_lines(stream):
         try:
             yield number, json.loads(line)
         except (ValueError, RecursionError):
             yield number, None
 
 
-def _xm3600(stream: BufferedReader, language: str | None) -> Records:
-    """One line a picture: `image/key` and, for each language, `{"caption": [...]}`. Its English was written by others
-    about the same picture and translates nothing, so it is not taken as a pair."""
-    for number, value in _objects(stream):
+def _read_xm3600(stream: BufferedReader, language: str | None) -> Records:
+    """Read one line a picture: `image/key` and, for each language, `{"caption": [...]}`.
+
+    Its English was written by others about the same picture and translates nothing, so it is not taken as a pair.
+    """
+    for number, value in _read_objects(stream):
         key = value.get("image/key") if isinstance(value, dict) else None
         if key is None:
             yield RowFault(number, "malformed_json")
             continue
         if value.keys() & {"pivot", *CELLS}:
             refuse("wrong_columns", "an XM3600 file has no pivots; send JSON lines with `caption` and `pivot`", number)
-        texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _same(tag, language)]
+        texts = [value[tag] for tag in value if isinstance(value[tag], dict) and _is_same_language(tag, language)]
         captions = texts[0].get("caption", []) if texts else []
         for caption in captions if isinstance(captions, list) else [captions]:
             yield Record(number, caption, None, key, value.get("split"))
 
 
-def _same(tag: str, language: str | None) -> bool:
+def _is_same_language(tag: str, language: str | None) -> bool:
     if language is None or tag == language:
         return tag == language
     try:
@@ -170,68 +172,71 @@ def _same(tag: str, language: str | None) -> bool:
         return False
 
 
-def _coco(stream: BufferedReader, language: str | None) -> Records:
-    """`annotations: [{image_id, caption}]`; the picture is the name of the image's file without its suffix, which is
-    the id under which the gallery has it; otherwise the image's id as text."""
+def _read_coco(stream: BufferedReader, language: str | None) -> Records:
+    """Read `annotations: [{image_id, caption}]`.
+
+    The picture is the name of the image's file without its suffix, which is the id under which the gallery has it;
+    otherwise the image's id as text.
+    """
     names: dict[object, str] = {}
     waiting: list[object] = []  # annotations that stand before the images
     named, number = False, 0
-    for of, entry in entries(stream):
+    for of, entry in read_coco_entries(stream):
         if of == IMAGES:
             named = True
-            names.update(_file_name(entry))
+            names.update(_read_file_name(entry))
         elif not named:
             waiting.append(entry)
         else:
             number += 1
-            yield _annotation(number, entry, names)
+            yield _make_coco_record(number, entry, names)
     for place, entry in enumerate(waiting, number + 1):
-        yield _annotation(place, entry, names)
+        yield _make_coco_record(place, entry, names)
 
 
-def _annotation(number: int, entry: object, names: Mapping[object, str]) -> Record | RowFault:
+def _make_coco_record(number: int, entry: object, names: Mapping[object, str]) -> Record | RowFault:
     if not isinstance(entry, dict):
         return RowFault(number, "malformed_json")
     image = entry.get("image_id")
-    return _record(number, {**entry, "picture": names.get(image, image) if type(image) in (int, str) else image})
+    return _make_record(number, {**entry, "picture": names.get(image, image) if type(image) in (int, str) else image})
 
 
-def _file_name(image: object) -> dict[object, str]:
-    """The name without folder and suffix of the image's file, by the image's id; empty where one is missing."""
+def _read_file_name(image: object) -> dict[object, str]:
+    """Return the name without folder and suffix of the image's file, by the image's id; empty where one is missing."""
     if not isinstance(image, dict):
         return {}
     id, file = image.get("id"), image.get("file_name")
     return {id: PurePosixPath(file).stem} if type(id) in (int, str) and isinstance(file, str) and file else {}
 
 
-def _parallel(stream: BufferedReader, language: str | None) -> Records:
-    for number, line in lines(stream):
-        if number == 1 and says_between(line):
+def _read_parallel(stream: BufferedReader, language: str | None) -> Records:
+    for number, line in read_lines(stream):
+        if number == 1 and is_separator_line(line):
             continue
         cells = line.split("\t")
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
-def _tsv(stream: BufferedReader, language: str | None) -> Records:
-    return _of_table(tabbed(stream))
+def _read_tsv(stream: BufferedReader, language: str | None) -> Records:
+    return _read_table(read_tabbed(stream))
 
 
-def _csv(stream: BufferedReader, language: str | None) -> Records:
-    return _of_table(quoted(stream))
+def _read_csv(stream: BufferedReader, language: str | None) -> Records:
+    return _read_table(read_quoted(stream))
 
 
-def _of_table(rows: Rows) -> Records:
+def _read_table(rows: TableRows) -> Records:
     for line, row in rows:
-        yield RowFault(line, row) if isinstance(row, str) else _record(line, row)
+        yield RowFault(line, row) if isinstance(row, str) else _make_record(line, row)
 
 
-def _record(line: int, row: Mapping[str, object]) -> Record:
-    """The record of a row by its names."""
+def _make_record(line: int, row: Mapping[str, object]) -> Record:
+    """Return the record of a row by its names."""
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 
 
-def _parquet(stream: BufferedReader, language: str | None) -> Records:
+def _read_parquet(stream: BufferedReader, language: str | None) -> Records:
     import pyarrow  # here, because few datasets need it and its import is slow
     from pyarrow.parquet import ParquetFile
 
@@ -240,14 +245,14 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
             shutil.copyfileobj(stream, copy)
         source = stream if stream.seekable() else copy
         try:
-            present = _paths(ParquetFile(source).schema_arrow)
+            present = _list_paths(ParquetFile(source).schema_arrow)
             file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
             groups = range(file.metadata.num_row_groups)
             if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
                 refuse("decompressed_too_large", "the file grows too much when it is decompressed; send it in parts")
             number = 0
             for batch in file.iter_batches(batch_size=256, columns=present):
-                if any(_longest(column) > MAX_LINE for column in batch.columns):
+                if any(_measure_longest(column) > MAX_LINE for column in batch.columns):
                     refuse(
                         "line_too_long",
                         f"a value may have at most {MAX_LINE:,} bytes; write one text in each",
@@ -255,15 +260,15 @@ def _parquet(stream: BufferedReader, language: str | None) -> Records:
                     )
                 for row in batch.to_pylist():
                     number += 1
-                    yield _record(number, row)
+                    yield _make_record(number, row)
         except UnicodeDecodeError:
             refuse("not_utf8", NOT_UTF8)
         except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
             refuse("parquet_corrupt", "the Parquet file cannot be read; write it once more, or save the table as CSV")
 
 
-def _paths(schema: Any) -> list[str]:
-    """The paths of the values that are read of a Parquet file; a pivot may be a structure."""
+def _list_paths(schema: Any) -> list[str]:
+    """List the paths of the values that are read of a Parquet file; a pivot may be a structure."""
     from pyarrow.types import is_nested, is_struct
 
     fields = [(name, schema.field(name).type) for name in COLUMNS if schema.names.count(name) == 1]
@@ -278,12 +283,12 @@ def _paths(schema: Any) -> list[str]:
     return [path for path, _ in fields]
 
 
-def _longest(column: Any) -> int:
-    """Bytes of the longest value of an Arrow column, 0 where its values are no texts."""
+def _measure_longest(column: Any) -> int:
+    """Return the bytes of the longest value of an Arrow column, 0 where its values are no texts."""
     from pyarrow import compute, types
 
     if types.is_struct(column.type):
-        return max(_longest(part) for part in column.flatten())
+        return max(_measure_longest(part) for part in column.flatten())
     if types.is_dictionary(column.type):
         column = column.dictionary
     texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
@@ -294,13 +299,13 @@ def _longest(column: Any) -> int:
 
 Reader = Callable[[BufferedReader, str | None], Records]
 _READERS: dict[str, Reader] = {
-    "jsonl": _jsonl,
-    "xm3600": _xm3600,
-    "coco": _coco,
-    "parallel": _parallel,
-    "tsv": _tsv,
-    "csv": _csv,
-    "parquet": _parquet,
+    "jsonl": _read_jsonl,
+    "xm3600": _read_xm3600,
+    "coco": _read_coco,
+    "parallel": _read_parallel,
+    "tsv": _read_tsv,
+    "csv": _read_csv,
+    "parquet": _read_parquet,
 }
 
 
@@ -312,14 +317,14 @@ _STARTS, _ENDS = frozenset({"start_map", "start_array"}), frozenset({"end_map", 
 _NOT_WHOLE = 'the file is not a whole COCO captions document, {"images": [...], "annotations": [...]}; get it once more'
 
 
-def entries(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
+def read_coco_entries(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
     """Yield the name of the list, `images` or `annotations`, and the entry, in the order of a COCO document.
 
     The list of images itself is one with the entry None, so that its place is known where it is empty.
     """
     depth, key, annotated = 0, "", False
     builder, values = ijson.ObjectBuilder(), 0
-    for event, value in _events(stream):
+    for event, value in _read_events(stream):
         depth += (event in _STARTS) - (event in _ENDS)
         if depth > MAX_DEPTH:
             refuse("malformed_json", f"lists and objects stand in one another more than {MAX_DEPTH} deep")
@@ -346,7 +351,7 @@ def entries(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
         refuse("malformed_json", _NOT_WHOLE)
 
 
-def _events(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
+def _read_events(stream: BufferedReader) -> Iterator[tuple[str, Any]]:
     if stream.peek(len(BYTE_ORDER_MARK)).startswith(BYTE_ORDER_MARK):
         stream.read(len(BYTE_ORDER_MARK))
     try:

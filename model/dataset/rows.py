@@ -11,8 +11,8 @@ from hashlib import blake2b, sha256
 from typing import Literal, NamedTuple
 
 from model.dataset.formats import Record, RowFault
-from model.languages import ENGLISH, canonical
-from model.text import clean, picture_id
+from model.languages import ENGLISH, canonicalize
+from model.text import clean, clean_picture_id
 from store.errors import InvalidInput, LanguageTagInvalid
 
 HELD_OUT = 10  # one picture (or English text) in ten validates
@@ -37,21 +37,21 @@ class Row:
     caption: str
     pivot: Pivot | None
     picture: str | None
-    split: Split | None  # None until `split` decides
+    split: Split | None  # None until `split_rows` decides
 
     @property
-    def said(self) -> tuple[str, Pivot | None, str | None]:
-        """Caption, pivot and picture: equal for rows that repeat each other."""
+    def content_key(self) -> tuple[str, Pivot | None, str | None]:
+        """Return caption, pivot and picture: equal for rows that repeat each other."""
         return self.caption, self.pivot, self.picture
 
     @property
     def english(self) -> str | None:
-        """The text of the pivot, where that is English."""
+        """Return the text of the pivot, where that is English."""
         return self.pivot.text if self.pivot is not None and self.pivot.language == ENGLISH else None
 
     @property
     def group(self) -> str:
-        """What must not be on both sides of the split."""
+        """Return the name of what must not be on both sides of the split."""
         if self.picture is not None:
             return f"picture {self.picture}"
         assert self.pivot is not None
@@ -60,101 +60,101 @@ class Row:
 
     @property
     def digest(self) -> bytes:
-        """A hash of 16 bytes, equal for rows that repeat each other."""
+        """Return a hash of `content_key`, 16 bytes."""
         language, text = self.pivot or ("", "")
         return blake2b("\0".join((self.caption, language, text, self.picture or "")).encode(), digest_size=16).digest()
 
 
-class Faulty(Exception):
-    """A row is not usable; the argument is the kind of fault."""
+class UnusableRow(Exception):
+    """A row that is not usable; the argument is the kind of fault."""
 
 
-def usable(record: Record | RowFault) -> Row:
-    """The caption of a record; raises `Faulty`."""
+def read_row(record: Record | RowFault) -> Row:
+    """Return the caption of a record; raises `UnusableRow`."""
     if isinstance(record, RowFault):
-        raise Faulty(record.kind)
+        raise UnusableRow(record.kind)
     if record.caption is None:
-        raise Faulty("missing_caption")
-    english = None if record.english in (None, "") else Pivot(ENGLISH, _text(record.english, "english_"))
-    others = [value for value in record.pivots if not _absent(value)]
+        raise UnusableRow("missing_caption")
+    english = None if record.english in (None, "") else Pivot(ENGLISH, _read_text(record.english, "english_"))
+    others = [value for value in record.pivots if not _is_absent(value)]
     if len(others) > 1:
-        raise Faulty("pivot_invalid")  # an object and two cells as well
-    other = _pivot(others[0]) if others else None
+        raise UnusableRow("pivot_invalid")  # an object and two cells as well
+    other = _read_pivot(others[0]) if others else None
     if english is not None and other is not None:
-        raise Faulty("english_and_pivot")  # a caption is pulled to one text
-    picture = None if record.picture in (None, "") else _picture_id(record.picture)
+        raise UnusableRow("english_and_pivot")  # a caption is pulled to one text
+    picture = None if record.picture in (None, "") else _read_picture_id(record.picture)
     if english is None and other is None and picture is None:
-        raise Faulty("missing_english_and_picture")
-    return Row(record.line, _text(record.caption, ""), english or other, picture, _side(record.split))
+        raise UnusableRow("missing_english_and_picture")
+    return Row(record.line, _read_text(record.caption, ""), english or other, picture, _read_split(record.split))
 
 
-def _absent(value: object) -> bool:
-    """Whether this is how writers of rows with the same fields in each say that there is no pivot."""
+def _is_absent(value: object) -> bool:
+    """Return whether this is how writers of rows with the same fields in each say that there is no pivot."""
     said = value.values() if isinstance(value, dict) and value else [value]
     return all(part in (None, "") for part in said)
 
 
-def _pivot(value: object) -> Pivot:
+def _read_pivot(value: object) -> Pivot:
     if not isinstance(value, dict) or not isinstance(tag := value.get("language"), str):
-        raise Faulty("pivot_invalid")
+        raise UnusableRow("pivot_invalid")
     try:
-        language = canonical(tag)
+        language = canonicalize(tag)
     except LanguageTagInvalid as error:
-        raise Faulty("pivot_" + error.code) from error
-    return Pivot(language, _text("" if value.get("text") is None else value["text"], "pivot_"))
+        raise UnusableRow("pivot_" + error.code) from error
+    return Pivot(language, _read_text("" if value.get("text") is None else value["text"], "pivot_"))
 
 
-def _picture_id(value: object) -> str:
+def _read_picture_id(value: object) -> str:
     text = str(value) if type(value) is int else value  # COCO's ids, and what tables make of digits
     if not isinstance(text, str):
-        raise Faulty("picture_id_invalid")
+        raise UnusableRow("picture_id_invalid")
     try:
-        return picture_id(text)
+        return clean_picture_id(text)
     except InvalidInput as error:
-        raise Faulty("picture_id_invalid") from error
+        raise UnusableRow("picture_id_invalid") from error
 
 
-def _side(value: object) -> Split | None:
+def _read_split(value: object) -> Split | None:
     if value is None or value == "":
         return None
     if value == "train":
         return "train"
     if value == "val":
         return "val"
-    raise Faulty("split_invalid")
+    raise UnusableRow("split_invalid")
 
 
-def _text(value: object, prefix: str) -> str:
+def _read_text(value: object, prefix: str) -> str:
     if not isinstance(value, str):
-        raise Faulty(prefix + "not_text")
+        raise UnusableRow(prefix + "not_text")
     try:
         return clean(value)
     except InvalidInput as error:
-        raise Faulty(prefix + error.code) from error
+        raise UnusableRow(prefix + error.code) from error
 
 
 _FILE = re.compile(r"(.*[^/])\.[a-z][a-z0-9]{1,4}", re.IGNORECASE | re.DOTALL)  # `2019.08` and `bridge-1.2` are none
 
-Known = Callable[[Sequence[str]], Collection[str]]
+PictureLookup = Callable[[Sequence[str]], Collection[str]]
 
 
-def without_suffix(names: Iterable[str]) -> dict[str, str]:
-    """Those of some names of pictures that end as files do, each with what it is without its suffix."""
+def strip_suffixes(names: Iterable[str]) -> dict[str, str]:
+    """Map those names of pictures that end as files do to the names without their suffix."""
     return {name: found[1] for name in names if (found := _FILE.fullmatch(name))}
 
 
-def ids_of_files(names: Iterable[str], known: Known) -> dict[str, str]:
-    """The ids of those pictures that are named by their files; `known` returns those of some ids that the gallery has.
+def find_ids_of_files(names: Iterable[str], known: PictureLookup) -> dict[str, str]:
+    """Return the ids of pictures that are named by their files; `find_known` returns those that the gallery has.
 
     What is an id as it is written is no file's name, and stays.
     """
-    files = without_suffix(names)
+    files = strip_suffixes(names)
     there = known([*files, *files.values()]) if files else ()
     return {name: id for name, id in files.items() if name not in there and id in there}
 
 
-def once(candidates: Iterable[Row], renamed: Mapping[str, str]) -> tuple[list[Row], list[int]]:
-    """Those that say something new, with the ids of their pictures, and the lines of the others."""
+def drop_repeated(candidates: Iterable[Row], renamed: Mapping[str, str]) -> tuple[list[Row], list[int]]:
+    """Return the rows that say something new, with the ids of their pictures, and the lines of the others."""
     kept: list[Row] = []
     seen: set[bytes] = set()
     duplicates: list[int] = []
@@ -169,8 +169,8 @@ def once(candidates: Iterable[Row], renamed: Mapping[str, str]) -> tuple[list[Ro
     return kept, duplicates
 
 
-def split(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, ...]:
-    """Rows with their side of the split: the first one that the file names for a group, otherwise one by its hash.
+def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, ...]:
+    """Return the rows with their side of the split: the file's first for a group, otherwise one by its hash.
 
     Few groups hold out more than a tenth, as long as half of the rows are left to learn from.
     """
@@ -182,12 +182,14 @@ def split(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, 
         else:
             kept.append(row)
     free = {row.group for row in kept} - set(named)
-    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
+    held_out = {group for group, side in named.items() if side == "val"} | {
+        g for g in free if _hash_group(g) % HELD_OUT == 0
+    }
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
-        held_out = {min(free, key=_hash)}
+        held_out = {min(free, key=_hash_group)}
     sizes = Counter(row.group for row in kept)
     spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
-    for group in sorted(free - held_out, key=_hash):
+    for group in sorted(free - held_out, key=_hash_group):
         if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
             held_out.add(group)
             spare -= sizes[group]
@@ -196,5 +198,5 @@ def split(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, 
     )
 
 
-def _hash(group: str) -> int:
+def _hash_group(group: str) -> int:
     return int.from_bytes(sha256(group.encode()).digest()[:8])

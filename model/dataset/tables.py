@@ -23,31 +23,31 @@ NEEDED = "`caption`, and `english` or `picture` (or `pivot_language` and `pivot_
 _OTHERS = {"english", "picture", "pivot_text"}
 _SAYS_BETWEEN = re.compile(r'"?sep=."?\s*', re.IGNORECASE)
 
-Rows = Iterator[tuple[int, dict[str, str | None] | str]]
+TableRows = Iterator[tuple[int, dict[str, str | None] | str]]
 
 
-def says_between(line: str) -> bool:
-    """Whether this is the line `sep=;` that a spreadsheet may write before the header, for other spreadsheets."""
+def is_separator_line(line: str) -> bool:
+    """Return whether this is the line `sep=;` that a spreadsheet may write before the header, for others."""
     return bool(_SAYS_BETWEEN.fullmatch(line))
 
 
-def tabbed(stream: BufferedReader) -> Rows:
-    """Tab-separated values have no quoting: a quote is a character of the caption."""
-    return _table((number, number, line.split("\t")) for number, line in _from_header(lines(stream)))
+def read_tabbed(stream: BufferedReader) -> TableRows:
+    """Read tab-separated values; they have no quoting: a quote is a character of the caption."""
+    return _read_table((number, number, line.split("\t")) for number, line in _skip_separator_line(read_lines(stream)))
 
 
-def quoted(stream: BufferedReader) -> Rows:
-    """Quoted fields may hold line ends, so the ends may differ here; a stray quote may spoil lines, and hides none.
+def read_quoted(stream: BufferedReader) -> TableRows:
+    """Read quoted fields, which may hold line ends; a stray quote may spoil lines, and hides none.
 
     Between the cells are commas or, as spreadsheets write in many countries, semicolons.
     """
-    texts = _Texts(_from_header(lines(stream, one_ending=False)))
+    texts = _CountedLines(_skip_separator_line(read_lines(stream, one_ending=False)))
     each = iter(texts)
     header = next(each, "")
-    between = _between(header)
+    between = _find_separator(header)
     reader = csv.reader(chain([header], each), delimiter=between, strict=True)
 
-    def rows() -> Iterator[tuple[int, int, list[str] | None]]:
+    def iterate_rows() -> Iterator[tuple[int, int, list[str] | None]]:
         last = 0
         while True:
             first = last + 1
@@ -60,19 +60,19 @@ def quoted(stream: BufferedReader) -> Rows:
                 if texts.number > first:
                     cells = None
                 else:
-                    cells = _cells(texts.line, between) if len(texts.line) < csv.field_size_limit() else []
+                    cells = _split_cells(texts.line, between) if len(texts.line) < csv.field_size_limit() else []
             last = texts.number
             yield first, last, cells
 
-    return _table(rows())
+    return _read_table(iterate_rows())
 
 
-def header(cells: list[str]) -> list[str]:
-    """The names of the columns."""
+def clean_header(cells: list[str]) -> list[str]:
+    """Return the names of the columns."""
     return [cell.strip().strip('"').lower() for cell in cells]
 
 
-class _Texts:
+class _CountedLines:
     """Lines for the CSV reader, which does not count physical lines itself."""
 
     def __init__(self, lines: Iterator[tuple[int, str]]) -> None:
@@ -85,39 +85,39 @@ class _Texts:
             yield self.line
 
 
-def _from_header(numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
+def _skip_separator_line(numbered: Iterator[tuple[int, str]]) -> Iterator[tuple[int, str]]:
     first = next(numbered, None)
-    if first is not None and not says_between(first[1]):
+    if first is not None and not is_separator_line(first[1]):
         yield first
     yield from numbered
 
 
-def _between(line: str) -> str:
-    """What stands between the cells of a table: that with which its header names the columns."""
+def _find_separator(line: str) -> str:
+    """Return what stands between the cells of a table: that with which its header names the columns."""
     if len(line) >= csv.field_size_limit():  # no header is so long
         return ","
-    found = [between for between in ",;" if _names_columns(header(_cells(line, between)))]
+    found = [between for between in ",;" if _has_columns(clean_header(_split_cells(line, between)))]
     if len(found) > 1:
         refuse("wrong_columns", "the header names the columns with commas and with semicolons in between; use one", 1)
     return found[0] if found else max(",;", key=line.count)
 
 
-def _cells(line: str, between: str) -> list[str]:
-    """The cells of a line by itself; none where it is no row, as one with a carriage return in the middle."""
+def _split_cells(line: str, between: str) -> list[str]:
+    """Return the cells of a line by itself; none where it is no row, as one with a carriage return in the middle."""
     try:
         return next(csv.reader([line], delimiter=between), [])
     except csv.Error:
         return []
 
 
-def _table(rows: Iterable[tuple[int, int, list[str] | None]]) -> Rows:
-    """Rows by the names of their columns; each stands on the lines from the first to the second number.
+def _read_table(rows: Iterable[tuple[int, int, list[str] | None]]) -> TableRows:
+    """Read rows by the names of their columns; each stands on the lines from the first to the second number.
 
     Without cells, these are the lines behind a quote that is not closed.
     """
     rows = iter(rows)
-    names = header(next(rows, (0, 0, None))[2] or [])
-    if not _names_columns(names):
+    names = clean_header(next(rows, (0, 0, None))[2] or [])
+    if not _has_columns(names):
         refuse(
             "wrong_columns",
             f"the header must name {NEEDED}, with commas, semicolons or tabs in between; "
@@ -134,7 +134,7 @@ def _table(rows: Iterable[tuple[int, int, list[str] | None]]) -> Rows:
             yield last, {name: cell or None for name, cell in zip(names, cells, strict=True)}
 
 
-def _names_columns(names: list[str]) -> bool:
+def _has_columns(names: list[str]) -> bool:
     once = all(names.count(column) <= 1 for column in COLUMNS)
     return once and "caption" in names and bool(_OTHERS & set(names))
 
@@ -153,7 +153,7 @@ def refuse(kind: str, detail: str, line: int | None = None) -> NoReturn:
     raise DatasetInvalid(detail, errors=errors, kind=kind)
 
 
-class _Inflated(RawIOBase):
+class _BoundedGzip(RawIOBase):
     """A gzip file's content, refused as soon as it is larger than a real dataset can be."""
 
     def __init__(self, file: IO[bytes], size: int) -> None:
@@ -173,8 +173,8 @@ class _Inflated(RawIOBase):
 
 
 @contextmanager
-def content(path: Path) -> Iterator[BufferedReader]:
-    """The file's bytes, decompressed."""
+def open_content(path: Path) -> Iterator[BufferedReader]:
+    """Open the file's bytes, decompressed."""
     with path.open("rb") as file:
         compressed = file.read(2) == GZIP
         file.seek(0)
@@ -182,13 +182,13 @@ def content(path: Path) -> Iterator[BufferedReader]:
             yield file
             return
         try:
-            yield BufferedReader(_Inflated(file, path.stat().st_size), 1 << 16)
+            yield BufferedReader(_BoundedGzip(file, path.stat().st_size), 1 << 16)
         except (gzip.BadGzipFile, EOFError, zlib.error):
             refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged; pack it once more")
 
 
-def lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:
-    """Numbered lines that are not blank, decoded, without their end."""
+def read_lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:
+    """Read numbered lines that are not blank, decoded, without their end."""
     ending = None
     number = 0
     while line := stream.readline(MAX_LINE + 1):

@@ -1,4 +1,4 @@
-"""What is wrong with a dataset in words, and what to do about it; the same words for one that is accepted.
+"""Sentences on what is wrong with a dataset and what to do about it; the same words for one that is accepted.
 
 Knows the kinds of faults, and reads no file. A sentence never repeats what stands in a row, except ids of pictures.
 """
@@ -62,39 +62,39 @@ _BY_FORMAT = {
 }
 
 
-def counted(count: int, one: str) -> str:
+def format_count(count: int, one: str) -> str:
     """Return `1 picture`, `1,234 pictures`."""
     return f"{count:,} {one}{'' if count == 1 else 's'}"
 
 
-def reason(kind: str) -> str:
-    """What rows with a fault of this kind are: "2 " + "without a caption"."""
+def describe_fault(kind: str) -> str:
+    """Say what rows with a fault of this kind are: "2 " + "without a caption"."""
     of_a_text = kind.partition("_")[2]  # of the English, or of the pivot
     return FAULTS.get(kind) or FAULTS.get(of_a_text) or kind.replace("_", " ")
 
 
-def remedy(kind: str, format: str) -> str:
-    """What to do about faults of this kind in a file of this format: sentences without the last full stop."""
+def suggest_remedy(kind: str, format: str) -> str:
+    """Say what to do about faults of this kind in a file of this format: sentences without the last full stop."""
     own = _BY_FORMAT.get(format, {})
     return own.get(kind) or _REMEDIES.get(kind) or _REMEDIES.get(kind.partition("_")[2]) or "Look at these rows"
 
 
-def too_many_faults(rows: int, most: float, counts: Mapping[str, int], format: str) -> str:
-    """Why a dataset with so many faulty rows of each kind is refused, and what to do about the most frequent kind."""
-    kinds = ", ".join(f"{count:,} {reason(kind)}" for kind, count in counts.items())
+def explain_too_many_faults(rows: int, most: float, counts: Mapping[str, int], format: str) -> str:
+    """Say why a dataset with so many faulty rows is refused, and what to do about the most frequent kind."""
+    kinds = ", ".join(f"{count:,} {describe_fault(kind)}" for kind, count in counts.items())
     often = max(counts, key=lambda kind: counts[kind])
     faulty = sum(counts.values())
     return (
-        f"{faulty:,} of {counted(rows, 'row')} cannot be used, and at most {most:.0%} may be left out: {kinds}. "
-        f"{remedy(often, format)}"
+        f"{faulty:,} of {format_count(rows, 'row')} cannot be used, and at most {most:.0%} may be left out: {kinds}. "
+        f"{suggest_remedy(often, format)}"
     )
 
 
-def not_in_gallery(failing: int, rows: int, pictures: Sequence[str], alike: Sequence[str]) -> str:
-    """Why a dataset is refused whose rows name these pictures; `alike` are some ids that the gallery has."""
+def explain_not_in_gallery(failing: int, rows: int, pictures: Sequence[str], alike: Sequence[str]) -> str:
+    """Say why a dataset is refused whose rows name these pictures; `alike` are some ids that the gallery has."""
     names = "names a picture that is" if failing == 1 else "name pictures that are"
     look = f"Ids there look like {', '.join(f'`{id}`' for id in alike)}: write them so. " if alike else ""
     return (
-        f"{failing:,} of {counted(rows, 'row')} {names} not in the gallery. {look}"
-        f"{counted(len(pictures), 'picture')} missing, first: {', '.join(pictures[:10])}"
+        f"{failing:,} of {format_count(rows, 'row')} {names} not in the gallery. {look}"
+        f"{format_count(len(pictures), 'picture')} missing, first: {', '.join(pictures[:10])}"
     )

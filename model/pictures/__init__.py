@@ -1,4 +1,4 @@
-"""Decodes untrusted bytes to verified RGB, or refuses them: the only module that does so. Stores nothing.
+"""Untrusted bytes to verified RGB, or a refusal: the only module that decodes them. Stores nothing.
 
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
@@ -12,7 +12,7 @@ from io import BytesIO
 from PIL import Image
 
 from model.pictures import large
-from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, kind_of, opened, size_before_opening
+from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, detect_format, open_image, read_webp_size
 from model.pictures.framing import Frame
 from store.errors import (
     PictureAnimated,
@@ -67,8 +67,8 @@ class Picture:
     original: bytes | None = None
 
     @classmethod
-    def of(cls, rgb: Image.Image, frame: Frame | None = None) -> "Picture":
-        """That of what `read_rgb` gives."""
+    def encode(cls, rgb: Image.Image, frame: Frame | None = None) -> "Picture":
+        """Return the picture of what `read_rgb` returned, in `frame` if there is one."""
         return cls(frame(rgb) if frame else rgb, rgb.size, encode_stored(rgb), encode_thumbnail(rgb))
 
 
@@ -78,53 +78,53 @@ def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> P
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
     read of such a file), `PictureBadDimensions` or `PictureAnimated`.
     """
-    return Picture.of(read_rgb(data, most), frame)
+    return Picture.encode(read_rgb(data, most), frame)
 
 
 def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
-    """The picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`.
+    """Return the picture as upright RGB on white, at most 1,024 pixels a side, not encoded; raises as `decode`.
 
     Of a file with several pages or pictures it is the first, or the one that the file says is the main one.
     """
-    kind = kind_of(data)
+    kind = detect_format(data)
     try:
-        if math.prod(size_before_opening(data, kind)) > (limit := min(most, WHOLE_PIXELS)):
-            raise _too_many(limit)
-        with opened(data, kind) as image:
+        if math.prod(read_webp_size(data, kind)) > (limit := min(most, WHOLE_PIXELS)):
+            raise _make_refusal(limit)
+        with open_image(data, kind) as image:
             _require_allowed(image, kind, most)
             if kind in large.KINDS and math.prod(image.size) > WHOLE_PIXELS:
-                return large.reduced(data, kind, STORED_SIDE)
-            return _upright_rgb(image, kind)
+                return large.read_reduced(data, kind, STORED_SIDE)
+            return _read_upright_rgb(image, kind)
     except _BOMB as error:
-        raise _too_many(most) from error
+        raise _make_refusal(most) from error
     except _DAMAGED as error:
         raise PictureCorrupt("the picture cannot be decoded") from error
 
 
 def encode_stored(rgb: Image.Image) -> bytes:
-    """JPEG without metadata: the stored form of an upload."""
-    return _jpeg(rgb, _STORED_QUALITY)
+    """Return a JPEG without metadata: the stored form of an upload."""
+    return _encode_jpeg(rgb, _STORED_QUALITY)
 
 
 def encode_thumbnail(rgb: Image.Image) -> bytes:
-    """JPEG of at most 256 pixels a side, without metadata."""
+    """Return a JPEG of at most 256 pixels a side, without metadata."""
     small = rgb.copy()
     # all whole steps by the mean of squares, a quarter of the time that filters take from twice the size
     small.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), reducing_gap=1.0)
-    return _jpeg(small, _THUMBNAIL_QUALITY)
+    return _encode_jpeg(small, _THUMBNAIL_QUALITY)
 
 
-def media_type(data: bytes) -> str:
-    """The media type of a picture by its first bytes; raises as `decode`."""
-    return MEDIA_TYPES[kind_of(data)]
+def detect_media_type(data: bytes) -> str:
+    """Return the media type of a picture by its first bytes; raises as `decode`."""
+    return MEDIA_TYPES[detect_format(data)]
 
 
 def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
     """Check the header, before any pixel is decoded."""
     short, long = sorted(image.size)
-    if short * long > (limit := min(most, _readable(image, kind))):
-        needs = kind in large.KINDS and limit < most and not large.installed()
-        raise _too_many(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
+    if short * long > (limit := min(most, _find_most_pixels(image, kind))):
+        needs = kind in large.KINDS and limit < most and not large.is_installed()
+        raise _make_refusal(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
     longest = round(_LONG_SIDE * max(1.0, math.sqrt(most / _LONG_SIDE_OF)))
     if short < MIN_SIDE or long > longest or long > MAX_RATIO * short:
         raise PictureBadDimensions(
@@ -139,40 +139,40 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
         raise PictureAnimated("animated pictures are not accepted; send a single frame")
 
 
-def _readable(image: Image.Image, kind: str) -> int:
-    """How many pixels of such a file can be read within the memory that a child of `model.pictures.decoder` has."""
+def _find_most_pixels(image: Image.Image, kind: str) -> int:
+    """Return how many pixels of such a file can be read within the memory of a child of `model.pictures.decoder`."""
     if kind == JPEG:  # decoded in reduced size; a progressive one needs the coefficients of all pixels at once
         return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
-    if kind in large.KINDS and large.installed() and not image.info.get("interlace"):
+    if kind in large.KINDS and large.is_installed() and not image.info.get("interlace"):
         return MOST_PIXELS
     return _SEE_THROUGH_PIXELS if kind == WEBP and image.has_transparency_data else WHOLE_PIXELS
 
 
-def _too_many(most: int, more: str = "") -> PictureTooManyPixels:
+def _make_refusal(most: int, more: str = "") -> PictureTooManyPixels:
     return PictureTooManyPixels(f"a picture like this may have at most {most:,} pixels{more}")
 
 
-def _upright_rgb(image: Image.Image, kind: str) -> Image.Image:
-    turn = None if kind == TIFF else _TURNS.get(_orientation(image))  # Pillow turns a TIFF itself when it loads it
+def _read_upright_rgb(image: Image.Image, kind: str) -> Image.Image:
+    turn = None if kind == TIFF else _TURNS.get(_read_orientation(image))  # Pillow turns a TIFF itself when it loads it
     if kind == JPEG:
         scale = max(scale for scale in (1, 2, 4, 8) if scale == 1 or max(image.size) >= scale * _LEAST_DECODED)
         image.draft("RGB", (image.width // scale, image.height // scale))
-    rgb = _on_white(image)
+    rgb = _put_on_white(image)
     rgb.info.clear()  # an encoder would write some of it
     rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.HAMMING)
     return rgb.transpose(turn) if turn is not None else rgb
 
 
-def _orientation(image: Image.Image) -> int:
-    """The EXIF orientation; 1 (upright) when the metadata is damaged, because the picture is still readable."""
+def _read_orientation(image: Image.Image) -> int:
+    """Return the EXIF orientation; 1 (upright) when the metadata is damaged, because the picture is still readable."""
     try:
         return int(image.getexif().get(_EXIF_ORIENTATION, 1))
     except _DAMAGED:
         return 1
 
 
-def _on_white(image: Image.Image) -> Image.Image:
-    """8-bit RGB with transparency on white; colour profiles are dropped, not applied."""
+def _put_on_white(image: Image.Image) -> Image.Image:
+    """Return 8-bit RGB with transparency on white; colour profiles are dropped, not applied."""
     if image.mode.startswith("I"):  # 16-bit grey: Pillow would clip the values instead of scaling them
         return image.convert("I").point(lambda level: level * (1 / 257) + 0.5).convert("L").convert("RGB")
     if not image.has_transparency_data:
@@ -183,7 +183,7 @@ def _on_white(image: Image.Image) -> Image.Image:
     return white
 
 
-def _jpeg(rgb: Image.Image, quality: int) -> bytes:
+def _encode_jpeg(rgb: Image.Image, quality: int) -> bytes:
     stream = BytesIO()
     rgb.save(stream, format="JPEG", quality=quality)
     return stream.getvalue()

@@ -1,7 +1,7 @@
-"""Decodes uploads in guarded child processes: a native crash refuses one picture and does not stop the service.
+"""Guarded child processes that decode uploads: a native crash refuses one picture and does not stop the service.
 
-Knows only how pictures and refusals travel: `model.pictures` decides what is accepted, `model.processes` guards. Run
-as a program, it is one child.
+Knows only how pictures and refusals travel: `model.pictures` decides what is accepted, `model.processes` guards. Run as
+a program, it is one child.
 """
 
 import json
@@ -49,8 +49,8 @@ class Decoder:
         frame: Frame | None = None,
     ) -> None:
         self._timeout = max(_SECONDS, pixels / _PIXELS_A_SECOND) if timeout is None else timeout
-        arguments = memory, pixels, frame.as_json() if frame else ""
-        self._pool = GuardedPool(processes, "model.pictures.decoder", *arguments, refuse=_not_decoded)
+        arguments = memory, pixels, frame.dump_json() if frame else ""
+        self._pool = GuardedPool(processes, "model.pictures.decoder", *arguments, refuse=_make_refusal)
         self.close = self._pool.close
 
     def decode(self, data: bytes) -> Picture:
@@ -66,11 +66,11 @@ class Decoder:
 
     @property
     def pids(self) -> list[int]:
-        """Process ids of the running children."""
+        """Return the process ids of the running children."""
         return self._pool.pids
 
 
-def _not_decoded() -> PictureCorrupt:
+def _make_refusal() -> PictureCorrupt:
     return PictureCorrupt("the picture cannot be decoded within the limits on time and memory")
 
 
@@ -91,18 +91,18 @@ def _answer(data: bytes, pixels: int, frame: Frame | None) -> bytes:
     try:
         picture = decode(data, pixels, frame)
     except PictoglotError as error:
-        return _with_length({"code": error.code, "detail": error.detail})
+        return _pack_head({"code": error.code, "detail": error.detail})
     width, height = picture.rgb.size
     head = {"width": width, "height": height, "size": picture.size, "stored": len(picture.stored)}
-    return b"".join((_with_length(head), picture.rgb.tobytes(), picture.stored, picture.thumbnail))
+    return b"".join((_pack_head(head), picture.rgb.tobytes(), picture.stored, picture.thumbnail))
 
 
-def _with_length(head: Mapping[str, object]) -> bytes:
+def _pack_head(head: Mapping[str, object]) -> bytes:
     data = json.dumps(dict(head)).encode()
     return len(data).to_bytes(8, "big") + data
 
 
 if __name__ == "__main__":
     parent, memory, pixels = map(int, sys.argv[1:4])
-    frame = Frame.from_json(sys.argv[4])
+    frame = Frame.parse_json(sys.argv[4])
     serve(parent, memory, lambda data, requests, answers: _answer(data, pixels, frame))

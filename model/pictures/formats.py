@@ -1,4 +1,4 @@
-"""Which picture formats are read, told by the first bytes of a file alone, and what opens them. Decodes no pixel.
+"""The picture formats that are read, recognised by the first bytes of a file alone, and opened. Decodes no pixel.
 
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
@@ -29,8 +29,8 @@ _MOST_BRANDS = 64  # real files name four or five
 AvifImagePlugin.DEFAULT_MAX_THREADS = 1
 
 
-def kind_of(data: bytes) -> str:
-    """Pillow's name of the format; raises `PictureCorrupt` for no bytes, `UnsupportedPictureFormat` for others."""
+def detect_format(data: bytes) -> str:
+    """Return Pillow's name of the format; raises `PictureCorrupt` or `UnsupportedPictureFormat`."""
     if not data:
         raise PictureCorrupt("the picture is empty")
     if data.startswith(b"\xff\xd8\xff"):
@@ -42,7 +42,7 @@ def kind_of(data: bytes) -> str:
     if data.startswith(_TIFF_HEADS):
         return TIFF
     if data[4:8] == b"ftyp":
-        brands = _brands(data)
+        brands = _read_brands(data)
         if brands & _AVIF_BRANDS:
             return AVIF
         if brands & _HEIC_BRANDS:
@@ -50,8 +50,8 @@ def kind_of(data: bytes) -> str:
     raise UnsupportedPictureFormat("a picture must be a JPEG, PNG, WebP, AVIF, TIFF or HEIC file")
 
 
-def opened(data: bytes, kind: str) -> Image.Image:
-    """A file of this format, of which only the header was read; raises what Pillow raises, which is nearly anything.
+def open_image(data: bytes, kind: str) -> Image.Image:
+    """Open a file of this format by its header alone; raises what Pillow raises, which is nearly anything.
 
     `UnsupportedPictureFormat` for HEIC where `pillow-heif` is not installed.
     """
@@ -60,8 +60,8 @@ def opened(data: bytes, kind: str) -> Image.Image:
     return Image.open(BytesIO(data), formats=(kind,))
 
 
-def size_before_opening(data: bytes, kind: str) -> tuple[int, int]:
-    """Width and height of a WebP, for which Pillow reserves memory when it opens it; zeros for other formats."""
+def read_webp_size(data: bytes, kind: str) -> tuple[int, int]:
+    """Return width and height of a WebP, for which Pillow reserves memory when it opens it; zeros for other formats."""
     if kind != WEBP:
         return 0, 0
     if data[12:16] == b"VP8X":
@@ -72,14 +72,14 @@ def size_before_opening(data: bytes, kind: str) -> tuple[int, int]:
     return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def _brands(data: bytes) -> set[bytes]:
-    """The brands of an ISO base media file: its own one, and those that it says it is compatible with."""
+def _read_brands(data: bytes) -> set[bytes]:
+    """Return the brands of an ISO base media file: its own one, and those that it says it is compatible with."""
     end = min(int.from_bytes(data[:4], "big"), len(data), 16 + 4 * _MOST_BRANDS)
     return {data[8:12], *(data[at : at + 4] for at in range(16, end - 3, 4))}
 
 
 def _register_heic() -> None:
-    """Late, because it is optional and takes a while to load. Twice is as good as once."""
+    """Load HEIC support when the first such file comes: it is optional, and loading it takes a while."""
     if HEIC in Image.OPEN:
         return
     if find_spec("pillow_heif") is None:

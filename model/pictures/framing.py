@@ -1,4 +1,4 @@
-"""How a picture is made the size that an image tower takes: resized, then cut or filled up. Pixels only, by Pillow.
+"""The size that an image tower takes: a picture is resized, then cut or filled up. Pixels only, by Pillow.
 
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
@@ -28,24 +28,24 @@ class Frame:
     fill: int = 0
 
     def __call__(self, rgb: Image.Image) -> Image.Image:
-        """The RGB picture in this frame."""
-        size, by = self._size(*rgb.size), _BY_NAME[self.interpolation]
+        """Return the RGB picture in this frame."""
+        size, by = self._compute_size(*rgb.size), _BY_NAME[self.interpolation]
         if self.resize == SHORTEST and self.height != self.width:
             by = Image.Resampling.BICUBIC  # open_clip passes no other one on
         resized = rgb.resize(size, by)
-        return resized if self.resize == SQUASH else self._centred(resized)
+        return resized if self.resize == SQUASH else self._center(resized)
 
-    def as_json(self) -> str:
-        """What `from_json` reads."""
+    def dump_json(self) -> str:
+        """Return what `parse_json` reads."""
         return json.dumps(asdict(self))
 
     @staticmethod
-    def from_json(text: str) -> "Frame | None":
-        """A frame from `as_json`; None of an empty text."""
+    def parse_json(text: str) -> "Frame | None":
+        """Return a frame from `dump_json`; None of an empty text."""
         return Frame(**json.loads(text)) if text else None
 
-    def _size(self, width: int, height: int) -> tuple[int, int]:
-        """Width and height after resizing, rounded as torchvision and open_clip round them."""
+    def _compute_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after resizing, rounded as torchvision and open_clip round them."""
         if self.resize == SQUASH:
             return self.width, self.height
         if self.resize == SHORTEST and self.width == self.height:
@@ -55,7 +55,7 @@ class Frame:
         ratio = max(ratios) if self.resize == LONGEST else min(ratios)
         return round(width / ratio), round(height / ratio)
 
-    def _centred(self, rgb: Image.Image) -> Image.Image:
+    def _center(self, rgb: Image.Image) -> Image.Image:
         width, height = max(rgb.width, self.width), max(rgb.height, self.height)
         if (width, height) != rgb.size:
             filled = Image.new("RGB", (width, height), (self.fill,) * 3)

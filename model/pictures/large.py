@@ -1,4 +1,4 @@
-"""Reads large PNG and TIFF files in reduced size, a few rows at a time, so that no picture is in memory as a whole.
+"""Large PNG and TIFF files in reduced size, a few rows at a time, so that no picture is in memory as a whole.
 
 With libvips, which is optional (the extra `large`). Only for the guarded processes of `model.pictures.decoder`.
 """
@@ -16,19 +16,19 @@ from model.pictures.formats import PNG, TIFF
 KINDS = frozenset({PNG, TIFF})
 
 
-def installed() -> bool:
-    """Whether libvips is there."""
+def is_installed() -> bool:
+    """Return whether libvips is there."""
     return find_spec("pyvips") is not None
 
 
-def reduced(data: bytes, kind: str, side: int) -> Image.Image:
-    """The first page as upright RGB on white, at most `side` pixels a side; raises `ValueError` when it is damaged."""
-    vips = _vips()
+def read_reduced(data: bytes, kind: str, side: int) -> Image.Image:
+    """Read the first page as upright RGB on white, at most `side` pixels a side; raises `ValueError` if damaged."""
+    vips = _load_vips()
     try:
         # by name: libvips reads dozens of formats, and tells them apart in its own way
         load = vips.Image.pngload_buffer if kind == PNG else vips.Image.tiffload_buffer
         image = load(data, access="sequential", fail_on="truncated")
-        image = _from_cmyk(image) if image.interpretation == "cmyk" else image
+        image = _convert_cmyk(image) if image.interpretation == "cmyk" else image
         image = image.thumbnail_image(side, height=side, size="down")
         if image.hasalpha():
             image = image.flatten(background=[255, 255, 255])
@@ -41,7 +41,7 @@ def reduced(data: bytes, kind: str, side: int) -> Image.Image:
     return Image.frombytes("RGB", (image.width, image.height), pixels)
 
 
-def _from_cmyk(image: Any) -> Any:
+def _convert_cmyk(image: Any) -> Any:
     """Convert colours as Pillow does, so that large pictures look like small ones: libvips would apply a profile."""
     image = image >> 8 if image.format == "ushort" else image
     inverted = 255 - image.extract_band(0, n=4)  # others are not printed
@@ -50,7 +50,7 @@ def _from_cmyk(image: Any) -> Any:
 
 
 @cache
-def _vips() -> ModuleType:
+def _load_vips() -> ModuleType:
     os.environ["VIPS_CONCURRENCY"] = "1"  # read when the library is loaded; each thread would count as memory
     import pyvips
 

@@ -199,11 +199,11 @@ class Checkup:
         return "ok", f"{name.partition('@')[0]}, {self._base.dimension} dimensions"
 
     def _check_vectors(self) -> Result | None:
-        from model.backend import recorded, wanted
+        from model.backend import find_recorded_encoding, resolve_encoding
 
         if self._base is None:
             return None
-        encoding = wanted(self._settings, self._base.device, self._ask_registry(recorded))
+        encoding = resolve_encoding(self._settings, self._base.device, self._ask_registry(find_recorded_encoding))
         if encoding.backend != OPENVINO and self._base.device.type == "cpu":
             faster = "`pictoglot base move --backend openvino`" if find_spec(OPENVINO) else "the extra `openvino`"
             return "note", f"made with {encoding}; {faster} is several times faster on a CPU"

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, estimate_move_bytes
-from model.backend import choose_encoding, recorded
-from model.languages import MANY, canonical
+from model.backend import choose_target_encoding, find_recorded_encoding
+from model.languages import MANY, canonicalize
 from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
@@ -55,7 +55,7 @@ async def roll_back(
     To make a retry safe, send `expected`, the release you have seen: if another one serves by now, the answer is 409
     `alias_moved`. Or send an `Idempotency-Key`: a repeated request gets the first answer again.
     """
-    tag = canonical(tag)
+    tag = canonicalize(tag)
     key = IdempotencyKey.build(caller.id, idempotency_key, ["rollback", tag, body.model_dump()])
     plan = await run_in_threadpool(_roll_back, tag, body, caller.id, key, context)
     if not body.dry_run:
@@ -187,7 +187,7 @@ def get_base(context: AppContext) -> schemas.BaseStatus:
     version = context.encoder.base_view.version
     return schemas.BaseStatus(
         base=names[serving.base],
-        encoding=str(recorded(registry) or context.encoder.encoding),
+        encoding=str(find_recorded_encoding(registry) or context.encoder.encoding),
         version=serving.base,
         release=serving.number,
         open=schemas.OpenBase(
@@ -244,16 +244,16 @@ async def undo_base(body: schemas.BaseUndo, context: AppContext, caller: Caller)
 def _submit_move(
     body: schemas.BaseMove, key: IdempotencyKey | None, actor: str, context: Context
 ) -> schemas.MoveSubmitted:
-    from model.base import described  # imported late: torch takes seconds, and test encoders do not need it
+    from model.base import measure_base  # imported late: torch takes seconds, and test encoders do not need it
 
     registry, settings = context.registry, context.settings
     serving, served = registry.releases.get_serving(), registry.bases.find_serving()
-    made_by, base = recorded(registry), body.base or (served.name if served else settings.base)
+    made_by, base = find_recorded_encoding(registry), body.base or (served.name if served else settings.base)
     try:
-        encoding = choose_encoding(settings, registry, body.backend, body.precision)
+        encoding = choose_target_encoding(settings, registry, body.backend, body.precision)
         if served is not None and served.name == base and made_by in (None, encoding):
             raise BaseServes(f"Base {served.public_name} serves already, with vectors made by {encoding}.")
-        dimension, towers = described(base)
+        dimension, towers = measure_base(base)
     except (BaseNotFound, BaseNotSupported, BackendNotAvailable, EncodingMismatch) as error:
         raise BaseUnusable(f"{error.detail}.".replace("..", ".")) from error
     needed = estimate_move_bytes(registry, dimension, towers, teaches=served is None or served.name != base)

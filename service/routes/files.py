@@ -9,7 +9,7 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import StreamingResponse
 
 from index.records import GalleryPicture
-from model.pictures import media_type
+from model.pictures import detect_media_type
 from model.pictures.formats import MEDIA_TYPES
 from service import values
 from service.auth import GuardedRoute, require_scope
@@ -105,7 +105,7 @@ def _is_known(request: Request, headers: Mapping[str, str]) -> bool:
 
 def _measure_file(stream: BinaryIO) -> tuple[str, int]:
     """Return the media type of an open file, by its first bytes, and how many bytes it has."""
-    kind = media_type(stream.read(_HEAD))
+    kind = detect_media_type(stream.read(_HEAD))
     length = stream.seek(0, os.SEEK_END)
     stream.seek(0)
     return kind, length

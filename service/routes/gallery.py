@@ -22,7 +22,7 @@ from index.records import (
     list_with_current_captions,
 )
 from index.selection import Criteria
-from model.languages import canonical
+from model.languages import canonicalize
 from model.text import clean
 from service import values
 from service.auth import GuardedRoute, Principal, require_scope
@@ -232,7 +232,7 @@ def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
     captions: Captions = {}
     for tag, texts in by_tag.items():
         with _locate_error(tag):
-            cleaned = captions.setdefault(canonical(tag), [])
+            cleaned = captions.setdefault(canonicalize(tag), [])
         for number, text in enumerate(texts):
             with _locate_error(tag, number):
                 caption = clean(text)
@@ -256,7 +256,7 @@ def make_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller:
     document: dict[str, Any] = {name: getattr(body, name) for name in body.model_fields_set}
     if body.captions is not None:
         texts_by_tag = {tag: texts for tag, texts in body.captions.items() if texts is not None}
-        gone = {canonical(tag): None for tag, texts in body.captions.items() if texts is None}
+        gone = {canonicalize(tag): None for tag, texts in body.captions.items() if texts is None}
         document["captions"] = {**gone, **_clean_captions(texts_by_tag)}
     if "collection" in document:
         document["collection"] = body.collection or caller.home

@@ -17,7 +17,7 @@ from index.records import Collections
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from model.dataset.child import Submission
-from model.languages import ENGLISH, MANY, canonical, names, reads
+from model.languages import ENGLISH, MANY, can_read, canonicalize, find_names
 from service import values
 from service.auth import GuardedRoute, require_scope
 from service.bodies import MULTIPART
@@ -60,7 +60,7 @@ def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
     items = []
     captioned = {tag for tag, count in counts.items() if count}
     for tag in sorted({*snapshot.release.languages, *captioned, *listed, *assessed}):
-        language, version = names(tag), versions.get(snapshot.release.languages.get(tag, -1))
+        language, version = find_names(tag), versions.get(snapshot.release.languages.get(tag, -1))
         report = {} if version is None else _find_english(versions) if version.parent is None else version.report
         assessment = assessed.get(tag)
         items.append(
@@ -74,7 +74,8 @@ def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
                 learned_at=version.created_at if version else None,
                 report=schemas.Measured.model_validate(report),
                 taught=version is not None and version.parent is not None,
-                built_in=reads(listed, tag) or (snapshot.multilingual and assessment is not None and assessment.reads),
+                built_in=can_read(listed, tag)
+                or (snapshot.multilingual and assessment is not None and assessment.reads),
                 assessed=assessment,
             )
         )
@@ -133,7 +134,7 @@ async def teach_language(
     and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
     """
     (upload,) = request.state.files
-    tag = canonical(form.language)
+    tag = canonicalize(form.language)
     kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")

@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from starlette.responses import FileResponse
 
 from model.encoder import Encoder
-from model.languages import names
+from model.languages import find_names
 from service import values
 from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Context
@@ -58,7 +58,7 @@ def get_version(number: values.PathNumber, context: AppContext) -> schemas.Versi
 def get_report(number: values.PathNumber, context: AppContext) -> schemas.VersionReport:
     """The evaluation of a version, promoted or not; `/versions/{number}/report` shows it as a page."""
     version = _find_version(number, context)
-    language, match = names(version.language), context.registry.versions.read_matches([number]).get(number)
+    language, match = find_names(version.language), context.registry.versions.read_matches([number]).get(number)
     expansion = None if version.expansion is None else context.registry.expansions.get(version.expansion)
     return schemas.VersionReport(
         version=version.number,

@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 
 from benchmarks.methods.trainer import NOTHING, SuiteTrainer
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 from model.encoder import Encoder
 from model.objectives import Corpus
 from tests.benchmarks.slow_methods import PLAIN, ByHand, Changed, contrastive, feature, mean_square
@@ -38,7 +38,7 @@ class Step:
     query: list[Tensor]
 
 
-def nothing_left(encoder: Encoder) -> Kept:
+def nothing_left(encoder: Encoder) -> CachedResult:
     return NOTHING
 
 
@@ -59,7 +59,7 @@ class Slow:
     never move. `whole`: the tower is trained.
     """
 
-    left: Callable[[Encoder], Kept] = nothing_left
+    left: Callable[[Encoder], CachedResult] = nothing_left
     changes: Callable[[Parts, Parts, Tensor], list[Changed]] = unchanged
     more: Callable[[Step], Tensor] = no_more
     still: bool = False
@@ -84,7 +84,7 @@ def by_hand(
     decays: list[Tensor | float] = [scale, *(1.0 if parts[key].ndim > 1 else 0.0 for key in others)]
     optimizer = ByHand([rows, *(parts[key] for key in others)], decays, [scale, *(1.0 for _ in others)], decay)
     summed = [torch.zeros_like(parts[key]) for key in still]
-    for step, batch in trainer.batches(0):
+    for step, batch in trainer.make_batches(0):
         texts = [rows[trainer.sequences[place]] for place in batch]
         query = [feature(tower, text, [PLAIN] * 2).detach() for text in texts]
         found = [feature(tower, text, slow.changes(parts, left, each)) for text, each in zip(texts, query, strict=True)]
@@ -97,8 +97,10 @@ def by_hand(
 
 def published(said: Corpus, batch: NDArray[np.int64], found: list[Tensor], parts: Parts, left: Parts) -> Tensor:
     """Both losses; what is remembered of earlier languages stands behind what is `said` and has one mean of its own."""
-    target = torch.cat([said.english.double(), left.get("targets", torch.empty(0, said.english.shape[1]))])
-    owner = [*said.owner.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
+    target = torch.cat(
+        [said.pivot_features.double(), left.get("targets", torch.empty(0, said.pivot_features.shape[1]))]
+    )
+    owner = [*said.picture_rows.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
     owners = [owner[place] for place in batch]
     (temperature,) = (value for key, value in parts.items() if key.endswith("temperature"))
     loss = 0.01 * contrastive(found, [said.pictures.double()[each] for each in owners], owners, temperature)
@@ -130,10 +132,12 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
     return torch.randn(shape, generator=torch.Generator().manual_seed(seed))
 
 
-def left_by_oewc(encoder: Encoder) -> Kept:
+def left_by_oewc(encoder: Encoder) -> CachedResult:
     own = encoder.base_view.tokenizer.encode(CAPTIONS[:2])
     ids = np.unique([*IDLE, *(number for line in own for number in line)])
-    return Kept({"ids": torch.from_numpy(ids), "fisher": 1e-3 * drawn(len(ids), encoder.base.table.shape[1]) ** 2}, {})
+    return CachedResult(
+        {"ids": torch.from_numpy(ids), "fisher": 1e-3 * drawn(len(ids), encoder.base.table.shape[1]) ** 2}, {}
+    )
 
 
 def oewc(step: Step) -> Tensor:
@@ -144,9 +148,9 @@ def oewc(step: Step) -> Tensor:
     return total
 
 
-def memory(encoder: Encoder) -> Kept:
+def memory(encoder: Encoder) -> CachedResult:
     tensors = {"targets": drawn(6, encoder.dimension, seed=3), "owner": torch.tensor([0, 1, 7, 8, 9, 9])}
-    return Kept(tensors, {"captions": CAPTIONS[-6:], "seen": 40})
+    return CachedResult(tensors, {"captions": CAPTIONS[-6:], "seen": 40})
 
 
 def part(parts: Parts, block: int, name: str) -> Tensor:
@@ -179,11 +183,11 @@ def p_tuning(parts: Parts, left: Parts, query: Tensor) -> list[Changed]:
     return [Changed(seen=[*zip(cut[0], cut[1], strict=True)]), Changed(seen=[*zip(cut[2], cut[3], strict=True)])]
 
 
-def left_of_shapes(encoder: Encoder, shapes: Mapping[str, tuple[int, ...]]) -> Kept:
-    return Kept({key: drawn(*shape, seed=len(key)) for key, shape in shapes.items()}, {})
+def left_of_shapes(encoder: Encoder, shapes: Mapping[str, tuple[int, ...]]) -> CachedResult:
+    return CachedResult({key: drawn(*shape, seed=len(key)) for key, shape in shapes.items()}, {})
 
 
-def left_by_dualprompt(encoder: Encoder) -> Kept:
+def left_by_dualprompt(encoder: Encoder) -> CachedResult:
     width, dimension = encoder.base.table.shape[1], encoder.dimension
     shapes = {"general": (1, 2, width), "expert/br": (1, 16, width), "key/br": (1, dimension)}
     return left_of_shapes(encoder, shapes)
@@ -202,7 +206,7 @@ def pull(step: Step) -> Tensor:
     return torch.stack([1 - each @ key / (each.norm() * key.norm()) for each in step.query]).mean()
 
 
-def left_by_codaprompt(encoder: Encoder) -> Kept:
+def left_by_codaprompt(encoder: Encoder) -> CachedResult:
     width, dimension = encoder.base.table.shape[1], encoder.dimension
     shapes = {"0/key/br": (5, dimension), "0/attention/br": (5, dimension), "0/prompt/br": (5, 2 * width)}
     return left_of_shapes(encoder, shapes)

@@ -24,7 +24,7 @@ GROUND = 186  # every channel of every ground is at least so light
 class Looking(Encoder):
     """Makes of a picture the shares of its pixels that are the third style's, the ground's, and of something else."""
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
         colours = []
         for image in images:
             pixels = np.asarray(image)
@@ -85,10 +85,10 @@ def test_scenes_are_asked_in_both_styles_and_singles_by_keyword(data: EmojiData)
 def test_fewer_pairs_are_some_of_the_same_and_other_data(base: Base, work: Path, data: EmojiData) -> None:
     few, whole = emoji36(Looking(base), replace(SIZES, pairs=20), work), data.corpus("fi")
     some = few.corpus("fi")
-    assert (len(some.captions), len(some.texts), few.sizes["train"]) == (20, 20, 20)
-    for caption, picture, text in zip(some.captions, some.pictures, some.texts, strict=True):
+    assert (len(some.captions), len(some.pivot_texts), few.sizes["train"]) == (20, 20, 20)
+    for caption, picture, text in zip(some.captions, some.pictures, some.pivot_texts, strict=True):
         place = next(at for at, other in enumerate(whole.pictures) if torch.equal(picture, other))
-        assert (caption, text) == (whole.captions[place], whole.texts[place])
+        assert (caption, text) == (whole.captions[place], whole.pivot_texts[place])
     assert few.fingerprint != data.fingerprint
     assert few.digests()["en"] != data.digests()["en"]
     assert few.tests("fi")["scenes"].captions == data.tests("fi")["scenes"].captions

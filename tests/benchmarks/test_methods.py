@@ -17,10 +17,10 @@ from benchmarks.methods.er import reservoir
 from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model.base import open_base
-from model.checkpoint import Kept
+from model.checkpoint import CachedResult
 from model.encoder import Encoder
 from model.objectives import Corpus
-from model.training import Interrupted, LearnSettings
+from model.training import LearnSettings, TrainingInterrupted
 from tests.benchmarks.slow_steps import IDLE, by_hand, slow_of
 from tests.model.toy import CAPTIONS, corpus_for, go_on
 
@@ -39,10 +39,10 @@ def encoder(spec: str) -> Encoder:
 def corpus(encoder: Encoder) -> Corpus:
     whole = corpus_for(encoder)
     count = BATCH * STEPS
-    return Corpus("cy", CAPTIONS[:count], whole.english[:count], whole.pictures, whole.owner[:count] % 5)
+    return Corpus("cy", CAPTIONS[:count], whole.pivot_features[:count], whole.pictures, whole.picture_rows[:count] % 5)
 
 
-def left_of(name: str, encoder: Encoder) -> Kept:
+def left_of(name: str, encoder: Encoder) -> CachedResult:
     """What an earlier language may have left."""
     return slow_of(name).left(encoder)
 
@@ -50,7 +50,9 @@ def left_of(name: str, encoder: Encoder) -> Kept:
 @pytest.mark.parametrize("name", [*SUITE, "teir-whole"])
 def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encoder, tmp_path: Path, name: str) -> None:
     trainer = made(name, encoder, tmp_path)
-    parts = {key: value for key, value in trainer.beside().items() if key.split("/")[0] not in ("noted", "sum")}
+    parts = {
+        key: value for key, value in trainer.get_extra_parameters().items() if key.split("/")[0] not in ("noted", "sum")
+    }
     slow = {key: value.detach().double().clone().requires_grad_() for key, value in parts.items()}
     rows = trainer.rows.detach().double().clone().requires_grad_()
     before = rows.detach().clone()
@@ -68,7 +70,9 @@ def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encode
 
 def read(encoder: Encoder, rows: Tensor, line: NDArray[np.int32]) -> Tensor:
     """The feature (dimension,) of one caption by the frozen tower."""
-    return encoder.base.text_features(rows[torch.from_numpy(line).long()][None], torch.tensor([len(line) - 1]))[0]
+    return encoder.base.compute_text_features(rows[torch.from_numpy(line).long()][None], torch.tensor([len(line) - 1]))[
+        0
+    ]
 
 
 def made(name: str, encoder: Encoder, folder: Path, epochs: int = 1) -> SuiteTrainer:
@@ -93,9 +97,9 @@ def test_the_fisher_is_the_sum_over_languages_of_the_mean_squared_gradient(
         numbers = [trainer.sequences[place] for place in batch]
         found = torch.stack([read(encoder, trainer.rows, line) for line in numbers])
         said = corpus(encoder)
-        loss = F.mse_loss(found, said.english[batch])
+        loss = F.mse_loss(found, said.pivot_features[batch])
         (modal,) = (each for each in trainer.objectives if hasattr(each, "temperature"))
-        loss = loss + 0.01 * modal(found, said.pictures[said.owner[batch]], said.owner[batch])
+        loss = loss + 0.01 * modal(found, said.pictures[said.picture_rows[batch]], said.picture_rows[batch])
         (gradient,) = torch.autograd.grad(loss, trainer.rows)
         total += gradient**2 / STEPS
     held = dict(zip(trainer.left.tensors["ids"].tolist(), trainer.left.tensors["fisher"], strict=True))
@@ -135,9 +139,9 @@ def test_memory_holds_captions_targets_and_pictures_of_the_same_pairs(
 ) -> None:
     trainer, before_last = made(name, encoder, tmp_path, epochs=2), made(name, encoder, tmp_path / "cut", epochs=2)
     trainer.learn(go_on)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         before_last.learn(lambda progress: progress.step == progress.steps - 1)
-    last, rows = [*trainer.batches(0)][-1][1], before_last.rows.detach()
+    last, rows = [*trainer.make_batches(0)][-1][1], before_last.rows.detach()
     read_last = dict[str, Tensor]()
     said, older = corpus(encoder), left_of(name, encoder)
     for place in last[last < len(said.captions)]:
@@ -149,9 +153,9 @@ def test_memory_holds_captions_targets_and_pictures_of_the_same_pairs(
     for caption, target, owner in zip(facts["captions"], left["targets"], left["owner"].tolist(), strict=True):
         if caption in said.captions:
             place = said.captions.index(caption)
-            assert owner == int(said.owner[place])
+            assert owner == int(said.picture_rows[place])
             if name == "er":
-                assert torch.equal(target, said.english[place])
+                assert torch.equal(target, said.pivot_features[place])
             elif caption in read_last:  # as the student read it in the last step that taught it
                 torch.testing.assert_close(target, read_last[caption], rtol=0, atol=1e-5)
                 new += 1
@@ -163,7 +167,7 @@ def test_memory_holds_captions_targets_and_pictures_of_the_same_pairs(
 
 def test_what_is_remembered_neither_grows_the_tokenizer_nor_counts_as_spoken(encoder: Encoder, tmp_path: Path) -> None:
     alone, said = made("teir", encoder, tmp_path / "b"), corpus(encoder)
-    left = Kept(left_of("er", encoder).tensors, {"captions": ["kazh du bras", "un ti gwenn"] * 3, "seen": 40})
+    left = CachedResult(left_of("er", encoder).tensors, {"captions": ["kazh du bras", "un ti gwenn"] * 3, "seen": 40})
     trainer = ROWS["er+teir"].trainer(encoder, encoder.base_view, said, tmp_path / "a", SETTINGS, left)
     assert isinstance(trainer, SuiteTrainer)
     assert trainer.tokenizer.sha256 == alone.tokenizer.sha256 and trainer.steps == alone.steps
@@ -202,7 +206,7 @@ def test_prompts_are_trained_but_for_the_published_variant(encoder: Encoder, tmp
 def test_an_interrupted_language_goes_on_to_the_same_bits(encoder: Encoder, tmp_path: Path, name: str) -> None:
     whole = made(name, encoder, tmp_path / "whole")
     whole.learn(go_on)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         made(name, encoder, tmp_path / "cut").learn(lambda progress: progress.step == 2)
     again = made(name, encoder, tmp_path / "cut")
     again.learn(go_on)

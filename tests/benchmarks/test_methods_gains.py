@@ -62,7 +62,7 @@ def test_the_demos_rows_are_taught_and_its_held_out_captions_ask_among_all_pictu
     corpus, (test,) = data.corpus("tr"), data.tests("tr").values()
     assert len(corpus.captions) + len(test.captions) == len(data.galleries["all"]) == 52 and len(test.captions) > 3
     said = {outline.id: clean(outline.caption) for outline in shown}
-    assert list(corpus.texts) == [said[shown[place].id] for place in corpus.owner.tolist()]
+    assert list(corpus.pivot_texts) == [said[shown[place].id] for place in corpus.picture_rows.tolist()]
     assert torch.equal(corpus.pictures, torch.from_numpy(data.galleries["all"]))
     assert all(len(shown[place].objects) > 1 for place in test.owner)
-    assert corpus.texts == data.corpus("ja").texts  # in one order
+    assert corpus.pivot_texts == data.corpus("ja").pivot_texts  # in one order

@@ -27,7 +27,7 @@ from benchmarks.methods.rows import BASELINE, PAIRS, PROPOSAL, ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model import version
 from model.base import Base, open_base
-from model.checkpoint import Kept, kept
+from model.checkpoint import CachedResult, load_result
 from model.encoder import Encoder
 from model.objectives import Corpus
 from model.table import NO_ROW
@@ -82,7 +82,7 @@ class Toy:
 
     @staticmethod
     def _vectors(encoder: Encoder, pairs: Iterable[tuple[str, str]]) -> Vectors:
-        return encoder.texts([(encoder.base_view, " ".join(pair)) for pair in pairs]).vectors
+        return encoder.encode_texts([(encoder.base_view, " ".join(pair)) for pair in pairs]).vectors
 
 
 @pytest.fixture(scope="module")
@@ -112,7 +112,7 @@ def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
     first, second = bench.data.languages
     teach(bench, chain, name, first, folder / first)
     stored, _ = version.read(folder / first / "version")
-    left = kept(folder / first / "left", name)
+    left = load_result(folder / first / "left", name)
     assert left is not None
     chain.add(first, 1, stored, left)
     more = (chain.left, folder / "tokens")
@@ -142,12 +142,12 @@ def assert_shared_rows_move_as_named(trainer: SuiteTrainer, chain: Chain, name: 
     shared, english = np.isin(trainer.used, chain.view.trained["it"]), trainer.used < trainer.reading.vocabulary
     assert 0 < shared.sum() < len(shared)
     aim = torch.from_numpy(1.0 / (1.0 + shared + english) if name.endswith("teir") else np.ones(len(shared)))[:, None]
-    moving = {"rows": trainer.rows, **trainer.beside()}
+    moving = {"rows": trainer.rows, **trainer.get_extra_parameters()}
     before = {key: each.detach().clone() for key, each in moving.items()}
     for key, each in moving.items():
         each.grad = torch.full_like(each, 1e-6 if key == "rows" else 0.0) if each.requires_grad else None
     rate = 0.1
-    trainer.optimizer().step(rate, clip=1.0)
+    trainer.make_optimizer().step(rate, clip=1.0)
     moved, start = (rows[: len(shared)].double() for rows in (trainer.rows.detach(), before["rows"]))
     for key, each in moving.items():
         each.data.copy_(before[key])
@@ -159,7 +159,9 @@ def assert_shared_rows_move_as_named(trainer: SuiteTrainer, chain: Chain, name: 
 def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: str) -> None:
     """With TEIR what no caption has keeps its bits, begin and end of text too; without it each language takes 3.1 %."""
     learned, view = trainer.learn(lambda _: False), chain.view
-    left = Kept({SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": trainer.idle() if ROWS[name].dense else 1.0})
+    left = CachedResult(
+        {SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": trainer.idle() if ROWS[name].dense else 1.0}
+    )
     idle = np.setdiff1d(np.flatnonzero(view.physical != NO_ROW), learned.rows.ids)
     specials = np.array(trainer.reading.specials)
 

@@ -86,9 +86,9 @@ def test_captions_stay_with_their_pictures_and_translations(
 ) -> None:
     data, _ = opened(encoder, "coco", roots["coco"], tmp_path)
     files = [roots["coco"] / "val2014" / f"COCO_val2014_{number:012}.jpg" for number in range(12)]
-    vectors = encoder.pictures([Image.open(file).convert("RGB") for file in files])
+    vectors = encoder.encode_pictures([Image.open(file).convert("RGB") for file in files])
     corpus, test = data.corpus("it"), data.tests("it")["captions"]
-    for caption, english, owner in zip(corpus.captions, corpus.english, corpus.owner, strict=True):
+    for caption, english, owner in zip(corpus.captions, corpus.pivot_features, corpus.picture_rows, strict=True):
         number, place = next(
             (n, captions("it", f).index(caption)) for n, f in enumerate(FIGURES) if caption in captions("it", f)
         )

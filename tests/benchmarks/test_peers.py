@@ -48,7 +48,7 @@ def test_our_encoder_and_open_clip_read_the_same_vectors_from_the_weights(home: 
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(model.encode_text(open_clip.get_tokenizer(TINY)(texts()[:8])), dim=-1)
     encoder = Encoder(open_base(f"{TINY}@{home.checkpoint}"))
-    found = encoder.texts([(encoder.base_view, text) for text in texts()[:8]]).vectors
+    found = encoder.encode_texts([(encoder.base_view, text) for text in texts()[:8]]).vectors
     assert proof.least_cosine(expected.numpy(), found) > 0.9999
     assert proof.largest_between(found) < proof.ALIKE  # so that equal ones are told from different ones
 

@@ -62,13 +62,13 @@ def test_either_half_of_the_regularisation_alone_is_adamw_by_hand(encoder: Encod
     scales: list[Tensor | float] = [on_gradient if half == "gradient" else alike, 1.0]
     optimizer = ByHand([rows, modal.temperature], [on_decay, 0.0], scales, EXACT.weight_decay)
     learned = trainer.learn(go_on)
-    for step, batch in trainer.batches(0):
+    for step, batch in trainer.make_batches(0):
         numbers, last = pad([trainer.sequences[index] for index in batch], trainer.reading)
-        features, chosen = encoder.base.text_features(rows[numbers], last), torch.from_numpy(batch)
-        loss = CrossLingual()(features, corpus.english[chosen])
-        owner = corpus.owner[chosen]
+        features, chosen = encoder.base.compute_text_features(rows[numbers], last), torch.from_numpy(batch)
+        loss = CrossLingual()(features, corpus.pivot_features[chosen])
+        owner = corpus.picture_rows[chosen]
         loss = loss + 0.01 * modal(features, corpus.pictures[owner], owner)
-        optimizer.step(loss, EXACT.rate(step, trainer.steps))
+        optimizer.step(loss, EXACT.compute_rate(step, trainer.steps))
     torch.testing.assert_close(trainer.rows.detach(), rows.detach(), rtol=1e-4, atol=2e-6)
     ends, idle = [BEGIN, END], np.setdiff1d(np.arange(1_000), trainer.used)
     kept = dict(zip(learned.rows.ids.tolist(), learned.rows.rows, strict=True))
@@ -87,9 +87,9 @@ def test_in_the_papers_proportion_an_idle_row_loses_the_same_whatever_the_steps(
     settings = replace(EXACT, epochs=epochs, cooldown=0.0)
     method = replace(CLL_CLIP, proportion=True)
     trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings)
-    assert trainer.settings.rate(1, trainer.steps) == 0 < trainer.settings.rate(2, trainer.steps)
+    assert trainer.settings.compute_rate(1, trainer.steps) == 0 < trainer.settings.compute_rate(2, trainer.steps)
     assert trainer.idle() == pytest.approx(0.969, abs=2e-3)
-    drawn = trainer.new_rows(20_000, [encoder.base.table], torch.Generator().manual_seed(0))
+    drawn = trainer.draw_rows(20_000, [encoder.base.table], torch.Generator().manual_seed(0))
     assert drawn.std().item() == pytest.approx(1.55 * encoder.base.table.std().item(), rel=0.01)
 
 
@@ -103,7 +103,7 @@ def test_the_oracle_vocabulary_grows_no_further_and_its_rows_come_with_their_lan
     learned = trainer.learn(go_on)
     assert trainer.tokenizer.sha256 == whole.sha256 and learned.merges == ()
     view = encoder.extend(parent, 1, "cy", learned)
-    assert [len(ids) for ids in view.tokens(welsh)] == [len(ids) for ids in whole.encode(welsh)]
-    untaught = view.tokens(breton)  # what no language has taught yet is read as its parts
+    assert [len(ids) for ids in view.tokenize(welsh)] == [len(ids) for ids in whole.encode(welsh)]
+    untaught = view.tokenize(breton)  # what no language has taught yet is read as its parts
     assert max(number for ids in untaught for number in ids) < view.tokenizer.size
     assert sum(map(len, untaught)) > sum(map(len, whole.encode(breton)))

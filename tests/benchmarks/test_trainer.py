@@ -49,7 +49,7 @@ def test_new_rows_are_drawn_as_named(encoder: Encoder, tmp_path: Path, method: M
     if method is CLL_CLIP:
         mean, std = 0.0, 0.02
     trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS)
-    drawn = trainer.new_rows(40_000, torch.split(table, 2), torch.Generator().manual_seed(2))
+    drawn = trainer.draw_rows(40_000, torch.split(table, 2), torch.Generator().manual_seed(2))
     assert drawn.mean(dim=0).tolist() == [pytest.approx(mean, abs=0.03 * std)] * 3
     assert drawn.std(dim=0).tolist() == [pytest.approx(std, rel=0.015)] * 3
     torch.testing.assert_close(torch.corrcoef(drawn.T), torch.eye(3), atol=0.03, rtol=0)
@@ -70,7 +70,7 @@ def test_how_far_a_row_may_move(
     encoder: Encoder, tmp_path: Path, method: Method, rows: list[float], specials: float
 ) -> None:
     trainer = method.trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS)
-    scale = trainer.row_scale(np.array([1, 2, 5]))
+    scale = trainer.compute_row_scale(np.array([1, 2, 5]))
     assert scale.tolist() == [[pytest.approx(value)] for value in (*rows, specials, specials)]
 
 
@@ -82,7 +82,7 @@ def test_a_dense_method_is_adamw_over_the_whole_table(encoder: Encoder, tmp_path
     drawn = trainer.rows.detach().clone()
     learned = trainer.learn(go_on)
 
-    grown = view.tokenizer.grown(CAPTIONS, SETTINGS.vocabulary)
+    grown = view.tokenizer.grow(CAPTIONS, SETTINGS.vocabulary)
     tokens = grown.encode(CAPTIONS)
     used = np.unique(np.concatenate([np.array(ids) for ids in tokens]))
     table = torch.zeros(grown.size, encoder.base.table.shape[1])
@@ -104,17 +104,17 @@ def plain_adamw(trainer: Trainer, table: nn.Parameter, sequences: list[np.ndarra
     groups = [{"params": [table], "weight_decay": 0.05}, {"params": [modal.temperature], "weight_decay": 0.0}]
     optimizer = torch.optim.AdamW(groups, betas=(0.9, 0.999), eps=1e-6)
     steps = math.ceil(len(sequences) / SETTINGS.batch_size) * SETTINGS.epochs
-    for step, batch in trainer.batches(0):
+    for step, batch in trainer.make_batches(0):
         numbers, last = pad([sequences[index] for index in batch], trainer.reading)
-        features = trainer.encoder.base.text_features(table[numbers], last)
+        features = trainer.encoder.base.compute_text_features(table[numbers], last)
         chosen = torch.from_numpy(batch)
-        loss = lingual(features, corpus.english[chosen])
-        loss = loss + 0.01 * modal(features, corpus.pictures[corpus.owner[chosen]], corpus.owner[chosen])
+        loss = lingual(features, corpus.pivot_features[chosen])
+        loss = loss + 0.01 * modal(features, corpus.pictures[corpus.picture_rows[chosen]], corpus.picture_rows[chosen])
         optimizer.zero_grad()
         loss.backward()
         nn.utils.clip_grad_norm_([table, modal.temperature], 1.0)
         for group in optimizer.param_groups:
-            group["lr"] = SETTINGS.rate(step, steps)
+            group["lr"] = SETTINGS.compute_rate(step, steps)
         optimizer.step()
     return table.detach()
 
@@ -146,7 +146,7 @@ def test_published_losses_are_weighed_as_published(
     encoder: Encoder, tmp_path: Path, english: bool, weight: float
 ) -> None:
     corpus = corpus_for(encoder, english=english)
-    losses = TEIR.trainer(encoder, encoder.base_view, corpus, tmp_path, SETTINGS).losses()
+    losses = TEIR.trainer(encoder, encoder.base_view, corpus, tmp_path, SETTINGS).make_objectives()
     assert [each.weight for each in losses if isinstance(each, CrossModal)] == [weight]
 
 

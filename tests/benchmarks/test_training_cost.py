@@ -57,5 +57,5 @@ def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
 def test_a_made_up_word_is_one_token_of_its_language_and_two_of_clips() -> None:
     view = opened(Encoder(base(TINY.sizes)), TINY.sizes, 2)[2]
     said = captions(2, TINY.sizes.words)
-    for text, own, clip in zip(said, view.tokens(said), Tokenizer().encode(said), strict=True):
+    for text, own, clip in zip(said, view.tokenize(said), Tokenizer().encode(said), strict=True):
         assert (len(own), len(clip)) == (len(text.split()), 2 * len(text.split()))

@@ -12,8 +12,8 @@ from hypothesis import example, given
 from hypothesis import strategies as st
 
 from client.importing.items import UnreadableError, check_id, clean_caption, normalize_tag
-from model.languages import canonical
-from model.text import clean, picture_id
+from model.languages import canonicalize
+from model.text import clean, clean_picture_id
 from store.errors import PictoglotError
 from tests.house.source import ROOT
 from tests.patience import PATIENCE
@@ -76,8 +76,8 @@ def test_a_client_alone_imports_searches_teaches_and_exports(tmp_path: Path) -> 
 @example("mul")
 def test_what_a_client_knows_of_texts_ids_and_tags_is_what_the_service_does(text: str) -> None:
     assert clean_caption(text) == (read_as(clean, text) or "")
-    assert normalize_tag(text) == read_as(canonical, text)
-    assert read_as(check_id, text) == read_as(picture_id, text)
+    assert normalize_tag(text) == read_as(canonicalize, text)
+    assert read_as(check_id, text) == read_as(clean_picture_id, text)
 
 
 def read_as(read: Callable[[str], str], text: str) -> str | None:

@@ -80,6 +80,6 @@ def test_it_is_opened_by_its_name_reads_as_a_siglip_and_sees_as_the_bundled_base
     reading = base.reading
     assert (reading.causal, reading.at, reading.context, reading.pad) == (False, "last", 64, reading.suffix[0])
     assert base.languages == ("en", *sorted(SIX[1:]))
-    assert base.tokenizer().grown(["яблоко", "サル"], 0).encode(["яблоко"])[0], "every script has its bytes"
+    assert base.make_tokenizer().grow(["яблоко", "サル"], 0).encode(["яблоко"])[0], "every script has its bytes"
     shown = [Image.new("RGB", (64, 64), colour) for colour in ("red", "blue")]
-    np.testing.assert_allclose(Encoder(base).pictures(shown), Encoder(bundled).pictures(shown), atol=1e-6)
+    np.testing.assert_allclose(Encoder(base).encode_pictures(shown), Encoder(bundled).encode_pictures(shown), atol=1e-6)

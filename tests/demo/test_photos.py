@@ -19,7 +19,7 @@ from demo.photos.concepts import Concepts, classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
-from model.backend import multiplies_bfloat16
+from model.backend import has_bfloat16_instructions
 from model.base import BUNDLED, Base, open_base
 from model.encoder import Encoder
 from model.pictures import read_rgb
@@ -66,7 +66,7 @@ def test_a_picture_is_prepared_as_its_json_says(base: Base) -> None:
     shrunk.paste(picture.resize((260, 65), Image.Resampling.BICUBIC), (0, 97))
     pixels = pil_to_tensor(shrunk).float() / 255
     expected = normalize(pixels, [127 / 255] * 3, [128 / 255] * 3)
-    (prepared,) = base.pixels([picture])
+    (prepared,) = base.prepare_pixels([picture])
     assert prepared.shape == (3, 260, 260)
     assert torch.allclose(prepared[:, 0], torch.ones(3, 260))  # white
     assert float((prepared - expected).abs().max()) < 1e-5
@@ -80,21 +80,21 @@ def test_a_transparent_picture_is_seen_on_white(encoder: Encoder) -> None:
     cut.paste(Image.effect_mandelbrot((48, 48), (-2, -1, 1, 1), 50).convert("RGBA"), (24, 24))
     white = Image.new("RGB", cut.size, "white")
     white.paste(cut, mask=cut.getchannel("A"))
-    seen = [encoder.pictures([read_rgb(_png(picture))])[0] for picture in (cut, white)]
+    seen = [encoder.encode_pictures([read_rgb(_png(picture))])[0] for picture in (cut, white)]
     assert np.array_equal(*seen)
-    assert float(seen[0] @ encoder.pictures([cut.convert("RGB")])[0]) < 0.95
+    assert float(seen[0] @ encoder.encode_pictures([cut.convert("RGB")])[0]) < 0.95
 
 
 def test_in_bfloat16_it_is_near_enough_and_a_picture_is_seen_as_alone(base: Base, tmp_path: Path) -> None:
     """Decision 25; before, OpenVINO refused it and torch took over."""
     backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
-    if not multiplies_bfloat16(OPENVINO, base.device):
+    if not has_bfloat16_instructions(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     towers = backend.OpenVinoTowers(base, BFLOAT16, tmp_path, threads=1)
     emojis = {emoji.name: emoji.characters for emoji in catalogue()}
     shown = [read_rgb(_png(drawing(emojis[thing], "twemoji", 200))) for thing in ("dog", "banana", "violin")]
-    exact, encoder = Encoder(base).pictures(shown), Encoder(base, towers)
-    together, alone = encoder.pictures(shown), encoder.pictures(shown, batch=1)
+    exact, encoder = Encoder(base).encode_pictures(shown), Encoder(base, towers)
+    together, alone = encoder.encode_pictures(shown), encoder.encode_pictures(shown, batch=1)
     assert (together * alone).sum(1).min() > 0.99999 and (together * exact).sum(1).min() > 0.97
 
 
@@ -111,9 +111,9 @@ def test_it_finds_things_by_their_names(encoder: Encoder) -> None:
         white = Image.new("RGB", (240, 240), "white")
         white.paste(cut, (20, 20), cut.getchannel("A"))
         shown.append(white)
-    pictures = encoder.pictures(shown)
+    pictures = encoder.encode_pictures(shown)
     for frame in ("{}", "A {}.", "a small {} on a table"):
-        texts = encoder.texts([(encoder.base_view, frame.format(thing)) for thing in THINGS]).vectors
+        texts = encoder.encode_texts([(encoder.base_view, frame.format(thing)) for thing in THINGS]).vectors
         found = (texts @ pictures.T).argmax(1)
         assert (found == np.arange(len(THINGS))).mean() >= 0.9, frame
 

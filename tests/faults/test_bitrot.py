@@ -27,7 +27,7 @@ from index.scrub import Scrub
 from index.sets import VectorSets
 from model import checkpoint, version
 from model.table import TokenRows
-from model.version import Learned
+from model.version import VersionContent
 from store.errors import IndexFileCorrupt, VersionCorrupt
 from tests.bitrot import flip, some_bits
 from tests.service.harness import Service, assert_problem, picture, running
@@ -71,7 +71,7 @@ def dataset() -> bytes:
 
 def teach(service: Service) -> None:
     rows = TokenRows(np.arange(7, dtype=np.int64), torch.randn(7, 16, generator=torch.Generator().manual_seed(0)))
-    learned = Learned((("a", "b"),), ("ab",), rows, "0" * 64, {"ab": 3, "c": 1})
+    learned = VersionContent((("a", "b"),), ("ab",), rows, "0" * 64, {"ab": 3, "c": 1})
     folder = service.home / "versions/real"
     version.write(folder, learned, {"language": "de"})
     manifest = sha256((folder / "manifest.json").read_bytes()).hexdigest()
@@ -194,9 +194,11 @@ def test_what_a_training_goes_on_from(tmp_path: Path) -> None:
     """Checkpoints, and what was computed for it before: none of it is used when a bit is another one."""
     tensors, belongs = {"rows": torch.arange(60.0).view(6, 10), "ids": torch.arange(6)}, {"corpus": "c"}
     checkpoint.save_step(tmp_path / "checkpoints", 5, tensors, belongs)
-    checkpoint.keep(tmp_path / "teacher", "key", checkpoint.Kept(tensors, {"count": 6}))
+    checkpoint.save_result(tmp_path / "teacher", "key", checkpoint.CachedResult(tensors, {"count": 6}))
     for _ in each_flip(tmp_path, "checkpoints/*/*"):
         assert checkpoint.load_newest(tmp_path / "checkpoints", belongs) is None
     for _ in each_flip(tmp_path, "teacher/*"):
-        assert checkpoint.kept(tmp_path / "teacher", "key") is None
-    assert checkpoint.load_newest(tmp_path / "checkpoints", belongs) and checkpoint.kept(tmp_path / "teacher", "key")
+        assert checkpoint.load_result(tmp_path / "teacher", "key") is None
+    assert checkpoint.load_newest(tmp_path / "checkpoints", belongs) and checkpoint.load_result(
+        tmp_path / "teacher", "key"
+    )

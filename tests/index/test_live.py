@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from index import snapshot
-from model.detection import Detector, count
+from model.detection import Detector, count_ngrams
 from model.table import View
 from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
 from tests.doubles import picture_vector, text_vector
@@ -116,7 +116,7 @@ class Counting(VerifyingEncoder):
     """Its versions have counts of Dutch captions."""
 
     def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
-        return replace(super().open(folders, onto), ngrams=count(DUTCH) if folders else {})
+        return replace(super().open(folders, onto), ngrams=count_ngrams(DUTCH) if folders else {})
 
 
 def test_texts_in_a_withdrawn_language_are_told_by_this_process_and_by_one_that_starts_later(world: World) -> None:
@@ -158,14 +158,14 @@ def test_a_release_published_while_the_detector_counts_keeps_its_own_detector(
     older, newer = (world.registry.releases.get(number) for number in (1, 2))
     candidate = live.open(newer)
     monkeypatch.setattr(world.registry.releases, "get_serving", lambda: older)  # read before the other one was promoted
-    with_counts = Detector.with_counts
+    with_counts = Detector.replace_counts
 
     def overtake(detector: Detector, *given: Any) -> Detector:
-        monkeypatch.setattr(Detector, "with_counts", with_counts)
+        monkeypatch.setattr(Detector, "replace_counts", with_counts)
         live.publish(candidate)
-        return detector.with_counts(*given)
+        return detector.replace_counts(*given)
 
-    monkeypatch.setattr(Detector, "with_counts", overtake)
+    monkeypatch.setattr(Detector, "replace_counts", overtake)
     live.refresh()
     assert live.current.release == newer
     assert live.current.detector.guess("ci bach", ["en", "cy"]).language == "cy"
@@ -204,7 +204,7 @@ def test_no_answer_mixes_two_releases(world: World) -> None:
         while not stop.is_set():
             snapshot = live.current
             view = snapshot.views["cy"]
-            vector = world.encoder.texts([(view, "llun 7")]).vectors[0]
+            vector = world.encoder.encode_texts([(view, "llun 7")]).vectors[0]
             (hit,) = snapshot.search_captions(vector, ["cy"], 1)
             right = hit.score > 0.999 and view.version == snapshot.release.languages["cy"]
             mixed += not right
@@ -247,13 +247,13 @@ def test_a_gallery_is_encoded_again_a_few_pictures_at_a_time(world: World, monke
     for seed in range(40):
         world.put(f"p{seed}", seed)
     sizes: list[int] = []
-    pictures = world.encoder.pictures
+    pictures = world.encoder.encode_pictures
 
     def note_images(images: Any, batch: int = 64) -> Any:
         sizes.append(len(images))
         return pictures(images, batch)
 
-    monkeypatch.setattr(world.encoder, "pictures", note_images)
+    monkeypatch.setattr(world.encoder, "encode_pictures", note_images)
     monkeypatch.setattr(world.encoder, "image_fingerprint", "another tower")
     assert world.serve().current.pictures.count == 40
     assert sum(sizes) == 40 and max(sizes) <= 16

@@ -20,7 +20,7 @@ from index import segment
 from model import checkpoint, version
 from model.base import open_base
 from model.table import TokenRows
-from model.version import Learned
+from model.version import VersionContent
 from store import files
 from store.data_root import DataRoot
 from store.errors import IndexUnavailable, PictoglotError
@@ -67,7 +67,7 @@ def test_what_is_put_there_runs_when_it_is_unpickled(tmp_path: Path) -> None:
 def test_rows_and_tokenizer_of_a_version(tmp_path: Path, file: str, form: str) -> None:
     marker, folder = tmp_path / "executed", tmp_path / "version"
     rows = TokenRows(np.array([3], dtype=np.int64), torch.ones(1, 4))
-    version.write(folder, Learned((), (), rows, "0" * 64), {})
+    version.write(folder, VersionContent((), (), rows, "0" * 64), {})
     assert version.read(folder)
     manifest = put(folder, file, poison(marker, form))
     with pytest.raises(PictoglotError):
@@ -79,12 +79,14 @@ def test_rows_and_tokenizer_of_a_version(tmp_path: Path, file: str, form: str) -
 def test_the_optimizers_state_and_what_is_kept(tmp_path: Path, form: str) -> None:
     marker = tmp_path / "executed"
     checkpoint.save_step(tmp_path / "steps", 5, {"moments": torch.ones(2)}, {"corpus": "x"})
-    checkpoint.keep(tmp_path / "kept", "key", checkpoint.Kept({"features": torch.ones(2)}))
-    assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"}) and checkpoint.kept(tmp_path / "kept", "key")
+    checkpoint.save_result(tmp_path / "kept", "key", checkpoint.CachedResult({"features": torch.ones(2)}))
+    assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"}) and checkpoint.load_result(
+        tmp_path / "kept", "key"
+    )
     put(tmp_path / "steps" / "step-5", "state.safetensors", poison(marker, form))
     put(tmp_path / "kept", "kept.safetensors", poison(marker, form))
     assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"}) is None
-    assert checkpoint.kept(tmp_path / "kept", "key") is None
+    assert checkpoint.load_result(tmp_path / "kept", "key") is None
     assert not marker.exists()
 
 

@@ -10,9 +10,9 @@ import pytest
 from index.snapshot import Route, Snapshot, Withdrawn
 from index.tail import MemoryTail
 from index.vectors import Entry, Identity, VectorRows, VectorSet
-from model.detection import Detector, count
+from model.detection import Detector, count_ngrams
 from model.table import View
-from model.tokenizer import english_words
+from model.tokenizer import list_english_words
 from store.errors import LanguageNotFound, LanguageTagInvalid
 from store.releases import Release
 from tests.doubles import weightless_view
@@ -88,7 +88,7 @@ def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
     dutch = counted(
         {"nl": ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]}
     )
-    both = DETECTOR.with_counts("nl", dutch.counts["nl"])
+    both = DETECTOR.replace_counts("nl", dutch.counts["nl"])
     without, text = snapshot(CAPTIONS, both), "een hond in de bus"
     assert without.route("auto", text).used == "en", "the nearest one that is left"
     gone = replace(without, withdrawn={"nl": Withdrawn(3, dutch.counts["nl"])})
@@ -101,7 +101,7 @@ def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
 
 
 def test_captions_that_were_taught_under_a_wrong_tag_first_are_still_told() -> None:
-    twice = DETECTOR.with_counts("br", DETECTOR.counts["cy"])
+    twice = DETECTOR.replace_counts("br", DETECTOR.counts["cy"])
     corrected = replace(snapshot(CAPTIONS, twice), withdrawn={"br": Withdrawn(3, DETECTOR.counts["cy"])})
     assert corrected.route("auto", "mae ci coch ar y bwrdd").used == "cy"
 
@@ -139,7 +139,7 @@ def captioned(identity: Identity, texts: list[str]) -> VectorSet:
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
-    views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count(WELSH))}
+    views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count_ngrams(WELSH))}
     assert counting(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
     blind = counting({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
     assert blind.detector.guess("ci coch", ["en", "cy"]).language != "cy"
@@ -152,7 +152,8 @@ def test_english_is_known_by_the_gallerys_captions() -> None:
 
 
 def test_english_is_known_without_a_single_english_caption() -> None:
-    views = {"en": weightless_view(0, "en", count(english_words())), "cy": weightless_view(1, "cy", count(WELSH))}
+    english, welsh = count_ngrams(list_english_words()), count_ngrams(WELSH)
+    views = {"en": weightless_view(0, "en", english), "cy": weightless_view(1, "cy", welsh)}
     detector = counting(views, cy=WELSH).detector
     assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"

@@ -138,12 +138,12 @@ def test_those_that_cannot_be_encoded_keep_nothing_else_from_serving(
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {"fr": [f"image {seed}"]})
 
-    live, encode = many.make_live(), many.encoder.texts
+    live, encode = many.make_live(), many.encoder.encode_texts
     with monkeypatch.context() as patched:
-        patched.setattr(many.encoder, "texts", fail_with(MemoryError()))
+        patched.setattr(many.encoder, "encode_texts", fail_with(MemoryError()))
         assert live.start()
         live.close()  # waits for it
-    assert set(live.current.captions) == {"en"} and many.encoder.texts == encode
+    assert set(live.current.captions) == {"en"} and many.encoder.encode_texts == encode
     again = many.serve()
     wait_until(lambda: again.refresh() or "fr" in again.current.captions)
 
@@ -234,7 +234,7 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
 
     with monkeypatch.context() as patched:
         patched.setattr(loader, "PATIENCE", 20.0)
-        patched.setattr(many.encoder, "texts", fail_with(MemoryError()))
+        patched.setattr(many.encoder, "encode_texts", fail_with(MemoryError()))
         with within(10):
             live.refresh()
     assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
@@ -247,14 +247,14 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
 def test_closing_encodes_nothing_that_waits(many: World, monkeypatch: pytest.MonkeyPatch) -> None:
     for seed in range(FEW):
         many.put(f"p{seed}", seed, {tag: [f"image {seed}"] for tag in ("cy", "fr", "sw")})
-    begun, closing, encode = Event(), Event(), many.encoder.texts
+    begun, closing, encode = Event(), Event(), many.encoder.encode_texts
 
     def encode_slowly(*given: Any) -> Any:
         begun.set()
         closing.wait(PATIENCE)
         return encode(*given)
 
-    monkeypatch.setattr(many.encoder, "texts", encode_slowly)
+    monkeypatch.setattr(many.encoder, "encode_texts", encode_slowly)
     live = many.serve()
     assert begun.wait(PATIENCE)
     closer = Thread(target=live.close)

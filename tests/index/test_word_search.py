@@ -18,7 +18,7 @@ from index.records import Patch, RecordInput
 from index.selection import Criteria, Selection
 from index.snapshot import PictureHit
 from index.word_search import WordHit, WordSearch, fuse_rankings, list_hits_after, rank_by_words
-from model.words import asked, document
+from model.words import extract_query_terms, index_terms
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -97,8 +97,8 @@ def slowly(
     query: str, documents: Mapping[str, Sequence[Sequence[str]]], without: str | None = None
 ) -> list[tuple[str, float]]:
     """The slow and obvious search."""
-    kept = {id: [{*document(texts)[0].split()} for texts in each] for id, each in documents.items()}
-    terms, unwanted = asked(query), {*asked(without or "")}
+    kept = {id: [{*index_terms(texts)[0].split()} for texts in each] for id, each in documents.items()}
+    terms, unwanted = extract_query_terms(query), {*extract_query_terms(without or "")}
     kept = {id: each for id, each in kept.items() if not unwanted or not unwanted <= set().union(*each)}
     counts = {term: sum(any(term in words for words in each) for each in kept.values()) for term in terms}
     most = max([1, *counts.values()])
@@ -180,7 +180,7 @@ def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, mo
 def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
     long = [f"{number:05}{'𐌰' * 59}" for number in range(12_000)]
     world.gallery.put([NewPicture("long", digest(1), 9, 9, {"en": [" ".join(long)]})], "tower")
-    kept = document([" ".join(long)])[0].split()
+    kept = index_terms([" ".join(long)])[0].split()
     with world.registry.read() as session:
         query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
         assert session.scalars(query).first() == len(kept)

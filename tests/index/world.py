@@ -56,20 +56,20 @@ class VerifyingEncoder(WeightlessEncoder):
             self.opened.append(folder.number)
         return super().open(folders, onto)
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         self.texts_encoded += len(items)
-        return super().texts(items, alone=alone)
+        return super().encode_texts(items, alone=alone)
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
         self.pictures_encoded += len(images)
-        return super().pictures(images, batch)
+        return super().encode_pictures(images, batch)
 
 
 def draw(seed: int) -> Picture:
     """Draw a small picture, different for every seed."""
     pixels = np.random.default_rng(seed).integers(0, 256, (4, 4, 3), dtype=np.uint8)
     rgb = Image.fromarray(pixels).resize((32, 32), Image.Resampling.NEAREST)
-    return Picture.of(rgb)
+    return Picture.encode(rgb)
 
 
 def digest(seed: int) -> str:

@@ -11,7 +11,7 @@ import torch
 
 from model import teir
 from model.encoder import Encoder
-from model.teir import aligned
+from model.teir import align_tokens
 from model.tokenizer import CLIP_TOKENS
 from model.training import Trainer
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for
@@ -50,7 +50,7 @@ def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation
     random = np.random.default_rng(0)
     captions = [random.integers(0, 9, random.integers(1, 6)).tolist() for _ in range(40)]  # words repeat in a caption
     english = [random.integers(100, 112, random.integers(0, 6)).tolist() for _ in range(40)]  # and some have no English
-    said, meant, probability = aligned(lines(captions), english)
+    said, meant, probability = align_tokens(lines(captions), english)
     found = dict(zip(zip(said.tolist(), meant.tolist(), strict=True), probability.tolist(), strict=True))
     assert found == pytest.approx(slowly(captions, english))
     assert np.bincount(said, probability)[np.unique(said)] == pytest.approx(1.0)
@@ -58,7 +58,7 @@ def test_probabilities_are_those_of_eight_rounds_of_expectation_and_maximisation
 
 
 def test_a_word_that_is_always_beside_another_is_told_from_it_by_the_captions_without() -> None:
-    said, meant, probability = aligned(
+    said, meant, probability = align_tokens(
         lines([[1, 2], [1, 2], [1, 3], [4, 2]]), [[11, 12], [11, 12], [11, 13], [14, 12]]
     )
     most = {f: int(meant[said == f][probability[said == f].argmax()]) for f in (1, 2, 3, 4)}
@@ -67,27 +67,27 @@ def test_a_word_that_is_always_beside_another_is_told_from_it_by_the_captions_wi
 
 def test_of_a_very_large_corpus_only_a_part_is_counted(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(teir, "_MOST", 10)
-    said, _, _ = aligned(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)
+    said, _, _ = align_tokens(lines([[number, number] for number in range(100)]), [[7, 8]] * 100)
     assert np.unique(said).tolist() == [0, 1, 2]
 
 
 def test_without_english_nothing_is_aligned() -> None:
-    assert [len(part) for part in aligned(lines([[1, 2]]), [[]])] == [0, 0, 0]
-    assert [len(part) for part in aligned([], [])] == [0, 0, 0]
+    assert [len(part) for part in align_tokens(lines([[1, 2]]), [[]])] == [0, 0, 0]
+    assert [len(part) for part in align_tokens([], [])] == [0, 0, 0]
 
 
 def test_a_new_row_starts_as_the_mean_of_the_english_rows_it_stands_for_and_as_drawn_as_far_as_that_is_unsure(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     texts = [None if number % 9 == 0 else text for number, text in enumerate(ENGLISH)]
-    corpus = replace(corpus_for(encoder), texts=texts)
+    corpus = replace(corpus_for(encoder), pivot_texts=texts)
     trainer, plain = (
         Trainer(encoder, encoder.base_view, corpus, tmp_path / settings.start, settings)
         for settings in (ALIGNED, replace(SETTINGS, start="drawn"))
     )
     paired = [place for place, text in enumerate(texts) if text is not None]
     said = [trainer.tokenizer.encode([CAPTIONS[place]])[0] for place in paired]
-    meant = encoder.base_view.tokens([str(texts[place]) for place in paired])
+    meant = encoder.base_view.tokenize([str(texts[place]) for place in paired])
     mean, sure = dict[int, torch.Tensor](), defaultdict[int, float](float)
     for (f, e), share in slowly(said, meant).items():
         mean[f] = mean.get(f, torch.zeros(encoder.base.table.shape[1])) + share * encoder.base.table[e]
@@ -103,9 +103,9 @@ def test_a_new_row_starts_as_the_mean_of_the_english_rows_it_stands_for_and_as_d
 
 
 def test_without_english_texts_new_rows_are_drawn(encoder: Encoder, tmp_path: Path) -> None:
-    unknown, none = corpus_for(encoder), replace(corpus_for(encoder), texts=[None] * len(CAPTIONS))
+    unknown, none = corpus_for(encoder), replace(corpus_for(encoder), pivot_texts=[None] * len(CAPTIONS))
     starts = [
         Trainer(encoder, encoder.base_view, corpus, tmp_path / str(number), ALIGNED).rows.detach()
-        for number, corpus in enumerate((unknown, none, replace(unknown, texts=ENGLISH)))
+        for number, corpus in enumerate((unknown, none, replace(unknown, pivot_texts=ENGLISH)))
     ]
     assert torch.equal(starts[0], starts[1]) and not torch.equal(starts[0], starts[2])

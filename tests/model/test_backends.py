@@ -54,7 +54,7 @@ def encoder(request: pytest.FixtureRequest, base: Base, tmp_path_factory: pytest
 def towers(base: Base, encoding: Encoding, cache: Path) -> Towers:
     if encoding.backend == TORCH:
         return TorchTowers(base, encoding.precision)
-    if encoding.precision == BFLOAT16 and not backend.multiplies_bfloat16(OPENVINO, base.device):
+    if encoding.precision == BFLOAT16 and not backend.has_bfloat16_instructions(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     made: Towers = openvino_backend.OpenVinoTowers(base, encoding.precision, cache, threads=1)
     return made
@@ -71,10 +71,10 @@ def pictures() -> list[Image.Image]:
 def test_every_backend_computes_the_vectors_of_torch(encoder: Encoder, base: Base) -> None:
     plain = Encoder(base)
     tolerance = 1e-5 if encoder.encoding.precision == FLOAT32 else 0.02
-    ours = encoder.texts([(encoder.base_view, text) for text in TEXTS]).vectors
-    theirs = plain.texts([(plain.base_view, text) for text in TEXTS]).vectors
+    ours = encoder.encode_texts([(encoder.base_view, text) for text in TEXTS]).vectors
+    theirs = plain.encode_texts([(plain.base_view, text) for text in TEXTS]).vectors
     np.testing.assert_allclose(ours, theirs, atol=tolerance)
-    np.testing.assert_allclose(encoder.pictures(pictures()), plain.pictures(pictures()), atol=tolerance)
+    np.testing.assert_allclose(encoder.encode_pictures(pictures()), plain.encode_pictures(pictures()), atol=tolerance)
 
 
 def test_equal_text_has_equal_bits_in_every_company(encoder: Encoder) -> None:
@@ -82,7 +82,7 @@ def test_equal_text_has_equal_bits_in_every_company(encoder: Encoder) -> None:
     view = encoder.base_view
 
     def encode(texts: list[str]) -> dict[str, bytes]:
-        vectors = encoder.texts([(view, text) for text in texts], alone=True).vectors
+        vectors = encoder.encode_texts([(view, text) for text in texts], alone=True).vectors
         return {text: vector.tobytes() for text, vector in zip(texts, vectors, strict=True)}
 
     alone = {text: encode([text])[text] for text in TEXTS}
@@ -104,26 +104,26 @@ def large(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_texts_of_one_batch_are_of_one_shape(base: Base, tmp_path: Path) -> None:
     compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
     assert compiled.independent
-    batches = list(compiled.batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
+    batches = list(compiled.make_batches([2, 8, 9, 77, 3, *[5] * 40], most=256))
     assert sorted(place for places, _ in batches for place in places) == list(range(45))
     assert [(length, len(places)) for places, length in batches] == [(8, 32), (8, 11), (16, 1), (77, 1)]
-    assert [len(places) for places, _ in compiled.batches([2, 3, 4], most=1)] == [1, 1, 1]
+    assert [len(places) for places, _ in compiled.make_batches([2, 3, 4], most=1)] == [1, 1, 1]
 
 
 def test_searches_of_a_small_tower_have_one_shape(base: Base, tmp_path: Path) -> None:
     """Another shape takes as long as the text: short texts are filled up alike, and none waits for a batch."""
     compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
-    assert [length for _, length in compiled.batches([3, 9, 16, 17], most=256)] == [16, 24]
+    assert [length for _, length in compiled.make_batches([3, 9, 16, 17], most=256)] == [16, 24]
     seen: list[tuple[int, ...]] = []
-    plain = compiled.texts
+    plain = compiled.encode_texts
 
     def shown(rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
         seen.append(tuple(rows.shape[:2]))
         return plain(rows, last)
 
-    compiled.texts = shown  # type: ignore[method-assign]
+    compiled.encode_texts = shown  # type: ignore[method-assign]
     encoder = Encoder(base, compiled)
-    encoder.texts([(encoder.base_view, text) for text in ("a", "a small boat on a quiet lake")], alone=True)
+    encoder.encode_texts([(encoder.base_view, text) for text in ("a", "a small boat on a quiet lake")], alone=True)
     assert seen == [(1, 16), (1, 16)]
 
 
@@ -137,12 +137,12 @@ def test_kernels_that_depend_on_the_batch_encode_searches_one_by_one(
     def differing(self: Towers, rows: torch.Tensor, last: torch.Tensor) -> np.ndarray:
         return np.asarray(plain(self, rows, last) + np.float32(1e-6) * len(rows))
 
-    plain = compiled.texts
-    monkeypatch.setattr(compiled, "texts", differing)
+    plain = compiled.encode_texts
+    monkeypatch.setattr(compiled, "encode_texts", differing)
     encoder = Encoder(base, compiled(base, FLOAT32, tmp_path, 1))
     items = [(encoder.base_view, text) for text in TEXTS[:2]]
-    together = encoder.texts(items, alone=True).vectors
-    assert np.array_equal(together[0], encoder.texts(items[:1], alone=True).vectors[0])
+    together = encoder.encode_texts(items, alone=True).vectors
+    assert np.array_equal(together[0], encoder.encode_texts(items[:1], alone=True).vectors[0])
 
 
 def test_a_fingerprint_names_the_encoding_and_that_of_torch_in_float32_is_the_weights_own(base: Base) -> None:
@@ -152,10 +152,10 @@ def test_a_fingerprint_names_the_encoding_and_that_of_torch_in_float32_is_the_we
 
 def test_a_base_without_its_towers_still_encodes_with_compiled_ones(base: Base, tmp_path: Path) -> None:
     compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
-    with_towers, without = Encoder(base, compiled), Encoder(base.without_towers(), compiled)
-    assert np.array_equal(with_towers.pictures(pictures()), without.pictures(pictures()))
+    with_towers, without = Encoder(base, compiled), Encoder(base.copy_without_towers(), compiled)
+    assert np.array_equal(with_towers.encode_pictures(pictures()), without.encode_pictures(pictures()))
     with pytest.raises(RuntimeError):
-        without.base.text_features(base.table[None, :3], torch.tensor([2]))
+        without.base.compute_text_features(base.table[None, :3], torch.tensor([2]))
 
 
 # --- what is kept -----------------------------------------------------------------------------------------------------
@@ -179,7 +179,7 @@ def test_a_tower_is_traced_once_and_a_damaged_trace_is_made_again(
         compiled = towers(base, Encoding(OPENVINO, FLOAT32), tmp_path)
         assert len(traced) == starts
         np.testing.assert_allclose(
-            Encoder(base, compiled).pictures(pictures()), Encoder(base).pictures(pictures()), atol=1e-5
+            Encoder(base, compiled).encode_pictures(pictures()), Encoder(base).encode_pictures(pictures()), atol=1e-5
         )
 
 
@@ -274,7 +274,7 @@ def test_a_compile_that_was_asked_for_and_fails_is_refused(
     tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(openvino_backend.openvino, "save_model", lambda *_, **__: 1)
-    monkeypatch.setattr(openvino_backend, "text_features", lambda tower, rows, last: rows.no_such_operation())
+    monkeypatch.setattr(openvino_backend, "compute_text_features", lambda tower, rows, last: rows.no_such_operation())
     with pytest.raises(BackendFailed):
         open_encoder(settings(tmp_path, backend=OPENVINO), registry)
     assert registry.encodings.find_current() is None
@@ -291,11 +291,13 @@ def test_a_precision_that_the_processor_lacks_is_refused(
 
 def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> tuple[bool, bool]:
-        return backend.gains_by_bfloat16(OPENVINO, base.device), backend.multiplies_bfloat16(OPENVINO, base.device)
+        return backend.is_faster_in_bfloat16(OPENVINO, base.device), backend.has_bfloat16_instructions(
+            OPENVINO, base.device
+        )
 
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     gains = [1.29]
-    monkeypatch.setattr(openvino_backend, "gain_by_bfloat16", lambda: gains[0])
+    monkeypatch.setattr(openvino_backend, "measure_bfloat16_gain", lambda: gains[0])
     avx512, amx = {"avx512_bf16": True}, {"avx512_bf16": True, "amx_bf16": True}
     for flags, expected in ((amx, (True, True)), (avx512, (False, True)), ({}, (False, False))):
         monkeypatch.setattr(torch.cpu, "get_capabilities", lambda flags=flags: flags)
@@ -322,13 +324,13 @@ def test_where_openvino_compiles_nothing_the_trial_finds_no_gain(base: Base, mon
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"avx512_bf16": True})
     monkeypatch.setattr(openvino_backend.openvino.Core, "compile_model", fail)
-    assert not backend.gains_by_bfloat16(OPENVINO, base.device)
+    assert not backend.is_faster_in_bfloat16(OPENVINO, base.device)
 
 
 def test_nothing_is_reported_to_anybody_and_the_trial_finds_emulated_bfloat16_slow() -> None:
     """In a process of its own: the library reads the limit once."""
     program = (
-        "import sys; from model.openvino import gain_by_bfloat16 as gain; "
+        "import sys; from model.openvino import measure_bfloat16_gain as gain; "
         "sys.exit(gain(3) > 0.9 or any(name.startswith('openvino_telemetry.') for name in sys.modules))"
     )
     limited = {**os.environ, "ONEDNN_MAX_CPU_ISA": "AVX512_CORE"}
@@ -347,16 +349,16 @@ def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(mo
             Event().wait(self.seconds)
             return super().__call__(*inputs)
 
-    monkeypatch.setattr(openvino_backend, "_Compiled", Interrupted)
-    assert openvino_backend.gain_by_bfloat16(3) < 8  # no processor is that much faster; the wait is a hundred products
+    monkeypatch.setattr(openvino_backend, "_CompiledTower", Interrupted)
+    assert openvino_backend.measure_bfloat16_gain(3) < 8  # the wait is a hundred products
 
 
 def test_a_base_that_bfloat16_changes_too_much_is_computed_in_float32(
     base: Base, tmp_path: Path, registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    if not backend.multiplies_bfloat16(OPENVINO, base.device):
+    if not backend.has_bfloat16_instructions(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
-    monkeypatch.setattr(backend, "gains_by_bfloat16", lambda *_: True)
+    monkeypatch.setattr(backend, "is_faster_in_bfloat16", lambda *_: True)
     monkeypatch.setattr(openvino_backend, "_NEAR", 1 - 1e-6)  # so near is no bfloat16
     assert open_encoder(settings(tmp_path), registry).encoding == Encoding(OPENVINO, FLOAT32)
     current = registry.encodings.find_current()

@@ -15,7 +15,7 @@ import model.base
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.languages import MANY
-from model.reading import languages_of, require_supported
+from model.reading import list_languages, require_supported
 from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit
 from tests.house.source import ROOT
 from tests.tiny import CONFIG, NAME, write_tiny_base
@@ -30,11 +30,11 @@ def test_a_real_architecture_opens_from_a_local_checkpoint(tmp_path: Path) -> No
     base = open_base(f"{name}@{tmp_path / 'checkpoint.safetensors'}")
     assert (base.dimension, base.reading.context, tuple(base.table.shape)) == (512, 77, (49408, 512))
     encoder = Encoder(base)
-    assert encoder.pictures([Image.new("RGB", (300, 200), "red")]).shape == (1, 512)
+    assert encoder.encode_pictures([Image.new("RGB", (300, 200), "red")]).shape == (1, 512)
     tokens = open_clip.get_tokenizer(name)(["a red apple"])
     with torch.inference_mode():
         expected = torch.nn.functional.normalize(base.model.encode_text(tokens), dim=-1).numpy()  # type: ignore[operator]
-    assert np.allclose(encoder.texts([(encoder.base_view, "a red apple")]).vectors, expected, atol=1e-5)
+    assert np.allclose(encoder.encode_texts([(encoder.base_view, "a red apple")]).vectors, expected, atol=1e-5)
 
 
 @pytest.mark.parametrize(
@@ -65,7 +65,7 @@ def test_what_cannot_learn_languages_is_refused_by_name(spec: str, reason: str) 
     ],
 )
 def test_what_a_known_base_reads_is_told_by_its_name(name: str, languages: tuple[str, ...]) -> None:
-    assert languages_of(name, None) == languages
+    assert list_languages(name, None) == languages
 
 
 def test_a_base_declares_its_languages_without_becoming_another_base(tmp_path: Path) -> None:
@@ -75,7 +75,7 @@ def test_a_base_declares_its_languages_without_becoming_another_base(tmp_path: P
     declared = open_base(spec)
     assert (plain.languages, declared.languages) == (("en",), ("en", "de", "he"))
     assert (declared.text_fingerprint, declared.image_fingerprint) == (plain.text_fingerprint, plain.image_fingerprint)
-    assert Encoder(declared.without_towers()).languages == declared.languages
+    assert Encoder(declared.copy_without_towers()).languages == declared.languages
 
 
 @pytest.mark.parametrize("declared", ["de", ["german"], [5], {"de": 1}])
@@ -157,7 +157,7 @@ def test_every_configuration_of_open_clip_is_decided_without_loading_it(
         accepted.add(name)
         raise BaseNotFound(name)
 
-    monkeypatch.setattr(model.base, "_read_by", accept)
+    monkeypatch.setattr(model.base, "_open_tokenizer", accept)
     weights = tmp_path / "weights.safetensors"
     weights.touch()
     accepted: set[str] = set()

@@ -376,7 +376,7 @@ def test_the_report_tells_which_losses_will_run(reader: Reader) -> None:
 
 
 def test_the_report_is_json(reader: Reader) -> None:
-    report = reader(jsonl(items(9)) + b"{\n").report.as_dict()
+    report = reader(jsonl(items(9)) + b"{\n").report.dump()
     assert json.loads(json.dumps(report))["faults"] == {
         "malformed_json": {"count": 1, "first_lines": [10], "reason": "not one JSON object in a line"}
     }

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from model.dataset import Dataset, read, validate
-from model.dataset.rows import ids_of_files
+from model.dataset.rows import find_ids_of_files
 from store.errors import DatasetPictureNotFound
 from tests.model.test_dataset import jsonl
 
@@ -44,18 +44,18 @@ class Gallery:
 def test_a_file_is_its_picture_where_only_the_name_without_suffix_is_an_id(
     name: str, ids: tuple[str, ...], taken: str | None
 ) -> None:
-    assert ids_of_files([name, "other"], gallery(*ids).known) == ({} if taken is None else {name: taken})
+    assert find_ids_of_files([name, "other"], gallery(*ids).known) == ({} if taken is None else {name: taken})
 
 
 def test_a_gallery_is_not_asked_about_ids() -> None:
     asked = gallery("a")
-    assert ids_of_files(["a", "b"], asked.known) == {} and asked.asked == 0
+    assert find_ids_of_files(["a", "b"], asked.known) == {} and asked.asked == 0
 
 
 def dataset(folder: Path, names: Sequence[str], ids: Gallery) -> Dataset:
     rows = [{"caption": f"afal {number}", "picture": name} for number, name in enumerate(names)]
     (folder / "upload").write_bytes(jsonl(rows))
-    return read(folder / "upload", ids=lambda names: ids_of_files(names, ids.known))
+    return read(folder / "upload", ids=lambda names: find_ids_of_files(names, ids.known))
 
 
 def test_a_picture_under_two_names_is_one_on_one_side_of_the_split(tmp_path: Path) -> None:
@@ -71,7 +71,7 @@ def test_a_picture_under_two_names_is_one_on_one_side_of_the_split(tmp_path: Pat
 def test_a_row_that_differs_in_how_it_names_the_picture_alone_is_a_repetition(tmp_path: Path) -> None:
     rows = [{"caption": "afal", "picture": name} for name in ("p.jpg", "p", "p.png")]
     (tmp_path / "upload").write_bytes(jsonl(rows))
-    report = read(tmp_path / "upload", ids=lambda names: ids_of_files(names, gallery("p").known)).report
+    report = read(tmp_path / "upload", ids=lambda names: find_ids_of_files(names, gallery("p").known)).report
     assert (report.usable, report.duplicates, report.first_duplicates, report.by_file) == (1, 2, (2, 3), 2)
 
 

@@ -6,7 +6,7 @@ from io import BytesIO
 
 import pytest
 
-from model.dataset.words import FAULTS, PAIR, not_in_gallery, reason, remedy
+from model.dataset.words import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
 from store.errors import PictoglotError
 from tests.model.test_dataset import Reader, has_no_codes, items, jsonl
 
@@ -87,16 +87,16 @@ def kinds() -> list[str]:
 @pytest.mark.parametrize("kind", [*kinds(), "pivot_language_tag_invalid"])
 def test_every_fault_of_a_row_has_words_and_what_to_do(kind: str) -> None:
     if kind != "picture_not_found":  # it refuses a dataset by itself, with the pictures
-        assert remedy(kind, "csv") != remedy("of no such kind", "csv")
-    assert reason(kind) in FAULTS.values()
+        assert suggest_remedy(kind, "csv") != suggest_remedy("of no such kind", "csv")
+    assert describe_fault(kind) in FAULTS.values()
 
 
 def test_a_fault_without_words_is_told_by_its_name() -> None:
-    assert reason("of_another_release") == "of another release"
+    assert describe_fault("of_another_release") == "of another release"
 
 
 def test_one_row_is_told_as_one() -> None:
-    assert not_in_gallery(1, 64, ["a"], []) == (
+    assert explain_not_in_gallery(1, 64, ["a"], []) == (
         "1 of 64 rows names a picture that is not in the gallery. 1 picture missing, first: a"
     )
 

@@ -6,7 +6,7 @@ from statistics import median
 
 import pytest
 
-from model.detection import Detector, count, evidence
+from model.detection import Detector, count_ngrams, select_ngrams
 from tests.tiny import counted
 
 WELSH = ["afal coch a llong", "ci bach ar y môr", "haul a seren", "blodyn coch a chath"] * 3
@@ -41,14 +41,14 @@ def test_equal_evidence_is_a_tie_not_a_guess() -> None:
 def test_no_more_is_counted_than_a_version_may_store() -> None:
     letters = [chr(code) for code in range(0x4E00, 0x5800)]
     random = Random(0)
-    counted = count(["".join(random.choices(letters, k=200)) for _ in range(300)])
+    counted = count_ngrams(["".join(random.choices(letters, k=200)) for _ in range(300)])
     assert len(counted) == 50_000
     assert min(counted[letter] for letter in letters) > 1  # the commonest stay
 
 
 def test_a_new_language_leaves_the_counts_of_the_others() -> None:
     before = counted({"en": ENGLISH, "cy": WELSH})
-    after = before.with_counts("mi", count(MAORI))
+    after = before.replace_counts("mi", count_ngrams(MAORI))
     assert after.counts["cy"] is before.counts["cy"]
     assert before.guess("cath ar y llong", ["en", "cy"]) == after.guess("cath ar y llong", ["en", "cy"])
 
@@ -78,10 +78,10 @@ def test_a_long_text_is_told_by_words_from_all_of_it() -> None:
 
 def test_counts_of_what_is_asked_alone_guess_as_all_of_them_do() -> None:
     texts = ["cath ar y llong", "he kurī whero", "afal", "ჩემი სახლი", "a dog on the sea " * 40]
-    grams = {gram for text in texts for gram in evidence(text)}
+    grams = {gram for text in texts for gram in select_ngrams(text)}
     small = Detector()
     for language, counts in ALL.counts.items():
-        small = small.with_counts(language, counts, grams)
+        small = small.replace_counts(language, counts, grams)
         assert set(small.counts[language]) == set(counts) & grams
     for text in texts:
         assert small.guess(text, ALL.counts) == ALL.guess(text, ALL.counts)

@@ -13,7 +13,7 @@ from PIL import Image
 from model import version
 from model.encoder import Encoder, VersionFolder
 from model.table import NO_ROW, Table, TokenRows, View
-from model.version import Learned
+from model.version import VersionContent
 from store import files
 from store.errors import PictoglotError, VersionCorrupt
 
@@ -30,13 +30,16 @@ HINDI = ["लाल सेब", "सर्फिंग करता आदमी
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 
 
-def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> Learned:
+def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> VersionContent:
     """What an expansion would leave, with random rows."""
-    tokenizer = parent.tokenizer.grown(corpus, 500)
+    tokenizer = parent.tokenizer.grow(corpus, 500)
     ids = np.unique(np.concatenate([np.array(line) for line in tokenizer.encode(corpus)]))
     rows = torch.randn((len(ids), encoder.base.table.shape[1]), generator=torch.Generator().manual_seed(seed))
-    merges, words = tokenizer.added[len(parent.tokenizer.added) :], tokenizer.words[len(parent.tokenizer.words) :]
-    return Learned(merges, words, TokenRows(ids, rows * 0.02), tokenizer.sha256)
+    merges, words = (
+        tokenizer.merges[len(parent.tokenizer.merges) :],
+        tokenizer.words[len(parent.tokenizer.words) :],
+    )
+    return VersionContent(merges, words, TokenRows(ids, rows * 0.02), tokenizer.sha256)
 
 
 def stored(
@@ -47,7 +50,7 @@ def stored(
 
 
 def written(
-    folder: Path, learned: Learned, text_fingerprint: str, number: int = 1, language: str = "cy"
+    folder: Path, learned: VersionContent, text_fingerprint: str, number: int = 1, language: str = "cy"
 ) -> VersionFolder:
     """The version on disk, as the registry would name it."""
     path = folder / str(number)
@@ -57,51 +60,53 @@ def written(
 
 def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Encoder, tmp_path: Path) -> None:
     welsh = encoder.open([first := stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
-    before = encoder.texts([(welsh, text) for text in WELSH]).vectors
-    english = encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors
+    before = encoder.encode_texts([(welsh, text) for text in WELSH]).vectors
+    english = encoder.encode_texts([(encoder.base_view, text) for text in ENGLISH]).vectors
     hindi = encoder.open([stored(encoder, tmp_path, welsh, 2, "hi", HINDI)], onto=welsh)
-    assert np.array_equal(encoder.texts([(welsh, text) for text in WELSH]).vectors, before)
-    assert np.array_equal(encoder.texts([(encoder.base_view, text) for text in ENGLISH]).vectors, english)
-    assert not np.allclose(encoder.texts([(hindi, HINDI[0])]).vectors, encoder.texts([(welsh, HINDI[0])]).vectors)
+    assert np.array_equal(encoder.encode_texts([(welsh, text) for text in WELSH]).vectors, before)
+    assert np.array_equal(encoder.encode_texts([(encoder.base_view, text) for text in ENGLISH]).vectors, english)
+    assert not np.allclose(
+        encoder.encode_texts([(hindi, HINDI[0])]).vectors, encoder.encode_texts([(welsh, HINDI[0])]).vectors
+    )
     fresh = Encoder(encoder.base)
-    assert np.array_equal(fresh.texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
+    assert np.array_equal(fresh.encode_texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
 
 
 def test_a_mixed_batch_gives_each_text_the_vector_of_its_own_view(encoder: Encoder, tmp_path: Path) -> None:
     welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
     items = [(welsh, WELSH[0]), (encoder.base_view, ENGLISH[2]), (welsh, WELSH[2]), (encoder.base_view, ENGLISH[0])]
-    mixed = encoder.texts(items).vectors
-    alone = np.concatenate([encoder.texts([item]).vectors for item in items])
+    mixed = encoder.encode_texts(items).vectors
+    alone = np.concatenate([encoder.encode_texts([item]).vectors for item in items])
     assert np.allclose(mixed, alone, atol=1e-6)
     assert np.allclose(np.linalg.norm(mixed, axis=1), 1, atol=1e-6)
 
 
 def test_end_of_text_is_read_where_it_stands_though_learned_ids_are_larger(encoder: Encoder, tmp_path: Path) -> None:
     welsh = encoder.open([stored(encoder, tmp_path, encoder.base_view, 1, "cy", WELSH)])
-    (ids,) = welsh.tokens([WELSH[0]])
+    (ids,) = welsh.tokenize([WELSH[0]])
     assert max(ids) > 49407
-    rows, _ = welsh.sequence(ids)
+    rows, _ = welsh.build_sequence(ids)
     with torch.inference_mode():
         embedded = encoder.table.rows[torch.from_numpy(rows).long()][None]
-        expected = encoder.base.text_features(embedded, torch.tensor([len(rows) - 1]))
+        expected = encoder.base.compute_text_features(embedded, torch.tensor([len(rows) - 1]))
     unit = torch.nn.functional.normalize(expected, dim=-1).numpy()
-    assert np.allclose(encoder.texts([(welsh, WELSH[0])]).vectors, unit, atol=1e-6)
+    assert np.allclose(encoder.encode_texts([(welsh, WELSH[0])]).vectors, unit, atol=1e-6)
 
 
 @pytest.mark.row("T15")
 def test_a_long_text_is_cut_and_says_so(encoder: Encoder) -> None:
-    encoded = encoder.texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
+    encoded = encoder.encode_texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
     assert encoded.truncated == [True, False]
     assert encoded.tokens == [200, 1]
 
 
 def test_a_token_that_was_never_trained_is_read_as_its_parts(encoder: Encoder) -> None:
-    tokenizer = encoder.base_view.tokenizer.grown(["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
+    tokenizer = encoder.base_view.tokenizer.grow(["blodeuyn", "blodeuog", "blodeuged"] * 3, 500)
     (ids,) = tokenizer.encode(["blodeuyn"])
     kept = np.array([n for n in ids if n < 49408] or [320], dtype=np.int64)
-    learned = Learned(tokenizer.added, (), TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)
+    learned = VersionContent(tokenizer.merges, (), TokenRows(kept, torch.zeros(len(kept), 32)), tokenizer.sha256)
     view = encoder.extend(encoder.base_view, 1, "cy", learned)
-    (parts,) = view.tokens(["blodeuyn"])
+    (parts,) = view.tokenize(["blodeuyn"])
     assert len(parts) > len(ids)
     assert (view.physical[parts] != NO_ROW).all()
 
@@ -157,15 +162,15 @@ def test_an_append_disturbs_no_reader_of_the_older_rows() -> None:
 
 
 def test_pictures_become_unit_vectors(encoder: Encoder) -> None:
-    vectors = encoder.pictures([Image.new("RGB", (50, 40), colour) for colour in ("red", "blue", "white")])
+    vectors = encoder.encode_pictures([Image.new("RGB", (50, 40), colour) for colour in ("red", "blue", "white")])
     assert vectors.shape == (3, encoder.dimension)
     assert np.allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-6)
-    assert encoder.pictures([]).shape == (0, encoder.dimension)
+    assert encoder.encode_pictures([]).shape == (0, encoder.dimension)
 
 
 def test_a_version_brings_what_detection_knows_its_language_by(encoder: Encoder, tmp_path: Path) -> None:
     learned = taught(encoder, encoder.base_view, WELSH, 1)
-    known = Learned(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
+    known = VersionContent(learned.merges, learned.words, learned.rows, learned.tokenizer_sha256, {" afal ": 3})
     assert encoder.open([written(tmp_path, known, encoder.base_fingerprint)]).ngrams == {" afal ": 3}
 
 
@@ -175,4 +180,4 @@ def test_vectors_that_are_not_finite_are_never_given(encoder: Encoder, monkeypat
     base = dataclasses.replace(encoder.base, preprocess=lambda image: torch.full((3, 32, 32), math.nan))
     monkeypatch.setattr(encoder, "base", base)
     with pytest.raises(PictoglotError, match="not finite"):
-        encoder.pictures([Image.new("RGB", (50, 40))])
+        encoder.encode_pictures([Image.new("RGB", (50, 40))])

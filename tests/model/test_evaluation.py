@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from model.evaluation import average_accuracy, forgetting, gain, recalls
+from model.evaluation import compute_average_accuracy, compute_forgetting, measure_gain, measure_recalls
 
 
 def unit(random: np.random.Generator, shape: tuple[int, int]) -> np.ndarray:
@@ -27,7 +27,7 @@ def test_recall_equals_sorting_everything() -> None:
     random = np.random.default_rng(0)
     pictures, texts = unit(random, (40, 8)), unit(random, (70, 8))
     owner = random.integers(0, 30, 70)
-    result = recalls(texts, pictures, owner)
+    result = measure_recalls(texts, pictures, owner)
     assert result["pairs"] == 70
     for k in (1, 5, 10):
         t2i, i2t = slow(texts, pictures, owner, k)
@@ -38,8 +38,8 @@ def test_recall_equals_sorting_everything() -> None:
 def test_ties_go_to_the_lower_index() -> None:
     pictures = np.array([[1, 0], [1, 0], [0, 1]], dtype=np.float32)
     texts = np.array([[1, 0], [1, 0]], dtype=np.float32)
-    assert recalls(texts, pictures, np.array([0, 0]))["t2i"]["R@1"] == 1.0
-    assert recalls(texts, pictures, np.array([1, 1]))["t2i"]["R@1"] == 0.0
+    assert measure_recalls(texts, pictures, np.array([0, 0]))["t2i"]["R@1"] == 1.0
+    assert measure_recalls(texts, pictures, np.array([1, 1]))["t2i"]["R@1"] == 0.0
 
 
 def test_twins_are_decided_by_their_index_and_not_by_rounding() -> None:
@@ -50,46 +50,46 @@ def test_twins_are_decided_by_their_index_and_not_by_rounding() -> None:
     texts[:] = pictures + 0.01 * texts
     texts /= np.linalg.norm(texts, axis=1, keepdims=True)
     first = np.arange(300) // 2 * 2
-    assert recalls(texts, pictures, first)["t2i"]["R@1"] == 1.0
-    assert recalls(texts, pictures, first + 1)["t2i"]["R@1"] == 0.0
+    assert measure_recalls(texts, pictures, first)["t2i"]["R@1"] == 1.0
+    assert measure_recalls(texts, pictures, first + 1)["t2i"]["R@1"] == 0.0
 
 
 def test_perfect_and_empty() -> None:
     eye = np.eye(12, dtype=np.float32)
-    assert recalls(eye, eye, np.arange(12))["i2t"] == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
+    assert measure_recalls(eye, eye, np.arange(12))["i2t"] == {"R@1": 1.0, "R@5": 1.0, "R@10": 1.0}
     with pytest.raises(ValueError, match="nothing"):
-        recalls(eye[:0], eye, np.arange(0))
+        measure_recalls(eye[:0], eye, np.arange(0))
 
 
 def test_vectors_that_are_not_finite_are_refused_rather_than_perfect() -> None:
     eye = np.eye(12, dtype=np.float32)
     with pytest.raises(ValueError, match="finite"):
-        recalls(np.full_like(eye, np.nan), eye, np.arange(12))
+        measure_recalls(np.full_like(eye, np.nan), eye, np.arange(12))
 
 
 def test_chain_metrics_on_a_hand_made_triangle() -> None:
     a = [[80.0], [70.0, 60.0], [75.0, 40.0, 50.0]]
-    assert average_accuracy(a) == pytest.approx(55.0)
+    assert compute_average_accuracy(a) == pytest.approx(55.0)
     # best past: 80 for the first, 60 for the second
-    assert forgetting(a) == pytest.approx(((80 - 75) + (60 - 40)) / 2)
-    assert forgetting([[80.0]]) == 0.0
+    assert compute_forgetting(a) == pytest.approx(((80 - 75) + (60 - 40)) / 2)
+    assert compute_forgetting([[80.0]]) == 0.0
 
 
 def test_forgetting_is_from_the_best_past_score() -> None:
     """A language that a later one helped: its best is not its own turn's; nothing is clamped at zero."""
     a = [[50.0], [70.0, 60.0], [60.0, 65.0, 50.0]]
-    assert forgetting(a) == pytest.approx(((70 - 60) + (60 - 65)) / 2)
+    assert compute_forgetting(a) == pytest.approx(((70 - 60) + (60 - 65)) / 2)
 
 
 def test_a_picture_whose_best_text_ties_with_a_later_ones_is_found_first() -> None:
     """Picture to text, ties by index too: both texts are equally near to both pictures."""
     same = np.array([[1.0, 0.0], [1.0, 0.0]], dtype=np.float32)
-    assert recalls(same, same, np.array([0, 1]))["i2t"]["R@1"] == 0.5
+    assert measure_recalls(same, same, np.array([0, 1]))["i2t"]["R@1"] == 0.5
 
 
 def test_a_gain_is_that_of_the_mean_recall_with_the_error_of_paired_differences() -> None:
     before, after = np.array([0, 5, 20, 20]), np.array([0, 0, 5, 30])  # scores 1, 1/2, 0, 0 and 1, 1, 1/2, 0
-    measured = gain(before, after, np.arange(4), (1, 10))
+    measured = measure_gain(before, after, np.arange(4), (1, 10))
     assert (measured.before, measured.after, measured.mean) == (0.375, 0.625, 0.25)
     differences = np.array([0, 0.5, 0.5, 0])
     assert measured.error == pytest.approx(np.sqrt(((differences - 0.25) ** 2).sum() / (4 * 3)))
@@ -98,7 +98,7 @@ def test_a_gain_is_that_of_the_mean_recall_with_the_error_of_paired_differences(
 def test_of_targets_with_as_many_queries_each_the_error_is_that_of_their_means() -> None:
     before, after = np.array([20, 20, 0, 20, 5, 0]), np.array([0, 5, 0, 20, 0, 20])
     by_target = np.array([0.75, 0, -0.25])  # means of 1 and 1/2, 0 and 0, 1/2 and -1
-    measured = gain(before, after, np.array([7, 7, 2, 2, 3, 3]), (1, 10))
+    measured = measure_gain(before, after, np.array([7, 7, 2, 2, 3, 3]), (1, 10))
     assert measured.mean == pytest.approx(by_target.mean())
     assert measured.error == pytest.approx(by_target.std(ddof=1) / np.sqrt(3))
 
@@ -109,10 +109,10 @@ def test_the_error_of_a_gain_is_how_much_it_differs_from_sample_to_sample() -> N
     owner = np.repeat(np.arange(300), random.choice((1, 3, 9), 300))
     of_picture = random.integers(0, 30, 300), random.integers(0, 20, 300)
     before, after = (ranks[owner] + random.integers(0, 3, len(owner)) for ranks in of_picture)
-    measured = gain(before, after, owner, (1, 10))
+    measured = measure_gain(before, after, owner, (1, 10))
     own = [np.flatnonzero(owner == picture) for picture in range(300)]
     samples = (np.concatenate([own[picture] for picture in random.integers(0, 300, 300)]) for _ in range(2_000))
-    means = [gain(before[sample], after[sample], owner[sample], (1, 10)).mean for sample in samples]
+    means = [measure_gain(before[sample], after[sample], owner[sample], (1, 10)).mean for sample in samples]
     assert measured.error == pytest.approx(np.std(means), rel=0.1)
 
 
@@ -121,11 +121,11 @@ def test_one_query_alone_is_never_enough_of_a_gain_and_two_are(count: int) -> No
     """The error of one is its gain, whatever the rounding; that of two is less."""
     before, each = np.full(count, 30), np.arange(count)
     one, two = (np.where(each < better, 0, before) for better in (1, 2))
-    assert not gain(before, one, each, (1, 10)).enough and gain(before, two, each, (1, 10)).enough
-    assert not gain(one, before, each, (1, 10)).enough
+    assert not measure_gain(before, one, each, (1, 10)).is_enough and measure_gain(before, two, each, (1, 10)).is_enough
+    assert not measure_gain(one, before, each, (1, 10)).is_enough
 
 
 def test_of_equal_ranks_nothing_is_gained_and_one_target_says_nothing() -> None:
     same, each = np.array([0, 3, 40]), np.arange(3)
-    assert (gain(same, same, each, (1,)).mean, gain(same, same, each, (1,)).error) == (0.0, 0.0)
-    assert gain(np.array([40, 30]), np.array([0, 30]), np.array([5, 5]), (1, 10)).error == 1.0
+    assert (measure_gain(same, same, each, (1,)).mean, measure_gain(same, same, each, (1,)).error) == (0.0, 0.0)
+    assert measure_gain(np.array([40, 30]), np.array([0, 30]), np.array([5, 5]), (1, 10)).error == 1.0

@@ -34,7 +34,7 @@ def test_open_clip_sees_the_same_in_the_frame_as_in_the_whole_picture(
 ) -> None:
     mode, interpolation, size = how
     asked = PreprocessCfg(size=size, resize_mode=mode, interpolation=interpolation, fill_color=200)
-    transform, frame = image_transform_v2(asked, is_train=False), base._frame(asked)
+    transform, frame = image_transform_v2(asked, is_train=False), base._make_frame(asked)
     draw = np.random.default_rng(0)
     for width, height in SIZES:
         picture = Image.fromarray(draw.integers(0, 256, (height, width, 3), dtype=np.uint8))
@@ -45,4 +45,4 @@ def test_open_clip_sees_the_same_in_the_frame_as_in_the_whole_picture(
 
 def test_a_frame_is_read_from_what_it_writes() -> None:
     frame = Frame(260, 224, LONGEST, "bilinear", 255)
-    assert Frame.from_json(frame.as_json()) == frame and Frame.from_json("") is None
+    assert Frame.parse_json(frame.dump_json()) == frame and Frame.parse_json("") is None

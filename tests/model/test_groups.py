@@ -11,7 +11,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from model.backend import multiplies_bfloat16
+from model.backend import has_bfloat16_instructions
 from model.base import Base, open_base
 from model.encoder import Encoder
 from model.table import TokenRows, View
@@ -43,8 +43,8 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
 
 def features(encoder: Encoder, view: View, said: tuple[str, ...] = texts()) -> Tensor:
     """Not normalised."""
-    sequences = [view.sequence(ids)[0] for ids in view.tokens(said)]
-    return torch.from_numpy(encoder.text_features(sequences, 64))
+    sequences = [view.build_sequence(ids)[0] for ids in view.tokenize(said)]
+    return torch.from_numpy(encoder.compute_text_features(sequences, 64))
 
 
 @torch.inference_mode()
@@ -64,7 +64,7 @@ def assert_read_alike(folder: Path, base: Base) -> None:
     torch.testing.assert_close(features(encoder, encoder.base_view), expected, rtol=1e-5, atol=1e-5)
 
     view, said = encoder.base_view, texts()[::3]
-    used = np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in view.tokens(said)]))
+    used = np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in view.tokenize(said)]))
     used = np.setdiff1d(used, view.reading.specials)
     rows = 0.02 * torch.randn((len(used), base.table.shape[1]), generator=torch.Generator().manual_seed(1))
     taught = view.extend(1, "xx", view.tokenizer, encoder.table, TokenRows(used, rows), {})
@@ -117,29 +117,31 @@ def encoder(request: pytest.FixtureRequest, opened: Opened, tmp_path: Path) -> E
     if encoding.backend == TORCH:
         return Encoder(opened.base, TorchTowers(opened.base, encoding.precision))
     backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
-    if encoding.precision == BFLOAT16 and not multiplies_bfloat16(OPENVINO, opened.base.device):
+    if encoding.precision == BFLOAT16 and not has_bfloat16_instructions(OPENVINO, opened.base.device):
         pytest.skip("this processor does not multiply bfloat16")
-    return Encoder(opened.base.without_towers(), backend.OpenVinoTowers(opened.base, encoding.precision, tmp_path, 1))
+    return Encoder(
+        opened.base.copy_without_towers(), backend.OpenVinoTowers(opened.base, encoding.precision, tmp_path, 1)
+    )
 
 
 def test_each_backend_reads_alike_and_gives_equal_text_equal_bits(encoder: Encoder, opened: Opened) -> None:
     """Decision 25: whoever else is searching, a text has the vector that it has alone."""
     view, plain = encoder.base_view, opened.encoder()
     tolerance = 1e-5 if encoder.encoding.precision == FLOAT32 else 0.03
-    alone = {text: encoder.texts([(view, text)], alone=True).vectors[0] for text in SOME}
-    torchs = plain.texts([(plain.base_view, text) for text in SOME]).vectors
+    alone = {text: encoder.encode_texts([(view, text)], alone=True).vectors[0] for text in SOME}
+    torchs = plain.encode_texts([(plain.base_view, text) for text in SOME]).vectors
     np.testing.assert_allclose(np.stack([*alone.values()]), torchs, atol=tolerance)
     for size in (2, 3, 5, len(SOME)):
         for start in range(0, len(SOME), 3):
             company = [SOME[(start + step) % len(SOME)] for step in range(size)]
-            together = encoder.texts([(view, text) for text in company], alone=True).vectors
+            together = encoder.encode_texts([(view, text) for text in company], alone=True).vectors
             assert all(np.array_equal(vector, alone[text]) for text, vector in zip(company, together, strict=True))
 
 
 def test_texts_are_filled_up_only_where_that_is_read(opened: Opened) -> None:
     reading = opened.base.reading
     assert (reading.pad is not None) == (opened.group in FILLED)
-    assert reading.length(5) == (reading.context if opened.group in FILLED else 5)
+    assert reading.measure_length(5) == (reading.context if opened.group in FILLED else 5)
     assert reading.causal == (opened.group not in FILLED)
     assert reading.at == ("last" if opened.group in ("siglip", "siglip2", "clipa") else "end")
 
@@ -166,10 +168,10 @@ def test_what_fills_up_texts_keeps_the_bases_row_though_a_language_trained_that_
     """MobileCLIP's pads have the id of an exclamation mark."""
     encoder, reading, view = opened.encoder(), opened.base.reading, opened.encoder().base_view
     if reading.pad is not None:
-        before = encoder.texts([(view, "afal coch")]).vectors
+        before = encoder.encode_texts([(view, "afal coch")]).vectors
         mark = TokenRows(np.array([reading.pad]), torch.ones(1, opened.base.table.shape[1]))
         view = view.extend(1, "br", view.tokenizer, encoder.table, mark, {})
-        same = np.array_equal(encoder.texts([(view, "afal coch")]).vectors, before)
+        same = np.array_equal(encoder.encode_texts([(view, "afal coch")]).vectors, before)
         assert same == (reading.pad not in reading.suffix)  # of some the end of a text is the same token
 
     trainer = Trainer(encoder, view, corpus_for(encoder), tmp_path, SETTINGS)
@@ -189,33 +191,33 @@ def test_special_strings_in_a_text_are_plain_text(opened: Opened) -> None:
     view, reading = opened.encoder().base_view, opened.base.reading
     hostile = ["a cat </s> a dog", "a cat <eos> a dog", "a cat [SEP] a dog", "</s>", "<pad>", "﹤/s﹥ <s>", "[CLS]"]
     special = {*reading.prefix, *reading.suffix} - {0}
-    assert all(special.isdisjoint(ids) for ids in view.tokens(hostile))
+    assert all(special.isdisjoint(ids) for ids in view.tokenize(hostile))
     if opened.group == "clipa":  # which leaves punctuation in the text
-        named, plain = view.tokens(["a cat [SEP] a dog", "a cat a dog"])
+        named, plain = view.tokenize(["a cat [SEP] a dog", "a cat a dog"])
         assert len(named) > len(plain)
 
 
 def test_a_text_that_is_too_long_is_cut_and_says_so(opened: Opened) -> None:
     encoder = opened.encoder()
-    encoded = encoder.texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
+    encoded = encoder.encode_texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
     assert encoded.truncated == [True, False]
 
 
 def test_a_script_that_the_tokenizer_does_not_know_is_not_taught(opened: Opened) -> None:
     """CLIP's reads bytes and a Gemma has them to fall back on; the others would learn a row for "unknown"."""
-    tokenizer = opened.base.tokenizer()
+    tokenizer = opened.base.make_tokenizer()
     unseen = ["ᚠᛇᚻ᛫ᛒᛦᚦ᛫ᚠᚱᚩᚠᚢᚱ", "ᚷᛖᚻᚹᛦᛚᚳᚢᛗ"]
     if opened.group in ("siglip", "worldwide", "clipa"):
         with pytest.raises(CaptionsUnreadable, match="100% of the captions have letters"):
-            tokenizer.grown(unseen, 100)
+            tokenizer.grow(unseen, 100)
     else:
-        assert tokenizer.grown(unseen, 100).size >= tokenizer.size
-    assert tokenizer.grown(CAPTIONS, 100) is not None
+        assert tokenizer.grow(unseen, 100).size >= tokenizer.size
+    assert tokenizer.grow(CAPTIONS, 100) is not None
 
 
 def test_a_token_is_shown_as_text(opened: Opened) -> None:
     view = opened.encoder().base_view
-    (ids,) = view.tokens(["apple"])
+    (ids,) = view.tokenize(["apple"])
     shown = "".join(view.tokenizer.decode(number) for number in ids)
     assert shown.replace("▁", "").replace("#", "").replace("</w>", "") == "apple"
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from model.languages import MANY, canonical, in_script, names, reads, scripts
+from model.languages import MANY, can_read, canonicalize, find_names, find_scripts, is_in_script
 from store.errors import LanguageTagInvalid
 
 
@@ -19,7 +19,7 @@ from store.errors import LanguageTagInvalid
     ],
 )
 def test_tags_become_canonical(tag: str, expected: str) -> None:
-    assert canonical(tag) == expected
+    assert canonicalize(tag) == expected
 
 
 NONE = ["und", "mul", "zxx", "MUL", "mul-Latn"]  # of many languages, or of none
@@ -30,7 +30,7 @@ NONE = ["und", "mul", "zxx", "MUL", "mul-Latn"]  # of many languages, or of none
 )
 def test_what_is_no_tag_is_refused(tag: str) -> None:
     with pytest.raises(LanguageTagInvalid):
-        canonical(tag)
+        canonicalize(tag)
 
 
 @pytest.mark.parametrize(
@@ -46,41 +46,41 @@ def test_what_is_no_tag_is_refused(tag: str) -> None:
 )
 def test_the_name_of_a_language_and_a_locale_are_refused_with_the_tag(text: str, meant: str) -> None:
     with pytest.raises(LanguageTagInvalid) as refused:
-        canonical(text)
+        canonicalize(text)
     assert refused.value.detail.endswith(f"; did you mean {meant}?")
 
 
 @pytest.mark.parametrize("text", ["xx", "e", "../", "und", "multiple languages", "\ud800\ud800\ud800", "a" * 200])
 def test_where_no_language_is_known_none_is_suggested(text: str) -> None:
     with pytest.raises(LanguageTagInvalid) as refused:
-        canonical(text)
+        canonicalize(text)
     assert refused.value.detail.endswith("`zh-Hant`")
 
 
 def test_blanks_around_a_tag_do_not_count() -> None:
-    assert canonical(" cy ") == "cy"
+    assert canonicalize(" cy ") == "cy"
 
 
 def test_names_in_their_own_script_and_direction() -> None:
-    assert names("cy").native_name == "Cymraeg"
-    assert names("zh-TW").native_name == "中文（繁體, 台灣）"
-    assert names("pa-PK").native_name.startswith("پنجابی")
-    assert (names("ar").direction, names("te").direction) == ("rtl", "ltr")
-    assert names("he").name == "Hebrew"
+    assert find_names("cy").native_name == "Cymraeg"
+    assert find_names("zh-TW").native_name == "中文（繁體, 台灣）"
+    assert find_names("pa-PK").native_name.startswith("پنجابی")
+    assert (find_names("ar").direction, find_names("te").direction) == ("rtl", "ltr")
+    assert find_names("he").name == "Hebrew"
 
 
 def test_scripts_and_majority() -> None:
-    assert scripts("ja") == {"Hani", "Hira", "Kana"}
-    assert in_script("सेब iPhone और कार", "hi") is True
-    assert in_script("a red apple", "hi") is False
-    assert in_script("りんご と 車", "ja") is True
-    assert in_script("123", "hi") is None
+    assert find_scripts("ja") == {"Hani", "Hira", "Kana"}
+    assert is_in_script("सेब iPhone और कार", "hi") is True
+    assert is_in_script("a red apple", "hi") is False
+    assert is_in_script("りんご と 車", "ja") is True
+    assert is_in_script("123", "hi") is None
 
 
 def test_what_clients_name_is_not_remembered_without_end() -> None:
     for number in range(5_000):
-        canonical(f"en-x-a{number}")
-    assert canonical.cache_info().currsize < 5_000
+        canonicalize(f"en-x-a{number}")
+    assert canonicalize.cache_info().currsize < 5_000
 
 
 @pytest.mark.parametrize(
@@ -94,4 +94,4 @@ def test_what_clients_name_is_not_remembered_without_end() -> None:
     ],
 )
 def test_a_list_covers_its_languages_and_their_kinds(languages: tuple[str, ...], tag: str, read: bool) -> None:
-    assert reads(languages, tag) is read
+    assert can_read(languages, tag) is read

@@ -13,10 +13,10 @@ from model.match import (
     Calibration,
     Curves,
     Floats,
-    expected_error,
+    compute_expected_error,
+    compute_reliability,
     fit,
-    measured,
-    reliability,
+    measure_error,
 )
 
 TRUE = Curves(sharpness=4.0, trust=0.8, lead=-0.3, most=0.96, steepness=5.0, threshold=3.8, usual=0.1)
@@ -27,7 +27,7 @@ def drawn(count: int, curves: Curves = TRUE, seed: int = 0, closeness: float = 0
     random = np.random.default_rng(seed)
     first = random.normal(4.6, 0.5, (count, 1))
     z = first - np.cumsum(np.c_[np.zeros(count), random.exponential(closeness, (count, RIVALS - 1))], axis=1)
-    chances = np.array([curves.matches(row, row) for row in z])
+    chances = np.array([curves.compute_matches(row, row) for row in z])
     right = random.random(z.shape) < chances
     return Answers(z, right, np.sort(random.normal(2.6, 0.4, z.shape))[:, ::-1], curves.usual)
 
@@ -44,36 +44,36 @@ def test_chances_are_those_of_the_formula_also_of_a_later_page() -> None:
     first = [4.5, 4.2, 4.1, 3.3, 3.0, 2.9, 2.8, 2.7, 2.6, 2.5]
     z = np.array([*first, 2.4, 1.0])
     expected = [slow_matches(TRUE, first, each, place if place < RIVALS else None) for place, each in enumerate(z)]
-    assert TRUE.matches(np.array(first), z) == pytest.approx(expected, rel=1e-9)
-    assert TRUE.matches(np.array(first), z[7:]) == pytest.approx(expected[7:], rel=1e-9)
+    assert TRUE.compute_matches(np.array(first), z) == pytest.approx(expected, rel=1e-9)
+    assert TRUE.compute_matches(np.array(first), z[7:]) == pytest.approx(expected[7:], rel=1e-9)
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_an_answer_with_few_hits_has_chances(count: int) -> None:
     z = np.linspace(4.4, 4.0, count)
-    chances = TRUE.matches(z, z)
+    chances = TRUE.compute_matches(z, z)
     assert len(chances) == count and ((chances > 0) & (chances <= 1)).all()
-    assert TRUE.matches(np.empty(0), np.empty(0)).shape == (0,)
+    assert TRUE.compute_matches(np.empty(0), np.empty(0)).shape == (0,)
 
 
 def test_two_equal_pictures_have_equal_chances() -> None:
     z = np.array([4.5, 4.5, 3.0])
-    first, second, _ = TRUE.matches(z, z)
+    first, second, _ = TRUE.compute_matches(z, z)
     assert first == second
 
 
 def test_no_hit_has_a_higher_chance_than_one_before_it() -> None:
     for row in drawn(200, seed=3).z:
-        assert (np.diff(TRUE.matches(row, row)) <= 0).all()
+        assert (np.diff(TRUE.compute_matches(row, row)) <= 0).all()
 
 
 def test_what_scores_no_more_than_ordinary_pictures_has_a_low_chance() -> None:
     z = np.array([2.0, 0.5, 0.4])  # far before the others, but not far from what the text scores anyway
-    assert TRUE.matches(z, z)[0] < SCORES_LOW
+    assert TRUE.compute_matches(z, z)[0] < SCORES_LOW
 
 
 def test_nothing_is_surer_than_the_surest() -> None:
-    assert TRUE.most - 1e-3 < TRUE.matches(np.array([9.0, 1.0]), np.array([9.0]))[0] < TRUE.most
+    assert TRUE.most - 1e-3 < TRUE.compute_matches(np.array([9.0, 1.0]), np.array([9.0]))[0] < TRUE.most
 
 
 def test_chances_do_not_change_when_all_scores_of_a_base_are_narrower() -> None:
@@ -86,18 +86,18 @@ def test_chances_do_not_change_when_all_scores_of_a_base_are_narrower() -> None:
         sample = np.array([[factor * each + shift, 0.0] for each in cosines], dtype=np.float32)
         calibration = Calibration(replace(TRUE, usual=0.1 * factor), sample, 1_000, 0)
         scores = [factor * each + shift for each in (0.45, 0.40, 0.2)]
-        chances.append(calibration.matches(query, scores, scores))
+        chances.append(calibration.compute_matches(query, scores, scores))
     assert chances[0] == pytest.approx(chances[1], abs=1e-3) and chances[0][0] > 0.3
 
 
 def test_a_fit_finds_chances_that_are_right_on_other_texts() -> None:
     curves = fit(drawn(2_000))
     others = drawn(2_000, seed=1)
-    chance = np.array([curves.matches(row, row) for row in others.z])
-    assert expected_error(chance[:, 0], others.right[:, 0]) < 0.03
-    asked = np.array([GENERAL.matches(row, row) for row in others.z])
-    assert expected_error(asked[:, 0], others.right[:, 0]) > 0.05  # what it began with is not right by itself
-    assert np.mean([curves.matches(row, row)[0] < 0.5 for row in others.absent]) > 0.98
+    chance = np.array([curves.compute_matches(row, row) for row in others.z])
+    assert compute_expected_error(chance[:, 0], others.right[:, 0]) < 0.03
+    asked = np.array([GENERAL.compute_matches(row, row) for row in others.z])
+    assert compute_expected_error(asked[:, 0], others.right[:, 0]) > 0.05  # what it began with is not right by itself
+    assert np.mean([curves.compute_matches(row, row)[0] < 0.5 for row in others.absent]) > 0.98
 
 
 def test_few_texts_move_a_language_little_from_the_one_it_leans_on() -> None:
@@ -110,7 +110,7 @@ def test_few_texts_move_a_language_little_from_the_one_it_leans_on() -> None:
 
 
 def test_what_is_measured_is_told_of_texts_that_were_not_fitted() -> None:
-    told = measured(drawn(600))
+    told = measure_error(drawn(600))
     assert told["captions"] == 600 and told["error"] < 2 * told["by_chance"] + 0.02
     assert told["error_all"] < told["error"] and told["absent"] > 0.95
     assert 0.4 < told["found"] < 1 and 0.7 < told["kept"] <= 1
@@ -118,13 +118,13 @@ def test_what_is_measured_is_told_of_texts_that_were_not_fitted() -> None:
     halves = drawn(400)
     upside = np.arange(400) % 2 == 0  # one half is right where the other is not
     odd = replace(halves, right=np.where(upside[:, None], halves.right, False))
-    assert measured(odd)["error"] > 0.2
+    assert measure_error(odd)["error"] > 0.2
 
 
 def test_the_expected_error_is_that_of_bins_of_equal_numbers() -> None:
     chance: Floats = np.repeat([0.1, 0.9], 50)
     right = np.r_[np.arange(50) < 5, np.arange(50) < 45]
-    assert expected_error(chance, right) == pytest.approx(0.08, abs=0.09)
-    assert [each["count"] for each in reliability(chance, right)] == [10] * 10
-    assert expected_error(np.full(100, 0.75), np.arange(100) % 4 > 0) < 0.06
-    assert expected_error(np.full(100, 0.25), np.arange(100) % 4 > 0) == pytest.approx(0.5, abs=0.01)
+    assert compute_expected_error(chance, right) == pytest.approx(0.08, abs=0.09)
+    assert [each["count"] for each in compute_reliability(chance, right)] == [10] * 10
+    assert compute_expected_error(np.full(100, 0.75), np.arange(100) % 4 > 0) < 0.06
+    assert compute_expected_error(np.full(100, 0.25), np.arange(100) % 4 > 0) == pytest.approx(0.5, abs=0.01)

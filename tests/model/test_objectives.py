@@ -5,7 +5,7 @@ import math
 import pytest
 import torch
 
-from model.objectives import Corpus, CrossLingual, CrossModal, Objective, balanced
+from model.objectives import Corpus, CrossLingual, CrossModal, Objective, make_objectives
 
 SHARED = [
     pytest.param([0, 1, 2, 3, 4], id="each caption has a picture of its own"),
@@ -58,7 +58,7 @@ def test_the_temperature_is_held_within_its_bounds_before_each_use(set_to: float
 
 
 def total(objectives: list[Objective], features: torch.Tensor, corpus: Corpus) -> float:
-    terms = [each.of(features, corpus, torch.arange(len(features))) for each in objectives]
+    terms = [each.compute_loss(features, corpus, torch.arange(len(features))) for each in objectives]
     return sum(float(term.detach()) for term in terms if term is not None)
 
 
@@ -69,14 +69,14 @@ def test_balanced_losses_keep_their_shares_whatever_size_the_teachers_features_h
     losses = []
     for size in (1.0, 7.0):
         corpus = Corpus("cy", [*"abcde"], size * english, pictures, torch.arange(5))
-        losses.append(total(balanced(corpus), size * student, corpus) / size**2)
+        losses.append(total(make_objectives(corpus), size * student, corpus) / size**2)
     assert losses[0] == pytest.approx(losses[1], rel=1e-5)
-    weights = [each.weight for each in balanced(corpus) if isinstance(each, CrossModal)]
+    weights = [each.weight for each in make_objectives(corpus) if isinstance(each, CrossModal)]
     assert weights == [pytest.approx(0.1 * 49 * float(english[[0, 1, 2, 4]].square().mean()), rel=1e-5)]
 
 
 def test_without_english_the_pictures_alone_teach() -> None:
     _, pictures = features([0, 1, 2, 3, 4])
     corpus = Corpus("cy", [*"abcde"], torch.full((5, 6), math.nan), pictures, torch.arange(5))
-    weights = [each.weight for each in balanced(corpus) if isinstance(each, CrossModal)]
+    weights = [each.weight for each in make_objectives(corpus) if isinstance(each, CrossModal)]
     assert weights == [1.0]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from model.dataset import left, validate
+from model.dataset import restrict, validate
 from model.dataset.rows import Pivot
 from store.errors import DatasetInvalid, NothingHeldOut, PivotNotServed, PivotTextEmpty
 from tests.model.test_dataset import Item, Reader, delimited, jsonl, parquet
@@ -168,17 +168,17 @@ def test_to_assess_one_side_of_the_split_is_enough_and_to_train_it_is_not(reader
 def test_rows_that_are_alike_without_their_pictures_count_once_and_are_on_one_side(reader: Reader) -> None:
     pictured = [{**item, "picture": f"p{n}"} for n in range(4) for item in items()]
     found = reader(jsonl(pictured))
-    alike = left(found, {"p0"})
+    alike = restrict(found, {"p0"})
     sides = {side: {row.pivot for row in alike.rows if row.split == side} for side in ("train", "val")}
-    assert len({row.said for row in alike.rows}) == len(alike.rows) == alike.report.usable == 200
-    assert alike.report.missing == 300 and left(found, {"p0", "p1", "p2", "p3"}) is found
+    assert len({row.content_key for row in alike.rows}) == len(alike.rows) == alike.report.usable == 200
+    assert alike.report.missing == 300 and restrict(found, {"p0", "p1", "p2", "p3"}) is found
     plain = {side: {row.pivot for row in alike.rows if row.split == side and not row.picture} for side in sides}
     assert not plain["train"] & plain["val"]
 
 
 def test_a_row_is_kept_for_what_is_left_of_it(reader: Reader) -> None:
     dataset = reader(jsonl(items(picture="p1")))
-    told = [left(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]
+    told = [restrict(dataset, *which).report for which in ([{"p1"}], [()], [{"p1"}, ()], [(), ()], [(), {"de"}])]
     assert [(report.usable, report.with_picture, report.pivots) for report in told] == [
         (100, 100, {"de": 100}),
         (100, 0, {"de": 100}),

@@ -10,8 +10,8 @@ from torch.nn import functional as F
 
 from benchmarks.made_up import Sizes, base
 from model.base import Base
-from model.student import in_bfloat16
-from model.towers import text_features
+from model.student import make_bfloat16_tower
+from model.towers import compute_text_features
 
 SIZES = Sizes(rows=50_000, layers=3, width=64, heads=4)
 
@@ -21,7 +21,9 @@ def other(**config: Any) -> Base:
     torch.manual_seed(1)
     tower = TextTransformer(vocab_size=1, width=64, heads=4, layers=3, output_dim=64, **config)
     tower.eval().requires_grad_(False)
-    return replace(base(SIZES), model=tower, text_features=lambda rows, last: text_features(tower, rows, last))
+    return replace(
+        base(SIZES), model=tower, compute_text_features=lambda rows, last: compute_text_features(tower, rows, last)
+    )
 
 
 def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -30,7 +32,7 @@ def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.
     rows, last = torch.randn((7, 9, 64), generator=random), torch.tensor([8, 0, 3, 5, 8, 2, 1])
     weights = torch.randn((7, 64), generator=random)
     found = []
-    for features in (frozen.text_features, in_bfloat16(frozen)):
+    for features in (frozen.compute_text_features, make_bfloat16_tower(frozen)):
         entered = rows.clone().requires_grad_()
         read = features(entered, last)
         (gradient,) = torch.autograd.grad((read * weights).sum(), entered)
@@ -63,7 +65,7 @@ def test_a_tower_of_other_blocks_runs_under_autocast() -> None:
 def test_the_frozen_tower_stays_as_it_is() -> None:
     frozen = base(SIZES)
     before = {name: weight.clone() for name, weight in frozen.model.state_dict().items()}
-    in_bfloat16(frozen)
+    make_bfloat16_tower(frozen)
     after = frozen.model.state_dict()
     assert before.keys() == after.keys() and all(torch.equal(before[name], after[name]) for name in before)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from benchmarks.emoji36.trainer import StepScaledAdamW
 from model import teir
 from model.encoder import Encoder
-from model.objectives import NONE, Corpus
+from model.objectives import NO_PICTURE, Corpus
 from model.table import TokenRows, View, pad
 from model.tokenizer import BEGIN, CLIP_TOKENS, END
 from model.training import Trainer
@@ -73,11 +73,11 @@ def test_one_step_is_the_published_one(size: float, kind: type[teir.ScaledAdamW]
 def test_a_gathered_step_is_the_full_tables_step(encoder: Encoder, clip: float) -> None:
     """One optimizer step over the whole table, with scale 0 outside the corpus, against the same over the used rows."""
     view = encoder.base_view
-    sequences = [view.sequence(ids)[0].astype(np.int64) for ids in view.tokens(CAPTIONS[:8])]
+    sequences = [view.build_sequence(ids)[0].astype(np.int64) for ids in view.tokenize(CAPTIONS[:8])]
     used = np.unique(np.concatenate(sequences))
     target = torch.randn((8, encoder.dimension), generator=torch.Generator().manual_seed(3))
     frozen = np.isin(used, [BEGIN, END])
-    scale = teir.row_scale(view.frequency(used, "cy"))
+    scale = teir.compute_row_scale(view.count_frequency(used, "cy"))
     scale[torch.from_numpy(frozen)] = 0
 
     full = nn.Parameter(encoder.base.table.clone())
@@ -108,7 +108,7 @@ def one_step(
 
 def gradient_of(encoder: Encoder, table: nn.Parameter, sequences: Sequences, target: Tensor) -> Tensor:
     numbers, last = pad([sequence.astype(np.int32) for sequence in sequences], encoder.base.reading)
-    loss = nn.functional.mse_loss(encoder.base.text_features(table[numbers], last), target)
+    loss = nn.functional.mse_loss(encoder.base.compute_text_features(table[numbers], last), target)
     loss.backward()  # type: ignore[no-untyped-call]
     assert table.grad is not None
     return table.grad.clone()
@@ -127,12 +127,16 @@ def test_a_row_counts_one_more_for_every_other_language_that_trained_it(encoder:
     view: View = encoder.extend(encoder.base_view, 1, "cy", first)
     ids = first.rows.ids
     expected = np.where(ids < CLIP_TOKENS, 3, 2)
-    assert (view.frequency(ids, "br") == expected).all()
+    assert (view.count_frequency(ids, "br") == expected).all()
     unseen = np.array([320, 321, view.tokenizer.size + 5])
-    assert (view.frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]).all()
-    assert (view.frequency(ids, "cy") == expected - 1).all()  # taught again, a language is not its own predecessor
-    grown = view.tokenizer.grown(CAPTIONS, 400)
-    assert grown.added == view.tokenizer.added  # nothing new to learn from the same corpus
+    assert (
+        view.count_frequency(unseen[~np.isin(unseen, ids)], "br") == np.array([2, 2, 1])[~np.isin(unseen, ids)]
+    ).all()
+    assert (
+        view.count_frequency(ids, "cy") == expected - 1
+    ).all()  # taught again, a language is not its own predecessor
+    grown = view.tokenizer.grow(CAPTIONS, 400)
+    assert grown.merges == view.tokenizer.merges  # nothing new to learn from the same corpus
 
 
 def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: Encoder, tmp_path: Path) -> None:
@@ -143,14 +147,14 @@ def test_a_second_languages_step_is_scaled_by_the_languages_before_it(encoder: E
     held = {number for ids in view.tokenizer.encode(CAPTIONS) for number in ids}
     captions = [f"{a} {b}" for a in WORDS[:4] for b in ("kazh", "bleunioù", "mor", "an heol")] * 2
     features = torch.randn((len(captions), encoder.dimension), generator=torch.Generator().manual_seed(2))
-    breton = Corpus("br", captions, features, welsh.pictures, torch.full((len(captions),), NONE))
+    breton = Corpus("br", captions, features, welsh.pictures, torch.full((len(captions),), NO_PICTURE))
     settings = replace(SETTINGS, epochs=1, batch_size=len(captions), warmup=0.0, cooldown=0.0, clip=FAINT)
     settings = replace(settings, mixed_precision=False)
     trainer = Trainer(encoder, view, breton, tmp_path / "br", settings)
     start = trainer.rows.detach().clone()
     learned = trainer.learn(go_on)
 
-    tokens = learned.tokenizer(view.tokenizer).encode(captions)
+    tokens = learned.extend_tokenizer(view.tokenizer).encode(captions)
     used = np.array(sorted({number for ids in tokens for number in ids}))
     languages = [1 + (number < CLIP_TOKENS) + (number in held) for number in used.tolist()]
     assert {*languages} == {1, 2, 3}

@@ -25,12 +25,12 @@ from model.tokenizer import (
     SUFFIX,
     ClipPieces,
     Tokenizer,
-    clip_engine,
-    clip_merges,
-    clip_vocabulary,
+    build_clip_engine,
+    build_clip_vocabulary,
+    read_clip_merges,
 )
 from model.training import LearnSettings, Trainer
-from model.version import Learned
+from model.version import VersionContent
 from store.errors import VersionCorrupt
 from tests.groups import GROUPS, byte_fallback, unigram, wordpiece, write_base
 from tests.model.toy import corpus_for
@@ -76,17 +76,19 @@ def spelled(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[str]]:
 
 def reference(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[str]]:
     """What one BPE of CLIP's merges and the added ones behind them makes of texts."""
-    new = dict.fromkeys(left + right for left, right in tokenizer.added if left + right not in clip_vocabulary())
-    vocabulary = {**clip_vocabulary(), **{token: 50_000 + place for place, token in enumerate(new)}}
-    merges = [*clip_merges(), *tokenizer.added]
-    engine = clip_engine(models.BPE(vocabulary, merges, end_of_word_suffix=SUFFIX), LANGUAGE_RULE, tokenizer.words)
+    new = dict.fromkeys(left + right for left, right in tokenizer.merges if left + right not in build_clip_vocabulary())
+    vocabulary = {**build_clip_vocabulary(), **{token: 50_000 + place for place, token in enumerate(new)}}
+    merges = [*read_clip_merges(), *tokenizer.merges]
+    engine = build_clip_engine(
+        models.BPE(vocabulary, merges, end_of_word_suffix=SUFFIX), LANGUAGE_RULE, tokenizer.words
+    )
     return [encoding.tokens for encoding in engine.encode_batch([*texts], add_special_tokens=False)]
 
 
 def test_the_base_reads_english_exactly_as_clip_does_and_beside_another_script() -> None:
     clip = open_clip.get_tokenizer("ViT-B-32")
     assert Tokenizer().encode(ENGLISH) == [clip.encode(text) for text in ENGLISH]
-    assert Tokenizer().grown(HINDI, SIZE).encode(ENGLISH) == Tokenizer().encode(ENGLISH)
+    assert Tokenizer().grow(HINDI, SIZE).encode(ENGLISH) == Tokenizer().encode(ENGLISH)
 
 
 @pytest.mark.row("T16")
@@ -98,11 +100,11 @@ def test_special_strings_in_a_text_are_plain_text() -> None:
 
 def test_a_language_gets_whole_words_and_older_ids_never_move(kind: str) -> None:
     base = opened(kind)
-    welsh = base.grown(WELSH, SIZE)
-    breton = welsh.grown(BRETON, SIZE)
+    welsh = base.grow(WELSH, SIZE)
+    breton = welsh.grow(BRETON, SIZE)
     (joined,), (before,) = (each.encode(["haul traeth"]) for each in (welsh, base))
     assert len(joined) == 2 < len(before), "a word is one token"
-    assert breton.added[: len(welsh.added)] == welsh.added != breton.added and base.added == ()
+    assert breton.merges[: len(welsh.merges)] == welsh.merges != breton.merges and base.merges == ()
     assert base.size < welsh.size < breton.size
     assert [welsh.decode(n) for n in range(welsh.size)] == [breton.decode(n) for n in range(welsh.size)]
     # pieces are joined, nothing else, and what is on the line behind a tokenizer is not its own
@@ -115,49 +117,49 @@ def test_a_language_gets_whole_words_and_older_ids_never_move(kind: str) -> None
 
 def test_growth_is_deterministic_and_a_second_child_has_a_line_of_its_own(kind: str) -> None:
     base = opened(kind)
-    first, again = base.grown(WELSH, SIZE), opened(kind).grown(WELSH, SIZE)
+    first, again = base.grow(WELSH, SIZE), opened(kind).grow(WELSH, SIZE)
     assert (first.sha256, first.encode(BRETON)) == (again.sha256, again.encode(BRETON))
-    assert base.grown(WELSH, 0).sha256 == base.sha256
-    branch = base.grown(BRETON, SIZE)  # beside the other, not behind it
-    assert branch.encode(BRETON) == opened(kind).grown(BRETON, SIZE).encode(BRETON)
+    assert base.grow(WELSH, 0).sha256 == base.sha256
+    branch = base.grow(BRETON, SIZE)  # beside the other, not behind it
+    assert branch.encode(BRETON) == opened(kind).grow(BRETON, SIZE).encode(BRETON)
     assert first.encode(WELSH) == again.encode(WELSH)
 
 
 def test_a_reloaded_tokenizer_reads_alike_and_another_one_is_refused(kind: str, tmp_path: Path) -> None:
-    grown = opened(kind).grown(WELSH, SIZE)
+    grown = opened(kind).grow(WELSH, SIZE)
     rows = TokenRows(np.arange(3, 6), torch.zeros(3, 4))
-    version.write(tmp_path / "v", Learned(grown.added, (), rows, grown.sha256), {})
+    version.write(tmp_path / "v", VersionContent(grown.merges, (), rows, grown.sha256), {})
     learned, _ = version.read(tmp_path / "v")
-    assert learned.tokenizer(opened(kind)).encode(WELSH + BRETON) == grown.encode(WELSH + BRETON)
+    assert learned.extend_tokenizer(opened(kind)).encode(WELSH + BRETON) == grown.encode(WELSH + BRETON)
     with pytest.raises(VersionCorrupt):
-        learned.tokenizer(opened(kind).grown(BRETON, SIZE))
+        learned.extend_tokenizer(opened(kind).grow(BRETON, SIZE))
     with pytest.raises(VersionCorrupt):
-        Learned((("afal", "nothing makes this"),), (), rows, grown.sha256).tokenizer(opened(kind))
+        VersionContent((("afal", "nothing makes this"),), (), rows, grown.sha256).extend_tokenizer(opened(kind))
 
 
 class Wasteful(Tokenizer):
     """Learns of other texts too, whose merges its own corpus may have no use for."""
 
-    def learned(self, corpus: Sequence[str], size: int) -> list[Merge]:
-        return super().learned([*corpus, *WELSH, *HINDI, *THAI], size)
+    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+        return super().learn_merges([*corpus, *WELSH, *HINDI, *THAI], size)
 
 
 @pytest.mark.parametrize("corpus", [WELSH, HINDI, THAI], ids=["cy", "hi", "th"])
 def test_merges_that_the_corpus_does_not_need_are_dropped_and_change_nothing(corpus: list[str]) -> None:
     """Against the slow, obvious way: append every learned merge and tokenise."""
-    kept = Wasteful().grown(corpus, 2_000)
+    kept = Wasteful().grow(corpus, 2_000)
     start = Wasteful().extend([], kept.words)
-    whole = start.extend(start.learned(corpus, 2_000))
+    whole = start.extend(start.learn_merges(corpus, 2_000))
     read = spelled(whole, corpus)
     assert spelled(kept, corpus) == read != spelled(start, corpus)
     needed = {token for line in read for token in line}
-    for left, right in whole.added[::-1] * 3:  # what leads to a token is needed as well
+    for left, right in whole.merges[::-1] * 3:  # what leads to a token is needed as well
         needed.update((left, right) if left + right in needed else ())
-    assert kept.added == tuple((left, right) for left, right in whole.added if left + right in needed) != whole.added
+    assert kept.merges == tuple((left, right) for left, right in whole.merges if left + right in needed) != whole.merges
 
 
 def test_words_of_two_languages_join_only_within_words(kind: str) -> None:
-    grown = opened(kind).grown(WELSH, SIZE)
+    grown = opened(kind).grow(WELSH, SIZE)
     alone = [ids for (ids,) in (grown.encode([word]) for word in ("haul", "traeth"))]
     if kind != "bytes":  # a Gemma puts no space before a text
         assert grown.encode(["haul traeth"])[0] == [*alone[0], *alone[1]]
@@ -170,17 +172,17 @@ def test_words_of_unspaced_scripts_stay_whole_beside_any_neighbour(kind: str) ->
     """Without the cut, merges join the end of one word to the start of the next."""
     words = ("苹果", "汽车", "香蕉", "问号", "帆船")
     corpus = [*words, *(f"{a}和{b}" for a in words for b in words if a != b)]
-    grown = opened(kind).grown(corpus, 1_000)
+    grown = opened(kind).grow(corpus, 1_000)
     (joined,) = grown.encode(["香蕉和问号"])
     assert grown.words and len(joined) == 3
     assert [joined[0], joined[-1]] == [grown.encode([word])[0][0] for word in ("香蕉", "问号")]
-    again = opened(kind).extend(grown.added, grown.words)
+    again = opened(kind).extend(grown.merges, grown.words)
     assert (again.sha256, again.encode(corpus)) == (grown.sha256, grown.encode(corpus))
-    assert opened(kind).extend(grown.added).sha256 != grown.sha256
+    assert opened(kind).extend(grown.merges).sha256 != grown.sha256
 
 
 def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:
-    (ids,) = Tokenizer().grown(HINDI, 2_000).encode(["सर्फिंग"])
+    (ids,) = Tokenizer().grow(HINDI, 2_000).encode(["सर्फिंग"])
     assert len(ids) == 1
     (cut,) = Tokenizer().encode(["सर्फिंग"])
     assert len(cut) > 4
@@ -189,7 +191,7 @@ def test_a_word_with_combining_marks_stays_whole_once_learned() -> None:
 def test_every_apostrophe_of_a_learned_language_is_one() -> None:
     """In datasets they are mixed, and a keyboard gives one that may be in none of the captions."""
     quechua = ["huk pʼisqu", "t’anta mikhuq", "qʼellu chʼaska"] * 3
-    tokenizer = Tokenizer().grown(quechua, SIZE)
+    tokenizer = Tokenizer().grow(quechua, SIZE)
     kinds = "'`´ʹʻʼʽʾʿ׳‘’‚‛′＇"
     read = {kind: tokenizer.encode([f"huk p{kind}isqu", f"t{kind}anta"]) for kind in kinds}
     assert all(ids == read["'"] for ids in read.values())
@@ -198,7 +200,7 @@ def test_every_apostrophe_of_a_learned_language_is_one() -> None:
 
 
 def test_composed_and_decomposed_text_read_alike() -> None:
-    grown = Tokenizer().grown(["y môr", "ar y môr"], SIZE)
+    grown = Tokenizer().grow(["y môr", "ar y môr"], SIZE)
     assert grown.encode(["mo\u0302r"]) == grown.encode(["môr"])
 
 
@@ -206,7 +208,7 @@ def test_no_merge_makes_a_special_token_and_a_long_run_takes_no_time(kind: str) 
     base = opened(kind)
     special = base.pieces.specials if isinstance(base.pieces, FilePieces) else {49_406, 49_407}
     said = ["a </s> b <eos> [SEP] <pad> [CLS]"] * 12 + WELSH
-    grown = base.grown(said, SIZE)
+    grown = base.grow(said, SIZE)
     assert special and all(special.isdisjoint(ids) for ids in grown.encode(said))
     started = time.process_time()
     grown.encode(["traethhaul" * 100, "ᚠᛇᚻ" * 333])
@@ -219,14 +221,14 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
     pieces, merges = [*"qxzj"], dict[Merge, None]()
     while len(merges) < 60:
         merge = draw.choice(pieces), draw.choice(pieces)
-        if merge not in merges and len(merge[0] + merge[1]) <= 6 and merge not in clip_merges():
+        if merge not in merges and len(merge[0] + merge[1]) <= 6 and merge not in read_clip_merges():
             merges[merge] = None
             pieces.append(merge[0] + merge[1])
     both = [pair for left, right in merges for pair in ((left, right), (left, right + SUFFIX))]
     texts = ["".join(draw.choices("qxzj ", k=40)) for _ in range(300)]
     longest = Tokenizer().extend(both)
     for count in (20, 60, 100, 120):
-        on_line = longest._over(longest._merges, count, ())
+        on_line = longest._copy_with(longest._merges, count, ())
         assert on_line.encode(texts) == Tokenizer().extend(both[:count]).encode(texts)
     assert on_line.encode(texts) == longest.encode(texts) != Tokenizer().encode(texts)
 
@@ -252,23 +254,23 @@ def test_the_tokenizers_of_many_languages_read_as_one_bpe_and_alike_from_disk(
     base, tokenizers, read = Tokenizer(), list[Tokenizer](), list[list[list[int]]]()
     for tag in tags:
         parent = tokenizers[-1] if onto == "chain" and tokenizers else base
-        grown = parent.grown(names[tag], 400)
-        merges, words = grown.added[len(parent.added) :], grown.words[len(parent.words) :]
+        grown = parent.grow(names[tag], 400)
+        merges, words = grown.merges[len(parent.merges) :], grown.words[len(parent.words) :]
         assert merges and spelled(grown, names[tag]) == reference(grown, names[tag])
         rows = TokenRows(np.arange(1), torch.zeros(1, 4))
-        version.write(tmp_path / tag, Learned(merges, words, rows, grown.sha256), {})
+        version.write(tmp_path / tag, VersionContent(merges, words, rows, grown.sha256), {})
         tokenizers.append(grown)
         read.append(grown.encode(texts))
     assert [each.encode(texts) for each in tokenizers] == read
     base, reloaded = Tokenizer(), list[Tokenizer]()
     for tag in tags:
         learned, _ = version.read(tmp_path / tag)
-        reloaded.append(learned.tokenizer(reloaded[-1] if onto == "chain" and reloaded else base))
+        reloaded.append(learned.extend_tokenizer(reloaded[-1] if onto == "chain" and reloaded else base))
     assert [each.encode(texts) for each in reloaded] == read
 
 
 def test_a_bpe_of_other_merges_would_be_found() -> None:
-    grown = Tokenizer().grown(WELSH, SIZE)
+    grown = Tokenizer().grow(WELSH, SIZE)
     assert reference(grown, WELSH) == spelled(grown, WELSH) != reference(Tokenizer(ClipPieces()), WELSH)
 
 
@@ -283,6 +285,8 @@ def test_a_new_tokens_row_begins_as_the_mean_of_its_parts(tmp_path: Path) -> Non
         parts = [number]
         while any(part >= vocabulary for part in parts):
             parts = [
-                each for part in parts for each in (trainer.tokenizer.parts(part) if part >= vocabulary else (part,))
+                each
+                for part in parts
+                for each in (trainer.tokenizer.get_parts(part) if part >= vocabulary else (part,))
             ]
         torch.testing.assert_close(trainer.rows.detach()[used.index(number)], encoder.base.table[parts].mean(dim=0))

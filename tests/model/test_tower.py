@@ -7,7 +7,7 @@ import open_clip
 import pytest
 import torch
 
-from model.towers import supports_bfloat16, text_features
+from model.towers import can_multiply_bfloat16, compute_text_features
 
 CPUINFO = Path("/proc/cpuinfo")
 
@@ -34,7 +34,7 @@ def test_one_place_of_the_last_block_is_the_whole_forward_pass_there(config: dic
     model = tower(**config)
     embedded = torch.randn((5, 9, 64), generator=torch.Generator().manual_seed(1), requires_grad=True)
     last = torch.tensor([8, 0, 3, 5, 8])
-    ours, plain = text_features(model, embedded, last), whole(model, embedded, last)
+    ours, plain = compute_text_features(model, embedded, last), whole(model, embedded, last)
     torch.testing.assert_close(ours, plain, rtol=1e-5, atol=1e-6)
     weights = torch.randn(ours.shape, generator=torch.Generator().manual_seed(2))
     (gradient,) = torch.autograd.grad((ours * weights).sum(), embedded)
@@ -47,7 +47,7 @@ def test_a_tower_of_other_blocks_goes_its_own_way() -> None:
     model = tower()
     model.transformer.resblocks[-1] = Doubled()
     embedded, last = torch.ones((2, 4, 64)), torch.tensor([3, 1])
-    torch.testing.assert_close(text_features(model, embedded, last), whole(model, embedded, last))
+    torch.testing.assert_close(compute_text_features(model, embedded, last), whole(model, embedded, last))
 
 
 @pytest.mark.parametrize(
@@ -57,16 +57,16 @@ def test_a_processor_that_has_bfloat16_is_asked_for_it(
     told: dict[str, bool], expected: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: told, raising=False)
-    assert supports_bfloat16(torch.device("cpu")) is expected
+    assert can_multiply_bfloat16(torch.device("cpu")) is expected
     monkeypatch.delattr(torch.cpu, "get_capabilities")
-    assert supports_bfloat16(torch.device("cpu")) is False
-    assert supports_bfloat16(torch.device("meta")) is False
+    assert can_multiply_bfloat16(torch.device("cpu")) is False
+    assert can_multiply_bfloat16(torch.device("meta")) is False
 
 
 @pytest.mark.skipif(not CPUINFO.exists() or not hasattr(torch.cpu, "get_capabilities"), reason="nobody else to ask")
 def test_this_processor_is_told_rightly() -> None:
     """Under whatever names torch's release has for them."""
-    assert supports_bfloat16(torch.device("cpu")) is bool(
+    assert can_multiply_bfloat16(torch.device("cpu")) is bool(
         {"avx512_bf16", "amx_bf16"} & set(CPUINFO.read_text().split())
     )
 

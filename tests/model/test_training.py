@@ -15,7 +15,7 @@ from model.encoder import Encoder
 from model.objectives import CrossModal
 from model.table import TokenRows
 from model.tokenizer import BEGIN, END
-from model.training import Interrupted, LearnSettings, Progress, Trainer
+from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from store import files
 from store.errors import CheckpointMismatch, TrainingDiverged
 from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting, same
@@ -40,7 +40,9 @@ def test_a_last_caption_alone_in_its_batch_teaches_nothing_and_hinders_nothing(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     whole = corpus_for(encoder, english=False)
-    corpus = replace(whole, captions=CAPTIONS[:81], english=whole.english[:81], owner=whole.owner[:81])
+    corpus = replace(
+        whole, captions=CAPTIONS[:81], pivot_features=whole.pivot_features[:81], picture_rows=whole.picture_rows[:81]
+    )
     losses: list[float] = []
 
     def note(progress: Progress) -> bool:
@@ -62,10 +64,10 @@ def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
 def test_an_interrupted_run_ends_on_the_same_bits(
     encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(training, "supports_bfloat16", lambda _: half)
+    monkeypatch.setattr(training, "can_multiply_bfloat16", lambda _: half)
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == stop_at)
     seen: list[int] = []
     resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
@@ -78,7 +80,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
 ) -> None:
     """On any machine: bfloat16 without hardware for it is slow, not wrong."""
     corpus = corpus_for(encoder)
-    monkeypatch.setattr(training, "supports_bfloat16", lambda _: True)
+    monkeypatch.setattr(training, "can_multiply_bfloat16", lambda _: True)
     full, mixed = (
         learn(encoder, encoder.base_view, corpus, tmp_path / str(on), replace(SETTINGS, mixed_precision=on), go_on)
         for on in (False, True)
@@ -87,7 +89,7 @@ def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     start = Trainer(encoder, encoder.base_view, corpus, tmp_path / "start", SETTINGS).rows.detach()[:-2]
     one, other = ((learned.rows.rows - start).flatten() for learned in (full, mixed))
     assert 0.9 < float(torch.cosine_similarity(one, other, dim=0)) < 1.0
-    monkeypatch.setattr(training, "supports_bfloat16", lambda _: False)
+    monkeypatch.setattr(training, "can_multiply_bfloat16", lambda _: False)
     assert same(full, learn(encoder, encoder.base_view, corpus, tmp_path / "without", SETTINGS, go_on))
 
 
@@ -104,14 +106,14 @@ def test_unless_told_otherwise_pictures_weigh_a_tenth_of_the_features_mean_squar
     monkeypatch.setattr("model.objectives.CrossModal", Weighed)
     corpus = corpus_for(encoder)
     learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=1), go_on)
-    assert weights == [pytest.approx(0.1 * float(corpus.english.square().mean()), rel=1e-5)]
+    assert weights == [pytest.approx(0.1 * float(corpus.pivot_features.square().mean()), rel=1e-5)]
 
 
 @pytest.mark.row("K8")
 def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == 9)
     newest = tmp_path / "cut" / "step-9" / "state.safetensors"
     damaged = bytearray(newest.read_bytes())
@@ -146,7 +148,7 @@ def test_a_damaged_checkpoint_is_saved_again_and_pushes_out_no_whole_one(tmp_pat
 
 @pytest.mark.row("K9")
 def test_a_changed_corpus_is_refused(encoder: Encoder, tmp_path: Path) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match="corpus"):
         learn(encoder, encoder.base_view, corpus_for(encoder, seed=2), tmp_path, SETTINGS, go_on)
@@ -169,7 +171,7 @@ class Otherwise(Trainer):
 def test_a_checkpoint_of_another_training_is_refused(
     encoder: Encoder, tmp_path: Path, part: str, trainer: type[Trainer], settings: LearnSettings
 ) -> None:
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match=part):
         trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings).learn(go_on)
@@ -180,7 +182,7 @@ def test_a_checkpoint_on_a_parent_of_other_rows_is_refused(encoder: Encoder, tmp
     learned = learn(encoder, encoder.base_view, corpus, tmp_path / "parent", SETTINGS, go_on)
     others = replace(learned, rows=TokenRows(learned.rows.ids, 2 * learned.rows.rows))
     one, other = (encoder.extend(encoder.base_view, n, "br", each) for n, each in enumerate((learned, others), 1))
-    with pytest.raises(Interrupted):
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, one, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == 4)
     with pytest.raises(CheckpointMismatch, match="parent"):
         learn(encoder, other, corpus, tmp_path / "cut", SETTINGS, go_on)
@@ -189,14 +191,14 @@ def test_a_checkpoint_on_a_parent_of_other_rows_is_refused(encoder: Encoder, tmp
 
 def test_a_loss_that_is_not_finite_ends_the_training(encoder: Encoder, tmp_path: Path) -> None:
     corpus = corpus_for(encoder)
-    corpus.english[5, 3] = math.inf
+    corpus.pivot_features[5, 3] = math.inf
     with pytest.raises(TrainingDiverged):
         learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, go_on)
 
 
 def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> None:
     learned = learn(encoder, encoder.base_view, corpus_for(encoder), tmp_path, SETTINGS, go_on)
-    tokenizer = learned.tokenizer(encoder.base_view.tokenizer)
+    tokenizer = learned.extend_tokenizer(encoder.base_view.tokenizer)
     used = {number for ids in tokenizer.encode(CAPTIONS) for number in ids}
     assert set(learned.rows.ids.tolist()) == used
     assert not {BEGIN, END} & used
@@ -204,15 +206,15 @@ def test_only_the_corpus_tokens_are_stored(encoder: Encoder, tmp_path: Path) -> 
 
 def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
     sizes = (64, 500, 1_000, 2_000, 2_001, 10_000, 100_000)
-    assert [LearnSettings().epochs_for(captions) for captions in sizes] == [40, 40, 40, 35, 35, 7, 3]
-    assert LearnSettings(epochs=7).epochs_for(2_000) == 7
+    assert [LearnSettings().choose_epochs(captions) for captions in sizes] == [40, 40, 40, 35, 35, 7, 3]
+    assert LearnSettings(epochs=7).choose_epochs(2_000) == 7
 
 
 def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unless_told_otherwise() -> None:
     def steps(captions: int) -> tuple[str, float, int]:
-        settled = LearnSettings().settled(captions, "drawn")
-        number = math.ceil(captions / settled.batch_size) * settled.epochs_for(captions)
-        highest = max(settled.rate(step, number) for step in range(1, number + 1))
+        settled = LearnSettings().resolve(captions, "drawn")
+        number = math.ceil(captions / settled.batch_size) * settled.choose_epochs(captions)
+        highest = max(settled.compute_rate(step, number) for step in range(1, number + 1))
         return settled.start, round(highest, 4), number
 
     sizes = (10, 64, 200, 400, 800, 1_000, 2_000, 3_485, 9_600)
@@ -222,36 +224,36 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
         ("aligned", 0.002, 600),
     ]  # fmt: skip
     assert [steps(captions) for captions in (10_001, 100_000)] == [("drawn", 0.004, 1_099), ("drawn", 0.004, 4_689)]
-    assert LearnSettings(start="aligned").settled(100_000, "drawn").epochs == 3
-    of_pieces = LearnSettings().settled(500, "pieces")
-    assert (of_pieces.start, of_pieces.epochs_for(500)) == ("drawn", 40)
+    assert LearnSettings(start="aligned").resolve(100_000, "drawn").epochs == 3
+    of_pieces = LearnSettings().resolve(500, "pieces")
+    assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
     told = LearnSettings(start="drawn")
-    assert told.settled(500, "drawn") == told and told.epochs_for(500) == 40
-    assert LearnSettings(start="aligned").settled(500, "drawn") == LearnSettings().settled(500, "drawn")
-    told = LearnSettings(epochs=7, learning_rate=0.001).settled(500, "drawn")
+    assert told.resolve(500, "drawn") == told and told.choose_epochs(500) == 40
+    assert LearnSettings(start="aligned").resolve(500, "drawn") == LearnSettings().resolve(500, "drawn")
+    told = LearnSettings(epochs=7, learning_rate=0.001).resolve(500, "drawn")
     assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
 
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
     trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
-    assert trainer.settings == LearnSettings(batch_size=16).settled(len(CAPTIONS), "drawn")
+    assert trainer.settings == LearnSettings(batch_size=16).resolve(len(CAPTIONS), "drawn")
     assert trainer.settings.start == "aligned"
 
 
 def test_the_rate_rises_stays_and_falls_or_stays_as_published() -> None:
     falls = LearnSettings(learning_rate=1.0, warmup=0.1, cooldown=0.5)
-    assert [round(falls.rate(step, 100), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [
+    assert [round(falls.compute_rate(step, 100), 2) for step in (1, 5, 10, 50, 51, 76, 100)] == [
         0.1, 0.5, 1.0, 1.0, 1.0, 0.5, 0.02,
     ]  # fmt: skip
     constant = LearnSettings(learning_rate=0.2, warmup=0.1, cooldown=0.0)
-    assert {constant.rate(step, 100) for step in range(10, 101)} == {0.2}
+    assert {constant.compute_rate(step, 100) for step in range(10, 101)} == {0.2}
 
 
 def test_rows_that_overflow_in_the_last_step_are_no_version(encoder: Encoder, tmp_path: Path) -> None:
     """The loss is looked at before each step, so the last one needs a look of its own."""
     corpus = corpus_for(encoder)
-    last = math.ceil(len(CAPTIONS) / SETTINGS.batch_size) * SETTINGS.epochs_for(len(CAPTIONS))
-    with pytest.raises(Interrupted):
+    last = math.ceil(len(CAPTIONS) / SETTINGS.batch_size) * SETTINGS.choose_epochs(len(CAPTIONS))
+    with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus, tmp_path, SETTINGS, lambda p: p.step == last - 1)
     newest = tmp_path / f"step-{last - 1}"
     manifest = files.verify(newest)

@@ -137,13 +137,13 @@ def test_pictures_are_prepared_as_the_weights_of_that_name_are(tmp_path: Path, m
     """open_clip prepares those of a file as OpenAI's: for a SigLIP that would be other colours, and another cut."""
     checkpoint = tmp_path / "base.safetensors"
     checkpoint.touch()
-    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", str(checkpoint)) == {
+    assert weights.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {
         "mean": (0.5, 0.5, 0.5), "std": (0.5, 0.5, 0.5), "interpolation": "bicubic", "resize_mode": "squash",
     }  # fmt: skip
-    assert weights.preparation_of_pictures("ViT-L-14", str(checkpoint)) == {}  # its weights do not agree
-    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", "webli") == {}  # open_clip's own affair
+    assert weights.find_preparation("ViT-L-14", str(checkpoint)) == {}  # its weights do not agree
+    assert weights.find_preparation("ViT-B-16-SigLIP", "webli") == {}  # open_clip's own affair
     (tmp_path / "open_clip_config.json").write_text(json.dumps({"preprocess_cfg": {"mean": [0.1, 0.2, 0.3]}}))
-    assert weights.preparation_of_pictures("ViT-B-16-SigLIP", str(checkpoint)) == {"mean": [0.1, 0.2, 0.3]}
+    assert weights.find_preparation("ViT-B-16-SigLIP", str(checkpoint)) == {"mean": [0.1, 0.2, 0.3]}
 
     spec = write_base(tmp_path / "siglip", GROUPS["siglip"])
     before = open_base(spec, "cpu")
@@ -151,7 +151,7 @@ def test_pictures_are_prepared_as_the_weights_of_that_name_are(tmp_path: Path, m
     after = open_base(spec, "cpu")
     assert before.image_fingerprint != after.image_fingerprint and before.text_fingerprint == after.text_fingerprint
     grey = Image.new("RGB", (32, 32), (128, 128, 128))
-    assert not torch.allclose(before.pixels([grey]), after.pixels([grey]))
+    assert not torch.allclose(before.prepare_pixels([grey]), after.prepare_pixels([grey]))
 
 
 # --- a table that is its file -----------------------------------------------------------------------------------------
@@ -171,8 +171,8 @@ def test_a_mapped_table_gives_the_same_bits(tmp_path: Path, half: bool, monkeypa
     assert mapped.text_fingerprint == usual.text_fingerprint
     one, other = Encoder(usual), Encoder(mapped)
     assert np.array_equal(
-        one.texts([(one.base_view, text) for text in texts()]).vectors,
-        other.texts([(other.base_view, text) for text in texts()]).vectors,
+        one.encode_texts([(one.base_view, text) for text in texts()]).vectors,
+        other.encode_texts([(other.base_view, text) for text in texts()]).vectors,
     )
 
 
@@ -185,7 +185,7 @@ import numpy as np
 encoder = Encoder(open_base(sys.argv[1], "cpu"))
 learned = TokenRows(np.arange(5, 905), torch.randn(900, encoder.base.table.shape[1]))
 view = encoder.base_view.extend(1, "xx", encoder.base_view.tokenizer, encoder.table, learned, {})
-encoder.texts([(view, "a red apple"), (encoder.base_view, "a red apple")])
+encoder.encode_texts([(view, "a red apple"), (encoder.base_view, "a red apple")])
 print(psutil.Process().memory_info().rss)
 print(1024 * int(open("/proc/self/status").read().partition("RssAnon:")[2].split()[0]))
 """
@@ -232,8 +232,8 @@ def test_name_json_says_how_pictures_are_prepared_before_any_other_file(tmp_path
         resize_mode="longest",
         fill_color=200,
     )
-    assert torch.equal(told.pixels([picture])[0], expected(picture))
-    assert not torch.equal(told.pixels([picture]), plain.pixels([picture]))
+    assert torch.equal(told.prepare_pixels([picture])[0], expected(picture))
+    assert not torch.equal(told.prepare_pixels([picture]), plain.prepare_pixels([picture]))
     assert told.image_fingerprint != plain.image_fingerprint
     assert told.text_fingerprint == plain.text_fingerprint
 

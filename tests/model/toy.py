@@ -7,10 +7,10 @@ from pathlib import Path
 import torch
 
 from model.encoder import Encoder
-from model.objectives import NONE, Corpus
+from model.objectives import NO_PICTURE, Corpus
 from model.table import View
 from model.training import LearnSettings, Progress, Trainer
-from model.version import Learned
+from model.version import VersionContent
 
 WORDS = ("afal", "coch", "ci", "tŷ", "môr", "haul", "cath", "llong", "blodyn", "seren")
 CAPTIONS = [f"{a} a {b}" for a in WORDS for b in WORDS if a != b]
@@ -39,11 +39,11 @@ def corpus_for(encoder: Encoder, *, english: bool = True, pictures: bool = True,
         CAPTIONS,
         features if english else torch.full_like(features, math.nan),
         torch.randn((30, encoder.dimension), generator=random),
-        torch.arange(count) % 30 if pictures else torch.full((count,), NONE),
+        torch.arange(count) % 30 if pictures else torch.full((count,), NO_PICTURE),
     )
 
 
-def same(one: Learned, other: Learned) -> bool:
+def same(one: VersionContent, other: VersionContent) -> bool:
     return one.merges == other.merges and torch.equal(one.rows.rows, other.rows.rows)
 
 
@@ -54,6 +54,6 @@ def learn(
     folder: Path,
     settings: LearnSettings,
     on_step: Callable[[Progress], bool],
-) -> Learned:
+) -> VersionContent:
     """By the product's trainer."""
     return Trainer(encoder, parent, corpus, folder, settings).learn(on_step)

@@ -157,11 +157,11 @@ class Noting(WeightlessEncoder):
         self.calls: list[tuple[int, int]] = []
         self.free = threading.Event()
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
         self.calls.append((len(images), os.getpriority(os.PRIO_PROCESS, threading.get_native_id())))
         if len(self.calls) == 1:
             assert self.free.wait(PATIENCE)
-        return super().pictures(images, batch)
+        return super().encode_pictures(images, batch)
 
 
 async def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_another() -> None:
@@ -177,7 +177,7 @@ async def test_uploads_are_encoded_in_batches_on_a_nice_thread_and_searches_on_a
             assert encoder.calls == [(8, own + 10), (1, own)]
             encoder.free.set()
             vectors = [vector for (vector,) in await asyncio.gather(*calls)]
-            assert np.array_equal(vectors, encoder.pictures(images))
+            assert np.array_equal(vectors, encoder.encode_pictures(images))
             assert encoder.calls[2:4] == [(8, own + 10), (4, own + 10)]
             assert pictures.depth == 0 and pictures.alive
         finally:
@@ -195,7 +195,7 @@ async def test_a_picture_has_the_vector_of_the_whole_although_it_is_framed_where
             uploaded = await pictures.uploads(data, PATIENCE)
             assert (uploaded.rgb.size, uploaded.size) == ((32, 32), (90, 50))
             (stored,) = await pictures.encode_uploads([uploaded.rgb])
-            vectors = [stored, await pictures.encode(data), encoder.pictures([read_rgb(data)])[0]]
+            vectors = [stored, await pictures.encode(data), encoder.encode_pictures([read_rgb(data)])[0]]
             assert np.array_equal(vectors[0], vectors[1]) and np.array_equal(vectors[1], vectors[2])
         finally:
             pictures.close()

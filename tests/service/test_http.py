@@ -363,10 +363,10 @@ def test_forged_host_headers_change_no_link(service: Service) -> None:
 class BrokenEncoder(WeightlessEncoder):
     """Fails on one text, and reads another as numbers that JSON does not have."""
 
-    def texts(self, items: Any, *, alone: bool = False) -> EncodedTexts:
+    def encode_texts(self, items: Any, *, alone: bool = False) -> EncodedTexts:
         if any(text == "fail" for _, text in items):
             raise RuntimeError("with a secret of /etc")
-        read = super().texts(items)
+        read = super().encode_texts(items)
         return replace(read, vectors=read.vectors * np.nan) if any(text == "nan" for _, text in items) else read
 
 

@@ -14,7 +14,7 @@ import pytest
 from PIL import Image
 
 from index.gallery import Gallery
-from model.backend import recorded
+from model.backend import find_recorded_encoding
 from model.encoder import EncodedTexts
 from model.table import View
 from service import moving
@@ -42,12 +42,12 @@ class OtherEncoder(WeightlessEncoder):
     def __init__(self, root: int) -> None:
         self.base_view = weightless_view(root)
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
-        read = super().texts(items)
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+        read = super().encode_texts(items)
         return EncodedTexts(np.roll(read.vectors, 5, axis=1), read.truncated, read.tokens)
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
-        return np.roll(super().pictures(images), 5, axis=1)
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        return np.roll(super().encode_pictures(images), 5, axis=1)
 
 
 OTHER = ("other", OtherEncoder.image_fingerprint, OtherEncoder.text_fingerprint)
@@ -141,7 +141,7 @@ def test_another_encoding_is_opened_without_a_restart(tmp_path: Path) -> None:
         encoding = OPENVINO_32
 
     def reopen(_: Settings) -> WeightlessEncoder:
-        return Encoded(0) if recorded(service.context.registry) == OPENVINO_32 else WeightlessEncoder()
+        return Encoded(0) if find_recorded_encoding(service.context.registry) == OPENVINO_32 else WeightlessEncoder()
 
     with running(tmp_path, reopen=reopen) as service:
         registry = service.context.registry

@@ -263,7 +263,7 @@ class BlindEncoder(WeightlessEncoder):
 
     image_fingerprint = "0" * 64
 
-    def pictures(self, images: Any, batch: int = 64) -> Any:
+    def encode_pictures(self, images: Any, batch: int = 64) -> Any:
         raise VersionCorrupt("the image tower is damaged")
 
 

@@ -27,11 +27,11 @@ class Gathering(WeightlessEncoder):
         self.sizes: list[int] = []
         self.waiting: Callable[[], int] | None = None
 
-    def pictures(self, images: Any, batch: int = 64) -> Any:
+    def encode_pictures(self, images: Any, batch: int = 64) -> Any:
         if (waiting := self.waiting) is not None and not self.sizes:
             wait_until(lambda: waiting() >= 8)
         self.sizes.append(len(images))
-        return super().pictures(images)
+        return super().encode_pictures(images)
 
 
 @pytest.fixture(scope="module")

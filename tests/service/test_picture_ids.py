@@ -8,7 +8,7 @@ from urllib.parse import quote
 import httpx
 import pytest
 
-from model.text import picture_id
+from model.text import clean_picture_id
 from store.errors import InvalidInput
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running, wait_until
@@ -110,7 +110,7 @@ def test_the_log_tells_the_route_and_who_changed_which_picture(
 @pytest.mark.parametrize("id", REFUSED)
 def test_what_is_no_id_is_refused(service: Service, id: str) -> None:
     with pytest.raises(InvalidInput):
-        picture_id(id)
+        clean_picture_id(id)
     if id not in ("", ".."):  # clients take these out of a path
         files = {"picture": ("x", picture(1))}
         with assert_state_unchanged(service):
@@ -135,7 +135,7 @@ def test_an_id_has_no_dot_first(service: Service, id: str) -> None:
 
 
 def test_an_id_has_a_longest_and_is_composed() -> None:
-    assert picture_id("é" * 512) == "é" * 512 == picture_id("e\u0301" * 512)
+    assert clean_picture_id("é" * 512) == "é" * 512 == clean_picture_id("e\u0301" * 512)
 
 
 def test_a_decomposed_id_is_the_composed_one(service: Service) -> None:

@@ -197,11 +197,11 @@ class Blocked(WeightlessEncoder):
         self.go_on = threading.Event()
         self.together: list[int] = []
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Any:
         self.together.append(len(images))
         if len(self.together) == 1:
             assert self.go_on.wait(PATIENCE)
-        return super().pictures(images, batch)
+        return super().encode_pictures(images, batch)
 
 
 def test_uploads_are_encoded_together_and_searches_do_not_wait_for_them(tmp_path: Path) -> None:

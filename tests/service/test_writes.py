@@ -125,15 +125,15 @@ class NotingEncoder(WeightlessEncoder):
 
     def __init__(self) -> None:
         super().__init__()
-        self.encoded = 0
+        self.encoded_count = 0
 
-    def texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
-        self.encoded += len(items)
-        return super().texts(items, alone=alone)
+    def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
+        self.encoded_count += len(items)
+        return super().encode_texts(items, alone=alone)
 
-    def pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
-        self.encoded += len(images)
-        return super().pictures(images, batch)
+    def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
+        self.encoded_count += len(images)
+        return super().encode_pictures(images, batch)
 
 
 ENCODER = NotingEncoder()
@@ -148,20 +148,20 @@ def service(tmp_path: Path) -> Iterator[Service]:
 
 def count_encoded(answer: httpx.Response, before: int) -> tuple[int, int]:
     """Return the status of an answer, and how much was encoded since."""
-    return answer.status_code, ENCODER.encoded - before
+    return answer.status_code, ENCODER.encoded_count - before
 
 
 def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -> None:
     bound = {"X-API-Key": service.key("write", collections=["near"])}
 
     def patch(id: str, captions: dict[str, Any], **headers: str) -> tuple[int, int]:
-        before = ENCODER.encoded
+        before = ENCODER.encoded_count
         answer = service.admin.patch(f"/v1/pictures/{id}", json={"captions": captions}, headers=headers)
         return count_encoded(answer, before)
 
     http = httpx.Client(base_url=service.url, headers=bound, timeout=PATIENCE)
     with http:
-        before = ENCODER.encoded
+        before = ENCODER.encoded_count
         for id in ("far", "unknown"):
             answer = http.patch(f"/v1/pictures/{id}", json={"captions": {"en": ["never seen"]}})
             assert count_encoded(answer, before) == (404, 0)
@@ -172,7 +172,7 @@ def test_a_write_that_is_refused_encodes_and_decodes_nothing(service: Service) -
 
 
 def test_bytes_that_are_known_elsewhere_are_encoded_again_for_a_bound_key(service: Service) -> None:
-    files, before = {"picture": ("x", picture(1))}, ENCODER.encoded
+    files, before = {"picture": ("x", picture(1))}, ENCODER.encoded_count
     assert count_encoded(service.admin.put("/v1/pictures/again", files=files), before) == (201, 0)
     near = {"X-API-Key": service.key("write", collections=["near"])}
     with httpx.Client(base_url=service.url, headers=near, timeout=PATIENCE) as http:

@@ -27,8 +27,8 @@ def show(site: Site, count: int, first: int = 0, **captions: Sequence[str]) -> N
     new = []
     for number in range(first, first + count):
         rgb = Image.fromarray(random.integers(0, 255, (32, 32, 3), dtype=np.uint8))
-        picture = Picture.of(rgb)
-        (vector,) = encoder.pictures([read_rgb(picture.stored)])
+        picture = Picture.encode(rgb)
+        (vector,) = encoder.encode_pictures([read_rgb(picture.stored)])
         texts = {tag: [f"{text} {number}" for text in given] for tag, given in captions.items()}
         new.append(NewPicture(f"p{number}", f"{10**9 + number:064x}", 32, 32, texts, vector, picture))
     site.gallery.put(new, encoder.image_fingerprint)

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from model.evaluation import Gain, gain
+from model.evaluation import Gain, measure_gain
 from tests.patience import PATIENCE
 from tests.worker.harness import Site, attempt_at, carry_out, pairs, report_of, teach
 from tests.worker.test_assess import spoken
@@ -153,11 +153,11 @@ def test_a_language_that_nothing_read_gains_and_report_release_and_log_say_over_
     data = prepare(context, attempt.expansion)
     validation = decide_validation(context, data)
     among = encode_candidates(context, data, validation)
-    before, after = (measure(context, context.views.of(version), validation, among) for version in (0, 1))
+    before, after = (measure(context, context.views.open(version), validation, among) for version in (0, 1))
     assert before is not None and after is not None
     owner = np.array([among.places[picture] for picture in validation.targets])
     by_picture, by_caption = (
-        gain(before.ranks, after.ranks, each, (1, 10)).error for each in (owner, np.arange(len(owner)))
+        measure_gain(before.ranks, after.ranks, each, (1, 10)).error for each in (owner, np.arange(len(owner)))
     )
     assert told["error"] == pytest.approx(by_picture) != pytest.approx(by_caption)
 

@@ -11,7 +11,7 @@ from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.snapshot import Matching
 from index.vectors import Matrix
-from model.match import SAMPLE, between, first_of
+from model.match import SAMPLE, blend_deviations, take_first
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
@@ -80,8 +80,8 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     assert followed(site, matching) is matching and set(matching.calibrations) == {0}
     calibration = matching.calibrations[0]
     assert calibration.sample.shape == (pictures, site.dimension)
-    assert calibration.holds_at(change + pictures) and not calibration.holds_at(change + pictures + 1)
-    assert calibration.holds_among(pictures // 2) and not calibration.holds_among(pictures // 2 - 1)
+    assert calibration.is_valid_at(change + pictures) and not calibration.is_valid_at(change + pictures + 1)
+    assert calibration.is_valid_among(pictures // 2) and not calibration.is_valid_among(pictures // 2 - 1)
     described(site, SAMPLE + 1, start=80)
     assert followed(site, matching).calibrations[0].sample.shape == (SAMPLE, site.dimension)
 
@@ -179,7 +179,7 @@ def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
     assert texts is not None
     dogs = {f"d{number}" for number in range(60, 100)}
     assert {len(right) for right in texts.right} == {1, 40}
-    answers, sample = fitter.search(texts), first_of(fitter.read_vectors())
+    answers, sample = fitter.search(texts), take_first(fitter.read_vectors())
     row = next(number for number, (_, text) in enumerate(texts.pairs) if text == "a dog")
     assert texts.right[row] == dogs and len(sample) == PICTURES + 100
     own = site.gallery.find_picture_vectors([*dogs], site.image_fingerprint)
@@ -195,12 +195,12 @@ def test_what_a_text_finds_is_what_a_full_scan_finds(site: Site) -> None:
     fitter = MatchFitter(site.registry, DataRoot(site.home))
     texts = fitter.choose_queries("en", 0)
     assert texts is not None
-    answers, sample = fitter.search(texts), first_of(fitter.read_vectors())
+    answers, sample = fitter.search(texts), take_first(fitter.read_vectors())
     ids = site.gallery.list_ids()
     vectors = np.stack([*site.gallery.find_picture_vectors(ids, site.image_fingerprint).values()])
     for row, right, query, own in zip(range(80), texts.right, texts.vectors, texts.picture_vectors, strict=True):
         scores = vectors @ query
-        z = (scores - (sample @ query).mean()) / between((sample @ query).std(), answers.usual)
+        z = (scores - (sample @ query).mean()) / blend_deviations((sample @ query).std(), answers.usual)
         assert answers.z[row] == pytest.approx(np.sort(z)[::-1][:10], abs=1e-3)
         assert answers.right[row, 0] == (ids[int(scores.argmax())] in right)
         like = np.quantile(vectors @ own, 1 - 0.025)

@@ -63,8 +63,8 @@ def rows_of(site: Site, encoder: Encoder, tag: str, version: int) -> int:
 
 def read(site: Site, encoder: Encoder, tag: str, text: str) -> Matrix:
     """A query in a language, as the version that serves it reads it."""
-    view = Views(encoder, site.registry, DataRoot(site.home)).of(site.registry.releases.get_serving().languages[tag])
-    return encoder.texts([(view, text)], alone=True).vectors
+    view = Views(encoder, site.registry, DataRoot(site.home)).open(site.registry.releases.get_serving().languages[tag])
+    return encoder.encode_texts([(view, text)], alone=True).vectors
 
 
 def test_everything_is_made_anew_served_by_one_release_and_taken_back_bit_for_bit(site: Site, other_base: str) -> None:
@@ -203,7 +203,7 @@ def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings
     new, base = serving(site), site.registry.releases.get_serving().base
     assert (rows_of(site, new, "eu", base), rows_of(site, new, "cy", base)) == (4, 4)
     live = LiveIndex(new, VectorSets(site.gallery))
-    assert live.start() and set(live.current.captions) == {"en", "cy", "eu"} and new.encoded == 0
+    assert live.start() and set(live.current.captions) == {"en", "cy", "eu"} and new.encoded_count == 0
     live.close()
 
     for name in (site.base, many):

@@ -33,10 +33,10 @@ def test_the_teacher_is_the_version_of_the_pivots_language(site: Site) -> None:
     data = prepare(context, attempt.expansion)
     assert data.pivot_versions == {"cy": 1}
     said = [pivot.text for pivot in data.pivot_places]
-    own = context.encoder.texts([(context.views.of(1), text) for text in said]).vectors
+    own = context.encoder.encode_texts([(context.views.open(1), text) for text in said]).vectors
     unit = torch.nn.functional.normalize(data.features, dim=-1)
     assert torch.allclose(unit, torch.from_numpy(own), atol=1e-5)
-    base = context.encoder.texts([(context.encoder.base_view, text) for text in said]).vectors
+    base = context.encoder.encode_texts([(context.encoder.base_view, text) for text in said]).vectors
     assert not torch.allclose(unit, torch.from_numpy(base), atol=1e-2)
 
 

@@ -20,11 +20,11 @@ class Counting(WeightlessEncoder):
     """Remembers how many pictures it has encoded."""
 
     def __init__(self) -> None:
-        self.encoded = 0
+        self.encoded_count = 0
 
-    def pictures(self, images: Any, batch: int = 64) -> Any:
-        self.encoded += len(images)
-        return super().pictures(images, batch)
+    def encode_pictures(self, images: Any, batch: int = 64) -> Any:
+        self.encoded_count += len(images)
+        return super().encode_pictures(images, batch)
 
 
 @pytest.mark.faults
@@ -36,7 +36,7 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
         file.write_bytes(picture(number, side=32))
     with running(tmp_path / "home", encoder := Counting()) as service:
         killed = start_import(service, str(folder))
-        wait_until(lambda: encoder.encoded > PICTURES // 4)
+        wait_until(lambda: encoder.encoded_count > PICTURES // 4)
         killed.kill()
         killed.communicate()
         wait_until(lambda: is_idle(service))
@@ -48,7 +48,7 @@ def test_a_killed_import_is_whole_after_the_next_one(tmp_path: Path) -> None:
         assert (len(done["added"]), done["there"], done["refused"]) == (PICTURES - before, before, [])
         expected = [f"{number % 5}/{number:03d}" for number in range(PICTURES)]
         assert service.context.gallery.list_ids() == sorted(expected)
-        assert encoder.encoded <= PICTURES + AT_ONCE * CHUNK
+        assert encoder.encoded_count <= PICTURES + AT_ONCE * CHUNK
         again, _ = start_import(service, str(folder)).communicate(timeout=PATIENCE)
         assert f"{PICTURES} were there before" in again
 

@@ -123,10 +123,10 @@ class Slow(WeightlessEncoder):
     def __init__(self) -> None:
         self.began = threading.Event()
 
-    def pictures(self, images: Any, batch: int = 64) -> Any:
+    def encode_pictures(self, images: Any, batch: int = 64) -> Any:
         self.began.set()
         time.sleep(0.2)
-        return super().pictures(images, batch)
+        return super().encode_pictures(images, batch)
 
 
 @pytest.mark.slow

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from model.pictures import decode, large, media_type
+from model.pictures import decode, detect_media_type, large
 from model.pictures.decoder import Decoder
 from model.pictures.formats import TIFF
 from store.errors import (
@@ -174,7 +174,7 @@ def test_large_scans_have_the_colours_of_small_ones(mode: str) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (64, 96, 4), dtype=np.uint8)  # black beside the colours
         image = Image.frombytes("CMYK", (96, 64), noise.tobytes())
     data = saved(image.convert(mode), "TIFF", compression="tiff_lzw")
-    assert np.abs(pixels(large.reduced(data, TIFF, 1_024)) - pixels(decode(data).rgb)).max() <= 1
+    assert np.abs(pixels(large.read_reduced(data, TIFF, 1_024)) - pixels(decode(data).rgb)).max() <= 1
 
 
 def test_cielab_is_refused_in_every_size() -> None:
@@ -300,7 +300,7 @@ def test_a_file_cut_anywhere_or_changed_is_refused_or_read(name: str, decoder: D
 
 def test_the_media_type_is_that_of_the_bytes() -> None:
     types = {"AVIF": "image/avif", "TIFF": "image/tiff", "HEIF": "image/heic"}
-    assert {kind: media_type(saved(drawing(), kind)) for kind in types} == types
+    assert {kind: detect_media_type(saved(drawing(), kind)) for kind in types} == types
 
 
 def test_a_thumbnail_inside_a_heic_is_not_taken_for_the_picture(decoder: Decoder) -> None:

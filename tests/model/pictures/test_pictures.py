@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageDraw, PngImagePlugin
 
-from model.pictures import decode, media_type
+from model.pictures import decode, detect_media_type
 from model.pictures.decoder import Decoder
 from store.errors import (
     PictoglotError,
@@ -275,14 +275,14 @@ def test_other_formats_are_stored_as_large_as_may_be(kind: str) -> None:
 def test_the_stored_forms_are_close_to_the_picture() -> None:
     picture = decode(saved(drawing(1_024, 768), "PNG"))
     for kept, size in ((picture.stored, (1_024, 768)), (picture.thumbnail, (256, 192))):
-        assert media_type(kept) == "image/jpeg"
+        assert detect_media_type(kept) == "image/jpeg"
         shown = np.asarray(Image.open(BytesIO(kept)).convert("RGB"), dtype=float)
         assert np.abs(shown - np.asarray(picture.rgb.resize(size), dtype=float)).mean() < 3
 
 
 def test_the_media_type_is_that_of_the_bytes() -> None:
     types = {"JPEG": "image/jpeg", "PNG": "image/png", "WEBP": "image/webp"}
-    assert {kind: media_type(saved(drawing(), kind)) for kind in types} == types
+    assert {kind: detect_media_type(saved(drawing(), kind)) for kind in types} == types
 
 
 def test_the_child_gives_what_this_process_gives(decoder: Decoder) -> None:
