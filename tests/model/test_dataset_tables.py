@@ -1,12 +1,9 @@
 """Tables of captions as spreadsheets write them: the header tells what stands between the cells."""
 
-import io
-import zipfile
-
 import pytest
 
 from store.errors import DatasetInvalid, UnsupportedMedia
-from tests.model.test_dataset import Reader
+from tests.model.test_dataset import Reader, zipped
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -51,10 +48,7 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
 
 def test_a_spreadsheet_and_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
     for name in ("xl/worksheets/sheet1.xml", "xl/workbook.xml"):
-        packed = io.BytesIO()
-        with zipfile.ZipFile(packed, "w") as archive:
-            archive.writestr(name, "x")
-        refused = reader.refusal(packed.getvalue())
+        refused = reader.refusal(zipped(name))
         assert isinstance(refused, UnsupportedMedia) and "save the table as “CSV UTF-8”" in refused.detail
     for encoding in ("utf-16", "cp1252"):
         told = reader.refusal("caption,english\nBrücke,bridge\n".encode(encoding))

@@ -1,24 +1,15 @@
 """What a refused dataset is told: what is wrong in words, what to do next, and no code among them."""
 
 import json
-import zipfile
-from io import BytesIO
 
 import pytest
 
 from model.dataset.words import FAULTS, PAIR, describe_fault, explain_not_in_gallery, suggest_remedy
 from store.errors import PictoglotError
-from tests.model.test_dataset import Reader, has_no_codes, items, jsonl
+from tests.model.test_dataset import Reader, has_no_codes, items, jsonl, zipped
 
 AFAL = b"".join(b"afal %d,apple %d\n" % (n, n) for n in range(80))
 TABLE = b"caption,english\n"
-
-
-def document() -> bytes:
-    packed = BytesIO()
-    with zipfile.ZipFile(packed, "w") as archive:
-        archive.writestr("word/document.xml", "x")
-    return packed.getvalue()
 
 
 REFUSED: dict[str, tuple[bytes, str, str]] = {
@@ -52,7 +43,7 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
     ),
     "repetitions": (TABLE + AFAL * 3, "160 of 240 rows repeat earlier ones, and at most 50% may", "keep each row once"),
     "other names": (TABLE.replace(b"caption,", b"welsh;") + AFAL, "the header must name `caption`", "caption;english"),
-    "a text document": (document(), "text documents are not read", "save that as “CSV UTF-8”"),
+    "a text document": (zipped("word/document.xml"), "text documents are not read", "save that as “CSV UTF-8”"),
     "an annotation that is a text": (
         json.dumps({"images": [], "annotations": ["afal"] * 40}).encode(),
         "40 not one JSON object",

@@ -107,8 +107,8 @@ def test_scans_of_one_and_of_sixteen_bits(decoder: Decoder) -> None:
     for options in ({"compression": "group4"}, {"compression": "group3"}, {}):
         shown = decoder.decode(saved(bilevel, "TIFF", **options)).rgb
         assert np.array_equal(pixels(shown)[..., 0] > 127, np.asarray(bilevel))
-    for options in ({}, {"compression": "tiff_lzw"}):
-        levels = pixels(decoder.decode(saved(GREY16, "TIFF", **options)).rgb)[..., 0]
+    for data in (saved(GREY16, "TIFF"), saved(GREY16, "TIFF", compression="tiff_lzw"), saved(GREY16, "PNG")):
+        levels = pixels(decoder.decode(data).rgb)[..., 0]
         assert np.abs(levels - np.asarray(GREY16) / 257).max() <= 0.5
     assert decoder.decode(rgb16()).rgb.getpixel((5, 5)) == (128, 128, 128)
 
@@ -299,7 +299,7 @@ def test_a_file_cut_anywhere_or_changed_is_refused_or_read(name: str, decoder: D
 
 
 def test_the_media_type_is_that_of_the_bytes() -> None:
-    types = {"AVIF": "image/avif", "TIFF": "image/tiff", "HEIF": "image/heic"}
+    types = {kind: f"image/{kind.lower()}" for kind in ("JPEG", "PNG", "WEBP", "AVIF", "TIFF")} | {"HEIF": "image/heic"}
     assert {kind: detect_media_type(saved(drawing(), kind)) for kind in types} == types
 
 
