@@ -23,11 +23,13 @@ class PictoglotError(Exception):
 
     code: ClassVar[str] = "internal_error"  # stable; docs/errors.md says the first paragraph of each docstring
     title: ClassVar[str] = "Internal error"
+    kinds: ClassVar[dict[str, type["PictoglotError"]]] = {}  # by code: so a child process can name one
 
     def __init_subclass__(cls, code: str = "") -> None:
         """Take the code from the name of the class unless it is given, and the title from the code."""
         cls.code = code or re.sub(r"(?<!^)(?=[A-Z])", "_", cls.__name__).lower()
         cls.title = cls.code.replace("_", " ").capitalize().replace("json", "JSON").replace("api", "API")
+        PictoglotError.kinds.setdefault(cls.code, cls)
 
     def __init__(self, detail: str = "", *, errors: tuple[FieldError, ...] = (), **extra: object) -> None:
         super().__init__(detail or self.title)

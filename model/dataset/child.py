@@ -18,30 +18,12 @@ from model.dataset import restrict
 from model.dataset.rows import PictureLookup, find_ids_of_files
 from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
-from store.errors import (
-    DatasetInvalid,
-    DatasetLanguageMismatch,
-    DatasetPictureNotFound,
-    DatasetTooSmall,
-    FieldError,
-    NothingHeldOut,
-    PictoglotError,
-    PivotNotServed,
-    PivotTextEmpty,
-    UnsupportedMedia,
-)
+from store.errors import DatasetInvalid, FieldError, PictoglotError
 
 MEMORY = 1 << 30  # bytes of address space of a child; a million rows take half of it
 _SECONDS = 1_800.0  # between two answers; a million rows take two minutes of a processor
 _KEPT = 256 << 20  # bytes that a child may go on holding while it waits for the next dataset
 _ASKED = 50_000  # pictures in one question
-_REFUSALS: dict[str, type[PictoglotError]] = {
-    refusal.code: refusal
-    for refusal in (
-        DatasetInvalid, DatasetLanguageMismatch, DatasetPictureNotFound, DatasetTooSmall, NothingHeldOut,
-        PivotNotServed, PivotTextEmpty, UnsupportedMedia,
-    )
-}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -91,7 +73,7 @@ class DatasetChecker:
             self._pool.renew(child)
         if refusal := answer.get("refusal"):
             errors = tuple(FieldError(*error) for error in refusal["errors"])
-            raise _REFUSALS[refusal["code"]](refusal["detail"], errors=errors, **refusal["extra"])
+            raise PictoglotError.kinds[refusal["code"]](refusal["detail"], errors=errors, **refusal["extra"])
         report: dict[str, Any] = answer["report"]
         return report
 

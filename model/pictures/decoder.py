@@ -15,22 +15,9 @@ from PIL import Image
 from model.pictures import MAX_PIXELS, Picture, decode
 from model.pictures.framing import Frame
 from model.processes import Child, GuardedPool, serve
-from store.errors import (
-    PictoglotError,
-    PictureAnimated,
-    PictureBadDimensions,
-    PictureCorrupt,
-    PictureTooManyPixels,
-    UnsupportedPictureFormat,
-)
+from store.errors import PictoglotError, PictureCorrupt
 
 _SECONDS, _PIXELS_A_SECOND = 5.0, 8_000_000  # for a picture: at least, and for so many pixels of the limit
-_REFUSALS: dict[str, type[PictoglotError]] = {
-    refusal.code: refusal
-    for refusal in (
-        PictureAnimated, PictureBadDimensions, PictureCorrupt, PictureTooManyPixels, UnsupportedPictureFormat,
-    )
-}  # fmt: skip
 
 
 class Decoder:
@@ -79,7 +66,7 @@ def _decode_in(data: bytes, seconds: float, child: Child) -> Picture:
     head_length = int.from_bytes(answer[:8], "big")
     head = json.loads(answer[8 : 8 + head_length])
     if "code" in head:
-        raise _REFUSALS[head["code"]](head["detail"])
+        raise PictoglotError.kinds[head["code"]](head["detail"])
     body = memoryview(answer)[8 + head_length :]
     pixels, stored = 3 * head["width"] * head["height"], head["stored"]
     rgb = Image.frombytes("RGB", (head["width"], head["height"]), bytes(body[:pixels]))
