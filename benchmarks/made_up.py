@@ -19,7 +19,7 @@ from model.detection import count_ngrams
 from model.encoder import Encoder
 from model.growth import Merge
 from model.objectives import Corpus
-from model.pictures.framing import Frame
+from model.pictures import Frame
 from model.reading import make_reading
 from model.table import TokenRows, View
 from model.tokenizer import BEGIN, CLIP_TOKENS, END, Tokenizer, build_clip_vocabulary

@@ -22,7 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from model.languages import ENGLISH
-from model.pictures.framing import SHORTEST, Frame
+from model.pictures import SHORTEST, Frame
 from model.reading import Reading, list_languages, make_reading, open_tokenizer, require_supported
 from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
 from model.towers import choose_device, compute_text_features

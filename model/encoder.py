@@ -14,7 +14,7 @@ from PIL import Image
 from model import version
 from model.base import Base
 from model.detection import count_ngrams
-from model.pictures.framing import Frame
+from model.pictures import Frame
 from model.table import Table, View, pad
 from model.tokenizer import list_english_words
 from model.towers import TorchTowers, Towers

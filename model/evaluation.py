@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 _CHUNK = 1024  # queries scored at a time
 KS = (1, 5, 10)
+Vectors, Ints = NDArray[np.float32], NDArray[np.int64]
 Recall = dict[str, float]  # "R@1", "R@5", "R@10" as fractions 0..1
 
 
@@ -21,23 +22,17 @@ class Recalls(TypedDict):
     pairs: int
 
 
-def measure_recalls(texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]) -> Recalls:
+def measure_recalls(texts: Vectors, pictures: Vectors, owner: Ints) -> Recalls:
     """Return the recall of unit vectors `texts` (n, d) among all `pictures` (m, d); `owner` (n,) is their picture.
 
     Every text is a query over all pictures. Every picture that has a text is a query over all texts and counts as found
     at the rank of its best text. Ties go to the lower index.
     """
-    t2i = compute_ranks(texts, pictures, owner)
-    return {
-        "t2i": _compute_recall(t2i),
-        "i2t": _compute_recall(_compute_picture_ranks(texts, pictures, owner)),
-        "pairs": len(texts),
-    }
+    t2i, i2t = compute_ranks(texts, pictures, owner), _compute_picture_ranks(texts, pictures, owner)
+    return {"t2i": _compute_recall(t2i), "i2t": _compute_recall(i2t), "pairs": len(texts)}
 
 
-def compute_ranks(
-    texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def compute_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> Ints:
     """Return the rank (n,), from 0, of each text's own picture among all; arguments as in `measure_recalls`."""
     if len(texts) == 0:
         raise ValueError("nothing to evaluate")
@@ -73,9 +68,7 @@ class Gain:
         return self.mean > self.error and not math.isclose(self.mean, self.error, rel_tol=1e-9)
 
 
-def measure_gain(
-    before: NDArray[np.int64], after: NDArray[np.int64], owner: NDArray[np.int64], ks: Sequence[int]
-) -> Gain:
+def measure_gain(before: Ints, after: Ints, owner: Ints, ks: Sequence[int]) -> Gain:
     """Measure the second model's gain on the same n queries, given both ranks (n,) and the `owner` of each.
 
     The score of a query is the share of `ks` within which its target ranks, so that the mean score is the mean of R@K
@@ -92,9 +85,7 @@ def measure_gain(
     return Gain(float(first.mean()), float(second.mean()), error)
 
 
-def _compute_picture_ranks(
-    texts: NDArray[np.float32], pictures: NDArray[np.float32], owner: NDArray[np.int64]
-) -> NDArray[np.int64]:
+def _compute_picture_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> Ints:
     """Return the rank of the best own text, for each picture that has one."""
     queries = np.unique(owner)
     found = np.empty(len(queries), dtype=np.int64)
@@ -109,7 +100,7 @@ def _compute_picture_ranks(
     return found
 
 
-def _compute_recall(found: NDArray[np.int64]) -> Recall:
+def _compute_recall(found: Ints) -> Recall:
     return {f"R@{k}": float((found < k).mean()) for k in KS}
 
 

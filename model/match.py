@@ -177,9 +177,7 @@ def search_gallery(
             scores = texts @ vectors.T  # (texts, pictures of this part)
             best, found = _take_best(np.hstack([best, scores]), np.hstack([found, marks]))
             others = np.where((own @ vectors.T >= like) | marks, -np.inf, scores)
-            absent, _ = _take_best(
-                np.hstack([absent, others]), np.zeros((len(best), RIVALS + len(vectors)), dtype=bool)
-            )
+            absent, _ = _take_best(np.hstack([absent, others]), np.hstack([found, marks]))
     mean, deviation = (each[:, None] for each in compute_score_statistics(texts, beside[:SAMPLE]))
     usual = float(deviation.mean())
     deviation = blend_deviations(deviation, usual)
@@ -221,16 +219,14 @@ def fit(answers: Answers, near: Curves | None = None) -> Curves:
     fields = answers.z, answers.right, answers.absent
     z, right, absent = (torch.tensor(np.array(each, dtype=np.float64)) for each in fields)
 
-    def compute_loss(parameters: Tensor, weight: float, low: float) -> Tensor:
+    def compute(parameters: Tensor, weight: float, low: float) -> Tensor:
         chance = _compute_log_chance(parameters, z, low)
         found = (right * chance + (1 - right) * _compute_log_rest(chance)).sum()
         missed = _compute_log_rest(_compute_log_chance(parameters, absent, low)).sum() if weight else 0.0
         return 0.5 * (((parameters - centre) / spread) ** 2).sum() - found - weight * missed
 
-    both = _minimize(
-        lambda parameters: compute_loss(parameters, ABSENT, 0.0), centre
-    )  # what is absent has no chance at all
-    rest = _minimize(lambda hit: compute_loss(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
+    both = _minimize(lambda parameters: compute(parameters, ABSENT, 0.0), centre)  # what is absent has no chance at all
+    rest = _minimize(lambda hit: compute(torch.cat([hit, both[_HIT:]]), 0.0, SCORES_LOW), both[:_HIT])
     sharpness, trust, lead, most, steepness, threshold = torch.cat([rest, both[_HIT:]]).tolist()
     sure = 1 / (1 + math.exp(-most))
     curves = Curves(math.exp(sharpness), math.exp(trust), lead, sure, math.exp(steepness), threshold, answers.usual)

@@ -285,7 +285,7 @@ def open_tokenizer(
         raise TokenizerUnfit(f"tokenizer_config.json fills up the texts of {name} in front, which is not read here")
     prefix, suffix = _choose_ends(pieces, beside)
     if given.get("strip_sep_token"):  # open_clip puts 0 in its place
-        separator = pieces.require_id(_read_token_name(beside, "sep_token") or "[SEP]")
+        separator = pieces.require_id(_name_token(beside, "sep_token") or "[SEP]")
         prefix, suffix = (tuple(0 if number == separator else number for number in ids) for ids in (prefix, suffix))
     return pieces, make_reading(name, text, prefix, suffix, _choose_pad(text, pieces, beside))
 
@@ -294,24 +294,17 @@ def _choose_ends(pieces: FilePieces, beside: Mapping[str, Any]) -> tuple[tuple[i
     """Return the file's prefix and suffix, unless a Gemma's settings say otherwise: its class ignores the file's."""
     prefix, suffix = pieces.ends
     if str(beside.get("tokenizer_class", "")).startswith("Gemma"):
+        begin, end = _name_token(beside, "bos_token") or "<bos>", _name_token(beside, "eos_token") or "<eos>"
         if "add_bos_token" in beside:
-            prefix = (
-                (pieces.require_id(_read_token_name(beside, "bos_token") or "<bos>"),)
-                if beside["add_bos_token"]
-                else ()
-            )
+            prefix = (pieces.require_id(begin),) if beside["add_bos_token"] else ()
         if "add_eos_token" in beside:
-            suffix = (
-                (pieces.require_id(_read_token_name(beside, "eos_token") or "<eos>"),)
-                if beside["add_eos_token"]
-                else ()
-            )
+            suffix = (pieces.require_id(end),) if beside["add_eos_token"] else ()
     return prefix, suffix
 
 
 def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str, Any]) -> int | None:
     """Return the id that fills up texts: as the settings say, the file, or else what the family is known to use."""
-    if named := _read_token_name(beside, "pad_token"):
+    if named := _name_token(beside, "pad_token"):
         return pieces.require_id(named)
     if pieces.pad is not None:
         return pieces.pad
@@ -320,7 +313,7 @@ def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str
     return next((n for name in _PAD_NAMES if (n := pieces.engine.token_to_id(name)) is not None), None)
 
 
-def _read_token_name(beside: Mapping[str, Any], kind: str) -> str | None:
+def _name_token(beside: Mapping[str, Any], kind: str) -> str | None:
     """Return a special token of the settings, which name it or describe it."""
     token = beside.get(kind)
     return token.get("content") if isinstance(token, dict) else token

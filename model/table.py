@@ -127,10 +127,8 @@ class View:
 
     def build_sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:
         """Return physical rows (length,) of a text within the base's prefix and suffix; and whether it was cut."""
-        reading = self.reading
-        return self.physical[[*reading.prefix, *ids[: reading.most_tokens], *reading.suffix]], len(
-            ids
-        ) > reading.most_tokens
+        reading, most = self.reading, self.reading.most_tokens
+        return self.physical[[*reading.prefix, *ids[:most], *reading.suffix]], len(ids) > most
 
     def count_frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
         """Return TEIR's f of each id: 2 for the base's rows, else 1, and 1 for each other language that trained it."""

@@ -37,27 +37,21 @@ class Pieces(Protocol):
     @property
     def new_row_kind(self) -> Literal["drawn", "pieces"]:
         """Return how the row of an added token begins: as TEIR draws it, or as the mean of the rows of its parts."""
-        ...
 
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids of cleaned texts, as the base reads them; no part of a text becomes a special token."""
-        ...
 
     def make_reader(self, words: Sequence[str]) -> Reader:
         """Return a reader of learned languages; in scripts without spaces words begin and end with one of `words`."""
-        ...
 
     def prepare_corpus(self, corpus: Sequence[str]) -> Iterable[str]:
         """Return the corpus as words may be found in it; raises `CaptionsUnreadable` if most is unreadable."""
-        ...
 
     def get_piece(self, number: int) -> str:
         """Return the piece with this id."""
-        ...
 
     def find_id(self, name: str) -> int | None:
         """Return the id of a piece that a text may give."""
-        ...
 
 
 class Tokenizer:

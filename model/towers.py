@@ -29,24 +29,19 @@ class Towers(Protocol):
     @property
     def encoding(self) -> Encoding:
         """Return what computes them."""
-        ...
 
     @property
     def independent(self) -> bool:
         """Return whether a text has the same bits in every batch that `make_batches` makes, as it has alone."""
-        ...
 
     def make_batches(self, lengths: Sequence[int], most: int) -> Iterator[tuple[list[int], int]]:
         """Yield texts of these lengths in batches of at most `most`: their places, and the length to fill up to."""
-        ...
 
     def encode_texts(self, rows: Tensor, last: Tensor) -> Features:
         """Compute features (n, dimension), not normalised, of token rows (n, length, width) read off at `last` (n,)."""
-        ...
 
     def encode_pictures(self, pixels: Tensor) -> Features:
         """Compute features (n, dimension), not normalised, of pixels (n, 3, side, side)."""
-        ...
 
 
 def compute_text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:

@@ -18,9 +18,8 @@ from index.gallery import NewPicture, PutResult
 from index.live import LiveIndex
 from index.vectors import Vector
 from model.encoder import Encoder
-from model.pictures import MAX_PIXELS, Picture
+from model.pictures import MAX_PIXELS, Frame, Picture
 from model.pictures.decoder import Decoder
-from model.pictures.framing import Frame
 from model.table import View
 from service.lanes import AdmissionLimit
 from service.metrics import Metrics

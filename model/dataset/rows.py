@@ -182,14 +182,12 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
         else:
             kept.append(row)
     free = {row.group for row in kept} - set(named)
-    held_out = {group for group, side in named.items() if side == "val"} | {
-        g for g in free if _hash_group(g) % HELD_OUT == 0
-    }
+    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
-        held_out = {min(free, key=_hash_group)}
+        held_out = {min(free, key=_hash)}
     sizes = Counter(row.group for row in kept)
     spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
-    for group in sorted(free - held_out, key=_hash_group):
+    for group in sorted(free - held_out, key=_hash):
         if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
             held_out.add(group)
             spare -= sizes[group]
@@ -198,5 +196,5 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
     )
 
 
-def _hash_group(group: str) -> int:
+def _hash(group: str) -> int:
     return int.from_bytes(sha256(group.encode()).digest()[:8])

@@ -3,17 +3,29 @@
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
 
+import json
 import math
 import struct
 import zlib
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from io import BytesIO
 
 from PIL import Image
 
-from model.pictures import large
-from model.pictures.formats import AVIF, JPEG, MEDIA_TYPES, PNG, TIFF, WEBP, detect_format, open_image, read_webp_size
-from model.pictures.framing import Frame
+from model.pictures.formats import (
+    AVIF,
+    JPEG,
+    MEDIA_TYPES,
+    PNG,
+    REDUCIBLE,
+    TIFF,
+    WEBP,
+    can_reduce,
+    detect_format,
+    open_image,
+    read_reduced,
+    read_webp_size,
+)
 from store.errors import (
     PictureAnimated,
     PictureBadDimensions,
@@ -47,9 +59,64 @@ _DAMAGED = (
     OSError, SyntaxError, ValueError, TypeError, ArithmeticError, LookupError, EOFError, AttributeError, AssertionError,
     RuntimeError, MemoryError, struct.error, zlib.error,
 )  # fmt: skip
+SHORTEST, LONGEST, SQUASH = "shortest", "longest", "squash"  # as open_clip calls them
+_BY_NAME = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 _BOMB = (Image.DecompressionBombError, Image.DecompressionBombWarning)
 
 Image.MAX_IMAGE_PIXELS = MOST_PIXELS  # beyond it Pillow refuses by itself; below it we do, by the header
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The size in pixels that a tower takes, and how a picture gets it, in the words of open_clip's configuration.
+
+    `shortest` cuts what is longer than that, `longest` fills up with the grey level `fill`, `squash` bends. A picture
+    in its frame stays as it is when it is framed again, so open_clip's own transform of it gives the pixels that it
+    gives of the whole picture, bit by bit.
+    """
+
+    height: int
+    width: int
+    resize: str = SHORTEST
+    interpolation: str = "bicubic"
+    fill: int = 0
+
+    def __call__(self, rgb: Image.Image) -> Image.Image:
+        """Return the RGB picture in this frame."""
+        size, by = self._compute_size(*rgb.size), _BY_NAME[self.interpolation]
+        if self.resize == SHORTEST and self.height != self.width:
+            by = Image.Resampling.BICUBIC  # open_clip passes no other one on
+        resized = rgb.resize(size, by)
+        return resized if self.resize == SQUASH else self._center(resized)
+
+    def dump_json(self) -> str:
+        """Return what `parse_json` reads."""
+        return json.dumps(asdict(self))
+
+    @staticmethod
+    def parse_json(text: str) -> "Frame | None":
+        """Return a frame from `dump_json`; None of an empty text."""
+        return Frame(**json.loads(text)) if text else None
+
+    def _compute_size(self, width: int, height: int) -> tuple[int, int]:
+        """Return width and height after resizing, rounded as torchvision and open_clip round them."""
+        if self.resize == SQUASH:
+            return self.width, self.height
+        if self.resize == SHORTEST and self.width == self.height:
+            longer = int(self.width * max(width, height) / min(width, height))
+            return (self.width, longer) if width <= height else (longer, self.width)
+        ratios = height / self.height, width / self.width
+        ratio = max(ratios) if self.resize == LONGEST else min(ratios)
+        return round(width / ratio), round(height / ratio)
+
+    def _center(self, rgb: Image.Image) -> Image.Image:
+        width, height = max(rgb.width, self.width), max(rgb.height, self.height)
+        if (width, height) != rgb.size:
+            filled = Image.new("RGB", (width, height), (self.fill,) * 3)
+            filled.paste(rgb, ((width - rgb.width) // 2, (height - rgb.height) // 2))
+            rgb = filled
+        left, top = round((width - self.width) / 2), round((height - self.height) / 2)
+        return rgb.crop((left, top, left + self.width, top + self.height))
 
 
 @dataclass(frozen=True)
@@ -92,8 +159,8 @@ def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
             raise _make_refusal(limit)
         with open_image(data, kind) as image:
             _require_allowed(image, kind, most)
-            if kind in large.KINDS and math.prod(image.size) > WHOLE_PIXELS:
-                return large.read_reduced(data, kind, STORED_SIDE)
+            if kind in REDUCIBLE and math.prod(image.size) > WHOLE_PIXELS:
+                return read_reduced(data, kind, STORED_SIDE)
             return _read_upright_rgb(image, kind)
     except _BOMB as error:
         raise _make_refusal(most) from error
@@ -123,7 +190,7 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
     """Check the header, before any pixel is decoded."""
     short, long = sorted(image.size)
     if short * long > (limit := min(most, _find_most_pixels(image, kind))):
-        needs = kind in large.KINDS and limit < most and not large.is_installed()
+        needs = kind in REDUCIBLE and limit < most and not can_reduce()
         raise _make_refusal(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
     longest = round(_LONG_SIDE * max(1.0, math.sqrt(most / _LONG_SIDE_OF)))
     if short < MIN_SIDE or long > longest or long > MAX_RATIO * short:
@@ -143,7 +210,7 @@ def _find_most_pixels(image: Image.Image, kind: str) -> int:
     """Return how many pixels of such a file can be read within the memory of a child of `model.pictures.decoder`."""
     if kind == JPEG:  # decoded in reduced size; a progressive one needs the coefficients of all pixels at once
         return _PROGRESSIVE_PIXELS if image.info.get("progressive") else MOST_PIXELS
-    if kind in large.KINDS and large.is_installed() and not image.info.get("interlace"):
+    if kind in REDUCIBLE and can_reduce() and not image.info.get("interlace"):
         return MOST_PIXELS
     return _SEE_THROUGH_PIXELS if kind == WEBP and image.has_transparency_data else WHOLE_PIXELS
 

@@ -12,8 +12,7 @@ from functools import partial
 
 from PIL import Image
 
-from model.pictures import MAX_PIXELS, Picture, decode
-from model.pictures.framing import Frame
+from model.pictures import MAX_PIXELS, Frame, Picture, decode
 from model.processes import Child, GuardedPool, serve
 from store.errors import PictoglotError, PictureCorrupt
 

@@ -1,16 +1,21 @@
-"""The picture formats that are read, recognised by the first bytes of a file alone, and opened. Decodes no pixel.
+"""The picture formats that are read: recognised by the first bytes alone, opened, and reduced where they are large.
 
 Imports nothing heavier than Pillow, because the child processes of `model.pictures.decoder` import it when they start.
 """
 
+import os
+from functools import cache
 from importlib.util import find_spec
 from io import BytesIO
+from types import ModuleType
+from typing import Any
 
 from PIL import AvifImagePlugin, Image, JpegImagePlugin, PngImagePlugin, TiffImagePlugin, WebPImagePlugin
 
 from store.errors import PictureCorrupt, UnsupportedPictureFormat
 
 JPEG, PNG, WEBP, AVIF, TIFF, HEIC = "JPEG", "PNG", "WEBP", "AVIF", "TIFF", "HEIF"  # as Pillow calls them
+REDUCIBLE = frozenset({PNG, TIFF})  # by libvips, so that no large picture is in memory as a whole
 MEDIA_TYPES = {
     JPEG: "image/jpeg",
     PNG: "image/png",
@@ -90,3 +95,46 @@ def _register_heic() -> None:
 
     # What is not looked at is not parsed; in `draft` a thumbnail would be taken for the picture
     register_heif_opener(thumbnails=False, depth_images=False, aux_images=False, decode_threads=1)
+
+
+def can_reduce() -> bool:
+    """Return whether libvips is installed, which reads large PNG and TIFF files a few rows at a time."""
+    return find_spec("pyvips") is not None
+
+
+def read_reduced(data: bytes, kind: str, side: int) -> Image.Image:
+    """Read the first page as upright RGB on white, at most `side` pixels a side; raises `ValueError` if damaged."""
+    vips = _load_vips()
+    try:
+        # by name: libvips reads dozens of formats, and tells them apart in its own way
+        load = vips.Image.pngload_buffer if kind == PNG else vips.Image.tiffload_buffer
+        image = load(data, access="sequential", fail_on="truncated")
+        image = _convert_cmyk(image) if image.interpretation == "cmyk" else image
+        image = image.thumbnail_image(side, height=side, size="down")
+        if image.hasalpha():
+            image = image.flatten(background=[255, 255, 255])
+        image = image.colourspace("srgb").cast("uchar")
+        pixels = image.write_to_memory()
+    except vips.Error as error:
+        raise ValueError("libvips cannot read it") from error
+    if vips.Error("").detail:  # what it has noted since the last error: of a TIFF without some of its data nothing more
+        raise ValueError("libvips cannot read all of it")
+    return Image.frombytes("RGB", (image.width, image.height), pixels)
+
+
+def _convert_cmyk(image: Any) -> Any:
+    """Convert colours as Pillow does, so that large pictures look like small ones: libvips would apply a profile."""
+    image = image >> 8 if image.format == "ushort" else image
+    inverted = 255 - image.extract_band(0, n=4)  # others are not printed
+    rgb = (inverted.extract_band(0, n=3) * inverted.extract_band(3) / 255).rint().cast("uchar")
+    return rgb.copy(interpretation="srgb")
+
+
+@cache
+def _load_vips() -> ModuleType:
+    os.environ["VIPS_CONCURRENCY"] = "1"  # read when the library is loaded; each thread would count as memory
+    import pyvips
+
+    pyvips.cache_set_max(0)
+    module: ModuleType = pyvips
+    return module

@@ -9,7 +9,7 @@ from open_clip.transform import PreprocessCfg, image_transform_v2
 from PIL import Image
 
 from model import base
-from model.pictures.framing import LONGEST, SHORTEST, SQUASH, Frame
+from model.pictures import LONGEST, SHORTEST, SQUASH, Frame
 
 SIZES = [
     (1_024, 768),

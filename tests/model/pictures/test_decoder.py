@@ -13,9 +13,8 @@ import psutil
 import pytest
 from PIL import Image
 
-from model.pictures import Picture
+from model.pictures import LONGEST, Frame, Picture
 from model.pictures.decoder import Decoder
-from model.pictures.framing import LONGEST, Frame
 from store.errors import PictureCorrupt
 from tests.model.pictures.test_pictures import drawing, saved
 from tests.patience import PATIENCE, unread, within

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 from PIL import Image
 from pillow_heif import register_heif_opener
 
-from model.pictures import decode, detect_media_type, large
+from model.pictures import decode, detect_media_type
 from model.pictures.decoder import Decoder
-from model.pictures.formats import TIFF
+from model.pictures.formats import TIFF, read_reduced
 from store.errors import (
     PictoglotError,
     PictureAnimated,
@@ -174,7 +174,7 @@ def test_large_scans_have_the_colours_of_small_ones(mode: str) -> None:
         noise = np.random.default_rng(0).integers(0, 256, (64, 96, 4), dtype=np.uint8)  # black beside the colours
         image = Image.frombytes("CMYK", (96, 64), noise.tobytes())
     data = saved(image.convert(mode), "TIFF", compression="tiff_lzw")
-    assert np.abs(pixels(large.read_reduced(data, TIFF, 1_024)) - pixels(decode(data).rgb)).max() <= 1
+    assert np.abs(pixels(read_reduced(data, TIFF, 1_024)) - pixels(decode(data).rgb)).max() <= 1
 
 
 def test_cielab_is_refused_in_every_size() -> None:
