@@ -25,18 +25,18 @@ _NEWEST = 2  # checkpoints that are left
 _log = logging.getLogger(__name__)
 
 
-def save_step(folder: Path, step: int, tensors: dict[str, Tensor], belongs: dict[str, str]) -> None:
+def save_step(folder: Path, step: int, tensors: dict[str, Tensor], inputs: dict[str, str]) -> None:
     """Write `step-N` durably and drop all but the newest two whole ones; `inputs` names what it was made from."""
     if not files.is_intact(folder / f"step-{step}"):
         files.remove(folder / f"step-{step}")
-    _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": belongs})
+    _write(folder / f"step-{step}", _STATE, tensors, {"step": step, "belongs": inputs})
     whole = [path for _, path in _list_steps(folder) if files.is_intact(path)][:_NEWEST]
     for _, path in _list_steps(folder):
         if path not in whole:
             files.remove(path)
 
 
-def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
+def load_newest(folder: Path, inputs: dict[str, str]) -> tuple[int, dict[str, Tensor]] | None:
     """Return the newest checkpoint that verifies, or None; pass over a damaged one with a line in the log.
 
     Raises `CheckpointMismatch` when it was made from something else.
@@ -48,8 +48,8 @@ def load_newest(folder: Path, belongs: dict[str, str]) -> tuple[int, dict[str, T
         except (CorruptFolder, OSError, SafetensorError):
             _log.warning("checkpoint of step %d is damaged, taking an older one", step)
             continue
-        if manifest["belongs"] != belongs:
-            changed = [name for name in belongs if manifest["belongs"].get(name) != belongs[name]]
+        if manifest["belongs"] != inputs:
+            changed = [name for name in inputs if manifest["belongs"].get(name) != inputs[name]]
             raise CheckpointMismatch(f"changed since the last attempt: {', '.join(changed)}")
         return step, tensors
     return None

@@ -35,18 +35,20 @@ def draw_rows(count: int, existing: Iterable[Tensor], generator: torch.Generator
     return torch.randn((count, width), generator=generator) * std + mean
 
 
-def average_english_rows(said: TokenIds, meant: TokenIds, probability: Shares, table: Tensor, drawn: Tensor) -> Tensor:
+def average_english_rows(
+    tokens: TokenIds, english_tokens: TokenIds, probability: Shares, table: Tensor, drawn: Tensor
+) -> Tensor:
     """Return rows (k, width) of the k ids in `tokens` (m,), ascending: means of rows of `table`, their English.
 
     `english_tokens` (m,) are these rows, and `probability` (m,) sums to 1 over each token. A mean of many rows is
     smaller than one row. What it lacks comes from `drawn` (k, width), the rows as they would start otherwise: nothing
     where one meaning is sure, nearly all where none is. Not published, but measured (docs/decisions/0048).
     """
-    tokens, place = np.unique(said, return_inverse=True)
-    rows = torch.zeros((len(tokens), table.shape[1]), dtype=torch.float64)
-    for start in range(0, len(said), _BLOCK):
+    each, place = np.unique(tokens, return_inverse=True)
+    rows = torch.zeros((len(each), table.shape[1]), dtype=torch.float64)
+    for start in range(0, len(tokens), _BLOCK):
         block = slice(start, start + _BLOCK)
-        weighted = torch.from_numpy(probability[block])[:, None] * table[torch.from_numpy(meant[block])]
+        weighted = torch.from_numpy(probability[block])[:, None] * table[torch.from_numpy(english_tokens[block])]
         rows.index_add_(0, torch.from_numpy(place[block]), weighted)
     sure = np.bincount(place, probability**2)  # the variance of such a mean over that of one row
     lacking = torch.from_numpy(np.sqrt(np.maximum(0.0, 1.0 - sure)))[:, None]
@@ -93,32 +95,32 @@ def align_tokens(
 
     All (m,), by the first token; the same bits on every machine.
     """
-    first, second, said_at, meant_at, seen = [], [], [], [], 0
+    first, second, caption_places, text_places, pairs = [], [], [], [], 0
     heard = read = 0  # tokens of captions and of English texts so far
-    for said, meant in zip(captions, english, strict=True):
-        first.append(np.tile(said, len(meant)))
-        second.append(np.repeat(meant, len(said)))
-        said_at.append(np.tile(np.arange(heard, heard + len(said)), len(meant)))
-        meant_at.append(np.repeat(np.arange(read, read + len(meant)), len(said)))
-        heard, read, seen = heard + len(said), read + len(meant), seen + len(said) * len(meant)
-        if seen > _MOST:
+    for caption, text in zip(captions, english, strict=True):
+        first.append(np.tile(caption, len(text)))
+        second.append(np.repeat(text, len(caption)))
+        caption_places.append(np.tile(np.arange(heard, heard + len(caption)), len(text)))
+        text_places.append(np.repeat(np.arange(read, read + len(text)), len(caption)))
+        heard, read, pairs = heard + len(caption), read + len(text), pairs + len(caption) * len(text)
+        if pairs > _MOST:
             break
-    if not seen:
+    if not pairs:
         nothing = np.empty(0, dtype=np.int64)
         return nothing, nothing, np.empty(0)
-    tokens = np.stack([np.concatenate(first), np.concatenate(second)]).astype(np.int64)
-    (said, meant), pair = np.unique(tokens, axis=1, return_inverse=True)
-    by_said, by_meant = np.unique(said, return_inverse=True)[1], np.unique(meant, return_inverse=True)[1]
-    own, other = np.concatenate(said_at), np.concatenate(meant_at)
-    forth: Shares = np.ones(len(said))  # p(English token | caption's token), and the other way round:
+    both = np.stack([np.concatenate(first), np.concatenate(second)]).astype(np.int64)
+    (tokens, english_tokens), pair = np.unique(both, axis=1, return_inverse=True)
+    by_token, by_english = (np.unique(each, return_inverse=True)[1] for each in (tokens, english_tokens))
+    at_caption, at_text = np.concatenate(caption_places), np.concatenate(text_places)
+    forth: Shares = np.ones(len(tokens))  # p(English token | caption's token), and the other way round:
     back = forth
     for _ in range(_ROUNDS):
         # an English token comes from one token of the caption, and that from one of the English: both at once, so that
         # a rare token does not take in what others leave unexplained
-        weight = _compute_shares(forth[pair], other) * _compute_shares(back[pair], own)
+        weight = _compute_shares(forth[pair], at_text) * _compute_shares(back[pair], at_caption)
         counts: Shares = np.bincount(pair, weight).astype(np.float64)
-        forth, back = _compute_shares(counts, by_said), _compute_shares(counts, by_meant)
-    return said, meant, forth
+        forth, back = _compute_shares(counts, by_token), _compute_shares(counts, by_english)
+    return tokens, english_tokens, forth
 
 
 def _compute_shares(weight: Shares, of: TokenIds) -> Shares:

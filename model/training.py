@@ -23,7 +23,6 @@ from model.encoder import Encoder
 from model.objectives import Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
 from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
-from model.teir import align_tokens
 from model.towers import can_multiply_bfloat16
 from model.version import VersionContent
 from store.errors import TrainingDiverged
@@ -76,9 +75,9 @@ class LearnSettings:
 
     def compute_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
-        risen = step / max(1.0, self.warmup * steps)
-        left = (steps + 1 - step) / max(1.0, self.cooldown * steps)
-        return (_RATE if self.learning_rate is None else self.learning_rate) * min(1.0, risen, left)
+        rise = step / max(1.0, self.warmup * steps)
+        fall = (steps + 1 - step) / max(1.0, self.cooldown * steps)
+        return (_RATE if self.learning_rate is None else self.learning_rate) * min(1.0, rise, fall)
 
     def can_use_bfloat16(self, device: torch.device) -> bool:
         """Return whether the frozen tower is to compute in bfloat16 on `device`."""
@@ -109,21 +108,15 @@ class Trainer:
     def __init__(self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings) -> None:
         self.encoder, self.parent, self.corpus = encoder, parent, corpus
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
-        tokens = self.tokenize()
-        self.tokenizer = tokens.tokenizer
-        self.settings = settings = settings.resolve(len(corpus.captions), self.tokenizer.new_row_kind)
-        self.reading = reading = parent.reading
-        cut = [ids[: reading.most_tokens] for ids in tokens.ids]
-        self.used = self.find_trained_ids(cut)
-        # frozen or not, their gradient counts in the clip norm; what fills up a text has a place of its own, since a
-        # text may have the same token
-        self.ids = np.append(self.used, np.array(reading.specials, dtype=np.int64))
-        place = np.full(self.tokenizer.size, NO_ROW, dtype=np.int32)
-        place[self.used] = np.arange(len(self.used))
-        ends = np.arange(len(self.used), len(self.ids), dtype=np.int32)
-        before, behind = np.split(ends[: len(reading.prefix) + len(reading.suffix)], [len(reading.prefix)])
-        self.sequences = [np.concatenate([before, place[line], behind]) for line in cut]
-        captions = len(corpus.captions)
+        tokens, captions = self.tokenize(), len(corpus.captions)
+        self.tokenizer, self.reading = tokens.tokenizer, parent.reading
+        self.settings = settings = settings.resolve(captions, self.tokenizer.new_row_kind)
+        lines = [ids[: self.reading.most_tokens] for ids in tokens.ids]
+        self.used = self.find_trained_ids(lines)
+        # frozen or not, the specials' gradient counts in the clip norm; what fills up a text has a place of its own,
+        # since a text may have the same token
+        self.ids = np.append(self.used, np.array(self.reading.specials, dtype=np.int64))
+        self.sequences = self.number_rows(lines)
         self.steps = math.ceil(captions / settings.batch_size) * settings.choose_epochs(captions)
         self.rows = nn.Parameter(self.start_rows().to(self.device))
         self.scale = self.compute_row_scale(parent.count_frequency(self.used, corpus.language)).to(self.device)
@@ -141,8 +134,8 @@ class Trainer:
         steps, settings = self.steps, self.settings
         trained = {"rows": self.rows, **self.get_extra_parameters()}
         adamw = self.make_optimizer()
-        belongs = self.describe_inputs()
-        newest = checkpoint.load_newest(self.folder, belongs)
+        inputs = self.describe_inputs()
+        newest = checkpoint.load_newest(self.folder, inputs)
         first = 0 if newest is None else _restore(newest, trained, adamw.adam)
         every = settings.checkpoint_every or max(20, steps // 10)
         saved = time.monotonic()
@@ -156,7 +149,7 @@ class Trainer:
                 raise TrainingDiverged("the learned rows are not finite")
             stop = on_step(Progress(step, steps, loss.item()))
             if stop or step % every == 0 or step == steps or time.monotonic() - saved > _SAVE_SECONDS:
-                checkpoint.save_step(self.folder, step, _collect_state(trained, adamw.adam), belongs)
+                checkpoint.save_step(self.folder, step, _collect_state(trained, adamw.adam), inputs)
                 saved = time.monotonic()
             if stop and step < steps:
                 raise TrainingInterrupted
@@ -173,6 +166,14 @@ class Trainer:
     def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`."""
         return np.unique(np.concatenate(lines)).astype(np.int64)
+
+    def number_rows(self, lines: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
+        """Return the captions `lines` as places among `ids`, each within the specials of the base's reading."""
+        place = np.full(self.tokenizer.size, NO_ROW, dtype=np.int32)
+        place[self.used] = np.arange(len(self.used))
+        ends = np.arange(len(self.used), len(self.ids), dtype=np.int32)
+        first, behind = len(self.reading.prefix), len(self.reading.suffix)
+        return [np.concatenate([ends[:first], place[line], ends[first : first + behind]]) for line in lines]
 
     def start_rows(self) -> Tensor:
         """Return rows (m, width): the parent's where it has them, else new ones, or means of parts or of English."""
@@ -196,9 +197,9 @@ class Trainer:
 
     def find_inherited(self) -> NDArray[np.int64]:
         """Return the places among `ids` of tokens that have a row in the parent."""
-        known = np.flatnonzero(self.ids < len(self.parent.physical))
-        held: NDArray[np.int64] = known[self.parent.physical[self.ids[known]] != NO_ROW]
-        return held
+        older = np.flatnonzero(self.ids < len(self.parent.physical))
+        inherited: NDArray[np.int64] = older[self.parent.physical[self.ids[older]] != NO_ROW]
+        return inherited
 
     def draw_rows(self, count: int, table: Iterable[Tensor], generator: torch.Generator) -> Tensor:
         """Draw rows (count, width) for tokens that have none yet; `table`: all rows so far, in blocks (m, width)."""
@@ -222,16 +223,14 @@ class Trainer:
 
         `drawn` (m, width) are the rows that they would start from otherwise.
         """
-        paired = [
-            (line, text)
-            for line, text in zip(self.sequences, self.corpus.pivot_texts, strict=False)
-            if text is not None
-        ]
+        both = zip(self.sequences, self.corpus.pivot_texts, strict=False)
+        paired = [(line, text) for line, text in both if text is not None]
         english = self.encoder.base_view.tokenize([text for _, text in paired])
         first, behind = len(self.reading.prefix), len(self.reading.suffix)
-        said, meant, probability = align_tokens([line[first : len(line) - behind] for line, _ in paired], english)
-        places = torch.from_numpy(np.unique(said))
-        return places, teir.average_english_rows(said, meant, probability, self.encoder.base.table, drawn[places])
+        own = [line[first : len(line) - behind] for line, _ in paired]
+        tokens, english_tokens, probability = teir.align_tokens(own, english)
+        places, table = torch.from_numpy(np.unique(tokens)), self.encoder.base.table
+        return places, teir.average_english_rows(tokens, english_tokens, probability, table, drawn[places])
 
     def compute_row_scale(self, frequency: NDArray[np.int64]) -> Tensor:
         """Return the scale (m, 1) of rows that so many languages trained; those of the specials are frozen."""
