@@ -78,9 +78,7 @@ def open_served_base(settings: "CommonSettings", registry: "Registry") -> "tuple
     served = registry.bases.find_serving()
     if served is not None and settings.base in {base.name for base in registry.bases.list()}:
         if settings.base != served.name:
-            _log.info(
-                "base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _strip_path(settings.base)
-            )
+            _log_other(served.public_name, settings)
         opened = open_base(served.name)
         if not served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
             raise BaseMismatch(f"The files of base {served.public_name} are others than those that serve here.")
@@ -92,13 +90,12 @@ def open_served_base(settings: "CommonSettings", registry: "Registry") -> "tuple
     assert served is not None
     if served.has_towers(opened.image_fingerprint, opened.text_fingerprint):
         return opened, served.number
-    _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served.public_name, _strip_path(settings.base))
+    _log_other(served.public_name, settings)
     return open_served_base(settings.model_copy(update={"base": served.name}), registry)
 
 
-def _strip_path(name: str) -> str:
-    """Return the name of a base without the path of its file."""
-    return name.partition("@")[0]
+def _log_other(served: str, settings: "CommonSettings") -> None:
+    _log.info("base %s serves, not %s, which PICTOGLOT_BASE names", served, settings.base.partition("@")[0])
 
 
 def find_recorded_encoding(registry: "Registry") -> Encoding | None:

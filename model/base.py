@@ -86,12 +86,8 @@ def _refuse_tower(embedded: Tensor, last: Tensor) -> Tensor:
 
 def open_base(spec: str, device: str | None = None) -> Base:
     """Open a base by name; raises `BaseNotSupported`, or `BaseNotFound` or one of its kinds."""
-    name, pretrained = _parse(spec)
+    name, pretrained, config = _find(spec)
     where = torch.device(device) if device else choose_device()
-    config = open_clip.get_model_config(name)
-    if config is None:
-        raise BaseNotFound(f"open_clip has no model named {name}")
-    require_supported(name, config)
     tokenizer, reading = _open_tokenizer(name, config["text_cfg"], pretrained)
     # OpenAI's weights were trained with QuickGELU; open_clip only warns when the plain name is opened with them
     quick_gelu = bool((open_clip.get_pretrained_cfg(name, pretrained) or {}).get("quick_gelu", False))
@@ -104,13 +100,19 @@ def open_base(spec: str, device: str | None = None) -> Base:
 
 def measure_base(spec: str) -> tuple[int, int]:
     """Return the dimension of a base's vectors, and the bytes of its checkpoint if it is local; read no weights."""
+    _, pretrained, config = _find(spec)
+    local = Path(pretrained)
+    return int(config["embed_dim"]), local.stat().st_size if local.is_file() else 0
+
+
+def _find(spec: str) -> tuple[str, str, dict[str, Any]]:
+    """Return the open_clip name of a base, its weights and its configuration, which is one that is read here."""
     name, pretrained = _parse(spec)
     config = open_clip.get_model_config(name)
     if config is None:
         raise BaseNotFound(f"open_clip has no model named {name}")
     require_supported(name, config)
-    local = Path(pretrained)
-    return int(config["embed_dim"]), local.stat().st_size if local.is_file() else 0
+    return name, pretrained, config
 
 
 def _open_tokenizer(name: str, text: Mapping[str, Any], pretrained: str) -> tuple[Tokenizer, Reading]:

@@ -86,18 +86,18 @@ class Encoder:
         """
         view = onto or self.base_view
         for folder in folders:
-            learned, manifest = version.read(folder.path, folder.manifest_sha256)
+            content, manifest = version.read(folder.path, folder.manifest_sha256)
             if manifest.get("text_fingerprint") != self.base_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
-            view = self.extend(view, folder.number, folder.language, learned)
+            view = self.extend(view, folder.number, folder.language, content)
         return view
 
-    def extend(self, view: View, number: int, language: str, learned: version.VersionContent) -> View:
+    def extend(self, view: View, number: int, language: str, content: version.VersionContent) -> View:
         """Return the view of what an expansion learned on top of `view`, before or after it is a version on disk."""
-        if learned.rows.rows.shape[1] != self.base.table.shape[1]:
+        if content.rows.rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
-        tokenizer = learned.extend_tokenizer(view.tokenizer)
-        return view.extend(number, language, tokenizer, self.table, learned.rows, learned.ngrams)
+        tokenizer = content.extend_tokenizer(view.tokenizer)
+        return view.extend(number, language, tokenizer, self.table, content.rows, content.ngrams)
 
     def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         """Return unit vectors of cleaned texts, each read through its own view, in the order given.

@@ -38,15 +38,15 @@ def compute_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> Ints:
         raise ValueError("nothing to evaluate")
     if not (np.isfinite(texts).all() and np.isfinite(pictures).all()):
         raise ValueError("the vectors must be finite")
-    found = np.empty(len(texts), dtype=np.int64)
+    ranks = np.empty(len(texts), dtype=np.int64)
     for start in range(0, len(texts), _CHUNK):
         part = slice(start, start + _CHUNK)
         scores = texts[part] @ pictures.T  # (chunk, m)
         rows = np.arange(len(scores))
         target = scores[rows, owner[part]][:, None]
         earlier = np.arange(scores.shape[1])[None, :] < owner[part][:, None]
-        found[part] = ((scores > target) | ((scores == target) & earlier)).sum(axis=1)
-    return found
+        ranks[part] = ((scores > target) | ((scores == target) & earlier)).sum(axis=1)
+    return ranks
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def measure_gain(before: Ints, after: Ints, owner: Ints, ks: Sequence[int]) -> G
     D^2) / n (Cochran, Sampling Techniques, 1977, ratio estimator). Where each target has as many queries, that is
     sqrt(sum (d_t - mean d)^2 / (t (t - 1))) of the means d_t by target. Of one target it is 1.
     """
-    first, second = (np.mean([found < k for k in ks], axis=0) for found in (before, after))
+    first, second = (np.mean([ranks < k for k in ks], axis=0) for ranks in (before, after))
     differences = second - first
     targets, of = np.unique(owner, return_inverse=True)
     sums, count = np.bincount(of, weights=differences - differences.mean()), len(targets)
@@ -88,7 +88,7 @@ def measure_gain(before: Ints, after: Ints, owner: Ints, ks: Sequence[int]) -> G
 def _compute_picture_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> Ints:
     """Return the rank of the best own text, for each picture that has one."""
     queries = np.unique(owner)
-    found = np.empty(len(queries), dtype=np.int64)
+    ranks = np.empty(len(queries), dtype=np.int64)
     for start in range(0, len(queries), _CHUNK):
         chosen = queries[start : start + _CHUNK]
         scores = pictures[chosen] @ texts.T  # (chunk, n)
@@ -96,12 +96,12 @@ def _compute_picture_ranks(texts: Vectors, pictures: Vectors, owner: Ints) -> In
         best = np.where(own, scores, -np.inf).argmax(axis=1)  # the first of equals: ties by index
         target = scores[np.arange(len(chosen)), best][:, None]
         earlier = np.arange(scores.shape[1])[None, :] < best[:, None]
-        found[start : start + _CHUNK] = ((scores > target) | ((scores == target) & earlier)).sum(axis=1)
-    return found
+        ranks[start : start + _CHUNK] = ((scores > target) | ((scores == target) & earlier)).sum(axis=1)
+    return ranks
 
 
-def _compute_recall(found: Ints) -> Recall:
-    return {f"R@{k}": float((found < k).mean()) for k in KS}
+def _compute_recall(ranks: Ints) -> Recall:
+    return {f"R@{k}": float((ranks < k).mean()) for k in KS}
 
 
 # A chain of languages is scored by a lower triangle: a[i][j] is the score on the j-th language after the i-th.

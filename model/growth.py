@@ -38,14 +38,14 @@ def learn_merges(texts: Sequence[Sequence[Word]], names: Callable[[int], str], s
     ]
 
 
-def find_needed_merges(learned: Sequence[Merge], used: Iterable[str]) -> tuple[Merge, ...]:
-    """Return the merges of `learned` that some token of `used` needs."""
-    needed, kept = set(used), list[Merge]()
-    for left, right in reversed(learned):  # a token's parts were merged before it
+def find_needed_merges(merges: Sequence[Merge], tokens: Iterable[str]) -> tuple[Merge, ...]:
+    """Return those of `merges` that some token of `tokens` needs."""
+    needed, chosen = set(tokens), list[Merge]()
+    for left, right in reversed(merges):  # a token's parts were merged before it
         if left + right in needed:
             needed.update((left, right))
-            kept.append((left, right))
-    return tuple(reversed(kept))
+            chosen.append((left, right))
+    return tuple(reversed(chosen))
 
 
 class PieceMerges:
@@ -77,10 +77,10 @@ class PieceMerges:
 
     def find_id(self, token: str) -> int:
         """Return the id of a token; raises `KeyError` when nothing makes it."""
-        found = self._new.get(token)
-        if found is None and (found := self._id_of(token)) is None:
+        number = self._new.get(token)
+        if number is None and (number := self._id_of(token)) is None:
             raise KeyError(token)
-        return found
+        return number
 
     def merge_word(self, word: Word, count: int) -> Word:
         """Return the pieces of a word after the first `count` merges: of the lowest rank first, from the left."""
@@ -95,13 +95,11 @@ class PieceMerges:
     def _append(self, merges: Iterable[Merge]) -> None:
         for left, right in merges:
             parts, token = (self.find_id(left), self.find_id(right)), left + right
-            made = self._new.get(token)
-            if made is None:
-                made = self._id_of(token)
-            if made is None:
-                made = self._new[token] = self._first + len(self.names)
+            number = self._new.get(token)
+            if number is None and (number := self._id_of(token)) is None:
+                number = self._new[token] = self._first + len(self.names)
                 self.names.append(token)
                 self.origin.append(parts)
-            self._ranks.setdefault(parts, (len(self.merges), made))
+            self._ranks.setdefault(parts, (len(self.merges), number))
             self.merges.append((left, right))
             self.sizes.append(self._first + len(self.names))

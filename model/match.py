@@ -78,9 +78,9 @@ class Curves:
         of_rivals = np.where(among_first, rivals[place], rivals[count])
         odds = self.sharpness * (z - first[0]) - np.log(np.maximum(of_rivals, _LEAST))
         sure = 1 / (1 + math.exp(min(-self.steepness * (float(first[0]) - self.threshold), _FAR)))
-        there = SCORES_LOW + (1 - SCORES_LOW) * sure
-        found: Floats = self.most * there / (1 + np.exp(np.minimum(-self.trust * odds - self.lead, _FAR)))
-        return found
+        presence = SCORES_LOW + (1 - SCORES_LOW) * sure
+        chances: Floats = self.most * presence / (1 + np.exp(np.minimum(-self.trust * odds - self.lead, _FAR)))
+        return chances
 
 
 # Where nothing is known: as in the demo, and wide, since another base may be far from it
@@ -100,9 +100,10 @@ class Calibration:
         self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]
     ) -> list[float]:
         """Compute the chance of hits with these `scores` to a text's unit vector; its first hits score `first`."""
-        beside = self.sample @ query
-        mean = float(beside.sum()) / len(beside)
-        variance = float(beside @ beside) / len(beside) - mean * mean  # as `ordinary`, for one text
+        baseline = self.sample @ query
+        mean = float(baseline.sum()) / len(baseline)
+        # what `compute_score_statistics` does, for one text
+        variance = float(baseline @ baseline) / len(baseline) - mean * mean
         deviation = blend_deviations(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
         z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
         count = len(z) - len(scores)
@@ -167,21 +168,21 @@ def search_gallery(
     `right` are the ids of the pictures that each text means. `pictures` gives the vectors of all by id, some at a time,
     in a random order that is the same each time.
     """
-    beside = take_first(pictures(), _ORDINARY)
-    like = np.quantile(own @ beside.T, 1 - LIKE, axis=1)[:, None]
+    sample = take_first(pictures(), _ORDINARY)
+    least_alike = np.quantile(own @ sample.T, 1 - LIKE, axis=1)[:, None]
     best = np.full((len(right), RIVALS), -np.inf)
-    found, absent = np.zeros(best.shape, dtype=bool), best.copy()
+    is_right, absent = np.zeros(best.shape, dtype=bool), best.copy()
     for part in pictures():
         if part:
             vectors, marks = np.stack([*part.values()]), _mark_right(right, [*part])
             scores = texts @ vectors.T  # (texts, pictures of this part)
-            best, found = _take_best(np.hstack([best, scores]), np.hstack([found, marks]))
-            others = np.where((own @ vectors.T >= like) | marks, -np.inf, scores)
-            absent, _ = _take_best(np.hstack([absent, others]), np.hstack([found, marks]))
-    mean, deviation = (each[:, None] for each in compute_score_statistics(texts, beside[:SAMPLE]))
+            best, is_right = _take_best(np.hstack([best, scores]), np.hstack([is_right, marks]))
+            unlike = np.where((own @ vectors.T >= least_alike) | marks, -np.inf, scores)
+            absent, _ = _take_best(np.hstack([absent, unlike]), np.hstack([is_right, marks]))
+    mean, deviation = (each[:, None] for each in compute_score_statistics(texts, sample[:SAMPLE]))
     usual = float(deviation.mean())
     deviation = blend_deviations(deviation, usual)
-    return Answers((best - mean) / deviation, found, (absent - mean) / deviation, usual)
+    return Answers((best - mean) / deviation, is_right, (absent - mean) / deviation, usual)
 
 
 def take_first(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vectors:
@@ -298,8 +299,8 @@ def _compute_log_chance(parameters: Tensor, z: Tensor, low: float) -> Tensor:
     weights = sharpness * (z - z[:, :1])
     mask = torch.full((RIVALS, RIVALS), 0.0, dtype=torch.double).fill_diagonal_(-math.inf)
     rivals = torch.logsumexp(weights[:, None, :] + mask, dim=2)
-    there = low + (1 - low) * torch.sigmoid(steepness * (z[:, :1] - threshold))
-    return there.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
+    presence = low + (1 - low) * torch.sigmoid(steepness * (z[:, :1] - threshold))
+    return presence.clamp(min=1e-30).log() + most + logsigmoid(trust * (weights - rivals) + lead)
 
 
 def _compute_log_rest(log_chance: Tensor) -> Tensor:

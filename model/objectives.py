@@ -61,16 +61,16 @@ class CorpusTokens:
 def tokenize_corpus(parent: Tokenizer, captions: Sequence[str], vocabulary: int, folder: Path) -> CorpusTokens:
     """Return the tokens that `folder` keeps of these captions on this parent, or make them now and keep them there."""
     key = [parent.sha256, vocabulary, *captions]
-    earlier = load_result(folder, key)
-    if earlier is not None:
-        merges = [(left, right) for left, right in earlier.facts["merges"]]
-        ids = np.split(earlier.tensors["ids"].numpy(), earlier.tensors["ends"].numpy()[:-1])
-        return CorpusTokens(parent.extend(merges, earlier.facts["words"]), ids)
+    cached = load_result(folder, key)
+    if cached is not None:
+        merges = [(left, right) for left, right in cached.facts["merges"]]
+        ids = np.split(cached.tensors["ids"].numpy(), cached.tensors["ends"].numpy()[:-1])
+        return CorpusTokens(parent.extend(merges, cached.facts["words"]), ids)
     grown = parent.grow(captions, vocabulary)
     ids = [np.asarray(line, dtype=np.int32) for line in grown.encode(captions)]
-    packed = {"ids": np.concatenate(ids), "ends": np.cumsum([len(line) for line in ids])}
+    tensors = {"ids": np.concatenate(ids), "ends": np.cumsum([len(line) for line in ids])}
     facts = {"merges": grown.merges[len(parent.merges) :], "words": grown.words[len(parent.words) :]}
-    save_result(folder, key, CachedResult({name: torch.from_numpy(values) for name, values in packed.items()}, facts))
+    save_result(folder, key, CachedResult({name: torch.from_numpy(values) for name, values in tensors.items()}, facts))
     return CorpusTokens(grown, ids)
 
 

@@ -120,9 +120,9 @@ class _CompiledTower:
         self._lock = Lock()
 
     def __call__(self, *inputs: Tensor) -> Features:
-        given = [openvino.Tensor(each.cpu().contiguous().numpy(), shared_memory=True) for each in inputs]
+        tensors = [openvino.Tensor(each.cpu().contiguous().numpy(), shared_memory=True) for each in inputs]
         with self._lock:
-            for place, tensor in enumerate(given):
+            for place, tensor in enumerate(tensors):
                 self._request.set_input_tensor(place, tensor)
             self._request.infer()  # of the tensors that are set: naming them in the call takes as long as a small tower
             features: Features = self._request.get_output_tensor(0).data.copy()  # its memory is used again

@@ -28,13 +28,13 @@ _DESCRIPTORS = (
 _TURN = 0.0005  # seconds that a thread keeps the interpreter while others wait; Python's own is ten times as long
 
 
-def name_owner(pid: int | None = None, *, once: bool = False) -> str:
+def name_owner(pid: int | None = None, *, unique: bool = False) -> str:
     """Return the name of a process on this machine, by default of this one, as the owner of a duty.
 
     With `unique`, another one each time: for a duty that several threads of a process take.
     """
     name = f"{socket.gethostname()}:{pid or os.getpid()}"
-    return f"{name}:{secrets.token_hex(4)}" if once else name
+    return f"{name}:{secrets.token_hex(4)}" if unique else name
 
 
 def die_with_parent(parent: int) -> None:
@@ -54,9 +54,9 @@ def allow_descriptors() -> None:
     Systems begin with 1,024 for old programs, and let each program raise it.
     """
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    wanted = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
-    if soft != resource.RLIM_INFINITY and soft < wanted:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+    limit = _DESCRIPTORS if hard == resource.RLIM_INFINITY else min(hard, _DESCRIPTORS)
+    if soft != resource.RLIM_INFINITY and soft < limit:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (limit, hard))
 
 
 def give_way() -> None:

@@ -76,7 +76,7 @@ def require_supported(name: str, config: Mapping[str, Any]) -> None:
     """Raise `BaseNotSupported` with the reason unless the text tower of this configuration is read here."""
     text: Mapping[str, Any] = config["text_cfg"]
     foreign = text.get("hf_tokenizer_name")
-    given: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
+    kwargs: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
     pool = text.get("pool_type", "argmax")
     if text.get("hf_model_name"):
         raise BaseNotSupported(
@@ -84,9 +84,9 @@ def require_supported(name: str, config: Mapping[str, Any]) -> None:
         )
     if "multimodal_cfg" in config or text.get("embed_cls"):
         raise BaseNotSupported(f"{name} is a CoCa: it takes its features from a token of its own, not from the text's")
-    if text.get("tokenizer_mode") or {*given} - _TOKENIZER_ARGUMENTS or given.get("clean", "lower") not in CLEANINGS:
+    if text.get("tokenizer_mode") or {*kwargs} - _TOKENIZER_ARGUMENTS or kwargs.get("clean", "lower") not in CLEANINGS:
         raise BaseNotSupported(f"{name} changes its tokenizer in a way that is not read here")
-    if not foreign and (given or text.get("vocab_size", CLIP_TOKENS) != CLIP_TOKENS):
+    if not foreign and (kwargs or text.get("vocab_size", CLIP_TOKENS) != CLIP_TOKENS):
         raise BaseNotSupported(f"{name} changes CLIP's BPE tokenizer")
     if pool not in ("argmax", "eos", "last") or (foreign and pool == "argmax"):
         raise BaseNotSupported(f"{name} takes its text features from neither the end of a text nor the last place")
@@ -167,10 +167,10 @@ class FilePieces:
     def encode(self, texts: Sequence[str]) -> list[list[int]]:
         """Return the ids; leave out special tokens, to whose names a model may still join letters."""
         cleaned = [self._clean(text) for text in texts]
-        read = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
+        encoded = [encoding.ids for encoding in self.engine.encode_batch_fast(cleaned, add_special_tokens=False)]
         return [
             ids if self.specials.isdisjoint(ids) else [number for number in ids if number not in self.specials]
-            for ids in read
+            for ids in encoded
         ]
 
     def make_reader(self, words: Sequence[str]) -> Reader:
@@ -182,13 +182,13 @@ class FilePieces:
         return read
 
     def prepare_corpus(self, corpus: Sequence[str]) -> Iterable[str]:
-        read = self.encode(corpus)
-        share = sum(self._unknown in ids for ids in read) / len(corpus)
+        encoded = self.encode(corpus)
+        share = sum(self._unknown in ids for ids in encoded) / len(corpus)
         if share > _UNREADABLE:
             raise CaptionsUnreadable(
                 f"{share:.0%} of the captions have letters that the base's tokenizer does not know"
             )
-        return (self._spell(ids)[0].replace(_SPACE, " ") for ids in read)
+        return (self._spell(ids)[0].replace(_SPACE, " ") for ids in encoded)
 
     def get_piece(self, number: int) -> str:
         return self.engine.id_to_token(number) or ""
@@ -219,33 +219,33 @@ class FilePieces:
 
         What has more pieces than may be merged, such as a sentence without spaces, is cut there.
         """
-        found, last = list[list[int]](), "alone"
+        words, last = list[list[int]](), "alone"
         for place, number in enumerate(ids):
             kind = self._kinds[number]
-            if kind != "joins" or last == "alone" or place in cuts or len(found[-1]) == LONGEST:
-                found.append([])
-            found[-1].append(number)
+            if kind != "joins" or last == "alone" or place in cuts or len(words[-1]) == LONGEST:
+                words.append([])
+            words[-1].append(number)
             last = kind
-        return [tuple(word) for word in found]
+        return [tuple(word) for word in words]
 
     def _find_cuts(self, ids: Sequence[int], borders: re.Pattern[str] | None) -> Collection[int]:
         """Return the places among the pieces of a text where what `borders` finds begins or ends."""
         if borders is None:
             return ()
         text, starts = self._spell(ids)
-        found = {border for match in borders.finditer(text) for border in match.span()}
-        return {place for place, start in enumerate(starts) if start in found}
+        cuts = {border for match in borders.finditer(text) for border in match.span()}
+        return {place for place, start in enumerate(starts) if start in cuts}
 
     def _spell(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """Return the text that pieces spell, and where in it each begins; -1 where that is within a letter."""
-        starts, letters, said = list[int](), 0, bytearray()
+        starts, letters, spelling = list[int](), 0, bytearray()
         for number in ids:
             piece = self.get_piece(number)
             spelled = bytes([int(piece[3:5], 16)]) if _BYTE.fullmatch(piece) else piece.encode()
             starts.append(letters if spelled[:1] and not _is_continuation(spelled[0]) else -1)
             letters += sum(not _is_continuation(byte) for byte in spelled)
-            said += spelled
-        return said.decode(errors="replace"), starts
+            spelling += spelled
+        return spelling.decode(errors="replace"), starts
 
 
 class _PieceKinds(dict[int, str]):
@@ -273,38 +273,38 @@ def _is_continuation(byte: int) -> bool:
 
 
 def open_tokenizer(
-    name: str, text: Mapping[str, Any], content: bytes, beside: Mapping[str, Any]
+    name: str, text: Mapping[str, Any], content: bytes, settings: Mapping[str, Any]
 ) -> tuple[FilePieces, Reading]:
     """Return the pieces of the base `name`, and how its tower reads them; raises `TokenizerUnfit`.
 
-    `text` is its `text_cfg`, `content` the `tokenizer.json`, `beside` what `tokenizer_config.json` says.
+    `text` is its `text_cfg`, `content` the `tokenizer.json`, `settings` what `tokenizer_config.json` says.
     """
-    given: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
-    pieces = FilePieces(content, given.get("clean", "whitespace"), int(text["vocab_size"]))
-    if beside.get("padding_side", "right") != "right":
+    arguments: Mapping[str, Any] = text.get("tokenizer_kwargs") or {}
+    pieces = FilePieces(content, arguments.get("clean", "whitespace"), int(text["vocab_size"]))
+    if settings.get("padding_side", "right") != "right":
         raise TokenizerUnfit(f"tokenizer_config.json fills up the texts of {name} in front, which is not read here")
-    prefix, suffix = _choose_ends(pieces, beside)
-    if given.get("strip_sep_token"):  # open_clip puts 0 in its place
-        separator = pieces.require_id(_name_token(beside, "sep_token") or "[SEP]")
+    prefix, suffix = _choose_ends(pieces, settings)
+    if arguments.get("strip_sep_token"):  # open_clip puts 0 in its place
+        separator = pieces.require_id(_name_token(settings, "sep_token") or "[SEP]")
         prefix, suffix = (tuple(0 if number == separator else number for number in ids) for ids in (prefix, suffix))
-    return pieces, make_reading(name, text, prefix, suffix, _choose_pad(text, pieces, beside))
+    return pieces, make_reading(name, text, prefix, suffix, _choose_pad(text, pieces, settings))
 
 
-def _choose_ends(pieces: FilePieces, beside: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
+def _choose_ends(pieces: FilePieces, settings: Mapping[str, Any]) -> tuple[tuple[int, ...], tuple[int, ...]]:
     """Return the file's prefix and suffix, unless a Gemma's settings say otherwise: its class ignores the file's."""
     prefix, suffix = pieces.ends
-    if str(beside.get("tokenizer_class", "")).startswith("Gemma"):
-        begin, end = _name_token(beside, "bos_token") or "<bos>", _name_token(beside, "eos_token") or "<eos>"
-        if "add_bos_token" in beside:
-            prefix = (pieces.require_id(begin),) if beside["add_bos_token"] else ()
-        if "add_eos_token" in beside:
-            suffix = (pieces.require_id(end),) if beside["add_eos_token"] else ()
+    if str(settings.get("tokenizer_class", "")).startswith("Gemma"):
+        begin, end = _name_token(settings, "bos_token") or "<bos>", _name_token(settings, "eos_token") or "<eos>"
+        if "add_bos_token" in settings:
+            prefix = (pieces.require_id(begin),) if settings["add_bos_token"] else ()
+        if "add_eos_token" in settings:
+            suffix = (pieces.require_id(end),) if settings["add_eos_token"] else ()
     return prefix, suffix
 
 
-def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str, Any]) -> int | None:
+def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, settings: Mapping[str, Any]) -> int | None:
     """Return the id that fills up texts: as the settings say, the file, or else what the family is known to use."""
-    if named := _name_token(beside, "pad_token"):
+    if named := _name_token(settings, "pad_token"):
         return pieces.require_id(named)
     if pieces.pad is not None:
         return pieces.pad
@@ -313,7 +313,7 @@ def _choose_pad(text: Mapping[str, Any], pieces: FilePieces, beside: Mapping[str
     return next((n for name in _PAD_NAMES if (n := pieces.engine.token_to_id(name)) is not None), None)
 
 
-def _name_token(beside: Mapping[str, Any], kind: str) -> str | None:
+def _name_token(settings: Mapping[str, Any], kind: str) -> str | None:
     """Return a special token of the settings, which name it or describe it."""
-    token = beside.get(kind)
+    token = settings.get(kind)
     return token.get("content") if isinstance(token, dict) else token

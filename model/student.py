@@ -62,8 +62,8 @@ class _Perceptron(nn.Module):
         self.module, self.kind = module.to(kind), kind
 
     def forward(self, hidden: Tensor) -> Tensor:
-        found: Tensor = self.module(hidden.to(self.kind))
-        return found.float()
+        output: Tensor = self.module(hidden.to(self.kind))
+        return output.float()
 
 
 class Attention(nn.Module):
@@ -79,22 +79,22 @@ class Attention(nn.Module):
     def forward(
         self, query: Tensor, key: Tensor, value: Tensor, need_weights: bool = False, attn_mask: Tensor | None = None
     ) -> tuple[Tensor, None]:
-        asked, held, shown = self.project(query, key)
+        queries, keys, values = map(self._split, self.project(query, key))
         if attn_mask is not None and attn_mask.dim() == 3:
             attn_mask = attn_mask.view(len(query), self.num_heads, *attn_mask.shape[1:])
-        read = F.scaled_dot_product_attention(self._split(asked), self._split(held), self._split(shown), attn_mask)
-        joined = read.transpose(1, 2).flatten(2).to(self.kind)
-        return self.projections.out_proj(joined).float(), None
+        attended = F.scaled_dot_product_attention(queries, keys, values, attn_mask)
+        merged = attended.transpose(1, 2).flatten(2).to(self.kind)
+        return self.projections.out_proj(merged).float(), None
 
     def project(self, query: Tensor, key: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Project `query` (n, asking, width) and `key` (n, seen, width) to queries, keys and values."""
         weights, biases, width = self.projections.in_proj_weight, self.projections.in_proj_bias, query.shape[-1]
         if query is key:
-            asked, held, shown = F.linear(query.to(self.kind), weights, biases).chunk(3, dim=-1)
+            queries, keys, values = F.linear(query.to(self.kind), weights, biases).chunk(3, dim=-1)
         else:
-            asked = F.linear(query.to(self.kind), weights[:width], biases[:width])
-            held, shown = F.linear(key.to(self.kind), weights[width:], biases[width:]).chunk(2, dim=-1)
-        return asked, held, shown
+            queries = F.linear(query.to(self.kind), weights[:width], biases[:width])
+            keys, values = F.linear(key.to(self.kind), weights[width:], biases[width:]).chunk(2, dim=-1)
+        return queries, keys, values
 
     def _split(self, hidden: Tensor) -> Tensor:
         """Return (n, length, width) as (n, heads, length, width / heads) in float32."""

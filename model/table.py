@@ -33,11 +33,11 @@ class PhysicalRows:
 
     def __getitem__(self, numbers: Tensor) -> Tensor:
         first = len(self._base)
-        found = self._base[numbers.clamp(max=first - 1)].float()
+        rows = self._base[numbers.clamp(max=first - 1)].float()
         if len(self._added):
-            own = numbers >= first
-            found[own] = self._added[numbers[own] - first]
-        return found
+            is_added = numbers >= first
+            rows[is_added] = self._added[numbers[is_added] - first]
+        return rows
 
 
 class Table:
@@ -60,10 +60,10 @@ class Table:
         with self._lock:
             first, self._count = self._count, self._count + len(rows)
             if self._count > len(self._added):
-                grown = self._allocate(max(self._count, len(self._added) + len(self._added) // 4))
-                grown[:first] = self._added[:first]
-                self._added = grown
-                self.rows = PhysicalRows(self._base, grown)
+                larger = self._allocate(max(self._count, len(self._added) + len(self._added) // 4))
+                larger[:first] = self._added[:first]
+                self._added = larger
+                self.rows = PhysicalRows(self._base, larger)
             self._added[first : self._count] = rows
             return np.arange(first, self._count, dtype=np.int32) + np.int32(len(self._base))
 
@@ -133,9 +133,9 @@ class View:
     def count_frequency(self, ids: NDArray[np.int64], language: str) -> NDArray[np.int64]:
         """Return TEIR's f of each id: 2 for the base's rows, else 1, and 1 for each other language that trained it."""
         counts = np.where(ids < self.reading.vocabulary, 2, 1)
-        for other, held in self.trained.items():
+        for other, trained_ids in self.trained.items():
             if other != language:
-                counts += np.isin(ids, held)
+                counts += np.isin(ids, trained_ids)
         return counts
 
     def find_trained_parts(self, number: int, tokenizer: Tokenizer) -> tuple[int, ...]:

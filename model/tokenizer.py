@@ -114,9 +114,9 @@ class Tokenizer:
         # with merges of its own: most of what is learned may be dropped
         start = self.copy_without_merges().extend(self.merges, (*self.words, *words))
         whole = start.extend(start.learn_merges(corpus, size))
-        used = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
-        kept = find_needed_merges(whole.merges[self._count :], used)
-        return self.extend(kept, words) if kept else self
+        tokens = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
+        needed = find_needed_merges(whole.merges[self._count :], tokens)
+        return self.extend(needed, words) if needed else self
 
     def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
         """Learn the merges of a BPE learner over the pieces that this one makes of `corpus`, in rank order."""

@@ -58,10 +58,10 @@ def compute_text_features(tower: Any, embedded: Tensor, last: Tensor) -> Tensor:
     if type(final) is ResidualAttentionBlock and tower.transformer.batch_first:
         for block in earlier:
             hidden = block(hidden, attn_mask=causal)
-        read = _compute_output_at(final, hidden, last, causal is not None)
+        output = _compute_output_at(final, hidden, last, causal is not None)
     else:
-        read = _take_places(tower.transformer(hidden, attn_mask=causal), last)
-    pooled: Tensor = tower.ln_final(read)  # (n, width)
+        output = _take_places(tower.transformer(hidden, attn_mask=causal), last)
+    pooled: Tensor = tower.ln_final(output)  # (n, width)
     projection = tower.text_projection
     if isinstance(projection, nn.Linear):
         pooled = projection(pooled)
@@ -116,9 +116,9 @@ def _compute_output_at(block: ResidualAttentionBlock, hidden: Tensor, last: Tens
     unseen = _mask_later(block, hidden, last) if causal else None
     normed = block.ln_1(hidden)
     attended = block.attention(_take_places(normed, last)[:, None], normed, normed, attn_mask=unseen)  # (n, 1, width)
-    here: Tensor = _take_places(hidden, last) + block.ls_1(attended[:, 0])
-    read: Tensor = here + block.ls_2(block.mlp(block.ln_2(here)))
-    return read
+    residual: Tensor = _take_places(hidden, last) + block.ls_1(attended[:, 0])
+    output: Tensor = residual + block.ls_2(block.mlp(block.ln_2(residual)))
+    return output
 
 
 def _mask_later(block: ResidualAttentionBlock, hidden: Tensor, last: Tensor) -> Tensor:

@@ -48,16 +48,16 @@ class VersionContent:
         return sha256(self.rows.rows.cpu().contiguous().numpy().tobytes() + self.tokenizer_sha256.encode()).hexdigest()
 
 
-def write(folder: Path, learned: VersionContent, facts: dict[str, Any]) -> None:
+def write(folder: Path, content: VersionContent, facts: dict[str, Any]) -> None:
     """Write a version durably at `folder`, unless the same expansion wrote it before; `facts` go into its manifest."""
     if not folder.exists():
         with files.stage(folder) as staged:
-            tensors = {"rows": learned.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(learned.rows.ids)}
+            tensors = {"rows": content.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(content.rows.ids)}
             (staged / ROWS).write_bytes(save(tensors))
-            tokenizer = {"merges": learned.merges, "words": learned.words, "sha256": learned.tokenizer_sha256}
+            tokenizer = {"merges": content.merges, "words": content.words, "sha256": content.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
-            (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(learned.ngrams).encode(), mtime=0))
-            described = {**facts, "format": FORMAT, "rows": len(learned.rows.ids)}
+            (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(content.ngrams).encode(), mtime=0))
+            described = {**facts, "format": FORMAT, "rows": len(content.rows.ids)}
             files.write_manifest(staged, described)
 
 
@@ -73,7 +73,7 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[VersionConte
         ids = tensors["ids"].numpy()
         words = tuple(str(word) for word in tokenizer["words"])
         ngrams = json.loads(gzip.decompress((folder / NGRAMS).read_bytes()))
-        learned = VersionContent(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
+        content = VersionContent(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
     except VersionCorrupt:
         raise
     except CorruptFolder as error:
@@ -84,4 +84,4 @@ def read(folder: Path, manifest_sha256: str | None = None) -> tuple[VersionConte
         raise VersionCorrupt("the version's rows are not finite")
     if tensors["rows"].ndim != 2 or len(ids) != len(tensors["rows"]) or (np.diff(ids) <= 0).any():
         raise VersionCorrupt("the version's rows and ids do not fit each other")
-    return learned, manifest
+    return content, manifest

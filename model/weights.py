@@ -38,10 +38,10 @@ def read_tokenizer_files(name: str, repository: str, pretrained: str) -> tuple[b
     weights. Raises `BaseNotFound`.
     """
     if Path(pretrained).is_file():
-        beside = Path(pretrained).parent
-        if not (beside / TOKENIZER).is_file():
+        folder = Path(pretrained).parent
+        if not (folder / TOKENIZER).is_file():
             raise BaseNotFound(f"{name} has a tokenizer of its own: put its {TOKENIZER} beside the checkpoint")
-        return (beside / TOKENIZER).read_bytes(), _read_settings(beside / SETTINGS)
+        return (folder / TOKENIZER).read_bytes(), _read_settings(folder / SETTINGS)
     weights = (open_clip.get_pretrained_cfg(name, pretrained) or {}).get("hf_hub", "").rstrip("/")
     hub = _Hub()
     for source in dict.fromkeys((repository, weights)):
@@ -101,24 +101,24 @@ def find_preparation(name: str, pretrained: str) -> Mapping[str, Any]:
     """
     if not Path(pretrained).is_file():
         return {}
-    if said := _read_settings(Path(pretrained).parent / f"{name}.json").get(PREPARATION):
-        _require_known(name, said)
-        return dict(said)
-    if said := _read_settings(Path(pretrained).parent / CONFIGURATION).get(PREPARATION):
-        return dict(said)
+    if preparation := _read_settings(Path(pretrained).parent / f"{name}.json").get(PREPARATION):
+        _require_known(name, preparation)
+        return dict(preparation)
+    if preparation := _read_settings(Path(pretrained).parent / CONFIGURATION).get(PREPARATION):
+        return dict(preparation)
     known = [open_clip.get_pretrained_cfg(name, tag) for tag in open_clip.list_pretrained_tags_by_model(name)]
     alike = [{key: each.get(key) for key in ("mean", "std", "interpolation", "resize_mode")} for each in known]
     return alike[0] if alike and all(each == alike[0] for each in alike) else {}
 
 
-def _require_known(name: str, said: Any) -> None:
+def _require_known(name: str, preparation: Any) -> None:
     takes = open_clip.get_model_config(name)["vision_cfg"].get("image_size", 224)
     try:
-        asked = PreprocessCfg(**{"size": takes, **said})
-        image_transform_v2(asked, is_train=False)
+        config = PreprocessCfg(**{"size": takes, **preparation})
+        image_transform_v2(config, is_train=False)
     except (AssertionError, TypeError, ValueError) as error:
         raise BaseNotSupported(f"{name}.json prepares pictures in a way that open_clip does not know") from error
-    if asked.input_size != PreprocessCfg(size=takes).input_size:
+    if config.input_size != PreprocessCfg(size=takes).input_size:
         raise BaseNotSupported(f"{name}.json prepares pictures of another size than the {takes} that its tower takes")
 
 

@@ -48,24 +48,24 @@ def _extract_document_terms(text: str) -> frozenset[str]:
 
 def index_terms(texts: Iterable[str]) -> tuple[str, int]:
     """Return the terms by which any of these texts is found, sorted, with blanks between, and their number."""
-    kept, size = set[str](), -1  # one blank less than terms
+    terms, size = set[str](), -1  # one blank less than terms
     for term in (term for text in texts for term in _extract_terms(text, single=True)):
-        if term in kept:
+        if term in terms:
             continue
         size += len(term.encode()) + 1
-        if len(kept) == MOST_DOCUMENT_TERMS or size > MOST_BYTES:
+        if len(terms) == MOST_DOCUMENT_TERMS or size > MOST_BYTES:
             break
-        kept.add(term)
-    return " ".join(sorted(kept)), len(kept)
+        terms.add(term)
+    return " ".join(sorted(terms)), len(terms)
 
 
 def _extract_terms(text: str, *, single: bool) -> Iterator[str]:
     """Yield the terms; with `single`, each character of a run without spaces, even if it does not stand alone."""
-    for found in _TERM.finditer(_fold(text)):
-        if found.lastgroup != "run":
-            yield found[0]
+    for match in _TERM.finditer(_fold(text)):
+        if match.lastgroup != "run":
+            yield match[0]
             continue
-        units = _UNIT.findall(found[0])
+        units = _UNIT.findall(match[0])
         if single or len(units) == 1:
             yield from units
         yield from map("".join, pairwise(units))

@@ -85,7 +85,7 @@ def read(
     path: Path,
     *,
     language: str | None = None,
-    ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
+    find_ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
 ) -> Dataset:
     """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
@@ -106,7 +106,7 @@ def read(
             lines[str(fault)].append(record.line)
     if total == 0:
         refuse("no_rows", NO_ROW if name != "xm3600" else "the file holds no caption of this language; look at the tag")
-    renamed = ids(dict.fromkeys(row.picture for row in candidates if row.picture is not None))
+    renamed = find_ids(dict.fromkeys(row.picture for row in candidates if row.picture is not None))
     by_file = sum(row.picture in renamed for row in candidates)
     candidates, duplicates = drop_repeated(candidates, renamed)
     rows = split_rows(candidates, lines)
@@ -125,8 +125,8 @@ def read(
 def validate(
     dataset: Dataset,
     language: str,
-    known_pictures: PictureLookup,
-    served: Callable[[str], bool] = ENGLISH.__eq__,
+    find_known: PictureLookup,
+    is_served: Callable[[str], bool] = ENGLISH.__eq__,
     *,
     to_train: bool = True,
     again: bool = False,
@@ -135,8 +135,8 @@ def validate(
     """Return the report, with the share of the script, of a dataset that may be used; refuse any other.
 
     To train on, or without `to_train` to measure by what is held out; `again` where it was trained on before, so that
-    no gain is asked for. `known_pictures` returns those of some ids that the gallery has, `some_ids` a few of all, to
-    show what they look like; `served` says whether texts of a pivot's language can be read.
+    no gain is asked for. `find_known` returns those of some ids that the gallery has, `some_ids` a few of all, to
+    show what they look like; `is_served` says whether texts of a pivot's language can be read.
     """
     report = dataset.report
     if EMPTY_PIVOT in report.faults:
@@ -166,8 +166,8 @@ def validate(
             "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
             report=report.dump(),
         )
-    _check_pivots(dataset.rows, served)
-    _check_pictures(dataset.rows, report, known_pictures, some_ids)
+    _check_pivots(dataset.rows, is_served)
+    _check_pictures(dataset.rows, report, find_known, some_ids)
     if to_train and not again:
         _check_targets(dataset)
     return report
@@ -207,7 +207,7 @@ def count_usable(rows: Sequence[Row]) -> dict[str, Any]:
     pictures = Counter(row.picture for row in rows if row.picture is not None)
     pivots = Counter(row.pivot.language for row in rows if row.pivot is not None)
     train = sum(row.split == "train" for row in rows)
-    losses = [loss for loss, there in (("cross_lingual", pivots), ("cross_modal", pictures)) if there]
+    losses = [loss for loss, present in (("cross_lingual", pivots), ("cross_modal", pictures)) if present]
     return {
         "usable": len(rows),
         "with_english": pivots[ENGLISH],
@@ -233,12 +233,12 @@ def _measure_script_share(rows: Sequence[Row], language: str) -> float | None:
     return sum(judged) / len(judged) if judged else None
 
 
-def _check_pivots(rows: Sequence[Row], served: Callable[[str], bool]) -> None:
+def _check_pivots(rows: Sequence[Row], is_served: Callable[[str], bool]) -> None:
     first_line: dict[str, int] = {}
     for row in rows:
         if row.pivot is not None:
             first_line.setdefault(row.pivot.language, row.line)
-    unknown = [language for language in first_line if not served(language)]
+    unknown = [language for language in first_line if not is_served(language)]
     if unknown:
         raise PivotNotServed(
             f"captions are paired with texts in {', '.join(sorted(unknown)[:10])}, which is not served: teach it first",
@@ -247,10 +247,10 @@ def _check_pivots(rows: Sequence[Row], served: Callable[[str], bool]) -> None:
 
 
 def _check_pictures(
-    rows: Sequence[Row], report: DatasetReport, known_pictures: PictureLookup, some_ids: Callable[[], Sequence[str]]
+    rows: Sequence[Row], report: DatasetReport, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
 ) -> None:
     named = dict.fromkeys(row.picture for row in rows if row.picture is not None)
-    known = set(known_pictures(list(named)))
+    known = set(find_known(list(named)))
     missing = [picture for picture in named if picture not in known]
     if missing:
         gone = frozenset(missing)
@@ -307,8 +307,8 @@ def _merge_repeated(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Return each row once; put all that describe one thing on one side of the split."""
     every = [*rows]
     held_out = {row.group for row in every if row.split == "val"}
-    said = {row.content_key: row for row in reversed(every)}
-    return tuple(replace(row, split="val" if row.group in held_out else "train") for row in reversed(said.values()))
+    once = reversed({row.content_key: row for row in reversed(every)}.values())
+    return tuple(replace(row, split="val" if row.group in held_out else "train") for row in once)
 
 
 def select_train_rows(rows: Sequence[Row]) -> tuple[Row, ...]:

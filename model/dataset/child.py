@@ -54,18 +54,18 @@ class DatasetChecker:
         return self._pool.pids
 
     def check(
-        self, submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
+        self, submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
     ) -> dict[str, Any]:
         """Return the report, in its JSON form, or raise what refuses the dataset; blocks."""
-        return self._pool.submit(lambda child: self._check(child, submission, known, some_ids)).result()
+        return self._pool.submit(lambda child: self._check(child, submission, find_known, some_ids)).result()
 
     def _check(
-        self, child: Child, submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
+        self, child: Child, submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
     ) -> dict[str, Any]:
         question: object = {**vars(submission), "path": str(submission.path)}
         while not {"report", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
             try:
-                question = known(answer["known"]) if "known" in answer else some_ids()
+                question = find_known(answer["known"]) if "known" in answer else some_ids()
             except PictoglotError:  # of the registry; the child waits for an answer that does not come
                 self._pool.renew(child)
                 raise
@@ -89,8 +89,8 @@ def _encode(value: object) -> bytes:
 
 
 def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
-    given = json.loads(data)
-    submission = Submission(Path(given.pop("path")), **given)
+    fields = json.loads(data)
+    submission = Submission(Path(fields.pop("path")), **fields)
 
     def ask(question: dict[str, object]) -> list[str]:
         write_frame(answers, _encode(question))
@@ -112,19 +112,19 @@ def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
 
 
 def _make_report(
-    submission: Submission, known: PictureLookup, some_ids: Callable[[], Sequence[str]]
+    submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
 ) -> dataset.DatasetReport:
     """Return the report on the dataset, or `without_missing` on what is left of it."""
-    found = dataset.read(
-        submission.path, language=submission.language, ids=lambda names: find_ids_of_files(names, known)
+    data = dataset.read(
+        submission.path, language=submission.language, find_ids=lambda names: find_ids_of_files(names, find_known)
     )
     if submission.without_missing:
-        named = list(dict.fromkeys(row.picture for row in found.rows if row.picture is not None))
-        found = restrict(found, frozenset(known(named)))
+        named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
+        data = restrict(data, frozenset(find_known(named)))
     return dataset.validate(
-        found,
+        data,
         submission.language,
-        known,
+        find_known,
         lambda pivot: pivot in submission.taught_languages or can_read(submission.base_languages, pivot),
         to_train=submission.to_train,
         some_ids=some_ids,

@@ -217,14 +217,6 @@ def _read_parallel(stream: BufferedReader, language: str | None) -> Records:
         yield Record(number, cells[1], cells[0]) if len(cells) == 2 else RowFault(number, "wrong_field_count")
 
 
-def _read_tsv(stream: BufferedReader, language: str | None) -> Records:
-    return _read_table(read_tabbed(stream))
-
-
-def _read_csv(stream: BufferedReader, language: str | None) -> Records:
-    return _read_table(read_quoted(stream))
-
-
 def _read_table(rows: TableRows) -> Records:
     for line, row in rows:
         yield RowFault(line, row) if isinstance(row, str) else _make_record(line, row)
@@ -303,8 +295,8 @@ _READERS: dict[str, Reader] = {
     "xm3600": _read_xm3600,
     "coco": _read_coco,
     "parallel": _read_parallel,
-    "tsv": _read_tsv,
-    "csv": _read_csv,
+    "tsv": lambda stream, _: _read_table(read_tabbed(stream)),
+    "csv": lambda stream, _: _read_table(read_quoted(stream)),
     "parquet": _read_parquet,
 }
 

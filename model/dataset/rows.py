@@ -90,8 +90,8 @@ def read_row(record: Record | RowFault) -> Row:
 
 def _is_absent(value: object) -> bool:
     """Return whether this is how writers of rows with the same fields in each say that there is no pivot."""
-    said = value.values() if isinstance(value, dict) and value else [value]
-    return all(part in (None, "") for part in said)
+    parts = value.values() if isinstance(value, dict) and value else [value]
+    return all(part in (None, "") for part in parts)
 
 
 def _read_pivot(value: object) -> Pivot:
@@ -143,30 +143,30 @@ def strip_suffixes(names: Iterable[str]) -> dict[str, str]:
     return {name: found[1] for name in names if (found := _FILE.fullmatch(name))}
 
 
-def find_ids_of_files(names: Iterable[str], known: PictureLookup) -> dict[str, str]:
+def find_ids_of_files(names: Iterable[str], find_known: PictureLookup) -> dict[str, str]:
     """Return the ids of pictures that are named by their files; `find_known` returns those that the gallery has.
 
     What is an id as it is written is no file's name, and stays.
     """
     files = strip_suffixes(names)
-    there = known([*files, *files.values()]) if files else ()
-    return {name: id for name, id in files.items() if name not in there and id in there}
+    known = find_known([*files, *files.values()]) if files else ()
+    return {name: id for name, id in files.items() if name not in known and id in known}
 
 
 def drop_repeated(candidates: Iterable[Row], renamed: Mapping[str, str]) -> tuple[list[Row], list[int]]:
     """Return the rows that say something new, with the ids of their pictures, and the lines of the others."""
-    kept: list[Row] = []
-    seen: set[bytes] = set()
+    rows: list[Row] = []
+    digests: set[bytes] = set()
     duplicates: list[int] = []
     for candidate in candidates:
         if id := renamed.get(candidate.picture or ""):
             candidate = replace(candidate, picture=id)
-        if (digest := candidate.digest) in seen:
+        if (digest := candidate.digest) in digests:
             duplicates.append(candidate.line)
         else:
-            seen.add(digest)
-            kept.append(candidate)
-    return kept, duplicates
+            digests.add(digest)
+            rows.append(candidate)
+    return rows, duplicates
 
 
 def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[Row, ...]:
@@ -175,24 +175,24 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
     Few groups hold out more than a tenth, as long as half of the rows are left to learn from.
     """
     named: dict[str, Split] = {}
-    kept = []
+    rows = []
     for row in candidates:
         if row.split is not None and named.setdefault(row.group, row.split) != row.split:
             lines["split_conflict"].append(row.line)
         else:
-            kept.append(row)
-    free = {row.group for row in kept} - set(named)
+            rows.append(row)
+    free = {row.group for row in rows} - set(named)
     held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
         held_out = {min(free, key=_hash)}
-    sizes = Counter(row.group for row in kept)
-    spare = len(kept) // 2 - sum(sizes[group] for group in held_out)
+    sizes = Counter(row.group for row in rows)
+    spare = len(rows) // 2 - sum(sizes[group] for group in held_out)
     for group in sorted(free - held_out, key=_hash):
         if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
             held_out.add(group)
             spare -= sizes[group]
     return tuple(
-        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in kept
+        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in rows
     )
 
 

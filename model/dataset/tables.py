@@ -135,8 +135,8 @@ def _read_table(rows: Iterable[tuple[int, int, list[str] | None]]) -> TableRows:
 
 
 def _has_columns(names: list[str]) -> bool:
-    once = all(names.count(column) <= 1 for column in COLUMNS)
-    return once and "caption" in names and bool(_OTHERS & set(names))
+    is_unique = all(names.count(column) <= 1 for column in COLUMNS)
+    return is_unique and "caption" in names and bool(_OTHERS & set(names))
 
 
 MAX_LINE = 1_000_000  # bytes; the longest caption is 1,000 code points, the longest published line (XM3600) about 40 kB

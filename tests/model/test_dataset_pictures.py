@@ -11,15 +11,11 @@ from store.errors import DatasetPictureNotFound
 from tests.model.test_dataset import jsonl
 
 
-def gallery(*ids: str) -> "Gallery":
-    return Gallery(frozenset(ids))
-
-
 class Gallery:
     """Ids of pictures, and how often these were asked for."""
 
-    def __init__(self, ids: frozenset[str]) -> None:
-        self.ids, self.asked = ids, 0
+    def __init__(self, *ids: str) -> None:
+        self.ids, self.asked = frozenset(ids), 0
 
     def known(self, ids: Sequence[str]) -> Collection[str]:
         self.asked += 1
@@ -44,22 +40,22 @@ class Gallery:
 def test_a_file_is_its_picture_where_only_the_name_without_suffix_is_an_id(
     name: str, ids: tuple[str, ...], taken: str | None
 ) -> None:
-    assert find_ids_of_files([name, "other"], gallery(*ids).known) == ({} if taken is None else {name: taken})
+    assert find_ids_of_files([name, "other"], Gallery(*ids).known) == ({} if taken is None else {name: taken})
 
 
 def test_a_gallery_is_not_asked_about_ids() -> None:
-    asked = gallery("a")
+    asked = Gallery("a")
     assert find_ids_of_files(["a", "b"], asked.known) == {} and asked.asked == 0
 
 
 def dataset(folder: Path, names: Sequence[str], ids: Gallery) -> Dataset:
     rows = [{"caption": f"afal {number}", "picture": name} for number, name in enumerate(names)]
     (folder / "upload").write_bytes(jsonl(rows))
-    return read(folder / "upload", ids=lambda names: find_ids_of_files(names, ids.known))
+    return read(folder / "upload", find_ids=lambda names: find_ids_of_files(names, ids.known))
 
 
 def test_a_picture_under_two_names_is_one_on_one_side_of_the_split(tmp_path: Path) -> None:
-    ids = gallery(*(f"p{number}" for number in range(40)))
+    ids = Gallery(*(f"p{number}" for number in range(40)))
     found = dataset(tmp_path, [f"p{number}{end}" for end in ("", ".jpg", ".JPG") for number in range(40)], ids)
     assert {row.picture for row in found.rows} == ids.ids
     sides = {(row.picture, row.split) for row in found.rows}
@@ -71,12 +67,12 @@ def test_a_picture_under_two_names_is_one_on_one_side_of_the_split(tmp_path: Pat
 def test_a_row_that_differs_in_how_it_names_the_picture_alone_is_a_repetition(tmp_path: Path) -> None:
     rows = [{"caption": "afal", "picture": name} for name in ("p.jpg", "p", "p.png")]
     (tmp_path / "upload").write_bytes(jsonl(rows))
-    report = read(tmp_path / "upload", ids=lambda names: find_ids_of_files(names, gallery("p").known)).report
+    report = read(tmp_path / "upload", find_ids=lambda names: find_ids_of_files(names, Gallery("p").known)).report
     assert (report.usable, report.duplicates, report.first_duplicates, report.by_file) == (1, 2, (2, 3), 2)
 
 
 def test_a_refusal_counts_rows_and_pictures_and_shows_what_ids_look_like(tmp_path: Path) -> None:
-    ids = gallery("there", "p0")
+    ids = Gallery("there", "p0")
     names = ["there", *(f"p{number % 4}.jpg" for number in range(100))]
     with pytest.raises(DatasetPictureNotFound) as caught:
         validate(dataset(tmp_path, names, ids), "cy", ids.known, some_ids=lambda: ["there", "p0"])
