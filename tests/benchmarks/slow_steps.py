@@ -97,9 +97,8 @@ def by_hand(
 
 def published(said: Corpus, batch: NDArray[np.int64], found: list[Tensor], parts: Parts, left: Parts) -> Tensor:
     """Both losses; what is remembered of earlier languages stands behind what is `said` and has one mean of its own."""
-    target = torch.cat(
-        [said.pivot_features.double(), left.get("targets", torch.empty(0, said.pivot_features.shape[1]))]
-    )
+    target = said.pivot_features.double()
+    target = torch.cat([target, left.get("targets", torch.empty(0, target.shape[1]))])
     owner = [*said.picture_rows.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
     owners = [owner[place] for place in batch]
     (temperature,) = (value for key, value in parts.items() if key.endswith("temperature"))
@@ -135,9 +134,8 @@ def drawn(*shape: int, seed: int = 0) -> Tensor:
 def left_by_oewc(encoder: Encoder) -> CachedResult:
     own = encoder.base_view.tokenizer.encode(CAPTIONS[:2])
     ids = np.unique([*IDLE, *(number for line in own for number in line)])
-    return CachedResult(
-        {"ids": torch.from_numpy(ids), "fisher": 1e-3 * drawn(len(ids), encoder.base.table.shape[1]) ** 2}, {}
-    )
+    fisher = 1e-3 * drawn(len(ids), encoder.base.table.shape[1]) ** 2
+    return CachedResult({"ids": torch.from_numpy(ids), "fisher": fisher}, {})
 
 
 def oewc(step: Step) -> Tensor:

@@ -42,10 +42,8 @@ def test_rows_beside_an_adapter_that_stays_are_those_of_the_product(
     )
     assert torch.equal(ours, theirs)
     texts = corpus.captions[:8]
-    read = [
-        by.encode_texts([(each, text) for text in texts])
-        for by, each in ((taught.reader, taught.view), (encoder, view))
-    ]
+    sides = (taught.reader, taught.view), (encoder, view)
+    read = [by.encode_texts([(each, text) for text in texts]) for by, each in sides]
     np.testing.assert_allclose(read[0].vectors, read[1].vectors, atol=1e-5)
 
 

@@ -50,9 +50,8 @@ def left_of(name: str, encoder: Encoder) -> CachedResult:
 @pytest.mark.parametrize("name", [*SUITE, "teir-whole"])
 def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encoder, tmp_path: Path, name: str) -> None:
     trainer = made(name, encoder, tmp_path)
-    parts = {
-        key: value for key, value in trainer.get_extra_parameters().items() if key.split("/")[0] not in ("noted", "sum")
-    }
+    extra = trainer.get_extra_parameters()
+    parts = {key: value for key, value in extra.items() if key.split("/")[0] not in ("noted", "sum")}
     slow = {key: value.detach().double().clone().requires_grad_() for key, value in parts.items()}
     rows = trainer.rows.detach().double().clone().requires_grad_()
     before = rows.detach().clone()
@@ -70,9 +69,8 @@ def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encode
 
 def read(encoder: Encoder, rows: Tensor, line: NDArray[np.int32]) -> Tensor:
     """The feature (dimension,) of one caption by the frozen tower."""
-    return encoder.base.compute_text_features(rows[torch.from_numpy(line).long()][None], torch.tensor([len(line) - 1]))[
-        0
-    ]
+    last = torch.tensor([len(line) - 1])
+    return encoder.base.compute_text_features(rows[torch.from_numpy(line).long()][None], last)[0]
 
 
 def made(name: str, encoder: Encoder, folder: Path, epochs: int = 1) -> SuiteTrainer:

@@ -159,9 +159,8 @@ def assert_shared_rows_move_as_named(trainer: SuiteTrainer, chain: Chain, name: 
 def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: str) -> None:
     """With TEIR what no caption has keeps its bits, begin and end of text too; without it each language takes 3.1 %."""
     learned, view = trainer.learn(lambda _: False), chain.view
-    left = CachedResult(
-        {SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": trainer.idle() if ROWS[name].dense else 1.0}
-    )
+    facts = trainer.idle() if ROWS[name].dense else 1.0
+    left = CachedResult({SPOKEN: torch.from_numpy(trainer.spoken)}, {"idle": facts})
     idle = np.setdiff1d(np.flatnonzero(view.physical != NO_ROW), learned.rows.ids)
     specials = np.array(trainer.reading.specials)
 

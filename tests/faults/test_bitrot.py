@@ -199,6 +199,5 @@ def test_what_a_training_goes_on_from(tmp_path: Path) -> None:
         assert checkpoint.load_newest(tmp_path / "checkpoints", belongs) is None
     for _ in each_flip(tmp_path, "teacher/*"):
         assert checkpoint.load_result(tmp_path / "teacher", "key") is None
-    assert checkpoint.load_newest(tmp_path / "checkpoints", belongs) and checkpoint.load_result(
-        tmp_path / "teacher", "key"
-    )
+    assert checkpoint.load_newest(tmp_path / "checkpoints", belongs)
+    assert checkpoint.load_result(tmp_path / "teacher", "key")

@@ -80,9 +80,8 @@ def test_the_optimizers_state_and_what_is_kept(tmp_path: Path, form: str) -> Non
     marker = tmp_path / "executed"
     checkpoint.save_step(tmp_path / "steps", 5, {"moments": torch.ones(2)}, {"corpus": "x"})
     checkpoint.save_result(tmp_path / "kept", "key", checkpoint.CachedResult({"features": torch.ones(2)}))
-    assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"}) and checkpoint.load_result(
-        tmp_path / "kept", "key"
-    )
+    assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"})
+    assert checkpoint.load_result(tmp_path / "kept", "key")
     put(tmp_path / "steps" / "step-5", "state.safetensors", poison(marker, form))
     put(tmp_path / "kept", "kept.safetensors", poison(marker, form))
     assert checkpoint.load_newest(tmp_path / "steps", {"corpus": "x"}) is None

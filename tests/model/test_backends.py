@@ -291,9 +291,8 @@ def test_a_precision_that_the_processor_lacks_is_refused(
 
 def test_bfloat16_is_for_processors_that_multiply_it_fast(base: Base, monkeypatch: pytest.MonkeyPatch) -> None:
     def answers() -> tuple[bool, bool]:
-        return backend.is_faster_in_bfloat16(OPENVINO, base.device), backend.has_bfloat16_instructions(
-            OPENVINO, base.device
-        )
+        asked = OPENVINO, base.device
+        return backend.is_faster_in_bfloat16(*asked), backend.has_bfloat16_instructions(*asked)
 
     monkeypatch.delenv("ONEDNN_MAX_CPU_ISA", raising=False)
     gains = [1.29]

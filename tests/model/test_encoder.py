@@ -35,10 +35,8 @@ def taught(encoder: Encoder, parent: View, corpus: list[str], seed: int) -> Vers
     tokenizer = parent.tokenizer.grow(corpus, 500)
     ids = np.unique(np.concatenate([np.array(line) for line in tokenizer.encode(corpus)]))
     rows = torch.randn((len(ids), encoder.base.table.shape[1]), generator=torch.Generator().manual_seed(seed))
-    merges, words = (
-        tokenizer.merges[len(parent.tokenizer.merges) :],
-        tokenizer.words[len(parent.tokenizer.words) :],
-    )
+    before = parent.tokenizer
+    merges, words = tokenizer.merges[len(before.merges) :], tokenizer.words[len(before.words) :]
     return VersionContent(merges, words, TokenRows(ids, rows * 0.02), tokenizer.sha256)
 
 
@@ -65,9 +63,8 @@ def test_a_later_version_changes_no_bit_of_an_earlier_ones_vectors(encoder: Enco
     hindi = encoder.open([stored(encoder, tmp_path, welsh, 2, "hi", HINDI)], onto=welsh)
     assert np.array_equal(encoder.encode_texts([(welsh, text) for text in WELSH]).vectors, before)
     assert np.array_equal(encoder.encode_texts([(encoder.base_view, text) for text in ENGLISH]).vectors, english)
-    assert not np.allclose(
-        encoder.encode_texts([(hindi, HINDI[0])]).vectors, encoder.encode_texts([(welsh, HINDI[0])]).vectors
-    )
+    by_hindi, by_welsh = (encoder.encode_texts([(view, HINDI[0])]).vectors for view in (hindi, welsh))
+    assert not np.allclose(by_hindi, by_welsh)
     fresh = Encoder(encoder.base)
     assert np.array_equal(fresh.encode_texts([(fresh.open([first]), text) for text in WELSH]).vectors, before)
 

@@ -16,11 +16,11 @@ from model.base import Base, open_base
 from model.encoder import Encoder
 from model.table import TokenRows, View
 from model.towers import TorchTowers
-from model.training import LearnSettings, Trainer
+from model.training import LearnSettings, Progress, Trainer
 from store.bases import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import CaptionsUnreadable
 from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
-from tests.model.toy import CAPTIONS, corpus_for, go_on
+from tests.model.toy import CAPTIONS, corpus_for, go_on, noting
 
 SETTINGS = LearnSettings(epochs=1, batch_size=16, vocabulary=200)
 FILLED = ("mobileclip", "siglip", "siglip2", "clipa")  # what fills up a text is read
@@ -119,9 +119,8 @@ def encoder(request: pytest.FixtureRequest, opened: Opened, tmp_path: Path) -> E
     backend = pytest.importorskip("model.openvino", reason="openvino is not installed")
     if encoding.precision == BFLOAT16 and not has_bfloat16_instructions(OPENVINO, opened.base.device):
         pytest.skip("this processor does not multiply bfloat16")
-    return Encoder(
-        opened.base.copy_without_towers(), backend.OpenVinoTowers(opened.base, encoding.precision, tmp_path, 1)
-    )
+    compiled = backend.OpenVinoTowers(opened.base, encoding.precision, tmp_path, 1)
+    return Encoder(opened.base.copy_without_towers(), compiled)
 
 
 def test_each_backend_reads_alike_and_gives_equal_text_equal_bits(encoder: Encoder, opened: Opened) -> None:
@@ -150,15 +149,10 @@ def test_texts_are_filled_up_only_where_that_is_read(opened: Opened) -> None:
 
 
 def test_the_loss_falls(opened: Opened, tmp_path: Path) -> None:
-    losses: list[float] = []
-    encoder = opened.encoder()
-    settings = replace(SETTINGS, epochs=6, learning_rate=1e-2)
-
-    def note(progress: Any) -> bool:
-        losses.append(progress.loss)
-        return False
-
-    Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings).learn(note)
+    seen: list[Progress] = []
+    encoder, settings = opened.encoder(), replace(SETTINGS, epochs=6, learning_rate=1e-2)
+    Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, settings).learn(noting(seen))
+    losses = [each.loss for each in seen]
     assert np.mean(losses[-6:]) < np.mean(losses[:6])
 
 

@@ -1,6 +1,7 @@
 """The tower of a training computes what the frozen one does, but for rounding, with the same gradient."""
 
 from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import pytest
@@ -21,9 +22,7 @@ def other(**config: Any) -> Base:
     torch.manual_seed(1)
     tower = TextTransformer(vocab_size=1, width=64, heads=4, layers=3, output_dim=64, **config)
     tower.eval().requires_grad_(False)
-    return replace(
-        base(SIZES), model=tower, compute_text_features=lambda rows, last: compute_text_features(tower, rows, last)
-    )
+    return replace(base(SIZES), model=tower, compute_text_features=partial(compute_text_features, tower))
 
 
 def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:

@@ -79,9 +79,8 @@ def reference(tokenizer: Tokenizer, texts: Sequence[str]) -> list[list[str]]:
     new = dict.fromkeys(left + right for left, right in tokenizer.merges if left + right not in build_clip_vocabulary())
     vocabulary = {**build_clip_vocabulary(), **{token: 50_000 + place for place, token in enumerate(new)}}
     merges = [*read_clip_merges(), *tokenizer.merges]
-    engine = build_clip_engine(
-        models.BPE(vocabulary, merges, end_of_word_suffix=SUFFIX), LANGUAGE_RULE, tokenizer.words
-    )
+    model = models.BPE(vocabulary, merges, end_of_word_suffix=SUFFIX)
+    engine = build_clip_engine(model, LANGUAGE_RULE, tokenizer.words)
     return [encoding.tokens for encoding in engine.encode_batch([*texts], add_special_tokens=False)]
 
 

@@ -25,14 +25,10 @@ from tests.model.toy import CAPTIONS, SETTINGS, corpus_for, go_on, learn, noting
 def test_the_loss_falls_with_english_pictures_or_both(
     encoder: Encoder, tmp_path: Path, english: bool, pictures: bool
 ) -> None:
-    losses: list[float] = []
-
-    def note(progress: Progress) -> bool:
-        losses.append(progress.loss)
-        return False
-
+    seen: list[Progress] = []
     corpus = corpus_for(encoder, english=english, pictures=pictures)
-    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=8), note)
+    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=8), noting(seen))
+    losses = [each.loss for each in seen]
     assert np.mean(losses[-5:]) < np.mean(losses[:5])
 
 
@@ -40,17 +36,11 @@ def test_a_last_caption_alone_in_its_batch_teaches_nothing_and_hinders_nothing(
     encoder: Encoder, tmp_path: Path
 ) -> None:
     whole = corpus_for(encoder, english=False)
-    corpus = replace(
-        whole, captions=CAPTIONS[:81], pivot_features=whole.pivot_features[:81], picture_rows=whole.picture_rows[:81]
-    )
-    losses: list[float] = []
-
-    def note(progress: Progress) -> bool:
-        losses.append(progress.loss)
-        return False
-
-    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=2), note)
-    assert (len(losses), losses.count(0.0)) == (12, 2)  # five of 16 and one of 1, twice
+    corpus = replace(whole, captions=CAPTIONS[:81], pivot_features=whole.pivot_features[:81])
+    corpus = replace(corpus, picture_rows=whole.picture_rows[:81])
+    seen: list[Progress] = []
+    learn(encoder, encoder.base_view, corpus, tmp_path, replace(SETTINGS, epochs=2), noting(seen))
+    assert (len(seen), [each.loss for each in seen].count(0.0)) == (12, 2)  # five of 16 and one of 1, twice
 
 
 def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
@@ -69,9 +59,9 @@ def test_an_interrupted_run_ends_on_the_same_bits(
     whole = learn(encoder, encoder.base_view, corpus, tmp_path / "whole", SETTINGS, go_on)
     with pytest.raises(TrainingInterrupted):
         learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, lambda p: p.step == stop_at)
-    seen: list[int] = []
+    seen: list[Progress] = []
     resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
-    assert seen[0] == stop_at + 1
+    assert seen[0].step == stop_at + 1
     assert same(whole, resumed)
 
 
@@ -119,9 +109,9 @@ def test_a_damaged_checkpoint_gives_way_to_the_older_one(encoder: Encoder, tmp_p
     damaged = bytearray(newest.read_bytes())
     damaged[-7] ^= 1
     newest.write_bytes(damaged)
-    seen: list[int] = []
+    seen: list[Progress] = []
     resumed = learn(encoder, encoder.base_view, corpus, tmp_path / "cut", SETTINGS, noting(seen))
-    assert seen[0] == 9
+    assert seen[0].step == 9
     assert same(whole, resumed)
 
 

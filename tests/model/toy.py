@@ -21,9 +21,9 @@ def go_on(_: Progress) -> bool:
     return False
 
 
-def noting(seen: list[int]) -> Callable[[Progress], bool]:
+def noting(seen: list[Progress]) -> Callable[[Progress], bool]:
     def note(progress: Progress) -> bool:
-        seen.append(progress.step)
+        seen.append(progress)
         return False
 
     return note
