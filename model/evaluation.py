@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 _CHUNK = 1024  # queries scored at a time
 KS = (1, 5, 10)
-Vectors, Ints = NDArray[np.float32], NDArray[np.int64]
+Vectors = NDArray[np.float32]
+Ints = NDArray[np.int64]
 Recall = dict[str, float]  # "R@1", "R@5", "R@10" as fractions 0..1
 
 
