@@ -133,7 +133,9 @@ def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
     path = attempt.fetch_dataset(expansion)
     if files.hash_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
-    return dataset.read(path, language=expansion.language, ids=lambda names: _find_ids(attempt, expansion.id, names))
+    return dataset.read(
+        path, language=expansion.language, find_ids=lambda names: _find_ids(attempt, expansion.id, names)
+    )
 
 
 def _find_ids(attempt: Attempt, expansion: str, names: Iterable[str]) -> Mapping[str, str]:

@@ -337,7 +337,7 @@ def test_nothing_is_reported_to_anybody_and_the_trial_finds_emulated_bfloat16_sl
 
 
 def test_the_trial_does_not_count_the_time_in_which_others_have_the_processor(monkeypatch: pytest.MonkeyPatch) -> None:
-    class Interrupted(openvino_backend._Compiled):  # type: ignore[name-defined, misc]
+    class Interrupted(openvino_backend._CompiledTower):  # type: ignore[name-defined, misc]
         """Stands still for a while before each product in float32."""
 
         def __init__(self, traced: Any, precision: str, threads: int) -> None:
