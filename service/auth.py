@@ -49,14 +49,14 @@ F = TypeVar("F", bound=Callable[..., Any])
 class Principal:
     """Who sends a request: the id of a key, `admin` for the key of the settings, `anonymous` on an open loopback.
 
-    It sees only its `collections`; None for everything. What it adds without naming a collection goes to `home`. The
-    log calls it by its `label`.
+    It sees only its `collections`; None for everything. What it adds without naming a collection goes to
+    `default_collection`. The log calls it by its `label`.
     """
 
     id: str
     scope: Scope
     collections: frozenset[str] | None = None
-    home: str = DEFAULT_COLLECTION
+    default_collection: str = DEFAULT_COLLECTION
     label: str = ""
 
     def require_access(self, collection: str | None) -> None:
@@ -273,8 +273,8 @@ class Keyring:
             return None
         if key.collections is None:
             return Principal(key.id, key.scope, label=key.label)
-        home = DEFAULT_COLLECTION if DEFAULT_COLLECTION in key.collections else key.collections[0]
-        return Principal(key.id, key.scope, frozenset(key.collections), home, key.label)
+        own = DEFAULT_COLLECTION if DEFAULT_COLLECTION in key.collections else key.collections[0]
+        return Principal(key.id, key.scope, frozenset(key.collections), own, key.label)
 
     async def _find_key(self, id: str) -> ApiKey | None:
         """Find the key with this id; while the registry does not answer, in an older copy: searches go on."""

@@ -166,66 +166,66 @@ async def _put_form(
     if_match: str | None,
 ) -> schemas.PictureItem:
     (data,) = request.state.files
-    captions, given = read_picture_fields(form, caller, if_match)
+    captions, record = read_picture_fields(form, caller, if_match)
     content = hashlib.sha256(data).hexdigest()
     if id is None:
-        id, given = derive_id(content, given)
-    put = await run_unless_client_leaves(request, add_picture(id, content, data, captions, given, context))
+        id, record = derive_id(content, record)
+    put = await run_unless_client_leaves(request, add_picture(id, content, data, captions, record, context))
     response.status_code = 201 if put.created else 200
     return await _make_item(put, context, caller, response)
 
 
-def derive_id(content: str, given: RecordInput) -> tuple[str, RecordInput]:
+def derive_id(content: str, record: RecordInput) -> tuple[str, RecordInput]:
     """Return the id of a picture that is posted, and what is said of it so that no picture is moved by that.
 
     In each collection the same bytes have another id. A picture that was posted into this collection and moved out of
     it since, perhaps just now, stays where it is.
     """
-    into = given.collection or given.default_collection
-    name = content if given.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
+    into = record.collection or record.default_collection
+    name = content if record.collections is None and into == DEFAULT_COLLECTION else f"{content} in {into}"
     id = content if name == content else hashlib.sha256(name.encode()).hexdigest()
-    return id, replace(given, collection=None, default_collection=into)
+    return id, replace(record, collection=None, default_collection=into)
 
 
 async def add_picture(
-    id: str, content: str, data: bytes, captions: Captions | None, given: RecordInput, context: Context
+    id: str, content: str, data: bytes, captions: Captions | None, record: RecordInput, context: Context
 ) -> PutResult:
     """Decode, encode and write a picture with the sha256 `content`; when this returns, searches find it."""
-    if given.collections is not None or given.precondition is not None:
-        await run_in_threadpool(context.gallery.check, id, given)
+    if record.collections is not None or record.precondition is not None:
+        await run_in_threadpool(context.gallery.check, id, record)
     picture = await context.pictures.uploads(data, context.settings.upload_seconds)
     if context.settings.keep_originals:
         picture = replace(picture, original=data)
     files.require_free(context.settings.home, context.settings.free_bytes)
     fingerprint = context.encoder.image_fingerprint
-    vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, given.collections)
+    vector = await run_in_threadpool(context.gallery.find_vector, content, fingerprint, record.collections)
     if vector is None:
         (vector,) = await context.pictures.encode_uploads([picture.rgb])
     width, height = picture.size
-    new = NewPicture(id, content, width, height, captions, vector, picture, record=given)
+    new = NewPicture(id, content, width, height, captions, vector, picture, record=record)
     put = await context.writes.put(new)
     await context.refresh_successor()
     return put
 
 
 def read_picture_fields(
-    record: schemas.PictureForm, caller: Principal, if_match: str | None = None
+    form: schemas.PictureForm, caller: Principal, if_match: str | None = None
 ) -> tuple[Captions | None, RecordInput]:
     """Return the captions of a picture by language, cleaned and without duplicates, and what else is said of it.
 
     A language need not be served. `if_match` has the etags of `If-Match`. Raises `InvalidInput`, `LanguageTagInvalid`,
     `MetadataInvalid`, and `InsufficientScope`.
     """
-    caller.require_access(record.collection)
-    given = RecordInput(
-        collection=record.collection,
-        tags=None if record.tags is None else validate_tags(record.tags),
-        metadata=None if record.metadata is None else validate_metadata(record.metadata),
-        default_collection=caller.home,
+    caller.require_access(form.collection)
+    record = RecordInput(
+        collection=form.collection,
+        tags=None if form.tags is None else validate_tags(form.tags),
+        metadata=None if form.metadata is None else validate_metadata(form.metadata),
+        default_collection=caller.default_collection,
         collections=caller.collections,
         precondition=parse_if_match(if_match),
     )
-    return None if record.captions is None else _clean_captions(record.captions), given
+    return None if form.captions is None else _clean_captions(form.captions), record
 
 
 def _clean_captions(by_tag: Mapping[str, Iterable[str]]) -> Captions:
@@ -259,7 +259,7 @@ def make_patch(id: str, body: schemas.RecordPatch, if_match: str | None, caller:
         gone = {canonicalize(tag): None for tag, texts in body.captions.items() if texts is None}
         document["captions"] = {**gone, **_clean_captions(texts_by_tag)}
     if "collection" in document:
-        document["collection"] = body.collection or caller.home
+        document["collection"] = body.collection or caller.default_collection
         caller.require_access(document["collection"])
     return Patch(id, document, parse_if_match(if_match), caller.collections)
 

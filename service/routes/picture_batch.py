@@ -36,7 +36,7 @@ class _BatchPicture:
     content: str = ""
     id: str | None = None
     captions: Captions | None = None
-    given: RecordInput | None = None
+    record: RecordInput | None = None
     outcome: PutResult | BaseException | None = None
 
 
@@ -80,14 +80,14 @@ def _read_entries(
 def _read_entry(place: int, data: bytes | None, document: Any, context: Context, caller: Principal) -> _BatchPicture:
     entry = _BatchPicture(data or b"")
     try:
-        record = validate(schemas.PictureRecord, document, f"body.records.{place}")
-        entry.id = record.id
+        fields = validate(schemas.PictureRecord, document, f"body.records.{place}")
+        entry.id = fields.id
         if data is None:
             raise BodyTooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")
-        entry.captions, entry.given = read_picture_fields(record, caller)
+        entry.captions, entry.record = read_picture_fields(fields, caller)
         entry.content = hashlib.sha256(data).hexdigest()
-        if record.id is None:
-            entry.id, entry.given = derive_id(entry.content, entry.given)
+        if fields.id is None:
+            entry.id, entry.record = derive_id(entry.content, entry.record)
     except PictoglotError as error:
         entry.outcome = error
     return entry
@@ -113,8 +113,8 @@ async def _put(entries: Sequence[_BatchPicture], context: Context) -> None:
 
 
 async def _put_one(entry: _BatchPicture, context: Context) -> PutResult:
-    assert entry.id is not None and entry.given is not None
-    return await add_picture(entry.id, entry.content, entry.data, entry.captions, entry.given, context)
+    assert entry.id is not None and entry.record is not None
+    return await add_picture(entry.id, entry.content, entry.data, entry.captions, entry.record, context)
 
 
 def _make_answer(
