@@ -17,7 +17,7 @@ GIVEN = {"main", "lifespan"}  # names that others expect
 MOST = {
     "client": (25, 1),
     "store": (0, 0),
-    "model": (9, 0),
+    "model": (1, 0),
     "index": (0, 0),
     "service": (10, 25),
     "worker": (0, 0),
