@@ -14,10 +14,10 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.emoji36.data import EmojiData, emoji36
+from benchmarks.emoji36.data import EmojiData, load_emoji36
 from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.methods import ROWS
-from benchmarks.emoji36.run import Taught, plainly, score, teach
+from benchmarks.emoji36.run import Taught, encode_plainly, score, teach
 from benchmarks.emoji36.scenes import Sizes
 from model.backend import open_towers
 from model.base import Base, open_base
@@ -41,8 +41,8 @@ def main(
     """Teach, read twice, compare."""
     torch.set_num_threads(1)
     base, tags = open_base("bundled", "cpu"), LANGUAGES[:languages]
-    plain, other = Encoder(base), encoder_of(base, Encoding(backend, precision))
-    data = {encoder: emoji36(encoder, Sizes(), _WORK, tags) for encoder in (plain, other)}
+    plain, other = Encoder(base), open_encoder(base, Encoding(backend, precision))
+    data = {encoder: load_emoji36(encoder, Sizes(), _WORK, tags) for encoder in (plain, other)}
     found: dict[str, Any] = {}
     folder = _WORK / "encodings" / f"{base.text_fingerprint[:12]}-{epochs}"
     for number, taught in enumerate(
@@ -56,29 +56,29 @@ def main(
         1,
     ):
         found[taught.language] = {
-            str(encoder.encoding): recall(encoder, data[encoder], taught, number) for encoder in (plain, other)
+            str(encoder.encoding): measure_recall(encoder, data[encoder], taught, number) for encoder in (plain, other)
         }
         _console.print(f"{taught.language} ({number} of {len(tags)}) {found[taught.language]}")
-    report = {"epochs": epochs, "encoding": str(other.encoding), "languages": found, "worst": worst(found)}
+    report = {"epochs": epochs, "encoding": str(other.encoding), "languages": found, "worst": find_worst(found)}
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=1) + "\n", encoding="utf-8")
     show(report)
 
 
-def encoder_of(base: Base, encoding: Encoding) -> Encoder:
-    """The base in an encoding; compiled towers are kept beside the benchmark's data."""
+def open_encoder(base: Base, encoding: Encoding) -> Encoder:
+    """Return the base in an encoding; compiled towers are kept beside the benchmark's data."""
     return Encoder(base, open_towers(base, encoding, CommonSettings(home=_WORK)))
 
 
-def recall(encoder: Encoder, data: EmojiData, taught: Taught, number: int) -> dict[str, float]:
-    """t2i R@1 in percent by gallery, through the version of the language."""
+def measure_recall(encoder: Encoder, data: EmojiData, taught: Taught, number: int) -> dict[str, float]:
+    """Return t2i R@1 in percent by gallery, through the version of the language."""
     view = encoder.extend(encoder.base_view, number, taught.language, taught.learned)
-    scores, _ = score(plainly(encoder), data, [view], taught.language)
+    scores, _ = score(encode_plainly(encoder), data, [view], taught.language)
     return {name: round(100 * scores[name]["t2i"]["R@1"], 2) for name in _GALLERIES if name in scores}
 
 
-def worst(found: dict[str, Any]) -> dict[str, float]:
-    """By gallery, the points that the language loses that loses most, and the mean of all."""
+def find_worst(found: dict[str, Any]) -> dict[str, float]:
+    """Return by gallery the points of the language that loses most, and the mean of all."""
     losses: dict[str, list[float]] = {}
     for by_encoding in found.values():
         before, after = by_encoding.values()
@@ -92,7 +92,7 @@ def worst(found: dict[str, Any]) -> dict[str, float]:
 
 
 def show(report: dict[str, Any]) -> None:
-    """One line for each language: R@1 in float32 by torch, and the difference."""
+    """Print one line for each language: R@1 in float32 by torch, and the difference."""
     table = Table("language", *(f"{name}{what}" for name in _GALLERIES for what in ("", " ±")))
     for language, by_encoding in report["languages"].items():
         before, after = by_encoding[str(FIRST_ENCODING)], by_encoding[report["encoding"]]

@@ -23,11 +23,11 @@ import httpx
 import typer
 from rich.console import Console
 
-from benchmarks.load import Timings, closed_loop
-from benchmarks.process import running
-from benchmarks.serving import commit, processor, queries
+from benchmarks.load import Timings, run_closed_loop
+from benchmarks.process import run_service
+from benchmarks.serving import commit, list_queries, name_processor
 from client.client import put_picture
-from demo.gallery import pictures
+from demo.gallery import draw_pictures
 from model.processes import allow_descriptors
 
 _console = Console()
@@ -45,18 +45,18 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/flood.json"),
 ) -> None:
     """Measure, print, write."""
-    key, bodies = secrets.token_urlsafe(32), queries()
+    key, bodies = secrets.token_urlsafe(32), list_queries()
     with tempfile.TemporaryDirectory(prefix="pictoglot-flood-") as folder:
         log = Path(folder) / "log"
-        with running(key, log, CACHE_SIZE="0", LOG_LEVEL="info") as url:
+        with run_service(key, log, CACHE_SIZE="0", LOG_LEVEL="info") as url:
             fill(url, key)
-            closed_loop(url, bodies, clients=1, seconds=2)  # warm
-            before = closed_loop(url, bodies, clients=1, seconds=idle)
+            run_closed_loop(url, bodies, clients=1, seconds=2)  # warm
+            before = run_closed_loop(url, bodies, clients=1, seconds=idle)
             lines = log.read_bytes().count(b"\n")
-            with flooding(url, connections) as told:
-                during = closed_loop(url, bodies, clients=1, seconds=seconds)
+            with flood_with_connections(url, connections) as told:
+                during = run_closed_loop(url, bodies, clients=1, seconds=seconds)
                 own = [line for line in log.read_bytes().splitlines()[lines:] if b'"request"' not in line]
-            after = closed_loop(url, bodies, clients=1, seconds=idle)
+            after = run_closed_loop(url, bodies, clients=1, seconds=idle)
     report = as_json(before, during, after, told, sum(map(len, own)))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -66,28 +66,28 @@ def main(
 def fill(url: str, key: str) -> None:
     """Put some pictures of the demo."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=_TIMEOUT, trust_env=False) as client:
-        for each in itertools.islice(pictures(), _PICTURES):
+        for each in itertools.islice(draw_pictures(), _PICTURES):
             put_picture(client, each.id, (each.id, each.content, "image/png"), each.captions, {}).raise_for_status()
 
 
 def as_json(before: Timings, during: Timings, after: Timings, told: dict[str, int], logged: int) -> dict[str, Any]:
-    """Everything needed to read the figures later."""
+    """Return everything needed to read the figures later."""
     calm = Timings(before.seconds + after.seconds, before.failed + after.failed, before.duration + after.duration)
     return {
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "commit": commit()},
+        "machine": {"cores": os.cpu_count(), "processor": name_processor(), "commit": commit()},
         "flood": told,
         "log_bytes_but_for_requests": logged,
-        "blocks": {"before": before.summary(), "during": during.summary(), "after": after.summary()},
+        "blocks": {"before": before.summarize(), "during": during.summarize(), "after": after.summarize()},
         "ratios": {
-            f"p{share} during over idle": round(during.percentile(share) / calm.percentile(share), 2)
+            f"p{share} during over idle": round(during.compute_percentile(share) / calm.compute_percentile(share), 2)
             for share in (50, 95, 99)
         },
     }
 
 
 @contextlib.contextmanager
-def flooding(url: str, connections: int) -> Iterator[dict[str, int]]:
-    """A process that holds so many connections open; afterwards the yielded counts say what became of them."""
+def flood_with_connections(url: str, connections: int) -> Iterator[dict[str, int]]:
+    """Start a process that holds so many connections open; the yielded counts say what became of them."""
     command, told = [sys.executable, "-m", "benchmarks.flood", url, str(connections)], dict[str, int]()
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
@@ -121,7 +121,7 @@ async def flood(url: str, connections: int, until_closed: IO[bytes]) -> None:
             now += 1
             counts["most_at_once"] = max(now, counts["most_at_once"])
             with contextlib.suppress(OSError):
-                await _until_closed(reader, writer, begun, slow=begun == _BEGUN[-1])
+                await _wait_until_closed(reader, writer, begun, slow=begun == _BEGUN[-1])
             now -= 1
             counts["closed"] += 1
             writer.close()
@@ -136,7 +136,9 @@ async def flood(url: str, connections: int, until_closed: IO[bytes]) -> None:
     sys.stdout.write(json.dumps(counts | {"held": connections}))
 
 
-async def _until_closed(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes, slow: bool) -> None:
+async def _wait_until_closed(
+    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, begun: bytes, slow: bool
+) -> None:
     writer.write(begun)
     while True:
         try:

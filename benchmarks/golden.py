@@ -16,9 +16,9 @@ from typing import Any
 
 import httpx
 
-from benchmarks.process import running
+from benchmarks.process import run_service
 from demo import dataset
-from demo.gallery import DemoPicture, outlines, pictures
+from demo.gallery import DemoPicture, draw_pictures, list_outlines
 
 LANGUAGES = ("de", "ru", "ja", "ar", "tr")
 _KEY = "golden-answers-0123456789-abcdef"
@@ -64,7 +64,7 @@ def main() -> int:
     before, after = (json.loads(file.read_text(encoding="utf-8")) for file in (arguments.before, arguments.after))
     before = _prepare(before, names, frozenset(arguments.without))
     after = _prepare(after, {}, frozenset(arguments.without))
-    found = list(differences(before, after, arguments.match))
+    found = list(list_differences(before, after, arguments.match))
     sys.stdout.writelines(f"{line}\n" for line in found)
     sys.stdout.write(f"{len(before)} answers compared, {len(found)} differences\n")
     return 1 if found else 0
@@ -72,16 +72,16 @@ def main() -> int:
 
 def record() -> dict[str, Any]:
     """Return the answers by question, of a service that was started, filled and taught for it."""
-    chosen = {outline.id for outline in outlines()[::_EACH]}
-    left_out = {outline.id for outline in outlines()} - chosen
-    shown = list(pictures(without=left_out))
+    chosen = {outline.id for outline in list_outlines()[::_EACH]}
+    left_out = {outline.id for outline in list_outlines()} - chosen
+    shown = list(draw_pictures(without=left_out))
     with (
-        running(_KEY, BASE="bundled") as url,
+        run_service(_KEY, BASE="bundled") as url,
         httpx.Client(base_url=url, headers={"Authorization": f"Bearer {_KEY}"}, timeout=120, trust_env=False) as client,
     ):
         for number, picture in enumerate(shown):
             _put(client, picture, number)
-        rows = {tag: [row for row in dataset.rows(tag) if row["picture"] in chosen] for tag in LANGUAGES}
+        rows = {tag: [row for row in dataset.build_rows(tag) if row["picture"] in chosen] for tag in LANGUAGES}
         for tag in LANGUAGES:
             _teach(client, tag, rows[tag])
         _wait_for_chances(client)
@@ -93,7 +93,7 @@ def record() -> dict[str, Any]:
         return answers | again.answers
 
 
-def differences(before: Any, after: Any, match: float, place: str = "") -> Iterator[str]:
+def list_differences(before: Any, after: Any, match: float, place: str = "") -> Iterator[str]:
     """Yield a line for each place where two values differ, floats by more than their last digits."""
     if isinstance(before, dict) and isinstance(after, dict):
         for key in sorted(before.keys() | after.keys()):
@@ -102,12 +102,12 @@ def differences(before: Any, after: Any, match: float, place: str = "") -> Itera
             elif key not in before:
                 yield f"{place}/{key}: only after: {json.dumps(after[key], ensure_ascii=False)[:100]}"
             else:
-                yield from differences(before[key], after[key], match, f"{place}/{key}")
+                yield from list_differences(before[key], after[key], match, f"{place}/{key}")
     elif isinstance(before, list) and isinstance(after, list):
         if len(before) != len(after):
             yield f"{place}: {len(before)} before, {len(after)} after"
         for number, (one, other) in enumerate(zip(before, after, strict=False)):
-            yield from differences(one, other, match, f"{place}/{number}")
+            yield from list_differences(one, other, match, f"{place}/{number}")
     elif isinstance(before, float) and isinstance(after, float):
         bounds = {"match": match, "confidence": _CONFIDENCE}
         if abs(before - after) > bounds.get(place.rpartition("/")[2], _EXACT):
@@ -131,7 +131,7 @@ class _Questions:
             response = self._client.post(path, json=question, **more)
         assert response.status_code < 500, response.text
         body = response.json()
-        self.answers[name] = {"status": response.status_code, "body": _without(body, _OF_THE_MOMENT)}
+        self.answers[name] = {"status": response.status_code, "body": _drop_keys(body, _OF_THE_MOMENT)}
         return body
 
 
@@ -228,15 +228,15 @@ def _of(key: str, value: Any) -> dict[str, Any]:
     return {"key": key, "match": {"value": value}}
 
 
-def _without(value: Any, keys: frozenset[str]) -> Any:
-    """The value without these keys, at any depth."""
+def _drop_keys(value: Any, keys: frozenset[str]) -> Any:
+    """Return the value without these keys, at any depth."""
     if isinstance(value, dict):
-        return {key: _without(each, keys) for key, each in value.items() if key not in keys}
-    return [_without(each, keys) for each in value] if isinstance(value, list) else value
+        return {key: _drop_keys(each, keys) for key, each in value.items() if key not in keys}
+    return [_drop_keys(each, keys) for each in value] if isinstance(value, list) else value
 
 
 def _prepare(value: Any, names: dict[str, str], keys: frozenset[str]) -> Any:
-    """The value without these keys, with keys and texts by their new names, at any depth."""
+    """Return the value without these keys, with keys and texts by their new names, at any depth."""
     if isinstance(value, dict):
         kept = {names.get(key, key): each for key, each in value.items() if key not in keys}
         return {key: _prepare(each, names, keys) for key, each in kept.items()}

@@ -26,13 +26,13 @@ import typer
 from PIL import Image
 from rich.console import Console
 
-from benchmarks.load import closed_loop, search_body
-from benchmarks.peers.material import photograph
-from benchmarks.process import running
-from benchmarks.uploads import jpeg
+from benchmarks.load import run_closed_loop, search_body
+from benchmarks.peers.material import draw_photograph
+from benchmarks.process import run_service
+from benchmarks.uploads import draw_jpeg
 from client.client import list_all
 from client.importing.upload import AT_ONCE, CHUNK
-from demo.gallery import Outline, draw, outlines
+from demo.gallery import Outline, draw, list_outlines
 
 _LARGE = (4_000, 3_000)  # pixels
 _TURN = 64  # pictures of one way in a turn: two requests of the batch
@@ -61,16 +61,16 @@ def main(
     report: dict[str, Any] = {"base": base or "bundled", "cores": os.cpu_count()}
     with tempfile.TemporaryDirectory(prefix="pictoglot-imports-") as temporary:
         if rounds:
-            with running(key, CACHE_SIZE="0", **settings) as url:
-                report |= in_turns(url, key, Path(temporary), rounds)
-                report |= searched(url, key, Path(temporary), rounds)
+            with run_service(key, CACHE_SIZE="0", **settings) as url:
+                report |= measure_in_turns(url, key, Path(temporary), rounds)
+                report |= measure_searches(url, key, Path(temporary), rounds)
         if photographs:
-            with running(key, **settings) as url:
-                report |= large(url, key, Path(temporary) / "photographs", photographs)
+            with run_service(key, **settings) as url:
+                report |= measure_large(url, key, Path(temporary) / "photographs", photographs)
         _console.print(f"Drawing {pictures:,} files.")
         ids = _draw_mixed(Path(temporary) / "mixed", pictures)
-        with running(key, **settings) as url:
-            report |= killed(url, key, Path(temporary) / "mixed", ids, kills)
+        with run_service(key, **settings) as url:
+            report |= measure_killed(url, key, Path(temporary) / "mixed", ids, kills)
             _tell(report, out)  # before the service is stopped: that may take long, and fail
     if report["missing"] or report["unknown"] or report["encoded_again"] > kills * UNDER_WAY:
         raise typer.Exit(1)
@@ -83,32 +83,36 @@ def _tell(report: dict[str, Any], out: Path | None) -> None:
     _console.print_json(data=report)
 
 
-def drawn(folder: Path, count: int, first: int = 0, of: Sequence[bytes] = ()) -> list[Path]:
-    """So many different files; each of a few pictures comes often, with other bytes behind its end."""
+def draw_pictures(folder: Path, count: int, first: int = 0, of: Sequence[bytes] = ()) -> list[Path]:
+    """Write different files; each of a few pictures comes often, with other bytes behind its end."""
     folder.mkdir()
-    of = of or [jpeg(seed) for seed in range(16)]
+    of = of or [draw_jpeg(seed) for seed in range(16)]
     files = [folder / f"photo-{number:05d}.jpg" for number in range(first, first + count)]
     for number, file in enumerate(files):
         file.write_bytes(of[number % len(of)] + file.name.encode())
     return files
 
 
-def in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """Pictures a second of each way, of `add` without the start of the command, and how many times as fast as singly.
+def measure_in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return pictures a second of each way, of `add` without the command's start, and how many times as fast as singly.
 
     `ratio` is that of `add`, `batch_ratio` that of the batch: medians over the turns, which are there as well.
     """
-    start = _seconds(_added(url, key, drawn(folder / "start", 1, 10**6)[0]))  # the command with one picture
+    start = _read_seconds(
+        _run_import(url, key, draw_pictures(folder / "start", 1, 10**6)[0])
+    )  # the command with one picture
     ways: dict[str, Callable[[list[Path]], float]] = {
-        "one_by_one": lambda files: len(files) / _singly(url, key, files),
-        "batch": lambda files: len(files) / _batched(url, key, files),
-        "add": lambda files: (len(files) - 1) / max(_seconds(_added(url, key, files[0].parent)) - start, 1e-3),
+        "one_by_one": lambda files: len(files) / _send_singly(url, key, files),
+        "batch": lambda files: len(files) / _send_batched(url, key, files),
+        "add": lambda files: (
+            (len(files) - 1) / max(_read_seconds(_run_import(url, key, files[0].parent)) - start, 1e-3)
+        ),
     }
     rates: dict[str, list[float]] = {way: [] for way in ways}
     for turn in range(rounds):
         for place, (way, rate) in enumerate(ways.items()):
             first = 10**6 + 1 + (len(ways) * turn + place) * _TURN
-            rates[way].append(rate(drawn(folder / f"{way}-{turn}", _TURN, first)))
+            rates[way].append(rate(draw_pictures(folder / f"{way}-{turn}", _TURN, first)))
     ratios, of_batch = (
         [fast / one for fast, one in zip(rates[way], rates["one_by_one"], strict=True)] for way in ("add", "batch")
     )
@@ -121,17 +125,17 @@ def in_turns(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
     }
 
 
-def searched(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
-    """The 95th percentile of searches in milliseconds, alone and beside an import, in turns; medians."""
-    bodies = [search_body(outline.caption, "en") for outline in outlines()[:_TEXTS]]
+def measure_searches(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
+    """Return the 95th percentile of searches in milliseconds, alone and beside an import, in turns; medians."""
+    bodies = [search_body(outline.caption, "en") for outline in list_outlines()[:_TEXTS]]
     alone, beside = list[float](), list[float]()
     for turn in range(rounds):
-        drawn(folder / f"beside-{turn}", _BESIDE, 2 * 10**6 + turn * _BESIDE)
-        alone.append(_p95(url, bodies))
-        importing, there = _command(url, key, folder / f"beside-{turn}"), _count(url, key)
+        draw_pictures(folder / f"beside-{turn}", _BESIDE, 2 * 10**6 + turn * _BESIDE)
+        alone.append(_compute_p95(url, bodies))
+        importing, there = _start_command(url, key, folder / f"beside-{turn}"), _count(url, key)
         while _count(url, key) == there and importing.poll() is None:
             time.sleep(_LOOK)
-        beside.append(_p95(url, bodies))
+        beside.append(_compute_p95(url, bodies))
         if importing.poll() is not None:
             raise RuntimeError("the import ended before the searches beside it")
         importing.kill()
@@ -140,29 +144,29 @@ def searched(url: str, key: str, folder: Path, rounds: int) -> dict[str, Any]:
     return {"search_p95_ms": {"idle": median(alone), "importing": median(beside), "ratio": median(ratios)}}
 
 
-def _p95(url: str, bodies: Sequence[bytes]) -> float:
-    timings = closed_loop(url, bodies, clients=1, seconds=_BLOCK)
+def _compute_p95(url: str, bodies: Sequence[bytes]) -> float:
+    timings = run_closed_loop(url, bodies, clients=1, seconds=_BLOCK)
     if not timings.seconds:
         raise RuntimeError("no search was answered")
-    return timings.percentile(95)
+    return timings.compute_percentile(95)
 
 
-def large(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
-    """How long `pictoglot import` takes for photographs as a camera of today makes them, with its start."""
+def measure_large(url: str, key: str, folder: Path, count: int) -> dict[str, Any]:
+    """Return how long `pictoglot import` takes for photographs as a camera of today makes them, with its start."""
     of = list[bytes]()
     for seed in range(4):
         stream = BytesIO()
-        photograph(seed, _LARGE).save(stream, "JPEG", quality=85)
+        draw_photograph(seed, _LARGE).save(stream, "JPEG", quality=85)
         of.append(stream.getvalue())
-    seconds = _seconds(_added(url, key, drawn(folder, count, 3 * 10**6, of)[0].parent))
+    seconds = _read_seconds(_run_import(url, key, draw_pictures(folder, count, 3 * 10**6, of)[0].parent))
     return {"photographs": count, "photographs_seconds": seconds}
 
 
-def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> dict[str, Any]:
-    """The folder, killed with SIGKILL each time when another part of it is there; then to its end, and once more."""
+def measure_killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> dict[str, Any]:
+    """Import the folder, killed with SIGKILL whenever another part of it is there; then to its end, and once more."""
     at = []
     for kill in range(1, kills + 1):
-        importing = _command(url, key, folder)
+        importing = _start_command(url, key, folder)
         while _count(url, key) < len(ids) * kill // (kills + 1):
             if importing.poll() is not None:
                 raise RuntimeError("it ended before it was killed")
@@ -170,9 +174,9 @@ def killed(url: str, key: str, folder: Path, ids: Sequence[str], kills: int) -> 
         importing.kill()
         importing.communicate()
         at.append(_count(url, key))
-    rest = _added(url, key, folder)
-    encoded = _encoded(url, key)
-    nothing = _added(url, key, folder)
+    rest = _run_import(url, key, folder)
+    encoded = _count_encoded(url, key)
+    nothing = _run_import(url, key, folder)
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
         there = [item["id"] for item in list_all(client, "/v1/pictures", 10**7)]
     return {
@@ -195,15 +199,15 @@ def _count(url: str, key: str) -> int:
     return sum(item["count"] for item in answer.raise_for_status().json()["items"])
 
 
-def _encoded(url: str, key: str) -> int:
-    """How many pictures the service has encoded since its start."""
+def _count_encoded(url: str, key: str) -> int:
+    """Return how many pictures the service has encoded since its start."""
     text = httpx.get(f"{url}/metrics", headers={"X-API-Key": key}, timeout=60, trust_env=False).text
     (found,) = re.findall(r'^pictoglot_batch_size_sum\{kind="picture"\} (\S+)$', text, re.MULTILINE)
     return int(float(found))
 
 
-def _singly(url: str, key: str, files: Sequence[Path]) -> float:
-    """Seconds that the files need, each sent when the one before is there."""
+def _send_singly(url: str, key: str, files: Sequence[Path]) -> float:
+    """Return seconds that the files need, each sent when the one before is there."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
         began = time.perf_counter()
         for file in files:
@@ -212,8 +216,8 @@ def _singly(url: str, key: str, files: Sequence[Path]) -> float:
         return time.perf_counter() - began
 
 
-def _batched(url: str, key: str, files: Sequence[Path]) -> float:
-    """Seconds that the files need in requests with as many as `pictoglot import` sends, one after another."""
+def _send_batched(url: str, key: str, files: Sequence[Path]) -> float:
+    """Return seconds that the files need in requests with as many as `pictoglot import` sends, one after another."""
     with httpx.Client(base_url=url, headers={"X-API-Key": key}, timeout=60, trust_env=False) as client:
         began = time.perf_counter()
         for start in range(0, len(files), CHUNK):
@@ -226,21 +230,21 @@ def _batched(url: str, key: str, files: Sequence[Path]) -> float:
         return time.perf_counter() - began
 
 
-def _command(url: str, key: str, path: Path) -> "subprocess.Popen[bytes]":
+def _start_command(url: str, key: str, path: Path) -> "subprocess.Popen[bytes]":
     command = [str(Path(sys.executable).parent / "pictoglot"), "import", str(path), "--json"]
     state = {"XDG_STATE_HOME": str(path.parent / f".state-{urlsplit(url).port}")}
     variables = {**os.environ, **state, "PICTOGLOT_URL": url, "PICTOGLOT_KEY": key}
     return subprocess.Popen(command, env=variables, stdout=subprocess.PIPE)
 
 
-def _added(url: str, key: str, path: Path) -> tuple[dict[str, Any], float]:
-    """What `pictoglot import` told, and the seconds that it took."""
+def _run_import(url: str, key: str, path: Path) -> tuple[dict[str, Any], float]:
+    """Return what `pictoglot import` told, and the seconds that it took."""
     began = time.perf_counter()
-    said, _ = _command(url, key, path).communicate()
+    said, _ = _start_command(url, key, path).communicate()
     return json.loads(said), time.perf_counter() - began
 
 
-def _seconds(added: tuple[dict[str, Any], float]) -> float:
+def _read_seconds(added: tuple[dict[str, Any], float]) -> float:
     if added[0]["refused"]:
         raise RuntimeError(f"pictures were refused: {added[0]['refused'][:3]}")
     return added[1]
@@ -249,7 +253,7 @@ def _seconds(added: tuple[dict[str, Any], float]) -> float:
 def _draw_mixed(folder: Path, count: int) -> list[str]:
     """Write so many different files below `folder`, at most three for each drawing of the demo; returns their ids."""
     ids = list[str]()
-    for outline in outlines():
+    for outline in list_outlines():
         drawn = draw(outline)
         for kind, suffix, options in _FORMATS:
             if len(ids) == count:

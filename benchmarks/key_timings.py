@@ -20,8 +20,8 @@ from store.keys import ApiKey
 _TIMINGS = 20_000
 
 
-def p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
-    """The two-sided p of Mann and Whitney's U test, by the normal distribution; ties have their mean rank."""
+def compute_p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
+    """Return the two-sided p of Mann and Whitney's U test, by the normal distribution; ties have their mean rank."""
     both = np.concatenate([one, other])
     _, inverse, counts = np.unique(both, return_inverse=True, return_counts=True)
     ranks = (np.cumsum(counts) - (counts - 1) / 2)[inverse]
@@ -31,8 +31,8 @@ def p_value(one: NDArray[np.float64], other: NDArray[np.float64]) -> float:
     return math.erfc(abs(z) / math.sqrt(2))
 
 
-def timings(key: ApiKey, text: str, source: Random) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Nanoseconds of each refusal, in random order: of keys whose secret is half right, and of others."""
+def time_refusals(key: ApiKey, text: str, source: Random) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Return nanoseconds of each refusal, in random order: of keys whose secret is half right, and of others."""
     start = len(f"pk_{key.id}_")
     half = start + (len(text) - start) // 2
     taken: tuple[list[int], list[int]] = ([], [])
@@ -54,10 +54,10 @@ def main() -> None:
     key = ApiKey(id, "search", "", datetime.now(UTC), None, None, None, hashlib.sha256(secret.encode()).digest())
     text = f"pk_{id}_{secret}"
     assert key.is_opened_by(text)
-    half, none = timings(key, text, Random(1))
+    half, none = time_refusals(key, text, Random(1))
     sys.stdout.write(
         f"{len(half):,} half right: median {np.median(half):.0f} ns; {len(none):,} wrong: {np.median(none):.0f} ns; "
-        f"p = {p_value(half, none):.3f}\n"
+        f"p = {compute_p_value(half, none):.3f}\n"
     )
 
 

@@ -23,8 +23,8 @@ from rich.table import Table
 from safetensors.torch import save_file
 
 from benchmarks.cost_parts import Plan, step_seconds
-from demo.dataset import rows
-from demo.foreign_base import trained_tokenizer
+from demo.dataset import build_rows
+from demo.foreign_base import train_tokenizer
 from model.base import open_base
 from model.encoder import Encoder
 from model.objectives import Corpus
@@ -45,9 +45,9 @@ def measure(
 ) -> None:
     """Measure, print, write."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-bench-") as folder:
-        specs = [written(Path(folder) / str(count), count) for count in (SMALL, LARGE)]
-        memory = [_in_a_process("memory", spec) for spec in specs]
-        steps = _in_a_process("steps", *specs, str(rounds))
+        specs = [write_base(Path(folder) / str(count), count) for count in (SMALL, LARGE)]
+        memory = [_run_in_process("memory", spec) for spec in specs]
+        steps = _run_in_process("steps", *specs, str(rounds))
     more = {name: memory[1][name] - memory[0][name] for name in ("own", "resident", "peak")}
     bytes_more = 4 * (LARGE - SMALL) * WIDTH
     results = {"rows": [SMALL, LARGE], "width": WIDTH, "memory": memory, "more": more, "steps": steps}
@@ -72,16 +72,16 @@ def _show(memory: list[dict[str, float]], more: dict[str, float], steps: dict[st
     _console.print(table)
 
 
-@app.command()
-def part(name: str, arguments: list[str]) -> None:
-    """One measurement, in this process."""
+@app.command("part")
+def measure_part(name: str, arguments: list[str]) -> None:
+    """Take one measurement in this process."""
     torch.set_num_threads(1)
-    measured: Any = _memory(arguments[0]) if name == "memory" else _steps(*arguments)
+    measured: Any = _measure_memory(arguments[0]) if name == "memory" else _measure_steps(*arguments)
     sys.stdout.write(json.dumps(measured) + "\n")
 
 
-def written(folder: Path, count: int) -> str:
-    """A base of random weights whose table has `count` rows; returns the spec for `open_base`."""
+def write_base(folder: Path, count: int) -> str:
+    """Return a base of random weights whose table has `count` rows; returns the spec for `open_base`."""
     folder.mkdir(parents=True)
     config = open_clip.get_model_config("ViT-B-16-SigLIP2")
     text = {**config["text_cfg"], "vocab_size": count, "width": WIDTH, "heads": 12, "layers": _LAYERS}
@@ -89,8 +89,8 @@ def written(folder: Path, count: int) -> str:
     name = f"large-table-{count}"
     (folder / f"{name}.json").write_text(json.dumps({**config, "text_cfg": text, "vision_cfg": vision}))
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": "<pad>"}))
-    said = [row[key] for row in rows(_LANGUAGE) for key in ("english", "caption")]
-    (folder / "tokenizer.json").write_text(trained_tokenizer(said, _PIECES).to_str(), encoding="utf-8")
+    said = [row[key] for row in build_rows(_LANGUAGE) for key in ("english", "caption")]
+    (folder / "tokenizer.json").write_text(train_tokenizer(said, _PIECES).to_str(), encoding="utf-8")
     open_clip.add_model_config(folder / f"{name}.json")
     torch.manual_seed(0)
     weights = open_clip.create_model(name).state_dict()
@@ -98,16 +98,16 @@ def written(folder: Path, count: int) -> str:
     return f"{name}@{folder / 'base.safetensors'}"
 
 
-def _corpus(encoder: Encoder) -> Corpus:
-    said = [clean(row["caption"]) for row in rows(_LANGUAGE)][:_CAPTIONS]
+def _draw_corpus(encoder: Encoder) -> Corpus:
+    said = [clean(row["caption"]) for row in build_rows(_LANGUAGE)][:_CAPTIONS]
     english, pictures = torch.randn((2, len(said), encoder.dimension), generator=torch.Generator().manual_seed(0))
     return Corpus(_LANGUAGE, said, english, pictures, torch.arange(len(said)))
 
 
-def _memory(spec: str) -> dict[str, float]:
+def _measure_memory(spec: str) -> dict[str, float]:
     started = time.perf_counter()
     encoder = Encoder(open_base(spec, "cpu"))
-    step_seconds(encoder, encoder.base_view, _corpus(encoder), Plan(steps=4))
+    step_seconds(encoder, encoder.base_view, _draw_corpus(encoder), Plan(steps=4))
     process = psutil.Process()
     status = Path("/proc/self/status").read_text()
     own, peak = (1024 * int(status.partition(name)[2].split()[0]) for name in ("RssAnon:", "VmHWM:"))
@@ -115,9 +115,9 @@ def _memory(spec: str) -> dict[str, float]:
     return {"own": own, "resident": process.memory_info().rss, "peak": peak, "seconds": seconds}
 
 
-def _steps(small: str, large: str, rounds: str) -> dict[str, Any]:
+def _measure_steps(small: str, large: str, rounds: str) -> dict[str, Any]:
     encoders = [Encoder(open_base(spec, "cpu")) for spec in (small, large)]
-    corpora = [_corpus(encoder) for encoder in encoders]
+    corpora = [_draw_corpus(encoder) for encoder in encoders]
     taken: list[list[float]] = [[], []]
     for _ in range(int(rounds)):
         for times, encoder, corpus in zip(taken, encoders, corpora, strict=True):
@@ -126,7 +126,7 @@ def _steps(small: str, large: str, rounds: str) -> dict[str, Any]:
     return {"seconds": [statistics.median(times) for times in taken], "ratio": ratio}
 
 
-def _in_a_process(name: str, *arguments: str) -> Any:
+def _run_in_process(name: str, *arguments: str) -> Any:
     command = [sys.executable, "-m", "benchmarks.large_table", "part", name, *arguments]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     return json.loads(done.stdout.splitlines()[-1])

@@ -22,8 +22,8 @@ class Timings:
     failed: int = 0
     duration: float = 0.0
 
-    def percentile(self, share: float) -> float:
-        """Milliseconds under which this percentage of the answers stayed; NaN when there was none."""
+    def compute_percentile(self, share: float) -> float:
+        """Return milliseconds under which this percentage of the answers stayed; NaN when there was none."""
         return float(np.percentile(self.seconds, share)) * 1_000 if self.seconds else float("nan")
 
     @property
@@ -31,27 +31,27 @@ class Timings:
         """Answers a second."""
         return len(self.seconds) / self.duration if self.duration else 0.0
 
-    def summary(self) -> dict[str, float]:
-        """The block in numbers, for a table or a file."""
+    def summarize(self) -> dict[str, float]:
+        """Return the block in numbers, for a table or a file."""
         return {
             "searches": len(self.seconds),
             "failed": self.failed,
             "per_second": round(self.rate, 1),
-            **{f"p{share}_ms": round(self.percentile(share), 2) for share in (50, 95, 99)},
+            **{f"p{share}_ms": round(self.compute_percentile(share), 2) for share in (50, 95, 99)},
         }
 
 
-def closed_loop(
+def run_closed_loop(
     url: str, bodies: Sequence[bytes], *, clients: int, seconds: float, path: str = "/v1/search/pictures"
 ) -> Timings:
-    """Each client sends its next search when the last one is answered, for so many seconds; no text follows itself."""
+    """Let each client send its next search when the last is answered, for so many seconds; no text follows itself."""
     timings = Timings()
     lock = threading.Lock()
     began = time.perf_counter()
     until = began + seconds
 
     def run(first: int) -> None:
-        mine, failed = _one_client(url + path, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
+        mine, failed = _run_client(url + path, itertools.cycle([*bodies[first:], *bodies[:first]]), until)
         with lock:
             timings.seconds += mine
             timings.failed += failed
@@ -66,7 +66,7 @@ def closed_loop(
     return timings
 
 
-def _one_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tuple[list[float], int]:
+def _run_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tuple[list[float], int]:
     where = urlsplit(url)
     connection = http.client.HTTPConnection(where.hostname or "127.0.0.1", where.port, timeout=_TIMEOUT)
     timed: list[float] = []
@@ -84,5 +84,5 @@ def _one_client(url: str, bodies: "itertools.cycle[bytes]", until: float) -> tup
 
 
 def search_body(text: str, language: str) -> bytes:
-    """The body of one search for ten pictures."""
+    """Return the body of one search for ten pictures."""
     return json.dumps({"text": text, "language": language, "limit": 10}, ensure_ascii=False).encode()

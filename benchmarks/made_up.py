@@ -45,8 +45,8 @@ class Sizes:
         return (self.rows - CLIP_TOKENS) // self.languages
 
 
-def base(sizes: Sizes) -> Base:
-    """A text tower without pictures and without training: the cost of a step does not depend on the weights."""
+def make_base(sizes: Sizes) -> Base:
+    """Return a text tower without pictures and without training: the cost of a step does not depend on the weights."""
     torch.manual_seed(0)
     tower = TextTransformer(
         vocab_size=1, width=sizes.width, heads=sizes.heads, layers=sizes.layers, output_dim=sizes.width
@@ -56,57 +56,57 @@ def base(sizes: Sizes) -> Base:
     read, device = partial(compute_text_features, tower), torch.device("cpu")
     reading = make_reading("made-up", {}, (BEGIN,), (END,), 0)
     rest = sizes.width, "", "made-up", device, read, Frame(224, 224)
-    return Base("made-up", tower, _no_pictures, table, Tokenizer, reading, *rest)
+    return Base("made-up", tower, _refuse_pictures, table, Tokenizer, reading, *rest)
 
 
-def opened(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:
-    """The base's view and those of the first `languages`, each on top of the one before, with random rows."""
-    return [encoder.base_view, *_chain(encoder, sizes, languages)]
+def open_views(encoder: Encoder, sizes: Sizes, languages: int) -> list[View]:
+    """Return the base's view and those of the first `languages`, each on top of the one before, with random rows."""
+    return [encoder.base_view, *_open_chain(encoder, sizes, languages)]
 
 
-def newest(encoder: Encoder, sizes: Sizes, languages: int) -> View:
-    """The last of them alone, as a worker opens its parent version."""
-    return deque(_chain(encoder, sizes, languages), maxlen=1).pop()
+def open_newest(encoder: Encoder, sizes: Sizes, languages: int) -> View:
+    """Return the last of them alone, as a worker opens its parent version."""
+    return deque(_open_chain(encoder, sizes, languages), maxlen=1).pop()
 
 
-def _chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
+def _open_chain(encoder: Encoder, sizes: Sizes, languages: int) -> Iterator[View]:
     view = encoder.base_view
     for number in range(1, languages + 1):
-        tokenizer = view.tokenizer.extend(_merges(number, sizes.words))
+        tokenizer = view.tokenizer.extend(_make_merges(number, sizes.words))
         ids = np.arange(view.tokenizer.size, tokenizer.size)
         rows = 0.02 * torch.randn(len(ids), sizes.width)
-        ngrams = count_ngrams(captions(number, sizes.words))
+        ngrams = count_ngrams(draw_captions(number, sizes.words))
         view = view.extend(number, f"x-{number}", tokenizer, encoder.table, TokenRows(ids, rows), ngrams)
         yield view
 
 
-def captions(number: int, words: int, times: int = 2) -> list[str]:
-    """Captions of a language in which each of its words occurs `times` times."""
+def draw_captions(number: int, words: int, times: int = 2) -> list[str]:
+    """Return captions of a language in which each of its words occurs `times` times."""
     draw = random.Random(number)
     written: list[str] = []
     for _ in range(times):
-        spoken = [(left + right).removesuffix("</w>") for left, right in _merges(number, words)]
+        spoken = [(left + right).removesuffix("</w>") for left, right in _make_merges(number, words)]
         draw.shuffle(spoken)
         starts = range(0, len(spoken), _WORDS_A_CAPTION)
         written += [" ".join(spoken[start : start + _WORDS_A_CAPTION]) for start in starts]
     return written
 
 
-def corpus(number: int, sizes: Sizes) -> Corpus:
-    """The captions of a language, each with random features of an English text and of a picture of its own."""
-    said = captions(number, sizes.words)
+def draw_corpus(number: int, sizes: Sizes) -> Corpus:
+    """Return the captions of a language, each with random features of an English text and of a picture of its own."""
+    said = draw_captions(number, sizes.words)
     random_features = torch.Generator().manual_seed(number)
     english, pictures = torch.randn((2, len(said), sizes.width), generator=random_features)
     return Corpus(f"x-{number}", said, english, pictures, torch.arange(len(said)))
 
 
 @cache
-def _merges(number: int, words: int) -> tuple[Merge, ...]:
-    """The words of one language; two languages share a word only by chance."""
-    return tuple(islice(_words(random.Random(number)), words))
+def _make_merges(number: int, words: int) -> tuple[Merge, ...]:
+    """Return the words of one language; two languages share a word only by chance."""
+    return tuple(islice(_list_words(random.Random(number)), words))
 
 
-def _words(draw: random.Random) -> Iterator[Merge]:
+def _list_words(draw: random.Random) -> Iterator[Merge]:
     names = {number: token for token, number in build_clip_vocabulary().items()}
     stems = [token for token in names.values() if token.isascii() and token.isalpha() and 2 <= len(token) <= 5]
     clip, seen = _CLIP, set[str]()
@@ -118,5 +118,5 @@ def _words(draw: random.Random) -> Iterator[Merge]:
                 yield names[ids[0]], names[ids[1]]
 
 
-def _no_pictures(_: object) -> torch.Tensor:
+def _refuse_pictures(_: object) -> torch.Tensor:
     raise NotImplementedError("a made-up base has no image tower")

@@ -22,9 +22,9 @@ import typer
 from rich.console import Console
 
 from benchmarks.flood import fill
-from benchmarks.load import closed_loop
-from benchmarks.process import running
-from benchmarks.serving import commit, processor, queries
+from benchmarks.load import run_closed_loop
+from benchmarks.process import run_service
+from benchmarks.serving import commit, list_queries, name_processor
 from model.processes import allow_descriptors
 
 _console = Console()
@@ -40,22 +40,24 @@ def main(
     out: Annotated[Path, typer.Option(help="Where the JSON goes")] = Path("runs/overload.json"),
 ) -> None:
     """Measure, print, write."""
-    key, bodies = secrets.token_urlsafe(32), queries()
-    with running(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000") as url:
+    key, bodies = secrets.token_urlsafe(32), list_queries()
+    with run_service(key, CACHE_SIZE="0", RATE_PER_MINUTE="10000000") as url:
         fill(url, key)
-        closed_loop(url, bodies, clients=1, seconds=2)  # warm
-        capacity = closed_loop(url, bodies, clients=_PLACES, seconds=seconds)
+        run_closed_loop(url, bodies, clients=1, seconds=2)  # warm
+        capacity = run_closed_loop(url, bodies, clients=_PLACES, seconds=seconds)
         command = [sys.executable, "-m", "benchmarks.overload", url, str(times * capacity.rate), str(seconds)]
         answers = json.loads(subprocess.run(command, stdout=subprocess.PIPE, check=True).stdout)
     accepted, refused = answers.pop("200", {}), answers.pop("503", {})
     report = {
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "commit": commit()},
-        "capacity": capacity.summary(),
+        "machine": {"cores": os.cpu_count(), "processor": name_processor(), "commit": commit()},
+        "capacity": capacity.summarize(),
         "asked_per_second": round(times * capacity.rate, 1),
         "accepted": accepted,
         "refused": refused,
         "others": answers,
-        "p95 of accepted over capacity": round(accepted["p95_ms"] / capacity.percentile(95), 2) if accepted else None,
+        "p95 of accepted over capacity": round(accepted["p95_ms"] / capacity.compute_percentile(95), 2)
+        if accepted
+        else None,
     }
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
@@ -106,13 +108,13 @@ class OpenLoop:
         else:
             client.ask(request)
 
-    def answered(self, client: "_Client", status: str, seconds: float) -> None:
-        """A connection is idle again."""
+    def note_answer(self, client: "_Client", status: str, seconds: float) -> None:
+        """Note that a connection is idle again."""
         self.seconds[status].append(seconds)
         self._idle.append(client)
 
-    def left(self, client: "_Client") -> None:
-        """A connection was closed."""
+    def note_loss(self, client: "_Client") -> None:
+        """Note that a connection was closed."""
         self.open -= 1
         if client in self._idle:
             self._idle.remove(client)
@@ -138,10 +140,10 @@ class _Client(asyncio.Protocol):
         head, end, body = self._data.partition(b"\r\n\r\n")
         _, _, rest = head.lower().partition(b"content-length: ")
         if end and len(body) == int(rest.split(b"\r\n")[0]):
-            self._loop.answered(self, head[9:12].decode(), asyncio.get_running_loop().time() - self._sent)
+            self._loop.note_answer(self, head[9:12].decode(), asyncio.get_running_loop().time() - self._sent)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._loop.left(self)
+        self._loop.note_loss(self)
 
 
 def _request(body: bytes) -> bytes:
@@ -151,17 +153,17 @@ def _request(body: bytes) -> bytes:
     )
 
 
-def summary(seconds: Sequence[float]) -> dict[str, float]:
-    """How many answers, and how long they took."""
+def summarize(seconds: Sequence[float]) -> dict[str, float]:
+    """Return how many answers, and how long they took."""
     shares = {f"p{share}_ms": round(float(np.percentile(seconds, share)) * 1_000, 1) for share in (50, 95, 99, 100)}
     return {"answers": len(seconds), **shares}
 
 
 async def ask(url: str, rate: float, seconds: float) -> None:
     """Run an open loop, and print what came of it."""
-    loop = OpenLoop(url, queries())
+    loop = OpenLoop(url, list_queries())
     await loop.run(rate, seconds)
-    sys.stdout.write(json.dumps({status: summary(taken) for status, taken in loop.seconds.items() if taken}))
+    sys.stdout.write(json.dumps({status: summarize(taken) for status, taken in loop.seconds.items() if taken}))
 
 
 if __name__ == "__main__":

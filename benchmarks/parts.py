@@ -12,15 +12,15 @@ REST = "rest"  # what the client waits beyond the parts: the connection, HTTP, t
 _METRIC = "pictoglot_search_part_seconds"
 
 
-def part_seconds(url: str) -> dict[str, float]:
-    """Seconds by part, of all searches so far."""
+def read_part_seconds(url: str) -> dict[str, float]:
+    """Return seconds by part, of all searches so far."""
     text = httpx.get(f"{url}/metrics", timeout=30, trust_env=False).raise_for_status().text
     samples = [sample for family in text_string_to_metric_families(text) for sample in family.samples]
     return {sample.labels["part"]: sample.value for sample in samples if sample.name == f"{_METRIC}_sum"}
 
 
-def per_search(spent: Iterable[Mapping[str, float]], timings: Timings) -> dict[str, float]:
-    """Milliseconds of one search by part: `spent` has the seconds of each block, `timings` all their searches."""
+def compute_parts(spent: Iterable[Mapping[str, float]], timings: Timings) -> dict[str, float]:
+    """Return milliseconds of a search by part: `spent` has the seconds of each block, `timings` all their searches."""
     searches = max(1, len(timings.seconds))
     seconds: dict[str, float] = {}
     for block in spent:
@@ -30,13 +30,13 @@ def per_search(spent: Iterable[Mapping[str, float]], timings: Timings) -> dict[s
     return {part: round(value * 1_000 / searches, 3) for part, value in seconds.items()}
 
 
-def table(blocks: Mapping[str, Mapping[str, float]]) -> Table:
-    """A row a part: milliseconds and share of the whole, in each block."""
+def build_table(blocks: Mapping[str, Mapping[str, float]]) -> Table:
+    """Return a row a part: milliseconds and share of the whole, in each block."""
     shown = Table("part", *(f"{name}: ms (share)" for name in blocks))
     for part in dict.fromkeys(part for parts in blocks.values() for part in parts):
-        shown.add_row(part, *(_cell(parts.get(part, 0.0), sum(parts.values())) for parts in blocks.values()))
+        shown.add_row(part, *(_format_cell(parts.get(part, 0.0), sum(parts.values())) for parts in blocks.values()))
     return shown
 
 
-def _cell(milliseconds: float, whole: float) -> str:
+def _format_cell(milliseconds: float, whole: float) -> str:
     return f"{milliseconds:.2f} ({milliseconds / whole:.0%})" if whole else "–"

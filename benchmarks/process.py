@@ -18,8 +18,8 @@ _STOPPED_WITHIN = 60.0
 
 
 @contextmanager
-def running(key: str, log: Path | None = None, /, **settings: str) -> Iterator[str]:
-    """`pictoglot up` with an admin key and settings on a free loopback port; yields its address, and stops it again.
+def run_service(key: str, log: Path | None = None, /, **settings: str) -> Iterator[str]:
+    """Run `pictoglot up` with an admin key on a free loopback port; yield its address, and stop it again.
 
     What it logs is kept in the file `log`, if there is one.
     """
@@ -47,7 +47,7 @@ def running(key: str, log: Path | None = None, /, **settings: str) -> Iterator[s
             )
             try:
                 url = f"http://127.0.0.1:{port}"
-                _until_ready(url, process, log)
+                _wait_until_ready(url, process, log)
                 yield url
             finally:
                 _stop(process)
@@ -60,7 +60,7 @@ def _free_port() -> int:
         return port
 
 
-def _until_ready(url: str, process: "subprocess.Popen[bytes]", output: Path) -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", output: Path) -> None:
     until = time.monotonic() + _READY_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:

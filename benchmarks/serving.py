@@ -21,14 +21,14 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.load import Timings, closed_loop, search_body
-from benchmarks.parts import part_seconds, per_search
-from benchmarks.parts import table as parts_table
-from benchmarks.process import running
-from benchmarks.uploads import uploading
+from benchmarks.load import Timings, run_closed_loop, search_body
+from benchmarks.parts import build_table as parts_table
+from benchmarks.parts import compute_parts, read_part_seconds
+from benchmarks.process import run_service
+from benchmarks.uploads import upload_without_end
 from demo import dataset as datasets
 from demo.fill import fill
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 
 Blocks = dict[str, Timings]
 
@@ -47,49 +47,51 @@ def main(
 ) -> None:
     """Measure, print, write."""
     key = secrets.token_urlsafe(32)
-    with running(key, CACHE_SIZE="0") as url:
+    with run_service(key, CACHE_SIZE="0") as url:
         _console.print("Filling the gallery with the emoji pictures.")
         fill(url, key)
-        bodies = queries()
-        closed_loop(url, bodies, clients=1, seconds=2)  # warm
+        bodies = list_queries()
+        run_closed_loop(url, bodies, clients=1, seconds=2)  # warm
         load = os.getloadavg()[0]
-        idle, parts = in_turns(url, bodies, seconds, rounds)
+        idle, parts = measure_in_turns(url, bodies, seconds, rounds)
         blocks: Blocks = {
             **idle,
-            "learning, 1 client": while_learning(url, bodies, seconds * rounds),
-            "60 uploads, 1 client": while_uploading(
+            "learning, 1 client": measure_while_learning(url, bodies, seconds * rounds),
+            "60 uploads, 1 client": measure_while_uploading(
                 url, key, bodies, seconds * rounds
             ),  # last: they stay in the gallery
         }
-        report = as_json(blocks, parts, load, gallery=len(outlines()), distinct=len(bodies))
+        report = as_json(blocks, parts, load, gallery=len(list_outlines()), distinct=len(bodies))
     out.parent.mkdir(parents=True, exist_ok=True)
     out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
     show(report)
     _console.print(f"Written to {out}.")
 
 
-def queries() -> list[bytes]:
-    """Searches in English for what each picture of the gallery shows, in a fixed random order."""
-    texts = sorted({outline.caption for outline in outlines()})
+def list_queries() -> list[bytes]:
+    """Return searches in English for what each picture of the gallery shows, in a fixed random order."""
+    texts = sorted({outline.caption for outline in list_outlines()})
     random.Random(0).shuffle(texts)
     return [search_body(text, "en") for text in texts]
 
 
-def in_turns(url: str, bodies: list[bytes], seconds: float, rounds: int) -> tuple[Blocks, dict[str, dict[str, float]]]:
-    """Blocks with one, eight and sixteen clients in turns, and the milliseconds of each part of their searches."""
+def measure_in_turns(
+    url: str, bodies: list[bytes], seconds: float, rounds: int
+) -> tuple[Blocks, dict[str, dict[str, float]]]:
+    """Return blocks with one, eight and sixteen clients in turns, and milliseconds of each part of their searches."""
     blocks: dict[str, list[Timings]] = {name: [] for name in _IDLE}
     parts: dict[str, list[dict[str, float]]] = {name: [] for name in _IDLE}
     for _ in range(rounds):
         for name, clients in _IDLE.items():
-            before = part_seconds(url)
-            blocks[name].append(closed_loop(url, bodies, clients=clients, seconds=seconds))
-            parts[name].append({part: value - before.get(part, 0.0) for part, value in part_seconds(url).items()})
-    idle = {name: merged(found) for name, found in blocks.items()}
-    return idle, {name: per_search(parts[name], idle[name]) for name in idle}
+            before = read_part_seconds(url)
+            blocks[name].append(run_closed_loop(url, bodies, clients=clients, seconds=seconds))
+            parts[name].append({part: value - before.get(part, 0.0) for part, value in read_part_seconds(url).items()})
+    idle = {name: merge_timings(found) for name, found in blocks.items()}
+    return idle, {name: compute_parts(parts[name], idle[name]) for name in idle}
 
 
-def merged(blocks: list[Timings]) -> Timings:
-    """Blocks of one kind as one."""
+def merge_timings(blocks: list[Timings]) -> Timings:
+    """Return blocks of one kind as one."""
     return Timings(
         [value for block in blocks for value in block.seconds],
         sum(block.failed for block in blocks),
@@ -97,19 +99,19 @@ def merged(blocks: list[Timings]) -> Timings:
     )
 
 
-def while_uploading(url: str, key: str, bodies: list[bytes], seconds: float) -> Timings:
-    """A block with a single client beside uploads that never end, so many at a time."""
-    with uploading(url, key, _UPLOADS):
+def measure_while_uploading(url: str, key: str, bodies: list[bytes], seconds: float) -> Timings:
+    """Return a block with a single client beside uploads that never end, so many at a time."""
+    with upload_without_end(url, key, _UPLOADS):
         time.sleep(2)  # until all of them are under way
-        return closed_loop(url, bodies, clients=1, seconds=seconds)
+        return run_closed_loop(url, bodies, clients=1, seconds=seconds)
 
 
-def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
-    """A block with a single client beside the training of a language, which is cancelled at the end."""
+def measure_while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
+    """Return a block with a single client beside the training of a language, which is cancelled at the end."""
     with httpx.Client(base_url=url, timeout=60, trust_env=False) as client:
         expansion = submit(client)
-        until_training(client, expansion)
-        found = closed_loop(url, bodies, clients=1, seconds=seconds)
+        wait_until_training(client, expansion)
+        found = run_closed_loop(url, bodies, clients=1, seconds=seconds)
         state = client.get(f"/v1/expansions/{expansion}").raise_for_status().json()
         if (state["state"], state["phase"]) != ("running", "train"):
             raise RuntimeError(f"the training ended within the block: {state['state']}, {state['phase']}")
@@ -119,14 +121,14 @@ def while_learning(url: str, bodies: list[bytes], seconds: float) -> Timings:
 
 def submit(client: httpx.Client) -> str:
     """Post the demo's German dataset; returns the expansion's id."""
-    files = {"dataset": ("de.jsonl", datasets.lines(_LEARNED).encode(), "application/jsonl")}
+    files = {"dataset": ("de.jsonl", datasets.format_lines(_LEARNED).encode(), "application/jsonl")}
     data = {"language": _LEARNED, "settings": json.dumps(_TRAINING)}
     answer = client.post("/v1/languages", files=files, data=data).raise_for_status().json()
     expansion: str = answer["expansion"]["id"]
     return expansion
 
 
-def until_training(client: httpx.Client, expansion: str) -> None:
+def wait_until_training(client: httpx.Client, expansion: str) -> None:
     """Wait for the first training step."""
     until = time.monotonic() + _STARTS_WITHIN
     while time.monotonic() < until:
@@ -142,40 +144,40 @@ def until_training(client: httpx.Client, expansion: str) -> None:
 def as_json(
     blocks: Blocks, parts: dict[str, dict[str, float]], load: float, *, gallery: int, distinct: int
 ) -> dict[str, Any]:
-    """Everything needed to read the figures later."""
+    """Return everything needed to read the figures later."""
     one, eight, _, learning, uploads = blocks.values()
     return {
-        "machine": {"cores": os.cpu_count(), "processor": processor(), "load_before": round(load, 2)},
+        "machine": {"cores": os.cpu_count(), "processor": name_processor(), "load_before": round(load, 2)},
         "software": {"python": platform.python_version(), "torch": torch.__version__, "commit": commit()},
         "gallery": gallery,
         "distinct_queries": distinct,
         "cache": 0,
-        "blocks": {name: timings.summary() for name, timings in blocks.items()},
+        "blocks": {name: timings.summarize() for name, timings in blocks.items()},
         "parts_ms": parts,
         "ratios": {
             "throughput of 8 clients over 1": round(eight.rate / one.rate, 2),
-            "p95 beside 60 uploads over idle": round(uploads.percentile(95) / one.percentile(95), 2),
-            "p50 while learning over idle": round(learning.percentile(50) / one.percentile(50), 2),
-            "p95 while learning over idle": round(learning.percentile(95) / one.percentile(95), 2),
+            "p95 beside 60 uploads over idle": round(uploads.compute_percentile(95) / one.compute_percentile(95), 2),
+            "p50 while learning over idle": round(learning.compute_percentile(50) / one.compute_percentile(50), 2),
+            "p95 while learning over idle": round(learning.compute_percentile(95) / one.compute_percentile(95), 2),
         },
     }
 
 
-def processor() -> str:
-    """The processor's name as the system tells it."""
+def name_processor() -> str:
+    """Return the processor's name as the system tells it."""
     lines = Path("/proc/cpuinfo").read_text().splitlines() if Path("/proc/cpuinfo").exists() else []
     names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
     return names[0] if names else platform.processor()
 
 
 def commit() -> str:
-    """The commit that is measured; empty outside a checkout."""
+    """Return the commit that is measured; empty outside a checkout."""
     done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, check=False)
     return done.stdout.strip()
 
 
 def show(report: dict[str, Any]) -> None:
-    """The figures as a person reads them."""
+    """Print the figures as a person reads them."""
     table = Table("block", "searches", "failed", "per second", "p50 ms", "p95 ms", "p99 ms")
     for name, block in report["blocks"].items():
         table.add_row(

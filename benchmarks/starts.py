@@ -15,7 +15,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.process import running
+from benchmarks.process import run_service
 from store.bases import OPENVINO, TORCH
 
 _console = Console()
@@ -31,7 +31,7 @@ def main(
         for turn in range(rounds + 1):
             for backend in (*seconds,) if turn % 2 else (*reversed(seconds),):
                 began = time.perf_counter()
-                with running(key, BASE=base, BACKEND=backend, HOME=str(Path(homes) / backend)):
+                with run_service(key, BASE=base, BACKEND=backend, HOME=str(Path(homes) / backend)):
                     seconds[backend].append(time.perf_counter() - began)
     shown = Table("seconds to ready", "first start", "later: median", "least", "most")
     for backend, found in seconds.items():

@@ -17,7 +17,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from benchmarks.cost_parts import Plan, Result, packed
+from benchmarks.cost_parts import Plan, Result, pack_plan
 from benchmarks.made_up import Sizes
 from model.towers import can_multiply_bfloat16
 from model.training import LearnSettings
@@ -39,21 +39,21 @@ def main(
     """Measure, print, write."""
     plan = Plan(Sizes(languages=languages, rows=rows), batch=batch)
     measured = {name: [_measure(name, plan)] for name in ("steps", "encoding")}
-    measured |= _in_turn(_TRAINING, plan, repeats)
-    measured |= _in_turn(("gathered_first", "one_view", "views"), plan, 1)
-    lines = summary(measured, plan)
+    measured |= _measure_in_turn(_TRAINING, plan, repeats)
+    measured |= _measure_in_turn(("gathered_first", "one_view", "views"), plan, 1)
+    lines = summarize(measured, plan)
     machine = {"python": platform.python_version(), "torch": torch.__version__, "threads": torch.get_num_threads()}
     machine["bfloat16"] = can_multiply_bfloat16(torch.device("cpu"))
     out.parent.mkdir(parents=True, exist_ok=True)
-    written = {"machine": machine, "plan": json.loads(packed(plan)), "parts": measured}
+    written = {"machine": machine, "plan": json.loads(pack_plan(plan)), "parts": measured}
     out.write_text(json.dumps(written, indent=1) + "\n")
     _show(lines, plan)
 
 
-def summary(measured: dict[str, list[Result]], plan: Plan) -> list[Line]:
-    """Each figure beside its aim."""
+def summarize(measured: dict[str, list[Result]], plan: Plan) -> list[Line]:
+    """Return each figure beside its aim."""
     steps, encoding = measured["steps"][0], measured["encoding"][0]
-    own, dense, full, fused = (_medians(measured[name]) for name in _TRAINING)
+    own, dense, full, fused = (_compute_medians(measured[name]) for name in _TRAINING)
     first = measured["gathered_first"][0]
     one, many = measured["one_view"][0], measured["views"][0]
     beyond = own["peak"] - first["peak"] - (own["table"] - first["table"])
@@ -75,13 +75,13 @@ def summary(measured: dict[str, list[Result]], plan: Plan) -> list[Line]:
 
 def _measure(name: str, plan: Plan) -> Result:
     _console.print(f"Measuring {name}.")
-    command = [sys.executable, "-m", "benchmarks.cost_parts", name, packed(plan)]
+    command = [sys.executable, "-m", "benchmarks.cost_parts", name, pack_plan(plan)]
     done = subprocess.run(command, stdout=subprocess.PIPE, text=True, check=True)
     result: Result = json.loads(done.stdout)
     return result
 
 
-def _in_turn(names: tuple[str, ...], plan: Plan, repeats: int) -> dict[str, list[Result]]:
+def _measure_in_turn(names: tuple[str, ...], plan: Plan, repeats: int) -> dict[str, list[Result]]:
     measured: dict[str, list[Result]] = {name: [] for name in names}
     for _ in range(repeats):
         for name in names:
@@ -89,16 +89,16 @@ def _in_turn(names: tuple[str, ...], plan: Plan, repeats: int) -> dict[str, list
     return measured
 
 
-def _medians(results: list[Result]) -> Result:
+def _compute_medians(results: list[Result]) -> Result:
     return {key: statistics.median(result[key] for result in results) for key in results[0]}
 
 
-def _title(plan: Plan) -> str:
+def _format_title(plan: Plan) -> str:
     return f"{plan.sizes.languages} languages, {plan.sizes.rows:,} rows, {plan.batch} captions a step"
 
 
 def _show(lines: list[Line], plan: Plan) -> None:
-    table = Table("figure", "measured", "aim", title=_title(plan))
+    table = Table("figure", "measured", "aim", title=_format_title(plan))
     for line in lines:
         table.add_row(*line)
     _console.print(table)

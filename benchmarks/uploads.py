@@ -24,8 +24,8 @@ _PAUSE = 0.5  # seconds after a refusal
 
 
 @contextmanager
-def uploading(url: str, key: str, clients: int) -> Iterator[None]:
-    """So many clients that each send their next picture when the last one is answered; tells at the end how many."""
+def upload_without_end(url: str, key: str, clients: int) -> Iterator[None]:
+    """Let clients send the next picture whenever the last is answered; tell at the end how many there were."""
     command = [sys.executable, "-m", "benchmarks.uploads", url, key, str(clients)]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin is not None and process.stdout is not None
@@ -41,7 +41,7 @@ def uploading(url: str, key: str, clients: int) -> Iterator[None]:
 
 def main(url: str, key: str, clients: int, until_closed: IO[bytes]) -> None:
     """Upload until `until_closed` ends."""
-    jpegs = [jpeg(seed) for seed in range(_PICTURES)]
+    jpegs = [draw_jpeg(seed) for seed in range(_PICTURES)]
     counts, lock, stop = {201: 0, 503: 0}, threading.Lock(), threading.Event()
 
     def run() -> None:
@@ -76,8 +76,8 @@ def main(url: str, key: str, clients: int, until_closed: IO[bytes]) -> None:
         sys.stdout.write(f"Other answers, by status: {counts}\n")
 
 
-def jpeg(seed: int) -> bytes:
-    """A picture of 1.2 megapixels, soft as a photograph; another one for each seed."""
+def draw_jpeg(seed: int) -> bytes:
+    """Return a picture of 1.2 megapixels, soft as a photograph; another one for each seed."""
     small = np.random.default_rng(seed).integers(0, 256, (12, 16, 3), dtype=np.uint8)
     stream = io.BytesIO()
     Image.fromarray(small).resize(_SIZE, Image.Resampling.BILINEAR).save(stream, format="JPEG", quality=85)

@@ -268,7 +268,7 @@ def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None =
 
 
 def pause(seconds: float, stopping: threading.Event | None) -> None:
-    """Wait; raises `StopError` at once when `stopping` is set."""
+    """Wait, or raise `StopError` at once when `stopping` is set."""
     if stopping is None:
         time.sleep(seconds)
     elif stopping.wait(seconds):

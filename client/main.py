@@ -17,16 +17,19 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
 )
-_PANELS: dict[str, tuple[Callable[..., None], ...]] = {
-    "Pictures": (search.search, search.duplicates, import_pictures, export.export),
-    "Languages": (
-        languages.languages, learn.learn, learn.assess, languages.expansions, versions.versions, versions.releases,
-        versions.rollback, versions.prune,
-    ),
+_PANELS: dict[str, dict[str, Callable[..., None]]] = {
+    "Pictures": {
+        "search": search.search, "duplicates": search.list_duplicates, "import": import_pictures,
+        "export": export.export,
+    },
+    "Languages": {
+        "languages": languages.list_languages, "learn": learn.learn, "assess": learn.assess,
+        "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
+        "rollback": versions.roll_back, "prune": versions.prune,
+    },
 }  # fmt: skip
 for panel, commands in _PANELS.items():
-    for command in commands:
-        name = "import" if command is import_pictures else None
+    for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
 app.add_typer(gallery.pictures, name="pictures", rich_help_panel="Pictures")
 for name, group in {"keys": admin.keys, "base": admin.base}.items():

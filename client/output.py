@@ -152,13 +152,3 @@ def format_recall(report: Mapping[str, Any], direction: str, at: int = 1) -> str
 def format_count(count: int, one: str, many: str = "") -> str:
     """Return `1 picture`, `1,234 pictures`; `many` where that is not `one` with an s."""
     return f"{count:,} {one if count == 1 else many or f'{one}s'}"
-
-
-def are(count: int) -> str:
-    """Return the verb after a number of things."""
-    return "is" if count == 1 else "are"
-
-
-def were(count: int) -> str:
-    """Return the verb for what has been."""
-    return "was" if count == 1 else "were"

@@ -65,7 +65,7 @@ class ClientSettings(BaseModel):
         `${NAME}` in the file is not expanded: it would get secrets of the environment in that way.
         """
         path = Path(_ENV_FILE).absolute()
-        file, environment = _read_file(path), _upper(os.environ)
+        file, environment = _read_file(path), _fold_names(os.environ)
         _refuse_unknown(cls, environment, "")
         _refuse_unknown(cls, file, f" (in {path})")
         is_named = any(name in environment for name in _ADDRESS)  # then nothing of an address in the file counts
@@ -102,10 +102,11 @@ def _refuse_unknown(settings: type[BaseModel], variables: Variables, where: str)
 
 def _read_file(path: Path) -> dict[str, str | None]:
     try:
-        return _upper(dotenv_values(path, interpolate=False))
+        return _fold_names(dotenv_values(path, interpolate=False))
     except (OSError, UnicodeDecodeError) as error:
         raise SettingsError(f"{path} cannot be read: it must be a text file in UTF-8.") from error
 
 
-def _upper(variables: Variables) -> dict[str, str | None]:
+def _fold_names(variables: Variables) -> dict[str, str | None]:
+    """Return variables with their names in capitals."""
     return {name.upper(): value for name, value in variables.items()}

@@ -12,20 +12,20 @@ from demo import dataset as datasets
 from demo import screenshots as pages
 from demo.fill import fill as fill_gallery
 from demo.gallery import digest as compute_digest
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 from demo.shots import NotPossible
 
 app = typer.Typer(help=__doc__, no_args_is_help=True, add_completion=False)
 
 
-@app.command()
-def dataset(
+@app.command("dataset")
+def write_dataset(
     tag: Annotated[str, typer.Argument(help="ar de es fa fr id it ja ko pt ru tr zh")],
     out: Annotated[Path | None, typer.Option(help="File to write; without it, standard output")] = None,
 ) -> None:
     """Write the dataset of a language for the demo gallery as JSON lines."""
     try:
-        lines = datasets.lines(tag)
+        lines = datasets.format_lines(tag)
     except ValueError as error:
         words = shlex.join([sys.executable, "-m", "benchmarks.stamps", "words", tag, "--out", f"{tag}.jsonl"])
         typer.echo(f"{error}.\nFor many others, this has them as a dataset, in a checkout and with npm:", err=True)
@@ -52,7 +52,7 @@ def fill(
     except httpx.HTTPError as error:
         typer.echo(f"The gallery could not be filled: {error}", err=True)
         raise typer.Exit(1) from None
-    typer.echo(f"{put} pictures were added, {len(outlines()) - put} were there already.")
+    typer.echo(f"{put} pictures were added, {len(list_outlines()) - put} were there already.")
 
 
 @app.command()
@@ -64,11 +64,11 @@ def notice() -> None:
 @app.command()
 def digest() -> None:
     """Print the SHA-256 over ids, captions and pixels of the whole gallery: the same on every machine."""
-    typer.echo(compute_digest(outlines()))
+    typer.echo(compute_digest(list_outlines()))
 
 
-@app.command()
-def screenshots(
+@app.command("screenshots")
+def take_screenshots(
     names: Annotated[list[str] | None, typer.Argument(help="Some of them by name; without, all")] = None,
     out: Annotated[Path | None, typer.Option(help="Folder to write; in a checkout, docs/screenshots/")] = None,
 ) -> None:

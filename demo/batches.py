@@ -7,7 +7,7 @@ import torch
 from torch import Tensor
 
 from demo.emojis import Emoji
-from demo.scenes import combination, is_held_out, joined, places
+from demo.scenes import draw_places, is_held_out, join_names, sort_names
 from demo.synthesis import CANVAS, Layout, compose
 from model.languages import ENGLISH
 
@@ -46,22 +46,24 @@ class Batches:
         self._keywords = [[k for k in each.keywords if uses[k] <= _RARE] for each in emojis]
 
     def draw(self, step: int, size: int, wildness: float | None = 1.0) -> Batch:
-        """The examples of one step; no scene is a held-out combination.
+        """Return the examples of one step; no scene is a held-out combination.
 
         `wildness` as in `synthesis.compose`; None draws no pictures.
         """
         random = Random(f"{self._seed} {step}")
-        scenes = [self._objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
+        scenes = [self._draw_objects(pool, random) for pool in [self._pool(random)] for _ in range(size)]
         objects = [tuple(self._emojis[i] for i in scene) for scene in scenes]
         assert not any(len(shown) > 1 and is_held_out(shown) for shown in objects)
-        captions = [self._caption(objects, random) for objects in scenes]
-        pictures = torch.empty(0, 3, CANVAS, CANVAS) if wildness is None else self._pictures(scenes, wildness, random)
+        captions = [self._draw_caption(objects, random) for objects in scenes]
+        pictures = (
+            torch.empty(0, 3, CANVAS, CANVAS) if wildness is None else self._draw_pictures(scenes, wildness, random)
+        )
         return Batch(
             pictures,
             objects,
             captions,
-            _same([combination(shown) for shown in objects], captions),
-            self._shares(scenes),
+            _match_examples([sort_names(shown) for shown in objects], captions),
+            self._draw_shares(scenes),
         )
 
     def _pool(self, random: Random) -> list[int]:
@@ -69,7 +71,7 @@ class Batches:
         starts = [random.randrange(total - _RUN_LENGTH) for _ in range(_RUNS)]
         return [s + i for s in starts for i in range(_RUN_LENGTH)] + [random.randrange(total) for _ in range(_STRAYS)]
 
-    def _objects(self, pool: list[int], random: Random) -> list[int]:
+    def _draw_objects(self, pool: list[int], random: Random) -> list[int]:
         count = random.choices(_COUNTS, _COUNT_WEIGHTS)[0]
         while True:
             objects = random.sample(pool, count)
@@ -77,7 +79,7 @@ class Batches:
             if len({*objects}) == count and (count == 1 or not is_held_out(shown)):
                 return objects
 
-    def _caption(self, objects: list[int], random: Random) -> str:
+    def _draw_caption(self, objects: list[int], random: Random) -> str:
         language = random.choice(self._languages) if len(self._languages) > 1 else ENGLISH
         names = [self._emojis[i].names[language] for i in objects]
         random.shuffle(names)
@@ -87,17 +89,17 @@ class Batches:
             if keywords:
                 names[names.index(self._emojis[objects[named]].name)] = random.choice(keywords)
         between = (", ", " and ", " ") if language == ENGLISH else (", ", " ")
-        return joined(names, language) if random.random() < 0.9 else random.choice(between).join(names)
+        return join_names(names, language) if random.random() < 0.9 else random.choice(between).join(names)
 
-    def _shares(self, scenes: list[list[int]]) -> Tensor:
+    def _draw_shares(self, scenes: list[list[int]]) -> Tensor:
         shares = torch.zeros(len(scenes), len(self._emojis))
         for row, scene in enumerate(scenes):
             shares[row, scene] = 1 / len(scene)
         return shares
 
-    def _pictures(self, scenes: list[list[int]], wildness: float, random: Random) -> Tensor:
+    def _draw_pictures(self, scenes: list[list[int]], wildness: float, random: Random) -> Tensor:
         flat = torch.tensor([i for scene in scenes for i in scene])
-        spots = [spot for scene in scenes for spot in places(len(scene), random)]
+        spots = [spot for scene in scenes for spot in draw_places(len(scene), random)]
         generator = torch.Generator().manual_seed(random.getrandbits(62))
         chosen = torch.randint(2, (len(flat),), generator=generator)
         sprites = self._sprites[chosen, flat] / 255  # (objects, 4, s, s)
@@ -113,12 +115,12 @@ class Batches:
         return compose(sprites, layout, len(scenes), wildness, generator)
 
 
-def _same(combinations: list[str], captions: list[str]) -> Tensor:
-    """True where two examples show the same objects or have the same caption."""
+def _match_examples(combinations: list[str], captions: list[str]) -> Tensor:
+    """Return true where two examples show the same objects or have the same caption."""
 
-    def equal(texts: list[str]) -> Tensor:
+    def compare(texts: list[str]) -> Tensor:
         numbers = {text: number for number, text in enumerate(dict.fromkeys(texts))}
         ids = torch.tensor([numbers[text] for text in texts])
         return ids[:, None] == ids[None, :]
 
-    return equal(combinations) | equal(captions)
+    return compare(combinations) | compare(captions)

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 
 def save(path: Path, model: nn.Module, optimizer: torch.optim.Optimizer, step: int) -> None:
-    """Everything that a resume needs, in one file; random numbers depend only on the step."""
+    """Write all that a resume needs into one file; random numbers depend only on the step."""
     tensors = {f"model/{key}": value for key, value in model.state_dict().items()}
     for index, state in optimizer.state_dict()["state"].items():
         tensors |= {f"optimizer/{index}/{key}": value for key, value in state.items()}

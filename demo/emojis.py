@@ -6,7 +6,7 @@ from functools import cache
 
 import emoji
 
-from demo.drawings import drawing_path
+from demo.drawings import find_drawing
 
 LANGUAGES = ("ar", "de", "es", "fa", "fr", "id", "it", "ja", "ko", "pt", "ru", "tr", "zh")  # beside English
 
@@ -40,8 +40,8 @@ class Emoji:
 
 
 @cache
-def catalogue() -> tuple[Emoji, ...]:
-    """All emoji of the demo, ordered by code points, so that similar ones (clock faces, runners) are neighbours."""
+def load_catalogue() -> tuple[Emoji, ...]:
+    """Return all emoji of the demo by code points, so that similar ones (clock faces, runners) are neighbours."""
     emoji.config.load_language(list(LANGUAGES))
     emojis = []
     for characters, data in sorted(emoji.EMOJI_DATA.items()):
@@ -49,23 +49,23 @@ def catalogue() -> tuple[Emoji, ...]:
             continue
         if not all(language in data for language in LANGUAGES):
             continue
-        names = {language: _plain(data[language]) for language in ("en", *LANGUAGES)}
+        names = {language: _strip_selector(data[language]) for language in ("en", *LANGUAGES)}
         if _NAMES_LEFT_OUT.fullmatch(names["en"]) or not _is_drawn(characters):
             continue
-        emojis.append(Emoji(characters, names, _keywords(names["en"], data.get("alias", []))))
+        emojis.append(Emoji(characters, names, _read_keywords(names["en"], data.get("alias", []))))
     return tuple(emojis)
 
 
-def _plain(shortcode: str) -> str:
+def _strip_selector(shortcode: str) -> str:
     return shortcode.strip(":").replace("_", " ")
 
 
 def _is_drawn(characters: str) -> bool:
-    return all(drawing_path(characters, drawing_set) is not None for drawing_set in ("twemoji", "openmoji"))
+    return all(find_drawing(characters, drawing_set) is not None for drawing_set in ("twemoji", "openmoji"))
 
 
-def _keywords(name: str, aliases: list[str]) -> tuple[str, ...]:
-    """Other names and the content words of the name, without the name itself."""
-    others = {re.sub(r"[\s_-]*\d+$", "", _plain(other)).replace("-", " ") for other in aliases}
+def _read_keywords(name: str, aliases: list[str]) -> tuple[str, ...]:
+    """Return other names and the content words of the name, without the name itself."""
+    others = {re.sub(r"[\s_-]*\d+$", "", _strip_selector(other)).replace("-", " ") for other in aliases}
     words = {word for word in re.findall(r"[^\W\d_]{3,}", name.lower()) if word not in _NO_KEYWORD}
     return tuple(sorted((others | words) - {name, name.lower(), ""}))

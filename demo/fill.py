@@ -5,7 +5,7 @@ import json
 import httpx
 
 from client.client import is_proxied, list_all, make_progress, map_in_order, put_picture
-from demo.gallery import DemoPicture, outlines, pictures
+from demo.gallery import DemoPicture, draw_pictures, list_outlines
 
 _IN_FLIGHT = 8  # requests
 _TIMEOUT = 60.0  # seconds
@@ -19,7 +19,7 @@ def fill(url: str, key: str, transport: httpx.BaseTransport | None = None) -> in
         base_url=url, headers=headers, timeout=_TIMEOUT, transport=transport, trust_env=is_proxied(url)
     ) as client:
         there = {item["id"] for item in list_all(client, "/v1/pictures")}
-        total = sum(outline.id not in there for outline in outlines())
+        total = sum(outline.id not in there for outline in list_outlines())
 
         def send(picture: DemoPicture) -> httpx.Response:
             file = (f"{picture.id}.png", picture.content, "image/png")
@@ -27,14 +27,14 @@ def fill(url: str, key: str, transport: httpx.BaseTransport | None = None) -> in
 
         with make_progress() as bar:
             task = bar.add_task("Pictures", total=total)
-            for _, response in map_in_order(send, pictures(without=there), _IN_FLIGHT):
+            for _, response in map_in_order(send, draw_pictures(without=there), _IN_FLIGHT):
                 response.raise_for_status()
                 bar.advance(task)
     return total
 
 
 def _record(picture: DemoPicture) -> dict[str, str]:
-    """What the filter bar has to choose from: one drawing or a scene, how many things it shows, who drew them."""
+    """Return what the filter bar offers: one drawing or a scene, how many things it shows, who drew them."""
     things = len(picture.objects)
     tags = ["single" if things == 1 else "scene"]
     metadata = {"things": things, "drawn_by": _NAMES[picture.drawing_set]}

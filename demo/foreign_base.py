@@ -21,10 +21,10 @@ from safetensors.torch import load_file
 from tokenizers import Regex, Tokenizer, models, normalizers, pre_tokenizers, processors, trainers
 from torch import Tensor, nn
 
-from demo.base_learner import BUNDLE, NAME, Learner, encode_texts, new_model
+from demo.base_learner import BUNDLE, NAME, Learner, create_model, encode_texts
 from demo.batches import Batch
-from demo.emojis import catalogue
-from demo.scenes import joined
+from demo.emojis import load_catalogue
+from demo.scenes import join_names
 from model.languages import ENGLISH
 from model.towers import compute_text_features
 
@@ -44,8 +44,8 @@ _TIMES = 3  # captions of several names, for each emoji, that the tokenizer is t
 _cleaned = get_clean_fn("canonicalize")
 
 
-def architecture() -> dict[str, Any]:
-    """As open_clip describes `ViT-B-16-SigLIP`, but for the bundled base's sizes, and its tower for pictures."""
+def describe_architecture() -> dict[str, Any]:
+    """Describe `ViT-B-16-SigLIP` as open_clip does, with the sizes and the picture tower of the bundled base."""
     siglip: dict[str, Any] = open_clip.get_model_config("ViT-B-16-SigLIP")
     bundled = json.loads((BUNDLE / f"{NAME}.json").read_text())
     sizes = {name: bundled["text_cfg"][name] for name in ("width", "heads", "layers")}
@@ -56,15 +56,15 @@ def architecture() -> dict[str, Any]:
 def prepare(folder: Path) -> None:
     """Write what lies beside the checkpoint: architecture, languages, and the tokenizer unless there is one."""
     folder.mkdir(parents=True, exist_ok=True)
-    (folder / f"{FOREIGN}.json").write_text(json.dumps(architecture(), indent=1) + "\n")
+    (folder / f"{FOREIGN}.json").write_text(json.dumps(describe_architecture(), indent=1) + "\n")
     (folder / "open_clip_config.json").write_text(json.dumps({"languages": SIX}) + "\n")
     (folder / "tokenizer_config.json").write_text(json.dumps({"pad_token": _END, "eos_token": _END}) + "\n")
     if not (path := folder / "tokenizer.json").is_file():
-        path.write_text(trained_tokenizer(_corpus()).to_str(), encoding="utf-8")
+        path.write_text(train_tokenizer(_list_corpus()).to_str(), encoding="utf-8")
 
 
-def trained_tokenizer(corpus: Sequence[str], pieces: int = PIECES) -> Tokenizer:
-    """A unigram as SigLIP has one, with a token for every byte, so that no script is unknown to it."""
+def train_tokenizer(corpus: Sequence[str], pieces: int = PIECES) -> Tokenizer:
+    """Return a unigram as SigLIP has one, with a token for every byte, so that no script is unknown to it."""
     specials, bytes_ = [_PAD, _END, _UNKNOWN], [f"<0x{byte:02X}>" for byte in range(256)]
     learner = Tokenizer(models.Unigram())
     learner.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
@@ -83,20 +83,20 @@ def trained_tokenizer(corpus: Sequence[str], pieces: int = PIECES) -> Tokenizer:
     return tokenizer
 
 
-def _corpus() -> list[str]:
-    """Captions in the six languages, and what Babel names in the known ones; each as the base cleans it."""
+def _list_corpus() -> list[str]:
+    """Return captions in the six languages, and what Babel names in the known ones; each as the base cleans it."""
     said = list[str]()
     random = Random("six")
     for language in SIX:
-        for each in catalogue():
-            company = [each, *random.sample(catalogue(), 2)]
-            said += [joined([shown.names[language] for shown in company], language) for _ in range(_TIMES)]
-    said += [keyword for each in catalogue() for keyword in each.keywords]
-    said += [name for tag in KNOWN for name in _names(Locale.parse(tag))]
+        for each in load_catalogue():
+            company = [each, *random.sample(load_catalogue(), 2)]
+            said += [join_names([shown.names[language] for shown in company], language) for _ in range(_TIMES)]
+    said += [keyword for each in load_catalogue() for keyword in each.keywords]
+    said += [name for tag in KNOWN for name in _list_names(Locale.parse(tag))]
     return [_cleaned(text) for text in said]
 
 
-def _names(locale: Locale) -> Iterator[str]:
+def _list_names(locale: Locale) -> Iterator[str]:
     for names in (locale.languages, locale.territories, locale.scripts, locale.currencies, locale.variants):
         yield from names.values()
     for widths in (*locale.months.values(), *locale.days.values()):
@@ -113,33 +113,33 @@ class ForeignLearner(Learner):
     def __init__(self, folder: Path) -> None:
         open_clip.add_model_config(folder / f"{FOREIGN}.json")
         super().__init__(open_clip.create_model(FOREIGN))
-        bundled = new_model()
+        bundled = create_model()
         bundled.load_state_dict(load_file(BUNDLE / f"{NAME}.safetensors"))
         bundled.eval().requires_grad_(False)
         self.clip.visual.load_state_dict(bundled.visual.state_dict())
         self.clip.visual.requires_grad_(False)
-        begin(self.clip.text, bundled, reader(folder))
+        begin(self.clip.text, bundled, load_tokenizer(folder))
         with torch.inference_mode():
-            units = F.normalize(encode_texts(bundled, [each.name for each in catalogue()]), dim=-1)
+            units = F.normalize(encode_texts(bundled, [each.name for each in load_catalogue()]), dim=-1)
         self.prototypes = nn.Parameter(units.clone(), requires_grad=False)
-        self._tokens = partial(_tokens, reader(folder))
+        self._tokens = partial(_encode_tokens, load_tokenizer(folder))
         self._places = int(self.clip.text.context_length)
 
-    def captions_in_few_places(self, batch: Batch) -> Tensor:
-        """`captions_from_scratch` in the first places and the last: a third of the cost, and nearly the same features.
+    def compute_loss_in_few_places(self, batch: Batch) -> Tensor:
+        """Compute the loss in the first places and the last: a third of the cost, and nearly the same features.
 
         What fills up a text says nothing, and the tower learns soon not to look at it.
         """
         self._places = FEW
-        return self.captions_from_scratch(batch)
+        return self.compute_caption_loss_from_scratch(batch)
 
-    def captions_in_all_places(self, batch: Batch) -> Tensor:
-        """The same as texts are read in the end."""
+    def compute_loss_in_all_places(self, batch: Batch) -> Tensor:
+        """Compute the loss as texts are read in the end."""
         self._places = int(self.clip.text.context_length)
-        return self.captions_from_scratch(batch)
+        return self.compute_caption_loss_from_scratch(batch)
 
-    def encoded(self, captions: list[str]) -> Tensor:
-        """In all places as open_clip's `encode_text`; the last block computes the last place alone."""
+    def encode_captions(self, captions: list[str]) -> Tensor:
+        """Encode all places as open_clip's `encode_text` does; the last block computes the last place alone."""
         tower, tokens = self.clip.text, self._tokens(self._places, captions)
         last = torch.full((len(tokens),), self._places - 1)
         there, here = tower.positional_embedding[-1], tower.positional_embedding[self._places - 1]
@@ -169,13 +169,13 @@ def begin(tower: Any, bundled: Any, tokenizer: Tokenizer) -> None:
 
 
 @cache
-def reader(folder: Path) -> Tokenizer:
-    """The tokenizer of the base in `folder`."""
+def load_tokenizer(folder: Path) -> Tokenizer:
+    """Return the tokenizer of the base in `folder`."""
     return Tokenizer.from_file(str(folder / "tokenizer.json"))
 
 
-def _tokens(tokenizer: Tokenizer, places: int, captions: Sequence[str]) -> Tensor:
-    """Ids (n, places): cut to fit, with the end of text behind, which also fills up."""
+def _encode_tokens(tokenizer: Tokenizer, places: int, captions: Sequence[str]) -> Tensor:
+    """Return ids (n, places): cut to fit, with the end of text behind, which also fills up."""
     lines = tokenizer.encode_batch([_cleaned(text) for text in captions], add_special_tokens=False)
     end = tokenizer.token_to_id(_END)
     return torch.tensor([[*line.ids[: places - 1], *[end] * (places - len(line.ids[: places - 1]))] for line in lines])

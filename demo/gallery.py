@@ -9,9 +9,9 @@ from random import Random
 
 from PIL import Image
 
-from demo.drawings import SETS, drawing
-from demo.emojis import Emoji, catalogue
-from demo.scenes import combination, hashed, is_held_out, joined, places, scene_emojis
+from demo.drawings import SETS, load_drawing
+from demo.emojis import Emoji, load_catalogue
+from demo.scenes import draw_places, hash_text, is_held_out, join_names, list_scene_emojis, sort_names
 
 Cut = Callable[[str, str, int], Image.Image]  # characters, set, side: as `demo.drawings.drawing`
 
@@ -30,7 +30,7 @@ class Outline:
 
     @property
     def caption(self) -> str:
-        return joined([each.name for each in self.objects])
+        return join_names([each.name for each in self.objects])
 
 
 @dataclass(frozen=True)
@@ -44,9 +44,9 @@ class DemoPicture:
     drawing_set: str
 
 
-def pictures(without: Container[str] = frozenset()) -> Iterator[DemoPicture]:
-    """All pictures of the gallery except the ids in `without`, singles first, drawn one at a time."""
-    for outline in outlines():
+def draw_pictures(without: Container[str] = frozenset()) -> Iterator[DemoPicture]:
+    """Yield all pictures of the gallery except the ids in `without`, singles first, drawn one at a time."""
+    for outline in list_outlines():
         if outline.id not in without:
             content = io.BytesIO()
             draw(outline).save(content, "PNG", compress_level=4)
@@ -56,17 +56,17 @@ def pictures(without: Container[str] = frozenset()) -> Iterator[DemoPicture]:
 
 
 @cache
-def outlines() -> tuple[Outline, ...]:
-    """What is in the gallery, singles first; draws nothing."""
-    singles = [Outline(f"emoji-{each.code}", (each,), _set_of(each.code)) for each in catalogue()]
-    return (*singles, *_scenes())
+def list_outlines() -> tuple[Outline, ...]:
+    """Return what is in the gallery, singles first; draws nothing."""
+    singles = [Outline(f"emoji-{each.code}", (each,), _set_of(each.code)) for each in load_catalogue()]
+    return (*singles, *_list_scenes())
 
 
-def draw(outline: Outline, cut: Cut = drawing) -> Image.Image:
-    """The picture in RGB, the same pixels on every machine; `cut` may supply drawings of another set."""
+def draw(outline: Outline, cut: Cut = load_drawing) -> Image.Image:
+    """Return the picture in RGB, the same pixels on every machine; `cut` may supply drawings of another set."""
     random = Random(outline.id)
-    picture = _ground(random)
-    for each, place in zip(outline.objects, places(len(outline.objects), random), strict=True):
+    picture = _draw_ground(random)
+    for each, place in zip(outline.objects, draw_places(len(outline.objects), random), strict=True):
         drawn = cut(each.characters, outline.drawing_set, round(place.side * SIDE))
         corner = (round(place.x * SIDE) - drawn.width // 2, round(place.y * SIDE) - drawn.height // 2)
         picture.paste(drawn, corner, drawn)
@@ -74,7 +74,7 @@ def draw(outline: Outline, cut: Cut = drawing) -> Image.Image:
 
 
 def digest(chosen: Iterable[Outline]) -> str:
-    """sha256 over ids, captions and pixels: equal on two machines exactly when they have the same gallery."""
+    """Return sha256 over ids, captions and pixels: equal on two machines exactly when they have the same gallery."""
     total = hashlib.sha256()
     for outline in chosen:
         total.update(f"{outline.id}\n{outline.caption}\n".encode())
@@ -82,25 +82,25 @@ def digest(chosen: Iterable[Outline]) -> str:
     return total.hexdigest()
 
 
-def _scenes() -> list[Outline]:
-    emojis, seen, scenes = scene_emojis(), set[str](), list[Outline]()
+def _list_scenes() -> list[Outline]:
+    emojis, seen, scenes = list_scene_emojis(), set[str](), list[Outline]()
     random = Random("scenes")
     while len(scenes) < SCENES:
         objects = tuple(random.sample(emojis, 2 if len(scenes) % 5 < _PAIRS_IN_FIVE else 3))
-        if is_held_out(objects) and combination(objects) not in seen:
-            seen.add(combination(objects))
+        if is_held_out(objects) and sort_names(objects) not in seen:
+            seen.add(sort_names(objects))
             id_ = f"scene-{len(scenes) + 1:04}"
             scenes.append(Outline(id_, objects, _set_of(id_)))
     return scenes
 
 
 def _set_of(text: str) -> str:
-    return SETS[hashed(text) % len(SETS)]
+    return SETS[hash_text(text) % len(SETS)]
 
 
-def _ground(random: Random) -> Image.Image:
-    """A plain, graded or clouded background in two light colours, from integer arithmetic only."""
-    first, second = (Image.new("RGB", (SIDE, SIDE), _light(random)) for _ in range(2))
+def _draw_ground(random: Random) -> Image.Image:
+    """Return a plain, graded or clouded background in two light colours, from integer arithmetic only."""
+    first, second = (Image.new("RGB", (SIDE, SIDE), _draw_light_colour(random)) for _ in range(2))
     kind = random.randrange(4)
     if kind == 0:
         return first
@@ -113,5 +113,5 @@ def _ground(random: Random) -> Image.Image:
     return Image.composite(first, second, mask)
 
 
-def _light(random: Random) -> tuple[int, int, int]:
+def _draw_light_colour(random: Random) -> tuple[int, int, int]:
     return random.randrange(186, 256), random.randrange(186, 256), random.randrange(186, 256)

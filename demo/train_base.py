@@ -24,8 +24,8 @@ from torchvision.transforms.functional import pil_to_tensor
 from demo import checkpoints
 from demo.base_learner import BUNDLE, NAME, Learner
 from demo.batches import Batch, Batches
-from demo.drawings import SETS, drawing
-from demo.emojis import catalogue
+from demo.drawings import SETS, load_drawing
+from demo.emojis import load_catalogue
 from demo.foreign_base import FOREIGN, SIX, ForeignLearner, prepare
 from model.languages import ENGLISH
 
@@ -52,26 +52,26 @@ class Phase:
     wild: tuple[float, float] | None
 
     def share(self, step: int) -> float:
-        """Learning rate at a step of this phase, as a fraction of the peak."""
+        """Return learning rate at a step of this phase, as a fraction of the peak."""
         return self.rate * min((step + 1) / WARMUP, 1 - step / self.steps)
 
 
-def phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
-    """First both towers learn the prototypes together, then each tower is trained alone towards them.
+def list_phases(steps: tuple[int, int, int, int]) -> tuple[Phase, ...]:
+    """Return first both towers learn the prototypes together, then each tower is trained alone towards them.
 
     Text needs no pictures and trains fast; pictures train fast once their targets no longer move.
     """
     return (
-        Phase("together", steps[0], 256, 1.0, (0.5, 0.5)),
-        Phase("captions_alone", steps[1], 512, 1.5, None),
-        Phase("pictures_alone", steps[2], 256, 1.0, (1.0, 0.1)),
-        Phase("pictures_beside_parts", steps[3], 256, 0.4, (0.1, 0.1)),
+        Phase("compute_joint_loss", steps[0], 256, 1.0, (0.5, 0.5)),
+        Phase("compute_caption_loss", steps[1], 512, 1.5, None),
+        Phase("compute_picture_loss", steps[2], 256, 1.0, (1.0, 0.1)),
+        Phase("compute_picture_loss_beside_parts", steps[3], 256, 0.4, (0.1, 0.1)),
     )
 
 
 FOREIGN_PHASES = (
-    Phase("captions_in_few_places", 7_000, 128, 1.0, None),
-    Phase("captions_in_all_places", 500, 128, 0.3, None),
+    Phase("compute_loss_in_few_places", 7_000, 128, 1.0, None),
+    Phase("compute_loss_in_all_places", 500, 128, 0.3, None),
 )
 
 
@@ -91,20 +91,20 @@ def main(
         prepare(folder)
         learner: Learner = ForeignLearner(folder)
         plan: Sequence[Phase] = FOREIGN_PHASES
-        batches = Batches(catalogue(), torch.empty(0), seed, (ENGLISH, *SIX))  # two captions of seven
+        batches = Batches(load_catalogue(), torch.empty(0), seed, (ENGLISH, *SIX))  # two captions of seven
         target = out or folder / f"{FOREIGN}.safetensors"
     else:
-        learner, plan, target = Learner(), phases(steps), out or BUNDLE / f"{NAME}.safetensors"
-        batches = Batches(catalogue(), sprites(folder / "sprites.safetensors"), seed)
+        learner, plan, target = Learner(), list_phases(steps), out or BUNDLE / f"{NAME}.safetensors"
+        batches = Batches(load_catalogue(), load_sprites(folder / "sprites.safetensors"), seed)
     _train(learner, batches, plan, every, folder / "checkpoint.safetensors", target)
 
 
 def _train(learner: Learner, batches: Batches, plan: Sequence[Phase], every: int, checkpoint: Path, out: Path) -> None:
-    optimizer, total = _optimizer(learner), sum(phase.steps for phase in plan)
+    optimizer, total = _make_optimizer(learner), sum(phase.steps for phase in plan)
     first = checkpoints.resume(checkpoint, learner, optimizer)
     started = time.monotonic()
-    for step, batch in zip(range(first, total), _ahead(batches, first, plan), strict=False):
-        loss = _step(learner, optimizer, batch, *_phase_at(step, plan))
+    for step, batch in zip(range(first, total), _draw_ahead(batches, first, plan), strict=False):
+        loss = _step(learner, optimizer, batch, *_find_phase(step, plan))
         if (step + 1) % 20 == 0:
             pace = (time.monotonic() - started) / (step + 1 - first)
             _CONSOLE.print(f"step {step + 1}/{total}  loss {loss:.3f}  {pace:.2f} s/step")
@@ -125,8 +125,8 @@ def _step(learner: Learner, optimizer: torch.optim.Optimizer, batch: Batch, phas
     return loss.item()
 
 
-def _phase_at(step: int, plan: Sequence[Phase]) -> tuple[Phase, int]:
-    """The phase of a step and the number of the step within it; past the end, the last step of the last phase."""
+def _find_phase(step: int, plan: Sequence[Phase]) -> tuple[Phase, int]:
+    """Return the phase of a step and the step's number within it; past the end, the last step of the last phase."""
     for phase in plan:
         if step < phase.steps:
             return phase, step
@@ -134,11 +134,11 @@ def _phase_at(step: int, plan: Sequence[Phase]) -> tuple[Phase, int]:
     return phase, phase.steps - 1
 
 
-def _ahead(batches: Batches, first: int, plan: Sequence[Phase]) -> Iterator[Batch]:
+def _draw_ahead(batches: Batches, first: int, plan: Sequence[Phase]) -> Iterator[Batch]:
     """Batch after batch; the next one is drawn in a thread meanwhile."""
 
     def draw(step: int) -> Batch:
-        phase, within = _phase_at(step, plan)
+        phase, within = _find_phase(step, plan)
         if phase.wild is None:
             return batches.draw(step, phase.examples, None)
         start, end = phase.wild
@@ -152,16 +152,16 @@ def _ahead(batches: Batches, first: int, plan: Sequence[Phase]) -> Iterator[Batc
                 yield ready.result()
 
 
-def sprites(cache: Path) -> Tensor:
-    """Both sets' drawings, premultiplied, as uint8 (sets, emojis, 4, side, side); kept in `cache`."""
+def load_sprites(cache: Path) -> Tensor:
+    """Return both sets' drawings, premultiplied, as uint8 (sets, emojis, 4, side, side); kept in `cache`."""
     if not cache.is_file():
-        rows = [torch.stack([_sprite(each.characters, which) for each in catalogue()]) for which in SETS]
+        rows = [torch.stack([_load_sprite(each.characters, which) for each in load_catalogue()]) for which in SETS]
         save_file({"sprites": torch.stack(rows)}, cache)
     return load_file(cache)["sprites"]
 
 
-def _sprite(characters: str, drawing_set: str) -> Tensor:
-    cut = drawing(characters, drawing_set, SPRITE_SIDE)
+def _load_sprite(characters: str, drawing_set: str) -> Tensor:
+    cut = load_drawing(characters, drawing_set, SPRITE_SIDE)
     square = Image.new("RGBA", (SPRITE_SIDE, SPRITE_SIDE))
     square.paste(cut, ((SPRITE_SIDE - cut.width) // 2, (SPRITE_SIDE - cut.height) // 2))
     pixels: Tensor = pil_to_tensor(square).float()
@@ -169,7 +169,7 @@ def _sprite(characters: str, drawing_set: str) -> Tensor:
     return pixels.round().to(torch.uint8)
 
 
-def _optimizer(learner: Learner) -> torch.optim.AdamW:
+def _make_optimizer(learner: Learner) -> torch.optim.AdamW:
     rows, plain, decayed = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in learner.clip.named_parameters():
         if not parameter.requires_grad:

@@ -9,10 +9,10 @@ from service.app import create_app
 PATH = Path(__file__).parent.parent / "docs" / "openapi.json"
 
 
-def contract() -> dict[str, Any]:
+def build_contract() -> dict[str, Any]:
     """Return the served document as plain JSON; it does not depend on settings."""
     return json.loads(json.dumps(create_app(None).openapi()))  # type: ignore[no-any-return]
 
 
 if __name__ == "__main__":
-    PATH.write_text(json.dumps(contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+    PATH.write_text(json.dumps(build_contract(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")

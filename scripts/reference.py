@@ -99,7 +99,7 @@ def describe_settings() -> str:
     head = "| variable | default | bounds | meaning |\n|---|---|---|---|\n"
     tables = {
         name: head + "\n".join(
-            f"| `{PREFIX}{field.upper()}` | {_default(info)} | {_bounds(info)} | {info.description} |"
+            f"| `{PREFIX}{field.upper()}` | {_format_default(info)} | {_format_bounds(info)} | {info.description} |"
             for field, info in kind.model_fields.items()
             if below is None or field not in below.model_fields
         )
@@ -108,13 +108,13 @@ def describe_settings() -> str:
     return _SETTINGS_PAGE.format(**tables)
 
 
-def _default(info: FieldInfo) -> str:
+def _format_default(info: FieldInfo) -> str:
     if isinstance(info.default, bool):
         return f"`{info.default:d}`"
     return f"`{info.default}`" if info.default != "" else "empty"
 
 
-def _bounds(info: FieldInfo) -> str:
+def _format_bounds(info: FieldInfo) -> str:
     signs = {Gt: ("> ", "gt"), Ge: ("≥ ", "ge"), Le: ("≤ ", "le")}
     found = [
         f"{sign}{getattr(each, name):,}"

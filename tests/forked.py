@@ -6,42 +6,49 @@ They are killed and stopped like those of `python -m`, and run the same code; a 
 import multiprocessing
 import os
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
 from pathlib import Path
+from typing import Any
 
 from store.registry import open_registry
+from tests.patience import PATIENCE
 
 CONTEXT = multiprocessing.get_context("forkserver")
-CONTEXT.set_forkserver_preload(
-    [
-        "worker.child",
-        "model.encoder",
-        "model.backend",
-        "index.indexer",
-        "tests.index.world",
-        "service.app",
-        "service.serve",
-    ]
-)
+_PRELOADED = "worker.child model.encoder model.backend index.indexer tests.index.world service.app service.serve"
+CONTEXT.set_forkserver_preload(_PRELOADED.split())
 
 
 class Forked:
-    """As much of `subprocess.Popen` as tests need; `run` returns the exit status."""
+    """As much of `subprocess.Popen` as tests need; `run` returns the exit status.
 
-    def __init__(self, run: Callable[..., int], *arguments: str, environment: Mapping[str, str], log: Path) -> None:
-        self._process = CONTEXT.Process(target=_run, args=(run, arguments, dict(environment), str(log)))
+    What it writes goes to the file `log`, standard output to the connection `output` if there is one.
+    """
+
+    def __init__(
+        self, run: Callable[..., int], *words: str, environment: Mapping[str, str], log: Path, output: Any = None
+    ) -> None:
+        self._process = CONTEXT.Process(target=_run, args=(run, words, dict(environment), str(log), output))
         self._process.start()
-        assert self._process.pid is not None
-        self.pid = self._process.pid
+        self.pid = self._process.pid or 0
+
+    @property
+    def returncode(self) -> int | None:
+        return self._process.exitcode
 
     def poll(self) -> int | None:
-        return self._process.exitcode
+        return self.returncode
 
-    def wait(self, timeout: float | None = None) -> int:
+    def wait(self, timeout: float | None = PATIENCE) -> int:
         self._process.join(timeout)
-        assert self._process.exitcode is not None, "it has not ended in time"
-        return self._process.exitcode
+        assert self.returncode is not None, "it has not ended in time"
+        return self.returncode
+
+    def send_signal(self, sent: int) -> None:
+        os.kill(self.pid, sent)
+
+    def terminate(self) -> None:
+        self._process.terminate()
 
     def kill(self) -> None:
         self._process.kill()
@@ -58,18 +65,19 @@ def attempt(expansion: str) -> int:
     return child.main([expansion, lease.owner, str(lease.fence)])
 
 
-def script(source: str, *arguments: str) -> int:
-    """What `python -c SOURCE ARGUMENTS` does."""
+def run_source(source: str, *arguments: str) -> int:
+    """Do what `python -c SOURCE ARGUMENTS` does."""
     sys.argv = ["-c", *arguments]
     exec(compile(source, "-c", "exec"), {"__name__": "__main__"})
     return 0
 
 
-def _run(run: Callable[..., int], arguments: tuple[str, ...], environment: dict[str, str], log: str) -> None:
+def _run(run: Callable[..., int], words: Sequence[str], environment: dict[str, str], log: str, output: Any) -> None:
     os.setsid()
     os.environ.clear()
     os.environ.update(environment)
-    said = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT)
-    os.dup2(said, 1)
-    os.dup2(said, 2)
-    sys.exit(run(*arguments))
+    os.dup2(os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
+    os.dup2(2 if output is None else output.fileno(), 1)
+    if output is not None:
+        output.close()
+    sys.exit(run(*words))

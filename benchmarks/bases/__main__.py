@@ -15,7 +15,7 @@ from rich.console import Console
 
 from benchmarks.bases import report
 from benchmarks.bases.bench import ARMS, GROWN, Bench
-from benchmarks.emoji36.data import emoji36
+from benchmarks.emoji36.data import load_emoji36
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.run import commit
@@ -58,26 +58,26 @@ def run(
     """Assess all languages, teach the six that are read and the others, and measure."""
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
-    bench, english = (_bench(each, words, work) for each in (base, ENGLISH_BASE))
+    bench, english = (_open_bench(each, words, work) for each in (base, ENGLISH_BASE))
     head = {"commit": commit(), "base": FOREIGN, "reads": list(SIX), "sizes": bench.data.sizes, "seed": SEED}
     head["text_fingerprint"] = bench.encoder.text_fingerprint
-    head["english_base_untaught"] = english.assessed(ENGLISH)["t2i"]
+    head["english_base_untaught"] = english.assess(ENGLISH)["t2i"]
     results: dict[str, Any] = {**head, "languages": {}, "growth": {}}
     for language in LANGUAGES:
-        results["languages"][language] = {"assessed": _shown(bench.assessed(language)), **_judged(language, bench)}
+        results["languages"][language] = {"assessed": _drop_ranks(bench.assess(language)), **_judge(language, bench)}
         _CONSOLE.print(results["languages"][language]["sentence"])
     for language in (*SIX, *COMPARED, *ORDER)[: len(SIX) + most]:
-        found, gain = results["languages"][language], bench.gained(language)
-        found["taught"] = _shown(bench.taught(language))
+        found, gain = results["languages"][language], bench.measure_gain(language)
+        found["taught"] = _drop_ranks(bench.teach(language))
         found["gain"] = {"mean": gain.mean, "error": gain.error, "enough": gain.is_enough}
         if language not in SIX:
-            found["english_base"] = _shown(english.taught(language))
+            found["english_base"] = _drop_ranks(english.teach(language))
         _tell(language, GROWN, found["taught"])
         _write(out, results)
     for language in COMPARED:
         results["growth"][language] = {}
         for arm in ARMS:
-            results["growth"][language][arm] = _shown(bench.taught(language, arm))
+            results["growth"][language][arm] = _drop_ranks(bench.teach(language, arm))
             _tell(language, arm, results["growth"][language][arm])
             _write(out, results)
 
@@ -88,12 +88,12 @@ def report_(out: Annotated[Path, typer.Option(exists=True, dir_okay=False, help=
     _CONSOLE.print(report.write(out))
 
 
-def _bench(base: str, words: Path, work: Path) -> Bench:
-    """The bench of a base, with a folder of its own for what is taught onto it."""
+def _open_bench(base: str, words: Path, work: Path) -> Bench:
+    """Return the bench of a base, with a folder of its own for what is taught onto it."""
     try:
         opened = open_base(base, "cpu")
         encoder = Encoder(opened)
-        data = emoji36(encoder, Sizes(), words)
+        data = load_emoji36(encoder, Sizes(), words)
     except (PictoglotError, Refused) as error:
         raise SystemExit(str(error)) from error
     key = sha256(f"{opened.text_fingerprint} {data.fingerprint}".encode()).hexdigest()[:12]
@@ -102,7 +102,7 @@ def _bench(base: str, words: Path, work: Path) -> Bench:
 
 
 def _write(out: Path, results: dict[str, Any]) -> None:
-    """In one line a language: indented, it would be thousands."""
+    """Write one line a language: indented, it would be thousands."""
     parts = {name: results[name] for name in ("languages", "growth")}
     head = json.dumps({name: value for name, value in results.items() if name not in parts})[1:-1]
     tables = [
@@ -112,13 +112,13 @@ def _write(out: Path, results: dict[str, Any]) -> None:
     files.write_bytes(out, ("{" + ",\n".join([head, *tables]) + "}\n").encode())
 
 
-def _judged(language: str, bench: Bench) -> dict[str, Any]:
-    figures = {**bench.assessed(language), "candidates": bench.candidates, "taught": None}
+def _judge(language: str, bench: Bench) -> dict[str, Any]:
+    figures = {**bench.assess(language), "candidates": bench.candidates, "taught": None}
     return describe_reading(language, figures, WorkerSettings.model_fields["min_recall"].default)
 
 
-def _shown(figures: dict[str, Any]) -> dict[str, Any]:
-    """Without the rank of every caption."""
+def _drop_ranks(figures: dict[str, Any]) -> dict[str, Any]:
+    """Return figures without the rank of every caption."""
     return {name: value for name, value in figures.items() if name != "ranks"}
 
 

@@ -54,23 +54,30 @@ class Bench:
         gallery = data.galleries["seen"]
         self.candidates = len(gallery)
 
-    def assessed(self, language: str) -> Figures:
-        """How version 0 reads the language."""
+    def assess(self, language: str) -> Figures:
+        """Return how version 0 reads the language."""
         path = self.folder / "assessed" / f"{language}.json"
-        return self._kept(path) or self._measured(path, self.encoder.base_view, language)
+        return self._load_kept(path) or self._measure(path, self.encoder.base_view, language)
 
-    def taught(self, language: str, arm: str = GROWN) -> Figures:
-        """How the language is read after it was taught on the base alone."""
+    def teach(self, language: str, arm: str = GROWN) -> Figures:
+        """Return how the language is read after it was taught on the base alone."""
         path = self.folder / arm.replace(", ", "-").replace(" ", "-") / f"{language}.json"
-        if kept := self._kept(path):
+        if kept := self._load_kept(path):
             return kept
         way, place = ARMS[arm], path.with_suffix("")
-        parent = self._parent(way)
+        parent = self._make_parent(way)
         if not (place / "version").exists():
             epochs = way.times * self.settings.epochs
             settings = replace(self.settings, vocabulary=way.vocabulary, epochs=epochs)
             training = TRAININGS[way.training]
-            teach_one(self.encoder, parent, self.data.corpus(language), place, training, training.settled(settings))
+            teach_one(
+                self.encoder,
+                parent,
+                self.data.build_corpus(language),
+                place,
+                training,
+                training.settle_settings(settings),
+            )
         learned, facts = version.read(place / "version")
         view = self.encoder.extend(parent, 1, language, learned)
         more = {
@@ -79,15 +86,15 @@ class Bench:
             "new": view.tokenizer.size - parent.tokenizer.size,
             "commit": facts["commit"],
         }
-        return self._measured(path, view, language, more)
+        return self._measure(path, view, language, more)
 
-    def gained(self, language: str) -> Gain:
-        """What the gate compares: the captions as read by version 0, and after they were taught."""
+    def measure_gain(self, language: str) -> Gain:
+        """Return what the gate compares: the captions as read by version 0, and after they were taught."""
         test = self.data.tests(language)["scenes"]
-        before, after = (np.array(figures["ranks"]) for figures in (self.assessed(language), self.taught(language)))
+        before, after = (np.array(figures["ranks"]) for figures in (self.assess(language), self.teach(language)))
         return measure_gain(before, after, test.owner, choose_recall_ranks(self.candidates))
 
-    def _parent(self, way: Arm) -> View:
+    def _make_parent(self, way: Arm) -> View:
         view = self.encoder.base_view
         if not isinstance(view.tokenizer.pieces, FilePieces):
             return view
@@ -95,25 +102,25 @@ class Bench:
         tokenizer.new_row_kind = way.begins
         return replace(view, tokenizer=tokenizer)
 
-    def _measured(self, path: Path, view: View, language: str, more: Figures | None = None) -> Figures:
+    def _measure(self, path: Path, view: View, language: str, more: Figures | None = None) -> Figures:
         tests = self.data.tests(language)
         scenes = tests["scenes"]
-        read = self._vectors(view, scenes.captions)
+        read = self._encode(view, scenes.captions)
         figures = {**measure_recalls(read, self.data.galleries["seen"], scenes.owner), **(more or {})}
         ids = view.tokenize(scenes.captions)
         figures["tokens"] = sum(map(len, ids)) / len(ids)
         figures["truncated"] = sum(len(line) > view.reading.most_tokens for line in ids) / len(ids)
         if words := tests.get("keywords"):
-            found = measure_recalls(self._vectors(view, words.captions), self.data.galleries["singles"], words.owner)
+            found = measure_recalls(self._encode(view, words.captions), self.data.galleries["singles"], words.owner)
             figures["keywords"] = found["t2i"]
         figures["ranks"] = compute_ranks(read, self.data.galleries["seen"], scenes.owner).tolist()
         files.write_json(path, figures)
         return figures
 
-    def _vectors(self, view: View, captions: Sequence[str]) -> Any:
+    def _encode(self, view: View, captions: Sequence[str]) -> Any:
         return self.encoder.encode_texts([(view, caption) for caption in captions]).vectors
 
     @staticmethod
-    def _kept(path: Path) -> Figures | None:
+    def _load_kept(path: Path) -> Figures | None:
         found: Figures | None = json.loads(path.read_text()) if path.is_file() else None
         return found

@@ -19,12 +19,12 @@ Recall = Mapping[str, float]
 def write(figures: Path) -> Path:
     """Put the tables of `figures` into the text of the same name; returns that."""
     text = figures.with_suffix(".md")
-    page.place(text, "Bases", made(json.loads(figures.read_text(encoding="utf-8"))))
+    page.place(text, "Bases", build_report(json.loads(figures.read_text(encoding="utf-8"))))
     return text
 
 
-def made(results: Mapping[str, Any]) -> list[str]:
-    """All tables and what is said before each, in Markdown."""
+def build_report(results: Mapping[str, Any]) -> list[str]:
+    """Return all tables and what is said before each, in Markdown."""
     languages: Languages = results["languages"]
     taught = [tag for tag in LANGUAGES if "taught" in languages.get(tag, {})]
     read = [tag for tag in taught if tag in results["reads"]]
@@ -36,31 +36,37 @@ def made(results: Mapping[str, Any]) -> list[str]:
     all_others = len(languages) - len(results["reads"])
     return [
         "Read by the base, and taught all the same:",
-        _table(gates, [_gate(tag, languages[tag]) for tag in read]),
+        _build_table(gates, [_build_gate(tag, languages[tag]) for tag in read]),
         f"Not read by the base ({len(others)} of {all_others} taught so far):",
-        _table(bases, [*(_other(tag, languages[tag]) for tag in others), *_means(others, results)]),
+        _build_table(bases, [*(_build_other(tag, languages[tag]) for tag in others), *_compute_means(others, results)]),
         "Each way to teach on a `tokenizer.json`:",
-        _table(growth, [*(_way(*way) for way in ways), *_ways_means(results["growth"])]),
+        _build_table(growth, [*(_describe_way(*way) for way in ways), *_compute_way_means(results["growth"])]),
     ]
 
 
-def _gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
+def _build_gate(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
     gain = found["gain"]
-    said = f"{_points(gain['mean'])} ± {100 * gain['error']:.1f}"
+    said = f"{_format_points(gain['mean'])} ± {100 * gain['error']:.1f}"
     verdict = "serves" if gain["enough"] else "refuses"
-    return _name(tag), _both(found["assessed"]["t2i"]), _both(found["taught"]["t2i"]), said, verdict
+    return _name(tag), _format_both(found["assessed"]["t2i"]), _format_both(found["taught"]["t2i"]), said, verdict
 
 
-def _other(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
-    return _compared(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"]["t2i"])
+def _build_other(tag: str, found: Mapping[str, Any]) -> Sequence[str]:
+    return _compare(_name(tag), found["assessed"]["t2i"], found["taught"]["t2i"], found["english_base"]["t2i"])
 
 
-def _compared(name: str, before: Recall, here: Recall, there: Recall) -> Sequence[str]:
-    return name, _both(before), _both(here), _both(there), _points(here["R@1"] - there["R@1"])
+def _compare(name: str, before: Recall, here: Recall, there: Recall) -> Sequence[str]:
+    return (
+        name,
+        _format_both(before),
+        _format_both(here),
+        _format_both(there),
+        _format_points(here["R@1"] - there["R@1"]),
+    )
 
 
-def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence[str]]:
-    """Of all, and as shares of what each of the two bases reads of English that it was not taught."""
+def _compute_means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence[str]]:
+    """Return means of all, and as shares of what each of the two bases reads of English that it was not taught."""
     languages: Languages = results["languages"]
 
     def of(kind: str) -> dict[str, float]:
@@ -75,14 +81,14 @@ def _means(tags: Sequence[str], results: Mapping[str, Any]) -> Sequence[Sequence
     ]
     each = [languages[tag]["taught"]["t2i"]["R@1"] - languages[tag]["english_base"]["t2i"]["R@1"] for tag in tags]
     error = f" ± {100 * stdev(each) / math.sqrt(len(each)):.1f}" if len(each) > 1 else ""
-    *row, difference = _compared(f"**mean of {len(tags)}**", before, here, there)
+    *row, difference = _compare(f"**mean of {len(tags)}**", before, here, there)
     return [
         (*row, difference + error),
         ("its share of each base's English", "", *said, ""),
     ]
 
 
-def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
+def _describe_way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
     shares = (found["t2i"]["R@1"], found["t2i"]["R@10"], found["keywords"]["R@1"])
     return (
         _name(tag), arm, *(f"{100 * share:.1f}" for share in shares), f"{found['new']:,}",
@@ -90,8 +96,8 @@ def _way(tag: str, arm: str, found: Mapping[str, Any]) -> Sequence[str]:
     )  # fmt: skip
 
 
-def _ways_means(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
-    """Of each way that was taken in all of the languages."""
+def _compute_way_means(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[str]]:
+    """Yield the mean of each way that was taken in all of the languages."""
     for arm in ARMS:
         found = [arms[arm] for arms in growth.values() if arm in arms]
         if len(found) == len(growth) > 1:
@@ -100,7 +106,7 @@ def _ways_means(growth: Mapping[str, Mapping[str, Any]]) -> Iterator[Sequence[st
             yield f"**mean of {len(found)}**", arm, *means, "", "", ""
 
 
-def _table(head: Sequence[str], rows: Any) -> str:
+def _build_table(head: Sequence[str], rows: Any) -> str:
     return "\n".join("| " + " | ".join(row) + " |" for row in (head, ["---"] * len(head), *rows))
 
 
@@ -108,9 +114,9 @@ def _name(tag: str) -> str:
     return f"{find_names(tag).name} ({tag})"
 
 
-def _both(t2i: Mapping[str, float]) -> str:
+def _format_both(t2i: Mapping[str, float]) -> str:
     return f"{100 * t2i['R@1']:.1f} / {100 * t2i['R@10']:.1f}"
 
 
-def _points(difference: float) -> str:
+def _format_points(difference: float) -> str:
     return f"{100 * difference:+.1f}".replace("-", "−")

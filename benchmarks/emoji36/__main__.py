@@ -12,10 +12,10 @@ import typer
 from rich.console import Console
 
 from benchmarks.emoji36 import lexicon, papers, report, results
-from benchmarks.emoji36.data import Data, emoji36
+from benchmarks.emoji36.data import Data, load_emoji36
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.files import chosen
-from benchmarks.emoji36.methods import MAIN, ROWS, described
+from benchmarks.emoji36.files import choose_languages
+from benchmarks.emoji36.methods import MAIN, ROWS, describe_row
 from benchmarks.emoji36.run import claim
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.settings import read_settings
@@ -32,8 +32,8 @@ app = typer.Typer(no_args_is_help=True, add_completion=False)
 _CONSOLE = Console()
 
 
-@app.command()
-def data(work: Path = WORK) -> None:
+@app.command("data")
+def fetch_data(work: Path = WORK) -> None:
     """Fetch names, keywords and the unseen style's drawings from npm."""
     try:
         lexicon.fetch(work / "npm")
@@ -72,8 +72,8 @@ def run(
     torch.use_deterministic_algorithms(True)
     target = out or (OUT if data == "emoji" else work / f"{data}.json")
     try:
-        learning, overrides = _learning(settings or [], epochs, seed)
-        rows = {name: described(name, learning, overrides) for name in results.rows_of(methods, ROWS)}
+        learning, overrides = _read_settings(settings or [], epochs, seed)
+        rows = {name: describe_row(name, learning, overrides) for name in results.choose_rows(methods, ROWS)}
         opened = open_base(base)
         bench_data = _open(data, Encoder(opened), root, train_root, work, languages, pairs)
         belongs = [
@@ -90,7 +90,7 @@ def run(
         head = {"languages": list(bench_data.languages), "sizes": bench_data.sizes, "epochs": epochs, "set": overrides}
         head["text_fingerprint"] = opened.text_fingerprint
         head["captions"] = sha256(json.dumps(said).encode()).hexdigest()
-        results.held(target, head, rows, seed, _CONSOLE.print)
+        results.load_results(target, head, rows, seed, _CONSOLE.print)
         claim(bench.folder / "captions.json", said)  # folders without this file continue with today's captions
         for method in rows:
             results.merge(target, head, method, seed, fill(bench, method).content)
@@ -118,7 +118,7 @@ def _open(
     pairs: int,
 ) -> Data:
     if data == "emoji":
-        return emoji36(encoder, Sizes(pairs=pairs), work, chosen(languages, lexicon.LANGUAGES))
+        return load_emoji36(encoder, Sizes(pairs=pairs), work, choose_languages(languages, lexicon.LANGUAGES))
     if pairs:
         raise Refused("--pairs: with --data emoji only")
     if root is None:
@@ -128,8 +128,8 @@ def _open(
     )
 
 
-def _learning(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
-    """The settings of a run, and those that `--set` names."""
+def _read_settings(settings: Sequence[str], epochs: int, seed: int) -> tuple[LearnSettings, dict[str, Any]]:
+    """Return the settings of a run, and those that `--set` names."""
     words = dict(each.partition("=")[::2] for each in settings)
     free = [field.name for field in fields(LearnSettings) if field.name not in ("epochs", "seed")]
     if strange := next((name for name in words if name not in free), None):

@@ -17,10 +17,10 @@ from safetensors.torch import load_file, save
 
 from benchmarks.emoji36 import lexicon as names
 from benchmarks.emoji36 import scenes
-from benchmarks.emoji36.lexicon import LANGUAGES, Lexicon, plain
+from benchmarks.emoji36.lexicon import LANGUAGES, Lexicon, strip_selector
 from benchmarks.emoji36.scenes import Sizes
-from demo.drawings import drawing
-from demo.evaluate_base import noto_drawing
+from demo.drawings import load_drawing
+from demo.evaluate_base import open_noto
 from demo.gallery import Cut, Outline, draw
 from model.encoder import Encoder
 from model.objectives import Corpus
@@ -50,14 +50,14 @@ class Data(Protocol):
     sizes: dict[str, int]
     fingerprint: str  # names the pictures and the words of the captions
 
-    def corpus(self, language: str) -> Corpus:
-        """The training data of the language."""
+    def build_corpus(self, language: str) -> Corpus:
+        """Return the training data of the language."""
 
     def tests(self, language: str) -> dict[str, Test]:
-        """The tests of the language, by name."""
+        """Return the tests of the language, by name."""
 
     def digests(self) -> dict[str, str]:
-        """A digest of every language's captions."""
+        """Return a digest of every language's captions."""
 
 
 class EmojiData:
@@ -74,13 +74,16 @@ class EmojiData:
         """`unseen` is a folder of Noto's drawings, a style new to the base; without it there is no such test."""
         self.languages: Sequence[str] = tuple(lexicon)
         self._lexicon, self._encoder = lexicon, encoder
-        drawable = None if unseen is None else {_characters(path.stem) for path in unseen.glob("*.png")}
-        emojis = scenes.shared_emojis(lexicon, drawable)
-        self._train = scenes.training_scenes(emojis, sizes.train)
-        self._test, self._singles = scenes.test_scenes(emojis, sizes.test), scenes.single_scenes(emojis, sizes.singles)
+        drawable = None if unseen is None else {_read_characters(path.stem) for path in unseen.glob("*.png")}
+        emojis = scenes.list_shared_emojis(lexicon, drawable)
+        self._train = scenes.list_training_scenes(emojis, sizes.train)
+        self._test, self._singles = (
+            scenes.test_scenes(emojis, sizes.test),
+            scenes.list_single_scenes(emojis, sizes.singles),
+        )
 
-        def gallery(shown: Sequence[Outline], name: str, cut: Cut = drawing) -> Vectors:
-            return encoded(encoder, shown, name, cache_folder, _described, lambda scene: draw(scene, cut))
+        def gallery(shown: Sequence[Outline], name: str, cut: Cut = load_drawing) -> Vectors:
+            return encode_pictures(encoder, shown, name, cache_folder, _describe, lambda scene: draw(scene, cut))
 
         self._pictures = torch.from_numpy(gallery(self._train, "train"))
         if sizes.pairs:
@@ -91,16 +94,16 @@ class EmojiData:
         }  # fmt: skip
         self.galleries = {"seen": gallery(self._test, "seen"), "singles": gallery(self._singles, "singles")}
         if unseen is not None:
-            self.galleries["unseen"] = gallery(self._test, "unseen", noto_drawing(unseen))
+            self.galleries["unseen"] = gallery(self._test, "unseen", open_noto(unseen))
         self._english = cache(self._english_features)
-        shown = [_described(scene) for scene in (*self._train, *self._test, *self._singles)]
+        shown = [_describe(scene) for scene in (*self._train, *self._test, *self._singles)]
         known = {
             language: {key: [word.name, *word.keywords] for key, word in lexicon[language].items()}
             for language in lexicon
         }
         self.fingerprint = sha256(json.dumps([encoder.image_fingerprint, shown, known]).encode()).hexdigest()
 
-    def corpus(self, language: str) -> Corpus:
+    def build_corpus(self, language: str) -> Corpus:
         said = self._said(self._train, language)
         return Corpus(language, said, self._english(), self._pictures, torch.arange(len(said)), self._english_texts())
 
@@ -108,7 +111,7 @@ class EmojiData:
         said = self._said(self._test, language)
         both = tuple(name for name in ("seen", "unseen") if name in self.galleries)
         tests = {"scenes": Test(said, np.arange(len(said)), both)}
-        called = list(scenes.by_keyword(self._singles, self._lexicon, language))
+        called = list(scenes.list_by_keyword(self._singles, self._lexicon, language))
         if called:
             places = np.array([place for place, _ in called], dtype=np.int64)
             tests["keywords"] = Test([clean(keyword) for _, keyword in called], places, ("singles",))
@@ -118,31 +121,31 @@ class EmojiData:
         return {tag: digest(self._said(self._train, tag), self.tests(tag)) for tag in self.languages}
 
     def _said(self, shown: Sequence[Outline], language: str) -> list[str]:
-        return [clean(caption) for caption in scenes.captions(shown, self._lexicon, language)]
+        return [clean(caption) for caption in scenes.make_captions(shown, self._lexicon, language)]
 
     def _english_features(self) -> torch.Tensor:
-        """The teacher's features of the names in English, also where the caption has a keyword."""
+        """Return the teacher's features of the names in English, also where the caption has a keyword."""
         return compute_teacher_features(self._encoder, self._english_texts(), lambda: None)
 
     def _english_texts(self) -> list[str]:
         return [scene.caption for scene in self._train]
 
 
-def emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[str] = LANGUAGES) -> EmojiData:
-    """The benchmark itself, from the packages below `folder`; always of the emoji that all 36 languages name."""
-    everything = names.cldr(folder / "npm")
-    data = EmojiData(encoder, everything, sizes, folder / "pictures", names.noto(folder / "npm"))
+def load_emoji36(encoder: Encoder, sizes: Sizes, folder: Path, languages: Sequence[str] = LANGUAGES) -> EmojiData:
+    """Return the benchmark itself, from the packages below `folder`; always of the emoji that all 36 languages name."""
+    everything = names.read_cldr(folder / "npm")
+    data = EmojiData(encoder, everything, sizes, folder / "pictures", names.find_noto(folder / "npm"))
     data.languages = languages
     return data
 
 
 def digest(training: Sequence[str], tests: Mapping[str, Test]) -> str:
-    """Of a language's captions, and of the picture of each test caption."""
+    """Hash a language's captions, and the picture of each test caption."""
     described = {name: [test.captions, test.owner.tolist()] for name, test in tests.items()}
     return sha256(json.dumps([training, described]).encode()).hexdigest()
 
 
-def encoded(
+def encode_pictures(
     encoder: Encoder,
     shown: Sequence[Shown],
     name: str,
@@ -150,7 +153,7 @@ def encoded(
     described: Callable[[Shown], str],
     picture: Callable[[Shown], Image.Image],
 ) -> Vectors:
-    """Unit vectors (n, dimension) of what `picture` makes of each; cached, since the pictures take longest.
+    """Return unit vectors (n, dimension) of what `picture` makes of each; cached, since the pictures take longest.
 
     They are computed again when the encoder, or the description of any, has changed.
     """
@@ -167,10 +170,10 @@ def encoded(
     return vectors
 
 
-def _described(scene: Outline) -> str:
+def _describe(scene: Outline) -> str:
     return f"{scene.id} {scene.caption} {scene.drawing_set}"
 
 
-def _characters(stem: str) -> str:
-    """The emoji of a drawing's file name, such as 1f34e or 1f3c3-200d-2642-fe0f."""
-    return plain("".join(chr(int(code, 16)) for code in stem.split("-")))
+def _read_characters(stem: str) -> str:
+    """Return the emoji of a drawing's file name, such as 1f34e or 1f3c3-200d-2642-fe0f."""
+    return strip_selector("".join(chr(int(code, 16)) for code in stem.split("-")))

@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from PIL import Image
 
-from benchmarks.emoji36.data import Test, Vectors, digest, encoded
+from benchmarks.emoji36.data import Test, Vectors, digest, encode_pictures
 from benchmarks.emoji36.errors import Refused
 from model.encoder import Encoder
 from model.objectives import NO_PICTURE, Corpus
@@ -31,8 +31,8 @@ class Said(NamedTuple):
     english: str | None = None
 
 
-def chosen(languages: str | None, known: Sequence[str]) -> list[str]:
-    """The languages that `--languages` selects: a number, tags with commas, or all; in the order of `known`."""
+def choose_languages(languages: str | None, known: Sequence[str]) -> list[str]:
+    """Return the languages that `--languages` selects: a number, tags with commas, or all; in the order of `known`."""
     if languages is None:
         return list(known)
     if languages.isdecimal():
@@ -68,16 +68,16 @@ class FileData:
         self._encoder, self._training = encoder, training
         self._tests = {language: _test(test, language) for language in languages}
         self._rows = {name: row for row, name in enumerate(training.pictures)}
-        self._pictures = torch.from_numpy(_vectors(encoder, training, "taught", cache_folder))
-        self.galleries = {GALLERY: _vectors(encoder, test, "asked", cache_folder)}
+        self._pictures = torch.from_numpy(_load_vectors(encoder, training, "taught", cache_folder))
+        self.galleries = {GALLERY: _load_vectors(encoder, test, "asked", cache_folder)}
         self.sizes = {"train": len(training.pictures), "test": len(test.pictures)}
-        self.fingerprint = _fingerprint(encoder, training, test)
+        self.fingerprint = _hash_files(encoder, training, test)
         # The teacher's features of every English text met so far; row 0 stands for captions that have none
         self._english: dict[str | None, int] = {None: 0}
         self._features = torch.full((1, encoder.dimension), torch.nan)
 
-    def corpus(self, language: str) -> Corpus:
-        """The training side of the language; English captions are their own translation, as in the paper."""
+    def build_corpus(self, language: str) -> Corpus:
+        """Return the training side of the language; English captions are their own translation, as in the paper."""
         said = self._training.said(language)
         english = [each.caption if language == ENGLISH else each.english for each in said]
         owner = [NO_PICTURE if each.picture is None else self._rows[each.picture] for each in said]
@@ -86,11 +86,11 @@ class FileData:
         return Corpus(language, captions, features, self._pictures, torch.tensor(owner), english)
 
     def tests(self, language: str) -> dict[str, Test]:
-        """Every caption of the test side."""
+        """Return every caption of the test side."""
         return {"captions": self._tests[language]}
 
     def digests(self) -> dict[str, str]:
-        """Of the test side alone: the training side is read later, and `fingerprint` names its files."""
+        """Hash the test side alone: the training side is read later, and `fingerprint` names its files."""
         return {language: digest([], self.tests(language)) for language in self.languages}
 
     def _english_features(self, texts: Sequence[str | None]) -> torch.Tensor:
@@ -108,16 +108,16 @@ def _test(side: Side, language: str) -> Test:
     return Test([caption for caption, _ in pairs], owner, (GALLERY,))
 
 
-def _vectors(encoder: Encoder, side: Side, name: str, folder: Path) -> Vectors:
+def _load_vectors(encoder: Encoder, side: Side, name: str, folder: Path) -> Vectors:
     paths = list(side.pictures.values())
     parts = [np.empty((0, encoder.dimension), dtype=np.float32)]
     for start in range(0, len(paths), _BLOCK):
-        parts.append(encoded(encoder, paths[start : start + _BLOCK], name, folder, _stamp, _picture))
+        parts.append(encode_pictures(encoder, paths[start : start + _BLOCK], name, folder, _stamp, _decode_picture))
     return np.concatenate(parts)
 
 
-def _picture(path: Path) -> Image.Image:
-    """As the service would decode it."""
+def _decode_picture(path: Path) -> Image.Image:
+    """Decode a picture as the service would."""
     try:
         return read_rgb(path.read_bytes())
     except PictoglotError as error:
@@ -125,12 +125,12 @@ def _picture(path: Path) -> Image.Image:
 
 
 def _stamp(path: Path) -> str:
-    """Names a file's content by size and time; stays the same when the whole tree moves."""
+    """Return names a file's content by size and time; stays the same when the whole tree moves."""
     status = path.stat()
     return f"{path.parent.name}/{path.name} {status.st_size} {status.st_mtime_ns}"
 
 
-def _fingerprint(encoder: Encoder, *sides: Side) -> str:
-    """Names all that a run reads: an earlier run is continued only if this is the same."""
+def _hash_files(encoder: Encoder, *sides: Side) -> str:
+    """Return names all that a run reads: an earlier run is continued only if this is the same."""
     files = [path for side in sides for path in (*side.sources, *side.pictures.values())]
     return sha256("\n".join([encoder.image_fingerprint, *map(_stamp, files)]).encode()).hexdigest()

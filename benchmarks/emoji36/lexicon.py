@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from benchmarks.emoji36.errors import Refused
-from demo.emojis import catalogue
+from demo.emojis import load_catalogue
 
 # The paper's order ("order222").
 # fmt: off
@@ -58,39 +58,41 @@ def fetch(folder: Path) -> None:
         raise Refused(f"npm: ended with status {error.returncode}; its own messages are above") from error
 
 
-def noto(folder: Path) -> Path:
-    """The folder with the drawings of the unseen style; raises `Refused` without `fetch`."""
+def find_noto(folder: Path) -> Path:
+    """Return the folder with the drawings of the unseen style; raises `Refused` without `fetch`."""
     drawings = folder / "node_modules" / "emoji-datasource-google" / "img" / "google" / "64"
     if not drawings.is_dir():
         raise Refused(f"{drawings}: no drawings here; {_FETCH}")
     return drawings
 
 
-def cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
-    """Names and keywords of what `fetch` installed; raises `Refused` for a language without any."""
-    lexicon = {language: _language(folder / "node_modules", cldr_tag(language)) for language in languages}
+def read_cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
+    """Return names and keywords of what `fetch` installed; raises `Refused` for a language without any."""
+    lexicon = {language: _read_language(folder / "node_modules", convert_tag(language)) for language in languages}
     for language, words in lexicon.items():
         if not words:
             raise Refused(f"{folder}: no names in {language} here; {_FETCH}")
     return lexicon
 
 
-def demo_names(languages: Sequence[str]) -> Lexicon:
-    """Names alone, of languages in the `emoji` package."""
-    return {tag: {plain(each.characters): Word(each.names[tag]) for each in catalogue()} for tag in languages}
+def read_demo_names(languages: Sequence[str]) -> Lexicon:
+    """Return names alone, of languages in the `emoji` package."""
+    return {
+        tag: {strip_selector(each.characters): Word(each.names[tag]) for each in load_catalogue()} for tag in languages
+    }
 
 
-def plain(characters: str) -> str:
-    """An emoji as CLDR writes its keys: without the variation selector."""
+def strip_selector(characters: str) -> str:
+    """Return an emoji as CLDR writes its keys: without the variation selector."""
     return characters.replace("\ufe0f", "")
 
 
-def cldr_tag(language: str) -> str:
-    """CLDR's tag of a language of the benchmark."""
+def convert_tag(language: str) -> str:
+    """Return CLDR's tag of a language of the benchmark."""
     return _CLDR_TAG.get(language, language)
 
 
-def _language(modules: Path, tag: str) -> dict[str, Word]:
+def _read_language(modules: Path, tag: str) -> dict[str, Word]:
     annotations: dict[str, dict[str, list[str]]] = {}
     for package, key in _PACKAGES.items():
         path = modules / package / key / tag / "annotations.json"
@@ -103,5 +105,5 @@ def _language(modules: Path, tag: str) -> dict[str, Word]:
             name = entry["tts"][0].split(",")[0].strip()  # some names have alternatives after a comma
             spoken = {keyword for keyword in entry.get("default", []) if any(map(str.isalpha, keyword))} - {name}
             keywords = sorted(spoken, key=lambda keyword: (uses[keyword], keyword))
-            words[plain(characters)] = Word(name, tuple(keywords))
+            words[strip_selector(characters)] = Word(name, tuple(keywords))
     return words

@@ -27,18 +27,18 @@ class Training:
     tokenizer: type[Tokenizer] = Tokenizer
     settings: Mapping[str, Any] = field(default_factory=dict)
 
-    def settled(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> LearnSettings:
-        """The settings in a run of `settings`; `overrides`, from `--set`, come before the training's own."""
+    def settle_settings(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> LearnSettings:
+        """Return the settings in a run of `settings`; `overrides`, from `--set`, come before the training's own."""
         return replace(settings, **{**self.settings, **overrides})
 
     def described(self, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
-        """What distinguishes it from other trainings, for a file beside its results."""
+        """Return what distinguishes it from other trainings, for a file beside its results."""
         made = {
             "onto": self.onto,
             "tokenizer": self.tokenizer.__name__,
             "method": self.method.key(),
         }
-        return {**made, "settings": asdict(self.settled(settings, overrides))}
+        return {**made, "settings": asdict(self.settle_settings(settings, overrides))}
 
 
 @dataclass(frozen=True)
@@ -63,23 +63,23 @@ _PAPER: Mapping[str, Any] = {"batch_size": 128, "learning_rate": _FAST, "mixed_p
 _SPREAD, _SLOW = 0.031, 1e-3
 
 
-def _published(method: Method, rate: float = _SLOW) -> Training:
-    """The paper's tokenizer, its batch, and a learning rate that does not fall."""
+def _make_published(method: Method, rate: float = _SLOW) -> Training:
+    """Return the paper's tokenizer, its batch, and a learning rate that does not fall."""
     return Training(method, "chain", Published, {**_PAPER, "cooldown": 0.0, "learning_rate": rate})
 
 
 TRAININGS = {
-    "cll-clip": _published(replace(CLL_CLIP, spread=_SPREAD)),
-    "teir-init": _published(TEIR_INIT),
-    "teir-reg": _published(replace(TEIR_REG, spread=_SPREAD)),
-    "teir": _published(TEIR),
-    "cll-clip-narrow": _published(CLL_CLIP),
-    "cll-clip-fast": _published(replace(CLL_CLIP, spread=_SPREAD), _FAST),
-    "cll-clip-narrow-fast": _published(CLL_CLIP, _FAST),
-    "teir-init-fast": _published(TEIR_INIT, _FAST),
-    "teir-fast": _published(TEIR, _FAST),
-    "teir-step": _published(Method(scale="step")),
-    "teir-pieces": replace(_published(TEIR), tokenizer=Tokenizer),
+    "cll-clip": _make_published(replace(CLL_CLIP, spread=_SPREAD)),
+    "teir-init": _make_published(TEIR_INIT),
+    "teir-reg": _make_published(replace(TEIR_REG, spread=_SPREAD)),
+    "teir": _make_published(TEIR),
+    "cll-clip-narrow": _make_published(CLL_CLIP),
+    "cll-clip-fast": _make_published(replace(CLL_CLIP, spread=_SPREAD), _FAST),
+    "cll-clip-narrow-fast": _make_published(CLL_CLIP, _FAST),
+    "teir-init-fast": _make_published(TEIR_INIT, _FAST),
+    "teir-fast": _make_published(TEIR, _FAST),
+    "teir-step": _make_published(Method(scale="step")),
+    "teir-pieces": replace(_make_published(TEIR), tokenizer=Tokenizer),
     "joint": Training(CLL_CLIP, "joint", settings={**_PAPER, "vocabulary": 200_000}),
     "joint-alike": Training(_PLAIN, "joint", settings={"vocabulary": 200_000}),
     "shared": Training(PRODUCT, "chain"),
@@ -163,13 +163,13 @@ MAIN = (
 )
 
 
-def described(name: str, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
-    """All that a row's scores depend on except the data, for a file beside them."""
+def describe_row(name: str, settings: LearnSettings, overrides: Overrides = NOTHING) -> dict[str, Any]:
+    """Return all that a row's scores depend on except the data, for a file beside them."""
     row = ROWS[name]
     read = [row.training, FALLBACK] if row.read == "detected" else [row.training]
     return {"read": row.read, "taught": [TRAININGS[each].described(settings, overrides) for each in read if each]}
 
 
-def ordered(results: dict[str, Any]) -> list[str]:
-    """The rows that a results file has, in the table's order."""
+def order_rows(results: dict[str, Any]) -> list[str]:
+    """Return the rows that a results file has, in the table's order."""
     return [name for name in ROWS if name in results["methods"]]

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal, NamedTuple
 
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, chosen
+from benchmarks.emoji36.files import ENGLISH, FileData, Said, Side, choose_languages
 from benchmarks.emoji36.lexicon import LANGUAGES
 from model import dataset
 from model.dataset.formats import RowFault, read_records
@@ -44,32 +44,32 @@ def open_data(
     train_root: Path | None = None,
     languages: str | None = None,
 ) -> FileData:
-    """The `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
+    """Return the `languages` of the data below `root`; raises `Refused` for what is missing or unreadable.
 
     `train_root` holds COCO, the training data for the test XM3600.
     """
     if train_root is not None and layout != "xm3600":
         raise Refused("--train-root: only for --data xm3600, which has no training data of its own")
-    files = _dataset_files(root / "captions") if layout == "folder" else dict.fromkeys(LANGUAGES, root)
-    tags = chosen(languages, list(files))
+    files = _list_dataset_files(root / "captions") if layout == "folder" else dict.fromkeys(LANGUAGES, root)
+    tags = choose_languages(languages, list(files))
     if layout == "coco":
-        images = _karpathy(root)
-        training, test = _coco_training(images, root, tags, tell), _coco_test(images, root, tags, tell)
+        images = _read_karpathy(root)
+        training, test = _read_coco_training(images, root, tags, tell), _read_coco_test(images, root, tags, tell)
     elif layout == "folder":
-        training, test = _by_split({tag: files[tag] for tag in tags}, root, tell)
+        training, test = _split_rows({tag: files[tag] for tag in tags}, root, tell)
     elif train_root is not None:
-        training = _coco_training(_karpathy(train_root), train_root, tags, tell)
-        test = _xm3600_test(root, tags, tell)
+        training = _read_coco_training(_read_karpathy(train_root), train_root, tags, tell)
+        test = _read_xm3600_test(root, tags, tell)
     else:
         tell("without --train-root, XM3600 is split into training and test: not comparable with the paper")
-        training, test = _by_split(dict.fromkeys(tags, root / "captions.jsonl"), root, tell)
+        training, test = _split_rows(dict.fromkeys(tags, root / "captions.jsonl"), root, tell)
     return FileData(encoder, tags, training, test, cache_folder)
 
 
-def _karpathy(root: Path) -> list[_Image]:
+def _read_karpathy(root: Path) -> list[_Image]:
     path = root / "dataset_coco.json"
     try:
-        document = json.loads(_existing(path).read_bytes())
+        document = json.loads(_require_path(path).read_bytes())
     except ValueError as error:
         raise Refused(f"{path}: this is no JSON document") from error
     images = document.get("images") if isinstance(document, dict) else None
@@ -78,7 +78,7 @@ def _karpathy(root: Path) -> list[_Image]:
     entries = []
     for place, image in enumerate(images):
         try:
-            captions = [caption for each in image["sentences"] if (caption := _usable(each["raw"])) is not None]
+            captions = [caption for each in image["sentences"] if (caption := _clean(each["raw"])) is not None]
             file = root / image["filepath"] / image["filename"]
             entries.append(_Image(str(image["cocoid"]), file, image["split"], captions))
         except KeyError as error:
@@ -91,17 +91,17 @@ def _karpathy(root: Path) -> list[_Image]:
     return entries
 
 
-def _coco_training(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
-    """Pairs are matched by their English text, in any order; they are read when their language is trained."""
+def _read_coco_training(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    """Return pairs are matched by their English text, in any order; they are read when their language is trained."""
     shown = [image for image in images if image.split in _TRAINING]
     folder = root / "corpus" / "multilingual_coco" / "36langs"
-    paths = {tag: _existing(folder / f"coco_en-{tag}.tsv.gz") for tag in languages if tag != ENGLISH}
+    paths = {tag: _require_path(folder / f"coco_en-{tag}.tsv.gz") for tag in languages if tag != ENGLISH}
     english = [(image.path.stem, caption) for image in shown for caption in image.captions]
 
     def said(language: str) -> list[Said]:
         if language == ENGLISH:
             return [Said(caption, name, caption) for name, caption in english]
-        pairs = _pairs(paths[language], language)
+        pairs = _read_pairs(paths[language], language)
         translated = [Said(pairs[caption], name, caption) for name, caption in english if caption in pairs]
         if not translated:
             raise Refused(f"{paths[language]}: no line begins with a training caption of dataset_coco.json")
@@ -112,23 +112,23 @@ def _coco_training(images: Sequence[_Image], root: Path, languages: Sequence[str
     return Side({image.path.stem: image.path for image in shown}, said, [root / "dataset_coco.json", *paths.values()])
 
 
-def _pairs(path: Path, language: str) -> dict[str, str]:
-    """The first translation of each English text."""
+def _read_pairs(path: Path, language: str) -> dict[str, str]:
+    """Return the first translation of each English text."""
     try:
         read = dataset.read(path)
     except PictoglotError as error:
-        raise _refused(path, error, language) from error
+        raise _describe_refusal(path, error, language) from error
     if read.report.format != "parallel":
         raise Refused(f"{path}: the lines are not of the form `english<TAB>translation`")
     return {row.english: row.caption for row in reversed(read.rows) if row.english is not None}
 
 
-def _coco_test(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
+def _read_coco_test(images: Sequence[_Image], root: Path, languages: Sequence[str], tell: Tell) -> Side:
     shown = [image for image in images if image.split in _TEST]
     folder = root / "annotations" / "coco" / "translated"
     paths = {tag: folder / tag / "test_gt.json" for tag in languages if tag != ENGLISH}
     names = {key: image.path.stem for image in shown for key in (image.number, image.path.stem)}
-    said = {tag: _captions(path, "coco", tag, names, tell) for tag, path in paths.items()}
+    said = {tag: _list_captions(path, "coco", tag, names, tell) for tag, path in paths.items()}
     said[ENGLISH] = [Said(caption, image.path.stem) for image in shown for caption in image.captions]
     for tag in paths:
         if len(said[tag]) != len(said[ENGLISH]):
@@ -137,21 +137,21 @@ def _coco_test(images: Sequence[_Image], root: Path, languages: Sequence[str], t
     return Side(pictures, said.__getitem__, [root / "dataset_coco.json", *paths.values()])
 
 
-def _xm3600_test(root: Path, languages: Sequence[str], tell: Tell) -> Side:
-    images, path = _pictures(root / "images"), root / "captions.jsonl"
-    said = {tag: _captions(path, "xm3600", tag, {name: name for name in images}, tell) for tag in languages}
-    return Side(_shown(said, images), said.__getitem__, [path])
+def _read_xm3600_test(root: Path, languages: Sequence[str], tell: Tell) -> Side:
+    images, path = _list_pictures(root / "images"), root / "captions.jsonl"
+    said = {tag: _list_captions(path, "xm3600", tag, {name: name for name in images}, tell) for tag in languages}
+    return Side(_list_shown(said, images), said.__getitem__, [path])
 
 
-def _captions(path: Path, form: str, language: str, names: Mapping[str, str], tell: Tell) -> list[Said]:
-    """Every caption of a test, repeated ones too; `names` maps the names in the file to the pictures."""
+def _list_captions(path: Path, form: str, language: str, names: Mapping[str, str], tell: Tell) -> list[Said]:
+    """Return every caption of a test, repeated ones too; `names` maps the names in the file to the pictures."""
     captions, left_out = [], []
     try:
-        read, rows = read_records(_existing(path), language=language)
+        read, rows = read_records(_require_path(path), language=language)
         if read != form:
             raise Refused(f"{path}: this is not in the {form} format")
         for row in rows:
-            caption = None if isinstance(row, RowFault) else _usable(row.caption)
+            caption = None if isinstance(row, RowFault) else _clean(row.caption)
             if caption is None or isinstance(row, RowFault):
                 left_out.append(row.line)
             elif str(row.picture) in names:
@@ -159,7 +159,7 @@ def _captions(path: Path, form: str, language: str, names: Mapping[str, str], te
             else:
                 raise Refused(f"{path}, line {row.line}: the picture {row.picture} is not in the test's pictures")
     except PictoglotError as error:
-        raise _refused(path, error, language) from error
+        raise _describe_refusal(path, error, language) from error
     if not captions:
         raise Refused(f"{path}: there is no caption in {language}")
     if left_out:
@@ -167,17 +167,17 @@ def _captions(path: Path, form: str, language: str, names: Mapping[str, str], te
     return captions
 
 
-def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, Side]:
-    """Rows of the split `train` are for training, those of `val` that have a picture for the test."""
-    images = _pictures(root / "images")
-    rows = {tag: _checked(path, tag, images, tell) for tag, path in files.items()}
+def _split_rows(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, Side]:
+    """Return rows of the split `train` are for training, those of `val` that have a picture for the test."""
+    images = _list_pictures(root / "images")
+    rows = {tag: _check_rows(path, tag, images, tell) for tag, path in files.items()}
 
     def side(split: str) -> Side:
         said = {
             tag: [Said(row.caption, row.picture, row.english) for row in rows[tag] if row.split == split]
             for tag in files
         }
-        return Side(_shown(said, images), said.__getitem__, [*files.values()])
+        return Side(_list_shown(said, images), said.__getitem__, [*files.values()])
 
     test = side("val")
     for tag, path in files.items():
@@ -186,22 +186,22 @@ def _by_split(files: Mapping[str, Path], root: Path, tell: Tell) -> tuple[Side, 
     return side("train"), test
 
 
-def _checked(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[Row]:
-    """The rows of a file that the service would accept."""
+def _check_rows(path: Path, language: str, images: Mapping[str, Path], tell: Tell) -> Sequence[Row]:
+    """Return the rows of a file that the service would accept."""
     try:
-        read = dataset.read(_existing(path), language=language)
+        read = dataset.read(_require_path(path), language=language)
         report = dataset.validate(read, language, lambda named: set(named) & set(images))
     except PictoglotError as error:
-        raise _refused(path, error, language) from error
+        raise _describe_refusal(path, error, language) from error
     if report.usable < report.rows:
         tell(f"{path.name}, {language}: {report.rows - report.usable} of {report.rows} rows left out")
     return read.rows
 
 
-def _dataset_files(folder: Path) -> dict[str, Path]:
-    """One file a language, named by its tag; in the paper's order, then by tag."""
+def _list_dataset_files(folder: Path) -> dict[str, Path]:
+    """Return one file a language, named by its tag; in the paper's order, then by tag."""
     files: dict[str, Path] = {}
-    for path in sorted(_existing(folder, "folder").iterdir()):
+    for path in sorted(_require_path(folder, "folder").iterdir()):
         if path.is_file() and not path.name.startswith("."):
             try:
                 tag = canonicalize(path.name.partition(".")[0])
@@ -218,31 +218,31 @@ def _dataset_files(folder: Path) -> dict[str, Path]:
     return {tag: files[tag] for tag in (*order, *sorted(files.keys() - set(order)))}
 
 
-def _pictures(folder: Path) -> dict[str, Path]:
-    """Pictures by name without suffix."""
-    files = sorted(_existing(folder, "folder").iterdir())
+def _list_pictures(folder: Path) -> dict[str, Path]:
+    """Return pictures by name without suffix."""
+    files = sorted(_require_path(folder, "folder").iterdir())
     return {path.stem: path for path in files if path.suffix.lower() in _PICTURES}
 
 
-def _shown(said: Mapping[str, Sequence[Said]], images: Mapping[str, Path]) -> dict[str, Path]:
-    """The pictures that have captions, in order."""
+def _list_shown(said: Mapping[str, Sequence[Said]], images: Mapping[str, Path]) -> dict[str, Path]:
+    """Return the pictures that have captions, in order."""
     names = {each.picture for captions in said.values() for each in captions}
     return {name: path for name, path in images.items() if name in names}
 
 
-def _usable(value: object) -> str | None:
+def _clean(value: object) -> str | None:
     try:
         return clean(value) if isinstance(value, str) else None
     except InvalidInput:
         return None
 
 
-def _existing(path: Path, kind: str = "file") -> Path:
+def _require_path(path: Path, kind: str = "file") -> Path:
     if not (path.is_dir() if kind == "folder" else path.is_file()):
         raise Refused(f"{path}: no such {kind}")
     return path
 
 
-def _refused(path: Path, error: PictoglotError, language: str) -> Refused:
+def _describe_refusal(path: Path, error: PictoglotError, language: str) -> Refused:
     place = f", {error.errors[0].location}" if error.errors else ""
     return Refused(f"{path}{place}: {error.detail} ({language})")

@@ -7,7 +7,7 @@ import matplotlib.pyplot as plt
 import numpy as np
 from matplotlib.axes import Axes
 
-from benchmarks.emoji36.methods import ordered
+from benchmarks.emoji36.methods import order_rows
 from model.evaluation import compute_average_accuracy
 
 INK, GRID = "#1d2433", "#e3e6ec"
@@ -45,9 +45,13 @@ STYLE: Any = {
 
 
 def draw(results: dict[str, Any], stem: Path) -> list[Path]:
-    """STEM-aa.png, STEM-matrix.png and STEM-languages.png."""
+    """Return STEM-aa.png, STEM-matrix.png and STEM-languages.png."""
     with plt.rc_context(STYLE):
-        figures = {"aa": _over_languages(results), "matrix": _matrices(results), "languages": _languages(results)}
+        figures = {
+            "aa": _plot_over_languages(results),
+            "matrix": _plot_matrices(results),
+            "languages": _plot_languages(results),
+        }
         paths = []
         for name, figure in figures.items():
             path = stem.with_name(f"{stem.name}-{name}.png")
@@ -57,20 +61,20 @@ def draw(results: dict[str, Any], stem: Path) -> list[Path]:
     return paths
 
 
-def _triangle(results: dict[str, Any], method: str) -> list[list[float]]:
+def _read_triangle(results: dict[str, Any], method: str) -> list[list[float]]:
     seeds = results["methods"][method]["seeds"].values()
     triangle: list[list[float]] = next(iter(seeds))["seen"]["t2i"]["R@1"]
     return triangle
 
 
-def _over_languages(results: dict[str, Any]) -> Any:
-    """AA after each language, a line for each method; joint training is a dashed level."""
+def _plot_over_languages(results: dict[str, Any]) -> Any:
+    """Return AA after each language, a line for each method; joint training is a dashed level."""
     languages = results["languages"]
     figure, axes = plt.subplots(figsize=(11, 5))
-    for method in ordered(results):
+    for method in order_rows(results):
         if method not in _COLOURS:
             continue
-        a, colour = _triangle(results, method), _COLOURS[method]
+        a, colour = _read_triangle(results, method), _COLOURS[method]
         if len(a) == len(a[-1]):
             values = [100 * compute_average_accuracy(a[: i + 1]) for i in range(len(a))]
             style = (0, (1, 2)) if method == "auto" else "solid"  # it coincides with `addressed`
@@ -85,14 +89,14 @@ def _over_languages(results: dict[str, Any]) -> Any:
     return figure
 
 
-def _matrices(results: dict[str, Any]) -> Any:
-    """a[i][j] as a heat map for what forgets and what does not."""
+def _plot_matrices(results: dict[str, Any]) -> Any:
+    """Return a[i][j] as a heat map for what forgets and what does not."""
     shown = [name for name in ("cll-clip", "teir", "shared", "addressed") if name in results["methods"]]
     wide = max(1, len(shown))
     figure, row = plt.subplots(1, wide, figsize=(4.2 * wide + 0.6, 4.4), squeeze=False, layout="constrained")
     picture = None
     for place, (axes, method) in enumerate(zip(row[0], shown, strict=False)):
-        a = _triangle(results, method)
+        a = _read_triangle(results, method)
         grid = np.full((len(a), len(a)), np.nan)
         for i, scores in enumerate(a):
             grid[i, : len(scores)] = 100 * np.array(scores)
@@ -113,14 +117,14 @@ def _label(axes: Axes, languages: list[str], *, first: bool) -> None:
         axes.set_ylabel("after this language")
 
 
-def _languages(results: dict[str, Any]) -> Any:
-    """Final t2i R@1 of each language, a bar a method."""
+def _plot_languages(results: dict[str, Any]) -> Any:
+    """Return final t2i R@1 of each language, a bar a method."""
     languages = results["languages"]
     shown = [name for name in _BARS if name in results["methods"]]
     figure, axes = plt.subplots(figsize=(13, 4.5))
     width = 0.8 / max(1, len(shown))
     for place, method in enumerate(shown):
-        values = 100 * np.array(_triangle(results, method)[-1])
+        values = 100 * np.array(_read_triangle(results, method)[-1])
         offsets = np.arange(len(values)) + (place - (len(shown) - 1) / 2) * width
         axes.bar(offsets, values, width, color=_COLOURS[method], label=method)
     axes.set_xticks(range(len(languages)), languages, fontsize=8)

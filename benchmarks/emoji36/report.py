@@ -9,7 +9,7 @@ import numpy as np
 
 from benchmarks import page
 from benchmarks.emoji36 import plots, tables
-from benchmarks.forgetting import backward_transfer, english_forgetting
+from benchmarks.forgetting import measure_backward_transfer, measure_english_forgetting
 from model.evaluation import Triangle, compute_average_accuracy, compute_forgetting
 
 GALLERIES, DIRECTIONS, KS = ("seen", "unseen", "singles"), ("t2i", "i2t"), ("R@1", "R@5", "R@10")
@@ -30,13 +30,13 @@ _COSTS = (
 _METRICS: dict[str, Callable[[Triangle], float]] = {
     "AA": compute_average_accuracy,
     "F": compute_forgetting,
-    "F_en": english_forgetting,
-    "BWT": backward_transfer,
+    "F_en": measure_english_forgetting,
+    "BWT": measure_backward_transfer,
 }
 
 
 def seed_results(ledger: dict[str, Any]) -> dict[str, Any]:
-    """One row of one seed: a triangle a[i][j] for each gallery, direction and k, and what it cost."""
+    """Return one row of one seed: a triangle a[i][j] for each gallery, direction and k, and what it cost."""
     rows = ledger["triangle"]
     galleries = [name for name in GALLERIES if rows and all(name in scores for scores in rows[-1])]
     triangles: dict[str, Any] = {
@@ -58,7 +58,7 @@ def conclude(results: dict[str, Any]) -> None:
         seeds = list(method["seeds"].values())
         for metric, measure in _METRICS.items():
             method[metric] = {
-                name: {way: _mean(seeds, name, way, metric, measure) for way in DIRECTIONS}
+                name: {way: _compute_mean(seeds, name, way, metric, measure) for way in DIRECTIONS}
                 for name in GALLERIES
                 if all(name in seed for seed in seeds)
             }
@@ -73,7 +73,7 @@ def conclude(results: dict[str, Any]) -> None:
         results["base"] = read.pop("seen") | read
 
 
-def _mean(
+def _compute_mean(
     seeds: Sequence[dict[str, Any]], gallery: str, way: str, metric: str, measure: Callable[[Triangle], float]
 ) -> dict[str, float] | None:
     triangles = [seed[gallery][way]["R@1"] for seed in seeds]
@@ -84,8 +84,8 @@ def _mean(
 
 
 def write(path: Path) -> str:
-    """Tables into the .md beside the results, between its marks, and the plots; returns the tables."""
+    """Return tables into the .md beside the results, between its marks, and the plots; returns the tables."""
     results = json.loads(path.read_text(encoding="utf-8"))
     conclude(results)
     plots.draw(results, path.with_suffix(""))
-    return page.place(path.with_suffix(".md"), "Emoji-36", tables.all_of(results))
+    return page.place(path.with_suffix(".md"), "Emoji-36", tables.list_tables(results))

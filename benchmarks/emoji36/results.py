@@ -16,8 +16,8 @@ from store import files
 CODE = "code"  # in what is said of how a row was made: the digest of its method's sources
 
 
-def rows_of(methods: str, known: Iterable[str]) -> Sequence[str]:
-    """The rows that `--methods` names, with commas; raises `Refused` where one is not `known`.
+def choose_rows(methods: str, known: Iterable[str]) -> Sequence[str]:
+    """Return the rows that `--methods` names, with commas; raises `Refused` where one is not `known`.
 
     A plus before a name is left out: tables of this field have `+teir` for what is added to the row above.
     """
@@ -30,7 +30,7 @@ def rows_of(methods: str, known: Iterable[str]) -> Sequence[str]:
 
 
 def read(out: Path) -> dict[str, Any]:
-    """What a file of JSON holds, nothing where there is none; raises `Refused` where it cannot be read as an object."""
+    """Return the object in a JSON file, an empty one if there is no file; raises `Refused` for anything else."""
     try:
         results = json.loads(out.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -45,21 +45,21 @@ def read(out: Path) -> dict[str, Any]:
 
 
 def write(out: Path, results: dict[str, Any]) -> None:
-    """In one step, and in one line: a matrix has thousands of them otherwise."""
+    """Replace the file in one step; a matrix is one line, since it would be thousands."""
     out.parent.mkdir(parents=True, exist_ok=True)
     files.write_bytes(out, json.dumps(results).encode() + b"\n")
 
 
-def locked(out: Path) -> FileLock:
-    """Held by whoever reads the file to write it: other runs may write it, too."""
+def lock(out: Path) -> FileLock:
+    """Return held by whoever reads the file to write it: other runs may write it, too."""
     out.parent.mkdir(parents=True, exist_ok=True)
     return FileLock(out.resolve().with_name(f".{out.name}.lock"))
 
 
-def held(
+def load_results(
     out: Path, head: Mapping[str, Any], rows: Mapping[str, Any], seed: int, tell: Callable[[str], None] | None = None
 ) -> dict[str, Any]:
-    """The results so far, to which `rows` of a seed may be added, each described as it is made.
+    """Return the results so far, to which `rows` of a seed may be added, each described as it is made.
 
     Raises `Refused` where results of `head`, or rows made like this, do not fit them. Results of earlier releases do
     not say the code of their methods; they fit, and `tell` gets a line of each.
@@ -73,9 +73,9 @@ def held(
         raise Refused(f"--out: {out} holds results of other {unlike}; name another file")
     for name, made in rows.items():
         others = {key: each for key, each in methods.get(name, {"seeds": {}})["seeds"].items() if key != str(seed)}
-        if not all(_alike(each.get("made"), made) for each in others.values()):
+        if not all(_is_alike(each.get("made"), made) for each in others.values()):
             raise Refused(f"--out: {out} holds {name} of another seed, made in another way; name another file")
-        unsaid = [key for key, each in others.items() if _says_code(made) and not _says_code(each.get("made"))]
+        unsaid = [key for key, each in others.items() if _has_code(made) and not _has_code(each.get("made"))]
         if tell and unsaid:
             commits = dict.fromkeys(each[:9] for key in unsaid for each in others[key].get("commits", ["unknown"]))
             tell(f"{out} does not say the code of {name}, seed {', '.join(unsaid)}: measured at {', '.join(commits)}")
@@ -83,9 +83,9 @@ def held(
 
 
 def merge(out: Path, head: Mapping[str, Any], name: str, seed: int, ledger: dict[str, Any]) -> None:
-    """Put one row of one seed into the file, beside other rows and seeds; raises `Refused` as `held` does."""
-    with locked(out):
-        results = held(out, head, {name: ledger["made"]}, seed) | {**head, "commit": commit()}
+    """Put one row of one seed into the file, beside other rows and seeds; raises `Refused` as `load_results` does."""
+    with lock(out):
+        results = load_results(out, head, {name: ledger["made"]}, seed) | {**head, "commit": commit()}
         results["methods"].setdefault(name, {"seeds": {}})["seeds"][str(seed)] = report.seed_results(ledger)
         results["seeds"] = sorted({int(key) for row in results["methods"].values() for key in row["seeds"]})
         report.conclude(results)
@@ -97,18 +97,18 @@ def _is_row(held: Any) -> bool:
     return isinstance(seeds, dict) and all(isinstance(each, dict) for each in seeds.values())
 
 
-def _alike(held: Any, made: Any) -> bool:
-    """Whether two seeds were made in the same way; where `held` does not say its code, that is not compared."""
-    left_out = ("seed",) if _says_code(held) else ("seed", CODE)
-    return bool(_without(left_out, held) == _without(left_out, made))
+def _is_alike(held: Any, made: Any) -> bool:
+    """Whether two seeds were made in the same way; where `load_results` does not say its code, that is not compared."""
+    left_out = ("seed",) if _has_code(held) else ("seed", CODE)
+    return bool(_drop_keys(left_out, held) == _drop_keys(left_out, made))
 
 
-def _says_code(made: Any) -> bool:
-    return bool(made != _without((CODE,), made))
+def _has_code(made: Any) -> bool:
+    return bool(made != _drop_keys((CODE,), made))
 
 
-def _without(names: Sequence[str], made: Any) -> Any:
-    """As JSON gives it back."""
+def _drop_keys(names: Sequence[str], made: Any) -> Any:
+    """Return the value without these keys, as JSON gives it back."""
     return json.loads(
         json.dumps(made), object_hook=lambda pairs: {name: pairs[name] for name in pairs if name not in names}
     )

@@ -48,22 +48,27 @@ class Taught:
 def teach(
     encoder: Encoder, data: Data, name: str, settings: LearnSettings, folder: Path, overrides: Overrides = NOTHING
 ) -> Iterator[Taught]:
-    """Every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
+    """Yield every language of a training in order, from disk as far as an earlier run came; `joint` is one for all."""
     training = TRAININGS[name]
     grown = encoder.base.make_tokenizer if training.tokenizer is Tokenizer else training.tokenizer
     view = base = replace(encoder.base_view, tokenizer=grown())
     claim(folder / "training.json", training.described(settings, overrides), folder.glob("*/version"))
     for number, language in enumerate((JOINT,) if training.onto == "joint" else data.languages, 1):
-        parent = {"chain": view, "tokens": _rowless(view, base)}.get(training.onto, base)
+        parent = {"chain": view, "tokens": _drop_rows(view, base)}.get(training.onto, base)
         place = folder / f"{number:02d}-{language}"
         with FileLock(f"{place}.lock"):  # two rows may read one training, and two runs reach it at once
             if not (place / "version").exists():
                 teach_one(
-                    encoder, parent, _corpus(data, language), place, training, training.settled(settings, overrides)
+                    encoder,
+                    parent,
+                    _join_corpus(data, language),
+                    place,
+                    training,
+                    training.settle_settings(settings, overrides),
                 )
         learned, facts = version.read(place / "version")
         view = encoder.extend(parent, number, language, learned)
-        yield Taught(language, learned, view, {**facts, "bytes": _size(place / "version")})
+        yield Taught(language, learned, view, {**facts, "bytes": _measure_size(place / "version")})
 
 
 class Spent:
@@ -74,7 +79,7 @@ class Spent:
         self._before = float(json.loads(path.read_text())["seconds"]) if path.is_file() else 0.0
 
     def seconds(self) -> float:
-        """Of all attempts, by this clock."""
+        """Return the seconds of all attempts, by this clock."""
         return self._before + self._clock() - self._started
 
     def on_step(self, progress: Progress) -> bool:
@@ -100,15 +105,15 @@ def claim(path: Path, described: dict[str, Any], made: Iterable[Path] = ()) -> N
 
 
 def commit() -> str:
-    """The commit that is checked out, if git knows; `-dirty` where the code differs from it."""
+    """Return the commit that is checked out, if git knows; `-dirty` where the code differs from it."""
     describe = ["git", "describe", "--always", "--abbrev=40", "--exclude=*"]
     head = subprocess.run(describe, capture_output=True, text=True, check=False).stdout.strip()
     differs = ["git", "diff", "--quiet", "HEAD", "--", *(f":/{folder}" for folder in CODE)]
     return f"{head}-dirty" if subprocess.run(differs, capture_output=True, check=False).returncode == 1 else head
 
 
-def _rowless(view: View, base: View) -> View:
-    """The base's rows alone, read with the tokenizer of `view`."""
+def _drop_rows(view: View, base: View) -> View:
+    """Return the base's rows alone, read with the tokenizer of `view`."""
     more = view.tokenizer.size - len(base.physical)
     return replace(base, tokenizer=view.tokenizer, physical=np.pad(base.physical, (0, more), constant_values=NO_ROW))
 
@@ -131,11 +136,11 @@ def teach_one(
     files.remove(place / "checkpoints")
 
 
-def _corpus(data: Data, language: str) -> Corpus:
-    """The corpus of one language, or of all of them, one behind the other."""
+def _join_corpus(data: Data, language: str) -> Corpus:
+    """Return the corpus of one language, or of all of them, one behind the other."""
     if language != JOINT:
-        return data.corpus(language)
-    parts = [data.corpus(tag) for tag in data.languages]
+        return data.build_corpus(language)
+    parts = [data.build_corpus(tag) for tag in data.languages]
     return Corpus(
         JOINT,
         [caption for part in parts for caption in part.captions],
@@ -145,13 +150,13 @@ def _corpus(data: Data, language: str) -> Corpus:
     )
 
 
-def plainly(encoder: Encoder) -> Encode:
-    """Encodes each text by its view, every time."""
+def encode_plainly(encoder: Encoder) -> Encode:
+    """Return encodes each text by its view, every time."""
     return lambda items: encoder.encode_texts(items).vectors
 
 
-def remembering(encoder: Encoder) -> Encode:
-    """Encodes each text by each view once: a view never changes. The views must outlive the function."""
+def remember_encoded(encoder: Encoder) -> Encode:
+    """Return encodes each text by each view once: a view never changes. The views must outlive the function."""
     known: dict[tuple[int, str], Vectors] = {}
 
     def encode(items: Sequence[tuple[View, str]]) -> Vectors:
@@ -163,7 +168,7 @@ def remembering(encoder: Encoder) -> Encode:
 
 
 def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple[Scores, str]:
-    """Recall on one language's tests, each text read by its view; and a digest of the vectors, bit for bit.
+    """Return recall on one language's tests, each text read by its view; and a digest of the vectors, bit for bit.
 
     `views` holds one view for all texts, or one for each text of all tests in order.
     """
@@ -179,5 +184,5 @@ def score(encode: Encode, data: Data, views: list[View], language: str) -> tuple
     return scores, digest.hexdigest()
 
 
-def _size(folder: Path) -> int:
+def _measure_size(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.iterdir())

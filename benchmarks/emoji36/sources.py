@@ -14,12 +14,12 @@ _OURS = "benchmarks."
 
 @cache
 def digest(module: str) -> str:
-    """Hex sha256 of `sources`, as they were when it was first asked for."""
-    return sha256(format_json(sources(module))).hexdigest()
+    """Return hex sha256 of `read_sources`, as they were when it was first asked for."""
+    return sha256(format_json(read_sources(module))).hexdigest()
 
 
-def sources(module: str) -> dict[str, str]:
-    """A loaded module and all of the benchmarks that it imports, by name.
+def read_sources(module: str) -> dict[str, str]:
+    """Return a loaded module and all of the benchmarks that it imports, by name.
 
     As they are on disk, without what changes no figure: comments, docstrings, layout.
     """
@@ -28,12 +28,12 @@ def sources(module: str) -> dict[str, str]:
         name = names.pop()
         if name not in found:
             tree = ast.parse(Path(str(sys.modules[name].__file__)).read_bytes())
-            found[name] = _bare(tree)
-            names += [each for each in _imported(tree) if each.startswith(_OURS) and each in sys.modules]
+            found[name] = _strip_docstrings(tree)
+            names += [each for each in _list_imported(tree) if each.startswith(_OURS) and each in sys.modules]
     return found
 
 
-def _imported(tree: ast.Module) -> Iterator[str]:
+def _list_imported(tree: ast.Module) -> Iterator[str]:
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):
             yield from (each.name for each in node.names)
@@ -41,7 +41,7 @@ def _imported(tree: ast.Module) -> Iterator[str]:
             yield from (node.module, *(f"{node.module}.{each.name}" for each in node.names))
 
 
-def _bare(tree: ast.Module) -> str:
+def _strip_docstrings(tree: ast.Module) -> str:
     for node in ast.walk(tree):
         if isinstance(node, ast.Module | ast.ClassDef | ast.FunctionDef) and ast.get_docstring(node, clean=False):
             node.body = node.body[1:]

@@ -10,8 +10,8 @@ from typing import Any
 import torch
 
 from benchmarks.emoji36.data import Data
-from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Overrides, Row, described
-from benchmarks.emoji36.run import Scores, Taught, claim, plainly, remembering, score, teach
+from benchmarks.emoji36.methods import FALLBACK, ROWS, TRAININGS, Overrides, Row, describe_row
+from benchmarks.emoji36.run import Scores, Taught, claim, encode_plainly, remember_encoded, score, teach
 from model.base import Base
 from model.detection import Detector
 from model.encoder import Encoder
@@ -34,7 +34,7 @@ class Bench:
     overrides: Overrides = field(default_factory=dict)
 
     def teach(self, encoder: Encoder, training: str) -> Iterator[Taught]:
-        """The languages of a training one after another; what is on disk is not trained again."""
+        """Yield the languages of a training one after another; what is on disk is not trained again."""
         for taught in teach(
             encoder, self.data, training, self.settings, self.folder / "trained" / training, self.overrides
         ):
@@ -58,7 +58,7 @@ class Ledger:
         return rows
 
     def add(self, scores: list[Scores], digests: list[str]) -> None:
-        """One more language."""
+        """Add one more language."""
         self.triangle.append(scores)
         self.content["digests"].append(digests)
         self.save()
@@ -72,7 +72,7 @@ class Ledger:
 def fill(bench: Bench, name: str) -> Ledger:
     """Train what the row needs, score it, and return its ledger."""
     row = ROWS[name]
-    made = described(name, bench.settings, bench.overrides)
+    made = describe_row(name, bench.settings, bench.overrides)
     scores = bench.folder / "scores" / f"{name}.json"
     claim(scores.with_suffix(".row.json"), made, [scores])
     ledger = Ledger(scores)
@@ -85,33 +85,35 @@ def fill(bench: Bench, name: str) -> Ledger:
     if row.training is None or TRAININGS[row.training].onto == "joint":
         view = taught[0].view if taught else encoder.base_view
         if not ledger.triangle:
-            results = [score(plainly(encoder), bench.data, [view], language) for language in bench.data.languages]
+            results = [
+                score(encode_plainly(encoder), bench.data, [view], language) for language in bench.data.languages
+            ]
             ledger.add([scores for scores, _ in results], [digest for _, digest in results])
     elif row.read != "own":
         {"shared": _shared, "detected": _detected}[row.read](bench, encoder, taught, ledger, row)
-    ledger.content |= _costs(encoder, taught) | {"done": True}
+    ledger.content |= _measure_costs(encoder, taught) | {"done": True}
     ledger.save()
     return ledger
 
 
 def _shared(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
-    """Every language so far through the newest version."""
+    """Read every language so far through the newest version."""
     for i in range(len(ledger.triangle), len(taught)):
         known = bench.data.languages[: i + 1]
-        results = [score(plainly(encoder), bench.data, [taught[i].view], language) for language in known]
+        results = [score(encode_plainly(encoder), bench.data, [taught[i].view], language) for language in known]
         ledger.add([scores for scores, _ in results], [digest for _, digest in results])
         bench.tell(f"{row.training}: {i + 1} languages scored through {taught[i].language}")
 
 
 def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Ledger) -> list[Taught]:
-    """Every language through its own version: scored while it is the newest and, to the bit, again after the last."""
+    """Read every language through its own version: scored while it is the newest and, to the bit, again at the end."""
     taught = []
     for each in teaching:
         taught.append(each)
         if len(taught) > len(ledger.triangle):
-            scores, digest = score(plainly(encoder), bench.data, [each.view], each.language)
+            scores, digest = score(encode_plainly(encoder), bench.data, [each.view], each.language)
             ledger.add([*(ledger.triangle[-1] if ledger.triangle else []), scores], [digest])
-    again = [score(plainly(encoder), bench.data, [each.view], each.language) for each in taught]
+    again = [score(encode_plainly(encoder), bench.data, [each.view], each.language) for each in taught]
     ledger.triangle[-1] = [scores for scores, _ in again]  # measured again, for F
     ledger.content["bitwise_equal"] = [[digest] for _, digest in again] == ledger.content["digests"]
     bench.tell(f"All {len(taught)} languages scored again, bitwise equal: {ledger.content['bitwise_equal']}")
@@ -119,9 +121,9 @@ def _own(bench: Bench, encoder: Encoder, teaching: Iterator[Taught], ledger: Led
 
 
 def _detected(bench: Bench, encoder: Encoder, taught: list[Taught], ledger: Ledger, row: Row) -> None:
-    """Every text through the version of its detected language; `FALLBACK`'s where detection is unsure."""
+    """Read every text through its detected language's version; through `FALLBACK`'s where detection is unsure."""
     shared = [each.view for each in bench.teach(encoder, FALLBACK)]
-    detector, encode = Detector(), remembering(encoder)
+    detector, encode = Detector(), remember_encoded(encoder)
     for each in taught:
         detector = detector.replace_counts(each.language, each.learned.ngrams)
     views = {each.language: each.view for each in taught}
@@ -142,18 +144,18 @@ def _texts(data: Data, language: str) -> list[str]:
     return [caption for test in data.tests(language).values() for caption in test.captions]
 
 
-def _deviation(encoder: Encoder, view: View) -> float:
-    """The standard deviation of all elements that the view reads, with which TEIR draws new rows."""
+def _measure_deviation(encoder: Encoder, view: View) -> float:
+    """Return the standard deviation of all elements that the view reads, with which TEIR draws new rows."""
     rows = encoder.table.rows[torch.from_numpy(view.physical[view.physical != NO_ROW]).long()]
     return round(float(rows.std()), 5)
 
 
-def _costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
+def _measure_costs(encoder: Encoder, taught: list[Taught]) -> dict[str, Any]:
     total, width = len(encoder.base.table), encoder.base.table.shape[1]
     held = [total + sum(len(each.learned.rows.ids) for each in taught[: n + 1]) for n in range(len(taught))]
     live = [int((each.view.physical != NO_ROW).sum()) for each in taught]
     return {
-        "table_std": [_deviation(encoder, each.view) for each in taught],
+        "table_std": [_measure_deviation(encoder, each.view) for each in taught],
         "commits": sorted({each.facts.get("commit", "unknown") for each in taught}),
         "train_seconds": [each.facts["seconds"] for each in taught],
         "rows_trained": [len(each.learned.rows.ids) for each in taught],

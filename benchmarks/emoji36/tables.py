@@ -6,16 +6,16 @@ from typing import Any
 import numpy as np
 
 from benchmarks.emoji36 import published, reach
-from benchmarks.emoji36.methods import ROWS, ordered
+from benchmarks.emoji36.methods import ROWS, order_rows
 
 
-def all_of(results: dict[str, Any]) -> Iterator[str]:
-    """Every table that these results have something for."""
-    yield from (_main_table(results), reach.table(results), _language_table(results))
-    yield from (_confusion_table(results), _cost_table(results))
+def list_tables(results: dict[str, Any]) -> Iterator[str]:
+    """Yield every table that these results have something for."""
+    yield from (_build_main_table(results), reach.build_table(results), _build_language_table(results))
+    yield from (_build_confusion_table(results), _build_cost_table(results))
 
 
-def _main_table(results: dict[str, Any]) -> str:
+def _build_main_table(results: dict[str, Any]) -> str:
     columns = [
         "method",
         "seeds",
@@ -34,21 +34,21 @@ def _main_table(results: dict[str, Any]) -> str:
         "",
     ]
     lines += ["| " + " | ".join(columns) + " |", "|" + "---|" * len(columns)]
-    for name in ordered(results):
+    for name in order_rows(results):
         method = results["methods"][name]
         cells = [f"`{name}`", str(len(method["seeds"]))]
-        cells += [_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
-        cells.append(_just_learned(method))
+        cells += [_format_cell(method, metric, "seen", "t2i") for metric in ("AA", "F", "F_en")]
+        cells.append(_format_just_learned(method))
         cells += [
-            _cell(method, "AA", "seen", "i2t"),
-            *(_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
+            _format_cell(method, "AA", "seen", "i2t"),
+            *(_format_cell(method, "AA", other, "t2i") for other in ("unseen", "singles")),
         ]
         cells.append(published.XM3600.get(name, "–"))
         lines.append("| " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
+def _format_cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
     value = method[metric].get(gallery, {}).get(way)
     if value is None:
         return "–"
@@ -56,47 +56,47 @@ def _cell(method: dict[str, Any], metric: str, gallery: str, way: str) -> str:
     return f"{value['mean']:.1f}{spread}"
 
 
-def _just_learned(method: dict[str, Any]) -> str:
+def _format_just_learned(method: dict[str, Any]) -> str:
     diagonals = [seed["seen"]["t2i"]["R@1"] for seed in method["seeds"].values()]
     if any(len(a) != len(a[-1]) for a in diagonals):
         return "–"
     return f"{100 * np.mean([a[j][j] for a in diagonals for j in range(len(a))]):.1f}"
 
 
-def _language_table(results: dict[str, Any]) -> str:
-    names = ordered(results)
+def _build_language_table(results: dict[str, Any]) -> str:
+    names = order_rows(results)
     lines = ["t2i R@1 of each language after the last, first seed.", ""]
     lines += ["| language | " + " | ".join(f"`{name}`" for name in names) + " |", "|---|" + "---|" * len(names)]
     for j, language in enumerate(results["languages"]):
-        cells = [f"{100 * _first(results, name)['seen']['t2i']['R@1'][-1][j]:.1f}" for name in names]
+        cells = [f"{100 * _choose_first(results, name)['seen']['t2i']['R@1'][-1][j]:.1f}" for name in names]
         lines.append(f"| {language} | " + " | ".join(cells) + " |")
     return "\n".join(lines)
 
 
-def _cost_table(results: dict[str, Any]) -> str:
-    """Without seconds, which depend on what else ran, and without detected rows, which train nothing of their own."""
+def _build_cost_table(results: dict[str, Any]) -> str:
+    """Leave out seconds, which depend on what else ran, and detected rows, which train nothing of their own."""
     lines = ["What a language leaves, first seed, mean over languages.", ""]
     lines += ["| method | rows trained | bytes stored / bytes of its rows |", "|---|---|---|"]
-    for name in ordered(results):
-        seed = _first(results, name)
+    for name in order_rows(results):
+        seed = _choose_first(results, name)
         if seed.get("rows_trained") and ROWS[name].read != "detected":
             share = sum(seed["bytes_stored"]) / sum(seed["bytes_of_rows"])
             lines.append(f"| `{name}` | {np.mean(seed['rows_trained']):,.0f} | {share:.2f} |")
     return "\n".join(lines)
 
 
-def _first(results: dict[str, Any], name: str) -> dict[str, Any]:
+def _choose_first(results: dict[str, Any], name: str) -> dict[str, Any]:
     seed: dict[str, Any] = next(iter(results["methods"][name]["seeds"].values()))
     return seed
 
 
-def _confusion_table(results: dict[str, Any]) -> str:
-    """The language-ID confusion matrix of `auto`."""
+def _build_confusion_table(results: dict[str, Any]) -> str:
+    """Return the language-ID confusion matrix of `auto`."""
     if "auto" not in results["methods"]:
         return ""
     lines = ["`auto`: what each language's test texts were taken for, % of them, first seed.", ""]
     lines += ["| language | right | unsure | taken for others |", "|---|---|---|---|"]
-    confusion = _first(results, "auto")["confusion"]
+    confusion = _choose_first(results, "auto")["confusion"]
     for language, guesses in ((tag, confusion[tag]) for tag in results["languages"]):
         total = sum(guesses.values())
         others = {tag: count for tag, count in guesses.items() if tag not in (language, "unsure")}

@@ -85,7 +85,7 @@ class Oracle(Published):
 
     @classmethod
     def all_at_once(cls, captions: Sequence[str]) -> Self:
-        """Grown on the captions of every language together, as the paper's oracle vocabulary of 200,000 tokens."""
+        """Grow on the captions of every language together, as the paper's oracle vocabulary of 200,000 tokens."""
         tokenizer = cls()
         return tokenizer.extend(tokenizer.learn_merges(captions, 200_000))
 

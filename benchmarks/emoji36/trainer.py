@@ -120,10 +120,10 @@ class MethodTrainer(Trainer):
             return super().collect_rows()
         order = np.argsort(self.ids)
         rows = TokenRows(self.ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
-        return self._whole_table(rows) if self.method.dense else rows
+        return self._read_whole_table(rows) if self.method.dense else rows
 
-    def _whole_table(self, taught: TokenRows) -> TokenRows:
-        """All rows after plain AdamW over the whole table: those taught here, and idle ones decayed."""
+    def _read_whole_table(self, taught: TokenRows) -> TokenRows:
+        """Return all rows after plain AdamW over the whole table: those taught here, and idle ones decayed."""
         physical = self.parent.physical
         held = np.flatnonzero(physical != NO_ROW)
         ids = np.union1d(held, taught.ids).astype(np.int64)
@@ -134,7 +134,7 @@ class MethodTrainer(Trainer):
         return TokenRows(ids, rows)
 
     def idle(self) -> float:
-        """What is left of a row without a gradient after all steps: the product of its decays."""
+        """Return what is left of a row without a gradient after all steps: the product of its decays."""
         rates = (self.settings.compute_rate(step, self.steps) for step in range(1, self.steps + 1))
         return math.prod(1 - rate * self.decay for rate in rates)
 
@@ -183,11 +183,11 @@ class Method:
     def trainer(
         self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings, *more: Any
     ) -> MethodTrainer:
-        """The trainer of one language on top of `parent`; `more` is what its `kind` takes besides."""
+        """Return the trainer of one language on top of `parent`; `more` is what its `kind` takes besides."""
         return self.kind(self, encoder, parent, corpus, folder, settings, *more)
 
     def key(self) -> dict[str, object]:
-        """What results and checkpoints must agree on, in the words of the first ones.
+        """Return what results and checkpoints must agree on, in the words of the first ones.
 
         Of a further method its code, too, so that a change of it is never taken for what was there before.
         """

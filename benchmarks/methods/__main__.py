@@ -12,15 +12,15 @@ from rich.console import Console
 
 from benchmarks import page
 from benchmarks.emoji36 import lexicon, results
-from benchmarks.emoji36.data import Data, emoji36
+from benchmarks.emoji36.data import Data, load_emoji36
 from benchmarks.emoji36.errors import Refused
-from benchmarks.emoji36.files import chosen
+from benchmarks.emoji36.files import choose_languages
 from benchmarks.emoji36.run import commit
 from benchmarks.emoji36.scenes import Sizes
 from benchmarks.emoji36.settings import read_settings
 from benchmarks.methods import addressed, few, gains, report
 from benchmarks.methods.bench import Bench, fill
-from benchmarks.methods.rows import ROWS, settings
+from benchmarks.methods.rows import ROWS, choose_settings
 from model.base import open_base
 from model.encoder import Encoder
 from model.evaluation import KS
@@ -48,16 +48,16 @@ def run(
     torch.set_num_threads(threads)
     torch.use_deterministic_algorithms(True)
     try:
-        names = results.rows_of(methods, ROWS)
+        names = results.choose_rows(methods, ROWS)
         base = open_base("bundled")
-        data = emoji36(Encoder(base), Sizes(pairs=pairs), work, chosen(languages, lexicon.LANGUAGES))
+        data = load_emoji36(Encoder(base), Sizes(pairs=pairs), work, choose_languages(languages, lexicon.LANGUAGES))
         head = {"languages": list(data.languages), "sizes": {**data.sizes, "queries": queries}}
         head |= {"captions": sha256(json.dumps(data.digests()).encode()).hexdigest()}
         head |= {"text_fingerprint": base.text_fingerprint}
         key = sha256(json.dumps([head, seed]).encode()).hexdigest()[:12]
-        learning = settings(data.sizes["train"], seed)
+        learning = choose_settings(data.sizes["train"], seed)
         bench = Bench(base, data, learning, queries, work / "methods" / key, _CONSOLE.print, commit())
-        results.held(out, head, {name: bench.described(name) for name in names}, seed, _CONSOLE.print)
+        results.load_results(out, head, {name: bench.described(name) for name in names}, seed, _CONSOLE.print)
         for name in names:
             results.merge(out, head, name, seed, fill(bench, name, again).content)
     except Refused as refusal:
@@ -82,20 +82,20 @@ def gains_(
     concluded: Annotated[Path, typer.Option(help="What is kept of each comparison; a table of `report`")] = GAINS,
     work: Path = WORK,
 ) -> None:
-    """What settings, or an adapter, gain over others on the demo's datasets or on scenes; a stopped run goes on."""
+    """Measure what settings, or an adapter, gain over others on datasets or scenes; a stopped run goes on."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     try:
-        results.read(concluded), _trials(out)  # hours before they are written
-        sides = [_named(settings or []), _named(against or [])]
+        results.read(concluded), _load_trials(out)  # hours before they are written
+        sides = [_name_settings(settings or []), _name_settings(against or [])]
         if adapter is not None and adapter not in addressed.KINDS:
             raise Refused(f"--adapter: there is no {adapter!r} among {', '.join(addressed.KINDS)}")
         encoder = Encoder(open_base("bundled"))
         scenes = data == "scenes"
         shown: Data = (
-            emoji36(encoder, Sizes(pairs=pairs), work) if scenes else gains.DemoData(encoder, work / "pictures")
+            load_emoji36(encoder, Sizes(pairs=pairs), work) if scenes else gains.DemoData(encoder, work / "pictures")
         )
-        tags = chosen(languages, shown.languages)
+        tags = choose_languages(languages, shown.languages)
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     parts = [addressed.Adapter(adapter, pace) if adapter else None, None]
@@ -104,18 +104,20 @@ def gains_(
         for side, part in zip(sides, parts, strict=True)
     )
     try:
-        gains.fill(encoder, shown, [*after, *before], _trials(out), work / "methods", lambda trial: _add(out, trial))
+        gains.fill(
+            encoder, shown, [*after, *before], _load_trials(out), work / "methods", lambda trial: _add(out, trial)
+        )
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
     said: dict[str, Any] = {"data": data, "languages": tags, "pairs": pairs, "seeds": seeds}
     said |= {"set": _as_said(settings) | ({adapter: f"at {pace:g}"} if adapter else {})}
     said |= {"against": _as_said(against)}
-    _keep(concluded, said, gains.concluded(_trials(out), before, after))
+    _keep(concluded, said, gains.conclude(_load_trials(out), before, after))
 
 
 def _keep(path: Path, said: dict[str, Any], found: dict[str, Any]) -> None:
     """Put a comparison into the file, in the place of an earlier one of the same, and tell it."""
-    with results.locked(path):
+    with results.lock(path):
         others = [
             each for each in results.read(path).get("comparisons", []) if {name: each[name] for name in said} != said
         ]
@@ -131,34 +133,37 @@ def few_(
     out: Annotated[Path, typer.Option(help="What was measured so far; the plot goes beside")] = FEW,
     work: Path = WORK,
 ) -> None:
-    """Recall against pairs by the product's default settings, and what adapters add; a stopped run goes on.
+    """Measure recall against pairs by the default settings, and what adapters add; a stopped run goes on.
 
     Writes the tables into the page beside the results, and the plot.
     """
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
     encoder = Encoder(open_base("bundled"))
-    wanted, data = few.trials(_named([]), seeds=seeds), emoji36(encoder, Sizes(pairs=max(few.SIZES)), work)
+    wanted, data = (
+        few.list_trials(_name_settings([]), seeds=seeds),
+        load_emoji36(encoder, Sizes(pairs=max(few.SIZES)), work),
+    )
     try:
-        gains.fill(encoder, data, wanted, _trials(out), work / "methods", lambda trial: _add(out, trial))
+        gains.fill(encoder, data, wanted, _load_trials(out), work / "methods", lambda trial: _add(out, trial))
     except Refused as refusal:
         raise SystemExit(str(refusal)) from refusal
-    trials = _trials(out)
+    trials = _load_trials(out)
     few.draw(trials, wanted, out.with_suffix(".png"))
-    written = page.place(out.with_suffix(".md"), "Few pairs", few.tables(trials, wanted))
+    written = page.place(out.with_suffix(".md"), "Few pairs", few.build_tables(trials, wanted))
     _CONSOLE.print(written, highlight=False, markup=False, soft_wrap=True)
 
 
-def _trials(out: Path) -> list[dict[str, Any]]:
-    """Those measured so far."""
+def _load_trials(out: Path) -> list[dict[str, Any]]:
+    """Return the trials measured so far."""
     found: list[dict[str, Any]] = results.read(out).get("trials", [])
     return found
 
 
 def _add(out: Path, trial: dict[str, Any]) -> None:
     """Keep one more; another process may add to the same file."""
-    with results.locked(out):
-        results.write(out, {"trials": [*_trials(out), trial | {"commit": commit()}]})
+    with results.lock(out):
+        results.write(out, {"trials": [*_load_trials(out), trial | {"commit": commit()}]})
     _CONSOLE.print({key: value for key, value in trial.items() if key not in ("settings", "ranks", "owner")})
 
 
@@ -166,8 +171,8 @@ def _as_said(said: Sequence[str] | None) -> dict[str, str]:
     return dict(each.partition("=")[::2] for each in said or [])
 
 
-def _named(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:
-    """All settings of a training but the seed, so that results stay apart when a default changes."""
+def _name_settings(said: Sequence[str]) -> tuple[tuple[str, Any], ...]:
+    """Return all settings of a training but the seed, so that results stay apart when a default changes."""
     return tuple(sorted((name, value) for name, value in vars(read_settings(said)).items() if name != "seed"))
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
+from benchmarks.methods.trainer import Features, SuiteTrainer, list_matrices
 from model.base import Base
 from model.checkpoint import CachedResult
 
@@ -20,7 +20,7 @@ class Adapted(SuiteTrainer):
 
     def __init__(self, *inputs: Any, **more: Any) -> None:
         super().__init__(*inputs, **more)
-        opened = tower.copied(self.encoder.base, self.half)
+        opened = tower.copy_tower(self.encoder.base, self.half)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
             self.parts = self.made(opened)
@@ -30,7 +30,7 @@ class Adapted(SuiteTrainer):
     @staticmethod
     @abstractmethod
     def made(opened: Any) -> nn.Module:
-        """New parameters of one language for a tower."""
+        """Return new parameters of one language for a tower."""
 
     @staticmethod
     @abstractmethod
@@ -41,7 +41,7 @@ class Adapted(SuiteTrainer):
         return super().get_extra_parameters() | dict(self.parts.named_parameters("part"))
 
     def decayed(self) -> list[nn.Parameter]:
-        return matrices(self.parts.parameters())
+        return list_matrices(self.parts.parameters())
 
     def leaves(self) -> dict[str, Tensor]:
         own = {f"{self.corpus.language}/{name}": value for name, value in self.parts.state_dict().items()}
@@ -49,7 +49,7 @@ class Adapted(SuiteTrainer):
 
     @classmethod
     def reads(cls, base: Base, left: CachedResult, language: str, half: bool) -> Features:
-        opened = tower.copied(base, half)
+        opened = tower.copy_tower(base, half)
         parts, start = cls.made(opened), f"{language}/"
         own = {name.removeprefix(start): value for name, value in left.tensors.items() if name.startswith(start)}
         parts.load_state_dict(own)
@@ -57,7 +57,7 @@ class Adapted(SuiteTrainer):
         return tower.features(opened)
 
 
-def width_of(opened: Any) -> int:
-    """The width of a tower."""
+def measure_width(opened: Any) -> int:
+    """Return the width of a tower."""
     width: int = opened.positional_embedding.shape[1]
     return width

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.emoji36.trainer import ALIGNED, PRODUCT
 from benchmarks.methods.adapted import Adapted
-from benchmarks.methods.bench import reader
+from benchmarks.methods.bench import open_reader
 from benchmarks.methods.lora import LoRA
 from benchmarks.methods.mla import MLA
 from model.checkpoint import CachedResult
@@ -43,7 +43,7 @@ class Taught:
 
 
 def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings, adapter: Adapter) -> Taught:
-    """The language of the corpus, on the base; `folder` is used meanwhile."""
+    """Return the language of the corpus, on the base; `folder` is used meanwhile."""
     base, kind = encoder.base_view, KINDS[adapter.kind]
     settled = settings.resolve(len(corpus.captions), base.tokenizer.new_row_kind)
     method = replace(ALIGNED if settled.start == "aligned" else PRODUCT, kind=kind)
@@ -54,4 +54,4 @@ def teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSetting
     view = encoder.extend(base, 1, corpus.language, trainer.learn(lambda _: False))
     files.remove(folder)
     features = kind.reads(encoder.base, CachedResult(trainer.leaves()), corpus.language, half=False)
-    return Taught(view, reader(encoder, features), trainer.steps)
+    return Taught(view, open_reader(encoder, features), trainer.steps)

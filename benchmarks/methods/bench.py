@@ -22,7 +22,7 @@ from benchmarks.emoji36.run import Scores, Spent, claim
 from benchmarks.emoji36.table import Ledger
 from benchmarks.emoji36.tokenizers import Oracle
 from benchmarks.methods import sampled
-from benchmarks.methods.rows import ORACLE, ROWS, tokenizer
+from benchmarks.methods.rows import ORACLE, ROWS, choose_tokenizer
 from benchmarks.methods.trainer import NOTHING, Features, SuiteTrainer
 from model import version
 from model.base import Base
@@ -57,15 +57,17 @@ class Bench:
     @cached_property
     def corpora(self) -> Callable[[str], Corpus]:
         """The training data of a language, composed once."""
-        return cache(self.data.corpus)
+        return cache(self.data.build_corpus)
 
     @cached_property
     def tests(self) -> Callable[[str], Test]:
         """What a language's test asks."""
-        return cache(lambda language: asked(self.data.tests(language)["scenes"], self.queries, self._place(language)))
+        return cache(
+            lambda language: choose_questions(self.data.tests(language)["scenes"], self.queries, self._place(language))
+        )
 
-    def by_picture(self, triangle: Sequence[Sequence[Scores]]) -> dict[str, sampled.Sums]:
-        """What each picture of a gallery adds to the metrics of a row."""
+    def sum_by_picture(self, triangle: Sequence[Sequence[Scores]]) -> dict[str, sampled.Sums]:
+        """Return what each picture of a gallery adds to the metrics of a row."""
         tests = [self.tests(language) for language in self.data.languages]
         owners = [test.owner for test in tests]
         return {gallery: sampled.sums(triangle, gallery, owners) for gallery in tests[0].galleries}
@@ -74,13 +76,17 @@ class Bench:
         return list(self.data.languages).index(language)
 
     def described(self, name: str) -> dict[str, Any]:
-        """All that a row's scores depend on except the data."""
-        made = {"tokenizer": tokenizer(name).__name__, "method": ROWS[name].key(), "settings": asdict(self.settings)}
+        """Return all that a row's scores depend on except the data."""
+        made = {
+            "tokenizer": choose_tokenizer(name).__name__,
+            "method": ROWS[name].key(),
+            "settings": asdict(self.settings),
+        }
         return {**made, "queries": self.queries}
 
     def chain(self, name: str) -> "Chain":
-        """What the first language of a row is taught on."""
-        return Chain(self.base, self._oracle if name == ORACLE else tokenizer(name)())
+        """Return what the first language of a row is taught on."""
+        return Chain(self.base, self._oracle if name == ORACLE else choose_tokenizer(name)())
 
     @cached_property
     def _oracle(self) -> Tokenizer:
@@ -150,7 +156,7 @@ def _fill(bench: Bench, name: str, folder: Path, ledger: Ledger) -> None:
         "train_seconds": [each["seconds"] for each in facts],
         "rows_trained": [each["rows"] for each in facts],
         "rows_total": [each["total"] for each in facts],
-        "by_picture": bench.by_picture(ledger.triangle),
+        "by_picture": bench.sum_by_picture(ledger.triangle),
         "done": True,
     }
     ledger.save()
@@ -176,35 +182,35 @@ def teach(bench: Bench, chain: Chain, name: str, language: str, place: Path) -> 
 
 
 def score(bench: Bench, chain: Chain, name: str, language: str) -> Scores:
-    """Recall of the language's test, among all pictures of each gallery, by the newest table."""
+    """Return recall of the language's test, among all pictures of each gallery, by the newest table."""
     kind, half = ROWS[name].kind, bench.settings.can_use_bfloat16(bench.base.device)
     assert issubclass(kind, SuiteTrainer)
     test = bench.tests(language)
-    vectors = encoded(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
+    vectors = encode_texts(chain, kind.reads(bench.base, chain.left, language, half), test.captions)
     by_gallery = {each: (vectors, bench.data.galleries[each], test.owner) for each in test.galleries}
     return {
-        gallery: {**measure_recalls(*queries), sampled.FIRST: sampled.packed(compute_ranks(*queries))}
+        gallery: {**measure_recalls(*queries), sampled.FIRST: sampled.pack(compute_ranks(*queries))}
         for gallery, queries in by_gallery.items()
     }
 
 
-def asked(test: Test, queries: int, place: int) -> Test:
-    """So many captions of a test, evenly spread; languages beside each other ask others."""
+def choose_questions(test: Test, queries: int, place: int) -> Test:
+    """Return some captions of a test, evenly spread; languages beside each other ask others."""
     step = max(1, len(test.captions) // queries) if queries else 1
     chosen = np.arange(place % step, len(test.captions), step)
     return replace(test, captions=[test.captions[each] for each in chosen], owner=test.owner[chosen])
 
 
-def encoded(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[np.float32]:
-    """Unit vectors of texts by the newest view, and this tower."""
+def encode_texts(chain: Chain, features: Features, texts: Sequence[str]) -> NDArray[np.float32]:
+    """Return unit vectors of texts by the newest view, and this tower."""
     sequences = [chain.view.build_sequence(ids)[0] for ids in chain.view.tokenize(texts)]
-    found = reader(chain.encoder, features).compute_text_features(sequences, _BATCH)
+    found = open_reader(chain.encoder, features).compute_text_features(sequences, _BATCH)
     vectors: NDArray[np.float32] = found / np.linalg.norm(found, axis=1, keepdims=True)
     return vectors
 
 
-def reader(encoder: Encoder, features: Features) -> Encoder:
-    """The same encoder, rows and all, but by other `features` of texts."""
+def open_reader(encoder: Encoder, features: Features) -> Encoder:
+    """Return this encoder, rows and all, with other `features` of texts."""
     found = copy.copy(encoder)
     found.towers = _Reading(encoder.base, features)
     return found

@@ -37,7 +37,7 @@ class CodaPrompt(PromptTrainer):
         for block in self.blocks(self.encoder.base):
             for name, size in sizes.items():
                 earlier = [value for key, value in left.tensors.items() if key.startswith(f"{block}/{name}/")]
-                made[f"{block}/{name}/{self.corpus.language}"] = orthogonal(earlier, size, random)
+                made[f"{block}/{name}/{self.corpus.language}"] = draw_orthogonal(earlier, size, random)
         return made
 
     @staticmethod
@@ -94,8 +94,8 @@ class Damped(Decaying):
         super().move()
 
 
-def orthogonal(earlier: list[Tensor], size: int, random: torch.Generator) -> Tensor:
-    """Five unit vectors (5, size), drawn at random and made orthogonal to each other and to all `earlier` ones."""
+def draw_orthogonal(earlier: list[Tensor], size: int, random: torch.Generator) -> Tensor:
+    """Return five unit vectors (5, size), drawn at random, orthogonal to each other and to all `earlier` ones."""
     found: list[Tensor] = [row for block in earlier for row in F.normalize(block.double(), dim=-1)]
     basis = [*torch.linalg.qr(torch.stack(found).T).Q.T] if found else []
     for _ in range(EACH):

@@ -52,6 +52,6 @@ class DualPrompt(PromptTrainer):
 
 
 def _prompts(general: Tensor, experts: Tensor) -> Prompts:
-    """`general` (blocks, length, width), `experts` (n or 1, blocks, length, width), in the blocks behind."""
+    """Return `general` (blocks, length, width), `experts` (n or 1, blocks, length, width), in the blocks behind."""
     first = {block: prompt[None] for block, prompt in enumerate(general)}
     return first | {len(general) + block: experts[:, block] for block in range(experts.shape[1])}

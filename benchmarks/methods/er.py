@@ -48,14 +48,14 @@ class ER(SuiteTrainer):
             yield step, np.append(batch, behind + random.choice(len(self.remembered), count, replace=False))
 
     def encode_batch(self, batch: NDArray[np.int64]) -> Tensor:
-        """In parts of like length: remembered captions have any, and one that is long would fill up all others."""
+        """Encode parts of like length: remembered captions have any, and one that is long would fill up all others."""
         order = np.argsort([len(self.sequences[place]) for place in batch], kind="stable")
         parts = np.split(order, range(_PART, len(order), _PART))
         found = torch.cat([super(ER, self).encode_batch(batch[part]) for part in parts])
         return found[torch.from_numpy(np.argsort(order))]
 
     def compute_loss(self, batch: NDArray[np.int64]) -> Tensor:
-        """Both losses of new pairs, the cross-modal one of remembered ones too; these are pulled to their targets."""
+        """Add both losses of new pairs and the cross-modal one of remembered ones, pulled to their targets."""
         features, new = self.encode_batch(batch), torch.from_numpy(batch < len(self.own.captions))
         lingual, modal = self.objectives
         chosen = torch.from_numpy(batch)
@@ -68,7 +68,7 @@ class ER(SuiteTrainer):
         return torch.stack([term for term in terms if term is not None]).sum()
 
     def targets(self) -> Tensor:
-        """What the own captions (n, dimension) are to be pulled to when they are remembered."""
+        """Return what the own captions (n, dimension) are to be pulled to when they are remembered."""
         return self.own.pivot_features
 
     def facts(self) -> dict[str, Any]:
@@ -87,13 +87,13 @@ class ER(SuiteTrainer):
         return int((self.left.facts or {}).get("seen", 0))
 
     def _reservoir(self) -> list[int]:
-        """Places among what is remembered and then the own captions."""
+        """Return places among what is remembered and then the own captions."""
         own, random = len(self.own.captions), np.random.default_rng((self.settings.seed, self._seen()))
-        return reservoir(len(self.remembered), self._seen(), own, own, random)
+        return update_reservoir(len(self.remembered), self._seen(), own, own, random)
 
 
-def reservoir(held: int, seen: int, new: int, room: int, random: np.random.Generator) -> list[int]:
-    """What is kept of `held` pairs, left of `seen`, and `new` ones behind them: places, `room` of them at most.
+def update_reservoir(held: int, seen: int, new: int, room: int, random: np.random.Generator) -> list[int]:
+    """Return what is kept of `held` pairs, left of `seen`, and `new` ones behind them: places, `room` of them at most.
 
     Each pair ever seen is kept as likely as any other.
     """

@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 
-from benchmarks.emoji36.data import Data, Test, encoded
+from benchmarks.emoji36.data import Data, Test, encode_pictures
 from benchmarks.methods import addressed
 from benchmarks.methods.addressed import Adapter
 from demo import dataset
 from demo.emojis import LANGUAGES
-from demo.gallery import Outline, draw, outlines
+from demo.gallery import Outline, draw, list_outlines
 from model.encoder import Encoder
 from model.evaluation import KS, Gain, compute_ranks, measure_gain
 from model.objectives import Corpus
@@ -45,15 +45,15 @@ class DemoData:
     fingerprint = "demo"
 
     def __init__(self, encoder: Encoder, folder: Path, shown: Sequence[Outline] | None = None) -> None:
-        self._encoder, shown = encoder, shown or outlines()
+        self._encoder, shown = encoder, shown or list_outlines()
         self._places = {each.id: place for place, each in enumerate(shown)}
-        vectors = encoded(
+        vectors = encode_pictures(
             encoder, shown, "demo", folder, lambda each: f"{each.id} {each.caption} {each.drawing_set}", draw
         )
         self.galleries, self.sizes = {"all": vectors}, {"test": len(shown)}
 
-    def corpus(self, language: str) -> Corpus:
-        """In random order, the same for every language."""
+    def build_corpus(self, language: str) -> Corpus:
+        """Return the pairs in random order, the same for every language."""
         rows = self._rows(language, "train")
         random.Random("demo").shuffle(rows)
         texts = [clean(row["english"]) for row in rows]
@@ -72,7 +72,7 @@ class DemoData:
         return {}
 
     def _rows(self, language: str, split: str) -> list[dict[str, str]]:
-        rows = (row for row in dataset.rows(language) if row["picture"] in self._places)
+        rows = (row for row in dataset.build_rows(language) if row["picture"] in self._places)
         return [row for row in rows if row["split"] == split]
 
     def _owner(self, rows: Sequence[dict[str, str]]) -> np.ndarray[Any, np.dtype[np.int64]]:
@@ -96,11 +96,11 @@ class Trial:
 
 def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[str, Any]:
     """Teach it, and rank each test caption's picture; what it took is in seconds of the process."""
-    corpus = data.corpus(trial.language)
+    corpus = data.build_corpus(trial.language)
     corpus, started = first(corpus, trial.pairs or len(corpus.captions)), time.process_time()
     settings = LearnSettings(**{**dict(trial.settings), "seed": trial.seed})
     if trial.adapter is None:
-        taught = _taught(encoder, corpus, folder, settings)
+        taught = _teach(encoder, corpus, folder, settings)
     else:
         taught = addressed.teach(encoder, corpus, folder, settings, trial.adapter)
     seconds = round(time.process_time() - started, 1)
@@ -112,7 +112,7 @@ def measure(encoder: Encoder, data: Data, trial: Trial, folder: Path) -> dict[st
 
 
 def first(corpus: Corpus, pairs: int) -> Corpus:
-    """The first pairs of a corpus, which are in random order."""
+    """Return the first pairs of a corpus, which are in random order."""
     owner = corpus.picture_rows[:pairs]
     return Corpus(
         corpus.language,
@@ -124,7 +124,7 @@ def first(corpus: Corpus, pairs: int) -> Corpus:
     )
 
 
-def _taught(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
+def _teach(encoder: Encoder, corpus: Corpus, folder: Path, settings: LearnSettings) -> addressed.Taught:
     files.remove(folder)
     trainer = Trainer(encoder, encoder.base_view, corpus, folder, settings)
     view = encoder.extend(encoder.base_view, 1, corpus.language, trainer.learn(lambda _: False))
@@ -136,7 +136,7 @@ def fill(
     encoder: Encoder, data: Data, trials: Sequence[Trial], held: Held, folder: Path, tell: Callable[[Any], None]
 ) -> None:
     """Measure what `held` lacks; `tell` gets each as soon as it is there. Works in a new folder inside of `folder`."""
-    done = {trial_of(each) for each in held}
+    done = {read_trial(each) for each in held}
     folder.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=folder) as own:  # another comparison may run beside
         for trial in trials:
@@ -144,34 +144,34 @@ def fill(
                 tell(asdict(trial) | measure(encoder, data, trial, Path(own) / "training"))
 
 
-def concluded(held: Held, before: Sequence[Trial], after: Sequence[Trial]) -> dict[str, Any]:
-    """What is kept of a comparison, as JSON: recalls in per cent; steps, and seconds of one core, of a training."""
-    sides, by_trial = (before, after), {trial_of(each): each for each in held}
+def conclude(held: Held, before: Sequence[Trial], after: Sequence[Trial]) -> dict[str, Any]:
+    """Return what is kept of a comparison, as JSON: recalls in per cent; steps, and seconds of one core."""
+    sides, by_trial = (before, after), {read_trial(each): each for each in held}
     found: dict[str, Any] = {
         name: [round(float(np.mean([by_trial[trial][name] for trial in side])), 1) for side in sides]
         for name in ("steps", "seconds")
     }
     for k in KS:
-        gain = gained(held, before, after, k)
+        gain = measure_gain(held, before, after, k)
         figures = {"before": gain.before, "after": gain.after, "gain": gain.mean, "error": gain.error}
         found[f"R@{k}"] = {name: round(100 * each, 2) for name, each in figures.items()}
     found["R@1 by language"] = {}
     for tag in dict.fromkeys(trial.language for trial in before):
         one, other = ([trial for trial in side if trial.language == tag] for side in sides)
-        found["R@1 by language"][tag] = round(100 * gained(held, one, other, 1).mean, 2)
+        found["R@1 by language"][tag] = round(100 * measure_gain(held, one, other, 1).mean, 2)
     return found
 
 
-def gained(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
-    """R@K of all trials together; the two settings' trials in the same order."""
-    by_trial = {trial_of(each): each for each in held}
+def measure_gain(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
+    """Return R@K of all trials together; the two settings' trials in the same order."""
+    by_trial = {read_trial(each): each for each in held}
     pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]
     first, second = (np.concatenate([each["ranks"] for each in part]) for part in zip(*pairs, strict=True))
     return measure_gain(first, second, np.concatenate([each["owner"] for each, _ in pairs]), (k,))
 
 
-def trial_of(held: Mapping[str, Any]) -> Trial:
-    """The trial of what was measured, also as JSON has it."""
+def read_trial(held: Mapping[str, Any]) -> Trial:
+    """Return the trial of what was measured, also as JSON has it."""
     settings = tuple((name, value) for name, value in held["settings"])
     adapter = Adapter(**held["adapter"]) if held.get("adapter") else None
     return Trial(held["data"], held["language"], held["pairs"], held["seed"], settings, adapter)

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.methods import tower
-from benchmarks.methods.adapted import Adapted, width_of
+from benchmarks.methods.adapted import Adapted, measure_width
 
 RANK = 8  # and α, so that the product is not scaled
 
@@ -33,10 +33,10 @@ class LoRA(Adapted):
 
     @staticmethod
     def made(opened: Any) -> nn.Module:
-        width = width_of(opened)
+        width = measure_width(opened)
         return nn.ModuleList(nn.ModuleList([Thin(width), Thin(width)]) for _ in opened.transformer.resblocks)
 
     @staticmethod
     def entered(opened: Any, parts: Any) -> None:
         for block, (queries, values) in zip(opened.transformer.resblocks, parts, strict=True):
-            tower.beside(block, queries, values)
+            tower.add_beside(block, queries, values)

@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.adapted import Adapted, width_of
+from benchmarks.methods.adapted import Adapted, measure_width
 
 
 class Bottleneck(nn.Module):
@@ -33,9 +33,9 @@ class MLA(Adapted):
 
     @staticmethod
     def made(opened: Any) -> nn.Module:
-        return nn.ModuleList(Bottleneck(width_of(opened)) for _ in opened.transformer.resblocks)
+        return nn.ModuleList(Bottleneck(measure_width(opened)) for _ in opened.transformer.resblocks)
 
     @staticmethod
     def entered(opened: Any, parts: Any) -> None:
         for block, part in zip(opened.transformer.resblocks, parts, strict=True):
-            tower.behind(block, part)
+            tower.add_behind(block, part)

@@ -37,7 +37,7 @@ class OEWC(SuiteTrainer):
         return super().compute_loss(batch) + STRENGTH * (self.fisher * (self.rows - self.before).square()).sum()
 
     def leaves(self) -> dict[str, Tensor]:
-        """One more pass over the captions, for F; the mean over batches of the squared gradient of the batch's mean."""
+        """Go over the captions once more for F: the mean over batches of the squared gradient of the batch's mean."""
         total, count = torch.zeros_like(self.rows), 0
         for batch in np.array_split(np.arange(len(self.corpus.captions)), self._batches()):
             (gradient,) = torch.autograd.grad(super().compute_loss(batch), self.rows)
@@ -58,7 +58,7 @@ class OEWC(SuiteTrainer):
         return -(-len(self.corpus.captions) // self.settings.batch_size)
 
     def _of_left(self) -> Tensor:
-        """F (m, width) of the rows that are trained here; 0 of new ones."""
+        """Return F (m, width) of the rows that are trained here; 0 of new ones."""
         found = torch.zeros(self.rows.shape)
         if "ids" in self.left.tensors:
             held = self.left.tensors["ids"].numpy()

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.adapted import Adapted, width_of
+from benchmarks.methods.adapted import Adapted, measure_width
 
 LENGTH, HIDDEN = 30, 512
 
@@ -26,7 +26,7 @@ class Prefix(nn.Module):
         self.width = width
 
     def of(self, block: int) -> tuple[Tensor, Tensor]:
-        """Keys and values (1, 30, width) of one block."""
+        """Return keys and values (1, 30, width) of one block."""
         made = self.deep(self.places)[None]
         keys, values = made[..., 2 * block * self.width : 2 * (block + 1) * self.width].chunk(2, dim=-1)
         return keys, values
@@ -37,9 +37,9 @@ class PTuning(Adapted):
 
     @staticmethod
     def made(opened: Any) -> nn.Module:
-        return Prefix(width_of(opened), len(opened.transformer.resblocks))
+        return Prefix(measure_width(opened), len(opened.transformer.resblocks))
 
     @staticmethod
     def entered(opened: Any, parts: Any) -> None:
         for number, block in enumerate(opened.transformer.resblocks):
-            tower.before(block, partial(parts.of, number))
+            tower.attend_before(block, partial(parts.of, number))

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.adapted import width_of
-from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
+from benchmarks.methods.adapted import measure_width
+from benchmarks.methods.trainer import Features, SuiteTrainer, list_matrices
 from model.base import Base
 from model.checkpoint import CachedResult
 
@@ -23,24 +23,24 @@ class Prompted:
     """A tower with prompts in some blocks: `features` of texts with the prompts that `chosen` gives for their query."""
 
     def __init__(self, base: Base, blocks: list[int], half: bool) -> None:
-        self.plain = tower.features(tower.copied(base, half))
-        opened = tower.copied(base, half)
+        self.plain = tower.features(tower.copy_tower(base, half))
+        opened = tower.copy_tower(base, half)
         self.prompts: Prompts = {}
         for block in blocks:
-            tower.before(opened.transformer.resblocks[block], partial(self._seen, block))
-        self.width, self.prompted = width_of(opened), tower.features(opened)
+            tower.attend_before(opened.transformer.resblocks[block], partial(self._seen, block))
+        self.width, self.prompted = measure_width(opened), tower.features(opened)
 
     def _seen(self, block: int) -> tuple[Tensor, Tensor]:
         keys, values = self.prompts[block].chunk(2, dim=1)
         return keys, values
 
     def query(self, embedded: Tensor, last: Tensor) -> Tensor:
-        """Features (n, dimension) without prompts; no gradient flows through them."""
+        """Return features (n, dimension) without prompts; no gradient flows through them."""
         with torch.no_grad():
             return self.plain(embedded, last)
 
     def features(self, embedded: Tensor, last: Tensor, prompts: Prompts) -> Tensor:
-        """Features (n, dimension) with these."""
+        """Return features (n, dimension) with these."""
         self.prompts = prompts
         return self.prompted(embedded, last)
 
@@ -58,26 +58,26 @@ class PromptTrainer(SuiteTrainer):
     @staticmethod
     @abstractmethod
     def blocks(base: Base) -> list[int]:
-        """The blocks that have prompts."""
+        """Return the blocks that have prompts."""
 
     @abstractmethod
     def fresh(self, left: CachedResult, width: int, dimension: int, random: torch.Generator) -> dict[str, Tensor]:
-        """What a language trains beside its rows, as it begins; names that were left are trained further."""
+        """Return what a language trains beside its rows, as it begins; names that were left are trained further."""
 
     @staticmethod
     @abstractmethod
     def chosen(every: dict[str, Tensor], query: Tensor) -> Prompts:
-        """The prompts of texts with these queries (n, dimension), out of all parameters."""
+        """Return the prompts of texts with these queries (n, dimension), out of all parameters."""
 
     def every(self) -> dict[str, Tensor]:
-        """All parameters of all languages so far, those that are trained among them."""
+        """Return all parameters of all languages so far, those that are trained among them."""
         return {**self.left.tensors, **self.trained}
 
     def get_extra_parameters(self) -> dict[str, nn.Parameter]:
         return super().get_extra_parameters() | self.trained
 
     def decayed(self) -> list[nn.Parameter]:
-        return matrices(self.trained.values())
+        return list_matrices(self.trained.values())
 
     def compute_features(self, numbers: Tensor, last: Tensor) -> Tensor:
         embedded = self.rows[numbers]
@@ -85,7 +85,7 @@ class PromptTrainer(SuiteTrainer):
         return self.tower.features(embedded, last, self.taught(self.query))
 
     def taught(self, query: Tensor) -> Prompts:
-        """The prompts of this language's captions."""
+        """Return the prompts of this language's captions."""
         return self.chosen(self.every(), query)
 
     def leaves(self) -> dict[str, Tensor]:
@@ -102,6 +102,6 @@ class PromptTrainer(SuiteTrainer):
 
 
 def count_of(base: Base) -> int:
-    """The blocks of a base's text tower."""
+    """Return the blocks of a base's text tower."""
     opened: Any = getattr(base.model, "text", base.model)
     return len(opened.transformer.resblocks)

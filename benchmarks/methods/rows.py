@@ -37,7 +37,7 @@ BASELINE, PROPOSAL = "cll-clip", "teir"
 
 
 def with_teir(name: str) -> str:
-    """The row of the same method with TEIR."""
+    """Return the row of the same method with TEIR."""
     return PROPOSAL if name == BASELINE else f"{name}+teir"
 
 
@@ -62,13 +62,13 @@ ABLATIONS: dict[str, Method] = {
 ROWS = SUITE | ABLATIONS
 
 
-def tokenizer(name: str) -> type[Published]:
-    """What grows from language to language in this row."""
+def choose_tokenizer(name: str) -> type[Published]:
+    """Return what grows from language to language in this row."""
     return Oracle if name == ORACLE else Published
 
 
-def settings(pairs: int, seed: int) -> LearnSettings:
-    """Of a training on so many pairs, the same in all rows.
+def choose_settings(pairs: int, seed: int) -> LearnSettings:
+    """Return the settings of a training on so many pairs, the same in all rows.
 
     The rate falls with the root of the steps, so the noise of all steps moves a row as far, whatever their number.
     """

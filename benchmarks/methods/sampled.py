@@ -14,13 +14,13 @@ Sums = dict[str, Any]  # metric -> {"found": what each picture adds, "asked": in
 FIRST = "first"  # in scores: of each query whether its picture came first, as bits in hexadecimal
 
 
-def packed(ranks: NDArray[np.int64]) -> str:
+def pack(ranks: NDArray[np.int64]) -> str:
     """Whether each of these ranks is the first."""
     return np.packbits(ranks == 0).tobytes().hex()
 
 
 def sums(triangle: Sequence[Sequence[Any]], gallery: str, owners: Sequence[NDArray[np.int64]]) -> Sums:
-    """Of AA and F at R@1, text to picture, among the pictures of `gallery` that the languages' queries ask for."""
+    """Return sums of AA and F at R@1, text to picture, among the pictures of `gallery` that the queries ask for."""
     languages, pictures = len(owners), int(max(owner.max() for owner in owners)) + 1
 
     def found(after: int, language: int) -> NDArray[Any]:
@@ -29,7 +29,7 @@ def sums(triangle: Sequence[Sequence[Any]], gallery: str, owners: Sequence[NDArr
         return np.bincount(owner, weights=np.unpackbits(bits)[: len(owner)], minlength=pictures)
 
     def best(language: int) -> int:
-        """After which language it read best, but the last."""
+        """Return after which language it read best, but the last."""
         return max(range(language, languages - 1), key=lambda after: found(after, language).sum())
 
     asked = [np.bincount(owner, minlength=pictures) for owner in owners]
@@ -46,8 +46,8 @@ def sums(triangle: Sequence[Sequence[Any]], gallery: str, owners: Sequence[NDArr
     }
 
 
-def mean(seeds: Sequence[Sums], metric: str, without: Sequence[Sums] = ()) -> tuple[float, float]:
-    """The metric in points, the mean over seeds, with one standard error of the sample of pictures.
+def compute_mean(seeds: Sequence[Sums], metric: str, without: Sequence[Sums] = ()) -> tuple[float, float]:
+    """Return the metric in points, the mean over seeds, with one standard error of the sample of pictures.
 
     With those `without`, seed by seed, it is the difference, paired by query. The error is that of a ratio estimator
     over t pictures (Cochran, Sampling Techniques, 1977): sqrt(t / (t - 1) sum (x - n mean)^2) / sum n, where a picture

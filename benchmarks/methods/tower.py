@@ -16,27 +16,27 @@ from model.towers import compute_text_features
 Before = Callable[[], tuple[Tensor, Tensor]]  # keys and values (n or 1, count, width) that every text sees first
 
 
-def copied(base: Base, half: bool) -> Any:
-    """A text tower for `features` with blocks of its own, whose frozen products are in bfloat16 if `half`."""
+def copy_tower(base: Base, half: bool) -> Any:
+    """Return a text tower for `features` with blocks of its own, whose frozen products are in bfloat16 if `half`."""
     return copy_tower(base, torch.bfloat16 if half else torch.float32)
 
 
 def features(tower: Any) -> Features:
-    """What such a tower computes, differentiable in the rows and in all parts."""
+    """Return what such a tower computes, differentiable in the rows and in all parts."""
     return partial(compute_text_features, tower)
 
 
-def behind(block: Any, part: nn.Module) -> None:
+def add_behind(block: Any, part: nn.Module) -> None:
     """Add to a block's output what `part` makes of it."""
     block.ln_2, block.mlp = nn.Identity(), _Behind(block.ln_2, block.mlp, part)
 
 
-def beside(block: Any, queries: nn.Module, values: nn.Module) -> None:
+def add_beside(block: Any, queries: nn.Module, values: nn.Module) -> None:
     """Add to a block's queries and values what these make of its input."""
     block.attn = _Beside(block.attn, queries, values)
 
 
-def before(block: Any, seen: Before) -> None:
+def attend_before(block: Any, seen: Before) -> None:
     """Let every place of a text attend to more keys and values, which `seen` gives in each pass."""
     block.attn = _Before(block.attn, seen)
 

@@ -65,7 +65,7 @@ class SuiteTrainer(MethodTrainer):
         return TokenRows(ids[order], self.rows.detach().cpu()[torch.from_numpy(order)])
 
     def decayed(self) -> list[nn.Parameter]:
-        """Those of the parameters beside the rows that decay in every step, as AdamW's do.
+        """Return those of the parameters beside the rows that decay in every step, as AdamW's do.
 
         In the reference they are matrices: neither biases nor the weights of norms nor the temperature decay.
         """
@@ -76,11 +76,11 @@ class SuiteTrainer(MethodTrainer):
         return Decaying(adamw, self.decayed(), self.pace) if self.decayed() else adamw
 
     def leaves(self) -> dict[str, Tensor]:
-        """What the next language gets, and whoever reads: tensors by name. To be asked after `learn`."""
+        """Return what the next language gets, and whoever reads: tensors by name. To be asked after `learn`."""
         return {}
 
     def facts(self) -> dict[str, Any]:
-        """More of that, as JSON."""
+        """Return more of that, as JSON."""
         return {}
 
     def describe_inputs(self) -> dict[str, str]:
@@ -91,12 +91,12 @@ class SuiteTrainer(MethodTrainer):
 
     @staticmethod
     def reads(base: Base, left: CachedResult, language: str, half: bool) -> Features:
-        """How a text of `language` is read after the language that left this; in bfloat16 if `half`."""
+        """Return how a text of `language` is read after the language that left this; in bfloat16 if `half`."""
         return make_bfloat16_tower(base) if half else base.compute_text_features
 
 
-def matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
-    """Those of more than one dimension."""
+def list_matrices(parameters: Iterable[nn.Parameter]) -> list[nn.Parameter]:
+    """Return the parameters of more than one dimension."""
     return [each for each in parameters if each.ndim > 1]
 
 

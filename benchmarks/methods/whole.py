@@ -9,7 +9,7 @@ from typing import Any
 from torch import Tensor, nn
 
 from benchmarks.methods import tower
-from benchmarks.methods.trainer import Features, SuiteTrainer, matrices
+from benchmarks.methods.trainer import Features, SuiteTrainer, list_matrices
 from model.base import Base
 from model.checkpoint import CachedResult
 
@@ -21,36 +21,36 @@ class Whole(SuiteTrainer):
 
     def __init__(self, *inputs: Any, **more: Any) -> None:
         super().__init__(*inputs, **more)
-        opened = loose(self.encoder.base, self.left)
-        self.weights, self.student = _weights(opened), tower.features(opened)
+        opened = open_loose(self.encoder.base, self.left)
+        self.weights, self.student = _read_weights(opened), tower.features(opened)
 
     def get_extra_parameters(self) -> dict[str, nn.Parameter]:
         return super().get_extra_parameters() | self.weights
 
     def decayed(self) -> list[nn.Parameter]:
-        return matrices(self.weights.values())
+        return list_matrices(self.weights.values())
 
     def leaves(self) -> dict[str, Tensor]:
         return {name: weight.detach() for name, weight in self.weights.items()}
 
     @staticmethod
     def reads(base: Base, left: CachedResult, language: str, half: bool) -> Features:
-        return tower.features(loose(base, left))
+        return tower.features(open_loose(base, left))
 
 
-def loose(base: Base, left: CachedResult) -> Any:
-    """A tower for `features` that shares nothing with the base's; its weights are those `left`, if any are."""
-    opened = tower.copied(base, half=False)
+def open_loose(base: Base, left: CachedResult) -> Any:
+    """Return a tower for `features` that shares nothing with the base's; its weights are those `left`, if any are."""
+    opened = tower.copy_tower(base, half=False)
     for name in _OTHERS:
         setattr(opened, name, copy.deepcopy(getattr(opened, name)))
-    for name, weight in _weights(opened).items():
+    for name, weight in _read_weights(opened).items():
         weight.requires_grad_(True)
         if left.tensors:
             weight.data.copy_(left.tensors[name])
     return opened
 
 
-def _weights(opened: Any) -> dict[str, nn.Parameter]:
+def _read_weights(opened: Any) -> dict[str, nn.Parameter]:
     parts = {name: getattr(opened, name) for name in _OTHERS}
     parts |= {f"block{number}": block for number, block in enumerate(opened.transformer.resblocks)}
     found: dict[str, nn.Parameter] = {}

@@ -12,14 +12,14 @@ import typer
 from rich.console import Console
 
 from benchmarks.peers import proof
-from benchmarks.peers.environments import RECIPES, make_environments, versions
+from benchmarks.peers.environments import RECIPES, make_environments, read_versions
 from benchmarks.peers.home import Home
-from benchmarks.peers.imports import bare
+from benchmarks.peers.imports import run_bare
 from benchmarks.peers.material import Reference, write_indices, write_pictures
 from benchmarks.peers.processes import stop_on_sigterm
-from benchmarks.peers.report import table
+from benchmarks.peers.report import build_table
 from benchmarks.peers.run import PARTS, Plan, measure
-from benchmarks.peers.servers import clip_retrieval, infinity, ours
+from benchmarks.peers.servers import clip_retrieval, start_infinity, start_ours
 from benchmarks.peers.turns import OURS
 from benchmarks.peers.weights import write
 
@@ -47,11 +47,13 @@ def make(home: AtHome = Path(".cache/peers"), threads: Threads = 1) -> None:
     write_indices(place, reference.folder(place.pictures))
     _console.print("Comparing vectors.")
     with ExitStack() as running:
-        servers = [running.enter_context(start(place, threads)) for start in (ours, infinity, clip_retrieval)]
+        servers = [
+            running.enter_context(start(place, threads)) for start in (start_ours, start_infinity, clip_retrieval)
+        ]
         same = proof.compare(reference, servers, pictures=True)
-    same["pictures"][OURS] = bare(OURS, place, 0, threads)["cosine"]
+    same["pictures"][OURS] = run_bare(OURS, place, 0, threads)["cosine"]
     proof.require_same(same)
-    place.is_made({"versions": {peer: versions(place, peer) for peer in RECIPES}, "same_vectors": same})
+    place.is_made({"versions": {peer: read_versions(place, peer) for peer in RECIPES}, "same_vectors": same})
     _console.print(f"Least cosine to open_clip's vectors: texts {same['text']}, pictures {same['pictures']}.")
 
 
@@ -75,7 +77,7 @@ def run(
     if as_json:
         as_json.parent.mkdir(parents=True, exist_ok=True)
         as_json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    Console(width=max(_console.width, 100)).print(table(report))  # a row on one line, in a file too
+    Console(width=max(_console.width, 100)).print(build_table(report))  # a row on one line, in a file too
     machine = report["cpu"]
     _console.print(
         f"{machine['name']}, {machine['cores']} cores, {' '.join(machine['flags'])};"

@@ -15,27 +15,27 @@ from typing import Any
 from PIL import Image
 
 from benchmarks.peers.home import Home
-from benchmarks.peers.material import BATCH, Reference, Vectors, squares
-from benchmarks.peers.proof import least_cosine
+from benchmarks.peers.material import BATCH, Reference, Vectors, draw_squares
+from benchmarks.peers.proof import measure_least_cosine
 from service.app import open_encoder
 from service.settings import Settings
 
 
 def main(what: str, home: Home, argument: str) -> dict[str, Any]:
-    """Pictures, seconds, and for `ours` the least cosine to open_clip's vectors; loading the model is not timed."""
+    """Return pictures, seconds, and for `ours` the least cosine to open_clip's vectors; loading is not timed."""
     if what == "open_clip":
         return _rate(Reference(home).pictures, float(argument))
     if what == "loop":
-        return _loop(Reference(home), Path(argument))
+        return _run_loop(Reference(home), Path(argument))
     with TemporaryDirectory(prefix="pictoglot-peers-") as place:
         # a data root of its own, and no `.env`: the caller's registry is not touched
         encode = open_encoder(Settings(home=Path(place), base=home.base)).encode_pictures
-        measured, images = _rate(encode, float(argument)), squares(BATCH)
-        return measured | {"cosine": least_cosine(Reference(home).pictures(images), encode(images))}
+        measured, images = _rate(encode, float(argument)), draw_squares(BATCH)
+        return measured | {"cosine": measure_least_cosine(Reference(home).pictures(images), encode(images))}
 
 
 def _rate(encode: Callable[[Sequence[Image.Image]], Vectors], seconds: float) -> dict[str, Any]:
-    images = squares(BATCH)
+    images = draw_squares(BATCH)
     encode(images)  # warm
     began, pictures = time.perf_counter(), 0
     while (passed := time.perf_counter() - began) < seconds:
@@ -44,8 +44,8 @@ def _rate(encode: Callable[[Sequence[Image.Image]], Vectors], seconds: float) ->
     return {"pictures": pictures, "seconds": passed}
 
 
-def _loop(reference: Reference, folder: Path) -> dict[str, Any]:
-    reference.pictures(squares(BATCH))  # warm
+def _run_loop(reference: Reference, folder: Path) -> dict[str, Any]:
+    reference.pictures(draw_squares(BATCH))  # warm
     began = time.perf_counter()
     pictures = len(reference.folder(folder))
     return {"pictures": pictures, "seconds": time.perf_counter() - began}

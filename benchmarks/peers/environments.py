@@ -6,7 +6,7 @@ import subprocess
 import sys
 
 from benchmarks.peers.home import Home
-from benchmarks.peers.processes import finished
+from benchmarks.peers.processes import run_program
 from benchmarks.peers.servers import CLIP_RETRIEVAL, INFINITY
 
 _TORCH = ("torch >= 2.10, < 2.14", "torchvision >= 0.25, < 0.29")  # as in our Makefile
@@ -27,18 +27,18 @@ def make_environments(home: Home) -> None:
         done = home.folder / "environments" / peer / "installed.json"
         if done.exists() and json.loads(done.read_bytes()) == list(packages):
             continue
-        python = home.program(peer, "python")
+        python = home.find_program(peer, "python")
         try:
-            finished([sys.executable, "-m", "venv", python.parent.parent], dict(os.environ), within=_WITHIN)
-            finished([python, *_PIP, "install", "--quiet", *packages], dict(os.environ), within=_WITHIN)
+            run_program([sys.executable, "-m", "venv", python.parent.parent], dict(os.environ), within=_WITHIN)
+            run_program([python, *_PIP, "install", "--quiet", *packages], dict(os.environ), within=_WITHIN)
         except (RuntimeError, subprocess.TimeoutExpired) as error:
             raise SystemExit(f"The environment of {peer} could not be made: {error}") from error
         done.write_text(json.dumps(packages), encoding="utf-8")
 
 
-def versions(home: Home, peer: str) -> dict[str, str]:
-    """The releases that a peer runs with."""
-    command = [home.program(peer, "python"), *_PIP, "list", "--format", "json"]
-    listed, _ = finished(command, dict(os.environ), within=_WITHIN)
+def read_versions(home: Home, peer: str) -> dict[str, str]:
+    """Return the releases that a peer runs with."""
+    command = [home.find_program(peer, "python"), *_PIP, "list", "--format", "json"]
+    listed, _ = run_program(command, dict(os.environ), within=_WITHIN)
     installed = {each["name"].lower().replace("_", "-"): each["version"] for each in json.loads(listed)}
     return {name: installed[name] for name in _TOLD if name in installed}

@@ -41,17 +41,17 @@ class Home:
         """The file that tells clip-retrieval where its indices are."""
         return self.folder / "indices" / "indices.json"
 
-    def program(self, peer: str, name: str) -> Path:
-        """A program in the environment of a peer."""
+    def find_program(self, peer: str, name: str) -> Path:
+        """Return a program in the environment of a peer."""
         return self.folder / "environments" / peer / "bin" / name
 
     def is_made(self, made: dict[str, Any]) -> None:
-        """Keep what `make` found; from then on `made` returns it."""
+        """Keep what `make` found; from then on `load_made` returns it."""
         content = {"format": FORMAT, **made}
         (self.folder / _MADE).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
-    def made(self) -> dict[str, Any]:
-        """What `make` found; raises `SystemExit` with one sentence where it has not run, or ran in another release."""
+    def load_made(self) -> dict[str, Any]:
+        """Return what `make` found; raises `SystemExit` with one sentence if it has not run, or ran elsewhere."""
         command = f"`python -m benchmarks.peers make --home {self.folder}`"
         try:
             content: dict[str, Any] = json.loads((self.folder / _MADE).read_bytes())

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.peers.home import Home
-from benchmarks.peers.material import BATCH, copies
-from benchmarks.peers.processes import environment, finished
+from benchmarks.peers.material import BATCH, copy_files
+from benchmarks.peers.processes import build_environment, run_program
 from benchmarks.peers.servers import CLIP_RETRIEVAL, Server
 
 OPEN_CLIP = "open_clip"
@@ -17,51 +17,51 @@ _WITHIN = 600.0  # seconds for one folder
 
 
 def add(ours: Server, folder: Path) -> float:
-    """Seconds that `pictoglot pictures add` needs; every picture must have been taken."""
+    """Return seconds that `pictoglot pictures add` needs; every picture must have been taken."""
     command = [Path(sys.executable).parent / "pictoglot", "pictures", "add", folder, "--json"]
-    variables = environment(1) | {"PICTOGLOT_URL": ours.url, "PICTOGLOT_KEY": ours.key}
-    said, seconds = finished(command, variables, within=_WITHIN, folder=folder)
+    variables = build_environment(1) | {"PICTOGLOT_URL": ours.url, "PICTOGLOT_KEY": ours.key}
+    said, seconds = run_program(command, variables, within=_WITHIN, folder=folder)
     if len(json.loads(said)["added"]) < len(list(folder.iterdir())):
         raise RuntimeError(f"`pictoglot pictures add` did not take every picture: {said[-2_000:]}")
     return seconds
 
 
-def imported(system: str, home: Home, ours: Server, threads: int, mark: str) -> float:
-    """Pictures a second of one import, without the time in which a program starts and loads its model."""
+def run_import(system: str, home: Home, ours: Server, threads: int, mark: str) -> float:
+    """Return pictures a second of one import, without the time in which a program starts and loads its model."""
     files = sorted(home.pictures.glob("*.jpg"))[:PICTURES]
     with tempfile.TemporaryDirectory(prefix="pictoglot-peers-") as place:
         folder = Path(place) / "pictures"
-        copies(files, folder, mark)
+        copy_files(files, folder, mark)
         if system == CLIP_RETRIEVAL:
-            return _inference(home, threads, folder, Path(place) / "out")
+            return _run_inference(home, threads, folder, Path(place) / "out")
         if system == OPEN_CLIP:
-            return per_second(bare("loop", home, folder, threads))
+            return compute_rate(run_bare("loop", home, folder, threads))
         # the command's own start: the same command with one picture
-        copies(files[:1], Path(place) / "one", f"{mark}-one")
+        copy_files(files[:1], Path(place) / "one", f"{mark}-one")
         one = add(ours, Path(place) / "one")
         return (len(files) - 1) / (add(ours, folder) - one)
 
 
-def _inference(home: Home, threads: int, folder: Path, out: Path) -> float:
-    """`clip-retrieval inference`: its own count begins with the first batch, after loading and warming up."""
+def _run_inference(home: Home, threads: int, folder: Path, out: Path) -> float:
+    """Return `clip-retrieval inference`: its own count begins with the first batch, after loading and warming up."""
     options = {"input_dataset": folder, "output_folder": out, "clip_model": f"hf_clip:{home.huggingface}"}
     options |= {"enable_text": False, "use_jit": False, "batch_size": BATCH, "num_prepro_workers": 1}
     words = [str(word) for name, value in options.items() for word in (f"--{name}", value)]
-    command = [home.program(CLIP_RETRIEVAL, "clip-retrieval"), "inference", *words]
-    finished(command, environment(threads), within=_WITHIN, folder=folder.parent)
+    command = [home.find_program(CLIP_RETRIEVAL, "clip-retrieval"), "inference", *words]
+    run_program(command, build_environment(threads), within=_WITHIN, folder=folder.parent)
     (stats,) = (out / "stats").glob("*.json")
     counted = json.loads(stats.read_bytes())
-    return per_second({"pictures": counted["sample_count"], "seconds": counted["total_duration"]})
+    return compute_rate({"pictures": counted["sample_count"], "seconds": counted["total_duration"]})
 
 
-def bare(what: str, home: Home, argument: object, threads: int) -> dict[str, Any]:
-    """What `benchmarks.peers.bare` measured in a process of its own."""
+def run_bare(what: str, home: Home, argument: object, threads: int) -> dict[str, Any]:
+    """Return what `benchmarks.peers.bare` measured in a process of its own."""
     command = [sys.executable, "-m", "benchmarks.peers.bare", what, home.folder, argument]
-    said, _ = finished(command, environment(threads), within=_WITHIN)
+    said, _ = run_program(command, build_environment(threads), within=_WITHIN)
     found: dict[str, Any] = json.loads(said.splitlines()[-1])
     return found
 
 
-def per_second(measured: dict[str, Any]) -> float:
-    """Pictures a second."""
+def compute_rate(measured: dict[str, Any]) -> float:
+    """Return pictures a second."""
     return float(measured["pictures"] / measured["seconds"])

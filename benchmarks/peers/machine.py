@@ -8,10 +8,10 @@ from typing import Any
 _FLAGS = ("avx2", "avx512f", "avx512_bf16", "avx512_vnni", "amx_tile", "amx_bf16", "amx_int8")
 
 
-def cpu() -> dict[str, Any]:
+def describe_cpu() -> dict[str, Any]:
     """Name, cores, which wide instructions it has, what oneDNN is told not to use, and the load before."""
     info = Path("/proc/cpuinfo")
-    told = dict(_fields(info.read_text())) if info.exists() else {}
+    told = dict(_read_fields(info.read_text())) if info.exists() else {}
     flags = told.get("flags", "").split()
     return {
         "name": told.get("model name") or platform.processor(),
@@ -22,7 +22,7 @@ def cpu() -> dict[str, Any]:
     }
 
 
-def _fields(text: str) -> list[tuple[str, str]]:
-    """Of the first processor."""
+def _read_fields(text: str) -> list[tuple[str, str]]:
+    """Return the fields of the first processor."""
     lines = [line.partition(":") for line in text.split("\n\n")[0].splitlines()]
     return [(name.strip(), value.strip()) for name, _, value in lines]

@@ -31,15 +31,15 @@ _HOW = "small red", "very old", "large white", "bright green", "broken wooden"
 _WHERE = "beside a quiet river", "in the middle of a street", "under a dark sky", "behind two tall trees"
 
 
-def texts() -> list[str]:
-    """Distinct English texts of about 12 tokens, in a fixed random order."""
+def list_texts() -> list[str]:
+    """Return distinct English texts of about 12 tokens, in a fixed random order."""
     all_texts = [f"a photo of a {how} {what} {where}" for how, what, where in product(_HOW, _WHAT, _WHERE)]
     random.Random(0).shuffle(all_texts)
     return all_texts
 
 
-def photograph(seed: int, size: tuple[int, int] = _SIZE) -> Image.Image:
-    """A made-up picture with coarse and fine structure: its JPEG has about 200 kB, as a photograph has."""
+def draw_photograph(seed: int, size: tuple[int, int] = _SIZE) -> Image.Image:
+    """Return a made-up picture with coarse and fine structure: its JPEG has about 200 kB, as a photograph has."""
     draw = np.random.default_rng(seed)
     pixels = np.zeros((size[1], size[0], 3), np.float32)
     for across, strength in _GRAIN:
@@ -53,19 +53,19 @@ def write_pictures(folder: Path, count: int = GALLERY) -> None:
     """Write the gallery."""
     folder.mkdir(parents=True, exist_ok=True)
     for number in range(count):
-        photograph(number).save(folder / f"photo-{number:04}.jpg", quality=_QUALITY)
+        draw_photograph(number).save(folder / f"photo-{number:04}.jpg", quality=_QUALITY)
 
 
-def copies(files: Sequence[Path], folder: Path, mark: str) -> None:
-    """The same pictures with other names and other bytes behind their end, so that no system has seen them."""
+def copy_files(files: Sequence[Path], folder: Path, mark: str) -> None:
+    """Copy pictures under other names with other bytes behind their end, so that no system has seen them."""
     folder.mkdir(parents=True)
     for file in files:
         (folder / f"{mark}-{file.name}").write_bytes(file.read_bytes() + mark.encode())
 
 
-def squares(count: int) -> list[Image.Image]:
-    """Pictures of the size that the image tower takes, so that no system resizes them in its own way."""
-    return [photograph(number).crop((0, 0, _SIDE, _SIDE)) for number in range(count)]
+def draw_squares(count: int) -> list[Image.Image]:
+    """Return pictures of the size that the image tower takes, so that no system resizes them in its own way."""
+    return [draw_photograph(number).crop((0, 0, _SIDE, _SIDE)) for number in range(count)]
 
 
 class Reference:
@@ -80,28 +80,28 @@ class Reference:
 
     @torch.inference_mode()
     def texts(self, texts: Sequence[str]) -> Vectors:
-        """Unit vectors of texts."""
-        return _unit(self._model.encode_text(self._tokenizer(list(texts))))
+        """Return unit vectors of texts."""
+        return _normalize(self._model.encode_text(self._tokenizer(list(texts))))
 
     @torch.inference_mode()
     def pictures(self, images: Sequence[Image.Image]) -> Vectors:
-        """Unit vectors of pictures, all at once."""
-        return _unit(self._model.encode_image(torch.stack([self._preprocess(image) for image in images])))
+        """Return unit vectors of pictures, all at once."""
+        return _normalize(self._model.encode_image(torch.stack([self._preprocess(image) for image in images])))
 
     def folder(self, folder: Path) -> Vectors:
-        """Unit vectors of the JPEGs of a folder by name: the loop with Pillow that a script would have."""
+        """Return unit vectors of the JPEGs of a folder by name: the loop with Pillow that a script would have."""
         files = sorted(folder.glob("*.jpg"))
         batches = [files[start : start + BATCH] for start in range(0, len(files), BATCH)]
         return np.concatenate([self.pictures([Image.open(file).convert("RGB") for file in each]) for each in batches])
 
 
-def _unit(features: torch.Tensor) -> Vectors:
+def _normalize(features: torch.Tensor) -> Vectors:
     unit: Vectors = torch.nn.functional.normalize(features, dim=-1).numpy()
     return unit
 
 
 def write_indices(home: Home, gallery: Vectors) -> None:
-    """clip-retrieval's indices: `gallery`, and `axes`, which tells the vector of any query.
+    """Write clip-retrieval's indices: `gallery`, and `axes`, which tells the vector of any query.
 
     Row i of `axes` is the i-th axis, so a query's similarity to it is the i-th number of the query's vector.
     """

@@ -20,28 +20,28 @@ _AT_MOST = 3_600.0  # seconds that a server may run
 _CHOSEN = ("BACKEND", "PRECISION")  # our own settings that the caller may choose for a measurement
 
 
-def chosen() -> dict[str, str]:
-    """Our settings that are chosen by the caller's variables, without their prefix."""
+def read_settings() -> dict[str, str]:
+    """Return our settings that are chosen by the caller's variables, without their prefix."""
     return {name: os.environ[f"PICTOGLOT_{name}"] for name in _CHOSEN if f"PICTOGLOT_{name}" in os.environ}
 
 
-def environment(threads: int) -> dict[str, str]:
-    """This process's variables, ONEDNN_MAX_CPU_ISA among them, with so many threads for one matrix product.
+def build_environment(threads: int) -> dict[str, str]:
+    """Return this process's variables, ONEDNN_MAX_CPU_ISA among them, with so many threads for one matrix product.
 
     Of the variables of pictoglot only those that a measurement may choose: a caller's own data root stays untouched.
     """
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PICTOGLOT_")}
-    ours = {f"PICTOGLOT_{name}": value for name, value in (chosen() | {"THREADS": str(threads)}).items()}
+    ours = {f"PICTOGLOT_{name}": value for name, value in (read_settings() | {"THREADS": str(threads)}).items()}
     # without these, idle threads of OpenMP keep a core busy: ten times the time of a query beside another process
     quiet = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "OMP_NUM_THREADS": str(threads)}
     offline = {"HF_HUB_OFFLINE": "1", "INFINITY_ANONYMOUS_USAGE_STATS": "0", "WANDB_MODE": "disabled"}
     return clean | ours | quiet | offline
 
 
-def finished(
+def run_program(
     command: Sequence[object], variables: dict[str, str], *, within: float, folder: Path | None = None
 ) -> tuple[str, float]:
-    """What a program that ends by itself said, and the seconds it took; raises `RuntimeError` when it fails."""
+    """Return what a program that ends by itself said, and the seconds it took; raises `RuntimeError` when it fails."""
     words = [str(word) for word in command]
     began = time.perf_counter()
     with subprocess.Popen(
@@ -58,8 +58,10 @@ def finished(
 
 
 @contextmanager
-def started(command: Sequence[object], variables: dict[str, str], ready: str) -> Iterator["subprocess.Popen[bytes]"]:
-    """A process once `ready` answers 200; it and its children are ended after the block, in any case after an hour."""
+def start_program(
+    command: Sequence[object], variables: dict[str, str], ready: str
+) -> Iterator["subprocess.Popen[bytes]"]:
+    """Start a process, wait until `ready` answers 200, and end it and its children after the block."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-peers-") as folder:
         said = Path(folder) / "output"
         with said.open("wb") as output:
@@ -76,14 +78,14 @@ def started(command: Sequence[object], variables: dict[str, str], ready: str) ->
         last_resort.daemon = True
         last_resort.start()
         try:
-            _until_ready(ready, process, said)
+            _wait_until_ready(ready, process, said)
             yield process
         finally:
             last_resort.cancel()
             _end(process)
 
 
-def _until_ready(url: str, process: "subprocess.Popen[bytes]", said: Path) -> None:
+def _wait_until_ready(url: str, process: "subprocess.Popen[bytes]", said: Path) -> None:
     until = time.monotonic() + _READY_WITHIN
     while time.monotonic() < until and process.poll() is None:
         try:
@@ -107,13 +109,13 @@ def _end(process: "subprocess.Popen[bytes]") -> None:
 
 
 def _kill(group: int) -> None:
-    """A process and those it started: they are one process group."""
+    """Kill a process and those it started: they are one process group."""
     with suppress(ProcessLookupError):  # all of them have ended
         os.killpg(group, signal.SIGKILL)
 
 
 def free_port() -> int:
-    """A port of loopback on which nothing listens now."""
+    """Return a port of loopback on which nothing listens now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -121,5 +123,5 @@ def free_port() -> int:
 
 
 def stop_on_sigterm() -> None:
-    """A SIGTERM to this process then ends the servers too, as Ctrl-C does."""
+    """Let a SIGTERM to this process end the servers too, as Ctrl-C does."""
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))

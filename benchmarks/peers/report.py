@@ -9,35 +9,35 @@ from benchmarks.peers.turns import OURS, Rounds
 _TEXT = "text "
 
 
-def text_kind(clients: int) -> str:
-    """The kind of a block of text queries."""
+def name_text_kind(clients: int) -> str:
+    """Return the kind of a block of text queries."""
     return f"{_TEXT}{clients}"
 
 
 def as_json(rates: Rounds, latencies: Rounds) -> dict[str, Any]:
-    """`text` by number of clients, and `pictures`: everything a second, and the p50 of text queries in ms."""
+    """Return `text` by number of clients, and `pictures`: everything a second, and the p50 of text queries in ms."""
     found: dict[str, Any] = {"text": {}, "pictures": {}}
     for kind in rates.values:
-        summary = rates.medians(kind) | rates.ratios(kind)
+        summary = rates.compute_medians(kind) | rates.compute_ratios(kind)
         if kind.startswith(_TEXT):
-            found["text"][kind.removeprefix(_TEXT)] = summary | {"p50_ms": latencies.medians(kind)}
+            found["text"][kind.removeprefix(_TEXT)] = summary | {"p50_ms": latencies.compute_medians(kind)}
         else:
             found["pictures"][kind] = summary
     return found
 
 
-def table(report: dict[str, Any]) -> Table:
-    """A row for each figure and peer: both, and ours over the peer's as median (least to largest of the rounds)."""
+def build_table(report: dict[str, Any]) -> Table:
+    """Build a row for each figure and peer: both, and ours over the peer's as median (least to largest)."""
     figures = {f"text queries/s, clients: {clients}": row for clients, row in report["text"].items()}
     figures |= {f"pictures/s, {kind}": row for kind, row in report["pictures"].items()}
     figures |= {"memory at rest, MB": report["memory_mb"]} if "memory_mb" in report else {}
     shown = Table("", OURS, "peer", "its", f"{OURS} / peer", box=None)
     for figure, row in figures.items():
         for peer in (name.removeprefix("ratio_") for name in row if name.startswith("ratio_")):
-            shown.add_row(figure, f"{row[OURS]:g}", peer, f"{row[peer]:g}", _ratio(row, peer))
+            shown.add_row(figure, f"{row[OURS]:g}", peer, f"{row[peer]:g}", _format_ratio(row, peer))
     return shown
 
 
-def _ratio(row: dict[str, Any], peer: str) -> str:
+def _format_ratio(row: dict[str, Any], peer: str) -> str:
     least, largest = row.get(f"spread_{peer}", (None, None))
     return f"{row[f'ratio_{peer}']:g}" + (f" ({least:g} to {largest:g})" if largest else "")

@@ -11,12 +11,12 @@ import httpx
 
 from benchmarks.peers import proof
 from benchmarks.peers.home import Home
-from benchmarks.peers.imports import OPEN_CLIP, add, bare, imported, per_second
-from benchmarks.peers.machine import cpu
-from benchmarks.peers.material import Reference, texts
-from benchmarks.peers.report import as_json, text_kind
-from benchmarks.peers.servers import CLIP_RETRIEVAL, Server, clip_retrieval, infinity, ours
-from benchmarks.peers.turns import OURS, Rounds, order, rounded
+from benchmarks.peers.imports import OPEN_CLIP, add, compute_rate, run_bare, run_import
+from benchmarks.peers.machine import describe_cpu
+from benchmarks.peers.material import Reference, list_texts
+from benchmarks.peers.report import as_json, name_text_kind
+from benchmarks.peers.servers import CLIP_RETRIEVAL, Server, clip_retrieval, start_infinity, start_ours
+from benchmarks.peers.turns import OURS, Rounds, order, round_figure
 
 PARTS = ("text", "memory", "import", "encode")
 _WARM = 2.0  # seconds
@@ -37,56 +37,56 @@ class Plan:
 
 
 def measure(plan: Plan) -> dict[str, Any]:
-    """The report; raises `SystemExit` with one sentence before anything is started when `make` has not run."""
-    made = plan.home.made()
+    """Return the report; raises `SystemExit` with one sentence before anything is started when `make` has not run."""
+    made = plan.home.load_made()
     rates, latencies = Rounds(), Rounds()
-    report: dict[str, Any] = {"cpu": cpu(), "versions": made["versions"], "same_vectors": made["same_vectors"]}
+    report: dict[str, Any] = {"cpu": describe_cpu(), "versions": made["versions"], "same_vectors": made["same_vectors"]}
     with ExitStack() as running:
         plan.say("Starting our service and filling its gallery.")
-        mine = running.enter_context(ours(plan.home, plan.threads))
+        mine = running.enter_context(start_ours(plan.home, plan.threads))
         add(mine, plan.home.pictures)
-        report["backend"] = backend(mine)
+        report["backend"] = read_backend(mine)
         if {"text", "memory"} & {*plan.parts}:
-            report |= _beside_peers(plan, mine, rates, latencies)
+            report |= _measure_beside_peers(plan, mine, rates, latencies)
         if "import" in plan.parts:
-            _imports(plan, mine, rates)
+            _measure_imports(plan, mine, rates)
     if "encode" in plan.parts:
         for kind, system in order(["encode"], [OURS, OPEN_CLIP], plan.rounds):
-            _tell(plan, rates, kind, system, per_second(bare(system, plan.home, plan.seconds, plan.threads)))
+            _tell(plan, rates, kind, system, compute_rate(run_bare(system, plan.home, plan.seconds, plan.threads)))
     return report | as_json(rates, latencies)
 
 
-def _beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Rounds) -> dict[str, Any]:
+def _measure_beside_peers(plan: Plan, mine: Server, rates: Rounds, latencies: Rounds) -> dict[str, Any]:
     with ExitStack() as running:
         plan.say("Starting the peers.")
-        peers = [running.enter_context(start(plan.home, plan.threads)) for start in (infinity, clip_retrieval)]
+        peers = [running.enter_context(start(plan.home, plan.threads)) for start in (start_infinity, clip_retrieval)]
         servers = {each.name: each for each in (mine, *peers)}
         same = proof.compare(Reference(plan.home), [*servers.values()], pictures=False)
         proof.require_same(same)
-        found: dict[str, Any] = {"same_vectors": plan.home.made()["same_vectors"] | same}
+        found: dict[str, Any] = {"same_vectors": plan.home.load_made()["same_vectors"] | same}
         for server in servers.values():
-            server.ask(texts(), clients=1, seconds=_WARM)
+            server.ask(list_texts(), clients=1, seconds=_WARM)
         if "text" in plan.parts:
-            _texts(plan, servers, rates, latencies)
+            _measure_texts(plan, servers, rates, latencies)
         if "memory" in plan.parts:
             time.sleep(_REST)
-            found["memory_mb"] = memory({name: server.memory() for name, server in servers.items()})
+            found["memory_mb"] = measure_memory({name: server.memory() for name, server in servers.items()})
     return found
 
 
-def _texts(plan: Plan, servers: dict[str, Server], rates: Rounds, latencies: Rounds) -> None:
-    clients = {text_kind(number): number for number in plan.clients}
+def _measure_texts(plan: Plan, servers: dict[str, Server], rates: Rounds, latencies: Rounds) -> None:
+    clients = {name_text_kind(number): number for number in plan.clients}
     for kind, system in order([*clients], [*servers], plan.rounds):
-        timings = servers[system].ask(texts(), clients=clients[kind], seconds=plan.seconds)
+        timings = servers[system].ask(list_texts(), clients=clients[kind], seconds=plan.seconds)
         if timings.failed:
             plan.say(f"{system} refused {timings.failed} of {timings.failed + len(timings.seconds)} queries.")
-        latencies.add(kind, system, timings.percentile(50))
+        latencies.add(kind, system, timings.compute_percentile(50))
         _tell(plan, rates, kind, system, timings.rate)
 
 
-def _imports(plan: Plan, mine: Server, rates: Rounds) -> None:
+def _measure_imports(plan: Plan, mine: Server, rates: Rounds) -> None:
     for kind, system in order(["import"], [OURS, CLIP_RETRIEVAL, OPEN_CLIP], plan.rounds):
-        rate = imported(system, plan.home, mine, plan.threads, secrets.token_hex(4))
+        rate = run_import(system, plan.home, mine, plan.threads, secrets.token_hex(4))
         _tell(plan, rates, kind, system, rate)
 
 
@@ -95,14 +95,14 @@ def _tell(plan: Plan, rates: Rounds, kind: str, system: str, rate: float) -> Non
     plan.say(f"{kind}, {system}: {rate:.3g}/s")
 
 
-def memory(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
-    """MB of each system with shared pages counted once, ours over each peer's, and `rss` beside it."""
+def measure_memory(measured: dict[str, dict[str, float]]) -> dict[str, Any]:
+    """Return MB of each system with shared pages counted once, ours over each peer's, and `rss` beside it."""
     found: dict[str, Any] = {name: each["pss"] for name, each in measured.items()}
-    ratios = {f"ratio_{peer}": rounded(found[OURS] / value) for peer, value in found.items() if peer != OURS}
+    ratios = {f"ratio_{peer}": round_figure(found[OURS] / value) for peer, value in found.items() if peer != OURS}
     return found | ratios | {"rss": {name: each["rss"] for name, each in measured.items()}}
 
 
-def backend(server: Server) -> str:
-    """What computes the vectors of our service, as `/readyz` says, for example `openvino in bfloat16`."""
+def read_backend(server: Server) -> str:
+    """Return what computes the vectors of our service, as `/readyz` says, for example `openvino in bfloat16`."""
     answer = httpx.get(f"{server.url}/readyz", timeout=10, trust_env=False).raise_for_status().json()
     return str(answer.get("encoding", "torch in float32"))  # said by no release before backends

@@ -8,7 +8,7 @@ OURS = "ours"
 
 
 def order(kinds: Sequence[str], systems: Sequence[str], rounds: int) -> Iterator[tuple[str, str]]:
-    """Kind and system of each block: a round has each kind once, and in it each system once, one after the other.
+    """Yield kind and system of each block: a round has each kind once, and in it each system once, one after the other.
 
     The first system is another one in each round, so that none always follows the same one.
     """
@@ -29,22 +29,22 @@ class Rounds:
         """Keep the value of one block."""
         self.values.setdefault(kind, {}).setdefault(system, []).append(value)
 
-    def medians(self, kind: str) -> dict[str, float]:
-        """Of each system."""
-        return {system: rounded(median(values)) for system, values in self.values[kind].items()}
+    def compute_medians(self, kind: str) -> dict[str, float]:
+        """Return the median of each system."""
+        return {system: round_figure(median(values)) for system, values in self.values[kind].items()}
 
-    def ratios(self, kind: str) -> dict[str, float | list[float]]:
-        """Of ours to each peer, within each round: the median, and the least and the largest."""
+    def compute_ratios(self, kind: str) -> dict[str, float | list[float]]:
+        """Return ours over each peer's within each round: the median, and the least and the largest."""
         found: dict[str, float | list[float]] = {}
         mine = self.values[kind][OURS]
         for peer, theirs in self.values[kind].items():
             if peer != OURS:
                 ratios = [a / b for a, b in zip(mine, theirs, strict=True)]
-                found[f"ratio_{peer}"] = rounded(median(ratios))
-                found[f"spread_{peer}"] = [rounded(min(ratios)), rounded(max(ratios))]
+                found[f"ratio_{peer}"] = round_figure(median(ratios))
+                found[f"spread_{peer}"] = [round_figure(min(ratios)), round_figure(max(ratios))]
         return found
 
 
-def rounded(value: float) -> float:
-    """Three significant digits: more is noise."""
+def round_figure(value: float) -> float:
+    """Return three significant digits: more is noise."""
     return float(f"{value:.3g}")

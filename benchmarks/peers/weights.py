@@ -39,8 +39,8 @@ _PROJECTIONS = {"text_projection": "text_projection.weight", "visual.proj": "vis
 _BEGIN, _END = "<|startoftext|>", "<|endoftext|>"
 
 
-def random_weights(architecture: str = ARCHITECTURE, seed: int = 0) -> dict[str, Tensor]:
-    """The weights with which open_clip begins a training of this architecture."""
+def draw_weights(architecture: str = ARCHITECTURE, seed: int = 0) -> dict[str, Tensor]:
+    """Return the weights with which open_clip begins a training of this architecture."""
     torch.manual_seed(seed)
     logging.disable(logging.WARNING)  # open_clip warns that the weights are random: they shall be
     try:
@@ -50,8 +50,8 @@ def random_weights(architecture: str = ARCHITECTURE, seed: int = 0) -> dict[str,
     return {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
 
 
-def for_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
-    """The same numbers under the names of transformers' `CLIPModel`."""
+def convert_for_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
+    """Return the numbers under the names of transformers' `CLIPModel`."""
     renamed: dict[str, Tensor] = {}
     for name, tensor in weights.items():
         if ".resblocks." in name or name.startswith("transformer.resblocks."):
@@ -64,7 +64,7 @@ def for_transformers(weights: dict[str, Tensor]) -> dict[str, Tensor]:
 
 
 def _block(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
-    """One tensor of a layer; open_clip keeps query, key and value in one, transformers in three."""
+    """Yield one tensor of a layer; open_clip keeps query, key and value in one, transformers in three."""
     tower, _, rest = name.partition("transformer.resblocks.")
     number, _, part = rest.partition(".")
     place = f"{'vision_model' if tower else 'text_model'}.encoder.layers.{number}"
@@ -79,25 +79,25 @@ def _block(name: str, tensor: Tensor) -> Iterator[tuple[str, Tensor]]:
 
 def write(checkpoint: Path, folder: Path, architecture: str = ARCHITECTURE) -> None:
     """Write the checkpoint for open_clip, and the folder for transformers."""
-    weights = random_weights(architecture)
+    weights = draw_weights(architecture)
     checkpoint.parent.mkdir(parents=True, exist_ok=True)
     save_file(weights, checkpoint)
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(for_transformers(weights), folder / "model.safetensors", metadata={"format": "pt"})
-    for name, content in _descriptions(open_clip.get_model_config(architecture)).items():
+    save_file(convert_for_transformers(weights), folder / "model.safetensors", metadata={"format": "pt"})
+    for name, content in _describe_models(open_clip.get_model_config(architecture)).items():
         (folder / name).write_text(json.dumps(content), encoding="utf-8")
     (folder / "merges.txt").write_text(
         "\n".join(["#version: 0.2", *map(" ".join, read_clip_merges()), ""]), encoding="utf-8"
     )
 
 
-def _descriptions(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
-    """The JSON files beside the weights."""
+def _describe_models(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
+    """Return the JSON files beside the weights."""
     text, vision = config["text_cfg"], config["vision_cfg"]
     both = {"hidden_act": "gelu", "projection_dim": config["embed_dim"]}  # transformers' own default is quick_gelu
-    text_config = both | _tower(text, text["heads"]) | {"vocab_size": text["vocab_size"], "eos_token_id": END}
+    text_config = both | _describe_tower(text, text["heads"]) | {"vocab_size": text["vocab_size"], "eos_token_id": END}
     text_config |= {"max_position_embeddings": text["context_length"], "bos_token_id": BEGIN, "pad_token_id": END}
-    vision_config = both | _tower(vision, vision["width"] // vision.get("head_width", 64))
+    vision_config = both | _describe_tower(vision, vision["width"] // vision.get("head_width", 64))
     vision_config |= {"image_size": vision["image_size"], "patch_size": vision["patch_size"]}
     size = vision["image_size"]
     return {
@@ -130,7 +130,7 @@ def _descriptions(config: dict[str, Any]) -> dict[str, dict[str, Any]]:
     }
 
 
-def _tower(config: dict[str, Any], heads: int) -> dict[str, int]:
+def _describe_tower(config: dict[str, Any], heads: int) -> dict[str, int]:
     width, layers = config["width"], config["layers"]
     return {
         "hidden_size": width,

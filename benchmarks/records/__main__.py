@@ -11,23 +11,23 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.records import answers, filtered, half_right, matches, modes
-from benchmarks.records.material import Collection, Domains, Records, opened, stored
+from benchmarks.records.material import Collection, Domains, Records, open_collection, open_records
 from benchmarks.scale import measures
 
 # Each part by its name in the report: rows of figures about one gallery, with its index or of its database alone.
 PARTS: dict[str, Callable[[Collection], list[dict[str, Any]]]] = {
-    "filtered": filtered.measured,
-    "far": filtered.far,
-    "duplicates": answers.duplicates,
+    "filtered": filtered.measure_selectivity,
+    "far": filtered.measure_far,
+    "duplicates": answers.measure_duplicates,
 }
 STORED: dict[str, Callable[[Records], list[dict[str, Any]]]] = {
-    "followed": answers.followed,
-    "words": answers.words,
-    "facets": answers.facets,
-    "listed": answers.listed,
+    "followed": answers.measure_followed,
+    "words": answers.measure_words,
+    "facets": answers.measure_facets,
+    "listed": answers.measure_listings,
 }
 MODES = "modes"  # of the demo's gallery
-DEMO: dict[str, Callable[[Path], dict[str, Any]]] = {"match": matches.figures, "half": half_right.figures}
+DEMO: dict[str, Callable[[Path], dict[str, Any]]] = {"match": matches.measure_all, "half": half_right.measure}
 _console = Console()
 app = typer.Typer(add_completion=False)
 
@@ -57,44 +57,44 @@ def run(
     if demo is not None:
         for part in [part for part in only or DEMO if part in DEMO]:
             _console.print(f"Measuring in a copy of this demo: {part}.")
-            written(DEMO[part](demo), out)
+            write_report(DEMO[part](demo), out)
         return
     made = Domains(pictures, dimension)
-    about = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
+    about = {"pictures": made.count, "dimension": made.dimension, "cores": measures.count_cores()}
     if postgresql:
-        with _postgresql() as url, _home(folder, keep) as home, stored(home, made, url) as records:
+        with _start_postgresql() as url, _open_home(folder, keep) as home, open_records(home, made, url) as records:
             for part in [part for part in only or STORED if part in STORED]:
                 _console.print(f"Measuring on PostgreSQL: {part}.")
-                written({**about, f"{part}_postgresql": STORED[part](records)}, out)
+                write_report({**about, f"{part}_postgresql": STORED[part](records)}, out)
         return
     parts = {**PARTS, **STORED}
     if wanted := [part for part in only or parts if part in parts]:
-        with _home(folder, keep) as home:
+        with _open_home(folder, keep) as home:
             _console.print(f"Filling a gallery of {pictures:,} pictures with records.")
-            with opened(home, made) as collection:
+            with open_collection(home, made) as collection:
                 for part in wanted:
                     _console.print(f"Measuring: {part}.")
-                    written({**about, part: parts[part](collection)}, out)
+                    write_report({**about, part: parts[part](collection)}, out)
     if only is None or MODES in only:
-        with measures.data_root("records", folder) as other:
+        with measures.open_data_root("records", folder) as other:
             _console.print("Measuring: modes, in the demo's gallery.")
-            written({MODES: modes.measured(other)}, out)
+            write_report({MODES: modes.measure_modes(other)}, out)
 
 
 @contextmanager
-def _home(folder: Path | None, keep: Path | None) -> Iterator[Path]:
-    """The data root that stays, or a new one."""
+def _open_home(folder: Path | None, keep: Path | None) -> Iterator[Path]:
+    """Yield the data root that stays, or a new one."""
     if keep is not None:
         keep.mkdir(parents=True, exist_ok=True)
         yield keep
         return
-    with measures.data_root("records", folder) as home:
+    with measures.open_data_root("records", folder) as home:
         yield home
 
 
 @contextmanager
-def _postgresql() -> Iterator[str]:
-    """A new server of the wheel that the tests use."""
+def _start_postgresql() -> Iterator[str]:
+    """Start a new server of the wheel that the tests use."""
     from tests.postgresql_server import PostgreSQLServer
 
     server = PostgreSQLServer()
@@ -104,26 +104,26 @@ def _postgresql() -> Iterator[str]:
         server.stop()
 
 
-def written(report: dict[str, Any], out: Path | None) -> None:
+def write_report(report: dict[str, Any], out: Path | None) -> None:
     """Print the tables of a report, and write it into a file; other parts that the file has stay."""
     for part, rows in report.items():
         if isinstance(rows, list):
-            _console.print(table(part, rows))
+            _console.print(build_table(part, rows))
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         earlier = json.loads(out.read_text(encoding="utf-8")) if out.exists() else {}
         out.write_text(json.dumps(earlier | report, indent=2) + "\n", encoding="utf-8")
 
 
-def table(title: str, rows: list[dict[str, Any]]) -> Table:
-    """The rows of one part."""
+def build_table(title: str, rows: list[dict[str, Any]]) -> Table:
+    """Return the rows of one part."""
     drawn = Table(*rows[0], title=title)
     for row in rows:
-        drawn.add_row(*map(_shown, row.values()))
+        drawn.add_row(*map(_format_value, row.values()))
     return drawn
 
 
-def _shown(value: Any) -> str:
+def _format_value(value: Any) -> str:
     if isinstance(value, float):
         return f"{value:,.4g}"
     return f"{value:,}" if isinstance(value, int) else str(value)

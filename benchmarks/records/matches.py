@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.records.nonsense import WORDS, nonsense
+from benchmarks.records.nonsense import WORDS, draw_nonsense
 from index.gallery import Gallery
 from index.live import LiveIndex
 from index.sets import VectorSets
@@ -60,41 +60,41 @@ class Demo:
         return Gallery(self.registry, DataRoot(self.home))
 
     def measure(self, tag: str) -> None:
-        """As the worker does."""
+        """Fit the chances as the worker does."""
         self.fitter().fit(tag, self.languages[tag])
 
     def calibration(self, tag: str) -> Calibration:
-        """What a language's hits are told by."""
+        """Return what a language's hits are told by."""
         return self.live.current.matching.calibrations[self.languages[tag]]
 
     def found(self, tag: str) -> tuple[CaptionQueries, Answers, Vectors]:
-        """The texts that a language is measured with, what they find, and the sample of z."""
+        """Return the texts that a language is measured with, what they find, and the sample of z."""
         texts = self.fitter().choose_queries(tag, self.languages[tag])
         assert texts is not None, f"{tag} has no held-out captions"
         return texts, self.fitter().search(texts), take_first(self.fitter().read_vectors())
 
     def captions(self, tag: str) -> list[str]:
-        """Its texts in a language, as the version that serves shows them."""
+        """Return its texts in a language, as the version that serves shows them."""
         return self.gallery.sample_captions(tag, self.registry.releases.find_visible(tag, self.languages[tag]), 1)
 
     def nonsense(self, tag: str) -> Vectors:
-        """Vectors of nonsense in a language."""
-        return self.vectors(tag, nonsense(tag, self.captions(tag)))
+        """Return vectors of nonsense in a language."""
+        return self.vectors(tag, draw_nonsense(tag, self.captions(tag)))
 
     def fitter(self) -> MatchFitter:
-        """A new one, for what is there now."""
+        """Return a new one, for what is there now."""
         return MatchFitter(self.registry, DataRoot(self.home))
 
     def vectors(self, language: str, texts: Sequence[str]) -> Vectors:
-        """Of texts in a language, as its version reads them."""
+        """Encode texts in a language, as its version reads them."""
         view = self.live.current.views[language]
         found: Vectors = self.encoder.encode_texts([(view, text) for text in texts], alone=True).vectors
         return found
 
 
 @contextmanager
-def opened(home: Path) -> Iterator[Demo]:
-    """A copy of a data root, opened, until the block ends."""
+def open_demo(home: Path) -> Iterator[Demo]:
+    """Open a copy of a data root until the block ends."""
     with tempfile.TemporaryDirectory(prefix="pictoglot-match-") as folder:
         copy = Path(folder) / "home"
         shutil.copytree(home, copy, ignore=shutil.ignore_patterns("broker", "uploads", "teacher"))
@@ -108,9 +108,9 @@ def opened(home: Path) -> Iterator[Demo]:
             live.close()
 
 
-def figures(home: Path) -> dict[str, Any]:
-    """All parts, on one copy; the last one deletes pictures."""
-    with opened(home) as demo:
+def measure_all(home: Path) -> dict[str, Any]:
+    """Return all parts, on one copy; the last one deletes pictures."""
+    with open_demo(home) as demo:
         for tag in demo.languages:  # English first: the others lean on it
             demo.measure(tag)
         demo.live.refresh()
@@ -118,15 +118,15 @@ def figures(home: Path) -> dict[str, Any]:
         for tag in demo.languages:
             texts, answers, _ = demo.found(tag)
             near = demo.fitter().load_english_curves(tag)
-            found["match"].append(_language(demo, tag, answers, near))
-            found["match_filtered"] += _filtered(demo, tag, texts)
+            found["match"].append(_measure_language(demo, tag, answers, near))
+            found["match_filtered"] += _measure_filtered(demo, tag, texts)
             if near is not None:
-                found["match_few"].append({"language": tag, **_few(answers, near)})
-        return {**found, "match_cost": [_cost(demo)], "match_grown": _grown(demo)}
+                found["match_few"].append({"language": tag, **_measure_few(answers, near)})
+        return {**found, "match_cost": [_measure_cost(demo)], "match_grown": _measure_grown(demo)}
 
 
-def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> dict[str, Any]:
-    """One language: each half of its captions judged by the other, and nonsense by the curves of either.
+def _measure_language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> dict[str, Any]:
+    """Return one language: each half of its captions judged by the other, and nonsense by the curves of either.
 
     Halves are drawn several times: means, and for the error, nonsense and what is kept the least and the most.
     """
@@ -134,7 +134,7 @@ def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> di
     for draw in range(_HALVES):
         order = np.random.default_rng(draw).permutation(len(answers))
         half = fit(answers.select(order[1::2]), near)  # one of the two that `measured` fits
-        nonsense = rejected(demo.live.current, vectors, replace(serving, curves=half))
+        nonsense = measure_rejected(demo.live.current, vectors, replace(serving, curves=half))
         found.append({**measure_error(answers.select(order), near), "nonsense": nonsense})
     means = {name: float(np.mean([each[name] for each in found])) for name in found[0] if name != "bins"}
     spread = {
@@ -146,15 +146,15 @@ def _language(demo: Demo, tag: str, answers: Answers, near: Curves | None) -> di
     return {"language": tag, "first_right": first_right, **means, "captions": len(answers), **spread}
 
 
-def rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:
-    """The share of searches of which no hit has a chance of `CUT`."""
-    return float((first(snapshot, vectors, calibration)[1] < CUT).mean())
+def measure_rejected(snapshot: Snapshot, vectors: Vectors, calibration: Calibration) -> float:
+    """Return the share of searches of which no hit has a chance of `CUT`."""
+    return float((find_first_hits(snapshot, vectors, calibration)[1] < CUT).mean())
 
 
-def first(
+def find_first_hits(
     snapshot: Snapshot, vectors: Vectors, calibration: Calibration, allowed: Sequence[Keys] | None = None
 ) -> tuple[list[str], NDArray[np.float64]]:
-    """The first hit of each search and its chance (n,)."""
+    """Return the first hit of each search and its chance (n,)."""
     left = [None] * len(vectors) if allowed is None else allowed
     hits = [
         snapshot.search_pictures(vector, 1, allowed=keys, calibration=calibration)[0]
@@ -163,8 +163,8 @@ def first(
     return [hit.picture for hit in hits], np.array([hit.match for hit in hits], dtype=np.float64)
 
 
-def _filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str, Any]]:
-    """With a filter that leaves the pictures that a text means and others at random, and with one that leaves these."""
+def _measure_filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str, Any]]:
+    """Filter so that the meant pictures and others at random are left, and so that these are gone."""
     random, calibration = np.random.default_rng(0), demo.calibration(tag)
     keys = {id: place.key for id, place in demo.gallery.find_content_keys(demo.gallery.list_ids()).items()}
     for share in _LEFT:
@@ -174,9 +174,9 @@ def _filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str,
             [np.array(sorted(keys[id] for id in left), dtype=np.int64) for left in each]
             for each in ([left | own for left, own in zip(others, texts.right, strict=True)], others)
         )
-        found, chance = first(demo.live.current, texts.vectors, calibration, with_own)
+        found, chance = find_first_hits(demo.live.current, texts.vectors, calibration, with_own)
         right = np.array([picture in own for picture, own in zip(found, texts.right, strict=True)])
-        _, absent = first(demo.live.current, texts.vectors, calibration, without)
+        _, absent = find_first_hits(demo.live.current, texts.vectors, calibration, without)
         yield {
             "language": tag,
             "left": count,
@@ -187,25 +187,25 @@ def _filtered(demo: Demo, tag: str, texts: CaptionQueries) -> Iterator[dict[str,
         }
 
 
-def _few(answers: Answers, near: Curves) -> dict[str, float]:
-    """The error where a language has few held-out captions, on the others; and by English's curves as they are."""
-    row = {"error_0": _error(near, answers)}
+def _measure_few(answers: Answers, near: Curves) -> dict[str, float]:
+    """Return the error where a language has few held-out captions, on the others; and by English's curves."""
+    row = {"error_0": _measure_error(near, answers)}
     for count in _FEW:
         errors = []
         for draw in range(_DRAWS):
             chosen = np.zeros(len(answers), dtype=bool)
             chosen[np.random.default_rng(draw).permutation(len(answers))[:count]] = True
-            errors.append(_error(fit(answers.select(chosen), near), answers.select(~chosen)))
+            errors.append(_measure_error(fit(answers.select(chosen), near), answers.select(~chosen)))
         row |= {f"error_{count}": float(np.mean(errors)), f"worst_{count}": max(errors)}
     return row
 
 
-def _error(curves: Curves, answers: Answers) -> float:
+def _measure_error(curves: Curves, answers: Answers) -> float:
     return compute_expected_error(np.array([curves.compute_matches(z, z)[0] for z in answers.z]), answers.right[:, 0])
 
 
-def _cost(demo: Demo) -> dict[str, Any]:
-    """A whole search, from the text to the hits, with chances and without, in turns: on the clock and of the processor.
+def _measure_cost(demo: Demo) -> dict[str, Any]:
+    """Time a whole search, from text to hits, with chances and without, in turns: on the clock and of the processor.
 
     The latter counts where other work shares the machine.
     """
@@ -230,8 +230,8 @@ def _cost(demo: Demo) -> dict[str, Any]:
     }
 
 
-def _grown(demo: Demo) -> list[dict[str, Any]]:
-    """Measured among fewer pictures, and judged among all: as it is in a gallery that grew, until it is renewed."""
+def _measure_grown(demo: Demo) -> list[dict[str, Any]]:
+    """Measure among fewer pictures and judge among all, as in a gallery that grew, until it is renewed."""
     whole, vectors = demo.live.current, {tag: demo.nonsense(tag) for tag in demo.languages}
     described = {tag: demo.found(tag)[0] for tag in demo.languages}
     kept = {id for tag, texts in described.items() if tag != ENGLISH for id, _ in texts.pairs}
@@ -242,12 +242,12 @@ def _grown(demo: Demo) -> list[dict[str, Any]]:
         for id in others[left:]:
             demo.gallery.delete(str(id))
         others = others[:left]
-        rows += _judged(demo, whole, vectors)
+        rows += _judge_languages(demo, whole, vectors)
     return rows
 
 
-def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterator[dict[str, Any]]:
-    """Each language as it is measured now, on the half of its texts that was not fitted, among the `whole` gallery."""
+def _judge_languages(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterator[dict[str, Any]]:
+    """Yield each language as measured now, on the half of its texts that was not fitted, among the `whole` gallery."""
     pictures = len(demo.gallery.list_ids())
     for tag in demo.languages:
         demo.measure(tag)
@@ -257,10 +257,10 @@ def _judged(demo: Demo, whole: Snapshot, vectors: dict[str, Vectors]) -> Iterato
         for half in (0, 1):
             judged = np.arange(len(answers)) % 2 == half
             early = Calibration(fit(answers.select(~judged), near), sample, pictures, 0)
-            found, chance[judged] = first(whole, texts.vectors[judged], early)
+            found, chance[judged] = find_first_hits(whole, texts.vectors[judged], early)
             own = [texts.right[place] for place in np.flatnonzero(judged)]
             right[judged] = [picture in ids for picture, ids in zip(found, own, strict=True)]
-            missed.append(rejected(whole, vectors[tag], early))
+            missed.append(measure_rejected(whole, vectors[tag], early))
         yield {
             "language": tag,
             "pictures": pictures,

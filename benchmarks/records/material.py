@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from sqlalchemy import bindparam, create_engine, insert, select, text, update
 from sqlalchemy.pool import NullPool
 
-from benchmarks.scale.material import Made, NoEncoder, Vectors, around, fill, name, unit
+from benchmarks.scale.material import Made, NoEncoder, Vectors, draw_around, fill, name, normalize
 from index.captions import list_texts
 from index.gallery import Gallery
 from index.indexer import Indexer
@@ -43,15 +43,15 @@ class Domains(Made):
     """Pictures of two domains, as photographs and maps: the second half is unlike the first."""
 
     def vectors(self, start: int, end: int) -> Vectors:
-        """As those of one domain, each with the direction of its domain added."""
-        axes = unit(np.random.default_rng(4).standard_normal((2, self.dimension)))
-        return unit(super().vectors(start, end) + axes[(np.arange(start, end) >= self.count // 2).astype(int)])
+        """Draw vectors of one domain each, with the direction of the domain added."""
+        axes = normalize(np.random.default_rng(4).standard_normal((2, self.dimension)))
+        return normalize(super().vectors(start, end) + axes[(np.arange(start, end) >= self.count // 2).astype(int)])
 
     def queries_of_first(self, number: int, cosine: float) -> Vectors:
-        """Queries with this cosine to a picture of the first domain each."""
+        """Return queries with this cosine to a picture of the first domain each."""
         draw = np.random.default_rng(5)
         near = self.vectors(0, min(_BATCH, self.count // 2))
-        return around(near[draw.integers(0, len(near), number)], cosine, draw)
+        return draw_around(near[draw.integers(0, len(near), number)], cosine, draw)
 
 
 @dataclass(frozen=True)
@@ -64,7 +64,7 @@ class Records:
     ranks: NDArray[np.int64]  # (count,)
 
     def selection(self) -> Selection:
-        """One that has been asked nothing yet."""
+        """Return a selection that has been asked nothing yet."""
         return Selection(self.registry)
 
 
@@ -75,8 +75,8 @@ class Collection(Records):
     live: LiveIndex
     vectors: NDArray[np.float16]  # (count, dimension)
 
-    def best(self, left: NDArray[np.int64], queries: Vectors, k: int) -> Vectors:
-        """The `k` highest scores of each query among these pictures, by an exact scan: (queries, k), falling."""
+    def find_best(self, left: NDArray[np.int64], queries: Vectors, k: int) -> Vectors:
+        """Return the `k` highest scores of each query among these pictures, by an exact scan: (queries, k), falling."""
         kept = np.full((len(queries), k), -np.inf, dtype=np.float32)
         for start in range(0, len(left), _CHUNK):
             scores = queries @ self.vectors[left[start : start + _CHUNK]].astype(np.float32).T
@@ -85,22 +85,22 @@ class Collection(Records):
 
 
 @contextmanager
-def opened(home: Path, made: Domains) -> Iterator[Collection]:
+def open_collection(home: Path, made: Domains) -> Iterator[Collection]:
     """Fill a data root with these pictures and their records, seal it, and serve it until the block ends."""
     encoder = NoEncoder(made.dimension)
-    with stored(home, made, f"sqlite:///{home / 'registry.db'}") as records:
+    with open_records(home, made, f"sqlite:///{home / 'registry.db'}") as records:
         sets = VectorSets(records.gallery)
         live = LiveIndex(encoder, sets)
         live.start()
         if len(live.current.pictures.parts) > 1:  # a run that was stopped before it had merged them
             Indexer(sets).seal(live.current.pictures.identity)
             live.refresh()
-        yield Collection(**vars(records), live=live, vectors=_vectors(home, made))
+        yield Collection(**vars(records), live=live, vectors=_draw_vectors(home, made))
         live.close()
 
 
 @contextmanager
-def stored(home: Path, made: Domains, url: str) -> Iterator[Records]:
+def open_records(home: Path, made: Domains, url: str) -> Iterator[Records]:
     """Fill a database with these pictures and their records."""
     encoder, registry = NoEncoder(made.dimension), open_registry(url)
     about = {"pictures": made.count, "dimension": made.dimension}
@@ -115,20 +115,20 @@ def stored(home: Path, made: Domains, url: str) -> Iterator[Records]:
         ranks = np.random.default_rng(3).permutation(made.count)
         _write_records(registry, ranks)
         if registry.engine.dialect.name == "postgresql":
-            _tidied(url)
+            _analyse(url)
         yield Records(made, registry, Gallery(registry, DataRoot(home)), ranks)
     finally:
         registry.close()
 
 
-def _tidied(url: str) -> None:
-    """As PostgreSQL does it by itself before long."""
+def _analyse(url: str) -> None:
+    """Analyse the tables, as PostgreSQL does by itself before long."""
     engine = create_engine(url, isolation_level="AUTOCOMMIT", poolclass=NullPool)
     with engine.connect() as connection:
         connection.execute(text("VACUUM ANALYZE"))
 
 
-def _vectors(home: Path, made: Domains) -> NDArray[np.float16]:
+def _draw_vectors(home: Path, made: Domains) -> NDArray[np.float16]:
     file = home / _VECTORS
     if not file.exists():
         blocks = np.lib.format.open_memmap(
@@ -144,7 +144,7 @@ def _vectors(home: Path, made: Domains) -> NDArray[np.float16]:
 
 
 def record(number: int, rank: int) -> Record:
-    """What is said of a picture."""
+    """Return what is said of a picture."""
     metadata = {
         RANK: int(rank),
         NUMBER: number,
@@ -156,7 +156,7 @@ def record(number: int, rank: int) -> Record:
 
 
 def _write_records(registry: Registry, ranks: NDArray[np.int64]) -> None:
-    """Those that are not there yet, in order."""
+    """Write the records that are not there yet, in order."""
     change = update(PictureRow).where(PictureRow.id == bindparam("name"))
     change = change.values(tags=bindparam("some"), facts=bindparam("about"), record=bindparam("number"))
     with registry.read() as session:

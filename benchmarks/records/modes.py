@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from demo.gallery import Outline, draw, outlines
+from demo.gallery import Outline, draw, list_outlines
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import RecordInput
@@ -26,26 +26,26 @@ _MODES = ("meaning", "words", "both")
 _DEPTHS = (1, 5)
 
 
-def measured(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
-    """R@1 and R@5 of each mode: of titles, of scenes, and of all queries together.
+def measure_modes(home: Path, shown: Sequence[Outline] = ()) -> list[dict[str, Any]]:
+    """Return R@1 and R@5 of each mode: of titles, of scenes, and of all queries together.
 
     Single drawings have their name as `title` in metadata, and are asked for by it. Scenes have no text at all; they
     are asked for by what they show. All are in one gallery.
     """
-    shown = shown or outlines()
+    shown = shown or list_outlines()
     encoder, registry = Encoder(open_base("bundled")), open_registry(f"sqlite:///{home / 'modes.db'}")
     try:
         registry.initialise(encoder.base_fingerprint)
         gallery = Gallery(registry, DataRoot(home))
         for start in range(0, len(shown), _BATCH):
             _put(gallery, encoder, shown[start : start + _BATCH])
-        return ranked(home, encoder, registry, shown)
+        return rank_modes(home, encoder, registry, shown)
     finally:
         registry.close()
 
 
-def ranked(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Outline]) -> list[dict[str, Any]]:
-    """The rows of `measured`, of a gallery that is filled."""
+def rank_modes(home: Path, encoder: Encoder, registry: Registry, shown: Sequence[Outline]) -> list[dict[str, Any]]:
+    """Return the rows of `measure_modes`, of a gallery that is filled."""
     live = LiveIndex(encoder, VectorSets(Gallery(registry, DataRoot(home))))
     live.start()
     snapshot, words, places = live.current, WordSearch(registry, Selection(registry)), list[list[int]]()
@@ -73,17 +73,22 @@ def _put(gallery: Gallery, encoder: Encoder, some: Sequence[Outline]) -> None:
     vectors = encoder.encode_pictures([draw(outline) for outline in some])
     new = [
         NewPicture(
-            outline.id, f"{outline.id:0>64}", 1, 1, vector=vector, record=RecordInput(None, None, _metadata(outline))
+            outline.id,
+            f"{outline.id:0>64}",
+            1,
+            1,
+            vector=vector,
+            record=RecordInput(None, None, _build_metadata(outline)),
         )
         for outline, vector in zip(some, vectors, strict=True)
     ]
     gallery.put(new, encoder.image_fingerprint)
 
 
-def _metadata(outline: Outline) -> dict[str, str]:
+def _build_metadata(outline: Outline) -> dict[str, str]:
     return {"title": outline.caption} if len(outline.objects) == 1 else {}
 
 
 def _place(id: str, ranking: Sequence[PictureHit]) -> int:
-    """How many pictures come before this one."""
+    """Return how many pictures come before this one."""
     return next((hit.rank - 1 for hit in ranking if hit.picture == id), 2 * MOST)

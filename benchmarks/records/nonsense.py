@@ -37,8 +37,8 @@ SENTENCES = {
 }
 
 
-def nonsense(language: str, captions: Sequence[str], count: int = 100, seed: int = 0) -> list[str]:
-    """Distinct searches in one of the languages of `WORDS`; the same seed and captions give the same ones."""
+def draw_nonsense(language: str, captions: Sequence[str], count: int = 100, seed: int = 0) -> list[str]:
+    """Return distinct searches in one of the languages of `WORDS`; the same seed and captions give the same ones."""
     random, words, found = Random(f"{seed} {language}"), WORDS[language].split(), list[str]()
     letters = [letter for caption in captions for letter in caption if letter.isalpha()]
     while len(found) < count:

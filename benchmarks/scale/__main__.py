@@ -58,46 +58,46 @@ def run(
     if context.invoked_subcommand is not None:
         return
     if engine == "pgvector":
-        report = several.whole(Made(pictures, dimension), folder)
+        report = several.measure_whole(Made(pictures, dimension), folder)
         if growth:
-            report["at_a_tenth"] = several.whole(Made(pictures // 10, dimension), folder)
+            report["at_a_tenth"] = several.measure_whole(Made(pictures // 10, dimension), folder)
     else:
-        report = whole(Made(pictures, dimension), changes, folder)
+        report = measure_whole(Made(pictures, dimension), changes, folder)
     if growth and engine == "faiss":
-        small = whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
-        report["growth"] = ratios(report, small)
+        small = measure_whole(Made(pictures // 10, dimension), min(changes, 2_000), folder)
+        report["growth"] = compute_ratios(report, small)
     if out is not None:
         out.parent.mkdir(parents=True, exist_ok=True)
         out.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-    _console.print(table(report))
+    _console.print(build_table(report))
 
 
-@app.command(hidden=True)
-def api(home: Path, dimension: int, url: str) -> None:
-    """One of two API processes on pgvector."""
+@app.command("api", hidden=True)
+def run_api(home: Path, dimension: int, url: str) -> None:
+    """Run one of two API processes on pgvector."""
     several.serve(home, dimension, url)
 
 
-@app.command(hidden=True)
-def following(home: Path, dimension: int, changes: int, as_serving: bool = True) -> None:
-    """The longest search, in milliseconds, while this process takes in the last `changes` again and again."""
-    with _world(home, dimension) as (sets, model):
+@app.command("following", hidden=True)
+def follow(home: Path, dimension: int, changes: int, as_serving: bool = True) -> None:
+    """Print the longest search in milliseconds while this process takes in the last `changes` again and again."""
+    with _open_world(home, dimension) as (sets, model):
         live = LiveIndex(model, sets)
         assert live.start()
         if as_serving:
             give_way()
-        with measures.stalls(live, Made(10_000, dimension).queries(200, TEXT)) as stalled:
+        with measures.watch_stalls(live, Made(10_000, dimension).queries(200, TEXT)) as stalled:
             for _ in range(_AGAIN):
                 measures.follow(live, sets.gallery, changes)
         live.close()
     sys.stdout.write(json.dumps(stalled) + "\n")
 
 
-@app.command(hidden=True)
-def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
-    """What a starting API process does, told as JSON; it stays for `wait` seconds."""
-    with _world(home, dimension) as (sets, model):
-        before, started = measures.private_mb(), time.perf_counter()
+@app.command("opened", hidden=True)
+def open_once(home: Path, dimension: int, wait: float = 0.0) -> None:
+    """Print what a starting API process does, as JSON; stay for `wait` seconds."""
+    with _open_world(home, dimension) as (sets, model):
+        before, started = measures.measure_private_mb(), time.perf_counter()
         live = LiveIndex(model, sets)
         assert live.start()
         give_way()
@@ -106,9 +106,9 @@ def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
             live.current.search_pictures(query, 10)
         told = {
             "seconds": ready,
-            "private_mb": measures.private_mb() - before,
-            "index_mb": measures.mapped_mb(home, "index.faiss"),
-            "vectors_mb": measures.mapped_mb(home, "rows.safetensors"),
+            "private_mb": measures.measure_private_mb() - before,
+            "index_mb": measures.measure_mapped_mb(home, "index.faiss"),
+            "vectors_mb": measures.measure_mapped_mb(home, "rows.safetensors"),
         }
         sys.stdout.write(json.dumps(told) + "\n")
         sys.stdout.flush()
@@ -116,39 +116,39 @@ def opened(home: Path, dimension: int, wait: float = 0.0) -> None:
         live.close()
 
 
-def whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
-    """Everything for one size, on a data root of its own."""
-    with measures.data_root("scale", folder) as home:
+def measure_whole(made: Made, changes: int, folder: Path | None) -> dict[str, Any]:
+    """Return everything for one size, on a data root of its own."""
+    with measures.open_data_root("scale", folder) as home:
         _console.print(f"{made.count:,} pictures: filling the tables.")
-        report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.cores()}
-        with _world(home, made.dimension) as (sets, model):
-            report["fill_seconds"] = measures.milliseconds(fill, sets.registry, made, model, 1_000) / 1_000
+        report: dict[str, Any] = {"pictures": made.count, "dimension": made.dimension, "cores": measures.count_cores()}
+        with _open_world(home, made.dimension) as (sets, model):
+            report["fill_seconds"] = measures.measure_call(fill, sets.registry, made, model, 1_000) / 1_000
             live = LiveIndex(model, sets)
             _console.print("Opening it the first time, which seals it.")
-            report["seal_seconds"] = measures.milliseconds(live.start) / 1_000
+            report["seal_seconds"] = measures.measure_call(live.start) / 1_000
             report["seal_peak_mb"] = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
             report["disk_mb"] = {
-                "segments": measures.beneath(home / "segments") / 1e6,
-                "registry": measures.beneath(home) / 1e6 - measures.beneath(home / "segments") / 1e6,
+                "segments": measures.measure_folder(home / "segments") / 1e6,
+                "registry": measures.measure_folder(home) / 1e6 - measures.measure_folder(home / "segments") / 1e6,
             }
             _console.print("Searching.")
-            report["search"] = {f"k{k}": measures.searches(live.current, made, k) for k in (10, 100)}
-            report |= measures.pages(sets.gallery, made.count)
-            report |= language.moved(live, made)
+            report["search"] = {f"k{k}": measures.measure_searches(live.current, made, k) for k in (10, 100)}
+            report |= measures.measure_pages(sets.gallery, made.count)
+            report |= language.measure_moves(live, made)
             live.close()
-        report |= starts(home, made.dimension)
-        with _world(home, made.dimension) as (sets, model):
+        report |= measure_starts(home, made.dimension)
+        with _open_world(home, made.dimension) as (sets, model):
             live = LiveIndex(model, sets)
             live.start()
             give_way()
-            report |= changed(live, sets.registry, made, changes, home)
+            report |= measure_changes(live, sets.registry, made, changes, home)
             live.close()
-        report["stall_ms"] = turns(home, made.dimension, min(changes, 8_000))
+        report["stall_ms"] = measure_turns(home, made.dimension, min(changes, 8_000))
     return report
 
 
-def turns(home: Path, dimension: int, changes: int) -> dict[str, float]:
-    """The longest search beside a thread that follows the gallery: as the service runs, and as Python comes."""
+def measure_turns(home: Path, dimension: int, changes: int) -> dict[str, float]:
+    """Return the longest search beside a thread that follows the gallery: as the service runs, and as Python comes."""
     longest: dict[str, list[float]] = {"as_serving": [], "no_as_serving": []}
     for side in ("as_serving", "no_as_serving") * _ROUNDS:
         command = ["following", str(home), str(dimension), str(changes), f"--{side.replace('_', '-')}"]
@@ -157,8 +157,8 @@ def turns(home: Path, dimension: int, changes: int) -> dict[str, float]:
     return {"as_serving": median(longest["as_serving"]), "as_python_comes": median(longest["no_as_serving"])}
 
 
-def starts(home: Path, dimension: int) -> dict[str, float]:
-    """Of processes that open the data root: never verified here, verified before, and beside another one."""
+def measure_starts(home: Path, dimension: int) -> dict[str, float]:
+    """Measure processes that open the data root: never verified here, verified before, and beside another."""
     shutil.rmtree(home / "verified", ignore_errors=True)
     _console.print("Starting processes.")
     alone = ("opened", str(home), str(dimension))
@@ -176,18 +176,18 @@ def starts(home: Path, dimension: int) -> dict[str, float]:
     }
 
 
-def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
-    """Puts and deletes, with an indexer as the worker runs it and searches beside them."""
+def measure_changes(live: LiveIndex, registry: Registry, made: Made, count: int, home: Path) -> dict[str, Any]:
+    """Return puts and deletes, with an indexer as the worker runs it and searches beside them."""
     rgb = Image.new("RGB", (32, 32), "white")
     picture, start = Picture.encode(rgb), made.count
     _console.print(f"Putting {count:,} pictures while searches run.")
     os.environ["PICTOGLOT_HOME"] = str(home)
     indexing, put, step = IndexingChore(WorkerSettings.load()), list[float](), 500
-    alone = measures.puts(live, made, start, _SAMPLE, picture)
+    alone = measures.measure_puts(live, made, start, _SAMPLE, picture)
     sealed = measures.Sealed(home / "segments")
-    with measures.stalls(live, made.queries(200, TEXT)) as stalled:
+    with measures.watch_stalls(live, made.queries(200, TEXT)) as stalled:
         for first in range(start + _SAMPLE, start + count, step):
-            put += measures.puts(live, made, first, min(step, start + count - first), picture)
+            put += measures.measure_puts(live, made, first, min(step, start + count - first), picture)
             indexing.tick(registry)
             live.refresh()
             sealed.look()
@@ -196,7 +196,7 @@ def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: P
             indexing.tick(registry)
             live.refresh()
         sealed.look()
-    deleted = [measures.milliseconds(live.delete_picture, name(n)) for n in range(start, start + _SAMPLE)]
+    deleted = [measures.measure_call(live.delete_picture, name(n)) for n in range(start, start + _SAMPLE)]
     return {
         "put_ms": median(alone),
         "put_beside_searches_ms": median(put),
@@ -208,16 +208,16 @@ def changed(live: LiveIndex, registry: Registry, made: Made, count: int, home: P
     }
 
 
-def ratios(large: dict[str, Any], small: dict[str, Any]) -> dict[str, float]:
-    """How much more ten times as many pictures cost."""
+def compute_ratios(large: dict[str, Any], small: dict[str, Any]) -> dict[str, float]:
+    """Return how much more ten times as many pictures cost."""
     names = ("start_seconds", "start_seconds_verified_before", "put_ms", "delete_ms", "page_ms_first", "page_ms_last")
     found = {each: large[each] / small[each] for each in names}
     searches = {f"search_{each}": large["search"]["k10"][each] / small["search"]["k10"][each] for each in _TIMES}
     return {**found, **searches}
 
 
-def table(report: dict[str, Any]) -> Table:
-    """The figures, one in each line."""
+def build_table(report: dict[str, Any]) -> Table:
+    """Return the figures, one in each line."""
     drawn = Table("figure", "value", title=f"{report['pictures']:,} pictures x {report['dimension']}")
     for name_, value in report.items():
         for part, figure in value.items() if isinstance(value, dict) else {"": value}.items():
@@ -227,12 +227,12 @@ def table(report: dict[str, Any]) -> Table:
 
 
 def _process(*arguments: str) -> "subprocess.Popen[bytes]":
-    """Another process, with a hidden command of this program."""
+    """Return another process, with a hidden command of this program."""
     return subprocess.Popen([sys.executable, "-m", "benchmarks.scale", *arguments], stdout=subprocess.PIPE)
 
 
 @contextmanager
-def _world(home: Path, dimension: int) -> Iterator[tuple[VectorSets, NoEncoder]]:
+def _open_world(home: Path, dimension: int) -> Iterator[tuple[VectorSets, NoEncoder]]:
     model, registry = NoEncoder(dimension), open_registry(f"sqlite:///{home / 'registry.db'}")
     try:
         registry.initialise(model.base_fingerprint)

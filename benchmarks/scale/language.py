@@ -1,7 +1,7 @@
 """A small language beside many pictures: promoted and rolled back, with the time that each takes until it serves."""
 
-from benchmarks.scale.material import TEXT, Made, NoEncoder, name, no_view
-from benchmarks.scale.measures import milliseconds
+from benchmarks.scale.material import TEXT, Made, NoEncoder, make_view, name
+from benchmarks.scale.measures import measure_call
 from index.captions import EncoderId
 from index.gallery import Gallery
 from index.indexer import fill_captions
@@ -11,8 +11,8 @@ from store import files
 _TAG, _CAPTIONS = "cy", 500
 
 
-def moved(live: LiveIndex, made: Made) -> dict[str, float]:
-    """Milliseconds from the release until searches use it: of a promotion, and of its rollback."""
+def measure_moves(live: LiveIndex, made: Made) -> dict[str, float]:
+    """Return milliseconds from the release until searches use it: of a promotion, and of its rollback."""
     encoder, gallery, registry = NoEncoder(made.dimension), live.sets.gallery, live.sets.registry
     releases, expansions = registry.releases, registry.expansions
     expansion, _ = expansions.submit(
@@ -28,8 +28,8 @@ def moved(live: LiveIndex, made: Made) -> dict[str, float]:
         expansion=expansion.id, parent=0, language=_TAG, folder=folder, manifest_sha256=manifest, rows=1, bytes=1,
         report={}, fence=lease.fence,
     )  # fmt: skip
-    _captions(gallery, expansion.id, version.number, made, encoder)
-    fill_captions(encoder, no_view(version.number, _TAG), live.sets, _TAG, version.number)
+    _write_captions(gallery, expansion.id, version.number, made, encoder)
+    fill_captions(encoder, make_view(version.number, _TAG), live.sets, _TAG, version.number)
 
     def promote() -> None:
         releases.promote(expansion=expansion.id, version=version.number, move_shared=False, fence=lease.fence)
@@ -39,15 +39,15 @@ def moved(live: LiveIndex, made: Made) -> dict[str, float]:
         releases.roll_back(_TAG, expected=releases.get_serving().number, actor="bench", reason="")
         live.refresh()
 
-    promotion = milliseconds(promote)
+    promotion = measure_call(promote)
     expansions.succeed(lease, version.number, releases.get_serving().number, {})
-    rollback = milliseconds(roll_back)
+    rollback = measure_call(roll_back)
     assert _TAG not in live.current.views
     return {"promotion_ms": promotion, "rollback_ms": rollback}
 
 
-def _captions(gallery: Gallery, expansion: str, version: int, made: Made, encoder: NoEncoder) -> None:
-    """Captions of the first pictures, with vectors."""
+def _write_captions(gallery: Gallery, expansion: str, version: int, made: Made, encoder: NoEncoder) -> None:
+    """Write captions of the first pictures, with vectors."""
     texts = [(name(number), f"capsiwn {number}") for number in range(_CAPTIONS)]
     gallery.add_captions(expansion, _TAG, texts)
     captions = gallery.find_captions([picture for picture, _ in texts], _TAG)

@@ -26,8 +26,8 @@ _TO_CENTRE = 0.75  # cosine of a picture to the centre of its cluster
 IMAGE, TEXT = 0.72, 0.30  # cosine of a query to the picture that it is of: another picture, or a text
 
 
-def no_view(version: int = 0, language: str = "en") -> View:
-    """A version without rows or tokenizer."""
+def make_view(version: int = 0, language: str = "en") -> View:
+    """Return a version without rows or tokenizer."""
     nothing: Any = None
     return View(version, language, nothing, nothing, np.empty(0, dtype=np.int32), {})
 
@@ -40,14 +40,14 @@ class NoEncoder(Encoder):
     encoding = FIRST_ENCODING
     frame = None
     languages = ("en",)
-    base_view = no_view()
+    base_view = make_view()
 
     def __init__(self, dimension: int) -> None:
         self.dimension = dimension
 
     def open(self, folders: Sequence[Any], onto: Any = None) -> View:
-        """A view of the last version."""
-        return no_view(folders[-1].number, folders[-1].language) if folders else no_view()
+        """Return a view of the last version."""
+        return make_view(folders[-1].number, folders[-1].language) if folders else make_view()
 
     def encode_texts(self, items: Sequence[Any], *, alone: bool = False) -> Any:
         """Never called."""
@@ -66,50 +66,50 @@ class Made:
     dimension: int
 
     def vectors(self, start: int, end: int) -> Vectors:
-        """Those from `start` to `end`: clusters of about 200 around random centres."""
+        """Return those from `start` to `end`: clusters of about 200 around random centres."""
         centres = self._centres()
         rows = []
         for block in range(start // _BATCH, (end - 1) // _BATCH + 1):
             draw = np.random.default_rng([1, block])
             own = centres[draw.integers(0, len(centres), _BATCH)]
-            made = around(own, _TO_CENTRE, draw)
+            made = draw_around(own, _TO_CENTRE, draw)
             first = block * _BATCH
             rows.append(made[max(start - first, 0) : end - first])
         return np.concatenate(rows)
 
     def queries(self, number: int, cosine: float) -> Vectors:
-        """Queries with this cosine to a picture each."""
+        """Return queries with this cosine to a picture each."""
         draw = np.random.default_rng([2, round(100 * cosine)])
         starts = draw.integers(0, max(1, self.count - _BATCH), _PLACES)
         pool = np.concatenate([self.vectors(int(start), min(int(start) + _BATCH, self.count)) for start in starts])
         near = pool[draw.integers(0, len(pool), number)]
-        return around(near, cosine, draw)
+        return draw_around(near, cosine, draw)
 
     def _centres(self) -> Vectors:
         draw = np.random.default_rng(0)
-        return unit(draw.standard_normal((max(1, self.count // _PER_CLUSTER), self.dimension), dtype=np.float32))
+        return normalize(draw.standard_normal((max(1, self.count // _PER_CLUSTER), self.dimension), dtype=np.float32))
 
 
-def around(vectors: Vectors, cosine: float, draw: np.random.Generator) -> Vectors:
-    """For each vector another one with this cosine to it, in a random direction."""
+def draw_around(vectors: Vectors, cosine: float, draw: np.random.Generator) -> Vectors:
+    """Return for each vector another one with this cosine to it, in a random direction."""
     noise = draw.standard_normal(vectors.shape, dtype=np.float32)
     noise -= np.einsum("nd,nd->n", noise, vectors)[:, None] * vectors
-    return unit(cosine * vectors + np.sqrt(1 - cosine**2) * unit(noise))
+    return normalize(cosine * vectors + np.sqrt(1 - cosine**2) * normalize(noise))
 
 
-def unit(vectors: NDArray[Any]) -> Vectors:
-    """Of unit length."""
+def normalize(vectors: NDArray[Any]) -> Vectors:
+    """Return vectors of unit length."""
     divided: Vectors = (vectors / np.linalg.norm(vectors, axis=1, keepdims=True)).astype(np.float32)
     return divided
 
 
 def name(number: int) -> str:
-    """The id of a picture."""
+    """Return the id of a picture."""
     return f"picture-{number:08d}"
 
 
-def content(number: int) -> str:
-    """The content hash of a picture."""
+def hash_content(number: int) -> str:
+    """Return the content hash of a picture."""
     return hashlib.sha256(str(number).encode()).hexdigest()
 
 
@@ -123,10 +123,12 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
     for start in range(there or 0, made.count, _BATCH):
         end = min(start + _BATCH, made.count)
         vectors = made.vectors(start, end).astype("<f2")
-        ids = [(name(number), content(number)) for number in range(start, end)]
+        ids = [(name(number), hash_content(number)) for number in range(start, end)]
         with registry.begin() as session:
             rows = session.connection()  # as plain SQL: many times as fast as through the mapper
-            rows.execute(insert(PictureRow), [_picture(number, *each) for number, each in enumerate(ids, start + 1)])
+            rows.execute(
+                insert(PictureRow), [_build_picture(number, *each) for number, each in enumerate(ids, start + 1)]
+            )
             rows.execute(
                 insert(GalleryChangeRow),
                 [
@@ -142,7 +144,7 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
                 ],
             )
     if not captioned:
-        _captions(registry, made, encoder, captions)
+        _draw_captions(registry, made, encoder, captions)
     if registry.engine.dialect.name == "postgresql":  # its own numbers go on after these
         with registry.begin() as session:
             for column in (GalleryChangeRow.change, CaptionRow.id):
@@ -150,10 +152,10 @@ def fill(registry: Registry, made: Made, encoder: NoEncoder, captions: int) -> N
                 session.execute(select(func.setval(sequence, select(func.max(column)).scalar_subquery())))
 
 
-def _captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) -> None:
+def _draw_captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) -> None:
     texts = made.queries(count, TEXT).astype("<f2")
     with registry.begin() as session:
-        session.execute(insert(CaptionRow), [_caption(number) for number in range(count)])
+        session.execute(insert(CaptionRow), [_build_caption(number) for number in range(count)])
         session.execute(
             insert(CaptionVectorRow),
             [
@@ -168,11 +170,11 @@ def _captions(registry: Registry, made: Made, encoder: NoEncoder, count: int) ->
         )
 
 
-def _picture(number: int, id: str, hashed: str) -> dict[str, Any]:
+def _build_picture(number: int, id: str, hashed: str) -> dict[str, Any]:
     return {"id": id, "content_sha256": hashed, "width": 640, "height": 480, "change": number, "key": number, **_ADDED}
 
 
-def _caption(number: int) -> dict[str, Any]:
+def _build_caption(number: int) -> dict[str, Any]:
     words = f"caption {number}"
     digest = hashlib.sha256(f"\0{words}".encode()).hexdigest()
     columns = {"language": "en", "text": words, "expansion": None, "position": 0, "change": 0, "digest": digest}

@@ -15,7 +15,7 @@ import numpy as np
 import psutil
 from numpy.typing import NDArray
 
-from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, content, name
+from benchmarks.scale.material import IMAGE, TEXT, Made, Vectors, hash_content, name
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.selection import Criteria, Selection
@@ -30,27 +30,27 @@ _PAUSE = 0.005  # seconds between two searches, so that they do not take all the
 
 
 @contextmanager
-def data_root(name: str, folder: Path | None) -> Iterator[Path]:
-    """A new folder, removed afterwards; below `folder`, which is made if it is missing, or else the system's own."""
+def open_data_root(name: str, folder: Path | None) -> Iterator[Path]:
+    """Make a new folder below `folder`, or in the system's own, and remove it afterwards."""
     if folder is not None:
         folder.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=f"pictoglot-{name}-", dir=folder) as home:
         yield Path(home)
 
 
-def milliseconds(act: Callable[..., object], *given: Any) -> float:
-    """Of one call."""
-    return timed(act, *given)[0]
+def measure_call(act: Callable[..., object], *given: Any) -> float:
+    """Return the milliseconds of one call."""
+    return time_call(act, *given)[0]
 
 
-def timed(act: Callable[..., T], *given: Any) -> tuple[float, T]:
-    """The milliseconds of one call, and what it returned."""
+def time_call(act: Callable[..., T], *given: Any) -> tuple[float, T]:
+    """Return the milliseconds of one call, and what it returned."""
     started = time.perf_counter()
     result = act(*given)
     return 1_000 * (time.perf_counter() - started), result
 
 
-def searches(snapshot: Snapshot, made: Made, k: int) -> dict[str, float]:
+def measure_searches(snapshot: Snapshot, made: Made, k: int) -> dict[str, float]:
     """Time of a search for the `k` nearest and of an exact scan, in turns, and recall for both kinds of query.
 
     `cpu_p50_ms` is the processor time of a search, which other work on the machine disturbs less.
@@ -64,29 +64,29 @@ def searches(snapshot: Snapshot, made: Made, k: int) -> dict[str, float]:
         right = 0
         for query in made.queries(_QUERIES, cosine):
             begun = time.thread_time()
-            spent, hits = timed(snapshot.search_pictures, query, k)
+            spent, hits = time_call(snapshot.search_pictures, query, k)
             took.append(spent)
             used.append(1_000 * (time.thread_time() - begun))
-            spent, best = timed(_nearest, matrix, query, k)
+            spent, best = time_call(_find_nearest, matrix, query, k)
             exact.append(spent)
             right += len({name(int(row)) for row in best} & {hit.picture for hit in hits})
         found[kind] = right / (_QUERIES * k)
     return {"p50_ms": median(took), "cpu_p50_ms": median(used), **found, "exact_p50_ms": median(exact)}
 
 
-def _nearest(matrix: Vectors, query: Vectors, k: int) -> NDArray[np.int64]:
+def _find_nearest(matrix: Vectors, query: Vectors, k: int) -> NDArray[np.int64]:
     return np.argpartition(-(matrix @ query), k)[:k]
 
 
-def puts(live: LiveIndex, made: Made, start: int, count: int, picture: Picture) -> list[float]:
-    """Milliseconds of each put of a new picture."""
+def measure_puts(live: LiveIndex, made: Made, start: int, count: int, picture: Picture) -> list[float]:
+    """Return milliseconds of each put of a new picture."""
     return [put(live, at, vector, picture) for at, vector in enumerate(made.vectors(0, count), start)]
 
 
 def put(live: LiveIndex, number: int, vector: Vectors, picture: Picture) -> float:
-    """Milliseconds of one put."""
-    new = NewPicture(name(number), content(number), *picture.rgb.size, None, vector, picture)
-    return milliseconds(live.put_pictures, [new])
+    """Return milliseconds of one put."""
+    new = NewPicture(name(number), hash_content(number), *picture.rgb.size, None, vector, picture)
+    return measure_call(live.put_pictures, [new])
 
 
 def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
@@ -97,24 +97,24 @@ def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
     apply_changes({identity: behind}, {identity: source}, gallery)
 
 
-def pages(gallery: Gallery, count: int) -> dict[str, float]:
-    """Milliseconds of the first page of the gallery and of the last one."""
+def measure_pages(gallery: Gallery, count: int) -> dict[str, float]:
+    """Return milliseconds of the first page of the gallery and of the last one."""
     last, list_pictures = gallery.get(name(count - 101)).place, Selection(gallery.registry).list_pictures
     return {
-        "page_ms_first": median(milliseconds(list_pictures, Criteria(), 100) for _ in range(20)),
-        "page_ms_last": median(milliseconds(list_pictures, Criteria(), 100, last) for _ in range(20)),
+        "page_ms_first": median(measure_call(list_pictures, Criteria(), 100) for _ in range(20)),
+        "page_ms_last": median(measure_call(list_pictures, Criteria(), 100, last) for _ in range(20)),
     }
 
 
 @contextmanager
-def stalls(live: LiveIndex, queries: Vectors) -> Iterator[dict[str, float]]:
-    """While the block runs, searches one after another; afterwards the longest one, in milliseconds."""
+def watch_stalls(live: LiveIndex, queries: Vectors) -> Iterator[dict[str, float]]:
+    """Search again and again while the block runs; afterwards the yielded dict has the longest one in ms."""
     ended, measured = Event(), {"longest_stall_ms": 0.0, "searches": 0.0}
 
     def ask() -> None:
         while not ended.is_set():
             query = queries[int(measured["searches"]) % len(queries)]
-            took = milliseconds(live.current.search_pictures, query, 10)
+            took = measure_call(live.current.search_pictures, query, 10)
             measured["longest_stall_ms"] = max(measured["longest_stall_ms"], took)
             measured["searches"] += 1
             time.sleep(_PAUSE)
@@ -128,13 +128,13 @@ def stalls(live: LiveIndex, queries: Vectors) -> Iterator[dict[str, float]]:
         thread.join()
 
 
-def private_mb() -> float:
-    """Memory that only this process has, in MB."""
+def measure_private_mb() -> float:
+    """Return memory that only this process has, in MB."""
     return float(psutil.Process().memory_full_info().uss) / 1e6
 
 
-def mapped_mb(folder: Path, name: str) -> float:
-    """Resident memory of the files of this name below a folder that this process has mapped, in MB.
+def measure_mapped_mb(folder: Path, name: str) -> float:
+    """Return resident memory of the files of this name below a folder that this process has mapped, in MB.
 
     The system keeps it once for all processes.
     """
@@ -155,18 +155,18 @@ class Sealed:
         self.written = 0
 
     def look(self) -> None:
-        """To be called often enough to see every segment."""
+        """Look at the files; to be called often enough to see every segment."""
         for segment in self._folder.glob("[a-z]*"):
             if segment.name not in self._seen:
                 self._seen.add(segment.name)
-                self.written += beneath(segment)
+                self.written += measure_folder(segment)
 
 
-def beneath(folder: Path) -> int:
-    """Bytes of the files below a folder."""
+def measure_folder(folder: Path) -> int:
+    """Return bytes of the files below a folder."""
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def cores() -> int:
-    """Cores that this process may use."""
+def count_cores() -> int:
+    """Return cores that this process may use."""
     return len(os.sched_getaffinity(0))

@@ -45,27 +45,27 @@ _WITHIN = 600.0  # seconds until the indexer has sealed what was put
 console = Console()
 
 
-def whole(made: Made, folder: Path | None) -> dict[str, Any]:
-    """Everything for one size, in a database and on data roots of its own."""
+def measure_whole(made: Made, folder: Path | None) -> dict[str, Any]:
+    """Return everything for one size, in a database and on data roots of its own."""
     from tests.postgresql_server import PostgreSQLServer
 
     server = PostgreSQLServer()
     try:
-        with measures.data_root("several", folder) as home:
-            return _measured(made, home, server.url)
+        with measures.open_data_root("several", folder) as home:
+            return _measure(made, home, server.url)
     finally:
         server.stop()
 
 
-def _measured(made: Made, home: Path, url: str) -> dict[str, Any]:
+def _measure(made: Made, home: Path, url: str) -> dict[str, Any]:
     report: dict[str, Any] = {"engine": "pgvector", "pictures": made.count, "dimension": made.dimension}
-    with _opened(home, made.dimension, url) as (live, model):
+    with _open_index(home, made.dimension, url) as (live, model):
         registry = live.sets.registry
-        report["fill_seconds"] = measures.milliseconds(fill, registry, made, model, 1_000) / 1_000
+        report["fill_seconds"] = measures.measure_call(fill, registry, made, model, 1_000) / 1_000
         console.print(f"{made.count:,} pictures: putting their vectors into pgvector.")
         indexer = Indexer(live.sets, seal_at=1)
-        report["seal_seconds"] = measures.milliseconds(lambda: live.start() and indexer.run() and live.refresh()) / 1e3
-        report["search"] = {"k10": measures.searches(live.current, made, 10)}
+        report["seal_seconds"] = measures.measure_call(lambda: live.start() and indexer.run() and live.refresh()) / 1e3
+        report["search"] = {"k10": measures.measure_searches(live.current, made, 10)}
         with _process(home, made.dimension, url) as one, _process(home, made.dimension, url) as other:
             report["private_mb"] = [each.ask("memory") for each in (one, other)]
             console.print("Putting at one, and finding at the other.")
@@ -76,13 +76,13 @@ def _measured(made: Made, home: Path, url: str) -> dict[str, Any]:
                 waited.append(1_000 * other.ask("find", number))
             report |= {"watch_seconds": WATCH, "found_ms": median(waited), "found_ms_longest": max(waited)}
         console.print("Killing.")
-        report["lost_by_kills"] = _killed(made, home, url, registry)
+        report["lost_by_kills"] = _measure_killed(made, home, url, registry)
         report["waiting_at_the_end"] = count_unsealed(registry)
     return report
 
 
-def _killed(made: Made, home: Path, url: str, registry: Registry) -> dict[str, int]:
-    """How many acknowledged pictures are missing after a process that puts is killed, and after the indexer is."""
+def _measure_killed(made: Made, home: Path, url: str, registry: Registry) -> dict[str, int]:
+    """Return how many acknowledged pictures are missing after a process that puts, and then the indexer, was killed."""
     start, acknowledged, lost = made.count + _FOUND, list[int](), {}
     for victim in ("one", "other"):
         with _process(home, made.dimension, url) as one, _process(home, made.dimension, url) as other:
@@ -95,11 +95,11 @@ def _killed(made: Made, home: Path, url: str, registry: Registry) -> dict[str, i
                     acknowledged.append(putting.heard())
             start += _PUT
             lost[victim] = sum(watching.ask("find", number) < 0 for number in acknowledged[-_FOUND:])
-    lost["indexer"] = _indexer_killed(made, home, url, registry, acknowledged)
+    lost["indexer"] = _measure_killed_indexer(made, home, url, registry, acknowledged)
     return {**lost, "acknowledged": len(acknowledged)}
 
 
-def _indexer_killed(made: Made, home: Path, url: str, registry: Registry, acknowledged: list[int]) -> int:
+def _measure_killed_indexer(made: Made, home: Path, url: str, registry: Registry, acknowledged: list[int]) -> int:
     settings = {"HOME": str(home), "DATABASE_URL": url, "INDEX": "pgvector"}
     os.environ.update({f"PICTOGLOT_{each}": value for each, value in settings.items()})
     WorkerSettings.seal_at = _SEAL_AT
@@ -132,14 +132,14 @@ class _Api:
         self._stdin.flush()
 
     def heard(self) -> Any:
-        """Its next answer; raises EOFError when it has ended."""
+        """Return its next answer; raises EOFError when it has ended."""
         line = self._stdout.readline()
         if not line:
             raise EOFError
         return json.loads(line)
 
     def ask(self, what: str, *given: int) -> Any:
-        """What it answers."""
+        """Return what it answers."""
         self.tell(what, *given)
         return self.heard()
 
@@ -165,11 +165,11 @@ def _process(home: Path, dimension: int, url: str) -> Iterator[_Api]:
 
 
 def serve(home: Path, dimension: int, url: str) -> None:
-    """An API process: follows the gallery, and does what each line of standard input says."""
+    """Run an API process that follows the gallery, and does what each line of standard input says."""
     rgb = Image.new("RGB", (32, 32), "white")
     picture, made, stop = Picture.encode(rgb), Made(10_000, dimension), Event()
-    with _opened(home, dimension, url) as (live, _):
-        before = measures.private_mb()
+    with _open_index(home, dimension, url) as (live, _):
+        before = measures.measure_private_mb()
         assert live.start()
         give_way()
 
@@ -184,31 +184,31 @@ def serve(home: Path, dimension: int, url: str) -> None:
             what, *given = json.loads(line)
             if what in ("put", "puts"):
                 for number in range(given[0], given[0] + (given[1] if what == "puts" else 1)):
-                    measures.put(live, number, _vector(made, number), picture)
+                    measures.put(live, number, _draw_vector(made, number), picture)
                     _say(number)
             elif what == "find":
-                _say(_found(live, made, given[0]))
+                _say(_wait_until_found(live, made, given[0]))
             else:
                 for query in made.queries(200, TEXT):
                     live.current.search_pictures(query, 10)
-                _say(measures.private_mb() - before)
+                _say(measures.measure_private_mb() - before)
         stop.set()
         watching.join()
 
 
-def _vector(made: Made, number: int) -> Vectors:
-    vector: Vectors = _some(made, number // _BLOCK)[number % _BLOCK]
+def _draw_vector(made: Made, number: int) -> Vectors:
+    vector: Vectors = _draw_vectors(made, number // _BLOCK)[number % _BLOCK]
     return vector
 
 
 @lru_cache(1)
-def _some(made: Made, block: int) -> Vectors:
+def _draw_vectors(made: Made, block: int) -> Vectors:
     return made.vectors(block * _BLOCK, block * _BLOCK + _BLOCK)
 
 
-def _found(live: LiveIndex, made: Made, number: int) -> float:
-    """Seconds until a search finds a picture; less than 0 when it does not for a long time."""
-    vector, begun = _vector(made, number), time.perf_counter()
+def _wait_until_found(live: LiveIndex, made: Made, number: int) -> float:
+    """Return seconds until a search finds a picture; less than 0 when it does not for a long time."""
+    vector, begun = _draw_vector(made, number), time.perf_counter()
     while time.perf_counter() - begun < 20 * WATCH:
         if name(number) in {hit.picture for hit in live.current.search_pictures(vector, 3)}:
             return time.perf_counter() - begun
@@ -222,7 +222,7 @@ def _say(what: object) -> None:
 
 
 @contextmanager
-def _opened(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, NoEncoder]]:
+def _open_index(home: Path, dimension: int, url: str) -> Iterator[tuple[LiveIndex, NoEncoder]]:
     model, registry = NoEncoder(dimension), open_registry(url)
     registry.initialise(model.base_fingerprint)
     sets = open_sets(registry, DataRoot(home), "pgvector", 0.97)

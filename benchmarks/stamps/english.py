@@ -14,7 +14,7 @@ import torch
 from safetensors.torch import load_file, save
 
 from benchmarks.stamps.data import Half, Stamp
-from demo.photos.concepts import classes
+from demo.photos.concepts import read_classes
 from demo.photos.packages import Packages
 from demo.photos.wordnet import WordNet
 from model.base import Base, open_base
@@ -33,7 +33,7 @@ _LITTLE_WORDS = {
 
 
 def open_encoder(spec: str, work: Path) -> Encoder:
-    """The base with the towers that a service would take on this processor, in float32."""
+    """Return the base with the towers that a service would take on this processor, in float32."""
     base: Base = open_base(spec, "cpu")
     if not find_spec("openvino"):
         return Encoder(base)
@@ -42,27 +42,27 @@ def open_encoder(spec: str, work: Path) -> Encoder:
     return Encoder(base, OpenVinoTowers(base, FLOAT32, work / "compiled", torch.get_num_threads()))
 
 
-def gallery(encoder: Encoder, shown: Sequence[Stamp], work: Path) -> Vectors:
-    """Unit vectors (n, dimension) of the pictures; kept in `work`."""
+def encode_gallery(encoder: Encoder, shown: Sequence[Stamp], work: Path) -> Vectors:
+    """Return unit vectors (n, dimension) of the pictures; kept in `work`."""
     names = "\n".join(f"{stamp.name} {stamp.path.stat().st_size}" for stamp in shown)
     key = sha256(f"{encoder.image_fingerprint} {names}".encode()).hexdigest()[:16]
     path = work / f"pictures-{key}.safetensors"
     if not path.is_file():
-        vectors = np.concatenate([encoder.encode_pictures([stamp.picture()]) for stamp in shown])
+        vectors = np.concatenate([encoder.encode_pictures([stamp.read_picture()]) for stamp in shown])
         files.write_bytes(path, save({"vectors": torch.from_numpy(vectors)}))
     kept: Vectors = load_file(path)["vectors"].numpy()
     return kept
 
 
-def nouns(wordnet: WordNet) -> Callable[[str], list[str]]:
-    """A reader of the nouns in a caption, as WordNet's lemmas: the longest names first."""
+def open_noun_reader(wordnet: WordNet) -> Callable[[str], list[str]]:
+    """Return a reader of the nouns in a caption, as WordNet's lemmas: the longest names first."""
 
     def read(caption: str) -> list[str]:
         words, found, place = re.findall(r"[a-z0-9'-]+", caption.lower()), list[str](), 0
         while place < len(words):
             for length in range(_LONGEST, 0, -1):
                 part = words[place : place + length]
-                lemma = wordnet.lemma(" ".join(part)) if len(part) == length else None
+                lemma = wordnet.find_lemma(" ".join(part)) if len(part) == length else None
                 if lemma is not None and " ".join(part) not in _LITTLE_WORDS:
                     found.append(lemma)
                     place += length
@@ -74,15 +74,15 @@ def nouns(wordnet: WordNet) -> Callable[[str], list[str]]:
     return read
 
 
-def known(captions: Collection[str], packages: Packages) -> dict[str, bool]:
-    """For each caption, whether a noun in it names a class of ImageNet, or a hypernym of some."""
-    wordnet, named = WordNet.read(packages), classes(packages)
+def find_known(captions: Collection[str], packages: Packages) -> dict[str, bool]:
+    """Return for each caption whether a noun in it names a class of ImageNet, or a hypernym of some."""
+    wordnet, named = WordNet.read(packages), read_classes(packages)
     below: dict[int, int] = {}
     for each in named:
-        for above in wordnet.ancestors(each.synset):
+        for above in wordnet.list_ancestors(each.synset):
             below[above] = below.get(above, 0) + 1
     names = {name.lower() for each in named for name in each.names}
-    read = nouns(wordnet)
+    read = open_noun_reader(wordnet)
 
     def tells(lemma: str) -> bool:
         return lemma in names or 0 < below.get(wordnet.senses[lemma][0][0], 0) < _MOST_CLASSES
@@ -90,8 +90,8 @@ def known(captions: Collection[str], packages: Packages) -> dict[str, bool]:
     return {caption: any(map(tells, read(caption))) for caption in captions}
 
 
-def milliseconds(encoder: Encoder) -> float:
-    """Processor time that one picture takes in the image tower, alone in its batch: the median of 20."""
+def measure_milliseconds(encoder: Encoder) -> float:
+    """Return processor time that one picture takes in the image tower, alone in its batch: the median of 20."""
     height, width = encoder.base.picture_size
     pixels, times = torch.rand(1, 3, height, width), []
     for _ in range(20):
@@ -101,13 +101,13 @@ def milliseconds(encoder: Encoder) -> float:
     return round(statistics.median(times), 1)
 
 
-def figures(encoder: Encoder, shown: Sequence[Stamp], half: Half, work: Path, packages: Packages) -> dict[str, Any]:
-    """R@K of the descriptions of one half among the pictures of both, as a whole, by what is known, and by kind."""
-    pictures = gallery(encoder, shown, work)
+def measure(encoder: Encoder, shown: Sequence[Stamp], half: Half, work: Path, packages: Packages) -> dict[str, Any]:
+    """Return R@K of the descriptions of one half among the pictures of both: in all, by what is known, and by kind."""
+    pictures = encode_gallery(encoder, shown, work)
     asked = [place for place, stamp in enumerate(shown) if stamp.half == half]
     said = [clean(shown[place].english) for place in asked]
     texts = encoder.encode_texts([(encoder.base_view, text) for text in said]).vectors
-    is_known = known(set(said), packages)
+    is_known = find_known(set(said), packages)
 
     def among(rows: list[int]) -> dict[str, Any]:
         if not rows:

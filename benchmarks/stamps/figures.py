@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.stamps.bench import GALLERIES, Asked
 from benchmarks.stamps.cases import Case
-from benchmarks.stamps.data import Half, half_of
+from benchmarks.stamps.data import Half, choose_half
 from model.evaluation import KS, measure_gain
 from model.languages import ENGLISH
 
@@ -35,36 +35,38 @@ class Figure:
         return 100 * math.sqrt(count / (count - 1) * sum(part**2 for part in self.parts.values())) if count > 1 else 0.0
 
     def as_json(self) -> dict[str, float]:
-        """Rounded to a tenth."""
+        """Return rounded to a tenth."""
         return {"value": round(self.value, 1), "error": round(self.error, 1)}
 
 
 def of_half(asked: Asked, half: Half, among: Collection[str] | None = None) -> Asked:
-    """What was asked of the pictures of a half, and of these alone if some are given."""
-    return {name: found for name, found in asked.items() if half_of(name) == half and (among is None or name in among)}
+    """Return what was asked of the pictures of a half, and of these alone if some are given."""
+    return {
+        name: found for name, found in asked.items() if choose_half(name) == half and (among is None or name in among)
+    }
 
 
-def recall(asked: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
-    """R@K; None where nothing was asked."""
+def measure_recall(asked: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
+    """Return R@K; None where nothing was asked."""
     if not asked:
         return None
-    found = _found(asked, gallery, k)
+    found = _find_ranks(asked, gallery, k)
     mean = float(np.mean([*found.values()]))
     return Figure(100 * mean, {name: (hit - mean) / len(found) for name, hit in found.items()})
 
 
 def share(asked: Asked, english: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
-    """R@K over English's on the same pictures; None where English finds none of them."""
-    return pooled([asked], english, gallery, k)
+    """Return R@K over English's on the same pictures; None where English finds none of them."""
+    return pool([asked], english, gallery, k)
 
 
-def pooled(asked: Iterable[Asked], english: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
-    """The share of English of several languages together: a ratio of two sums, with the error of such an estimator
+def pool(asked: Iterable[Asked], english: Asked, gallery: str = "photographs", k: int = TEN) -> Figure | None:
+    """Return several languages' share of English together: a ratio of two sums, with the error of such an estimator
     (Cochran, Sampling Techniques, 1977)."""
     ours, theirs = Counter[str](), Counter[str]()
     for each in asked:
-        ours.update(_found(each, gallery, k))
-        theirs.update(_found({name: english[name] for name in each}, gallery, k))
+        ours.update(_find_ranks(each, gallery, k))
+        theirs.update(_find_ranks({name: english[name] for name in each}, gallery, k))
     total = sum(theirs.values())
     if not total:
         return None
@@ -72,8 +74,8 @@ def pooled(asked: Iterable[Asked], english: Asked, gallery: str = "photographs",
     return Figure(100 * ratio, {name: (ours[name] - ratio * theirs[name]) / total for name in ours})
 
 
-def mean(figures: Iterable[Figure | None]) -> Figure | None:
-    """The mean of several languages' figures; a picture that several were asked for counts as one in the error."""
+def compute_mean(figures: Iterable[Figure | None]) -> Figure | None:
+    """Return the mean of several languages' figures; a picture that several were asked for counts once in the error."""
     there = [figure for figure in figures if figure is not None]
     if not there:
         return None
@@ -84,8 +86,10 @@ def mean(figures: Iterable[Figure | None]) -> Figure | None:
     return Figure(sum(figure.value for figure in there) / len(there), parts)
 
 
-def gained(before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str = "photographs") -> dict[str, float]:
-    """R@K of the same captions before and after, of all languages together, and the gain in points with its error."""
+def measure_gain(
+    before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str = "photographs"
+) -> dict[str, float]:
+    """Return R@K of the same captions before and after, of all languages together, and the gain with its error."""
     place = GALLERIES.index(gallery)
     asked = [
         (name, one[name][place], found[place])
@@ -100,73 +104,74 @@ def gained(before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str
     return {name: round(100 * value, 1) for name, value in values.items()}
 
 
-def lowest(figures: Mapping[str, Figure | None]) -> tuple[str, Figure] | None:
-    """The language with the smallest figure, and that."""
+def find_lowest(figures: Mapping[str, Figure | None]) -> tuple[str, Figure] | None:
+    """Return the language with the smallest figure, and that."""
     there = [(figure.value, tag, figure) for tag, figure in figures.items() if figure is not None]
     return min(there, key=lambda each: each[:2])[1:] if there else None
 
 
-def beside(asked: Asked, english: Asked) -> dict[str, Any]:
-    """All figures of what was asked in a language, and English's on the same pictures."""
+def compare_with_english(asked: Asked, english: Asked) -> dict[str, Any]:
+    """Return all figures of what was asked in a language, and English's on the same pictures."""
     same = {name: english[name] for name in asked}
     return {
         "captions": len(asked),
         **{
             gallery: {
-                **{f"R@{k}": _json(recall(asked, gallery, k)) for k in KS},
-                "english R@10": _json(recall(same, gallery)),
-                "share": _json(share(asked, english, gallery)),
+                **{f"R@{k}": _to_json(measure_recall(asked, gallery, k)) for k in KS},
+                "english R@10": _to_json(measure_recall(same, gallery)),
+                "share": _to_json(share(asked, english, gallery)),
             }
             for gallery in GALLERIES
         },
     }
 
 
-def line(case: Case, result: Result, english: Result, half: Half) -> str:
-    """What a run prints of one case: R@10 among the photographs."""
+def format_line(case: Case, result: Result, english: Result, half: Half) -> str:
+    """Return what a run prints of one case: R@10 among the photographs."""
     said = english["asked"]["english"]
     if case.row == "english":
-        return f"english: {_short(recall(of_half(said, half)))} on {half}"
+        return f"english: {_format_short(measure_recall(of_half(said, half)))} on {half}"
     name = " ".join([case.row, case.language, *([f"from {case.pivot}"] if case.pivot != "en" else [])])
     name += f" with {case.adapter}" if case.adapter else ""
     told = f"{name}: {result['pairs']} pairs in {result['seconds']:.0f} s; R@10 on {half}"
     if case.row == "chain":
-        parts = [f"{how} {_short(_over(result, how, half))}" for how in ("shared", "addressed", "auto")]
+        parts = [f"{how} {_format_short(_compare(result, how, half))}" for how in ("shared", "addressed", "auto")]
         return f"{told}, mean of {len(case.chain) + 1} languages: {', '.join(parts)}"
     parts = []
     for which in (name for name in ("taught", "new") if name in result["asked"]):
         mine = of_half(result["asked"][which], half)
-        parts.append(f"{which} {_short(recall(mine))}, {_short(share(mine, said))} of English")
+        parts.append(f"{which} {_format_short(measure_recall(mine))}, {_format_short(share(mine, said))} of English")
     if "known" in result:
         mine = of_half(result["asked"]["new"], half, result["known"])
         parts.append(
-            f"{len(mine)} of taught words alone {_short(recall(mine))}, {_short(share(mine, said))} of English"
+            f"{len(mine)} of taught words alone {_format_short(measure_recall(mine))}, "
+            f"{_format_short(share(mine, said))} of English"
         )
     return f"{told}: {'; '.join(parts)}"
 
 
-def triangle(steps: Sequence[Result], how: str, half: Half, gallery: str = "photographs") -> list[list[float]]:
-    """R@10 as fractions, a[i][j] of the j-th language after the i-th: English first, which the base reads."""
+def build_triangle(steps: Sequence[Result], how: str, half: Half, gallery: str = "photographs") -> list[list[float]]:
+    """Return R@10 as fractions, a[i][j] of the j-th language after the i-th: English first, which the base reads."""
     rows = []
     for step in steps:
         read: Mapping[str, Asked] = step["asked"][how]
-        found = [recall(of_half(read[tag], half), gallery) for tag in (ENGLISH, *step["chain"])]
+        found = [measure_recall(of_half(read[tag], half), gallery) for tag in (ENGLISH, *step["chain"])]
         rows.append([figure.value / 100 if figure else 0.0 for figure in found])
     return rows
 
 
-def _over(result: Result, how: str, half: Half) -> Figure | None:
-    return mean(recall(of_half(asked, half)) for asked in result["asked"][how].values())
+def _compare(result: Result, how: str, half: Half) -> Figure | None:
+    return compute_mean(measure_recall(of_half(asked, half)) for asked in result["asked"][how].values())
 
 
-def _found(asked: Asked, gallery: str, k: int) -> dict[str, int]:
+def _find_ranks(asked: Asked, gallery: str, k: int) -> dict[str, int]:
     place = GALLERIES.index(gallery)
     return {name: int(found[place] < k) for name, found in asked.items()}
 
 
-def _json(figure: Figure | None) -> dict[str, float] | None:
+def _to_json(figure: Figure | None) -> dict[str, float] | None:
     return None if figure is None else figure.as_json()
 
 
-def _short(figure: Figure | None) -> str:
+def _format_short(figure: Figure | None) -> str:
     return "–" if figure is None else f"{figure.value:.1f} ±{figure.error:.1f}"

@@ -12,11 +12,11 @@ _BLUE, _SKY, _RED = "#1d3557", "#4895ef", "#c8553d"
 
 
 def draw(found: dict[str, Any], stem: Path) -> list[Path]:
-    """STEM-languages.png, STEM-pairs.png and STEM-held-out.png, as far as there is something to show."""
+    """Return STEM-languages.png, STEM-pairs.png and STEM-held-out.png, as far as there is something to show."""
     there = {
-        "languages": (_languages, found["seen"]["languages"]),
-        "pairs": (_pairs, found["few"]["pairs"]),
-        "held-out": (_held_out, found if found["held_out"]["languages"] else None),
+        "languages": (_plot_languages, found["seen"]["languages"]),
+        "pairs": (_plot_pairs, found["few"]["pairs"]),
+        "held-out": (_plot_held_out, found if found["held_out"]["languages"] else None),
     }
     paths = []
     with plt.rc_context({**STYLE, "figure.dpi": 120}):
@@ -30,7 +30,7 @@ def draw(found: dict[str, Any], stem: Path) -> list[Path]:
     return paths
 
 
-def _languages(languages: dict[str, Any]) -> Any:
+def _plot_languages(languages: dict[str, Any]) -> Any:
     """Share of English of each language, with a standard error, the highest first."""
     shares = {tag: each["photographs"]["share"] for tag, each in languages.items() if each["photographs"]["share"]}
     order = sorted(shares, key=lambda tag: (-shares[tag]["value"], tag))
@@ -40,21 +40,21 @@ def _languages(languages: dict[str, Any]) -> Any:
     axes.axhline(100, color=INK, linewidth=0.8, linestyle=":")
     axes.axhline(88, color=_RED, linewidth=1, linestyle="--")
     axes.annotate("88: none was to be lower", (len(order) - 0.5, 88.2), color=_RED, fontsize=8, ha="right", va="bottom")
-    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], rotation=60, ha="right", fontsize=7)
+    axes.set_xticks(range(len(order)), [_name_language(tag) for tag in order], rotation=60, ha="right", fontsize=7)
     axes.set_xlim(-0.7, len(order) - 0.3)
     axes.set_ylabel("R@10, % of English's on the same pictures")
     axes.set_title("What each language reaches of English, taught from its captions alone", fontsize=11, loc="left")
     return figure
 
 
-def _pairs(by_pairs: dict[str, Any]) -> Any:
-    """R@10 against the number of pairs: each language, and their mean."""
+def _plot_pairs(by_pairs: dict[str, Any]) -> Any:
+    """Return R@10 against the number of pairs: each language, and their mean."""
     figure, axes = plt.subplots(figsize=(7, 4.4))
     sizes = [int(pairs) for pairs in by_pairs]
     for which, colour, label in (("taught", _BLUE, "captions that were taught"), ("new", _RED, "that were not taught")):
         tags = sorted({tag for part in by_pairs.values() for tag in part[which]})
         for tag in tags:
-            line = [(int(pairs), _ten(part[which][tag])) for pairs, part in by_pairs.items() if tag in part[which]]
+            line = [(int(pairs), _read_ten(part[which][tag])) for pairs, part in by_pairs.items() if tag in part[which]]
             axes.plot(*zip(*line, strict=True), color=colour, linewidth=0.8, alpha=0.3)
         means = [part["mean"][which]["R@10"]["value"] for part in by_pairs.values()]
         axes.plot(sizes, means, color=colour, linewidth=2.5, marker="o", label=label)
@@ -69,8 +69,8 @@ def _pairs(by_pairs: dict[str, Any]) -> Any:
     return figure
 
 
-def _held_out(found: dict[str, Any]) -> Any:
-    """R@10 of captions that were not taught: as they are, with a list of words beside the pairs, and English's."""
+def _plot_held_out(found: dict[str, Any]) -> Any:
+    """Plot R@10 of captions that were not taught: as they are, with a list of words beside the pairs, and English's."""
     alone, more = found["held_out"]["languages"], found["dictionary"]["languages"]
     order = [tag for tag in alone if alone[tag]["photographs"]["R@10"]]
     figure, axes = plt.subplots(figsize=(max(7.5, 0.8 * len(order) + 1), 4.2))
@@ -82,7 +82,7 @@ def _held_out(found: dict[str, Any]) -> Any:
         at = [order.index(tag) + (place - 1) * 0.27 for tag in figures]
         values, errors = ([each[what] for each in figures.values()] for what in ("value", "error"))
         axes.bar(at, values, 0.25, yerr=errors, color=colour, error_kw={"ecolor": INK, "elinewidth": 0.8}, label=label)
-    axes.set_xticks(range(len(order)), [_called(tag) for tag in order], fontsize=8)
+    axes.set_xticks(range(len(order)), [_name_language(tag) for tag in order], fontsize=8)
     axes.set_ylim(0, 90)
     axes.set_ylabel("R@10 among the photographs, %")
     axes.set_title("Captions that were not taught", fontsize=11, loc="left")
@@ -90,11 +90,11 @@ def _held_out(found: dict[str, Any]) -> Any:
     return figure
 
 
-def _called(tag: str) -> str:
+def _name_language(tag: str) -> str:
     name = find_names(tag).name
     return f"{name} ({tag})" if "-" in tag else name
 
 
-def _ten(figures: dict[str, Any]) -> float:
+def _read_ten(figures: dict[str, Any]) -> float:
     recall = figures["photographs"]["R@10"]
     return float("nan") if recall is None else float(recall["value"])

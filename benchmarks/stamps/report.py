@@ -7,10 +7,10 @@ from typing import Any
 
 from benchmarks import page
 from benchmarks.emoji36.errors import Refused
-from benchmarks.forgetting import english_forgetting
+from benchmarks.forgetting import measure_english_forgetting
 from benchmarks.stamps import figures, rows, tables
 from benchmarks.stamps.bench import GALLERIES, Asked, Bench
-from benchmarks.stamps.cases import ROWS, Case, Row, cases
+from benchmarks.stamps.cases import ROWS, Case, Row, list_cases
 from benchmarks.stamps.data import Half
 from benchmarks.stamps.figures import of_half
 from model.evaluation import compute_average_accuracy, compute_forgetting
@@ -22,7 +22,7 @@ Done = Sequence[tuple[Case, rows.Result]]
 
 
 def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half: Half, out: Path) -> str:
-    """Figures into `out`, beside those that `english` wrote there of the same base, and tables and plots beside it.
+    """Write figures into `out`, beside those that `english` wrote of the same base, and tables and plots beside it.
 
     Returns the tables; raises `Refused` where nothing was measured, or `out` has figures of another base.
     """
@@ -35,12 +35,12 @@ def write(bench: Bench, head: Mapping[str, Any], languages: Sequence[str], half:
     found = {**before, **head, **conclude(bench, languages, half)}
     files.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
     plots.draw(found, out.with_suffix(""))
-    return page.place(out.with_suffix(".md"), "Stamps", tables.all_of(found))
+    return page.place(out.with_suffix(".md"), "Stamps", tables.list_tables(found))
 
 
 def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, Any]:
-    """The figures of every row, of the cases that were measured; `of` says how many there are to measure."""
-    wanted = cases(bench.photographs, ROWS, languages)
+    """Return the figures of every row, of the cases that were measured; `of` says how many there are to measure."""
+    wanted = list_cases(bench.photographs, ROWS, languages)
     by_row: dict[Row, Done] = {
         row: [(case, result) for case in wanted if case.row == row and (result := rows.read(bench, case))]
         for row in ROWS
@@ -52,43 +52,43 @@ def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, An
     return {
         "half": half,
         "pictures": {name: len(places) for name, (places, _) in bench.galleries.items()},
-        "asked": figures.beside(of_half(english, half), english),
-        "seen": {"of": counts["seen"], **_seen(by_row["seen"], english, half)},
-        "held_out": {"of": counts["held_out"], **_held_out(by_row["held_out"], english, half)},
-        "chain": {"of": counts["chain"], **_chain(by_row["chain"], half)},
-        "pivot": {"of": counts["pivot"], **_pivot(by_row["pivot"], by_row["seen"], english, half)},
-        "few": {"of": counts["few"], **_few(by_row["few"], english, half)},
-        "dictionary": {"of": counts["dictionary"], **_held_out(by_row["dictionary"], english, half)},
-        "adapter": {"of": counts["adapter"], "kinds": _adapter(by_row, half)},
+        "asked": figures.compare_with_english(of_half(english, half), english),
+        "seen": {"of": counts["seen"], **_report_seen(by_row["seen"], english, half)},
+        "held_out": {"of": counts["held_out"], **_report_held_out(by_row["held_out"], english, half)},
+        "chain": {"of": counts["chain"], **_report_chain(by_row["chain"], half)},
+        "pivot": {"of": counts["pivot"], **_report_pivot(by_row["pivot"], by_row["seen"], english, half)},
+        "few": {"of": counts["few"], **_report_few(by_row["few"], english, half)},
+        "dictionary": {"of": counts["dictionary"], **_report_held_out(by_row["dictionary"], english, half)},
+        "adapter": {"of": counts["adapter"], "kinds": _report_adapter(by_row, half)},
     }
 
 
-def _seen(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+def _report_seen(done: Done, english: Asked, half: Half) -> dict[str, Any]:
     asked = {case.language: of_half(result["asked"]["taught"], half) for case, result in done}
     found: dict[str, Any] = {}
     for gallery in GALLERIES:
         shares = {tag: figures.share(each, english, gallery) for tag, each in asked.items()}
-        least = figures.lowest(shares)
+        least = figures.find_lowest(shares)
         found[gallery] = {
-            "share": _json(figures.mean(shares.values())),
-            "R@10": _json(figures.mean(figures.recall(each, gallery) for each in asked.values())),
+            "share": _to_json(figures.compute_mean(shares.values())),
+            "R@10": _to_json(figures.compute_mean(figures.measure_recall(each, gallery) for each in asked.values())),
             "lowest": None if least is None else {"language": least[0], **least[1].as_json()},
         }
-    return {"mean": found, "languages": _languages(done, "taught", english, half)}
+    return {"mean": found, "languages": _report_languages(done, "taught", english, half)}
 
 
-def _held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+def _report_held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
     new = {case.language: of_half(result["asked"]["new"], half) for case, result in done}
     known = {case.language: of_half(result["asked"]["new"], half, result["known"]) for case, result in done}
-    languages = _languages(done, "new", english, half)
+    languages = _report_languages(done, "new", english, half)
     for tag, each in known.items():
-        languages[tag]["known words"] = figures.beside(each, english)
+        languages[tag]["known words"] = figures.compare_with_english(each, english)
     return {
         "mean": {
             gallery: {
-                "R@10": _json(figures.mean(figures.recall(each, gallery) for each in new.values())),
-                "share": _json(figures.mean(figures.share(each, english, gallery) for each in new.values())),
-                "known words, share of all together": _json(figures.pooled(known.values(), english, gallery)),
+                "R@10": _to_json(figures.compute_mean(figures.measure_recall(each, gallery) for each in new.values())),
+                "share": _to_json(figures.compute_mean(figures.share(each, english, gallery) for each in new.values())),
+                "known words, share of all together": _to_json(figures.pool(known.values(), english, gallery)),
             }
             for gallery in GALLERIES
         },
@@ -98,7 +98,7 @@ def _held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
     }
 
 
-def _chain(done: Done, half: Half) -> dict[str, Any]:
+def _report_chain(done: Done, half: Half) -> dict[str, Any]:
     steps: list[rows.Result] = []
     for place, (case, result) in enumerate(done, 1):
         if len(case.chain) != place:
@@ -110,23 +110,25 @@ def _chain(done: Done, half: Half) -> dict[str, Any]:
     equal = all(first.setdefault(tag, digest) == digest for step in steps for tag, digest in step["digests"].items())
     found: dict[str, Any] = {"languages": [ENGLISH, *steps[-1]["chain"]], "bitwise equal": equal}
     for how in HOW:
-        over = figures.mean(figures.recall(of_half(asked, half)) for asked in steps[-1]["asked"][how].values())
+        over = figures.compute_mean(
+            figures.measure_recall(of_half(asked, half)) for asked in steps[-1]["asked"][how].values()
+        )
         found[how] = {"error of AA": round(over.error, 1) if over else 0.0}
         for gallery in GALLERIES:
-            base = figures.triangle(steps[:1], "addressed", half, gallery)[0][:1]  # English, before any language
-            found[how][gallery] = _metrics([base, *figures.triangle(steps, how, half, gallery)])
+            base = figures.build_triangle(steps[:1], "addressed", half, gallery)[0][:1]  # English, before any language
+            found[how][gallery] = _compute_metrics([base, *figures.build_triangle(steps, how, half, gallery)])
     return found
 
 
-def _metrics(a: Sequence[Sequence[float]]) -> dict[str, Any]:
-    """AA, F and F_en at R@10 in per cent, and the triangle that they are of: a[0] is the base's own English."""
-    measures = {"AA": compute_average_accuracy, "F": compute_forgetting, "F_en": english_forgetting}
+def _compute_metrics(a: Sequence[Sequence[float]]) -> dict[str, Any]:
+    """Return AA, F and F_en at R@10 in per cent, and the triangle that they are of: a[0] is the base's own English."""
+    measures = {"AA": compute_average_accuracy, "F": compute_forgetting, "F_en": measure_english_forgetting}
     rounded = [[round(100 * value, 1) for value in row] for row in a]
     return {**{name: round(100 * measure(a), 1) for name, measure in measures.items()}, "triangle": rounded}
 
 
-def _pivot(done: Done, seen: Done, english: Asked, half: Half) -> dict[str, Any]:
-    """Beside the same captions taught from pairs with English, where the row `seen` has them."""
+def _report_pivot(done: Done, seen: Done, english: Asked, half: Half) -> dict[str, Any]:
+    """Compare with the same captions taught from pairs with English, where the row `seen` has them."""
     from_english = {case.language: of_half(result["asked"]["taught"], half) for case, result in seen}
     languages: dict[str, Any] = {}
     shares = []
@@ -136,14 +138,14 @@ def _pivot(done: Done, seen: Done, english: Asked, half: Half) -> dict[str, Any]
         shares.append(figures.share(asked, english))
         languages[f"{case.language} from {case.pivot}"] = {
             "pairs": result["pairs"],
-            **figures.beside(asked, english),
-            "from English": {gallery: _json(figures.recall(before, gallery)) for gallery in GALLERIES},
+            **figures.compare_with_english(asked, english),
+            "from English": {gallery: _to_json(figures.measure_recall(before, gallery)) for gallery in GALLERIES},
         }
-    return {"mean": {"share": _json(figures.mean(shares))}, "languages": languages}
+    return {"mean": {"share": _to_json(figures.compute_mean(shares))}, "languages": languages}
 
 
-def _adapter(by_row: Mapping[Row, Done], half: Half) -> dict[str, Any]:
-    """What each adapter gains over rows alone, of the languages that have both."""
+def _report_adapter(by_row: Mapping[Row, Done], half: Half) -> dict[str, Any]:
+    """Return what each adapter gains over rows alone, of the languages that have both."""
     alone = {(case.row, case.language): result for row in ("seen", "held_out") for case, result in by_row[row]}
     found: dict[str, Any] = {}
     for adapter in dict.fromkeys(case.adapter for case, _ in by_row["adapter"]):
@@ -160,17 +162,17 @@ def _adapter(by_row: Mapping[Row, Done], half: Half) -> dict[str, Any]:
                 asked[name].append((of_half(held["asked"]["new"], half, among), of_half(ours["new"], half, among)))
         found[str(adapter)] = {
             "languages": len(both),
-            **{name: _gains(*zip(*each, strict=True)) for name, each in asked.items() if each},
+            **{name: _report_gains(*zip(*each, strict=True)) for name, each in asked.items() if each},
         }
     return found
 
 
-def _gains(before: Sequence[Asked], after: Sequence[Asked]) -> dict[str, Any]:
-    gains = {f"R@{k}": figures.gained(before, after, k) for k in (1, figures.TEN)}
+def _report_gains(before: Sequence[Asked], after: Sequence[Asked]) -> dict[str, Any]:
+    gains = {f"R@{k}": figures.measure_gain(before, after, k) for k in (1, figures.TEN)}
     return {"captions": sum(map(len, after)), **gains}
 
 
-def _few(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+def _report_few(done: Done, english: Asked, half: Half) -> dict[str, Any]:
     found: dict[str, Any] = {}
     for pairs in sorted({case.pairs for case, _ in done}):
         some = [(case, result) for case, result in done if case.pairs == pairs]
@@ -178,22 +180,25 @@ def _few(done: Done, english: Asked, half: Half) -> dict[str, Any]:
         found[str(pairs)] = {
             "mean": {
                 which: {
-                    "R@10": _json(figures.mean(map(figures.recall, each))),
-                    "share": _json(figures.mean(figures.share(one, english) for one in each)),
+                    "R@10": _to_json(figures.compute_mean(map(figures.measure_recall, each))),
+                    "share": _to_json(figures.compute_mean(figures.share(one, english) for one in each)),
                 }
                 for which, each in asked.items()
             },
-            **{which: _languages(some, which, english, half) for which in asked},
+            **{which: _report_languages(some, which, english, half) for which in asked},
         }
     return {"pairs": found}
 
 
-def _languages(done: Done, which: str, english: Asked, half: Half) -> dict[str, Any]:
+def _report_languages(done: Done, which: str, english: Asked, half: Half) -> dict[str, Any]:
     return {
-        case.language: {"pairs": result["pairs"], **figures.beside(of_half(result["asked"][which], half), english)}
+        case.language: {
+            "pairs": result["pairs"],
+            **figures.compare_with_english(of_half(result["asked"][which], half), english),
+        }
         for case, result in sorted(done, key=lambda each: each[0].language)
     }
 
 
-def _json(figure: figures.Figure | None) -> dict[str, float] | None:
+def _to_json(figure: figures.Figure | None) -> dict[str, float] | None:
     return None if figure is None else figure.as_json()

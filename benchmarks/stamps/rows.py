@@ -12,7 +12,7 @@ from filelock import FileLock, Timeout
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.run import commit
-from benchmarks.stamps.bench import Bench, Pair, Taught, by_hash, made
+from benchmarks.stamps.bench import Bench, Pair, Taught, make_folder, sort_by_hash
 from benchmarks.stamps.cases import Case, Row, described
 from model.detection import Detector
 from model.languages import ENGLISH
@@ -25,14 +25,14 @@ Result = dict[str, Any]
 _WORD = regex.compile(r"[\p{L}\p{M}\p{N}\u200c\u200d'’-]+")
 
 
-def path_of(bench: Bench, case: Case) -> Path:
-    """The file of the result."""
+def build_path(bench: Bench, case: Case) -> Path:
+    """Return the file of the result."""
     return bench.folder / case.row / f"{case.name}.json"
 
 
 def read(bench: Bench, case: Case) -> Result | None:
-    """What was measured of the case, if it was."""
-    path = path_of(bench, case)
+    """Return what was measured of the case, if it was."""
+    path = build_path(bench, case)
     if not path.is_file():
         return None
     found: Result = json.loads(path.read_text(encoding="utf-8"))
@@ -48,13 +48,13 @@ def fill(
     """
     left = [*cases]
     for patience in (0, -1):  # seconds
-        left = [case for case in left if not _filled(bench, case, tell, refused, patience)]
+        left = [case for case in left if not _is_done(bench, case, tell, refused, patience)]
 
 
-def _filled(
+def _is_done(
     bench: Bench, case: Case, tell: Callable[[Case, Result], None], refused: Callable[[str], None], patience: int
 ) -> bool:
-    path = path_of(bench, case)
+    path = build_path(bench, case)
     path.parent.mkdir(parents=True, exist_ok=True)
     # a chain is taught in its order, so only one process can be at it
     lock = path.parent / ".lock" if case.chain else path.with_suffix(".lock")
@@ -77,73 +77,73 @@ def _filled(
     return True
 
 
-def _english(bench: Bench, case: Case) -> Result:
-    asked, _ = bench.ask(bench.pairs(ENGLISH), bench.encoder.base_view)
+def _measure_english(bench: Bench, case: Case) -> Result:
+    asked, _ = bench.ask(bench.list_pairs(ENGLISH), bench.encoder.base_view)
     return {"asked": {"english": asked}}
 
 
-def _seen(bench: Bench, case: Case) -> Result:
-    """All captions are taught, and ask."""
-    pairs = bench.pairs(case.language)
+def _measure_seen(bench: Bench, case: Case) -> Result:
+    """Teach all captions, and ask by all."""
+    pairs = bench.list_pairs(case.language)
     taught = bench.teach(case.language, pairs, _place(bench, case))
-    return _result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
+    return _build_result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
 
 
-def _held_out(bench: Bench, case: Case) -> Result:
-    """Some captions are not taught. `known` are the pictures of those that consist of taught words alone."""
+def _measure_held_out(bench: Bench, case: Case) -> Result:
+    """Teach some captions only. `known` are the pictures of the others that consist of taught words alone."""
     return _without_some(bench, case, [])
 
 
-def _dictionary(bench: Bench, case: Case) -> Result:
-    """The same, with names of emoji and their English as more pairs: a list of words that most languages have."""
-    return _without_some(bench, case, [*emoji_names(bench.work / "npm", case.language).values()])
+def _measure_dictionary(bench: Bench, case: Case) -> Result:
+    """Add names of emoji and their English as pairs: a list of words that most languages have."""
+    return _without_some(bench, case, [*read_emoji_names(bench.work / "npm", case.language).values()])
 
 
 def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
-    new, old = _split(bench.pairs(case.language), case.language)
+    new, old = _split(bench.list_pairs(case.language), case.language)
     taught = bench.teach(case.language, [*old, *more], _place(bench, case))
-    return _result(taught, _both(bench, taught, old, new)) | {"known": _known(new, [*old, *more])}
+    return _build_result(taught, _measure_both(bench, taught, old, new)) | {"known": _find_known(new, [*old, *more])}
 
 
 def _split(pairs: Sequence[Pair], language: str) -> tuple[list[Pair], list[Pair]]:
-    """Those that the row `held_out` does not teach, and those that it does."""
-    hashed = by_hash(pairs, f"held-out {language}")
+    """Return those that the row `held_out` does not teach, and those that it does."""
+    hashed = sort_by_hash(pairs, f"held-out {language}")
     new, old = ([pair for at, pair in hashed if (at < SHARE) == out] for out in (True, False))
     return new, old
 
 
-def _known(new: Sequence[Pair], old: Sequence[Pair]) -> list[str]:
-    """The pictures of new captions of which every word stands in an old one."""
-    words = {word for pair in old for word in words_of(pair.caption)}
-    return [pair.picture for pair in new if words >= {*words_of(pair.caption)}]
+def _find_known(new: Sequence[Pair], old: Sequence[Pair]) -> list[str]:
+    """Return the pictures of new captions of which every word stands in an old one."""
+    words = {word for pair in old for word in split_words(pair.caption)}
+    return [pair.picture for pair in new if words >= {*split_words(pair.caption)}]
 
 
-def _adapter(bench: Bench, case: Case) -> Result:
-    """What the rows `seen` and `held_out` ask, taught with an adapter beside the language's rows."""
+def _measure_adapter(bench: Bench, case: Case) -> Result:
+    """Return what the rows `seen` and `held_out` ask, taught with an adapter beside the language's rows."""
     assert case.adapter is not None
-    place, pairs = made(_place(bench, case)), bench.pairs(case.language)
+    place, pairs = make_folder(_place(bench, case)), bench.list_pairs(case.language)
     new, old = _split(pairs, case.language)
     asked: dict[str, Any] = {}
     started = time.monotonic()
     for which, lesson, asking in (("taught", pairs, pairs), ("new", old, new)):
-        taught = bench.adapted(case.language, lesson, place, case.adapter)
+        taught = bench.teach_adapted(case.language, lesson, place, case.adapter)
         asked[which] = bench.ask(asking, taught.view, taught.reader)[0]
     seconds = round(time.monotonic() - started, 1)  # of both
-    return {"pairs": len(pairs), "seconds": seconds, "commit": commit(), "asked": asked, "known": _known(new, old)}
+    return {"pairs": len(pairs), "seconds": seconds, "commit": commit(), "asked": asked, "known": _find_known(new, old)}
 
 
-def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> dict[str, Pair]:
-    """What CLDR calls characters in a language, and in English or another one, by character and in CLDR's order.
+def read_emoji_names(folder: Path, language: str, other: str = ENGLISH) -> dict[str, Pair]:
+    """Return what CLDR calls characters in a language, and in English or another one, by character and in CLDR's order.
 
     Characters are emoji, and signs such as brackets and arrows. Variants, such as those with a skin tone, are left out.
 
     The packages are fetched into `folder` unless they are there. A language that CLDR does not have is refused.
     """
-    with FileLock(made(folder) / ".lock"):
+    with FileLock(make_folder(folder) / ".lock"):
         if not (folder / "node_modules").is_dir():
             lexicon.fetch(folder)
     try:
-        said = lexicon.cldr(folder, [ENGLISH, language, other])
+        said = lexicon.read_cldr(folder, [ENGLISH, language, other])
     except Refused as error:
         tags = " or ".join(tag for tag in (language, other) if tag != ENGLISH)
         raise Refused(f"dictionary: Unicode's CLDR has no names of emoji in {tags}") from error
@@ -155,9 +155,9 @@ def emoji_names(folder: Path, language: str, other: str = ENGLISH) -> dict[str, 
     return {emoji: pair for emoji, pair in pairs.items() if pair.caption != pair.other}
 
 
-def _few(bench: Bench, case: Case) -> Result:
-    """The first pairs by a hash of their captions are taught, so that a larger set has those of a smaller one."""
-    ordered = [pair for _, pair in by_hash(bench.pairs(case.language), f"few {case.language}")]
+def _measure_few(bench: Bench, case: Case) -> Result:
+    """Teach the first pairs by a hash of their captions, so that a larger set has those of a smaller one."""
+    ordered = [pair for _, pair in sort_by_hash(bench.list_pairs(case.language), f"few {case.language}")]
     taken: dict[tuple[str, str], None] = {}
     for pair in ordered:
         if len(taken) < case.pairs:
@@ -166,19 +166,19 @@ def _few(bench: Bench, case: Case) -> Result:
     old = [pair for pair in ordered if (pair.caption, pair.other) in taken]
     new = [pair for pair in ordered if pair.caption not in said]
     taught = bench.teach(case.language, old, _place(bench, case))
-    return _result(taught, _both(bench, taught, old, new))
+    return _build_result(taught, _measure_both(bench, taught, old, new))
 
 
-def _pivot(bench: Bench, case: Case) -> Result:
-    """The pairs are with texts in another language, whose own version, taught from English, is the teacher."""
-    first = bench.teach(case.pivot, bench.pairs(case.pivot), bench.folder / "teachers" / case.pivot)
-    pairs = bench.pairs(case.language, case.pivot)
+def _measure_pivot(bench: Bench, case: Case) -> Result:
+    """Return the pairs are with texts in another language, whose own version, taught from English, is the teacher."""
+    first = bench.teach(case.pivot, bench.list_pairs(case.pivot), bench.folder / "teachers" / case.pivot)
+    pairs = bench.list_pairs(case.language, case.pivot)
     taught = bench.teach(case.language, pairs, _place(bench, case), pivot=first.view)
-    return _result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
+    return _build_result(taught, {"taught": bench.ask(pairs, taught.view)[0]})
 
 
-def _chain(bench: Bench, case: Case) -> Result:
-    """Every language so far: by the newest version, by its own one, and by that of the language that is detected.
+def _measure_chain(bench: Bench, case: Case) -> Result:
+    """Read every language so far by the newest version, by its own one, and by that of the detected language.
 
     Each is taught on the version before it, as the service has it. English is read by the base.
     """
@@ -186,7 +186,7 @@ def _chain(bench: Bench, case: Case) -> Result:
     detector = Detector().replace_counts(ENGLISH, parent.ngrams)
     for place, language in enumerate(case.chain):
         here = Case("chain", language, chain=case.chain[: place + 1])
-        taught = bench.teach(language, bench.pairs(language), _place(bench, here), parent)
+        taught = bench.teach(language, bench.list_pairs(language), _place(bench, here), parent)
         parent = own[language] = taught.view
         detector = detector.replace_counts(language, taught.learned.ngrams)
 
@@ -194,44 +194,44 @@ def _chain(bench: Bench, case: Case) -> Result:
         guess = detector.guess(caption, sorted(own))
         return parent if guess.language is None else own[guess.language]
 
-    result = _result(taught, {}) | {"digests": {}}
+    result = _build_result(taught, {}) | {"digests": {}}
     for name, reader in (("shared", None), ("addressed", own), ("auto", detected)):
         result["asked"][name] = {}
         for language, view in own.items():
             how = parent if reader is None else view if reader is own else detected
-            asked, digest = bench.ask(bench.pairs(language), how)
+            asked, digest = bench.ask(bench.list_pairs(language), how)
             result["asked"][name][language] = asked
             if name == "addressed":
                 result["digests"][language] = digest
     return result
 
 
-def words_of(caption: str) -> list[str]:
-    """The words of a clean caption in a script that has spaces, in small letters."""
+def split_words(caption: str) -> list[str]:
+    """Return the words of a clean caption in a script that has spaces, in small letters."""
     found: list[str] = _WORD.findall(caption.lower())
     return found
 
 
-def _both(bench: Bench, taught: Taught, old: Sequence[Pair], new: Sequence[Pair]) -> Result:
+def _measure_both(bench: Bench, taught: Taught, old: Sequence[Pair], new: Sequence[Pair]) -> Result:
     return {"taught": bench.ask(old, taught.view)[0], "new": bench.ask(new, taught.view)[0]}
 
 
-def _result(taught: Taught, asked: Any) -> Result:
+def _build_result(taught: Taught, asked: Any) -> Result:
     return {**taught.facts, "asked": asked}
 
 
 def _place(bench: Bench, case: Case) -> Path:
-    """Where the case is trained."""
+    """Return where the case is trained."""
     return bench.folder / case.row / f"{case.name}.training"
 
 
 _MEASURES: dict[Row, Callable[[Bench, Case], Result]] = {
-    "english": _english,
-    "seen": _seen,
-    "held_out": _held_out,
-    "chain": _chain,
-    "pivot": _pivot,
-    "few": _few,
-    "dictionary": _dictionary,
-    "adapter": _adapter,
+    "english": _measure_english,
+    "seen": _measure_seen,
+    "held_out": _measure_held_out,
+    "chain": _measure_chain,
+    "pivot": _measure_pivot,
+    "few": _measure_few,
+    "dictionary": _measure_dictionary,
+    "adapter": _measure_adapter,
 }

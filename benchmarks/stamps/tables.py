@@ -9,37 +9,42 @@ _WAYS = {"addressed": "told (each by its own version)", "shared": "shared table"
 Figure = tuple[str, str, str, bool]  # what, what was to be reached, what was measured, whether it is reached
 
 
-def all_of(found: dict[str, Any]) -> Iterator[str]:
-    """Every table that there is something for."""
-    yield _head(found)
-    yield _table(
+def list_tables(found: dict[str, Any]) -> Iterator[str]:
+    """Yield every table that there is something for."""
+    yield _format_head(found)
+    yield _build_table(
         ["figure", "to reach", "measured", ""],
-        [[*said, "yes" if holds else "**no**"] for *said, holds in reached(found)],
+        [[*said, "yes" if holds else "**no**"] for *said, holds in list_figures(found)],
     )
-    yield _few(found)
-    yield _held_out(found, "held_out", "Held out: captions that were not taught")
-    yield _held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
-    yield _chain(found)
-    yield _pivot(found)
-    yield _adapter(found)
-    yield _seen(found)
+    yield _build_few(found)
+    yield _build_held_out(found, "held_out", "Held out: captions that were not taught")
+    yield _build_held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
+    yield _build_chain(found)
+    yield _build_pivot(found)
+    yield _build_adapter(found)
+    yield _build_seen(found)
 
 
-def reached(found: dict[str, Any]) -> Iterator[Figure]:
-    """The figures that were to be reached, of what these results have."""
+def list_figures(found: dict[str, Any]) -> Iterator[Figure]:
+    """Yield the figures that were to be reached, of what these results have."""
     english = found["asked"]["photographs"]["R@10"]
-    yield "English, photographs, R@10", "≥ 60", _said(english), english["value"] >= 60
+    yield "English, photographs, R@10", "≥ 60", _format_figure(english), english["value"] >= 60
     known = found.get("english", {}).get(found["half"], {}).get("known", {}).get("R@10")
     if known is not None:
         yield "the same, where the thing is known", "≥ 80", f"{known:.1f}", known >= 80
     seen = found["seen"]["mean"]["photographs"]
     if seen["share"] is not None:
         share, lowest = seen["share"], seen["lowest"]
-        yield "*seen*, share of English on the same pictures, mean", "≥ 95 %", _said(share), share["value"] >= 95
-        least = f"{_said(lowest)} ({lowest['language']})"
+        yield (
+            "*seen*, share of English on the same pictures, mean",
+            "≥ 95 %",
+            _format_figure(share),
+            share["value"] >= 95,
+        )
+        least = f"{_format_figure(lowest)} ({lowest['language']})"
         yield "the same, the lowest language", "≥ 88 %", least, lowest["value"] >= 88
-    yield from _reached_held_out(found, "held_out", "*held out*")
-    yield from _reached_held_out(found, "dictionary", "the same with names of emoji as more pairs")
+    yield from _list_held_out_figures(found, "held_out", "*held out*")
+    yield from _list_held_out_figures(found, "dictionary", "the same with names of emoji as more pairs")
     chain = found["chain"]
     if chain["languages"]:
         lost, same = chain["addressed"]["photographs"]["F"], chain["bitwise equal"]
@@ -47,16 +52,21 @@ def reached(found: dict[str, Any]) -> Iterator[Figure]:
         yield "after the chain: F of languages that are told", "0, bit for bit", said, same and lost == 0
 
 
-def _reached_held_out(found: dict[str, Any], row: str, name: str) -> Iterator[Figure]:
+def _list_held_out_figures(found: dict[str, Any], row: str, name: str) -> Iterator[Figure]:
     new = found[row]["mean"]["photographs"]
     if new["R@10"] is not None:
-        yield f"{name}, R@10, mean", "≥ 26", _said(new["R@10"]), new["R@10"]["value"] >= 26
+        yield f"{name}, R@10, mean", "≥ 26", _format_figure(new["R@10"]), new["R@10"]["value"] >= 26
         words = new["known words, share of all together"]
         if words is not None:
-            yield f"{name}, of taught words alone, share of English", "≥ 85 %", _said(words), words["value"] >= 85
+            yield (
+                f"{name}, of taught words alone, share of English",
+                "≥ 85 %",
+                _format_figure(words),
+                words["value"] >= 85,
+            )
 
 
-def _head(found: dict[str, Any]) -> str:
+def _format_head(found: dict[str, Any]) -> str:
     done = {row: len(found[row]["languages"]) for row in ("seen", "held_out", "dictionary", "pivot")}
     done["chain"] = max(0, len(found["chain"]["languages"]) - 1)  # English is not taught
     done["adapter"] = sum(each["languages"] for each in found["adapter"]["kinds"].values())
@@ -69,34 +79,36 @@ def _head(found: dict[str, Any]) -> str:
     )
 
 
-def _few(found: dict[str, Any]) -> str:
+def _build_few(found: dict[str, Any]) -> str:
     rows = []
     for pairs, part in found["few"]["pairs"].items():
         taught, new = part["mean"]["taught"], part["mean"]["new"]
-        cells = [_said(which[what]) for which in (taught, new) for what in ("R@10", "share")]
+        cells = [_format_figure(which[what]) for which in (taught, new) for what in ("R@10", "share")]
         rows.append([pairs, str(len(part["taught"])), *cells])
     columns = ["pairs", "languages", "R@10, taught", "of English", "R@10, not taught", "of English"]
-    return _titled("Few pairs, means of the languages", columns, rows)
+    return _add_title("Few pairs, means of the languages", columns, rows)
 
 
-def _held_out(found: dict[str, Any], row: str, title: str) -> str:
+def _build_held_out(found: dict[str, Any], row: str, title: str) -> str:
     rows = []
     for tag, each in found[row]["languages"].items():
         here, words = each["photographs"], each["known words"]
         known = words["photographs"]
-        cells = [_said(here["R@10"]), _said(here["english R@10"]), str(words["captions"])]
-        cells += [_said(known["R@10"]), _said(known["english R@10"])]
-        rows.append([*_language(tag), str(each["pairs"]), str(each["captions"]), *cells])
+        cells = [_format_figure(here["R@10"]), _format_figure(here["english R@10"]), str(words["captions"])]
+        cells += [_format_figure(known["R@10"]), _format_figure(known["english R@10"])]
+        rows.append([*_name_language(tag), str(each["pairs"]), str(each["captions"]), *cells])
     if rows:
         mean = found[row]["mean"]["photographs"]
-        told = f"{_said(mean['known words, share of all together'])} % of English"
+        told = f"{_format_figure(mean['known words, share of all together'])} % of English"
         words = str(found[row]["of known words"])
-        rows.append(["", "together", "", str(found[row]["captions"]), _said(mean["R@10"]), "", words, told, ""])
+        rows.append(
+            ["", "together", "", str(found[row]["captions"]), _format_figure(mean["R@10"]), "", words, told, ""]
+        )
     columns = ["", "language", "pairs", "asked", "R@10", "English", "of taught words alone", "R@10 of those", "English"]
-    return _titled(title, columns, rows)
+    return _add_title(title, columns, rows)
 
 
-def _chain(found: dict[str, Any]) -> str:
+def _build_chain(found: dict[str, Any]) -> str:
     chain = found["chain"]
     if not chain["languages"]:
         return ""
@@ -108,20 +120,20 @@ def _chain(found: dict[str, Any]) -> str:
         cells[0] += f" ±{chain[how]['error of AA']:.1f}"
         rows.append([name, *cells])
     columns = ["read by", "AA", "F", "F_en", "AA, all", "F, all", "F_en, all"]
-    return _titled(f"The chain {', '.join(chain['languages'])}: AA, F and F_en at R@10", columns, rows)
+    return _add_title(f"The chain {', '.join(chain['languages'])}: AA, F and F_en at R@10", columns, rows)
 
 
-def _pivot(found: dict[str, Any]) -> str:
+def _build_pivot(found: dict[str, Any]) -> str:
     rows = []
     for name, each in found["pivot"]["languages"].items():
         here = each["photographs"]
         cells = [here["R@10"], each["from English"]["photographs"], here["english R@10"], here["share"]]
-        rows.append([name, str(each["pairs"]), *map(_said, cells)])
+        rows.append([name, str(each["pairs"]), *map(_format_figure, cells)])
     columns = ["language", "pairs", "R@10", "from English pairs", "English", "of English"]
-    return _titled("Pairs with another language than English", columns, rows)
+    return _add_title("Pairs with another language than English", columns, rows)
 
 
-def _adapter(found: dict[str, Any]) -> str:
+def _build_adapter(found: dict[str, Any]) -> str:
     rows = []
     for name, each in found["adapter"]["kinds"].items():
         for which, title in (("seen", "seen"), ("held_out", "held out"), ("known words", "of taught words alone")):
@@ -133,31 +145,31 @@ def _adapter(found: dict[str, Any]) -> str:
                 ]
                 rows.append([name, title, str(each["languages"]), str(gains["captions"]), *cells])
     columns = ["adapter", "captions", "languages", "asked", "R@1", "R@10"]
-    return _titled("Rows alone → rows and an adapter of the language's own, paired", columns, rows)
+    return _add_title("Rows alone → rows and an adapter of the language's own, paired", columns, rows)
 
 
-def _seen(found: dict[str, Any]) -> str:
+def _build_seen(found: dict[str, Any]) -> str:
     rows = []
     for tag, each in found["seen"]["languages"].items():
         here, every = each["photographs"], each["all"]
         cells = [here["R@1"], here["R@10"], here["english R@10"], here["share"], every["R@10"], every["share"]]
-        rows.append([*_language(tag), str(each["pairs"]), *map(_said, cells)])
+        rows.append([*_name_language(tag), str(each["pairs"]), *map(_format_figure, cells)])
     columns = ["", "language", "pairs", "R@1", "R@10", "English", "of English", "R@10, all", "of English, all"]
-    return _titled("Seen: captions that were taught", columns, rows)
+    return _add_title("Seen: captions that were taught", columns, rows)
 
 
-def _titled(title: str, columns: list[str], rows: list[list[str]]) -> str:
-    return f"{title}.\n\n{_table(columns, rows)}" if rows else ""
+def _add_title(title: str, columns: list[str], rows: list[list[str]]) -> str:
+    return f"{title}.\n\n{_build_table(columns, rows)}" if rows else ""
 
 
-def _table(columns: list[str], rows: list[list[str]]) -> str:
+def _build_table(columns: list[str], rows: list[list[str]]) -> str:
     lines = [columns, ["---"] * len(columns), *rows]
     return "\n".join("| " + " | ".join(cells) + " |" for cells in lines) + "\n"
 
 
-def _language(tag: str) -> tuple[str, str]:
+def _name_language(tag: str) -> tuple[str, str]:
     return f"`{tag}`", find_names(tag).name
 
 
-def _said(figure: dict[str, float] | None) -> str:
+def _format_figure(figure: dict[str, float] | None) -> str:
     return "–" if figure is None else f"{figure['value']:.1f} ±{figure['error']:.1f}"

@@ -67,8 +67,8 @@ def revoke_key(id: Annotated[str, typer.Argument(help="Id of the key.")], as_jso
     print_result({"id": id, "revoked": True}, as_json, f"Key {id} is revoked.")
 
 
-@base.command()
-def move(
+@base.command("move")
+def move_base(
     name: Annotated[
         str | None, typer.Argument(help="The base, as in PICTOGLOT_BASE; without it, the one that serves.")
     ] = None,
@@ -96,8 +96,8 @@ def move(
         say(f"`pictoglot expansions {id} --watch` shows the progress, `pictoglot base status` all.")
 
 
-@base.command()
-def status(as_json: AsJson = False) -> None:
+@base.command("status")
+def show_status(as_json: AsJson = False) -> None:
     """Show which base serves, how far a move is, and what it did to each language."""
     with open_service() as client:
         found = read_answer(client.get("/v1/admin/base"))
@@ -115,8 +115,8 @@ def status(as_json: AsJson = False) -> None:
         say(f"`pictoglot base undo` goes back to {_name_target(undo)}.")
 
 
-@base.command()
-def undo(
+@base.command("undo")
+def undo_move(
     expected: Expected = None, reason: Reason = "", dry_run: DryRun = False, yes: Yes = False, as_json: AsJson = False
 ) -> None:
     """Serve the earlier base or encoding again, as its last release did; done twice, it leads back."""

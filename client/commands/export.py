@@ -18,7 +18,7 @@ import typer
 from ..client import build_path, make_progress, map_in_order, open_service, read_answer, retry
 from ..importing.items import GalleryPicture
 from ..importing.manifest import NAME
-from ..output import REFUSED, AsJson, are, errors, format_count, name_program, note, print_result, stop
+from ..output import REFUSED, AsJson, errors, format_count, name_program, note, print_result, stop
 
 LANGUAGES = "languages.jsonl"  # in the order in which they were taught
 _MARK = "pictoglot-export.json"  # an export wrote this folder, and may write over it
@@ -59,7 +59,7 @@ def export(
     languages = len({each["language"] for each in datasets})
     pictures, taught = format_count(count, "picture"), format_count(len(datasets), "dataset")
     also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
-    print_result(document, as_json, f"{pictures}{also} {are(count + len(datasets))} in {folder}.")
+    print_result(document, as_json, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
     if as_json:
         return
     if gone:

@@ -98,7 +98,7 @@ def delete_picture(
 
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
-    """One item, a line for each part."""
+    """Print one picture, a line for each part."""
     about = {name: item[name] for name in ("id", "collection", "tags", "width", "height", "created_at", "etag")}
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
     parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part

@@ -23,7 +23,6 @@ from ..output import (
     REFUSED,
     AsJson,
     Limit,
-    are,
     errors,
     format_count,
     format_recall,
@@ -42,7 +41,7 @@ _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
-def languages(as_json: AsJson = False) -> None:
+def list_languages(as_json: AsJson = False) -> None:
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
         listing = read_answer(client.get("/v1/languages"))
@@ -68,7 +67,7 @@ def languages(as_json: AsJson = False) -> None:
     note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 
-def expansions(
+def list_expansions(
     id: Annotated[str | None, typer.Argument(help="Id of one expansion; without it, the newest ones.")] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show its progress until it ends.")] = False,
     cancel: Annotated[bool, typer.Option("--cancel", help="Cancel it.")] = False,
@@ -187,7 +186,7 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
             say(f"{sentence}.")
     dataset = report.get("dataset") or {}
     if "val" in dataset:
-        held = f"{dataset['val']:,} {are(dataset['val'])} held out"
+        held = f"{format_count(dataset['val'], 'is', 'are')} held out"
         say(f"{format_count(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
     _show_recalls(report)
     if (report.get("shared") or {}).get("moved") is False:

@@ -7,7 +7,7 @@ from typing import Annotated, Any
 import typer
 
 from ..client import format_lines, list_faults, make_key_header, open_service, read_answer
-from ..output import AsJson, are, format_count, note, print_json, say
+from ..output import AsJson, format_count, note, print_json, say
 from .languages import FEW, conclude, watch_expansion
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
@@ -138,5 +138,5 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
         does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
         yield f"{format_count(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."
     if total := sum(fault["count"] for fault in report["faults"].values()):
-        yield f"{format_count(total, 'row')} cannot be used and {are(total)} left out:"
+        yield f"{format_count(total, 'row')} cannot be used and {'is' if total == 1 else 'are'} left out:"
         yield from (f"  {line}" for line in list_faults({"report": report}))

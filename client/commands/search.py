@@ -25,7 +25,6 @@ from ..output import (
     print_table,
     say,
     stop,
-    were,
 )
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
@@ -103,7 +102,7 @@ def search(
         _show_pictures(result, language, narrowed=bool(filter or collection))
 
 
-def duplicates(
+def list_duplicates(
     min_score: Annotated[float | None, typer.Option(min=0, max=1, help="How alike two pictures are at least.")] = None,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, help="Groups to show.")] = 20,
     filter: Filter = None,
@@ -138,7 +137,7 @@ def duplicates(
     else:
         say("No two pictures are that alike.")
     more = "" if cursor is None else "; there are more: raise --limit"
-    note(f"{format_count(examined, 'picture')} {were(examined)} compared{more}.")
+    note(f"{format_count(examined, 'picture was', 'pictures were')} compared{more}.")
 
 
 def _join_words(words: list[str] | None) -> str | None:

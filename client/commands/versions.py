@@ -29,7 +29,7 @@ Expected = Annotated[
 Reason = Annotated[str, typer.Option(help="A note for the list of releases.")]
 
 
-def rollback(
+def roll_back(
     tag: Annotated[str, typer.Argument(help="Tag of the language.")],
     expected: Expected = None,
     dry_run: DryRun = False,
@@ -61,7 +61,7 @@ def _show_rollback(plan: dict[str, Any]) -> None:
     say(f"based on: release {plan['release']}, which serves now")
 
 
-def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
+def list_versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     """List versions, newest first."""
     with open_service() as client:
         items = list_all(client, "/v1/versions", limit)
@@ -78,7 +78,7 @@ def versions(limit: Limit = 20, as_json: AsJson = False) -> None:
     print_listing({"items": items}, as_json, columns, rows, ("version", "parent", "rows", "size", "t2i R@1", "i2t R@1"))
 
 
-def releases(
+def list_releases(
     limit: Limit = 20,
     restore: Annotated[int | None, typer.Option(help="Serve this earlier release again.")] = None,
     expected: Annotated[

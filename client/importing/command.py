@@ -10,10 +10,9 @@ import httpx
 import typer
 
 from ..client import make_progress, open_service, read_answer
-from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop, were
-from . import watch as watching
+from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop
 from .folder import Folder
-from .iiif import Iiif
+from .iiif import IiifManifest
 from .items import SUFFIXES, Record, Source, SourceError, StateError, UnusableError, clean_tags, normalize_tag
 from .manifest import NAME as MANIFEST
 from .manifest import SUFFIXES as MANIFESTS
@@ -21,6 +20,7 @@ from .manifest import Manifest
 from .report import Report
 from .state import open_state
 from .upload import Importer
+from .watch import watch_folders
 
 Paths = Annotated[
     list[str],
@@ -68,14 +68,14 @@ def import_pictures(
         stop("--tag: a tag has 1 to 200 characters.", REFUSED)
     if caption_language is not None and normalize_tag(caption_language) is None:
         stop("--caption-language: not the tag of a registered language (BCP 47), such as `cy` or `pt-BR`.", REFUSED)
-    report, record = Report(whole=as_json), Record(collection, clean_tags(tag or []))
+    report, record = Report(list_added=as_json), Record(collection, clean_tags(tag or []))
     try:
         sources = open_sources(paths, record, caption_language, root)
         if watch and not all(isinstance(source, Folder) and not source.is_partial for source in sources):
             stop("--watch is for folders.", REFUSED)
         with _open_importers(sources, collection, state, prefix, caption_language, again, dry_run, strict) as importers:
             if watch:
-                watching.watch([(each, importer) for each, importer in importers if isinstance(each, Folder)], delete)
+                watch_folders([(each, importer) for each, importer in importers if isinstance(each, Folder)], delete)
                 return
             _bring_in(importers, report, delete, quiet=as_json)
     except (SourceError, StateError, UnusableError) as error:
@@ -102,7 +102,7 @@ def _open_importers(
 
 def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:
     total = sum(
-        importer.check_all(source.parts()) if importer.strict else source.count() for source, importer in importers
+        importer.check_all(source.list_parts()) if importer.strict else source.count() for source, importer in importers
     )
     if total == 0 and not report.refused:
         stop("There is no picture here.", REFUSED)
@@ -111,7 +111,7 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
         try:
             for source, importer in importers:
                 before = report.usable
-                if not importer.bring_in(source.parts(), report, partial(bar.advance, task)) or source.is_partial:
+                if not importer.bring_in(source.list_parts(), report, partial(bar.advance, task)) or source.is_partial:
                     continue
                 if report.usable == before and delete:
                     report.print_faults(importer.dry_run, delete)
@@ -119,7 +119,7 @@ def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: 
                 importer.settle_vanished(report, delete)
         except (KeyboardInterrupt, SystemExit, httpx.HTTPError, UnusableError):
             sent = sum(importer.sent.total() for _, importer in importers)
-            added = f"{format_count(sent, 'picture')} {were(sent)} added until then"
+            added = f"{format_count(sent, 'picture was', 'pictures were')} added until then"
             note(f"{added}; the same command goes on with the rest.")
             raise
 
@@ -133,7 +133,7 @@ def open_sources(paths: Sequence[str], record: Record, language: str | None, roo
         name = path.name.lower()
         listed = path / MANIFEST if path.is_dir() else path
         if each.startswith(("http://", "https://")):
-            found.append(Iiif(each, record, language))
+            found.append(IiifManifest(each, record, language))
         elif not path.exists():
             raise SourceError(f"{each} does not exist.")
         elif listed.is_file() and listed.name.lower().endswith(MANIFESTS):
@@ -141,7 +141,7 @@ def open_sources(paths: Sequence[str], record: Record, language: str | None, roo
         elif path.is_dir():
             found.append(Folder(path, record))
         elif name.endswith(".json"):
-            found.append(Iiif(str(path.resolve()), record, language))
+            found.append(IiifManifest(str(path.resolve()), record, language))
         elif path.suffix.lower() in SUFFIXES:
             alone.setdefault(path.parent.resolve(), set()).add(path.name)
         else:

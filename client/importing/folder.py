@@ -19,13 +19,13 @@ class Folder:
         self.is_partial = only is not None
         self._record, self._only = record, only
 
-    def parts(self) -> Iterator[Item | SkippedPart]:
+    def list_parts(self) -> Iterator[Item | SkippedPart]:
         """Yield all parts; a link that leads in a circle, or to a folder that was read, is skipped."""
         return self.walk([""] if self._only is None else sorted(self._only))
 
     def count(self) -> int:
         """Return how many pictures there are."""
-        return sum(isinstance(part, Item) for part in self.parts())
+        return sum(isinstance(part, Item) for part in self.list_parts())
 
     def walk(self, places: Collection[str]) -> Iterator[Item | SkippedPart]:
         """Yield what is at these places: a file, or all that is below a folder; nothing of what is gone."""

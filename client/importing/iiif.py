@@ -47,7 +47,7 @@ _LEADS_ELSEWHERE = [*map(ipaddress.ip_network, ("2002::/16", "192.88.99.0/24", "
 _SERVICES = ("ImageService1", "ImageService2", "ImageService3")
 
 
-class Iiif:
+class IiifManifest:
     """The pictures of a manifest at a URL or in a file. Labels are captions in their languages.
 
     One of no language is a caption in `language`, if that is given. The address of a canvas, without its scheme,
@@ -74,7 +74,7 @@ class Iiif:
         """Return how many canvases there are."""
         return len(_as_list(self._load().get("items")))
 
-    def parts(self) -> Iterator[Item | SkippedPart]:
+    def list_parts(self) -> Iterator[Item | SkippedPart]:
         """Yield the pictures of all canvases, and the canvases that cannot be used."""
         manifest = self._load()
         whole = self._describe(manifest).extend(self._record)
@@ -101,10 +101,10 @@ class Iiif:
         record = replace(record, metadata={**source, **trim_metadata(record.metadata, source)})
         return Item(where, id, lambda: self._fetch(address), record=record)
 
-    def _describe(self, thing: dict[str, Any], within: dict[str, Any] | None = None) -> Record:
+    def _describe(self, thing: dict[str, Any], parent: dict[str, Any] | None = None) -> Record:
         """Return what a manifest or a canvas says of itself; a canvas in one is also captioned with its label."""
         captions: dict[str, list[str]] = {}
-        for label in (thing.get("label"), (within or {}).get("label")):
+        for label in (thing.get("label"), (parent or {}).get("label")):
             for tag, texts in _read_language_map(label).items():
                 if (tag := self._language or tag if tag == _NO_LANGUAGE else tag) != _NO_LANGUAGE:
                     captions.setdefault(tag, []).extend(texts)
@@ -158,7 +158,7 @@ class Iiif:
         A manifest from elsewhere must not have this client ask the machine that it runs on, or its network.
         """
         if self._is_near is None:  # once: a name that leads elsewhere later opens nothing
-            name = _host(httpx.URL(self.name)) if "://" in self.name else "localhost"
+            name = _read_host(httpx.URL(self.name)) if "://" in self.name else "localhost"
             self._is_near = _is_local(name, _look_up(name))
         found = _look_up(host)
         if not self._is_near and _is_local(host, found):
@@ -178,7 +178,7 @@ class PinnedTransport(httpx.BaseTransport):
         self._by_host: dict[str, httpx.HTTPTransport] = {}
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        host = _host(request.url)
+        host = _read_host(request.url)
         addresses = self._resolve(host)
         transport = self._by_host.setdefault(host, httpx.HTTPTransport(verify=self._trusted))
         failed: httpx.TransportError = httpx.ConnectError("the name is not known", request=request)
@@ -209,14 +209,14 @@ class ProxiedTransport(httpx.HTTPTransport):
         self._pinned, self._resolve = pinned, resolve
 
     def handle_request(self, request: httpx.Request) -> httpx.Response:
-        host = _host(request.url)
+        host = _read_host(request.url)
         if proxy_bypass(host):
             return self._pinned.handle_request(request)
         self._resolve(host)
         return super().handle_request(request)
 
 
-def _host(url: httpx.URL) -> str:
+def _read_host(url: httpx.URL) -> str:
     """Return the host as it is asked, in ASCII: of Unicode, `socket` would look another name up (IDNA 2003)."""
     return url.raw_host.decode("ascii")
 

@@ -144,7 +144,7 @@ class Source(Protocol):
     name: str
     is_partial: bool
 
-    def parts(self) -> Iterator[Item | SkippedPart]:
+    def list_parts(self) -> Iterator[Item | SkippedPart]:
         """Yield everything in it, in an order that does not change. Raises `SourceError`."""
         ...
 

@@ -54,10 +54,10 @@ class Manifest:
         self._root = (root or self._file.parent).resolve()
         self.name = str(self._file)
 
-    def parts(self) -> Iterator[Item | SkippedPart]:
+    def list_parts(self) -> Iterator[Item | SkippedPart]:
         """Yield a part for each row; one that cannot be used is reported by its line."""
         lines_of = dict[str, int]()  # by id
-        for line, row in self._rows():
+        for line, row in self._read_rows():
             try:
                 item = self._read_item(line, row)
             except RowError as error:
@@ -69,18 +69,18 @@ class Manifest:
 
     def count(self) -> int:
         """Return how many rows there are."""
-        return sum(1 for _ in self._rows())
+        return sum(1 for _ in self._read_rows())
 
-    def _rows(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    def _read_rows(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         """Yield numbered rows; a text for one that could not be read, and says why."""
         try:
-            yield from self._table() if self._file.suffix.lower() in (".csv", ".tsv") else self._objects()
+            yield from self._read_table() if self._file.suffix.lower() in (".csv", ".tsv") else self._read_objects()
         except OSError as error:
             raise SourceError(f"It cannot be read: {error.strerror}.") from error
         except UnicodeDecodeError as error:
             raise SourceError("It is not text in UTF-8; spreadsheets save such a table as “CSV UTF-8”.") from error
 
-    def _objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    def _read_objects(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         with self._file.open("rb") as stream:
             for line in count(1):
                 data = stream.readline(_LONGEST_LINE + 1)
@@ -92,7 +92,7 @@ class Manifest:
                     row = _parse(text)
                     yield line, row if isinstance(row, dict) else "It is not a JSON object."
 
-    def _table(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
+    def _read_table(self) -> Iterator[tuple[int, Mapping[str, Any] | str]]:
         csv.field_size_limit(_LONGEST_CELL)
         with self._file.open(encoding="utf-8-sig", newline="") as stream:
             head = stream.readline(_LONGEST_CELL)

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import PurePosixPath
 from typing import Any
 
-from ..output import are, format_count, note, were
+from ..output import format_count, note
 from .items import SkippedPart, SkipReason
 
 _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and lines of faults
@@ -14,26 +14,26 @@ _EXAMPLES, _KINDS, _LINES = 3, 5, 100  # names, kinds of what was skipped, and l
 
 @dataclass
 class Report:
-    """Of one run, or of all that a watch did. Only with `whole` are the ids of what was added kept."""
+    """What one run did, or a watch since its last line. It lists the ids of what was added only with `list_added`."""
 
-    whole: bool = False
+    list_added: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     added: list[dict[str, str]] = field(default_factory=list)
     refused: list[dict[str, str]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no pictures, by their kinds
     vanished: list[str] = field(default_factory=list)
-    gone: list[str] = field(default_factory=list)  # deleted in the gallery, and not sent again
+    deleted_in_gallery: list[str] = field(default_factory=list)  # and not sent again
     unseen: list[str] = field(default_factory=list)  # places below which something may still be there
 
-    def count_outcome(self, place: str, id: str, what: str, reason: str) -> None:
+    def count_outcome(self, place: str, id: str, kind: str, reason: str) -> None:
         """Count an item that was looked at."""
-        self.counts[what] += 1
-        if what == "refused":
+        self.counts[kind] += 1
+        if kind == "refused":
             self.refused.append({"file": place, "reason": reason})
-        elif what == "gone":
-            self.gone.append(place)
-        elif what != "there" and self.whole:
-            self.added.append({"id": id, "file": place, "outcome": what})
+        elif kind == "gone":
+            self.deleted_in_gallery.append(place)
+        elif kind != "there" and self.list_added:
+            self.added.append({"id": id, "file": place, "outcome": kind})
 
     def count_skipped(self, part: SkippedPart) -> None:
         """Count something that is no item."""
@@ -47,7 +47,7 @@ class Report:
 
     def sum(self, *outcomes: str) -> int:
         """Return how many pictures had one of these outcomes."""
-        return sum(self.counts[what] for what in outcomes)
+        return sum(self.counts[kind] for kind in outcomes)
 
     @property
     def usable(self) -> int:
@@ -72,30 +72,30 @@ class Report:
         if count := self.skipped.total():
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.skipped.most_common(_KINDS))
             more = ", …" if len(self.skipped) > _KINDS else ""
-            yield f"{format_count(count, 'other file')} {were(count)} skipped: {kinds}{more}"
-        if count := len(self.gone):
-            gone = f"{format_count(count, 'picture')} {were(count)} deleted in the gallery"
-            yield f"{gone}; --again sends {'it' if count == 1 else 'them'}: {list_some(self.gone)}"
+            yield f"{format_count(count, 'other file was', 'other files were')} skipped: {kinds}{more}"
+        if count := len(self.deleted_in_gallery):
+            gone = f"{format_count(count, 'picture was', 'pictures were')} deleted in the gallery"
+            yield f"{gone}; --again sends {'it' if count == 1 else 'them'}: {list_some(self.deleted_in_gallery)}"
         if self.unseen:
             yield f"Not everything could be seen: {list_some(self.unseen)}. What was there before is not deleted."
         if count := len(self.vanished):
-            stay, them = ("stays", "it") if count == 1 else ("stay", "them")
+            were, stay, them = ("was", "stays", "it") if count == 1 else ("were", "stay", "them")
             stays = f"vanished, and {stay} in the gallery; --delete removes {them}"
-            what = f"{'would be' if dry_run else were(count)} deleted" if delete else stays
+            what = f"{'would be' if dry_run else were} deleted" if delete else stays
             yield f"{format_count(count, 'picture')} {what}: {list_some(self.vanished)}"
 
     def summarize(self, dry_run: bool) -> str:
         """Return the last line, for standard output."""
         there, usable = self.counts["there"], self.usable
         pictures = format_count(usable + self.counts["refused"], "picture")
-        parts = [f"{there:,} {were(there)} there before"] if there else []
+        parts = [f"{format_count(there, 'was', 'were')} there before"] if there else []
         parts += [f"{self.counts['replaced']:,} replaced"] if self.counts["replaced"] else []
         parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []
         more = "".join(f"; {part}" for part in parts)
         if dry_run:
             return f"{self.sent:,} of {pictures} would be sent or changed{more}. Nothing was."
-        kept = usable - len(self.gone)
-        return f"{kept:,} of {pictures} {are(kept)} in the gallery{more}."
+        kept = usable - len(self.deleted_in_gallery)
+        return f"{kept:,} of {pictures} {'is' if kept == 1 else 'are'} in the gallery{more}."
 
     def as_json(self) -> dict[str, Any]:
         """Return the report for programs."""
@@ -104,7 +104,7 @@ class Report:
             "there": self.counts["there"],
             "refused": self.refused,
             "skipped": self.skipped,
-            "gone": self.gone,
+            "gone": self.deleted_in_gallery,
             "vanished": self.vanished,
             "deleted": self.counts["deleted"],
         }

@@ -28,8 +28,8 @@ CREATE TEMP TABLE unlisted (place TEXT PRIMARY KEY) WITHOUT ROWID;
 """
 
 
-class Known(NamedTuple):
-    """What was sent last of a place: the hashes of its content and of its record, and what read the file's own."""
+class SentRecord(NamedTuple):
+    """What was sent last of a place: hashes of content and record, and the version that read the file's metadata."""
 
     place: str
     id: str
@@ -40,19 +40,19 @@ class Known(NamedTuple):
 
 
 class State:
-    """What one source had sent, safe for threads; `open_state` opens it."""
+    """The record of what one source sent, safe for threads; `open_state` opens it."""
 
     def __init__(self, connection: sqlite3.Connection) -> None:
         self._connection, self._lock = connection, threading.Lock()
 
-    def known(self, places: Sequence[str]) -> dict[str, Known]:
+    def find_sent(self, places: Sequence[str]) -> dict[str, SentRecord]:
         """Return what was sent before of these places."""
         query = "SELECT * FROM known WHERE place IN (SELECT value FROM json_each(?))"
-        return {row[0]: _known(row) for row in self._run(query, json.dumps(list(places)))}
+        return {row[0]: _read_row(row) for row in self._run(query, json.dumps(list(places)))}
 
-    def keep(self, known: Iterable[Known]) -> None:
+    def save(self, records: Iterable[SentRecord]) -> None:
         """Remember what was sent: when this returns, a kill loses nothing of it."""
-        rows = [(k.place, k.id, *(k.stamp or (None, None)), k.sha256, k.record, k.reader) for k in known]
+        rows = [(k.place, k.id, *(k.stamp or (None, None)), k.sha256, k.record, k.reader) for k in records]
         with self._lock, self._connection:
             self._connection.executemany("INSERT OR REPLACE INTO known VALUES (?, ?, ?, ?, ?, ?, ?)", rows)
 
@@ -92,7 +92,7 @@ class State:
         """Whether anything below this place was sent before."""
         return bool(self._run("SELECT 1 FROM known WHERE substr(place, 1, length(?1) + 1) = ?1 || '/' LIMIT 1", place))
 
-    def vanished(self, below: Sequence[str] | None = None) -> Iterator[Known]:
+    def list_vanished(self, below: Sequence[str] | None = None) -> Iterator[SentRecord]:
         """Yield what was sent before and not seen in this run: of the whole source, or at these places and below."""
         query = (
             "SELECT * FROM known WHERE place NOT IN (SELECT place FROM seen) AND id NOT IN (SELECT id FROM taken) AND "
@@ -101,7 +101,7 @@ class State:
         )
         for row in self._run(query):
             if below is None or any(row[0] == place or row[0].startswith(f"{place}/") for place in below):
-                yield _known(row)
+                yield _read_row(row)
 
     def _run(self, statement: str, *values: str) -> list[Any]:
         with self._lock, self._connection:
@@ -147,6 +147,6 @@ def open_state(folder: Path | None, service: str, source: str) -> Iterator[State
         os.close(lock)
 
 
-def _known(row: tuple[str, str, int | None, int | None, str, str, str]) -> Known:
+def _read_row(row: tuple[str, str, int | None, int | None, str, str, str]) -> SentRecord:
     place, id, size, changed, *hashes = row
-    return Known(place, id, None if size is None or changed is None else Stamp(size, changed), *hashes)
+    return SentRecord(place, id, None if size is None or changed is None else Stamp(size, changed), *hashes)

@@ -30,18 +30,20 @@ from .items import (
     trim_metadata,
 )
 from .report import Report
-from .state import Known, State
+from .state import SentRecord, State
 
 AT_ONCE = 2  # chunks; each is sent in one request
 CHUNK, _CHUNK_BYTES = 32, 16 << 20  # items, as many as the service encodes at once; and bytes as far as they are known
-What = Literal["added", "replaced", "changed", "there", "gone", "refused"]  # gone: deleted in the gallery
-_ANOTHER = "The gallery has another picture with this id: --prefix gives ids of their own, --again replaces it."
-_REFUSED = (404, 412, 413, 415, 422)  # about one picture; another status is about all of them
-_LATER = (429, 503, 507)  # of a picture in a batch: it may be sent again
-_OUTCOMES: dict[str, What] = {"created": "added", "replaced": "replaced", "kept": "there"}
-_LOOKED_UP, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
-_LARGE = 16 << 20  # bytes from which one picture at a time is read, and sent alone
-_READ_BY = 1  # how `exif` reads files: whoever changes what it finds raises this, and unchanged files are read again
+OutcomeKind = Literal["added", "replaced", "changed", "there", "gone", "refused"]  # gone: deleted in the gallery
+_ID_TAKEN = "The gallery has another picture with this id: --prefix gives ids of their own, --again replaces it."
+_REFUSED_STATUSES = (404, 412, 413, 415, 422)  # about one picture; another status is about all of them
+_RETRY_STATUSES = (429, 503, 507)  # of a picture in a batch: it may be sent again
+_OUTCOMES: dict[str, OutcomeKind] = {"created": "added", "replaced": "replaced", "kept": "there"}
+_IDS_IN_QUERY, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
+_LARGE_BYTES = 16 << 20  # bytes from which one picture at a time is read, and sent alone
+_READER_VERSION = (
+    1  # how `exif` reads files: whoever changes what it finds raises this, and unchanged files are read again
+)
 
 
 class Outcome(NamedTuple):
@@ -49,9 +51,9 @@ class Outcome(NamedTuple):
 
     place: str
     id: str
-    what: What
+    kind: OutcomeKind
     reason: str = ""
-    keep: Known | None = None
+    sent: SentRecord | None = None
 
 
 @dataclass(frozen=True)
@@ -61,16 +63,16 @@ class Upload:
     item: Item
     content: bytes
     record: Record
-    found: GalleryPicture | None
-    keep: Known
+    replaced: GalleryPicture | None
+    sent: SentRecord
 
-    def document(self) -> dict[str, Any]:
-        """Return what is said of it, over what the gallery has of the picture that it replaces."""
+    def build_document(self) -> dict[str, Any]:
+        """Return the record to send, merged into that of the picture that it replaces."""
         document = self.record.as_json()
-        return document if self.found is None else self.found.merge(document)
+        return document if self.replaced is None else self.replaced.merge(document)
 
-    def file(self) -> tuple[str, bytes, str]:
-        """Return the part of a form."""
+    def build_file_part(self) -> tuple[str, bytes, str]:
+        """Return the part of a form: name, content, media type."""
         suffix = PurePosixPath(self.item.place).suffix.lower()
         return "picture", self.content, SUFFIXES.get(suffix, "application/octet-stream")
 
@@ -104,18 +106,18 @@ class Importer:
         """
         is_complete = True
 
-        def chunks() -> Iterator[list[Item]]:
+        def yield_chunks() -> Iterator[list[Item]]:
             nonlocal is_complete
             try:
-                yield from self._chunk(parts, report, is_settled)
+                yield from self._group_items(parts, report, is_settled)
             except SourceError as error:
                 is_complete = False
                 self._skip(SkippedPart("The source", str(error)), report)
 
         try:
-            for _, outcomes in map_in_order(self._process, chunks(), AT_ONCE, self.stopping):
+            for _, outcomes in map_in_order(self._process, yield_chunks(), AT_ONCE, self.stopping):
                 for outcome in outcomes:
-                    if self.strict and outcome.what == "refused":
+                    if self.strict and outcome.kind == "refused":
                         raise UnusableError(f"{outcome.place}: {outcome.reason}")
                     report.count_outcome(*outcome[:4])
                     advance()
@@ -126,20 +128,20 @@ class Importer:
 
     def settle_vanished(self, report: Report, delete: bool, below: Sequence[str] | None = None) -> None:
         """Report what was there in the last run and is not in this one; delete it if `delete`."""
-        for known in self.state.vanished(below):
+        for sent in self.state.list_vanished(below):
             if not delete or self.dry_run:
-                report.vanished.append(known.place)
-            elif self._delete(known):
-                report.vanished.append(known.place)
+                report.vanished.append(sent.place)
+            elif self._delete(sent):
+                report.vanished.append(sent.place)
                 report.counts["deleted"] += 1
 
     def check_all(self, parts: Iterable[Item | SkippedPart]) -> int:
         """Return how many items there are; with `strict`, raises `UnusableError` at the first that cannot be used."""
-        count = sum(map(len, self._chunk(parts, Report(), lambda item: True)))
+        count = sum(map(len, self._group_items(parts, Report(), lambda item: True)))
         self.state.begin()
         return count
 
-    def _chunk(
+    def _group_items(
         self, parts: Iterable[Item | SkippedPart], report: Report, is_settled: Callable[[Item], bool]
     ) -> Iterator[list[Item]]:
         """Yield items with their ids, as many as go together in one request."""
@@ -181,26 +183,26 @@ class Importer:
 
     def _process(self, chunk: Sequence[Item]) -> list[Outcome]:
         """Return what became of each, in one of several threads. Raises what refuses all of them."""
-        known = self.state.known([item.place for item in chunk])
-        found = self._find([item.id for item in chunk])
+        sent = self.state.find_sent([item.place for item in chunk])
+        current = self._find([item.id for item in chunk])
         outcomes = dict[str, Outcome]()  # by place
         together = list[Upload]()
         try:
             for item in chunk:
                 if self.stopping.is_set():
                     break
-                step = self._decide(item, known.get(item.place), found.get(item.id))
+                step = self._decide(item, sent.get(item.place), current.get(item.id))
                 if isinstance(step, Outcome):
                     outcomes[item.place] = step
-                elif len(step.content) <= _LARGE and not self.dry_run:
+                elif len(step.content) <= _LARGE_BYTES and not self.dry_run:
                     together.append(step)
                 else:
                     outcomes[item.place] = self._send_one(step)
             outcomes |= self._send_batch(together)
         finally:
-            kept = [outcome.keep for outcome in outcomes.values() if outcome.keep is not None]
-            if kept and not self.dry_run:
-                self.state.keep(kept)
+            records = [outcome.sent for outcome in outcomes.values() if outcome.sent is not None]
+            if records and not self.dry_run:
+                self.state.save(records)
         return [outcomes[item.place] for item in chunk if item.place in outcomes]
 
     def _find(self, ids: Sequence[str]) -> dict[str, GalleryPicture]:
@@ -208,75 +210,78 @@ class Importer:
         found: dict[str, GalleryPicture] = {}
         for some in _group_ids(ids):
             wanted = json.dumps({"must": [{"key": "id", "match": {"any": some}}]}, ensure_ascii=False)
-            query = {"filter": wanted, "limit": str(_LOOKED_UP), "fields": GalleryPicture.FIELDS}
+            query = {"filter": wanted, "limit": str(_IDS_IN_QUERY), "fields": GalleryPicture.FIELDS}
             page = read_answer(retry(partial(self.client.get, "/v1/pictures", params=query), self.stopping))
             found |= {item["id"]: GalleryPicture(item) for item in page["items"]}
         return found
 
-    def _delete(self, known: Known) -> bool:
-        """Delete what was sent of a place that vanished; whether the gallery still had it."""
-        found = self._find([known.id]).get(known.id)
-        is_ours = found is not None and found.has_content(known.sha256)
-        if found is not None and is_ours:
-            path, seen = build_path("/v1/pictures", known.id), {"If-Match": f'"{found.item["etag"]}"'}
-            response = retry(lambda: self.client.delete(path, headers=seen), self.stopping)
+    def _delete(self, sent: SentRecord) -> bool:
+        """Delete what was sent of a place that vanished; return whether the gallery still had it."""
+        current = self._find([sent.id]).get(sent.id)
+        is_ours = current is not None and current.has_content(sent.sha256)
+        if current is not None and is_ours:
+            path, condition = build_path("/v1/pictures", sent.id), {"If-Match": f'"{current.item["etag"]}"'}
+            response = retry(lambda: self.client.delete(path, headers=condition), self.stopping)
             is_ours = response.status_code not in (404, 412)
             if is_ours:
                 response.raise_for_status()
-        self.state.forget(known.place)
+        self.state.forget(sent.place)
         return is_ours
 
-    def _decide(self, item: Item, known: Known | None, found: GalleryPicture | None) -> Outcome | Upload:
-        """Return what becomes of it without being sent; or the picture to send."""
-        said = json.dumps(item.record.as_json(), sort_keys=True)
-        record, reader = hashlib.sha256(said.encode()).hexdigest()[:32], f"{_READ_BY} {self.language}"
-        ours = known if known is not None and known.id == item.id and not self.again else None
+    def _decide(self, item: Item, sent: SentRecord | None, current: GalleryPicture | None) -> Outcome | Upload:
+        """Return the outcome of an item that is not sent, or the picture to send.
+
+        `sent` is what an earlier run sent of its place, `current` the gallery's picture with its id.
+        """
+        document = json.dumps(item.record.as_json(), sort_keys=True)
+        record, reader = hashlib.sha256(document.encode()).hexdigest()[:32], f"{_READER_VERSION} {self.language}"
+        ours = sent if sent is not None and sent.id == item.id and not self.again else None
         same_record = ours is not None and ours.record == record
         same = ours is not None and same_record and ours.reader == reader
-        unread = ours is not None and item.stamp is not None and ours.stamp == item.stamp
-        if ours is not None and unread and same and found is not None and found.has_content(ours.sha256):
+        same_file = ours is not None and item.stamp is not None and ours.stamp == item.stamp
+        if ours is not None and same_file and same and current is not None and current.has_content(ours.sha256):
             return Outcome(item.label, item.id, "there")
-        if unread and same_record and found is None:
+        if same_file and same_record and current is None:
             return Outcome(item.label, item.id, "gone")
         try:
-            with self._large if item.stamp is None or item.stamp.size > _LARGE else nullcontext():
+            with self._large if item.stamp is None or item.stamp.size > _LARGE_BYTES else nullcontext():
                 content = item.read()
         except UnreadableError as error:
             return Outcome(item.label, item.id, "refused", str(error))
         sha256 = hashlib.sha256(content).hexdigest()
-        keep = Known(item.place, item.id, item.stamp, sha256, record, reader)
-        unchanged = ours is not None and ours.sha256 == sha256
-        if unchanged and same_record and found is None:
-            return Outcome(item.label, item.id, "gone", keep=keep)
-        if found is not None and not self.again:
-            if found.has_content(sha256):
-                if unchanged and same:
-                    return Outcome(item.label, item.id, "there", keep=keep)
+        new = SentRecord(item.place, item.id, item.stamp, sha256, record, reader)
+        same_content = ours is not None and ours.sha256 == sha256
+        if same_content and same_record and current is None:
+            return Outcome(item.label, item.id, "gone", sent=new)
+        if current is not None and not self.again:
+            if current.has_content(sha256):
+                if same_content and same:
+                    return Outcome(item.label, item.id, "there", sent=new)
                 given = Record() if same_record else item.record
-                return self._change(item, found.compare(given, self._read(item, content), add=ours is None), keep)
-            if ours is None or unchanged:  # somebody else's picture, or what somebody put in place of ours
-                return Outcome(item.label, item.id, "refused", _ANOTHER)
+                return self._change(item, current.compare(given, self._read(item, content), add=ours is None), new)
+            if ours is None or same_content:  # somebody else's picture, or what somebody put in place of ours
+                return Outcome(item.label, item.id, "refused", _ID_TAKEN)
         file = self._read(item, content)
-        beside = {**({} if found is None else found.item["metadata"]), **item.record.metadata}
+        beside = {**({} if current is None else current.item["metadata"]), **item.record.metadata}
         file = replace(file, metadata=trim_metadata(file.metadata, beside))
-        return Upload(item, content, item.record.extend(file), found, keep)
+        return Upload(item, content, item.record.extend(file), current, new)
 
     def _read(self, item: Item, content: bytes) -> Record:
         """Return what the file says of itself, unless everything is said beside it."""
         return Record() if item.whole else read_metadata(content, self.language)
 
-    def _change(self, item: Item, patch: dict[str, Any], keep: Known) -> Outcome:
+    def _change(self, item: Item, patch: dict[str, Any], sent: SentRecord) -> Outcome:
         if not patch:
-            return Outcome(item.label, item.id, "there", keep=keep)
+            return Outcome(item.label, item.id, "there", sent=sent)
         path = build_path("/v1/pictures", item.id)
-        return self._send(item, "changed", keep, partial(self.client.patch, path, json=patch))
+        return self._send(item, "changed", sent, partial(self.client.patch, path, json=patch))
 
     def _send_batch(self, uploads: Sequence[Upload]) -> dict[str, Outcome]:
         """Send pictures in one request; returns their outcomes by place."""
         if len(uploads) < 2:
             return {each.item.place: self._send_one(each) for each in uploads}
-        records = json.dumps([{"id": each.item.id, **each.document()} for each in uploads], ensure_ascii=False)
-        files = [("picture", each.file()) for each in uploads]
+        records = json.dumps([{"id": each.item.id, **each.build_document()} for each in uploads], ensure_ascii=False)
+        files = [("picture", each.build_file_part()) for each in uploads]
 
         def send() -> httpx.Response:
             form = {"records": records}
@@ -288,38 +293,34 @@ class Importer:
         outcomes = {}
         for each, result in zip(uploads, read_answer(response)["items"], strict=True):
             status, item = result["status"], each.item
-            if status in _LATER:
+            if status in _RETRY_STATUSES:
                 outcomes[item.place] = self._send_one(each)
             elif result["outcome"] == "refused":
                 reason = describe_problem(result["problem"], status)
                 outcomes[item.place] = Outcome(item.label, item.id, "refused", reason)
             else:
-                what = _OUTCOMES[result["outcome"]]
-                self.sent[what] += 1
-                outcomes[item.place] = Outcome(item.label, item.id, what, keep=each.keep)
+                kind = _OUTCOMES[result["outcome"]]
+                self.sent[kind] += 1
+                outcomes[item.place] = Outcome(item.label, item.id, kind, sent=each.sent)
         return outcomes
 
     def _send_one(self, upload: Upload) -> Outcome:
-        document = upload.document()
+        document, file = upload.build_document(), upload.build_file_part()
         captions: Any = document.pop("captions", {})
         fields = {name: part if isinstance(part, str) else json.dumps(part) for name, part in document.items()}
-        id, file = upload.item.id, upload.file()
-        return self._send(
-            upload.item,
-            "added" if upload.found is None else "replaced",
-            upload.keep,
-            lambda: put_picture(self.client, id, file, captions, fields, self.stopping),
-        )
+        kind: OutcomeKind = "added" if upload.replaced is None else "replaced"
+        put = partial(put_picture, self.client, upload.item.id, file, captions, fields, self.stopping)
+        return self._send(upload.item, kind, upload.sent, put)
 
-    def _send(self, item: Item, what: What, keep: Known, send: Callable[[], httpx.Response]) -> Outcome:
+    def _send(self, item: Item, kind: OutcomeKind, sent: SentRecord, send: Callable[[], httpx.Response]) -> Outcome:
         if self.dry_run:
-            return Outcome(item.label, item.id, what)
+            return Outcome(item.label, item.id, kind)
         response = retry(send, self.stopping)
-        if response.status_code in _REFUSED:
+        if response.status_code in _REFUSED_STATUSES:
             return Outcome(item.label, item.id, "refused", read_problem(response))
         read_answer(response)
-        self.sent[what] += 1
-        return Outcome(item.label, item.id, what, keep=keep)
+        self.sent[kind] += 1
+        return Outcome(item.label, item.id, kind, sent=sent)
 
 
 def _group_ids(ids: Sequence[str]) -> Iterator[list[str]]:
@@ -327,7 +328,7 @@ def _group_ids(ids: Sequence[str]) -> Iterator[list[str]]:
     some, size = list[str](), 0
     for id in ids:
         length = len(quote(id)) + 12
-        if some and (size + length > _QUERY_BYTES or len(some) == _LOOKED_UP):
+        if some and (size + length > _QUERY_BYTES or len(some) == _IDS_IN_QUERY):
             yield some
             some, size = [], 0
         some.append(id)

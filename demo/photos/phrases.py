@@ -9,7 +9,7 @@ from random import Random
 
 from demo.photos.concepts import Concepts, ImageNetClass
 from demo.photos.packages import Packages
-from demo.photos.wordnet import PERSON, PHYSICAL, WordNet, counted
+from demo.photos.wordnet import PERSON, PHYSICAL, WordNet, count_words
 from model.tokenizer import Tokenizer
 
 # What share of the examples is about
@@ -67,54 +67,58 @@ class Phrases:
         self._common = [lemma for lemma, senses in wordnet.senses.items() if self._is_physical(senses)]
         tokens = Tokenizer().encode(self._common)
         whole = [len(ids) == len(lemma.split()) for lemma, ids in zip(self._common, tokens, strict=True)]
-        self._sums = [*accumulate(self._commonness(*each) for each in zip(self._common, whole, strict=True))]
+        self._sums = [*accumulate(self._rate_commonness(*each) for each in zip(self._common, whole, strict=True))]
         self._all = [*wordnet.senses]
-        self._glossed = [number for number in wordnet.synsets if PHYSICAL in wordnet.ancestors(number)]
+        self._glossed = [number for number in wordnet.synsets if PHYSICAL in wordnet.list_ancestors(number)]
         self._glossed += [each.synset for each in known] * 20
         self._told = {each.synset: re.split(r"(?<=[.;]) ", each.description) for each in known if each.description}
-        self._adjectives = sorted(word for word, count in counted(packages, "35").items() if count >= _COUNT)
-        self._adjectives += [f"{word.removesuffix('e')}ing" for word, n in counted(packages, "2").items() if n >= 20]
+        self._adjectives = sorted(word for word, count in count_words(packages, "35").items() if count >= _COUNT)
+        self._adjectives += [
+            f"{word.removesuffix('e')}ing" for word, n in count_words(packages, "2").items() if n >= 20
+        ]
 
-    def common(self, count: int) -> list[tuple[str, Points, float]]:
-        """The names of classes and hypernyms, and the `count` commonest other nouns: points, and how common each is."""
+    def list_common(self, count: int) -> list[tuple[str, Points, float]]:
+        """List names of classes and hypernyms, and the `count` commonest other nouns, with points and commonness."""
         weights = [after - before for before, after in pairwise((0.0, *self._sums))]
         best = sorted(range(len(weights)), key=lambda place: -weights[place])[:count]
         others = [(self._common[place], ((1.0, self._common[place]),), weights[place]) for place in best]
         return [*((name, points, _WHOLE) for name, points in self._named), *others]
 
     def draw(self, step: int, size: int) -> list[Phrase]:
-        """The examples of one step."""
+        """Return the examples of one step."""
         random = Random(f"{self._seed} {step}")
-        return [self._phrase(random) for _ in range(size)]
+        return [self._make_phrase(random) for _ in range(size)]
 
     def _is_physical(self, senses: Sequence[tuple[int, int]]) -> bool:
-        return any(PHYSICAL in self._wordnet.ancestors(number) for number, _ in senses)
+        return any(PHYSICAL in self._wordnet.list_ancestors(number) for number, _ in senses)
 
-    def _commonness(self, lemma: str, whole: bool) -> float:
-        """How often a noun is drawn: by its count in WordNet's texts, and if CLIP's tokens have its words `whole`."""
+    def _rate_commonness(self, lemma: str, whole: bool) -> float:
+        """Return how often to draw a noun: by its count in WordNet, and if CLIP's tokens have its words `whole`."""
         senses = self._wordnet.senses[lemma]
         weight = 0.1 + math.sqrt(sum(count for _, count in senses)) + _WHOLE * whole
         people = sum(
-            share for share, number in self._concepts.of_lemma(lemma) if PERSON in self._wordnet.ancestors(number)
+            share
+            for share, number in self._concepts.list_senses(lemma)
+            if PERSON in self._wordnet.list_ancestors(number)
         )
         return weight * (1 - _FEWER_PEOPLE * people)
 
-    def _phrase(self, random: Random) -> Phrase:
+    def _make_phrase(self, random: Random) -> Phrase:
         if random.random() < _GLOSSES:
             number = random.choice(self._glossed)
             parts = [self._wordnet.synsets[number].gloss.split("; ")[0], *self._told.get(number, ())]
             return Phrase(random.choice(parts)[:160], ((1.0, number),))
-        noun, points = self._noun(random)
-        text = self._wordnet.plural(noun) if random.random() < _PLURALS else noun
+        noun, points = self._choose_noun(random)
+        text = self._wordnet.make_plural(noun) if random.random() < _PLURALS else noun
         others: list[tuple[float, int | str]] = []
         if random.random() < _COMPOUNDS:
-            other, more = self._noun(random)
+            other, more = self._choose_noun(random)
             text, others = f"{other} {text}", [*more]
         if random.random() < _ADJECTIVES:
             words = _COLOURS if random.random() < 0.5 else self._adjectives
             text = " ".join([random.choice(words), *([random.choice(_COLOURS)] if random.random() < 0.2 else []), text])
         if random.random() < _TAILS:
-            other, more = self._noun(random)
+            other, more = self._choose_noun(random)
             if random.random() < 0.3:
                 text = f"{random.choice(_MEASURES)} of {text}"
             else:
@@ -125,7 +129,7 @@ class Phrases:
         weighted += [(_OTHER * share, number) for share, number in others]
         return Phrase(_ARTICLE.sub(r"\1n ", framed), tuple(weighted))
 
-    def _noun(self, random: Random) -> tuple[str, Points]:
+    def _choose_noun(self, random: Random) -> tuple[str, Points]:
         kind = random.random()
         if kind > 1 - _DRAWN:
             word = random.choice(self._drawn)

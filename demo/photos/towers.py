@@ -28,8 +28,8 @@ _DRAWN = 0.5  # share of the drawings in where a word points that an emoji has
 _STARTED, _STARTED_NORM = 15_000, 0.5  # nouns that rows begin from; length of such a row, 2 times that of the others
 
 
-def new_model(packages: Packages) -> tuple[Any, Tensor]:
-    """The base with a text tower that knows nothing yet, and the prototypes of the classes, (1000, dimension).
+def create_model(packages: Packages) -> tuple[Any, Tensor]:
+    """Return the base with a text tower that knows nothing yet, and the prototypes of the classes, (1000, dimension).
 
     The classifier's rows, their mean taken off, are the prototypes after a projection on their principal components,
     and the same projection takes a picture's features to where they are.
@@ -60,25 +60,25 @@ class Targets:
     def __init__(self, wordnet: WordNet, concepts: Concepts, prototypes: Tensor, drawn: Mapping[str, Vector]) -> None:
         self._wordnet, self._concepts, self._prototypes = wordnet, concepts, prototypes.numpy()
         self._drawn = drawn
-        self._synset, self._word = cache(self._of_synset), cache(self._of_word)
+        self._synset, self._word = cache(self._weigh_synset), cache(self._weigh_word)
 
-    def of(self, points: Points) -> Vector:
-        """The unit sum of synsets and words by what each counts."""
-        return _unit(
+    def combine(self, points: Points) -> Vector:
+        """Return the unit sum of synsets and words by what each counts."""
+        return _normalize(
             sum(share * (self._synset(what) if isinstance(what, int) else self._word(what)) for share, what in points)
         )
 
-    def _of_synset(self, number: int) -> Vector:
-        return _unit(self._concepts.of_synset(number) @ self._prototypes)
+    def _weigh_synset(self, number: int) -> Vector:
+        return _normalize(self._concepts.weigh_synset(number) @ self._prototypes)
 
-    def _of_word(self, word: str) -> Vector:
-        """By its senses, and if there is an emoji of it, by half as that looks; a name of several words by its last."""
+    def _weigh_word(self, word: str) -> Vector:
+        """Add up a word's senses, and by half the look of its emoji; of several words the last one counts."""
         drawn = self._drawn.get(word)
-        lemma = self._wordnet.lemma(word) or self._wordnet.lemma(word.split()[-1])
+        lemma = self._wordnet.find_lemma(word) or self._wordnet.find_lemma(word.split()[-1])
         if lemma is None:
             return drawn if drawn is not None else np.zeros_like(self._prototypes[0])
-        said = _unit(sum(share * self._synset(number) for share, number in self._concepts.of_lemma(lemma)))
-        return said if drawn is None else _unit((1 - _DRAWN) * said + _DRAWN * drawn)
+        said = _normalize(sum(share * self._synset(number) for share, number in self._concepts.list_senses(lemma)))
+        return said if drawn is None else _normalize((1 - _DRAWN) * said + _DRAWN * drawn)
 
 
 def start_rows(model: Any, phrases: Phrases, targets: Targets) -> None:
@@ -89,9 +89,9 @@ def start_rows(model: Any, phrases: Phrases, targets: Targets) -> None:
     """
     table = model.token_embedding.weight.data
     sums = torch.zeros(len(table), model.text_projection.shape[1])
-    nouns = phrases.common(_STARTED)
+    nouns = phrases.list_common(_STARTED)
     for ids, (_, points, weight) in zip(Tokenizer().encode([noun for noun, *_ in nouns]), nouns, strict=True):
-        sums[ids] += weight / len(ids) * torch.from_numpy(targets.of(points))
+        sums[ids] += weight / len(ids) * torch.from_numpy(targets.combine(points))
     met = sums.norm(dim=1) > 0
     means = F.normalize(sums[met], dim=1)
     components = torch.linalg.svd(means - means.mean(0), full_matrices=False).Vh[: table.shape[1]]
@@ -99,6 +99,6 @@ def start_rows(model: Any, phrases: Phrases, targets: Targets) -> None:
     table[met] = started * _STARTED_NORM
 
 
-def _unit(vector: Any) -> Vector:
+def _normalize(vector: Any) -> Vector:
     unit: Vector = vector / max(math.sqrt(float(vector @ vector)), 1e-9)
     return unit

@@ -33,10 +33,10 @@ class WordNet:
 
     @staticmethod
     def read(packages: Packages) -> "WordNet":
-        """From the files of the package."""
+        """Read the files of the package."""
         counts = {
             (lemma, number): count
-            for kind, lemma, number, count in _senses(packages.wordnet / "index.sense")
+            for kind, lemma, number, count in _read_senses(packages.wordnet / "index.sense")
             if kind == "1"
         }
         senses = {
@@ -44,10 +44,10 @@ class WordNet:
             for lemma, numbers in _index(packages.wordnet / "index.noun")
         }
         irregular = dict(line.split()[:2] for line in packages.exceptions.read_text("latin-1").splitlines())
-        return WordNet(dict(_synsets(packages.wordnet / "data.noun")), senses, irregular)
+        return WordNet(dict(_read_synsets(packages.wordnet / "data.noun")), senses, irregular)
 
-    def distances(self, number: int) -> dict[int, int]:
-        """The synsets above one, itself included, with how many steps up each is."""
+    def measure_distances(self, number: int) -> dict[int, int]:
+        """Return the synsets above one, itself included, with how many steps up each is."""
         found, edge = {number: 0}, [number]
         while edge:
             edge = [above for below in edge for above in self.synsets[below].above if above not in found]
@@ -55,14 +55,14 @@ class WordNet:
             found |= dict.fromkeys(edge, step)
         return found
 
-    def ancestors(self, number: int) -> frozenset[int]:
-        """The synsets above one, itself included."""
+    def list_ancestors(self, number: int) -> frozenset[int]:
+        """Return the synsets above one, itself included."""
         if number not in self._ancestors:
-            self._ancestors[number] = frozenset(self.distances(number))
+            self._ancestors[number] = frozenset(self.measure_distances(number))
         return self._ancestors[number]
 
-    def lemma(self, words: str) -> str | None:
-        """The entry for one or more words in lower case, singular or plural."""
+    def find_lemma(self, words: str) -> str | None:
+        """Return the entry for one or more words in lower case, singular or plural."""
         if words in self.senses:
             return words
         head, space, last = words.rpartition(" ")
@@ -79,8 +79,8 @@ class WordNet:
         """Irregular plurals by their singular."""
         return {single: plural for plural, single in self.irregular.items()}
 
-    def plural(self, lemma: str) -> str:
-        """The plural of a lemma, by its last word."""
+    def make_plural(self, lemma: str) -> str:
+        """Return the plural of a lemma, by its last word."""
         head, space, last = lemma.rpartition(" ")
         if last in self.plurals:
             return head + space + self.plurals[last]
@@ -89,14 +89,14 @@ class WordNet:
         return lemma + ("es" if last.endswith(("s", "x", "z", "ch", "sh")) else "s")
 
 
-def _lines(path: Path) -> Iterator[str]:
-    """Without the licence, whose lines begin with spaces."""
+def _read_lines(path: Path) -> Iterator[str]:
+    """Yield the lines without the licence, whose lines begin with spaces."""
     with path.open(encoding="latin-1") as file:
         yield from (line for line in file if not line.startswith("  "))
 
 
-def _synsets(path: Path) -> Iterator[tuple[int, Synset]]:
-    for line in _lines(path):
+def _read_synsets(path: Path) -> Iterator[tuple[int, Synset]]:
+    for line in _read_lines(path):
         data, _, gloss = line.partition(" | ")
         parts = data.split()
         behind = 4 + 2 * int(parts[3], 16)
@@ -107,22 +107,22 @@ def _synsets(path: Path) -> Iterator[tuple[int, Synset]]:
 
 
 def _index(path: Path) -> Iterator[tuple[str, list[int]]]:
-    for line in _lines(path):
+    for line in _read_lines(path):
         lemma, _, _, pointers, *rest = line.split()
         yield lemma.replace("_", " "), [int(number) for number in rest[int(pointers) + 2 :]]
 
 
-def counted(packages: Packages, kinds: str) -> Counter[str]:
-    """Words of these kinds in WordNet's numbers (2 verbs, 3 and 5 adjectives), and how often its texts have each."""
+def count_words(packages: Packages, kinds: str) -> Counter[str]:
+    """Count words of these kinds in WordNet's numbers (2 verbs, 3 and 5 adjectives) in its own texts."""
     found = Counter[str]()
-    for kind, lemma, _, count in _senses(packages.wordnet / "index.sense"):
+    for kind, lemma, _, count in _read_senses(packages.wordnet / "index.sense"):
         if kind in kinds:
             found[lemma] += count
     return found
 
 
-def _senses(path: Path) -> Iterator[tuple[str, str, int, int]]:
-    """Kind, lemma and synset of every sense, and how often WordNet's own texts have it."""
+def _read_senses(path: Path) -> Iterator[tuple[str, str, int, int]]:
+    """Yield kind, lemma and synset of every sense, and how often WordNet's own texts have it."""
     for line in path.read_text("latin-1").splitlines():
         key, number, _, count = line.split()
         lemma, _, rest = key.partition("%")

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, NoReturn
 import httpx
 import typer
 
-from client.output import FAILED, AsJson, Yes, are, console, format_count, may_ask, print_json, say, stop
+from client.output import FAILED, AsJson, Yes, console, format_count, may_ask, print_json, say, stop
 from service.commands.processes import Processes, build_command, is_port_taken
 
 if TYPE_CHECKING:
@@ -72,7 +72,7 @@ def share() -> None:
         stop("PICTOGLOT_STORE is not set: there is no store to copy to.")
     with exit_on_error(" What was copied so far stays; try again."):
         count = DataRoot(settings.home, settings.store).commit_all()
-    say(f"{format_count(count, 'file or folder', 'files and folders')} {are(count)} in {settings.store}.")
+    say(f"{format_count(count, 'file or folder is', 'files and folders are')} in {settings.store}.")
 
 
 def verify(
@@ -137,7 +137,9 @@ def reindex(
         if may_ask(yes) and not typer.confirm(question):
             return
         sets = request_reindex(settings.index, registry)
-    say(f"{format_count(sets, 'vector set')} {are(sets)} made anew in {kind} when a service or worker starts.")
+    say(
+        f"{format_count(sets, 'vector set is', 'vector sets are')} made anew in {kind} when a service or worker starts."
+    )
 
 
 @contextmanager

@@ -19,26 +19,26 @@ class Command:
     def __call__(self, *words: object) -> Any:
         return CliRunner().invoke(app, [*map(str, (*self._words, *words))])
 
-    def done(self, *words: object) -> dict[str, Any]:
-        """What the results file holds after a run that succeeds."""
+    def succeed(self, *words: object) -> dict[str, Any]:
+        """Return what the results file holds after a run that succeeds."""
         ended = self(*words)
         assert ended.exit_code == 0, ended.output
         results: dict[str, Any] = json.loads(self.out.read_text())
         return results
 
-    def refused(self, *words: object) -> str:
-        """The one sentence of a refusal; nothing was trained or scored."""
-        before = self.kept()
+    def be_refused(self, *words: object) -> str:
+        """Return the one sentence of a refusal; nothing was trained or scored."""
+        before = self.list_results()
         ended = self(*words)
         assert ended.exit_code == 1 and isinstance(ended.exception, SystemExit), ended.exception
-        assert "\n" not in str(ended.exception) and self.kept() == before
+        assert "\n" not in str(ended.exception) and self.list_results() == before
         return str(ended.exception)
 
-    def kept(self) -> dict[Path, int]:
-        """Versions and scores, by when they were written."""
+    def list_results(self) -> dict[Path, int]:
+        """Return versions and scores, by when they were written."""
         files = [*self.work.glob("runs/*/trained/*/*/version"), *self.work.glob("runs/*/scores/*.json")]
         return {path: path.stat().st_mtime_ns for path in (*files, self.out) if path.exists()}
 
-    def folder(self) -> Path:
+    def find_folder(self) -> Path:
         (ended,) = (self.work / "runs").iterdir()
         return ended

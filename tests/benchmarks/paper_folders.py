@@ -77,7 +77,7 @@ def write_xm3600(root: Path) -> None:
 
 
 def write_folder(root: Path) -> None:
-    """JSON lines, CSV and a compressed TSV; German has one row without a picture."""
+    """Write JSON lines, CSV and a compressed TSV; German has one row without a picture."""
     rows: dict[str, list[dict[str, str]]] = {tag: [] for tag in WORDS}
     for number, figure in enumerate(FIGURES):
         draw(root / "images" / f"p{number}.png", figure)

@@ -32,7 +32,7 @@ PLAIN = Changed()
 
 
 def feature(tower: Any, rows: Tensor, changed: Sequence[Changed]) -> Tensor:
-    """The feature (dimension,) of one text (length, width), read off at its last place."""
+    """Return the feature (dimension,) of one text (length, width), read off at its last place."""
     hidden = [row + place for row, place in zip(rows, tower.positional_embedding, strict=False)]
     for block, change in zip(tower.transformer.resblocks, changed, strict=True):
         normed = [block.ln_1(each) for each in hidden]
@@ -78,7 +78,7 @@ def mean_square(features: Sequence[Tensor], targets: Sequence[Tensor]) -> Tensor
 def contrastive(
     features: Sequence[Tensor], pictures: Sequence[Tensor], owner: Sequence[int], temperature: Tensor
 ) -> Tensor:
-    """Captions of one picture share its target."""
+    """Return captions of one picture share its target."""
     count = len(features)
     logits = [[one @ other / (one.norm() * other.norm()) / temperature for other in pictures] for one in features]
     total = torch.zeros((), dtype=torch.float64)
@@ -106,7 +106,7 @@ class ByHand:
         self.steps = 0
 
     def step(self, loss: Tensor, rate: float, more: Sequence[Tensor] = ()) -> None:
-        """`more`: gradients that count in the norm and belong to nothing that moves."""
+        """Take a step; `more` are gradients that count in the norm and belong to nothing that moves."""
         gradients = torch.autograd.grad(loss, self.tensors)
         norm = math.sqrt(sum(float((each**2).sum()) for each in [*gradients, *more]))
         share = min(1.0, 1.0 / (norm + 1e-6))

@@ -69,7 +69,7 @@ class Slow:
 def by_hand(
     name: str, trainer: SuiteTrainer, said: Corpus, rows: Tensor, parts: Parts, settings: tuple[float, float]
 ) -> None:
-    """Moves `rows` and `parts` as the method would on what is `said`; `settings` are rate and decay.
+    """Move `rows` and `parts` as the method would on what is `said`; `settings` are rate and decay.
 
     The first step has the rate 0.
     """
@@ -96,7 +96,7 @@ def by_hand(
 
 
 def published(said: Corpus, batch: NDArray[np.int64], found: list[Tensor], parts: Parts, left: Parts) -> Tensor:
-    """Both losses; what is remembered of earlier languages stands behind what is `said` and has one mean of its own."""
+    """Return both losses; what is remembered stands behind what is `said` and has one mean of its own."""
     target = said.pivot_features.double()
     target = torch.cat([target, left.get("targets", torch.empty(0, target.shape[1]))])
     owner = [*said.picture_rows.tolist(), *left.get("owner", torch.empty(0)).long().tolist()]
@@ -111,7 +111,7 @@ def published(said: Corpus, batch: NDArray[np.int64], found: list[Tensor], parts
 
 
 def moved(tower: Any, key: str) -> nn.Parameter:
-    """The weight of the whole tower that the trainer calls so."""
+    """Return the weight of the whole tower that the trainer calls so."""
     own = re.sub(r"^block(\d+)\.", r"transformer.resblocks.\1.", key).replace("mlp.module.", "mlp.")
     found: nn.Parameter = tower.get_parameter(own.replace("attn.projections.", "attn."))
     found.requires_grad_(True)
@@ -119,7 +119,7 @@ def moved(tower: Any, key: str) -> nn.Parameter:
 
 
 def row_factors(trainer: SuiteTrainer, teir: bool) -> Tensor:
-    """With TEIR 1 for a new token, 1/2 for one of the base's, and 0 for begin and end of text; without it 1."""
+    """Return with TEIR 1 for a new token, 1/2 for one of the base's, 0 for begin and end; without it 1."""
     factors = [1.0 if number >= 49_408 else 0.5 for number in trainer.used.tolist()]
     return torch.tensor([[each] for each in [*factors, 0.0, 0.0]] if teir else [[1.0]] * len(trainer.ids))
 
@@ -237,5 +237,5 @@ SLOW = {
 
 
 def slow_of(row: str) -> Slow:
-    """That of a row of the suite, with TEIR or without."""
+    """Return that of a row of the suite, with TEIR or without."""
     return SLOW[row.removesuffix("+teir")]

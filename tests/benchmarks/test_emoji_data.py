@@ -9,7 +9,7 @@ import pytest
 import torch
 from PIL import Image
 
-from benchmarks.emoji36.data import EmojiData, Vectors, emoji36
+from benchmarks.emoji36.data import EmojiData, Vectors, load_emoji36
 from benchmarks.emoji36.lexicon import LANGUAGES
 from benchmarks.emoji36.scenes import Sizes
 from model.base import Base, open_base
@@ -47,14 +47,14 @@ def work(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def data(base: Base, work: Path) -> EmojiData:
-    return emoji36(Looking(base), SIZES, work)
+    return load_emoji36(Looking(base), SIZES, work)
 
 
 def test_the_emoji_are_those_that_all_36_share_however_few_languages_are_asked(
     base: Base, work: Path, data: EmojiData
 ) -> None:
     assert data.languages == LANGUAGES and data.sizes["emoji"] == len(SHARED) == len(EMOJIS) - 2
-    few = emoji36(Looking(base), SIZES, work, ["en", "tr"])
+    few = load_emoji36(Looking(base), SIZES, work, ["en", "tr"])
     assert few.languages == ["en", "tr"] and [*few.digests()] == ["en", "tr"]
     assert few.sizes == data.sizes and few.fingerprint == data.fingerprint
 
@@ -62,7 +62,7 @@ def test_the_emoji_are_those_that_all_36_share_however_few_languages_are_asked(
 def test_only_the_gallery_of_unseen_style_shows_it_and_shows_nothing_else(data: EmojiData) -> None:
     third, _, other = data.galleries["unseen"].T
     assert len(third) == SIZES.test and (third > 0.05).all() and (other == 0).all()
-    taught = data.corpus("en").pictures.numpy()
+    taught = data.build_corpus("en").pictures.numpy()
     for shown in (data.galleries["seen"], data.galleries["singles"], taught):
         third, _, other = shown.T
         assert (third == 0).all() and (other > 0.005).all()
@@ -83,8 +83,8 @@ def test_scenes_are_asked_in_both_styles_and_singles_by_keyword(data: EmojiData)
 
 
 def test_fewer_pairs_are_some_of_the_same_and_other_data(base: Base, work: Path, data: EmojiData) -> None:
-    few, whole = emoji36(Looking(base), replace(SIZES, pairs=20), work), data.corpus("fi")
-    some = few.corpus("fi")
+    few, whole = load_emoji36(Looking(base), replace(SIZES, pairs=20), work), data.build_corpus("fi")
+    some = few.build_corpus("fi")
     assert (len(some.captions), len(some.pivot_texts), few.sizes["train"]) == (20, 20, 20)
     for caption, picture, text in zip(some.captions, some.pictures, some.pivot_texts, strict=True):
         place = next(at for at, other in enumerate(whole.pictures) if torch.equal(picture, other))
@@ -98,7 +98,7 @@ def test_the_same_folder_gives_the_same_data_to_the_bit(
     base: Base, work: Path, data: EmojiData, tmp_path: Path
 ) -> None:
     (tmp_path / "npm").symlink_to(work / "npm")  # without the vectors that the first kept
-    again = emoji36(Looking(base), SIZES, tmp_path)
+    again = load_emoji36(Looking(base), SIZES, tmp_path)
     assert again.fingerprint == data.fingerprint and again.digests() == data.digests()
     assert all(np.array_equal(again.galleries[each], vectors) for each, vectors in data.galleries.items())
-    assert again.corpus("ja").captions == data.corpus("ja").captions
+    assert again.build_corpus("ja").captions == data.build_corpus("ja").captions

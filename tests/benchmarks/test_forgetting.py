@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks.forgetting import backward_transfer, english_forgetting
+from benchmarks.forgetting import measure_backward_transfer, measure_english_forgetting
 
 
 @pytest.mark.parametrize(
@@ -16,5 +16,5 @@ from benchmarks.forgetting import backward_transfer, english_forgetting
 def test_losses_are_from_the_best_past_score_and_transfer_from_the_languages_own(
     a: list[list[float]], english: float, transfer: float
 ) -> None:
-    assert english_forgetting(a) == pytest.approx(english)
-    assert backward_transfer(a) == pytest.approx(transfer)
+    assert measure_english_forgetting(a) == pytest.approx(english)
+    assert measure_backward_transfer(a) == pytest.approx(transfer)

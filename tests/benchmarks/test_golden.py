@@ -21,7 +21,7 @@ def compare(folder: Path, monkeypatch: pytest.MonkeyPatch, after: object, *optio
     return golden.main()
 
 
-def changed(old: str, new: str) -> object:
+def change(old: str, new: str) -> object:
     return json.loads(json.dumps(BEFORE).replace(old, new))
 
 
@@ -29,15 +29,15 @@ def changed(old: str, new: str) -> object:
     ("after", "options", "status"),
     [
         (BEFORE, (), 0),
-        (changed("0.5", "0.500001"), (), 0),
-        (changed("0.5", "0.51"), (), 1),
-        (changed("0.3", "0.31"), (), 0),
-        (changed("0.3", "0.4"), (), 1),
-        (changed('"a"', '"b"'), (), 1),
-        (changed('"told"', '"requested"'), (), 1),
-        (changed('"told"', '"requested"'), ("--renamed", "told=requested"), 0),
-        (changed('"score": 0.5, ', ""), (), 1),
-        (changed('"score": 0.5, ', ""), ("--without", "score"), 0),
+        (change("0.5", "0.500001"), (), 0),
+        (change("0.5", "0.51"), (), 1),
+        (change("0.3", "0.31"), (), 0),
+        (change("0.3", "0.4"), (), 1),
+        (change('"a"', '"b"'), (), 1),
+        (change('"told"', '"requested"'), (), 1),
+        (change('"told"', '"requested"'), ("--renamed", "told=requested"), 0),
+        (change('"score": 0.5, ', ""), (), 1),
+        (change('"score": 0.5, ', ""), ("--without", "score"), 0),
         ({}, (), 1),
     ],
 )

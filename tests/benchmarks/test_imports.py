@@ -24,7 +24,7 @@ def url(tmp_path: Path) -> Iterator[str]:
 
 
 def test_files_are_different_and_are_pictures(tmp_path: Path) -> None:
-    files = imports.drawn(tmp_path / "some", 18, first=7)
+    files = imports.draw_pictures(tmp_path / "some", 18, first=7)
     assert [file.name for file in files[:2]] == ["photo-00007.jpg", "photo-00008.jpg"]
     assert len({file.read_bytes() for file in files}) == 18
     with Image.open(files[-1]) as image:
@@ -37,16 +37,16 @@ def test_a_killed_import_goes_on_and_the_three_ways_are_timed(
 ) -> None:
     monkeypatch.setattr(imports, "_TURN", 3)
     monkeypatch.setenv("XDG_STATE_HOME", str(tmp_path / "state"))
-    ids = [file.stem for file in imports.drawn(tmp_path / "whole", PICTURES)]
-    found = imports.killed(url, KEY, tmp_path / "whole", ids, kills=1)
+    ids = [file.stem for file in imports.draw_pictures(tmp_path / "whole", PICTURES)]
+    found = imports.measure_killed(url, KEY, tmp_path / "whole", ids, kills=1)
     assert found["then_there"] + found["then_added"] == PICTURES and found["then_there"] >= PICTURES // 2
     assert (found["sent_again"], found["missing"], found["unknown"]) == (0, 0, 0) and found["then_per_second"] > 0
-    timed = imports.in_turns(url, KEY, tmp_path, rounds=1)
+    timed = imports.measure_in_turns(url, KEY, tmp_path, rounds=1)
     assert timed["one_by_one"] > 0 and timed["ratios"] == [timed["ratio"]]
     assert timed["ratio"] == pytest.approx(timed["add"] / timed["one_by_one"])
     assert timed["batch_ratios"] == [timed["batch_ratio"]] == [pytest.approx(timed["batch"] / timed["one_by_one"])]
     monkeypatch.setattr(imports, "_BLOCK", 0.5)
-    beside = imports.searched(url, KEY, tmp_path, rounds=1)["search_p95_ms"]
+    beside = imports.measure_searches(url, KEY, tmp_path, rounds=1)["search_p95_ms"]
     assert beside["ratio"] == pytest.approx(beside["importing"] / beside["idle"])
     monkeypatch.setattr(imports, "_LARGE", (400, 300))
-    assert imports.large(url, KEY, tmp_path / "large", 6)["photographs_seconds"] > 0
+    assert imports.measure_large(url, KEY, tmp_path / "large", 6)["photographs_seconds"] > 0

@@ -26,7 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 
 def test_names_come_from_both_packages_under_keys_without_the_selector(folder: Path) -> None:
-    (words,) = lexicon.cldr(folder, ["en"]).values()
+    (words,) = lexicon.read_cldr(folder, ["en"]).values()
     assert {key: word.name for key, word in words.items()} == {
         SUN: "sun",
         FIRE: "fire",  # the alternative after the comma is none
@@ -36,18 +36,18 @@ def test_names_come_from_both_packages_under_keys_without_the_selector(folder: P
 
 
 def test_all_languages_are_read_in_the_papers_order(tmp_path: Path) -> None:
-    words = lexicon.cldr(write_npm(tmp_path))
+    words = lexicon.read_cldr(write_npm(tmp_path))
     assert tuple(words) == LANGUAGES and len(words) == 36
     assert {tag: len(names) for tag, names in words.items() if len(names) < len(EMOJIS)} == {"mi": len(EMOJIS) - 1}
-    assert words["quz"][lexicon.plain(UNNAMED.characters)].name == name("quz", UNNAMED)
+    assert words["quz"][lexicon.strip_selector(UNNAMED.characters)].name == name("quz", UNNAMED)
 
 
 def test_what_was_not_fetched_is_refused_with_the_command_that_fetches_it(folder: Path) -> None:
-    for ask in (lambda: lexicon.cldr(folder, ["en", "quz"]), lambda: lexicon.noto(folder)):
+    for ask in (lambda: lexicon.read_cldr(folder, ["en", "quz"]), lambda: lexicon.find_noto(folder)):
         with pytest.raises(Refused, match=r"python -m benchmarks\.emoji36 data") as refused:
             ask()
         assert str(refused.value).startswith(str(folder)) and "\n" not in str(refused.value)
     with pytest.raises(Refused, match="no names in quz"):
-        lexicon.cldr(folder, ["en", "quz"])
+        lexicon.read_cldr(folder, ["en", "quz"])
     write_drawing(folder, "2600")
-    assert [path.name for path in lexicon.noto(folder).iterdir()] == ["2600.png"]
+    assert [path.name for path in lexicon.find_noto(folder).iterdir()] == ["2600.png"]

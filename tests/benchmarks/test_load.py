@@ -6,11 +6,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from benchmarks.load import Timings, closed_loop, search_body
+from benchmarks.load import Timings, run_closed_loop, search_body
 
 
 @contextmanager
-def server(status: int) -> Iterator[tuple[str, list[str]]]:
+def start_server(status: int) -> Iterator[tuple[str, list[str]]]:
     texts: list[str] = []
 
     class Handler(BaseHTTPRequestHandler):
@@ -36,18 +36,18 @@ def server(status: int) -> Iterator[tuple[str, list[str]]]:
 
 def test_every_answer_is_counted_and_every_text_gets_its_turn() -> None:
     bodies = [search_body(text, "en") for text in ("red apple", "rocket", "cat")]
-    with server(200) as (url, texts):
-        timings = closed_loop(url, bodies, clients=2, seconds=0.2)
+    with start_server(200) as (url, texts):
+        timings = run_closed_loop(url, bodies, clients=2, seconds=0.2)
     assert timings.failed == 0 and len(timings.seconds) == len(texts) > 6
     assert set(texts) == {"red apple", "rocket", "cat"}
 
 
 def test_a_refusal_is_a_failure_and_not_a_fast_answer() -> None:
-    with server(503) as (url, _):
-        timings = closed_loop(url, [search_body("cat", "en")], clients=1, seconds=0.1)
+    with start_server(503) as (url, _):
+        timings = run_closed_loop(url, [search_body("cat", "en")], clients=1, seconds=0.1)
     assert timings.failed > 0 and timings.seconds == []
 
 
 def test_percentiles_are_milliseconds() -> None:
     timings = Timings([value / 1_000 for value in range(1, 102)], duration=2.0)
-    assert (timings.percentile(50), timings.percentile(95), timings.rate) == (51.0, 96.0, 50.5)
+    assert (timings.compute_percentile(50), timings.compute_percentile(95), timings.rate) == (51.0, 96.0, 50.5)

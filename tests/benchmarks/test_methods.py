@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from benchmarks.methods import codaprompt, oewc
-from benchmarks.methods.er import reservoir
+from benchmarks.methods.er import update_reservoir
 from benchmarks.methods.rows import ROWS, SUITE
 from benchmarks.methods.trainer import SuiteTrainer
 from model.base import open_base
@@ -43,7 +43,7 @@ def corpus(encoder: Encoder) -> Corpus:
 
 
 def left_of(name: str, encoder: Encoder) -> CachedResult:
-    """What an earlier language may have left."""
+    """Return what an earlier language may have left."""
     return slow_of(name).left(encoder)
 
 
@@ -68,7 +68,7 @@ def test_three_steps_are_those_of_a_slow_and_obvious_computation(encoder: Encode
 
 
 def read(encoder: Encoder, rows: Tensor, line: NDArray[np.int32]) -> Tensor:
-    """The feature (dimension,) of one caption by the frozen tower."""
+    """Return the feature (dimension,) of one caption by the frozen tower."""
     last = torch.tensor([len(line) - 1])
     return encoder.base.compute_text_features(rows[torch.from_numpy(line).long()][None], last)[0]
 
@@ -123,9 +123,9 @@ def test_a_pair_is_as_likely_kept_as_any_other() -> None:
     counts = np.zeros(60)
     for seed in range(2_000):
         random = np.random.default_rng(seed)
-        first = reservoir(0, 0, 30, 12, random)
+        first = update_reservoir(0, 0, 30, 12, random)
         memory = [*first, *range(30, 60)]
-        for place in reservoir(12, 30, 30, 12, random):
+        for place in update_reservoir(12, 30, 30, 12, random):
             counts[memory[place]] += 1
     assert counts.sum() == 12 * 2_000
     assert np.abs(counts / 2_000 - 0.2).max() < 0.035
@@ -174,8 +174,8 @@ def test_what_is_remembered_neither_grows_the_tokenizer_nor_counts_as_spoken(enc
 
 def test_components_start_orthogonal_to_all_earlier_ones() -> None:
     random = torch.Generator().manual_seed(0)
-    first = codaprompt.orthogonal([], 64, random)
-    second = codaprompt.orthogonal([3 * first], 64, random)
+    first = codaprompt.draw_orthogonal([], 64, random)
+    second = codaprompt.draw_orthogonal([3 * first], 64, random)
     both = torch.cat([first, second])
     torch.testing.assert_close(both @ both.T, torch.eye(10), atol=1e-5, rtol=0)
 

@@ -11,7 +11,7 @@ import torch
 
 from benchmarks.methods import gains
 from benchmarks.methods.gains import DemoData, Trial
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 from model.base import open_base
 from model.encoder import Encoder
 from model.text import clean
@@ -39,7 +39,7 @@ def held(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_longer_training_gains_and_its_error_is_that_of_the_pictures(held: list[dict[str, Any]]) -> None:
     assert [each["steps"] for each in held] == [2, 2, 36, 36]
-    found = gains.gained(held, trials(SHORT), trials(LONG), 1)
+    found = gains.measure_gain(held, trials(SHORT), trials(LONG), 1)
     hits = np.array([each["ranks"] for each in held]) < 1
     difference = (hits[2:].mean(axis=0) - hits[:2].mean(axis=0)).astype(float)  # of each picture, over both seeds
     assert found.mean == pytest.approx(difference.mean()) and found.mean > 0.2
@@ -57,12 +57,12 @@ def test_what_is_held_is_not_measured_again(encoder: Encoder, held: list[dict[st
 def test_the_demos_rows_are_taught_and_its_held_out_captions_ask_among_all_pictures(
     encoder: Encoder, tmp_path: Path
 ) -> None:
-    shown = [*outlines()[:12], *outlines()[-40:]]
+    shown = [*list_outlines()[:12], *list_outlines()[-40:]]
     data = DemoData(encoder, tmp_path, shown)
-    corpus, (test,) = data.corpus("tr"), data.tests("tr").values()
+    corpus, (test,) = data.build_corpus("tr"), data.tests("tr").values()
     assert len(corpus.captions) + len(test.captions) == len(data.galleries["all"]) == 52 and len(test.captions) > 3
     said = {outline.id: clean(outline.caption) for outline in shown}
     assert list(corpus.pivot_texts) == [said[shown[place].id] for place in corpus.picture_rows.tolist()]
     assert torch.equal(corpus.pictures, torch.from_numpy(data.galleries["all"]))
     assert all(len(shown[place].objects) > 1 for place in test.owner)
-    assert corpus.pivot_texts == data.corpus("ja").pivot_texts  # in one order
+    assert corpus.pivot_texts == data.build_corpus("ja").pivot_texts  # in one order

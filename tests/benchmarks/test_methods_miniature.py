@@ -61,7 +61,7 @@ class Toy:
         self.galleries = {"seen": self._vectors(encoder, self.test)}
         self._english = torch.from_numpy(self._vectors(encoder, self.train))
 
-    def corpus(self, language: str) -> Corpus:
+    def build_corpus(self, language: str) -> Corpus:
         said = [self._said(each, language) for each in self.train]
         english = [" ".join(pair) for pair in self.train]
         return Corpus(language, said, 5 * self._english, self._english, torch.arange(len(said)), english)
@@ -75,7 +75,7 @@ class Toy:
 
     @staticmethod
     def _said(words: tuple[str, str], language: str) -> str:
-        """Backwards, and in other letters, so that no word of English is left, and few of the other language."""
+        """Return backwards, and in other letters, so that no word of English is left, and few of the other language."""
         letters = str.maketrans(LETTERS["it"], LETTERS[language])
         said = (word[::-1] if word in COMMON else word[::-1].translate(letters) for word in reversed(words))
         return " ".join(said)
@@ -107,7 +107,7 @@ def assert_every_language_is_learned(bench: Bench, name: str) -> None:
 
 
 def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
-    """The trainer of the second language, after it, and the chain that it was trained on."""
+    """Return the trainer of the second language, after it, and the chain that it was trained on."""
     chain, folder = bench.chain(name), bench.folder / f"again-{name}"
     first, second = bench.data.languages
     teach(bench, chain, name, first, folder / first)
@@ -117,14 +117,14 @@ def taught(bench: Bench, name: str) -> tuple[SuiteTrainer, Chain]:
     chain.add(first, 1, stored, left)
     more = (chain.left, folder / "tokens")
     trainer = ROWS[name].trainer(
-        chain.encoder, chain.view, bench.data.corpus(second), folder / "second", bench.settings, *more
+        chain.encoder, chain.view, bench.data.build_corpus(second), folder / "second", bench.settings, *more
     )
     assert isinstance(trainer, SuiteTrainer)
     return trainer, chain
 
 
 def assert_new_rows_start_as_named(trainer: SuiteTrainer, chain: Chain, name: str) -> None:
-    """With TEIR as all elements of the table deviate, without it 1.55 times as the base's rows do."""
+    """Assert that they deviate as the table does with TEIR, without it 1.55 times as the base's rows."""
     new = trainer.ids >= chain.view.tokenizer.size
     drawn, table = trainer.rows.detach()[torch.from_numpy(new)], chain.encoder.table.rows
     physical = chain.view.physical[chain.view.physical >= 0]
@@ -178,7 +178,7 @@ def assert_rows_are_spared_as_named(trainer: SuiteTrainer, chain: Chain, name: s
 
 
 def some(rows: Iterable[str], *quick: str) -> pytest.MarkDecorator:
-    """These rows in every run, the others in `make nightly`."""
+    """Return these rows in every run, the others in `make nightly`."""
     names = [name if name in quick else pytest.param(name, marks=pytest.mark.nightly) for name in rows]
     return pytest.mark.parametrize("name", names)
 
@@ -232,7 +232,7 @@ def test_results_have_the_form_of_the_benchmarks_and_refuse_other_data(bench: Be
         100 * (row["seeds"]["0"]["seen"]["t2i"]["R@1"][0][0] - last[0]), abs=0.01
     )
     for metric in ("AA", "F"):
-        by_picture, _ = sampled.mean([row["seeds"]["0"]["by_picture"]["seen"]], metric)
+        by_picture, _ = sampled.compute_mean([row["seeds"]["0"]["by_picture"]["seen"]], metric)
         assert by_picture == pytest.approx(row[metric]["seen"]["t2i"]["mean"], abs=0.01)
     with pytest.raises(Refused, match="other sizes"):
         merge(tmp_path / "out.json", {**head, "sizes": {"train": 95}}, BASELINE, 0, fill(bench, BASELINE).content)

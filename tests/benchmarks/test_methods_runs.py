@@ -49,7 +49,7 @@ class Told:
         self.bench = Bench(base, Toy(Encoder(base)), settings, 0, folder, self.lines.append, "a" * 40)
 
     def fill(self, name: str, again: bool = False) -> tuple[dict[str, Any], list[str]]:
-        """What the ledger holds, and what was told meanwhile."""
+        """Return what the ledger holds, and what was told meanwhile."""
         self.lines.clear()
         return fill(self.bench, name, again).content, [*self.lines]
 

@@ -87,7 +87,7 @@ def test_captions_stay_with_their_pictures_and_translations(
     data, _ = opened(encoder, "coco", roots["coco"], tmp_path)
     files = [roots["coco"] / "val2014" / f"COCO_val2014_{number:012}.jpg" for number in range(12)]
     vectors = encoder.encode_pictures([Image.open(file).convert("RGB") for file in files])
-    corpus, test = data.corpus("it"), data.tests("it")["captions"]
+    corpus, test = data.build_corpus("it"), data.tests("it")["captions"]
     for caption, english, owner in zip(corpus.captions, corpus.pivot_features, corpus.picture_rows, strict=True):
         number, place = next(
             (n, captions("it", f).index(caption)) for n, f in enumerate(FIGURES) if caption in captions("it", f)
@@ -128,7 +128,7 @@ def without_italian(root: Path) -> None:
 
 
 def void(_: object) -> None:
-    """For edits that return something."""
+    """Return nothing, for edits that return something."""
 
 
 CORPUS, TRANSLATED = "corpus/multilingual_coco/36langs/coco_en-it.tsv.gz", "annotations/coco/translated/it/test_gt.json"
@@ -195,7 +195,7 @@ def test_what_is_missing_is_named(
     spoil(root)
     with pytest.raises(Refused) as refused:
         data, _ = opened(encoder, layout, root, tmp_path / "cache")
-        data.corpus("it")
+        data.build_corpus("it")
     assert str(refused.value).startswith(f"{root}/{sentence}") and "\n" not in str(refused.value)
 
 

@@ -16,8 +16,8 @@ from typer.testing import CliRunner
 from benchmarks.peers import proof, weights
 from benchmarks.peers.__main__ import app
 from benchmarks.peers.home import Home
-from benchmarks.peers.material import texts
-from benchmarks.peers.processes import environment, free_port, started
+from benchmarks.peers.material import list_texts
+from benchmarks.peers.processes import build_environment, free_port, start_program
 from benchmarks.peers.servers import Server
 from model.base import open_base
 from model.encoder import Encoder
@@ -46,11 +46,13 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
 def test_our_encoder_and_open_clip_read_the_same_vectors_from_the_weights(home: Home) -> None:
     model = open_clip.create_model(TINY, pretrained=str(home.checkpoint)).eval()
     with torch.inference_mode():
-        expected = torch.nn.functional.normalize(model.encode_text(open_clip.get_tokenizer(TINY)(texts()[:8])), dim=-1)
+        expected = torch.nn.functional.normalize(
+            model.encode_text(open_clip.get_tokenizer(TINY)(list_texts()[:8])), dim=-1
+        )
     encoder = Encoder(open_base(f"{TINY}@{home.checkpoint}"))
-    found = encoder.encode_texts([(encoder.base_view, text) for text in texts()[:8]]).vectors
-    assert proof.least_cosine(expected.numpy(), found) > 0.9999
-    assert proof.largest_between(found) < proof.ALIKE  # so that equal ones are told from different ones
+    found = encoder.encode_texts([(encoder.base_view, text) for text in list_texts()[:8]]).vectors
+    assert proof.measure_least_cosine(expected.numpy(), found) > 0.9999
+    assert proof.measure_largest_cosine(found) < proof.ALIKE  # so that equal ones are told from different ones
 
 
 def test_the_folder_for_transformers_holds_every_number_once(home: Home) -> None:
@@ -107,7 +109,7 @@ def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> N
     command = [sys.executable, "-c", SERVER, port]
     with (
         pytest.raises(KeyboardInterrupt),
-        started(command, environment(1), f"http://127.0.0.1:{port}/") as process,
+        start_program(command, build_environment(1), f"http://127.0.0.1:{port}/") as process,
     ):
         own = psutil.Process(process.pid)
         running = [own, *own.children()]
@@ -120,12 +122,12 @@ def test_a_server_and_its_children_end_with_the_block_even_after_an_error() -> N
 
 STOPPED = """
 import signal, sys, time
-from benchmarks.peers.processes import environment, started, stop_on_sigterm
+from benchmarks.peers.processes import build_environment, start_program, stop_on_sigterm
 signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell in the background has it ignored
 stop_on_sigterm()
 port = sys.argv[1]
 command = [sys.executable, "-m", "http.server", port, "--bind", "127.0.0.1"]
-with started(command, environment(1), f"http://127.0.0.1:{port}/") as process:
+with start_program(command, build_environment(1), f"http://127.0.0.1:{port}/") as process:
     print(process.pid, flush=True)
     time.sleep(600)
 """

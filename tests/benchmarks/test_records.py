@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 from benchmarks.records import modes
 from benchmarks.records.__main__ import app
 from benchmarks.scale import __main__ as scale
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 
 PARTS = ("--only", "filtered", "--only", "far")
 KINDS = ("titles", "scenes", "all")
@@ -58,8 +58,8 @@ def test_what_the_database_answers_is_measured_in_a_gallery_that_stays(tmp_path:
 
 
 def test_modes_are_measured_in_the_demo(tmp_path: Path) -> None:
-    shown = outlines()[:20] + outlines()[-20:]
-    meaning, words, both = modes.measured(tmp_path, shown)
+    shown = list_outlines()[:20] + list_outlines()[-20:]
+    meaning, words, both = modes.measure_modes(tmp_path, shown)
     assert [row["mode"] for row in (meaning, words, both)] == ["meaning", "words", "both"]
     assert all(row["queries"] == 40 for row in (meaning, words, both))
     assert words["titles_R@5"] == 1.0 and words["scenes_R@5"] == 0.0  # a scene has no text
@@ -77,7 +77,7 @@ def test_the_documented_figures_of_match_and_scale_are_those_of_the_reports() ->
 
 
 def test_the_process_that_it_starts_measures_only_a_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(scale, "whole", pytest.fail)
+    monkeypatch.setattr(scale, "measure_whole", pytest.fail)
     ended = CliRunner().invoke(scale.app, ["opened", str(tmp_path), "16"])
     assert ended.exit_code == 0, ended.output
     assert json.loads(ended.output)["seconds"] > 0

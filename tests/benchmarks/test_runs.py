@@ -14,10 +14,10 @@ from tests.benchmarks.command import Command
 
 
 def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) -> None:
-    held = run.done("--methods", "zero-shot")
+    held = run.succeed("--methods", "zero-shot")
     with FileLock(run.out.with_name(f".{run.out.name}.lock")):  # as another run does while it merges
         (second := Thread(target=run, args=("--methods", "shared"))).start()
-        scored = run.folder() / "scores" / "shared.json"
+        scored = run.find_folder() / "scores" / "shared.json"
         while not (scored.is_file() and json.loads(scored.read_text()).get("done")):
             assert second.is_alive()
             second.join(0.05)
@@ -31,7 +31,7 @@ def test_two_runs_come_to_one_file_of_results_one_after_the_other(run: Command) 
 def test_a_seed_teaches_the_same_to_the_bit_and_another_does_not(run: Command) -> None:
     rows: list[bytes] = []
     for seed in (0, 1, 0):
-        run.done("--methods", "shared", "--seed", seed)
+        run.succeed("--methods", "shared", "--seed", seed)
         (new,) = run.work.glob("runs/*/trained/shared/*/version/rows.safetensors")
         rows.append(new.read_bytes())
         new.parents[4].rename(run.work / f"aside-{len(rows)}")
@@ -41,15 +41,16 @@ def test_a_seed_teaches_the_same_to_the_bit_and_another_does_not(run: Command) -
 def test_captions_made_otherwise_are_not_taken_for_those_of_before(
     emoji: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    emoji.done()
+    emoji.succeed()
     with monkeypatch.context() as changed:
         changed.setattr(scenes, "KEYWORD_SHARE", 0.9)
-        assert "holds results of other captions; name another file" in emoji.refused()
-        sentence = emoji.refused("--out", emoji.work / "other.json")
+        assert "holds results of other captions; name another file" in emoji.be_refused()
+        sentence = emoji.be_refused("--out", emoji.work / "other.json")
         assert (
-            sentence == f"{emoji.folder() / 'captions.json'}: the results here were made in another way; move them away"
+            sentence
+            == f"{emoji.find_folder() / 'captions.json'}: the results here were made in another way; move them away"
         )
-    emoji.done()
+    emoji.succeed()
 
 
 def test_a_commit_is_dirty_when_the_code_differs_and_not_when_the_docs_do(
@@ -82,7 +83,7 @@ def test_a_commit_is_dirty_when_the_code_differs_and_not_when_the_docs_do(
 
 @pytest.mark.usefixtures("as_before")
 def test_a_run_before_the_data_names_the_command_that_fetches_it(spec: str, tmp_path: Path) -> None:
-    sentence = Command(spec, tmp_path).refused()
+    sentence = Command(spec, tmp_path).be_refused()
     assert "no names in en" in sentence and "`python -m benchmarks.emoji36 data`" in sentence
     assert not (tmp_path / "runs").exists() and not (tmp_path / "pictures").exists()
 
@@ -98,5 +99,5 @@ def test_a_run_before_the_data_names_the_command_that_fetches_it(spec: str, tmp_
     ],
 )
 def test_a_setting_that_cannot_be_is_refused(run: Command, word: str, sentence: str) -> None:
-    assert run.refused("--methods", "teir", "--set", word).startswith(sentence)
+    assert run.be_refused("--methods", "teir", "--set", word).startswith(sentence)
     assert not (run.work / "runs").exists()

@@ -12,9 +12,9 @@ import pytest
 from babel.lists import format_list
 
 from benchmarks.emoji36 import lexicon, scenes
-from benchmarks.emoji36.lexicon import Lexicon, Word, cldr_tag, plain
+from benchmarks.emoji36.lexicon import Lexicon, Word, convert_tag, strip_selector
 from demo.gallery import Outline
-from demo.scenes import combination, is_held_out
+from demo.scenes import is_held_out, sort_names
 from tests.benchmarks.emoji_folder import EMOJIS, SHARED, UNDRAWN, own_keyword, write_npm
 
 TAUGHT, ASKED = 3_000, 60
@@ -28,32 +28,32 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.fixture(scope="module")
 def words(folder: Path) -> Lexicon:
-    return lexicon.cldr(folder)
+    return lexicon.read_cldr(folder)
 
 
 @pytest.fixture(scope="module")
 def taught() -> list[Outline]:
-    return scenes.training_scenes(SHARED, TAUGHT)
+    return scenes.list_training_scenes(SHARED, TAUGHT)
 
 
-def word(words: Lexicon, language: str, scene: Outline, place: int = 0) -> Word:
-    return words[language][plain(scene.objects[place].characters)]
+def make_word(words: Lexicon, language: str, scene: Outline, place: int = 0) -> Word:
+    return words[language][strip_selector(scene.objects[place].characters)]
 
 
 def test_only_emoji_that_all_languages_name_and_that_are_drawn_are_shown(words: Lexicon) -> None:
-    drawn = {plain(each.characters) for each in EMOJIS if each != UNDRAWN}
-    assert scenes.shared_emojis(words, drawn) == SHARED
-    assert UNDRAWN in scenes.shared_emojis(words)
+    drawn = {strip_selector(each.characters) for each in EMOJIS if each != UNDRAWN}
+    assert scenes.list_shared_emojis(words, drawn) == SHARED
+    assert UNDRAWN in scenes.list_shared_emojis(words)
 
 
 def test_no_combination_that_is_asked_was_taught(taught: list[Outline]) -> None:
     scenes_shown = scenes.test_scenes(SHARED, ASKED)
-    shown = {combination(scene.objects) for scene in scenes_shown}
+    shown = {sort_names(scene.objects) for scene in scenes_shown}
     assert len(shown) == ASKED and all(len({each.code for each in scene.objects}) == 3 for scene in scenes_shown)
-    assert not shown & {combination(scene.objects) for scene in taught}
+    assert not shown & {sort_names(scene.objects) for scene in taught}
     assert not any(is_held_out(scene.objects) for scene in taught if len(scene.objects) > 1)
     # Not by chance: so many scenes of three show a good part of all that are not held out.
-    triples = {combination(scene.objects) for scene in taught if len(scene.objects) == 3}
+    triples = {sort_names(scene.objects) for scene in taught if len(scene.objects) == 3}
     assert len(triples) > 0.1 * len([*combinations(SHARED, 3)])
 
 
@@ -68,17 +68,17 @@ def test_lists_are_joined_as_when_the_suite_was_measured() -> None:
 
     Rows of other captions stand in no table together: where this fails, all of docs/reports/methods.json is run again.
     """
-    lists = [format_list([*"123"[:count]], locale=cldr_tag(tag)) for tag in lexicon.LANGUAGES for count in (2, 3)]
+    lists = [format_list([*"123"[:count]], locale=convert_tag(tag)) for tag in lexicon.LANGUAGES for count in (2, 3)]
     assert sha256(json.dumps(lists).encode()).hexdigest()[:12] == "68dba1115739"
 
 
-def called(words: Lexicon, language: str, scene: Outline, caption: str) -> list[int]:
-    """The places of a scene whose object the caption does not call by its name; the rest must be named in order."""
+def list_renamed(words: Lexicon, language: str, scene: Outline, caption: str) -> list[int]:
+    """Return the places of objects that the caption does not call by their names; the rest must be in order."""
     parts = caption.replace(", and ", ", ").replace(" and ", ", ").split(", ")
     assert len(parts) == len(scene.objects)
     changed = []
     for place, part in enumerate(parts):
-        spoken = word(words, language, scene, place)
+        spoken = make_word(words, language, scene, place)
         assert part == spoken.name or part in spoken.keywords
         changed += [place] if part != spoken.name else []
     return changed
@@ -87,8 +87,8 @@ def called(words: Lexicon, language: str, scene: Outline, caption: str) -> list[
 def test_one_caption_in_four_calls_one_object_by_a_keyword(words: Lexicon, taught: list[Outline]) -> None:
     places = {
         tag: [
-            called(words, tag, scene, said)
-            for scene, said in zip(taught, scenes.captions(taught, words, tag), strict=True)
+            list_renamed(words, tag, scene, said)
+            for scene, said in zip(taught, scenes.make_captions(taught, words, tag), strict=True)
         ]
         for tag in ("en", "quz")  # that join with commas
     }
@@ -100,22 +100,26 @@ def test_one_caption_in_four_calls_one_object_by_a_keyword(words: Lexicon, taugh
 
 
 def test_singles_ask_by_a_keyword_that_no_other_emoji_bears(words: Lexicon) -> None:
-    singles = scenes.single_scenes(SHARED, len(SHARED))
+    singles = scenes.list_single_scenes(SHARED, len(SHARED))
     assert [scene.objects for scene in singles] == [(each,) for each in SHARED]
-    by_place = dict(scenes.by_keyword(singles, words, "en"))
+    by_place = dict(scenes.list_by_keyword(singles, words, "en"))
     alone = {place: scene.objects[0] for place, scene in enumerate(singles) if EMOJIS.index(scene.objects[0]) % 5}
     assert by_place == {place: own_keyword("en", each) for place, each in alone.items()} and len(by_place) < len(
         singles
     )
 
 
-def told(folder: Path) -> str:
-    """A digest of all scenes and of what is said of them."""
-    words = lexicon.cldr(folder)
-    shown = [scenes.training_scenes(SHARED, 600), scenes.test_scenes(SHARED, ASKED), scenes.single_scenes(SHARED, 12)]
-    outlines = [(scene.id, scene.drawing_set, combination(scene.objects)) for part in shown for scene in part]
-    said = [scenes.captions(part, words, tag) for part in shown for tag in TOLD]
-    keywords = [[*scenes.by_keyword(shown[2], words, tag)] for tag in TOLD]
+def digest(folder: Path) -> str:
+    """Return a digest of all scenes and of what is said of them."""
+    words = lexicon.read_cldr(folder)
+    shown = [
+        scenes.list_training_scenes(SHARED, 600),
+        scenes.test_scenes(SHARED, ASKED),
+        scenes.list_single_scenes(SHARED, 12),
+    ]
+    outlines = [(scene.id, scene.drawing_set, sort_names(scene.objects)) for part in shown for scene in part]
+    said = [scenes.make_captions(part, words, tag) for part in shown for tag in TOLD]
+    keywords = [[*scenes.list_by_keyword(shown[2], words, tag)] for tag in TOLD]
     return sha256(json.dumps([outlines, said, keywords]).encode()).hexdigest()
 
 
@@ -125,10 +129,10 @@ def test_another_process_shows_and_says_the_same_to_the_bit(folder: Path, seed: 
     lines = (
         "import sys",
         "from pathlib import Path",
-        f"from {__name__} import told",
-        "sys.exit(told(Path(sys.argv[1])))",
+        f"from {__name__} import digest",
+        "sys.exit(digest(Path(sys.argv[1])))",
     )
     command = [sys.executable, "-c", "; ".join(lines), str(folder)]
     environment, root = {**os.environ, "PYTHONHASHSEED": seed}, Path(__file__).parents[2]
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=root)
-    assert done.stderr.strip() == told(folder)
+    assert done.stderr.strip() == digest(folder)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from benchmarks.stamps.data import KEPT_AWAY, stamps
-from benchmarks.stamps.english import figures, known, nouns, open_encoder
+from benchmarks.stamps.data import KEPT_AWAY, read_stamps
+from benchmarks.stamps.english import find_known, measure, open_encoder, open_noun_reader
 from demo.photos.packages import fetch
 from demo.photos.wordnet import WordNet
 from tests.demo import small_wordnet
@@ -25,7 +25,7 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
         colour = tuple(np.random.default_rng(place).integers(0, 256, 3).tolist())
         Image.new("RGBA", (100, 50), (*colour, 255 if place else 0)).save(path)
         lines = [
-            f"A {small_wordnet.class_name(place)}.",
+            f"A {small_wordnet.name_class(place)}.",
             "cs.utf8=Pes.",
             "zu.utf8=Isilwane.",
             "ach.utf8=Le",
@@ -37,10 +37,10 @@ def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_captions_are_read_by_language_and_four_languages_are_not(root: Path) -> None:
-    found = stamps(root)
+    found = read_stamps(root)
     assert [stamp.name for stamp in found] == sorted(stamp.name for stamp in found) and len(found) == 12
     assert all({*stamp.captions} == {"en", "cs"} for stamp in found)
-    assert found[3].english == f"A {small_wordnet.class_name(3)}." and found[3].captions["cs"] == "Pes."
+    assert found[3].english == f"A {small_wordnet.name_class(3)}." and found[3].captions["cs"] == "Pes."
     assert {"ach", "iu", "son", "zu"} == KEPT_AWAY
 
 
@@ -50,14 +50,14 @@ def test_a_base_is_asked_by_one_half_among_the_pictures_of_both(
     work = tmp_path_factory.mktemp("work")
     small_wordnet.write(work / "packages")
     packages = fetch(work / "packages")
-    name = small_wordnet.class_name(7)
-    assert nouns(WordNet.read(packages))(f"Two {name}s, and a stranger's idea!") == [name, "idea"]
-    assert known({f"A {name}.", "A stranger.", "Animals"}, packages) == {
+    name = small_wordnet.name_class(7)
+    assert open_noun_reader(WordNet.read(packages))(f"Two {name}s, and a stranger's idea!") == [name, "idea"]
+    assert find_known({f"A {name}.", "A stranger.", "Animals"}, packages) == {
         f"A {name}.": True, "A stranger.": False, "Animals": False,
     }  # fmt: skip
-    shown = [stamp for stamp in stamps(root) if stamp.is_photograph]
+    shown = [stamp for stamp in read_stamps(root) if stamp.is_photograph]
     encoder = open_encoder(write_tiny_base(work), work)
-    found = {half: figures(encoder, shown, half, work, packages) for half in ("dev", "test")}
+    found = {half: measure(encoder, shown, half, work, packages) for half in ("dev", "test")}
     assert found["dev"]["all"]["captions"] + found["test"]["all"]["captions"] == 10
     for part in found.values():
         assert part["pictures"] == 10 and part["all"]["R@10"] == 100.0 and part["kinds"].keys() == {"animals"}

@@ -110,7 +110,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
 
 
 def check(found: dict[str, Any]) -> None:
-    """What holds of every honest report of this folder."""
+    """Assert what holds of every honest report of this folder."""
     assert found["english"] == ENGLISH_ROW and found["half"] == "test"
     assert found["pictures"] == {"photographs": 35, "all": 36}
     assert {*found["seen"]["languages"]} == {*found["held_out"]["languages"]} == {"cs", "de"}

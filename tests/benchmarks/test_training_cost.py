@@ -6,7 +6,7 @@ import pytest
 
 from benchmarks import made_up
 from benchmarks.cost_parts import PARTS, Plan
-from benchmarks.made_up import Sizes, base, captions, opened
+from benchmarks.made_up import Sizes, draw_captions, make_base, open_views
 from model.encoder import Encoder
 from model.teir import ScaledAdamW
 from model.tokenizer import CLIP_TOKENS, Tokenizer
@@ -38,10 +38,10 @@ def test_a_step_beside_many_languages_computes_with_as_many_numbers(
             held.append([self.table.numel(), sum(gradients), sum(moments)])
 
     monkeypatch.setattr("model.teir.ScaledAdamW", Noted)
-    corpus = made_up.corpus(TINY.sizes.languages, TINY.sizes)
+    corpus = made_up.draw_corpus(TINY.sizes.languages, TINY.sizes)
     for languages in (1, TINY.sizes.languages - 1):
-        encoder = Encoder(base(TINY.sizes))
-        parent = made_up.newest(encoder, TINY.sizes, languages)
+        encoder = Encoder(make_base(TINY.sizes))
+        parent = made_up.open_newest(encoder, TINY.sizes, languages)
         Trainer(encoder, parent, corpus, tmp_path / str(languages), LearnSettings(epochs=1)).learn(lambda _: False)
     first, *rest = held
     assert first[0] < 3 * TINY.sizes.words * TINY.sizes.width and all(each == first for each in rest), held
@@ -55,7 +55,7 @@ def test_the_large_table_has_the_rows_that_were_asked_for() -> None:
 
 
 def test_a_made_up_word_is_one_token_of_its_language_and_two_of_clips() -> None:
-    view = opened(Encoder(base(TINY.sizes)), TINY.sizes, 2)[2]
-    said = captions(2, TINY.sizes.words)
+    view = open_views(Encoder(make_base(TINY.sizes)), TINY.sizes, 2)[2]
+    said = draw_captions(2, TINY.sizes.words)
     for text, own, clip in zip(said, view.tokenize(said), Tokenizer().encode(said), strict=True):
         assert (len(own), len(clip)) == (len(text.split()), 2 * len(text.split()))

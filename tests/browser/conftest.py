@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect, sync_playwright
 
 from demo.shots import CHROMIUM, CHROMIUM_ARGUMENTS
-from tests.browser.site import Site, chosen
+from tests.browser.site import Site, choose_outlines
 
 expect.set_options(timeout=60_000)
 
@@ -21,7 +21,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 @pytest.fixture(scope="package")
 def site(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """A running site that has learned Arabic."""
-    running = Site(tmp_path_factory.mktemp("site"), chosen(singles=70, scenes=30))
+    running = Site(tmp_path_factory.mktemp("site"), choose_outlines(singles=70, scenes=30))
     try:
         running.start()
         running.teach("ar", epochs=4)

@@ -14,7 +14,7 @@ from typing import Any
 import httpx
 
 from demo import dataset
-from demo.gallery import Outline, outlines, pictures
+from demo.gallery import Outline, draw_pictures, list_outlines
 from tests.launcher import Program
 from tests.patience import PATIENCE
 
@@ -22,12 +22,12 @@ ADMIN_KEY = "admin-key-of-the-browser-tests"
 ENDED = ("succeeded", "failed", "cancelled")
 
 
-def chosen(singles: int, scenes: int) -> list[Outline]:
-    """Some single drawings from all over the catalogue, with the red apple among them, and some scenes."""
-    drawn = [outline for outline in outlines() if outline.id.startswith("emoji-")]
+def choose_outlines(singles: int, scenes: int) -> list[Outline]:
+    """Return some single drawings from all over the catalogue, with the red apple among them, and some scenes."""
+    drawn = [outline for outline in list_outlines() if outline.id.startswith("emoji-")]
     kept = drawn[:: max(1, len(drawn) // singles)][:singles]
     apple = [outline for outline in drawn if outline.id == "emoji-1f34e" and outline not in kept]
-    return kept + apple + [outline for outline in outlines() if outline.id.startswith("scene-")][:scenes]
+    return kept + apple + [outline for outline in list_outlines() if outline.id.startswith("scene-")][:scenes]
 
 
 @dataclass
@@ -64,9 +64,9 @@ class Site:
             with (self.home / f"{module}.log").open("ab") as log:
                 command = [sys.executable, "-m", module]
                 self.processes.append(Program(command, env=environment, stdout=log, stderr=log, start_new_session=True))
-        self._until_ready()
-        left_out = {outline.id for outline in outlines()} - {outline.id for outline in self.gallery}
-        for picture in pictures(without=left_out):
+        self._wait_until_ready()
+        left_out = {outline.id for outline in list_outlines()} - {outline.id for outline in self.gallery}
+        for picture in draw_pictures(without=left_out):
             files = {"picture": ("picture.png", picture.content)}
             form = {"captions": json.dumps(picture.captions)}
             self.http.put(f"/v1/pictures/{picture.id}", files=files, data=form).raise_for_status()
@@ -83,42 +83,42 @@ class Site:
                 process.wait()
         self.http.close()
 
-    def dataset(self, tag: str) -> bytes:
-        """The rows of the demo's dataset whose pictures are in this gallery."""
+    def build_dataset(self, tag: str) -> bytes:
+        """Return the rows of the demo's dataset whose pictures are in this gallery."""
         ids = {outline.id for outline in self.gallery}
-        rows = [row for row in dataset.rows(tag) if row["picture"] in ids]
+        rows = [row for row in dataset.build_rows(tag) if row["picture"] in ids]
         return "".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows).encode()
 
     def teach(self, tag: str, seconds: float = 240, **settings: object) -> dict[str, Any]:
         """Teach a language and wait until it serves, even if so little training gained nothing."""
         form = {"language": tag, "settings": json.dumps(settings), "force": "true"}
-        answer = self.http.post("/v1/languages", data=form, files={"dataset": ("d.jsonl", self.dataset(tag))})
+        answer = self.http.post("/v1/languages", data=form, files={"dataset": ("d.jsonl", self.build_dataset(tag))})
         answer.raise_for_status()
-        return self.until_ended(answer.json()["expansion"]["id"], seconds)
+        return self.wait_until_ended(answer.json()["expansion"]["id"], seconds)
 
-    def until_ended(self, expansion: str, seconds: float = 240) -> dict[str, Any]:
+    def wait_until_ended(self, expansion: str, seconds: float = 240) -> dict[str, Any]:
         """Wait until the expansion has succeeded; otherwise fail with the log of the worker."""
         deadline = time.monotonic() + seconds
         while (item := self.http.get(f"/v1/expansions/{expansion}").json())["state"] not in ENDED:
             assert time.monotonic() < deadline, self.log()
             time.sleep(0.3)
         assert item["state"] == "succeeded", (item, self.log())
-        while item["language"] not in self.languages():
+        while item["language"] not in self.list_languages():
             assert time.monotonic() < deadline
             time.sleep(0.1)
         return dict(item)
 
-    def languages(self) -> list[str]:
-        """Tags of the available languages."""
+    def list_languages(self) -> list[str]:
+        """Return tags of the available languages."""
         return [
             item["language"] for item in self.http.get("/v1/languages").json()["items"] if item["version"] is not None
         ]
 
     def log(self) -> str:
-        """The end of the logs."""
+        """Return the end of the logs."""
         return "\n".join(file.read_text(errors="replace")[-4_000:] for file in sorted(self.home.glob("*.log")))
 
-    def _until_ready(self) -> None:
+    def _wait_until_ready(self) -> None:
         deadline = time.monotonic() + 120
         while time.monotonic() < deadline:
             try:

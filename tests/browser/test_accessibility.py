@@ -13,8 +13,8 @@ from tests.browser.site import ADMIN_KEY, Site
 Act = Callable[[Page], None]
 
 
-def serious(page: Page, **options: Any) -> list[str]:
-    """What axe-core finds that keeps people out; it looks at what is visible."""
+def find_serious(page: Page, **options: Any) -> list[str]:
+    """Return what axe-core finds that keeps people out; it looks at what is visible."""
     page.evaluate(
         "Promise.all(document.getAnimations().map((each) => each.finished.catch(() => 0)))"
     )  # nothing half faded in
@@ -27,7 +27,7 @@ def serious(page: Page, **options: Any) -> list[str]:
     ]
 
 
-def _filtered(page: Page) -> None:
+def _open_filtered(page: Page) -> None:
     page.click("#filters-button")
     page.locator("[data-facet=tags] .facet").first.click()
     expect(page.locator("#chips .chip")).to_have_count(1)
@@ -35,7 +35,7 @@ def _filtered(page: Page) -> None:
     expect(page.locator("#results figure").first).to_be_visible()
 
 
-def _files(page: Page) -> None:
+def _open_files(page: Page) -> None:
     for name in "ab":
         page.set_input_files("#add-files", {"name": f"{name}.png", "mimeType": "image/png", "buffer": b"nothing"})
     page.click("text=Add a value")
@@ -43,18 +43,18 @@ def _files(page: Page) -> None:
     expect(page.locator("#add-list [data-state=failed]")).to_have_count(2)
 
 
-def _large(page: Page) -> None:
+def _open_large(page: Page) -> None:
     page.locator("#results a.frame").first.click()
     expect(page.locator("dialog .facts")).to_be_visible()
 
 
 def _edit(page: Page) -> None:
-    _large(page)
+    _open_large(page)
     page.click("dialog >> text=Edit …")
     page.click("dialog >> text=Add a value")
 
 
-def _key(page: Page) -> None:
+def _open_key(page: Page) -> None:
     page.click("#key-button")
     expect(page.locator("dialog #key")).to_be_visible()
 
@@ -64,23 +64,23 @@ def _wait(selector: str) -> Act:
 
 
 WALK: tuple[tuple[str, Act], ...] = (
-    ("/#search", _filtered),
-    ("/#search", _large),
+    ("/#search", _open_filtered),
+    ("/#search", _open_large),
     ("/#search?collection=shown", _edit),
     ("/#search?q=red+apple&language=en&mode=both", _wait("#results figure")),
     ("/#search?q=apple&minus=red&language=ar", _wait("#results figure")),
     ("/#search?is=place:nowhere", _wait("#results .nothing")),
     ("/#search?picture=emoji-1f34e", _wait("#captions section")),
-    ("/#add", _files),
+    ("/#add", _open_files),
     ("/#duplicates", _wait("#duplicates-body :is(.nothing, figure)")),
     ("/#languages", _wait(".heat")),
     ("/#teach", _wait("#expansions-body li")),
     ("/#releases", _wait("#releases-body li")),
-    ("/#releases", _key),
+    ("/#releases", _open_key),
     ("/versions/1/report", _wait("table")),
 )
 # Each colour of the dark scheme is on one of these
-DARK = (_filtered, _edit, _files, "/#languages", "/versions/1/report")
+DARK = (_open_filtered, _edit, _open_files, "/#languages", "/versions/1/report")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -108,17 +108,17 @@ def test_nothing_on_the_page_keeps_anybody_out(context: BrowserContext) -> None:
         expect(page.locator(".waiting")).to_have_count(0)
         act(page)
         page.emulate_media(color_scheme="light")
-        light = serious(page)
+        light = find_serious(page)
         page.emulate_media(color_scheme="dark")
-        dark = serious(page, runOnly=["color-contrast"]) if act in DARK or address in DARK else []
+        dark = find_serious(page, runOnly=["color-contrast"]) if act in DARK or address in DARK else []
         faults[f"{address} {act.__name__}"] = light + dark
     assert faults == {each: [] for each in faults}
 
 
 def test_a_label_that_is_taken_away_is_found(page: Page) -> None:
-    assert serious(page) == []
+    assert find_serious(page) == []
     page.evaluate("document.getElementById('collection').closest('label').hidden = false")
     page.evaluate("document.querySelector('#collection-label .unseen').remove()")
     page.evaluate("document.getElementById('min-score').removeAttribute('aria-label')")
     page.evaluate("document.querySelector('.closeness').replaceWith(document.getElementById('min-score'))")
-    assert [re.sub(":.*", "", each) for each in serious(page)] == ["label", "select-name"]
+    assert [re.sub(":.*", "", each) for each in find_serious(page)] == ["label", "select-name"]

@@ -7,7 +7,7 @@ from tests.browser.test_languages import fill_form
 
 
 def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> None:
-    fill_form(page, "es", site.dataset("es"))
+    fill_form(page, "es", site.build_dataset("es"))
     page.click("#teach-assess")
     entry = page.locator("#expansions-body li[data-expansion]").first
     expect(entry).to_contain_text("assessment")
@@ -15,7 +15,7 @@ def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> N
     expect(entry.locator(".told")).to_contain_text("Spanish")
     expect(entry.locator(".told")).to_contain_text("held-out captions")
     assert page.input_value("#teach-tag") == "es", "what was assessed may be taught next"
-    assert "es" not in site.languages()
+    assert "es" not in site.list_languages()
     page.click("nav a[href='#languages']")
     row = page.locator("tr[data-language=es]")
     expect(row.locator(".ways .tag")).to_have_text(["assessed"])
@@ -26,8 +26,8 @@ def test_a_language_is_assessed_before_it_is_taught(page: Page, site: Site) -> N
     expect(page.locator("#language option[value=es]")).to_have_count(0)
 
 
-def taught_before(route: Route) -> None:
-    """The list of expansions, as if each language had been taught before."""
+def pretend_taught(route: Route) -> None:
+    """Answer the list of expansions as if each language had been taught before."""
     answer = route.fetch()
     listing = answer.json()
     for item in listing["items"]:
@@ -41,10 +41,12 @@ def test_the_page_says_what_a_language_gained_and_what_it_is_taught_from_again(p
     expect(entries.last.locator(".told")).to_contain_text("Arabic is")  # taught by the fixture, with `force`
     expect(entries.last.locator(".told")).to_contain_text("by version 0")
     assert not page.is_checked("#teach-force")
-    page.route("**/v1/expansions?*", taught_before)
+    page.route("**/v1/expansions?*", pretend_taught)
     page.reload()
     expect(entries.last.locator(".fine").first).to_contain_text("with 1,700 captions of 1 earlier dataset")
-    fill_form(page, "ar", b"\n".join(site.dataset("ar").splitlines()[1:]))  # another file than the one it was taught
+    fill_form(
+        page, "ar", b"\n".join(site.build_dataset("ar").splitlines()[1:])
+    )  # another file than the one it was taught
     for replaces in (False, True):
         page.set_checked("#teach-replace", replaces)
         page.click("text=Check the file")

@@ -7,7 +7,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from tests.browser.site import Site
-from tests.browser.test_search import ANSWERED, first_ids
+from tests.browser.test_search import ANSWERED, read_first_ids
 
 PLACES = ("Chur", "Thusis", "Ilanz")
 MERGE = {"Content-Type": "application/merge-patch+json"}
@@ -29,16 +29,16 @@ def dated(site: Site) -> None:
         site.http.patch(f"/v1/pictures/{outline.id}", json=record, headers=MERGE).raise_for_status()
 
 
-def left(site: Site, *must: dict[str, Any]) -> list[str]:
-    """Ids of the gallery that these conditions leave."""
+def list_left(site: Site, *must: dict[str, Any]) -> list[str]:
+    """Return ids of the gallery that these conditions leave."""
     answer = site.http.get("/v1/pictures", params={"filter": json.dumps({"must": must}), "limit": 100})
     return [item["id"] for item in answer.json()["items"]]
 
 
-def shows(page: Page, ids: list[str]) -> None:
+def wait_until_shown(page: Page, ids: list[str]) -> None:
     """Wait until the grid has these pictures and no others."""
     expect(page.locator("#results figure")).to_have_count(len(ids))
-    assert sorted(map(str, first_ids(page, 100))) == sorted(ids)
+    assert sorted(map(str, read_first_ids(page, 100))) == sorted(ids)
 
 
 def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back(page: Page, site: Site) -> None:
@@ -46,22 +46,22 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     even = {"key": "tags", "match": {"value": "even"}}
     page.click("#filters-button")
     places = page.locator("[data-facet=place] .facet")
-    expect(places.filter(has_text="Chur").locator(".number")).to_have_text(str(len(left(site, chur))))
+    expect(places.filter(has_text="Chur").locator(".number")).to_have_text(str(len(list_left(site, chur))))
     places.filter(has_text="Chur").click()
-    shows(page, left(site, chur))
+    wait_until_shown(page, list_left(site, chur))
     expect(places).to_have_count(1)  # counted again among what is left
     expect(places).to_be_focused()
     page.locator("[data-facet=tags] .facet", has_text="even").click()
-    both = left(site, chur, even)
-    assert 0 < len(both) < len(left(site, chur))
-    shows(page, both)
+    both = list_left(site, chur, even)
+    assert 0 < len(both) < len(list_left(site, chur))
+    wait_until_shown(page, both)
 
     page.go_back()
-    shows(page, left(site, chur))
+    wait_until_shown(page, list_left(site, chur))
     page.go_forward()
-    shows(page, both)
+    wait_until_shown(page, both)
     page.reload()
-    shows(page, both)
+    wait_until_shown(page, both)
     expect(page.locator("#chips .chip")).to_have_text(["placeChur×", "tagseven×"])
 
     page.fill("#text", "red apple")
@@ -69,8 +69,8 @@ def test_facets_narrow_the_gallery_and_searches_and_the_address_brings_them_back
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     question = {"text": "red apple", "limit": 24, "filter": {"must": [chur, even]}}
     found = site.http.post("/v1/search/pictures", json=question).json()["items"]
-    shows(page, [hit["id"] for hit in found])
-    assert first_ids(page, 24) == [hit["id"] for hit in found]
+    wait_until_shown(page, [hit["id"] for hit in found])
+    assert read_first_ids(page, 24) == [hit["id"] for hit in found]
 
     page.get_by_role("button", name="Remove the filter place Chur").click()
     expect(page.locator("#chips .chip")).to_have_count(1)
@@ -85,16 +85,16 @@ def test_ranges_of_dates_and_numbers_include_both_ends(page: Page, site: Site) -
     page.fill("#filter-from", "1950-06-02")
     page.fill("#filter-to", "1950-06-04")  # one was taken late on that day
     page.keyboard.press("Enter")
-    shows(page, [outline.id for outline in site.gallery[11:14]])
+    wait_until_shown(page, [outline.id for outline in site.gallery[11:14]])
     page.fill("#filter-key", "year")
     page.fill("#filter-from", "1952")
     page.fill("#filter-to", "1953")
     page.keyboard.press("Enter")
-    shows(page, [outline.id for outline in site.gallery[12:14]])
+    wait_until_shown(page, [outline.id for outline in site.gallery[12:14]])
     page.fill("#filter-key", "year")
     page.fill("#filter-is", "1953")
     page.keyboard.press("Enter")
-    shows(page, [site.gallery[13].id])
+    wait_until_shown(page, [site.gallery[13].id])
 
     page.fill("#filter-key", "year")
     page.fill("#filter-from", "long ago")
@@ -117,14 +117,14 @@ def test_a_value_of_a_key_that_was_not_seen_is_found_whatever_its_kind(page: Pag
     page.keyboard.press("Enter")
     expect(page.locator("#chips .chip").nth(1)).to_have_text("unseen1951×")
     page.get_by_role("button", name="Remove the filter tags none").click()
-    shows(page, [outline.id for outline in site.gallery[20:22]])
+    wait_until_shown(page, [outline.id for outline in site.gallery[20:22]])
     page.reload()
-    shows(page, [outline.id for outline in site.gallery[20:22]])
+    wait_until_shown(page, [outline.id for outline in site.gallery[20:22]])
 
 
 def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: Page, site: Site) -> None:
     page.select_option("#collection", "late")
-    shows(page, [outline.id for outline in site.gallery[16:19]])
+    wait_until_shown(page, [outline.id for outline in site.gallery[16:19]])
     page.goto("/#search?collection=late&is=place:nowhere&range=year:x..y")
     expect(page.locator("#results")).to_contain_text("No picture is left by these filters.")
     expect(page.locator("#results")).not_to_contain_text("There is no collection")

@@ -11,8 +11,8 @@ from tests.service.harness import ADMIN_KEY, running, wait_until
 MANY = 24  # a page of the gallery
 
 
-def answers(page: Page) -> Counter[tuple[str, int, str]]:
-    """The answers for thumbnails that this page will get: path, status, what asked."""
+def count_answers(page: Page) -> Counter[tuple[str, int, str]]:
+    """Return the answers for thumbnails that this page will get: path, status, what asked."""
     seen = Counter[tuple[str, int, str]]()
 
     def note(response: Response) -> None:
@@ -23,15 +23,15 @@ def answers(page: Page) -> Counter[tuple[str, int, str]]:
     return seen
 
 
-def shown(page: Page) -> int:
-    """How many pictures have arrived."""
+def count_shown(page: Page) -> int:
+    """Return how many pictures have arrived."""
     return int(page.locator("#results img").evaluate_all("images => images.filter((one) => one.naturalWidth).length"))
 
 
 def scroll_until_shown(page: Page, count: int) -> None:
     for figure in page.locator("#results figure").all()[::4]:
         figure.scroll_into_view_if_needed()
-    wait_until(lambda: shown(page) == count)
+    wait_until(lambda: count_shown(page) == count)
 
 
 def test_each_picture_is_asked_for_once_and_those_far_below_only_when_they_come_near(
@@ -45,17 +45,17 @@ def test_each_picture_is_asked_for_once_and_those_far_below_only_when_they_come_
         page = session.new_page()
         page.goto(service.url)
         page.fill("#key", ADMIN_KEY)
-        with_key = answers(page)
+        with_key = count_answers(page)
         page.click("text=Use this key")
         expect(page.locator("#results figure")).to_have_count(MANY)
-        wait_until(lambda: shown(page))
+        wait_until(lambda: count_shown(page))
         page.wait_for_load_state("networkidle")
         assert len(with_key) < MANY
         scroll_until_shown(page, MANY)
         assert {(status, times) for (_, status, _), times in with_key.items()} == {(200, 1)}, with_key
         assert len(with_key) == MANY
 
-        without = answers(other := session.new_page())
+        without = count_answers(other := session.new_page())
         other.goto(open_service.url)
         expect(other.locator("#results figure")).to_have_count(MANY)
         scroll_until_shown(other, MANY)

@@ -51,7 +51,7 @@ def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, sit
 
 
 def test_what_the_gate_refused_is_marked_and_its_figures_are_what_would_have_been(page: Page, site: Site) -> None:
-    rows = [json.loads(line) for line in site.dataset("it").splitlines()]
+    rows = [json.loads(line) for line in site.build_dataset("it").splitlines()]
     wrong = "\n".join(json.dumps({**row, "caption": " ".join([row["caption"]] * 40)[:900]}) for row in rows)  # cut
     form = {"language": "it", "settings": '{"epochs": 1}'}
     sent = site.http.post("/v1/languages", data=form, files={"dataset": ("it.jsonl", wrong.encode())}).json()

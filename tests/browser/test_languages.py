@@ -48,17 +48,17 @@ def test_the_name_of_a_tag_is_shown(page: Page) -> None:
 
 
 def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> None:
-    content = site.dataset("fr")
+    content = site.build_dataset("fr")
     fill_form(page, "fr", content + b'{"caption": ""}\n')
     page.click("text=Check the file")
     rows = len(content.splitlines())
     expect(page.locator("#teach-report")).to_contain_text(f"{rows} of {rows + 1} usable")
     expect(page.locator("#teach-report")).to_contain_text(f"with neither another text nor a picture (line {rows + 1})")
-    assert "fr" not in site.languages()
+    assert "fr" not in site.list_languages()
 
 
 def test_a_file_that_is_too_small_is_refused_with_a_sentence(page: Page, site: Site) -> None:
-    fill_form(page, "fr", b"\n".join(site.dataset("fr").splitlines()[:5]))
+    fill_form(page, "fr", b"\n".join(site.build_dataset("fr").splitlines()[:5]))
     page.click("text=Check the file")
     expect(page.locator("#teach-trouble")).to_contain_text("Dataset too small")
     expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
@@ -79,7 +79,7 @@ def test_the_field_that_is_refused_turns_red_and_names_are_drawn_as_code(page: P
 
 
 def test_teaching_shows_a_progress_bar_and_then_the_language_can_be_chosen(page: Page, site: Site) -> None:
-    fill_form(page, "de", site.dataset("de"))
+    fill_form(page, "de", site.build_dataset("de"))
     page.click("#teach-start")
     entry = page.locator("#expansions-body li[data-expansion]").first
     expect(entry.locator("progress")).to_be_visible()
@@ -100,13 +100,13 @@ def test_teaching_shows_a_progress_bar_and_then_the_language_can_be_chosen(page:
 
 
 def test_teaching_can_be_cancelled(page: Page, site: Site) -> None:
-    fill_form(page, "ko", site.dataset("ko"))
+    fill_form(page, "ko", site.build_dataset("ko"))
     page.click("#teach-start")
     entry = page.locator("#expansions-body li[data-expansion]").first
     entry.get_by_role("button").click()
     page.get_by_role("button", name="Cancel it").click()
     expect(entry).to_have_attribute("data-state", "cancelled", timeout=60_000)
-    assert "ko" not in site.languages()
+    assert "ko" not in site.list_languages()
 
 
 def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_what_stays(
@@ -119,13 +119,13 @@ def test_a_language_is_rolled_back_behind_a_dialog_that_says_what_changes_and_wh
     expect(page.locator("dialog .changes")).to_contain_text("Turkish is no longer available")
     expect(page.locator("dialog .stays")).to_contain_text("English")
     expect(page.locator("dialog .stays")).to_contain_text("bit for bit the same")
-    assert "tr" in site.languages(), "showing what would change changes nothing"
+    assert "tr" in site.list_languages(), "showing what would change changes nothing"
     page.fill("#reason", "a test")
     page.locator("dialog button[type=submit]").click()
     expect(page.locator("dialog")).to_contain_text("Turkish is no longer available")
     page.get_by_role("button", name="Close").last.click()
     expect(page.locator("tr[data-language=tr]")).to_have_count(0)
-    assert "tr" not in site.languages()
+    assert "tr" not in site.list_languages()
     assert site.http.get("/v1/admin/releases").json()["items"][0]["reason"] == "a test"
 
 
@@ -142,7 +142,7 @@ def test_a_rollback_shows_the_new_plan_when_another_release_was_published_meanwh
     expect(page.locator("dialog .moved")).to_contain_text("Something changed in the meantime")
     expect(page.locator("dialog .fine").first).to_contain_text(f"Based on release {before + 1},")
     assert page.input_value("#reason") == "kept"
-    assert "ar" in site.languages()
+    assert "ar" in site.list_languages()
     page.get_by_role("button", name="Keep it").click()
     expect(page.locator("dialog")).to_have_count(0)
 
@@ -193,7 +193,7 @@ def test_a_rollback_can_be_cancelled(page: Page, site: Site) -> None:
     give_key(page)
     page.get_by_role("button", name="Keep it").click()
     expect(page.locator("dialog")).to_have_count(0)
-    assert "ar" in site.languages()
+    assert "ar" in site.list_languages()
 
 
 def test_a_wrong_key_is_reported_and_the_right_one_is_kept_for_this_tab_only(page: Page) -> None:

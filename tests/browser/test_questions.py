@@ -7,14 +7,14 @@ from PIL import Image
 from playwright.sync_api import Page, Request, Route, expect
 
 from tests.browser.site import ADMIN_KEY, Site
-from tests.browser.test_search import ANSWERED, first_ids
+from tests.browser.test_search import ANSWERED, read_first_ids
 
 APPLE = "emoji-1f34e"
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
-def ids_of(site: Site, **question: Any) -> list[str]:
-    """What the service finds for a question."""
+def find_ids(site: Site, **question: Any) -> list[str]:
+    """Return what the service finds for a question."""
     answer = site.http.post("/v1/search/pictures", json={"limit": 24, **question})
     answer.raise_for_status()
     return [hit["id"] for hit in answer.json()["items"]]
@@ -28,22 +28,22 @@ def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together
     page.goto(f"/#search?q={APPLE}")
     page.goto(f"/#search?picture={APPLE}")
     expect(page.locator("#results-title")).to_have_text("Similar pictures")
-    like = ids_of(site, picture=APPLE)
-    assert first_ids(page, 100) == like and APPLE not in like
+    like = find_ids(site, picture=APPLE)
+    assert read_first_ids(page, 100) == like and APPLE not in like
     page.click("#more")
     expect(page.locator("#results figure")).to_have_count(48)
-    assert len(set(first_ids(page, 100))) == 48
+    assert len(set(read_first_ids(page, 100))) == 48
     assert all("multipart" not in request.headers["content-type"] for request in sent), "nothing is uploaded again"
 
     page.fill("#text", "green")
     page.keyboard.press("Enter")
     expect(page.locator("#query figcaption")).to_contain_text("together with the text")
     expect(page.locator("#reading")).to_have_text(ANSWERED)
-    both = ids_of(site, picture=APPLE, text="green")
-    assert first_ids(page, 100) == both != like
+    both = find_ids(site, picture=APPLE, text="green")
+    assert read_first_ids(page, 100) == both != like
     page.select_option("#mode", "words")  # a picture has no words: the text's, beside what the picture shows
     expect(page.locator("#results figure").first).to_be_visible()
-    assert first_ids(page, 100) == ids_of(site, picture=APPLE, text="green", mode="both")
+    assert read_first_ids(page, 100) == find_ids(site, picture=APPLE, text="green", mode="both")
     page.get_by_role("button", name="Search without this picture").click()
     expect(page.locator("#query")).to_be_hidden()
     assert "q=green" in page.url and APPLE not in page.url
@@ -56,7 +56,7 @@ def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Si
     page.fill("#text", "zeppelin")
     page.keyboard.press("Enter")
     expect(page.locator("#results figure")).to_have_count(1)
-    assert first_ids(page) == [tagged]
+    assert read_first_ids(page) == [tagged]
     expect(page.locator("#results .score")).to_have_text("words 100 %")
     page.reload()
     expect(page.locator("#mode")).to_have_value("words")
@@ -73,10 +73,14 @@ def test_what_the_pictures_should_not_show_is_said_beside_the_text(page: Page, s
     without.press("Enter")
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     asked = {"text": "face", "minus": {"text": "smiling face"}}
-    assert first_ids(page, 100) == ids_of(site, **asked) != ids_of(site, text="face")
+    assert read_first_ids(page, 100) == find_ids(site, **asked) != find_ids(site, text="face")
     page.goto(f"/#search?picture={APPLE}&minus=red")
     expect(page.locator("#results-title")).to_have_text("Similar pictures")
-    assert first_ids(page, 100) == ids_of(site, picture=APPLE, minus={"text": "red"}) != ids_of(site, picture=APPLE)
+    assert (
+        read_first_ids(page, 100)
+        == find_ids(site, picture=APPLE, minus={"text": "red"})
+        != find_ids(site, picture=APPLE)
+    )
     expect(without).to_have_value("red")
     page.select_option("#language", "ar")
     expect(without).to_have_attribute("dir", "rtl")
@@ -85,7 +89,7 @@ def test_what_the_pictures_should_not_show_is_said_beside_the_text(page: Page, s
     expect(page.locator("#results figure").first).to_be_visible()
 
 
-def matched(page: Page, *chances: float) -> None:
+def set_matches(page: Page, *chances: float) -> None:
     """Let the hits of each answer have these chances, and the last one all others: no small gallery is calibrated."""
 
     def change(route: Route) -> None:
@@ -99,7 +103,7 @@ def matched(page: Page, *chances: float) -> None:
 
 
 def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> None:
-    matched(page, 0.97, 0.6, 0.49)
+    set_matches(page, 0.97, 0.6, 0.49)
     page.fill("#text", "face")
     page.keyboard.press("Enter")
     expect(page.locator("#held")).to_contain_text("What follows matches less well.")
@@ -117,7 +121,7 @@ def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> No
     expect(page.locator(".line")).to_have_count(1)
 
     page.unroute("**/v1/search/pictures")
-    matched(page, *[0.9] * 24, 0.3)  # the next page matches less well, all of it
+    set_matches(page, *[0.9] * 24, 0.3)  # the next page matches less well, all of it
     page.fill("#text", "face ")
     page.locator("#text").press("Enter")
     expect(page.locator("#results figure:visible")).to_have_count(24)
@@ -125,7 +129,7 @@ def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> No
     expect(page.locator("#held button")).to_be_focused()
 
     page.unroute("**/v1/search/pictures")
-    matched(page, 0.2)
+    set_matches(page, 0.2)
     page.fill("#text", "zzz qqq")
     page.keyboard.press("Enter")
     expect(page.locator("#held")).to_contain_text("Nothing matches well.")
@@ -136,7 +140,7 @@ def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> No
 
 
 def test_a_next_page_that_matches_less_well_is_held_back_and_the_focus_is_on_its_button(page: Page) -> None:
-    matched(page, *[0.9] * 24, 0.2)
+    set_matches(page, *[0.9] * 24, 0.2)
     page.fill("#text", "face")
     page.keyboard.press("Enter")
     expect(page.locator("#results figure:visible")).to_have_count(24)

@@ -16,8 +16,8 @@ from tests.browser.test_languages import give_key
 MERGE = {"Content-Type": "application/merge-patch+json"}
 
 
-def png(seed: int) -> bytes:
-    """A picture that no other test has."""
+def draw_png(seed: int) -> bytes:
+    """Return a picture that no other test has."""
     picture = Image.frombytes("RGB", (24, 16), Random(seed).randbytes(24 * 16 * 3))
     buffer = io.BytesIO()
     picture.save(buffer, "PNG")
@@ -25,8 +25,8 @@ def png(seed: int) -> bytes:
 
 
 def put(site: Site, id: str, seed: int, record: dict[str, Any]) -> None:
-    """A picture with a record."""
-    site.http.put(f"/v1/pictures/{id}", files={"picture": png(seed)}).raise_for_status()
+    """Put a picture with a record."""
+    site.http.put(f"/v1/pictures/{id}", files={"picture": draw_png(seed)}).raise_for_status()
     site.http.patch(f"/v1/pictures/{id}", json=record, headers=MERGE).raise_for_status()
 
 
@@ -60,7 +60,7 @@ def drop(page: Page, *contents: bytes) -> None:
 def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page: Page, site: Site) -> None:
     reader = site.http.post("/v1/admin/keys", json={"scope": "search", "label": "a reader"}).json()["key"]
     page.evaluate("key => sessionStorage.setItem('pictoglot.key', key)", reader)  # it may not write
-    drop(page, png(1), b"no picture", png(2))
+    drop(page, draw_png(1), b"no picture", draw_png(2))
     entries = page.locator("#add-list > li")
     expect(entries).to_have_count(3)
     words = entries.nth(0).locator(".words")
@@ -98,7 +98,7 @@ def test_dropped_pictures_are_described_and_added_and_each_refusal_is_said(page:
 
 
 def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_not_sent(page: Page, site: Site) -> None:
-    files = {"picture": png(30)}
+    files = {"picture": draw_png(30)}
     there = site.http.post("/v1/pictures", files=files, data={"tags": '["by a curator"]'}).json()
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     sent: list[Route] = []
@@ -109,7 +109,7 @@ def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_no
             route.continue_()
 
     page.route("**/v1/pictures", hold)
-    drop(page, png(30), png(31), png(32))
+    drop(page, draw_png(30), draw_png(31), draw_png(32))
     entries = page.locator("#add-list > li")
     expect(entries).to_have_count(3)
     for place in (0, 1):
@@ -124,7 +124,7 @@ def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_no
     expect(page.locator("#add-summary")).to_contain_text("1 picture added, 1 there already.")
     expect(entries.nth(0).locator(".became")).to_have_text("was there already; its record was left as it is")
     assert site.http.get(f"/v1/pictures/{there['id']}").json()["etag"] == there["etag"]
-    new, left_out = (hashlib.sha256(png(seed)).hexdigest() for seed in (31, 32))
+    new, left_out = (hashlib.sha256(draw_png(seed)).hexdigest() for seed in (31, 32))
     item = site.http.get(f"/v1/pictures/{new}").json()
     assert (item["tags"], item["own"]) == (["from the page"], {"en": ["a caption from the page"]})
     assert site.http.get(f"/v1/pictures/{left_out}").status_code == 404 and len(sent) == 2
@@ -132,7 +132,7 @@ def test_a_picture_that_is_there_keeps_its_record_and_one_that_is_left_out_is_no
 
 def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page, site: Site) -> None:
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
-    drop(page, png(33), b"no picture")
+    drop(page, draw_png(33), b"no picture")
     entry = page.locator("#add-list > li").first
     entry.locator(".language").fill("no tag")
     entry.locator(".words").fill("not lost")
@@ -141,7 +141,7 @@ def test_what_is_said_of_a_picture_is_sent_again_where_it_was_refused(page: Page
     entry.locator(".language").fill("en")
     page.click("#add-start")
     expect(entry.locator(".became")).to_have_text("added")
-    item = site.http.get(f"/v1/pictures/{hashlib.sha256(png(33)).hexdigest()}").json()
+    item = site.http.get(f"/v1/pictures/{hashlib.sha256(draw_png(33)).hexdigest()}").json()
     assert item["own"] == {"en": ["not lost"]}
 
 

@@ -10,12 +10,12 @@ from tests.browser.site import Site
 
 
 def report(site: Site, number: int = 1) -> dict[str, Any]:
-    """The report as JSON."""
+    """Return the report as JSON."""
     return dict(site.http.get(f"/v1/versions/{number}/report").json())
 
 
-def opened(page: Page, number: int = 1) -> Page:
-    """The page, drawn."""
+def open_report(page: Page, number: int = 1) -> Page:
+    """Return the page, drawn."""
     page.goto(f"/versions/{number}/report")
     expect(page.locator("h1")).to_be_visible()
     return page
@@ -41,7 +41,7 @@ def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible
     page: Page, site: Site
 ) -> None:
     measured = report(site)["report"]
-    opened(page)
+    open_report(page)
     figures = page.locator(".figures .big")
     expect(figures.nth(0)).to_have_text(f"{measured['t2i']['R@1'] * 100:.1f} %")
     expect(figures.nth(2)).to_have_text(f"{measured['fertility']['per_word']:.2f}")
@@ -73,7 +73,7 @@ def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible
     dark, light = (sum(map(int, re.findall(r"\d+", colour)[:3])) for colour in (ground, drawn))
     assert dark < 150 < 500 < light
 
-    expect(opened(page, 0).locator("#report")).to_contain_text("was not trained here")
+    expect(open_report(page, 0).locator("#report")).to_contain_text("was not trained here")
     page.goto("/versions/999/report")
     expect(page.locator(".sorry")).to_contain_text("version_not_found")
 
@@ -81,7 +81,7 @@ def test_figures_scale_and_confusion_are_those_of_the_json_and_lines_are_visible
 def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> None:
     version = site.teach("id", epochs=1)["version"]
     measured = [step for step in report(site, version)["chain"] if step["AA"] is not None]
-    opened(page, version)
+    open_report(page, version)
     expect(page.locator(".chain circle.AA")).to_have_count(len(measured))
     expect(page.locator(".steps td.number").first).to_have_text(f"{measured[0]['AA'] * 100:.1f}")
     page.locator(".steps a").first.click()
@@ -90,7 +90,7 @@ def test_after_a_second_language_the_chain_is_drawn(page: Page, site: Site) -> N
 
 def test_wide_tables_scroll_with_the_keyboard_and_the_page_fits_a_narrow_window(page: Page) -> None:
     page.set_viewport_size({"width": 340, "height": 700})
-    opened(page)
+    open_report(page)
     assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
     region = page.get_by_role("region", name="Effect on the other languages")
     expect(region).to_have_attribute("data-after", "")  # it fades where more of it follows
@@ -113,11 +113,11 @@ def test_a_version_that_is_not_in_the_shared_table_says_what_would_have_been(pag
         answer = route.fetch()
         route.fulfill(response=answer, json={**answer.json(), "moved": False})
 
-    opened(page)
+    open_report(page)
     expect(page.locator(".verdict")).to_contain_text("It became the shared table")
     expect(page.get_by_role("heading", name="Effect on the other languages", exact=True)).to_be_visible()
     page.route("**/v1/versions/1/report", apart)
-    opened(page)
+    open_report(page)
     expect(page.locator(".verdict")).to_contain_text("No language got worse")
     expect(page.locator(".figures .hint", has_text="would have been")).to_have_count(2)
     expect(page.get_by_role("heading", name="What the effect on the other languages would have been")).to_be_visible()

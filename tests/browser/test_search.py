@@ -21,8 +21,8 @@ def search(page: Page, text: str, language: str = "auto") -> None:
         page.click("#held button")
 
 
-def first_ids(page: Page, count: int = 5) -> list[str | None]:
-    """Ids of the first pictures shown."""
+def read_first_ids(page: Page, count: int = 5) -> list[str | None]:
+    """Return ids of the first pictures shown."""
     figures = page.locator("#results figure").all()[:count]
     return [figure.get_attribute("data-picture") for figure in figures]
 
@@ -50,13 +50,13 @@ def test_a_text_finds_its_picture_which_leads_to_similar_ones_and_the_address_ke
     expect(page.locator("#reading")).to_contain_text("Read as English")
     expect(page.locator("#reading")).to_contain_text(f"version 0 · release {release}")
 
-    before = first_ids(page)
+    before = read_first_ids(page)
     assert "emoji-1f34e" in before
     page.reload()
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     assert page.input_value("#text") == "red apple"
     assert page.input_value("#language") == "en"
-    assert first_ids(page) == before
+    assert read_first_ids(page) == before
 
     page.locator("#results a.frame").first.click()
     expect(page.locator("dialog dd[lang=en]").first).to_be_visible()
@@ -72,7 +72,7 @@ def test_more_pictures_come_on_demand(page: Page) -> None:
     shown = page.locator("#results figure").count()
     page.click("#more")
     expect(page.locator("#results figure").nth(shown)).to_be_visible()
-    ids = first_ids(page, 1_000)
+    ids = read_first_ids(page, 1_000)
     assert len(ids) == len(set(ids))
 
 
@@ -176,7 +176,7 @@ def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(p
     expect(page.locator("#results figure p[lang=en]").first).to_be_visible()
 
     page.select_option("#language", "auto")
-    expect(page.locator("#captions section")).to_have_count(len(site.languages()))
+    expect(page.locator("#captions section")).to_have_count(len(site.list_languages()))
     page.select_option("#captions select", "ar")
     expect(page.locator("#captions section")).to_have_count(1)
     expect(page.locator("#captions li").nth(4)).to_be_visible()
@@ -193,7 +193,7 @@ def test_similar_pictures_have_captions_in_the_chosen_language_and_more_of_one(p
         held[0].continue_()
     late.value.finished()
     page.wait_for_timeout(200)
-    expect(page.locator("#captions section")).to_have_count(len(site.languages()))
+    expect(page.locator("#captions section")).to_have_count(len(site.list_languages()))
 
 
 def test_everything_works_with_the_keyboard_and_focus_is_visible(page: Page) -> None:

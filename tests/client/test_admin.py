@@ -43,35 +43,20 @@ def answer_questions(monkeypatch: pytest.MonkeyPatch, confirm: Callable[[str], b
 
 
 def list_served(service: Service) -> dict[str, int]:
-    """Language and version of all that is served."""
+    """Return language and version of all that is served."""
     return {item["language"]: item["version"] for item in run_json(service, "languages")["items"]}
 
 
-def test_a_dry_run_of_a_rollback_changes_nothing(service: Service) -> None:
-    before = run_json(service, "releases")
-    result = run(service, "rollback", "de", "--dry-run")
-    assert "de: version 1 → not served" in result.stdout
-    assert "unchanged, bit for bit: en" in result.stdout
-    assert f"based on: release {run_json(service, 'languages')['release']}, which serves now" in result.stdout
-    assert run_json(service, "releases") == before
-
-
-def test_a_rollback_is_done_and_the_release_restored(service: Service) -> None:
-    before = run_json(service, "languages")["release"]
-    done = run_json(service, "rollback", "de", "--reason", "a test")  # without a terminal there is no question
-    assert [item["language"] for item in run_json(service, "languages")["items"]] == ["en"]
-    arguments = ("releases", "--restore", str(before), "--expected", str(done["release"]))
-    assert run_json(service, *arguments)["languages"]["de"] == 1
-    assert "a test" in run(service, "releases").stdout
-    assert run(service, *arguments).exit_code == 2  # another release serves by now
-
-
-def test_a_rollback_says_how_to_undo_it_and_a_release_is_restored_after_a_look_at_what_changes(
+def test_a_rollback_is_shown_and_done_and_a_release_restored_after_a_look_at_what_changes(
     service: Service, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    release = run_json(service, "languages")["release"]
-    undo = f"`pictoglot releases --restore {release}` undoes this."
-    assert f"Release {release + 1} serves. {undo}" in run(service, "rollback", "de").stdout
+    release, before = run_json(service, "languages")["release"], run_json(service, "releases")
+    plan = run(service, "rollback", "de", "--dry-run").stdout.splitlines()
+    expected = ("unchanged, bit for bit: en", f"based on: release {release}, which serves now")
+    assert {"de: version 1 → not served", *expected} < {*plan}
+    assert run_json(service, "releases") == before
+    done = run(service, "rollback", "de", "--reason", "a test").stdout  # without a terminal there is no question
+    assert f"Release {release + 1} serves. `pictoglot releases --restore {release}` undoes this." in done
     restore = ("releases", "--restore", str(release))
     refused = run(service, *restore)  # without a terminal nobody is asked
     assert (refused.exit_code, list_served(service)) == (2, {"en": 0})
@@ -89,6 +74,8 @@ def test_a_rollback_says_how_to_undo_it_and_a_release_is_restored_after_a_look_a
     done = run(service, *restore).stdout
     assert list_served(service) == {"de": 1, "en": 0}
     assert f"Release {release + 2} serves. `pictoglot releases --restore {release + 1}` undoes this." in done
+    assert "a test" in run(service, "releases").stdout
+    assert run(service, *restore, "--expected", str(release + 1)).exit_code == 2  # another release serves by now
 
 
 def test_a_release_is_not_restored_when_another_one_serves_than_the_one_shown(

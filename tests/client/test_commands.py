@@ -31,7 +31,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: Any) -> Result:
-    """Result of a command; without a service, at an address where no server is."""
+    """Return result of a command; without a service, at an address where no server is."""
     url = service.url if service else "http://127.0.0.1:9"
     return CliRunner().invoke(
         app, arguments, env={"PICTOGLOT_URL": url, "PICTOGLOT_KEY": key, "COLUMNS": "200"}, **more
@@ -39,7 +39,7 @@ def run(service: Service | None, *arguments: str, key: str = ADMIN_KEY, **more: 
 
 
 def run_json(service: Service, *arguments: str) -> Any:
-    """JSON output of a command."""
+    """Return JSON output of a command."""
     result = run(service, *arguments, "--json")
     assert result.exit_code == 0, result.output
     return json.loads(result.stdout)

@@ -30,7 +30,7 @@ def queued(service: Service, tmp_path: Path) -> Iterator[str]:
 
 
 def fail(service: Service, id: str, detail: str, refused_by: str, **more: Any) -> None:
-    """The expansion ends at the gate, as a worker ends it; in whatever way, it has gained nothing."""
+    """End the expansion at the gate, as a worker ends it; in whatever way, it has gained nothing."""
     registry = service.context.registry
     lease = registry.expansions.lease(id, "test")
     assert lease is not None

@@ -24,7 +24,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
 
 
 def teach(service: Service, tag: str, dataset: bytes) -> str:
-    """What is left of a dataset and its version when a worker is done with it; its expansion."""
+    """Return what is left of a dataset and its version when a worker is done with it; its expansion."""
     registry = service.context.registry
     name = f"expansions/{tag}-{len(registry.versions.list())}"
     (service.home / name).mkdir(parents=True)

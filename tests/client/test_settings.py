@@ -39,7 +39,7 @@ class _Keep(BaseHTTPRequestHandler):
     do_POST = do_GET
 
     def log_message(self, format: str, *values: object) -> None:
-        """Nothing is printed."""
+        """Print nothing."""
 
 
 @pytest.fixture

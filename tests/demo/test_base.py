@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from demo import train_base
 from demo.base_learner import BUNDLE, NAME
 from demo.batches import Batch, Batches
-from demo.emojis import catalogue
-from demo.evaluate_base import Encoder, by_caption, singles, unseen_scenes
-from demo.gallery import draw, outlines
-from demo.scenes import combination, is_held_out, scene_emojis
+from demo.emojis import load_catalogue
+from demo.evaluate_base import Encoder, list_singles, list_unseen_scenes, measure_by_caption
+from demo.gallery import draw, list_outlines
+from demo.scenes import is_held_out, list_scene_emojis, sort_names
 from model.base import BUNDLED
 
 # Below these something broke: t2i R@1 of the shipped weights among 200 scenes and 155 singles, less a few points.
@@ -49,7 +49,7 @@ def test_open_clip_reads_text_with_its_own_bpe_and_pictures_at_64_pixels(encoder
 def test_untrained_rows_keep_their_initial_scale(encoder: Encoder) -> None:
     """New languages start from rows drawn with deviation 0.02; the transformer must know rows of that size."""
     table = encoder.model.token_embedding.weight.detach()
-    used = torch.unique(open_clip.get_tokenizer(NAME)([each.name for each in catalogue()]))
+    used = torch.unique(open_clip.get_tokenizer(NAME)([each.name for each in load_catalogue()]))
     untouched = torch.ones(len(table), dtype=torch.bool)
     untouched[used] = False
     assert 0.015 < float(table[untouched].std()) < 0.03
@@ -57,48 +57,48 @@ def test_untrained_rows_keep_their_initial_scale(encoder: Encoder) -> None:
 
 
 def test_unseen_scenes_are_found_by_their_captions(encoder: Encoder) -> None:
-    scenes = unseen_scenes(200, scene_emojis(), seed="test")
-    figures = by_caption(encoder, scenes, [draw(scene) for scene in scenes])
+    scenes = list_unseen_scenes(200, list_scene_emojis(), seed="test")
+    figures = measure_by_caption(encoder, scenes, [draw(scene) for scene in scenes])
     assert figures["t2i"]["R@1"] >= SCENES_FLOOR
     assert figures["i2t"]["R@1"] >= SCENES_FLOOR
 
 
 @pytest.mark.nightly
 def test_singles_are_found_by_name(encoder: Encoder) -> None:
-    some = singles()[::10]
-    assert by_caption(encoder, some, [draw(single) for single in some])["t2i"]["R@1"] >= SINGLES_FLOOR
+    some = list_singles()[::10]
+    assert measure_by_caption(encoder, some, [draw(single) for single in some])["t2i"]["R@1"] >= SINGLES_FLOOR
 
 
 def test_evaluation_scenes_are_in_neither_training_nor_gallery() -> None:
-    scenes = unseen_scenes(300, scene_emojis())
-    shown = {combination(scene.objects) for scene in scenes}
+    scenes = list_unseen_scenes(300, list_scene_emojis())
+    shown = {sort_names(scene.objects) for scene in scenes}
     assert len(shown) == 300
     assert all(is_held_out(scene.objects) for scene in scenes)
-    assert not shown & {combination(outline.objects) for outline in outlines()}
+    assert not shown & {sort_names(outline.objects) for outline in list_outlines()}
 
 
-def _batches(seed: int) -> Batches:
-    blank = torch.full((2, len(catalogue()), 4, 8, 8), 255, dtype=torch.uint8)
-    return Batches(catalogue(), blank, seed)
+def _make_batches(seed: int) -> Batches:
+    blank = torch.full((2, len(load_catalogue()), 4, 8, 8), 255, dtype=torch.uint8)
+    return Batches(load_catalogue(), blank, seed)
 
 
 def test_a_batch_depends_only_on_seed_and_step() -> None:
-    first, again = _batches(1), _batches(1)
+    first, again = _make_batches(1), _make_batches(1)
     first.draw(1, 8)
     a, b = first.draw(2, 8), again.draw(2, 8)
     assert a.captions == b.captions and torch.equal(a.pictures, b.pictures)
-    assert _batches(2).draw(2, 8).captions != a.captions
+    assert _make_batches(2).draw(2, 8).captions != a.captions
 
 
 def test_training_never_shows_a_held_out_combination() -> None:
-    batches = _batches(0)
+    batches = _make_batches(0)
     scenes = [shown for step in range(10) for shown in batches.draw(step, 64).objects if len(shown) > 1]
     assert len(scenes) > 300
     assert not any(is_held_out(shown) for shown in scenes)
 
 
 def test_examples_with_the_same_objects_or_caption_are_not_negatives() -> None:
-    batch = _batches(0).draw(0, 128)
+    batch = _make_batches(0).draw(0, 128)
     assert torch.equal(batch.same, batch.same.T) and bool(batch.same.diagonal().all())
     first: dict[str, int] = {}
     for row, caption in enumerate(batch.captions):
@@ -109,8 +109,8 @@ def test_examples_with_the_same_objects_or_caption_are_not_negatives() -> None:
 def test_a_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    small = tuple(replace(phase, examples=8) for phase in train_base.phases((3, 2, 3, 2)))
-    monkeypatch.setattr(train_base, "phases", lambda steps: small)
+    small = tuple(replace(phase, examples=8) for phase in train_base.list_phases((3, 2, 3, 2)))
+    monkeypatch.setattr(train_base, "list_phases", lambda steps: small)
     whole, parts = tmp_path / "whole", tmp_path / "parts"
     _train(whole)
     drawn: list[int] = []
@@ -133,7 +133,7 @@ def test_a_resumed_training_is_bitwise_equal_to_an_uninterrupted_one(
 
 def _train(folder: Path) -> None:
     folder.mkdir(exist_ok=True)
-    noise = torch.randint(256, (2, len(catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
+    noise = torch.randint(256, (2, len(load_catalogue()), 4, 8, 8), generator=torch.Generator().manual_seed(0))
     save_file({"sprites": noise.to(torch.uint8)}, folder / "sprites.safetensors")
     train_base.main(steps=(3, 2, 3, 2), seed=0, every=2, work=folder, out=folder / "weights.safetensors")
 

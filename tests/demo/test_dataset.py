@@ -7,21 +7,21 @@ import pytest
 from typer.testing import CliRunner
 
 from demo.__main__ import app
-from demo.dataset import lines, rows
+from demo.dataset import build_rows, format_lines
 from demo.emojis import LANGUAGES
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 from model.dataset import read, validate
 
 
 @pytest.mark.parametrize("tag", LANGUAGES)
 def test_every_picture_has_one_row_in_every_language(tag: str) -> None:
-    written = rows(tag)
-    assert [row["picture"] for row in written] == [outline.id for outline in outlines()]
+    written = build_rows(tag)
+    assert [row["picture"] for row in written] == [outline.id for outline in list_outlines()]
     assert all(set(row) == {"caption", "english", "picture", "split"} and all(row.values()) for row in written)
 
 
 def test_only_scenes_are_held_out_and_about_five_hundred_of_them() -> None:
-    written = rows("de")
+    written = build_rows("de")
     held_out = [row["picture"] for row in written if row["split"] == "val"]
     assert all(picture.startswith("scene-") for picture in held_out)
     assert 400 < len(held_out) < 600
@@ -29,19 +29,19 @@ def test_only_scenes_are_held_out_and_about_five_hundred_of_them() -> None:
 
 
 def test_the_split_is_the_same_in_every_language() -> None:
-    assert [row["split"] for row in rows("ja")] == [row["split"] for row in rows("ar")]
+    assert [row["split"] for row in build_rows("ja")] == [row["split"] for row in build_rows("ar")]
 
 
 @pytest.mark.parametrize(("tag", "joint"), [("zh", "和"), ("de", " und "), ("fa", " و "), ("ja", "、"), ("ko", " 및 ")])
 def test_captions_follow_the_list_pattern_of_the_language(tag: str, joint: str) -> None:
-    captions = {row["picture"]: row["caption"] for row in rows(tag)}
-    pairs = [outline for outline in outlines() if len(outline.objects) == 2]
+    captions = {row["picture"]: row["caption"] for row in build_rows(tag)}
+    pairs = [outline for outline in list_outlines() if len(outline.objects) == 2]
     assert all(captions[pair.id] == joint.join(each.names[tag] for each in pair.objects) for pair in pairs)
 
 
 def test_a_language_without_names_is_refused_with_those_that_have_them() -> None:
     with pytest.raises(ValueError, match="ar, de, es"):
-        rows("cy")
+        build_rows("cy")
     refused = CliRunner().invoke(app, ["dataset", "cy"])
     assert refused.exit_code == 2
     assert "It has them in ar, de, es" in refused.stderr and "Usage" not in refused.stderr
@@ -51,9 +51,9 @@ def test_a_language_without_names_is_refused_with_those_that_have_them() -> None
 def test_the_service_can_read_the_dataset_as_written(tmp_path: Path) -> None:
     path = tmp_path / "tr.jsonl"
     assert CliRunner().invoke(app, ["dataset", "tr", "--out", str(path)]).exit_code == 0
-    assert path.read_text(encoding="utf-8") == lines("tr")
+    assert path.read_text(encoding="utf-8") == format_lines("tr")
     report = validate(read(path), "tr", lambda ids: set(ids))
-    assert report.usable == len(outlines())
+    assert report.usable == len(list_outlines())
     assert not report.faults
 
 

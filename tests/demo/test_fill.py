@@ -9,7 +9,7 @@ import httpx
 import pytest
 
 from demo.fill import fill
-from demo.gallery import outlines
+from demo.gallery import list_outlines
 
 KEY = "secret"
 
@@ -25,25 +25,25 @@ class Service:
         if request.headers["Authorization"] != f"Bearer {KEY}":
             return httpx.Response(401, json={"code": "invalid_api_key"})
         if request.method == "GET":
-            return self._page(request.url.params)
+            return self._answer_page(request.url.params)
         if self.busy:
             self.busy -= 1
             return httpx.Response(429, headers={"Retry-After": "0"})
-        parts = _parts(request)
+        parts = _split_parts(request)
         content = parts.pop(b"picture")
         record = {name.decode(): json.loads(part) for name, part in parts.items()}
         self.put[request.url.path.removeprefix("/v1/pictures/")] = (record, content)
         return httpx.Response(201, json={})
 
-    def _page(self, query: httpx.QueryParams) -> httpx.Response:
+    def _answer_page(self, query: httpx.QueryParams) -> httpx.Response:
         start, size = int(query.get("cursor", 0)), int(query["limit"])
         items = [{"id": id_} for id_ in self.there[start : start + size]]
         more = start + size < len(self.there)
         return httpx.Response(200, json={"items": items, "next_cursor": str(start + size) if more else None})
 
 
-def _parts(request: httpx.Request) -> dict[bytes, bytes]:
-    """The parts of the multipart body by name."""
+def _split_parts(request: httpx.Request) -> dict[bytes, bytes]:
+    """Return the parts of the multipart body by name."""
     boundary = request.headers["Content-Type"].partition("boundary=")[2].encode()
     parts = {}
     for part in request.content.split(b"--" + boundary)[1:-1]:
@@ -60,19 +60,19 @@ def _fill(service: Callable[[httpx.Request], httpx.Response], key: str = KEY) ->
 
 @pytest.fixture
 def missing() -> list[str]:
-    return [outline.id for outline in outlines()[::400]]
+    return [outline.id for outline in list_outlines()[::400]]
 
 
 @pytest.fixture
 def there(missing: list[str]) -> list[str]:
-    return [outline.id for outline in outlines() if outline.id not in missing]
+    return [outline.id for outline in list_outlines() if outline.id not in missing]
 
 
 def test_only_missing_pictures_are_put_with_content_and_record(there: list[str], missing: list[str]) -> None:
     service = Service(there)
     assert _fill(service) == len(missing)
     assert sorted(service.put) == sorted(missing)
-    told = {outline.id: outline for outline in outlines()}
+    told = {outline.id: outline for outline in list_outlines()}
     for id_, (record, content) in service.put.items():
         assert record["captions"] == {"en": [told[id_].caption]}
         assert record["tags"] == [id_.partition("-")[0].replace("emoji", "single")]
@@ -88,7 +88,7 @@ def test_a_busy_service_gets_the_request_again(there: list[str], missing: list[s
 
 
 def test_a_complete_gallery_gets_nothing() -> None:
-    service = Service([outline.id for outline in outlines()])
+    service = Service([outline.id for outline in list_outlines()])
     assert _fill(service) == 0
     assert not service.put
 

@@ -11,8 +11,8 @@ from PIL import Image
 
 from demo import train_base
 from demo.batches import Batches
-from demo.emojis import catalogue
-from demo.foreign_base import FEW, FOREIGN, SIX, ForeignLearner, prepare, reader, trained_tokenizer
+from demo.emojis import load_catalogue
+from demo.foreign_base import FEW, FOREIGN, SIX, ForeignLearner, load_tokenizer, prepare, train_tokenizer
 from model.base import open_base
 from model.encoder import Encoder
 
@@ -20,7 +20,7 @@ from model.encoder import Encoder
 @pytest.fixture(scope="module")
 def few() -> str:
     """A tokenizer of English names alone: the whole one takes half a minute to train."""
-    return trained_tokenizer([each.name for each in catalogue()], 1_500).to_str()
+    return train_tokenizer([each.name for each in load_catalogue()], 1_500).to_str()
 
 
 def test_it_begins_with_the_bundled_bases_blocks_and_the_rows_of_the_same_letters(tmp_path: Path, few: str) -> None:
@@ -33,7 +33,7 @@ def test_it_begins_with_the_bundled_bases_blocks_and_the_rows_of_the_same_letter
         assert torch.equal(weight, old[f"transformer.{name}"]), name
     pooled = torch.ones(1, tower.transformer.width)
     torch.testing.assert_close(tower.text_projection(pooled), pooled @ old["text_projection"])
-    clip, tokenizer = open_clip.get_tokenizer("ViT-B-32"), reader(tmp_path)
+    clip, tokenizer = open_clip.get_tokenizer("ViT-B-32"), load_tokenizer(tmp_path)
     words = [
         piece for piece in tokenizer.get_vocab() if piece[0] == "▁" and piece[1:].isascii() and piece[1:].isalpha()
     ]
@@ -45,15 +45,15 @@ def test_it_begins_with_the_bundled_bases_blocks_and_the_rows_of_the_same_letter
     assert several and len(words) > several + 100
 
     said = ["a red apple", "サル яблоко"]
-    tokens = reader(tmp_path).encode_batch(said)
+    tokens = load_tokenizer(tmp_path).encode_batch(said)
     filled = torch.tensor([[*line.ids, *[line.ids[-1]] * (64 - len(line.ids))] for line in tokens])
     with torch.no_grad():
-        torch.testing.assert_close(learner.encoded(said), learner.clip.encode_text(filled))
-        batch = Batches(catalogue(), torch.empty(0), 0).draw(0, 2, None)
-        losses = [learner.captions_in_all_places(batch), learner.captions_in_few_places(batch)]
+        torch.testing.assert_close(learner.encode_captions(said), learner.clip.encode_text(filled))
+        batch = Batches(load_catalogue(), torch.empty(0), 0).draw(0, 2, None)
+        losses = [learner.compute_loss_in_all_places(batch), learner.compute_loss_in_few_places(batch)]
         assert losses[0] != losses[1]
         tower.positional_embedding[FEW - 1 : -1].normal_()
-        again = learner.captions_in_few_places(batch)
+        again = learner.compute_loss_in_few_places(batch)
         torch.testing.assert_close(
             again, losses[1], rtol=0, atol=0.02, msg="of the others the last place alone is read"
         )

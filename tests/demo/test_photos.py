@@ -12,10 +12,10 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torchvision.transforms.functional import normalize, pil_to_tensor
 
-from demo.drawings import drawing
-from demo.emojis import catalogue
+from demo.drawings import load_drawing
+from demo.emojis import load_catalogue
 from demo.photos import __main__ as photos
-from demo.photos.concepts import Concepts, classes
+from demo.photos.concepts import Concepts, read_classes
 from demo.photos.packages import fetch
 from demo.photos.phrases import Phrase, Phrases
 from demo.photos.wordnet import WordNet
@@ -80,7 +80,7 @@ def test_a_transparent_picture_is_seen_on_white(encoder: Encoder) -> None:
     cut.paste(Image.effect_mandelbrot((48, 48), (-2, -1, 1, 1), 50).convert("RGBA"), (24, 24))
     white = Image.new("RGB", cut.size, "white")
     white.paste(cut, mask=cut.getchannel("A"))
-    seen = [encoder.encode_pictures([read_rgb(_png(picture))])[0] for picture in (cut, white)]
+    seen = [encoder.encode_pictures([read_rgb(_encode_png(picture))])[0] for picture in (cut, white)]
     assert np.array_equal(*seen)
     assert float(seen[0] @ encoder.encode_pictures([cut.convert("RGB")])[0]) < 0.95
 
@@ -91,8 +91,10 @@ def test_in_bfloat16_it_is_near_enough_and_a_picture_is_seen_as_alone(base: Base
     if not has_bfloat16_instructions(OPENVINO, base.device):
         pytest.skip("this processor does not multiply bfloat16")
     towers = backend.OpenVinoTowers(base, BFLOAT16, tmp_path, threads=1)
-    emojis = {emoji.name: emoji.characters for emoji in catalogue()}
-    shown = [read_rgb(_png(drawing(emojis[thing], "twemoji", 200))) for thing in ("dog", "banana", "violin")]
+    emojis = {emoji.name: emoji.characters for emoji in load_catalogue()}
+    shown = [
+        read_rgb(_encode_png(load_drawing(emojis[thing], "twemoji", 200))) for thing in ("dog", "banana", "violin")
+    ]
     exact, encoder = Encoder(base).encode_pictures(shown), Encoder(base, towers)
     together, alone = encoder.encode_pictures(shown), encoder.encode_pictures(shown, batch=1)
     assert (together * alone).sum(1).min() > 0.99999 and (together * exact).sum(1).min() > 0.97
@@ -103,11 +105,11 @@ THINGS = ("dog", "apple", "bicycle", "banana", "sailboat", "snail", "violin", "e
 
 def test_it_finds_things_by_their_names(encoder: Encoder) -> None:
     """Among drawings; photographs, which are no package's, are asked in `benchmarks.stamps`."""
-    emojis = {emoji.name: emoji.characters for emoji in catalogue()}
+    emojis = {emoji.name: emoji.characters for emoji in load_catalogue()}
     names = {"apple": "red apple", "sailboat": "sailboat"}
     shown = []
     for thing in THINGS:
-        cut = drawing(emojis[names.get(thing, thing)], "twemoji", 200)
+        cut = load_drawing(emojis[names.get(thing, thing)], "twemoji", 200)
         white = Image.new("RGB", (240, 240), "white")
         white.paste(cut, (20, 20), cut.getchannel("A"))
         shown.append(white)
@@ -131,23 +133,28 @@ def small(tmp_path_factory: pytest.TempPathFactory) -> Path:
     work = tmp_path_factory.mktemp("small")
     small_wordnet.write(work)
     torch.manual_seed(0)
-    save_file({"features": torch.rand(len(catalogue()), 1280)}, work / "drawings.safetensors")
+    save_file({"features": torch.rand(len(load_catalogue()), 1280)}, work / "drawings.safetensors")
     return work
 
 
 def test_a_class_is_its_row_a_hypernym_the_mean_and_a_stranger_a_mixture(small: Path) -> None:
     packages = fetch(small)
-    wordnet, known = WordNet.read(packages), classes(packages)
+    wordnet, known = WordNet.read(packages), read_classes(packages)
     concepts = Concepts(wordnet, known)
     own, above, stranger = (
-        concepts.of_synset(number) for number in (small_wordnet.FIRST + 4, small_wordnet.ANIMAL, small_wordnet.STRANGER)
+        concepts.weigh_synset(number)
+        for number in (small_wordnet.FIRST + 4, small_wordnet.ANIMAL, small_wordnet.STRANGER)
     )
     assert own[4] == 1 and own.sum() == 1
     assert np.allclose(above[::2], 1 / 500) and not above[1::2].any()
     assert stranger.argmax() == 0 and stranger.sum() == pytest.approx(1) and (stranger >= 0).all()
     assert not known[3].description and known[4].names == (wordnet.synsets[small_wordnet.FIRST + 4].words[0],)
-    assert (wordnet.lemma("mice"), wordnet.lemma("animals"), wordnet.lemma("nothing")) == (None, "animal", None)
-    assert concepts.of_lemma("stranger") == [(1.0, small_wordnet.STRANGER)]
+    assert (wordnet.find_lemma("mice"), wordnet.find_lemma("animals"), wordnet.find_lemma("nothing")) == (
+        None,
+        "animal",
+        None,
+    )
+    assert concepts.list_senses("stranger") == [(1.0, small_wordnet.STRANGER)]
 
 
 @pytest.mark.nightly
@@ -197,7 +204,7 @@ def test_the_report_is_about_the_weights_that_are_here(base: Base) -> None:
     assert report["text_fingerprint"] == base.text_fingerprint
 
 
-def _png(picture: Image.Image) -> bytes:
+def _encode_png(picture: Image.Image) -> bytes:
     data = BytesIO()
     picture.save(data, "PNG")
     return data.getvalue()

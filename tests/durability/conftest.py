@@ -7,8 +7,8 @@ from pathlib import Path
 import pytest
 
 from tests.durability.deployment import Deployment
-from tests.durability.failing_calls import FailingCalls, built
-from tests.durability.operations import dataset
+from tests.durability.failing_calls import FailingCalls, build
+from tests.durability.operations import write_dataset
 from tests.launcher import Launcher
 from tests.tiny import write_tiny_base
 
@@ -27,7 +27,7 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     """Some pictures with captions; Welsh is version 1, first in release 2."""
     folder = tmp_path_factory.mktemp("durability")
     base = write_tiny_base(folder)
-    library = built(folder)
+    library = build(folder)
     calls = FailingCalls(library, folder / "control") if library else None
     launcher = Launcher({"OMP_NUM_THREADS": "1", "SEAL_AT": "1", **(calls.environment if calls else {})})
     deployments: list[Deployment] = []
@@ -39,14 +39,14 @@ def prepared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Prepared]:
     first = new(folder / "home")
     first.start("service")
     first.start("worker")
-    assert first.ready(), first.log_end()
+    assert first.is_ready(), first.log_end()
     for number in range(12):
         assert first.put(f"p{number}", number, f"motif {number}").status_code == 201
     for id in ("kept", "patched", "replaced"):
         assert first.put(id, 1, id).status_code == 201
-    answer = first.learn("cy", dataset(0))
+    answer = first.learn("cy", write_dataset(0))
     assert answer.status_code == 202, answer.text
-    expansion = first.finished(answer.json()["expansion"]["id"])
+    expansion = first.wait_for_end(answer.json()["expansion"]["id"])
     assert expansion["state"] == "succeeded", expansion
     for part in ("worker", "service"):
         first.stop(part)

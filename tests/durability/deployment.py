@@ -51,7 +51,7 @@ class Deployment:
         self.connect()
 
     def send(self, id: str, motif: int) -> tuple[str, bytes]:
-        """One of the numbered pictures, as a file of a form, that is to be put under an id."""
+        """Return one of the numbered pictures, as a file of a form, that is to be put under an id."""
         data = picture(motif)
         self.sent.setdefault(id, set()).add(hashlib.sha256(data).hexdigest())
         return ("x", data)
@@ -61,7 +61,7 @@ class Deployment:
         self.client = httpx.Client(base_url=self.url, headers={"X-API-Key": KEY}, timeout=PATIENCE)
 
     def start(self, part: Part, module: str = "", **more: str) -> Program:
-        """Start one process, from its own module by default, with more settings; `ready` waits for the service."""
+        """Start one process, from its own module by default, with more settings; `is_ready` waits for the service."""
         own = {
             "HOME": str(self.home),
             "BASE": self.base,
@@ -86,7 +86,7 @@ class Deployment:
         self.processes[part] = process
         return process
 
-    def ready(self) -> bool:
+    def is_ready(self) -> bool:
         """Whether the service answers searches, as soon as it does or has ended."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until and self.processes["service"].poll() is None:
@@ -107,49 +107,49 @@ class Deployment:
         return process.wait(PATIENCE)
 
     def freeze(self) -> None:
-        """Nothing of ours runs any more, and nothing that the kernel still has to write is disturbed."""
+        """Stop all processes of ours, without disturbing what the kernel still has to write."""
         for process in self.processes.values():
             with suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGSTOP)
 
     def kill(self) -> None:
-        """Everything ends at once."""
+        """End everything at once."""
         for part in [*self.processes]:
             self.stop(part, signal.SIGKILL)
 
     def close(self) -> None:
-        """No process is left, no connection open."""
+        """End every process and close the connections."""
         self.kill()
         self.client.close()
 
-    def restarted(self) -> None:
-        """The service after a kill, when it is ready; what is left over has become old meanwhile, and is swept."""
+    def restart(self) -> None:
+        """Start the service after a kill, and wait; what is left over has become old meanwhile, and is swept."""
         self.kill()
-        self.age()
+        self.make_old()
         self.start("service")
-        assert self.ready(), self.log_end()
+        assert self.is_ready(), self.log_end()
 
-    def age(self) -> None:
-        """Every file of the data root was last changed days ago."""
+    def make_old(self) -> None:
+        """Set the last change of every file of the data root to days ago."""
         then = time.time() - _OLD
         for path in (*self.home.rglob("*"), self.home):
             with suppress(FileNotFoundError):
                 os.utime(path, (then, then), follow_symlinks=False)
 
     def copy_of(self, prepared: Path) -> None:
-        """The data root becomes a copy of another one."""
+        """Replace the data root by a copy of another one."""
         shutil.rmtree(self.home)
         subprocess.run(["cp", "-a", "--reflink=auto", prepared, self.home], check=True)
         self.begin()
 
     def begin(self) -> None:
-        """What is here now is needed."""
+        """Note that what is here now is needed."""
         self.sent = {"begun": {path.name.partition(".")[0] for path in (self.home / "pictures").glob("*/*.jpg")}}
 
-    def damaged_pictures(self) -> list[str]:
-        """Pictures that are listed and cannot be read; of those that did not change it is known from before."""
+    def list_damaged_pictures(self) -> list[str]:
+        """Return pictures that are listed and cannot be read; of those that did not change it is known from before."""
         problems, listed = [], set()
-        for item in self.every("/v1/pictures"):
+        for item in self.list_all("/v1/pictures"):
             state = f"{item['id']} {item['etag']}"
             for path in ("thumbnail", "content") if state not in self.read else ():
                 status = self.client.get(f"/v1/pictures/{item['id']}/{path}").status_code
@@ -159,22 +159,22 @@ class Deployment:
         self.read = listed
         return problems
 
-    def left_over(self) -> list[str]:
-        """What nothing needs when the sweep of the last start is done.
+    def list_left_over(self) -> list[str]:
+        """Return what nothing needs when the sweep of the last start is done.
 
         The files of what was replaced or deleted are needed for a day.
         """
-        known = {item["id"] for item in self.every("/v1/expansions")}
-        present = {item["id"] for item in self.every("/v1/pictures")}
+        known = {item["id"] for item in self.list_all("/v1/expansions")}
+        present = {item["id"] for item in self.list_all("/v1/pictures")}
         needed = {
             hash for id, sent in self.sent.items() if id in present or not id.startswith(STAYING) for hash in sent
         }
         until = time.monotonic() + PATIENCE
-        while (found := self._left_over(known, needed)) and time.monotonic() < until:
+        while (found := self._list_left_over(known, needed)) and time.monotonic() < until:
             time.sleep(1)  # looking is work for a disk of `forgetful.py`, and the sweep's work waits for it
         return found
 
-    def _left_over(self, known: set[str], needed: set[str]) -> list[str]:
+    def _list_left_over(self, known: set[str], needed: set[str]) -> list[str]:
         files = (self.home / "pictures").glob("*/*.jpg")
         return [
             *(str(path) for path in self.home.rglob(".tmp-*")),
@@ -184,15 +184,15 @@ class Deployment:
         ]
 
     def log_end(self) -> str:
-        """The last lines that the processes wrote."""
+        """Return the last lines that the processes wrote."""
         return self.log.read_text(errors="replace")[-6_000:]
 
     def has_ended(self, expansion: str) -> bool:
         """Whether an expansion has, however."""
         return self.client.get(f"/v1/expansions/{expansion}").json().get("state") in _ENDED
 
-    def finished(self, expansion: str) -> dict[str, Any]:
-        """An expansion when it has ended, however."""
+    def wait_for_end(self, expansion: str) -> dict[str, Any]:
+        """Return an expansion when it has ended, however."""
         until = time.monotonic() + PATIENCE
         while True:
             item: dict[str, Any] = self.client.get(f"/v1/expansions/{expansion}").json()
@@ -201,8 +201,8 @@ class Deployment:
             assert time.monotonic() < until, f"{item}\n{self.log_end()}"
             time.sleep(0.05)
 
-    def every(self, path: str) -> Iterator[dict[str, Any]]:
-        """All items of a listing."""
+    def list_all(self, path: str) -> Iterator[dict[str, Any]]:
+        """Yield all items of a listing."""
         cursor: str | None = ""
         while cursor is not None:
             page = self.client.get(path, params={"limit": 100, **({"cursor": cursor} if cursor else {})})

@@ -13,7 +13,7 @@ import httpx
 from tests.durability.deployment import Deployment
 from tests.durability.failing_calls import FailingCalls, Fault
 from tests.durability.ledger import Ledger
-from tests.durability.operations import Asked, Operation, accepted, dataset, holdings
+from tests.durability.operations import Asked, Operation, read_holdings, require_accepted, write_dataset
 from tests.service.harness import wait_until
 
 _CHANGING = ("timing_ms", "request_id", "url", "created_at")  # of an answer, from one to the next
@@ -32,8 +32,8 @@ _NO_CODE = ("internal_error",)  # documented, but nobody could do anything about
 
 
 @cache
-def documented() -> set[tuple[int, str]]:
-    """Status and code of each refusal in docs/errors.md."""
+def read_documented() -> set[tuple[int, str]]:
+    """Return status and code of each refusal in docs/errors.md."""
     text = Path(__file__).parents[2].joinpath("docs", "errors.md").read_text(encoding="utf-8")
     rows = re.findall(r"^\| `(\w+)` \| ([\d, –]+) \|", text, re.MULTILINE)
     return {(int(status), code) for code, statuses in rows for status in re.findall(r"\d+", statuses)}
@@ -58,7 +58,7 @@ class Disturbing:
         if fault.kind == "accept":
             asked.client.close()
             asked.deployment.connect()
-        with self.calls.failing(fault, deployment.processes["service"].pid, deployment.home):
+        with self.calls.fail_calls(fault, deployment.processes["service"].pid, deployment.home):
             try:
                 answer = send()
             except httpx.TransportError as error:
@@ -66,7 +66,7 @@ class Disturbing:
         fired, where = self.calls.failed, self.calls.where.removeprefix(str(deployment.home))
         if deployment.processes["service"].poll() is not None:
             self._say(operation, fault, where, f"the service ended\n{deployment.log_end()}")
-            deployment.restarted()
+            deployment.restart()
         operation.write(asked, answer.status_code)
         operation.clean(asked)
         if fired:
@@ -77,15 +77,15 @@ class Disturbing:
     def _judge(
         self, operation: Operation, fault: Fault, where: str, answer: httpx.Response, undisturbed: httpx.Response | None
     ) -> None:
-        status, code = answer.status_code, _code(answer)
+        status, code = answer.status_code, _read_code(answer)
         self.answers[f"{status} {code}".strip()] += 1
-        if status == 0 or (status >= 400 and ((status, code) not in documented() or code in _NO_CODE)):
+        if status == 0 or (status >= 400 and ((status, code) not in read_documented() or code in _NO_CODE)):
             self._say(operation, fault, where, f"{status} {code or answer.text[:100]}")
-        elif fault.kind == "fsync" and _acknowledges(answer) and not where.startswith(_DATABASE):
+        elif fault.kind == "fsync" and _is_acknowledged(answer) and not where.startswith(_DATABASE):
             self._say(operation, fault, where, f"{status} although it is not durable")
         elif undisturbed is None or status >= 400 or operation.name in _INDEFINITE:
             return
-        elif _without(answer) != _without(undisturbed):
+        elif _drop_changing(answer) != _drop_changing(undisturbed):
             self._say(operation, fault, where, f"{answer.text[:300]} in place of {undisturbed.text[:300]}")
 
     def teach(self, fault: Fault) -> bool:
@@ -97,9 +97,9 @@ class Disturbing:
         asked.number += 1
         if "worker" not in deployment.processes or deployment.processes["worker"].poll() is not None:
             deployment.start("worker", "tests.eager_worker")
-        accepted(asked.put(f"sealed-{asked.number}", asked.number, str(asked.number)))
-        with self.calls.failing(fault, deployment.processes["worker"].pid, deployment.home):
-            answer = accepted(deployment.learn("br", dataset(asked.number)))
+        require_accepted(asked.put(f"sealed-{asked.number}", asked.number, str(asked.number)))
+        with self.calls.fail_calls(fault, deployment.processes["worker"].pid, deployment.home):
+            answer = require_accepted(deployment.learn("br", write_dataset(asked.number)))
             expansion = str(answer.json()["expansion"]["id"])
             wait_until(lambda: self.calls.failed or deployment.has_ended(expansion))
         fired, where = self.calls.failed, self.calls.where.removeprefix(str(deployment.home))
@@ -107,7 +107,7 @@ class Disturbing:
             if deployment.processes["worker"].poll() is not None:
                 deployment.start("worker", "tests.eager_worker")
             time.sleep(0.1)
-        item = deployment.finished(expansion)
+        item = deployment.wait_for_end(expansion)
         asked.ledger.possible[f"expansion {expansion}"] = ["br"]
         if item["state"] == "succeeded":
             asked.ledger.possible["language br"] = [item["version"]]
@@ -120,21 +120,21 @@ class Disturbing:
 
     def restart(self) -> None:
         """Start the service without a fault, and `compare`."""
-        self.asked.deployment.restarted()
+        self.asked.deployment.restart()
         self.problems += compare(self.asked.deployment, self.asked.ledger)
 
     def _say(self, operation: Operation, fault: Fault, where: str, what: str) -> None:
         self.problems.append(f"{operation.name}, {fault} ({where}): {what}")
 
 
-def _acknowledges(answer: httpx.Response) -> bool:
+def _is_acknowledged(answer: httpx.Response) -> bool:
     """Whether nothing is refused, nor any picture of a batch."""
-    items = _without(answer) if answer.content else None
+    items = _drop_changing(answer) if answer.content else None
     each = items.get("items", ()) if isinstance(items, dict) else ()
     return answer.is_success and all(item.get("status", 200) < 300 for item in each)
 
 
-def _code(answer: httpx.Response) -> str:
+def _read_code(answer: httpx.Response) -> str:
     if answer.status_code < 400:
         return ""
     try:
@@ -143,17 +143,17 @@ def _code(answer: httpx.Response) -> str:
         return ""
 
 
-def _without(answer: httpx.Response) -> object:
-    """An answer without what differs each time."""
+def _drop_changing(answer: httpx.Response) -> object:
+    """Return an answer without what differs each time."""
     if not answer.headers.get("content-type", "").startswith("application/json"):
         return answer.content
     return json.loads(answer.text, object_hook=lambda item: {k: v for k, v in item.items() if k not in _CHANGING})
 
 
 def compare(deployment: Deployment, ledger: Ledger) -> list[str]:
-    """How a service that has just started differs from the ledger, what of it is damaged, and what is left over."""
-    problems = [*ledger.compare(holdings(deployment)), *deployment.damaged_pictures()]
+    """Return how a service that has just started differs from the ledger, what is damaged, what is left over."""
+    problems = [*ledger.compare(read_holdings(deployment)), *deployment.list_damaged_pictures()]
     verified = deployment.client.post("/v1/admin/index/verify").json()
     if not verified.get("ok"):
         problems.append(f"verify: {verified}")
-    return [*problems, *deployment.left_over()]
+    return [*problems, *deployment.list_left_over()]

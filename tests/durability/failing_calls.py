@@ -56,8 +56,8 @@ class FailingCalls:
         self.environment = {"LD_PRELOAD": str(library), "CALLS_CONTROL": str(file)}
 
     @contextmanager
-    def failing(self, fault: Fault, session: int, root: Path) -> Iterator[None]:
-        """The calls of a session's processes on files below `root` are counted in the block, and fail as told."""
+    def fail_calls(self, fault: Fault, session: int, root: Path) -> Iterator[None]:
+        """Count the calls of a session's processes on files below `root` in the block, and fail them as told."""
         kind, last = KINDS.index(fault.kind) + 1, min(fault.nth + fault.count - 1, EVER)
         told = _CONTROL.pack(kind, fault.error, fault.nth, last, 0, 0, session, os.fsencode(root.resolve()), b"")
         self._control[4:] = told[4:]
@@ -83,8 +83,8 @@ class FailingCalls:
         return os.fsdecode(_CONTROL.unpack(self._control)[8].rstrip(b"\0"))
 
 
-def built(folder: Path) -> Path | None:
-    """The compiled library; None where there is no C compiler."""
+def build(folder: Path) -> Path | None:
+    """Return the compiled library; None where there is no C compiler."""
     compiler = next((found for name in ("cc", "gcc", "clang") if (found := shutil.which(name))), None)
     if compiler is None:
         return None

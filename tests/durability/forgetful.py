@@ -39,7 +39,7 @@ class Node:
     size = 0
 
     def attributes(self) -> dict[str, int]:
-        """As `stat` has them."""
+        """Return the attributes as `stat` has them."""
         times = dict.fromkeys(("st_atime", "st_mtime", "st_ctime"), self.changed)
         links = self.links if self.kind == stat.S_IFREG else 2
         facts = {"st_mode": self.kind | self.mode, "st_size": self.size, "st_nlink": links, "st_ino": self.number}
@@ -67,13 +67,13 @@ class File(Node):
         self.changed = time.time_ns()
 
     def sync(self) -> None:
-        """What it holds is durable from now on."""
+        """Make what it holds durable."""
         for offset, data in self.pending:
             _apply(self.durable, offset, data)
         self.pending.clear()
 
     def lasting(self, draw: random.Random | None) -> bytes:
-        """What the disk has of it when the power is cut."""
+        """Return what the disk has of it when the power is cut."""
         kept = bytearray(self.durable)
         for offset, data in self.pending if draw else ():
             assert draw is not None
@@ -109,7 +109,7 @@ class Folder(Node):
         self.pending.clear()
 
     def lasting(self, draw: random.Random | None) -> dict[str, Node]:
-        """Which names the disk has when the power is cut: changes are made durable in their order, or not at all."""
+        """Return the names that the disk has when the power is cut: changes become durable in order, or not at all."""
         kept = dict(self.durable)
         for names in self.pending[: draw.randint(0, len(self.pending))] if draw else ():
             _rename(kept, names)
@@ -257,7 +257,7 @@ class Forgetful(mfusepy.Operations):  # type: ignore[misc]
 
 
 def load(folder: Path) -> Folder:
-    """All that is in a folder, which is durable."""
+    """Return all that is in a folder, which is durable."""
     node = Folder(stat.S_IMODE(folder.stat().st_mode))
     for path in folder.iterdir():
         facts = path.stat()
@@ -298,7 +298,7 @@ def _rename(entries: dict[str, Node], names: dict[str, Node | None]) -> None:
 
 
 def _torn(offset: int, data: bytes, draw: random.Random) -> Iterator[tuple[int, bytes]]:
-    """Of a write nothing, all, or some of its sectors, whose borders are those of the file."""
+    """Yield of a write nothing, all, or some of its sectors, whose borders are those of the file."""
     if draw.random() < 0.5:
         if draw.random() < 0.5:
             yield offset, data
@@ -313,7 +313,7 @@ def _torn(offset: int, data: bytes, draw: random.Random) -> Iterator[tuple[int, 
 
 
 def main(store: str, mountpoint: str, seed: str) -> int:
-    """Until it is unmounted."""
+    """Serve the file system until it is unmounted."""
     folder, root = Path(store), load(Path(store))
     mfusepy.FUSE(Forgetful(root), mountpoint, foreground=True, nothreads=True, use_ino=True, kernel_cache=True)
     shutil.rmtree(folder)

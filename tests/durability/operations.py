@@ -22,8 +22,8 @@ class Refused(Exception):
     """What had to be done before something is asked for was not done."""
 
 
-def accepted(answer: httpx.Response) -> httpx.Response:
-    """An answer that refuses nothing."""
+def require_accepted(answer: httpx.Response) -> httpx.Response:
+    """Return an answer that refuses nothing."""
     if not answer.is_success:
         raise Refused(answer.text)
     return answer
@@ -46,8 +46,8 @@ class Asked:
         """Sends the admin key."""
         return self.deployment.client
 
-    def noted(self, key: str, value: object, send: Wanted) -> httpx.Response:
-        """The answer to a request that writes a value, which is noted, whatever it is."""
+    def note_answer(self, key: str, value: object, send: Wanted) -> httpx.Response:
+        """Return the answer to a request that writes a value, which is noted, whatever it is."""
         try:
             answer = send()
         except httpx.TransportError:
@@ -58,7 +58,7 @@ class Asked:
 
     def put(self, id: str, motif: int, text: str) -> httpx.Response:
         """Put a picture, and note it."""
-        return self.noted(f"picture {id}", text, lambda: self.deployment.put(id, motif, text))
+        return self.note_answer(f"picture {id}", text, lambda: self.deployment.put(id, motif, text))
 
 
 @dataclass(frozen=True)
@@ -72,56 +72,56 @@ class Operation:
     reads: bool = False
 
 
-def reading(name: str, method: str, path: str, **more: Any) -> Operation:
-    """One that changes nothing."""
+def make_reading(name: str, method: str, path: str, **more: Any) -> Operation:
+    """Return one that changes nothing."""
     return Operation(name, lambda asked: lambda: asked.client.request(method, path, **more), reads=True)
 
 
-def _text(asked: Asked) -> str:
+def _make_text(asked: Asked) -> str:
     return f"motif number {asked.number}"
 
 
-def _putting(name: str, id: Callable[[int], str], motif: Callable[[int], int]) -> Operation:
+def _make_put(name: str, id: Callable[[int], str], motif: Callable[[int], int]) -> Operation:
     return Operation(
         name,
-        lambda asked: lambda: asked.deployment.put(id(asked.number), motif(asked.number), _text(asked)),
-        lambda asked, status: asked.ledger.write(f"picture {id(asked.number)}", _text(asked), status),
+        lambda asked: lambda: asked.deployment.put(id(asked.number), motif(asked.number), _make_text(asked)),
+        lambda asked, status: asked.ledger.write(f"picture {id(asked.number)}", _make_text(asked), status),
     )
 
 
 def _patch(asked: Asked) -> Wanted:
-    body = json.dumps({"captions": {"en": [_text(asked)]}, "tags": [f"t{asked.number}"]}).encode()
+    body = json.dumps({"captions": {"en": [_make_text(asked)]}, "tags": [f"t{asked.number}"]}).encode()
     headers = {"Content-Type": "application/merge-patch+json"}
     return lambda: asked.client.patch("/v1/pictures/patched", content=body, headers=headers)
 
 
 def _delete(asked: Asked) -> Wanted:
     id = f"deleted-{asked.number}"
-    accepted(asked.put(id, _FIRST_MOTIF + asked.number, _text(asked)))
+    require_accepted(asked.put(id, _FIRST_MOTIF + asked.number, _make_text(asked)))
     return lambda: asked.client.delete(f"/v1/pictures/{id}")
 
 
 def _batch(asked: Asked) -> Wanted:
     ids = [f"batch-{asked.number}-{place}" for place in range(3)]
-    records = json.dumps([{"id": id, "captions": {"en": [_text(asked)]}} for id in ids])
+    records = json.dumps([{"id": id, "captions": {"en": [_make_text(asked)]}} for id in ids])
     motifs = [_FIRST_MOTIF * (2 + place) + asked.number for place in range(3)]
     files = [("picture", asked.deployment.send(id, motif)) for id, motif in zip(ids, motifs, strict=True)]
 
     def send() -> httpx.Response:
         for id in ids:  # each may be there, if there is no answer
-            asked.ledger.write(f"picture {id}", _text(asked), 0)
+            asked.ledger.write(f"picture {id}", _make_text(asked), 0)
         answer = asked.client.post("/v1/pictures/batch", files=files, data={"records": records})
         items = answer.json()["items"] if answer.status_code == 200 else [{"status": answer.status_code}] * 3
         for id, item in zip(ids, items, strict=True):  # each picture has a status of its own
             if item["status"] < 500:
                 asked.ledger.possible[f"picture {id}"] = [None]
-                asked.ledger.write(f"picture {id}", _text(asked), item["status"])
+                asked.ledger.write(f"picture {id}", _make_text(asked), item["status"])
         return answer
 
     return send
 
 
-def _key(asked: Asked) -> Wanted:
+def _create_key(asked: Asked) -> Wanted:
     body = {"scope": "search", "label": f"made {asked.number}"}
     return lambda: asked.client.post("/v1/admin/keys", json=body)
 
@@ -129,18 +129,18 @@ def _key(asked: Asked) -> Wanted:
 def _revoke(asked: Asked) -> Wanted:
     body = {"scope": "search", "label": f"revoked {asked.number}"}
     send = lambda: asked.client.post("/v1/admin/keys", json=body)  # noqa: E731
-    made = accepted(asked.noted(f"key revoked {asked.number}", "valid", send))
+    made = require_accepted(asked.note_answer(f"key revoked {asked.number}", "valid", send))
     return lambda: asked.client.delete(f"/v1/admin/keys/{made.json()['id']}")
 
 
-def dataset(number: int, count: int = 70) -> bytes:
-    """A small dataset of a toy language, another one for each number."""
+def write_dataset(number: int, count: int = 70) -> bytes:
+    """Return a small dataset of a toy language, another one for each number."""
     rows = [{**row, "caption": f"{row['caption']} {number}"} for row in pairs("cy", count=count)]
     return "".join(json.dumps(row) + "\n" for row in rows).encode()
 
 
 def _submit(asked: Asked) -> Wanted:
-    data, headers = dataset(asked.number), {"Idempotency-Key": f"submission-{asked.number}"}
+    data, headers = write_dataset(asked.number), {"Idempotency-Key": f"submission-{asked.number}"}
     fields = {"language": "br", "settings": json.dumps({"seed": asked.number})}
 
     def send() -> httpx.Response:
@@ -156,48 +156,48 @@ def _submit(asked: Asked) -> Wanted:
 
 
 def _cancel_all(asked: Asked) -> None:
-    """No expansion is queued any more."""
-    for expansion in asked.deployment.every("/v1/expansions"):
+    """Cancel every queued expansion."""
+    for expansion in asked.deployment.list_all("/v1/expansions"):
         if expansion["state"] == "queued":
-            accepted(asked.client.post(f"/v1/expansions/{expansion['id']}/cancel"))
+            require_accepted(asked.client.post(f"/v1/expansions/{expansion['id']}/cancel"))
 
 
 def _cancel(asked: Asked) -> Wanted:
-    answer = accepted(_submit(asked)())
+    answer = require_accepted(_submit(asked)())
     return lambda: asked.client.post(f"/v1/expansions/{answer.json()['expansion']['id']}/cancel")
 
 
 def _release(asked: Asked) -> dict[str, Any]:
-    return next(asked.deployment.every("/v1/admin/releases"))
+    return next(asked.deployment.list_all("/v1/admin/releases"))
 
 
 def _roll_back(asked: Asked) -> Wanted:
-    """Welsh goes."""
+    """Return Welsh goes."""
     if "cy" not in _release(asked)["languages"]:
-        accepted(asked.noted("language cy", 1, _restoring(asked)))
+        require_accepted(asked.note_answer("language cy", 1, _make_restore(asked)))
     return lambda: asked.client.post("/v1/admin/languages/cy/rollback", json={"reason": "a test"})
 
 
 def _restore(asked: Asked) -> Wanted:
-    """Welsh comes back."""
+    """Bring Welsh back, by its first release."""
     if "cy" in _release(asked)["languages"]:
         send = lambda: asked.client.post("/v1/admin/languages/cy/rollback", json={})  # noqa: E731
-        accepted(asked.noted("language cy", None, send))
-    return _restoring(asked)
+        require_accepted(asked.note_answer("language cy", None, send))
+    return _make_restore(asked)
 
 
-def _restoring(asked: Asked) -> Wanted:
-    """The release that had it first."""
+def _make_restore(asked: Asked) -> Wanted:
+    """Return the release that had it first."""
     now = _release(asked)["number"]
     return lambda: asked.client.post("/v1/admin/releases/2/restore", json={"expected": now})
 
 
 OPERATIONS = (
-    _putting("put a new picture", lambda number: f"new-{number}", lambda number: _FIRST_MOTIF + number),
-    _putting("replace a picture", lambda number: "replaced", lambda number: 10 * _FIRST_MOTIF + number),
-    _putting("replace captions", lambda number: "kept", lambda number: 1),
+    _make_put("put a new picture", lambda number: f"new-{number}", lambda number: _FIRST_MOTIF + number),
+    _make_put("replace a picture", lambda number: "replaced", lambda number: 10 * _FIRST_MOTIF + number),
+    _make_put("replace captions", lambda number: "kept", lambda number: 1),
     Operation(
-        "patch a record", _patch, lambda asked, status: asked.ledger.write("picture patched", _text(asked), status)
+        "patch a record", _patch, lambda asked, status: asked.ledger.write("picture patched", _make_text(asked), status)
     ),
     Operation(
         "delete a picture",
@@ -206,7 +206,7 @@ OPERATIONS = (
     ),
     Operation("put a batch", _batch),
     Operation(
-        "make a key", _key, lambda asked, status: asked.ledger.write(f"key made {asked.number}", "valid", status)
+        "make a key", _create_key, lambda asked, status: asked.ledger.write(f"key made {asked.number}", "valid", status)
     ),
     Operation(
         "revoke a key", _revoke, lambda asked, status: asked.ledger.write(f"key revoked {asked.number}", "gone", status)
@@ -215,38 +215,40 @@ OPERATIONS = (
     Operation("cancel an expansion", _cancel, clean=_cancel_all),
     Operation("roll back", _roll_back, lambda asked, status: asked.ledger.write("language cy", None, status)),
     Operation("restore a release", _restore, lambda asked, status: asked.ledger.write("language cy", 1, status)),
-    reading("prune", "POST", "/v1/admin/prune", json={"keep": 100}),
-    reading("verify", "POST", "/v1/admin/index/verify"),
-    reading("search", "POST", "/v1/search/pictures", json={"text": "motif 3"}),
-    reading("search by meaning", "POST", "/v1/search/pictures", json={"text": "afal", "language": "cy"}),
-    reading("search with a filter", "POST", "/v1/search/pictures", json={"text": "motif", "filter": _TAGGED}),
-    reading("search by a picture", "POST", "/v1/search/pictures", files={"picture": ("x", picture(3))}),
-    reading("search captions", "POST", "/v1/search/captions", json={"picture": "kept"}),
-    reading("search a batch", "POST", "/v1/search/batch", json={"searches": [{"text": "motif 1"}, {"text": "red"}]}),
-    reading("embed", "POST", "/v1/embeddings", json={"input": ["a red apple"]}),
-    reading("list pictures", "GET", "/v1/pictures"),
-    reading("get a picture", "GET", "/v1/pictures/kept"),
-    reading("get its content", "GET", "/v1/pictures/kept/content"),
-    reading("get its thumbnail", "GET", "/v1/pictures/kept/thumbnail"),
-    reading("list collections", "GET", "/v1/collections"),
-    reading("find duplicates", "GET", "/v1/duplicates"),
-    reading("list languages", "GET", "/v1/languages"),
-    reading("get a version", "GET", "/v1/versions/1"),
-    reading("list keys", "GET", "/v1/admin/keys"),
-    reading("list releases", "GET", "/v1/admin/releases"),
-    reading("ask for readiness", "GET", "/readyz"),
-    reading("ask for metrics", "GET", "/metrics"),
+    make_reading("prune", "POST", "/v1/admin/prune", json={"keep": 100}),
+    make_reading("verify", "POST", "/v1/admin/index/verify"),
+    make_reading("search", "POST", "/v1/search/pictures", json={"text": "motif 3"}),
+    make_reading("search by meaning", "POST", "/v1/search/pictures", json={"text": "afal", "language": "cy"}),
+    make_reading("search with a filter", "POST", "/v1/search/pictures", json={"text": "motif", "filter": _TAGGED}),
+    make_reading("search by a picture", "POST", "/v1/search/pictures", files={"picture": ("x", picture(3))}),
+    make_reading("search captions", "POST", "/v1/search/captions", json={"picture": "kept"}),
+    make_reading(
+        "search a batch", "POST", "/v1/search/batch", json={"searches": [{"text": "motif 1"}, {"text": "red"}]}
+    ),
+    make_reading("embed", "POST", "/v1/embeddings", json={"input": ["a red apple"]}),
+    make_reading("list pictures", "GET", "/v1/pictures"),
+    make_reading("get a picture", "GET", "/v1/pictures/kept"),
+    make_reading("get its content", "GET", "/v1/pictures/kept/content"),
+    make_reading("get its thumbnail", "GET", "/v1/pictures/kept/thumbnail"),
+    make_reading("list collections", "GET", "/v1/collections"),
+    make_reading("find duplicates", "GET", "/v1/duplicates"),
+    make_reading("list languages", "GET", "/v1/languages"),
+    make_reading("get a version", "GET", "/v1/versions/1"),
+    make_reading("list keys", "GET", "/v1/admin/keys"),
+    make_reading("list releases", "GET", "/v1/admin/releases"),
+    make_reading("ask for readiness", "GET", "/readyz"),
+    make_reading("ask for metrics", "GET", "/metrics"),
 )
 
 
-def holdings(deployment: Deployment) -> dict[str, object]:
-    """What the service has now, by the keys of the ledger."""
+def read_holdings(deployment: Deployment) -> dict[str, object]:
+    """Return what the service has now, by the keys of the ledger."""
     found: dict[str, object] = {}
-    for item in deployment.every("/v1/pictures"):
+    for item in deployment.list_all("/v1/pictures"):
         found[f"picture {item['id']}"] = item["captions"]["en"][0]
     for key in deployment.client.get("/v1/admin/keys").json()["items"]:
         found[f"key {key['label']}"] = "gone" if key["revoked_at"] else "valid"
-    for expansion in deployment.every("/v1/expansions"):
+    for expansion in deployment.list_all("/v1/expansions"):
         found[f"expansion {expansion['id']}"] = expansion["language"]
     for language in deployment.client.get("/v1/languages").json()["items"]:
         if language["language"] != "en":

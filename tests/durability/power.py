@@ -34,10 +34,10 @@ class ForgetfulDisk:
             time.sleep(0.01)
 
     def remember(self) -> None:
-        """What is not written to the file system when its users are killed never will be."""
+        """Remember nothing: what is not written when the users are killed never will be."""
 
     def unmount(self) -> None:
-        """The store has what the disk would have."""
+        """Unmount, and leave in the store what the disk would have."""
         if self._process is not None:
             subprocess.run(["umount", "-l", str(self._mountpoint)], check=False)
             with suppress(subprocess.TimeoutExpired):
@@ -82,14 +82,14 @@ class BlockDisk:
     def unmount(self) -> None:
         """The image is what was remembered."""
         if self._mountpoint.is_mount():
-            _until_free(self._mountpoint)
+            _unmount_when_free(self._mountpoint)
             if self._cut.exists():
                 self._cut.replace(self._image)
 
     def close(self) -> None:
-        """Nothing stays mounted."""
+        """Unmount everything."""
         self.unmount()
-        _until_free(self._outer)
+        _unmount_when_free(self._outer)
 
 
 def _make(kind: str, image: Path, size: int) -> None:
@@ -98,7 +98,7 @@ def _make(kind: str, image: Path, size: int) -> None:
     _run(f"mkfs.{kind}", "-q", image)
 
 
-def _until_free(mountpoint: Path) -> None:
+def _unmount_when_free(mountpoint: Path) -> None:
     """Unmount, when the last of the killed processes is gone."""
     until = time.monotonic() + PATIENCE
     while subprocess.run(["umount", str(mountpoint)], capture_output=True, check=False).returncode:
@@ -110,16 +110,16 @@ def _run(*command: str | Path) -> None:
     subprocess.run([str(part) for part in command], check=True, capture_output=True)
 
 
-def why_no_blocks() -> str:
-    """Why images cannot be mounted here; empty when they can."""
+def explain_no_blocks() -> str:
+    """Return why images cannot be mounted here; empty when they can."""
     if os.geteuid() != 0:
         return "only root may mount images"
     missing = [kind for kind in BlockDisk.kinds if shutil.which(f"mkfs.{kind}") is None]
     return f"mkfs.{missing[0]} is not installed (xfsprogs, btrfs-progs)" if missing else ""
 
 
-def why_no_fuse() -> str:
-    """Why FUSE cannot be used here; empty when it can."""
+def explain_no_fuse() -> str:
+    """Return why FUSE cannot be used here; empty when it can."""
     if os.geteuid() != 0:
         return "only root may mount a file system"
     if not Path("/dev/fuse").exists():

@@ -17,7 +17,7 @@ from tests.durability.conftest import Prepared
 from tests.durability.deployment import Deployment
 from tests.durability.disturbing import Disturbing
 from tests.durability.failing_calls import ERRORS, EVER, KINDS, Fault, Kind
-from tests.durability.operations import OPERATIONS, Asked, Operation, holdings
+from tests.durability.operations import OPERATIONS, Asked, Operation, read_holdings
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(14_400)]
 FULL = os.environ.get("CALLS") == "all"
@@ -26,22 +26,22 @@ _STEPS: dict[Kind, int] = {"fsync": 1, "name": 1, "open": 10, "write": 25}  # of
 _WORKERS_FIRST = 5  # call of the worker that fails: those before are of its start
 
 
-def faults(kind: Kind) -> Iterator[Iterator[Fault]]:
-    """For each error, once and from then on: the first call, the second, and so on without end."""
-    for error, count in itertools.product(ERRORS[kind], counts(kind)):
+def list_faults(kind: Kind) -> Iterator[Iterator[Fault]]:
+    """Yield for each error, once and from then on: the first call, the second, and so on without end."""
+    for error, count in itertools.product(ERRORS[kind], list_counts(kind)):
         yield (Fault(kind, error, nth, count) for nth in itertools.count(1))
 
 
-def counts(kind: Kind) -> tuple[int, ...]:
-    """How many calls fail: one, or all from then on. Who is never accepted has no answer to judge."""
+def list_counts(kind: Kind) -> tuple[int, ...]:
+    """Return how many calls fail: one, or all from then on. Who is never accepted has no answer to judge."""
     return (1, 3) if kind == "accept" else (1, EVER)
 
 
-def all_of(disturbing: Disturbing, operations: tuple[Operation, ...]) -> None:
-    """Every call of every operation; the service starts anew, and is compared, after each that writes."""
+def fail_all(disturbing: Disturbing, operations: tuple[Operation, ...]) -> None:
+    """Fail every call of every operation; the service starts anew after each that writes, and is compared."""
     for operation in operations:
         for kind in KINDS:
-            for each in faults(kind):
+            for each in list_faults(kind):
                 for fault in each:
                     if not disturbing.disturb(operation, fault):
                         break
@@ -51,19 +51,19 @@ def all_of(disturbing: Disturbing, operations: tuple[Operation, ...]) -> None:
     disturbing.restart()
 
 
-def some_of(disturbing: Disturbing, sample: int) -> None:
-    """So many calls of some operations."""
+def fail_some(disturbing: Disturbing, sample: int) -> None:
+    """Fail so many calls of some operations."""
     draw = random.Random(_SEED)
     fired = 0
     while fired < sample:
         kind = draw.choice(KINDS)
-        fault = Fault(kind, draw.choice(ERRORS[kind]), draw.randint(1, 6), draw.choice(counts(kind)))
+        fault = Fault(kind, draw.choice(ERRORS[kind]), draw.randint(1, 6), draw.choice(list_counts(kind)))
         fired += disturbing.disturb(draw.choice(OPERATIONS), fault)
     disturbing.restart()
 
 
-def taught(disturbing: Disturbing) -> None:
-    """Calls of the worker and its children: each that makes a name or something durable, some of the others."""
+def fail_worker(disturbing: Disturbing) -> None:
+    """Fail calls of the worker and its children: each that makes a name or something durable, some others."""
     for kind, step in _STEPS.items() if FULL else [*_STEPS.items()][:1]:
         for error in ERRORS[kind] if FULL else ERRORS[kind][:1]:
             for nth in itertools.count(_WORKERS_FIRST, step if FULL else EVER):
@@ -74,7 +74,7 @@ def taught(disturbing: Disturbing) -> None:
 
 
 def report(disturbing: Disturbing, title: str) -> None:
-    """What was tried by now, for who runs the long form."""
+    """Write what was tried by now, for who runs the long form."""
     counts = ", ".join(f"{kind} {error} {count}" for (kind, error), count in sorted(disturbing.counts.items()))
     answers = ", ".join(f"{answer}: {count}" for answer, count in disturbing.answers.most_common())
     sys.stderr.write(f"{title}: {counts}\n  answers {answers}\n  problems {len(disturbing.problems)}\n")
@@ -87,9 +87,9 @@ def disturbing(prepared: Prepared, deployment: Deployment) -> Disturbing:
     if prepared.calls is None:
         pytest.skip("calls are made to fail by a library that a C compiler makes, and there is none")
     deployment.start("service")
-    assert deployment.ready(), deployment.log_end()
+    assert deployment.is_ready(), deployment.log_end()
     asked = Asked(deployment)
-    asked.ledger.compare(holdings(deployment))
+    asked.ledger.compare(read_holdings(deployment))
     return Disturbing(asked, prepared.calls)
 
 
@@ -98,15 +98,15 @@ def disturbing(prepared: Prepared, deployment: Deployment) -> Disturbing:
 def test_no_call_of_the_service_that_fails_loses_anything(disturbing: Disturbing, sample: int) -> None:
     chosen = os.environ.get("CALLS_ONLY", "")
     if FULL:
-        all_of(disturbing, tuple(each for each in OPERATIONS if re.search(chosen, each.name)))
+        fail_all(disturbing, tuple(each for each in OPERATIONS if re.search(chosen, each.name)))
     else:
-        some_of(disturbing, sample)
+        fail_some(disturbing, sample)
     assert disturbing.problems == []
     assert sum(disturbing.counts.values()) >= sample
 
 
 @pytest.mark.nightly
 def test_no_call_of_the_worker_that_fails_loses_anything(disturbing: Disturbing) -> None:
-    taught(disturbing)
+    fail_worker(disturbing)
     assert disturbing.problems == []
     assert disturbing.counts

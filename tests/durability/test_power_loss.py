@@ -18,8 +18,8 @@ from tests.durability.conftest import Prepared
 from tests.durability.deployment import Deployment
 from tests.durability.disturbing import compare
 from tests.durability.ledger import Ledger
-from tests.durability.operations import OPERATIONS, Asked, Refused, holdings
-from tests.durability.power import BlockDisk, ForgetfulDisk, why_no_blocks, why_no_fuse
+from tests.durability.operations import OPERATIONS, Asked, Refused, read_holdings
+from tests.durability.power import BlockDisk, ForgetfulDisk, explain_no_blocks, explain_no_fuse
 from tests.service.harness import wait_until
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(14_400)]
@@ -38,7 +38,7 @@ _WRITERS = (  # what each of them asks for, so that no two write the same
 @pytest.fixture
 def forgetful(prepared: Prepared, tmp_path: Path) -> Iterator[Powered]:
     """A copy of the data root on a disk that forgets, with no process yet."""
-    if reason := why_no_fuse():
+    if reason := explain_no_fuse():
         pytest.skip(reason)
     (tmp_path / "store").mkdir()
     copied = prepared.new(tmp_path / "store" / "home")
@@ -54,7 +54,7 @@ def forgetful(prepared: Prepared, tmp_path: Path) -> Iterator[Powered]:
 @pytest.fixture(params=BlockDisk.kinds)
 def block(request: pytest.FixtureRequest, prepared: Prepared, tmp_path: Path) -> Iterator[Powered]:
     """A copy of the data root on a file system in an image, with no process yet."""
-    if reason := why_no_blocks():
+    if reason := explain_no_blocks():
         pytest.skip(reason)
     disk = BlockDisk(tmp_path, tmp_path / "mounted", request.param)
     disk.fill(prepared.home)
@@ -112,14 +112,14 @@ def cut_again_and_again(deployment: Deployment, disk: ForgetfulDisk | BlockDisk,
     draw = random.Random(_SEED)
     deployment.begin()
     deployment.start("service")
-    assert deployment.ready(), deployment.log_end()
+    assert deployment.is_ready(), deployment.log_end()
     ledger, problems, acknowledged = Ledger(), list[str](), 0
-    ledger.compare(holdings(deployment))
+    ledger.compare(read_holdings(deployment))
     for cut in range(1, cuts + 1):
         answers = load(deployment, disk, ledger, cut, draw.randint(1, 40))
         disk.unmount()
         disk.mount(cut if cut % 3 else 0)  # each third one keeps nothing that is not durable
-        deployment.restarted()
+        deployment.restart()
         problems += [f"cut {cut}: {problem}" for problem in compare(deployment, ledger)]
         acknowledged += sum(200 <= status < 300 for status in answers)
         if FULL:

@@ -34,36 +34,39 @@ Make = Callable[[Random, httpx.Client], httpx.Response]
 
 
 def picture(source: Random, client: httpx.Client) -> httpx.Response:
-    """A picture with some bytes changed, or cut."""
-    return client.post("/v1/pictures", files={"picture": ("x", mutated(source, source.choice(ORIGINALS)))})
+    """Return a picture with some bytes changed, or cut."""
+    return client.post("/v1/pictures", files={"picture": ("x", mutate(source, source.choice(ORIGINALS)))})
 
 
 def multipart(source: Random, client: httpx.Client) -> httpx.Response:
-    """A form whose parts, or their borders, are not what they should be."""
+    """Return a form whose parts, or their borders, are not what they should be."""
     parts = b"".join(
         b'--b\r\nContent-Disposition: form-data; name="%s"; filename="x"\r\n\r\n%s\r\n'
         % (source.choice(_PARTS).encode(), source.randbytes(source.randrange(200)))
         for _ in range(source.randrange(1, 4))
     )
-    body = mutated(source, parts + b"--b--\r\n")
+    body = mutate(source, parts + b"--b--\r\n")
     route = source.choice(("/v1/pictures", "/v1/pictures/batch", "/v1/languages", "/v1/search/captions"))
     return client.post(route, content=body, headers={"Content-Type": "multipart/form-data; boundary=b"})
 
 
 def text(source: Random, client: httpx.Client) -> httpx.Response:
-    """A search for letters of every kind, also those that are none."""
-    asked = {"text": letters(source, 1_200), "language": source.choice(("auto", "en", "de", letters(source, 12)))}
+    """Return a search for letters of every kind, also those that are none."""
+    asked = {
+        "text": draw_letters(source, 1_200),
+        "language": source.choice(("auto", "en", "de", draw_letters(source, 12))),
+    }
     return send_json(client, "/v1/search/pictures", asked)
 
 
 def document(source: Random, client: httpx.Client) -> httpx.Response:
-    """Any JSON, often with fields that have a meaning."""
-    value = {source.choice(_NAMES): any_json(source) for _ in range(source.randrange(5))}
-    return send_json(client, source.choice(ROUTES), value if source.random() < 0.8 else any_json(source))
+    """Return any JSON, often with fields that have a meaning."""
+    value = {source.choice(_NAMES): draw_json(source) for _ in range(source.randrange(5))}
+    return send_json(client, source.choice(ROUTES), value if source.random() < 0.8 else draw_json(source))
 
 
 def octets(source: Random, client: httpx.Client) -> httpx.Response:
-    """Bytes that claim to be something."""
+    """Return bytes that claim to be something."""
     kind = source.choice(("application/json", "application/x-tar", "text/plain", "multipart/form-data"))
     return client.post(
         source.choice(ROUTES), content=source.randbytes(source.randrange(400)), headers={"Content-Type": kind}
@@ -71,13 +74,13 @@ def octets(source: Random, client: httpx.Client) -> httpx.Response:
 
 
 def dataset(source: Random, client: httpx.Client) -> httpx.Response:
-    """A dataset with some bytes changed, or cut; a dry run."""
-    files = {"dataset": ("x", mutated(source, source.choice(DATASETS)))}
+    """Return a dataset with some bytes changed, or cut; a dry run."""
+    files = {"dataset": ("x", mutate(source, source.choice(DATASETS)))}
     return client.post("/v1/languages", files=files, data={"language": "cy", "dry_run": "true"})
 
 
 def address(source: Random, client: httpx.Client) -> httpx.Response:
-    """A path and headers that nobody meant."""
+    """Return a path and headers that nobody meant."""
     path = source.choice(_PATHS) + "".join(source.choice("a/.%2e%00%ff~;?#[]é") for _ in range(source.randrange(40)))
     name = source.choice(("X-API-Key", "Authorization", "If-Match", "Idempotency-Key", "Range", "Accept", "Host"))
     value = bytes(source.choice(range(0x20, 0x7F)) for _ in range(source.randrange(300))).strip()  # else httpx refuses
@@ -90,26 +93,26 @@ def address(source: Random, client: httpx.Client) -> httpx.Response:
 KINDS: dict[Make, int] = {picture: 10, multipart: 10, text: 20, document: 50, octets: 3, dataset: 2, address: 5}
 
 
-def mutated(source: Random, data: bytes) -> bytes:
-    """Some bytes changed; every fifth is cut."""
+def mutate(source: Random, data: bytes) -> bytes:
+    """Return some bytes changed; every fifth is cut."""
     changed = bytearray(data)
     for _ in range(source.randint(1, 12)):
         changed[source.randrange(len(changed))] = source.randrange(256)
     return bytes(changed[: source.randrange(len(changed))] if source.random() < 0.2 else changed)
 
 
-def letters(source: Random, most: int) -> str:
+def draw_letters(source: Random, most: int) -> str:
     return "".join(source.choice(_LETTERS) for _ in range(source.randrange(most)))
 
 
-def any_json(source: Random, depth: int = 0) -> Any:
-    """A value as a careless client writes it: NaN, Infinity and lone surrogates too."""
+def draw_json(source: Random, depth: int = 0) -> Any:
+    """Return a value as a careless client writes it: NaN, Infinity and lone surrogates too."""
     kind = source.randrange(9 if depth < 3 else 7)
     if kind > 6:
-        inner = [any_json(source, depth + 1) for _ in range(source.randrange(4))]
-        return inner if kind == 7 else {letters(source, 10): each for each in inner}
+        inner = [draw_json(source, depth + 1) for _ in range(source.randrange(4))]
+        return inner if kind == 7 else {draw_letters(source, 10): each for each in inner}
     number = source.choice((0, -1, 101, 2**31, 10**400, 5.0, 1e308 * 10, float("nan")))
-    return (None, True, number, letters(source, 40), "", source.randrange(200), source.random())[kind]
+    return (None, True, number, draw_letters(source, 40), "", source.randrange(200), source.random())[kind]
 
 
 def send_json(client: httpx.Client, route: str, value: object) -> httpx.Response:
@@ -151,12 +154,12 @@ def flood(home: Path, count: int, seed: int) -> Outcome:
         api = psutil.Process(server.pid)
         for make in (picture, dataset, text):  # what an idle service has open
             make(Random(0), client)
-        outcome.idle = outcome.peak = memory(api)
-        first = total(client)
+        outcome.idle = outcome.peak = measure_memory(api)
+        first = count_pictures(client)
 
         def watch() -> None:
             while not ended.wait(0.1):
-                outcome.peak = max(outcome.peak, memory(api))
+                outcome.peak = max(outcome.peak, measure_memory(api))
 
         def send(share: range) -> None:
             with httpx.Client(base_url=client.base_url, headers=client.headers, timeout=client.timeout) as own:
@@ -176,12 +179,12 @@ def flood(home: Path, count: int, seed: int) -> Outcome:
             thread.join()
         ended.set()
         watching.join()
-        outcome.pictures = total(client) - first
+        outcome.pictures = count_pictures(client) - first
     return outcome
 
 
-def memory(process: psutil.Process) -> int:
-    """Resident bytes of a process and of all that it started."""
+def measure_memory(process: psutil.Process) -> int:
+    """Return resident bytes of a process and of all that it started."""
     used = 0
     for each in (process, *process.children(recursive=True)):
         try:
@@ -191,8 +194,8 @@ def memory(process: psutil.Process) -> int:
     return used
 
 
-def total(client: httpx.Client) -> int:
-    """How many pictures the gallery has."""
+def count_pictures(client: httpx.Client) -> int:
+    """Return how many pictures the gallery has."""
     return sum(each["count"] for each in client.get("/v1/collections").json()["items"])
 
 

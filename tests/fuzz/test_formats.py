@@ -38,8 +38,8 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def address_space(pid: int) -> int:
-    """The most address space that a process has had, in bytes."""
+def measure_address_space(pid: int) -> int:
+    """Return the most address space that a process has had, in bytes."""
     (line,) = [line for line in Path(f"/proc/{pid}/status").read_text().splitlines() if line.startswith("VmPeak")]
     return int(line.split()[1]) << 10
 
@@ -58,7 +58,7 @@ def test_mutated_scans_and_photographs_of_phones(service: Service, seed: int) ->
     assert answer.is_success or (answer.status_code < 500 and answer.json()["code"] in CODES), answer.text
     assert len(service.context.gallery.list_ids()) - before == (answer.status_code == 201)
     for pid in service.context.pictures.uploads.decoder.pids:
-        assert address_space(pid) <= MEMORY + SLACK
+        assert measure_address_space(pid) <= MEMORY + SLACK
 
 
 def test_the_pictures_can_be_read_before_they_are_mutated(service: Service) -> None:

@@ -35,7 +35,7 @@ ROUTES = (
 ORIGINALS = tuple(picture(60, format=format) for format in ("PNG", "JPEG", "WEBP"))
 
 
-def parquet() -> bytes:
+def write_parquet() -> bytes:
     columns = {"caption": [f"afal {n}" for n in range(70)], "english": [f"apple {n}" for n in range(70)]}
     sink = io.BytesIO()
     pyarrow.parquet.write_table(pyarrow.table(columns), sink)
@@ -43,7 +43,7 @@ def parquet() -> bytes:
 
 
 ROWS = "".join(f'{{"caption": "afal {n}", "english": "apple {n}", "split": "train"}}\n' for n in range(70))
-DATASETS = (ROWS.encode(), gzip.compress(ROWS.encode()), parquet())
+DATASETS = (ROWS.encode(), gzip.compress(ROWS.encode()), write_parquet())
 
 
 @given(seed=st.integers(0, 1 << 32))

@@ -28,18 +28,18 @@ class Module:
     def package(self) -> str:
         return self.name.split(".")[0]
 
-    def imports(self, types: bool = True) -> Iterator[tuple[str, int]]:
-        """Every module imported anywhere in the file, lazily too and, if `types`, for typing, with its line."""
+    def list_imports(self, types: bool = True) -> Iterator[tuple[str, int]]:
+        """Yield every module imported anywhere in the file, lazily too and, if `types`, for typing, with its line."""
         tree = self.tree if types else ast.Module([node for node in self.tree.body if not _is_for_types(node)], [])
         for node in ast.walk(tree):
             if isinstance(node, ast.Import):
                 yield from ((alias.name, node.lineno) for alias in node.names)
             elif isinstance(node, ast.ImportFrom):
-                base = self._absolute(node)
+                base = self._resolve(node)
                 yield base, node.lineno
                 yield from ((f"{base}.{alias.name}", node.lineno) for alias in node.names)
 
-    def _absolute(self, node: ast.ImportFrom) -> str:
+    def _resolve(self, node: ast.ImportFrom) -> str:
         if not node.level:
             return node.module or ""
         above = self.name.split(".")[: -node.level]
@@ -56,20 +56,20 @@ def _parse(text: str) -> ast.Module:
 
 
 @cache
-def modules(*packages: str) -> tuple[Module, ...]:
-    """The modules of these top-level packages, ordered by name."""
+def list_modules(*packages: str) -> tuple[Module, ...]:
+    """Return the modules of these top-level packages, ordered by name."""
     files = [file for package in packages for file in (ROOT / package).rglob("*.py")]
-    return tuple(Module(_dotted(file), file.read_text(encoding="utf-8")) for file in sorted(files))
+    return tuple(Module(_name_module(file), file.read_text(encoding="utf-8")) for file in sorted(files))
 
 
-def _dotted(file: Path) -> str:
+def _name_module(file: Path) -> str:
     parts = file.relative_to(ROOT).with_suffix("").parts
     return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
 
 
 @cache
-def tracked() -> tuple[Path, ...]:
-    """Files under version control, or all that look like it if this is not a checkout."""
+def list_tracked() -> tuple[Path, ...]:
+    """Return files under version control, or all that look like it if this is not a checkout."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=False)
     if listed.returncode == 0 and listed.stdout:
         files = (ROOT / name for name in listed.stdout.decode().split("\0") if name)
@@ -78,6 +78,6 @@ def tracked() -> tuple[Path, ...]:
     return tuple(f for f in ROOT.rglob("*") if f.is_file() and not hidden & set(f.relative_to(ROOT).parts))
 
 
-def under(name: str, prefix: str) -> bool:
+def is_under(name: str, prefix: str) -> bool:
     """Whether a dotted name is `prefix` or inside it."""
     return name == prefix or name.startswith(prefix + ".")

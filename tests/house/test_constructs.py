@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.house.source import ALL_PYTHON, PACKAGES, Module, modules, tracked
+from tests.house.source import ALL_PYTHON, PACKAGES, Module, list_modules, list_tracked
 
 # Modules that may catch every exception: for a request, for an expansion, and in loops that must survive an error.
 NETS = (
@@ -46,28 +46,28 @@ WAITING = (
 )
 
 
-def forbidden(module: Module) -> list[str]:
-    """Each forbidden construct of a module, with its line."""
-    violations = {*_in_tree(module), *_in_lines(module)}
+def list_forbidden(module: Module) -> list[str]:
+    """Return each forbidden construct of a module, with its line."""
+    violations = {*_search_tree(module), *_search_lines(module)}
     return [f"{module.name}:{line}: {what}" for line, what in sorted(violations)]
 
 
-def _in_tree(module: Module) -> Iterator[tuple[int, str]]:
+def _search_tree(module: Module) -> Iterator[tuple[int, str]]:
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call):
-            yield from ((node.lineno, what) for what in _calls(node, module))
+            yield from ((node.lineno, what) for what in _check_call(node, module))
         elif isinstance(node, ast.ExceptHandler) and module.package in PACKAGES and module.name not in NETS:
-            yield from ((node.lineno, what) for what in _nets(node))
+            yield from ((node.lineno, what) for what in _check_handler(node))
         elif isinstance(node, ast.Compare):
-            yield from ((node.lineno, what) for what in (*_secrets(node), *_timings(node, module)))
-    for name, line in module.imports():
+            yield from ((node.lineno, what) for what in (*_check_secrets(node), *_check_timings(node, module)))
+    for name, line in module.list_imports():
         if name.split(".")[0] in PICKLES:
             yield line, "a pickle: data files must not run code"
         if name == "mock" or name.startswith("unittest.mock"):
             yield line, "a mock: test through the public surface"
 
 
-def _calls(node: ast.Call, module: Module) -> Iterator[str]:
+def _check_call(node: ast.Call, module: Module) -> Iterator[str]:
     called = ast.unparse(node.func)
     last = called.rsplit(".", 1)[-1]
     if called == "print":
@@ -84,7 +84,7 @@ def _calls(node: ast.Call, module: Module) -> Iterator[str]:
         yield "a sleep in a unit test"
 
 
-def _nets(node: ast.ExceptHandler) -> Iterator[str]:
+def _check_handler(node: ast.ExceptHandler) -> Iterator[str]:
     if isinstance(node.body[-1], ast.Raise) and node.body[-1].exc is None:
         return  # cleans up and raises the exception again
     kinds = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
@@ -93,7 +93,7 @@ def _nets(node: ast.ExceptHandler) -> Iterator[str]:
             yield "catches everything: name what may happen"
 
 
-def _secrets(node: ast.Compare) -> Iterator[str]:
+def _check_secrets(node: ast.Compare) -> Iterator[str]:
     if not any(isinstance(operator, ast.Eq | ast.NotEq) for operator in node.ops):
         return
     sides = [node.left, *node.comparators]
@@ -102,13 +102,13 @@ def _secrets(node: ast.Compare) -> Iterator[str]:
         yield "compares a secret with ==: hmac.compare_digest on bytes"
 
 
-def _in_lines(module: Module) -> Iterator[tuple[int, str]]:
+def _search_lines(module: Module) -> Iterator[tuple[int, str]]:
     for number, line in enumerate(module.text.splitlines(), 1):
         if re.search(r"#.*\b(" + "TO" + "DO|FIX" + "ME|XXX)\\b", line):
             yield number, "an open task in a comment: do it, or open an issue"
 
 
-def _timings(node: ast.Compare, module: Module) -> Iterator[str]:
+def _check_timings(node: ast.Compare, module: Module) -> Iterator[str]:
     if module.package == "tests" and re.search(
         r"\b(monotonic|perf_counter|time\.time)\(\) - [^<]*<", ast.unparse(node)
     ):
@@ -117,7 +117,7 @@ def _timings(node: ast.Compare, module: Module) -> Iterator[str]:
 
 def test_nothing_forbidden_in_the_tree() -> None:
     own = __name__  # contains the examples below
-    assert [what for module in modules(*ALL_PYTHON) if module.name != own for what in forbidden(module)] == []
+    assert [what for module in list_modules(*ALL_PYTHON) if module.name != own for what in list_forbidden(module)] == []
 
 
 @pytest.mark.parametrize(
@@ -142,16 +142,16 @@ def test_nothing_forbidden_in_the_tree() -> None:
     ],
 )
 def test_a_forbidden_construct_is_found(name: str, text: str) -> None:
-    assert len(forbidden(Module(name, text))) == 1
+    assert len(list_forbidden(Module(name, text))) == 1
 
 
 def test_similar_but_allowed_constructs_are_accepted() -> None:
     text = "admin_key == ''\nasync_result.delayed()\nprinter(1)\ntry:\n    f()\nexcept ValueError:\n    pass"
-    assert forbidden(Module("service.auth", text)) == []
+    assert list_forbidden(Module("service.auth", text)) == []
     bounds = "until > monotonic()\ntime.monotonic() - began >= 0.3\ntime.process_time() - began < 1"
-    assert forbidden(Module("tests.service.test_search", bounds)) == []
+    assert list_forbidden(Module("tests.service.test_search", bounds)) == []
     tidy = "try:\n    f()\nexcept BaseException:\n    g()\n    raise"
-    assert forbidden(Module("store.files", tidy)) == []
+    assert list_forbidden(Module("store.files", tidy)) == []
 
 
 # Folders of one machine, and hosts of package registries: neither belongs in a repository.
@@ -169,8 +169,8 @@ ELSEWHERE = re.compile(
 )
 
 
-def elsewhere(text: str) -> list[str]:
-    """Machine paths and registry hosts in a text."""
+def find_elsewhere(text: str) -> list[str]:
+    """Return machine paths and registry hosts in a text."""
     return [
         f"{number}: {line.strip()[:100]}" for number, line in enumerate(text.splitlines(), 1) if ELSEWHERE.search(line)
     ]
@@ -178,12 +178,12 @@ def elsewhere(text: str) -> list[str]:
 
 def test_no_machine_path_and_no_registry_host() -> None:
     violations: list[str] = []
-    for file in tracked():
+    for file in list_tracked():
         if file.suffix in (".py", ".md", ".toml", ".yml", ".yaml", ".lock", ".sh", ".js", ".html", ".css", ".json", ""):
             text = file.read_text(encoding="utf-8", errors="replace")
-            violations += [f"{file.name}:{line}" for line in elsewhere(text)]
+            violations += [f"{file.name}:{line}" for line in find_elsewhere(text)]
     assert violations == []
 
 
 def test_a_machine_path_is_found() -> None:
-    assert elsewhere("cd " + "/wo" + "rk/main") and elsewhere("--index-url https://" + "pypi" + ".org/simple")
+    assert find_elsewhere("cd " + "/wo" + "rk/main") and find_elsewhere("--index-url https://" + "pypi" + ".org/simple")

@@ -14,8 +14,8 @@ from dotenv import dotenv_values
 from service.context import _OVERHEAD
 from service.settings import Settings
 from store.settings import MISCONFIGURED, PREFIX, list_names
-from tests.house.source import PACKAGES, ROOT, tracked
-from tests.house.test_docs import settings
+from tests.house.source import PACKAGES, ROOT, list_tracked
+from tests.house.test_docs import list_settings
 from tests.patience import PATIENCE
 from worker.supervisor import STOP_SECONDS
 
@@ -39,7 +39,7 @@ def compose() -> list[str] | None:
     return ["docker-compose"] if shutil.which("docker-compose") else None
 
 
-def config(**environment: str) -> subprocess.CompletedProcess[str]:
+def run_config(**environment: str) -> subprocess.CompletedProcess[str]:
     program = compose()
     if program is None:
         pytest.skip("neither docker compose nor docker-compose is installed")
@@ -50,9 +50,9 @@ def config(**environment: str) -> subprocess.CompletedProcess[str]:
 
 
 def test_compose_accepts_the_file_with_passwords_alone() -> None:
-    done = config(**PASSWORDS)
+    done = run_config(**PASSWORDS)
     assert done.returncode == 0, done.stderr
-    assert config().returncode != 0
+    assert run_config().returncode != 0
 
 
 def test_the_files_pass_the_index_of_torch_on(services: dict[str, Any]) -> None:
@@ -87,24 +87,24 @@ def test_every_service_has_a_health_check_and_ours_use_our_own_commands(services
 
 
 def test_the_index_of_torch_reaches_the_image() -> None:
-    services = yaml.safe_load(config(**PASSWORDS, TORCH_INDEX="https://example.org/cpu").stdout)["services"]
+    services = yaml.safe_load(run_config(**PASSWORDS, TORCH_INDEX="https://example.org/cpu").stdout)["services"]
     for name in ("api", "worker"):
         assert services[name]["build"]["args"] == {"TORCH_INDEX": "https://example.org/cpu"}
 
 
-def example_names() -> set[str]:
-    """What `.env.example` names, commented out or not."""
+def read_example_names() -> set[str]:
+    """Return what `.env.example` names, commented out or not."""
     return set(re.findall(r"^#?([A-Z_]+)=", EXAMPLE.read_text(encoding="utf-8"), re.MULTILINE))
 
 
 def test_the_example_of_settings_names_only_real_ones() -> None:
-    named = {name for name in example_names() if name.startswith(PREFIX)}
-    assert named and named <= settings()
+    named = {name for name in read_example_names() if name.startswith(PREFIX)}
+    assert named and named <= list_settings()
 
 
 def test_the_example_of_settings_has_all_that_compose_reads() -> None:
     read = set(re.findall(r"\$\{([A-Z_]+)", COMPOSE.read_text(encoding="utf-8")))
-    assert set(PASSWORDS) <= read <= example_names()
+    assert set(PASSWORDS) <= read <= read_example_names()
 
 
 def test_an_unchanged_copy_of_the_example_sets_nothing() -> None:
@@ -132,7 +132,7 @@ def test_one_version_everywhere(services: dict[str, Any]) -> None:
 def test_data_files_of_the_packages_are_shipped() -> None:
     shipped = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["setuptools"]["package-data"]
     left_out = []
-    for file in tracked():
+    for file in list_tracked():
         package, *inside = file.relative_to(ROOT).parts
         if package in PACKAGES and file.suffix != ".py":
             patterns = [*shipped["*"], *shipped.get(package, [])]

@@ -11,7 +11,7 @@ from client.main import app
 from scripts.reference import PAGES, SETTINGS
 from store.errors import PictoglotError
 from store.settings import PREFIX
-from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, modules
+from tests.house.source import ALL_PYTHON, PACKAGES, ROOT, list_modules
 
 DOCS = ROOT / "docs"
 PROSE = [
@@ -22,8 +22,8 @@ TOP = (*PACKAGES, "tests", "docs", "benchmarks", "scripts")
 PATH = re.compile(r"`((?:" + "|".join(TOP) + r")/[A-Za-z0-9_./-]*)(?::\w+)?`|\]\(([^)#:\s]+)(?:#[^)]*)?\)")
 
 
-def settings() -> set[str]:
-    """Every variable that a process reads."""
+def list_settings() -> set[str]:
+    """Return every variable that a process reads."""
     return {PREFIX + name.upper() for kind in SETTINGS for name in kind.model_fields}
 
 
@@ -40,8 +40,8 @@ def test_errors_are_defined_where_they_are_looked_for() -> None:
     assert defining == {"store.errors", "service.problems", "worker.gate"}
 
 
-def missing_paths(text: str, folder: Path) -> list[str]:
-    """Paths and relative links of a document that do not exist."""
+def list_missing_paths(text: str, folder: Path) -> list[str]:
+    """Return paths and relative links of a document that do not exist."""
     missing = []
     for quoted, linked in PATH.findall(text):
         path = (ROOT / quoted) if quoted else (folder / linked)
@@ -52,7 +52,7 @@ def missing_paths(text: str, folder: Path) -> list[str]:
 
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_documents_mention_only_what_exists(file: Path) -> None:
-    assert missing_paths(file.read_text(encoding="utf-8"), file.parent) == []
+    assert list_missing_paths(file.read_text(encoding="utf-8"), file.parent) == []
 
 
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
@@ -67,16 +67,16 @@ def test_lines_of_prose_are_short(file: Path) -> None:
 
 
 def test_a_missing_path_is_found() -> None:
-    assert missing_paths("see `model/nothing.py` and [that](nowhere.md#part)", DOCS) == [
+    assert list_missing_paths("see `model/nothing.py` and [that](nowhere.md#part)", DOCS) == [
         "model/nothing.py",
         "nowhere.md",
     ]
-    assert missing_paths("see `model/text.py`, `model/` and [settings](settings.md)", DOCS) == []
+    assert list_missing_paths("see `model/text.py`, `model/` and [settings](settings.md)", DOCS) == []
 
 
-def unknown_names(text: str) -> list[str]:
-    """Variables, commands and options in a document that do not exist."""
-    variables = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text)) - settings()
+def list_unknown_names(text: str) -> list[str]:
+    """Return variables, commands and options in a document that do not exist."""
+    variables = set(re.findall(rf"{PREFIX}[A-Z_]+[A-Z]", text)) - list_settings()
     called = re.findall(r"(?:`|/|^)pictoglot ([a-z]+)(?: ([a-z]+))?([^`\n#|;&]*)", text, re.MULTILINE)
     root = typer.main.get_command(app)
     assert isinstance(root, typer.core.TyperGroup)
@@ -95,13 +95,13 @@ def unknown_names(text: str) -> list[str]:
 
 @pytest.mark.parametrize("file", PROSE, ids=lambda file: str(file.relative_to(ROOT)))
 def test_documents_name_only_variables_and_commands_that_exist(file: Path) -> None:
-    assert unknown_names(file.read_text(encoding="utf-8")) == []
+    assert list_unknown_names(file.read_text(encoding="utf-8")) == []
 
 
 def test_an_unknown_variable_or_command_is_found() -> None:
     text = "`PICTOGLOT_COLOUR`, `PICTOGLOT_HOME`, `pictoglot paint`, `pictoglot demo paint`, `pictoglot learn cy f`"
     text += "\npictoglot learn cy f --watch --paint blue | other --green"
-    assert unknown_names(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint", "learn --paint"]
+    assert list_unknown_names(text) == ["PICTOGLOT_COLOUR", "paint", "demo paint", "learn --paint"]
 
 
 def test_the_changelog_begins_with_this_version() -> None:
@@ -132,6 +132,6 @@ def test_a_decision_is_short_and_has_its_parts(name: str) -> None:
 def test_the_index_names_each_decision_and_nobody_another() -> None:
     index = (DOCS / "decisions" / "README.md").read_text(encoding="utf-8")
     assert sorted(re.findall(r"\]\((.+?)\)", index)) == list(DECISIONS)
-    texts = [file.read_text(encoding="utf-8") for file in PROSE] + [module.text for module in modules(*ALL_PYTHON)]
+    texts = [file.read_text(encoding="utf-8") for file in PROSE] + [module.text for module in list_modules(*ALL_PYTHON)]
     named = {number for text in texts for number in re.findall(r"(?:[Dd]ecision |decisions/0*)([1-9]\d*)", text)}
     assert {int(number) for number in named} <= {int(name[:4]) for name in DECISIONS}

@@ -7,7 +7,7 @@ from graphlib import CycleError, TopologicalSorter
 
 import pytest
 
-from tests.house.source import HOUSE, PACKAGES, ROOT, Module, modules, under
+from tests.house.source import HOUSE, PACKAGES, ROOT, Module, is_under, list_modules
 from tests.patience import PATIENCE
 
 HTTP = ("fastapi", "starlette", "uvicorn")
@@ -29,21 +29,21 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
 }
 
 
-def wrong_imports(module: Module) -> list[str]:
-    """The imports of a module that the layout does not allow."""
-    forbidden = [name for owner, names in FORBIDDEN.items() if under(module.name, owner) for name in names]
+def list_wrong_imports(module: Module) -> list[str]:
+    """Return the imports of a module that the layout does not allow."""
+    forbidden = [name for owner, names in FORBIDDEN.items() if is_under(module.name, owner) for name in names]
     forbidden += ["tests", "benchmarks"] if module.package in PACKAGES else []
     return sorted(
         {
             f"{module.name}:{line} imports {imported}"
-            for imported, line in module.imports()
-            if any(under(imported, name) for name in forbidden)
+            for imported, line in module.list_imports()
+            if any(is_under(imported, name) for name in forbidden)
         }
     )
 
 
 def test_every_import_points_down() -> None:
-    assert [wrong for module in modules(*PACKAGES) for wrong in wrong_imports(module)] == []
+    assert [wrong for module in list_modules(*PACKAGES) for wrong in list_wrong_imports(module)] == []
 
 
 @pytest.mark.parametrize(
@@ -63,20 +63,22 @@ def test_every_import_points_down() -> None:
     ],
 )
 def test_a_wrong_import_is_found(name: str, text: str) -> None:
-    assert wrong_imports(Module(name, text))
+    assert list_wrong_imports(Module(name, text))
 
 
 def test_a_right_import_is_accepted() -> None:
-    assert wrong_imports(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
+    assert (
+        list_wrong_imports(Module("service.app", "from index.live import LiveIndex\nimport model.trainingwheels")) == []
+    )
 
 
 def find_circle(house: Sequence[Module]) -> list[str]:
-    """Modules of which each imports the next and the last the first, also late, not for types; empty without one."""
+    """Return modules in a circle of imports, also late ones, not those for types; empty without one."""
     names = {module.name for module in house}
     below = {}
     for module in house:
-        imported = {name for name, _ in module.imports(types=False) if name in names} - {module.name}
-        inside = {name for name in imported if any(under(other, name) for other in imported - {name})}
+        imported = {name for name, _ in module.list_imports(types=False) if name in names} - {module.name}
+        inside = {name for name in imported if any(is_under(other, name) for other in imported - {name})}
         below[module.name] = imported - inside  # `from index import segment` also names the package
     try:
         TopologicalSorter(below).prepare()
@@ -88,7 +90,7 @@ def find_circle(house: Sequence[Module]) -> list[str]:
 
 @pytest.mark.parametrize("package", HOUSE)
 def test_no_modules_import_each_other_in_a_circle(package: str) -> None:
-    assert find_circle(modules(package)) == []
+    assert find_circle(list_modules(package)) == []
 
 
 def test_a_circle_is_found() -> None:
@@ -111,15 +113,15 @@ LIGHT = [
 
 @pytest.mark.parametrize(("module", "heavy"), LIGHT, ids=[module for module, _ in LIGHT])
 def test_importing_brings_nothing_heavy(module: str, heavy: tuple[str, ...]) -> None:
-    assert imported_heavy(module, heavy) == []
+    assert list_imported_heavy(module, heavy) == []
 
 
 def test_an_indirect_import_is_found() -> None:
-    assert imported_heavy("model.base", ("torch",)) == ["torch"]
+    assert list_imported_heavy("model.base", ("torch",)) == ["torch"]
 
 
-def imported_heavy(module: str, heavy: tuple[str, ...]) -> list[str]:
-    """Which of the heavy modules a fresh interpreter has loaded after importing one module."""
+def list_imported_heavy(module: str, heavy: tuple[str, ...]) -> list[str]:
+    """Return which of the heavy modules a fresh interpreter has loaded after importing one module."""
     code = f"import sys, {module}; sys.stdout.write(' '.join(n for n in {heavy!r} if n in sys.modules))"
     done = subprocess.run(
         [sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True, timeout=PATIENCE

@@ -4,7 +4,7 @@ import ast
 
 import pytest
 
-from tests.house.source import ALL_PYTHON, HOUSE, Module, modules
+from tests.house.source import ALL_PYTHON, HOUSE, Module, list_modules
 
 LONGEST_FUNCTION = 60  # lines, from `def` to the last line, docstring included
 LONGEST_FILE = 400
@@ -26,8 +26,8 @@ PUBLIC = {
 MOST_INSIDE = (439, 123)
 
 
-def inside(module: Module) -> set[tuple[str, str]]:
-    """What a module imports of the house that is not public, as (module, name)."""
+def list_inside(module: Module) -> set[tuple[str, str]]:
+    """Return what a module imports of the house that is not public, as (module, name)."""
     found = set[tuple[str, str]]()
     for node in ast.walk(module.tree):
         if isinstance(node, ast.ImportFrom) and node.module and node.module.partition(".")[0] in HOUSE:
@@ -37,8 +37,8 @@ def inside(module: Module) -> set[tuple[str, str]]:
     return {(name, what) for name, what in found if name != "store.errors" and f"{name}.{what}" not in PUBLIC}
 
 
-def long_functions(module: Module) -> list[str]:
-    """Functions over the limit, with their length."""
+def list_long_functions(module: Module) -> list[str]:
+    """Return functions over the limit, with their length."""
     lengths = {
         f"{module.name}.{node.name}": (node.end_lineno or node.lineno) - node.lineno + 1
         for node in ast.walk(module.tree)
@@ -47,51 +47,51 @@ def long_functions(module: Module) -> list[str]:
     return [f"{name}: {length} lines" for name, length in lengths.items() if length > LONGEST_FUNCTION]
 
 
-def too_long(module: Module) -> list[str]:
-    """The module itself, when it is over the limit."""
+def list_too_long(module: Module) -> list[str]:
+    """Return the module itself, when it is over the limit."""
     length = len(module.text.splitlines())
     return [f"{module.name}: {length} lines"] if length > LONGEST_FILE else []
 
 
 def test_functions_fit_on_a_screen() -> None:
-    assert [long for module in modules(*ALL_PYTHON) for long in long_functions(module)] == []
+    assert [long for module in list_modules(*ALL_PYTHON) for long in list_long_functions(module)] == []
 
 
 def test_files_stay_readable() -> None:
-    assert [long for module in modules(*ALL_PYTHON) for long in too_long(module)] == []
+    assert [long for module in list_modules(*ALL_PYTHON) for long in list_too_long(module)] == []
 
 
 @pytest.mark.parametrize("packages", MOST, ids=["the house", "the tests"])
 def test_the_whole_is_no_larger_than_today(packages: tuple[str, ...]) -> None:
-    whole, (lines, files) = modules(*packages), MOST[packages]
+    whole, (lines, files) = list_modules(*packages), MOST[packages]
     assert sum(len(module.text.splitlines()) for module in whole) <= lines
     assert len(whole) <= files
 
 
 def test_tests_import_no_more_of_the_inside_than_today() -> None:
-    found = set[tuple[str, str]]().union(*(inside(module) for module in modules("tests")))
+    found = set[tuple[str, str]]().union(*(list_inside(module) for module in list_modules("tests")))
     assert len(found) <= MOST_INSIDE[0]
     assert len({name for name, _ in found}) <= MOST_INSIDE[1]
 
 
 def test_a_name_of_the_inside_is_found() -> None:
     text = "import model.tower\nfrom index.gallery import Gallery, Row\nfrom store.errors import LeaseLost\nimport ast"
-    assert inside(Module("tests.x", text)) == {("model.tower", ""), ("index.gallery", "Row")}
+    assert list_inside(Module("tests.x", text)) == {("model.tower", ""), ("index.gallery", "Row")}
 
 
 def test_a_long_method_is_found() -> None:
-    def function(lines: int) -> Module:
+    def make_function(lines: int) -> Module:
         return Module("m", "class C:\n    async def f(self):\n" + "        pass\n" * (lines - 1))
 
-    assert long_functions(function(LONGEST_FUNCTION)) == []
-    assert long_functions(function(LONGEST_FUNCTION + 1)) == [f"m.f: {LONGEST_FUNCTION + 1} lines"]
+    assert list_long_functions(make_function(LONGEST_FUNCTION)) == []
+    assert list_long_functions(make_function(LONGEST_FUNCTION + 1)) == [f"m.f: {LONGEST_FUNCTION + 1} lines"]
 
 
 def test_a_long_file_is_found() -> None:
-    assert too_long(Module("m", "pass\n" * LONGEST_FILE)) == []
-    assert too_long(Module("m", "pass\n" * (LONGEST_FILE + 1)))
+    assert list_too_long(Module("m", "pass\n" * LONGEST_FILE)) == []
+    assert list_too_long(Module("m", "pass\n" * (LONGEST_FILE + 1)))
 
 
 def test_every_module_says_what_it_is_for() -> None:
-    undocumented = [m.name for m in modules(*ALL_PYTHON) if m.text.strip() and not ast.get_docstring(m.tree)]
+    undocumented = [m.name for m in list_modules(*ALL_PYTHON) if m.text.strip() and not ast.get_docstring(m.tree)]
     assert undocumented == []

@@ -7,7 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from tests.house.source import ROOT, Module, modules
+from tests.house.source import ROOT, Module, list_modules
 
 ROWS = re.findall(r"^\| ([A-Z]\d+) \|", (ROOT / "docs/reliability.md").read_text(encoding="utf-8"), re.MULTILINE)
 FAULTS = {f"F{number}" for number in range(1, 16)}
@@ -19,16 +19,16 @@ EXCUSED = {  # row: why no test proves it, and what does
 }
 
 
-def markers(module: Module) -> Iterator[ast.Call]:
-    """Every call of `pytest.mark.row` in a file."""
+def list_markers(module: Module) -> Iterator[ast.Call]:
+    """Yield every call of `pytest.mark.row` in a file."""
     for node in ast.walk(module.tree):
         if isinstance(node, ast.Call) and ast.unparse(node.func) == "pytest.mark.row":
             yield node
 
 
-def named(module: Module) -> Iterator[str]:
-    """What the markers of a file name: each once in a marker, and as a text that is written out."""
-    for call in markers(module):
+def list_named(module: Module) -> Iterator[str]:
+    """Yield what the markers of a file name: each once in a marker, and as a text that is written out."""
+    for call in list_markers(module):
         ids = [node.value if isinstance(node, ast.Constant) else None for node in call.args]
         place = f"{module.name}, line {call.lineno}: row"
         assert ids and not call.keywords, f"{place} names nothing"
@@ -46,7 +46,7 @@ def test_the_tables_have_119_rows_and_none_twice() -> None:
 
 
 def test_every_row_is_named_by_a_test_or_excused() -> None:
-    proven = {id for module in modules("tests") for id in named(module)}
+    proven = {id for module in list_modules("tests") for id in list_named(module)}
     assert sorted({*ROWS, *FAULTS} - proven - EXCUSED.keys()) == []
     assert sorted(proven & EXCUSED.keys()) == [], "these have a test, and need no excuse"
 
@@ -54,4 +54,4 @@ def test_every_row_is_named_by_a_test_or_excused() -> None:
 @pytest.mark.parametrize("marker", ['row("X1")', "row()", "row(NAME)", 'row(id="T1")', 'row("T1", 2)'])
 def test_a_marker_that_names_no_row_is_noticed(marker: str) -> None:
     with pytest.raises(AssertionError, match="line 1: row"):
-        list(named(Module("made_up", f"@pytest.mark.{marker}\ndef test_x(): ...")))
+        list(list_named(Module("made_up", f"@pytest.mark.{marker}\ndef test_x(): ...")))

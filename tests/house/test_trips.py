@@ -70,7 +70,7 @@ def _name_file(frame: FrameType) -> str:
 
 
 @contextmanager
-def profiled() -> Iterator[TripRecorder]:
+def start_profile() -> Iterator[TripRecorder]:
     recorder, before = TripRecorder(), sys.getprofile()
     threading.setprofile(recorder)
     sys.setprofile(recorder)
@@ -92,7 +92,7 @@ def trips(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Trip]:
     def ask(name: str, request: Callable[[], httpx.Response]) -> None:
         trips[name] = recorder.follow(lambda: request().raise_for_status())
 
-    with profiled() as recorder, running(home / "home", encoder, watch_seconds=60) as service:
+    with start_profile() as recorder, running(home / "home", encoder, watch_seconds=60) as service:
         for once in range(2):  # what happens only at the first request does not count
             ask("upload", lambda: service.put(f"p{once}", en=[f"apple {once}"]))  # noqa: B023 - called at once
             ask("search", lambda: service.search(f"a red apple {once}"))  # noqa: B023

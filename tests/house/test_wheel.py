@@ -21,7 +21,7 @@ import pytest
 from PIL import Image
 
 from model.base import BUNDLED
-from tests.house.source import PACKAGES, ROOT, tracked
+from tests.house.source import PACKAGES, ROOT, list_tracked
 from tests.patience import PATIENCE
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(600)]
@@ -37,7 +37,7 @@ OWN = {
 
 
 def call(*command: object, **environment: str) -> str:
-    """The standard output of a program, which must end with status 0."""
+    """Return the standard output of a program, which must end with status 0."""
     words = [str(word) for word in command]
     done = subprocess.run(words, env=OWN | environment, cwd="/", capture_output=True, text=True, check=False)
     assert done.returncode == 0, f"{words}\n{done.stdout}\n{done.stderr}"
@@ -48,7 +48,7 @@ def call(*command: object, **environment: str) -> str:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Built from the tracked files only, so that no other file gets in."""
     source, out = tmp_path_factory.mktemp("source"), tmp_path_factory.mktemp("wheel")
-    for file in tracked():
+    for file in list_tracked():
         inside = file.relative_to(ROOT)
         if inside.parts[0] in PACKAGES or len(inside.parts) == 1:
             (source / inside).parent.mkdir(parents=True, exist_ok=True)
@@ -73,7 +73,7 @@ def programs(wheel: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[
 
 
 def link(distributions: Iterable[str], packages: Path) -> None:
-    """Links to what these have here, where the lock has installed them: unpacking them takes a minute.
+    """Link what these have here, where the lock has installed them: unpacking them takes a minute.
 
     What another platform needs is not here; `pip check` tells whether anything is missing.
     """
@@ -86,7 +86,7 @@ def link(distributions: Iterable[str], packages: Path) -> None:
 
 
 def test_the_wheel_holds_every_file_of_the_packages_and_nothing_else(wheel: Path) -> None:
-    inside = [file.relative_to(ROOT) for file in tracked()]
+    inside = [file.relative_to(ROOT) for file in list_tracked()]
     expected = {str(file) for file in inside if file.parts[0] in PACKAGES}
     content = {name for name in ZipFile(wheel).namelist() if ".dist-info/" not in name}
     assert content == expected
@@ -113,7 +113,7 @@ def free_port() -> int:
 
 
 def wait_until_ready(address: str, up: "subprocess.Popen[bytes]") -> None:
-    """Until it answers; fails when the process ends before."""
+    """Wait until it answers; fail when the process ends before."""
     until = time.monotonic() + 180
     while time.monotonic() < until:
         with suppress(httpx.HTTPError):

@@ -34,7 +34,7 @@ from store.releases import Release
 from store.tables import DiscardedContentRow
 from store.versions import Version
 from tests.doubles import WeightlessEncoder, picture_vector, text_vector, weightless_view
-from tests.forked import Forked, script
+from tests.forked import Forked, run_source
 from tests.patience import PATIENCE, insisting
 from tests.registries import empty_registry
 
@@ -210,7 +210,7 @@ def kill_at(world: World, source: str, point: str, *arguments: str) -> None:
     database = world.registry.engine.url.render_as_string(hide_password=False)
     log = world.home / "killed.log"
     given = (source, str(world.home), database, *arguments)
-    ended = Forked(script, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(PATIENCE)
+    ended = Forked(run_source, *given, environment={**os.environ, "FAULT_POINT": point}, log=log).wait(PATIENCE)
     assert ended == -signal.SIGKILL, log.read_text()
 
 

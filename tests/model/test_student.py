@@ -9,7 +9,7 @@ import torch
 from open_clip.transformer import TextTransformer
 from torch.nn import functional as F
 
-from benchmarks.made_up import Sizes, base
+from benchmarks.made_up import Sizes, make_base
 from model.base import Base
 from model.student import make_bfloat16_tower
 from model.towers import compute_text_features
@@ -22,7 +22,7 @@ def other(**config: Any) -> Base:
     torch.manual_seed(1)
     tower = TextTransformer(vocab_size=1, width=64, heads=4, layers=3, output_dim=64, **config)
     tower.eval().requires_grad_(False)
-    return replace(base(SIZES), model=tower, compute_text_features=partial(compute_text_features, tower))
+    return replace(make_base(SIZES), model=tower, compute_text_features=partial(compute_text_features, tower))
 
 
 def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
@@ -42,7 +42,7 @@ def both(frozen: Base) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.
 @pytest.mark.parametrize("config", [{}, {"ls_init_value": 0.1}, {"layers": 1}], ids=["plain", "scaled", "one block"])
 def test_features_and_gradient_are_the_frozen_towers_but_for_rounding(config: dict[str, Any]) -> None:
     exact, gradient, rounded, its_gradient = both(
-        other(**config) if "layers" not in config else base(replace(SIZES, **config))
+        other(**config) if "layers" not in config else make_base(replace(SIZES, **config))
     )
     assert rounded.dtype == its_gradient.dtype == torch.float32
     assert not torch.equal(exact, rounded)
@@ -52,7 +52,7 @@ def test_features_and_gradient_are_the_frozen_towers_but_for_rounding(config: di
 
 
 def test_a_tower_of_other_blocks_runs_under_autocast() -> None:
-    frozen = base(SIZES)
+    frozen = make_base(SIZES)
     model: Any = frozen.model
     model.transformer.resblocks[0] = Doubled()
     exact, gradient, rounded, its_gradient = both(frozen)
@@ -62,7 +62,7 @@ def test_a_tower_of_other_blocks_runs_under_autocast() -> None:
 
 
 def test_the_frozen_tower_stays_as_it_is() -> None:
-    frozen = base(SIZES)
+    frozen = make_base(SIZES)
     before = {name: weight.clone() for name, weight in frozen.model.state_dict().items()}
     make_bfloat16_tower(frozen)
     after = frozen.model.state_dict()

@@ -13,7 +13,7 @@ import torch
 from babel import Locale
 from tokenizers import models
 
-from benchmarks.emoji36.lexicon import LANGUAGES, cldr_tag
+from benchmarks.emoji36.lexicon import LANGUAGES, convert_tag
 from model import version
 from model.base import open_base
 from model.encoder import Encoder
@@ -234,7 +234,7 @@ def test_a_tokenizer_on_a_longer_line_reads_as_it_does_alone() -> None:
 
 def names_in(tag: str) -> list[str]:
     """What the language calls some countries and languages; Babel knows all 36."""
-    known = Locale.parse(cldr_tag(tag))
+    known = Locale.parse(convert_tag(tag))
     return [*[*known.territories.values()][::5], *[*known.languages.values()][::10]]
 
 

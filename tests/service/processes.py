@@ -2,16 +2,14 @@
 
 import os
 import shutil
-import sys
 import tempfile
 from collections.abc import Mapping
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Self
 
 import httpx
 
-from tests.forked import CONTEXT
+from tests.forked import CONTEXT, Forked, run_source
 from tests.patience import PATIENCE
 
 _SERVE = (
@@ -21,19 +19,17 @@ _SERVE = (
 _MODULE = "import runpy; runpy.run_module('{module}', run_name='__main__', alter_sys=True)"
 
 
-class Program:
-    """As much of `subprocess.Popen` as tests need. Standard error goes to a file: no full pipe stops it."""
+class Program(Forked):
+    """A process that runs `source`. Standard error goes to a file: no full pipe stops it."""
 
     def __init__(self, source: str, environment: Mapping[str, str]) -> None:
         reader, writer = CONTEXT.Pipe(duplex=False)
         self._errors = Path(tempfile.mkdtemp(prefix="program-")) / "stderr"
         self._errors.touch()
-        self._process = CONTEXT.Process(target=_run, args=(source, dict(environment), writer, str(self._errors)))
-        self._process.start()
+        super().__init__(run_source, source, environment=environment, log=self._errors, output=writer)
         writer.close()
         with reader:
             self.stdout = os.fdopen(os.dup(reader.fileno()))
-        self.pid = self._process.pid or 0
 
     def __enter__(self) -> Self:
         return self
@@ -42,20 +38,8 @@ class Program:
         self.wait(PATIENCE)
         self.stdout.close()
 
-    @property
-    def returncode(self) -> int | None:
-        return self._process.exitcode
-
-    def poll(self) -> int | None:
-        return self.returncode
-
-    def wait(self, timeout: float = PATIENCE) -> int:
-        self._process.join(timeout)
-        assert self.returncode is not None, "it has not ended in time"
-        return self.returncode
-
     def communicate(self, timeout: float = PATIENCE) -> tuple[str, str]:
-        """Return what is left of its output, and all that it wrote to standard error; nothing the second time."""
+        """Return what is left of its output, and all of its standard error; nothing the second time."""
         if self.stdout.closed:
             return "", ""
         with self.stdout:
@@ -64,15 +48,6 @@ class Program:
         errors = self._errors.read_text(encoding="utf-8")
         shutil.rmtree(self._errors.parent)
         return output, errors
-
-    def send_signal(self, sent: int) -> None:
-        os.kill(self.pid, sent)
-
-    def terminate(self) -> None:
-        self._process.terminate()
-
-    def kill(self) -> None:
-        self._process.kill()
 
 
 def weightless(
@@ -108,13 +83,3 @@ def _start(source: str, home: object, **variables: str) -> Program:
     fault = {"FAULT_POINT": variables.pop("FAULT_POINT")} if "FAULT_POINT" in variables else {}
     names = {f"PICTOGLOT_{name}": value for name, value in {"HOME": str(home), "PORT": "0", **variables}.items()}
     return Program(source, clean_environment() | names | fault)
-
-
-def _run(source: str, environment: dict[str, str], writer: Connection, errors: str) -> None:
-    os.environ.clear()
-    os.environ.update(environment)
-    os.dup2(writer.fileno(), 1)
-    os.dup2(os.open(errors, os.O_WRONLY | os.O_APPEND | os.O_CREAT), 2)
-    writer.close()
-    sys.argv = ["program"]
-    exec(compile(source, "program", "exec"), {"__name__": "__main__"})

@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-from tests.torture.histories import torture
+from tests.torture.histories import run_history
 
 DATABASES = ("sqlite", "postgresql", "store")  # store: PostgreSQL, a data root for each machine, an object store
 
@@ -24,7 +24,7 @@ def main() -> int:
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # clean up
     databases = {"both": DATABASES[:2], "all": DATABASES}.get(given.database, (given.database,))
     steps = json.loads(given.history.read_text()) if given.history else None
-    reports = [torture(name, given.seed, given.minutes, given.keep, given.shrink, steps) for name in databases]
+    reports = [run_history(name, given.seed, given.minutes, given.keep, given.shrink, steps) for name in databases]
     for report in reports:
         sys.stdout.write(f"{report}\n")
     return 0 if all(report.violation is None for report in reports) else 1

@@ -55,8 +55,8 @@ class Api:
         body = response.json() if is_json and response.content else response.content
         return Answer(self.process, response.status_code, body, True, begun, monotonic())
 
-    def pages(self, path: str, **parameters: str) -> Iterator[Mapping[str, Any]]:
-        """All items of a listing; raises LookupError where a page is refused."""
+    def list_all(self, path: str, **parameters: str) -> Iterator[Mapping[str, Any]]:
+        """Yield all items of a listing; raises LookupError where a page is refused."""
         cursor: str | None = None
         while True:
             asked = {**parameters, "limit": "100", **({"cursor": cursor} if cursor else {})}
@@ -68,8 +68,8 @@ class Api:
             if cursor is None:
                 return
 
-    def vector(self, text: str, language: str) -> list[float]:
-        """The vector of a text; raises LookupError where it is refused."""
+    def fetch_vector(self, text: str, language: str) -> list[float]:
+        """Return the vector of a text; raises LookupError where it is refused."""
         answer = self.ask("POST", "/v1/embeddings", json={"input": text, "language": language})
         if answer.status != 200:
             raise LookupError(f"an embedding in {language} is answered {answer.status} {answer.code}")

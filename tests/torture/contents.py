@@ -33,8 +33,8 @@ CONFIGURATION = {
 
 
 @cache
-def picture(number: int) -> bytes:
-    """A PNG of sixteen coloured squares."""
+def draw_picture(number: int) -> bytes:
+    """Return a PNG of sixteen coloured squares."""
     chance, drawn = random.Random(number), Image.new("RGB", (48, 48))
     for left in range(0, 48, 12):
         for top in range(0, 48, 12):
@@ -44,16 +44,16 @@ def picture(number: int) -> bytes:
     return written.getvalue()
 
 
-def texts(language: str) -> tuple[str, str]:
-    """Two texts in a language, by which its vectors and its searches are watched."""
+def list_texts(language: str) -> tuple[str, str]:
+    """Return two texts in a language, by which its vectors and its searches are watched."""
     if language == "en":
         return "red apple", "a small ship"
     words = INVENTED[language]
     return f"{words[0]} {COLOURS[0][::-1]}", f"{words[6]} {COLOURS[5][::-1]}"
 
 
-def dataset(language: str, number: int) -> bytes:
-    """A hundred captions of an invented language with their English, as JSON lines."""
+def write_dataset(language: str, number: int) -> bytes:
+    """Return a hundred captions of an invented language with their English, as JSON lines."""
     rows = [
         {"caption": f"{word} {colour[::-1]}", "english": f"{colour} {english}"}
         for word, english in zip(INVENTED[language], ENGLISH, strict=True)

@@ -75,7 +75,7 @@ class Member:
         temporary.replace(self.clock)
 
     def signal(self, sent: signal.Signals, whole: bool = True) -> None:
-        """A signal to it and, if `whole`, to everything that it started."""
+        """Send a signal to it and, if `whole`, to everything that it started."""
         assert self.process is not None
         self.is_meant_to_end |= sent in (signal.SIGKILL, signal.SIGTERM)
         with suppress(ProcessLookupError):
@@ -84,8 +84,8 @@ class Member:
             else:
                 self.process.send_signal(sent)
 
-    def children(self) -> list[psutil.Process]:
-        """The processes that it started."""
+    def list_children(self) -> list[psutil.Process]:
+        """Return the processes that it started."""
         with suppress(psutil.Error):
             assert self.process is not None
             found = psutil.Process(self.process.pid).children(recursive=True)
@@ -115,9 +115,9 @@ class Deployment:
         mount = ["mount", "-t", "tmpfs", "-o", size, "tmpfs", str(self.home)]
         self.is_small_disk = os.geteuid() == 0 and subprocess.run(mount, capture_output=True).returncode == 0
         self._faketime = next(iter(sorted(map(str, Path("/").glob(FAKETIME[1:])))), None)
-        self._launcher = Launcher(self._clock(folder / "launcher.clock"))
-        self.members = {name: self._member(name) for name in (*APIS, *WORKERS)}
-        self.apis = {name: Api(name, f"http://127.0.0.1:{self.port(name)}") for name in APIS}
+        self._launcher = Launcher(self._build_clock(folder / "launcher.clock"))
+        self.members = {name: self._make_member(name) for name in (*APIS, *WORKERS)}
+        self.apis = {name: Api(name, f"http://127.0.0.1:{self.get_port(name)}") for name in APIS}
         self.unexpected: list[str] = []  # processes that ended by themselves
 
     @property
@@ -125,12 +125,12 @@ class Deployment:
         """Whether clocks can be moved here."""
         return self._faketime is not None
 
-    def port(self, name: str) -> int:
-        """The port of an API process."""
+    def get_port(self, name: str) -> int:
+        """Return the port of an API process."""
         return int(self.members[name].environment["PICTOGLOT_PORT"])
 
-    def environment(self, **more: str) -> dict[str, str]:
-        """The settings of every process, and nothing of the person who runs this."""
+    def build_environment(self, **more: str) -> dict[str, str]:
+        """Return the settings of every process, and nothing of the person who runs this."""
         settings = {**SETTINGS, "HOME": str(self.home), "BASE": self.base, **more}
         if self.database is not None:
             settings.setdefault("DATABASE_URL", self.database.proxy.url)
@@ -145,16 +145,16 @@ class Deployment:
         }
         return {**clean, **{f"PICTOGLOT_{name}": value for name, value in settings.items()}}
 
-    def _member(self, name: str) -> Member:
+    def _make_member(self, name: str) -> Member:
         home = self.folder / "home2" if self.store is not None and name.endswith("2") else self.home
-        environment = self.environment(HOME=str(home), **({"PORT": str(free_port())} if name in APIS else {}))
+        environment = self.build_environment(HOME=str(home), **({"PORT": str(free_port())} if name in APIS else {}))
         clock = self.folder / f"{name}.clock"
-        environment |= self._clock(clock)
+        environment |= self._build_clock(clock)
         command = [sys.executable, "-m", "service" if name in APIS else "tests.eager_worker"]
         return Member(name, command, environment, self.folder / f"{name}.log", clock, self._launcher)
 
-    def _clock(self, file: Path) -> dict[str, str]:
-        """Settings of a process whose clock is what this file says."""
+    def _build_clock(self, file: Path) -> dict[str, str]:
+        """Return settings of a process whose clock is what this file says."""
         file.write_text("+0\n")
         if self._faketime is None:
             return {}
@@ -196,7 +196,7 @@ class Deployment:
         return False
 
     def wait_until_ready(self, names: Sequence[str] = APIS, seconds: float = PATIENCE) -> None:
-        """These APIs are ready; raises TimeoutError."""
+        """Wait until these APIs are ready; raises TimeoutError."""
         until = time.monotonic() + seconds
         while not all(self.is_ready(name) for name in names):
             if time.monotonic() > until:
@@ -205,11 +205,11 @@ class Deployment:
             time.sleep(0.2)
 
     def log_tail(self) -> str:
-        """The last lines of every log."""
+        """Return the last lines of every log."""
         return "\n".join(f"{m.name}: {m.log.read_text(errors='replace')[-600:]}" for m in self.members.values())
 
     def stop(self) -> list[str]:
-        """SIGTERM to all, SIGKILL to who does not end in time; returns what was wrong."""
+        """Return SIGTERM to all, SIGKILL to who does not end in time; returns what was wrong."""
         wrong = []
         for member in self.members.values():
             member.signal(signal.SIGCONT)
@@ -223,13 +223,13 @@ class Deployment:
                 wrong.append(f"{member.name} did not end within {PATIENCE} s of SIGTERM")
                 member.signal(signal.SIGKILL)
         until = time.monotonic() + 30
-        while (left := list(self.processes())) and time.monotonic() < until:
+        while (left := list(self.list_processes())) and time.monotonic() < until:
             time.sleep(0.1)
         wrong += [f"a process is left: {' '.join(process.cmdline())}" for process in left]
         return wrong
 
-    def processes(self) -> Iterator[psutil.Process]:
-        """Every process that works in this folder, or has its data root in the environment."""
+    def list_processes(self) -> Iterator[psutil.Process]:
+        """Yield every process that works in this folder, or has its data root in the environment."""
         for process in psutil.process_iter():
             with suppress(psutil.Error):
                 places = (process.cwd(), process.environ().get("PICTOGLOT_HOME", ""))
@@ -238,7 +238,7 @@ class Deployment:
 
     def close(self) -> None:
         """Kill what is left, and unmount the data root; its files are lost then."""
-        for process in self.processes():
+        for process in self.list_processes():
             with suppress(psutil.Error):
                 process.kill()
         for member in self.members.values():
@@ -262,6 +262,6 @@ class Deployment:
                 self.database.dump(target / "registry.dump")
 
 
-def program() -> list[str]:
-    """The command line as it is installed; `PYTHONPATH` makes it run this source tree."""
+def find_program() -> list[str]:
+    """Return the command line as it is installed; `PYTHONPATH` makes it run this source tree."""
     return [str(Path(sys.executable).with_name("pictoglot"))]

@@ -45,14 +45,14 @@ SEARCHES = ("text", "picture", "like", "words")
 
 
 def draw(seed: int, number: int) -> Step:
-    """The step with this number of the history of a seed."""
+    """Return the step with this number of the history of a seed."""
     chance = random.Random(f"{seed}/{number}")
-    kind = _one_of(chance, STEPS_DRAWN)
+    kind = _choose(chance, STEPS_DRAWN)
     step: Step = {"step": kind, "api": chance.randrange(2)}
     if kind in ("burst", "backup"):
-        step["operations"] = [_operation(chance) for _ in range(chance.randint(4, 16))]
+        step["operations"] = [_draw_operation(chance) for _ in range(chance.randint(4, 16))]
         if kind == "burst" and chance.random() < 0.9:
-            step["fault"] = _fault(chance, len(step["operations"]))
+            step["fault"] = _draw_fault(chance, len(step["operations"]))
     elif kind in ("teach", "assess"):
         step |= {"language": chance.choice([*INVENTED]), "dataset": chance.randrange(DATASETS)}
         step["replace"] = chance.random() < 0.3
@@ -67,16 +67,16 @@ def draw(seed: int, number: int) -> Step:
     return step
 
 
-def _operation(chance: random.Random) -> Step:
-    kind = _one_of(chance, OPERATIONS)
+def _draw_operation(chance: random.Random) -> Step:
+    kind = _choose(chance, OPERATIONS)
     operation: Step = {"do": kind, "api": chance.randrange(2), "id": chance.choice(IDS)}
     if kind == "put":
-        operation["changes"] = _changes(chance, content=True)
+        operation["changes"] = _draw_changes(chance, content=True)
     elif kind == "patch":
-        operation["changes"] = _changes(chance)
+        operation["changes"] = _draw_changes(chance)
     elif kind == "batch":
         ids = chance.sample(IDS, chance.randint(2, 6))
-        operation["puts"] = [{"id": id, "changes": _changes(chance, content=True)} for id in ids]
+        operation["puts"] = [{"id": id, "changes": _draw_changes(chance, content=True)} for id in ids]
     elif kind == "search":
         operation |= {
             "by": chance.choice(SEARCHES),
@@ -89,7 +89,7 @@ def _operation(chance: random.Random) -> Step:
     return operation
 
 
-def _changes(chance: random.Random, content: bool = False) -> dict[str, Any]:
+def _draw_changes(chance: random.Random, content: bool = False) -> dict[str, Any]:
     changes: dict[str, Any] = {"content": chance.randrange(PICTURES)} if content else {}
     if chance.random() < 0.6:
         changes["collection"] = chance.choice(COLLECTIONS)
@@ -111,8 +111,8 @@ def _filter(chance: random.Random) -> dict[str, Any] | None:
     return {"key": "year", "range": {"gte": 1950}} if kind == 3 else None
 
 
-def _fault(chance: random.Random, operations: int) -> Step:
-    kind = _one_of(chance, FAULTS)
+def _draw_fault(chance: random.Random, operations: int) -> Step:
+    kind = _choose(chance, FAULTS)
     return {
         "kind": kind,
         "target": chance.randrange(100),
@@ -122,5 +122,5 @@ def _fault(chance: random.Random, operations: int) -> Step:
     }
 
 
-def _one_of(chance: random.Random, weights: dict[str, int]) -> str:
+def _choose(chance: random.Random, weights: dict[str, int]) -> str:
     return chance.choices([*weights], [*weights.values()])[0]

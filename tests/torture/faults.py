@@ -63,7 +63,7 @@ class Windows:
 
     @contextmanager
     def open(self, kind: str, process: str = "") -> Iterator[None]:
-        """The fault is on in this block."""
+        """Turn the fault on in this block."""
         end = self.begin(kind, process)
         try:
             yield
@@ -71,7 +71,7 @@ class Windows:
             end()
 
     def begin(self, kind: str, process: str = "") -> Callable[[], None]:
-        """The fault is on from now until what is returned is called."""
+        """Turn the fault on, and return what turns it off again."""
         window = Window(kind, process, time.monotonic())
         with self._lock:
             self._windows.append(window)
@@ -147,7 +147,7 @@ class Nemesis:
         self.tend()
 
     def _restart_api(self, target: int, seconds: float, detail: str) -> None:
-        """SIGTERM: it answers what it has received, ends in order, and comes again."""
+        """Send SIGTERM: it answers what it has received, ends in order, and comes again."""
         member = self._deployment.members[APIS[target % 2]]
         self._begin_start("restart_api", member.name)
         time.sleep(1)  # who was about to ask it has asked
@@ -163,7 +163,7 @@ class Nemesis:
             self.tend()
 
     def _kill_child(self, target: int, seconds: float, detail: str) -> None:
-        children = [child for name in (*WORKERS, *APIS) for child in self._deployment.members[name].children()]
+        children = [child for name in (*WORKERS, *APIS) for child in self._deployment.members[name].list_children()]
         if not children:
             return
         child = children[target % len(children)]
@@ -187,7 +187,7 @@ class Nemesis:
             member.signal(signal.SIGCONT)
 
     def _stop_child(self, target: int, seconds: float, detail: str) -> None:
-        children = [child for name in WORKERS for child in self._deployment.members[name].children()]
+        children = [child for name in WORKERS for child in self._deployment.members[name].list_children()]
         if not children:
             return
         with self._windows.open("stop_child"), suppress(psutil.Error):
@@ -261,5 +261,5 @@ class Nemesis:
 
 
 def lease_of(kind: str) -> float:
-    """For how long a fault lasts, in seconds: what is stopped stands still for two leases."""
+    """Return for how many seconds a fault lasts: what is stopped stands still for two leases."""
     return 2 * LEASE if kind.startswith("stop") else LEASE

@@ -45,11 +45,11 @@ class Report:
         return "\n".join(lines)
 
 
-def torture(
+def run_history(
     database: str, seed: int, minutes: float, keep: Path, shrink_minutes: float, steps: Sequence[Step] | None = None
 ) -> Report:
-    """A history of a seed, or of these steps; where it fails, a smaller one that fails in the same way."""
-    planned = iter(steps) if steps is not None else _drawn(seed, 60 * minutes)
+    """Return a history of a seed, or of these steps; where it fails, a smaller one that fails in the same way."""
+    planned = iter(steps) if steps is not None else _draw(seed, 60 * minutes)
     report = carry_out(database, seed, planned, keep / f"{database}-{seed}")
     if report.violation is not None and shrink_minutes > 0:
         _say(f"{report}\nlooking for a smaller history for {shrink_minutes} minutes")
@@ -65,7 +65,7 @@ def torture(
     return report
 
 
-def _drawn(seed: int, seconds: float) -> Iterator[Step]:
+def _draw(seed: int, seconds: float) -> Iterator[Step]:
     number, until = 0, time.monotonic() + seconds  # from the first step on
     while time.monotonic() < until:
         yield draw(seed, number)
@@ -73,8 +73,8 @@ def _drawn(seed: int, seconds: float) -> Iterator[Step]:
 
 
 @contextmanager
-def deployed(database: str, seed: int) -> Iterator[Deployment]:
-    """A deployment that runs, in a folder of its own; nothing of it is left afterwards."""
+def run_deployment(database: str, seed: int) -> Iterator[Deployment]:
+    """Run a deployment in a folder of its own; nothing of it is left afterwards."""
     with ExitStack() as undone:
         folder = Path(undone.enter_context(tempfile.TemporaryDirectory(prefix="torture-", ignore_cleanup_errors=True)))
         server, store, broker = None, None, None
@@ -93,9 +93,9 @@ def deployed(database: str, seed: int) -> Iterator[Deployment]:
 
 
 def carry_out(database: str, seed: int, steps: Iterator[Step], keep: Path | None) -> Report:
-    """The steps on a deployment of their own, then a look at everything. What failed is copied to `keep`."""
+    """Return the steps on a deployment of their own, then a look at everything. What failed is copied to `keep`."""
     report = Report(database, seed)
-    with deployed(database, seed) as deployment:
+    with run_deployment(database, seed) as deployment:
         runner = Runner(deployment, Ledger(deployment.folder / "ledger.jsonl"), report.counts)
         try:
             runner.begin()
@@ -107,11 +107,11 @@ def carry_out(database: str, seed: int, steps: Iterator[Step], keep: Path | None
         except (Violation, TimeoutError) as error:
             report.violation = error if isinstance(error, Violation) else Violation("stuck", str(error))
             if keep is not None:
-                report.kept = _kept(keep, report, deployment)
+                report.kept = _keep(keep, report, deployment)
     return report
 
 
-def _kept(target: Path, report: Report, deployment: Deployment) -> Path:
+def _keep(target: Path, report: Report, deployment: Deployment) -> Path:
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
     (target / "seed").write_text(f"{report.seed}\n")
@@ -122,7 +122,7 @@ def _kept(target: Path, report: Report, deployment: Deployment) -> Path:
 
 
 def shrink(steps: Sequence[Step], fails: Callable[[Sequence[Step]], bool], is_over: Callable[[], bool]) -> list[Step]:
-    """A part of `steps` that still fails: runs of them are left out, long ones first, until time is over."""
+    """Return a part of `steps` that still fails: runs of them are left out, long ones first, until time is over."""
     smallest, length = list(steps), max(1, len(steps) // 2)
     while length and not is_over():
         start = 0

@@ -23,7 +23,7 @@ class Lineage:
         return max(self.releases, default=1)
 
     def see_releases(self, listed: Sequence[Mapping[str, Any]]) -> None:
-        """A listing of all releases; raises Violation if one is missing, has changed, or follows from nothing."""
+        """Note a listing of all releases; raises Violation if one is missing, has changed, or follows from nothing."""
         kept = ("number", "shared", "languages", "change", "created_at")
         seen = {int(release["number"]): {name: release[name] for name in kept} for release in listed}
         for number, release in self.releases.items():
@@ -50,30 +50,30 @@ class Lineage:
             )
 
     def see_served(self, process: str, release: int) -> None:
-        """A process says that it serves this release; raises Violation if it served a newer one before."""
+        """Note that a process serves this release; raises Violation if it served a newer one before."""
         if release < self._served.get(process, 0):
             raise Violation("release", f"{process} went back from release {self._served[process]} to {release}")
         self._served[process] = release
 
     def version(self, release: int, language: str) -> int | None:
-        """The version that reads a language in a release that was seen; None if none does."""
+        """Return the version that reads a language in a release that was seen; None if none does."""
         if release not in self.releases:
             raise LookupError(release)
         found: int | None = self.releases[release]["languages"].get(language)
         return found
 
     def see_vectors(self, language: str, version: int, vectors: Vectors) -> None:
-        """What a version makes of its language's texts; raises Violation if one bit is another than before."""
+        """Note a version's vectors of its language's texts; raises Violation if one bit is another than before."""
         known = self._vectors.setdefault((language, version), vectors)
         if known != vectors:
             raise Violation("mixed", f"the vectors of {language} by version {version} are not those of before")
 
     def vectors(self, language: str, version: int) -> Vectors | None:
-        """The vectors that were seen; None before."""
+        """Return the vectors that were seen; None before."""
         return self._vectors.get((language, version))
 
     def see_expansions(self, listed: Sequence[Mapping[str, Any]], versions: Sequence[Mapping[str, Any]]) -> None:
-        """All expansions and versions; raises Violation if an acknowledged one is lost, or one made two versions."""
+        """Note expansions and versions; raises Violation if an acknowledged one is lost, or one made two versions."""
         ids = [expansion["id"] for expansion in listed]
         for id, language in self.submitted.items():
             if ids.count(id) != 1:

@@ -37,7 +37,7 @@ class Write:
     changes: Mapping[str, Any]
 
     def apply(self, state: State) -> tuple[int, State]:
-        """The status of the answer and the state afterwards, if that was the state before."""
+        """Return the status of the answer and the state afterwards, if that was the state before."""
         if self.kind == "delete":
             return (404, None) if state is None else (204, None)
         if self.kind == "patch":
@@ -67,20 +67,20 @@ class Ledger:
         self._lock = RLock()
 
     def note(self, **entry: Any) -> None:
-        """A line in the file."""
+        """Append a line to the file."""
         if self._file is None:
             return
         line = json.dumps({"at": round(time(), 3), **entry}, ensure_ascii=False)
         with self._lock, self._file.open("a", encoding="utf-8") as file:
             file.write(f"{line}\n")
 
-    def possible(self, id: str) -> frozenset[State]:
-        """The states that this picture may be in."""
+    def list_possible(self, id: str) -> frozenset[State]:
+        """Return the states that this picture may be in."""
         with self._lock:
             return self._states.get(id, frozenset({None}))
 
-    def ids(self) -> list[str]:
-        """Every id that was ever written."""
+    def list_ids(self) -> list[str]:
+        """Return every id that was ever written."""
         with self._lock:
             return sorted(self._states)
 
@@ -90,13 +90,13 @@ class Ledger:
             return all(len(states) == 1 for states in self._states.values())
 
     def snapshot(self) -> tuple[dict[str, frozenset[State]], dict[str, str]]:
-        """The possible states of all pictures, and the processes that acknowledged their newest writes."""
+        """Return the possible states of all pictures, and the processes that acknowledged their newest writes."""
         with self._lock:
             return dict(self._states), dict(self._writer)
 
     @contextmanager
     def watch(self) -> Iterator[dict[str, set[State]]]:
-        """Every state that each picture may have during the block."""
+        """Collect every state that each picture may have during the block."""
         with self._lock:
             self._watched = watched = {id: set(states) for id, states in self._states.items()}
         yield watched
@@ -104,9 +104,9 @@ class Ledger:
             self._watched = None
 
     def begin(self, write: Write) -> frozenset[State]:
-        """A request is under way: from now on it may have been done. Returns the states before."""
+        """Note a request that is under way: from now on it may have been done. Returns the states before."""
         with self._lock:
-            before = self.possible(write.id)
+            before = self.list_possible(write.id)
             self._states[write.id] = before | {write.apply(state)[1] for state in before}
             if self._watched is not None:
                 self._watched.setdefault(write.id, {None}).update(self._states[write.id])
@@ -114,7 +114,7 @@ class Ledger:
             return before
 
     def acknowledge(self, write: Write, before: frozenset[State], status: int, process: str) -> None:
-        """It was answered with a status of success or 404; raises Violation if no possible state is answered so."""
+        """Note an answer of success or 404; raises Violation if no possible state is answered so."""
         after = {write.apply(state)[1] for state in before if write.apply(state)[0] == status}
         if not after:
             kind = "lost" if status in (404, 201) else "back"
@@ -124,34 +124,34 @@ class Ledger:
             self._writer[write.id] = process
 
     def refuse(self, write: Write, before: frozenset[State]) -> None:
-        """It never reached the service, or was refused for good: nothing has changed."""
+        """Note that it never reached the service, or was refused for good: nothing has changed."""
         with self._lock:
             self._states[write.id] = before
 
-    def doubt(self, write: Write, until: float) -> None:
-        """The answer got lost; until that moment it may still be done."""
+    def note_lost_answer(self, write: Write, until: float) -> None:
+        """Note that the answer got lost; until that moment it may still be done."""
         with self._lock:
             self._unsettled[write.id] = max(until, self._unsettled.get(write.id, 0))
 
     def observe(self, id: str, seen: State, at: float) -> None:
-        """A look at a picture that began at that moment, while nobody wrote it; raises Violation if that may not be."""
+        """Note a look at a picture that nobody wrote meanwhile; raises Violation if that may not be."""
         with self._lock:
-            states = self.possible(id)
+            states = self.list_possible(id)
             if seen not in states:
-                raise Violation(kind_of(states, seen), f"{id} is {seen}, and may be {describe(states)}")
+                raise Violation(name_kind(states, seen), f"{id} is {seen}, and may be {describe(states)}")
             if at >= self._unsettled.get(id, 0):
                 self._states[id] = frozenset({seen})
 
 
-def kind_of(states: Iterable[State], seen: State) -> str:
-    """What it is called when `seen` is none of the possible states."""
+def name_kind(states: Iterable[State], seen: State) -> str:
+    """Return what it is called when `seen` is none of the possible states."""
     if seen is None:
         return "lost"
     return "back" if set(states) == {None} else "mixed"
 
 
 def describe(states: Iterable[State]) -> str:
-    """The states for a person."""
+    """Return the states for a person."""
     return " or ".join(sorted(str(state) if state else "absent" for state in states))
 
 
@@ -164,7 +164,7 @@ def judge_hits(
     matches: Matches,
     score: Callable[[int], float] | None,
 ) -> list[tuple[str, str, str]]:
-    """What is wrong with the hits of a search that had room for all: (kind, id, sentence).
+    """Return what is wrong with the hits of a search that had room for all: (kind, id, sentence).
 
     `score` tells the score of a picture by its content, where that can be computed.
     """
@@ -190,7 +190,7 @@ TOLERANCE = 2e-6  # vectors of pictures are halves in both; what differs is the 
 def judge_counts(
     counts: Mapping[str, int], states: Mapping[str, frozenset[State]], keys: Callable[[Record], Iterable[str]]
 ) -> list[str]:
-    """What is wrong with the numbers of pictures by a key, such as a facet."""
+    """Return what is wrong with the numbers of pictures by a key, such as a facet."""
     least: dict[str, int] = {}
     most: dict[str, int] = {}
     for possible in states.values():

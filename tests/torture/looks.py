@@ -11,11 +11,11 @@ from typing import Any
 import numpy as np
 
 from tests.torture.client import ADMIN_KEY, Answer, Api
-from tests.torture.contents import CAPTION, picture, texts
+from tests.torture.contents import CAPTION, draw_picture, list_texts
 from tests.torture.draws import Step
 from tests.torture.languages import Lineage, Vectors
 from tests.torture.ledger import Ledger, Matches, Record, State, Violation, describe, judge_counts, judge_hits
-from tests.torture.writes import Judge, quoted, record_of
+from tests.torture.writes import Judge, quote_id, record_of
 
 FOLLOWING = 20.0  # seconds within which a process, however busy the machine, has followed another one's writes
 ABSENT: frozenset[State] = frozenset({None})
@@ -37,17 +37,17 @@ class Looker:
     def learn_contents(self, api: Api, contents: Mapping[str, int]) -> None:
         """Note the stored form and the vector of each picture, from ids that have them."""
         for id, content in contents.items():
-            item = api.ask("GET", f"/v1/pictures/{quoted(id)}").body
+            item = api.ask("GET", f"/v1/pictures/{quote_id(id)}").body
             self._files[item["url"].partition("?v=")[2]] = content
             self._bytes[hashlib.sha256(api.ask("GET", item["url"]).body).hexdigest()] = content
-            answer = api.ask("POST", "/v1/embeddings", files={"picture": ("x", picture(content))})
+            answer = api.ask("POST", "/v1/embeddings", files={"picture": ("x", draw_picture(content))})
             self._uploaded[content] = np.asarray(answer.body["data"][0]["embedding"])
             self._stored[content] = self._uploaded[content].astype(np.float16).astype(float)
 
     def get(self, api: Api, id: str) -> None:
-        """One picture, as its record is."""
+        """Compare one picture with its record."""
         begun = time.monotonic()
-        answer = api.ask("GET", f"/v1/pictures/{quoted(id)}")
+        answer = api.ask("GET", f"/v1/pictures/{quote_id(id)}")
         if answer.status == 404:
             self._ledger.observe(id, None, begun)
         elif answer.is_ok:
@@ -56,11 +56,11 @@ class Looker:
             self._judge.accept(answer, f"GET {id}")
 
     def record(self, item: Mapping[str, Any]) -> Record:
-        """What an answer says of a picture."""
+        """Return what an answer says of a picture."""
         return record_of(item, self._files.get(item["url"].partition("?v=")[2], -1))
 
     def search(self, api: Api, operation: Step) -> None:
-        """A search with room for all hits, asked again while only what others wrote is missing."""
+        """Search with room for all hits, again while only what others wrote is missing."""
         collection = sorted(self.bound)[operation["content"] % len(self.bound)] if self.bound else None
         if not operation["is_bound"]:
             collection = None
@@ -85,26 +85,26 @@ class Looker:
     def _ask(self, api: Api, operation: Step, key: str) -> Answer:
         by, language = operation["by"], operation["language"]
         if by == "picture":
-            files = {"picture": ("x", picture(operation["content"]))}
+            files = {"picture": ("x", draw_picture(operation["content"]))}
             return api.ask("POST", "/v1/search/pictures", key, files=files, data={"limit": "100"})
         question: dict[str, Any] = {"limit": 100, "facets": ["collection"]}
         if operation["filter"]:
             question["filter"] = {"must": [operation["filter"]]}
         if by == "words":
-            question |= {"text": word_of(operation), "mode": "words"}
+            question |= {"text": choose_word(operation), "mode": "words"}
         elif by == "like":
             question |= {"picture": operation["id"]}
         else:
-            question |= {"text": texts(language)[operation["text"]], "language": language}
+            question |= {"text": list_texts(language)[operation["text"]], "language": language}
         return api.ask("POST", "/v1/search/pictures", key, json=question)
 
     def _judge_answer(
         self, answer: Answer, operation: Step, collection: str | None, states: dict[str, frozenset[State]]
     ) -> list[tuple[str, str, str]]:
         by = operation["by"]
-        allowed = matching(None if by == "picture" else operation["filter"], collection)
+        allowed = make_matcher(None if by == "picture" else operation["filter"], collection)
         if by == "like":
-            visible = matching(None, collection)
+            visible = make_matcher(None, collection)
             asked = states.pop(operation["id"], ABSENT)
             if answer.status == 404:
                 is_there = all(state is not None and visible(state) for state in asked)
@@ -115,16 +115,16 @@ class Looker:
         hits = {item["id"]: item["score"] for item in answer.body["items"]}
         if scores != sorted(scores, reverse=True) or len(hits) != len(scores):
             raise Violation("mixed", f"{operation} is answered in the order {scores}")
-        has_word: Matches = lambda record: allowed(record) and word_of(operation) in (record.caption or "").split()  # noqa: E731
+        has_word: Matches = lambda record: allowed(record) and choose_word(operation) in (record.caption or "").split()  # noqa: E731
         matches = has_word if by == "words" else allowed
-        wrong = judge_hits(hits, states, matches, self._scorer(operation, answer.body))
+        wrong = judge_hits(hits, states, matches, self._make_scorer(operation, answer.body))
         counts = {value["value"]: value["count"] for value in (answer.body.get("facets") or {}).get("collection", [])}
         if counts and by == "text" and not wrong:
             told = judge_counts(counts, states, lambda record: [record.collection] if allowed(record) else [])
             wrong += [("mixed", "", sentence) for sentence in told]
         return wrong
 
-    def _scorer(self, operation: Step, body: Mapping[str, Any]) -> Callable[[int], float] | None:
+    def _make_scorer(self, operation: Step, body: Mapping[str, Any]) -> Callable[[int], float] | None:
         by = operation["by"]
         if by == "words":
             return None
@@ -133,24 +133,24 @@ class Looker:
         elif by == "like":
             return None
         else:
-            known = self._vectors_of(operation["language"], body)
+            known = self._find_vectors(operation["language"], body)
             if known is None:
                 return None
             asked = np.asarray(known[operation["text"]])
         unknown = np.full(asked.shape, np.nan)
         return lambda content: min(1.0, float(asked @ self._stored.get(content, unknown)))  # halves may be longer
 
-    def _vectors_of(self, language: str, body: Mapping[str, Any]) -> Vectors | None:
-        """The vectors by which an answer must have been made, by the release and version that it names."""
+    def _find_vectors(self, language: str, body: Mapping[str, Any]) -> Vectors | None:
+        """Return the vectors by which an answer must have been made, by the release and version that it names."""
         release, version = body["release"], body["version"]
         if release in self._lineage.releases and self._lineage.version(release, language) != version:
             raise Violation("mixed", f"{language} is read by version {version} in an answer of release {release}")
         return self._lineage.vectors(language, version)
 
     def file(self, api: Api, id: str) -> None:
-        """The stored file of a picture that is there is the one of its content."""
-        possible = self._ledger.possible(id)
-        answer = api.ask("GET", f"/v1/pictures/{quoted(id)}/content")
+        """Compare the stored file of a picture that is there with its content."""
+        possible = self._ledger.list_possible(id)
+        answer = api.ask("GET", f"/v1/pictures/{quote_id(id)}/content")
         if answer.status == 404 and None not in possible:
             raise Violation("lost", f"the file of {id} is answered 404")
         if not answer.is_ok:
@@ -160,34 +160,34 @@ class Looker:
             raise Violation("mixed", f"the file of {id} shows picture {content}, and it may be {describe(possible)}")
 
     def counts(self, api: Api) -> None:
-        """The list of collections, against the ledger."""
+        """Compare the list of collections with the ledger."""
         answer = api.ask("GET", "/v1/collections")
         if not answer.is_ok:
             return self._judge.accept(answer, "the collections")
         counts = {item["name"]: item["count"] for item in answer.body["items"]}
-        states = {id: self._ledger.possible(id) for id in self._ledger.ids()}
+        states = {id: self._ledger.list_possible(id) for id in self._ledger.list_ids()}
         if wrong := judge_counts(counts, states, lambda record: [record.collection]):
             raise Violation("mixed", f"{api.process} counts collections wrongly: {'; '.join(wrong)}")
 
-    def listing(self, api: Api, key: str | None = None) -> None:
-        """All pictures, page by page, against the ledger."""
+    def judge_listing(self, api: Api, key: str | None = None) -> None:
+        """Compare all pictures, page by page, with the ledger."""
         try:
-            listed = {item["id"]: self.record(item) for item in api.pages("/v1/pictures", sort="created_at")}
+            listed = {item["id"]: self.record(item) for item in api.list_all("/v1/pictures", sort="created_at")}
         except LookupError:
             return  # a fault: other reads judge refusals
-        for id in sorted({*listed, *self._ledger.ids()}):
-            seen, possible = listed.get(id), self._ledger.possible(id)
+        for id in sorted({*listed, *self._ledger.list_ids()}):
+            seen, possible = listed.get(id), self._ledger.list_possible(id)
             if seen not in possible:
                 kind = "lost" if seen is None else "back" if possible == {None} else "mixed"
                 raise Violation(kind, f"{api.process} lists {id} as {seen}, and it may be {describe(possible)}")
 
 
-def word_of(operation: Step) -> str:
-    """The word that a search by words asks for."""
+def choose_word(operation: Step) -> str:
+    """Return the word that a search by words asks for."""
     return f"{CAPTION}{operation['content'] % 6}"
 
 
-def matching(condition: Filter, collection: str | None) -> Callable[[Record], bool]:
+def make_matcher(condition: Filter, collection: str | None) -> Callable[[Record], bool]:
     """Whether a filter, and the one collection that a key may see, leave a record."""
 
     def matches(record: Record) -> bool:

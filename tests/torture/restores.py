@@ -13,11 +13,11 @@ from uuid import uuid4
 import httpx
 
 from tests.torture.client import Api
-from tests.torture.deployment import Deployment, program
-from tests.torture.ledger import State, Violation, describe, kind_of
+from tests.torture.deployment import Deployment, find_program
+from tests.torture.ledger import State, Violation, describe, name_kind
 from tests.torture.looks import Looker
 from tests.torture.servers import PATIENCE, free_port
-from tests.torture.writes import quoted
+from tests.torture.writes import quote_id
 
 LEFT_OUT = ("registry.db", "registry.db-wal", "registry.db-shm", "verified", "compiled", "teacher", "uploads")
 
@@ -31,7 +31,7 @@ class Copy:
         self._files, self._url = self.folder / "files", ""
 
     def make(self) -> None:
-        """Files, registry, and the files that came meanwhile."""
+        """Copy files, registry, and the files that came meanwhile."""
         self._files.mkdir(parents=True)
         self._copy_files()
         database = self._deployment.database
@@ -63,7 +63,11 @@ class Copy:
             more["DATABASE_URL"] = self._url
         with (self._deployment.folder / "copy.log").open("ab") as log:
             serving = subprocess.Popen(
-                [*program(), "serve"], env=self._deployment.environment(**more), cwd=self.folder, stdout=log, stderr=log
+                [*find_program(), "serve"],
+                env=self._deployment.build_environment(**more),
+                cwd=self.folder,
+                stdout=log,
+                stderr=log,
             )
         api = Api("the restored copy", f"http://127.0.0.1:{more['PORT']}")
         try:
@@ -71,13 +75,13 @@ class Copy:
             verified = api.ask("POST", "/v1/admin/index/verify")
             if not (verified.is_ok and verified.body["ok"]):
                 raise Violation("damaged", f"index verify of a restored copy says {verified.body}")
-            listed = {item["id"]: looker.record(item) for item in api.pages("/v1/pictures")}
+            listed = {item["id"]: looker.record(item) for item in api.list_all("/v1/pictures")}
             for id in {*listed, *moments}:
                 states = moments.get(id, {None})
                 if listed.get(id) not in states:
-                    kind = kind_of(states, listed.get(id))
+                    kind = name_kind(states, listed.get(id))
                     raise Violation(kind, f"a restored copy has {id} as {listed.get(id)}, not as {describe(states)}")
-                if id in listed and not (found := api.ask("GET", f"/v1/pictures/{quoted(id)}/content")).is_ok:
+                if id in listed and not (found := api.ask("GET", f"/v1/pictures/{quote_id(id)}/content")).is_ok:
                     raise Violation("lost", f"the file of {id} is answered {found.status} by a restored copy")
         finally:
             serving.send_signal(signal.SIGTERM)

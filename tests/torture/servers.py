@@ -23,13 +23,13 @@ class Database(PostgreSQLServer):
         self.proxy = CommitProxy(self.url)
 
     def dump(self, file: Path) -> None:
-        """`pg_dump --format=custom`, as docs/operate.md has it."""
+        """Run `pg_dump --format=custom`, as docs/operate.md has it."""
         command = [f"{programs()}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
         with file.open("wb") as written:
             subprocess.run([*command, "postgres"], check=True, stdout=written, timeout=PATIENCE)
 
     def restore(self, file: Path, name: str) -> str:
-        """A dump in a new database; returns its URL."""
+        """Return a dump in a new database; returns its URL."""
         where = [f"--host={self.folder}", "--username=postgres"]
         subprocess.run([f"{programs()}/createdb", *where, name], check=True, timeout=PATIENCE)
         command = [f"{programs()}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
@@ -96,7 +96,7 @@ class StoreProxy:
 
 
 def free_port() -> int:
-    """A port that nobody listens on."""
+    """Return a port that nobody listens on."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         port: int = taken.getsockname()[1]

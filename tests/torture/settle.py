@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from typing import Any
 
 from tests.torture.client import ADMIN_KEY, Api
-from tests.torture.contents import CAPTION, LANGUAGES, PICTURES, texts
-from tests.torture.deployment import program
+from tests.torture.contents import CAPTION, LANGUAGES, PICTURES, list_texts
+from tests.torture.deployment import find_program
 from tests.torture.faults import GRACE
 from tests.torture.ledger import Violation
 from tests.torture.servers import PATIENCE
@@ -28,7 +28,7 @@ def settle(runner: Runner) -> None:
     _wait_for_expansions(runner)
     for number, api in enumerate(deployment.apis.values()):
         _wait_until_whole(runner, api.process)
-        runner.looker.listing(api)
+        runner.looker.judge_listing(api)
         runner.looker.counts(api)
         _look_at_each(runner, api)
         for language in LANGUAGES:
@@ -47,14 +47,19 @@ def close(runner: Runner) -> None:
     """Stop everything in order; raises Violation if somebody does not end, or a log has what must not be in one."""
     if wrong := runner.deployment.stop():
         raise Violation("stuck", "; ".join(wrong))
-    private = [ADMIN_KEY, *runner.looker.bound.values(), CAPTION, *(text for each in LANGUAGES for text in texts(each))]
+    private = [
+        ADMIN_KEY,
+        *runner.looker.bound.values(),
+        CAPTION,
+        *(text for each in LANGUAGES for text in list_texts(each)),
+    ]
     for member in runner.deployment.members.values():
         if wrong := judge_log(member.log.read_text(errors="replace"), private):
             raise Violation("log", f"the log of {member.name} has {wrong[0]}")
 
 
 def judge_log(text: str, private: list[str]) -> list[str]:
-    """What a log must not have: keys, captions, queries, and stacks of exceptions that nobody expected."""
+    """Return what a log must not have: keys, captions, queries, and stacks of exceptions that nobody expected."""
     wrong = [f"“{secret}”" for secret in private if secret in text]
     wrong += [line.strip()[:400] for line in text.splitlines() if re.search(r"Traceback|\"level\": \"critical\"", line)]
     return wrong
@@ -78,7 +83,7 @@ def _wait_for_expansions(runner: Runner) -> None:
 
 
 def _judge_ends(runner: Runner) -> None:
-    for expansion in runner.api(0).pages("/v1/expansions"):
+    for expansion in runner.api(0).list_all("/v1/expansions"):
         runner.counts[f"expansions {expansion['state']}"] += 1
         judge_end(expansion, runner.counts["kills of children"])
 
@@ -104,7 +109,7 @@ def _wait_until_whole(runner: Runner, name: str) -> None:
 def _look_at_each(runner: Runner, api: Api) -> None:
     until = time.monotonic() + PATIENCE
     while True:
-        for id in runner.ledger.ids():
+        for id in runner.ledger.list_ids():
             runner.looker.get(api, id)
             runner.looker.file(api, id)
         if runner.ledger.is_certain():
@@ -115,9 +120,9 @@ def _look_at_each(runner: Runner, api: Api) -> None:
 
 def _ask_the_doctor(runner: Runner) -> None:
     api = next(iter(runner.deployment.apis))
-    environment = runner.deployment.environment(PORT=str(runner.deployment.port(api)), KEY=ADMIN_KEY)
+    environment = runner.deployment.build_environment(PORT=str(runner.deployment.get_port(api)), KEY=ADMIN_KEY)
     asked = subprocess.run(
-        [*program(), "doctor"], env=environment, cwd=runner.deployment.folder, capture_output=True, text=True,
+        [*find_program(), "doctor"], env=environment, cwd=runner.deployment.folder, capture_output=True, text=True,
         timeout=PATIENCE, check=False,
     )  # fmt: skip
     if asked.returncode != 0:

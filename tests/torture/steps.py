@@ -10,7 +10,7 @@ from threading import Event, Lock
 from typing import Any
 
 from tests.torture.client import Api
-from tests.torture.contents import IDS, LESSON, PICTURES, dataset, texts
+from tests.torture.contents import IDS, LESSON, PICTURES, list_texts, write_dataset
 from tests.torture.deployment import APIS, Deployment
 from tests.torture.draws import Step
 from tests.torture.faults import Nemesis, Windows
@@ -19,7 +19,7 @@ from tests.torture.ledger import Ledger, Violation
 from tests.torture.looks import FOLLOWING, Looker
 from tests.torture.restores import Copy
 from tests.torture.servers import PATIENCE
-from tests.torture.writes import Judge, Writer, quoted
+from tests.torture.writes import Judge, Writer, quote_id
 
 CLIENTS = 4
 
@@ -46,14 +46,14 @@ class Runner:
         while missing:  # a busy machine refuses some
             puts = [{"id": id, "changes": {**changes, "content": contents[id]}} for id in missing]
             self.writer.batch(api, {"puts": puts})
-            missing = [id for id in missing if not api.ask("GET", f"/v1/pictures/{quoted(id)}").is_ok]
+            missing = [id for id in missing if not api.ask("GET", f"/v1/pictures/{quote_id(id)}").is_ok]
             if time.monotonic() > until:
                 raise Violation("stuck", f"pictures are refused for {PATIENCE} s")
         self.looker.learn_contents(api, contents)
         self.see_languages(api)
 
     def api(self, number: int) -> Api:
-        """The API process that a step names, or the other one where that is not ready; waits for one of them."""
+        """Return the API process that a step names, or the other one where that is not ready; waits for one of them."""
         until = time.monotonic() + PATIENCE
         while time.monotonic() < until:
             for name in (APIS[number], APIS[1 - number]):
@@ -64,7 +64,7 @@ class Runner:
         raise Violation("stuck", f"no API is ready after {PATIENCE} s: {self.deployment.log_tail()}")
 
     def do(self, step: Step) -> None:
-        """One step."""
+        """Take one step."""
         self.nemesis.tend()
         self.ledger.note(**step)
         self.counts["steps"] += 1
@@ -136,7 +136,7 @@ class Runner:
 
     def _submit(self, key: str, form: dict[str, Any], number: int) -> None:
         language = form["data"]["language"]
-        file = ("dataset.jsonl", dataset(language, form["number"]))
+        file = ("dataset.jsonl", write_dataset(language, form["number"]))
         headers = {"Idempotency-Key": key}
         answer = self.api(number).ask(
             "POST", "/v1/languages", data=form["data"], files={"dataset": file}, headers=headers
@@ -204,11 +204,11 @@ class Runner:
 
         if not step["revoke"]:
             self.looker.bound[collection] = key
-            return self._until(lambda: self._is_taken(key), "a new key is refused")
+            return self._wait_until(lambda: self._is_taken(key), "a new key is refused")
         revoked = api.ask("DELETE", f"/v1/admin/keys/{answer.body['id']}")
         self.judge.accept(revoked, "the end of a key")
         if revoked.is_ok:
-            self._until(lambda: self._is_refused(key), "a revoked key is accepted")
+            self._wait_until(lambda: self._is_refused(key), "a revoked key is accepted")
 
     def _is_taken(self, key: str) -> bool:
         return all(api.ask("GET", "/v1/models", key).status != 401 for api in self.deployment.apis.values())
@@ -216,7 +216,7 @@ class Runner:
     def _is_refused(self, key: str) -> bool:
         return all(not api.ask("GET", "/v1/models", key).is_ok for api in self.deployment.apis.values())
 
-    def _until(self, holds: Callable[[], bool], what: str, seconds: float = FOLLOWING) -> None:
+    def _wait_until(self, holds: Callable[[], bool], what: str, seconds: float = FOLLOWING) -> None:
         until = time.monotonic() + seconds
         while not holds():
             if time.monotonic() > until:
@@ -237,7 +237,7 @@ class Runner:
 
     def _listing(self, step: Step) -> None:
         api = self.api(step["api"])
-        self.looker.listing(api)
+        self.looker.judge_listing(api)
         self.looker.counts(api)
         self.see_languages(api)
 
@@ -247,8 +247,8 @@ class Runner:
         if ready.is_ok and not ready.body["degraded"]:
             self.lineage.see_served(api.process, ready.body["release"])
         try:
-            self.lineage.see_releases(list(api.pages("/v1/admin/releases")))
-            expansions, versions = list(api.pages("/v1/expansions")), list(api.pages("/v1/versions"))
+            self.lineage.see_releases(list(api.list_all("/v1/admin/releases")))
+            expansions, versions = list(api.list_all("/v1/expansions")), list(api.list_all("/v1/versions"))
         except LookupError:
             return []
         self.lineage.see_expansions(expansions, versions)
@@ -258,7 +258,7 @@ class Runner:
         """Compare the vectors of a language with those that its version had before, unless a release comes between."""
         try:
             before = api.ask("GET", "/readyz").body["release"]
-            vectors = tuple(tuple(api.vector(text, language)) for text in texts(language))
+            vectors = tuple(tuple(api.fetch_vector(text, language)) for text in list_texts(language))
             after = api.ask("GET", "/readyz").body["release"]
         except (LookupError, TypeError, KeyError):
             return  # the language is not there, or a fault is

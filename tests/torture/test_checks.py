@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from tests.house.source import modules, under
+from tests.house.source import is_under, list_modules
 from tests.torture.client import Answer
 from tests.torture.draws import FAULTS, STEPS_DRAWN, draw
 from tests.torture.faults import EXCUSED, Nemesis, Windows
 from tests.torture.histories import shrink
 from tests.torture.languages import Lineage
 from tests.torture.ledger import Ledger, Record, State, Violation, Write, judge_counts, judge_hits
-from tests.torture.looks import matching
+from tests.torture.looks import make_matcher
 from tests.torture.settle import judge_end, judge_log
 from tests.torture.steps import Runner
 from tests.torture.writes import Judge
@@ -69,7 +69,7 @@ def test_a_write_without_an_answer_may_have_happened_and_then_stays_so() -> None
         ledger = with_one()
         write = Write("delete", "p", {})
         ledger.begin(write)
-        ledger.doubt(write, until=5)
+        ledger.note_lost_answer(write, until=5)
         ledger.observe("p", other, at=4)  # the database may still be at it
         assert not ledger.is_certain()
         ledger.observe("p", seen, at=6)
@@ -91,7 +91,7 @@ def test_every_entry_is_a_line_of_the_ledger(tmp_path: Path) -> None:
 
 
 def wrong(hits: dict[str, float], states: dict[str, frozenset[State]], collection: str | None = None) -> list[str]:
-    found = judge_hits(hits, states, matching(None, collection), lambda content: 0.1 * content)
+    found = judge_hits(hits, states, make_matcher(None, collection), lambda content: 0.1 * content)
     return [kind for kind, _, _ in found]
 
 
@@ -113,7 +113,7 @@ def test_hits_are_those_of_the_ledger() -> None:
     ],
 )
 def test_filters_leave_what_they_should(condition: dict[str, Any], left: set[str]) -> None:
-    assert {id for id, record in {"a": RED, "b": BLUE}.items() if matching(condition, None)(record)} == left
+    assert {id for id, record in {"a": RED, "b": BLUE}.items() if make_matcher(condition, None)(record)} == left
 
 
 def test_counts_are_those_of_the_ledger() -> None:
@@ -238,10 +238,10 @@ def test_torture_imports_nothing_that_it_tortures() -> None:
     inside = ("model", "index", "service", "worker", "demo", "tests")
     found = [
         f"{module.name} imports {name}"
-        for module in modules("tests")
-        if under(module.name, "tests.torture") and not module.name.rpartition(".")[2].startswith("test_")
-        for name, _ in module.imports()
-        if any(under(name, package) for package in inside)
-        and not any(under(name, own) for own in ("tests.torture", *SERVERS))
+        for module in list_modules("tests")
+        if is_under(module.name, "tests.torture") and not module.name.rpartition(".")[2].startswith("test_")
+        for name, _ in module.list_imports()
+        if any(is_under(name, package) for package in inside)
+        and not any(is_under(name, own) for own in ("tests.torture", *SERVERS))
     ]
     assert found == []

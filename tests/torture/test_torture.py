@@ -10,10 +10,10 @@ from typing import Any
 
 import pytest
 
-from tests.torture.contents import IDS, picture
+from tests.torture.contents import IDS, draw_picture
 from tests.torture.deployment import ROOT
 from tests.torture.draws import FAULTS
-from tests.torture.histories import deployed
+from tests.torture.histories import run_deployment
 from tests.torture.ledger import Ledger, Violation, Write
 from tests.torture.steps import Runner
 
@@ -37,7 +37,7 @@ def test_nothing_is_lost_back_or_mixed(seed: int, database: str, minutes: float,
 
 @pytest.fixture(scope="module")
 def runner() -> Iterator[Runner]:
-    with deployed("sqlite", 24) as deployment:
+    with run_deployment("sqlite", 24) as deployment:
         runner = Runner(deployment, Ledger(), Counter())
         runner.begin()
         yield runner
@@ -65,7 +65,7 @@ def test_what_is_done_behind_its_back_is_found(runner: Runner) -> None:
         runner.see_vectors(api, "en")
         for by in ("text", "picture", "like", "words"):
             runner.looker.search(api, search(by))
-        runner.looker.listing(api)
+        runner.looker.judge_listing(api)
         runner.looker.file(api, IDS[1])
 
     whole = {"collection": "default", "tags": (), "caption": "motif0 left", "year": 1900}
@@ -74,14 +74,14 @@ def test_what_is_done_behind_its_back_is_found(runner: Runner) -> None:
     with broken("back"):
         runner.looker.search(first, search())
     with broken("back"):
-        runner.looker.listing(second)
+        runner.looker.judge_listing(second)
     tell(runner, "put", 201, content=1, **whole)
     assert first.ask("DELETE", path).status == 204
     with broken("lost"):
         runner.looker.search(first, search("picture"))
     with broken("lost"):
         runner.looker.get(second, IDS[1])
-    assert first.ask("PUT", path, files={"picture": ("x", picture(2))}).status == 201
+    assert first.ask("PUT", path, files={"picture": ("x", draw_picture(2))}).status == 201
     with broken("mixed"):
         runner.looker.search(second, search())
     with broken("mixed"):
@@ -96,7 +96,7 @@ def test_every_fault_can_be_done_and_healed(runner: Runner, kind: str) -> None:
     runner.nemesis.strike(kind, 0, 0.5, "+3600")
     runner.deployment.wait_until_ready()
     runner.nemesis.tend()
-    runner.looker.listing(runner.api(0))
+    runner.looker.judge_listing(runner.api(0))
 
 
 @pytest.mark.nightly
@@ -107,5 +107,5 @@ def test_a_torn_file_of_a_picture_is_found(runner: Runner) -> None:
     with pytest.raises(
         Violation, match=r"^undocumented: .*'picture_damaged'"
     ):  # the service finds it, and no fault was on
-        for id in runner.ledger.ids():
+        for id in runner.ledger.list_ids():
             runner.looker.file(runner.api(0), id)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.torture.client import Answer, Api
-from tests.torture.contents import picture
+from tests.torture.contents import draw_picture
 from tests.torture.draws import Step
 from tests.torture.faults import Windows
 from tests.torture.ledger import Ledger, Record, State, Violation, Write
@@ -63,18 +63,18 @@ class Writer:
         self._ledger, self._judge = ledger, judge
 
     def do(self, api: Api, operation: Step) -> None:
-        """One operation on one picture; raises Violation if its answer cannot be."""
-        write = Write(operation["do"], operation["id"], frozen(operation.get("changes", {})))
+        """Carry out one operation on one picture; raises Violation if its answer cannot be."""
+        write = Write(operation["do"], operation["id"], freeze(operation.get("changes", {})))
         before = self._ledger.begin(write)
         answer = self._send(api, write)
         self._enter(api.process, write, before, answer)
 
     def batch(self, api: Api, operation: Step) -> None:
-        """Several puts in one request, each with an outcome of its own."""
-        writes = [Write("put", put["id"], frozen(put["changes"])) for put in operation["puts"]]
+        """Send several puts in one request, each with an outcome of its own."""
+        writes = [Write("put", put["id"], freeze(put["changes"])) for put in operation["puts"]]
         before = [self._ledger.begin(write) for write in writes]
-        records = [{"id": write.id, **fields_of(write.changes)} for write in writes]
-        files = [("picture", ("x", picture(write.changes["content"]))) for write in writes]
+        records = [{"id": write.id, **build_fields(write.changes)} for write in writes]
+        files = [("picture", ("x", draw_picture(write.changes["content"]))) for write in writes]
         answer = api.ask("POST", "/v1/pictures/batch", files=files, data={"records": json.dumps(records)})
         if not answer.is_ok:
             for write, states in zip(writes, before, strict=True):
@@ -86,15 +86,15 @@ class Writer:
             self._enter(api.process, write, states, own)
 
     def _send(self, api: Api, write: Write) -> Answer:
-        path = f"/v1/pictures/{quoted(write.id)}"
+        path = f"/v1/pictures/{quote_id(write.id)}"
         if write.kind == "delete":
             return api.ask("DELETE", path)
-        fields = fields_of(write.changes)
+        fields = build_fields(write.changes)
         if write.kind == "patch":
             headers = {"Content-Type": "application/merge-patch+json"}
             return api.ask("PATCH", path, content=json.dumps(fields), headers=headers)
         form = {name: value if name == "collection" else json.dumps(value) for name, value in fields.items()}
-        return api.ask("PUT", path, files={"picture": ("x", picture(write.changes["content"]))}, data=form)
+        return api.ask("PUT", path, files={"picture": ("x", draw_picture(write.changes["content"]))}, data=form)
 
     def _enter(self, process: str, write: Write, before: frozenset[State], answer: Answer) -> None:
         self._ledger.note(write=write.kind, id=write.id, changes=dict(write.changes), process=process,
@@ -105,17 +105,17 @@ class Writer:
         if answer.status in REFUSED or not answer.was_sent:
             self._ledger.refuse(write, before)
         else:
-            self._ledger.doubt(write, time.monotonic() + DOUBT)
+            self._ledger.note_lost_answer(write, time.monotonic() + DOUBT)
         self._judge.accept(answer, f"{write.kind} {write.id}")
 
 
-def frozen(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as a record has them."""
+def freeze(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes as a record has them."""
     return {name: tuple(value) if isinstance(value, list) else value for name, value in changes.items()}
 
 
-def fields_of(changes: Mapping[str, Any]) -> dict[str, Any]:
-    """Changes as the API takes them."""
+def build_fields(changes: Mapping[str, Any]) -> dict[str, Any]:
+    """Return changes as the API takes them."""
     fields: dict[str, Any] = {name: changes[name] for name in ("collection", "tags") if name in changes}
     if "year" in changes:
         fields["metadata"] = {"year": changes["year"]}
@@ -125,11 +125,11 @@ def fields_of(changes: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def record_of(item: Mapping[str, Any], content: int) -> Record:
-    """What an answer of the API says of a picture."""
+    """Return what an answer of the API says of a picture."""
     captions = item["own"].get("en", [None])
     return Record(content, item["collection"], tuple(item["tags"]), item["metadata"].get("year"), captions[0])
 
 
-def quoted(id: str) -> str:
-    """An id as one part of a path."""
+def quote_id(id: str) -> str:
+    """Return an id as one part of a path."""
     return id.replace("%", "%25").replace("/", "%2F").replace(" ", "%20")

@@ -28,7 +28,7 @@ BOMB = '<!DOCTYPE a [<!ENTITY b "bb"><!ENTITY c "&b;&b;">]><x:xmpmeta xmlns:x="a
 
 
 def make_exif(**more: Any) -> Image.Exif:
-    """As a camera writes it."""
+    """Return EXIF as a camera writes it."""
     block = Image.Exif()
     block[0x010E] = more.get("description", "A bridge over the river")
     block[0x0110], block[0x013B] = "Camera X", "Ana"
@@ -41,7 +41,7 @@ def make_exif(**more: Any) -> Image.Exif:
 
 
 def make_tiff() -> ImageFileDirectory_v2:
-    """The same as the first directory of a TIFF: Pillow leaves the inner ones out when it is given as `exif`."""
+    """Return it as the first directory of a TIFF: Pillow leaves the inner ones out when it is given as `exif`."""
     block, directory = make_exif(), ImageFileDirectory_v2()
     for tag, value in block.items():
         directory[tag] = value
@@ -51,7 +51,7 @@ def make_tiff() -> ImageFileDirectory_v2:
 
 
 def make_iptc(**records: bytes | list[bytes]) -> bytes:
-    """The resource 0x0404 of a JPEG's APP13, with these records of the second group by number (`r25`)."""
+    """Return the resource 0x0404 of a JPEG's APP13, with these records of the second group by number (`r25`)."""
     data = b"".join(
         struct.pack(">BBBH", 0x1C, 2, int(name[1:]), len(each)) + each
         for name, value in records.items()

@@ -12,7 +12,7 @@ import httpx
 import pytest
 
 from client.importing import iiif
-from client.importing.iiif import Iiif
+from client.importing.iiif import IiifManifest
 from client.importing.items import Item, Record, SkippedPart, SourceError, UnreadableError
 from tests.client.test_commands import run, run_json
 from tests.service.harness import picture, running
@@ -59,7 +59,7 @@ def site() -> Iterator[Site]:
 
 
 def make_canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dict[str, Any]:
-    """A canvas with one painted picture."""
+    """Return a canvas with one painted picture."""
     annotation = {"type": "Annotation", "motivation": "painting", "body": body}
     return {
         "id": f"{url}/book/canvas/{number}",
@@ -70,7 +70,7 @@ def make_canvas(url: str, number: int, body: dict[str, Any], **more: Any) -> dic
 
 
 def make_manifest(url: str) -> dict[str, Any]:
-    """Two pages of a book in two languages; the second one comes from an image service."""
+    """Return two pages of a book in two languages; the second one comes from an image service."""
     image = {"type": "Image", "format": "image/png"}
     large = {
         "id": f"{url}/large.png",
@@ -136,17 +136,17 @@ def lead(monkeypatch: pytest.MonkeyPatch, names: dict[str, Callable[[], list[str
     monkeypatch.setattr(socket, "getaddrinfo", look_up)
 
 
-def first_item(site: Site, host: str) -> Item:
-    """The first picture, at this host, of a manifest from elsewhere."""
-    source = Iiif("https://93.184.215.14/manifest", Record(), None)
+def read_first_item(site: Site, host: str) -> Item:
+    """Return the first picture, at this host, of a manifest from elsewhere."""
+    source = IiifManifest("https://93.184.215.14/manifest", Record(), None)
     source._manifest = make_manifest(site.url.replace("127.0.0.1", host))
-    item = next(iter(source.parts()))
+    item = next(iter(source.list_parts()))
     assert isinstance(item, Item)
     return item
 
 
 def list_parts(where: str) -> list[Item | SkippedPart]:
-    return list(Iiif(where, Record(), None).parts())
+    return list(IiifManifest(where, Record(), None).list_parts())
 
 
 @pytest.mark.parametrize("content", [b"", b"[]", b'{"@type": "sc:Manifest"}', b'{"type": "Collection"}', b"\xff"])
@@ -200,7 +200,7 @@ def test_a_manifest_from_elsewhere_cannot_have_this_machine_asked(
 ) -> None:
     lead(monkeypatch, {"name.example": lambda: ["127.0.0.1"]})
     with pytest.raises(UnreadableError, match="cannot be fetched"):
-        first_item(site, host).read()
+        read_first_item(site, host).read()
     assert site.asked == []
 
 
@@ -219,7 +219,7 @@ NEAR = {
 
 @pytest.mark.row("F13")
 def test_a_manifest_from_elsewhere_has_only_public_addresses_asked() -> None:
-    source = Iiif("http://93.184.215.14/manifest", Record(), None)
+    source = IiifManifest("http://93.184.215.14/manifest", Record(), None)
     assert [source._resolve(address) for address in PUBLIC] == [[address] for address in PUBLIC]
     for address in (address for near in NEAR.values() for address in near):
         with pytest.raises(httpx.UnsupportedProtocol):
@@ -242,7 +242,7 @@ def test_a_name_that_leads_elsewhere_after_it_was_looked_at_is_asked_where_it_le
     lead(monkeypatch, {"name.example": lambda: [next(led, "127.0.0.1")]})
     monkeypatch.setattr(iiif, "_is_public", lambda address: address != "127.0.0.1")
     with pytest.raises(UnreadableError, match="ConnectError"):
-        first_item(site, "name.example").read()
+        read_first_item(site, "name.example").read()
     assert site.asked == [] and next(led, "") == ""
 
 
@@ -274,6 +274,6 @@ def test_a_name_in_unicode_is_looked_up_as_it_is_asked(site: Site, monkeypatch: 
     site.answers["/m"] = b'{"type": "Manifest", "items": []}'
     there = "xn--strae-oqa.example"
     lead(monkeypatch, {there: lambda: ["127.0.0.1"]})
-    source = Iiif(site.url.replace("127.0.0.1", "straße.example") + "/m", Record(), None)
+    source = IiifManifest(site.url.replace("127.0.0.1", "straße.example") + "/m", Record(), None)
     assert source.count() == 0 and source._is_near
     assert site.hosts == [site.url.replace("http://127.0.0.1", there)]

@@ -41,7 +41,7 @@ def list_ids(folder: Path) -> list[str]:
 
 
 def list_present(service: Service, names: list[str]) -> list[str]:
-    """Those of these pictures that are in the gallery."""
+    """Return those of these pictures that are in the gallery."""
     wanted = {"must": [{"key": "id", "match": {"any": names}}]}
     items = service.admin.get("/v1/pictures", params={"filter": json.dumps(wanted), "limit": 100}).json()["items"]
     return sorted(item["id"] for item in items)
@@ -139,7 +139,7 @@ def test_what_a_file_says_only_fills_what_a_curated_record_lacks(
 
     run_json(service, *given, "--tag", "trip", "--state", str(tmp_path / "other"))
     assert found() == curated
-    monkeypatch.setattr(upload, "_READ_BY", 99)
+    monkeypatch.setattr(upload, "_READER_VERSION", 99)
     run_json(service, *given, "--tag", "trip")
     assert found() == curated
     run_json(service, *given, "--tag", "trip 2")

@@ -40,7 +40,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
     (tmp_path / "nowhere.png").symlink_to(tmp_path / "gone")
     os.mkfifo(tmp_path / "pipe.png")
     (Path(os.fsdecode(os.fsencode(tmp_path) + b"/caf\xe9.png"))).write_bytes(b"x")
-    parts = list(Folder(tmp_path, NOTHING).parts())
+    parts = list(Folder(tmp_path, NOTHING).list_parts())
     assert list_ids(parts) == ["2019/Zürich/a", "2019/Zürich/b"]
     assert {
         part.place: part.reason
@@ -63,7 +63,7 @@ def test_a_folder_is_walked_in_order_and_what_is_no_picture_is_told(tmp_path: Pa
 def test_a_file_that_changes_while_it_is_read_is_not_taken_half(tmp_path: Path) -> None:
     file = tmp_path / "a.png"
     file.write_bytes(picture(1)[:50])
-    (item,) = Folder(tmp_path, NOTHING).parts()
+    (item,) = Folder(tmp_path, NOTHING).list_parts()
     assert isinstance(item, Item)
     file.write_bytes(picture(1))
     with pytest.raises(UnreadableError, match="changed while it was read"):
@@ -80,7 +80,7 @@ def test_a_table_says_everything_of_a_picture_in_its_columns(tmp_path: Path) -> 
         'b.png;;"[""a;b"", ""c""]";;;;;;19.5;"{""place"": ""Chur""}"\n',
         encoding="utf-8-sig",
     )
-    first, second = Manifest(tmp_path / "list.csv", Record(tags=("all",))).parts()
+    first, second = Manifest(tmp_path / "list.csv", Record(tags=("all",))).list_parts()
     assert isinstance(first, Item) and isinstance(second, Item)
     assert (first.id, first.record.collection, first.record.tags) == ("m-1", "museum", ("bridge", "all"))
     assert first.record.captions == {"en": ["a bridge"], "de": ["eine Brücke", "die Brücke"], "rm": ["ina punt"]}
@@ -94,13 +94,13 @@ def test_a_caption_of_no_language_has_the_one_that_was_named_or_is_metadata(tmp_
     (tmp_path / "m.csv").write_text("file,Caption,caption_de\na.png,a bridge,eine Brücke\n", encoding="utf-8")
     for row, said in ((",2024", ["2024"]), ("eins,", ["eins"]), ("eins,zwei", ["eins", "zwei"])):
         (tmp_path / "n.csv").write_text(f"file,caption_de,caption\na.png,{row}\n", encoding="utf-8")
-        (both,) = Manifest(tmp_path / "n.csv", NOTHING, language="de").parts()
+        (both,) = Manifest(tmp_path / "n.csv", NOTHING, language="de").list_parts()
         assert isinstance(both, Item) and both.record.captions == {"de": said}
     (tmp_path / "n.jsonl").write_text('{"file": "a.png", "caption": ["one", "two"]}')
-    (listed,) = Manifest(tmp_path / "n.jsonl", NOTHING, language="en").parts()
+    (listed,) = Manifest(tmp_path / "n.jsonl", NOTHING, language="en").list_parts()
     assert isinstance(listed, Item) and listed.record.captions == {"en": ["one", "two"]}
-    (named,) = Manifest(tmp_path / "m.csv", NOTHING, language="en").parts()
-    (other,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
+    (named,) = Manifest(tmp_path / "m.csv", NOTHING, language="en").list_parts()
+    (other,) = Manifest(tmp_path / "m.csv", NOTHING).list_parts()
     assert isinstance(named, Item) and isinstance(other, Item)
     assert named.record.captions == {"en": ["a bridge"], "de": ["eine Brücke"]} and not named.record.metadata
     assert other.record.captions == {"de": ["eine Brücke"]} and other.record.metadata == {"caption": "a bridge"}
@@ -110,7 +110,7 @@ def test_no_column_of_a_table_is_lost_whatever_its_name(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(b"x")
     header, cells = "file,اسم,Preis €,Preis $,Titel,titel,,caption,Caption", "a.png,one,2,3,four,five,six,seven,eight"
     (tmp_path / "m.csv").write_text(f"{header}\n{cells}\n", encoding="utf-8")
-    (item,) = Manifest(tmp_path / "m.csv", NOTHING).parts()
+    (item,) = Manifest(tmp_path / "m.csv", NOTHING).list_parts()
     assert isinstance(item, Item)
     assert item.record.metadata == {
         "column_2": "one", "preis": 2, "preis_4": 3, "titel": "four", "titel_6": "five", "column_7": "six",
@@ -128,12 +128,12 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     ]  # fmt: skip
     text = "".join(json.dumps(row) + "\n" for row in rows) + "{torn"
     (tmp_path / "m.jsonl").write_text(text)
-    parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).parts())
+    parts = list(Manifest(tmp_path / "m.jsonl", NOTHING).list_parts())
     assert list_ids(parts) == ["a"]
     assert list(list_faults(parts)) == [f"line {number}" for number in range(2, 14)]
     for first, line in (("", 3), ("sep=,\n", 4)):
         (tmp_path / "m.csv").write_text(f"{first}File,ID\na.png,b\na.png,c,d\n")
-        parts = list(Manifest(tmp_path / "m.csv", NOTHING).parts())
+        parts = list(Manifest(tmp_path / "m.csv", NOTHING).list_parts())
         assert list_ids(parts) == ["b"]
         assert list_faults(parts) == {f"line {line}": "It has 3 cells, and there are 2 columns."}
     for name, content, said in (
@@ -146,7 +146,7 @@ def test_a_row_that_cannot_be_used_is_told_by_its_line(tmp_path: Path) -> None:
     ):
         (tmp_path / name).write_bytes(content)
         with pytest.raises(SourceError, match=said):
-            list(Manifest(tmp_path / name, NOTHING).parts())
+            list(Manifest(tmp_path / name, NOTHING).list_parts())
 
 
 def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Path) -> None:
@@ -157,8 +157,8 @@ def test_an_argument_is_one_source_and_pictures_of_a_folder_are_one(tmp_path: Pa
     given = [str(tmp_path / name) for name in ("a.png", "b.jpg", "c.csv", "e.json", "exported")]
     found = open_sources([*given, str(tmp_path), "https://example.org/m"], NOTHING, None, None)
     kinds = [type(source).__name__ for source in found]
-    assert kinds == ["Manifest", "Iiif", "Manifest", "Folder", "Iiif", "Folder"]
-    assert list_ids(list(found[-1].parts())) == ["a", "b"]
+    assert kinds == ["Manifest", "IiifManifest", "Manifest", "Folder", "IiifManifest", "Folder"]
+    assert list_ids(list(found[-1].list_parts())) == ["a", "b"]
     for wrong in ("d.tar", "gone"):
         with pytest.raises(SourceError):
             open_sources([str(tmp_path / wrong)], NOTHING, None, None)

@@ -32,7 +32,7 @@ IMPORT = [sys.executable, "-c", "from client.main import main; main()", "import"
 
 
 def start_import(service: Service, *arguments: str) -> "subprocess.Popen[str]":
-    """`pictoglot import` as a process."""
+    """Return `pictoglot import` as a process."""
     own = {"PICTOGLOT_URL": service.url, "PICTOGLOT_KEY": ADMIN_KEY}
     return subprocess.Popen(
         [*IMPORT, *arguments], env=clean_environment() | own, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
@@ -91,7 +91,7 @@ def test_a_watched_folder_and_the_gallery_stay_the_same(tmp_path: Path) -> None:
 
 
 def write_slowly(file: Path, whole: bytes, written: list[float]) -> None:
-    """In pieces, as a camera or a network writes; `written`: when each was."""
+    """Write pieces, as a camera or a network does; note in `written` when each was."""
     with file.open("wb", buffering=0) as stream:
         for start in range(0, len(whole), len(whole) // 8):
             stream.write(whole[start : start + len(whole) // 8])
