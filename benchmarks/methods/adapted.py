@@ -20,7 +20,7 @@ class Adapted(SuiteTrainer):
 
     def __init__(self, *inputs: Any, **more: Any) -> None:
         super().__init__(*inputs, **more)
-        opened = tower.copy_tower(self.encoder.base, self.half)
+        opened = tower.open_tower(self.encoder.base, self.half)
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(self.settings.seed)
             self.parts = self.made(opened)
@@ -49,7 +49,7 @@ class Adapted(SuiteTrainer):
 
     @classmethod
     def reads(cls, base: Base, left: CachedResult, language: str, half: bool) -> Features:
-        opened = tower.copy_tower(base, half)
+        opened = tower.open_tower(base, half)
         parts, start = cls.made(opened), f"{language}/"
         own = {name.removeprefix(start): value for name, value in left.tensors.items() if name.startswith(start)}
         parts.load_state_dict(own)

@@ -13,7 +13,7 @@ import numpy as np
 
 from benchmarks.emoji36.plots import INK, STYLE
 from benchmarks.methods.addressed import Adapter
-from benchmarks.methods.gains import EIGHT, Held, Trial, measure_gain, read_trial
+from benchmarks.methods.gains import EIGHT, Held, Trial, pool_gain, read_trial
 from model.evaluation import measure_gain
 
 SIZES = (100, 200, 400, 1_000, 2_000, 9_600)
@@ -117,7 +117,7 @@ def _build_adapters(held: Held, wanted: Sequence[Trial]) -> Iterator[str]:
         alone = [replace(trial, adapter=None) for trial in both]
         cells = []
         for k in _KS:
-            found = measure_gain(held, alone, both, k)
+            found = pool_gain(held, alone, both, k)
             before, after, by, error = (100 * each for each in (found.before, found.after, found.mean, found.error))
             cells.append(f"{before:.1f} → {after:.1f}: {by:+.1f} ±{error:.1f}")
         yield f"| {pairs:,} | {adapter} | {cells[0]} | {cells[1]} |"

@@ -152,17 +152,17 @@ def conclude(held: Held, before: Sequence[Trial], after: Sequence[Trial]) -> dic
         for name in ("steps", "seconds")
     }
     for k in KS:
-        gain = measure_gain(held, before, after, k)
+        gain = pool_gain(held, before, after, k)
         figures = {"before": gain.before, "after": gain.after, "gain": gain.mean, "error": gain.error}
         found[f"R@{k}"] = {name: round(100 * each, 2) for name, each in figures.items()}
     found["R@1 by language"] = {}
     for tag in dict.fromkeys(trial.language for trial in before):
         one, other = ([trial for trial in side if trial.language == tag] for side in sides)
-        found["R@1 by language"][tag] = round(100 * measure_gain(held, one, other, 1).mean, 2)
+        found["R@1 by language"][tag] = round(100 * pool_gain(held, one, other, 1).mean, 2)
     return found
 
 
-def measure_gain(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
+def pool_gain(held: Held, before: Sequence[Trial], after: Sequence[Trial], k: int) -> Gain:
     """Return R@K of all trials together; the two settings' trials in the same order."""
     by_trial = {read_trial(each): each for each in held}
     pairs = [(by_trial[one], by_trial[other]) for one, other in zip(before, after, strict=True)]

@@ -23,8 +23,8 @@ class Prompted:
     """A tower with prompts in some blocks: `features` of texts with the prompts that `chosen` gives for their query."""
 
     def __init__(self, base: Base, blocks: list[int], half: bool) -> None:
-        self.plain = tower.features(tower.copy_tower(base, half))
-        opened = tower.copy_tower(base, half)
+        self.plain = tower.features(tower.open_tower(base, half))
+        opened = tower.open_tower(base, half)
         self.prompts: Prompts = {}
         for block in blocks:
             tower.attend_before(opened.transformer.resblocks[block], partial(self._seen, block))

@@ -16,7 +16,7 @@ from model.towers import compute_text_features
 Before = Callable[[], tuple[Tensor, Tensor]]  # keys and values (n or 1, count, width) that every text sees first
 
 
-def copy_tower(base: Base, half: bool) -> Any:
+def open_tower(base: Base, half: bool) -> Any:
     """Return a text tower for `features` with blocks of its own, whose frozen products are in bfloat16 if `half`."""
     return copy_tower(base, torch.bfloat16 if half else torch.float32)
 

@@ -40,7 +40,7 @@ class Whole(SuiteTrainer):
 
 def open_loose(base: Base, left: CachedResult) -> Any:
     """Return a tower for `features` that shares nothing with the base's; its weights are those `left`, if any are."""
-    opened = tower.copy_tower(base, half=False)
+    opened = tower.open_tower(base, half=False)
     for name in _OTHERS:
         setattr(opened, name, copy.deepcopy(getattr(opened, name)))
     for name, weight in _read_weights(opened).items():

@@ -86,7 +86,7 @@ def compute_mean(figures: Iterable[Figure | None]) -> Figure | None:
     return Figure(sum(figure.value for figure in there) / len(there), parts)
 
 
-def measure_gain(
+def compare_recalls(
     before: Sequence[Asked], after: Sequence[Asked], k: int, gallery: str = "photographs"
 ) -> dict[str, float]:
     """Return R@K of the same captions before and after, of all languages together, and the gain with its error."""

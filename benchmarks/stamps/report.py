@@ -168,7 +168,7 @@ def _report_adapter(by_row: Mapping[Row, Done], half: Half) -> dict[str, Any]:
 
 
 def _report_gains(before: Sequence[Asked], after: Sequence[Asked]) -> dict[str, Any]:
-    gains = {f"R@{k}": figures.measure_gain(before, after, k) for k in (1, figures.TEN)}
+    gains = {f"R@{k}": figures.compare_recalls(before, after, k) for k in (1, figures.TEN)}
     return {"captions": sum(map(len, after)), **gains}
 
 

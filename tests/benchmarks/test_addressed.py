@@ -72,7 +72,7 @@ def test_an_adapter_learns_with_the_rows_and_its_trials_are_told_apart(
     held: list[dict[str, Any]] = []
     gains.fill(encoder, Toy(encoder), [alone, beside], held, tmp_path, held.append)
     assert [each["steps"] for each in held] == [36, 36] and held[0]["ranks"] != held[1]["ranks"]
-    found = gains.measure_gain(json.loads(json.dumps(held)), [alone], [beside], 1)
+    found = gains.pool_gain(json.loads(json.dumps(held)), [alone], [beside], 1)
     assert found.after > 0.25
     again: list[dict[str, Any]] = []
     older = [{key: value for key, value in held[0].items() if key != "adapter"}, held[1]]  # of an earlier release

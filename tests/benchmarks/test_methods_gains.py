@@ -39,7 +39,7 @@ def held(encoder: Encoder, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 
 def test_a_longer_training_gains_and_its_error_is_that_of_the_pictures(held: list[dict[str, Any]]) -> None:
     assert [each["steps"] for each in held] == [2, 2, 36, 36]
-    found = gains.measure_gain(held, trials(SHORT), trials(LONG), 1)
+    found = gains.pool_gain(held, trials(SHORT), trials(LONG), 1)
     hits = np.array([each["ranks"] for each in held]) < 1
     difference = (hits[2:].mean(axis=0) - hits[:2].mean(axis=0)).astype(float)  # of each picture, over both seeds
     assert found.mean == pytest.approx(difference.mean()) and found.mean > 0.2
