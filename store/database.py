@@ -127,7 +127,7 @@ class Database:
         return [] if found == ["ok"] else [str(fault) for fault in found]
 
     def forget_deleted(self) -> None:
-        """Empty SQLite's log, which may still have what was deleted, as soon as nobody reads it.
+        """Clear SQLite's log, which may still have what was deleted, as soon as nobody reads it.
 
         Gives up after some time: the log is written over later, and emptied by whoever closes the database last.
         """
@@ -305,7 +305,7 @@ def _limit_statements(connection: Connection, until: float) -> None:
 # --- both -------------------------------------------------------------------------------------------------------------
 
 
-def serialize_json(value: object) -> str:
+def encode_json(value: object) -> str:
     """Return JSON that PostgreSQL accepts: numbers that are not finite (a diverged loss) become null."""
     try:
         return json.dumps(value, allow_nan=False)
@@ -321,4 +321,4 @@ def _replace_infinite(value: object) -> object:
     return [_replace_infinite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
-_BOTH: dict[str, Any] = {"json_serializer": serialize_json, "hide_parameters": True}
+_BOTH: dict[str, Any] = {"json_serializer": encode_json, "hide_parameters": True}

@@ -9,7 +9,7 @@ from typing import Any
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session, aliased
 
-from store.database import Database, serialize_json
+from store.database import Database, encode_json
 from store.errors import VersionNotFound, VersionPruned
 from store.files import append_crc, strip_crc
 from store.leases import require_lease
@@ -94,7 +94,7 @@ class Versions:
         with self._database.begin() as session:
             row = get_row(session, number)
             if match["change"] >= (parse_match(row.match) or match)["change"]:
-                row.match = append_crc(serialize_json(match).encode())
+                row.match = append_crc(encode_json(match).encode())
 
     def find_unneeded(self) -> set[int]:
         """Return the numbers of those whose files nothing needs: they can be the shared version no more either."""

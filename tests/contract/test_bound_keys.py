@@ -64,7 +64,7 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Keys]:
 
 
 def ask_everything(http: httpx.Client) -> Iterator[httpx.Response]:
-    """Everything that can be asked without changing anything, of all that there is and of each picture."""
+    """Ask everything that changes nothing, about all that there is and about each picture."""
     form = {"picture": ("x", picture(1))}
     text = {"text": f"a {SECRET}", "language": "en", "limit": 100, "captions": "all", "facets": FACETS}
     filters: list[dict[str, Any]] = [
@@ -112,7 +112,7 @@ def ask_everything(http: httpx.Client) -> Iterator[httpx.Response]:
 
 
 def walk_pages(http: httpx.Client) -> dict[str, list[httpx.Response]]:
-    """The pages of each answer that has some, one picture on each, up to three of them."""
+    """Read up to three pages, with a picture each, of every answer that has pages."""
     form, text = {"picture": ("x", picture(1))}, {"text": "a pear", "language": "en", "limit": 1}
     asked: dict[str, Callable[[dict[str, str]], httpx.Response]] = {
         "listing": lambda cursor: http.get("/v1/pictures", params={"limit": "1", **cursor}),
@@ -132,7 +132,7 @@ def read_pages(ask: Callable[[dict[str, str]], httpx.Response]) -> list[httpx.Re
 
 
 def strip_answer(response: httpx.Response) -> Any:
-    """An answer without what differs from one to the next."""
+    """Return an answer without what differs from one to the next."""
     headers = {name: response.headers.get(name) for name in ("etag", "content-type", "location", "cache-control")}
     if "json" not in (headers["content-type"] or ""):
         return response.status_code, headers, response.content
@@ -140,7 +140,7 @@ def strip_answer(response: httpx.Response) -> Any:
 
 
 def strip_fields(value: Any) -> Any:
-    """What does not differ from answer to answer; the answers in that of a batch too."""
+    """Return JSON without the fields that differ from answer to answer, also within a batch."""
     if isinstance(value, list):
         return [strip_fields(each) for each in value]
     if isinstance(value, dict):
@@ -200,24 +200,24 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     if keys.unbound.get(f"/v1/pictures/{FAR}").status_code == 404:
         keys.fill_far()
 
-    def outside() -> list[Mapping[str, Any]]:
+    def list_outside() -> list[Mapping[str, Any]]:
         return [item for item in keys.unbound.get("/v1/pictures").json()["items"] if item["collection"] == OTHER]
 
-    before = outside()
+    before = list_outside()
     refused = assert_problem(keys.put(keys.bound, FAR, 3), 404, "picture_not_found")
     unknown = assert_problem(keys.bound.get("/v1/pictures/unknown"), 404, "picture_not_found")
     assert refused["detail"] == unknown["detail"]
     for path in (f"/v1/pictures/{FAR}", "/v1/pictures/unknown"):
         for answer in (keys.bound.patch(path, json={"tags": []}), keys.bound.delete(path)):
             assert assert_problem(answer, 404, "picture_not_found")["detail"] == unknown["detail"]
-    assert outside() == before
+    assert list_outside() == before
     (id,) = [item["id"] for item in before if not item["id"].startswith("far")]
     posted = keys.bound.post("/v1/pictures", files={"picture": ("x", picture(8))})  # it is there, elsewhere
     assert posted.status_code == 201 and posted.json()["collection"] == "near" and posted.json()["id"] != id
     assert keys.bound.post("/v1/pictures", files={"picture": ("x", picture(8))}).json() == posted.json()
     assert keys.bound.patch("/v1/pictures/near-1", json={"collection": None}).json()["collection"] == "near"
     assert keys.bound.delete(f"/v1/pictures/{posted.json()['id']}").status_code == 204
-    assert outside() == before
+    assert list_outside() == before
 
 
 BATCH = "POST /v1/pictures/batch"
@@ -236,7 +236,7 @@ WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is 
 
 
 def assert_refused(answer: httpx.Response, status: int, code: str) -> None:
-    """The request, or the one picture of a batch."""
+    """Check that the request, or the one picture of a batch, was refused."""
     if answer.is_success:
         (item,) = answer.json()["items"]
         assert (item["status"], item["problem"]["code"], item["picture"]) == (status, code, None)
@@ -285,12 +285,12 @@ def test_a_picture_that_is_moved_away_is_gone_for_the_key(keys: Keys) -> None:
     keys.put(keys.bound, "moved", 20, captions='{"en": ["a moving thing"]}')
     ask = {"text": "x", "language": "en", "limit": 100}
 
-    def found() -> set[str]:
+    def search() -> set[str]:
         return {hit["id"] for hit in keys.bound.post("/v1/search/pictures", json=ask).json()["items"]}
 
-    assert "moved" in found()
+    assert "moved" in search()
     assert keys.unbound.patch("/v1/pictures/moved", json={"collection": OTHER}).status_code == 200
-    assert "moved" not in found()
+    assert "moved" not in search()
     assert_problem(keys.bound.get("/v1/pictures/moved/content"), 404, "picture_not_found")
     captions = keys.bound.post("/v1/search/captions", files={"picture": ("x", picture(20))}).text
     assert "a moving thing" not in captions
@@ -325,7 +325,7 @@ def test_metrics_are_of_the_whole_service_and_not_for_bound_keys(tmp_path_factor
 
 @pytest.mark.row("F8")
 def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> None:
-    """Captions tagged `en` that are German, in numbers: German queries of another key stay German."""
+    # captions tagged `en` that are German, in numbers: German queries of another key stay German
     german = ["ein roter Apfel auf dem Tisch", "der Hund schläft", "ein kleines Haus am See", "zwei Kinder spielen",
               "das blaue Auto", "eine Katze im Garten", "die Brücke über den Fluss"]  # fmt: skip
     english = ["a red apple on the table", "the dog sleeps", "a small house by the lake", "two children are playing"]
@@ -339,11 +339,11 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
             assert service.put(f"p{place}", en=[english[place % 4]], de=[text]).status_code == 201
         service.context.live.refresh()
 
-        def used(queries: list[str]) -> list[str]:
+        def detect(queries: list[str]) -> list[str]:
             answers = [owner.post("/v1/search/pictures", json={"text": text}) for text in queries]
             return [answer.json()["language"]["used"] for answer in answers]
 
-        assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
+        assert detect(german) == ["de"] * 7 and detect(english) == ["en"] * 4
         for place in range(12):
             captions = json.dumps({"en": [f"{text} {place}" for text in german], "de": [f"{place}"]})
             files = {"picture": ("x", picture(100 + place))}
@@ -351,5 +351,5 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
         service.context.live.refresh()
         after = service.context.live.current
         assert after.counted["en"][1] > 7  # they were counted again
-        assert used(german) == ["de"] * 7 and used(english) == ["en"] * 4
+        assert detect(german) == ["de"] * 7 and detect(english) == ["en"] * 4
         assert " schläft " not in after.detector.counts["en"]

@@ -45,11 +45,11 @@ def calls(service: Service, tmp_path_factory: pytest.TempPathFactory) -> Iterato
         models, types = _import("models"), _import("types")
         client = _import("").AuthenticatedClient(base_url=service.url, token=ADMIN_KEY)
 
-        def api(tag: str, name: str, *arguments: object, **values: object) -> Any:
+        def call(tag: str, name: str, *arguments: object, **values: object) -> Any:
             return _import(f"api.{tag}.{name}").sync(*arguments, client=client, **values)
 
         yield SimpleNamespace(
-            api=api,
+            api=call,
             model=lambda name, **values: getattr(models, name)(**values),
             models=models,
             file=lambda data: types.File(BytesIO(data), "x", "image/png"),

@@ -126,7 +126,7 @@ _KEYS: dict[tuple[int, Scope], str] = {}
 
 
 def make_key(service: Service, scope: Scope) -> str:
-    """A valid key of the scope, created once."""
+    """Return a valid key of the scope, created once."""
     place = (service.port, scope)
     if place not in _KEYS:
         _KEYS[place] = service.key(scope)

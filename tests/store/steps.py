@@ -69,7 +69,7 @@ def promote(registry: Registry, lease: Lease, version: Version, *, shared: bool 
 
 
 def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any) -> Version:
-    """A whole expansion, on top of the serving shared version, from all that the language was taught from before."""
+    """Teach a language, upon the serving shared version, from all its earlier datasets and a new one."""
     lease, parent = begin(registry, language), registry.releases.get_serving().shared
     made = {"datasets": (*list_taught_from(registry, language), lease.expansion), **more}
     version = write(registry, lease, language, parent, **made)
@@ -79,13 +79,13 @@ def learn(registry: Registry, language: str, *, shared: bool = True, **more: Any
 
 
 def list_taught_from(registry: Registry, language: str) -> tuple[str, ...]:
-    """The expansions with the datasets of the version that serves the language."""
+    """List the expansions with the datasets of the version that serves the language."""
     languages = registry.releases.get_serving().languages
     return registry.versions.get(languages[language]).dataset_expansions if language in languages else ()
 
 
 def teach(registry: Registry, language: str, *, shared: bool = True) -> int:
-    """As `learn`; returns the new version's number."""
+    """Teach a language, and return the number of its new version."""
     return learn(registry, language, shared=shared).number
 
 
@@ -108,17 +108,17 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
 
 
 def begin_move(registry: Registry) -> Lease:
-    """An expansion of kind `base`, and its lease."""
+    """Submit an expansion of kind `base`, and return its lease."""
     expansion, _ = registry.expansions.submit(kind="base", language="mul", settings={"base": "B"}, actor="t")
     lease = registry.expansions.lease(expansion.id, "worker")
     assert lease is not None
     return lease
 
 
-def relearn(
+def learn_again(
     registry: Registry, lease: Lease, language: str, parent: int, report: Mapping[str, Any] | None = None
 ) -> int:
-    """What the worker does for one language: a version on the new base, from the dataset of the one that serves."""
+    """Write a version on the new base, from the datasets of the one that serves, as the worker does."""
     served = registry.versions.get(registry.releases.get_serving().languages[language])
     own = {"folder": f"versions/{lease.expansion}-{language}", "report": dict(report or {})}
     version = write(registry, lease, language, parent, datasets=served.dataset_expansions, **own)
@@ -149,7 +149,7 @@ def serve_base(
 
 
 def move_encoding(registry: Registry, encoding: Encoding) -> Release:
-    """From the encoding of now to another one, with what serves."""
+    """Move to another encoding, with what serves."""
     lease, before = begin_move(registry), registry.releases.get_serving()
     release = serve_base(registry, lease, before.base, before.languages, before.number, encoding)
     assert release is not None
@@ -162,13 +162,13 @@ def move_base(
     other: tuple[str, str, str] = ("B", "image-b", "text-b"),
     report: Mapping[str, Any] | None = None,
 ) -> Release:
-    """From the first base to another one (name, fingerprints), with every language that is served."""
+    """Move to another base (name, fingerprints), with every language that is served."""
     lease = begin_move(registry)
     before = registry.releases.get_serving()
     base = registry.bases.add(*other, lease).number
     languages, parent = {}, base
     for tag in sorted(before.languages.keys() - {"en"}, key=before.languages.__getitem__):
-        languages[tag] = parent = relearn(registry, lease, tag, parent, report)
+        languages[tag] = parent = learn_again(registry, lease, tag, parent, report)
     release = serve_base(registry, lease, base, languages, before.number)
     assert release is not None
     registry.expansions.succeed(lease, release.shared, release.number, {})

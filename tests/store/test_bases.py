@@ -18,10 +18,10 @@ from store.registry import Registry
 from tests.store.steps import (
     begin,
     begin_move,
+    learn_again,
     move_base,
     move_encoding,
     promote,
-    relearn,
     serve_base,
     submit,
     teach,
@@ -147,7 +147,7 @@ def test_a_release_is_restored_with_the_encoding_that_it_had(registry: Registry)
     teach(registry, "a")
     lease = begin_move(registry)
     base = registry.bases.add("B", "image-b", "text-b", lease).number
-    languages = {"en": base, "a": relearn(registry, lease, "a", base)}
+    languages = {"en": base, "a": learn_again(registry, lease, "a", base)}
     assert serve_base(registry, lease, base, languages, 2, other) is not None
     registry.expansions.succeed(lease, base, 3, {})
     registry.releases.restore(2, expected=3, actor="t", reason="")
@@ -177,7 +177,7 @@ def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(regis
     lease = begin_move(registry)
     base = registry.bases.add("B", "image-b", "text-b", lease).number
     assert registry.bases.add("B", "image-b", "text-b", lease).number == base
-    first = relearn(registry, lease, "a", base)
+    first = learn_again(registry, lease, "a", base)
     with pytest.raises(ExpansionInProgress, match="moves to another base"):
         submit(registry, "a")
     with pytest.raises(ExpansionInProgress):
@@ -188,7 +188,7 @@ def test_a_move_waits_for_what_is_at_work_and_takes_in_what_came_meanwhile(regis
     release = promote(registry, learning, version)
     registry.expansions.succeed(learning, version.number, release.number, {})
     assert serve_base(registry, lease, base, {"a": first}, 2) is None
-    second = relearn(registry, lease, "b", first)
+    second = learn_again(registry, lease, "b", first)
     done = serve_base(registry, lease, base, {"a": first, "b": second}, release.number)
     assert done is not None and done.languages == {"en": base, "a": first, "b": second}
     assert serve_base(registry, lease, base, {}, 1) == done

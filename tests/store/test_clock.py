@@ -28,7 +28,7 @@ def wrong(registry: Registry) -> Wrong:
     """Set the database's own clock so many seconds wrong in the block, for every connection."""
     engines, ahead = (registry.engine, registry._writer), [0.0]
 
-    def override(connection: Any, *_: object) -> None:
+    def replace_clock(connection: Any, *_: object) -> None:
         if registry.is_local:
             right, real = 2440587.5 * 86_400.0, time.time
             connection.create_function("julianday", 1, lambda _: (right + real() + ahead[0]) / 86_400.0)
@@ -44,7 +44,7 @@ def wrong(registry: Registry) -> Wrong:
                 session.execute(text("UPDATE wrong SET seconds = :seconds"), {"seconds": seconds})
 
     @contextmanager
-    def for_a_moment(seconds: float) -> Iterator[None]:
+    def set_wrong(seconds: float) -> Iterator[None]:
         turn(seconds)
         yield
         turn(0.0)
@@ -61,8 +61,8 @@ def wrong(registry: Registry) -> Wrong:
             )
     for engine in engines:
         engine.dispose()
-        event.listen(engine, "connect", override)
-    return for_a_moment
+        event.listen(engine, "connect", replace_clock)
+    return set_wrong
 
 
 BOTH = pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["ahead", "behind"])

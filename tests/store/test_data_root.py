@@ -35,7 +35,7 @@ CONTENT = {"rows": b"rows" * 1000, "deeper/tokens": b"tokens", "empty": b""}
 
 
 def write(folder: Path, content: dict[str, bytes] = CONTENT) -> str:
-    """A finished folder; returns its manifest's hash."""
+    """Write a finished folder, and return the hash of its manifest."""
     with files.stage(folder) as staged:
         for name, data in content.items():
             (staged / name).parent.mkdir(exist_ok=True)
@@ -50,7 +50,7 @@ def read_files(root: DataRoot) -> dict[str, bytes]:
 
 
 def find_key(store: ObjectStore, ending: bytes) -> str:
-    """The key in the store of the object with this content."""
+    """Return the key in the store of the object with this content."""
     (found,) = (name for name in store.list_keys("versions") if store.get(name) == ending)
     return found
 
@@ -176,13 +176,13 @@ def test_a_folder_that_is_only_partly_removed_from_the_store_is_not_there_for_ot
 ) -> None:
     delete, calls = ObjectStore.delete, []
 
-    def away_after_the_first(self: ObjectStore, keys: Sequence[str]) -> None:
+    def fail_after_the_first(self: ObjectStore, keys: Sequence[str]) -> None:
         calls.append(keys)
         if len(calls) > 1:
             raise StoreUnavailable
         delete(self, keys)
 
-    monkeypatch.setattr(ObjectStore, "delete", away_after_the_first)
+    monkeypatch.setattr(ObjectStore, "delete", fail_after_the_first)
     with pytest.raises(StoreUnavailable):
         machines.here.forget(NAME)
     assert not machines.there.open(NAME).exists()  # a manifest that names missing files would be taken for damage
@@ -248,18 +248,18 @@ def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided
 def test_of_several_machines_the_first_writer_in_the_store_decides(new_home: NewHome) -> None:
     here, there = new_home("a"), new_home("b")
 
-    def slow() -> bytes:
+    def make_slowly() -> bytes:
         there.read_or_create("plan.json", lambda: b"first")
         return b"second"
 
-    assert here.read_or_create("plan.json", slow) == b"first"
+    assert here.read_or_create("plan.json", make_slowly) == b"first"
     assert new_home("c").read_or_create("plan.json", lambda: pytest.fail("it was decided already")) == b"first"
     assert read_files(here) == read_files(there) == {"plan.json": b"first"}
 
 
 @pytest.mark.parametrize("private", [False, True])
 def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new_home: NewHome, private: bool) -> None:
-    """Written before there was a store, or by a process that was killed between writing and sharing."""
+    # written before there was a store, or by a process that was killed between writing and sharing
     here, there, third = new_home("a"), new_home("b"), new_home("c")
     files.write_bytes(here.locate("plan.json"), b"killed")
     assert here.read_or_create("plan.json", lambda: b"never", private=private) == b"killed"
@@ -271,13 +271,13 @@ def test_a_file_that_was_written_and_not_shared_is_shared_by_the_next_reader(new
 def test_a_new_file_that_cannot_be_shared_is_not_kept(
     store: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The next start would take it for the shared one."""
+    # the next start would take it for the shared one
     root = DataRoot(tmp_path, store)
 
-    def away(*_: object) -> None:
+    def fail(*_: object) -> None:
         raise StoreUnavailable
 
-    monkeypatch.setattr(ObjectStore, "put", away)
+    monkeypatch.setattr(ObjectStore, "put", fail)
     for private in (False, True):
         with pytest.raises(StoreUnavailable):
             root.read_or_create("plan.json", lambda: b"first", private=private)
@@ -285,7 +285,7 @@ def test_a_new_file_that_cannot_be_shared_is_not_kept(
 
 
 def damage_copy(root: DataRoot, name: str) -> dict[str, bytes]:
-    """What a machine has whose copy of something whole in the store is damaged."""
+    """Damage a machine's copy of something whole in the store, and return its files."""
     if name == NAME:
         write(root.locate(NAME))
     else:
@@ -309,7 +309,7 @@ def damage_copy(root: DataRoot, name: str) -> dict[str, bytes]:
 def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
     new_home: NewHome, monkeypatch: pytest.MonkeyPatch, name: str, error: BaseException
 ) -> None:
-    """The registry may have what makes it whole again, or somebody who reads most of it."""
+    # the registry may have what makes it whole again, and some readers need only a part
     here = new_home("a")
     before = damage_copy(here, name)
 

@@ -140,7 +140,7 @@ def test_what_cannot_be_read_now_is_not_taken_for_damage(
 def test_a_folder_that_cannot_be_listed_now_is_not_taken_for_an_empty_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Its manifest would name no file, its files would not be durable, and it would seem to be old."""
+    # its manifest would name no file, its files would not be durable, and it would seem to be old
     write_staged(tmp_path / "x")
     os.utime(tmp_path / "x", (0, 0))
     assert not files.is_older(tmp_path / "x", 60)

@@ -19,7 +19,7 @@ def keys(empty: Registry) -> ApiKeys:
 
 
 def check(keys: ApiKeys, plaintext: str) -> ApiKey | None:
-    """The key with this text, as the service finds it."""
+    """Return the key with this text, as the service does."""
     key = {key.id: key for key in keys.list()}.get(parse_key_id(plaintext) or "")
     return key if key and key.is_opened_by(plaintext) else None
 

@@ -42,7 +42,7 @@ def retry(registry: Registry, lease: Lease, end: str = "vanished") -> Lease | No
 
 
 def read_expiry(registry: Registry, lease: Lease) -> tuple[float, float]:
-    """When a lease runs out, and what time it is, both by the database's clock."""
+    """Return when a lease runs out, and what time it is, both by the database's clock."""
     row = select(ExpansionRow.lease_expires, now()).where(ExpansionRow.id == lease.expansion)
     with registry.read() as session:
         until, moment = session.execute(row).one()
@@ -79,12 +79,12 @@ def test_a_lease_that_runs_out_while_it_is_asked_for_ends_no_expansion(
 ) -> None:
     lease, get = begin(registry, "cy"), Session.get
 
-    def late(session: Session, *given: Any) -> Any:
+    def expire_and_get(session: Session, *given: Any) -> Any:
         session.execute(text("UPDATE expansions SET lease_expires = 1"))
         return get(session, *given)
 
     with monkeypatch.context() as patched:
-        patched.setattr(Session, "get", late)  # between the two statements of the method
+        patched.setattr(Session, "get", expire_and_get)  # between the two statements of the method
         assert registry.expansions.lease(lease.expansion, "other") is None
     assert registry.expansions.get(lease.expansion).state == "running"
     assert registry.expansions.lease(lease.expansion, "other") is not None

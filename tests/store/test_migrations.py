@@ -51,7 +51,7 @@ for url, migrate in ((sys.argv[1], False), (sys.argv[1], True), (sys.argv[1], Tr
 
 
 def describe_tables() -> str:
-    """Everything about the tables that a database keeps, in words that no library changes."""
+    """Describe all of the tables that a database keeps, in words that no library changes."""
     lines = []
     for table in RegistryRow.metadata.sorted_tables:
         for column in table.columns:
@@ -68,7 +68,7 @@ def describe_tables() -> str:
 
 
 def test_the_tables_are_those_that_the_newest_revision_has_left() -> None:
-    """Otherwise new registries and those that were there before would differ."""
+    # otherwise new registries and those that were there before would differ
     noted = next((ROOT / "store/migrations/versions").glob(f"r{NEWEST}_*.py")).read_text(encoding="utf-8")
     today = hashlib.sha256(describe_tables().encode()).hexdigest()[:16]
     assert f'tables = "{today}"' in noted, f"write the next revision and note {today} in it"

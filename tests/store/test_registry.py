@@ -12,7 +12,7 @@ from sqlalchemy import create_engine, event, make_url, text
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.pool import Pool
 
-from store.database import serialize_json
+from store.database import encode_json
 from store.errors import BaseMismatch, ExpansionInProgress, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
 from tests.patience import insisting, within
@@ -21,8 +21,8 @@ from tests.store.steps import submit
 
 
 @contextmanager
-def refuse_within(seconds: float) -> Iterator[None]:
-    """Refused as unavailable, and not later than that."""
+def check_refusal(seconds: float) -> Iterator[None]:
+    """Check that the block is refused as unavailable, and not later than that."""
     with within(seconds), pytest.raises(RegistryUnavailable):
         yield
 
@@ -72,7 +72,7 @@ def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: 
     other = open_registry(database_url)
     with other.begin():
         registry.releases.get_serving()  # reading goes on
-        with refuse_within(2.0):
+        with check_refusal(2.0):
             submit(registry, "cy")
     other.close()
     submit(registry, "cy")
@@ -97,7 +97,7 @@ def test_a_reader_sees_one_state_throughout_and_cannot_write(registry: Registry)
 
 
 def test_numbers_that_are_not_finite_become_null() -> None:
-    assert serialize_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
+    assert encode_json({"a": [1.5, float("nan"), {"b": float("inf")}]}) == '{"a": [1.5, null, {"b": null}]}'
 
 
 # --- SQLite only ------------------------------------------------------------------------------------------------------
@@ -114,13 +114,13 @@ def test_sqlite_is_durable_and_checks_references(tmp_path: Path) -> None:
 
 
 def test_what_is_deleted_is_overwritten_with_any_build_of_sqlite(tmp_path: Path) -> None:
-    """Some overwrite it by themselves: here each connection begins as one of a build that does not."""
+    # some overwrite it by themselves: here each connection begins as one of a build that does not
 
-    def as_others(connection: sqlite3.Connection, _: object) -> None:
+    def turn_off(connection: sqlite3.Connection, _: object) -> None:
         connection.execute("PRAGMA secure_delete = OFF")
 
     file, word = tmp_path / "registry.db", "somebody"
-    event.listen(Pool, "connect", as_others)
+    event.listen(Pool, "connect", turn_off)
     try:
         registry = open_registry(f"sqlite:///{file}")
         with registry.begin() as session:
@@ -134,7 +134,7 @@ def test_what_is_deleted_is_overwritten_with_any_build_of_sqlite(tmp_path: Path)
         assert word.encode() not in file.read_bytes()
         registry.close()
     finally:
-        event.remove(Pool, "connect", as_others)
+        event.remove(Pool, "connect", turn_off)
 
 
 @pytest.mark.parametrize("content", [b"x" * 5000, None])
@@ -143,10 +143,10 @@ def test_a_file_that_is_no_database_and_a_folder_that_cannot_be_made_are_unavail
 ) -> None:
     place = tmp_path / "registry.db"
     place.mkdir() if content is None else place.write_bytes(content)
-    with refuse_within(2.0):
+    with check_refusal(2.0):
         open_registry(f"sqlite:///{place}")
     (tmp_path / "file").touch()
-    with refuse_within(2.0):
+    with check_refusal(2.0):
         open_registry(f"sqlite:///{tmp_path}/file/registry.db")
 
 
@@ -170,18 +170,18 @@ def test_a_server_that_is_not_there_is_unavailable() -> None:
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
         port = free.getsockname()[1]
-    with refuse_within(2.0):
+    with check_refusal(2.0):
         open_registry(f"postgresql://nobody@127.0.0.1:{port}/none")
 
 
 @pytest.mark.parametrize("url", ["", "registry.db", "mysql://x/y", "nothing://x", "sqlite://"])
 def test_an_unknown_url_is_unavailable(url: str) -> None:
-    with refuse_within(2.0):
+    with check_refusal(2.0):
         open_registry(url)
 
 
 def test_a_database_without_tables_is_unavailable_until_a_service_has_started(database_url: str) -> None:
-    """As for a worker that was started first."""
+    # as for a worker that was started first
     registry = open_registry(database_url, migrate=False)
     with pytest.raises(RegistryUnavailable):
         registry.releases.get_serving()

@@ -12,7 +12,7 @@ from tests.store.steps import begin, learn, promote, race, teach, write
 
 
 def prune(registry: Registry, keep: int = LEAST) -> list[int]:
-    """The numbers of the versions that are pruned by this."""
+    """Prune, and return the numbers of the versions pruned by this."""
     planned = registry.retention.plan(keep)
     done = registry.retention.prune(keep)
     assert planned.datasets == done.datasets and planned.needed == done.needed
@@ -108,7 +108,7 @@ def test_files_stay_as_long_as_a_version_in_reach_builds_upon_them_or_shares_the
 
 
 def test_what_is_younger_than_the_oldest_release_in_reach_stays(registry: Registry) -> None:
-    """A version that the gate refused: somebody may want to look at it."""
+    # a version that the gate refused: somebody may want to look at it
     teach(registry, "a")
     lease = begin(registry, "b")
     write(registry, lease, "b", 1)
@@ -157,19 +157,19 @@ def test_all_datasets_that_a_language_was_taught_from_stay_as_long_as_it_is_in_r
 
 
 def test_a_dataset_goes_when_another_replaced_it_and_no_rollback_needs_it(registry: Registry) -> None:
-    """What docs/operate.md says to one who wants to be rid of captions."""
+    # what docs/operate.md says to one who wants to be rid of captions
 
-    def gone() -> bool:
+    def is_gone() -> bool:
         return first in [expansion.id for expansion in registry.retention.plan(LEAST).datasets]
 
     first = learn(registry, "a").expansion
     learn(registry, "a")
-    assert not any((teach(registry, tag), gone())[1] for tag in "bcd"), "it is taught again"
+    assert not any((teach(registry, tag), is_gone())[1] for tag in "bcd"), "it is taught again"
     learn(registry, "a", datasets=())
     learn(registry, "a", datasets=())
-    assert not gone(), "a rollback from the release before serves it"
+    assert not is_gone(), "a rollback from the release before serves it"
     teach(registry, "b")
-    assert gone()
+    assert is_gone()
 
 
 def test_what_served_when_an_expansion_began_stays_until_it_ends(registry: Registry) -> None:
@@ -209,7 +209,6 @@ def test_another_release_than_the_one_that_was_seen_prunes_nothing(registry: Reg
 @pytest.mark.row("R5")
 @pytest.mark.parametrize("turn", range(2))
 def test_of_a_restore_and_a_pruning_at_once_one_is_refused_or_without_effect(registry: Registry, turn: int) -> None:
-    """Never is a version pruned that serves."""
     teach(registry, "a")
     roll_back(registry, "a")
     for tag in "bc":

@@ -45,7 +45,7 @@ def test_the_lineage_goes_down_to_version_0_and_pages_are_newest_first(registry:
 
 
 def test_what_was_fitted_earlier_comes_not_in_place_of_what_is_newer(registry: Registry) -> None:
-    """A fitter may have slept for longer than its duty lasts."""
+    # a fitter may have slept for longer than its duty lasts
     for pictures, change, kept in ((1, 9, 1), (2, 8, 1), (3, 9, 3), (4, 10, 4)):
         registry.versions.set_match(0, {"pictures": pictures, "change": change, "curves": None})
         assert registry.versions.read_matches([0])[0]["pictures"] == kept
