@@ -28,14 +28,9 @@ MAX_ATTEMPTS = 3  # without progress, whose process died by itself
 MAX_VANISHED = 20
 _NO_LEASE = {"lease_owner": None, "lease_expires": None, "eta_seconds": None}
 # No worker holds it: never leased, given back, or the lease expired without a heartbeat.
-UNLEASED = or_(
-    ExpansionRow.state == QUEUED,
-    and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)),
-)
+UNLEASED = or_(ExpansionRow.state == QUEUED, and_(ExpansionRow.state == RUNNING, has_ended(ExpansionRow.lease_expires)))
 # It gets no further attempt.
-_EXHAUSTED = or_(
-    ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED
-)
+_SPENT = or_(ExpansionRow.cancel_requested, ExpansionRow.stalled >= MAX_ATTEMPTS, ExpansionRow.vanished >= MAX_VANISHED)
 
 
 @dataclass(frozen=True)
@@ -62,7 +57,7 @@ class Leases:
         unleased = (ExpansionRow.id == expansion, UNLEASED)
         take = (
             update(ExpansionRow)
-            .where(*unleased, ~_EXHAUSTED)
+            .where(*unleased, ~_SPENT)
             .values(
                 state=RUNNING,
                 lease_owner=owner,
@@ -87,9 +82,7 @@ class Leases:
                 detail = f"{MAX_ATTEMPTS} attempts without progress; the last one: {row.cause}."
             end = _describe_end(TooManyAttempts.code, detail)
             # the condition again: a lease that ran out since the first statement is the next attempt's
-            session.execute(
-                update(ExpansionRow).where(*unleased, _EXHAUSTED).values(finished_at=now(), **end, **_NO_LEASE)
-            )
+            session.execute(update(ExpansionRow).where(*unleased, _SPENT).values(**end))
             return None
 
     def renew_lease(self, lease: Lease, seconds: float = 30.0) -> bool:
@@ -115,11 +108,12 @@ class Leases:
 
     def succeed(self, lease: Lease, version: int | None, release: int | None, report: dict[str, Any]) -> None:
         """End the expansion as succeeded; an assessment has made no version and no release."""
-        self._finish(lease, state=SUCCEEDED, version=version, release=release, report=report, progress=1.0)
+        end = {"state": SUCCEEDED, "finished_at": now(), **_NO_LEASE}
+        self._write(lease, version=version, release=release, report=report, progress=1.0, **end)
 
     def fail(self, lease: Lease, code: str, detail: str, report: dict[str, Any] | None = None) -> None:
         """End the expansion as failed, or cancelled if that was requested, or succeeded if its version is released."""
-        self._finish(lease, report=report, **_describe_end(code, detail))
+        self._write(lease, report=report, **_describe_end(code, detail))
 
     def end_as_cancelled(self, lease: Lease) -> None:
         """End the expansion as cancelled; if its version is released, leave it to the next attempt to finish."""
@@ -148,9 +142,6 @@ class Leases:
             cause=cause,
             **_NO_LEASE | {"lease_expires": now()},
         )
-
-    def _finish(self, lease: Lease, **values: Any) -> None:
-        self._write(lease, finished_at=now(), **values, **_NO_LEASE)
 
     def _write(self, lease: Lease, **values: Any) -> ExpansionRow:
         change = update(ExpansionRow).where(_is_holder(lease.expansion, lease.fence)).values(**values)
@@ -236,6 +227,7 @@ def _describe_end(code: str, detail: str) -> dict[str, Any]:
         "state": case((released, SUCCEEDED), (cancelled, CANCELLED), else_=FAILED),
         "error_code": case((released | cancelled, None), else_=code),
         "error_detail": case((released | cancelled, None), else_=detail),
+        **{"finished_at": now(), **_NO_LEASE},
     }
 
 
