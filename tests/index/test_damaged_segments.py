@@ -317,7 +317,7 @@ def test_a_segment_that_cannot_be_opened_now_stays(world: World, monkeypatch: py
 
 
 @pytest.mark.parametrize("number", [errno.EMFILE, errno.ESTALE])
-@pytest.mark.parametrize("owner_and_name", [(files, "sha256_file"), (os, "scandir")], ids=["hash", "list"])
+@pytest.mark.parametrize("owner_and_name", [(files, "hash_file"), (os, "scandir")], ids=["hash", "list"])
 def test_what_cannot_be_read_now_is_not_taken_for_damage(
     world: World, monkeypatch: pytest.MonkeyPatch, number: int, owner_and_name: tuple[Any, str]
 ) -> None:
