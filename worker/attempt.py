@@ -247,11 +247,11 @@ def _make_plan(attempt: Attempt) -> dict[str, Any]:
     registry, expansion = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.get_serving(), list[str](), 0
     serves = expansion.kind == "learn" and expansion.language in release.languages
-    learned = registry.versions.get(release.languages[expansion.language]).dataset_expansions if serves else ()
+    sources = registry.versions.get(release.languages[expansion.language]).dataset_expansions if serves else ()
     if expansion.settings.get("replace"):
-        replaced = registry.expansions.list_with_datasets(learned)
+        replaced = registry.expansions.list_with_datasets(sources)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
-    for earlier in reversed(registry.expansions.list_with_datasets(learned, excluding_sha256=expansion.dataset_sha256)):
+    for earlier in reversed(registry.expansions.list_with_datasets(sources, excluding_sha256=expansion.dataset_sha256)):
         rows += (earlier.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break

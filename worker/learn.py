@@ -37,13 +37,13 @@ def learn(attempt: Attempt) -> None:
     with attempt.enter_phase("prepare"):
         context = open_context(attempt)
         data = prepare(context, *context.earlier_expansions, attempt.expansion)
-    learned, version, report = make_version(context, data)
+    content, version, report = make_version(context, data)
     if (refusal := apply_gate(report, attempt.settings.min_recall)) is not None:
         half, why = refusal
         raise GateFailed(why, report={**report, "refused_by": half})
     with attempt.enter_phase("encode"):
         # the captions as the new version reads them: one vector set beside those of older versions
-        view = context.encoder.extend(context.view, version.number, data.language, learned)
+        view = context.encoder.extend(context.view, version.number, data.language, content)
         rows = [(row.picture, row.caption) for row in data.own_rows if row.picture is not None]
         context.gallery.add_captions(attempt.expansion.id, data.language, rows)
         on_progress = attempt.make_progress_callback(context.encoder)
@@ -66,17 +66,17 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
     """Train, evaluate and package; returns what was learned, the registered version, and its report."""
     attempt = context.attempt
     with attempt.enter_phase("train"):
-        learned = _train(context, data)
+        content = _train(context, data)
     with attempt.enter_phase("evaluate"):
-        view = context.encoder.extend(context.view, context.parent, data.language, learned)
+        view = context.encoder.extend(context.view, context.parent, data.language, content)
         # by the rows: an earlier attempt may have learned other ones
-        name = f"evaluation/{data.language}-{learned.digest[:12]}.json"
+        name = f"evaluation/{data.language}-{content.digest[:12]}.json"
         report = attempt.compute_once(name, lambda: evaluate(context, data, view))
     with attempt.enter_phase("package"):
-        version = _package(context, data, learned, report)
+        version = _package(context, data, content, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
-        learned, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
-    return learned, version, report
+        content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
+    return content, version, report
 
 
 def _train(context: TrainingContext, data: TrainingData) -> VersionContent:
@@ -116,7 +116,7 @@ def make_corpus(data: TrainingData, base: int) -> Corpus:
 
 
 def _package(
-    context: TrainingContext, data: TrainingData, learned: VersionContent, report: Mapping[str, Any]
+    context: TrainingContext, data: TrainingData, content: VersionContent, report: Mapping[str, Any]
 ) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
     attempt = context.attempt
@@ -129,12 +129,12 @@ def _package(
         "parent": context.parent,
         "text_fingerprint": context.encoder.base_fingerprint,
         "datasets_sha256": [expansion.dataset_sha256 for expansion in data.expansions],
-        "tokenizer_sha256": learned.tokenizer_sha256,
+        "tokenizer_sha256": content.tokenizer_sha256,
         "settings": asdict(settings),
         "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
     }
     existed = folder.exists()
-    version_files.write(folder, learned, facts)
+    version_files.write(folder, content, facts)
     attempt.root.commit(name)  # if another machine committed first, its version is used
     if not existed:
         attempt.record_durable_progress()
@@ -144,7 +144,7 @@ def _package(
         language=data.language,
         folder=name,
         manifest_sha256=files.hash_file(folder / files.MANIFEST),
-        rows=len(learned.rows.ids),
+        rows=len(content.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
         report=dict(report),
         fence=attempt.lease.fence,
@@ -199,12 +199,12 @@ def rebuild(attempt: Attempt) -> None:
                     raise
                 left_out[expansions[-1].language] = {"left_out": error.code, "detail": error.detail}
                 continue
-        learned, version, report = make_version(context, data)
+        content, version, report = make_version(context, data)
         keeps = is_within_budget(report, attempt.settings.forgetting_budget)
         reports[data.language] = (report, keeps)
         if keeps:
             newest = version
-            view = context.encoder.extend(context.view, version.number, version.language, learned)
+            view = context.encoder.extend(context.view, version.number, version.language, content)
             context = replace(context, parent=version.number, view=view)
     with attempt.enter_phase("promote"):
         release = attempt.registry.releases.get_serving()

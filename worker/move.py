@@ -263,7 +263,7 @@ class _Mover:
             tag: [*map(expansions.get, versions.get(number).dataset_expansions)]
             for tag, number in release.languages.items()
         }
-        sources[ENGLISH] = [each for learned in sources.values() for each in learned]
+        sources[ENGLISH] = [each for taught_from in sources.values() for each in taught_from]
         figures: dict[str, Any] = {}
         for done, (tag, number) in enumerate(self.languages.items()):
             self.attempt.check_stop()
