@@ -146,13 +146,13 @@ class ReleaseLoader:
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
-        before = (previous or snapshot).matching
+        before = (previous or snapshot).calibrations
         fingerprint = self.pictures.identity.fingerprint
-        matching = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change)
+        calibrations = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change)
         updated = snapshot.add_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
-        if updated.detector is snapshot.detector and matching is snapshot.matching:
+        if updated.detector is snapshot.detector and calibrations is snapshot.calibrations:
             return snapshot
-        return replace(updated, matching=matching)
+        return replace(updated, calibrations=calibrations)
 
     def list_untaught(self, release: Release) -> list[Identity]:
         """List the sets of captions in languages that a release does not name, where its base reads many languages."""

@@ -81,14 +81,14 @@ class Withdrawn:
 
 
 @dataclass(frozen=True)
-class Matching:
+class Calibrations:
     """The calibrations by version, the `rows` of the registry that they come from, and the `change` of the sample."""
 
-    calibrations: Mapping[int, Calibration] = field(default_factory=dict)
+    by_version: Mapping[int, Calibration] = field(default_factory=dict)
     rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     change: int = 0
 
-    def refresh(self, gallery: PictureTables, fingerprint: str, release: Release, change: int) -> "Matching":
+    def refresh(self, gallery: PictureTables, fingerprint: str, release: Release, change: int) -> "Calibrations":
         """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
 
         All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
@@ -99,13 +99,13 @@ class Matching:
         if rows == self.rows and (change == self.change or not fitted):
             return self
         if not fitted:
-            return Matching({}, rows, change)
+            return Calibrations({}, rows, change)
         sample = take_first(gallery.sample_vectors(1.0, fingerprint))
         calibrations = {
             number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
             for number, match in fitted.items()
         }
-        return Matching(calibrations if len(sample) else {}, rows, change)
+        return Calibrations(calibrations if len(sample) else {}, rows, change)
 
 
 @dataclass(frozen=True)
@@ -113,7 +113,7 @@ class Snapshot:
     """An opened release. `views` has exactly its languages; `problems` has sentences about the release.
 
     `captions` has these too and, on a multilingual base, untaught ones that pictures have captions in, once opened.
-    `counted` has the version and the number of captions from which the detector's counts of each language come.
+    `ngram_sources` has the version and the number of captions from which the detector's counts of each language come.
     `built_in` are the languages that the base reads untaught. The detector still knows languages that were `withdrawn`:
     their texts would often be taken for a similar language.
     """
@@ -124,10 +124,10 @@ class Snapshot:
     sets: Mapping[Identity, VectorSet]
     detector: Detector = field(default_factory=Detector)
     problems: tuple[str, ...] = ()
-    counted: Mapping[str, tuple[int, int]] = field(default_factory=dict)
+    ngram_sources: Mapping[str, tuple[int, int]] = field(default_factory=dict)
     built_in: tuple[str, ...] = (ENGLISH,)
     withdrawn: Mapping[str, Withdrawn] = field(default_factory=dict)
-    matching: Matching = field(default_factory=Matching)
+    calibrations: Calibrations = field(default_factory=Calibrations)
 
     @cached_property
     def pictures(self) -> VectorSet:
@@ -168,7 +168,8 @@ class Snapshot:
         """
         detector = Detector() if previous is None else previous.detector
         tags = {*self.views, *self.withdrawn}
-        counted = {} if previous is None else {tag: each for tag, each in previous.counted.items() if tag in tags}
+        sources = previous.ngram_sources if previous is not None else {}
+        counted = {tag: each for tag, each in sources.items() if tag in tags}
         for tag, version in self.release.languages.items():
             counted_version, counted_captions = counted.get(tag, (-1, 0))
             ngrams, vector_set = self.views[tag].ngrams, self.captions[tag]
@@ -184,7 +185,7 @@ class Snapshot:
         for tag, gone in self.withdrawn.items():
             if gone.ngrams and counted.get(tag) != (gone.version, 0):
                 detector, counted[tag] = detector.replace_counts(tag, gone.ngrams), (gone.version, 0)
-        return replace(self, detector=detector, counted=counted)
+        return replace(self, detector=detector, ngram_sources=counted)
 
     def restrict_to(self, languages: Collection[str]) -> "Snapshot":
         """Return this snapshot with no other languages than these; itself if it has no other."""
@@ -262,7 +263,7 @@ class Snapshot:
         """Return the calibration of the chances of hits for a text read so, or None."""
         if route.used not in self.release.languages:
             return None
-        calibration = self.matching.calibrations.get(route.view.version)
+        calibration = self.calibrations.by_version.get(route.view.version)
         return calibration if calibration is not None and calibration.is_valid_at(self.change) else None
 
     def _list_warnings(self, text: str, languages: Sequence[str], guess: Guess) -> Iterable[str]:

@@ -350,6 +350,6 @@ def test_captions_of_a_bound_key_change_no_reading_of_others(tmp_path: Path) -> 
             assert poisoner.post("/v1/pictures", files=files, data={"captions": captions}).status_code == 201
         service.context.live.refresh()
         after = service.context.live.current
-        assert after.counted["en"][1] > 7  # they were counted again
+        assert after.ngram_sources["en"][1] > 7  # they were counted again
         assert detect(german) == ["de"] * 7 and detect(english) == ["en"] * 4
         assert " schläft " not in after.detector.counts["en"]

@@ -238,7 +238,7 @@ def test_a_service_starts_without_milvus_counts_captions_and_searches_when_it_is
     with pytest.raises(IndexUnavailable):
         find_pictures(live, 3)
     live.refresh()
-    assert live.current.counted["en"] == (0, 6)  # from the tables
+    assert live.current.ngram_sources["en"] == (0, 6)  # from the tables
     assert isinstance(world.engine, Milvus)
     world.engine.close()
     world.engine._uri, world.engine._outage = str(server_manager_instance.start_and_get_uri(file)), Outage(5)

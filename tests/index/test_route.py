@@ -148,7 +148,7 @@ def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
 def test_english_is_known_by_the_gallerys_captions() -> None:
     english = counting({"en": weightless_view(0)}, en=ENGLISH)
     assert english.detector.guess("the small apple", ["en"]).language == "en"
-    assert english.counted == {"en": (0, 3)}
+    assert english.ngram_sources == {"en": (0, 3)}
 
 
 def test_english_is_known_without_a_single_english_caption() -> None:
@@ -168,6 +168,6 @@ def test_of_many_captions_some_are_counted(world: World) -> None:
         return world.gallery.sample_captions(str(identity.language), [], most)
 
     served = world.serve().current
-    assert replace(served, counted={}).add_detector(None, read).counted == {"en": (0, 4_000)}
+    assert replace(served, ngram_sources={}).add_detector(None, read).ngram_sources == {"en": (0, 4_000)}
     assert asked == [2_000] and 1_800 < len(read(served.captions["en"].identity, 2_000)) < 2_200
     assert len({*world.gallery.sample_captions("en", [], 4_000)}) == 4_000

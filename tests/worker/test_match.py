@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from index.captions import EncoderId
 from index.gallery import NewPicture
-from index.snapshot import Matching
+from index.snapshot import Calibrations
 from index.vectors import Matrix
 from model.match import SAMPLE, blend_deviations, take_first
 from store import files, leases
@@ -61,9 +61,9 @@ def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, obj
     return result
 
 
-def followed(site: Site, before: Matching | None = None) -> Matching:
+def followed(site: Site, before: Calibrations | None = None) -> Calibrations:
     release, change = site.registry.releases.get_serving(), site.gallery.read_last_change()
-    return (before or Matching()).refresh(site.gallery, site.image_fingerprint, release, change)
+    return (before or Calibrations()).refresh(site.gallery, site.image_fingerprint, release, change)
 
 
 def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: Site) -> None:
@@ -76,14 +76,14 @@ def test_english_is_measured_with_the_captions_of_the_gallery_in_a_child(site: S
     assert result["captions"] == 80 and match["pictures"] == result["pictures"] == pictures
     assert match["change"] == change and list_languages_to_fit(site.registry) == []
     assert 0 <= result["error"] < 0.2 and result["kept"] > 0.8 and len(result["bins"]) == 10
-    matching = followed(site)
-    assert followed(site, matching) is matching and set(matching.calibrations) == {0}
-    calibration = matching.calibrations[0]
+    calibrations = followed(site)
+    assert followed(site, calibrations) is calibrations and set(calibrations.by_version) == {0}
+    calibration = calibrations.by_version[0]
     assert calibration.sample.shape == (pictures, site.dimension)
     assert calibration.is_valid_at(change + pictures) and not calibration.is_valid_at(change + pictures + 1)
     assert calibration.is_valid_among(pictures // 2) and not calibration.is_valid_among(pictures // 2 - 1)
     described(site, SAMPLE + 1, start=80)
-    assert followed(site, matching).calibrations[0].sample.shape == (SAMPLE, site.dimension)
+    assert followed(site, calibrations).by_version[0].sample.shape == (SAMPLE, site.dimension)
 
 
 def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site: Site) -> None:
@@ -92,11 +92,11 @@ def test_a_deleted_picture_leaves_the_sample_and_every_process_has_the_same(site
     site.registry.versions.set_match(0, fit)
     (own,) = site.gallery.find_picture_vectors(["d1"], site.image_fingerprint).values()
     before = followed(site)
-    assert (before.calibrations[0].sample == own).all(axis=1).any() and followed(site, before) is before
+    assert (before.by_version[0].sample == own).all(axis=1).any() and followed(site, before) is before
     site.gallery.delete("d1")
     after = followed(site, before)
-    assert not (after.calibrations[0].sample == own).all(axis=1).any()
-    assert (after.calibrations[0].sample == followed(site).calibrations[0].sample).all()
+    assert not (after.by_version[0].sample == own).all(axis=1).any()
+    assert (after.by_version[0].sample == followed(site).by_version[0].sample).all()
 
 
 @pytest.mark.parametrize(
@@ -116,7 +116,7 @@ def test_it_is_fitted_again_when_the_gallery_has_changed_much_or_has_other_vecto
     change, tower = site.gallery.read_last_change() - behind, tower or site.image_fingerprint
     site.registry.versions.set_match(0, {"curves": curves, "pictures": pictures, "tower": tower, "change": change})
     assert list_languages_to_fit(site.registry) == ([ENGLISH] if is_due else [])
-    assert bool(followed(site).calibrations) == (curves is not None and tower == site.image_fingerprint)
+    assert bool(followed(site).by_version) == (curves is not None and tower == site.image_fingerprint)
 
 
 def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
@@ -130,7 +130,7 @@ def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Sit
     described(site, LEAST_CAPTIONS - 1)
     expected = {"reason": "few_captions", "captions": LEAST_CAPTIONS - 1, "pictures": PICTURES + LEAST_CAPTIONS - 1}
     assert measure(site).items() >= expected.items()
-    assert followed(site).calibrations == {}
+    assert followed(site).by_version == {}
     for number in range(PICTURES - 60):
         site.gallery.delete(f"p{number}")
     assert measure(site)["reason"] == "few_pictures"
