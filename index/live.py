@@ -366,11 +366,10 @@ class LiveIndex:
         current = self.current
         updated = self._loader.attach_detector_and_chances(current, current)
         if updated is not current:
-            detector, sources, calibrations = updated.detector, updated.ngram_sources, updated.calibrations
+            detector, sources, fitted = updated.detector, updated.ngram_sources, updated.calibrations
             with self._publishing:
-                now = self.current
-                if now.release.number == current.release.number:  # otherwise another one was published
-                    self._current = replace(now, detector=detector, ngram_sources=sources, calibrations=calibrations)
+                if self.current.release.number == current.release.number:  # otherwise another one was published
+                    self._current = replace(self.current, detector=detector, ngram_sources=sources, calibrations=fitted)
 
     def _record_failure(self, release: Release, error: Exception) -> str:
         """Note when a release could not be opened, log it, and return a sentence for `degraded`."""

@@ -23,12 +23,12 @@ ENGINES = ("faiss", "pgvector", "milvus")
 PICTURES = Identity("pictures", "f" * 64, DIMENSION)
 
 
-def equals(key: object, value: object) -> dict[str, Any]:
+def make_match(key: object, value: object) -> dict[str, Any]:
     """Build the condition that a key has a value."""
     return {"key": key, "match": {"value": value}}
 
 
-def criteria(*conditions: Mapping[str, Any]) -> Criteria:
+def make_criteria(*conditions: Mapping[str, Any]) -> Criteria:
     """Make criteria for the pictures that meet all of these conditions."""
     return Criteria(parse_filter({"must": [*conditions]}))
 

@@ -21,7 +21,7 @@ from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.tables import PictureRow
 from tests.doubles import DIMENSION
-from tests.index.conftest import criteria, equals, numbered, unit
+from tests.index.conftest import make_criteria, make_match, numbered, unit
 from tests.index.test_engines import find_expected, search
 from tests.index.world import World, digest
 
@@ -30,12 +30,12 @@ COUNT = 48
 
 # Each filter, and which of the numbered pictures it leaves
 FILTERS: list[tuple[dict[str, Any], Callable[[int], bool]]] = [
-    (equals("number", 17), lambda number: number == 17),
+    (make_match("number", 17), lambda number: number == 17),
     ({"must": [{"key": "number", "range": {"gte": 20, "lt": 25}}]}, lambda number: 20 <= number < 25),
-    (equals("tags", "odd"), lambda number: number % 2 == 1),
+    (make_match("tags", "odd"), lambda number: number % 2 == 1),
     ({"must_not": [{"key": "tags", "match": {"any": ["odd", "even"]}}]}, lambda number: False),
-    ({"should": [equals("tags", "odd"), equals("tags", "even")]}, lambda number: True),
-    (equals("collection", "late"), lambda number: number >= 40),
+    ({"should": [make_match("tags", "odd"), make_match("tags", "even")]}, lambda number: True),
+    (make_match("collection", "late"), lambda number: number >= 40),
 ]
 
 
@@ -75,26 +75,26 @@ def test_scores_and_order_are_those_of_an_exact_scan_of_what_is_left(
         monkeypatch.setattr(engine, "FEW", few)
         for asked, left in FILTERS:
             keys = numbered(*sorted(place.key for id, place in placed.items() if left(int(id[1:]))))
-            allowed = selection.find_allowed_keys(criteria(asked))
+            allowed = selection.find_allowed_keys(make_criteria(asked))
             for query in unit(3, seed=4, dimension=DIMENSION):
                 assert search(live, query, 10, allowed) == find_expected(empty, query, 10, keys)
 
 
 def test_a_changed_record_is_found_by_what_it_is_now(empty: World, live: LiveIndex) -> None:
     selection, query = Selection(empty.registry), unit(1, seed=5, dimension=DIMENSION)[0]
-    wanted = criteria(equals("tags", "new"))
+    wanted = make_criteria(make_match("tags", "new"))
 
-    def found() -> set[str]:
+    def find() -> set[str]:
         return {hit.entry.picture for hit in search(live, query, 10, selection.find_allowed_keys(wanted))}
 
-    assert found() == set()
+    assert find() == set()
     generation = live.current.pictures.generation
     for id in ("p003", "p045"):
         live.patch_picture(Patch(id, {"tags": ["new"]}))
-    assert found() == {"p003", "p045"} and live.current.pictures.generation == generation
+    assert find() == {"p003", "p045"} and live.current.pictures.generation == generation
     live.patch_picture(Patch("p003", {"tags": []}))
     live.delete_picture("p045")
-    assert found() == set()
+    assert find() == set()
 
 
 def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_there_may_be_more_values_than_32_bits_count(postgresql_url: str, tmp_pa
         with registry.begin() as session:
             session.execute(text("SELECT setval(pg_get_serial_sequence('picture_values', 'id'), 1::bigint << 31)"))
         gallery.put([NewPicture("p", digest(1), 9, 9, record=RecordInput(tags=["bridge"]))], "tower")
-        left = Selection(registry).find_allowed_keys(criteria(equals("tags", "bridge")))
+        left = Selection(registry).find_allowed_keys(make_criteria(make_match("tags", "bridge")))
         assert left is not None and len(left) == 1
 
 
@@ -111,8 +111,8 @@ def test_after_a_change_only_the_pictures_that_changed_are_looked_at(tmp_path: P
     """Not all that have a value which the filter asks for, at each upload."""
     with closing(open_registry(f"sqlite:///{tmp_path / 'registry.db'}")) as registry:
         gallery, selection = Gallery(registry, DataRoot(tmp_path)), Selection(registry)
-        some = {"must": [equals("tags", "red"), {"key": "year", "range": {"lt": 2_000}}]}
-        wanted = Criteria(parse_filter({"must": [some], "must_not": [equals("tags", "blue")]}))
+        some = {"must": [make_match("tags", "red"), {"key": "year", "range": {"lt": 2_000}}]}
+        wanted = Criteria(parse_filter({"must": [some], "must_not": [make_match("tags", "blue")]}))
         given = RecordInput(tags=["red"], metadata={"year": 1950})
         gallery.put([NewPicture("p", digest(1), 9, 9, record=given)], "tower")
         assert selection.find_allowed_keys(wanted) is not None
@@ -203,7 +203,7 @@ def test_what_sqlite_ends_while_rows_are_read_is_refused(tmp_path: Path, monkeyp
         with registry.begin() as session:
             session.execute(text(_MANY_PICTURES.replace(*_SERIES)))
             session.execute(text(_MANY_VALUES.replace(*_SERIES)))
-        among, other = (criteria({"key": "rank", "range": {"gte": number}}) for number in (1, 2))
+        among, other = (make_criteria({"key": "rank", "range": {"gte": number}}) for number in (1, 2))
         selection = Selection(registry)
         assert len(selection.list_pictures(among, 2)) == 2
         monkeypatch.setattr(database, "_SECONDS", 0.0)

@@ -9,16 +9,16 @@ from index.facts import Fact, parse_instant
 from index.filters import FIELDS, Filter, Match, Range, find_metadata_key, parse_filter
 from store.errors import InvalidFilter
 from tests.house.source import ROOT
-from tests.index.conftest import equals
+from tests.index.conftest import make_match
 
 
-def nested(depth: int) -> dict[str, Any]:
-    return {"must": [nested(depth - 1)]} if depth > 1 else {"must": []}
+def make_nested(depth: int) -> dict[str, Any]:
+    return {"must": [make_nested(depth - 1)]} if depth > 1 else {"must": []}
 
 
 def test_a_filter_is_read_as_it_is_written() -> None:
     given = {
-        "must": [equals("place", "Chur"), {"key": "taken_at", "range": {"gte": "1950-01-01", "lt": "1960-01-01"}}],
+        "must": [make_match("place", "Chur"), {"key": "taken_at", "range": {"gte": "1950-01-01", "lt": "1960-01-01"}}],
         "must_not": [{"should": [{"key": "year", "match": {"any": [1, True]}}]}],
     }
     decade = (("gte", -631_152_000.0), ("lt", -315_619_200.0))
@@ -28,7 +28,7 @@ def test_a_filter_is_read_as_it_is_written() -> None:
         must_not=(Filter(should=(either,)),),
     )
     assert parse_filter({}) == Filter()
-    assert parse_filter(nested(8)).must and len(parse_filter({"must": [equals("a", 1)] * 64}).must) == 64
+    assert parse_filter(make_nested(8)).must and len(parse_filter({"must": [make_match("a", 1)] * 64}).must) == 64
 
 
 @pytest.mark.parametrize(
@@ -39,16 +39,16 @@ def test_a_filter_is_read_as_it_is_written() -> None:
         ({"all": []}, "body.filter.all", "unknown"),
         ({"<script>": []}, "body.filter.?", "unknown"),
         ({"must": {}}, "body.filter.must", "list_type"),
-        ({"must": [equals("a", 1), 7]}, "body.filter.must.1", "dict_type"),
+        ({"must": [make_match("a", 1), 7]}, "body.filter.must.1", "dict_type"),
         ({"must": [{"key": "a"}]}, "body.filter.must.0", "condition"),
         ({"must": [{"key": "a", "match": {"value": 1}, "range": {"gt": 1}}]}, "body.filter.must.0", "condition"),
-        ({"must": [equals(1, 1)]}, "body.filter.must.0.key", "value_type"),
-        ({"must": [equals("a", None)]}, "body.filter.must.0.match.value", "value_type"),
-        ({"must": [equals("a", [1])]}, "body.filter.must.0.match.value", "value_type"),
-        ({"must": [equals("a", "\0")]}, "body.filter.must.0.match.value", "string_unicode"),
-        ({"must": [equals("a", "\ud800")]}, "body.filter.must.0.match.value", "string_unicode"),
-        ({"must": [equals("a", float("inf"))]}, "body.filter.must.0.match.value", "finite_number"),
-        ({"must": [equals("a", 10**400)]}, "body.filter.must.0.match.value", "finite_number"),
+        ({"must": [make_match(1, 1)]}, "body.filter.must.0.key", "value_type"),
+        ({"must": [make_match("a", None)]}, "body.filter.must.0.match.value", "value_type"),
+        ({"must": [make_match("a", [1])]}, "body.filter.must.0.match.value", "value_type"),
+        ({"must": [make_match("a", "\0")]}, "body.filter.must.0.match.value", "string_unicode"),
+        ({"must": [make_match("a", "\ud800")]}, "body.filter.must.0.match.value", "string_unicode"),
+        ({"must": [make_match("a", float("inf"))]}, "body.filter.must.0.match.value", "finite_number"),
+        ({"must": [make_match("a", 10**400)]}, "body.filter.must.0.match.value", "finite_number"),
         ({"must": [{"key": "a", "match": {"any": "x"}}]}, "body.filter.must.0.match", "match"),
         ({"must": [{"key": "a", "match": {"any": [1, {}]}}]}, "body.filter.must.0.match.any.1", "value_type"),
         ({"should": [{"must_not": [{"key": "a", "range": {}}]}]}, "body.filter.should.0.must_not.0.range", "range"),
@@ -56,9 +56,9 @@ def test_a_filter_is_read_as_it_is_written() -> None:
         ({"must": [{"key": "a", "range": {"gt": 1, "lt": "1950-01-01"}}]}, "body.filter.must.0.range", "range"),
         ({"must": [{"key": "a", "range": {"gt": "yesterday"}}]}, "body.filter.must.0.range.gt", "bound"),
         ({"must": [{"key": "a", "range": {"gt": True}}]}, "body.filter.must.0.range.gt", "bound"),
-        ({"must": [equals("a", 1)] * 65}, "body.filter.must.64", "too_long"),
+        ({"must": [make_match("a", 1)] * 65}, "body.filter.must.64", "too_long"),
         ({"must": [{"key": "a", "match": {"any": [*range(1_001)]}}]}, "body.filter.must.0.match.any.1000", "too_long"),
-        (nested(9), f"body.filter{'.must.0' * 8}", "too_deep"),
+        (make_nested(9), f"body.filter{'.must.0' * 8}", "too_deep"),
     ],
 )
 def test_a_malformed_filter_is_refused_with_its_place(given: object, place: str, code: str) -> None:

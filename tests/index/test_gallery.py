@@ -29,12 +29,12 @@ def world(tmp_path: Path, database_url: str) -> Iterator[World]:
 
 
 def read_captions(world: World, id: str) -> dict[str, list[str]]:
-    """The captions of a picture by language."""
+    """Return the captions of a picture by language."""
     return world.gallery.group_captions([id])[id]
 
 
 def halve(vector: Vector) -> bytes:
-    """What is left of a vector in the tables, as float32."""
+    """Round a vector as the tables do, to float32 bytes."""
     return vector.astype("<f2").astype("<f4").tobytes()
 
 

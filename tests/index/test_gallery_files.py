@@ -83,13 +83,13 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
     world.gallery.delete("a")
     write_bytes = files.write_bytes
 
-    def overtaken(path: Path, data: bytes) -> None:
+    def overtake(path: Path, data: bytes) -> None:
         write_bytes(path, data)
         if path == world.gallery.files.locate_picture(digest(1)) and world.gallery.list_ids() == []:
             monkeypatch.setattr(files, "write_bytes", write_bytes)
             world.gallery.delete_content(digest(1), 0)
 
-    monkeypatch.setattr(files, "write_bytes", overtaken)
+    monkeypatch.setattr(files, "write_bytes", overtake)
     world.put("b", 1)
     assert world.gallery.files.read(digest(1)) and world.gallery.files.read(digest(1), thumbnail=True)
 
@@ -99,12 +99,12 @@ def test_a_put_that_was_committed_does_not_fail_when_the_store_goes_away(
 ) -> None:
     commit = shared.root.commit
 
-    def gone_after_the_row(name: str) -> None:
+    def fail_after_the_row(name: str) -> None:
         if shared.gallery.list_ids():
             raise StoreUnavailable
         commit(name)
 
-    monkeypatch.setattr(shared.root, "commit", gone_after_the_row)
+    monkeypatch.setattr(shared.root, "commit", fail_after_the_row)
     shared.put("a", 1)
     assert shared.gallery.list_ids() == ["a"]
 
@@ -134,21 +134,21 @@ def shared(tmp_path: Path, store: str) -> Iterator[World]:
     world.close()
 
 
-def elsewhere(world: World, name: str, store: str) -> Gallery:
-    """The gallery of the same registry on another machine, which has no file yet."""
+def open_elsewhere(world: World, name: str, store: str) -> Gallery:
+    """Open the gallery of the same registry on another machine, which has no file yet."""
     return Gallery(world.registry, DataRoot(world.home.parent / name, store))
 
 
-def once_before(root: DataRoot, method: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
+def run_before(root: DataRoot, method: str, act: Callable[[], object], monkeypatch: pytest.MonkeyPatch) -> None:
     """Run `act` before the first call of a method of `root`, as another process might."""
     real, acts = getattr(root, method), [act]
 
-    def overtaken(name: str) -> None:
+    def overtake(name: str) -> None:
         while acts:
             acts.pop()()
         real(name)
 
-    monkeypatch.setattr(root, method, overtaken)
+    monkeypatch.setattr(root, method, overtake)
 
 
 def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_put_into_the_store_again(
@@ -158,17 +158,17 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
     begin, complete = shared.registry.begin, []
 
     @contextmanager
-    def overtaken() -> Iterator[Session]:
+    def overtake() -> Iterator[Session]:
         monkeypatch.setattr(shared.registry, "begin", begin)
         other.delete_content(digest(1), 0)
         with begin() as session:
             yield session
         complete.append(shared.gallery.files.locate_picture(digest(1)).exists())
 
-    monkeypatch.setattr(shared.registry, "begin", overtaken)
+    monkeypatch.setattr(shared.registry, "begin", overtake)
     shared.put("a", 1)
     assert complete == [True], "a crash now would leave a row without its file"
-    third = elsewhere(shared, "third", store)
+    third = open_elsewhere(shared, "third", store)
     assert third.files.read(digest(1)) and third.files.read(digest(1), thumbnail=True)
 
 
@@ -176,9 +176,9 @@ def test_a_file_that_is_removed_before_it_reaches_the_store_is_written_again(
     shared: World, store: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     other = Gallery(shared.registry, DataRoot(shared.home, store))
-    once_before(shared.root, "commit", lambda: other.delete_content(digest(1), 0), monkeypatch)
+    run_before(shared.root, "commit", lambda: other.delete_content(digest(1), 0), monkeypatch)
     shared.put("a", 1)
-    assert shared.gallery.files.read(digest(1)) and elsewhere(shared, "third", store).files.read(digest(1))
+    assert shared.gallery.files.read(digest(1)) and open_elsewhere(shared, "third", store).files.read(digest(1))
 
 
 def put_sent(gallery: Gallery, id: str, stored: bytes = b"") -> None:
@@ -190,7 +190,7 @@ def put_sent(gallery: Gallery, id: str, stored: bytes = b"") -> None:
 
 
 def damage_everywhere(world: World, store: str) -> None:
-    """All files of `drawn(1)` are damaged, and in the store too, with a manifest, as release 0.9 shared them."""
+    """Damage all files of `drawn(1)`, and in the store too, with a manifest, as release 0.9 shared them."""
     objects = ObjectStore(store)
     for file in (world.home / "pictures").glob("*/*"):
         flip(file)
@@ -217,12 +217,12 @@ def test_damage_that_got_into_the_store_is_not_served_and_gives_way_to_what_is_p
     shared: World, store: str
 ) -> None:
     put_sent(shared.gallery, "a")
-    there = elsewhere(shared, "there", store)
+    there = open_elsewhere(shared, "there", store)
     damage_everywhere(shared, store)
     for gallery in (shared.gallery, there):
         assert_damaged(gallery)
     put_sent(there, "a")
-    for gallery in (there, shared.gallery, elsewhere(shared, "third", store)):
+    for gallery in (there, shared.gallery, open_elsewhere(shared, "third", store)):
         assert_whole(gallery)
 
 
@@ -231,7 +231,7 @@ def test_two_machines_may_put_again_what_is_damaged_in_the_store(shared: World, 
     for number in range(2):
         put_sent(shared.gallery, "a")
         damage_everywhere(shared, store)
-        there = elsewhere(shared, f"there {number}", store)
+        there = open_elsewhere(shared, f"there {number}", store)
         start = Barrier(2)
 
         def put(gallery: Gallery, stored: bytes, start: Barrier = start) -> None:
@@ -240,7 +240,7 @@ def test_two_machines_may_put_again_what_is_damaged_in_the_store(shared: World, 
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(put, (shared.gallery, there), (b"here", b"there")))
-        for gallery in (shared.gallery, there, elsewhere(shared, f"third {number}", store)):
+        for gallery in (shared.gallery, there, open_elsewhere(shared, f"third {number}", store)):
             assert_whole(gallery)
 
 
@@ -248,7 +248,7 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
     world = World(tmp_path / "here")
     put_sent(world.gallery, "a")
     world.put("b", 2)
-    for file in (content_file(world, ".jpg"), content_file(world, ".original")):
+    for file in (locate_file(world, ".jpg"), locate_file(world, ".original")):
         flip(file)
     root = DataRoot(world.home, store)
     with pytest.raises(CorruptFolder, match="2 of 5 "):
@@ -262,6 +262,6 @@ def test_a_move_into_a_store_leaves_out_what_is_damaged(tmp_path: Path, store: s
     world.close()
 
 
-def content_file(world: World, suffix: str) -> Path:
-    """A file of the content of `drawn(1)`."""
+def locate_file(world: World, suffix: str) -> Path:
+    """Return the path of a file of `drawn(1)`."""
     return world.home / "pictures" / digest(1)[:2] / f"{digest(1)}{suffix}"

@@ -28,7 +28,7 @@ DETECTOR = counted(CAPTIONS)
 
 
 def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snapshot:
-    """A release of these languages with no pictures or captions."""
+    """Make a release of these languages with no pictures or captions."""
     views = {tag: weightless_view(version, tag) for version, tag in enumerate(languages)}
     release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
     return Snapshot(release, views, weightless_view(9), {}, detector)
@@ -120,17 +120,17 @@ ENGLISH = ["a red apple", "a small dog", "the sea and the sun"]
 WELSH = ["afal coch", "ci bach", "y môr a'r haul"]
 
 
-def counting(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
-    """A release of these languages with these captions in the gallery."""
+def make_counting_snapshot(views: Mapping[str, View], **captions: list[str]) -> Snapshot:
+    """Make a release of these languages with these captions in the gallery."""
     languages = {tag: view.version for tag, view in views.items()}
     identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
-    sets = {identity: captioned(identity, captions.get(identity.language or "", [])) for identity in identities}
+    sets = {identity: make_caption_set(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
     shown = Snapshot(release, views, weightless_view(0), sets)
     return shown.add_detector(None, lambda identity, most: captions[str(identity.language)][:most])
 
 
-def captioned(identity: Identity, texts: list[str]) -> VectorSet:
+def make_caption_set(identity: Identity, texts: list[str]) -> VectorSet:
     blocks = {
         f"p{place}": VectorRows(numbered(place + 1), (Entry(f"p{place}", text),), np.eye(8, dtype=np.float32)[[place]])
         for place, text in enumerate(texts)
@@ -140,13 +140,13 @@ def captioned(identity: Identity, texts: list[str]) -> VectorSet:
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
     views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count_ngrams(WELSH))}
-    assert counting(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
-    blind = counting({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
+    assert make_counting_snapshot(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
+    blind = make_counting_snapshot({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
     assert blind.detector.guess("ci coch", ["en", "cy"]).language != "cy"
 
 
 def test_english_is_known_by_the_gallerys_captions() -> None:
-    english = counting({"en": weightless_view(0)}, en=ENGLISH)
+    english = make_counting_snapshot({"en": weightless_view(0)}, en=ENGLISH)
     assert english.detector.guess("the small apple", ["en"]).language == "en"
     assert english.ngram_sources == {"en": (0, 3)}
 
@@ -154,7 +154,7 @@ def test_english_is_known_by_the_gallerys_captions() -> None:
 def test_english_is_known_without_a_single_english_caption() -> None:
     english, welsh = count_ngrams(list_english_words()), count_ngrams(WELSH)
     views = {"en": weightless_view(0, "en", english), "cy": weightless_view(1, "cy", welsh)}
-    detector = counting(views, cy=WELSH).detector
+    detector = make_counting_snapshot(views, cy=WELSH).detector
     assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"
 

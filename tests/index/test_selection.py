@@ -25,7 +25,7 @@ from index.selection import PICTURES, Criteria, KeySelection, Selection
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
-from tests.index.conftest import criteria, equals
+from tests.index.conftest import make_criteria, make_match
 from tests.index.world import digest
 from tests.patience import PATIENCE
 
@@ -37,8 +37,8 @@ KEYS = ["tags", "collection", "id", "created_at", "place", "year", "metadata.yea
 Picture = Mapping[str, Any]
 
 
-def values(picture: Picture, key: str) -> list[Any]:
-    """The values of a key, in plain Python."""
+def list_values(picture: Picture, key: str) -> list[Any]:
+    """List the values of a key, in plain Python."""
     if key in ("id", "collection", "created_at"):
         return [picture[key]]
     if key == "tags":
@@ -55,7 +55,7 @@ def is_equal(value: Any, wanted: Any) -> bool:
 
 
 def compare(value: Any, wanted: Any, key: str) -> int | None:
-    """Below, equal or above; None for what cannot be compared."""
+    """Return -1, 0 or 1 for below, equal or above; None for what cannot be compared."""
     if isinstance(value, bool):
         return None
     if isinstance(value, int | float) and isinstance(wanted, int | float):
@@ -79,16 +79,16 @@ def read_moment(value: Any) -> datetime | None:
 ALLOWED = {"gt": {1}, "gte": {0, 1}, "lt": {-1}, "lte": {-1, 0}}
 
 
-def holds(asked: Mapping[str, Any], picture: Picture) -> bool:
-    """The slow and obvious evaluation of a filter or condition."""
+def is_met(asked: Mapping[str, Any], picture: Picture) -> bool:
+    """Evaluate a filter or condition: slow and obvious."""
     if "key" not in asked:
         should = asked.get("should", [])
         return (
-            all(holds(each, picture) for each in asked.get("must", []))
-            and (not should or any(holds(each, picture) for each in should))
-            and not any(holds(each, picture) for each in asked.get("must_not", []))
+            all(is_met(each, picture) for each in asked.get("must", []))
+            and (not should or any(is_met(each, picture) for each in should))
+            and not any(is_met(each, picture) for each in asked.get("must_not", []))
         )
-    key, found = asked["key"], values(picture, asked["key"])
+    key, found = asked["key"], list_values(picture, asked["key"])
     if "match" in asked:
         wanted = asked["match"].get("any", [asked["match"].get("value")])
         return any(is_equal(value, each) for value in found for each in wanted)
@@ -128,7 +128,7 @@ class SelectionWorld:
         self.gallery.put([NewPicture(id, digest(seed), 9, 9, record=RecordInput(**self._record()))], "tower")
 
     def change(self) -> None:
-        """One picture is put again, one patched, one deleted, one comes back."""
+        """Put one picture again, patch one, delete one, and bring it back."""
         some = self._random.sample(self.gallery.list_ids(), 3)
         self.put(some[0], self._random.randrange(1_000, 9_999))
         record = self._record()
@@ -136,7 +136,7 @@ class SelectionWorld:
         self.gallery.delete(some[2])
         self.put(some[2], self._random.randrange(1_000, 9_999))
 
-    def pictures(self) -> dict[str, Picture]:
+    def read_pictures(self) -> dict[str, Picture]:
         found = dict[str, Picture]()
         for id in self.gallery.list_ids():
             picture = self.gallery.get(id)
@@ -145,7 +145,7 @@ class SelectionWorld:
         return found
 
     def select_ids(self, asked: Mapping[str, Any]) -> set[str]:
-        """What the selection leaves, which may name keys of pictures that are gone."""
+        """Return what the selection allows, without keys of deleted pictures."""
         keys = self.selection.find_allowed_keys(Criteria(parse_filter(asked)), PICTURES)
         placed = self.gallery.find_content_keys(self.gallery.list_ids())
         return {id for id, place in placed.items() if keys is None or place.key in keys}
@@ -169,14 +169,14 @@ def world(database_url: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
 
 
 def test_every_filter_leaves_what_it_leaves_in_plain_python(world: SelectionWorld) -> None:
-    pictures = world.pictures()
+    pictures = world.read_pictures()
     sizes = Counter[bool]()
 
     @settings(max_examples=150, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
     @given(asked=conditions)
     def agree(asked: Mapping[str, Any]) -> None:
         asked = {"must": [asked]} if "key" in asked else asked
-        expected = {id for id, picture in pictures.items() if holds(asked, picture)}
+        expected = {id for id, picture in pictures.items() if is_met(asked, picture)}
         assert world.select_ids(asked) == expected
         sizes[0 < len(expected) < len(pictures)] += 1
 
@@ -191,21 +191,22 @@ def test_what_was_asked_before_follows_every_change(world: SelectionWorld) -> No
         {"must": [{"key": "collection", "match": {"value": "other"}}]},
     ]
     for _ in range(15):
-        pictures = world.pictures()
+        pictures = world.read_pictures()
         for each in asked:
-            assert world.select_ids(each) == {id for id, picture in pictures.items() if holds(each, picture)}
+            assert world.select_ids(each) == {id for id, picture in pictures.items() if is_met(each, picture)}
         world.change()
 
 
 def test_facets_count_the_values_of_what_is_left(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
-    pictures = [picture for picture in world.pictures().values() if holds(asked, picture)]
+    pictures = [picture for picture in world.read_pictures().values() if is_met(asked, picture)]
     keys = ["tags", "place", "year", "collection", "id", "No key"]
     found = world.selection.count_facets(Criteria(parse_filter(asked)), keys)
     monkeypatch.setattr(selection, "_MANY_KEYS", 0)
     assert Selection(world.registry).count_facets(Criteria(parse_filter(asked)), keys) == found
     for key in ("tags", "place", "year", "collection"):
-        counted = Counter((type(v) is bool, v) for picture in pictures for v in values(picture, key) if v != "x" * 300)
+        shown = [value for picture in pictures for value in list_values(picture, key) if value != "x" * 300]
+        counted = Counter((type(value) is bool, value) for value in shown)
         assert Counter({(type(each.value) is bool, each.value): each.count for each in found[key]}) == counted
         assert [each.count for each in found[key]] == sorted(counted.values(), reverse=True)
     assert found["id"] == found["No key"] == []
@@ -216,23 +217,23 @@ def test_facets_that_are_kept_follow_every_change(world: SelectionWorld) -> None
     event.listen(world.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
     wanted = Criteria(collection="kept")
 
-    def counts() -> dict[Any, int]:
+    def count_tags() -> dict[Any, int]:
         return {each.value: each.count for each in world.selection.count_facets(wanted, ["tags"])["tags"]}
 
     for id in ("p1", "p2"):
         world.gallery.patch(Patch(id, {"tags": ["red"], "collection": "kept"}), {})
-    assert counts() == {"red": 2}
+    assert count_tags() == {"red": 2}
     queries.clear()
-    assert counts() == {"red": 2} and not any("picture_values" in query for query in queries)
+    assert count_tags() == {"red": 2} and not any("picture_values" in query for query in queries)
     world.gallery.patch(Patch("p2", {"tags": ["red", "blue"]}), {})
-    assert counts() == {"red": 2, "blue": 1}
+    assert count_tags() == {"red": 2, "blue": 1}
     world.gallery.delete("p1")
-    assert counts() == {"red": 1, "blue": 1}
+    assert count_tags() == {"red": 1, "blue": 1}
 
 
 def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(world: SelectionWorld) -> None:
     """SQLite's clock has finer fractions than an answer."""
-    pictures = world.pictures()
+    pictures = world.read_pictures()
     for picture in pictures.values():
         moment = picture["created_at"].isoformat()
         for bound, with_it in (("gte", True), ("lte", True), ("gt", False), ("lt", False)):
@@ -246,14 +247,14 @@ def test_the_moment_that_a_picture_tells_is_its_own_in_a_range(world: SelectionW
 
 
 def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = Criteria(
-        parse_filter({"should": [{"key": "tags", "match": {"any": ["Chur", "chur"]}}]}), frozenset({"default", "other"})
-    )
-    inside = [p for p in world.pictures().values() if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
+    either = parse_filter({"should": [make_match("tags", "Chur"), make_match("tags", "chur")]})
+    wanted = Criteria(either, frozenset({"default", "other"}))
+    pictures = world.read_pictures().values()
+    inside = [p for p in pictures if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
     expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
     assert len(expected) > 3
 
-    def ids(newest_first: bool) -> list[str]:
+    def list_ids(newest_first: bool) -> list[str]:
         found, after = list[str](), None
         while page := world.selection.list_pictures(wanted, 2, after, newest_first=newest_first):
             found += [picture.id for picture in page]
@@ -264,32 +265,32 @@ def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch:
         monkeypatch.setattr(records, "FEW_KEYS", few)
         monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)
-        assert ids(False) == expected and ids(True) == expected[::-1]
+        assert list_ids(False) == expected and list_ids(True) == expected[::-1]
     known = world.selection.select_keys(wanted)
     assert known is not None
     outdated = KeySelection(known.keys + 1_000_000, known.as_of_change - 1, known.full_read_at)  # of no picture
     monkeypatch.setattr(world.selection, "select_keys", lambda _: outdated)
-    assert ids(False) == expected
+    assert list_ids(False) == expected
     names = dict(world.selection.list_collections(frozenset({"other", "nothing"})))
-    assert names == {"other": sum(p["collection"] == "other" for p in world.pictures().values())}
+    assert names == {"other": sum(p["collection"] == "other" for p in pictures)}
 
 
 def test_what_is_kept_is_the_same_array_until_something_in_it_changes(world: SelectionWorld) -> None:
     """Segments remember what an array leaves of them, and a million keys are not to be sorted for each upload."""
 
-    def keys() -> Any:
-        return world.selection.find_allowed_keys(criteria(equals("tags", "kept")))
+    def find_keys() -> Any:
+        return world.selection.find_allowed_keys(make_criteria(make_match("tags", "kept")))
 
     world.gallery.patch(Patch("p1", {"tags": ["kept"]}), {})
     world.gallery.patch(Patch("p3", {"tags": ["kept"]}), {})
-    first = keys()
+    first = find_keys()
     world.gallery.patch(Patch("p2", {"tags": ["another"]}), {})
     world.gallery.patch(Patch("p1", {"metadata": {"place": "Chur"}}), {})
-    assert keys() is first
+    assert find_keys() is first
     world.gallery.patch(Patch("p2", {"tags": ["kept"]}), {})
     world.gallery.patch(Patch("p3", {"tags": []}), {})
     placed = world.gallery.find_content_keys(["p1", "p2"])
-    assert keys().tolist() == sorted(place.key for place in placed.values())
+    assert find_keys().tolist() == sorted(place.key for place in placed.values())
 
 
 def test_a_filter_that_many_ask_at_once_is_read_once(world: SelectionWorld) -> None:
@@ -301,7 +302,7 @@ def test_a_filter_that_many_ask_at_once_is_read_once(world: SelectionWorld) -> N
             queries.append(statement)
             sleep(0.1)  # time for the others to come
 
-    wanted = criteria(equals("tags", "Chur"))
+    wanted = make_criteria(make_match("tags", "Chur"))
     event.listen(*listened, note)
     with ThreadPoolExecutor(6) as threads:
         found = [*threads.map(lambda _: world.selection.find_allowed_keys(wanted), range(6))]
@@ -317,7 +318,7 @@ def test_one_waits_only_so_long_for_who_reads_the_same(world: SelectionWorld, mo
             began.set()
             assert go.wait(PATIENCE)
 
-    wanted = criteria(equals("tags", "Chur"))
+    wanted = make_criteria(make_match("tags", "Chur"))
     event.listen(world.registry.engine, "before_cursor_execute", hold)
     with ThreadPoolExecutor(1) as threads:
         first = threads.submit(world.selection.find_allowed_keys, wanted)
@@ -334,13 +335,12 @@ def test_long_ids_are_compared_whole(world: SelectionWorld) -> None:
     for id in (one, other):
         world.put(id, 1)
     assert world.select_ids({"must": [{"key": "id", "match": {"any": [one, "p1"]}}]}) == {one, "p1"}
-    assert world.select_ids({"must_not": [{"key": "id", "match": {"value": other}}]}) == {*world.gallery.list_ids()} - {
-        other
-    }
+    others = {*world.gallery.list_ids()} - {other}
+    assert world.select_ids({"must_not": [make_match("id", other)]}) == others
 
 
 def test_keys_of_pictures_that_are_gone_are_counted(world: SelectionWorld) -> None:
-    wanted = criteria(equals("tags", "kept"))
+    wanted = make_criteria(make_match("tags", "kept"))
     for id in ("p1", "p2", "p3", "p4"):
         world.gallery.patch(Patch(id, {"tags": ["kept"]}), {})
     first = world.selection.select_keys(wanted)

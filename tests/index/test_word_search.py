@@ -24,7 +24,7 @@ from store.errors import RegistryUnavailable
 from store.registry import open_registry
 from store.releases import Release
 from store.tables import PictureWordsRow
-from tests.index.conftest import criteria, equals
+from tests.index.conftest import make_criteria, make_match
 from tests.index.world import digest
 from tests.registries import publish_release
 from tests.service.harness import learn
@@ -32,7 +32,7 @@ from tests.service.harness import learn
 LATIN = ["red", "Äpfel", "apple", "the", "bridge"]
 WORDS = [*LATIN, "猫", "黒猫", "りんご", "사과", "นก", "🍎", "1950", "o'clock", "NEAR"]
 EVERYTHING = Criteria()
-FILTER = {"must_not": [equals("tags", "red")]}
+FILTER = {"must_not": [make_match("tags", "red")]}
 anything = st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=40)
 phrases = st.lists(st.sampled_from([*WORDS, "*", '"', "-", "AND", ":", "(", "猫 猫", "x"]), max_size=5).map(" ".join)
 
@@ -55,22 +55,22 @@ class WordWorld:
         return self.registry.releases.get_serving()
 
     def put(self, id: str, seed: int) -> None:
-        record, captions = self._record(), {"en": self._texts(), "rm": self._texts()}
+        record, captions = self._record(), {"en": self._draw_texts(), "rm": self._draw_texts()}
         self.gallery.put([NewPicture(id, digest(seed), 9, 9, captions, record=RecordInput(**record))], "tower")
 
     def change(self) -> None:
-        """A picture is put again, one patched, one deleted, some captioned by expansions."""
+        """Put a picture again, patch one, delete one, and add captions of expansions."""
         ids = self.random.sample(self.gallery.list_ids(), 6)
         self.put(ids[0], self.random.randrange(1_000, 9_999))
-        self.gallery.patch(Patch(ids[1], {**self._record(), "captions": {"en": self._texts(), "rm": None}}), {})
-        self.gallery.patch(Patch(ids[2], {"tags": self._texts()}), {})
+        self.gallery.patch(Patch(ids[1], {**self._record(), "captions": {"en": self._draw_texts(), "rm": None}}), {})
+        self.gallery.patch(Patch(ids[2], {"tags": self._draw_texts()}), {})
         self.gallery.delete(ids[3])
         version = self.random.choice(self.learnt)
-        captions = [(id, text) for id in ids[2:] for text in self._texts()]
+        captions = [(id, text) for id in ids[2:] for text in self._draw_texts()]
         self.gallery.add_captions(str(version.expansion), str(version.language), captions)
 
-    def documents(self) -> dict[str, list[list[str]]]:
-        """The texts of each picture that a search may find it by: what was said with it, and each expansion's."""
+    def read_documents(self) -> dict[str, list[list[str]]]:
+        """Return the texts that a search may find each picture by: its own, and each expansion's."""
         shown = {version.expansion for version in self.learnt if version.number in self.release.languages.values()}
         found = dict[str, list[list[str]]]()
         for id in self.gallery.list_ids():
@@ -83,20 +83,20 @@ class WordWorld:
             found[id] = [own, *([each.text for each in captions if each.expansion == by] for by in shown)]
         return found
 
-    def _texts(self) -> list[str]:
+    def _draw_texts(self) -> list[str]:
         some = self.random.sample
         return [" ".join(some(WORDS, self.random.randrange(1, 4))) for _ in range(self.random.randrange(3))]
 
     def _record(self) -> dict[str, Any]:
         where = self.random.choice(["default", "other"])
-        metadata = {"place": self.random.choice(WORDS), "names": self._texts(), "year": 1950}
-        return {"collection": where, "tags": self._texts(), "metadata": metadata}
+        metadata = {"place": self.random.choice(WORDS), "names": self._draw_texts(), "year": 1950}
+        return {"collection": where, "tags": self._draw_texts(), "metadata": metadata}
 
 
-def slowly(
+def search_slowly(
     query: str, documents: Mapping[str, Sequence[Sequence[str]]], without: str | None = None
 ) -> list[tuple[str, float]]:
-    """The slow and obvious search."""
+    """Search: slow and obvious."""
     kept = {id: [{*index_terms(texts)[0].split()} for texts in each] for id, each in documents.items()}
     terms, unwanted = extract_query_terms(query), {*extract_query_terms(without or "")}
     kept = {id: each for id, each in kept.items() if not unwanted or not unwanted <= set().union(*each)}
@@ -118,13 +118,13 @@ def world(database_url: str, tmp_path: Path) -> Iterator[WordWorld]:
     world.registry.close()
 
 
-def found(world: WordWorld, query: str, wanted: Criteria = EVERYTHING) -> list[tuple[str, float]]:
+def find(world: WordWorld, query: str, wanted: Criteria = EVERYTHING) -> list[tuple[str, float]]:
     return [(each.picture, each.score) for each in world.words.find(query, world.release, wanted)]
 
 
 def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: WordWorld) -> None:
     world.change()
-    documents, release = world.documents(), world.release
+    documents, release = world.read_documents(), world.release
     hits = 0
 
     @settings(max_examples=50, suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow])
@@ -132,7 +132,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
         ranking = [(each.picture, each.score) for each in world.words.find(query, release, Criteria(), without)]
-        assert ranking == slowly(query, documents, without)
+        assert ranking == search_slowly(query, documents, without)
         hits += bool(ranking)
 
     agree()
@@ -142,27 +142,27 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
 def test_words_follow_every_change_and_filters_hold(world: WordWorld) -> None:
     here = Criteria(parse_filter(FILTER), collections=frozenset(["other"]))
     for _ in range(5):
-        documents = world.documents()
+        documents = world.read_documents()
         for query in ("red 黒猫", "the apfel 1950", "猫", "사과 bridge 🍎", "o'clock"):
-            assert found(world, query) == slowly(query, documents)
+            assert find(world, query) == search_slowly(query, documents)
             records = {id: world.gallery.get(id).record for id in documents}
             left = {id for id, each in records.items() if each.collection == "other" and "red" not in each.tags}
-            assert found(world, query, here) == slowly(query, {id: documents[id] for id in left})
+            assert find(world, query, here) == search_slowly(query, {id: documents[id] for id in left})
         world.change()
 
 
 def test_captions_of_an_expansion_are_found_while_its_language_is_served(world: WordWorld) -> None:
     version = world.learnt[0]
     world.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
-    assert [id for id, _ in found(world, "SCHMETTERLING")] == ["p3"]
+    assert [id for id, _ in find(world, "SCHMETTERLING")] == ["p3"]
     release = world.release
     languages = {tag: number for tag, number in release.languages.items() if tag != "de"}
     publish_release(world.registry, expected=release.number, shared=release.shared, languages=languages)
-    assert found(world, "schmetterling") == []
+    assert find(world, "schmetterling") == []
 
 
 def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    wanted = criteria({"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}})
+    wanted = make_criteria({"key": "id", "match": {"any": [f"p{number}" for number in range(1_000)]}})
     query, without = ("".join(f"{letter}{number} " for number in range(31)) + "red" for letter in "ab")
     monkeypatch.setattr(world.words, "_find_visible_expansions", lambda _: frozenset(map(str, range(36))))
     parameters = list[int]()
@@ -171,9 +171,9 @@ def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, mo
     def count(*given: Any) -> None:
         parameters.append(len(given[3]))
 
-    release, documents = world.release, world.documents()
+    release, documents = world.release, world.read_documents()
     ranking = [(each.picture, each.score) for each in world.words.find(query, release, wanted, without)]
-    assert ranking == slowly(query, documents, without) and ranking
+    assert ranking == search_slowly(query, documents, without) and ranking
     assert [each for each in parameters if each > 64] == [1_000]
 
 
@@ -185,26 +185,26 @@ def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
         query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
         assert session.scalars(query).first() == len(kept)
     for some in (kept[:5], kept[len(kept) // 2 :][:5], kept[-5:]):
-        assert found(world, " ".join(some)) == [("long", 1.0)]
-    assert found(world, long[len(kept)]) == []
+        assert find(world, " ".join(some)) == [("long", 1.0)]
+    assert find(world, long[len(kept)]) == []
 
 
 def test_a_search_finds_no_more_than_the_best(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = found(world, "1950 red the")
+    whole = find(world, "1950 red the")
     monkeypatch.setattr(word_search, "MOST", 3)
-    assert [id for id, _ in found(world, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
+    assert [id for id, _ in find(world, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
 
 
 def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(selection, "_LOCK_SECONDS", 0.1)
     monkeypatch.setattr(word_search, "_MANY_MATCHES", 10)  # matches; each picture has 1950
-    release, whole = world.release, found(world, "1950 red")
+    release, whole = world.release, find(world, "1950 red")
     with world.words._turn:
         with pytest.raises(RegistryUnavailable):
             world.words.find("1950 red", release, EVERYTHING)
-        few = world.words.find("1950", release, criteria(equals("id", "p3")))
+        few = world.words.find("1950", release, make_criteria(make_match("id", "p3")))
         assert [each.picture for each in few] == ["p3"]
-    assert found(world, "1950 red") == whole
+    assert find(world, "1950 red") == whole
 
 
 def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
@@ -212,10 +212,10 @@ def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
         world.gallery.delete(id)
     with world.registry.read() as session:
         assert session.scalar(select(func.count()).select_from(PictureWordsRow)) == 0
-    assert found(world, "red the 猫 1950") == []
+    assert find(world, "red the 猫 1950") == []
     for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
         world.gallery.put([NewPicture(id, digest(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
-        assert [name for name, _ in found(world, "libelle")] == (["old"] if id == "old" else [])
+        assert [name for name, _ in find(world, "libelle")] == (["old"] if id == "old" else [])
         world.gallery.delete(id)
 
 
@@ -223,14 +223,14 @@ def test_without_its_documents_nothing_is_found(world: WordWorld) -> None:
     """The precondition of the others: it is these that are searched."""
     with world.registry.begin() as session:
         session.execute(delete(PictureWordsRow))
-    assert found(world, "red the 猫 1950") == []
+    assert find(world, "red the 猫 1950") == []
 
 
-def near(*pictures: str) -> list[PictureHit]:
+def make_hits(*pictures: str) -> list[PictureHit]:
     return [PictureHit(picture, 0.9 - rank / 100, rank) for rank, picture in enumerate(pictures, 1)]
 
 
-def worded(*pictures: str) -> list[WordHit]:
+def make_word_hits(*pictures: str) -> list[WordHit]:
     return [WordHit(picture, 1.0) for picture in pictures]
 
 
@@ -239,7 +239,7 @@ def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
     ids = [f"p{number}" for number in range(30)]
     for weights in ((1.0, 1.0), (1.0, 0.0), (0.5, 3.0)):
         meaning, words = random.sample(ids, 20), random.sample(ids, 12)
-        hits = fuse_rankings(near(*meaning), worded(*words), weights)
+        hits = fuse_rankings(make_hits(*meaning), make_word_hits(*words), weights)
         sums = {
             id: sum(
                 weight / (60 + ranking.index(id) + 1)
@@ -254,7 +254,7 @@ def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
 
 
 def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_has_1() -> None:
-    hits = fuse_rankings(near("a", "b"), worded("a", "c"), (1.0, 1.0))
+    hits = fuse_rankings(make_hits("a", "b"), make_word_hits("a", "c"), (1.0, 1.0))
     assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0)
     assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
 
@@ -266,7 +266,7 @@ def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
 
 
 def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
-    hits = rank_by_words(worded(*"abcdef"))
+    hits = rank_by_words(make_word_hits(*"abcdef"))
     pages = [list_hits_after(hits, 2, None)]
     for _ in range(3):
         pages.append(list_hits_after(hits, 2, pages[-1][-1] if pages[-1] else None))
