@@ -30,13 +30,9 @@ class PictureFiles:
     def __init__(self, root: DataRoot) -> None:
         self._root = root
 
-    def locate_picture(self, content_sha256: str) -> Path:
-        """Return the path of the stored picture (at most 1,024 pixels a side)."""
-        return self._root.locate(_name_file(content_sha256, PICTURE))
-
-    def locate_thumbnail(self, content_sha256: str) -> Path:
-        """Return the path of the thumbnail (at most 256 pixels a side)."""
-        return self._root.locate(_name_file(content_sha256, THUMBNAIL))
+    def locate(self, content_sha256: str, *, thumbnail: bool = False) -> Path:
+        """Return the path of the stored picture (at most 1,024 pixels a side) or its thumbnail (256)."""
+        return self._root.locate(_name_file(content_sha256, THUMBNAIL if thumbnail else PICTURE))
 
     def list_contents(self, prefix: str) -> set[str]:
         """Return the names, without suffix, of files here or in the store whose content begins with two digits.
@@ -139,7 +135,7 @@ class PictureFiles:
     def _write_except(self, content: str, picture: Picture, names: Iterable[str]) -> None:
         """Write the files of a content on this machine, except these."""
         kept = {self._root.locate(name) for name in names}
-        written = [(self.locate_thumbnail(content), picture.thumbnail), (self.locate_picture(content), picture.stored)]
+        written = [(self.locate(content, thumbnail=True), picture.thumbnail), (self.locate(content), picture.stored)]
         if picture.original is not None:
             written.append((self._root.locate(_name_file(content, ORIGINAL)), picture.original))
         for path, data in written:

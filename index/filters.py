@@ -70,15 +70,12 @@ def parse_filter(value: object, place: str = "body.filter") -> Filter:
     return _Parser().parse_filter(value, place, 1)
 
 
-def find_metadata_key(key: str) -> str | None:
-    """Return the key of metadata that `place` or `metadata.place` names in a condition or facet, or None."""
-    name = key.removeprefix(_METADATA)
-    return name if KEY.fullmatch(name) and (name != key or name not in FIELDS) else None
-
-
 def find_stored_key(key: str) -> str | None:
-    """Return the key that values are stored under, or None where no value is."""
-    return TAGS if key == "tags" else find_metadata_key(key)
+    """Return the key that values of `tags`, `place` or `metadata.place` are stored under; None for other fields."""
+    name = key.removeprefix(_METADATA)
+    if name == key and name in FIELDS:
+        return TAGS if name == "tags" else None
+    return name if KEY.fullmatch(name) else None
 
 
 class _Parser:

@@ -175,7 +175,7 @@ class Selection:
                 with self._lock:
                     values = self._facets.get((criteria, key, last))
                 if values is None:
-                    values = count_values(session, key, criteria.build_conditions(), few)
+                    values = _count_values(session, key, criteria.build_conditions(), few)
                     with self._lock:
                         self._facets[criteria, key, last] = values
                 facets[key] = values
@@ -275,7 +275,7 @@ def fetch_numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
     return numbers
 
 
-def count_values(
+def _count_values(
     session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], few: bool = False
 ) -> list[FacetValue]:
     """Count the values of a key among the pictures that meet all conditions, and return the most frequent ones first.

@@ -202,13 +202,6 @@ class Snapshot:
         release = replace(self.release, languages=served)
         return replace(self, release=release, views=views, sets=sets, withdrawn={**self.withdrawn, **gone})
 
-    def require_served(self, tag: str) -> str:
-        """Return the canonical form of a served tag; raise `LanguageTagInvalid` or `LanguageNotFound`."""
-        tag = canonicalize(tag)
-        if tag not in self.views:
-            raise LanguageNotFound(languages=sorted(self.views))
-        return tag
-
     @property
     def multilingual(self) -> bool:
         """Whether the base reads more than English; then any language may be tried."""
@@ -219,7 +212,10 @@ class Snapshot:
 
         Raise `LanguageTagInvalid` or `LanguageNotFound`.
         """
-        return canonicalize(tag) if self.multilingual else self.require_served(tag)
+        tag = canonicalize(tag)
+        if tag not in self.views and not self.multilingual:
+            raise LanguageNotFound(languages=sorted(self.views))
+        return tag
 
     def find_reader(self, tag: str) -> View | None:
         """Return the view that reads a canonical tag: its own, or that of a multilingual base; else None."""

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from index.facts import Fact, parse_instant
-from index.filters import FIELDS, Filter, Match, Range, find_metadata_key, parse_filter
+from index.filters import FIELDS, Filter, Match, Range, find_stored_key, parse_filter
 from store.errors import InvalidFilter
 from tests.house.source import ROOT
 from tests.index.conftest import make_match
@@ -93,8 +93,8 @@ def test_dates_are_those_of_rfc_3339(text: str, moment: float | None) -> None:
 
 
 def test_a_bare_key_names_a_field_of_the_record_before_metadata() -> None:
-    keys = ("place", "metadata.place", "metadata.tags", "tags", "Place", "a.b", "metadata.a.b", "")
-    assert [find_metadata_key(key) for key in keys] == ["place", "place", "tags", None, None, None, None, None]
+    keys = ("place", "metadata.place", "metadata.tags", "created_at", "Place", "a.b", "metadata.a.b", "")
+    assert [find_stored_key(key) for key in keys] == ["place", "place", "tags", None, None, None, None, None]
 
 
 def test_the_page_has_the_same_fields() -> None:

@@ -80,8 +80,8 @@ def test_deleting_the_last_of_a_content_leaves_no_rows_and_after_a_day_no_files(
     assert world.gallery.files.read(digest(1))
     world.age(25)
     sweep(world.sets)
-    assert not world.gallery.files.locate_picture(digest(1)).exists()
-    assert not world.gallery.files.locate_thumbnail(digest(1)).exists() and world.gallery.list_discarded(0) == []
+    assert not world.gallery.files.locate(digest(1)).exists()
+    assert not world.gallery.files.locate(digest(1), thumbnail=True).exists() and world.gallery.list_discarded(0) == []
 
 
 class _Counted(str):
@@ -121,7 +121,7 @@ def test_other_content_under_the_same_id_replaces_it(world: World) -> None:
     assert world.gallery.list_discarded(0) == [digest(1)] and world.gallery.files.read(digest(1))
     world.age(25)
     sweep(world.sets)
-    assert not world.gallery.files.locate_picture(digest(1)).exists() and world.gallery.files.read(digest(2))
+    assert not world.gallery.files.locate(digest(1)).exists() and world.gallery.files.read(digest(2))
 
 
 @pytest.mark.row("F10")
@@ -144,7 +144,7 @@ def test_a_put_that_fails_leaves_nothing_and_removes_no_content_that_was_discard
     with pytest.raises(IntegrityError):
         world.gallery.put([broken], "f")
     assert world.gallery.list_ids() == [] and world.gallery.read_last_change() == 0
-    assert not world.gallery.files.locate_picture(digest(1)).exists()
+    assert not world.gallery.files.locate(digest(1)).exists()
     world.put("a", 1)
     world.gallery.delete("a")
     with pytest.raises(IntegrityError):

@@ -85,7 +85,7 @@ def test_a_content_put_while_it_is_deleted_as_unused_keeps_its_files(
 
     def overtake(path: Path, data: bytes) -> None:
         write_bytes(path, data)
-        if path == world.gallery.files.locate_picture(digest(1)) and world.gallery.list_ids() == []:
+        if path == world.gallery.files.locate(digest(1)) and world.gallery.list_ids() == []:
             monkeypatch.setattr(files, "write_bytes", write_bytes)
             world.gallery.delete_content(digest(1), 0)
 
@@ -123,7 +123,7 @@ def test_a_full_disk_refuses_a_picture_before_anything_has_changed(
     monkeypatch.setattr(shutil, "disk_usage", lambda _: Full())
     with pytest.raises(StorageFull):
         world.put("a", 1)
-    assert world.gallery.list_ids() == [] and not world.gallery.files.locate_picture(digest(1)).exists()
+    assert world.gallery.list_ids() == [] and not world.gallery.files.locate(digest(1)).exists()
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_content_that_is_deleted_as_unused_between_its_files_and_its_row_is_pu
         other.delete_content(digest(1), 0)
         with begin() as session:
             yield session
-        complete.append(shared.gallery.files.locate_picture(digest(1)).exists())
+        complete.append(shared.gallery.files.locate(digest(1)).exists())
 
     monkeypatch.setattr(shared.registry, "begin", overtake)
     shared.put("a", 1)

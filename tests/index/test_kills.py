@@ -136,4 +136,4 @@ def test_a_picture_whose_put_was_killed_is_there_whole_or_not_at_all(world: Worl
     live.close()  # the sweep is done
     assert find_pictures(live, 2) == (["b", "a"] if kept else ["a"])
     assert list_captions(live, "b") == ({"en": ["two"]} if kept else {})
-    assert world.gallery.files.locate_picture(digest(2)).exists() == kept
+    assert world.gallery.files.locate(digest(2)).exists() == kept

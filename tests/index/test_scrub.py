@@ -123,8 +123,8 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
     here.put("a", 1)
     here.teach("cy", {"a": "ci"})
     flip(here.get_folder(1) / "rows.safetensors", 5)
-    flip(here.gallery.files.locate_picture(digest(1)), 50)
-    flip(here.gallery.files.locate_thumbnail(digest(1)), 50)
+    flip(here.gallery.files.locate(digest(1)), 50)
+    flip(here.gallery.files.locate(digest(1), thumbnail=True), 50)
     found = run_scrub(here)
     assert [(each.kind, each.mended) for each in found] == [
         ("version", "from the store"),
@@ -136,7 +136,7 @@ def test_a_version_and_a_picture_come_back_from_the_store(machines: Machines) ->
 
 def test_a_damaged_copy_of_a_picture_is_fetched_anew_when_it_is_shown(machines: Machines) -> None:
     machines.here.put("a", 1)
-    flip(machines.here.gallery.files.locate_picture(digest(1)), 50)
+    flip(machines.here.gallery.files.locate(digest(1)), 50)
     assert machines.here.gallery.files.read(digest(1)) == draw(1).stored and run_scrub(machines.here) == []
 
 
@@ -144,9 +144,9 @@ def test_what_cannot_be_mended_is_told_until_it_is(world: World, caplog: pytest.
     """A thumbnail can be made of the picture, the picture of nothing; putting it again replaces it."""
     fill_world(world)
     world.teach("cy", {"p1": "ci"})
-    flip(world.gallery.files.locate_thumbnail(digest(2)), 50)
-    flip(world.gallery.files.locate_picture(digest(1)), 50)
-    world.gallery.files.locate_picture(digest(3)).unlink()
+    flip(world.gallery.files.locate(digest(2), thumbnail=True), 50)
+    flip(world.gallery.files.locate(digest(1)), 50)
+    world.gallery.files.locate(digest(3)).unlink()
     flip(world.get_folder(1) / "rows.safetensors", 5)
     found = {each.kind: each.mended for each in run_scrub(world) if ".thumb" not in each.name}
     assert found == {"version": "", "picture": ""}

@@ -66,8 +66,8 @@ def test_a_file_that_the_disk_does_not_give_is_damaged_and_one_that_is_none_is_t
     world: World, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     fill_world(world)
-    bad, real = world.gallery.files.locate_thumbnail(digest(1)), files.read
-    folder = world.gallery.files.locate_picture(digest(2))
+    bad, real = world.gallery.files.locate(digest(1), thumbnail=True), files.read
+    folder = world.gallery.files.locate(digest(2))
     folder.unlink()
     folder.mkdir()
 
@@ -136,8 +136,8 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
     world.teach("cy", {"p1": "ci"})
     flip(world.list_segments("pictures")[0] / "index.faiss", 99, world.home)
     flip(world.get_folder(1) / "rows.safetensors", 5)
-    flip(world.gallery.files.locate_picture(digest(1)), 50)
-    world.gallery.files.locate_picture(digest(2)).unlink()
+    flip(world.gallery.files.locate(digest(1)), 50)
+    world.gallery.files.locate(digest(2)).unlink()
 
     def remove_version() -> None:
         with world.registry.begin() as session:

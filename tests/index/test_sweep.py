@@ -167,7 +167,7 @@ def test_files_of_a_picture_that_is_gone_go_when_they_are_old(world: World, suff
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_bytes(b"x")
     age(left, 1.1)
-    age(world.gallery.files.locate_picture(digest(1)), 1000)
+    age(world.gallery.files.locate(digest(1)), 1000)
     assert sweep(world.sets) == 1
     assert not left.exists() and fresh.exists() and world.gallery.files.read(digest(1))
 

@@ -116,10 +116,10 @@ def test_verify_tells_what_the_registry_names_and_is_not_there(tmp_path: Path) -
         assert service.admin.post("/v1/admin/index/verify").json()["problems"] == []
         gallery = service.context.gallery
         content = gallery.get("p1").content_sha256
-        gallery.files.locate_thumbnail(content).unlink()
+        gallery.files.locate(content, thumbnail=True).unlink()
         gallery.files.open_original(content).close()
         service.home.joinpath(f"pictures/{content[:2]}/{content}.original").unlink()
-        gallery.files.locate_picture(gallery.get("p2").content_sha256).unlink()
+        gallery.files.locate(gallery.get("p2").content_sha256).unlink()
         shutil.rmtree(service.home / "expansions" / expansion)
         answer = service.admin.post("/v1/admin/index/verify").json()
         assert not answer["ok"] and sorted(answer["problems"]) == [

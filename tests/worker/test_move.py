@@ -193,7 +193,7 @@ def test_on_a_base_of_many_languages_captions_that_waited_are_found_and_settings
     monkeypatch.setenv("PICTOGLOT_BACKEND", "torch")
     site = new_site(pictures=0)
     show(site, 4, en=["an old ship"], eu=["itsasontzi zaharra"], cy=["hen long"])
-    site.gallery.files.locate_picture(f"{10**9 + 3:064x}").unlink()
+    site.gallery.files.locate(f"{10**9 + 3:064x}").unlink()
     many = write_tiny_base(tmp_path, seed=5, name=OTHER, languages=["eu"], dimension=48)
     with pytest.raises(PicturesUnreadable, match=r"1 stored picture .*p3"):
         run(attempt := attempt_at(site, submit_move(site.registry, many)))
