@@ -227,7 +227,7 @@ def _find_edge(bound: str, moment: float) -> float:
 def _round_instant(parse_instant: float) -> datetime | float:
     try:
         return datetime.fromtimestamp(parse_instant, UTC)
-    except (OverflowError, ValueError):  # before the year 1, behind 9999, or a number that is no date
+    except (OSError, OverflowError, ValueError):  # before the year 1, behind 9999, or a number that is no date
         return parse_instant
 
 
