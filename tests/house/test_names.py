@@ -22,9 +22,9 @@ MOST = {
     "service": (10, 25),
     "worker": (0, 0),
     "demo": (2, 0),
-    "benchmarks": (145, 2),
+    "benchmarks": (112, 2),
     "scripts": (0, 0),
-    "tests": (394, 151),
+    "tests": (369, 137),
 }
 
 
