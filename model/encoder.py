@@ -76,7 +76,6 @@ class Encoder:
 
     @property
     def encoding(self) -> Encoding:
-        """Return what computes the vectors; part of both fingerprints."""
         return self.towers.encoding
 
     def open(self, folders: Sequence[VersionFolder], onto: View | None = None) -> View:

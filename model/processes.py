@@ -123,7 +123,6 @@ class Child:
         self.process.kill()
 
     def end(self) -> None:
-        """Kill the child."""
         self.process.kill()
         self.process.wait()
         for pipe in (self._stdin, self._stdout):
@@ -216,7 +215,6 @@ def serve(parent: int, memory: int, answer: Callable[[bytes, IO[bytes], IO[bytes
 
 
 def write_frame(pipe: IO[bytes], data: bytes) -> None:
-    """Write the length and the data."""
     pipe.write(len(data).to_bytes(8, "big"))
     pipe.write(data)
     pipe.flush()

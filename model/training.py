@@ -237,7 +237,6 @@ class Trainer:
         return torch.cat([teir.compute_row_scale(frequency), torch.zeros(len(self.reading.specials), 1)])
 
     def make_objectives(self) -> Sequence[Objective]:
-        """Return the terms of the loss."""
         return make_objectives(self.corpus)
 
     def get_extra_parameters(self) -> dict[str, nn.Parameter]:

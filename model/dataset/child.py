@@ -50,7 +50,6 @@ class DatasetChecker:
 
     @property
     def pids(self) -> list[int]:
-        """Return the process ids of the running children."""
         return self._pool.pids
 
     def check(

@@ -223,7 +223,6 @@ def _read_table(rows: TableRows) -> Records:
 
 
 def _make_record(line: int, row: Mapping[str, object]) -> Record:
-    """Return the record of a row by its names."""
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 

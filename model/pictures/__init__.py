@@ -82,7 +82,6 @@ class Frame:
     fill: int = 0
 
     def __call__(self, rgb: Image.Image) -> Image.Image:
-        """Return the RGB picture in this frame."""
         size, by = self._compute_size(*rgb.size), _BY_NAME[self.interpolation]
         if self.resize == SHORTEST and self.height != self.width:
             by = Image.Resampling.BICUBIC  # open_clip passes no other one on

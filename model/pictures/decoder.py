@@ -52,7 +52,6 @@ class Decoder:
 
     @property
     def pids(self) -> list[int]:
-        """Return the process ids of the running children."""
         return self._pool.pids
 
 
