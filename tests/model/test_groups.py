@@ -191,12 +191,6 @@ def test_special_strings_in_a_text_are_plain_text(opened: Opened) -> None:
         assert len(named) > len(plain)
 
 
-def test_a_text_that_is_too_long_is_cut_and_says_so(opened: Opened) -> None:
-    encoder = opened.encoder()
-    encoded = encoder.encode_texts([(encoder.base_view, "dog " * 200), (encoder.base_view, "dog")])
-    assert encoded.truncated == [True, False]
-
-
 def test_a_script_that_the_tokenizer_does_not_know_is_not_taught(opened: Opened) -> None:
     """CLIP's reads bytes and a Gemma has them to fall back on; the others would learn a row for "unknown"."""
     tokenizer = opened.base.make_tokenizer()
@@ -207,13 +201,6 @@ def test_a_script_that_the_tokenizer_does_not_know_is_not_taught(opened: Opened)
     else:
         assert tokenizer.grow(unseen, 100).size >= tokenizer.size
     assert tokenizer.grow(CAPTIONS, 100) is not None
-
-
-def test_a_token_is_shown_as_text(opened: Opened) -> None:
-    view = opened.encoder().base_view
-    (ids,) = view.tokenize(["apple"])
-    shown = "".join(view.tokenizer.decode(number) for number in ids)
-    assert shown.replace("▁", "").replace("#", "").replace("</w>", "") == "apple"
 
 
 def test_a_small_configuration_differs_in_sizes_alone() -> None:

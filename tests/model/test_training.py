@@ -43,13 +43,6 @@ def test_a_last_caption_alone_in_its_batch_teaches_nothing_and_hinders_nothing(
     assert (len(seen), [each.loss for each in seen].count(0.0)) == (12, 2)  # five of 16 and one of 1, twice
 
 
-def test_two_runs_give_the_same_bits(encoder: Encoder, tmp_path: Path) -> None:
-    corpus = corpus_for(encoder)
-    first = learn(encoder, encoder.base_view, corpus, tmp_path / "a", SETTINGS, go_on)
-    second = learn(encoder, encoder.base_view, corpus, tmp_path / "b", SETTINGS, go_on)
-    assert same(first, second)
-
-
 @pytest.mark.parametrize(("stop_at", "half"), [(1, False), (6, False), (13, False), (4, True)])
 def test_an_interrupted_run_ends_on_the_same_bits(
     encoder: Encoder, tmp_path: Path, stop_at: int, half: bool, monkeypatch: pytest.MonkeyPatch
