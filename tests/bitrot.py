@@ -23,11 +23,11 @@ def flip(file: Path, bit: int, home: Path | None = None) -> None:
     os.utime(file, ns=(before.st_atime_ns, before.st_mtime_ns))
     if home is not None:
         with suppress(FileNotFoundError):
-            _renote(home / "verified" / f"{file.parent.name}.json", file)
+            _update_note(home / "verified" / f"{file.parent.name}.json", file)
 
 
-def some_bits(file: Path, count: int, seed: int) -> list[int]:
-    """So many of its bits, drawn by chance, all different if it has as many."""
+def choose_bits(file: Path, count: int, seed: int) -> list[int]:
+    """Draw some bits of a file by chance, all different if it has as many."""
     bits = 8 * file.stat().st_size
     chance = np.random.default_rng(seed)
     if bits > 1 << 24:
@@ -35,7 +35,7 @@ def some_bits(file: Path, count: int, seed: int) -> list[int]:
     return [int(bit) for bit in chance.permutation(bits)[:count]]
 
 
-def _renote(note: Path, file: Path) -> None:
+def _update_note(note: Path, file: Path) -> None:
     manifest_sha256, facts = json.loads(note.read_bytes())
     changed = [[*fact[:3], file.stat().st_ctime_ns, fact[4]] if fact[0] == file.name else fact for fact in facts]
     note.write_text(json.dumps([manifest_sha256, changed]))

@@ -96,7 +96,7 @@ class CommitProxy:
             except OSError:  # closed
                 return
             try:
-                pair = _Pair(client, self._connected())
+                pair = _Pair(client, self._connect())
             except OSError:
                 client.close()
                 continue
@@ -110,9 +110,9 @@ class CommitProxy:
                 if end.family == socket.AF_INET:
                     end.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             for way in (self._pass_requests, self._pass_answers):
-                threading.Thread(target=self._until_closed, args=(way, pair), daemon=True).start()
+                threading.Thread(target=self._pass_until_closed, args=(way, pair), daemon=True).start()
 
-    def _connected(self) -> socket.socket:
+    def _connect(self) -> socket.socket:
         if not self._unix:
             return socket.create_connection(self._address)
         server = socket.socket(socket.AF_UNIX)
@@ -123,7 +123,7 @@ class CommitProxy:
             raise
         return server
 
-    def _until_closed(self, way: Callable[[_Pair], None], pair: _Pair) -> None:
+    def _pass_until_closed(self, way: Callable[[_Pair], None], pair: _Pair) -> None:
         with suppress(OSError, EOFError):
             way(pair)
         pair.close()
@@ -134,9 +134,9 @@ class CommitProxy:
     def _pass_requests(self, pair: _Pair) -> None:
         head = _read(pair.client, _STARTUP.size)
         pair.server.sendall(head + _read(pair.client, _STARTUP.unpack(head)[0] - _STARTUP.size))
-        for kind, frame in _frames(pair.client):
+        for kind, frame in _read_frames(pair.client):
             self._note(pair, kind, frame)
-            if kind == b"Q" and frame[_FRAME.size :] == b"COMMIT\0" and (loss := self._taken(pair)):
+            if kind == b"Q" and frame[_FRAME.size :] == b"COMMIT\0" and (loss := self._take_loss(pair)):
                 if not loss.committed:
                     return self._lose(pair, loss)
                 pair.loss = loss
@@ -156,7 +156,7 @@ class CommitProxy:
             _, name, _ = body.split(b"\0", 2)
             pair.statements += pair.prepared.get(name, b"")
 
-    def _taken(self, pair: _Pair) -> _Loss | None:
+    def _take_loss(self, pair: _Pair) -> _Loss | None:
         with self._lock:
             loss = self._loss
             if loss is None or loss.naming not in pair.statements:
@@ -182,8 +182,8 @@ class CommitProxy:
             self._cut_all()
 
 
-def _frames(connection: socket.socket) -> Iterator[tuple[bytes, bytes]]:
-    """The type and all bytes of each message."""
+def _read_frames(connection: socket.socket) -> Iterator[tuple[bytes, bytes]]:
+    """Yield the type and all bytes of each message."""
     while True:
         head = _read(connection, _FRAME.size)
         kind, length = _FRAME.unpack(head)
@@ -201,8 +201,8 @@ def _read(connection: socket.socket, count: int) -> bytes:
 
 
 @contextmanager
-def losing_commits(server_url: str) -> Iterator[CommitProxy]:
-    """A proxy until the block ends."""
+def open_commit_proxy(server_url: str) -> Iterator[CommitProxy]:
+    """Run a proxy until the block ends."""
     proxy = CommitProxy(server_url)
     try:
         yield proxy

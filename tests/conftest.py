@@ -52,7 +52,7 @@ def store(shared_s3: S3Server, monkeypatch: pytest.MonkeyPatch) -> str:
     """The URL of an empty object store, with what is needed to talk to it in the environment."""
     for name, value in shared_s3.environment.items():
         monkeypatch.setenv(name, value)
-    return shared_s3.bucket()
+    return shared_s3.create_bucket()
 
 
 @pytest.fixture
@@ -83,7 +83,7 @@ def shared_postgresql() -> Iterator[str]:
 
 @contextmanager
 def own_schema(server_url: str) -> Iterator[str]:
-    """The URL of an empty PostgreSQL schema, which is dropped after the block."""
+    """Create an empty PostgreSQL schema, yield its URL, and drop it after the block."""
     server = make_url(server_url).set(drivername="postgresql+psycopg")
     schema = f"test_{uuid4().hex}"
     admin = create_engine(server, isolation_level="AUTOCOMMIT")

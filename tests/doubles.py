@@ -28,8 +28,8 @@ _CONTEXT = 75  # tokens of a text beside begin and end
 _BYTES_A_TOKEN = 2
 
 
-def weightless_view(version: int, language: str = "en", ngrams: Mapping[str, int] | None = None) -> View:
-    """A version that was opened, without rows or tokenizer."""
+def make_view(version: int, language: str = "en", ngrams: Mapping[str, int] | None = None) -> View:
+    """Return a version that was opened, without rows or tokenizer."""
     nothing: Any = None
     return View(version, language, nothing, nothing, np.empty(0, dtype=np.int32), {}, ngrams or {})
 
@@ -43,7 +43,7 @@ class WeightlessEncoder(Encoder):
     encoding = FIRST_ENCODING
     frame = None
     languages: tuple[str, ...] = ("en",)
-    base_view = weightless_view(0)
+    base_view = make_view(0)
 
     def __init__(self) -> None:
         """Without a base."""
@@ -51,16 +51,16 @@ class WeightlessEncoder(Encoder):
     def open(self, folders: Sequence[Any], onto: View | None = None) -> View:
         if not folders:
             return onto or self.base_view
-        return weightless_view(folders[-1].number, folders[-1].language)
+        return make_view(folders[-1].number, folders[-1].language)
 
     def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         tokens = [math.ceil(len(text.encode()) / _BYTES_A_TOKEN) for _, text in items]
-        vectors = [text_vector(view.version, text) for view, text in items]
+        vectors = [make_text_vector(view.version, text) for view, text in items]
         stacked = np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
         return EncodedTexts(stacked, [count > _CONTEXT for count in tokens], tokens)
 
     def encode_pictures(self, images: Sequence[Image.Image], batch: int = 64) -> Vectors:
-        vectors = [picture_vector(image) for image in images]
+        vectors = [make_picture_vector(image) for image in images]
         return np.stack(vectors) if vectors else np.empty((0, DIMENSION), dtype=np.float32)
 
 
@@ -73,7 +73,7 @@ class StalledEncoder(WeightlessEncoder):
         self.cue.set()
 
     def stall(self) -> None:
-        """From now on texts wait until `cue` is set."""
+        """Let texts wait until `cue` is set."""
         self.seen.clear()
         self.cue.clear()
 
@@ -96,21 +96,21 @@ class SlowEncoder(WeightlessEncoder):
         return super().encode_texts(items)
 
 
-def text_vector(version: int, text: str) -> Vectors:
-    """The unit vector (64,) of a cleaned text read by a version."""
+def make_text_vector(version: int, text: str) -> Vectors:
+    """Return the unit vector (64,) of a cleaned text read by a version."""
     seed = int.from_bytes(hashlib.sha256(f"{version}\0{text}".encode()).digest()[:8])
-    return _unit(np.random.default_rng(seed).standard_normal(DIMENSION))
+    return _normalize(np.random.default_rng(seed).standard_normal(DIMENSION))
 
 
-def picture_vector(image: Image.Image) -> Vectors:
-    """The unit vector (64,) of an RGB picture."""
+def make_picture_vector(image: Image.Image) -> Vectors:
+    """Return the unit vector (64,) of an RGB picture."""
     small = np.asarray(image.convert("RGB").resize((4, 4), Image.Resampling.BOX), dtype=np.float64)  # (4, 4, 3)
     vector = np.ones(DIMENSION)  # never zero, even for a grey picture
     vector[:48] = (small.reshape(-1) - 127.5) / 8
-    return _unit(vector)
+    return _normalize(vector)
 
 
-def _unit(values: NDArray[np.float64]) -> Vectors:
+def _normalize(values: NDArray[np.float64]) -> Vectors:
     unit: Vectors = (values / np.linalg.norm(values)).astype(np.float32)
     return unit
 

@@ -20,10 +20,7 @@ CONTEXT.set_forkserver_preload(_PRELOADED.split())
 
 
 class Forked:
-    """As much of `subprocess.Popen` as tests need; `run` returns the exit status.
-
-    What it writes goes to the file `log`, standard output to the connection `output` if there is one.
-    """
+    """A process that runs `run`; it writes to the file `log`, standard output to `output` if there is one."""
 
     def __init__(
         self, run: Callable[..., int], *words: str, environment: Mapping[str, str], log: Path, output: Any = None
@@ -54,7 +51,7 @@ class Forked:
         self._process.kill()
 
 
-def attempt(expansion: str) -> int:
+def run_attempt(expansion: str) -> int:
     """Take the lease in the name of the parent, as a worker does, and run `worker.child`."""
     from worker import child
 

@@ -40,8 +40,8 @@ Settings = dict[str, str]
 
 
 @cache
-def texts() -> tuple[str, ...]:
-    """200 cleaned texts in 32 scripts: names of languages and countries, alone and several at once."""
+def list_texts() -> tuple[str, ...]:
+    """Return 200 cleaned texts in 32 scripts: names of languages and countries, alone and several at once."""
     found = list(SPELLED)
     for tag in SCRIPTS:
         locale = Locale.parse(tag)
@@ -51,14 +51,16 @@ def texts() -> tuple[str, ...]:
 
 
 @cache
-def corpus() -> tuple[str, ...]:
-    """What the foreign tokenizers are trained on: the texts of every second script, and some words of Latin letters."""
-    known = [text for number, text in enumerate(texts()) if number < len(SPELLED) or number // 7 % 2 == 0]
+def list_corpus() -> tuple[str, ...]:
+    """Return what the foreign tokenizers are trained on: texts of every second script, and some of Latin letters."""
+    known = [text for number, text in enumerate(list_texts()) if number < len(SPELLED) or number // 7 % 2 == 0]
     return (*known, LATIN, LATIN[::-1]) * 3
 
 
-def unigram(names: Sequence[str], before: str = "", behind: str = "</s>", pad: str = "</s>") -> tuple[str, Settings]:
-    """As of T5, SigLIP, mT5 and XLM-V: pieces with their probabilities, spaces as ▁."""
+def train_unigram(
+    names: Sequence[str], before: str = "", behind: str = "</s>", pad: str = "</s>"
+) -> tuple[str, Settings]:
+    """Train as for T5, SigLIP, mT5 and XLM-V: pieces with their probabilities, spaces as ▁."""
     tokenizer = Tokenizer(models.Unigram())
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFKC(), normalizers.Replace(Regex(" {2,}"), " ")])
     tokenizer.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="always")
@@ -66,16 +68,16 @@ def unigram(names: Sequence[str], before: str = "", behind: str = "</s>", pad: s
     trainer = trainers.UnigramTrainer(
         vocab_size=900, special_tokens=list(names), unk_token="<unk>", show_progress=False
     )
-    tokenizer.train_from_iterator(corpus(), trainer)
+    tokenizer.train_from_iterator(list_corpus(), trainer)
     _put_ends(tokenizer, before, behind)
     return tokenizer.to_str(), {"pad_token": pad, "eos_token": "</s>", "unk_token": "<unk>"}
 
 
-def byte_fallback() -> tuple[str, Settings]:
-    """As of Gemma: byte-pair merges over characters, and every byte a token."""
+def train_byte_fallback() -> tuple[str, Settings]:
+    """Train as for Gemma: byte-pair merges over characters, and every byte a token."""
     learner = Tokenizer(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.Metaspace(prepend_scheme="never")
-    learner.train_from_iterator(corpus(), trainers.BpeTrainer(vocab_size=900, show_progress=False))
+    learner.train_from_iterator(list_corpus(), trainers.BpeTrainer(vocab_size=900, show_progress=False))
     model = json.loads(learner.to_str())["model"]
     names = ["<pad>", "<eos>", "<bos>", "<unk>", *(f"<0x{byte:02X}>" for byte in range(256)), *model["vocab"]]
     merges = [(left, right) for left, right in model["merges"]]
@@ -90,14 +92,14 @@ def byte_fallback() -> tuple[str, Settings]:
     return tokenizer.to_str(), {"pad_token": "<pad>", "eos_token": "<eos>", "bos_token": "<bos>", "unk_token": "<unk>"}
 
 
-def wordpiece() -> tuple[str, Settings]:
-    """As of BERT: words and their ends, and one token for every word that cannot be read."""
+def train_wordpiece() -> tuple[str, Settings]:
+    """Train as for BERT: words and their ends, and one token for every word that cannot be read."""
     tokenizer = Tokenizer(models.WordPiece(unk_token="[UNK]"))
     tokenizer.normalizer = normalizers.BertNormalizer(lowercase=True)
     tokenizer.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
     names = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
     tokenizer.train_from_iterator(
-        corpus(), trainers.WordPieceTrainer(vocab_size=900, special_tokens=names, show_progress=False)
+        list_corpus(), trainers.WordPieceTrainer(vocab_size=900, special_tokens=names, show_progress=False)
     )
     _put_ends(tokenizer, "[CLS]", "[SEP]")
     return tokenizer.to_str(), {"pad_token": "[PAD]", "sep_token": "[SEP]", "cls_token": "[CLS]", "unk_token": "[UNK]"}
@@ -112,15 +114,15 @@ def _put_ends(tokenizer: Tokenizer, before: str, behind: str) -> None:
 
 # What hf_tokenizer_name of open_clip's configurations begins with, and a small one of its kind
 KINDS: Mapping[str, Callable[[], tuple[str, Settings]]] = {
-    "timm/ViT-B-16-SigLIP2": byte_fallback,
-    "timm/ViT-B-32-SigLIP2": byte_fallback,
-    "timm/ViT-L-16-SigLIP2": byte_fallback,
-    "timm/ViT-SO400M": byte_fallback,
-    "timm/ViT-gopt": byte_fallback,
-    "timm/ViT-B-16-SigLIP": lambda: unigram(["<pad>", "</s>", "<unk>"]),
-    "google/mt5": lambda: unigram(["<pad>", "</s>", "<unk>"], pad="<pad>"),
-    "facebook/xlm-v": lambda: unigram(["<s>", "<pad>", "</s>", "<unk>"], before="<s>", pad="<pad>"),
-    "bert": wordpiece,
+    "timm/ViT-B-16-SigLIP2": train_byte_fallback,
+    "timm/ViT-B-32-SigLIP2": train_byte_fallback,
+    "timm/ViT-L-16-SigLIP2": train_byte_fallback,
+    "timm/ViT-SO400M": train_byte_fallback,
+    "timm/ViT-gopt": train_byte_fallback,
+    "timm/ViT-B-16-SigLIP": lambda: train_unigram(["<pad>", "</s>", "<unk>"]),
+    "google/mt5": lambda: train_unigram(["<pad>", "</s>", "<unk>"], pad="<pad>"),
+    "facebook/xlm-v": lambda: train_unigram(["<s>", "<pad>", "</s>", "<unk>"], before="<s>", pad="<pad>"),
+    "bert": train_wordpiece,
 }
 # One architecture of each group; on each the whole service is tried
 GROUPS = {
@@ -135,17 +137,19 @@ GROUPS = {
 
 
 @cache
-def tokenizer_of(name: str) -> tuple[str, Settings]:
-    """`tokenizer.json` and the settings beside it, for an `hf_tokenizer_name`."""
+def load_tokenizer(name: str) -> tuple[str, Settings]:
+    """Return `tokenizer.json` and the settings beside it, for an `hf_tokenizer_name`."""
     return next(kind for start, kind in KINDS.items() if name.startswith(start))()
 
 
-def small(architecture: str) -> dict[str, Any]:
-    """A configuration of open_clip with its widths, depths, pictures and foreign vocabulary shrunk, nothing else."""
+def shrink_config(architecture: str) -> dict[str, Any]:
+    """Return a configuration of open_clip with widths, depths, pictures and foreign vocabulary shrunk."""
     config: dict[str, Any] = open_clip.get_model_config(architecture)
     text = {**config["text_cfg"], "width": 32, "heads": 2, "layers": 2}
     if foreign := text.get("hf_tokenizer_name"):
-        text["vocab_size"] = Tokenizer.from_str(tokenizer_of(foreign)[0]).get_vocab_size() + 7  # some rows are nobody's
+        text["vocab_size"] = (
+            Tokenizer.from_str(load_tokenizer(foreign)[0]).get_vocab_size() + 7
+        )  # some rows are nobody's
     vision = {"image_size": 32, "layers": 1, "width": 32, "head_width": 16, "patch_size": 16}
     return {**config, "embed_dim": 32, "text_cfg": text, "vision_cfg": vision}
 
@@ -153,11 +157,11 @@ def small(architecture: str) -> dict[str, Any]:
 def write_base(folder: Path, architecture: str, config: Mapping[str, Any] | None = None, seed: int = 0) -> str:
     """Write a base of random weights under `folder`, by default the small one; returns the spec for `open_base`."""
     folder.mkdir(parents=True, exist_ok=True)
-    name, config = f"{architecture}-small", config or small(architecture)
+    name, config = f"{architecture}-small", config or shrink_config(architecture)
     (folder / f"{name}.json").write_text(json.dumps(config))
     (folder / "open_clip_config.json").write_text(json.dumps({"model_cfg": config}))
     if foreign := config["text_cfg"].get("hf_tokenizer_name"):
-        content, settings = tokenizer_of(foreign)
+        content, settings = load_tokenizer(foreign)
         (folder / "tokenizer.json").write_text(content, encoding="utf-8")
         described = {"tokenizer_class": "PreTrainedTokenizerFast", **settings}
         (folder / "tokenizer_config.json").write_text(json.dumps(described))
@@ -169,7 +173,7 @@ def write_base(folder: Path, architecture: str, config: Mapping[str, Any] | None
 
 
 def open_clip_tokens(folder: Path, said: Sequence[str]) -> Tensor:
-    """The ids (n, context) that open_clip's own tokenizer makes of texts, for the base in `folder`."""
+    """Return the ids (n, context) that open_clip's own tokenizer makes of texts, for the base in `folder`."""
     with pytest.MonkeyPatch.context() as patched:
         if find_spec("transformers") is None:
             patched.setitem(sys.modules, "transformers", SimpleNamespace(AutoTokenizer=_AutoTokenizer))

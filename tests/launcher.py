@@ -69,19 +69,19 @@ class Launcher:
         return self._process.pid
 
     def ask(self, question: Mapping[str, object], descriptors: Sequence[int] = ()) -> Any:
-        """The launcher's answer."""
+        """Return the launcher's answer."""
         with self._lock:
             return _ask(self._end, question, descriptors)
 
     def close(self) -> None:
-        """The launcher ends; what it started does not."""
+        """End the launcher; what it started goes on."""
         self._end.close()
         self._process.wait()
 
 
 @cache
-def shared() -> Launcher:
-    """One launcher for all tests of this process, with which it ends."""
+def share_launcher() -> Launcher:
+    """Return one launcher for all tests of this process, with which it ends."""
     return Launcher({})
 
 
@@ -89,11 +89,11 @@ class Program(subprocess.Popen[Any]):
     """A program that a launcher starts. Its command is `python [-P] -m MODULE …` or `python -c SOURCE …`."""
 
     def __init__(self, command: Sequence[str], *, launcher: Launcher | None = None, **more: Any) -> None:
-        self._launcher = launcher or shared()
+        self._launcher = launcher or share_launcher()
         super().__init__(command, **more)
 
     def _execute_child(self, command: Sequence[str], *given: Any) -> None:
-        question, descriptors = _question(command, given)
+        question, descriptors = _build_question(command, given)
         self.pid = self._launcher.ask(question, descriptors)
         self._child_created = True
         self._close_pipe_fds(*given[9:15])  # type: ignore[attr-defined]
@@ -120,7 +120,7 @@ class _OfWorker(subprocess.Popen[Any]):
 
     def _execute_child(self, command: Sequence[str], *given: Any) -> None:
         if list(command[:3]) == [sys.executable, "-P", "-m"] and command[3].startswith("worker."):
-            question, descriptors = _question(command, given)
+            question, descriptors = _build_question(command, given)
             with suppress(OSError, ValueError), self.lock:  # the helper was killed
                 self.pid = _ask(self.helper, question, descriptors)
                 self._child_created = True
@@ -133,8 +133,8 @@ def is_program(process: psutil.Process, module: str) -> bool:
     return module in process.cmdline() or process.name() == module
 
 
-def _question(command: Sequence[str], given: Sequence[Any]) -> tuple[dict[str, object], list[int]]:
-    """What a launcher is asked for, and the descriptors that go with it; `given` are arguments of `_execute_child`."""
+def _build_question(command: Sequence[str], given: Sequence[Any]) -> tuple[dict[str, object], list[int]]:
+    """Return a launcher's question and the descriptors with it; `given` are arguments of `_execute_child`."""
     passed, folder, environment = given[3:6]
     streams = {0: given[9], 1: given[12], 2: given[14]}
     places = {place: own for place, own in streams.items() if own != -1} | {own: own for own in passed}
@@ -205,7 +205,7 @@ def _become(
     places: list[int],
     session: bool,
 ) -> None:
-    """This process runs the program."""
+    """Run the program in this process."""
     if session:
         os.setsid()
     os.environ.clear()
@@ -235,22 +235,22 @@ def _prepare_children() -> None:
     ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     if os.fork():
         theirs.close()
-        _control(_PR_SET_CHILD_SUBREAPER, 1)
+        _call_prctl(_PR_SET_CHILD_SUBREAPER, 1)
         _OfWorker.helper = ours
         subprocess.Popen = _OfWorker  # type: ignore[misc]
         return
     ours.close()
-    _control(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    _call_prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     _name(HELPER)
     _serve(theirs, adopted=True)
     sys.exit(0)
 
 
 def _name(module: str) -> None:
-    _control(_PR_SET_NAME, module.encode()[:15])
+    _call_prctl(_PR_SET_NAME, module.encode()[:15])
 
 
-def _control(*arguments: Any) -> None:
+def _call_prctl(*arguments: Any) -> None:
     ctypes.CDLL(None).prctl(*arguments, 0, 0, 0)
 
 

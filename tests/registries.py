@@ -17,11 +17,11 @@ from store.releases import Release
 from store.tables import ReleaseRow
 
 
-def empty_registry(file: Path) -> str:
-    """The URL of this file, which has the tables of today unless it was there before."""
+def make_registry(file: Path) -> str:
+    """Return the URL of this file, which has the tables of today unless it was there before."""
     if not file.exists():
         file.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(_template(), file)
+        shutil.copyfile(_make_template(), file)
     return f"sqlite:///{file}"
 
 
@@ -36,7 +36,7 @@ def publish_release(
 
 
 @cache
-def _template() -> Path:
+def _make_template() -> Path:
     folder = tempfile.mkdtemp(prefix="registry-")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     made = Path(folder, "registry.db")

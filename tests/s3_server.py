@@ -33,14 +33,14 @@ class S3Server:
             time.sleep(0.05)
         raise AssertionError("the server does not answer")
 
-    def bucket(self) -> str:
-        """The URL of a place in a new bucket."""
+    def create_bucket(self) -> str:
+        """Return the URL of a place in a new bucket."""
         name = f"b{uuid4().hex}"
         answer = httpx.put(f"{self.environment['AWS_ENDPOINT_URL']}/{name}", timeout=PATIENCE)
         assert answer.status_code == 200, answer.text
         return f"s3://{name}/some/place"
 
     def kill(self) -> None:
-        """SIGKILL."""
+        """Send SIGKILL."""
         self._process.kill()
         self._process.wait()

@@ -37,8 +37,8 @@ def write_tiny_base(
     return f"{name}@{weights}"
 
 
-def counted(captions: Mapping[str, Sequence[str]]) -> Detector:
-    """A detector of each language's captions."""
+def make_detector(captions: Mapping[str, Sequence[str]]) -> Detector:
+    """Return a detector of each language's captions."""
     detector = Detector()
     for language, texts in captions.items():
         detector = detector.replace_counts(language, count_ngrams(texts))

@@ -14,7 +14,7 @@ from client import client as client_module
 from client.importing.upload import CHUNK
 from tests.client.test_admin import answer_questions
 from tests.client.test_commands import run, run_json
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, bound_time
 from tests.service.harness import Service, picture, running, wait_until
 
 
@@ -165,7 +165,7 @@ def test_an_upload_waits_for_a_service_that_is_busy_or_restarts(
 
 
 def test_a_service_that_is_not_there_is_told_at_once(folder: Path) -> None:
-    with within(5):
+    with bound_time(5):
         result = run(None, "pictures", "add", str(folder))
     assert result.exit_code == 1 and "No service answers at" in result.stderr
 

@@ -29,7 +29,7 @@ from model import checkpoint, version
 from model.table import TokenRows
 from model.version import VersionContent
 from store.errors import IndexFileCorrupt, VersionCorrupt
-from tests.bitrot import flip, some_bits
+from tests.bitrot import choose_bits, flip
 from tests.service.harness import Service, assert_problem, picture, running
 from tests.store import steps
 
@@ -107,7 +107,7 @@ def each_flip(home: Path, pattern: str) -> Iterator[tuple[int, Path]]:
     found = files(home, pattern)
     for number in range(FLIPS):
         file = found[number % len(found)]
-        bits = some_bits(file, FLIPS, seed=number % len(found))
+        bits = choose_bits(file, FLIPS, seed=number % len(found))
         bit = bits[number // len(found) % len(bits)]
         flip(file, bit, home)
         yield number, file

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from kombu import serialization
 
-from tests.patience import PATIENCE, insisting, within
+from tests.patience import PATIENCE, bound_time, insist
 from tests.redis_server import RedisServer
 from tests.service.harness import running
 from tests.worker.harness import Site, assert_once, pairs
@@ -29,7 +29,7 @@ LANGUAGES = (
 def take(site: Site, expansion: str) -> None:
     """Wait until a worker has it, and cancel it: what it would have done is of no interest here."""
     site.wait(expansion, lambda e: e.attempt > 0)
-    insisting(lambda: site.registry.expansions.cancel(expansion))
+    insist(lambda: site.registry.expansions.cancel(expansion))
 
 
 def restarts(site: Site, server: RedisServer, times: int) -> list[float]:
@@ -123,7 +123,7 @@ def test_a_redis_that_is_full_or_stalled_hinders_no_search_and_no_submission(
         service.put("a")
         ended = hinder(redis_server, seconds)
         waiting = site.submit(PICTURED)
-        with within(5):
+        with bound_time(5):
             assert service.search("cat").status_code == 200
             rows = "".join(f'{{"caption": "ci {number}", "english": "dog {number}"}}\n' for number in range(100))
             answer = service.admin.post("/v1/languages", data={"language": "cy"}, files={"dataset": ("d.jsonl", rows)})

@@ -15,7 +15,7 @@ from threading import Event
 import httpx
 import pytest
 
-from tests.commit_proxy import losing_commits
+from tests.commit_proxy import open_commit_proxy
 from tests.faults.test_api_faults import started
 from tests.postgresql_server import PostgreSQLServer
 from tests.service.harness import picture, running, wait_until
@@ -98,7 +98,7 @@ def writing(client: httpx.Client, ledger: Ledger, seed: int) -> Iterator[None]:
 def test_postgresql_killed_within_a_commit_loses_nothing_acknowledged(tmp_path: Path, kills: int) -> None:
     ledger, server = Ledger(), PostgreSQLServer()
     try:
-        with losing_commits(server.url) as proxy, running(tmp_path, database_url=proxy.url) as service:
+        with open_commit_proxy(server.url) as proxy, running(tmp_path, database_url=proxy.url) as service:
             for kill in range(kills):
                 with writing(service.admin, ledger, kill):
                     before = ledger.acknowledged

@@ -17,7 +17,7 @@ from store.leases import SEALING
 from store.registry import Registry
 from store.tables import ExpansionRow
 from tests.house.source import ROOT
-from tests.patience import PATIENCE, insisting
+from tests.patience import PATIENCE, insist
 from tests.service.harness import Service, running, wait_until
 from tests.worker.harness import Site, assert_once, pairs
 from worker import upkeep
@@ -68,7 +68,7 @@ def test_a_child_that_is_stopped_in_a_transaction_is_ended_after_a_lease(site: S
         worker.submit(supervisor.run, expansion).result(PATIENCE)
     state, stalled, cause = counted(site.registry, expansion)
     assert (state, stalled) == ("queued", 0) and cause.startswith("the registry refused every write")
-    insisting(lambda: site.registry.expansions.cancel(expansion))
+    insist(lambda: site.registry.expansions.cancel(expansion))
     supervisor.registry.close()
 
 

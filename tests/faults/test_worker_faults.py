@@ -5,7 +5,7 @@ from collections.abc import Callable
 
 import pytest
 
-from tests.patience import PATIENCE, insisting
+from tests.patience import PATIENCE, insist
 from tests.worker.harness import Site, assert_once, pairs
 
 pytestmark = [pytest.mark.faults, pytest.mark.timeout(1200)]
@@ -114,7 +114,7 @@ def test_what_is_cancelled_while_queued_never_runs_and_while_running_ends_its_ch
     worker = site.start()
     site.training(running)
     child = site.child(worker)
-    insisting(lambda: site.registry.expansions.cancel(running))
+    insist(lambda: site.registry.expansions.cancel(running))
     assert site.finish(running).state == "cancelled"
     child.wait(PATIENCE)
     assert len(site.registry.versions.list()) == 1

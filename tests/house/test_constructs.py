@@ -112,7 +112,7 @@ def _check_timings(node: ast.Compare, module: Module) -> Iterator[str]:
     if module.package == "tests" and re.search(
         r"\b(monotonic|perf_counter|time\.time)\(\) - [^<]*<", ast.unparse(node)
     ):
-        yield "fails on a machine that stands still: `tests.patience.within`, or the time of the processor"
+        yield "fails on a machine that stands still: `tests.patience.bound_time`, or the time of the processor"
 
 
 def test_nothing_forbidden_in_the_tree() -> None:

@@ -25,7 +25,7 @@ from tests.index.world import (
     score_pictures,
     wait_until,
 )
-from tests.patience import PATIENCE, insisting
+from tests.patience import PATIENCE, insist
 
 
 def test_what_was_sealed_is_adopted_and_the_memory_of_the_tail_is_free(world: World) -> None:
@@ -98,7 +98,7 @@ def test_searches_go_on_and_are_right_while_states_are_sealed_and_adopted(world:
 
     def seal() -> None:
         while not stop.is_set():
-            insisting(world.seal)
+            insist(world.seal)
 
     threads = [Thread(target=search, args=(0,)), Thread(target=search, args=(1,)), Thread(target=seal)]
     for thread in threads:

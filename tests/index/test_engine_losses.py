@@ -26,7 +26,7 @@ from index.vectors import Identity, VectorRows
 from store.errors import IndexLost, IndexUnavailable, StorageFull
 from tests.index.conftest import PICTURES, reachable
 from tests.index.world import Clock, World, ask, fail_with, find_pictures, put, score_pictures, wait_until
-from tests.patience import within
+from tests.patience import bound_time
 
 
 @pytest.fixture(params=["pgvector", "milvus"])
@@ -259,9 +259,9 @@ def test_searches_do_not_wait_in_line_for_a_milvus_that_hangs(monkeypatch: pytes
             with pytest.raises(IndexUnavailable, match="does not answer"):
                 engine.find_rows(EngineView(PICTURES, (1,), (), 1), "key", [1])
 
-        with within(3), ThreadPoolExecutor(6) as pool:  # as long as one waits, not six
+        with bound_time(3), ThreadPoolExecutor(6) as pool:  # as long as one waits, not six
             list(pool.map(ask, range(6)))
-        with within(0.5):
+        with bound_time(0.5):
             ask(0)
 
 

@@ -15,7 +15,7 @@ from index.set_states import NOTHING_SEALED
 from index.sets import VectorSets
 from store.clock import now
 from store.tables import GalleryChangeRow, VectorSetRow
-from tests.doubles import weightless_view
+from tests.doubles import make_view
 from tests.index.world import World, ask, interrupt, kill_at, list_captions, put, put_picture, score_pictures
 from tests.registries import publish_release
 
@@ -134,7 +134,7 @@ def test_a_state_from_before_the_pruning_counts_as_nothing(world: World) -> None
 
     with pytest.MonkeyPatch.context() as patch:
         interrupt(patch, VectorSets, "register", delete_meanwhile)
-        view = weightless_view(1, "cy")
+        view = make_view(1, "cy")
         made = fill_captions(world.encoder, view, world.sets, "cy", 1)
     assert made.upto_change < 7
     assert world.state(world.captions("cy", 1)).segments == ()

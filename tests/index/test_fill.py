@@ -13,7 +13,7 @@ from index.sets import VectorSets
 from index.sources import CaptionSource, make_source
 from index.vectors import Entry, VectorRows, VectorSet
 from store.errors import StorageFull
-from tests.doubles import text_vector, weightless_view
+from tests.doubles import make_text_vector, make_view
 from tests.index.world import World, digest, find_captions, flip, interrupt, score_pictures
 from tests.registries import publish_release
 
@@ -54,7 +54,7 @@ def test_a_filled_set_holds_the_captions_of_the_language_as_the_version_reads_th
         for text in (*([] if seed % 2 else [f"disgrifiad {seed}"]), f"llun {seed}")
     ]
     for entry, vector in zip(rows.entries, rows.vectors, strict=True):
-        assert vector.astype("<f2").tobytes() == text_vector(1, entry.text).astype("<f2").tobytes()
+        assert vector.astype("<f2").tobytes() == make_text_vector(1, entry.text).astype("<f2").tobytes()
     assert (len(state.segments), filled.count, filled.tail.count, filled.problems) == (1, len(rows), 0, ())
 
 
@@ -88,7 +88,7 @@ def test_a_set_that_does_not_fit_into_memory_is_filled_in_parts_that_are_merged(
     monkeypatch.setattr(segment, "write", count_call)
     state = indexer.fill(make_worker_source(world), 10)
     assert sizes == [15, 15, 15, 15, 60] and [written.rows for written in state.segments] == [60]
-    query = text_vector(1, "llun 7")
+    query = make_text_vector(1, "llun 7")
     assert open_captions(world).search(query, 60) == whole.search(query, 60)
 
 
@@ -169,7 +169,7 @@ def test_a_fill_goes_on_when_a_sweeper_took_the_first_of_its_segments(world: Wor
         if done == 30:
             removed.append(sweep(world.sets, seconds=0))
 
-    encoding = make_source(world.captions("cy", 1), world.gallery, world.encoder, weightless_view(1, "cy"))
+    encoding = make_source(world.captions("cy", 1), world.gallery, world.encoder, make_view(1, "cy"))
     state = Indexer(world.sets, lambda _: encoding, most=15).fill(encoding, 10, sweep_once)
     assert removed[0] > 0 and [written.rows for written in state.segments] == [60]
     assert open_captions(world).count == 60 and open_captions(world).problems == ()

@@ -21,7 +21,7 @@ from store.errors import CorruptFolder, PictureDamaged, StorageFull, StoreUnavai
 from store.objects import ObjectStore
 from store.registry import Registry, open_registry
 from tests.index.world import VerifyingEncoder, World, digest, flip, make_picture
-from tests.patience import insisting
+from tests.patience import insist
 
 
 @pytest.fixture
@@ -236,7 +236,7 @@ def test_two_machines_may_put_again_what_is_damaged_in_the_store(shared: World, 
 
         def put(gallery: Gallery, stored: bytes, start: Barrier = start) -> None:
             start.wait()
-            insisting(lambda: put_sent(gallery, "a", stored))
+            insist(lambda: put_sent(gallery, "a", stored))
 
         with ThreadPoolExecutor(2) as pool:
             list(pool.map(put, (shared.gallery, there), (b"here", b"there")))

@@ -18,7 +18,7 @@ from store import files
 from store.errors import IndexFileCorrupt, RegistryUnavailable, StorageFull
 from store.registry import open_registry
 from tests.index.world import World, ask, interrupt, list_captions, put, put_picture, score_pictures
-from tests.patience import insisting
+from tests.patience import insist
 
 
 def test_sealing_and_merging_change_no_score_and_no_order(world: World) -> None:
@@ -217,7 +217,7 @@ def test_indexers_of_several_processes_lose_nothing(world: World) -> None:
         for seed in range(24):
             put(live, seed)
             if seed % 4 == 3:
-                insisting(partial(live.delete_picture, f"p{seed - 1}"))
+                insist(partial(live.delete_picture, f"p{seed - 1}"))
             live.refresh()
             assert score_pictures(live, 5) == world.rank(5)
     for future in running:

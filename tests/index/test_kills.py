@@ -5,7 +5,7 @@ import pytest
 from index.janitor import sweep
 from index.sets import VectorSets
 from index.vectors import Hit
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.index.test_fill import make_worker_source, prepare, publish
 from tests.index.world import (
     World,
@@ -91,7 +91,7 @@ def describe_fill(world: World) -> Filled:
     state = world.encode("cy", 1, shard=5)
     opened = world.open_set(make_worker_source(world))
     assert opened.problems == ()
-    return opened.search(text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
+    return opened.search(make_text_vector(1, "llun 7"), 99), [written.id for written in state.segments]
 
 
 @pytest.fixture(scope="module")

@@ -12,7 +12,7 @@ from index import snapshot
 from model.detection import Detector, count_ngrams
 from model.table import View
 from store.errors import IndexUnavailable, LanguageNotFound, PageTooDeep, PictureNotFound
-from tests.doubles import picture_vector, text_vector
+from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import (
     VerifyingEncoder,
     World,
@@ -48,7 +48,7 @@ def test_a_page_goes_on_behind_the_last_one_whatever_was_put_or_deleted(world: W
     live = world.serve()
     for seed in range(12):
         put_picture(live, f"p{seed}", seed)
-    vector = picture_vector(draw(3).rgb)
+    vector = make_picture_vector(draw(3).rgb)
     names = [hit.picture for hit in live.current.search_pictures(vector, 12)]
     last = live.current.search_pictures(vector, 4)[-1]
 
@@ -71,7 +71,7 @@ def test_pictures_put_before_a_page_do_not_make_its_search_deeper_than_allowed(
     live = world.serve()
     for seed in range(6):
         put_picture(live, f"p{seed}", seed)
-    vector = picture_vector(draw(3).rgb)
+    vector = make_picture_vector(draw(3).rgb)
     last = live.current.search_pictures(vector, 2)[-1]
     monkeypatch.setattr(snapshot, "DEEPEST_RANK", 5)
     assert len(live.current.search_pictures(vector, 3, last)) == 3
@@ -103,7 +103,7 @@ def test_a_promotion_is_followed_and_encodes_what_is_missing(world: World) -> No
     live = world.serve()
     put_picture(live, "a", 1, {"en": ["dog"], "cy": ["ci"]})
     with pytest.raises(LanguageNotFound):
-        live.current.search_captions(text_vector(0, "ci"), ["cy"], 1)
+        live.current.search_captions(make_text_vector(0, "ci"), ["cy"], 1)
     release = world.teach("cy", {"a": "ci bach"})
     assert live.refresh() and live.current.release == release
     assert find_captions(live, "cy", 1, "ci bach") == [("ci bach", "a")]
@@ -180,7 +180,7 @@ def test_a_picture_deleted_during_a_swap_is_in_neither_snapshot(world: World) ->
     candidate = live.open(world.teach("cy", {"p1": "gair"}))
     live.delete_picture("p1")
     put_picture(live, "new", 9, {"en": ["new"]})
-    stale = candidate.search_pictures(picture_vector(draw(1).rgb), 9)
+    stale = candidate.search_pictures(make_picture_vector(draw(1).rgb), 9)
     assert "p1" in [hit.picture for hit in stale]  # so that it could come back
     assert "p1" not in find_pictures(live, 1)
     live.publish(candidate)

@@ -10,7 +10,7 @@ import pytest
 
 from index.live import LiveIndex
 from store.bases import Encoding
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.index.world import World, list_captions, score_pictures
 from tests.registries import publish_release
 from tests.store.steps import move_encoding
@@ -39,7 +39,9 @@ def served(world: World) -> LiveIndex:
 
 def find_others(live: LiveIndex) -> tuple[Any, ...]:
     """Find everything in pictures, English and Welsh, with scores."""
-    captions = [live.current.search_captions(text_vector(version, "llun 7"), ["cy", "en"], 99) for version in (0, 1)]
+    captions = [
+        live.current.search_captions(make_text_vector(version, "llun 7"), ["cy", "en"], 99) for version in (0, 1)
+    ]
     return [score_pictures(live, seed) for seed in range(6)], captions, [row.tobytes() for row in _count_vectors(live)]
 
 

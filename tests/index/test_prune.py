@@ -20,12 +20,12 @@ from store.data_root import DataRoot
 from store.errors import RegistryUnavailable, StoreUnavailable, VersionPruned
 from store.retention import LEAST
 from store.tables import CaptionVectorRow, ExpansionRow
-from tests.doubles import picture_vector, text_vector
+from tests.doubles import make_picture_vector, make_text_vector
 from tests.index.world import World, ask, digest, draw, fail_with, find_captions, kill_at
 from tests.store.steps import begin_move
 
 PICTURES = 6
-ANY = text_vector(0, "anything")
+ANY = make_text_vector(0, "anything")
 PRUNE = """
 import sys
 from pathlib import Path
@@ -134,9 +134,9 @@ def test_what_a_cancelled_move_has_encoded_goes_also_where_it_had_written_no_set
     ids = world.gallery.list_ids()
     ours, theirs = world.encoder.image_fingerprint, FIRST_ENCODING.compute_fingerprint("image-b")
     assert len(world.gallery.find_picture_vectors(ids, ours)) == PICTURES
-    encoded = {digest(seed): picture_vector(draw(seed).rgb) for seed in range(PICTURES)}
+    encoded = {digest(seed): make_picture_vector(draw(seed).rgb) for seed in range(PICTURES)}
     world.gallery.put_picture_vectors(theirs, encoded)
-    captions = {number: text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
+    captions = {number: make_text_vector(base, "any") for number in range(1, 2 * PICTURES + 1)}
     world.gallery.put_caption_vectors(EncoderId(base, FIRST_ENCODING.compute_fingerprint("text-b")), captions)
     assert len(world.gallery.find_picture_vectors(ids, theirs)) == PICTURES
     assert count_vectors(world, base) == 2 * PICTURES, "a base reads captions of many languages"

@@ -15,23 +15,23 @@ from model.table import View
 from model.tokenizer import list_english_words
 from store.errors import LanguageNotFound, LanguageTagInvalid
 from store.releases import Release
-from tests.doubles import weightless_view
+from tests.doubles import make_view
 from tests.index.conftest import numbered
 from tests.index.world import World
-from tests.tiny import counted
+from tests.tiny import make_detector
 
 CAPTIONS = {
     "en": ["a red apple on the table", "two dogs are playing in the snow", "the bus drives through the city"],
     "cy": ["afal coch ar y bwrdd", "mae dau gi yn chwarae yn yr eira", "mae'r bws yn gyrru drwy'r ddinas"],
 }
-DETECTOR = counted(CAPTIONS)
+DETECTOR = make_detector(CAPTIONS)
 
 
 def snapshot(languages: Collection[str], detector: Detector = DETECTOR) -> Snapshot:
     """Make a release of these languages with no pictures or captions."""
-    views = {tag: weightless_view(version, tag) for version, tag in enumerate(languages)}
+    views = {tag: make_view(version, tag) for version, tag in enumerate(languages)}
     release = Release(1, 0, {tag: view.version for tag, view in views.items()}, datetime.now(UTC), "", "", {})
-    return Snapshot(release, views, weightless_view(9), {}, detector)
+    return Snapshot(release, views, make_view(9), {}, detector)
 
 
 def route(requested: str, text: str, languages: Collection[str], detector: Detector = DETECTOR) -> Route:
@@ -83,7 +83,7 @@ def test_where_no_language_is_claimed_there_is_no_confidence_in_one(text: str) -
 
 
 def test_a_text_in_a_withdrawn_language_is_not_taken_for_another_one() -> None:
-    dutch = counted(
+    dutch = make_detector(
         {"nl": ["een rode appel op de tafel", "twee honden spelen in de sneeuw", "de bus rijdt door de stad"]}
     )
     both = DETECTOR.replace_counts("nl", dutch.counts["nl"])
@@ -105,7 +105,7 @@ def test_captions_that_were_taught_under_a_wrong_tag_first_are_still_told() -> N
 
 
 def test_a_tie_gives_a_warning() -> None:
-    twins = counted({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
+    twins = make_detector({"en": CAPTIONS["en"], "sco": CAPTIONS["en"]})
     assert route("auto", "the dogs", ["en", "sco"], twins).warnings == ("detection_tie",)
 
 
@@ -124,7 +124,7 @@ def make_counting_snapshot(views: Mapping[str, View], **captions: list[str]) -> 
     identities = [Identity("captions", "f", 8, tag, version) for tag, version in languages.items()]
     sets = {identity: make_caption_set(identity, captions.get(identity.language or "", [])) for identity in identities}
     release = Release(1, 0, languages, datetime.now(UTC), "test", "", {})
-    shown = Snapshot(release, views, weightless_view(0), sets)
+    shown = Snapshot(release, views, make_view(0), sets)
     return shown.add_detector(None, lambda identity, most: captions[str(identity.language)][:most])
 
 
@@ -137,21 +137,21 @@ def make_caption_set(identity: Identity, texts: list[str]) -> VectorSet:
 
 
 def test_a_language_taught_without_pictures_is_known_by_its_version() -> None:
-    views = {"en": weightless_view(0), "cy": weightless_view(1, "cy", count_ngrams(WELSH))}
+    views = {"en": make_view(0), "cy": make_view(1, "cy", count_ngrams(WELSH))}
     assert make_counting_snapshot(views, en=ENGLISH).detector.guess("ci coch", ["en", "cy"]).language == "cy"
-    blind = make_counting_snapshot({**views, "cy": weightless_view(1, "cy")}, en=ENGLISH)
+    blind = make_counting_snapshot({**views, "cy": make_view(1, "cy")}, en=ENGLISH)
     assert blind.detector.guess("ci coch", ["en", "cy"]).language != "cy"
 
 
 def test_english_is_known_by_the_gallerys_captions() -> None:
-    english = make_counting_snapshot({"en": weightless_view(0)}, en=ENGLISH)
+    english = make_counting_snapshot({"en": make_view(0)}, en=ENGLISH)
     assert english.detector.guess("the small apple", ["en"]).language == "en"
     assert english.ngram_sources == {"en": (0, 3)}
 
 
 def test_english_is_known_without_a_single_english_caption() -> None:
     english, welsh = count_ngrams(list_english_words()), count_ngrams(WELSH)
-    views = {"en": weightless_view(0, "en", english), "cy": weightless_view(1, "cy", welsh)}
+    views = {"en": make_view(0, "en", english), "cy": make_view(1, "cy", welsh)}
     detector = make_counting_snapshot(views, cy=WELSH).detector
     assert detector.guess("the small house on the hill", ["en", "cy"]).language == "en"
     assert detector.guess("ci bach", ["en", "cy"]).language == "cy"

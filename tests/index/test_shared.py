@@ -60,7 +60,7 @@ def test_a_deleted_picture_is_gone_from_the_store(machines: Machines) -> None:
 
 
 def test_a_segment_that_cannot_be_fetched_now_is_read_from_the_tables(own_s3: S3Server, tmp_path: Path) -> None:
-    machines = Machines(tmp_path, own_s3.bucket())
+    machines = Machines(tmp_path, own_s3.create_bucket())
     world = teach_welsh(machines)
     world.serve()
     world.seal()
@@ -91,7 +91,7 @@ def test_a_segment_for_which_there_is_no_room_is_read_from_the_tables(
 
 
 def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S3Server, tmp_path: Path) -> None:
-    machines = Machines(tmp_path, own_s3.bucket())
+    machines = Machines(tmp_path, own_s3.create_bucket())
     world = teach_welsh(machines)
     live = world.serve()
     machines.there.put("p9", 9)
@@ -111,7 +111,7 @@ def test_while_the_store_is_away_searches_go_on_and_writes_are_refused(own_s3: S
 
 
 def test_a_release_that_cannot_be_fetched_leaves_the_old_one_serving(own_s3: S3Server, tmp_path: Path) -> None:
-    machines = Machines(tmp_path, own_s3.bucket())
+    machines = Machines(tmp_path, own_s3.create_bucket())
     live = machines.there.serve()
     teach_welsh(machines)
     own_s3.kill()

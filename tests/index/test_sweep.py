@@ -15,7 +15,7 @@ from index.vectors import Entry, VectorRows
 from store import files
 from store.data_root import DataRoot
 from store.registry import open_registry
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.index.world import World, age, digest, fail_with, interrupt, put
 from tests.s3_server import S3Server
 
@@ -25,7 +25,7 @@ STORED = f"pictures/ab/{'ab' * 32}.jpg"
 def write(world: World, text: str) -> PartRecord:
     """Write a segment of one picture."""
     return segment.write(
-        world.root, world.pictures(), VectorRows(np.array([1]), [Entry(text)], text_vector(0, text)[None])
+        world.root, world.pictures(), VectorRows(np.array([1]), [Entry(text)], make_text_vector(0, text)[None])
     )
 
 
@@ -107,7 +107,7 @@ def test_the_folder_of_a_retirement_that_was_killed_goes_at_a_later_start(
 
 
 def test_while_the_store_is_unavailable_its_files_are_kept_for_the_next_sweep(tmp_path: Path, own_s3: S3Server) -> None:
-    world = World(tmp_path, store=own_s3.bucket())
+    world = World(tmp_path, store=own_s3.create_bucket())
     old, submission, picture = write_left_over(world, "old"), world.home / "expansions/exp_unknown", world.home / STORED
     for path in (submission / "dataset", picture):
         path.parent.mkdir(parents=True, exist_ok=True)

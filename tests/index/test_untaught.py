@@ -15,9 +15,9 @@ from index.rows import MOST_LANGUAGES
 from store.errors import EngineMismatch
 from store.leases import SEALING
 from store.tables import VectorSetRow
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.index.world import Clock, World, fail_with, find_captions, list_captions, put_picture, wait_until
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, bound_time
 
 FEW = 70  # more captions than are encoded while a write waits
 
@@ -235,7 +235,7 @@ def test_what_cannot_be_filled_is_not_waited_for_while_another_process_seals(
     with monkeypatch.context() as patched:
         patched.setattr(loader, "PATIENCE", 20.0)
         patched.setattr(many.encoder, "encode_texts", fail_with(MemoryError()))
-        with within(10):
+        with bound_time(10):
             live.refresh()
     assert set(live.current.captions) == {"en"} and live.current.pictures.count == 5
     many.registry.duties.give_back(SEALING, "another process")
@@ -274,7 +274,7 @@ def test_languages_are_those_of_captions_that_came_with_pictures(world: World) -
     assert world.gallery.count_own_captions("fr", 9) == 2 and world.gallery.count_own_captions("fr", 1) == 1
     by = EncoderId(0, "f")
     (first, _) = world.gallery.find_captions(["a", "b"], "fr")
-    world.gallery.put_caption_vectors(by, {first.id: text_vector(0, "une pomme")})
+    world.gallery.put_caption_vectors(by, {first.id: make_text_vector(0, "une pomme")})
     assert world.gallery.count_own_captions("fr", 9, unread=by) == 1
     assert world.gallery.count_own_captions("fr", 9, unread=EncoderId(1, "f")) == 2
 

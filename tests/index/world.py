@@ -33,10 +33,10 @@ from store.registry import open_registry
 from store.releases import Release
 from store.tables import DiscardedContentRow
 from store.versions import Version
-from tests.doubles import WeightlessEncoder, picture_vector, text_vector, weightless_view
+from tests.doubles import WeightlessEncoder, make_picture_vector, make_text_vector, make_view
 from tests.forked import Forked, run_source
-from tests.patience import PATIENCE, insisting
-from tests.registries import empty_registry
+from tests.patience import PATIENCE, insist
+from tests.registries import make_registry
 
 
 class VerifyingEncoder(WeightlessEncoder):
@@ -84,7 +84,7 @@ class World:
         self.home = home
         self.root = DataRoot(home, store)
         self.encoder = VerifyingEncoder()
-        self.registry = open_registry(url or empty_registry(home / "registry.db"))
+        self.registry = open_registry(url or make_registry(home / "registry.db"))
         self.registry.initialise(self.encoder.text_fingerprint)
         self.gallery = Gallery(self.registry, self.root)
         self.engine = open_engine(index, self.registry)
@@ -111,7 +111,7 @@ class World:
     def put(self, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
         """Add a picture without telling any live index, as another process would."""
         new = [make_picture(id, seed, captions)]
-        (put,) = insisting(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
+        (put,) = insist(lambda: self.gallery.put(new, self.encoder.image_fingerprint))
         return put
 
     def add_version(self, language: str, captions: Mapping[str, str] | None = None) -> tuple[Lease, Version]:
@@ -163,7 +163,7 @@ class World:
 
     def encode(self, language: str, version: int, **options: Any) -> SealedState:
         """Fill the set of a version's captions."""
-        view = weightless_view(version, language)
+        view = make_view(version, language)
         return fill_captions(self.encoder, view, self.sets, language, version, **options)
 
     def teach(self, language: str, captions: Mapping[str, str] | None = None, *, shared: bool = True) -> Release:
@@ -201,7 +201,7 @@ class World:
         vectors = self.gallery.find_picture_vectors(ids, self.encoder.image_fingerprint)
         if not vectors:
             return []
-        values = compute_scores(picture_vector(draw(seed).rgb), np.stack(list(vectors.values())))
+        values = compute_scores(make_picture_vector(draw(seed).rgb), np.stack(list(vectors.values())))
         return sorted(zip(vectors, values.tolist(), strict=True), key=lambda hit: (-hit[1], hit[0]))[:limit]
 
 
@@ -270,18 +270,18 @@ def flip(file: Path) -> None:
 
 def find_pictures(live: LiveIndex, seed: int, limit: int = 10) -> list[str]:
     """Return the ids of the pictures nearest to `draw(seed)`."""
-    return [hit.picture for hit in live.current.search_pictures(picture_vector(draw(seed).rgb), limit)]
+    return [hit.picture for hit in live.current.search_pictures(make_picture_vector(draw(seed).rgb), limit)]
 
 
 def make_picture(id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> NewPicture:
     """Make `draw(seed)` under an id, encoded."""
-    vector = picture_vector(draw(seed).rgb)
+    vector = make_picture_vector(draw(seed).rgb)
     return NewPicture(id, digest(seed), 32, 32, captions, vector, draw(seed))
 
 
 def put_picture(live: LiveIndex, id: str, seed: int, captions: Mapping[str, Sequence[str]] | None = None) -> PutResult:
     """Put `draw(seed)` under an id."""
-    (put,) = insisting(lambda: live.put_pictures([make_picture(id, seed, captions)]))
+    (put,) = insist(lambda: live.put_pictures([make_picture(id, seed, captions)]))
     return put
 
 
@@ -293,19 +293,19 @@ def put(live: LiveIndex, *seeds: int) -> None:
 
 def ask(live: LiveIndex) -> tuple[Any, ...]:
     """Return the pictures near eight others, and all captions near a text, with their scores."""
-    captions = live.current.search_captions(text_vector(0, "picture 5"), ["en"], 99)
+    captions = live.current.search_captions(make_text_vector(0, "picture 5"), ["en"], 99)
     return [score_pictures(live, seed) for seed in range(8)], captions
 
 
 def score_pictures(live: LiveIndex, seed: int, limit: int = 99) -> list[tuple[str, float]]:
     """Return the pictures nearest to `draw(seed)`, with their scores."""
-    hits = live.current.search_pictures(picture_vector(draw(seed).rgb), limit)
+    hits = live.current.search_pictures(make_picture_vector(draw(seed).rgb), limit)
     return [(hit.picture, hit.score) for hit in hits]
 
 
 def find_captions(live: LiveIndex, tag: str, version: int, text: str, limit: int = 1) -> list[tuple[str, str]]:
     """Return the captions nearest to a text as a version encodes it, with their pictures."""
-    hits = live.current.search_captions(text_vector(version, text), [tag], limit)
+    hits = live.current.search_captions(make_text_vector(version, text), [tag], limit)
     return [(hit.caption, hit.picture) for hit in hits]
 
 

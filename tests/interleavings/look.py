@@ -16,7 +16,7 @@ from store.errors import LeaseLost
 from store.leases import Lease
 from store.retention import LEAST
 from store.tables import RegistryRow
-from tests.doubles import weightless_view
+from tests.doubles import make_view
 from tests.index.world import World
 from tests.interleavings.schedule import CLOCK, Step
 
@@ -114,7 +114,7 @@ def _check_sets(world: World) -> None:
         sealed, lost = world.sets.open_sealed(identity, state)
         assert lost == [], f"{identity.name} names segments that cannot be read"
         if identity in used and state.upto_change:  # otherwise it is made from the tables, if it is needed at all
-            view = weightless_view(identity.version or 0, identity.language or "en")
+            view = make_view(identity.version or 0, identity.language or "en")
             source = make_source(identity, world.gallery, world.encoder, view)
             latest = apply_changes({identity: sealed}, {identity: source}, world.gallery)[identity]
             kept = [part.read_all_rows() for part in latest.parts if isinstance(part, Segment)]

@@ -14,7 +14,7 @@ from sqlalchemy.pool import StaticPool
 from index.captions import EncoderId
 from index.gallery import NewPicture
 from store.leases import Lease
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.index.world import World, make_picture
 from tests.interleavings.schedule import CLOCK, get_step
 
@@ -27,7 +27,7 @@ DE = "de"  # the language that is being taught when a run begins
 def make_captioned(world: World, id: str, seed: int) -> NewPicture:
     """Make a picture with an English caption, both encoded: an indexer has no model."""
     caption = f"picture {seed}"
-    read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): text_vector(0, caption)}
+    read = {("en", caption, EncoderId(0, world.encoder.text_fingerprint)): make_text_vector(0, caption)}
     return NewPicture(**{**vars(make_picture(id, seed, {"en": [caption]})), "caption_vectors": read})
 
 

@@ -7,12 +7,12 @@ from statistics import median
 import pytest
 
 from model.detection import Detector, count_ngrams, select_ngrams
-from tests.tiny import counted
+from tests.tiny import make_detector
 
 WELSH = ["afal coch a llong", "ci bach ar y môr", "haul a seren", "blodyn coch a chath"] * 3
 MAORI = ["he āporo whero me te waka", "he kurī iti", "te rā me te whetū", "he putiputi whero"] * 3
 ENGLISH = ["a red apple and a ship", "a small dog on the sea", "the sun and a star", "a red flower and a cat"] * 3
-ALL = counted({"en": ENGLISH, "cy": WELSH, "mi": MAORI})
+ALL = make_detector({"en": ENGLISH, "cy": WELSH, "mi": MAORI})
 
 
 def test_texts_of_learned_languages_are_told_apart() -> None:
@@ -32,7 +32,7 @@ def test_a_stranger_is_not_claimed() -> None:
 
 
 def test_equal_evidence_is_a_tie_not_a_guess() -> None:
-    twins = counted({"da": WELSH, "no": WELSH})
+    twins = make_detector({"da": WELSH, "no": WELSH})
     guess = twins.guess("afal coch", ["da", "no"])
     assert guess.language is None
     assert guess.ties == ("da", "no")
@@ -47,7 +47,7 @@ def test_no_more_is_counted_than_a_version_may_store() -> None:
 
 
 def test_a_new_language_leaves_the_counts_of_the_others() -> None:
-    before = counted({"en": ENGLISH, "cy": WELSH})
+    before = make_detector({"en": ENGLISH, "cy": WELSH})
     after = before.replace_counts("mi", count_ngrams(MAORI))
     assert after.counts["cy"] is before.counts["cy"]
     assert before.guess("cath ar y llong", ["en", "cy"]) == after.guess("cath ar y llong", ["en", "cy"])
@@ -58,7 +58,7 @@ def test_a_language_is_told_among_thirty_six_and_a_long_text_takes_hardly_longer
     random = Random(0)
     words = [["".join(random.choices(f"abcdefghij{chr(0x430 + n)}", k=6)) for _ in range(300)] for n in range(36)]
     captions = {f"l{n}": [" ".join(random.choices(own, k=6)) for _ in range(600)] for n, own in enumerate(words)}
-    detector = counted(captions)
+    detector = make_detector(captions)
     took: dict[int, list[float]] = {1: [], 5: [], 20: [], 140: []}
     for _ in range(60):
         for length, times in took.items():  # in turns: others run beside

@@ -19,7 +19,7 @@ from model.towers import TorchTowers
 from model.training import LearnSettings, Progress, Trainer
 from store.bases import BFLOAT16, FLOAT32, OPENVINO, TORCH, Encoding
 from store.errors import CaptionsUnreadable
-from tests.groups import GROUPS, SCRIPTS, open_clip_tokens, small, texts, write_base
+from tests.groups import GROUPS, SCRIPTS, list_texts, open_clip_tokens, shrink_config, write_base
 from tests.model.toy import CAPTIONS, corpus_for, go_on, noting
 
 SETTINGS = LearnSettings(epochs=1, batch_size=16, vocabulary=200)
@@ -41,14 +41,14 @@ def opened(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     yield Opened(request.param, folder, open_base(write_base(folder, GROUPS[request.param]), "cpu"))
 
 
-def features(encoder: Encoder, view: View, said: tuple[str, ...] = texts()) -> Tensor:
+def features(encoder: Encoder, view: View, said: tuple[str, ...] = list_texts()) -> Tensor:
     """Not normalised."""
     sequences = [view.build_sequence(ids)[0] for ids in view.tokenize(said)]
     return torch.from_numpy(encoder.compute_text_features(sequences, 64))
 
 
 @torch.inference_mode()
-def open_clips_own(model: Any, folder: Path, said: tuple[str, ...] = texts()) -> Tensor:
+def open_clips_own(model: Any, folder: Path, said: tuple[str, ...] = list_texts()) -> Tensor:
     found: Tensor = model.encode_text(open_clip_tokens(folder, said))
     return found
 
@@ -59,11 +59,11 @@ def open_clips_own(model: Any, folder: Path, said: tuple[str, ...] = texts()) ->
 def assert_read_alike(folder: Path, base: Base) -> None:
     """200 texts in 32 scripts give open_clip's features; and still after a language's rows were replaced by hand."""
     encoder = Encoder(base)
-    assert len(texts()) == 200 and len(SCRIPTS) == 32
+    assert len(list_texts()) == 200 and len(SCRIPTS) == 32
     expected = open_clips_own(base.model, folder)
     torch.testing.assert_close(features(encoder, encoder.base_view), expected, rtol=1e-5, atol=1e-5)
 
-    view, said = encoder.base_view, texts()[::3]
+    view, said = encoder.base_view, list_texts()[::3]
     used = np.unique(np.concatenate([np.array(ids, dtype=np.int64) for ids in view.tokenize(said)]))
     used = np.setdiff1d(used, view.reading.specials)
     rows = 0.02 * torch.randn((len(used), base.table.shape[1]), generator=torch.Generator().manual_seed(1))
@@ -108,7 +108,7 @@ ENCODINGS = [
     for precision, marks in ((FLOAT32, ()), (BFLOAT16, pytest.mark.nightly))  # test_backends has it for CLIP
     for backend in (TORCH, OPENVINO)
 ]
-SOME = (*texts()[:60:5], "a", "a red apple", "two small boats on a quiet lake at night")
+SOME = (*list_texts()[:60:5], "a", "a red apple", "two small boats on a quiet lake at night")
 
 
 @pytest.fixture(params=ENCODINGS)
@@ -205,7 +205,7 @@ def test_a_script_that_the_tokenizer_does_not_know_is_not_taught(opened: Opened)
 
 def test_a_small_configuration_differs_in_sizes_alone() -> None:
     for architecture in GROUPS.values():
-        real, shrunk = open_clip.get_model_config(architecture), small(architecture)
+        real, shrunk = open_clip.get_model_config(architecture), shrink_config(architecture)
         sizes = {"width", "heads", "layers", "vocab_size"}
         assert {k: v for k, v in real["text_cfg"].items() if k not in sizes} == {
             k: v for k, v in shrunk["text_cfg"].items() if k not in sizes

@@ -32,7 +32,7 @@ from model.tokenizer import (
 from model.training import LearnSettings, Trainer
 from model.version import VersionContent
 from store.errors import VersionCorrupt
-from tests.groups import GROUPS, byte_fallback, unigram, wordpiece, write_base
+from tests.groups import GROUPS, train_byte_fallback, train_unigram, train_wordpiece, write_base
 from tests.model.toy import corpus_for
 
 ENGLISH = [
@@ -48,9 +48,9 @@ HINDI = ["लाल सेब", "सर्फिंग करता आदमी
 THAI = ["แอปเปิลสีแดง", "เด็กและสุนัข", "รถยนต์และแอปเปิลสีแดง"] * 5
 SIZE = 300
 FILES = {
-    "unigram": lambda: unigram(["<pad>", "</s>", "<unk>"])[0],
-    "bytes": lambda: byte_fallback()[0],
-    "wordpiece": lambda: wordpiece()[0],
+    "unigram": lambda: train_unigram(["<pad>", "</s>", "<unk>"])[0],
+    "bytes": lambda: train_byte_fallback()[0],
+    "wordpiece": lambda: train_wordpiece()[0],
 }
 
 

@@ -18,7 +18,7 @@ from model import weights
 from model.base import open_base
 from model.encoder import Encoder
 from store.errors import BaseNotFound, BaseNotSupported, CheckpointUnfit, TokenizerUnfit
-from tests.groups import GROUPS, small, texts, write_base
+from tests.groups import GROUPS, list_texts, shrink_config, write_base
 from tests.tiny import NAME, write_tiny_base
 
 Change = Callable[[dict[str, Any]], None]
@@ -171,8 +171,8 @@ def test_a_mapped_table_gives_the_same_bits(tmp_path: Path, half: bool, monkeypa
     assert mapped.text_fingerprint == usual.text_fingerprint
     one, other = Encoder(usual), Encoder(mapped)
     assert np.array_equal(
-        one.encode_texts([(one.base_view, text) for text in texts()]).vectors,
-        other.encode_texts([(other.base_view, text) for text in texts()]).vectors,
+        one.encode_texts([(one.base_view, text) for text in list_texts()]).vectors,
+        other.encode_texts([(other.base_view, text) for text in list_texts()]).vectors,
     )
 
 
@@ -194,7 +194,7 @@ print(1024 * int(open("/proc/self/status").read().partition("RssAnon:")[2].split
 @pytest.mark.nightly
 def test_a_large_table_costs_at_most_its_own_bytes(tmp_path: Path) -> None:
     """256,000 rows of 768 in a process that reads with them, against a table of a few hundred rows."""
-    config = small(GROUPS["siglip2"])
+    config = shrink_config(GROUPS["siglip2"])
     text = {**config["text_cfg"], "width": 768}
     used = []
     for rows in (text["vocab_size"], 256_000):

@@ -24,7 +24,7 @@ from store.registry import Registry
 from store.versions import Version
 from tests.doubles import WeightlessEncoder
 from tests.patience import PATIENCE
-from tests.registries import empty_registry
+from tests.registries import make_registry
 from tests.store import steps
 
 ADMIN_KEY = "admin-key-of-the-tests-0123456789"
@@ -97,7 +97,7 @@ def running(home: Path, encoder: Any = None, reopen: Any = None, **settings: Any
     own = {"home": home, "port": 0, "admin_key": ADMIN_KEY, "free_bytes": 0, "request_seconds": PATIENCE}
     chosen = settings_with(**{"watch_seconds": 0.1, **constants})(**{**own, **settings})
     if not chosen.database_url:
-        empty_registry(home / "registry.db")
+        make_registry(home / "registry.db")
     app = create_app(build(chosen, encoder or WeightlessEncoder(), reopen))
     bound = bind(chosen)
     server = Server(make_uvicorn_config(app, chosen), app, drain_seconds=0)

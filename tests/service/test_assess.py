@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from tests.client.test_commands import run, run_json
-from tests.doubles import WeightlessEncoder, text_vector
+from tests.doubles import WeightlessEncoder, make_text_vector
 from tests.registries import publish_release
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
 from tests.service.test_languages import make_dataset, teach
@@ -171,7 +171,7 @@ def test_an_untaught_language_is_read_by_version_0_with_a_warning(polyglot: Serv
     told = {"requested": tag, "used": tag.lower(), "source": "requested", "confidence": None}
     assert body["language"] == told
     embedded = polyglot.admin.post("/v1/embeddings", json={"input": "une pomme rouge", "language": tag}).json()
-    assert embedded["data"][0]["embedding"] == pytest.approx(text_vector(0, "une pomme rouge").tolist())
+    assert embedded["data"][0]["embedding"] == pytest.approx(make_text_vector(0, "une pomme rouge").tolist())
 
 
 def test_a_taught_language_is_read_without_a_warning(polyglot: Service) -> None:

@@ -22,7 +22,7 @@ from service.metrics import Metrics
 from service.settings import Settings
 from store.errors import Unavailable
 from tests.doubles import StalledEncoder, WeightlessEncoder
-from tests.patience import PATIENCE, unread, within
+from tests.patience import PATIENCE, bound_time, count_unread
 from tests.service.harness import motif, picture, settings_with
 from tests.tiny import write_tiny_base
 
@@ -81,7 +81,7 @@ async def test_beyond_the_limit_it_refuses_at_once() -> None:
         await wait_for_batches(run)
         calls += [asyncio.create_task(double([n])) for n in (1, 2)]
         await asyncio.sleep(0)
-        with within(1), pytest.raises(Unavailable):
+        with bound_time(1), pytest.raises(Unavailable):
             await double([3, 4])
         run.free.set()
         assert await asyncio.gather(*calls) == [[0], [2], [4]]
@@ -217,7 +217,7 @@ async def test_the_bytes_of_a_client_that_left_are_dropped() -> None:
         (pid,) = decode.decoder.pids
         os.kill(pid, signal.SIGSTOP)
         calls = [asyncio.create_task(decode(Watched(picture(seed)), PATIENCE)) for seed in range(4)]
-        while not unread(pid):  # the first one is on its way
+        while not count_unread(pid):  # the first one is on its way
             await asyncio.sleep(0.001)
         for call in calls:
             call.cancel()

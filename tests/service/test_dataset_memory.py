@@ -18,7 +18,7 @@ from model.dataset import child
 from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
-from tests.patience import unread
+from tests.patience import count_unread
 from tests.service.harness import assert_problem, wait_until
 
 pytestmark = pytest.mark.row("F9")
@@ -147,7 +147,7 @@ def test_a_dataset_whose_child_is_killed_is_read_by_another(
     pid = stop_child(checker)
     with ThreadPoolExecutor(1) as client:
         answer = client.submit(count_usable, checker, tmp_path)
-        wait_until(lambda: unread(pid) > 0)
+        wait_until(lambda: count_unread(pid) > 0)
         os.kill(pid, signal.SIGKILL)
         assert answer.result() == 80
 

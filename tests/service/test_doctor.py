@@ -9,7 +9,7 @@ from sqlalchemy import text
 from service.commands.doctor import Checkup, Finding
 from service.settings import Settings
 from store.registry import Registry, open_registry
-from tests.registries import empty_registry
+from tests.registries import make_registry
 
 
 def submit(registry: Registry, language: str) -> str:
@@ -24,7 +24,7 @@ def pass_by(registry: Registry, seconds: int) -> None:
 
 
 def test_a_worker_that_is_needed_and_missing_is_told(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
+    settings = Settings(home=tmp_path, database_url=make_registry(tmp_path / "registry.db"))
 
     def check_worker() -> Finding | None:
         return Checkup(settings).check("worker")
@@ -54,7 +54,7 @@ def check_database(settings: Settings) -> tuple[str, str]:
 
 
 def test_why_a_database_cannot_be_read_or_is_refused_is_told(tmp_path: Path) -> None:
-    settings = Settings(home=tmp_path, database_url=empty_registry(tmp_path / "registry.db"))
+    settings = Settings(home=tmp_path, database_url=make_registry(tmp_path / "registry.db"))
     assert check_database(settings) == ("ok", "sqlite answers")
     folder = Settings(home=tmp_path, database_url=f"sqlite:///{tmp_path}")
     assert "does not answer: unable to open database file" in check_database(folder)[1]

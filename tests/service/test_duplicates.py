@@ -14,7 +14,7 @@ from PIL import Image
 
 from index import duplicates
 from service.routes import duplicates as route
-from tests.doubles import picture_vector
+from tests.doubles import make_picture_vector
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, motif, picture, running
 
@@ -42,7 +42,7 @@ class Gallery:
             form = {"collection": "other" if number % 3 == 0 else "default"}
             answer = service.admin.put(f"/v1/pictures/{id}", files={"picture": ("x", data)}, data=form)
             assert answer.status_code == 201, answer.text
-            self.vectors[id] = picture_vector(Image.open(io.BytesIO(data)).convert("RGB"))
+            self.vectors[id] = make_picture_vector(Image.open(io.BytesIO(data)).convert("RGB"))
         self.other = {id for number, id in enumerate(names) if number % 3 == 0}
 
     def near(self, one: str, other: str) -> bool:

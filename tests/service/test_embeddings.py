@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.doubles import picture_vector, text_vector
+from tests.doubles import make_picture_vector, make_text_vector
 from tests.service.harness import Service, assert_problem, motif, picture, running
 
 
@@ -22,12 +22,12 @@ def test_each_text_gets_its_own_vector(service: Service) -> None:
     assert [item["index"] for item in answer["data"]] == [0, 1]
     assert answer["usage"]["prompt_tokens"] == answer["usage"]["total_tokens"] > 0
     for item, text in zip(answer["data"], ["a dog", "a cat"], strict=True):
-        assert np.array_equal(np.array(item["embedding"], dtype=np.float32), text_vector(0, text))
+        assert np.array_equal(np.array(item["embedding"], dtype=np.float32), make_text_vector(0, text))
 
 
 def test_one_string_is_one_text_and_a_requested_language_is_encoded_by_its_version(service: Service) -> None:
     answer = service.admin.post("/v1/embeddings", json={"input": "ein Hund", "language": "de", "model": "any"}).json()
-    assert np.array_equal(np.array(answer["data"][0]["embedding"], dtype=np.float32), text_vector(1, "ein Hund"))
+    assert np.array_equal(np.array(answer["data"][0]["embedding"], dtype=np.float32), make_text_vector(1, "ein Hund"))
 
 
 def test_texts_of_several_languages_stay_in_order(service: Service) -> None:
@@ -35,14 +35,14 @@ def test_texts_of_several_languages_stay_in_order(service: Service) -> None:
     answer = service.admin.post("/v1/embeddings", json={"input": texts}).json()
     versions = {"e": 1, "a": 0}
     for item, text in zip(answer["data"], texts, strict=True):
-        assert np.array_equal(np.array(item["embedding"], dtype=np.float32), text_vector(versions[text[0]], text))
+        assert np.array_equal(np.array(item["embedding"], dtype=np.float32), make_text_vector(versions[text[0]], text))
     assert answer["usage"]["total_tokens"] == sum(-(-len(text.encode()) // 2) for text in texts)
 
 
 def test_base64_holds_the_same_numbers(service: Service) -> None:
     body = {"input": "a dog", "language": "en", "encoding_format": "base64"}
     (item,) = service.admin.post("/v1/embeddings", json=body).json()["data"]
-    assert np.array_equal(np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4"), text_vector(0, "a dog"))
+    assert np.array_equal(np.frombuffer(base64.b64decode(item["embedding"]), dtype="<f4"), make_text_vector(0, "a dog"))
 
 
 @pytest.mark.parametrize(
@@ -63,9 +63,9 @@ def test_pictures_and_texts_may_be_sent_together_and_stay_in_order(service: Serv
     inputs = ["a dog", make_data_url(picture(3)), "a dog", make_data_url(picture(4, format="JPEG", quality=95), "jpeg")]
     answer = service.admin.post("/v1/embeddings", json={"input": inputs, "language": "en"}).json()
     vectors = [np.array(item["embedding"], dtype=np.float32) for item in answer["data"]]
-    assert np.array_equal(vectors[0], text_vector(0, "a dog")) and np.array_equal(vectors[0], vectors[2])
-    assert np.array_equal(vectors[1], picture_vector(motif(3)))
-    assert np.allclose(vectors[3], picture_vector(motif(4)), atol=0.02)
+    assert np.array_equal(vectors[0], make_text_vector(0, "a dog")) and np.array_equal(vectors[0], vectors[2])
+    assert np.array_equal(vectors[1], make_picture_vector(motif(3)))
+    assert np.allclose(vectors[3], make_picture_vector(motif(4)), atol=0.02)
     assert answer["usage"]["total_tokens"] == 2 * 3, "a picture has no tokens"
 
 
@@ -73,7 +73,7 @@ def test_one_picture_may_be_sent_as_a_file_or_alone(service: Service) -> None:
     form = service.admin.post("/v1/embeddings", files={"picture": ("x", picture(3))}, data={"model": "any"}).json()
     alone = service.admin.post("/v1/embeddings", json={"input": make_data_url(picture(3))}).json()
     assert form == alone
-    assert np.array_equal(np.array(alone["data"][0]["embedding"], dtype=np.float32), picture_vector(motif(3)))
+    assert np.array_equal(np.array(alone["data"][0]["embedding"], dtype=np.float32), make_picture_vector(motif(3)))
 
 
 def test_a_picture_may_be_larger_than_other_json(service: Service) -> None:

@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import NullPool, create_engine, text
 
 from service import lanes
-from tests.patience import within
+from tests.patience import bound_time
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 
 OLD = {"must": [{"key": "year", "range": {"lt": 1950}}]}
@@ -170,7 +170,7 @@ def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
             other.execute(text("LOCK TABLE picture_values IN ACCESS EXCLUSIVE MODE"))
             filtered = [threads.submit(service.search, "cat", filter=BRIDGES) for _ in range(9)]
             time.sleep(0.3)
-            with within(1.2):
+            with bound_time(1.2):
                 for path in ("pictures/a", "pictures", "collections"):
                     assert service.admin.get(f"/v1/{path}").status_code == 200
         assert [each.result().status_code for each in filtered] == [200] * 9
@@ -180,8 +180,8 @@ def test_a_registry_that_hangs_holds_up_no_search_without_a_filter(
             filtered += [threads.submit(service.search, "cat", mode=mode) for mode in ("words", "both")]
             listed = ("duplicates", "pictures", "pictures?facets=tags", "pictures/a", "collections")
             filtered += [threads.submit(service.admin.get, f"/v1/{path}") for path in listed]
-            with within(4):
-                with within(1.8):
+            with bound_time(4):
+                with bound_time(1.8):
                     for answer in threads.map(lambda _: service.search("cat"), range(12)):
                         said = answer.json()
                         assert said["items"][0]["id"] == "a" and said["warnings"] == ["records_unavailable"]

@@ -17,8 +17,8 @@ from service.problems import InvalidApiKey, RateLimited
 from store.errors import RegistryUnavailable
 from store.keys import ApiKey, ApiKeys
 from store.registry import Registry, open_registry
-from tests.patience import within
-from tests.registries import empty_registry
+from tests.patience import bound_time
+from tests.registries import make_registry
 
 SEARCHING = get_guard(require_scope("search")(lambda: None))
 
@@ -46,7 +46,7 @@ class Source:
 
 @pytest.fixture
 def source(tmp_path: Path) -> Iterator[Source]:
-    registry = open_registry(empty_registry(tmp_path / "registry.db"))
+    registry = open_registry(make_registry(tmp_path / "registry.db"))
     yield Source(registry)
     registry.close()
 
@@ -140,7 +140,7 @@ def test_a_registry_that_hangs_holds_up_no_search_with_a_known_key(source: Sourc
         clock.ahead = 6
         source.hangs.set()
         try:
-            with within(2):  # one wait of a quarter of a second, not fifty
+            with bound_time(2):  # one wait of a quarter of a second, not fifty
                 for _ in range(50):
                     await identify(keyring, plain)
         finally:

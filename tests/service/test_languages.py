@@ -12,7 +12,7 @@ import pytest
 from httpx_sse import connect_sse
 
 from service.schemas.languages import TeachingSettings
-from tests.patience import within
+from tests.patience import bound_time
 from tests.s3_server import S3Server
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, learn, running, wait_until
 
@@ -164,7 +164,7 @@ def test_without_the_registry_searches_go_on_and_writes_say_so(tmp_path: Path) -
         (tmp_path / "registry.db").mkdir()
         wait_until(has_noticed)
         service.context.registry.close()
-        with within(2):
+        with bound_time(2):
             answer = teach(service)
         assert_problem(answer, 503, "registry_unavailable")
         found = service.search("cat").json()
@@ -381,7 +381,7 @@ def test_a_repeated_idempotency_key_gets_the_same_answer_after_the_gallery_chang
 
 
 def test_a_dataset_that_the_store_does_not_take_is_removed(tmp_path: Path, own_s3: S3Server) -> None:
-    with running(tmp_path, store=own_s3.bucket()) as service:
+    with running(tmp_path, store=own_s3.create_bucket()) as service:
         own_s3.kill()
         assert_problem(teach(service), 503, "store_unavailable")
         assert list((tmp_path / "expansions").iterdir()) == []

@@ -9,7 +9,7 @@ from typing import Any, NamedTuple
 
 import pytest
 
-from tests.commit_proxy import CommitProxy, losing_commits
+from tests.commit_proxy import CommitProxy, open_commit_proxy
 from tests.conftest import own_schema
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.service.test_languages import make_dataset, teach
@@ -26,7 +26,7 @@ class Proxied(NamedTuple):
 def site(shared_postgresql: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Proxied]:
     with (
         own_schema(shared_postgresql) as url,
-        losing_commits(url) as proxy,
+        open_commit_proxy(url) as proxy,
         running(tmp_path_factory.mktemp("home"), database_url=proxy.url) as service,
     ):
         yield Proxied(service, proxy)

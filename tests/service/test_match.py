@@ -10,7 +10,7 @@ from typer.testing import CliRunner
 
 from client.main import app
 from model.match import Calibration, Curves, take_first
-from tests.doubles import text_vector
+from tests.doubles import make_text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
 
 PICTURES = 24
@@ -73,7 +73,7 @@ def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
     live = service.context.live
     sample = take_first(service.context.gallery.sample_vectors(1.0, live.current.pictures.identity.fingerprint))
     calibration = Calibration(CURVES, sample, PICTURES, 0)
-    assert list_matches(answer) == calibration.compute_matches(text_vector(0, "a dog"), scores[:10], scores)
+    assert list_matches(answer) == calibration.compute_matches(make_text_vector(0, "a dog"), scores[:10], scores)
     assert answer["below_min_match"] is None and answer["warnings"] == []
     assert list_matches(answer)[0] > 0.2 > list_matches(answer)[-1]  # type: ignore[operator]
 

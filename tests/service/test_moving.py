@@ -25,7 +25,7 @@ from store.errors import BaseNotFound
 from store.registry import Registry
 from store.releases import Release
 from tests.client.test_commands import run
-from tests.doubles import Vectors, WeightlessEncoder, weightless_view
+from tests.doubles import Vectors, WeightlessEncoder, make_view
 from tests.service.harness import Service, assert_problem, picture, running, wait_until
 from tests.store import steps
 
@@ -40,7 +40,7 @@ class OtherEncoder(WeightlessEncoder):
     text_fingerprint = base_fingerprint = hashlib.sha256(b"other texts").hexdigest()
 
     def __init__(self, root: int) -> None:
-        self.base_view = weightless_view(root)
+        self.base_view = make_view(root)
 
     def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         read = super().encode_texts(items)

@@ -22,7 +22,7 @@ from service.serve import bind
 from service.settings import Settings
 from store.errors import RegistryUnavailable, VersionCorrupt
 from tests.doubles import StalledEncoder, WeightlessEncoder
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, bound_time
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -138,7 +138,7 @@ def test_a_full_queue_is_refused_at_once_and_health_is_not_affected(tmp_path: Pa
         for thread in threads[1:]:
             thread.start()
         wait_until(lambda: service.context.texts.depth >= 2)
-        with within(1):
+        with bound_time(1):
             body = assert_problem(service.search("one too many"), 503, "overloaded")
             assert body["retry_after_seconds"] >= 1
             assert service.http.get("/livez").status_code == 200

@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from tests.doubles import picture_vector
+from tests.doubles import make_picture_vector
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, motif, picture
 
 PNG_HEAD = b"\x89PNG\r\n\x1a\n"
@@ -125,7 +125,7 @@ def test_all_rotations_of_a_picture_give_one_vector(service: Service) -> None:
         image.save(buffer, "JPEG", quality=95, exif=exif)
         assert service.put(f"turn-{orientation}", buffer.getvalue()).status_code == 201
         vector = service.context.live.current.find_picture_vector(f"turn-{orientation}")
-        assert float(np.dot(vector, picture_vector(upright))) > 0.99
+        assert float(np.dot(vector, make_picture_vector(upright))) > 0.99
 
 
 @pytest.mark.row("P8")

@@ -22,7 +22,7 @@ from service.schemas.common import Response
 from store import files
 from store.errors import ExpansionNotFound, StorageFull
 from tests.doubles import WeightlessEncoder
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, bound_time
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -360,7 +360,7 @@ def test_a_registry_that_another_process_locks_holds_up_hardly_any_search(fresh:
         assert locking.stdin and locking.stdout and locking.stdout.readline()
         with ThreadPoolExecutor(12) as clients:
             answers = [clients.submit(fresh.search, "cat") for _ in range(12)]
-            with within(3):  # SQLite itself waits for ten
+            with bound_time(3):  # SQLite itself waits for ten
                 wait_until(lambda: sum(answer.done() for answer in answers) >= 8)
             done = [answer for answer in answers if answer.done()]
             locking.stdin.close()

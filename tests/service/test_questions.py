@@ -11,12 +11,12 @@ import httpx
 import numpy as np
 import pytest
 
-from tests.doubles import picture_vector, text_vector
+from tests.doubles import make_picture_vector, make_text_vector
 from tests.patience import PATIENCE
 from tests.service.harness import Service, assert_problem, motif, picture, running
 
 IDS = [f"p{number}" for number in range(8)]
-VECTORS = {id: picture_vector(motif(number)) for number, id in enumerate(IDS)}
+VECTORS = {id: make_picture_vector(motif(number)) for number, id in enumerate(IDS)}
 TEXTS = {id: [f"word{number} thing"] for number, id in enumerate(IDS)}
 
 
@@ -57,7 +57,7 @@ def test_more_like_a_picture_is_by_its_stored_vector_and_without_itself(service:
 
 
 def test_text_and_pictures_are_weighed_and_what_is_not_wanted_is_taken_away(service: Service) -> None:
-    text, other = text_vector(0, "a cat"), text_vector(0, "a dog")
+    text, other = make_text_vector(0, "a cat"), make_text_vector(0, "a dog")
     vector = 2 * text + 0.5 * VECTORS["p1"] - 0.25 * other - VECTORS["p2"]
     question = {"text": "a cat", "picture": "p1", "minus": {"text": "a dog", "picture": "p2"}}
     weights = {"text": 2, "picture": 0.5, "minus_text": 0.25, "minus_picture": 1}
@@ -103,7 +103,7 @@ def test_an_uploaded_picture_may_come_with_a_text(service: Service) -> None:
         return service.search_by_picture(picture(3), limit="100", language="en", **data)
 
     found = search_by_form(text="a cat", minus='{"picture": "p2"}', weights='{"text": 3}').json()
-    expected = rank(3 * text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
+    expected = rank(3 * make_text_vector(0, "a cat") + VECTORS["p3"] - 0.5 * VECTORS["p2"], ("p2",))
     assert [hit["id"] for hit in found["items"]] == expected
     found = search_by_form(text="word5", mode="both").json()["items"]
     assert found[0]["id"] == "p5" and found[0]["words"] == 1.0 and found[0]["meaning"] is not None
@@ -177,10 +177,10 @@ def test_both_rankings_are_put_together(service: Service) -> None:
     body = ask(service, text="word3", mode="both").json()["items"]
     assert body[0]["id"] == "p3" and body[0]["words"] == 1.0 and len(body) == len(IDS)
     rest = [hit["id"] for hit in body[1:]]
-    assert rest == [id for id in rank(text_vector(0, "word3")) if id != "p3"]
+    assert rest == [id for id in rank(make_text_vector(0, "word3")) if id != "p3"]
     assert all(hit["meaning"] is not None and hit["words"] is None for hit in body[1:])
     assert list_hits(service, text="word3", mode="both", min_score=2) == ["p3"]  # cuts what is found by meaning
-    assert list_hits(service, text="word3", mode="both", weights={"words": 0}) == rank(text_vector(0, "word3"))
+    assert list_hits(service, text="word3", mode="both", weights={"words": 0}) == rank(make_text_vector(0, "word3"))
     assert "p3" not in list_hits(service, text="word3", mode="both", picture="p3")
 
 

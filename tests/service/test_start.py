@@ -23,8 +23,8 @@ from service.settings import Settings
 from store.registry import open_registry
 from tests.groups import GROUPS, write_base
 from tests.index.world import World, put
-from tests.patience import PATIENCE, within
-from tests.registries import empty_registry
+from tests.patience import PATIENCE, bound_time
+from tests.registries import make_registry
 from tests.service.harness import ADMIN_KEY, wait_until
 from tests.service.processes import answers, clean_environment, run_module, weightless
 
@@ -53,7 +53,7 @@ def test_a_registry_of_another_base_gives_one_sentence(tmp_path: Path) -> None:
 
 def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is(tmp_path: Path) -> None:
     file = tmp_path / "registry.db"
-    with closing(open_registry(empty_registry(file))) as registry, registry.begin() as session:
+    with closing(open_registry(make_registry(file))) as registry, registry.begin() as session:
         session.execute(text("UPDATE alembic_version SET version_num = '0016'"))
     before = file.read_bytes()
     for name in ("service", "worker"):
@@ -95,7 +95,7 @@ def test_a_shutdown_answers_running_requests_and_exits_with_zero(tmp_path: Path)
             running_ = [pool.submit(search, n) for n in range(50)]
             wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
             server.send_signal(signal.SIGTERM)
-            with within(10):
+            with bound_time(10):
                 wait_until(lambda: answers(client, "/readyz") == 503)
                 assert [answer.result() for answer in running_] == [200] * 50
                 assert server.wait(PATIENCE) == 0

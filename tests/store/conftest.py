@@ -7,7 +7,7 @@ import pytest
 
 from store.data_root import DataRoot
 from store.registry import Registry, open_registry
-from tests.registries import empty_registry
+from tests.registries import make_registry
 
 NewHome = Callable[[str], DataRoot]
 
@@ -16,7 +16,7 @@ NewHome = Callable[[str], DataRoot]
 def empty(database_url: str) -> Iterator[Registry]:
     """A registry with empty tables."""
     if (file := database_url.removeprefix("sqlite:///")) != database_url:
-        empty_registry(Path(file))
+        make_registry(Path(file))
     registry = open_registry(database_url)
     yield registry
     registry.close()

@@ -12,7 +12,7 @@ from store.leases import Lease
 from store.registry import Registry
 from store.releases import Release
 from store.versions import Version
-from tests.patience import insisting
+from tests.patience import insist
 
 T = TypeVar("T")
 
@@ -99,7 +99,7 @@ def race(*acts: Callable[[], T]) -> Sequence[T | PictoglotError]:
     def run(act: Callable[[], T]) -> T | PictoglotError:
         start.wait()
         try:
-            return insisting(act)
+            return insist(act)
         except PictoglotError as refusal:
             return refusal
 

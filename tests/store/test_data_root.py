@@ -220,7 +220,7 @@ def test_a_root_without_a_store_asks_nobody(tmp_path: Path) -> None:
 def test_while_the_store_is_away_what_is_here_can_be_read_but_nothing_is_decided(
     own_s3: S3Server, tmp_path: Path
 ) -> None:
-    root = DataRoot(tmp_path, own_s3.bucket())
+    root = DataRoot(tmp_path, own_s3.create_bucket())
     write(root.locate(NAME))
     for name in ("plan.json", "cursor.key"):
         files.write_bytes(root.locate(name), b"mine")

@@ -15,7 +15,7 @@ from sqlalchemy.pool import Pool
 from store.database import encode_json
 from store.errors import BaseMismatch, ExpansionInProgress, RegistryUnavailable, StorageFull
 from store.registry import Registry, open_registry
-from tests.patience import insisting, within
+from tests.patience import bound_time, insist
 from tests.registries import publish_release
 from tests.store.steps import submit
 
@@ -23,7 +23,7 @@ from tests.store.steps import submit
 @contextmanager
 def check_refusal(seconds: float) -> Iterator[None]:
     """Check that the block is refused as unavailable, and not later than that."""
-    with within(seconds), pytest.raises(RegistryUnavailable):
+    with bound_time(seconds), pytest.raises(RegistryUnavailable):
         yield
 
 
@@ -50,10 +50,10 @@ def test_why_the_registry_does_not_answer_is_for_logs_without_the_password(postg
 
 def _open_and_submit(database_url: str, start: "multiprocessing.synchronize.Barrier") -> bool:
     start.wait()
-    registry = insisting(lambda: open_registry(database_url))
-    insisting(lambda: registry.initialise("base-fingerprint"))
+    registry = insist(lambda: open_registry(database_url))
+    insist(lambda: registry.initialise("base-fingerprint"))
     try:
-        insisting(lambda: submit(registry, "cy"))
+        insist(lambda: submit(registry, "cy"))
     except ExpansionInProgress:
         return False
     finally:

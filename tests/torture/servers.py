@@ -8,7 +8,7 @@ from pathlib import Path
 from threading import Event, Thread
 
 from tests.commit_proxy import CommitProxy
-from tests.postgresql_server import PostgreSQLServer, programs
+from tests.postgresql_server import PostgreSQLServer, find_programs
 from tests.s3_server import S3Server
 
 PATIENCE = 600.0  # seconds: a busy machine may be many times slower, and only a failure waits for it
@@ -24,15 +24,15 @@ class Database(PostgreSQLServer):
 
     def dump(self, file: Path) -> None:
         """Run `pg_dump --format=custom`, as docs/operate.md has it."""
-        command = [f"{programs()}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
+        command = [f"{find_programs()}/pg_dump", "--format=custom", f"--host={self.folder}", "--username=postgres"]
         with file.open("wb") as written:
             subprocess.run([*command, "postgres"], check=True, stdout=written, timeout=PATIENCE)
 
     def restore(self, file: Path, name: str) -> str:
         """Return a dump in a new database; returns its URL."""
         where = [f"--host={self.folder}", "--username=postgres"]
-        subprocess.run([f"{programs()}/createdb", *where, name], check=True, timeout=PATIENCE)
-        command = [f"{programs()}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
+        subprocess.run([f"{find_programs()}/createdb", *where, name], check=True, timeout=PATIENCE)
+        command = [f"{find_programs()}/pg_restore", *where, "--exit-on-error", f"--dbname={name}", str(file)]
         subprocess.run(command, check=True, timeout=PATIENCE)
         return self.url.replace("/postgres?", f"/{name}?")
 
@@ -48,7 +48,7 @@ class ObjectStore(S3Server):
 
     def __init__(self) -> None:
         super().__init__()
-        self.url = self.bucket()
+        self.url = self.create_bucket()
         self.proxy = StoreProxy(self.port)
         self.environment["AWS_ENDPOINT_URL"] = f"http://127.0.0.1:{self.proxy.port}"
 

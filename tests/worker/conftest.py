@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from store.registry import Registry, open_registry
-from tests.registries import empty_registry
+from tests.registries import make_registry
 from tests.tiny import write_tiny_base
 from tests.worker.harness import PICTURES, Site
 from tests.worker.moving import OTHER
@@ -43,6 +43,6 @@ def site(new_site: Callable[..., Site]) -> Site:
 
 @pytest.fixture
 def registry(tmp_path: Path) -> Iterator[Registry]:
-    registry = open_registry(empty_registry(tmp_path / "registry.db"))
+    registry = open_registry(make_registry(tmp_path / "registry.db"))
     yield registry
     registry.close()

@@ -29,10 +29,10 @@ from store.expansions import Expansion, ExpansionKind, make_expansion_id
 from store.registry import Registry, open_registry
 from store.settings import CommonSettings
 from store.tables import ExpansionRow
-from tests.forked import Forked, attempt
+from tests.forked import Forked, run_attempt
 from tests.launcher import Launcher, Program, is_program
-from tests.patience import PATIENCE, insisting
-from tests.registries import empty_registry
+from tests.patience import PATIENCE, insist
+from tests.registries import make_registry
 from worker.attempt import Attempt, open_context
 from worker.child import run
 from worker.prepare import TrainingData, prepare
@@ -86,7 +86,7 @@ class Site:
     def __post_init__(self) -> None:
         self.home.mkdir(exist_ok=True)
         self.log_file = self.home / "worker.log"
-        here = self.settings.get("DATABASE_URL") or empty_registry(self.home / "registry.db")
+        here = self.settings.get("DATABASE_URL") or make_registry(self.home / "registry.db")
         self.registry: Registry = open_registry(here)
         compiled = Path(self.base.partition("@")[2]).parent / "compiled"
         compiled.mkdir(exist_ok=True)
@@ -154,7 +154,7 @@ class Site:
             dataset_bytes=len(data),
             actor="test",
         )
-        return insisting(submitting)[0].id
+        return insist(submitting)[0].id
 
     def wait_until(self, condition: Callable[[], T | None], seconds: float = PATIENCE) -> T:
         """Return what `condition` does, as soon as that is true; fails with the workers' log when it never is."""
@@ -184,14 +184,14 @@ class Site:
 
     def attempt(self, expansion: str, **more: str) -> Forked:
         """A child process under a lease of its own, as a worker would start it."""
-        forked = Forked(attempt, expansion, environment=self.environment(**more), log=self.log_file)
+        forked = Forked(run_attempt, expansion, environment=self.environment(**more), log=self.log_file)
         self.processes.append(forked)
         return forked
 
     def abandon(self, expansion: str) -> None:
         """What is left when a worker dies: a lease that runs out."""
         expired = update(ExpansionRow).where(ExpansionRow.id == expansion).values(lease_expires=now() - 1)
-        insisting(lambda: self._write(expired))
+        insist(lambda: self._write(expired))
 
     def child(self, worker: subprocess.Popen[bytes]) -> psutil.Process:
         """Return the process that trains for this worker, as soon as it has started."""
@@ -227,7 +227,7 @@ class Site:
             with suppress(RegistryUnavailable):
                 return self._write()
             self.kill(process, signal.SIGCONT)
-            insisting(self._write)  # it has ended that write: stopped again at once, it would stand there for ever
+            insist(self._write)  # it has ended that write: stopped again at once, it would stand there for ever
 
     def _write(self, *statements: Executable) -> None:
         with self.registry.begin() as session:

@@ -6,7 +6,7 @@ from typing import Any
 import pytest
 
 from store.versions import Version
-from tests.tiny import counted
+from tests.tiny import make_detector
 from worker.evaluate import count_confusion, measure_chain, measure_fertility
 
 ENGLISH = ["a red apple", "a small dog", "the sea and the sun", "the big house"]
@@ -34,13 +34,13 @@ def test_fertility_counts_tokens_a_word_and_a_character(
 
 
 def test_confusion_says_as_what_each_languages_captions_would_be_read() -> None:
-    detector = counted({"en": ENGLISH, "cy": WELSH})
+    detector = make_detector({"en": ENGLISH, "cy": WELSH})
     matrix = count_confusion(detector, {"cy": ["ci coch", "afal mawr", "the red dog"], "en": ["xyzzy", "12"], "fr": []})
     assert matrix == {"cy": {"cy": 2, "en": 1}, "en": {"shared": 2}, "fr": {}}
 
 
 def test_a_language_that_nobody_counted_is_never_guessed() -> None:
-    assert count_confusion(counted({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
+    assert count_confusion(make_detector({"en": ENGLISH}), {"cy": ["afal coch"]}) == {"cy": {"shared": 1}}
 
 
 def version(number: int, language: str, own: float | None = None, **after: float) -> Version:

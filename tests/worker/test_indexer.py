@@ -25,7 +25,7 @@ from store.registry import Registry
 from store.tables import DutyRow
 from tests.index.world import wait_until
 from tests.launcher import PARENT
-from tests.patience import PATIENCE, insisting
+from tests.patience import PATIENCE, insist
 from tests.worker.harness import PICTURES, Site
 from worker import supervisor, upkeep
 from worker.settings import WorkerSettings
@@ -62,7 +62,7 @@ def test_a_worker_seals_what_changed_and_leaves_the_duty(site: Site, sets: Vecto
     site.process("tests.eager_worker", SEAL_AT=SEAL_AT)
     state = sealed(site, sets)
     assert state.upto_change == site.gallery.read_last_change() and count_unsealed(site.registry) == 0
-    site.wait_until(lambda: insisting(lambda: site.registry.duties.take(SEALING, "another", 0.1)))
+    site.wait_until(lambda: insist(lambda: site.registry.duties.take(SEALING, "another", 0.1)))
 
 
 def test_after_it_has_sealed_a_worker_prunes_the_feed(site: Site, sets: VectorSets) -> None:
@@ -270,7 +270,7 @@ def test_while_writes_are_refused_no_child_is_started(
             registry.probe()
         indexing.tick(registry)
         assert not indexing.is_running
-    insisting(registry.probe)
+    insist(registry.probe)
     indexing.tick(registry)
     assert indexing.is_running
 

@@ -10,7 +10,7 @@ from index.damage import ScrubReport, list_unmended, load_report, name_duty, sav
 from store.data_root import DataRoot
 from tests.bitrot import flip
 from tests.launcher import PARENT
-from tests.patience import PATIENCE, insisting
+from tests.patience import PATIENCE, insist
 from tests.worker.harness import Site, pairs
 from worker import upkeep
 from worker.settings import WorkerSettings
@@ -25,15 +25,15 @@ def test_a_child_reads_everything_once_unless_another_process_does(site: Site) -
     root, expansion = DataRoot(site.home), site.submit(pairs("cy"))
     flip(site.home / "expansions" / expansion / "dataset", 99)
     duty = name_duty(root)
-    assert insisting(lambda: site.registry.duties.take(duty, "another", 600))
+    assert insist(lambda: site.registry.duties.take(duty, "another", 600))
     assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0 and load_report(root) is None, site.log()[-4_000:]
-    insisting(lambda: site.registry.duties.give_back(duty, "another"))
+    insist(lambda: site.registry.duties.give_back(duty, "another"))
     assert site.process(*CHILD, PARENT).wait(PATIENCE) == 0, site.log()[-4_000:]
     report = load_report(root)
     assert report is not None and report.unmended_count > 100, "it has no file of any picture"
     datasets = [each.name for each in list_unmended(root) if each.kind == "dataset"]
     assert datasets == [f"dataset of expansion {expansion} of cy"] and datasets[0] in site.log()
-    assert insisting(lambda: site.registry.duties.take(duty, "another", 600)), "the duty was given back"
+    assert insist(lambda: site.registry.duties.take(duty, "another", 600)), "the duty was given back"
 
 
 def test_a_child_whose_parent_is_gone_reads_nothing(site: Site) -> None:

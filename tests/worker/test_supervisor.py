@@ -19,7 +19,7 @@ import pytest
 from store.errors import RegistryUnavailable
 from store.leases import Lease
 from store.registry import Registry, open_registry
-from tests.patience import PATIENCE, insisting, within
+from tests.patience import PATIENCE, bound_time, insist
 from tests.worker.harness import Site, pairs
 from worker import supervisor
 from worker.settings import WorkerSettings
@@ -170,7 +170,7 @@ def test_a_child_that_has_finished_exits_by_itself(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(3)
-    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
+    insist(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()
     assert said(caplog)[1:] == ["the child ended with status 0"]
 
@@ -183,7 +183,7 @@ def test_a_child_that_does_not_end_after_it_has_finished_is_no_alarm(
 ) -> None:
     monkeypatch.setattr("worker.supervisor._EXIT_SECONDS", 0.0)
     running = start(600)
-    insisting(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
+    insist(lambda: site.registry.expansions.succeed(running.lease, 1, 2, {}))
     running.wait()
     assert said(caplog)[1:] == ["the child had finished, and was ended while it closed"]
 
@@ -192,9 +192,7 @@ def test_a_child_that_was_overtaken_is_killed(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(600)
-    while (
-        insisting(partial(site.registry.expansions.lease, running.lease.expansion, "test:2", 600)) is None
-    ):  # renewed?
+    while insist(partial(site.registry.expansions.lease, running.lease.expansion, "test:2", 600)) is None:  # renewed?
         site.abandon(running.lease.expansion)
     running.wait()
     assert said(caplog)[1:] == [
@@ -207,8 +205,8 @@ def test_a_cancelled_child_that_does_not_listen_is_killed_within_ten_seconds(
     site: Site, start: Callable[[float], Running], caplog: pytest.LogCaptureFixture
 ) -> None:
     running = start(600)
-    with within(10):
-        insisting(lambda: site.registry.expansions.cancel(running.lease.expansion))
+    with bound_time(10):
+        insist(lambda: site.registry.expansions.cancel(running.lease.expansion))
         running.wait()
     assert said(caplog)[1:] == ["the child ended with status -9"]
     assert site.registry.expansions.get(running.lease.expansion).state == "cancelled"

@@ -17,8 +17,8 @@ from types import SimpleNamespace
 import pytest
 
 from store.errors import RegistryUnavailable
-from tests.launcher import shared
-from tests.patience import PATIENCE, insisting
+from tests.launcher import share_launcher
+from tests.patience import PATIENCE, insist
 from tests.worker.harness import Site, assert_once, pairs
 from worker.celery_app import HintRelay, create_app
 from worker.settings import WorkerSettings
@@ -145,7 +145,7 @@ def test_a_worker_notices_that_nobody_can_write(site: Site) -> None:
     with at_work(site) as (relay, _), closing(sqlite3.connect(site.home / "registry.db")) as other:
         assert isinstance(relay, HintRelay)
         registry = relay._supervisor.registry
-        insisting(lambda: locked(other))
+        insist(lambda: locked(other))
         site.wait_until(lambda: registry.refused_seconds > 0)
         other.rollback()
         site.wait_until(lambda: registry.refused_seconds == 0)
@@ -221,7 +221,7 @@ def test_a_worker_allows_itself_and_its_children_all_open_files_that_the_system_
 
 def test_a_child_that_starts_while_the_database_is_away_waits_for_it(site: Site) -> None:
     expansion = site.submit(pairs("cy"))
-    lease = site.registry.expansions.lease(expansion, f"test:{shared().pid}", 600)
+    lease = site.registry.expansions.lease(expansion, f"test:{share_launcher().pid}", 600)
     assert lease is not None
     site.registry.close()
     (site.home / "registry.db").rename(site.home / "registry.away")

@@ -24,7 +24,7 @@ from client.importing.state import open_state
 from client.importing.upload import Importer
 from client.importing.watch import SETTLED, ChangedPlaces, WatchedFolder
 from tests.doubles import WeightlessEncoder
-from tests.patience import PATIENCE, within
+from tests.patience import PATIENCE, bound_time
 from tests.service.harness import ADMIN_KEY, Service, picture, running, wait_until
 from tests.service.processes import clean_environment
 
@@ -166,7 +166,7 @@ def test_who_waits_for_a_busy_service_stops_when_told_so() -> None:
         assert waiting.wait(PATIENCE)
         raise KeyboardInterrupt
 
-    with within(5), pytest.raises(KeyboardInterrupt):
+    with bound_time(5), pytest.raises(KeyboardInterrupt):
         list(map_in_order(lambda _: retry(busy, stopping), items(), 2, stopping))
     assert stopping.is_set()
 

@@ -17,7 +17,7 @@ from model.pictures import LONGEST, Frame, Picture
 from model.pictures.decoder import Decoder
 from store.errors import PictureCorrupt
 from tests.model.pictures.test_pictures import drawing, saved
-from tests.patience import PATIENCE, unread, within
+from tests.patience import PATIENCE, bound_time, count_unread
 
 ROOT = Path(__file__).parents[2]
 PNG = saved(drawing(), "PNG")
@@ -45,7 +45,7 @@ def test_a_child_that_hangs_is_killed_in_time_and_replaced(decoder: Decoder, mon
     (pid,) = decoder.pids
     os.kill(pid, signal.SIGSTOP)
     start = time.monotonic()
-    with monkeypatch.context() as hasty, within(2), pytest.raises(PictureCorrupt):
+    with monkeypatch.context() as hasty, bound_time(2), pytest.raises(PictureCorrupt):
         hasty.setattr(decoder, "_timeout", 0.5)
         decoder.decode(PNG)
     assert time.monotonic() - start >= 0.5 and not psutil.pid_exists(pid)
@@ -60,7 +60,7 @@ def killed_at_work(decoder: Decoder, data: bytes) -> "Future[Picture]":
     while psutil.Process(pid).status() != psutil.STATUS_STOPPED:  # until then it may still read its pipe
         assert time.monotonic() < deadline
     answer = decoder.submit(data)
-    while not unread(pid):
+    while not count_unread(pid):
         assert time.monotonic() < deadline
     os.kill(pid, signal.SIGKILL)
     return answer
