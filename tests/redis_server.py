@@ -35,7 +35,6 @@ class RedisServer:
         raise AssertionError("the server does not answer")
 
     def kill(self) -> None:
-        """Send SIGKILL."""
         self.client.close()
         if self._process is not None:
             self._process.kill()

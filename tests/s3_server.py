@@ -41,6 +41,5 @@ class S3Server:
         return f"s3://{name}/some/place"
 
     def kill(self) -> None:
-        """Send SIGKILL."""
         self._process.kill()
         self._process.wait()
