@@ -4,6 +4,7 @@ The line of a request that may have changed something also tells what (`target`:
 the key. An unexpected exception is logged and answered with `internal_error`; its text is never sent.
 """
 
+import asyncio
 import logging
 import re
 import secrets
@@ -17,6 +18,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from service.bodies import BodyReader, check_head
 from service.metrics import Metrics
 from service.problems import can_answer_head, make_internal_error, make_problem_response
+from store.errors import Unavailable
 
 _REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,64}")
 _METHODS = frozenset({"GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS", "PATCH"})  # all others share one label
@@ -95,6 +97,10 @@ class RequestMiddleware:
         context.requests += 1
         try:
             await app(scope, body.receive, answer)
+        except asyncio.CancelledError:  # a second signal ends the process at once; uvicorn would answer 500
+            if status:
+                raise
+            await make_problem_response(request_id, Unavailable("the service is stopping"))(scope, receive, answer)
         except Exception:
             _log.exception("unexpected error", extra={"request_id": request_id})
             if status:  # the response has started

@@ -25,7 +25,7 @@ from tests.groups import GROUPS, write_base
 from tests.index.world import World, put
 from tests.patience import PATIENCE, bound_time
 from tests.registries import make_registry
-from tests.service.harness import ADMIN_KEY, wait_until
+from tests.service.harness import ADMIN_KEY, assert_problem, wait_until
 from tests.service.processes import answers, clean_environment, run_module, weightless
 
 
@@ -64,14 +64,21 @@ def test_a_data_root_of_an_earlier_release_gives_one_sentence_and_stays_as_it_is
 
 
 def test_a_service_on_a_free_port_prints_it_and_two_signals_stop_it_silently(tmp_path: Path) -> None:
-    server = weightless(tmp_path, LOG_LEVEL="warning")
+    one_by_one = "serve.Settings.batch_size = 1"
+    server = weightless(tmp_path, "SlowEncoder(1)", one_by_one, LOG_LEVEL="warning", ADMIN_KEY=ADMIN_KEY)
     try:
         address = server.stdout.readline().split()[-1]
-        with httpx.Client(base_url=address, timeout=PATIENCE) as client:
+        http = httpx.Client(base_url=address, headers={"X-API-Key": ADMIN_KEY}, timeout=PATIENCE)
+        with http as client, ThreadPoolExecutor(2) as pool:
             wait_until(lambda: answers(client, "/readyz") == 200)
-        for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
-            server.send_signal(sent)
-            time.sleep(0.1)
+            texts = ("it runs", "it waits")
+            searches = [pool.submit(client.post, "/v1/search/pictures", json={"text": text}) for text in texts]
+            wait_until(lambda: "pictoglot_queue_texts 0.0" not in client.get("/metrics").text)
+            for sent in (signal.SIGINT, signal.SIGTERM):  # Ctrl-C, and what the parent then sends to its children
+                server.send_signal(sent)
+                time.sleep(0.1)
+            for search in searches:
+                assert_problem(search.result(), 503, "overloaded")
         _, errors = server.communicate(timeout=PATIENCE)
         assert (server.returncode, errors) == (0, "")
     finally:
