@@ -152,7 +152,7 @@ def test_what_is_removed_meanwhile_is_not_damaged(world: World, monkeypatch: pyt
 
     interrupt(monkeypatch, segment, "is_intact", remove_segments)
     interrupt(monkeypatch, VectorSets, "list_newest", remove_version)
-    interrupt(monkeypatch, PictureFiles, "here", delete_pictures)
+    interrupt(monkeypatch, PictureFiles, "list_local", delete_pictures)
     versions = world.registry.versions.list()
     monkeypatch.setattr(world.registry.versions, "list", lambda: versions)  # as it was before
     assert run_scrub(world) == []
