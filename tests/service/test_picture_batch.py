@@ -135,7 +135,7 @@ def test_to_send_the_same_again_changes_nothing(service: Service) -> None:
 def test_several_pictures_of_one_id_are_put_one_after_the_other(service: Service) -> None:
     records = [{"id": "same", "tags": [str(number)]} for number in range(4)]
     slow = io.BytesIO()  # to decode: put at the same time, the others would be there before it
-    Image.new("RGB", (4_000, 4_000), "teal").save(slow, "PNG")
+    Image.new("RGB", (2_000, 2_000), "teal").save(slow, "PNG")
     answer = post(service, [slow.getvalue(), *(picture(30 + number) for number in range(3))], records)
     assert [outcome[1] for outcome in list_outcomes(answer)] == ["created", "replaced", "replaced", "replaced"]
     assert service.admin.get("/v1/pictures/same").json()["tags"] == ["3"]
