@@ -63,8 +63,8 @@ class ScrubReport:
 def load_report(root: DataRoot) -> ScrubReport | None:
     """Load the report of the last scrub that finished; None before the first."""
     with suppress(OSError, ValueError, TypeError, KeyError):
-        told = json.loads(root.locate(_REPORT).read_bytes())
-        return ScrubReport(**{**told, "damaged": [Damage(**each) for each in told["damaged"]]})
+        content = json.loads(root.locate(_REPORT).read_bytes())
+        return ScrubReport(**{**content, "damaged": [Damage(**each) for each in content["damaged"]]})
     return None
 
 

@@ -212,7 +212,7 @@ class LiveIndex:
 
     @property
     def overdue_count(self) -> int:
-        """The same number where it is so large that no worker seems to seal; else 0."""
+        """`unsealed_count` where it is so large that no worker seems to seal; else 0."""
         unsealed = self.unsealed_count
         return unsealed if unsealed > _LATE_FACTOR * self._seal_at else 0
 

@@ -79,8 +79,8 @@ def create_extension(registry: Registry) -> Extension:
 def _read_note(connection: sql.Connection, index: str) -> RecallNote | None:
     """Read what is noted with an index; None when nothing is, or there is no such index."""
     query = sql.text("SELECT obj_description(to_regclass(:index), 'pg_class')")
-    told = connection.scalar(query, {"index": index})
-    return None if told is None else json.loads(told)
+    note = connection.scalar(query, {"index": index})
+    return None if note is None else json.loads(note)
 
 
 def _write_note(connection: sql.Connection, index: str, about: RecallNote) -> None:
