@@ -116,12 +116,18 @@ def find_scripts(tag: str) -> frozenset[str]:
 
 def is_in_script(text: str, tag: str) -> bool | None:
     """Return whether most letters of `text` are in its script, but for brand names and units; None if unknown."""
-    expected = find_scripts(tag)
-    letters = [character for character in text if unicodedata.category(character)[0] == "L"]
-    if not expected or not letters:
+    if not (expected := find_scripts(tag)):
         return None
-    matcher = _compile_matcher(expected)
-    return sum(1 for letter in letters if matcher.fullmatch(letter)) * 2 >= len(letters)
+    verdicts = [verdict for character in text if (verdict := _is_letter_of(expected, character)) is not None]
+    return sum(verdicts) * 2 >= len(verdicts) if verdicts else None
+
+
+@lru_cache(maxsize=1 << 16)
+def _is_letter_of(scripts: frozenset[str], character: str) -> bool | None:
+    """Return whether a letter is of one of these scripts; None of another character."""
+    if unicodedata.category(character)[0] != "L":
+        return None
+    return _compile_matcher(scripts).fullmatch(character) is not None
 
 
 @cache

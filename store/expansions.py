@@ -75,6 +75,11 @@ class Expansion:
     cancel_requested: bool
     actor: str
 
+    @property
+    def is_of_words(self) -> bool:
+        """Whether its dataset has single words, as a dictionary does: one that is held out was never taught."""
+        return "pivot" in self.settings
+
 
 @dataclass(frozen=True)
 class IdempotencyKey:

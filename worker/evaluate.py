@@ -22,13 +22,20 @@ from model.version import read
 from store.errors import NothingHeldOut, VersionCorrupt
 from store.versions import Version
 from worker.attempt import Attempt, TrainingContext, open_context
-from worker.gate import CAPTION_KINDS, choose_recall_ranks, describe_gain, describe_reading
+from worker.gate import (
+    CAPTION_KINDS,
+    choose_recall_ranks,
+    describe_gain,
+    describe_in_sample,
+    describe_reading,
+)
 from worker.prepare import TrainingData, prepare
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
     Validation,
     choose_english,
+    choose_taught,
     collect_validations,
     decide_validation,
     encode_candidates,
@@ -140,9 +147,11 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
             earlier[tag] = earlier_set
     base, candidates = context.encoder.base_view, encode_candidates(context, data, earlier[ENGLISH])
     english = describe(base, earlier[ENGLISH], candidates, measure(context, base, earlier[ENGLISH], candidates))
+    about = data.report.dump()
     report = {
         **own,
-        "dataset": data.report.dump(),
+        **({"dictionary": about.pop("dictionary")} if "dictionary" in about else {}),
+        "dataset": about,
         "english": english,
         "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
@@ -176,11 +185,15 @@ def _measure_gain(
     """Measure a set and, unless in a rebuild, the `gain` over the version that has served the language, or the base.
 
     A damaged version counts as the base, which reads its language until the new one serves. In a move, the new base has
-    served none. The sentence about the gain says of which `kind` the captions are.
+    served none. The sentence about the gain says of which `kind` the captions are. Beside single words that are held
+    out stand, as `in_sample`, those that were taught.
     """
     among = encode_candidates(context, data, validation)
     after = measure(context, view, validation, among)
     report = describe(view, validation, among, after)
+    if validation.against == "words" and (words := choose_taught(data)).captions:
+        known = encode_candidates(context, data, words)
+        report["in_sample"] = describe_in_sample(describe(view, words, known, measure(context, view, words, known)))
     if after is None or context.attempt.expansion.kind == "rebuild":
         return report
     version = served.get(data.language, context.base_version)

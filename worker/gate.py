@@ -8,6 +8,7 @@ import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from model.dataset.words import format_count
 from model.evaluation import Gain
 from model.languages import find_names
 from store.errors import Failure
@@ -15,7 +16,12 @@ from store.errors import Failure
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
 # behind "captions", by what they are ranked against
-CAPTION_KINDS = {"pictures": " of pictures", "english": " paired with English", "pivots": " paired with other texts"}
+CAPTION_KINDS = {
+    "pictures": " of pictures",
+    "english": " paired with English",
+    "pivots": " paired with other texts",
+    "words": " of single words",
+}
 
 
 class GateFailed(Failure):
@@ -96,20 +102,33 @@ def compute_floor(candidates: int, min_recall: float) -> tuple[int, float]:
     return k, chance + min_recall * (1 - chance) if min_recall else 0.0
 
 
+def describe_in_sample(report: Mapping[str, Any]) -> dict[str, Any]:
+    """Describe the recall of what was taught, which says that it can be found, and nothing of other texts."""
+    k, _ = compute_floor(report["candidates"], 0.0)
+    return {
+        **report,
+        "sentence": (
+            f"Recall of what was taught: of {format_count(report['pairs'], 'word')}, "
+            f"{100 * report['t2i'][f'R@{k}']:.1f} % have their meaning among the first {k} of {report['candidates']:,}"
+        ),
+    }
+
+
 def describe_floor_failure(report: Mapping[str, Any], min_recall: float) -> str | None:
     """Say why the language is below the floor, in one sentence with the figures; None when it is not.
 
     Recall must reach `min_recall` of the way from chance to 1; with 0.0, any will do.
     """
+    what, report = ("taught", report["in_sample"]) if "in_sample" in report else ("held-out", report)
     if report["pairs"] == 0:
-        return "no held-out caption could be measured"
+        return f"no {what} caption could be measured"
     candidates = report["candidates"]
     k, needed = compute_floor(candidates, min_recall)
     reached = report["t2i"][f"R@{k}"]
     if reached < needed:
-        return f"held-out t2i R@{k} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
+        return f"{what} t2i R@{k} is {reached:.3f}, at least {needed:.3f} is needed among {candidates} candidates"
     if report["truncated"] > MAX_TRUNCATED:
-        cut = f"{report['truncated']:.1%} of the held-out captions are too long for the model"
+        cut = f"{report['truncated']:.1%} of the {what} captions are too long for the model"
         return f"{cut}, at most {MAX_TRUNCATED:.0%} may be"
     return None
 

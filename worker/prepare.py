@@ -134,7 +134,10 @@ def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
     if files.hash_file(path) != expansion.dataset_sha256:
         raise CheckpointMismatch("the dataset is not the one that was submitted")
     return dataset.read(
-        path, language=expansion.language, find_ids=lambda names: _find_ids(attempt, expansion.id, names)
+        path,
+        language=expansion.language,
+        find_ids=lambda names: _find_ids(attempt, expansion.id, names),
+        pivot=expansion.settings.get("pivot"),
     )
 
 

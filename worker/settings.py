@@ -14,7 +14,11 @@ class WorkerSettings(CommonSettings):
     match_seconds: ClassVar[float] = 60.0  # between looks whether the chance of a hit is to be fitted for a language
 
     min_recall: float = Field(
-        0.2, ge=0, le=1, description="Share of the way from chance to 1 that held-out t2i R@10 must reach; 0: any."
+        0.2,
+        ge=0,
+        le=1,
+        description="Share of the way from chance to 1 that held-out t2i R@10 must reach, "
+        "or of a dictionary that of what was taught; 0: any.",
     )
     # 0.05 is five standard errors where 1,000 captions are measured before and after and a tenth of them change, so
     # that chance does not hold the table back even as the worst of 35 languages; with 100 captions it is 1.5

@@ -1,7 +1,8 @@
 """Held-out set and ranking candidates: chosen once, kept beside the expansion, and used by every later one.
 
 A caption with a picture is ranked against the gallery, as in a search. A dataset without pictures is ranked against its
-own pivots, those of its training rows included: among the few held-out ones, chance alone does well.
+own pivots, those of its training rows included: among the few held-out ones, chance alone does well. The single words
+of a dictionary are a kind of their own, since one that is held out was never taught: the others are asked as well.
 """
 
 import json
@@ -17,7 +18,7 @@ from numpy.typing import NDArray
 
 from index.sources import ensure_picture_vectors
 from model.dataset import has_mostly_pictures
-from model.dataset.rows import Pivot
+from model.dataset.rows import Pivot, Row
 from model.encoder import EncodedTexts
 from model.languages import ENGLISH, can_read
 from model.table import View
@@ -31,7 +32,7 @@ MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
 _BATCH_SIZE = 128
 
-CandidateKind = Literal["pictures", "english", "pivots"]  # pivots: where not all of them are English
+CandidateKind = Literal["pictures", "english", "pivots", "words"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
 
 
@@ -90,13 +91,17 @@ def find_validation(
 def load_validations(root: DataRoot, expansions: Sequence[str]) -> list[Validation]:
     """Load the sets of these expansions, joined to one for each kind of candidates.
 
-    The one of most captions comes first; of two alike, the one of the last expansion.
+    The one of most captions comes first; of two alike, the one of the last expansion; single words come last.
     """
     kinds = dict[CandidateKind, list[Validation]]()
     for expansion in reversed(expansions):
         if (each := load_validation(root, expansion)) is not None:
             kinds.setdefault(each.against, []).insert(0, each)
-    return [*map(_join, sorted(kinds.values(), key=lambda alike: -sum(len(each.captions) for each in alike)))]
+
+    def rank(alike: list[Validation]) -> tuple[bool, int]:
+        return alike[0].against == "words", -sum(len(each.captions) for each in alike)
+
+    return [*map(_join, sorted(kinds.values(), key=rank))]
 
 
 def collect_validations(context: TrainingContext, data: TrainingData, earlier: Sequence[str]) -> list[Validation]:
@@ -141,11 +146,20 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
     if has_mostly_pictures(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
         return choose_validation("pictures", described, context.gallery.list_ids())
-    pivots = {row.pivot for row in data.rows if row.pivot is not None}
+    languages = {row.pivot.language for row in data.rows if row.pivot is not None}
+    against: CandidateKind = "english" if languages == {ENGLISH} else "pivots"
+    return _choose_pairs(data, rows, "words" if context.attempt.expansion.is_of_words else against)
+
+
+def choose_taught(data: TrainingData) -> Validation:
+    """Choose captions that were taught with a text, to be ranked against the texts of all rows."""
+    return _choose_pairs(data, data.training_rows, "words")
+
+
+def _choose_pairs(data: TrainingData, rows: Sequence[Row], against: CandidateKind) -> Validation:
+    names = {_name_pivot(row.pivot) for row in data.rows if row.pivot is not None}
     paired = [(row.caption, _name_pivot(row.pivot)) for row in rows if row.pivot is not None]
-    against: CandidateKind = "english" if {language for language, _ in pivots} == {ENGLISH} else "pivots"
-    validation = choose_validation(against, paired, {_name_pivot(pivot) for pivot in pivots})
-    return replace(validation, pivots=dict(data.pivot_versions))
+    return replace(choose_validation(against, paired, names), pivots=dict(data.pivot_versions))
 
 
 def choose_validation(against: CandidateKind, pairs: Pairs, names: Collection[str]) -> Validation:

@@ -176,6 +176,9 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
+    for each in (report, *report.get("others", ())):
+        if "in_sample" in each:
+            say(f"{each['in_sample']['sentence']}.")
     if (joined := report.get("joined")) and joined["rows"]:
         before = format_count(joined["datasets"], "earlier dataset")
         say(f"It was also taught from {format_count(joined['rows'], 'caption')} of {before}.")
@@ -207,7 +210,7 @@ def _show_assessment(_: dict[str, Any], report: dict[str, Any]) -> None:
 
 def _show_recalls(report: dict[str, Any]) -> None:
     if report.get("t2i"):
-        other = {"english": "English", "pivots": "pivot"}.get(report.get("against", ""), "picture")
+        other = {"english": "English", "pivots": "pivot", "words": "gloss"}.get(report.get("against", ""), "picture")
         names = ((f"text to {other}", "t2i"), (f"{other} to text", "i2t"))
         rows = [(name, *(format_recall(report, direction, at) for at in (1, 5, 10))) for name, direction in names]
         print_table(("percent", "R@1", "R@5", "R@10"), rows, right=("R@1", "R@5", "R@10"))

@@ -10,10 +10,17 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.formats import read_records
+from model.dataset.dictionary import Choice, DictionaryReport, Reach
+from model.dataset.formats import RowFault, read_entries, read_records
 from model.dataset.rows import EMPTY_PIVOT, PictureLookup, Row, UnusableRow, drop_repeated, read_row, split_rows
 from model.dataset.tables import NO_ROW, refuse
-from model.dataset.words import describe_fault, explain_not_in_gallery, explain_too_many_faults, format_count
+from model.dataset.words import (
+    describe_fault,
+    explain_left_out,
+    explain_not_in_gallery,
+    explain_too_many_faults,
+    format_count,
+)
 from model.languages import ENGLISH, is_in_script
 from store.errors import (
     DatasetInvalid,
@@ -64,12 +71,17 @@ class DatasetReport:
     by_file: int = 0  # rows whose picture is named by its file instead of its id
     missing: int = 0  # rows whose picture the gallery lacks, where that is left out
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
+    dictionary: DictionaryReport | None = None  # what was chosen of its entries, which `rows` counts
 
     def dump(self) -> dict[str, Any]:
         """Return plain JSON values; a fault also says in words what is wrong with its rows, as its `reason`."""
         plain: dict[str, Any] = json.loads(json.dumps(asdict(self)))
         for kind, fault in plain["faults"].items():
             fault["reason"] = describe_fault(kind)
+        if self.dictionary is None:
+            del plain["dictionary"]
+        else:
+            plain["dictionary"]["reasons"] = self.dictionary.reasons
         return plain
 
 
@@ -86,13 +98,16 @@ def read(
     *,
     language: str | None = None,
     find_ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
+    pivot: str | None = None,
 ) -> Dataset:
     """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
-    `find_ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one picture under
-    two names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and
-    `UnsupportedMedia`.
+    With `pivot` the file is a dictionary of `language`, whose glosses are in that one. `find_ids` returns the ids of
+    those pictures that are named otherwise: rows have the ids, so that one picture under two names is on one side of
+    the split. Raises `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
     """
+    if language is not None and pivot is not None:
+        return read_dictionary(path, language=language, pivot=pivot)
     name, source = read_records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[Row] = []
@@ -117,6 +132,36 @@ def read(
         first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
         by_file=by_file,
+        **count_usable(rows),
+    )
+    return Dataset(rows, report)
+
+
+def read_dictionary(path: Path, *, language: str, pivot: str, reach: Reach | None = None) -> Dataset:
+    """Return the pairs of a dictionary that are worth teaching, and the report; its glosses are in language `pivot`.
+
+    Those come first whose glosses have the highest `reach`. Raises as `read` does.
+    """
+    lines: dict[str, list[int]] = defaultdict(list)
+    choice, total = Choice(language, pivot), 0
+    for total, entry in enumerate(read_entries(path), 1):
+        if total > MAX_ROWS:
+            refuse("too_many_rows", f"at most {MAX_ROWS:,} entries are read; teach the dictionary in parts", entry.line)
+        try:
+            if isinstance(entry, RowFault):
+                raise UnusableRow(entry.kind)
+            choice.add(entry)
+        except UnusableRow as fault:
+            lines[str(fault)].append(entry.line)
+    candidates, chosen = choice.take(reach)
+    rows = split_rows(candidates, lines)
+    report = DatasetReport(
+        format="dictionary",
+        rows=total,
+        duplicates=0,
+        first_duplicates=(),
+        faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
+        dictionary=chosen,
         **count_usable(rows),
     )
     return Dataset(rows, report)
@@ -147,8 +192,17 @@ def validate(
             errors=where,
         )
     _check_counts(report)
+    report = replace(report, in_script=_measure_script_share(dataset, language))
+    if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
+        raise DatasetLanguageMismatch(
+            f"only {report.in_script:.0%} of the captions are in the script of {language}: "
+            "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
+            report=report.dump(),
+        )
     if report.usable < MIN_ROWS:
         advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
+        if report.dictionary is not None and report.dictionary.left_out:
+            advice += f". {explain_left_out(report.dictionary.left_out)}"
         raise DatasetTooSmall(
             f"{format_count(report.usable, 'usable row')}; at least {MIN_ROWS} are needed{advice}",
             report=report.dump(),
@@ -159,13 +213,6 @@ def validate(
     if to_train and not (report.train and report.val) and (again or not of_one):
         way = "leave out the column `split`, and some rows are held out by themselves"
         _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
-    report = replace(report, in_script=_measure_script_share(dataset.rows, language))
-    if report.in_script is not None and report.in_script < 1 - MAX_WRONG_SCRIPT:
-        raise DatasetLanguageMismatch(
-            f"only {report.in_script:.0%} of the captions are in the script of {language}: "
-            "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
-            report=report.dump(),
-        )
     _check_pivots(dataset.rows, is_served)
     _check_pictures(dataset.rows, report, find_known, some_ids)
     if to_train and not again:
@@ -228,8 +275,10 @@ def _refuse_counts(report: DatasetReport, detail: str, more: tuple[FieldError, .
     raise DatasetInvalid(detail, errors=more + faulty, report=report.dump())
 
 
-def _measure_script_share(rows: Sequence[Row], language: str) -> float | None:
-    judged = [verdict for row in rows if (verdict := is_in_script(row.caption, language)) is not None]
+def _measure_script_share(dataset: Dataset, language: str) -> float | None:
+    if (dictionary := dataset.report.dictionary) is not None and dictionary.entries:  # no row is of another script
+        return 1 - dictionary.left_out.get("script", 0) / dictionary.entries
+    judged = [verdict for row in dataset.rows if (verdict := is_in_script(row.caption, language)) is not None]
     return sum(judged) / len(judged) if judged else None
 
 

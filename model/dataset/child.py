@@ -28,7 +28,10 @@ _ASKED = 50_000  # pictures in one question
 
 @dataclass(frozen=True)
 class Submission:
-    """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`."""
+    """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`.
+
+    With `pivot`, it is a dictionary, whose glosses are in that language.
+    """
 
     path: Path
     language: str
@@ -36,6 +39,7 @@ class Submission:
     base_languages: Collection[str]
     without_missing: bool = False
     to_train: bool = True
+    pivot: str | None = None
 
 
 class DatasetChecker:
@@ -115,7 +119,10 @@ def _make_report(
 ) -> dataset.DatasetReport:
     """Return the report on the dataset, or `without_missing` on what is left of it."""
     data = dataset.read(
-        submission.path, language=submission.language, find_ids=lambda names: find_ids_of_files(names, find_known)
+        submission.path,
+        language=submission.language,
+        find_ids=lambda names: find_ids_of_files(names, find_known),
+        pivot=submission.pivot,
     )
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))

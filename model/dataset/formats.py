@@ -37,7 +37,7 @@ from model.dataset.tables import (
     read_tabbed,
     refuse,
 )
-from model.dataset.words import PAIR
+from model.dataset.words import ENTRY, PAIR
 from store.errors import UnsupportedMedia
 
 _PARTS = ("language", "text")  # of a pivot
@@ -62,6 +62,17 @@ class Record:
 
 
 @dataclass(frozen=True, slots=True)
+class Entry:
+    """One entry of a dictionary as it is in the file; `line` counts from 1."""
+
+    line: int
+    word: object
+    glosses: object
+    pos: object
+    forms: object
+
+
+@dataclass(frozen=True, slots=True)
 class RowFault:
     """One row that cannot be parsed."""
 
@@ -81,6 +92,19 @@ def read_records(path: Path, *, language: str | None) -> tuple[str, Records]:
         head = stream.read(MAX_LINE + 1)
     name = _recognise(head)
     return name, _read_content(path, _READERS[name], language)
+
+
+def read_entries(path: Path) -> Iterator[Entry | RowFault]:
+    """Read the entries of a dictionary, one JSON object in each line; raises as `read_records` does."""
+    with open_content(path) as stream:
+        if _recognise(stream.read(MAX_LINE + 1)) != "jsonl":
+            refuse("wrong_columns", f"a dictionary is sent as JSON lines; write one entry in each: `{ENTRY}`", 1)
+    with open_content(path) as stream:
+        for number, value in _read_objects(stream):
+            if isinstance(value, dict):
+                yield Entry(number, *(value.get(key) for key in ("word", "glosses", "pos", "forms")))
+            else:
+                yield RowFault(number, "malformed_json")
 
 
 def _read_content(path: Path, reader: "Reader", language: str | None) -> Records:

@@ -5,6 +5,7 @@ Knows the kinds of faults, and reads no file. A sentence never repeats what stan
 
 from collections.abc import Mapping, Sequence
 
+ENTRY = '{"word": "Apfel", "glosses": ["apple"]}'
 PAIR = '{"caption": "roter Apfel", "english": "red apple"}'
 FAULTS = {
     "missing_caption": "without a caption",
@@ -23,6 +24,19 @@ FAULTS = {
     "text_invalid_unicode": "with control characters or broken ones",
     "language_tag_invalid": "with a pivot in a language of no valid tag",
     "split_conflict": "of a picture or text that is in the other split already",
+    "missing_word": "without a headword",
+    "glosses_invalid": "with glosses that are no list of texts",
+    "forms_invalid": "with forms that are no list of texts",
+}
+LEFT_OUT = {  # entries of a dictionary
+    "no_gloss": "without an equivalent",
+    "definition": "that are explained by a sentence and have no equivalent",
+    "grammar": "of grammar: function words, affixes, forms of another word",
+    "too_long": "with too long a headword",
+    "script": "in another script than the language's",
+    "common_gloss": "whose equivalents have two better headwords",
+    "repeated": "that repeat others",
+    "beyond_limit": "behind those that the base knows best",
 }
 _REMEDIES = {
     "missing_caption": "Fill the column `caption` of each row with the text in the new language",
@@ -42,6 +56,9 @@ _REMEDIES = {
     "text_invalid_unicode": "Save the file as UTF-8 again, or take these characters out",
     "language_tag_invalid": "Name languages by tags, such as `de` or `pt-BR`",
     "split_conflict": "Give all rows of one picture, or of one text, the same split",
+    "missing_word": f"The headword stands under the key `word`: `{ENTRY}`",
+    "glosses_invalid": f"Put what a headword means into a list of texts: `{ENTRY}`",
+    "forms_invalid": 'Put other forms of a headword into a list of texts: `"forms": ["Äpfel"]`',
 }
 _IN_LINES = {  # what differs where each line is an object
     "missing_caption": f"The text in the new language stands under the key `caption`: `{PAIR}`",
@@ -53,6 +70,7 @@ _WITH_TABS = {
 }
 _BY_FORMAT = {
     "jsonl": _IN_LINES,
+    "dictionary": {"malformed_json": f"Write one entry in each line: `{ENTRY}`"},
     "tsv": _WITH_TABS,
     "parallel": _WITH_TABS,
     "coco": {"malformed_json": 'Each annotation is an object: `{"image_id": 1, "caption": "roter Apfel"}`'},
@@ -88,6 +106,11 @@ def explain_too_many_faults(rows: int, most: float, counts: Mapping[str, int], f
         f"{faulty:,} of {format_count(rows, 'row')} cannot be used, and at most {most:.0%} may be left out: {kinds}. "
         f"{suggest_remedy(often, format)}"
     )
+
+
+def explain_left_out(counts: Mapping[str, int]) -> str:
+    """Say which entries of a dictionary are not taken, and why."""
+    return "Left out: " + ", ".join(f"{count:,} {LEFT_OUT[reason]}" for reason, count in counts.items())
 
 
 def explain_not_in_gallery(failing: int, rows: int, pictures: Sequence[str], alike: Sequence[str]) -> str:

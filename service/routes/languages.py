@@ -139,8 +139,7 @@ async def teach_language(
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
-    options = {name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"}
-    settings = form.settings.model_dump(exclude_unset=True) | options
+    settings = _read_settings(form, tag)
     key = IdempotencyKey.build(
         caller.id, idempotency_key, [tag, settings, upload.sha256, *([kind] if kind == "assess" else [])]
     )
@@ -148,8 +147,7 @@ async def teach_language(
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
-        without = form.without_missing == "true"
-        report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, without, context)
+        report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
         if form.dry_run == "true":
             replaces = form.replace == "true"
             sent = None if replaces else upload.sha256
@@ -161,6 +159,21 @@ async def teach_language(
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
 
+def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
+    """Return how to learn; `pivot` is in it where the dataset is a dictionary."""
+    options: dict[str, Any] = {
+        name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"
+    }
+    if form.kind == "dictionary":
+        options["pivot"] = canonicalize(form.pivot or ENGLISH)
+    if form.pivot is not None and options.get("pivot") in (None, tag):
+        refused = "a pivot of all rows goes with a dictionary; captions name theirs in each row"
+        if form.kind == "dictionary":
+            refused = f"the glosses of a dictionary are in another language than its words, which are in {tag}"
+        raise InvalidInput(refused, errors=(FieldError("body.pivot", "pivot_invalid"),))
+    return form.settings.model_dump(exclude_unset=True) | options
+
+
 def _count_earlier_datasets(context: Context, tag: str, without: str | None) -> schemas.Joined | None:
     """Count what the serving version was taught from, `without` a dataset of this sha256; None if nothing is kept."""
     number = context.registry.releases.get_serving().languages.get(tag)
@@ -170,11 +183,14 @@ def _count_earlier_datasets(context: Context, tag: str, without: str | None) -> 
     return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
 
 
-def _check_dataset(path: Path, tag: str, kind: ExpansionKind, without: bool, context: Context) -> dict[str, Any]:
-    """Report on a dataset, or on what is left `without` the pictures that are missing in the gallery."""
-    served = context.registry.releases.get_serving().languages
+def _check_dataset(
+    path: Path, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], context: Context
+) -> dict[str, Any]:
+    """Report on a dataset, or on what is left without the pictures that are missing in the gallery."""
+    served, base = list(context.registry.releases.get_serving().languages), context.encoder.languages
+    without, pivot = settings.get("without_missing", False), settings.get("pivot")
     return context.datasets.check(
-        Submission(path, tag, list(served), context.encoder.languages, without, to_train=kind == "learn"),
+        Submission(path, tag, served, base, without, to_train=kind == "learn", pivot=pivot),
         context.gallery.find_known,
         lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, newest_first=True)],
     )

@@ -23,7 +23,7 @@ from store.versions import Version
 
 _BYTES = "application/octet-stream"
 _DATASET, _FILE = describe_file(_BYTES, description="The dataset."), describe_file(_BYTES)
-_OPTIONS = {"force", "replace", "without_missing"}  # beside the settings of a training
+_OPTIONS = {"force", "replace", "without_missing", "pivot"}  # beside the settings of a training
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 
@@ -91,6 +91,7 @@ def list_datasets(number: values.PathNumber, context: AppContext) -> schemas.Dat
             expansion=each.id,
             created_at=each.created_at,
             settings={name: value for name, value in each.settings.items() if name not in _OPTIONS},
+            pivot=each.settings.get("pivot"),
             sha256=each.dataset_sha256,
             bytes=each.dataset_bytes,
             kept=_find_dataset_file(each, context.root) is not None,

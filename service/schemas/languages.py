@@ -83,6 +83,12 @@ class LanguageForm(RequestBody):
     settings: TeachingSettings = Field(
         TeachingSettings(), description="Any of `epochs`, `learning_rate`, `vocabulary`, `seed`."
     )
+    kind: Literal["captions", "dictionary"] = Field(
+        "captions",
+        description='A dictionary has an entry in each line, `{"word": "Apfel", "glosses": ["apple"]}`, and if it is '
+        "known the part of speech `pos` and other `forms`; what is taught of it is chosen.",
+    )
+    pivot: str | None = Field(None, description="The language of the glosses in a dictionary; left out: English.")
     dry_run: Literal["true", "false"] = "false"
     assess: Literal["true", "false"] = Field(
         "false", description="Measure how well the language is read already, and teach nothing."
@@ -178,6 +184,7 @@ class DatasetItem(Response):
     expansion: str
     created_at: datetime
     settings: Report = Field(description="Those that were sent with it, as `POST /v1/languages` takes them.")
+    pivot: str | None = Field(description="Of a dictionary, the language of its glosses; null of captions.")
     sha256: str | None
     bytes: int | None
     kept: bool = Field(description="false: it was pruned.")

@@ -116,7 +116,7 @@ function outcome(item) {
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
   const words = [
-    typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
+    typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text", words: "gloss" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     joined?.rows ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,

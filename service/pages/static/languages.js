@@ -154,7 +154,7 @@ const rows = ({ taught, captions, report }) => (taught && report.dataset?.usable
 
 /** What stood in the place of pictures when a language was measured that was taught without. */
 function instead({ pairs, against }) {
-  const what = { english: "English texts", pivots: "paired texts" }[against];
+  const what = { english: "English texts", pivots: "paired texts", words: "glosses" }[against];
   return what && pairs >= FEW ? make("span", { class: "hint" }, `${what}, not pictures`) : null;
 }
 

@@ -48,6 +48,7 @@ function verdict({ version, language, name, state, error, moved, report }) {
   else if (now === version) words.push(`This version is used for ${name} now.`);
   else words.push(now === undefined || now === null ? `${name} is not available now.` : `${name} is read by version ${now} now.`);
   if (gain) words.push(`${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`);
+  for (const each of [report, ...(report.others ?? [])]) if (each.in_sample) words.push(`${each.in_sample.sentence}.`);
   if (report.joined?.rows) words.push(`It was taught from ${plural(report.joined.rows, "caption")} of ${plural(report.joined.datasets, "earlier dataset")} as well.`);
   if (report.replaced) words.push(`It replaced ${plural(report.replaced.datasets, "earlier dataset")}.`);
   for (const each of report.replaced?.sentences ?? []) words.push(`${each}.`);
@@ -63,7 +64,7 @@ function figures(answer) {
   const unit = typeof fertility.per_word === "number" ? "word" : "character";
   const tokens = fertility[`per_${unit}`];
   const theirs = english?.fertility?.[`per_${unit}`];
-  const other = { english: "English", pivots: "paired text" }[report.against] ?? "picture";
+  const other = { english: "English", pivots: "paired text", words: "gloss" }[report.against] ?? "picture";
   return make(
     "dl",
     { class: "figures" },
@@ -82,12 +83,12 @@ const decimal = (value, digits = 2) => (typeof value === "number" ? value.toFixe
 
 function candidates({ pairs, candidates: count, against }) {
   if (!pairs) return "not measured";
-  return `${plural(pairs, "caption")}, ${plural(count ?? 0, { english: "English text", pivots: "paired text" }[against] ?? "picture")}`;
+  return `${plural(pairs, "caption")}, ${plural(count ?? 0, { english: "English text", pivots: "paired text", words: "gloss" }[against] ?? "picture")}`;
 }
 
 function recall(report) {
   const row = (k) => make("tr", {}, make("th", { scope: "row" }, k), make("td", {}, bar(report.t2i[k], k)), make("td", {}, bar(report.i2t[k], k)));
-  const target = { english: "English text", pivots: "paired text" }[report.against] ?? "picture";
+  const target = { english: "English text", pivots: "paired text", words: "gloss" }[report.against] ?? "picture";
   return section(
     "Retrieval quality",
     `Held-out captions, read by this version: the share whose ${target} was among the first 1, 5 and 10 results, and the share of ${target}s whose caption was.`,

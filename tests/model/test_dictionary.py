@@ -1,0 +1,258 @@
+"""Dictionaries: what is taken of real-looking entries, what is left out and why, and faults."""
+
+import gzip
+import json
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from model.dataset import Dataset, read, read_dictionary, validate
+from model.dataset.words import FAULTS, LEFT_OUT, describe_fault, suggest_remedy
+from store.errors import DatasetInvalid, DatasetLanguageMismatch, DatasetTooSmall, PictoglotError, UnsupportedMedia
+from tests.model.test_dataset import has_no_codes
+
+Item = dict[str, Any]
+Reader = Callable[..., Dataset]
+
+
+def make_entry(word: str, *glosses: str, **more: Any) -> Item:
+    return {"word": word, "glosses": list(glosses), **more}
+
+
+def write_lines(entries: Sequence[object]) -> bytes:
+    return "".join(json.dumps(each, ensure_ascii=False) + "\n" for each in entries).encode()
+
+
+@pytest.fixture
+def read_entries(tmp_path: Path) -> Reader:
+    def read_one(entries: Sequence[object] | bytes, language: str = "de", pivot: str = "en", **more: Any) -> Dataset:
+        path = tmp_path / "upload"
+        path.write_bytes(entries if isinstance(entries, bytes) else write_lines(entries))
+        return read_dictionary(path, language=language, pivot=pivot, **more)
+
+    return read_one
+
+
+def list_pairs(dataset: Dataset) -> list[tuple[str, str]]:
+    return [(row.caption, row.pivot.text) for row in dataset.rows if row.pivot is not None]
+
+
+def list_reasons(dataset: Dataset) -> dict[str, int]:
+    assert dataset.report.dictionary is not None
+    return dataset.report.dictionary.left_out
+
+
+HEADWORDS: list[tuple[str, str, list[str]]] = [
+    ("de", "Hund, der", ["Hund"]),
+    ("de", "(das) Haus /haʊs/", ["Haus"]),
+    ("de", "Lehrer(in)", ["Lehrer"]),
+    ("fr", "pomme [pɔm] <n, fem>", ["pomme"]),
+    ("fi", "amerikkalainen jalkapallo", ["amerikkalainen jalkapallo"]),
+    ("es", "color, colorado", ["color", "colorado"]),
+    ("ru", "соба́ка", ["собака", "соба́ка"]),
+    ("ru", "йод", ["йод"]),
+    ("uk", "ї́жак", ["їжак", "ї́жак"]),
+    ("ar", "كَلْبٌ", ["كلب"]),
+    ("ar", "كـتاب", ["كتاب"]),
+    ("he", "כֶּלֶב", ["כלב"]),
+    ("el", "σκύλος (ο)", ["σκύλος"]),
+    ("hi", "कुत्ता", ["कुत्ता"]),
+    ("ja", "犬、いぬ", ["犬"]),
+    ("ka", "ძაღლი", ["ძაღლი"]),
+]
+
+
+@pytest.mark.parametrize(("language", "word", "captions"), HEADWORDS)
+def test_a_headword_is_taught_as_people_write_it(
+    read_entries: Reader, language: str, word: str, captions: list[str]
+) -> None:
+    assert list_pairs(read_entries([make_entry(word, "dog")], language)) == [(caption, "dog") for caption in captions]
+
+
+GLOSSES: list[tuple[list[str], list[str]]] = [
+    (["to eat"], ["eat"]),
+    (["1. a dog", "2. (slang) guy"], ["dog", "guy"]),
+    (["hot (food), warm(ly)"], ["hot", "warm"]),
+    (["cat; feline / pussy"], ["cat", "feline", "pussy"]),
+    (["a kind of tree"], ["tree"]),
+    (["any species of small bird native to Asia"], ["small bird"]),
+    (["apparatus, device", "machine"], ["apparatus", "machine", "device"]),
+    (["one", "two", "three", "four", "five", "six"], ["one", "two", "three", "four"]),
+    (["the sea", "The sea", "sea!"], ["sea"]),
+    (["soft [of bread (fresh)] bun"], ["soft bun"]),
+    (["bread (from the oven"], ["bread"]),
+    (["a person who bakes", "baker"], ["baker"]),
+    (["собака", "dog"], ["dog"]),
+]
+
+
+@pytest.mark.parametrize(("glosses", "equivalents"), GLOSSES)
+def test_glosses_are_cut_to_equivalents_the_first_of_each_sense_before_their_second(
+    read_entries: Reader, glosses: list[str], equivalents: list[str]
+) -> None:
+    assert [gloss for _, gloss in list_pairs(read_entries([make_entry("Wort", *glosses)]))] == equivalents
+
+
+LEFT: list[tuple[Item, str]] = [
+    (make_entry("Wort"), "no_gloss"),
+    (make_entry("Wort", "(see there)", "слово", "…"), "no_gloss"),
+    (make_entry("Wort", "that which is said by somebody to somebody"), "definition"),
+    (make_entry("Wort", "a small, round thing"), "definition"),
+    (make_entry("Wort", "someone who speaks"), "definition"),
+    (make_entry("Wort", "relating to words"), "definition"),
+    (make_entry("Wörter", "plural of Wort"), "grammar"),
+    (make_entry("und", "and", pos="conj"), "grammar"),
+    (make_entry("-heit", "ness"), "grammar"),
+    (make_entry("(sich)", "self"), "grammar"),
+    (make_entry("eine lange Redensart aus sechs Wörtern", "saying"), "too_long"),
+    (make_entry("Donaudampfschifffahrt" * 4, "navigation"), "too_long"),
+    (make_entry("слово", "word"), "script"),
+]
+
+
+@pytest.mark.parametrize(("item", "reason"), LEFT)
+def test_what_is_left_out_is_counted_under_a_reason(read_entries: Reader, item: Item, reason: str) -> None:
+    found = read_entries([item, make_entry("Hund", "dog")])
+    assert list_pairs(found) == [("Hund", "dog")]
+    assert list_reasons(found) == {reason: 1}
+    assert found.report.dump()["dictionary"]["reasons"] == {reason: LEFT_OUT[reason]}
+
+
+def test_one_gloss_has_two_headwords_those_whose_entries_name_it_first_and_alone(read_entries: Reader) -> None:
+    rivals = [
+        make_entry("Kläffer", "barker", "Dog"),
+        make_entry("Köter", "dog", "cur"),
+        make_entry("Dackel", "a kind of dog"),
+    ]
+    found = read_entries([*rivals, make_entry("Wauwau", "dog"), make_entry("Hund", "dog"), make_entry("Hund", "dog")])
+    assert [pair for pair in list_pairs(found) if pair[1].lower() == "dog"] == [("Wauwau", "dog"), ("Hund", "dog")]
+    assert list_reasons(found) == {"common_gloss": 1, "repeated": 1}
+    report = found.report.dictionary
+    assert report is not None and (report.entries, report.taken) == (6, 4)
+
+
+def test_forms_are_further_captions_of_the_same_gloss(read_entries: Reader) -> None:
+    found = read_entries([make_entry("Hund", "dog", "hound", forms=["Hunde", "Hundes", "Hund", "пёс", "der"])])
+    assert list_pairs(found) == [
+        *((form, "dog") for form in ("Hund", "Hunde", "Hundes", "der")),
+        *((form, "hound") for form in ("Hund", "Hunde", "Hundes", "der")),
+    ]
+    many = read_entries([make_entry("Hund", "dog", forms=[f"Hund{'e' * n}" for n in range(1, 40)])])
+    assert len(many.rows) == 1 + 8
+
+
+def test_a_headword_has_few_senses_however_many_entries_give_it(read_entries: Reader) -> None:
+    found = read_entries([make_entry("Ding", f"thing {chr(97 + n)}") for n in range(20)])
+    assert len(found.rows) == 4 and list_reasons(found) == {"repeated": 16}
+
+
+def test_what_the_base_knows_best_is_taught_first_as_much_as_there_is_room(read_entries: Reader) -> None:
+    count = 10_010
+    entries = [make_entry(f"wort{n}", f"word {n}", forms=[f"worte{n}"]) for n in range(count)]
+    asked = list[str]()
+
+    def measure_reach(glosses: Sequence[str]) -> list[float]:
+        asked.extend(glosses)
+        return [float(gloss.split()[1]) for gloss in glosses]
+
+    found = read_entries(entries, reach=measure_reach)
+    assert asked == [f"word {n}" for n in range(count)]
+    assert list_pairs(found)[0] == (f"wort{count - 1}", f"word {count - 1}")
+    assert len(found.rows) == 10_000 and list_reasons(found) == {"beyond_limit": 10}
+    in_order = read_entries(entries[:9_998])
+    assert list_pairs(in_order)[:3] == [("wort0", "word 0"), ("worte0", "word 0"), ("wort1", "word 1")]
+    assert len(in_order.rows) == 10_000, "forms fill what is left"
+
+
+def test_the_glosses_of_a_dictionary_may_be_in_another_language(read_entries: Reader) -> None:
+    items = [make_entry("ki", "le chien", "to chien"), make_entry("bara", "хлеб", "pain")]
+    found = read_entries(items, "br", "fr")
+    assert [(row.caption, row.pivot) for row in found.rows] == [
+        ("ki", ("fr", "le chien")),
+        ("ki", ("fr", "to chien")),
+        ("bara", ("fr", "pain")),
+    ]
+    assert found.report.pivots == {"fr": 3} and found.report.with_english == 0
+
+
+def test_the_report_adds_up_and_the_pairs_of_one_gloss_are_on_one_side(read_entries: Reader) -> None:
+    entries = [make_entry(f"wort{n}", f"word {n // 2}") for n in range(400)] + [make_entry("leer")]
+    found = read_entries([*entries, "no entry", {"glosses": ["x"]}])
+    report = validate(found, "de", set)
+    chosen = report.dictionary
+    assert chosen is not None
+    assert (report.format, report.rows, report.usable, report.train + report.val) == ("dictionary", 403, 400, 400)
+    faults = sum(fault.count for fault in report.faults.values())
+    assert chosen.entries + faults == report.rows and chosen.taken + sum(chosen.left_out.values()) == chosen.entries
+    assert len(chosen.examples) == 20 and chosen.examples[1] == {"word": "wort20", "gloss": "word 10"}
+    sides = {row.pivot: {other.split for other in found.rows if other.pivot == row.pivot} for row in found.rows}
+    assert all(len(side) == 1 for side in sides.values())
+    assert 20 <= report.val <= 60
+
+
+FAULTY: list[tuple[object, str]] = [
+    ("Hund", "malformed_json"),
+    ([["Hund", "dog"]], "malformed_json"),
+    ({"glosses": ["dog"]}, "missing_word"),
+    ({"word": 5, "glosses": ["dog"]}, "word_not_text"),
+    ({"word": "…", "glosses": ["dog"]}, "word_empty_text"),
+    ({"word": "a\0b", "glosses": ["dog"]}, "word_text_invalid_unicode"),
+    ({"word": "Hund"}, "glosses_invalid"),
+    ({"word": "Hund", "glosses": "dog"}, "glosses_invalid"),
+    ({"word": "Hund", "glosses": [["dog"]]}, "glosses_invalid"),
+    ({"word": "Hund", "glosses": ["dog"], "forms": {"pl": "Hunde"}}, "forms_invalid"),
+    ({"word": "Hund", "glosses": ["dog"], "forms": [None]}, "forms_invalid"),
+]
+
+
+@pytest.mark.parametrize(("item", "kind"), FAULTY)
+def test_an_entry_that_is_none_is_a_fault_with_its_line(read_entries: Reader, item: object, kind: str) -> None:
+    found = read_entries([make_entry("Katze", "cat"), item])
+    assert {name: fault.first_lines for name, fault in found.report.faults.items()} == {kind: (2,)}
+    assert describe_fault(kind) in FAULTS.values()
+    assert suggest_remedy(kind, "dictionary") != suggest_remedy("of no such kind", "dictionary")
+
+
+def refuse(found: Dataset, language: str = "de") -> PictoglotError:
+    with pytest.raises(PictoglotError) as caught:
+        validate(found, language, set)
+    assert has_no_codes(caught.value.detail)
+    return caught.value
+
+
+def test_one_gloss_for_everything_is_refused_with_the_reason(read_entries: Reader) -> None:
+    refused = refuse(read_entries([make_entry(f"wort{n}", "apple") for n in range(500)]))
+    assert isinstance(refused, DatasetTooSmall) and isinstance(report := refused.extra["report"], dict)
+    assert f"498 {LEFT_OUT['common_gloss']}" in refused.detail
+    assert report["dictionary"]["left_out"] == {"common_gloss": 498}
+
+
+def test_a_dictionary_of_another_script_is_refused_as_such(read_entries: Reader) -> None:
+    refused = refuse(read_entries([make_entry(f"слово{n}", f"word {n}") for n in range(500)]))
+    assert isinstance(refused, DatasetLanguageMismatch)
+
+
+def test_faults_are_refused_and_told_as_those_of_captions(read_entries: Reader) -> None:
+    refused = refuse(read_entries([{"word": "Hund", "glosses": "dog"}] * 100))
+    assert isinstance(refused, DatasetInvalid) and "100 with glosses that are no list" in refused.detail
+
+
+@pytest.mark.parametrize("data", [b"word,gloss\nHund,dog\n", b'[{"word": "Hund"}]', b"PK\x03\x04", b"", b"\xff\xfeH"])
+def test_another_file_than_json_lines_is_refused(read_entries: Reader, data: bytes) -> None:
+    with pytest.raises((DatasetInvalid, UnsupportedMedia)):
+        read_entries(data)
+
+
+def test_bombs_of_glosses_and_forms_are_looked_at_in_part(read_entries: Reader) -> None:
+    deep = "(" * 400 + "[" * 400
+    bomb = make_entry("Hund" + deep * 100, "dog", *["x" * 9] * 20_000, deep, forms=["Hunde", deep] * 300)
+    data = gzip.compress(write_lines([bomb, *(make_entry(f"wort{n}", deep) for n in range(5))]))
+    assert ("Hund", "dog") in list_pairs(read_entries(data))
+
+
+def test_a_dictionary_is_read_as_any_dataset(tmp_path: Path) -> None:
+    path = tmp_path / "upload"
+    path.write_bytes(write_lines([make_entry("Hund", "dog")]))
+    assert list_pairs(read(path, language="de", pivot="en")) == [("Hund", "dog")]
