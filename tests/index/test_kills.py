@@ -54,6 +54,7 @@ def has_only_named_segments(world: World) -> None:
     wait_until(lambda: {path.name for path in (world.home / "segments").iterdir()} == named)
 
 
+@pytest.mark.row("I10")
 @pytest.mark.faults
 @pytest.mark.parametrize(
     ("point", "database"),

@@ -127,6 +127,7 @@ def test_searches_that_read_the_registry_leave_threads_to_others(
     assert {item["status"] for answer in answers for item in answer.json()["items"]} == {200} and most == 2
 
 
+@pytest.mark.row("I7")
 def test_one_snapshot_answers_all(tmp_path: Path) -> None:
     with running(tmp_path, SlowEncoder(0.05)) as service:
         service.put("a", en=["x"])

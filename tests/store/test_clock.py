@@ -68,6 +68,7 @@ def wrong(registry: Registry) -> Wrong:
 BOTH = pytest.mark.parametrize("seconds", [YEAR, -YEAR], ids=["ahead", "behind"])
 
 
+@pytest.mark.row("K10")
 @BOTH
 def test_a_lease_and_a_duty_that_a_wrong_clock_gave_end(registry: Registry, wrong: Wrong, seconds: float) -> None:
     with wrong(seconds):

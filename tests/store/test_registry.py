@@ -68,6 +68,7 @@ def test_processes_that_start_at_once_make_the_tables_once_and_submit_once(datab
         assert sum(pool.starmap(_open_and_submit, [(database_url, start)] * 3, chunksize=1)) == 1
 
 
+@pytest.mark.row("E10")
 def test_a_writer_that_never_ends_is_a_refusal_within_two_seconds(database_url: str, registry: Registry) -> None:
     other = open_registry(database_url)
     with other.begin():

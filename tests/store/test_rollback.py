@@ -29,6 +29,7 @@ HISTORIES = [  # "a" is taught, "b." beside the shared chain, "a-" rolled back; 
     ("a b c", "c", (3, None, 2, [])),
     pytest.param("a b c d", "b", (2, None, 1, ["c", "d"]), marks=pytest.mark.row("R2")),
     pytest.param("a b a", "a", (3, 1, 2, []), marks=pytest.mark.row("R2")),
+    pytest.param("a a a", "a", (3, 2, 2, []), marks=pytest.mark.row("R2")),
     ("a b a b", "a", (3, 1, 2, ["b"])),
     ("a b a b a-", "a", (1, None, 0, ["b"])),
     ("a a- a", "a", (2, None, 0, [])),  # not to what was rolled back
