@@ -179,6 +179,14 @@ def test_a_body_that_trickles_is_cut_at_its_deadline(hasty: Service, path: str) 
     assert b"body_timeout" in answer
 
 
+@pytest.mark.row("H7")
+def test_a_body_that_is_announced_too_large_is_not_waited_for(hasty: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(bodies, "DISCARD_SECONDS", 0.5)
+    with socket.create_connection(("127.0.0.1", hasty.port)) as connection:
+        connection.sendall(make_head(SEARCH, "application/json", hasty.context.settings.json_bytes + 1))
+        assert b"body_too_large" in _trickle(connection)
+
+
 @pytest.mark.row("H8")
 @pytest.mark.parametrize(
     ("begin", "field", "status"),

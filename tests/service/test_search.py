@@ -24,7 +24,7 @@ ZALGO = "a" + "\u0301" * 999
         ("a\uffff", "text_invalid_unicode"),
         ("a\ufdd0", "text_invalid_unicode"),
         ("a" * 1_001, "text_too_long"),
-        ("a" * 60_000, "text_too_long"),
+        ("a" + "\u0315\u0300" * 16_000, "text_too_long"),  # whose accents NFC sorts, in the square of their number
     ],
 )
 def test_a_text_that_cannot_be_read_is_refused_quickly(service: Service, text: str, code: str) -> None:
@@ -84,7 +84,7 @@ def test_a_script_that_was_never_learned_is_answered_with_a_warning(service: Ser
 @pytest.mark.row("T9")
 def test_a_language_that_is_not_served_is_not_found_and_available_ones_are_listed(service: Service) -> None:
     body = assert_problem(service.search("cath", language="cy"), 404, "language_not_found")
-    assert "de, en" in body["detail"]
+    assert body["languages"] == ["de", "en"] and "de, en" in body["detail"]
 
 
 def test_a_kind_of_a_language_is_read_by_that_language(service: Service) -> None:
@@ -122,11 +122,13 @@ def test_special_tokens_in_a_query_are_plain_text(service: Service, special: str
 @pytest.mark.parametrize("text", ["\u202eelppa", "аpple", "<b>x</b>", "'; DROP TABLE", "${jndi:ldap://x}", "{{7*7}}"])
 def test_hostile_looking_text_is_only_text(service: Service, text: str) -> None:
     with assert_state_unchanged(service):
-        assert service.search(text).status_code == 200
+        assert service.search(text, mode="both").status_code == 200
 
 
 @pytest.mark.row("T18")
-@pytest.mark.parametrize("literal", ["0", "-1", "101", "2147483648", "5.0", '"5"', "true", "null", "1e999", "9" * 999])
+@pytest.mark.parametrize(
+    "literal", ["0", "-1", "101", "2147483648", "5.0", '"5"', "true", "null", "1e999", "9" * 5_000]
+)
 def test_an_invalid_limit_is_refused(service: Service, literal: str) -> None:
     body = f'{{"text": "cat", "limit": {literal}}}'
     headers = {"Content-Type": "application/json"}
