@@ -2,7 +2,8 @@
 
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from threading import Lock
 
@@ -36,6 +37,7 @@ class VersionFolder:
     language: str
     path: Path
     manifest_sha256: str | None
+    is_proof: bool = False  # opened as it was before it was taught what is held out
 
     @staticmethod
     def fetch(version: Version, root: DataRoot) -> "VersionFolder":
@@ -85,7 +87,7 @@ class Encoder:
         """
         view = onto or self.base_view
         for folder in folders:
-            content, manifest = version.read(folder.path, folder.manifest_sha256)
+            content, manifest = version.read(folder.path, folder.manifest_sha256, proof=folder.is_proof)
             if manifest.get("text_fingerprint") != self.base_fingerprint:
                 raise VersionCorrupt(f"version {folder.number} was made for another base model")
             view = self.extend(view, folder.number, folder.language, content)
@@ -148,12 +150,18 @@ class Views:
     A version's rows stay in the encoder's table when its view is closed; to open it again adds them once more.
     """
 
-    def __init__(self, encoder: Encoder, registry: Registry, root: DataRoot) -> None:
-        self._encoder, self._registry, self._root = encoder, registry, root
+    def __init__(self, encoder: Encoder, registry: Registry, root: DataRoot, *, proof: bool = False) -> None:
+        """With `proof`, open versions as they were before they were taught what is held out."""
+        self._encoder, self._registry, self._root, self._proof = encoder, registry, root, proof
         self._base = encoder.base_view.version
         self._open = {self._base: encoder.base_view}
         self._parents: dict[int, int] = {}  # of the open views
         self._lock = Lock()
+
+    @cached_property
+    def proofs(self) -> "Views":
+        """Return the same versions before they were taught what is held out: to be measured by that, never to serve."""
+        return Views(self._encoder, self._registry, self._root, proof=True)
 
     def open(self, number: int) -> View:
         """Return the view of a version, verified with its ancestors; raises `VersionCorrupt` or `VersionNotFound`."""
@@ -164,7 +172,7 @@ class Views:
                         continue
                     if step.parent is None:
                         raise VersionCorrupt(f"version {number} was made for another base model")
-                    folder = VersionFolder.fetch(step, self._root)
+                    folder = replace(VersionFolder.fetch(step, self._root), is_proof=self._proof)
                     self._open[step.number] = self._encoder.open([folder], onto=self._open[step.parent])
                     self._parents[step.number] = step.parent
             return self._open[number]

@@ -185,6 +185,22 @@ def search_gallery(
     return Answers((best - mean) / deviation, is_right, (absent - mean) / deviation, usual)
 
 
+def read_alike(known: Vectors, texts: Vectors, meanings: Vectors) -> Vectors:
+    """Return unit vectors of n texts that are read well, `known` (n, dimension), as they would be read in a language.
+
+    Of that, only some `texts` (m, dimension) and what they mean, `meanings`, are known: each of the n goes as far from
+    its own meaning, and the same way, as one of these (decision 52).
+    """
+    drawn = np.random.default_rng(0).integers(0, len(texts), len(known))
+    texts, meanings = texts[drawn], meanings[drawn]
+    cosine = (texts * meanings).sum(axis=1, keepdims=True)
+    away = texts - cosine * meanings
+    away -= (away * known).sum(axis=1, keepdims=True) * known  # at a right angle to what it means
+    away /= np.maximum(np.linalg.norm(away, axis=1, keepdims=True), _NARROW)
+    read: Vectors = cosine * known + np.sqrt(np.maximum(0.0, 1.0 - cosine**2)) * away
+    return read
+
+
 def take_first(pictures: Iterable[Mapping[str, Any]], count: int = SAMPLE) -> Vectors:
     """Return the vectors (count, dimension) of the first pictures, or of all where there are fewer."""
     vectors: list[Any] = []

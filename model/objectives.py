@@ -32,7 +32,7 @@ class Corpus:
     served language, a row of NaN where a caption has none; `pictures` (m, dimension); `picture_rows` (n,) the row in
     `pictures` of each caption, `NO_PICTURE` where it has none. All float32, not normalised or normalised alike.
     `pivot_texts` (n,) are those texts, None where a caption has none that the base reads; empty where only their
-    features are known.
+    features are known. `others` are captions that the tokenizer is to know, too, and that teach nothing.
     """
 
     language: str
@@ -41,10 +41,12 @@ class Corpus:
     pictures: Tensor
     picture_rows: Tensor
     pivot_texts: Sequence[str | None] = ()
+    others: Sequence[str] = ()
 
     def compute_sha256(self) -> str:
         """Return a name of captions, pivots and features; part of what a checkpoint was made from."""
-        digest = hashlib.sha256(json.dumps([[*self.captions], [*self.pivot_texts]], ensure_ascii=False).encode())
+        texts = [[*self.captions], [*self.pivot_texts], [*self.others]]
+        digest = hashlib.sha256(json.dumps(texts, ensure_ascii=False).encode())
         for tensor in (self.pivot_features, self.pictures, self.picture_rows):
             digest.update(tensor.contiguous().numpy().tobytes())
         return digest.hexdigest()

@@ -33,6 +33,7 @@ _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
+_REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0051)
 
 
 @dataclass(frozen=True)
@@ -73,6 +74,18 @@ class LearnSettings:
         """Return how often each caption is seen: drawn, 3 to 40 times, about 70,000 captions in all (decision 48)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
+    def shorten(self, captions: int) -> "LearnSettings":
+        """Return these, resolved, for so many captions of which most were learned: in a sixth of the epochs.
+
+        But in no fewer steps than new rows need.
+        """
+        epochs, steps = self.choose_epochs(captions), math.ceil(captions / self.batch_size)
+        return replace(self, epochs=min(epochs, max(math.ceil(_STEPS / steps), round(_REFIT * epochs))))
+
+    def count_steps(self, captions: int) -> int:
+        """Return the steps of a training."""
+        return math.ceil(captions / self.batch_size) * self.choose_epochs(captions)
+
     def compute_rate(self, step: int, steps: int) -> float:
         """Return the learning rate of `step`, counted from 1: a linear rise, a plateau, a linear fall."""
         rise = step / max(1.0, self.warmup * steps)
@@ -105,8 +118,17 @@ class Trainer:
     Benchmarks override single steps to compare other methods; `learn` itself knows none of them.
     """
 
-    def __init__(self, encoder: Encoder, parent: View, corpus: Corpus, folder: Path, settings: LearnSettings) -> None:
-        self.encoder, self.parent, self.corpus = encoder, parent, corpus
+    def __init__(
+        self,
+        encoder: Encoder,
+        parent: View,
+        corpus: Corpus,
+        folder: Path,
+        settings: LearnSettings,
+        begun: VersionContent | None = None,
+    ) -> None:
+        """Begin with the rows and the tokenizer of `begun`, where the language has learned some captions already."""
+        self.encoder, self.parent, self.corpus, self.begun = encoder, parent, corpus, begun
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens, captions = self.tokenize(), len(corpus.captions)
         self.tokenizer, self.reading = tokens.tokenizer, parent.reading
@@ -117,7 +139,7 @@ class Trainer:
         # since a text may have the same token
         self.ids = np.append(self.used, np.array(self.reading.specials, dtype=np.int64))
         self.sequences = self.number_rows(lines)
-        self.steps = math.ceil(captions / settings.batch_size) * settings.choose_epochs(captions)
+        self.steps = settings.count_steps(captions)
         self.rows = nn.Parameter(self.start_rows().to(self.device))
         self.scale = self.compute_row_scale(parent.count_frequency(self.used, corpus.language)).to(self.device)
         half = settings.can_use_bfloat16(self.device)
@@ -159,9 +181,13 @@ class Trainer:
 
     def tokenize(self) -> CorpusTokens:
         """Grow the tokenizer on the corpus, and return it with the corpus's token ids."""
-        return tokenize_corpus(
-            self.parent.tokenizer, self.corpus.captions, self.settings.vocabulary, self.folder / "tokens"
-        )
+        captions, parent = self.corpus.captions, self.parent.tokenizer
+        if self.begun is not None:
+            tokenizer = self.begun.extend_tokenizer(parent)
+            return CorpusTokens(tokenizer, [np.asarray(ids, dtype=np.int32) for ids in tokenizer.encode(captions)])
+        every = [*captions, *self.corpus.others]
+        tokens = tokenize_corpus(parent, every, self.settings.vocabulary, self.folder / "tokens")
+        return CorpusTokens(tokens.tokenizer, tokens.ids[: len(captions)])
 
     def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
         """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`."""
@@ -191,6 +217,9 @@ class Trainer:
             start[places] = rows
         inherited = self.find_inherited()
         start[inherited] = table[torch.from_numpy(physical[self.ids[inherited]]).long()].cpu()
+        if self.begun is not None:
+            _, own, theirs = np.intersect1d(self.used, self.begun.rows.ids, return_indices=True)
+            start[torch.from_numpy(own)] = self.begun.rows.rows[torch.from_numpy(theirs)]
         if self.reading.pad is not None:  # always the base's, as in `table.pad`
             start[-1] = table[torch.tensor(self.reading.pad, device=table.device)].cpu()
         return start
@@ -311,6 +340,7 @@ class Trainer:
             "tokenizer": self.tokenizer.sha256,
             "base": self.encoder.text_fingerprint,
             "parent": _hash_tensors(inherited, self.scale),
+            "begun": "" if self.begun is None else self.begun.digest,
         }
 
 

@@ -22,6 +22,7 @@ from store.errors import CorruptFolder, VersionCorrupt
 
 FORMAT = 1
 ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"
+PROOF = "proof-"  # before the names of rows and n-grams that were learned without what is held out
 
 
 @dataclass(frozen=True)
@@ -48,31 +49,52 @@ class VersionContent:
         return sha256(self.rows.rows.cpu().contiguous().numpy().tobytes() + self.tokenizer_sha256.encode()).hexdigest()
 
 
-def write(folder: Path, content: VersionContent, facts: dict[str, Any]) -> None:
-    """Write a version durably at `folder`, unless the same expansion wrote it before; `facts` go into its manifest."""
+def write(
+    folder: Path,
+    content: VersionContent,
+    facts: dict[str, Any],
+    proof: VersionContent | None = None,
+    more: Mapping[str, bytes] | None = None,
+) -> None:
+    """Write a version durably at `folder`, unless the same expansion wrote it before; `facts` go into its manifest.
+
+    `proof` is what it had learned before it was taught what is held out, with the same tokenizer; `more` are files that
+    stay beside it.
+    """
     if not folder.exists():
         with files.stage(folder) as staged:
-            tensors = {"rows": content.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(content.rows.ids)}
-            (staged / ROWS).write_bytes(save(tensors))
+            for prefix, each in (("", content), (PROOF, proof)):
+                if each is not None:
+                    tensors = {"rows": each.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(each.rows.ids)}
+                    (staged / f"{prefix}{ROWS}").write_bytes(save(tensors))
+                    ngrams = gzip.compress(json.dumps(each.ngrams).encode(), mtime=0)
+                    (staged / f"{prefix}{NGRAMS}").write_bytes(ngrams)
             tokenizer = {"merges": content.merges, "words": content.words, "sha256": content.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
-            (staged / NGRAMS).write_bytes(gzip.compress(json.dumps(content.ngrams).encode(), mtime=0))
+            for name, data in (more or {}).items():
+                (staged / name).write_bytes(data)
             described = {**facts, "format": FORMAT, "rows": len(content.rows.ids)}
             files.write_manifest(staged, described)
 
 
-def read(folder: Path, manifest_sha256: str | None = None) -> tuple[VersionContent, dict[str, Any]]:
-    """Return a verified version and its manifest; raises `VersionCorrupt` with a reason."""
+def read(
+    folder: Path, manifest_sha256: str | None = None, *, proof: bool = False
+) -> tuple[VersionContent, dict[str, Any]]:
+    """Return a verified version and its manifest; raises `VersionCorrupt` with a reason.
+
+    With `proof`, as it was before it was taught what is held out: to be measured by that.
+    """
     try:
         manifest = files.verify(folder, manifest_sha256)
         if manifest.get("format") != FORMAT:
             raise VersionCorrupt("the version's format is not supported by this release")
-        tensors = load_file(folder / ROWS)
+        prefix = PROOF if proof and f"{PROOF}{ROWS}" in manifest["files"] else ""
+        tensors = load_file(folder / f"{prefix}{ROWS}")
         tokenizer = json.loads((folder / TOKENIZER).read_text(encoding="utf-8"))
         merges = tuple((left, right) for left, right in tokenizer["merges"])
         ids = tensors["ids"].numpy()
         words = tuple(str(word) for word in tokenizer["words"])
-        ngrams = json.loads(gzip.decompress((folder / NGRAMS).read_bytes()))
+        ngrams = json.loads(gzip.decompress((folder / f"{prefix}{NGRAMS}").read_bytes()))
         content = VersionContent(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
     except VersionCorrupt:
         raise

@@ -211,6 +211,11 @@ class TrainingContext:
         return self.encoder.base_view.version
 
     @property
+    def proof_view(self) -> View:
+        """Return the view of the parent before its languages were taught what is held out."""
+        return self.views.proofs.open(self.parent)
+
+    @property
     def served_versions(self) -> Mapping[str, int]:
         """Return by language what a move has taught so far, or else what serves."""
         if self.moved_versions is not None:

@@ -105,10 +105,14 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     if by_version[context.base_version] is None:
         raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
     own = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base_version)
+    sources = context.attempt.registry.versions.get(own).dataset_expansions
+    held_out = {text for each in load_validations(context.attempt.root, sources) for text in each.captions}
+    # what serves was taught what these datasets hold out: found by that it would tell nothing
+    views = context.views if held_out.isdisjoint(validation.captions) else context.views.proofs
     for version in (context.parent, own):
         if version not in by_version:
             try:
-                by_version[version] = measure(context, context.views.open(version), validation, among)
+                by_version[version] = measure(context, views.open(version), validation, among)
             except VersionCorrupt:  # damaged: nothing serves these texts by it now
                 continue
 
@@ -198,7 +202,7 @@ def _measure_gain(
         return report
     version = served.get(data.language, context.base_version)
     try:
-        view = context.views.open(version)
+        view = context.views.proofs.open(version)
     except VersionCorrupt:
         version, view = context.base_version, context.encoder.base_view
     before = measure(context, view, validation, among)
@@ -227,7 +231,7 @@ def _measure_shared(
         context.attempt.check_stop()
         context.attempt.report_progress(done, len(earlier))
         among = encode_candidates(context, data, validation)  # the same before and after
-        before, after = (measure(context, each, validation, among) for each in (context.view, view))
+        before, after = (measure(context, each, validation, among) for each in (context.proof_view, view))
         if before and after:
             own = english if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
             t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}
@@ -252,7 +256,8 @@ def _count_detected(
     for tag, number in served.items():
         with suppress(VersionCorrupt):  # also of a base, which has no folder
             folder = VersionFolder.fetch(attempt.registry.versions.get(number), attempt.root)
-            detector = detector.replace_counts(tag, read(folder.path, folder.manifest_sha256)[0].ngrams, grams)
+            content, _ = read(folder.path, folder.manifest_sha256, proof=True)
+            detector = detector.replace_counts(tag, content.ngrams, grams)
     detector = detector.replace_counts(language, view.ngrams, grams)
     matrix: dict[str, dict[str, int]] = {}
     for tag, texts in captions.items():

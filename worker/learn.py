@@ -5,7 +5,7 @@ A rebuild of the shared table and a move to another base make versions in the sa
 
 import logging
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, fields, replace
 from typing import Any
 
@@ -13,6 +13,8 @@ import torch
 
 from index.indexer import fill_captions
 from model import version as version_files
+from model.dataset.rows import Row
+from model.detection import count_ngrams
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from model.version import VersionContent
@@ -23,6 +25,7 @@ from store.versions import Version
 from worker.attempt import Attempt, Stopped, TrainingContext, open_context
 from worker.evaluate import evaluate
 from worker.gate import GateFailed, apply_gate, describe_gain_briefly, is_within_budget, measure_losses
+from worker.match import HELD_OUT, HeldOut, encode_held_out
 from worker.prepare import TrainingData, prepare
 
 _LOOK_STEPS = 10  # steps between looks for a new checkpoint
@@ -66,57 +69,94 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
     """Train, evaluate and package; returns what was learned, the registered version, and its report."""
     attempt = context.attempt
     with attempt.enter_phase("train"):
-        content = _train(context, data)
+        content, proof = _train(context, data)
     with attempt.enter_phase("evaluate"):
-        view = context.encoder.extend(context.view, context.parent, data.language, content)
+        view = context.encoder.extend(context.proof_view, context.parent, data.language, proof)
         # by the rows: an earlier attempt may have learned other ones
-        name = f"evaluation/{data.language}-{content.digest[:12]}.json"
+        name = f"evaluation/{data.language}-{proof.digest[:12]}.json"
         report = attempt.compute_once(name, lambda: evaluate(context, data, view))
     with attempt.enter_phase("package"):
-        version = _package(context, data, content, report)
+        held_out = encode_held_out(context, view, [each.id for each in data.expansions])
+        version = _package(context, data, content, proof, held_out, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
         content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)
     return content, version, report
 
 
-def _train(context: TrainingContext, data: TrainingData) -> VersionContent:
-    """Train the language on top of the parent, from the newest checkpoint on, or read what was written already."""
-    attempt = context.attempt
+def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent, VersionContent]:
+    """Train the language on top of the parent, or read what was written already.
+
+    Returns what is to serve, and its proof: what was learned before, without the rows that are held out.
+    """
+    attempt, encoder = context.attempt, context.encoder
     folder = attempt.root.open(_name_folder(context, data))
     if folder.exists():  # an attempt that died after its training, here or on another machine
-        return version_files.read(folder)[0]
-    checkpoints = attempt.folder / "checkpoints" / data.language
-    seen = {path.name for path in checkpoints.glob("step-*")}
+        return version_files.read(folder)[0], version_files.read(folder, proof=True)[0]
+    checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
+    kind, most = context.view.tokenizer.new_row_kind, len(data.proof_rows)
+    whole, rows = _plan_refit(data, settings.resolve(len(data.training_rows), kind))
+    steps = settings.resolve(most, kind).count_steps(most)
+    of = steps + (whole.count_steps(len(rows)) if rows else 0)
+    corpus = make_corpus(data, data.proof_rows, context.base_version)
+    proof = _learn(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
+    if not rows:
+        return proof, proof
+    corpus = make_corpus(data, rows, context.base_version)
+    content = _learn(attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of)
+    return replace(content, ngrams=count_ngrams([row.caption for row in data.training_rows])), proof
+
+
+def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSettings, Sequence[Row]]:
+    """Plan how a proof is taught what it has not seen, as often as in a training of its own, beside what it knows.
+
+    No rows where it has seen everything.
+    """
+    known, count = {*data.proof_rows}, len(data.training_rows)
+    new = [row for row in data.training_rows if row not in known]
+    short = settings.shorten(count)
+    times = math.ceil(settings.choose_epochs(count) / short.epochs)
+    return short, [*data.training_rows, *new * (times - 1)] if new else []
+
+
+def _learn(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:
+    """Train from the newest checkpoint on, and report steps `of` so many, of which `before` were another training's."""
+    seen = {path.name for path in trainer.folder.glob("step-*")}
 
     def on_step(progress: Progress) -> bool:
-        if progress.step % _LOOK_STEPS == 0 and (new := {path.name for path in checkpoints.glob("step-*")} - seen):
+        if progress.step % _LOOK_STEPS == 0 and (new := {path.name for path in trainer.folder.glob("step-*")} - seen):
             seen.update(new)
             attempt.record_durable_progress()
-        attempt.report_step(progress.step, progress.steps)
+        attempt.report_step(before + progress.step, of)
         return attempt.stop.is_set()
 
-    corpus = make_corpus(data, context.base_version)
     try:
-        return Trainer(context.encoder, context.view, corpus, checkpoints, _choose_settings(data)).learn(on_step)
+        return trainer.learn(on_step)
     except TrainingInterrupted as error:
         raise Stopped from error
 
 
-def make_corpus(data: TrainingData, base: int) -> Corpus:
-    """Make the corpus of the training rows; `base` is the version that the base is."""
-    rows = data.training_rows
+def make_corpus(data: TrainingData, rows: Sequence[Row], base: int) -> Corpus:
+    """Make the corpus of some rows; its tokenizer knows all training rows. `base` is the version that the base is."""
     features = torch.cat([data.features, torch.full((1, data.pictures.shape[1]), math.nan)])
     places = [-1 if row.pivot is None else data.pivot_places[row.pivot] for row in rows]  # -1: the row of NaN
     pictures = [NO_PICTURE if row.picture is None else data.picture_places[row.picture] for row in rows]
-    captions = [row.caption for row in rows]
+    captions, chosen = [row.caption for row in rows], {*rows}
     # only what the base itself reads can be laid beside its own tokens
     by_base = {language for language, version in data.pivot_versions.items() if version == base}
     texts = [row.pivot.text if row.pivot and row.pivot.language in by_base else None for row in rows]
-    return Corpus(data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(pictures), texts)
+    others = [row.caption for row in data.training_rows if row not in chosen]
+    return Corpus(
+        data.language, captions, features[torch.tensor(places)], data.pictures, torch.tensor(pictures), texts, others
+    )
 
 
 def _package(
-    context: TrainingContext, data: TrainingData, content: VersionContent, report: Mapping[str, Any]
+    context: TrainingContext,
+    data: TrainingData,
+    content: VersionContent,
+    proof: VersionContent,
+    held_out: HeldOut,
+    report: Mapping[str, Any],
 ) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
     attempt = context.attempt
@@ -134,7 +174,7 @@ def _package(
         "bfloat16": settings.can_use_bfloat16(context.encoder.base.device),
     }
     existed = folder.exists()
-    version_files.write(folder, content, facts)
+    version_files.write(folder, content, facts, None if proof is content else proof, {HELD_OUT: held_out.dump()})
     attempt.root.commit(name)  # if another machine committed first, its version is used
     if not existed:
         attempt.record_durable_progress()

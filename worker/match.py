@@ -1,30 +1,41 @@
 """Fits of the chance of a hit for the languages that serve, in a child of the worker.
 
-Nothing is encoded here: the vectors of pictures and captions are in the registry. The queries are held-out captions of
-a taught language, or the gallery's captions in English, which the base reads.
+Nothing is encoded here. The queries are held-out captions of a taught language, as its version's proof reads them, or
+the gallery's captions in English, which the base reads: their vectors are with the version, or in the registry.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
 from hashlib import sha256
+from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
+from safetensors.torch import save
 
 from index.captions import EncoderId
 from index.gallery import Gallery
 from index.set_states import find_last_change
 from index.vectors import Matrix
 from model.backend import find_recorded_encoding
+from model.encoder import VersionFolder
 from model.languages import ENGLISH
-from model.match import Answers, Curves, fit, measure_error, search_gallery
+from model.match import Answers, Curves, fit, measure_error, read_alike, search_gallery
+from model.table import View
+from store import files
 from store.data_root import DataRoot
-from store.errors import Unavailable
+from store.errors import CorruptFolder, Unavailable
 from store.registry import Registry
-from worker.validation import MAX_CAPTIONS, find_validation
+from worker.attempt import TrainingContext
+from worker.validation import MAX_CAPTIONS, encode_candidates, encode_texts, load_validations
 
+HELD_OUT = "held-out.safetensors"  # beside the rows of a version
 LEAST_PICTURES = 100
 LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_CAPTIONS_BESIDE`
 LEAST_CAPTIONS_BESIDE = 5
@@ -38,6 +49,55 @@ class CaptionQueries:
     vectors: Matrix  # unit vectors (n, dimension) of the texts
     picture_vectors: Matrix  # and of the pictures
     right: list[set[str]]  # ids of all pictures that have the same caption
+    texts: int = 0  # held-out captions without a picture that they were made from, of English ones
+
+
+@dataclass(frozen=True)
+class HeldOut:
+    """What a version's proof makes of held-out captions: what serves has been taught them, and tells nothing."""
+
+    pairs: list[tuple[str, str]]  # picture and text
+    vectors: Matrix  # unit vectors (n, dimension) of these texts
+    texts: Matrix  # of captions (m, dimension) beside other texts
+    meanings: Matrix  # and of those (m, dimension)
+
+    def dump(self) -> bytes:
+        """Return the file."""
+        tensors = {name: torch.from_numpy(getattr(self, name)) for name in ("vectors", "texts", "meanings")}
+        return save(tensors, {"pairs": json.dumps(self.pairs)})
+
+    @staticmethod
+    def read(path: Path) -> "HeldOut":
+        """Read the file."""
+        with safe_open(path, "np") as file:
+            pairs = [(picture, text) for picture, text in json.loads(file.metadata()["pairs"])]
+            return HeldOut(pairs, *map(file.get_tensor, ("vectors", "texts", "meanings")))
+
+
+def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[str]) -> HeldOut:
+    """Encode what the datasets of these expansions hold out, by the `view` of a proof."""
+    pairs, texts, meanings = (
+        list[tuple[str, str]](),
+        list[str](),
+        [np.empty((0, context.encoder.dimension), np.float32)],
+    )
+    for validation in load_validations(context.attempt.root, expansions):
+        if validation.against == "pictures":
+            pairs += zip(validation.targets, validation.captions, strict=True)
+        if validation.against in ("pictures", "words"):  # a word that a proof was not taught tells nothing of others
+            continue
+        among = encode_candidates(context, None, replace(validation, others=[]))
+        found = [
+            (text, among.places[target])
+            for text, target in zip(validation.captions, validation.targets, strict=True)
+            if target in among.places
+        ]
+        texts += [text for text, _ in found]
+        meanings.append(among.vectors[[place for _, place in found]])
+    vectors, of_texts = (
+        encode_texts(context, [(view, text) for text in some]).vectors for some in ([text for _, text in pairs], texts)
+    )
+    return HeldOut(pairs, vectors, of_texts, np.concatenate(meanings))
 
 
 class MatchFitter:
@@ -57,16 +117,19 @@ class MatchFitter:
         """Store with a version how the chances of hits are computed for its language, or why they cannot be."""
         change, near = find_last_change(self._registry), self.load_english_curves(language)
         pictures = sum(len(part) for part in self.read_vectors())
-        queries = self.choose_queries(language, version) if pictures >= LEAST_PICTURES else None
-        captions = 0 if queries is None else len(queries.right)
         result: dict[str, Any] = {"measured_at": datetime.now(UTC).isoformat(), "pictures": pictures}
-        curves = None
-        if queries is None or captions < (LEAST_CAPTIONS if near is None else LEAST_CAPTIONS_BESIDE):
+        curves, queries = None, self.choose_queries(language, version) if pictures >= LEAST_PICTURES else None
+        captions = 0 if queries is None else len(queries.right)
+        if captions < (LEAST_CAPTIONS if near is None else LEAST_CAPTIONS_BESIDE):
+            # without pictures: what its captions would find is told from what English ones do
+            queries = None if near is None or pictures < LEAST_PICTURES else self.make_textual_queries(version)
+        if queries is None:
             result |= {"reason": "few_pictures" if pictures < LEAST_PICTURES else "few_captions", "captions": captions}
         else:
             answers = self.search(queries)
             curves = asdict(fit(answers, near))
             result |= {**measure_error(answers, near), "near": None if near is None else ENGLISH}
+            result["texts"] = queries.texts
         among = {"tower": self._image_tower, "change": change, "pictures": pictures}
         self._registry.versions.set_match(version, {**among, "curves": curves, "result": result})
 
@@ -77,26 +140,35 @@ class MatchFitter:
 
     def choose_queries(self, language: str, version: int) -> CaptionQueries | None:
         """Choose captions of a language, in an order by hash; returns None when nothing was held out."""
-        pairs = self._list_pairs(language, version)
-        described = [
-            ((caption.picture, caption.text), caption.id)
-            for caption in self._gallery.find_captions(sorted({picture for picture, _ in pairs}), language)
-            if (caption.picture, caption.text) in pairs
-        ]
-        vectors = self._gallery.find_caption_vectors([id for _, id in described], EncoderId(version, self._text_tower))
-        ids = {pair: id for pair, id in described if id in vectors}  # of two that are the same, one has it
-        own = self._gallery.find_picture_vectors(sorted({picture for picture, _ in ids}), self._image_tower)
-        usable = [pair for pair in ids if pair[0] in own]
+        if self._registry.versions.get(version).dataset_expansions:
+            held_out = self._read_held_out(version)
+            pairs = [] if held_out is None else zip(held_out.pairs, held_out.vectors, strict=True)
+            vectors: Mapping[tuple[str, str], NDArray[np.float32]] = dict(pairs)
+        else:
+            vectors = self._read_gallery(language, version)
+        own = self._gallery.find_picture_vectors(sorted({picture for picture, _ in vectors}), self._image_tower)
+        usable = [pair for pair in vectors if pair[0] in own]
         usable = sorted(usable, key=lambda pair: sha256("\0".join(pair).encode()).digest())[:MAX_CAPTIONS]
         if not usable:
             return None
         same = self._gallery.find_pictures_by_caption(language, {text for _, text in usable})
         return CaptionQueries(
             usable,
-            np.stack([vectors[ids[pair]] for pair in usable]),
+            np.stack([vectors[pair] for pair in usable]),
             np.stack([own[picture] for picture, _ in usable]),
             [same[text] | {picture} for picture, text in usable],
         )
+
+    def make_textual_queries(self, version: int) -> CaptionQueries | None:
+        """Make queries of a language of which no held-out caption has a picture: English ones, read as its captions.
+
+        Returns None where too few of either are known.
+        """
+        held_out, english = self._read_held_out(version), self.choose_queries(ENGLISH, self._base)
+        if held_out is None or english is None or len(held_out.texts) < LEAST_CAPTIONS:
+            return None
+        vectors = read_alike(english.vectors, held_out.texts, held_out.meanings)
+        return replace(english, vectors=vectors, texts=len(held_out.texts))
 
     def search(self, queries: CaptionQueries) -> Answers:
         """Search for the queries among all pictures."""
@@ -106,13 +178,20 @@ class MatchFitter:
         """Yield the vectors of all pictures, some at a time, in the order of the hash of their content."""
         return self._gallery.sample_vectors(1.0, self._image_tower)
 
-    def _list_pairs(self, language: str, version: int) -> set[tuple[str, str]]:
-        """List pictures and captions that the version did not learn from: held out, or English ones of the gallery."""
-        sources = self._registry.versions.get(version).dataset_expansions
-        if not sources:
-            pictures = self._gallery.list_captioned(language, ())
-            some = pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1]
-            captions = self._gallery.group_captions(some, [language])
-            return {(picture, text) for picture, by_tag in captions.items() for text in by_tag.get(language, ())}
-        validation = find_validation(self._root, sources, "pictures")
-        return set() if validation is None else set(zip(validation.targets, validation.captions, strict=True))
+    def _read_held_out(self, version: int) -> HeldOut | None:
+        """Read what a version's proof makes of captions that it did not learn from; nothing of a damaged version."""
+        with suppress(CorruptFolder):
+            folder = VersionFolder.fetch(self._registry.versions.get(version), self._root)
+            files.verify(folder.path, folder.manifest_sha256)
+            return HeldOut.read(folder.path / HELD_OUT)
+        return None
+
+    def _read_gallery(self, language: str, version: int) -> Mapping[tuple[str, str], NDArray[np.float32]]:
+        """Read how a base reads captions of the gallery, of at most `MAX_CAPTIONS` pictures."""
+        pictures = self._gallery.list_captioned(language, ())
+        some = sorted(pictures[:: -(-len(pictures) // MAX_CAPTIONS) or 1])
+        described = self._gallery.find_captions(some, language)
+        found = self._gallery.find_caption_vectors(
+            [caption.id for caption in described], EncoderId(version, self._text_tower)
+        )
+        return {(each.picture, each.text): found[each.id] for each in described if each.id in found}

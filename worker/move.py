@@ -324,7 +324,7 @@ def compare_versions(
     sides = []
     for (context, number), each in zip((old, new), both, strict=True):
         among = Candidates(places, each.vectors[[each.places[name] for name in names]])
-        sides.append(measure(context, context.views.open(number), validation, among))
+        sides.append(measure(context, context.views.proofs.open(number), validation, among))
     before, after = sides
     if before is None or after is None:
         return None

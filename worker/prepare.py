@@ -20,7 +20,7 @@ from torch import Tensor
 from index.sources import ensure_picture_vectors
 from model import dataset
 from model.checkpoint import CachedResult, hash_key, load_result, save_result
-from model.dataset import Dataset, DatasetReport, join, restrict, select_train_rows
+from model.dataset import Dataset, DatasetReport, join, restrict, select_proof_rows, select_taught_rows
 from model.dataset.rows import Pivot, Row, find_ids_of_files, strip_suffixes
 from model.encoder import Encoder
 from model.languages import ENGLISH, can_read
@@ -48,7 +48,8 @@ class TrainingData:
     expansions: tuple[Expansion, ...]  # those with the datasets; the last one says how to learn
     rows: tuple[Row, ...]  # of all datasets
     own_rows: tuple[Row, ...]  # of the expansion's own dataset, which `report` is about; all rows if it brought none
-    training_rows: tuple[Row, ...]
+    training_rows: tuple[Row, ...]  # what serves is taught them all
+    proof_rows: tuple[Row, ...]  # those of them that what is measured is taught, before; empty where nothing is trained
     report: DatasetReport
     pivot_versions: Mapping[str, int]  # which version reads each language of a pivot
     pivot_places: dict[Pivot, int]
@@ -91,8 +92,8 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     report = dataset.validate(
         own or data, language, lambda ids: known_ids, versions.__contains__, to_train=not assesses, again=own is None
     )
-    training_rows = () if assesses else select_train_rows(data.rows)
-    if not (assesses or training_rows):
+    proof_rows = () if assesses else select_proof_rows(data.rows)
+    if not (assesses or proof_rows):
         raise DatasetInvalid(
             "no row is left to learn from: each is held out by this dataset or an earlier one; leave out the column "
             "`split`, or teach without the earlier ones (`replace`)",
@@ -104,7 +105,8 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
         expansions=expansions,
         rows=data.rows,
         own_rows=tuple(row for row in data.rows if own_keys is None or row.content_key in own_keys),
-        training_rows=training_rows,
+        training_rows=select_taught_rows(data.rows),
+        proof_rows=proof_rows,
         report=report,
         pivot_versions=versions,
         pivot_places={pivot: place for place, pivot in enumerate(chain(*groups))},

@@ -2,7 +2,7 @@
 
 A caption with a picture is ranked against the gallery, as in a search. A dataset without pictures is ranked against its
 own pivots, those of its training rows included: among the few held-out ones, chance alone does well. The single words
-of a dictionary are a kind of their own, since one that is held out was never taught: the others are asked as well.
+of a dictionary are a kind of their own, since a proof knows nothing of one that is held out: the others are asked, too.
 """
 
 import json
@@ -152,8 +152,8 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
 
 
 def choose_taught(data: TrainingData) -> Validation:
-    """Choose captions that were taught with a text, to be ranked against the texts of all rows."""
-    return _choose_pairs(data, data.training_rows, "words")
+    """Choose captions that the proof was taught with a text, to be ranked against the texts of all rows."""
+    return _choose_pairs(data, data.proof_rows, "words")
 
 
 def _choose_pairs(data: TrainingData, rows: Sequence[Row], against: CandidateKind) -> Validation:

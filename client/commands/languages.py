@@ -190,7 +190,8 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     dataset = report.get("dataset") or {}
     if "val" in dataset:
         held = f"{format_count(dataset['val'], 'is', 'are')} held out"
-        say(f"{format_count(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.")
+        then = f" What serves was then taught {dataset['taught']:,}." if dataset["taught"] > dataset["train"] else ""
+        say(f"{format_count(dataset['train'], 'row')} to learn from; {held}, to measure what was learned.{then}")
     _show_recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
         own = f"Searches in {expansion['language']} use what was learned"

@@ -99,6 +99,8 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"
         yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
     train = f"{report['train']:,} to learn from, {val:,} held out to measure what was learned"
+    if more := report["taught"] - report["train"]:
+        train += f"; then {'they' if more == val else f'{more:,} of them'} are taught, too"
     yield f"  {val:,} held out and measured" if assess else f"  {train}"
     if 0 < val < FEW:
         yield f"  That is few to measure with: one caption counts {100 / val:.0f} points. More rows hold out more."

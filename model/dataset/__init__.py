@@ -12,7 +12,17 @@ from typing import Any
 
 from model.dataset.dictionary import Choice, DictionaryReport, Reach
 from model.dataset.formats import RowFault, read_entries, read_records
-from model.dataset.rows import EMPTY_PIVOT, PictureLookup, Row, UnusableRow, drop_repeated, read_row, split_rows
+from model.dataset.rows import (
+    EMPTY_PIVOT,
+    PictureLookup,
+    Pivot,
+    Row,
+    UnusableRow,
+    drop_repeated,
+    put_on_sides,
+    read_row,
+    split_rows,
+)
 from model.dataset.tables import NO_ROW, refuse
 from model.dataset.words import (
     describe_fault,
@@ -67,6 +77,7 @@ class DatasetReport:
     captions_per_picture: float
     train: int
     val: int
+    taught: int  # rows of both sides: all but those that the file itself holds out
     losses: tuple[str, ...]
     by_file: int = 0  # rows whose picture is named by its file instead of its id
     missing: int = 0  # rows whose picture the gallery lacks, where that is left out
@@ -264,6 +275,7 @@ def count_usable(rows: Sequence[Row]) -> dict[str, Any]:
         "captions_per_picture": pictures.total() / len(pictures) if pictures else 0.0,
         "train": train,
         "val": len(rows) - train,
+        "taught": len(select_taught_rows(rows)),
         "losses": tuple(losses),
     }
 
@@ -356,18 +368,28 @@ def _merge_repeated(rows: Iterable[Row]) -> tuple[Row, ...]:
     """Return each row once; put all that describe one thing on one side of the split."""
     every = [*rows]
     held_out = {row.group for row in every if row.split == "val"}
-    once = reversed({row.content_key: row for row in reversed(every)}.values())
-    return tuple(replace(row, split="val" if row.group in held_out else "train") for row in once)
+    kept_out = {row.group for row in every if row.is_kept_out}
+    return put_on_sides(reversed({row.content_key: row for row in reversed(every)}.values()), held_out, kept_out)
 
 
-def select_train_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
-    """Return the rows of `train`, without pairs whose twin with (or without) a picture is held out.
+def select_taught_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return what the version that serves is taught: all but what a file itself holds out."""
+    return tuple(row for row in rows if not row.is_kept_out)
 
-    The two are of two groups, of which only one may be held out.
+
+def select_proof_rows(rows: Sequence[Row]) -> tuple[Row, ...]:
+    """Return the rows of `train`, without those that say what is held out: to find that would prove nothing.
+
+    They have the caption of a held-out row, and no other text beside it. Where fewer than half would be left, captions
+    repeat by nature, as in a catalogue, and stay; without pairs whose twin with (or without) a picture is held out.
     """
-    held_out = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
-    return tuple(
-        row
-        for row in rows
-        if row.split == "train" and (row.caption, row.pivot, row.picture is not None) not in held_out
-    )
+    to_learn, held_out = [row for row in rows if row.split == "train"], defaultdict[str, set[Pivot | None]](set)
+    for row in rows:
+        if row.split == "val":
+            held_out[row.caption].add(row.pivot)
+    others = [row for row in to_learn if not {row.pivot, None} & held_out.get(row.caption, set())]
+    others = [row for row in others if row.pivot is not None or row.caption not in held_out]
+    if 2 * len(others) >= len(to_learn):
+        return tuple(others)
+    twins = {(row.caption, row.pivot, row.picture is None) for row in rows if row.split == "val" and row.pivot}
+    return tuple(row for row in to_learn if (row.caption, row.pivot, row.picture is not None) not in twins)

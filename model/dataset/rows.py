@@ -38,6 +38,7 @@ class Row:
     pivot: Pivot | None
     picture: str | None
     split: Split | None  # None until `split_rows` decides
+    is_kept_out: bool = False  # held out by the file itself: only measures, and is never taught
 
     @property
     def content_key(self) -> tuple[str, Pivot | None, str | None]:
@@ -182,7 +183,8 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
         else:
             rows.append(row)
     free = {row.group for row in rows} - set(named)
-    held_out = {group for group, side in named.items() if side == "val"} | {g for g in free if _hash(g) % HELD_OUT == 0}
+    kept_out = {group for group, side in named.items() if side == "val"}
+    held_out = kept_out | {group for group in free if _hash(group) % HELD_OUT == 0}
     if not held_out and len(free) > 1:  # so few that none fell into the tenth
         held_out = {min(free, key=_hash)}
     sizes = Counter(row.group for row in rows)
@@ -191,8 +193,14 @@ def split_rows(candidates: Sequence[Row], lines: dict[str, list[int]]) -> tuple[
         if len(held_out) < ENOUGH_HELD_OUT and sizes[group] <= spare:
             held_out.add(group)
             spare -= sizes[group]
+    return put_on_sides(rows, held_out, kept_out)
+
+
+def put_on_sides(rows: Iterable[Row], held_out: Collection[str], kept_out: Collection[str]) -> tuple[Row, ...]:
+    """Return the rows with the groups `held_out` on the side that measures; those `kept_out` are never taught."""
     return tuple(
-        Row(row.line, row.caption, row.pivot, row.picture, "val" if row.group in held_out else "train") for row in rows
+        replace(row, split="val" if row.group in held_out else "train", is_kept_out=row.group in kept_out)
+        for row in rows
     )
 
 

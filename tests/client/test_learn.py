@@ -39,7 +39,8 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "CSV, 81 rows, of which 77 can be used:",
         "  77 captions, each with a text in English (en), 1 with a picture of the gallery (1 picture in all)",
         "  1 names its picture by its file: `a.jpg` is taken for the id `a`",
-        f"  {report['train']} to learn from, {report['val']} held out to measure what was learned",
+        f"  {report['train']} to learn from, {report['val']} held out to measure what was learned; "
+        "then they are taught, too",
         f"  That is few to measure with: one caption counts {100 / report['val']:.0f} points. More rows hold out more.",
         "1 row repeats an earlier one and counts once: line 82.",
         "3 rows cannot be used and are left out:",

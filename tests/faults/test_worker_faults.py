@@ -19,6 +19,7 @@ POINTS = (  # in the order in which an expansion passes them; those of storage f
     "files.fsynced:2",
     "files.renamed:2",
     "files.folder_fsynced:1",
+    "files.renamed:6",  # a checkpoint of the second training: of the first are at most five left
     "phase.evaluate:1",
     "phase.package:1",
     "phase.encode:1",

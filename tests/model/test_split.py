@@ -4,7 +4,7 @@ from hashlib import sha256
 
 import pytest
 
-from model.dataset import Dataset, validate
+from model.dataset import Dataset, join, select_proof_rows, select_taught_rows, validate
 from store.errors import DatasetInvalid, DatasetTooSmall, PivotNotServed
 from tests.model.test_dataset import Item, Reader, items, jsonl
 
@@ -90,3 +90,30 @@ def test_captions_that_are_all_of_one_are_refused_for_that(reader: Reader, same:
         validate(reader(jsonl(rows)), "cy", set, again=True)
     german = [{"caption": f"afal {n}", "pivot": {"language": "de", "text": "Apfel"}} for n in range(64)]
     assert isinstance(reader.refusal(jsonl(german)), PivotNotServed)
+
+
+def test_what_is_held_out_is_taught_in_the_end_but_for_what_the_file_itself_holds_out(reader: Reader) -> None:
+    rows = items()
+    rows[7]["split"] = "val"
+    dataset = reader(jsonl(rows))
+    assert {row.picture for row in dataset.rows} - {row.picture for row in select_taught_rows(dataset.rows)} == {"p7"}
+    assert held_out(dataset) > {"p7"} and dataset.report.taught == 99
+    again = join([dataset, reader(jsonl(items()))])
+    assert "p7" not in {row.picture for row in select_taught_rows(again.rows)}, "nor by a file that has it"
+    assert again.report.taught == 99
+
+
+def test_a_caption_that_is_held_out_proves_nothing_elsewhere_and_is_taught_all_the_same(reader: Reader) -> None:
+    rows = [{"caption": f"afal {n % 50}", "picture": f"p{n}"} for n in range(100)]  # each of two pictures
+    dataset = reader(jsonl(rows))
+    proof, measured = select_proof_rows(dataset.rows), [row for row in dataset.rows if row.split == "val"]
+    assert {row.caption for row in proof}.isdisjoint(row.caption for row in measured)
+    assert len(proof) < dataset.report.train == 100 - len(measured)
+    assert len(select_taught_rows(dataset.rows)) == 100
+
+
+def test_captions_of_a_catalogue_repeat_and_stay(reader: Reader) -> None:
+    """Without them hardly anything would be left to learn from."""
+    rows = [{"caption": f"afal {n % 10}", "picture": f"p{n}"} for n in range(100)]
+    dataset = reader(jsonl(rows))
+    assert len(select_proof_rows(dataset.rows)) == dataset.report.train

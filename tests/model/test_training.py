@@ -58,6 +58,35 @@ def test_an_interrupted_run_ends_on_the_same_bits(
     assert same(whole, resumed)
 
 
+def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encoder, tmp_path: Path) -> None:
+    """The tokenizer knows the words of the others from the beginning, so that both have the same tokens."""
+    whole = corpus_for(encoder)
+    most = replace(
+        whole,
+        captions=CAPTIONS[:70],
+        pivot_features=whole.pivot_features[:70],
+        picture_rows=whole.picture_rows[:70],
+        others=CAPTIONS[70:],
+    )
+    before = learn(encoder, encoder.base_view, most, tmp_path / "most", SETTINGS, go_on)
+    alone = learn(encoder, encoder.base_view, whole, tmp_path / "alone", SETTINGS, go_on)
+    assert before.merges == alone.merges and {*before.rows.ids} <= {*alone.rows.ids}
+
+    def go_on_from(name: str, settings: LearnSettings) -> Trainer:
+        return Trainer(encoder, encoder.base_view, whole, tmp_path / name, settings, before)
+
+    still = go_on_from("still", replace(SETTINGS, learning_rate=1e-12)).learn(go_on)
+    places = np.searchsorted(still.rows.ids, before.rows.ids)
+    assert torch.allclose(still.rows.rows[torch.from_numpy(places)], before.rows.rows, atol=1e-6)
+    assert still.merges == alone.merges and [*still.rows.ids] == [*alone.rows.ids]
+    uncut = go_on_from("uncut", SETTINGS).learn(go_on)
+    with pytest.raises(TrainingInterrupted):
+        go_on_from("cut", SETTINGS).learn(lambda progress: progress.step == 3)
+    assert same(uncut, go_on_from("cut", SETTINGS).learn(go_on)) and not same(uncut, still)
+    with pytest.raises(CheckpointMismatch):
+        Trainer(encoder, encoder.base_view, whole, tmp_path / "cut", SETTINGS, alone).learn(go_on)
+
+
 def test_half_precision_teaches_what_full_precision_does_but_for_rounding(
     encoder: Encoder, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -179,7 +179,7 @@ class Site:
 
     def checkpoints(self, expansion: str) -> list[Path]:
         """Its checkpoints, newest last."""
-        folders = (self.home / "expansions" / expansion / "checkpoints").glob("*/step-*")
+        folders = (self.home / "expansions" / expansion / "checkpoints").rglob("step-*")
         return sorted(folders, key=lambda path: int(path.name.partition("-")[2]))
 
     def attempt(self, expansion: str, **more: str) -> Forked:
@@ -206,9 +206,10 @@ class Site:
         return self.wait_until(find)
 
     def weights(self, expansion: str) -> dict[str, str]:
-        """Hashes of what was learned."""
+        """Hashes of what was learned, also before it was taught what is held out."""
         folder = self.home / "versions" / expansion
-        return {name: files.hash_file(folder / name) for name in ("rows.safetensors", "tokenizer.json")}
+        names = ("rows.safetensors", "proof-rows.safetensors", "held-out.safetensors", "tokenizer.json")
+        return {name: files.hash_file(folder / name) for name in names}
 
     def log(self) -> str:
         """What the workers said."""

@@ -1,26 +1,29 @@
 """Chances of hits as a worker measures them: from the vectors in the registry, of what a version did not learn."""
 
-import json
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from index.captions import EncoderId
 from index.gallery import NewPicture
 from index.snapshot import Calibrations
 from index.vectors import Matrix
+from model import version as version_files
 from model.match import SAMPLE, blend_deviations, take_first
+from model.table import TokenRows
+from model.version import VersionContent
 from store import files, leases
 from store.data_root import DataRoot
 from store.leases import PURGING
 from tests.launcher import PARENT
 from tests.patience import PATIENCE
-from tests.service.harness import learn
+from tests.store import steps
 from tests.worker.harness import PICTURES, Site
 from worker import upkeep
-from worker.match import LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, MatchFitter
+from worker.match import HELD_OUT, LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, HeldOut, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
 
@@ -54,10 +57,10 @@ def described(
     site.gallery.put(pictures, site.image_fingerprint)
 
 
-def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, object]:
+def measure(site: Site, language: str = "en", version: int = 0) -> dict[str, Any]:
     MatchFitter(site.registry, DataRoot(site.home)).fit(language, version)
     match = site.registry.versions.read_matches([version])[version]
-    result: dict[str, object] = match["result"]
+    result: dict[str, Any] = match["result"]
     return result
 
 
@@ -136,39 +139,57 @@ def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Sit
     assert measure(site)["reason"] == "few_pictures"
 
 
-def held_out(site: Site, language: str, numbers: range, against: str = "pictures") -> int:
-    """A version of a language with these captions held out of its dataset."""
-    version = learn(site.registry, language)
-    validation = {
-        "against": against,
-        "captions": [f"caption {number}" for number in numbers],
-        "targets": [f"d{number}" for number in numbers],
-        "others": [],
-    }
-    folder = site.home / "expansions" / str(version.expansion)
-    files.write_bytes(folder / "validation.json", json.dumps(validation).encode())
-    return version.number
+def held_out(site: Site, language: str, numbers: range = range(0), texts: int = 0, noise: float = 0.15) -> int:
+    """A version of a language whose proof reads captions of these pictures, and others beside English texts."""
+    random, ids = np.random.default_rng(9), [f"d{number}" for number in numbers]
+    own = site.gallery.find_picture_vectors(ids, site.image_fingerprint)
+    meanings = unit(random.standard_normal((texts, site.dimension)))
+    near = [unit(own[id] + noise * random.standard_normal(site.dimension)) for id in ids]
+    kept = HeldOut(
+        [(id, f"caption {id[1:]}") for id in ids],
+        np.array(near, dtype=np.float32).reshape(-1, site.dimension),
+        unit(meanings + noise * random.standard_normal(meanings.shape)),
+        meanings,
+    )
+    nothing = TokenRows(np.empty(0, dtype=np.int64), torch.empty((0, 32)))
+    folder = site.home / "versions" / language
+    version_files.write(folder, VersionContent((), (), nothing, "0" * 64), {}, None, {HELD_OUT: kept.dump()})
+    manifest = files.hash_file(folder / files.MANIFEST)
+    return steps.learn(site.registry, language, folder=f"versions/{language}", manifest_sha256=manifest).number
 
 
 def test_a_taught_language_is_measured_with_what_was_held_out_and_leans_on_english(site: Site) -> None:
-    described(site, 60)
+    described(site, 100)
     version = held_out(site, "cy", range(60, 60 + LEAST_CAPTIONS_BESIDE))
-    described(site, 40, start=60, tag="cy", version=version)  # the others were learned from
     result = measure(site, "cy", version)
     assert result["reason"] == "few_captions", "without English there are too few"
     measure(site)
     result = measure(site, "cy", version)
-    assert (result["captions"], result["near"]) == (LEAST_CAPTIONS_BESIDE, "en")
+    assert (result["captions"], result["near"], result["texts"]) == (LEAST_CAPTIONS_BESIDE, "en", 0)
 
 
-def test_a_language_that_was_taught_without_pictures_has_no_chances(site: Site) -> None:
+def test_of_a_language_taught_without_pictures_chances_are_told_from_english_and_from_how_it_reads_texts(
+    site: Site,
+) -> None:
+    described(site, 200)
+    version = held_out(site, "cy", texts=100, noise=0.6)
+    assert measure(site, "cy", version)["reason"] == "few_captions", "English is not measured yet"
+    english = measure(site)
+    told = measure(site, "cy", version)
+    assert (told["captions"], told["near"], told["texts"]) == (200, "en", 100) and "reason" not in told
+    # they are what its captions with pictures would tell, which are read as badly
+    measured = measure(site, "br", held_out(site, "br", range(200), noise=0.6))
+    assert measured["texts"] == 0
+    right = [result["found"] for result in (english, told, measured)]
+    assert right[1] == pytest.approx(right[2], abs=0.1) and right[0] > right[1] + 0.15
+
+
+def test_of_few_texts_without_pictures_nothing_is_told(site: Site) -> None:
     described(site, 60)
     measure(site)
-    version = held_out(site, "cy", range(60), against="english")
-    assert (
-        measure(site, "cy", version).items()
-        >= {"reason": "few_captions", "captions": 0, "pictures": PICTURES + 60}.items()
-    )
+    version = held_out(site, "cy", texts=LEAST_CAPTIONS - 1)
+    expected = {"reason": "few_captions", "captions": 0, "pictures": PICTURES + 60}
+    assert measure(site, "cy", version).items() >= expected.items()
 
 
 def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:

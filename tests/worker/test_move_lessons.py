@@ -100,7 +100,8 @@ def test_what_is_learned_on_another_base_has_the_texts_that_this_base_reads(site
     attempt = attempt_at(site, site.submit(pairs("cy"), "cy"))
     context = open_context(attempt)
     assert context.base_version == 1
-    texts = make_corpus(prepare(context, attempt.expansion), context.base_version).pivot_texts
+    data = prepare(context, attempt.expansion)
+    texts = make_corpus(data, data.training_rows, context.base_version).pivot_texts
     assert len(texts) > 50 and None not in texts
 
 

@@ -92,7 +92,10 @@ def test_what_is_learned_from_has_the_english_texts_themselves(site: Site) -> No
     for row in rows[::3]:
         del row["english"]
     data = prepare_data(site, rows)
-    learned_from, english = make_corpus(data, 0), {row["caption"]: row.get("english") for row in rows}
+    learned_from, english = (
+        make_corpus(data, data.training_rows, 0),
+        {row["caption"]: row.get("english") for row in rows},
+    )
     assert learned_from.pivot_texts == [english[caption] for caption in learned_from.captions]
     assert {None} < {*learned_from.pivot_texts}
 

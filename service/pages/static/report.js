@@ -147,7 +147,7 @@ function match({ match: told, name }) {
   if (why) return section("Chance of a match", `${why} (${among}), so hits in ${name} are shown without it.`);
   return section(
     "Chance of a match",
-    `Each hit has the chance that it is what the text means. On ${among}, first hits are off by ${decimal(told.error * 100, 1)} points on average, of which ${decimal(told.by_chance * 100, 1)} would be by chance alone. With a least chance of 50 % a search keeps ${share(told.kept)} of the right first hits; when what is meant is not in the gallery, ${share(told.absent)} of searches find nothing.`,
+    `Each hit has the chance that it is what the text means. ${told.texts ? `No held-out caption has a picture here, so it is told from English ones, and from how far ${plural(told.texts, "held-out text")} in ${name} are from what they mean. ` : ""}On ${among}, first hits are off by ${decimal(told.error * 100, 1)} points on average, of which ${decimal(told.by_chance * 100, 1)} would be by chance alone. With a least chance of 50 % a search keeps ${share(told.kept)} of the right first hits; when what is meant is not in the gallery, ${share(told.absent)} of searches find nothing.`,
     matchTable(told.bins, name),
   );
 }
@@ -163,7 +163,7 @@ function dataset({ dataset: data }) {
   const faults = Object.values(data.faults ?? {}).map((fault) => `${plural(fault.count, "row")} left out: ${faultWords(fault)}`);
   const words = [
     typeof data.usable === "number" ? `${whole(data.usable)} of ${whole(data.rows)} rows usable` : null,
-    typeof data.val === "number" ? `${whole(data.train)} to learn from, ${whole(data.val)} held out` : null,
+    typeof data.val === "number" ? `${whole(data.train)} to learn from, ${whole(data.val)} held out${data.taught > data.train ? `; then ${whole(data.taught)} were taught` : ""}` : null,
     data.duplicates ? plural(data.duplicates, "duplicate") : null,
     ...faults,
   ].filter(Boolean);

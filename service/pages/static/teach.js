@@ -97,7 +97,7 @@ function report({ language, report: counts, joined, replaced }) {
   const faults = Object.values(counts.faults ?? {});
   const facts = [
     ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
-    ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out`],
+    ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out${counts.taught > counts.train ? ", taught in the end" : ""}`],
     ...Object.entries(counts.pivots ?? { en: counts.with_english }).map(([tag, count]) => [`With ${named(tag).name}`, whole(count)]),
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
     ["Duplicates", whole(counts.duplicates)],
