@@ -1,13 +1,16 @@
 """`learn`, `assess`: send a dataset to the service, or say what a dry run found in it. The worker does the rest."""
 
+import gzip
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, Any
+from tempfile import TemporaryFile
+from typing import IO, Annotated, Any
 
 import typer
 
 from ..client import format_lines, list_faults, make_key_header, open_service, read_answer
-from ..output import AsJson, format_count, note, print_json, say
+from ..output import REFUSED, AsJson, errors, format_count, note, print_json, say, stop
 from .languages import FEW, conclude, watch_expansion
 
 Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
@@ -20,9 +23,29 @@ DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
 def learn(
     tag: Tag,
     file: Annotated[
-        Path,
+        Path | None,
         typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: JSON lines, CSV, TSV or Parquet."),
-    ],
+    ] = None,
+    dictionary: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="A dictionary in place of FILE: two columns, DICT (its .index), StarDict (its .ifo), FreeDict TEI, "
+            "Wiktextract, WordNet LMF, CLDR annotations.",
+        ),
+    ] = None,
+    pivot: Annotated[str | None, typer.Option(help="Language of the dictionary's glosses, if not English.")] = None,
+    english: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True,
+            dir_okay=False,
+            readable=True,
+            help="The same file of English, for a WordNet or CLDR annotations.",
+        ),
+    ] = None,
     watch: Annotated[bool, typer.Option("--watch", "-w", help="Show the progress until it ends.")] = False,
     dry_run: DryRun = False,
     settings: Annotated[str, typer.Option(help='Training settings as JSON, such as {"epochs": 5}.')] = "",
@@ -35,11 +58,41 @@ def learn(
     without_missing: WithoutMissing = False,
     as_json: AsJson = False,
 ) -> None:
-    """Teach a language from a dataset, together with its earlier datasets."""
+    """Teach a language from a dataset or a dictionary, together with its earlier datasets."""
     form = {"language": tag} | ({"settings": settings} if settings else {})
     asked = {"force": force, "replace": replace, "without_missing": without_missing}
     form |= {name: "true" for name, wanted in asked.items() if wanted}
-    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
+    if dictionary is None and file is not None:
+        if pivot or english:
+            stop("--pivot and --english belong to --dictionary.", REFUSED)
+        with file.open("rb") as stream:
+            _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
+    elif dictionary is not None and file is None:
+        form |= {"kind": "dictionary"} | ({"pivot": pivot} if pivot else {})
+        with _pack_dictionary(dictionary, tag, english) as stream:
+            _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
+    else:
+        stop("Give one file: a dataset, or a dictionary as `--dictionary FILE`.", REFUSED)
+
+
+@contextmanager
+def _pack_dictionary(file: Path, tag: str, english: Path | None) -> Iterator[IO[bytes]]:
+    """Open the entries of a dictionary, packed as they are sent; exits if it cannot be read."""
+    from ..dictionaries import write_dictionary  # late: help needs no formats
+    from ..dictionaries.content import DictionaryError
+
+    with TemporaryFile() as packed:
+        try:
+            with (
+                errors.status(f"Reading {file.name} …"),
+                # Neither time nor name: the same dictionary has the same digest, by which the service knows it.
+                gzip.GzipFile(filename="", mode="wb", fileobj=packed, mtime=0) as target,
+            ):
+                write_dictionary(file, tag, english, target)
+        except DictionaryError as error:
+            stop(str(error), REFUSED)
+        packed.seek(0)
+        yield packed
 
 
 def assess(
@@ -55,23 +108,22 @@ def assess(
 ) -> None:
     """Measure how well a language is read already; teach nothing."""
     form = {"language": tag, "assess": "true"} | ({"without_missing": "true"} if without_missing else {})
-    _submit(form, file, watch=watch, dry_run=dry_run, as_json=as_json)
+    with file.open("rb") as stream:
+        _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
-def _submit(fields: dict[str, str], file: Path, *, watch: bool, dry_run: bool, as_json: bool) -> None:
+def _submit(fields: dict[str, str], name: str, stream: IO[bytes], *, watch: bool, dry_run: bool, as_json: bool) -> None:
     """Send a dataset, and show what came of it."""
     form = fields | {"dry_run": "true" if dry_run else "false"}
     with open_service(upload=True) as client:
-        with file.open("rb") as stream:
-            files = {"dataset": (file.name, stream)}
-            accepted = read_answer(
-                client.post("/v1/languages", data=form, files=files, headers={} if dry_run else make_key_header())
-            )
+        headers = {} if dry_run else make_key_header()
+        sent = client.post("/v1/languages", data=form, files={"dataset": (name, stream)}, headers=headers)
+        accepted = read_answer(sent)
         if dry_run:
             if as_json:
                 print_json(accepted)
             else:
-                for line in _summarize(accepted, file.name, assess="assess" in fields):
+                for line in _summarize(accepted, name, assess="assess" in fields):
                     say(line)
             return
         expansion: dict[str, Any] = accepted["expansion"]
@@ -92,9 +144,13 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
     does, did = ("assess", "measured") if assess else ("teach", "taught")
     yield f"{file} can be used to {does} {language}. This was a dry run: nothing was {did}."
     yield ""
-    of = "" if usable == rows else f", of which {usable:,} can be used"
-    yield f"{report['format'].upper()}, {format_count(rows, 'row')}{of}:"
-    yield f"  {format_count(usable, 'caption')}{_describe_pairs(report)}"
+    if found := report.get("dictionary"):
+        taken = f"{found['taken']:,} {'is' if found['taken'] == 1 else 'are'} taken"
+        yield f"A dictionary of {format_count(found['entries'], 'entry', 'entries')}, of which {taken}:"
+    else:
+        of = "" if usable == rows else f", of which {usable:,} can be used"
+        yield f"{report['format'].upper()}, {format_count(rows, 'row')}{of}:"
+    yield f"  {format_count(usable, 'word' if found else 'caption')}{_describe_pairs(report)}"
     if count := report.get("by_file"):
         name = "names its picture by its file" if count == 1 else "name their pictures by their files"
         yield f"  {count:,} {name}: `a.jpg` is taken for the id `a`"
@@ -106,6 +162,7 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
         yield f"  That is few to measure with: one caption counts {100 / val:.0f} points. More rows hold out more."
     if (share := report["in_script"]) is not None and share < 1:
         yield f"  {min(100 * share, 99.9):.1f} % in the script of this language; check whether the others belong here"
+    yield from _list_words(found) if found else ()
     yield from _list_omissions(report)
     for name in ("joined", "replaced"):
         if earlier := checked.get(name):
@@ -129,6 +186,16 @@ def _describe_pairs(report: Mapping[str, Any]) -> str:
     if count := report["with_picture"]:
         parts.append((count, f"a picture of the gallery ({format_count(report['pictures'], 'picture')} in all)"))
     return "".join(f", {'each' if count == report['usable'] else f'{count:,}'} with {what}" for count, what in parts)
+
+
+def _list_words(found: Mapping[str, Any]) -> Iterator[str]:
+    """Yield examples of what a dictionary teaches, and why entries are left out."""
+    if examples := found["examples"]:
+        yield "For example:"
+        yield from (f"  {example['word']} – {example['gloss']}" for example in examples)
+    if total := sum(found["left_out"].values()):
+        yield f"{format_count(total, 'entry is', 'entries are')} left out:"
+        yield from (f"  {count:,} {found['reasons'][code]}" for code, count in found["left_out"].items())
 
 
 def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
