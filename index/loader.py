@@ -142,7 +142,7 @@ class ReleaseLoader:
         budget, untaught = ImmediateBudget(), (of for of in self.list_untaught(release) if of in opened)
         sets |= {of: opened[of] for of in untaught if self.can_open_soon(of, budget)}
         latest, withdrawn = self.apply_changes_or_reopen(sets), self.find_withdrawn(release)
-        return Snapshot(release, views, shared, latest, built_in=self._encoder.languages, withdrawn=withdrawn)
+        return Snapshot(release, views, shared.shared, latest, built_in=self._encoder.languages, withdrawn=withdrawn)
 
     def attach_detector_and_chances(self, snapshot: Snapshot, previous: Snapshot | None) -> Snapshot:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""

@@ -15,6 +15,7 @@ from PIL import Image
 from model import version
 from model.base import Base
 from model.detection import count_ngrams
+from model.lexicon import Lexicon
 from model.pictures import Frame
 from model.table import Table, View, pad
 from model.tokenizer import list_english_words
@@ -98,7 +99,8 @@ class Encoder:
         if content.rows.rows.shape[1] != self.base.table.shape[1]:
             raise VersionCorrupt(f"the rows of version {number} have another width than the base's")
         tokenizer = content.extend_tokenizer(view.tokenizer)
-        return view.extend(number, language, tokenizer, self.table, content.rows, content.ngrams)
+        lexicon = Lexicon(content.lexicon)
+        return view.extend(number, language, tokenizer, self.table, content.rows, content.ngrams, lexicon)
 
     def encode_texts(self, items: Sequence[tuple[View, str]], *, alone: bool = False) -> EncodedTexts:
         """Return unit vectors of cleaned texts, each read through its own view, in the order given.

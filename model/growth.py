@@ -19,17 +19,19 @@ Merge = tuple[str, str]
 Word = tuple[int, ...]  # the pieces of a word
 
 
-def learn_merges(texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int) -> list[Merge]:
+def learn_merges(
+    texts: Sequence[Sequence[Word]], names: Callable[[int], str], size: int, least: int = 2
+) -> list[Merge]:
     """Learn at most `size` merges of texts whose words are in pieces, in rank order; deterministic.
 
-    `names` gives the piece of an id. Only pairs that occur twice are merged.
+    `names` gives the piece of an id. Only pairs that occur `least` times are merged.
     """
     used = sorted({number for words in texts for word in words for number in word})
     symbol = {number: chr(_PRIVATE + place) for place, number in enumerate(used)}  # one character a piece
     lines = (" ".join("".join(map(symbol.__getitem__, word)) for word in words) for words in texts)
     learner = Engine(models.BPE())
     learner.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
-    trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=2, show_progress=False)
+    trainer = trainers.BpeTrainer(vocab_size=len(used) + size, min_frequency=least, show_progress=False)
     learner.train_from_iterator(lines, trainer)
     piece = {symbol[number]: names(number) for number in used}
     return [

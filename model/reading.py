@@ -18,7 +18,7 @@ from tokenizers import Tokenizer as Engine
 from model.growth import Word
 from model.languages import ENGLISH, MANY, canonicalize
 from model.segmentation import build_pattern
-from model.tokenizer import CLIP_TOKENS, LONGEST, Reader
+from model.tokenizer import CLIP_TOKENS, LONGEST, SHORTEST_KNOWN, Reader
 from store.errors import BaseNotFound, BaseNotSupported, CaptionsUnreadable, LanguageTagInvalid, TokenizerUnfit
 
 CLEANINGS = ("lower", "whitespace", "canonicalize")  # names that open_clip has for what it does to a text first
@@ -196,6 +196,12 @@ class FilePieces:
     def find_id(self, name: str) -> int | None:
         number: int | None = self.engine.token_to_id(name)
         return None if number in self.specials or number == self._unknown else number
+
+    def has_word(self, word: str) -> bool:
+        starts = (_SPACE, "\u0120")  # of a piece that begins a word: SentencePiece's, and that of byte-level BPE
+        return len(word) >= SHORTEST_KNOWN and any(
+            self.engine.token_to_id(start + word) is not None for start in starts
+        )
 
     @cached_property
     def ends(self) -> tuple[tuple[int, ...], tuple[int, ...]]:

@@ -1,7 +1,8 @@
 """Physical token-embedding rows, copy-on-write, and views: which row a version reads for a token. Trains nothing."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from functools import cached_property
 from threading import Lock
 
 import numpy as np
@@ -9,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.lexicon import NO_WORDS, Lexicon, ReadText
 from model.reading import Reading
 from model.tokenizer import Tokenizer
 
@@ -93,6 +95,7 @@ class View:
     physical: NDArray[np.int32] = field(repr=False)
     trained: Mapping[str, NDArray[np.int64]] = field(repr=False)
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # for language identification
+    lexicon: Lexicon = NO_WORDS  # of its language
 
     @staticmethod
     def create_for_base(tokenizer: Tokenizer, reading: Reading, ngrams: Mapping[str, int], version: int = 0) -> "View":
@@ -107,6 +110,7 @@ class View:
         table: Table,
         added: TokenRows,
         ngrams: Mapping[str, int],
+        lexicon: Lexicon = NO_WORDS,
     ) -> "View":
         """Return the view of a version on top of this one, which stays as it is; rows of a token are replaced."""
         physical = np.full(tokenizer.size, NO_ROW, dtype=np.int32)
@@ -114,7 +118,16 @@ class View:
         physical[added.ids] = table.append(added.rows)
         own = np.union1d(self.trained.get(language, added.ids[:0]), added.ids)
         trained = {**self.trained, language: own}
-        return View(version, language, tokenizer, self.reading, physical, trained, ngrams)
+        return View(version, language, tokenizer, self.reading, physical, trained, ngrams, lexicon)
+
+    @cached_property
+    def shared(self) -> "View":
+        """Return this version as it reads texts of any language: by every row that it has, and by no lexicon."""
+        return replace(self, lexicon=NO_WORDS)
+
+    def read(self, text: str) -> ReadText:
+        """Return a cleaned text in words that its language was taught; English ones that the base knows stay."""
+        return self.lexicon.read(text, self.tokenizer.pieces.has_word) if self.lexicon.words else ReadText(text)
 
     def tokenize(self, texts: Sequence[str]) -> list[list[int]]:
         """Return token ids of cleaned texts without specials; a token without a row is cut into parts that have one."""
@@ -122,7 +135,7 @@ class View:
             ids
             if (self.physical[ids] != NO_ROW).all()
             else [part for number in ids for part in self.find_trained_parts(number, self.tokenizer)]
-            for ids in self.tokenizer.encode(texts)
+            for ids in self.tokenizer.encode([self.read(text).text for text in texts])
         ]
 
     def build_sequence(self, ids: Sequence[int]) -> tuple[NDArray[np.int32], bool]:

@@ -24,7 +24,9 @@ SUFFIX = "</w>"  # marks a token of CLIP's that ends a word
 CLIP_TOKENS = 49_408  # of CLIP itself; the last two are begin and end of text
 BEGIN, END = CLIP_TOKENS - 2, CLIP_TOKENS - 1
 LONGEST = 64  # pieces of a word that may be merged: the time for a word grows with their square
+SHORTEST_KNOWN = 4  # letters of a word that a base is taken to know because it has a piece of its own
 _REMEMBERED = 50_000  # words
+_WHOLE = 100_000  # most merges that make whole words of names
 Reader = Callable[[Sequence[str]], list[list[Word]]]  # from texts to their words in pieces
 
 
@@ -52,6 +54,9 @@ class Pieces(Protocol):
 
     def find_id(self, name: str) -> int | None:
         """Return the id of a piece that a text may give."""
+
+    def has_word(self, word: str) -> bool:
+        """Return whether a word of four letters or more, in lower case, is one piece: then the base knows it."""
 
 
 class Tokenizer:
@@ -107,22 +112,23 @@ class Tokenizer:
         """Return this one extended by at most `size` merges for a corpus; deterministic, and older ids stay.
 
         Merges are learned from the pieces that this one leaves: older ones are always applied first, so many that were
-        learned from bytes could never be reached. Only those on the way to a token that occurs are kept. Raises
+        learned from bytes could never be reached. Further ones make one token of each caption that is one word, since
+        that is the name of something. Only those on the way to a token that occurs are kept. Raises
         `CaptionsUnreadable`.
         """
         words = find_standalone_words(self.pieces.prepare_corpus(corpus))
         # with merges of its own: most of what is learned may be dropped
         start = self.copy_without_merges().extend(self.merges, (*self.words, *words))
-        whole = start.extend(start.learn_merges(corpus, size))
+        common = start.extend(start.learn_merges(corpus, size))
+        whole = common.extend(common.learn_merges([text for text in corpus if " " not in text], _WHOLE, least=1))
         tokens = {whole.decode(number) for ids in whole.encode(corpus) for number in ids}
         needed = find_needed_merges(whole.merges[self._count :], tokens)
         return self.extend(needed, words) if needed else self
 
-    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+    def learn_merges(self, corpus: Sequence[str], size: int, least: int = 2) -> list[Merge]:
         """Learn the merges of a BPE learner over the pieces that this one makes of `corpus`, in rank order."""
-        return learn_merges(
-            [[self._merge_word(word) for word in words] for words in self._reader(corpus)], self.decode, size
-        )
+        pieces = [[self._merge_word(word) for word in words] for words in self._reader(corpus)]
+        return learn_merges(pieces, self.decode, size, least)
 
     def extend(self, merges: Iterable[Merge], words: Iterable[str] = ()) -> Self:
         """Return this one with what `grow` added to it; raises `KeyError` for merges of what it has not."""
@@ -243,6 +249,9 @@ class ClipPieces:
 
     def find_id(self, name: str) -> int | None:
         return build_clip_vocabulary().get(name)
+
+    def has_word(self, word: str) -> bool:
+        return len(word) >= SHORTEST_KNOWN and word + SUFFIX in build_clip_vocabulary()
 
 
 def build_clip_engine(model: models.BPE, rule: CuttingRule, words: Sequence[str]) -> Engine:

@@ -20,6 +20,8 @@ from torch import Tensor, nn
 
 from model import checkpoint, detection, teir
 from model.encoder import Encoder
+from model.languages import can_read
+from model.lexicon import collect_words
 from model.objectives import Corpus, CorpusTokens, Objective, make_objectives, tokenize_corpus
 from model.student import make_bfloat16_tower
 from model.table import NO_ROW, TokenRows, View, pad
@@ -53,21 +55,24 @@ class LearnSettings:
     mixed_precision: bool = True  # the frozen tower in bfloat16 where the processor has it; rows and Adam in float32
     checkpoint_every: int = 0  # steps
 
-    def resolve(self, captions: int, begins: str) -> "LearnSettings":
-        """Return these for a dataset of so many captions, with a tokenizer whose new rows are "drawn" or of "pieces".
+    def resolve(self, captions: Sequence[str], begins: str) -> "LearnSettings":
+        """Return these for a dataset of these captions, with a tokenizer whose new rows are "drawn" or of "pieces".
 
-        By default up to 10,000 captions start aligned; more, and rows of pieces, start drawn. From an aligned start a
-        row has less far to go: in 30 to 60 % of the steps, the smaller the more captions there are, languages read as
-        well in the mean (decision 48).
+        By default up to 10,000 captions start aligned, and lists of words; more, and rows of pieces, start drawn. From
+        an aligned start a row has less far to go: in 30 to 60 % of the steps, the smaller the more captions there are,
+        languages read as well in the mean (decision 48).
         """
         start = self.start
         if start == "auto":
-            start = "aligned" if captions <= _MEASURED and begins == "drawn" else "drawn"
+            names = sum(" " not in caption for caption in captions)
+            few = len(captions) <= _MEASURED or 2 * names > len(captions)
+            start = "aligned" if few and begins == "drawn" else "drawn"
         if start == "drawn":
             return replace(self, start=start)
-        least = math.ceil(_STEPS / math.ceil(captions / self.batch_size))
-        epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // captions)))
-        rate = max(_RATE / 2, min(_RATE, 2 / captions)) if self.learning_rate is None else self.learning_rate
+        count = len(captions)
+        least = math.ceil(_STEPS / math.ceil(count / self.batch_size))
+        epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // count)))
+        rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 
     def choose_epochs(self, captions: int) -> int:
@@ -132,7 +137,7 @@ class Trainer:
         self.folder, self.settings, self.device = folder, settings, encoder.base.device
         tokens, captions = self.tokenize(), len(corpus.captions)
         self.tokenizer, self.reading = tokens.tokenizer, parent.reading
-        self.settings = settings = settings.resolve(captions, self.tokenizer.new_row_kind)
+        self.settings = settings = settings.resolve(corpus.captions, self.tokenizer.new_row_kind)
         lines = [ids[: self.reading.most_tokens] for ids in tokens.ids]
         self.used = self.find_trained_ids(lines)
         # frozen or not, the specials' gradient counts in the clip norm; what fills up a text has a place of its own,
@@ -324,6 +329,8 @@ class Trainer:
             self.collect_rows(),
             self.tokenizer.sha256,
             detection.count_ngrams(self.corpus.captions),
+            # a base that reads the language already knows more words of it than were taught
+            () if can_read(self.encoder.languages, self.corpus.language) else collect_words(self.corpus.captions),
         )
 
     def describe_method(self) -> dict[str, object]:

@@ -20,9 +20,9 @@ from model.tokenizer import Tokenizer
 from store import files
 from store.errors import CorruptFolder, VersionCorrupt
 
-FORMAT = 1
-ROWS, TOKENIZER, NGRAMS = "rows.safetensors", "tokenizer.json", "ngrams.json.gz"
-PROOF = "proof-"  # before the names of rows and n-grams that were learned without what is held out
+FORMAT = 2
+ROWS, TOKENIZER, NGRAMS, LEXICON = "rows.safetensors", "tokenizer.json", "ngrams.json.gz", "lexicon.json.gz"
+PROOF = "proof-"  # before the names of rows, n-grams and words that were learned without what is held out
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class VersionContent:
     rows: TokenRows
     tokenizer_sha256: str
     ngrams: Mapping[str, int] = field(default_factory=dict, repr=False)  # of its captions, for language identification
+    lexicon: tuple[str, ...] = field(default=(), repr=False)  # words by which its texts are read; none: as they are
 
     def extend_tokenizer(self, parent: Tokenizer) -> Tokenizer:
         """Return the parent's tokenizer, extended; `VersionCorrupt` unless it is the one the rows were trained with."""
@@ -67,8 +68,8 @@ def write(
                 if each is not None:
                     tensors = {"rows": each.rows.rows.cpu().contiguous(), "ids": torch.from_numpy(each.rows.ids)}
                     (staged / f"{prefix}{ROWS}").write_bytes(save(tensors))
-                    ngrams = gzip.compress(json.dumps(each.ngrams).encode(), mtime=0)
-                    (staged / f"{prefix}{NGRAMS}").write_bytes(ngrams)
+                    for name, value in ((NGRAMS, each.ngrams), (LEXICON, each.lexicon)):
+                        (staged / f"{prefix}{name}").write_bytes(gzip.compress(json.dumps(value).encode(), mtime=0))
             tokenizer = {"merges": content.merges, "words": content.words, "sha256": content.tokenizer_sha256}
             (staged / TOKENIZER).write_text(json.dumps(tokenizer, ensure_ascii=False, indent=0), encoding="utf-8")
             for name, data in (more or {}).items():
@@ -94,8 +95,11 @@ def read(
         merges = tuple((left, right) for left, right in tokenizer["merges"])
         ids = tensors["ids"].numpy()
         words = tuple(str(word) for word in tokenizer["words"])
-        ngrams = json.loads(gzip.decompress((folder / f"{prefix}{NGRAMS}").read_bytes()))
-        content = VersionContent(merges, words, TokenRows(ids, tensors["rows"].float()), tokenizer["sha256"], ngrams)
+        ngrams, lexicon = (
+            json.loads(gzip.decompress((folder / f"{prefix}{name}").read_bytes())) for name in (NGRAMS, LEXICON)
+        )
+        rows = TokenRows(ids, tensors["rows"].float())
+        content = VersionContent(merges, words, rows, tokenizer["sha256"], ngrams, tuple(map(str, lexicon)))
     except VersionCorrupt:
         raise
     except CorruptFolder as error:

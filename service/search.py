@@ -29,6 +29,7 @@ _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only roundin
 _RECORD_FIELDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that the registry is read for
 _UNAVAILABLE = "records_unavailable"
 _MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
+_UNKNOWN_WORDS = "unknown_words"
 
 
 @dataclass(frozen=True)
@@ -242,6 +243,8 @@ class Search:
         warnings = list(self._route.warnings) if self._route else []
         warnings += [_UNAVAILABLE] if records is None else []
         warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
+        unknown = self._route.view.read(self._text).unknown if self._route and self._text else ()
+        warnings += [_UNKNOWN_WORDS] if unknown else []
         found = records or {}
         return schemas.PictureHits(
             items=[self._describe_hit(hit, captions.get(hit.picture, {}), found.get(hit.picture)) for hit in hits],
@@ -252,6 +255,7 @@ class Search:
             generation=name_generation(self._snapshot.pictures, self._caller),
             truncated=self._truncated,
             warnings=warnings,
+            unknown_words=[*dict.fromkeys(unknown)],
             below_min_match=below,
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),

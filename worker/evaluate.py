@@ -101,30 +101,28 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
     """
     validation, base = decide_validation(context, data), context.encoder.base_view
     among = encode_candidates(context, data, validation)
-    by_version = {context.base_version: measure(context, base, validation, among)}
-    if by_version[context.base_version] is None:
+    by_base = measure(context, base, validation, among)
+    if by_base is None:
         raise NothingHeldOut("no held-out caption can be measured: the pictures that they describe were deleted")
     own = context.attempt.registry.releases.get_serving().languages.get(data.language, context.base_version)
     sources = context.attempt.registry.versions.get(own).dataset_expansions
     held_out = {text for each in load_validations(context.attempt.root, sources) for text in each.captions}
     # what serves was taught what these datasets hold out: found by that it would tell nothing
     views = context.views if held_out.isdisjoint(validation.captions) else context.views.proofs
-    for version in (context.parent, own):
-        if version not in by_version:
-            try:
-                by_version[version] = measure(context, views.open(version), validation, among)
-            except VersionCorrupt:  # damaged: nothing serves these texts by it now
-                continue
 
-    def describe_version(version: int) -> dict[str, Any] | None:
-        result = by_version.get(version)
+    def describe_version(version: int, *, shared: bool = False) -> dict[str, Any] | None:
+        try:
+            view = views.open(version)
+        except VersionCorrupt:  # damaged: nothing serves these texts by it now
+            return None
+        result = measure(context, view.shared if shared else view, validation, among)
         return None if result is None else {"version": version, **result.figures}
 
     report: dict[str, Any] = {
-        **describe(base, validation, among, by_version[context.base_version]),
+        **describe(base, validation, among, by_base),
         "base": context.encoder.base_fingerprint,
         "version": context.base_version,
-        "shared": describe_version(context.parent),
+        "shared": describe_version(context.parent, shared=True),
         "taught": describe_version(own) if own != context.base_version else None,
         "dataset": data.report.dump(),
     }
@@ -231,7 +229,7 @@ def _measure_shared(
         context.attempt.check_stop()
         context.attempt.report_progress(done, len(earlier))
         among = encode_candidates(context, data, validation)  # the same before and after
-        before, after = (measure(context, each, validation, among) for each in (context.proof_view, view))
+        before, after = (measure(context, each.shared, validation, among) for each in (context.proof_view, view))
         if before and after:
             own = english if language == ENGLISH else context.attempt.registry.versions.get(served[language]).report
             t2i = {"before": before.figures["t2i"], "after": after.figures["t2i"]}

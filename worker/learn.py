@@ -93,9 +93,9 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     if folder.exists():  # an attempt that died after its training, here or on another machine
         return version_files.read(folder)[0], version_files.read(folder, proof=True)[0]
     checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
-    kind, most = context.view.tokenizer.new_row_kind, len(data.proof_rows)
-    whole, rows = _plan_refit(data, settings.resolve(len(data.training_rows), kind))
-    steps = settings.resolve(most, kind).count_steps(most)
+    kind = context.view.tokenizer.new_row_kind
+    whole, rows = _plan_refit(data, settings.resolve([row.caption for row in data.training_rows], kind))
+    steps = settings.resolve([row.caption for row in data.proof_rows], kind).count_steps(len(data.proof_rows))
     of = steps + (whole.count_steps(len(rows)) if rows else 0)
     corpus = make_corpus(data, data.proof_rows, context.base_version)
     proof = _learn(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
@@ -160,7 +160,8 @@ def _package(
 ) -> Version:
     """Write the version and register it; the same expansion and language give the same version again."""
     attempt = context.attempt
-    settings = _choose_settings(data).resolve(len(data.training_rows), context.view.tokenizer.new_row_kind)
+    captions = [row.caption for row in data.training_rows]
+    settings = _choose_settings(data).resolve(captions, context.view.tokenizer.new_row_kind)
     name = _name_folder(context, data)
     folder = attempt.root.locate(name)
     facts = {

@@ -32,7 +32,7 @@ class BytesLast(Tokenizer):
 
     rule: CuttingRule = LANGUAGE_RULE
 
-    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+    def learn_merges(self, corpus: Sequence[str], size: int, least: int = 2) -> list[Merge]:
         pieces = ClipPieces(self.rule, models.BPE(vocab=build_clip_vocabulary(), merges=[], end_of_word_suffix=SUFFIX))
         return learn_merges(pieces.make_reader(self.words)(corpus), pieces.get_piece, size)
 

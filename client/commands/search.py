@@ -36,6 +36,7 @@ _WARNINGS = {
     "detection_tie": "Several languages are possible: name one with --language.",
     "match_unknown": "How well a picture matches is not known for this language: --min-match has no effect.",
     "records_unavailable": "Tags and metadata cannot be read now.",
+    "unknown_words": "Nobody taught these words yet: {words}.",
 }
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
@@ -203,7 +204,8 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
     if reading:
         note(f"{_describe_reading(reading)} version {result['version']}, release {result['release']}.")
     for warning in result["warnings"]:
-        note(_WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}."))
+        text = _WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}.")
+        note(text.format(words=", ".join(result.get("unknown_words", []))))
 
 
 def _describe_reading(reading: dict[str, Any]) -> str:

@@ -123,6 +123,7 @@ class PictureHits(Response):
     generation: str
     truncated: bool
     warnings: list[str]
+    unknown_words: list[str] = Field(description="Words of the text that nobody taught; left out unless all are.")
     below_min_match: int | None = Field(
         None, description="How many hits `min_match` left out of this page; without items: nothing matches well."
     )

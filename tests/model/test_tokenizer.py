@@ -139,7 +139,7 @@ def test_a_reloaded_tokenizer_reads_alike_and_another_one_is_refused(kind: str, 
 class Wasteful(Tokenizer):
     """Learns of other texts too, whose merges its own corpus may have no use for."""
 
-    def learn_merges(self, corpus: Sequence[str], size: int) -> list[Merge]:
+    def learn_merges(self, corpus: Sequence[str], size: int, least: int = 2) -> list[Merge]:
         return super().learn_merges([*corpus, *WELSH, *HINDI, *THAI], size)
 
 

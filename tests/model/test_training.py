@@ -224,7 +224,7 @@ def test_small_datasets_are_seen_more_often_unless_told_otherwise() -> None:
 
 def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unless_told_otherwise() -> None:
     def steps(captions: int) -> tuple[str, float, int]:
-        settled = LearnSettings().resolve(captions, "drawn")
+        settled = LearnSettings().resolve(["a red apple"] * captions, "drawn")
         number = math.ceil(captions / settled.batch_size) * settled.choose_epochs(captions)
         highest = max(settled.compute_rate(step, number) for step in range(1, number + 1))
         return settled.start, round(highest, 4), number
@@ -236,19 +236,22 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
         ("aligned", 0.002, 600),
     ]  # fmt: skip
     assert [steps(captions) for captions in (10_001, 100_000)] == [("drawn", 0.004, 1_099), ("drawn", 0.004, 4_689)]
-    assert LearnSettings(start="aligned").resolve(100_000, "drawn").epochs == 3
-    of_pieces = LearnSettings().resolve(500, "pieces")
+    assert LearnSettings(start="aligned").resolve(["a red apple"] * 100_000, "drawn").epochs == 3
+    assert LearnSettings().resolve(["apple"] * 50_001 + ["a red apple"] * 50_000, "drawn").start == "aligned"
+    of_pieces = LearnSettings().resolve(["a red apple"] * 500, "pieces")
     assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
     told = LearnSettings(start="drawn")
-    assert told.resolve(500, "drawn") == told and told.choose_epochs(500) == 40
-    assert LearnSettings(start="aligned").resolve(500, "drawn") == LearnSettings().resolve(500, "drawn")
-    told = LearnSettings(epochs=7, learning_rate=0.001).resolve(500, "drawn")
+    assert told.resolve(["a red apple"] * 500, "drawn") == told and told.choose_epochs(500) == 40
+    assert LearnSettings(start="aligned").resolve(["a red apple"] * 500, "drawn") == LearnSettings().resolve(
+        ["a red apple"] * 500, "drawn"
+    )
+    told = LearnSettings(epochs=7, learning_rate=0.001).resolve(["a red apple"] * 500, "drawn")
     assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
 
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
     trainer = Trainer(encoder, encoder.base_view, corpus_for(encoder), tmp_path, LearnSettings(batch_size=16))
-    assert trainer.settings == LearnSettings(batch_size=16).resolve(len(CAPTIONS), "drawn")
+    assert trainer.settings == LearnSettings(batch_size=16).resolve(CAPTIONS, "drawn")
     assert trainer.settings.start == "aligned"
 
 

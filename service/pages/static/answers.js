@@ -157,7 +157,7 @@ function empty(asked, signal) {
 }
 
 /** Which language and version read the text, and how certain that is. */
-function reading({ language, version, release, truncated, warnings, timing_ms: took }) {
+function reading({ language, version, release, truncated, warnings, unknown_words: unknown, timing_ms: took }) {
   const { used, source, confidence, requested } = language ?? {};
   const choice = learned.items.filter((item) => item.version !== null).length > 1; // of one language nothing is detected
   const sure = typeof confidence === "number" ? ` (${Math.round(confidence * 100)} % sure)` : "";
@@ -166,7 +166,7 @@ function reading({ language, version, release, truncated, warnings, timing_ms: t
     detected: choice ? ["Detected ", native(used), sure] : ["Read as ", native(used)],
     shared: [requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
   }[source];
-  const notes = [...warnings.map((code) => NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : [])];
+  const notes = [...warnings.map((code) => code === "unknown_words" ? `Nobody taught these words yet: ${unknown.join(", ")}.` : NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : [])];
   const facts = [version === null ? null : `version ${version}`, `release ${release}`, `${took.toFixed(took < 10 ? 1 : 0)} ms`].filter(Boolean);
   const fine = make("span", { class: "fine" }, `${how ? " · " : ""}${facts.join(" · ")}`);
   return [...(how ? [make("span", {}, how)] : []), fine, ...notes.map((note) => make("span", { class: "note" }, note))];
