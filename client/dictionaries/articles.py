@@ -7,7 +7,7 @@ example or a reference.
 
 import re
 from collections.abc import Iterator
-from html.parser import HTMLParser
+from html import unescape
 
 from .content import Entry
 
@@ -68,30 +68,20 @@ def _tidy(text: str) -> str:
 _SENSES = frozenset({"li", "def"})
 _BLOCKS = frozenset({"br", "p", "div", "ol", "ul", "dl", "dt", "dd", "tr", "td", "h1", "h2", "h3", "dtrn"}) | _SENSES
 _ASIDE = frozenset({"k", "ex", "co", "abr", "abbr", "kref", "gr", "pos", "sup", "script", "style", "i", "em", "small"})
+_TAG = re.compile(r"<(/?)([A-Za-z][A-Za-z0-9]*)[^<>]*>")  # html.parser takes hours for a million of `<a "`
 _SOUND_OF_XDXF = frozenset({"tr"})  # in HTML the row of a table
 
 
 def flatten(markup: str, *, is_xdxf: bool) -> str:
     """Return the lines of an article in HTML or XDXF, each sense with a number, without labels and examples."""
-    maker = _LineMaker(_ASIDE | _SOUND_OF_XDXF if is_xdxf else _ASIDE)
-    maker.feed(markup)
-    maker.close()
-    return "".join(maker.parts)
-
-
-class _LineMaker(HTMLParser):
-    def __init__(self, aside: frozenset[str]) -> None:
-        super().__init__()
-        self._aside, self._depth = aside, 0  # how many open elements are no equivalents
-        self.parts: list[str] = []
-
-    def handle_starttag(self, tag: str, attrs: object) -> None:
-        self._depth += tag in self._aside
-        self.parts += ["\n1. " if tag in _SENSES else "\n"] if tag in _BLOCKS else []
-
-    def handle_endtag(self, tag: str) -> None:
-        self._depth = max(0, self._depth - (tag in self._aside))
-        self.parts += ["\n"] if tag in _BLOCKS else []
-
-    def handle_data(self, data: str) -> None:
-        self.parts += [] if self._depth else [data]
+    aside = _ASIDE | _SOUND_OF_XDXF if is_xdxf else _ASIDE
+    parts, depth, end = list[str](), 0, 0  # how many open elements are no equivalents; end of the last tag
+    for tag in _TAG.finditer(markup):
+        parts += [] if depth else [markup[end : tag.start()]]
+        end, name, is_end = tag.end(), tag[2].lower(), bool(tag[1])
+        if name in _BLOCKS:
+            parts.append("\n1. " if name in _SENSES and not is_end else "\n")
+        if name in aside and not tag[0].endswith("/>"):
+            depth = max(0, depth + (-1 if is_end else 1))
+    parts += [] if depth else [markup[end:]]
+    return unescape("".join(parts))

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.client.test_commands import run
-from tests.client.test_dictionaries import KISSA, TEI, encode_number, make_dict, make_stardict, refuse, write
+from tests.client.test_dictionaries import KISSA, TEI, encode_number, make_dict, make_stardict, read, refuse, write
 
 
 def make_long_dict(folder: Path) -> Path:
@@ -100,6 +100,16 @@ def test_what_would_fill_memory_is_refused_before_it_does(tmp_path: Path, name: 
     path = write(tmp_path / "fi" / file, content)
     write(tmp_path / "en" / "x.json", "{}")
     assert sentence in bound_memory(lambda: refuse(path))
+
+
+@pytest.mark.parametrize("piece", ['<a "', "<![", "<!--", "</", "<", "&", "{", "[", "(", " 1.", " /a", "/ "])
+def test_an_article_of_nothing_but_beginnings_is_read_in_one_go(tmp_path: Path, piece: str) -> None:
+    article = "kissa\n" + piece * (900_000 // len(piece)) + "\n"
+    for kind in "hm":
+        info = make_stardict(
+            tmp_path / kind, [("kissa", article.encode()), ("b", b"cat")], f"sametypesequence={kind}\n"
+        )
+        assert [entry["word"] for entry in read(info)] == ["kissa", "b"]
 
 
 def test_a_text_of_dict_that_grows_is_refused_before_it_fills_memory(tmp_path: Path) -> None:
