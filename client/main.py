@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, export, gallery, languages, learn, search, versions
+from .commands import admin, export, gallery, languages, learn, search, versions, words
 from .importing.command import import_pictures
 from .output import INTERRUPTED, say
 
@@ -23,7 +23,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
         "export": export.export,
     },
     "Languages": {
-        "languages": languages.list_languages, "learn": learn.learn, "assess": learn.assess,
+        "languages": languages.list_languages, "words": words.list_words, "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
         "rollback": versions.roll_back, "prune": versions.prune,
     },

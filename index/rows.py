@@ -67,8 +67,13 @@ class PictureTables:
         with self.registry.read() as session:
             return list(session.scalars(query))
 
-    def sample_vectors(self, share: float, fingerprint: str) -> Iterator[dict[str, Vector]]:
-        """Yield the vectors of about this share of all pictures, chosen by content hash, some at a time."""
+    def sample_vectors(
+        self, share: float, fingerprint: str, collections: frozenset[str] | None = None
+    ) -> Iterator[dict[str, Vector]]:
+        """Yield the vectors of about this share of all pictures, or of those in some collections, some at a time.
+
+        They are chosen by content hash, and come in its order.
+        """
         place = tuple_(PictureRow.content_sha256, PictureRow.id)
         query = (
             select(PictureRow.id, PictureRow.content_sha256)
@@ -77,6 +82,8 @@ class PictureTables:
         )
         if share < 1:
             query = query.where(PictureRow.content_sha256 < f"{int(share * 16**8):08x}")
+        if collections is not None:
+            query = query.where(PictureRow.collection.in_(sorted(collections)))
         page = query
         while True:
             with self.registry.read() as session:

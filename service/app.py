@@ -31,6 +31,7 @@ from service.routes import (
     picture_batch,
     search,
     versions,
+    words,
 )
 from service.settings import Settings
 from service.watch import update_metrics
@@ -51,6 +52,7 @@ _ROUTERS = (
     duplicates.router,
     languages.router,
     languages.expansions_router,
+    words.router,
     versions.router,
     admin.router,
     operations.router,

@@ -27,6 +27,7 @@ from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestTiming
 from service.settings import Settings
+from service.words import WordAsker
 from store.data_root import DataRoot
 from store.errors import InvalidInput
 from store.keys import ApiKeys
@@ -68,6 +69,7 @@ class Context:
     datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
+    asker: WordAsker = field(init=False)
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
@@ -78,6 +80,7 @@ class Context:
         settings = self.settings
         self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
+        self.asker = WordAsker(self.encoder, self.gallery)
         self.admissions = {
             BodyKind.PICTURE: self.pictures.searches,
             BodyKind.PICTURES_IN_JSON: self.pictures.searches,

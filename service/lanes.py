@@ -109,6 +109,7 @@ class Lanes:
         self.words = Lane("words", 4, _READ_SECONDS)
         self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
         self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
+        self.asking = Lane("asking", 1, None, "others ask for words; try again later")  # ten seconds at most
         self.batch = Lane("batch", 2)  # what is said of many pictures: soon done
         self.dataset = Lane("dataset", DATASET_CHECKS)  # checks of datasets, which take minutes
         self.release = Lane("release", 1)  # opening a new one

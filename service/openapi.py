@@ -99,7 +99,7 @@ def _describe_form(content: dict[str, Any], form: Form, schemas: dict[str, Any])
         if "object" in list_types(field):  # JSON in a text
             described = f"JSON. {field.get('description', '')}".strip()
             fields[key] = {"type": "string", "title": key.capitalize(), "description": described}
-    required = [form.file, *(key for key in schema.get("required", ()) if key in fields)]
+    required = [*([] if form.instead else [form.file]), *(key for key in schema.get("required", ()) if key in fields)]
     schemas[name] = {**schema, "title": name, "properties": {form.file: file, **fields}, "required": required}
     content[MULTIPART] = {"schema": {"$ref": f"#/components/schemas/{name}"}}
 

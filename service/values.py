@@ -117,6 +117,9 @@ Expected = Annotated[
 IdempotencyHeader = Annotated[str | None, Header(alias="Idempotency-Key", min_length=1, max_length=255)]
 PathNumber = Annotated[int, Path(), _require_form(_INTEGER, "int_parsing", "must be a whole number")]
 QueryLimit = Annotated[TextLimit, Query()]
+QueryCount = Annotated[
+    int, Field(ge=1, le=1_000), _require_form(_DIGITS, "int_parsing", "must be a whole number"), Query()
+]
 QueryCursor = Annotated[Cursor | None, Query()]
 QueryCollection = Annotated[Collection | None, Query()]
 QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]

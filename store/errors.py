@@ -142,6 +142,10 @@ class NothingHeldOut(InvalidInput):
     """A language cannot be measured: no row is held out, or all that they describe was deleted."""
 
 
+class TooManyAnswers(InvalidInput):
+    """More answers of one language than are kept; send a dataset instead."""
+
+
 class ExpansionNotFound(NotFound):
     """There is no expansion with this id."""
 

@@ -78,7 +78,12 @@ class Expansion:
     @property
     def is_of_words(self) -> bool:
         """Whether its dataset has single words, as a dictionary does: one that is held out was never taught."""
-        return "pivot" in self.settings
+        return "pivot" in self.settings or self.is_of_answers
+
+    @property
+    def is_of_answers(self) -> bool:
+        """Whether its dataset was made of all answers to words that there were."""
+        return bool(self.settings.get("words"))
 
 
 @dataclass(frozen=True)
@@ -159,14 +164,19 @@ class Expansions(Leases):
         with self._database.read() as session:
             return build_expansion(get_row(session, id))
 
-    def list_with_datasets(self, ids: Sequence[str], excluding_sha256: str | None = None) -> Sequence[Expansion]:
-        """Return those with a kept dataset, in the order of `ids`, but not those whose file has the excluded sha256."""
+    def list_with_datasets(
+        self, ids: Sequence[str], excluding_sha256: str | None = None, *, without_answers: bool = False
+    ) -> Sequence[Expansion]:
+        """Return those with a kept dataset, in the order of `ids`, but not those whose file has the excluded sha256.
+
+        Nor, `without_answers`, those made of all answers to words: newer answers take their place.
+        """
         with self._database.read() as session:
             found = {
                 row.id: build_expansion(row)
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
-        listed = (found[id] for id in ids if id in found)
+        listed = (found[id] for id in ids if id in found and not (without_answers and found[id].is_of_answers))
         return [each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:

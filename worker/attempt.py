@@ -246,8 +246,9 @@ def open_context(attempt: Attempt) -> TrainingContext:
 def _make_plan(attempt: Attempt) -> dict[str, Any]:
     """Choose the parent and the expansions, oldest first, whose datasets are taught again, or how many are replaced.
 
-    They are all that the serving version was taught from, unless the new dataset is to `replace` them. Of very many
-    rows the newest are chosen, as many as one dataset may have beside those of the new one.
+    They are all that the serving version was taught from, unless the new dataset is to `replace` them; answers take the
+    place of earlier ones. Of very many rows the newest are chosen, as many as one dataset may have beside those of the
+    new one.
     """
     registry, expansion = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.get_serving(), list[str](), 0
@@ -256,7 +257,8 @@ def _make_plan(attempt: Attempt) -> dict[str, Any]:
     if expansion.settings.get("replace"):
         replaced = registry.expansions.list_with_datasets(sources)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
-    for earlier in reversed(registry.expansions.list_with_datasets(sources, excluding_sha256=expansion.dataset_sha256)):
+    kept, own = registry.expansions.list_with_datasets, expansion.dataset_sha256
+    for earlier in reversed(kept(sources, excluding_sha256=own, without_answers=expansion.is_of_answers)):
         rows += (earlier.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break

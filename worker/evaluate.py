@@ -30,6 +30,7 @@ from worker.gate import (
     describe_reading,
 )
 from worker.prepare import TrainingData, prepare
+from worker.reach import measure_coverage
 from worker.validation import (
     MAX_CANDIDATES,
     Candidates,
@@ -132,10 +133,12 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
 def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """Measure one language beside those of one release, read once: a language may be rolled back meanwhile."""
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served_versions
+    corrects, get = attempt.expansion.is_of_answers, attempt.registry.expansions.get
     replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind == "learn" and data.language in served:
         sources = versions.get(served[data.language]).dataset_expansions
-    sets = collect_validations(context, data, () if replaces else sources)
+    again = [id for id in sources if not (corrects and get(id).is_of_answers)]
+    sets = collect_validations(context, data, () if replaces else again)
     kinds = [CAPTION_KINDS[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]
     # of a kind nothing may be left: pictures were imported under other ids, or nothing reads the paired texts
@@ -158,6 +161,8 @@ def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[s
         "shared": {"parent": context.parent, **_measure_shared(context, data, view, earlier, served, english)},
         "detected": _count_detected(context, data.language, view, {data.language: validation, **earlier}, served),
     }
+    if attempt.expansion.is_of_answers:
+        report["covered"] = measure_coverage(context, data, sources)
     if others:
         report["others"] = others
         report["gain"] = next((each["gain"] for each in others if not each["gain"]["enough"]), own["gain"])

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 from index.sources import ensure_picture_vectors
 from model.dataset import has_mostly_pictures
+from model.dataset.formats import SHEET
 from model.dataset.rows import Pivot, Row
 from model.encoder import EncodedTexts
 from model.languages import ENGLISH, can_read
@@ -148,7 +149,8 @@ def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation
         return choose_validation("pictures", described, context.gallery.list_ids())
     languages = {row.pivot.language for row in data.rows if row.pivot is not None}
     against: CandidateKind = "english" if languages == {ENGLISH} else "pivots"
-    return _choose_pairs(data, rows, "words" if context.attempt.expansion.is_of_words else against)
+    is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET
+    return _choose_pairs(data, rows, "words" if is_of_words else against)
 
 
 def choose_taught(data: TrainingData) -> Validation:

@@ -203,6 +203,8 @@ def _list_omissions(report: Mapping[str, Any]) -> Iterator[str]:
     if count := report.get("missing"):
         names = "names a picture that is" if count == 1 else "name pictures that are"
         yield f"{format_count(count, 'row')} {names} not in the gallery, and count only if they have another text."
+    if count := report.get("unanswered"):
+        yield f"{format_count(count, 'word is', 'words are')} not answered yet and left out."
     if count := report["duplicates"]:
         does = "repeats an earlier one and counts" if count == 1 else "repeat earlier ones and count"
         yield f"{format_count(count, 'row')} {does} once: {format_lines(report['first_duplicates'], count)}."

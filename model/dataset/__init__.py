@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from model.dataset.dictionary import Choice, DictionaryReport, Reach
-from model.dataset.formats import RowFault, read_entries, read_records
+from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
     EMPTY_PIVOT,
     PictureLookup,
@@ -81,6 +81,7 @@ class DatasetReport:
     losses: tuple[str, ...]
     by_file: int = 0  # rows whose picture is named by its file instead of its id
     missing: int = 0  # rows whose picture the gallery lacks, where that is left out
+    unanswered: int = 0  # words of a sheet that are not filled in; none of `rows`
     in_script: float | None = None  # share of captions in the language's script; set by `validate`
     dictionary: DictionaryReport | None = None  # what was chosen of its entries, which `rows` counts
 
@@ -132,17 +133,19 @@ def read(
             lines[str(fault)].append(record.line)
     if total == 0:
         refuse("no_rows", NO_ROW if name != "xm3600" else "the file holds no caption of this language; look at the tag")
+    unanswered = len(lines.pop(UNANSWERED, ()))
     renamed = find_ids(dict.fromkeys(row.picture for row in candidates if row.picture is not None))
     by_file = sum(row.picture in renamed for row in candidates)
     candidates, duplicates = drop_repeated(candidates, renamed)
     rows = split_rows(candidates, lines)
     report = DatasetReport(
         format=name,
-        rows=total,
+        rows=total - unanswered,
         duplicates=len(duplicates),
         first_duplicates=tuple(duplicates[:_FIRST_LINES]),
         faults={kind: FaultCount(len(at), tuple(at[:_FIRST_LINES])) for kind, at in sorted(lines.items())},
         by_file=by_file,
+        unanswered=unanswered,
         **count_usable(rows),
     )
     return Dataset(rows, report)
@@ -358,9 +361,8 @@ def join(datasets: Sequence[Dataset]) -> Dataset:
     for kind, fault in (item for report in reports for item in report.faults.items()):
         earlier = faults.get(kind, FaultCount(0, fault.first_lines))
         faults[kind] = FaultCount(earlier.count + fault.count, earlier.first_lines)
-    sums = {
-        name: sum(getattr(report, name) for report in reports) for name in ("rows", "duplicates", "by_file", "missing")
-    }
+    counts = ("rows", "duplicates", "by_file", "missing", "unanswered")
+    sums = {name: sum(getattr(report, name) for report in reports) for name in counts}
     return Dataset(rows, replace(reports[-1], faults=faults, **sums, **count_usable(rows)))
 
 

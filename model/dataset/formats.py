@@ -41,6 +41,9 @@ from model.dataset.words import ENTRY, PAIR
 from store.errors import UnsupportedMedia
 
 _PARTS = ("language", "text")  # of a pivot
+_ASKED = "pictures"  # column of a sheet of words that a gallery asks for
+_BETWEEN_ANSWERS = re.compile("[,;\u060c\u061b\u3001\uff0c\uff1b]")  # commas and semicolons of several scripts
+SHEET, UNANSWERED = "sheet", "unanswered"  # that format, and the kind of a row that is not filled in: no fault
 _ARCHIVES = (b"PK\x03\x04", b"PK\x05\x06", b"BZh", b"\xfd7zXZ", b"\x28\xb5\x2f\xfd", b"7z\xbc\xaf", b"Rar!")
 _IN_SPREADSHEETS = (b"xl/workbook", b"xl/worksheets", b"opendocument.spreadsheet")  # names in a zip: Excel, LibreOffice
 _IN_DOCUMENTS = (b"word/", b"opendocument.text")  # Word, LibreOffice
@@ -139,6 +142,9 @@ def _recognise(head: bytes) -> str:
             f"commas around them: `{PAIR}`",
             1,
         )
+    columns = clean_header(re.split("[,;\t]", first.decode("utf-8", "replace")))
+    if _ASKED in columns and "caption" in columns and "picture" not in columns:
+        return SHEET
     cells = clean_header(first.decode("utf-8", "replace").split("\t"))
     if b"\t" in first and "caption" not in cells and len(cells) == 2:
         return "parallel"
@@ -246,6 +252,20 @@ def _read_table(rows: TableRows) -> Records:
         yield RowFault(line, row) if isinstance(row, str) else _make_record(line, row)
 
 
+def _read_sheet(stream: BufferedReader, language: str | None) -> Records:
+    """Read what was answered to the words of a gallery. Their pictures were shown, and no more."""
+    head = stream.peek(MAX_LINE).partition(b"\n")[0]
+    for line, row in read_tabbed(stream) if b"\t" in head else read_quoted(stream):
+        yield from [RowFault(line, row)] if isinstance(row, str) else _split_answers(line, row)
+
+
+def _split_answers(line: int, row: Mapping[str, str | None]) -> Records:
+    """Yield a record for each answer to one word; commas may separate several."""
+    answers = [text.strip() for text in _BETWEEN_ANSWERS.split(row.get("caption") or "")]
+    pairs = [Record(line, answer, row.get("english"), split=row.get("split")) for answer in answers if answer]
+    yield from pairs if pairs and row.get("english") else [RowFault(line, UNANSWERED)]
+
+
 def _make_record(line: int, row: Mapping[str, object]) -> Record:
     pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
@@ -318,6 +338,7 @@ _READERS: dict[str, Reader] = {
     "xm3600": _read_xm3600,
     "coco": _read_coco,
     "parallel": _read_parallel,
+    SHEET: _read_sheet,
     "tsv": lambda stream, _: _read_table(read_tabbed(stream)),
     "csv": lambda stream, _: _read_table(read_quoted(stream)),
     "parquet": _read_parquet,

@@ -26,6 +26,7 @@ from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.watch import catch_up
+from service.words import write_answers
 from store.data_root import EXPANSIONS
 from store.errors import (
     ExpansionNotFound,
@@ -135,14 +136,16 @@ async def teach_language(
     """
     (upload,) = request.state.files
     tag = canonicalize(form.language)
+    if form.words == "true":
+        answers = await run_in_threadpool(context.registry.answers.list, tag)
+        await run_in_threadpool(write_answers, answers, upload)
     kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
     settings = _read_settings(form, tag)
-    key = IdempotencyKey.build(
-        caller.id, idempotency_key, [tag, settings, upload.sha256, *([kind] if kind == "assess" else [])]
-    )
+    sent = None if form.words == "true" else upload.sha256  # answers may come between a request and its repetition
+    key = IdempotencyKey.build(caller.id, idempotency_key, [tag, settings, sent, *([kind] if kind == "assess" else [])])
     expansion = None
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
@@ -150,8 +153,9 @@ async def teach_language(
         report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
         if form.dry_run == "true":
             replaces = form.replace == "true"
-            sent = None if replaces else upload.sha256
-            before = None if kind == "assess" else await run_in_threadpool(_count_earlier_datasets, context, tag, sent)
+            without = None if replaces else upload.sha256
+            count, words = _count_earlier_datasets, form.words == "true" and not replaces
+            before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, words)
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return JSONResponse(schemas.DryRun(language=tag, report=report, **earlier).model_dump())
         expansion = await run_in_threadpool(_submit_dataset, context, upload, kind, tag, settings, key, caller.id)
@@ -162,8 +166,10 @@ async def teach_language(
 def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     """Return how to learn; `pivot` is in it where the dataset is a dictionary."""
     options: dict[str, Any] = {
-        name: True for name in ("force", "replace", "without_missing") if getattr(form, name) == "true"
+        name: True for name in ("force", "replace", "without_missing", "words") if getattr(form, name) == "true"
     }
+    if form.kind == "dictionary" and form.words == "true":
+        raise InvalidInput("answers are no dictionary", errors=(FieldError("body.kind", "extra_forbidden"),))
     if form.kind == "dictionary":
         options["pivot"] = canonicalize(form.pivot or ENGLISH)
     if form.pivot is not None and options.get("pivot") in (None, tag):
@@ -174,11 +180,13 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     return form.settings.model_dump(exclude_unset=True) | options
 
 
-def _count_earlier_datasets(context: Context, tag: str, without: str | None) -> schemas.Joined | None:
+def _count_earlier_datasets(
+    context: Context, tag: str, without: str | None, without_answers: bool
+) -> schemas.Joined | None:
     """Count what the serving version was taught from, `without` a dataset of this sha256; None if nothing is kept."""
     number = context.registry.releases.get_serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).dataset_expansions
-    expansions = context.registry.expansions.list_with_datasets(learned, without)
+    expansions = context.registry.expansions.list_with_datasets(learned, without, without_answers=without_answers)
     rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in expansions)
     return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
 

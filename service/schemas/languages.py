@@ -104,6 +104,11 @@ class LanguageForm(RequestBody):
     replace: Literal["true", "false"] = Field(
         "false", description="Teach from this dataset alone, without those that the language was taught from before."
     )
+    words: Literal["true", "false"] = Field(
+        "false",
+        description="In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "
+        "take the place of those taught before.",
+    )
 
 
 class ExpansionError(Response):

@@ -191,6 +191,7 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",
+        "GET /v1/languages/{tag}/words",
         BATCH,
         "POST /v1/embeddings",
     }

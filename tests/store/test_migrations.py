@@ -9,6 +9,8 @@ from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic.autogenerate import compare_metadata
+from alembic.migration import MigrationContext
 from sqlalchemy import UniqueConstraint, text
 
 from store.errors import RegistryOutdated, RegistryUnavailable
@@ -96,6 +98,20 @@ def test_a_later_release_migrates_once_and_keeps_what_is_there(
         assert session.execute(text("SELECT id, mood FROM expansions")).all() == [(made.id, "calm")]
     with pytest.raises(RegistryUnavailable, match="newer"):
         open_registry(database_url)
+
+
+def test_a_registry_of_the_first_revision_gets_the_table_of_answers(database_url: str, registry: Registry) -> None:
+    made = submit(registry, "cy")
+    with registry.begin() as session:
+        session.execute(text("DROP TABLE word_answers"))
+        session.execute(text("UPDATE alembic_version SET version_num = '0017'"))
+    with closing(open_registry(database_url)) as later, later.engine.connect() as connection:
+        options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
+        context = MigrationContext.configure(connection, opts=options)
+        assert compare_metadata(context, RegistryRow.metadata) == []
+        later.answers.keep("cy", {"cat": ["cath"]}, "admin")
+        assert [each.captions for each in later.answers.list("cy")] == [["cath"]]
+        assert later.expansions.get(made.id).language == "cy"
 
 
 @pytest.mark.parametrize("migrate", [True, False])

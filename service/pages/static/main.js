@@ -10,8 +10,9 @@ import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
+import * as words from "/static/words.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, teach: () => drawExpansions(), releases: drawReleases };
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases };
 const RETRY = 2000; // ms until a server that is not ready is checked again
 let shown = null;
 
@@ -119,6 +120,7 @@ function shortcuts() {
 async function start() {
   search.prepare();
   teach.prepare();
+  words.prepare();
   takePictures();
   shortcuts();
   onLanguages(search.tellLanguages);

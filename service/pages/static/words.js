@@ -1,0 +1,154 @@
+// Words that the gallery asks a speaker for: one at a time beside its pictures, kept at once, taught from 64 on.
+
+import { ask, freshKey, show } from "/static/api.js";
+import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
+import { named } from "/static/languages.js";
+import { nothing, sorry, waiting } from "/static/parts.js";
+
+const AT_ONCE = 100; // words of one request
+const KEPT = 10; // answers that can still be changed here
+const BETWEEN = /[,;،؛、，；]/; // answers to one word
+const PATIENCE = 30; // requests while the base reads its words for the first time
+const PAUSE = 1500; // ms
+
+let tag = "";
+let asked = null; // the last answer of the server
+let queue = []; // words that are still to be answered
+let kept = []; // [word, captions], the newest first
+
+/** Connect the forms; called once. */
+export function prepare() {
+  byId("words-form").addEventListener("submit", (event) => {
+    event.preventDefault();
+    location.hash = `#words?${new URLSearchParams({ language: byId("words-tag").value.trim() })}`;
+  });
+}
+
+/** Show the words of the language that the address names. */
+export async function drawWords(query) {
+  const wanted = query.get("language") ?? tag;
+  byId("words-tag").value = wanted;
+  if (wanted === tag && asked) return draw();
+  [tag, asked, queue, kept] = [wanted, null, [], []];
+  if (tag) await load();
+}
+
+async function load() {
+  fill(byId("words-body"), waiting("Looking for words that name your pictures"));
+  try {
+    for (let left = PATIENCE; !asked; left -= 1) {
+      try {
+        asked = await ask(`/v1/languages/${encodeURIComponent(tag)}/words?count=${AT_ONCE}`);
+      } catch (problem) {
+        if (problem.status !== 503 || !left) throw problem;
+        await new Promise((resolve) => setTimeout(resolve, PAUSE));
+      }
+    }
+    queue = [...asked.items];
+    draw();
+    drawGain();
+  } catch (problem) {
+    fill(byId("words-body"), sorry(problem));
+  }
+}
+
+function draw() {
+  fill(byId("words-body"), card(), progress(), answers());
+  byId("word-answer")?.focus({ preventScroll: true });
+}
+
+function card() {
+  const item = queue[0];
+  if (!item) return nothing(asked.items.length ? "Nothing more to ask for now." : "Your pictures ask for no words.", asked.items.length ? "Teach what you have answered, then look again." : "Add pictures first.");
+  const { name, direction } = named(tag);
+  const field = make("input", { id: "word-answer", type: "text", lang: tag, dir: direction === "rtl" ? "rtl" : "auto", maxlength: 1000, autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "word-hint" });
+  const keep = (event) => {
+    event.preventDefault();
+    const captions = field.value.split(BETWEEN).map((text) => text.trim()).filter(Boolean);
+    if (captions.length) answer(item, captions);
+    else field.focus();
+  };
+  return make(
+    "form",
+    { class: "word", onsubmit: keep, "data-word": item.english },
+    make("div", { class: "shown" }, item.pictures.map((id, place) => show(make("img", { alt: `Picture ${place + 1} of ${item.english}` }), `/v1/pictures/${encodeURIComponent(id)}/thumbnail`))),
+    make("h2", { lang: "en" }, item.english),
+    make("label", { class: "entry" }, `In ${name || tag}`, field, make("span", { id: "word-hint", class: "hint" }, "What you would call this. Commas between several words.")),
+    make(
+      "div",
+      { class: "actions" },
+      make("button", { type: "submit", class: "main" }, "Keep"),
+      make("button", { type: "button", onclick: skip }, "Skip"),
+      make("button", { type: "button", class: "quiet", onclick: () => answer(item, []) }, "Not a word of ours"),
+    ),
+    make("div", { id: "word-trouble", role: "alert", hidden: true }),
+  );
+}
+
+/** Keep an answer on the server, then show the next word; what cannot be kept stays in its field. */
+async function answer(item, captions) {
+  try {
+    const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: [{ english: item.english, captions }] } });
+    Object.assign(asked, counts);
+    queue = queue.filter((each) => each !== item);
+    kept = [[item, captions], ...kept.filter(([each]) => each !== item)].slice(0, KEPT);
+    draw();
+  } catch (problem) {
+    fill(byId("word-trouble"), sorry(problem));
+  }
+}
+
+/** It comes again another time: somebody else may know it. */
+function skip() {
+  queue.push(queue.shift());
+  draw();
+}
+
+function progress() {
+  const { answered, needed, covered } = asked;
+  const enough = answered >= needed;
+  return make(
+    "div",
+    { class: "so-far" },
+    make("progress", { max: needed, value: Math.min(answered, needed), "aria-label": "Answers until it can be taught" }),
+    make("p", { id: "words-progress", role: "status" }, enough ? `${plural(answered, "answer")} can be taught` : `${whole(answered)} of ${needed} until it can be taught`),
+    typeof covered === "number" ? make("p", { class: "fine" }, `${percent(covered)} % of the pictures had a word when this page was opened.`) : null,
+    make("button", { type: "button", id: "words-teach", class: enough ? "main" : "", disabled: !enough, onclick: teach }, "Teach"),
+  );
+}
+
+function answers() {
+  if (!kept.length) return null;
+  const change = (item) => {
+    queue = [item, ...queue.filter((each) => each !== item)];
+    draw();
+    byId("word-answer").value = kept.find(([each]) => each === item)[1].join(", ");
+  };
+  return make(
+    "ul",
+    { class: "kept", "aria-label": "Kept" },
+    kept.map(([item, captions]) => make("li", {}, make("span", { lang: "en" }, item.english), captions.length ? make("bdi", { lang: tag, class: "native" }, captions.join(", ")) : make("span", { class: "fine" }, "no word"), make("button", { type: "button", class: "quiet", "aria-label": `Change: ${item.english}`, onclick: () => change(item) }, "Change"))),
+  );
+}
+
+async function teach() {
+  const body = new FormData();
+  body.set("language", tag);
+  body.set("words", "true");
+  byId("words-teach").disabled = true;
+  try {
+    await ask("/v1/languages", { body, headers: freshKey() });
+    location.hash = "#teach";
+  } catch (problem) {
+    fill(byId("words-gain"), sorry(problem));
+    byId("words-teach").disabled = false;
+  }
+}
+
+/** What the last batch of this language gained. */
+async function drawGain() {
+  const { items } = await ask("/v1/expansions?limit=100");
+  const last = items.find((item) => item.language === tag && item.report?.covered && item.state === "succeeded");
+  const { before, after } = last?.report.covered ?? {};
+  fill(byId("words-gain"), last ? make("p", { class: "told" }, typeof after === "number" ? `What was taught last: ${percent(before ?? 0)} % of the pictures had a word before, ${percent(after)} % have one now.` : null) : null);
+}

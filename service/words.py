@@ -1,0 +1,123 @@
+"""Words that a gallery asks a speaker for, chosen by the base; and the answers, as a dataset."""
+
+import json
+import time
+from collections.abc import Callable, Collection, Iterable, Sequence
+from dataclasses import dataclass, field
+
+from cachetools import LRUCache
+
+from index.coverage import ChosenWord, NearestWords, find_nearest_words, find_taught_stems
+from index.gallery import Gallery
+from index.records import Collections
+from index.selection import read_last_change
+from model.dataset import MIN_ROWS
+from model.encoder import Encoder
+from model.text import clean
+from model.vocabulary import Vocabulary, find_stem, weigh_common_words
+from service.forms import FileOnDisk
+from service.problems import format_location
+from service.schemas.words import Answer
+from store.answers import WordAnswer
+from store.errors import FieldError, PictoglotError, Unavailable
+
+NEEDED = MIN_ROWS  # captions from which a language can be taught
+_SECONDS = 10.0  # that one request encodes words and looks at pictures
+_CACHED = 8  # galleries, as keys see them, whose nearest words are kept: some hundred kilobytes each
+_LANGUAGES = 32  # whose taught words are kept
+
+
+@dataclass(frozen=True)
+class AskedWords:
+    """The words to ask for, and the share of the pictures that have a word already."""
+
+    words: Sequence[ChosenWord]
+    covered: float | None
+
+
+@dataclass
+class WordAsker:
+    """Chooses words, for one thread at a time; what was computed for a gallery that has not changed is kept."""
+
+    encoder: Encoder
+    gallery: Gallery
+    _nearest: LRUCache[tuple[object, ...], NearestWords] = field(default_factory=lambda: LRUCache(_CACHED))
+    _taught: LRUCache[int, frozenset[str]] = field(default_factory=lambda: LRUCache(_LANGUAGES))
+
+    def __post_init__(self) -> None:
+        self._vocabulary = Vocabulary(self.encoder, self.gallery.root.home)
+
+    def choose(self, tag: str, count: int, collections: Collections) -> AskedWords:
+        """Choose words to ask for among the pictures in some collections.
+
+        Raises `Unavailable` when this takes too long: what was encoded by then is kept, so that it is done some time.
+        """
+        until = time.monotonic() + _SECONDS
+
+        def check() -> None:
+            if time.monotonic() > until:
+                raise Unavailable("the base reads the words for the first time; ask again in a moment")
+
+        answers, taught = self.gallery.registry.answers.list(tag), self._find_taught(tag)
+        answered = {find_stem(answer.english) for answer in answers}
+        known = taught | {find_stem(answer.english) for answer in answers if answer.captions}
+        nearest = self._find_nearest(collections, known, check)
+        return AskedWords(nearest.choose(count, known, answered), nearest.measure_covered(known))
+
+    def _find_nearest(
+        self, collections: Collections, known: Collection[str], check: Callable[[], None]
+    ) -> NearestWords:
+        with self.gallery.registry.read() as session:
+            change = read_last_change(session)
+        added = frozenset(word for word in known if word not in weigh_common_words())
+        key = (collections, change, added)
+        if (found := self._nearest.get(key)) is None:
+            tower = self.encoder.image_fingerprint
+            found = find_nearest_words(self.gallery, tower, self._vocabulary, sorted(added), collections, check)
+            self._nearest[key] = found
+        return found
+
+    def _find_taught(self, tag: str) -> frozenset[str]:
+        """Return the stems of the words beside which the language was taught, by the version that serves it."""
+        registry, root = self.gallery.registry, self.gallery.root
+        if (number := registry.releases.get_serving().languages.get(tag)) is None:
+            return frozenset()
+        if (stems := self._taught.get(number)) is None:
+            expansions = registry.expansions.list_with_datasets(registry.versions.get(number).dataset_expansions)
+            self._taught[number] = stems = find_taught_stems(root, expansions)
+        return stems
+
+
+def clean_answers(words: Iterable[Answer]) -> dict[str, list[str]]:
+    """Return the captions of each English word, clean and each once; of a word that comes twice, the last ones.
+
+    Raises what `clean` raises, with the place.
+    """
+    answers = dict[str, list[str]]()
+    for number, word in enumerate(words):
+        english = _clean_at(word.english, number, "english").lower()
+        captions = [_clean_at(text, number, "captions", place) for place, text in enumerate(word.captions)]
+        answers[english] = [*dict.fromkeys(captions)]
+    return answers
+
+
+def _clean_at(text: str, *place: str | int) -> str:
+    try:
+        return clean(text)
+    except PictoglotError as error:
+        error.errors = (FieldError(format_location("body", ["words", *place]), error.code),)
+        raise
+
+
+def count_captions(answers: Iterable[WordAnswer]) -> int:
+    """Count the captions in answers: the rows that they can teach."""
+    return sum(len(answer.captions) for answer in answers)
+
+
+def write_answers(answers: Iterable[WordAnswer], file: FileOnDisk) -> None:
+    """Write answers as a dataset, one caption in a line, and close the file."""
+    for answer in answers:
+        for caption in answer.captions:
+            row = {"caption": caption, "english": answer.english}
+            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+    file.close()

@@ -1,0 +1,70 @@
+"""What speakers answered when they were asked for words. No search uses it: it is taught with the next dataset."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import JSON, delete, func, insert, select
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.clock import now
+from store.database import Database
+from store.errors import TooManyAnswers
+from store.tables import RegistryRow
+
+MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
+
+
+class WordAnswerRow(RegistryRow):
+    """What a speaker answered when asked for an English word, the last time: `captions`, or none if there is no word.
+
+    It is taught with the next dataset that is made of all answers.
+    """
+
+    __tablename__ = "word_answers"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    english: Mapped[str] = mapped_column(primary_key=True)
+    captions: Mapped[list[str]] = mapped_column(JSON)
+    answered_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+
+
+@dataclass(frozen=True)
+class WordAnswer:
+    """What an English word is called in a language; without `captions`, the language has no word for it."""
+
+    english: str
+    captions: Sequence[str]
+    answered_at: datetime
+    actor: str
+
+
+class WordAnswers:
+    """The answers of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, language: str, answers: Mapping[str, Sequence[str]], actor: str) -> None:
+        """Keep the captions of English words, in place of earlier answers to the same words: all or none.
+
+        Raises TooManyAnswers.
+        """
+        row = WordAnswerRow
+        with self._database.begin() as session:
+            session.execute(delete(row).where(row.language == language, row.english.in_([*answers])))
+            kept = session.scalar(select(func.count()).select_from(row).where(row.language == language)) or 0
+            if kept + len(answers) > MOST_ANSWERS:
+                raise TooManyAnswers(f"at most {MOST_ANSWERS:,} answers are kept of a language: send a dataset instead")
+            rows = [
+                {"language": language, "english": english, "captions": [*captions], "actor": actor}
+                for english, captions in answers.items()
+            ]
+            session.execute(insert(row), rows)
+
+    def list(self, language: str) -> list[WordAnswer]:
+        """List the answers of a language, by the English word."""
+        query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
+        with self._database.read() as session:
+            return [row.convert_to(WordAnswer) for row in session.scalars(query)]

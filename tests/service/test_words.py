@@ -1,0 +1,151 @@
+"""Words that a gallery asks for, and answers, over HTTP."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+
+PICTURES = 30
+MINE = {"collection": "mine"}
+
+
+@pytest.fixture(scope="module")
+def gallery(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """Pictures of two collections, one with an English caption."""
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for number in range(PICTURES):
+            put(service, f"p{number}", number, **(MINE if number % 3 == 0 else {}))
+        yield service
+
+
+def put(service: Service, id: str, seed: int, **fields: str) -> None:
+    files = {"picture": ("x", picture(seed))}
+    service.admin.put(f"/v1/pictures/{id}", files=files, data=fields).raise_for_status()
+
+
+def ask(client: httpx.Client, tag: str = "cy", **query: Any) -> dict[str, Any]:
+    answer = client.get(f"/v1/languages/{tag}/words", params=query)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def tell(service: Service, tag: str, answers: dict[str, list[str]]) -> dict[str, Any]:
+    words = [{"english": english, "captions": captions} for english, captions in answers.items()]
+    answer = service.admin.post(f"/v1/languages/{tag}/words", json={"words": words})
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def test_words_come_with_pictures_that_exist(gallery: Service) -> None:
+    asked = ask(gallery.admin, count=20)
+    assert len(asked["items"]) == 20
+    for item in asked["items"]:
+        assert item["english"].isalpha() and item["asked_for"] == 0
+        assert 1 <= len(item["pictures"]) <= 3 and set(item["pictures"]) <= {f"p{n}" for n in range(PICTURES)}
+    assert (asked["covered"], asked["answered"], asked["needed"]) == (0.0, 0, 64)
+    assert ask(gallery.admin, count=20) == asked
+
+
+def test_what_was_answered_is_not_asked_again_and_covers(gallery: Service) -> None:
+    first, second, *_ = (item["english"] for item in ask(gallery.admin, "br")["items"])
+    assert tell(gallery, "br", {first: ["un", "unan"]}) == {"answered": 2, "needed": 64}
+    asked = ask(gallery.admin, "br")
+    assert asked["covered"] > 0 and asked["answered"] == 2
+    assert asked["items"][0]["english"] != first
+    covered = asked["covered"]
+    assert tell(gallery, "br", {second: []})["answered"] == 2  # the language has no word for it
+    asked = ask(gallery.admin, "br")
+    assert asked["covered"] == covered
+    assert not {first, second} & {item["english"] for item in asked["items"]}
+    assert tell(gallery, "br", {first.upper(): ["unan"]})["answered"] == 1  # corrected
+    assert ask(gallery.admin, "cy")["answered"] == 0
+
+
+def test_a_bound_key_is_shown_its_own_pictures_and_their_words_alone(gallery: Service) -> None:
+    put(gallery, "secret", 99)
+    body = {"captions": {"en": ["zeppelin"]}}
+    gallery.admin.patch("/v1/pictures/secret", json=body).raise_for_status()
+    key = {"Authorization": f"Bearer {gallery.key('write', collections=['mine'])}"}
+    with httpx.Client(base_url=gallery.url, headers=key) as bound:
+        asked = ask(bound, count=1_000)
+        shown = {id for item in asked["items"] for id in item["pictures"]}
+        assert shown and shown <= {f"p{n}" for n in range(0, PICTURES, 3)}
+        assert "zeppelin" not in {item["english"] for item in asked["items"]}
+        with assert_state_unchanged(gallery):
+            refused = bound.post("/v1/languages/cy/words", json={"words": [{"english": "cat", "captions": ["cath"]}]})
+            assert_problem(refused, 403, "insufficient_scope")
+    gallery.admin.delete("/v1/pictures/secret").raise_for_status()
+
+
+def test_an_empty_gallery_asks_for_nothing(fresh: Service) -> None:
+    asked = ask(fresh.admin)
+    assert (asked["items"], asked["covered"]) == ([], None)
+
+
+@pytest.mark.parametrize(
+    ("words", "code", "place"),
+    [
+        ([{"english": "cat", "captions": [" "]}], "empty_text", "body.words.0.captions.0"),
+        ([{"english": "cat", "captions": ["x" * 1_001]}], "text_too_long", "body.words.0.captions.0"),
+        ([{"english": "?", "captions": ["cath"]}], "empty_text", "body.words.0.english"),
+        ([{"english": "x" * 201, "captions": ["cath"]}], "invalid_request", "body.words.0.english"),
+        ([{"english": "cat", "captions": ["a"] * 17}], "invalid_request", "body.words.0.captions"),
+        ([{"english": "cat"}], "invalid_request", "body.words.0.captions"),
+        ([], "invalid_request", "body.words"),
+    ],
+)
+def test_a_bad_answer_is_refused_with_its_place(gallery: Service, words: Any, code: str, place: str) -> None:
+    good = [{"english": "dog", "captions": ["ci"]}] if words else []
+    with assert_state_unchanged(gallery):
+        refused = assert_problem(
+            gallery.admin.post("/v1/languages/cy/words", json={"words": [*words, *good]}), 422, code
+        )
+    assert refused["errors"][0]["location"] == place
+
+
+def test_a_language_that_needs_no_words_or_is_none_is_refused(gallery: Service) -> None:
+    path = "/v1/languages/{}/words"
+    assert_problem(gallery.admin.get(path.format("en")), 422, "invalid_request")
+    assert_problem(gallery.admin.get(path.format("Welsh")), 422, "language_tag_invalid")
+    assert_problem(gallery.admin.get(path.format("cy"), params={"count": 1_001}), 422, "invalid_request")
+    assert_problem(gallery.http.get(path.format("cy")), 401, "missing_api_key")
+
+
+def test_answers_are_taught_in_place_of_a_file_once_there_are_enough(fresh: Service) -> None:
+    def teach(**more: str) -> httpx.Response:
+        form = {"language": "cy", "words": "true", **more}
+        return fresh.admin.post("/v1/languages", files={name: (None, value) for name, value in form.items()})
+
+    tell(fresh, "cy", {f"thing {n}": [f"peth {n}"] for n in range(62)} | {"sea": ["môr"], "moor": []})
+    assert_problem(teach(), 422, "dataset_too_small")
+    tell(fresh, "cy", {"sea": ["môr", "y môr"]})
+    report = teach(dry_run="true").json()["report"]
+    assert (report["usable"], report["with_english"]) == (64, 64)
+    expansion = teach().json()["expansion"]
+    kept = fresh.context.registry.expansions.get(expansion["id"])
+    rows = [json.loads(line) for line in (fresh.home / str(kept.dataset_path)).read_text().splitlines()]
+    assert {"caption": "y môr", "english": "sea"} in rows and len(rows) == 64
+    assert not any((fresh.home / "uploads").iterdir())
+    both = {"data": {"language": "br", "words": "true"}, "files": {"dataset": ("x", b"x")}}
+    assert_problem(fresh.admin.post("/v1/languages", **both), 422, "invalid_request")  # type: ignore[arg-type]
+
+
+def test_more_answers_than_are_kept_are_refused_as_a_whole(fresh: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("store.answers.MOST_ANSWERS", 3)
+    tell(fresh, "cy", {"cat": ["cath"], "dog": ["ci"]})
+    with assert_state_unchanged(fresh):
+        more = [{"english": english, "captions": ["x"]} for english in ("sun", "moon")]
+        assert_problem(fresh.admin.post("/v1/languages/cy/words", json={"words": more}), 422, "too_many_answers")
+    assert tell(fresh, "cy", {"cat": ["y gath"], "sun": ["haul"]})["answered"] == 3
+
+
+def test_answers_outlive_a_restart(tmp_path: Path) -> None:
+    with running(tmp_path) as service:
+        tell(service, "cy", {"cat": ["cath"]})
+    with running(tmp_path) as service:
+        assert ask(service.admin)["answered"] == 1

@@ -1,0 +1,40 @@
+"""Answers to the words of a gallery: taught from 64 on, again in place of the earlier ones, with what they reach."""
+
+from model.base import open_base
+from model.encoder import Encoder
+from tests.worker.harness import ENGLISH, Site, attempt_at, pairs, report_of
+from worker.child import run
+
+
+def make_answers(count: int) -> list[dict[str, str]]:
+    return [{"caption": row["caption"].replace(" ", ""), "english": row["english"]} for row in pairs("cy")[:count]]
+
+
+def fill_gallery(site: Site) -> None:
+    """Put pictures that show what the words mean: each has the vector of one."""
+    encoder = Encoder(open_base(site.base))
+    texts = [(encoder.base_view, english) for english in ENGLISH for _ in range(2)]
+    site.fill("shown", encoder.encode_texts(texts).vectors, first=1_000)
+
+
+def test_answers_are_taught_and_later_ones_take_their_place(site: Site) -> None:
+    fill_gallery(site)
+    first = site.submit(make_answers(64), words=True, epochs=20)
+    run(attempt_at(site, first, min_recall=0.2))
+    report = report_of(site, first)
+    assert site.registry.releases.get_serving().languages["cy"] == 1
+    assert (report["against"], report["in_sample"]["pairs"]) == ("words", report["dataset"]["train"])
+    covered = report["covered"]
+    assert covered["before"] == 0 < covered["after"] <= 1
+
+    beside = site.submit(pairs("cy", picture=True))
+    run(attempt_at(site, beside))
+    assert report_of(site, beside)["joined"]["datasets"] == 1 and "covered" not in report_of(site, beside)
+
+    corrected = [{**row, "caption": f"y{row['caption']}"} for row in make_answers(100)]
+    second = site.submit(corrected, words=True, epochs=20)
+    run(attempt_at(site, second))
+    report, version = report_of(site, second), site.registry.versions.list()[0]
+    assert [*version.dataset_expansions] == [beside, second]  # the first ones are not taught beside their corrections
+    assert report["joined"]["datasets"] == 1
+    assert covered["after"] < report["covered"]["before"] <= report["covered"]["after"]  # the captions name more
