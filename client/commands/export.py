@@ -70,7 +70,8 @@ def export(
         for each in datasets:  # what was served is served again, whatever it gains there; pictures may be gone
             file = str(folder / each["dataset"])
             options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
-            note(f"  {name_program()} {shlex.join(['learn', each['language'], file, *options])}")
+            given = [file] if each["pivot"] is None else ["--dictionary", file, "--pivot", each["pivot"]]
+            note(f"  {name_program()} {shlex.join(['learn', each['language'], *given, *options])}")
 
 
 def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> int:
@@ -158,7 +159,8 @@ def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
         _download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
-        rows.append({"language": language, "dataset": path, "settings": settings, "version": number})
+        of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
+        rows.append({"language": language, "dataset": path, **of})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
 

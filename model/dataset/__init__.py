@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.dictionary import Choice, DictionaryReport, Reach
+from model.dataset.dictionary import Choice, DictionaryReport, Knows
 from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
     EMPTY_PIVOT,
@@ -94,6 +94,8 @@ class DatasetReport:
             del plain["dictionary"]
         else:
             plain["dictionary"]["reasons"] = self.dictionary.reasons
+            if self.usable < MIN_ROWS:  # it is refused, and refusals are short
+                plain["dictionary"]["examples"] = []
         return plain
 
 
@@ -111,15 +113,17 @@ def read(
     language: str | None = None,
     find_ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
     pivot: str | None = None,
+    knows: Knows | None = None,
 ) -> Dataset:
     """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
-    With `pivot` the file is a dictionary of `language`, whose glosses are in that one. `find_ids` returns the ids of
-    those pictures that are named otherwise: rows have the ids, so that one picture under two names is on one side of
-    the split. Raises `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
+    With `pivot` the file is a dictionary of `language`, whose glosses are in that one; those are taken that the base
+    `knows`. `find_ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one
+    picture under two names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and
+    `UnsupportedMedia`.
     """
     if language is not None and pivot is not None:
-        return read_dictionary(path, language=language, pivot=pivot)
+        return _read_dictionary(path, Choice(language, pivot, knows))
     name, source = read_records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[Row] = []
@@ -151,13 +155,9 @@ def read(
     return Dataset(rows, report)
 
 
-def read_dictionary(path: Path, *, language: str, pivot: str, reach: Reach | None = None) -> Dataset:
-    """Return the pairs of a dictionary that are worth teaching, and the report; its glosses are in language `pivot`.
-
-    Those come first whose glosses have the highest `reach`. Raises as `read` does.
-    """
+def _read_dictionary(path: Path, choice: Choice) -> Dataset:
     lines: dict[str, list[int]] = defaultdict(list)
-    choice, total = Choice(language, pivot), 0
+    total = 0
     for total, entry in enumerate(read_entries(path), 1):
         if total > MAX_ROWS:
             refuse("too_many_rows", f"at most {MAX_ROWS:,} entries are read; teach the dictionary in parts", entry.line)
@@ -167,7 +167,7 @@ def read_dictionary(path: Path, *, language: str, pivot: str, reach: Reach | Non
             choice.add(entry)
         except UnusableRow as fault:
             lines[str(fault)].append(entry.line)
-    candidates, chosen = choice.take(reach)
+    candidates, chosen = choice.take()
     rows = split_rows(candidates, lines)
     report = DatasetReport(
         format="dictionary",

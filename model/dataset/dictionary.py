@@ -1,4 +1,4 @@
-"""Pairs of a dictionary: headwords cleaned, glosses cut to equivalents, and of all pairs those that teach most.
+"""Pairs of a dictionary: headwords cleaned, glosses cut to equivalents, and of all pairs those that can be taught.
 
 Knows no file. An entry is taken if one of its pairs is; each of the others is counted under one reason.
 """
@@ -17,16 +17,16 @@ from model.languages import ENGLISH, is_in_script
 from model.text import clean
 from store.errors import InvalidInput
 
-MAX_PAIRS = 10_000  # captions that an aligned start is best for; forms are among them, where there is room
-MAX_SENSES = 4  # pairs of one headword, and the first of an entry that are looked at: those behind are rare
-WORDS_OF_A_GLOSS = 2  # headwords for one gloss: more of them take its meaning from each other (hu 33.9 instead of 22.5)
+MAX_PAIRS = 50_000  # other forms are among them, where there is room
+MAX_SENSES = 3  # pairs of one headword, and the first of an entry that are looked at: those behind are rare
+WORDS_OF_A_GLOSS = 50  # headwords for one gloss; more of them are no dictionary
 MAX_FORMS = 8  # of an entry
 _LONGEST_WORD, _LONGEST_GLOSS = 5, 4  # words; a longer gloss explains
 _LONGEST = 60  # characters of either
 _LONGEST_ARTICLE = 3  # characters
 _READ, _READ_CHARACTERS = 64, 1_000  # glosses or forms of an entry, and characters of each, that are looked at
 _EXAMPLES = 20
-Reach = Callable[[Sequence[str]], Sequence[float]]  # how well the base knows each of some texts
+Knows = Callable[[str], bool]  # whether the base knows what an equivalent means
 _REASONS = [*LEFT_OUT]
 
 _BRACKETS = re.compile(  # and pronunciations between slashes
@@ -66,6 +66,8 @@ _FUNCTIONS = {
     "ptcl", "punct", "romanization", "suffix", "symbol",
 }  # fmt: skip
 _VOWEL_MARKS = re.compile("[\u0591-\u05bd\u05bf\u05c1\u05c2\u05c4\u05c5\u05c7\u0640\u064b-\u065f\u0670]")
+_ARABIC = {"ar", "acm", "aeb", "afb", "apc", "apd", "arq", "ars", "ary", "arz", "ayl"}  # written with the same article
+_ARABIC_ARTICLE = re.compile(r"\b\u0627\u0644(?=\w{2})")
 _STRESS = re.compile("(?<=[\u0400-\u052f])[\u0300\u0301]")
 
 
@@ -113,11 +115,11 @@ class _LeftOut(Exception):
 class Choice:
     """Entries are added one by one, in the order of the file; `take` ends the choice.
 
-    Of each gloss only the best headwords are kept, so that memory grows with what could be taken.
+    Only pairs are taken whose equivalent the base `knows`; of one equivalent only its best headwords are kept.
     """
 
-    def __init__(self, language: str, pivot: str) -> None:
-        self._language, self._pivot = language, pivot
+    def __init__(self, language: str, pivot: str, knows: Knows | None = None) -> None:
+        self._language, self._pivot, self._knows = language, pivot, knows
         self._best: dict[str, list[_Candidate]] = {}  # by gloss, in lower case
         self._reasons = array("b")  # of each entry, the place in `_REASONS`; of one that is taken it does not count
 
@@ -129,6 +131,8 @@ class Choice:
             if isinstance(entry.pos, str) and entry.pos.strip(" .").lower() in _FUNCTIONS:
                 raise _LeftOut("grammar")
             equivalents = find_equivalents(glosses, self._pivot)
+            if self._knows is not None and not (equivalents := [e for e in equivalents if self._knows(e[0])]):
+                raise _LeftOut("unknown_gloss")
         except _LeftOut as fault:
             self._reasons.append(_REASONS.index(str(fault)))
             return
@@ -148,13 +152,10 @@ class Choice:
         del rivals[WORDS_OF_A_GLOSS:]
         return True
 
-    def take(self, reach: Reach | None) -> tuple[list[Row], DictionaryReport]:
-        """Return the rows of the pairs, those first whose glosses have the highest `reach`, and the report."""
+    def take(self) -> tuple[list[Row], DictionaryReport]:
+        """Return the rows of the pairs, in the order of the file, and the report."""
         pairs = [each for rivals in self._best.values() for each in rivals]
         pairs.sort(key=lambda each: (each.word.number, each.place))
-        if reach is not None:
-            scores = dict(zip(self._best, reach([rivals[0].gloss for rivals in self._best.values()]), strict=True))
-            pairs.sort(key=lambda each: -scores[each.gloss.casefold()])  # stable
         senses, chosen = Counter[str](), list[_Candidate]()
         for each in pairs:
             if senses[each.word.text] == MAX_SENSES or len(chosen) == MAX_PAIRS:
@@ -204,7 +205,7 @@ def _read_list(value: object, fault: str) -> list[str]:
 
 
 def clean_headword(text: str, language: str) -> list[str]:
-    """Return the headword as people write it, and after it other forms: with stress marks, behind a comma.
+    """Return the headword as people write it, and other forms: with stress marks, without article, behind a comma.
 
     Raises `_LeftOut`.
     """
@@ -218,7 +219,10 @@ def clean_headword(text: str, language: str) -> list[str]:
         raise _LeftOut("script")
     written = _STRESS.sub("", _VOWEL_MARKS.sub("", marked))
     variants = [each for each in others if len(each.strip()) > _LONGEST_ARTICLE]  # `Hund, der`; `colour, color`
-    return [written, *([marked] if _STRESS.search(marked) else []), *_clean_forms(variants, language)]
+    also = [marked] if _STRESS.search(marked) else []
+    if language.partition("-")[0] in _ARABIC and (bare := _ARABIC_ARTICLE.sub("", written)) != written:
+        also.append(bare)
+    return [written, *also, *_clean_forms(variants, language)]
 
 
 def _clean_forms(texts: Sequence[str], language: str) -> list[str]:

@@ -34,9 +34,10 @@ LEFT_OUT = {  # entries of a dictionary
     "grammar": "of grammar: function words, affixes, forms of another word",
     "too_long": "with too long a headword",
     "script": "in another script than the language's",
-    "common_gloss": "whose equivalents have two better headwords",
+    "unknown_gloss": "whose equivalents the base does not know",
+    "common_gloss": "whose equivalents very many headwords have",
     "repeated": "that repeat others",
-    "beyond_limit": "behind those that the base knows best",
+    "beyond_limit": "behind as many as can be taught",
 }
 _REMEDIES = {
     "missing_caption": "Fill the column `caption` of each row with the text in the new language",

@@ -57,6 +57,18 @@ def test_a_file_is_checked_without_teaching_anything(page: Page, site: Site) -> 
     assert "fr" not in site.list_languages()
 
 
+def test_a_table_of_words_is_checked_as_a_dictionary(page: Page) -> None:
+    words = "".join(f'mot{n};a word {n};"{n}, ""quoted"""\r\n' for n in range(70))
+    fill_form(page, "fr", f"\ufeffword;english\r\n{words}une phrase de six mots entiers;sentence\r\nvide;\r\n".encode())
+    page.check("#teach-dictionary")
+    page.click("text=Check the file")
+    report = page.locator("#teach-report")
+    expect(report).to_contain_text("70 of 72 entries are taken")
+    expect(report).to_contain_text("1 with too long a headword")
+    expect(report).to_contain_text("1 without an equivalent")
+    expect(report).to_contain_text("mot0 – word 0")
+
+
 def test_a_file_that_is_too_small_is_refused_with_a_sentence(page: Page, site: Site) -> None:
     fill_form(page, "fr", b"\n".join(site.build_dataset("fr").splitlines()[:5]))
     page.click("text=Check the file")

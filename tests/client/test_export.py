@@ -23,7 +23,7 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield service
 
 
-def teach(service: Service, tag: str, dataset: bytes) -> str:
+def teach(service: Service, tag: str, dataset: bytes, **more: str) -> str:
     """Return what is left of a dataset and its version when a worker is done with it; its expansion."""
     registry = service.context.registry
     name = f"expansions/{tag}-{len(registry.versions.list())}"
@@ -34,7 +34,7 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
         "dataset_sha256": "0" * 64,
         "dataset_bytes": len(dataset),
     }
-    settings: dict[str, Any] = {"seed": len(dataset), "force": True}
+    settings: dict[str, Any] = {"seed": len(dataset), "force": True, **more}
     expansion, _ = registry.expansions.submit(kind="learn", language=tag, settings=settings, actor="test", **given)
     lease = registry.expansions.lease(expansion.id, "test")
     assert lease is not None
@@ -58,10 +58,11 @@ def teach(service: Service, tag: str, dataset: bytes) -> str:
 
 
 def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_path: Path) -> None:
-    """Spanish is taught again after Quechua, which stands on it: by versions, Quechua would come first."""
+    """Spanish is taught again after Quechua, by a dictionary that stands on it: by versions, it would come first."""
     out, taught = tmp_path / "it's a backup", [("es", b"uno"), ("qu", b"huk iskay"), ("es", b"dos")]
     with running(tmp_path / "home") as service:
-        expansions = [teach(service, *each) for each in taught]
+        more: list[dict[str, Any]] = [{}, {"pivot": "es"}, {}]
+        expansions = [teach(service, *each, **settings) for each, settings in zip(taught, more, strict=True)]
         told = run(service, "export", str(out))
         assert told.exit_code == 0, told.output
         listed = service.admin.get("/v1/versions/3/datasets").json()["items"]
@@ -76,8 +77,10 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
         assert [(row["language"], (out / row["dataset"]).read_bytes()) for row in rows] == taught
         commands = [shlex.split(line) for line in told.stderr.splitlines() if line.startswith("  pictoglot ")]
         assert commands[0] == ["pictoglot", "import", str(out)]
-        assert commands[2][:4] == ["pictoglot", "learn", "qu", str(out / rows[1]["dataset"])]
-        assert commands[2][4:] == ["--settings", '{"seed": 9}', "--without-missing", "--force", "--watch"]
+        assert commands[1][:4] == ["pictoglot", "learn", "es", str(out / rows[0]["dataset"])]
+        assert commands[2][:5] == ["pictoglot", "learn", "qu", "--dictionary", str(out / rows[1]["dataset"])]
+        assert commands[2][5:7] == ["--pivot", "es"] and [row["pivot"] for row in rows] == [None, "es", None]
+        assert commands[2][7:] == ["--settings", '{"seed": 9}', "--without-missing", "--force", "--watch"]
 
         (service.home / "expansions" / "es-1" / "dataset").unlink()
         assert [each["kept"] for each in service.admin.get("/v1/versions/3/datasets").json()["items"]] == [False, True]

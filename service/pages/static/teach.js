@@ -1,6 +1,7 @@
 // Teaching a language: the file is checked or assessed first, then taught; its progress is shown below the form.
 
 import { ask, freshKey, listed } from "/static/api.js";
+import { choice, entries } from "/static/dictionary.js";
 import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
@@ -17,7 +18,7 @@ export function prepare() {
   byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
   byId("teach-start").addEventListener("click", () => submit({ force: chosen("force"), replace: chosen("replace") }, "Sending the file"));
   byId("teach-tag").addEventListener("input", tellName);
-  for (const id of ["teach-tag", "teach-file"]) byId(id).addEventListener("input", forget);
+  for (const id of ["teach-tag", "teach-file", "teach-dictionary"]) byId(id).addEventListener("input", forget);
 }
 
 const chosen = (name) => String(byId(`teach-${name}`).checked);
@@ -56,10 +57,13 @@ async function submit(fields, what) {
   const body = new FormData();
   body.set("language", byId("teach-tag").value.trim());
   for (const [name, value] of Object.entries(fields)) body.set(name, value);
-  body.set("dataset", byId("teach-file").files[0]);
   fill(byId("teach-report"), waiting(what));
   busy(true);
   try {
+    const [file] = byId("teach-file").files;
+    const words = byId("teach-dictionary").checked;
+    if (words) body.set("kind", "dictionary");
+    body.set("dataset", words ? await entries(file) : file, file.name);
     const answer = await ask("/v1/languages", { body, headers: fields.dry_run ? {} : freshKey() });
     if (fields.dry_run) fill(byId("teach-report"), report(answer));
     else {
@@ -96,11 +100,11 @@ function busy(is) {
 function report({ language, report: counts, joined, replaced }) {
   const faults = Object.values(counts.faults ?? {});
   const facts = [
-    ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
+    counts.dictionary ? ["Pairs", whole(counts.usable)] : ["Rows", `${whole(counts.usable)} of ${whole(counts.rows)} usable`],
     ["Split", `${whole(counts.train)} to learn from, ${whole(counts.val)} held out${counts.taught > counts.train ? ", taught in the end" : ""}`],
     ...Object.entries(counts.pivots ?? { en: counts.with_english }).map(([tag, count]) => [`With ${named(tag).name}`, whole(count)]),
     ["With a picture", `${whole(counts.with_picture)}${counts.pictures ? `, of ${plural(counts.pictures, "picture")}` : ""}`],
-    ["Duplicates", whole(counts.duplicates)],
+    counts.dictionary ? null : ["Duplicates", whole(counts.duplicates)],
     typeof counts.in_script === "number" ? ["In the language's script", `${percent(counts.in_script)} %`] : null,
     replaced ? ["Replaces", `${plural(replaced.rows, "caption")} of ${plural(replaced.datasets, "earlier dataset")}`] : null,
     joined ? ["Taught again beside it", `${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}`] : null,
@@ -111,6 +115,7 @@ function report({ language, report: counts, joined, replaced }) {
     { class: "report" },
     make("h2", { class: "small-title" }, language ? `This file can teach ${named(language).name}` : "Contents of the file"),
     make("dl", {}, facts.map(([term, value]) => [make("dt", {}, term), make("dd", {}, value)])),
+    counts.dictionary ? choice(counts.dictionary) : null,
     faults.length
       ? [make("h3", {}, "Rows that are left out"), make("ul", {}, faults.map((fault) => make("li", {}, `${plural(fault.count, "row")} ${faultWords(fault)} (${listed(fault.first_lines.map((line) => `line ${line}`), fault.count)})`)))]
       : null,

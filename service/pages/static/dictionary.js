@@ -1,0 +1,39 @@
+// Dictionaries and word lists: a table becomes the entries that the service reads, and what it took is told.
+
+import { make, plural, whole } from "/static/dom.js";
+
+const MARKS = ["\t", ";", ","];
+const HEADER = /^(word|headword|caption)$/i;
+
+/** The file as entries, one JSON object in each line: a word, and in the other cells of its line what it means. */
+export async function entries(file) {
+  const start = new Uint8Array(await file.slice(0, 2).arrayBuffer());
+  if (start[0] === 0x1f && start[1] === 0x8b) return file; // gzip
+  const text = (await file.text()).replace(/^\uFEFF/, "");
+  if (text.trimStart().startsWith("{")) return file;
+  const lines = text.split(/\r?\n/).filter((line) => line.trim());
+  const mark = MARKS.find((each) => lines[0]?.includes(each)) ?? ",";
+  const rows = lines.map((line) => split(line, mark));
+  if (HEADER.test(rows[0]?.[0] ?? "")) rows.shift();
+  const list = rows.map(([word, ...glosses]) => JSON.stringify({ word, glosses: glosses.filter(Boolean) }));
+  return new Blob([list.map((line) => `${line}\n`).join("")]);
+}
+
+/** The cells of a line; in quotes, a cell may have the mark that stands between them. */
+function split(line, mark) {
+  const cells = line.matchAll(new RegExp(`(?:^|${mark})(?:"((?:[^"]|"")*)"|([^${mark}]*))`, "g"));
+  return [...cells].map(([, quoted, plain]) => (quoted ?? plain).replaceAll('""', '"').trim());
+}
+
+/** What was taken of a dictionary, why the rest was not, and some pairs. */
+export function choice({ entries: count, taken, left_out: left, reasons, examples }) {
+  return [
+    make("p", {}, `${whole(taken)} of ${plural(count, "entry", "entries")} are taken.`),
+    Object.keys(left).length
+      ? [make("h3", {}, "Entries that are left out"), make("ul", {}, Object.entries(left).map(([name, number]) => make("li", {}, `${whole(number)} ${reasons[name] ?? name}`)))]
+      : null,
+    examples.length
+      ? [make("h3", {}, "Some of those that are taken"), make("ul", {}, examples.map(({ word, gloss }) => make("li", {}, make("bdi", {}, word), ` – ${gloss}`)))]
+      : null,
+  ];
+}
