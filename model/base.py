@@ -48,7 +48,8 @@ class Base:
     would be wrong once learned ids lie above it. A large table is the file itself, memory-mapped, in whatever precision
     it has. `make_tokenizer()` is that of version 0: a new one for each encoder, since those that grow from one share
     their merges. The fingerprints are hex sha256 over configuration and weights of each half; the second over
-    `tokenizer.json` too, if there is one. `languages` are those that it reads untaught.
+    `tokenizer.json` too, if there is one. `languages` are those that it reads untaught. `things` is a file
+    beside the weights, if there is one: English words, one a line, gzip, for what the base knows the look of.
     """
 
     name: str
@@ -64,6 +65,7 @@ class Base:
     compute_text_features: Callable[[Tensor, Tensor], Tensor]
     frame: Frame  # in which `preprocess` sees a picture
     languages: tuple[str, ...] = (ENGLISH,)
+    things: Path | None = None
 
     @property
     def picture_size(self) -> tuple[int, int]:
@@ -95,7 +97,9 @@ def open_base(spec: str, device: str | None = None) -> Base:
     model = _load_model(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
     languages = list_languages(name, read_declared_languages(pretrained))
-    return replace(_describe(name, pretrained, architecture, model, where, tokenizer, reading), languages=languages)
+    things = Path(pretrained).with_suffix(".things.gz")
+    base = _describe(name, pretrained, architecture, model, where, tokenizer, reading)
+    return replace(base, languages=languages, things=things if things.is_file() else None)
 
 
 def measure_base(spec: str) -> tuple[int, int]:

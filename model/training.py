@@ -58,20 +58,18 @@ class LearnSettings:
     def resolve(self, captions: Sequence[str], begins: str) -> "LearnSettings":
         """Return these for a dataset of these captions, with a tokenizer whose new rows are "drawn" or of "pieces".
 
-        By default up to 10,000 captions start aligned, and lists of words; more, and rows of pieces, start drawn. From
-        an aligned start a row has less far to go: in 30 to 60 % of the steps, the smaller the more captions there are,
-        languages read as well in the mean (decision 48).
+        By default up to 10,000 captions start aligned, and lists of words, whose rows have hardly any way to go; more,
+        and rows of pieces, start drawn. From an aligned start a row has less far to go: in 30 to 60 % of the steps, the
+        smaller the more captions there are, languages read as well in the mean (decision 48).
         """
-        start = self.start
+        start, count = self.start, len(captions)
+        are_words = 2 * sum(" " not in caption for caption in captions) > count
         if start == "auto":
-            names = sum(" " not in caption for caption in captions)
-            few = len(captions) <= _MEASURED or 2 * names > len(captions)
-            start = "aligned" if few and begins == "drawn" else "drawn"
+            start = "aligned" if (count <= _MEASURED or are_words) and begins == "drawn" else "drawn"
         if start == "drawn":
             return replace(self, start=start)
-        count = len(captions)
         least = math.ceil(_STEPS / math.ceil(count / self.batch_size))
-        epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // count)))
+        epochs = min(_MOST_EPOCHS, max(1 if are_words else 3, least, min(_EPOCHS, _SEEN // count)))
         rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 

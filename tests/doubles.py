@@ -10,6 +10,7 @@ import math
 import sys
 import time
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from threading import Event
 from typing import Any
 
@@ -43,6 +44,7 @@ class WeightlessEncoder(Encoder):
     encoding = FIRST_ENCODING
     frame = None
     languages: tuple[str, ...] = ("en",)
+    things: Path | None = None
     base_view = make_view(0)
 
     def __init__(self) -> None:

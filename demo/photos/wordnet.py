@@ -74,6 +74,15 @@ class WordNet:
         ]
         return next((whole for each in singulars if (whole := head + space + each) in self.senses), None)
 
+    def list_things(self) -> list[str]:
+        """List the nouns, sorted, that mean a physical thing: first of all, or in half of their uses or more."""
+        return sorted(lemma for lemma, senses in self.senses.items() if self._is_thing(senses))
+
+    def _is_thing(self, senses: Sequence[tuple[int, int]]) -> bool:
+        things = [(PHYSICAL in self.list_ancestors(number), count) for number, count in senses]
+        whole, uses = sum(count for _, count in things), sum(count for is_thing, count in things if is_thing)
+        return things[0][0] or (whole > 0 and 2 * uses >= whole)
+
     @cached_property
     def plurals(self) -> Mapping[str, str]:
         """Irregular plurals by their singular."""

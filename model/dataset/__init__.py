@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from model.dataset.dictionary import Choice, DictionaryReport, Knows
+from model.dataset.dictionary import Choice, DictionaryReport, load_things
 from model.dataset.formats import UNANSWERED, RowFault, read_entries, read_records
 from model.dataset.rows import (
     EMPTY_PIVOT,
@@ -113,17 +113,18 @@ def read(
     language: str | None = None,
     find_ids: Callable[[Iterable[str]], Mapping[str, str]] = lambda _: {},
     pivot: str | None = None,
-    knows: Knows | None = None,
+    things: Path | None = None,
 ) -> Dataset:
     """Return every usable row of the file and the report; `language` selects rows of a file of many languages (XM3600).
 
-    With `pivot` the file is a dictionary of `language`, whose glosses are in that one; those are taken that the base
-    `knows`. `find_ids` returns the ids of those pictures that are named otherwise: rows have the ids, so that one
-    picture under two names is on one side of the split. Raises `DatasetInvalid` for a file that is no dataset, and
-    `UnsupportedMedia`.
+    With `pivot` the file is a dictionary of `language`, whose glosses are in that one; `things` is the base's list of
+    English words for what it knows the look of, if it has one. `find_ids` returns the ids of those pictures that are
+    named otherwise: rows have the ids, so that one picture under two names is on one side of the split. Raises
+    `DatasetInvalid` for a file that is no dataset, and `UnsupportedMedia`.
     """
     if language is not None and pivot is not None:
-        return _read_dictionary(path, Choice(language, pivot, knows))
+        known = load_things(things) if things is not None and pivot == ENGLISH else None
+        return _read_dictionary(path, Choice(language, pivot, known))
     name, source = read_records(path, language=language)
     lines: dict[str, list[int]] = defaultdict(list)
     candidates: list[Row] = []

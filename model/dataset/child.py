@@ -40,6 +40,7 @@ class Submission:
     without_missing: bool = False
     to_train: bool = True
     pivot: str | None = None
+    things: Path | None = None
 
 
 class DatasetChecker:
@@ -65,7 +66,8 @@ class DatasetChecker:
     def _check(
         self, child: Child, submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
     ) -> dict[str, Any]:
-        question: object = {**vars(submission), "path": str(submission.path)}
+        things = submission.things and str(submission.things)
+        question: object = {**vars(submission), "path": str(submission.path), "things": things}
         while not {"report", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
             try:
                 question = find_known(answer["known"]) if "known" in answer else some_ids()
@@ -93,7 +95,8 @@ def _encode(value: object) -> bytes:
 
 def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     fields = json.loads(data)
-    submission = Submission(Path(fields.pop("path")), **fields)
+    path, things = (fields.pop(name) for name in ("path", "things"))
+    submission = Submission(Path(path), **fields, things=Path(things) if things else None)
 
     def ask(question: dict[str, object]) -> list[str]:
         write_frame(answers, _encode(question))
@@ -123,6 +126,7 @@ def _make_report(
         language=submission.language,
         find_ids=lambda names: find_ids_of_files(names, find_known),
         pivot=submission.pivot,
+        things=submission.things,
     )
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))

@@ -3,11 +3,13 @@
 Knows no file. An entry is taken if one of its pairs is; each of the others is counted under one reason.
 """
 
+import gzip
 import re
 from array import array
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any, NamedTuple
 
 from model.dataset.formats import Entry
@@ -17,7 +19,7 @@ from model.languages import ENGLISH, is_in_script
 from model.text import clean
 from store.errors import InvalidInput
 
-MAX_PAIRS = 50_000  # other forms are among them, where there is room
+MAX_PAIRS = 40_000  # other forms are among them, where there is room
 MAX_SENSES = 3  # pairs of one headword, and the first of an entry that are looked at: those behind are rare
 WORDS_OF_A_GLOSS = 50  # headwords for one gloss; more of them are no dictionary
 MAX_FORMS = 8  # of an entry
@@ -26,7 +28,7 @@ _LONGEST = 60  # characters of either
 _LONGEST_ARTICLE = 3  # characters
 _READ, _READ_CHARACTERS = 64, 1_000  # glosses or forms of an entry, and characters of each, that are looked at
 _EXAMPLES = 20
-Knows = Callable[[str], bool]  # whether the base knows what an equivalent means
+_PLURALS = (("ies", "y"), ("es", ""), ("s", ""))
 _REASONS = [*LEFT_OUT]
 
 _BRACKETS = re.compile(  # and pronunciations between slashes
@@ -115,11 +117,13 @@ class _LeftOut(Exception):
 class Choice:
     """Entries are added one by one, in the order of the file; `take` ends the choice.
 
-    Only pairs are taken whose equivalent the base `knows`; of one equivalent only its best headwords are kept.
+    Of a headword with equivalents among the `things`, whose look the base knows, these are taken, and they come first;
+    of any other one the first. Without such a list the base is taken to know all. Of one equivalent only its best
+    headwords are kept.
     """
 
-    def __init__(self, language: str, pivot: str, knows: Knows | None = None) -> None:
-        self._language, self._pivot, self._knows = language, pivot, knows
+    def __init__(self, language: str, pivot: str, things: Collection[str] | None = None) -> None:
+        self._language, self._pivot, self._things = language, pivot, things
         self._best: dict[str, list[_Candidate]] = {}  # by gloss, in lower case
         self._reasons = array("b")  # of each entry, the place in `_REASONS`; of one that is taken it does not count
 
@@ -131,8 +135,6 @@ class Choice:
             if isinstance(entry.pos, str) and entry.pos.strip(" .").lower() in _FUNCTIONS:
                 raise _LeftOut("grammar")
             equivalents = find_equivalents(glosses, self._pivot)
-            if self._knows is not None and not (equivalents := [e for e in equivalents if self._knows(e[0])]):
-                raise _LeftOut("unknown_gloss")
         except _LeftOut as fault:
             self._reasons.append(_REASONS.index(str(fault)))
             return
@@ -153,9 +155,11 @@ class Choice:
         return True
 
     def take(self) -> tuple[list[Row], DictionaryReport]:
-        """Return the rows of the pairs, in the order of the file, and the report."""
+        """Return the rows of the pairs, things first, then in the order of the file, and the report."""
         pairs = [each for rivals in self._best.values() for each in rivals]
         pairs.sort(key=lambda each: (each.word.number, each.place))
+        if self._things is not None:
+            pairs = _prefer_things(pairs, {gloss for gloss in self._best if _is_among(gloss, self._things)})
         senses, chosen = Counter[str](), list[_Candidate]()
         for each in pairs:
             if senses[each.word.text] == MAX_SENSES or len(chosen) == MAX_PAIRS:
@@ -181,6 +185,23 @@ class Choice:
                     known.add((form, each.gloss.casefold()))
                     spare -= 1
                     yield Row(each.word.line, form, pivot, None, None)
+
+
+def _prefer_things(pairs: Sequence[_Candidate], things: Collection[str]) -> list[_Candidate]:
+    naming = {each.word.text for each in pairs if each.gloss.casefold() in things}
+    others = {each.word.text: each for each in reversed(pairs) if each.word.text not in naming}
+    return [*(each for each in pairs if each.gloss.casefold() in things), *reversed(others.values())]
+
+
+def _is_among(gloss: str, things: Collection[str]) -> bool:
+    """Return whether a gloss in small letters is one of the things, or the plural of one."""
+    singulars = (gloss.removesuffix(end) + single for end, single in _PLURALS if gloss.endswith(end))
+    return gloss in things or any(singular in things for singular in singulars)
+
+
+def load_things(path: Path) -> frozenset[str]:
+    """Return the things of a base's list: one in each line of a gzip file, in small letters."""
+    return frozenset(gzip.decompress(path.read_bytes()).decode().splitlines())
 
 
 def _read_texts(entry: Entry) -> tuple[str, list[str], list[str]]:

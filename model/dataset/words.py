@@ -34,7 +34,6 @@ LEFT_OUT = {  # entries of a dictionary
     "grammar": "of grammar: function words, affixes, forms of another word",
     "too_long": "with too long a headword",
     "script": "in another script than the language's",
-    "unknown_gloss": "whose equivalents the base does not know",
     "common_gloss": "whose equivalents very many headwords have",
     "repeated": "that repeat others",
     "beyond_limit": "behind as many as can be taught",

@@ -198,7 +198,9 @@ def _check_dataset(
     served, base = list(context.registry.releases.get_serving().languages), context.encoder.languages
     without, pivot = settings.get("without_missing", False), settings.get("pivot")
     return context.datasets.check(
-        Submission(path, tag, served, base, without, to_train=kind == "learn", pivot=pivot),
+        Submission(
+            path, tag, served, base, without, to_train=kind == "learn", pivot=pivot, things=context.encoder.things
+        ),
         context.gallery.find_known,
         lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, newest_first=True)],
     )
