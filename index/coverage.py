@@ -122,6 +122,17 @@ def find_nearest_words(
     parts = [gallery.find_own_captions(ids[start : start + _PART], collections) for start in range(0, len(ids), _PART)]
     captions = (text for part in parts for by_tag in part.values() for text in by_tag.get("en", ()))
     words, matrix = vocabulary.read(chain(added, find_words(captions)), check)
+    return rank_words(words, matrix, vectors, check)
+
+
+def rank_words(
+    words: Mapping[str, float],
+    matrix: NDArray[np.float32],
+    vectors: Mapping[str, Vector],
+    check: Callable[[], None] = lambda: None,
+) -> NearestWords:
+    """Find the words nearest to pictures, by the unit vectors of both; those of `words` are the `matrix`."""
+    ids = [*vectors]
     if not ids:
         return NearestWords(words, (), np.empty((0, NEAREST), dtype=np.int64), np.empty((0, NEAREST), dtype=np.float32))
     pictures = np.stack([*vectors.values()])

@@ -12,11 +12,23 @@ from typing import Any, Literal, get_args
 
 from benchmarks.emoji36.errors import Refused
 from benchmarks.methods.addressed import Adapter
-from benchmarks.stamps.data import KEPT_AWAY, Stamp
+from benchmarks.stamps.data import CODES, KEPT_AWAY, Stamp
 from model.languages import ENGLISH, canonicalize
 from store.errors import PictoglotError
 
-Row = Literal["english", "seen", "held_out", "chain", "pivot", "few", "dictionary", "adapter"]
+Row = Literal[
+    "english",
+    "seen",
+    "held_out",
+    "chain",
+    "pivot",
+    "few",
+    "dictionary",
+    "freedict",
+    "freedict_more",
+    "asked",
+    "adapter",
+]
 ROWS: tuple[Row, ...] = get_args(Row)
 ENOUGH = 400  # captions of photographs: languages that have them are taught in the row `seen`
 # of eight scripts, three times Latin: a Slavic and a Celtic language, and one that is related to no other
@@ -25,6 +37,7 @@ CHAIN = ("de", "ru", "ja", "ar", "hi", "el", "fr", "ka", "am", "uk", "ko", "eu")
 PIVOTS = (("nl", "de"), ("ca", "fr"), ("cs", "de"), ("eu", "fr"), ("gd", "de"), ("am", "fr"))
 FEW = ("cs", "eu", "de", "ru", "hi", "ar", "ja", "el")
 SIZES = (100, 200, 400)
+ASKED = (200, 600)  # words
 # of six scripts; each kind at two rates
 ADAPTED = ("cs", "gd", "eu", "ru", "ka", "am", "hi", "ko")
 ADAPTERS = tuple(Adapter(kind, pace) for kind in ("mla", "lora") for pace in (1.0, 1 / 8))
@@ -76,6 +89,11 @@ def list_cases(shown: Sequence[Stamp], rows: Sequence[Row] = ROWS, languages: Se
             if pairs < counts[tag]
         ],
         "dictionary": [Case("dictionary", tag) for tag in languages or _list_among(HELD_OUT, there)],
+        "freedict": [Case("freedict", tag) for tag in _list_among(languages or [*CODES], there)],
+        "freedict_more": [Case("freedict_more", tag) for tag in _list_among(languages or [*CODES], there)],
+        "asked": [
+            Case("asked", tag, pairs=words) for tag in _list_among(languages or [*CODES], there) for words in ASKED
+        ],
         "adapter": [
             Case("adapter", tag, adapter=adapter)
             for tag in languages or _list_among(ADAPTED, there)

@@ -21,6 +21,13 @@ Half = Literal["dev", "test"]
 PACKAGE = "tuxpaint-stamps-default"
 STAMPS = Path("usr/share/tuxpaint/stamps")
 KEPT_AWAY = frozenset({"ach", "iu", "son", "zu"})  # languages that nobody here looks at: for checks from outside
+# Every language with captions that Debian has a dictionary into English of; of Hindi, one from English is turned round
+CODES = {
+    "af": "afr", "ar": "ara", "ca": "cat", "cs": "ces", "cy": "cym", "da": "dan", "de": "deu", "el": "ell", "eo": "epo",
+    "es": "spa", "fi": "fin", "fr": "fra", "ga": "gle", "hi": "hin", "hr": "hrv", "hu": "hun", "is": "isl", "it": "ita",
+    "ja": "jpn", "ku": "kur", "lt": "lit", "nl": "nld", "pl": "pol", "pt": "por", "ru": "rus", "sk": "slk", "sl": "slv",
+    "sr": "srp", "sv": "swe", "tr": "tur",
+}  # fmt: skip
 _MODIFIERS = {"latin": "Latn", "valencia": "valencia"}  # of POSIX locales, as BCP 47 has them
 _SEED = "stamps-1"
 _MARGIN = 0.1  # of the longer side, half of it on each side

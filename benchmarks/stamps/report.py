@@ -18,6 +18,7 @@ from model.languages import ENGLISH
 from store import files
 
 HOW = ("addressed", "shared", "auto")
+LARGE = 2_500  # pairs of a dictionary
 Done = Sequence[tuple[Case, rows.Result]]
 
 
@@ -59,6 +60,9 @@ def conclude(bench: Bench, languages: Sequence[str], half: Half) -> dict[str, An
         "pivot": {"of": counts["pivot"], **_report_pivot(by_row["pivot"], by_row["seen"], english, half)},
         "few": {"of": counts["few"], **_report_few(by_row["few"], english, half)},
         "dictionary": {"of": counts["dictionary"], **_report_held_out(by_row["dictionary"], english, half)},
+        "freedict": {"of": counts["freedict"], **_report_dictionaries(by_row["freedict"], english, half)},
+        "freedict_more": {"of": counts["freedict_more"], **_report_held_out(by_row["freedict_more"], english, half)},
+        "words_asked": {"of": counts["asked"], **_report_asked(by_row["asked"], english, half)},
         "adapter": {"of": counts["adapter"], "kinds": _report_adapter(by_row, half)},
     }
 
@@ -96,6 +100,34 @@ def _report_held_out(done: Done, english: Asked, half: Half) -> dict[str, Any]:
         "of known words": sum(map(len, known.values())),
         "languages": languages,
     }
+
+
+def _report_dictionaries(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    """Report on dictionaries alone: large ones and others apart."""
+    found = _report_held_out(done, english, half)
+    for name, some in (("large", [each for each in done if each[1]["pairs"] >= LARGE]),
+                       ("small", [each for each in done if each[1]["pairs"] < LARGE])):  # fmt: skip
+        shares = {case.language: figures.share(of_half(result["asked"]["new"], half), english) for case, result in some}
+        least = figures.find_lowest(shares)
+        found[name] = {
+            "languages": [*shares],
+            "share": _to_json(figures.compute_mean(shares.values())),
+            "lowest": None if least is None else {"language": least[0], **least[1].as_json()},
+        }
+    return found
+
+
+def _report_asked(done: Done, english: Asked, half: Half) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for words in sorted({case.pairs for case, _ in done}):
+        some = [(case, result) for case, result in done if case.pairs == words]
+        asked = [of_half(result["asked"]["new"], half) for _, result in some]
+        found[str(words)] = {
+            "R@10": _to_json(figures.compute_mean(map(figures.measure_recall, asked))),
+            "share": _to_json(figures.compute_mean(figures.share(one, english) for one in asked)),
+            "languages": _report_languages(some, "new", english, half),
+        }
+    return {"words": found}
 
 
 def _report_chain(done: Done, half: Half) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.run import commit
 from benchmarks.stamps.bench import Bench, Pair, Taught, make_folder, sort_by_hash
 from benchmarks.stamps.cases import Case, Row, described
+from benchmarks.stamps.dictionaries import answer_words, read_dictionary
 from model.detection import Detector
 from model.languages import ENGLISH
 from model.table import View
@@ -97,6 +98,28 @@ def _measure_held_out(bench: Bench, case: Case) -> Result:
 def _measure_dictionary(bench: Bench, case: Case) -> Result:
     """Add names of emoji and their English as pairs: a list of words that most languages have."""
     return _without_some(bench, case, [*read_emoji_names(bench.work / "npm", case.language).values()])
+
+
+def _measure_freedict(bench: Bench, case: Case) -> Result:
+    """Teach a dictionary alone, and ask by all captions."""
+    return _ask_all(bench, case, read_dictionary(bench, case.language))
+
+
+def _measure_freedict_more(bench: Bench, case: Case) -> Result:
+    """Teach a dictionary beside some captions, and ask by the others."""
+    return _without_some(bench, case, read_dictionary(bench, case.language))
+
+
+def _measure_asked(bench: Bench, case: Case) -> Result:
+    """Teach so many words that the photographs ask for, as the dictionary answers, and ask by all captions."""
+    return _ask_all(bench, case, answer_words(bench, case.language, case.pairs))
+
+
+def _ask_all(bench: Bench, case: Case, pairs: Sequence[Pair]) -> Result:
+    captions = bench.list_pairs(case.language)
+    taught = bench.teach(case.language, pairs, _place(bench, case))
+    asked = {"new": bench.ask(captions, taught.view)[0]}
+    return _build_result(taught, asked) | {"known": _find_known(captions, pairs)}
 
 
 def _without_some(bench: Bench, case: Case, more: Sequence[Pair]) -> Result:
@@ -233,5 +256,8 @@ _MEASURES: dict[Row, Callable[[Bench, Case], Result]] = {
     "pivot": _measure_pivot,
     "few": _measure_few,
     "dictionary": _measure_dictionary,
+    "freedict": _measure_freedict,
+    "freedict_more": _measure_freedict_more,
+    "asked": _measure_asked,
     "adapter": _measure_adapter,
 }

@@ -19,6 +19,9 @@ def list_tables(found: dict[str, Any]) -> Iterator[str]:
     yield _build_few(found)
     yield _build_held_out(found, "held_out", "Held out: captions that were not taught")
     yield _build_held_out(found, "dictionary", "The same captions, with names of emoji as more pairs")
+    yield _build_held_out(found, "freedict", "A dictionary alone")
+    yield _build_held_out(found, "freedict_more", "Held out, with a dictionary as more pairs")
+    yield _build_asked(found)
     yield _build_chain(found)
     yield _build_pivot(found)
     yield _build_adapter(found)
@@ -45,6 +48,7 @@ def list_figures(found: dict[str, Any]) -> Iterator[Figure]:
         yield "the same, the lowest language", "≥ 88 %", least, lowest["value"] >= 88
     yield from _list_held_out_figures(found, "held_out", "*held out*")
     yield from _list_held_out_figures(found, "dictionary", "the same with names of emoji as more pairs")
+    yield from _list_dictionary_figures(found)
     chain = found["chain"]
     if chain["languages"]:
         lost, same = chain["addressed"]["photographs"]["F"], chain["bitwise equal"]
@@ -66,12 +70,58 @@ def _list_held_out_figures(found: dict[str, Any], row: str, name: str) -> Iterat
             )
 
 
+def _list_dictionary_figures(found: dict[str, Any]) -> Iterator[Figure]:
+    for kind, name, least in (("large", "2,500 pairs and more", 70), ("small", "fewer", 35)):
+        part = found["freedict"][kind]
+        if part["share"] is not None:
+            count = len(part["languages"])
+            yield (
+                f"a dictionary alone, {name}, {count} languages: share of English, mean",
+                f"≥ {least} %",
+                _format_figure(part["share"]),
+                part["share"]["value"] >= least,
+            )
+    lowest = found["freedict"]["large"]["lowest"]
+    if lowest is not None:
+        told = f"{_format_figure(lowest)} ({lowest['language']})"
+        yield "the same, the lowest of the large ones", "≥ 45 %", told, lowest["value"] >= 45
+    more = found["freedict_more"]["mean"]["photographs"]["share"]
+    if more is not None:
+        yield (
+            "*held out* with a dictionary, share of English, mean",
+            "≥ 80 %",
+            _format_figure(more),
+            more["value"] >= 80,
+        )
+    for words, least in (("200", 40), ("600", 55)):
+        if words in found["words_asked"]["words"]:
+            share = found["words_asked"]["words"][words]["share"]
+            yield (
+                f"{words} words asked for, share of English, mean",
+                f"≥ {least} %",
+                _format_figure(share),
+                (share["value"] >= least),
+            )
+
+
+def _build_asked(found: dict[str, Any]) -> str:
+    rows = [
+        [words, str(len(part["languages"])), _format_figure(part["R@10"]), _format_figure(part["share"])]
+        for words, part in found["words_asked"]["words"].items()
+    ]
+    columns = ["words", "languages", "R@10", "of English"]
+    return _add_title("Words that the photographs ask for, answered by the dictionary, taught alone", columns, rows)
+
+
 def _format_head(found: dict[str, Any]) -> str:
-    done = {row: len(found[row]["languages"]) for row in ("seen", "held_out", "dictionary", "pivot")}
+    done = {row: len(found[row]["languages"]) for row in ("seen", "dictionary", "pivot")}
+    done["held out"] = len(found["held_out"]["languages"])
     done["chain"] = max(0, len(found["chain"]["languages"]) - 1)  # English is not taught
     done["adapter"] = sum(each["languages"] for each in found["adapter"]["kinds"].values())
+    done["freedict"], done["freedict more"] = (len(found[row]["languages"]) for row in ("freedict", "freedict_more"))
+    done["words asked"] = sum(len(part["languages"]) for part in found["words_asked"]["words"].values())
     done["few"] = sum(len(part["taught"]) for part in found["few"]["pairs"].values())
-    parts = [f"{row.replace('_', ' ')} {count} of {found[row]['of']}" for row, count in done.items()]
+    parts = [f"{row} {count} of {found[row.replace(' ', '_')]['of']}" for row, count in done.items()]
     return (
         f"Half *{found['half']}*; {found['asked']['captions']} photographs are asked for among "
         f"{found['pictures']['photographs']}, or among all {found['pictures']['all']} pictures. "

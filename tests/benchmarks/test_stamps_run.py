@@ -1,5 +1,6 @@
 """Languages taught on a few drawn pictures, from captions alone: a run, what it keeps, and its report."""
 
+import gzip
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ from typer.testing import CliRunner
 
 from benchmarks.methods.addressed import Adapter
 from benchmarks.stamps.__main__ import app
+from model.vocabulary import weigh_common_words
 from tests.benchmarks.emoji_folder import write_annotations
 from tests.tiny import write_tiny_base
 
@@ -80,6 +82,10 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     command: Run, work: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("benchmarks.stamps.cases.ADAPTERS", (Adapter("lora", 0.5),))
+    monkeypatch.setattr("benchmarks.stamps.cases.ASKED", (2,))
+    monkeypatch.setattr("index.coverage._STANDS_OUT", 1.0)  # an untrained base sees little
+    for tag in ("cs", "de"):
+        write_freedict(work, tag)
     write_annotations(work / "npm", "en", {"🍎": {"tts": ["apple"]}, "🐐": {"tts": ["goat"]}})
     write_annotations(work / "npm", "cs", {"🍎": {"tts": ["jablko"]}, "🐐": {"tts": ["kozel"]}})
     write_annotations(work / "npm", "de", {"🍎": {"tts": ["Apfel"]}})
@@ -87,7 +93,7 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     whole = command("run", *quick)
     assert whole.exit_code == 0, whole.output
     lines = whole.output.splitlines()
-    assert len(lines) == 1 + 5 * 2 + 1 and "on dev" in lines[0] and "pivot de from fr" not in whole.output
+    assert len(lines) == 1 + 8 * 2 + 1 and "on dev" in lines[0] and "pivot de from fr" not in whole.output
     kept = {path: path.stat().st_mtime_ns for path in work.glob("results/*/*/*.json")}
     assert len(kept) == len(lines)
 
@@ -109,6 +115,16 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     assert {path.name for path in out.parent.glob("*.png")} == {"stamps-languages.png", "stamps-held-out.png"}
 
 
+def write_freedict(work: Path, language: str) -> None:
+    """Write what is kept of a dictionary: all words that a gallery may ask for, and the things in the pictures."""
+    words = dict(zip(THINGS, WORDS[language][1], strict=True))
+    words |= {word: f"x{word}" for word in weigh_common_words() if word not in words}
+    path = work / f"freedict/{language}.jsonl.gz"
+    path.parent.mkdir(exist_ok=True)
+    lines = [json.dumps({"word": word, "glosses": [english]}) for english, word in words.items()]
+    path.write_bytes(gzip.compress("\n".join(lines).encode()))
+
+
 def check(found: dict[str, Any]) -> None:
     """Assert what holds of every honest report of this folder."""
     assert found["english"] == ENGLISH_ROW and found["half"] == "test"
@@ -119,6 +135,12 @@ def check(found: dict[str, Any]) -> None:
     assert 10 < asked < 25 and all(each["captions"] == asked for each in found["seen"]["languages"].values())
     held, more = found["held_out"]["languages"]["cs"], found["dictionary"]["languages"]["cs"]
     assert held["captions"] == more["captions"] and held["pairs"] + 2 == more["pairs"] and 20 <= held["pairs"] <= 30
+    alone, more = found["freedict"]["languages"]["cs"], found["freedict_more"]["languages"]["cs"]
+    assert alone["captions"] == asked and more["captions"] == held["captions"]
+    assert more["pairs"] == held["pairs"] + alone["pairs"] and alone["pairs"] > 4_000
+    assert found["freedict"]["large"]["languages"] == ["cs", "de"] and found["freedict"]["small"]["languages"] == []
+    spoken = found["words_asked"]["words"]["2"]["languages"]
+    assert {tag: each["pairs"] for tag, each in spoken.items()} == {"cs": 2, "de": 2}
     adapted = found["adapter"]["kinds"]["lora at 0.5"]
     assert adapted["seen"]["captions"] == 2 * asked and adapted["held_out"]["captions"] == found["held_out"]["captions"]
     alone = found["held_out"]["languages"].values()  # what it is compared with

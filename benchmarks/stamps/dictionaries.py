@@ -1,0 +1,102 @@
+"""FreeDict's dictionaries as a worker reads them, and what they answer when a gallery asks for words.
+
+Debian's packages have them (CC BY-SA or GPL, their copyright files say which): fetched into a cache, never into this
+repository.
+"""
+
+import gzip
+import json
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.emoji36.errors import Refused
+from benchmarks.stamps.bench import Bench, Pair, make_folder
+from benchmarks.stamps.data import CODES
+from client.dictionaries import write_dictionary
+from client.dictionaries.content import DictionaryError
+from index.coverage import rank_words
+from model import dataset
+from model.languages import ENGLISH
+from model.vocabulary import Vocabulary
+from store import files
+
+_TURNED = frozenset({"hi"})
+_DICTIONARIES = Path("usr/share/dictd")
+_ASKED = 6  # times as many words are chosen as are answered: a dictionary has not all of them
+
+
+def read_dictionary(bench: Bench, language: str) -> list[Pair]:
+    """Return the pairs that a worker takes of a language's dictionary, which is fetched unless it is there.
+
+    Raises `Refused`.
+    """
+    folder = make_folder(bench.work / "freedict")
+    lines = folder / f"{language}.jsonl.gz"
+    if not lines.is_file():
+        name = f"eng-{CODES[language]}" if language in _TURNED else f"{CODES[language]}-eng"
+        index = _fetch(folder, name)
+        with gzip.open(folder / f"{language}.part", "wb") as target:
+            try:
+                write_dictionary(index, ENGLISH if language in _TURNED else language, None, target)
+            except DictionaryError as error:
+                raise Refused(f"freedict: {error}") from error
+        if language in _TURNED:
+            _turn(folder / f"{language}.part")
+        (folder / f"{language}.part").rename(lines)
+    found = dataset.read(lines, language=language, pivot=ENGLISH, things=bench.encoder.things)
+    return [Pair("", row.caption, row.pivot.text) for row in found.rows if row.pivot is not None]
+
+
+def answer_words(bench: Bench, language: str, count: int) -> list[Pair]:
+    """Return what the dictionary answers to the first `count` words that the photographs ask for and it has.
+
+    Raises `Refused`.
+    """
+    answers: dict[str, Pair] = {}
+    for pair in read_dictionary(bench, language):
+        answers.setdefault(pair.other.lower(), pair)
+    chosen = [answers[word] for word in _choose_words(bench, count * _ASKED) if word in answers][:count]
+    if not chosen:
+        raise Refused(f"asked: the dictionary of {language} has no word that the photographs ask for")
+    return chosen
+
+
+def _choose_words(bench: Bench, count: int) -> Sequence[str]:
+    """Return the English words that the photographs ask for, the most useful ones first."""
+    path = bench.folder / f"words-{count}.json"
+    if not path.is_file():
+        places, vectors = bench.galleries["photographs"]
+        words, matrix = Vocabulary(bench.encoder, bench.work).read((), lambda: None)
+        asked = rank_words(words, matrix, {name: vectors[row] for name, row in places.items()})
+        files.write_json(path, [each.english for each in asked.choose(count, (), ())])
+    chosen: list[str] = json.loads(path.read_text(encoding="utf-8"))
+    return chosen
+
+
+def _fetch(folder: Path, name: str) -> Path:
+    """Return the index of a dictionary below `folder`, fetched with Debian's package manager unless it is there."""
+    index = folder / _DICTIONARIES / f"freedict-{name}.index"
+    if not index.is_file():
+        package = f"dict-freedict-{name}"
+        try:
+            subprocess.run(["apt-get", "download", "-qq", package], cwd=folder, check=True)
+            (file,) = folder.glob(f"{package}_*.deb")
+            subprocess.run(["dpkg-deb", "-x", str(file.resolve()), str(folder.resolve())], check=True)
+            file.unlink()
+        except (FileNotFoundError, ValueError, subprocess.CalledProcessError) as error:
+            raise Refused(f"freedict: {package} cannot be fetched here") from error
+    return index
+
+
+def _turn(path: Path) -> None:
+    """Turn a file of entries round: each gloss is an entry, and the headword its gloss."""
+    turned: dict[str, list[str]] = {}
+    with gzip.open(path, "rt", encoding="utf-8") as lines:
+        for entry in map(json.loads, lines):
+            for gloss in entry["glosses"]:
+                for word in gloss.split(","):
+                    turned.setdefault(word.strip(), []).append(entry["word"])
+    with gzip.open(path, "wt", encoding="utf-8") as target:
+        for word, glosses in turned.items():
+            target.write(json.dumps({"word": word, "glosses": glosses}, ensure_ascii=False) + "\n")
