@@ -27,7 +27,7 @@ from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestTiming
 from service.settings import Settings
-from service.words import WordAsker
+from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
 from store.errors import InvalidInput
 from store.keys import ApiKeys
@@ -70,6 +70,7 @@ class Context:
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
     asker: WordAsker = field(init=False)
+    unknown_words: UnknownWordCounter = field(init=False)
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
@@ -81,6 +82,7 @@ class Context:
         self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
         self.asker = WordAsker(self.encoder, self.gallery)
+        self.unknown_words = UnknownWordCounter(self.registry)
         self.admissions = {
             BodyKind.PICTURE: self.pictures.searches,
             BodyKind.PICTURES_IN_JSON: self.pictures.searches,

@@ -245,6 +245,8 @@ class Search:
         warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
         unknown = self._route.view.read(self._text).unknown if self._route and self._text else ()
         warnings += [_UNKNOWN_WORDS] if unknown else []
+        if unknown and body.cursor is None and self._context.settings.unknown_words:
+            self._count_unknown(unknown)
         found = records or {}
         return schemas.PictureHits(
             items=[self._describe_hit(hit, captions.get(hit.picture, {}), found.get(hit.picture)) for hit in hits],
@@ -260,6 +262,10 @@ class Search:
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
         )
+
+    def _count_unknown(self, words: Sequence[str]) -> None:
+        if self._route is not None and self._route.used in self._snapshot.views:
+            self._context.unknown_words.count(self._route.used, words)
 
     def _read_captions(
         self, hits: Sequence[PictureHit], records: Mapping[str, Record] | None

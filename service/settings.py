@@ -39,6 +39,9 @@ class Settings(CommonSettings):
     keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
     free_bytes: int = Field(256 << 20, ge=0, description="Free disk space that a write must leave, bytes.")
     recall: float = Field(0.97, ge=0.5, le=1, description="Share of the nearest ten that an approximate index finds.")
+    unknown_words: bool = Field(
+        False, description="Count words of searches that nobody taught, to ask for them first; not who searched."
+    )
     decoders: int = Field(1, ge=1, le=64, description="Processes that decode pictures.")
 
     @property

@@ -11,6 +11,7 @@ from service.context import Context
 from store.errors import IndexUnavailable, PictoglotError, StorageFull, Unavailable
 
 PROBE_SECONDS = 5.0  # between two tries to write; what is refused has waited for 1.5 seconds
+_STORE_SECONDS = 60.0  # between two writes of counted words
 _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened
 _log = logging.getLogger("pictoglot.watch")
 _Act = Callable[[], Awaitable[None]]
@@ -43,6 +44,18 @@ async def probe_writes(app: FastAPI) -> None:
 
     failed = "the probe of the registry failed; trying again"
     await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, 0.0)
+
+
+async def store_unknown_words(app: FastAPI) -> None:
+    """Store every minute, forever, the words of searches that nobody taught."""
+
+    async def store() -> None:
+        await run_in_threadpool(app.state.context.unknown_words.store)
+
+    failed = "words of searches could not be stored; trying again"
+    await _repeat(
+        store, lambda: _STORE_SECONDS, "the registry does not store words of searches", failed, _STORE_SECONDS
+    )
 
 
 async def _repeat(act: _Act, seconds: Callable[[], float], refused: str, failed: str, pause: float) -> None:

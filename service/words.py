@@ -2,8 +2,10 @@
 
 import json
 import time
+from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 from cachetools import LRUCache
 
@@ -13,6 +15,7 @@ from index.records import Collections
 from index.selection import read_last_change
 from model.dataset import MIN_ROWS
 from model.encoder import Encoder
+from model.table import View
 from model.text import clean
 from model.vocabulary import Vocabulary, find_stem, weigh_common_words
 from service.forms import FileOnDisk
@@ -20,11 +23,49 @@ from service.problems import format_location
 from service.schemas.words import Answer
 from store.answers import WordAnswer
 from store.errors import FieldError, PictoglotError, Unavailable
+from store.registry import Registry
 
 NEEDED = MIN_ROWS  # captions from which a language can be taught
 _SECONDS = 10.0  # that one request encodes words and looks at pictures
 _CACHED = 8  # galleries, as keys see them, whose nearest words are kept: some hundred kilobytes each
 _LANGUAGES = 32  # whose taught words are kept
+_LONGEST_UNKNOWN = 64  # letters of a word that is counted
+_WAITING = 1_000  # words of one language that wait to be stored
+
+
+class UnknownWordCounter:
+    """Counts words of searches that nobody taught, in memory until `store`. Thread-safe."""
+
+    def __init__(self, registry: Registry) -> None:
+        self._registry, self._lock = registry, Lock()
+        self._counts: dict[str, Counter[str]] = {}
+
+    def count(self, language: str, words: Iterable[str]) -> None:
+        """Count one search with these words; when very many wait to be stored, new ones are forgotten."""
+        with self._lock:
+            counts = self._counts.setdefault(language, Counter())
+            for word in {word.lower() for word in words if len(word) <= _LONGEST_UNKNOWN}:
+                if word in counts or len(counts) < _WAITING:
+                    counts[word] += 1
+
+    def store(self) -> None:
+        """Store what was counted since the last time; raises `RegistryUnavailable` and keeps it."""
+        with self._lock:
+            counts, self._counts = self._counts, {}
+        for language, words in counts.items():
+            try:
+                self._registry.unknown_words.add(language, words)
+            except PictoglotError:
+                with self._lock:
+                    self._counts.setdefault(language, Counter()).update(words)
+                raise
+
+    def list(self, language: str, view: View) -> list[tuple[str, int]]:
+        """List words that `view` does not know and nobody answered, with their searches, those of most first."""
+        answers = self._registry.answers.list(language)
+        answered = {word for answer in answers for text in answer.captions for word in text.lower().split()}
+        counted = self._registry.unknown_words.list(language)
+        return [(word, n) for word, n in counted if word not in answered and view.read(word).unknown]
 
 
 @dataclass(frozen=True)

@@ -1,5 +1,6 @@
-"""What speakers answered when they were asked for words. No search uses it: it is taught with the next dataset."""
+"""What speakers answered when asked for words, and words of searches that nobody taught. No search uses it."""
 
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -13,6 +14,7 @@ from store.errors import TooManyAnswers
 from store.tables import RegistryRow
 
 MOST_ANSWERS = 20_000  # of one language: ten times what a speaker types in a week
+MOST_UNKNOWN = 2_000  # words of one language, those of most searches
 
 
 class WordAnswerRow(RegistryRow):
@@ -68,3 +70,37 @@ class WordAnswers:
         query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
         with self._database.read() as session:
             return [row.convert_to(WordAnswer) for row in session.scalars(query)]
+
+
+class UnknownWordRow(RegistryRow):
+    """A word of searches that nobody taught the language, and in how many of them it was; nothing tells whose."""
+
+    __tablename__ = "unknown_words"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    word: Mapped[str] = mapped_column(primary_key=True)
+    searches: Mapped[int]
+
+
+class UnknownWords:
+    """The counts of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def add(self, language: str, counts: Mapping[str, int]) -> None:
+        """Add the searches of each word; of very many words, those of fewest searches are dropped."""
+        row = UnknownWordRow
+        with self._database.begin() as session:
+            rows = session.scalars(select(row).where(row.language == language))
+            searches = Counter({each.word: each.searches for each in rows}) + Counter(counts)
+            session.execute(delete(row).where(row.language == language))
+            kept = searches.most_common(MOST_UNKNOWN)
+            session.execute(insert(row), [{"language": language, "word": w, "searches": n} for w, n in kept])
+
+    def list(self, language: str) -> list[tuple[str, int]]:
+        """List the words of a language with their searches, those of most searches first."""
+        row = UnknownWordRow
+        query = select(row).where(row.language == language).order_by(row.searches.desc(), row.word)
+        with self._database.read() as session:
+            return [(each.word, each.searches) for each in session.scalars(query)]

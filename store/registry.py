@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy import delete, false, select
 
-from store.answers import WordAnswers
+from store.answers import UnknownWords, WordAnswers
 from store.bases import Bases, Encodings, add_base
 from store.database import Database
 from store.errors import BaseMismatch
@@ -27,7 +27,7 @@ class Registry(Database):
         self.versions = Versions(self)
         self.releases = Releases(self)
         self.expansions = Expansions(self)
-        self.answers = WordAnswers(self)
+        self.answers, self.unknown_words = WordAnswers(self), UnknownWords(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
         self.duties = Duties(self)

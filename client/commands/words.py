@@ -45,7 +45,7 @@ def list_words(
         print_json(asked)
         return
     if out is None:
-        print_table(("word", "pictures"), [(item["english"], ", ".join(item["pictures"])) for item in asked["items"]])
+        print_table(("word", "pictures"), [_describe(item) for item in asked["items"]])
     else:
         say(f"{format_count(len(asked['items']), 'word')} to fill in: {out}. Then: `pictoglot learn {tag} {out}`")
     if asked["covered"] is not None:
@@ -56,12 +56,18 @@ def list_words(
         note(f"{format_count(answered, 'answer is', 'answers are')} kept; {then}.")
 
 
+def _describe(item: dict[str, Any]) -> tuple[str, str]:
+    if item["word"]:
+        return f"{item['word']} = ?", f"in {format_count(item['asked_for'], 'search', 'searches')}, not understood"
+    return item["english"], ", ".join(item["pictures"])
+
+
 def _write(file: Path, items: list[dict[str, Any]]) -> None:
     """Write the table; spreadsheets take it for UTF-8 by its first character."""
     try:
         with file.open("w", encoding="utf-8-sig", newline="") as stream:
             table = csv.writer(stream)
             table.writerow(_COLUMNS)
-            table.writerows((item["english"], "", " ".join(item["pictures"])) for item in items)
+            table.writerows((item["english"], item["word"] or "", " ".join(item["pictures"])) for item in items)
     except OSError as error:
         stop(f"{file} cannot be written: {error.strerror}.")

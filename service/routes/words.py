@@ -6,7 +6,7 @@ from starlette.concurrency import run_in_threadpool
 from model.languages import ENGLISH, canonicalize
 from service import values
 from service.auth import GuardedRoute, require_scope
-from service.context import AppContext, Caller
+from service.context import AppContext, Caller, Context
 from service.schemas import words as schemas
 from service.words import NEEDED, clean_answers, count_captions
 from store.errors import FieldError, InvalidInput
@@ -21,15 +21,20 @@ async def list_words(
 ) -> schemas.AskedWords:
     """List English words to ask a speaker for: those that name most of the pictures which have no word yet.
 
-    Chosen by the base alone, without captions. What was taught or answered is not asked again. With a key that is bound
+    First, where they are counted, words of searches that nobody taught, at most half of the list. The others are
+    chosen by the base alone, without captions. What was taught or answered is not asked again. With a key that is bound
     to collections, only their pictures count. The first time, the base reads some thousand words: until it has, the
     answer is 503 `overloaded`.
     """
     tag = _require_tag(tag)
+    unknown = await run_in_threadpool(_list_unknown, context, tag) if caller.collections is None else []
     asked = await context.lanes.asking.run(context.asker.choose, tag, count, caller.collections)
     answers = await run_in_threadpool(context.registry.answers.list, tag)
-    items = [schemas.AskedWord(english=each.english, pictures=[*each.pictures]) for each in asked.words]
-    return schemas.AskedWords(items=items, covered=asked.covered, answered=count_captions(answers), needed=NEEDED)
+    items = [schemas.AskedWord(english="", word=word, pictures=[], asked_for=n) for word, n in unknown[: count // 2]]
+    items += [schemas.AskedWord(english=each.english, pictures=[*each.pictures]) for each in asked.words]
+    return schemas.AskedWords(
+        items=items[:count], covered=asked.covered, answered=count_captions(answers), needed=NEEDED
+    )
 
 
 @router.post("/{tag}/words")
@@ -43,6 +48,15 @@ async def keep_answers(tag: str, body: schemas.Answers, context: AppContext, cal
     await run_in_threadpool(context.registry.answers.keep, tag, answers, caller.id)
     kept = await run_in_threadpool(context.registry.answers.list, tag)
     return schemas.Kept(answered=count_captions(kept), needed=NEEDED)
+
+
+def _list_unknown(context: Context, tag: str) -> list[tuple[str, int]]:
+    """List words of searches in the language that are not understood, if they are counted."""
+    view = context.live.current.views.get(tag)
+    if not context.settings.unknown_words or view is None:
+        return []
+    context.unknown_words.store()
+    return context.unknown_words.list(tag, view)
 
 
 def _require_tag(text: str) -> str:

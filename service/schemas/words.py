@@ -9,11 +9,12 @@ from service.values import Finite
 
 
 class AskedWord(Response):
-    """A word to ask a speaker for."""
+    """A word to ask a speaker for; or a `word` of searches that nobody taught, to ask what it is in English."""
 
-    english: str
+    english: str = Field(description="Empty where a `word` is asked about.")
+    word: str | None = Field(None, description="A word of searches in the language that was not understood.")
     pictures: list[str] = Field(description="Ids of at most three pictures that show it, the nearest first.")
-    asked_for: int = Field(0, description="In how many searches it was asked for; 0: searches are not counted.")
+    asked_for: int = Field(0, description="In how many searches the `word` was.")
 
 
 class Kept(Response):

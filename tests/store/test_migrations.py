@@ -100,10 +100,11 @@ def test_a_later_release_migrates_once_and_keeps_what_is_there(
         open_registry(database_url)
 
 
-def test_a_registry_of_the_first_revision_gets_the_table_of_answers(database_url: str, registry: Registry) -> None:
+def test_a_registry_of_the_first_revision_gets_the_tables_of_words(database_url: str, registry: Registry) -> None:
     made = submit(registry, "cy")
     with registry.begin() as session:
         session.execute(text("DROP TABLE word_answers"))
+        session.execute(text("DROP TABLE unknown_words"))
         session.execute(text("UPDATE alembic_version SET version_num = '0017'"))
     with closing(open_registry(database_url)) as later, later.engine.connect() as connection:
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}

@@ -21,6 +21,7 @@ from sqlalchemy import Executable, update
 from index.gallery import Gallery, NewPicture
 from index.vectors import Matrix
 from model.backend import open_encoder
+from model.encoder import Encoder
 from store import files
 from store.clock import now
 from store.data_root import DataRoot
@@ -92,12 +93,16 @@ class Site:
         compiled.mkdir(exist_ok=True)
         (self.home / "compiled").symlink_to(compiled)  # shared by all sites with this base: a trace takes seconds
         # in a precision of our choice: a trial may decide otherwise for the next site, and bits are compared
-        encoder = open_encoder(CommonSettings(home=self.home, base=self.base, precision="float32"), self.registry)
+        encoder = self.open_encoder()
         self.image_fingerprint, self.text_fingerprint = encoder.image_fingerprint, encoder.text_fingerprint
         self.dimension = encoder.dimension
         self.gallery = Gallery(self.registry, DataRoot(self.home))
         vectors = np.random.default_rng(0).standard_normal((self.pictures, encoder.dimension), dtype=np.float32)
         self.fill("p", vectors / np.linalg.norm(vectors, axis=1, keepdims=True))
+
+    def open_encoder(self) -> Encoder:
+        """Open the base as every process of this site does."""
+        return open_encoder(CommonSettings(home=self.home, base=self.base, precision="float32"), self.registry)
 
     def fill(self, prefix: str, vectors: Matrix, first: int = 0) -> None:
         """Put pictures with these vectors, all at once; the contents are numbered from `first`."""

@@ -61,7 +61,7 @@ function card() {
   const item = queue[0];
   if (!item) return nothing(asked.items.length ? "Nothing more to ask for now." : "Your pictures ask for no words.", asked.items.length ? "Teach what you have answered, then look again." : "Add pictures first.");
   const { name, direction } = named(tag);
-  const field = make("input", { id: "word-answer", type: "text", lang: tag, dir: direction === "rtl" ? "rtl" : "auto", maxlength: 1000, autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "word-hint" });
+  const field = make("input", { id: "word-answer", type: "text", lang: item.word ? "en" : tag, dir: direction === "rtl" && !item.word ? "rtl" : "auto", maxlength: item.word ? 200 : 1000, autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "word-hint" });
   const keep = (event) => {
     event.preventDefault();
     const captions = field.value.split(BETWEEN).map((text) => text.trim()).filter(Boolean);
@@ -70,16 +70,17 @@ function card() {
   };
   return make(
     "form",
-    { class: "word", onsubmit: keep, "data-word": item.english },
+    { class: "word", onsubmit: keep, "data-word": item.english || item.word },
     make("div", { class: "shown" }, item.pictures.map((id, place) => show(make("img", { alt: `Picture ${place + 1} of ${item.english}` }), `/v1/pictures/${encodeURIComponent(id)}/thumbnail`))),
-    make("h2", { lang: "en" }, item.english),
-    make("label", { class: "entry" }, `In ${name || tag}`, field, make("span", { id: "word-hint", class: "hint" }, "What you would call this. Commas between several words.")),
+    make("h2", { lang: item.word ? tag : "en" }, item.english || item.word),
+    item.word ? make("p", { class: "fine" }, `In ${plural(item.asked_for, "search", "searches")}, and nobody taught it yet.`) : null,
+    make("label", { class: "entry" }, item.word ? "In English" : `In ${name || tag}`, field, make("span", { id: "word-hint", class: "hint" }, item.word ? "What it means. Skip what is no word." : "What you would call this. Commas between several words.")),
     make(
       "div",
       { class: "actions" },
       make("button", { type: "submit", class: "main" }, "Keep"),
       make("button", { type: "button", onclick: skip }, "Skip"),
-      make("button", { type: "button", class: "quiet", onclick: () => answer(item, []) }, "Not a word of ours"),
+      item.word ? null : make("button", { type: "button", class: "quiet", onclick: () => answer(item, []) }, "Not a word of ours"),
     ),
     make("div", { id: "word-trouble", role: "alert", hidden: true }),
   );
@@ -88,7 +89,7 @@ function card() {
 /** Keep an answer on the server, then show the next word; what cannot be kept stays in its field. */
 async function answer(item, captions) {
   try {
-    const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: [{ english: item.english, captions }] } });
+    const counts = await ask(`/v1/languages/${encodeURIComponent(tag)}/words`, { json: { words: item.word ? captions.map((english) => ({ english, captions: [item.word] })) : [{ english: item.english, captions }] } });
     Object.assign(asked, counts);
     queue = queue.filter((each) => each !== item);
     kept = [[item, captions], ...kept.filter(([each]) => each !== item)].slice(0, KEPT);
@@ -127,7 +128,7 @@ function answers() {
   return make(
     "ul",
     { class: "kept", "aria-label": "Kept" },
-    kept.map(([item, captions]) => make("li", {}, make("span", { lang: "en" }, item.english), captions.length ? make("bdi", { lang: tag, class: "native" }, captions.join(", ")) : make("span", { class: "fine" }, "no word"), make("button", { type: "button", class: "quiet", "aria-label": `Change: ${item.english}`, onclick: () => change(item) }, "Change"))),
+    kept.map(([item, captions]) => make("li", {}, make("span", { lang: item.word ? tag : "en" }, item.english || item.word), captions.length ? make("bdi", { lang: item.word ? "en" : tag, class: "native" }, captions.join(", ")) : make("span", { class: "fine" }, "no word"), make("button", { type: "button", class: "quiet", "aria-label": `Change: ${item.english || item.word}`, onclick: () => change(item) }, "Change"))),
   );
 }
 
