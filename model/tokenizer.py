@@ -116,6 +116,8 @@ class Tokenizer:
         that is the name of something. Only those on the way to a token that occurs are kept. Raises
         `CaptionsUnreadable`.
         """
+        if not size:
+            return self
         words = find_standalone_words(self.pieces.prepare_corpus(corpus))
         # with merges of its own: most of what is learned may be dropped
         start = self.copy_without_merges().extend(self.merges, (*self.words, *words))
