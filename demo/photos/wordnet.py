@@ -75,8 +75,11 @@ class WordNet:
         return next((whole for each in singulars if (whole := head + space + each) in self.senses), None)
 
     def list_things(self) -> list[str]:
-        """List the nouns, sorted, that mean a physical thing: first of all, or in half of their uses or more."""
-        return sorted(lemma for lemma, senses in self.senses.items() if self._is_thing(senses))
+        """List the nouns, sorted, that mean a physical thing: first of all, or in half of their uses or more.
+
+        Not those of two letters: `or` is not Oregon, nor `as` arsenic.
+        """
+        return sorted(lemma for lemma, senses in self.senses.items() if len(lemma) > 2 and self._is_thing(senses))
 
     def _is_thing(self, senses: Sequence[tuple[int, int]]) -> bool:
         things = [(PHYSICAL in self.list_ancestors(number), count) for number, count in senses]
