@@ -28,6 +28,8 @@ from service.problems import MalformedRequest, make_problem_response
 from store.errors import Unavailable
 
 WAIT_SECONDS = 10.0  # from a connection's begin, or the end of an answer, to the end of a head; or for taking an answer
+# An idle connection: longer than clients keep theirs (httpx 5 s), else their next request meets a closed door
+KEEP_SECONDS = 8
 _MOST = 8_192  # connections: each may hold a head of 64 KiB
 _SHARE = 2  # of the descriptors one in so many is a connection's: others are for files, databases, uploads
 _BACKLOG = 2_048  # connections that wait to be taken

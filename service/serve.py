@@ -15,7 +15,7 @@ from fastapi import FastAPI
 
 from model.processes import allow_descriptors, give_way
 from service.bodies import MAX_HEADER_BYTES
-from service.connections import Connection, Connections, Listener
+from service.connections import KEEP_SECONDS, Connection, Connections, Listener
 from service.settings import Settings
 from store import logs
 from store.errors import (
@@ -133,6 +133,7 @@ def make_uvicorn_config(app: FastAPI, settings: Settings) -> uvicorn.Config:
         access_log=False,
         proxy_headers=False,  # clients can forge them
         server_header=False,
+        timeout_keep_alive=KEEP_SECONDS,
         timeout_graceful_shutdown=int(settings.request_seconds + _GRACE),
     )
 

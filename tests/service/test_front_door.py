@@ -107,6 +107,15 @@ def test_each_answer_starts_the_time_anew_and_work_has_its_own(tmp_path: Path, m
         assert search.result().status_code == 200
 
 
+def test_an_idle_connection_outlives_what_clients_keep(service: Service) -> None:
+    kept_by_httpx = 5.0
+    with connect(service) as connection:
+        for idle in (0.0, kept_by_httpx + 0.5):
+            time.sleep(idle)
+            connection.sendall(LIVE)
+            assert connection.recv(65_536).startswith(b"HTTP/1.1 200")
+
+
 def _is_closed(connection: socket.socket) -> bool:
     try:
         return connection.recv(1) == b""
