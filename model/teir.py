@@ -69,7 +69,7 @@ class ScaledAdamW:
 
     def __init__(self, table: nn.Parameter, scale: Tensor, others: list[nn.Parameter], decay: float) -> None:
         self.table, self.scale, self.decay = table, scale, decay
-        self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, foreach=False)
+        self.adam = torch.optim.Adam([table, *others], lr=0.0, betas=(0.9, 0.999), eps=1e-6, fused=True)
 
     @torch.no_grad()
     def step(self, learning_rate: float, clip: float) -> None:

@@ -379,5 +379,4 @@ def _restore(newest: tuple[int, dict[str, Tensor]], trained: Mapping[str, nn.Par
         moments = {key.removeprefix(start): value for key, value in tensors.items() if key.startswith(start)}
         if moments:
             adam.state[parameter] = {key: value.to(parameter.device) for key, value in moments.items()}
-            adam.state[parameter]["step"] = moments["step"]  # which Adam keeps where it is cheap to read
     return step

@@ -28,6 +28,7 @@ _INDEFINITE = (
     "list keys",
 )
 _DATABASE = "/registry.db"  # whose checkpoints may fail: they are made again
+_WRITTEN_AGAIN = "put a batch"  # pictures that cannot be put together are put one by one, and written anew
 _NO_CODE = ("internal_error",)  # documented, but nobody could do anything about it
 
 
@@ -82,7 +83,8 @@ class Disturbing:
         if status == 0 or (status >= 400 and ((status, code) not in read_documented() or code in _NO_CODE)):
             self._say(operation, fault, where, f"{status} {code or answer.text[:100]}")
         elif fault.kind == "fsync" and _is_acknowledged(answer) and not where.startswith(_DATABASE):
-            self._say(operation, fault, where, f"{status} although it is not durable")
+            if fault.count > 1 or operation.name != _WRITTEN_AGAIN:
+                self._say(operation, fault, where, f"{status} although it is not durable")
         elif undisturbed is None or status >= 400 or operation.name in _INDEFINITE:
             return
         elif _drop_changing(answer) != _drop_changing(undisturbed):
