@@ -77,13 +77,15 @@ class LearnSettings:
         """Return how often each caption is seen: drawn, 3 to 40 times, about 70,000 captions in all (decision 48)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
-    def shorten(self, captions: int) -> "LearnSettings":
+    def shorten(self, captions: int) -> tuple["LearnSettings", int]:
         """Return these, resolved, for so many captions of which most were learned: in a sixth of the epochs.
 
-        But in no fewer steps than new rows need.
+        But in no fewer steps than new rows need. Where that is less than one epoch, one in so many captions is seen.
         """
         epochs, steps = self.choose_epochs(captions), math.ceil(captions / self.batch_size)
-        return replace(self, epochs=min(epochs, max(math.ceil(_STEPS / steps), round(_REFIT * epochs))))
+        fewer = min(epochs, max(math.ceil(_STEPS / steps), round(_REFIT * epochs)))
+        one_in = min(round(1 / (_REFIT * epochs)), steps // _STEPS) if fewer == 1 else 1
+        return replace(self, epochs=fewer), max(1, one_in)
 
     def count_steps(self, captions: int) -> int:
         """Return the steps of a training."""
@@ -193,8 +195,12 @@ class Trainer:
         return CorpusTokens(tokens.tokenizer, tokens.ids[: len(captions)])
 
     def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`."""
-        return np.unique(np.concatenate(lines)).astype(np.int64)
+        """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`.
+
+        With those that were begun, which may not occur again.
+        """
+        begun = () if self.begun is None else (self.begun.rows.ids,)
+        return np.unique(np.concatenate([*lines, *begun])).astype(np.int64)
 
     def number_rows(self, lines: Sequence[NDArray[np.int32]]) -> list[NDArray[np.int32]]:
         """Return the captions `lines` as places among `ids`, each within the specials of the base's reading."""

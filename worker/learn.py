@@ -15,6 +15,7 @@ from index.indexer import fill_captions
 from model import version as version_files
 from model.dataset.rows import Row
 from model.detection import count_ngrams
+from model.lexicon import collect_words
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
 from model.version import VersionContent
@@ -103,7 +104,8 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
         return proof, proof
     corpus = make_corpus(data, rows, context.base_version)
     content = _learn(attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of)
-    return replace(content, ngrams=count_ngrams([row.caption for row in data.training_rows])), proof
+    taught = [row.caption for row in data.training_rows]
+    return replace(content, ngrams=count_ngrams(taught), lexicon=collect_words(taught) if content.lexicon else ()), proof
 
 
 def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSettings, Sequence[Row]]:
@@ -113,9 +115,9 @@ def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSetti
     """
     known, count = {*data.proof_rows}, len(data.training_rows)
     new = [row for row in data.training_rows if row not in known]
-    short = settings.shorten(count)
+    short, one_in = settings.shorten(count)
     times = math.ceil(settings.choose_epochs(count) / short.epochs)
-    return short, [*data.training_rows, *new * (times - 1)] if new else []
+    return short, [*data.proof_rows[::one_in], *new * times] if new else []
 
 
 def _learn(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:

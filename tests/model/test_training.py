@@ -79,6 +79,10 @@ def test_a_training_goes_on_from_what_most_of_the_captions_taught(encoder: Encod
     places = np.searchsorted(still.rows.ids, before.rows.ids)
     assert torch.allclose(still.rows.rows[torch.from_numpy(places)], before.rows.rows, atol=1e-6)
     assert still.merges == alone.merges and [*still.rows.ids] == [*alone.rows.ids]
+    some = replace(whole, captions=CAPTIONS[60:], pivot_features=whole.pivot_features[60:])
+    some = replace(some, picture_rows=whole.picture_rows[60:], others=CAPTIONS[:60])
+    part = Trainer(encoder, encoder.base_view, some, tmp_path / "part", SETTINGS, before).learn(go_on)
+    assert [*part.rows.ids] == [*alone.rows.ids], "with those that it did not see again"
     uncut = go_on_from("uncut", SETTINGS).learn(go_on)
     with pytest.raises(TrainingInterrupted):
         go_on_from("cut", SETTINGS).learn(lambda progress: progress.step == 3)
@@ -247,6 +251,19 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     )
     told = LearnSettings(epochs=7, learning_rate=0.001).resolve(["a red apple"] * 500, "drawn")
     assert (told.start, told.epochs, told.learning_rate) == ("aligned", 7, 0.001)
+
+
+def test_who_goes_on_sees_what_it_knows_a_sixth_as_often() -> None:
+    """In 48 steps at least, since new rows need them."""
+
+    def shorten(captions: int, epochs: int) -> tuple[int, int]:
+        shorter, one_in = LearnSettings(epochs=epochs).shorten(captions)
+        return shorter.epochs, one_in
+
+    assert shorten(9_600, 12) == (2, 1)
+    assert shorten(40_000, 1) == (1, 6) and shorten(20_000, 3) == (1, 2)
+    assert shorten(3_000, 1) == (1, 1), "47 steps"
+    assert shorten(100, 24) == (24, 1)
 
 
 def test_a_training_is_of_the_settings_that_its_dataset_gives(encoder: Encoder, tmp_path: Path) -> None:
