@@ -82,7 +82,8 @@ def run_deployment(database: str, seed: int) -> Iterator[Deployment]:
             server = Database()
             undone.callback(server.stop)
         if database == "store":
-            store, broker = ObjectStore(), RedisServer(folder)
+            own = undone.enter_context(tempfile.TemporaryDirectory(prefix="broker-"))  # its process outlives the others
+            store, broker = ObjectStore(), RedisServer(Path(own))
             broker.start()
             undone.callback(store.stop)
             undone.callback(broker.kill)
