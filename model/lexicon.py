@@ -1,9 +1,9 @@
 """The words that a language was taught, and by which of them the other words of a text are read.
 
 What nobody taught says nothing of the language, and a text with it is found worse than without it. So an unknown word
-is read as the two known words that it is made of, as another form of a known word, or as the known word that it ends or
-begins with; any other is left out (decision 55 has the figures). Scripts that put no spaces between words are read as
-they are.
+is read as the known word that clitics are written before, as the two known words that it is made of, as another form of
+a known word, or as the known word that it ends or begins with; any other is left out (decision 55 has the figures).
+Scripts that put no spaces between words are read as they are.
 """
 
 from bisect import bisect_left
@@ -22,6 +22,8 @@ _STEM = 4  # letters, at least, that they have in common
 _PART = 3  # letters, at least, of a part of a compound
 _LINK = 4  # letters above which the first part may have one more than the known word: German and Swedish join by an s
 _CORE = 4  # letters, at least, of a known word that an unknown one ends or begins with
+# Letters by which Arabic and Hebrew write "and", "in", "to", "the" in one with the next word, of which three stay
+_CLITICS, _MOST_CLITICS, _BEHIND_CLITICS = ("وفبكلا", "ושכלבמה"), 4, 3
 _LONGEST = 64  # letters of a word that is looked at
 _LETTER = rf"[\p{{L}}--[{UNSPACED}]][\p{{M}}\u200c\u200d]*"
 _WORD = regex.compile(rf"(?:{_LETTER})+(?:['\u2019-](?:{_LETTER})+)*", regex.V1)
@@ -76,10 +78,20 @@ class Lexicon:
     def _find_parts(self, word: str) -> Iterator[Sequence[str]]:
         """Yield ways to read an unknown word, the best first; an empty one is none."""
         word = word[:_LONGEST]
+        yield self._drop_clitics(word)
         yield self._split_compound(word)
         yield self._find_form(word)
         yield next(([word[at:]] for at in range(1, len(word) - _CORE + 1) if word[at:] in self._known), [])
         yield next(([word[:end]] for end in range(len(word) - 1, _CORE - 1, -1) if word[:end] in self._known), [])
+
+    def _drop_clitics(self, word: str) -> Sequence[str]:
+        """Return the longest known word that only clitics stand before."""
+        for letters in _CLITICS:
+            count = len(word) - len(word.lstrip(letters))
+            for end in range(1, min(count, _MOST_CLITICS, len(word) - _BEHIND_CLITICS) + 1):
+                if word[end:] in self._known:
+                    return [word[end:]]
+        return ()
 
     def _split_compound(self, word: str) -> Sequence[str]:
         """Return the two known words that it is made of, the first as long as can be."""

@@ -105,7 +105,9 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     corpus = make_corpus(data, rows, context.base_version)
     content = _learn(attempt, Trainer(encoder, context.view, corpus, checkpoints / "whole", whole, proof), steps, of)
     taught = [row.caption for row in data.training_rows]
-    return replace(content, ngrams=count_ngrams(taught), lexicon=collect_words(taught) if content.lexicon else ()), proof
+    return replace(
+        content, ngrams=count_ngrams(taught), lexicon=collect_words(taught) if content.lexicon else ()
+    ), proof
 
 
 def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSettings, Sequence[Row]]:

@@ -226,7 +226,7 @@ def _read_list(value: object, fault: str) -> list[str]:
 
 
 def clean_headword(text: str, language: str) -> list[str]:
-    """Return the headword as people write it, and other forms: with stress marks, without article, behind a comma.
+    """Return the headword as people write it, and other forms: with stress marks or article, behind a comma.
 
     Raises `_LeftOut`.
     """
@@ -242,7 +242,7 @@ def clean_headword(text: str, language: str) -> list[str]:
     variants = [each for each in others if len(each.strip()) > _LONGEST_ARTICLE]  # `Hund, der`; `colour, color`
     also = [marked] if _STRESS.search(marked) else []
     if language.partition("-")[0] in _ARABIC and (bare := _ARABIC_ARTICLE.sub("", written)) != written:
-        also.append(bare)
+        written, also = bare, [written, *also]
     return [written, *also, *_clean_forms(variants, language)]
 
 

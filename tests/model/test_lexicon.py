@@ -38,6 +38,17 @@ def test_of_forms_the_one_with_the_longest_common_beginning_is_read() -> None:
     assert russian.read("коту кошка", is_known).unknown == ("коту",)  # three letters in common are too few
 
 
+@pytest.mark.parametrize(
+    ("known", "text", "read"),
+    [
+        (["كلب", "قطة", "بحر"], "والكلب بالبحر للقطة", "كلب بحر قطة"),  # and the dog, in the sea, to the cat
+        (["כלב", "ים"], "והכלב הים", "כלב"),  # two letters are too few
+    ],
+)
+def test_what_is_written_in_one_with_the_next_word_is_taken_off(known: list[str], text: str, read: str) -> None:
+    assert Lexicon(collect_words(known)).read(text, is_known).text == read
+
+
 def test_scripts_without_spaces_and_texts_without_a_lexicon_stay() -> None:
     chinese = Lexicon(collect_words(["苹果", "red apple"]))
     assert chinese.words == ("apple", "red")
