@@ -1,14 +1,15 @@
 """The words that a language was taught, and by which of them the other words of a text are read.
 
 What nobody taught says nothing of the language, and a text with it is found worse than without it. So an unknown word
-is read as the known word that clitics are written before, as the two known words that it is made of, as another form of
-a known word, or as the known word that it ends or begins with; any other is left out (decision 55 has the figures).
-Scripts that put no spaces between words are read as they are.
+is read as a known word that has other marks on its letters, or that clitics are written before; as the two known words
+that it is made of; as another form of a known word; or as the known word that it ends or begins with. Any other is left
+out (decision 55 has the figures). Scripts that put no spaces between words are read as they are.
 """
 
+import unicodedata
 from bisect import bisect_left
 from collections import Counter
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -25,6 +26,8 @@ _CORE = 4  # letters, at least, of a known word that an unknown one ends or begi
 # Letters by which Arabic and Hebrew write "and", "in", "to", "the" in one with the next word, of which three stay
 _CLITICS, _MOST_CLITICS, _BEHIND_CLITICS = ("وفبكلا", "ושכלבמה"), 4, 3
 _LONGEST = 64  # letters of a word that is looked at
+# Accents, stress and vowel marks, which people leave out; in other scripts marks are vowels like letters
+_MARKS = regex.compile(r"(?<=[\p{Latin}\p{Greek}\p{Cyrillic}\p{Arabic}\p{Hebrew}])\p{Mn}+")
 _LETTER = rf"[\p{{L}}--[{UNSPACED}]][\p{{M}}\u200c\u200d]*"
 _WORD = regex.compile(rf"(?:{_LETTER})+(?:['\u2019-](?:{_LETTER})+)*", regex.V1)
 
@@ -78,11 +81,22 @@ class Lexicon:
     def _find_parts(self, word: str) -> Iterator[Sequence[str]]:
         """Yield ways to read an unknown word, the best first; an empty one is none."""
         word = word[:_LONGEST]
+        yield self._find_marked(word)
         yield self._drop_clitics(word)
         yield self._split_compound(word)
         yield self._find_form(word)
         yield next(([word[at:]] for at in range(1, len(word) - _CORE + 1) if word[at:] in self._known), [])
         yield next(([word[:end]] for end in range(len(word) - 1, _CORE - 1, -1) if word[:end] in self._known), [])
+
+    @cached_property
+    def _by_unmarked(self) -> Mapping[str, str]:
+        return {bare: word for word in self.words if not word.isascii() and (bare := _drop_marks(word)) != word}
+
+    def _find_marked(self, word: str) -> Sequence[str]:
+        """Return the known word that differs in the marks on its letters alone."""
+        bare = _drop_marks(word)
+        found = bare if bare in self._known else self._by_unmarked.get(bare)
+        return [found] if found else ()
 
     def _drop_clitics(self, word: str) -> Sequence[str]:
         """Return the longest known word that only clitics stand before."""
@@ -113,6 +127,10 @@ class Lexicon:
             if forms:
                 return (min(forms, key=lambda form: (abs(len(form) - len(word)), form)),)
         return ()
+
+
+def _drop_marks(word: str) -> str:
+    return unicodedata.normalize("NFC", _MARKS.sub("", unicodedata.normalize("NFD", word)))
 
 
 NO_WORDS = Lexicon(())

@@ -41,11 +41,17 @@ def test_of_forms_the_one_with_the_longest_common_beginning_is_read() -> None:
 @pytest.mark.parametrize(
     ("known", "text", "read"),
     [
+        (["σκύλος", "γάτα"], "Σκυλος γατα", "σκύλος γάτα"),
+        (["ёлка", "молоко", "étoile"], "елка молоко́ etoile", "ёлка молоко étoile"),
+        (["رمان"], "رُمَّان", "رمان"),
+        (["काम"], "कम", "कम"),  # there marks are vowels
         (["كلب", "قطة", "بحر"], "والكلب بالبحر للقطة", "كلب بحر قطة"),  # and the dog, in the sea, to the cat
         (["כלב", "ים"], "והכלב הים", "כלב"),  # two letters are too few
     ],
 )
-def test_what_is_written_in_one_with_the_next_word_is_taken_off(known: list[str], text: str, read: str) -> None:
+def test_marks_may_be_missing_and_what_is_written_in_one_with_the_next_word_is_taken_off(
+    known: list[str], text: str, read: str
+) -> None:
     assert Lexicon(collect_words(known)).read(text, is_known).text == read
 
 
