@@ -35,6 +35,7 @@ _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
+_LIST_BATCH = 256  # of longer lists of words, of which each is seen once (docs/decisions/0055)
 _REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0051)
 
 
@@ -68,8 +69,11 @@ class LearnSettings:
             start = "aligned" if (count <= _MEASURED or are_words) and begins == "drawn" else "drawn"
         if start == "drawn":
             return replace(self, start=start)
+        if are_words and count > _MEASURED:
+            rate = _RATE / 2 if self.learning_rate is None else self.learning_rate
+            return replace(self, start=start, learning_rate=rate, epochs=self.epochs or 1, batch_size=_LIST_BATCH)
         least = math.ceil(_STEPS / math.ceil(count / self.batch_size))
-        epochs = min(_MOST_EPOCHS, max(1 if are_words else 3, least, min(_EPOCHS, _SEEN // count)))
+        epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // count)))
         rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 

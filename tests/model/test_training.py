@@ -242,6 +242,8 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     assert [steps(captions) for captions in (10_001, 100_000)] == [("drawn", 0.004, 1_099), ("drawn", 0.004, 4_689)]
     assert LearnSettings(start="aligned").resolve(["a red apple"] * 100_000, "drawn").epochs == 3
     assert LearnSettings().resolve(["apple"] * 50_001 + ["a red apple"] * 50_000, "drawn").start == "aligned"
+    dictionary = LearnSettings().resolve(["apple"] * 40_000, "drawn")
+    assert (dictionary.batch_size, dictionary.epochs, dictionary.count_steps(40_000)) == (256, 1, 157)
     of_pieces = LearnSettings().resolve(["a red apple"] * 500, "pieces")
     assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
     told = LearnSettings(start="drawn")
