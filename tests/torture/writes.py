@@ -76,6 +76,11 @@ class Writer:
         records = [{"id": write.id, **build_fields(write.changes)} for write in writes]
         files = [("picture", ("x", draw_picture(write.changes["content"]))) for write in writes]
         answer = api.ask("POST", "/v1/pictures/batch", files=files, data={"records": json.dumps(records)})
+        if answer.code == "overloaded":  # an API process takes two batches at a time
+            self._judge.counts["refused beside other batches"] += 1
+            for write, states in zip(writes, before, strict=True):
+                self._ledger.refuse(write, states)
+            return
         if not answer.is_ok:
             for write, states in zip(writes, before, strict=True):
                 self._enter(api.process, write, states, answer)
