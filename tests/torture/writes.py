@@ -19,6 +19,9 @@ DOUBT = 4.0  # seconds within which a database may still carry out what its clie
 REFUSED = frozenset({400, 408, 412, 413, 415, 422, 429})
 
 
+SERVERS_AWAY = ("registry_unavailable", "store_unavailable")  # which run on this machine too
+
+
 class Judge:
     """Says of each answer whether it may be; counts refusals."""
 
@@ -38,7 +41,7 @@ class Judge:
             raise Violation("undocumented", f"{answer.process} answered {what} with {answer.status} {answer.body!r}")
         if self.windows.excuse(answer.process, answer.code, answer.begun, answer.ended):
             self.counts["refused during a fault"] += 1
-        elif answer.code == "registry_unavailable" and is_busy():
+        elif answer.code in SERVERS_AWAY and is_busy():
             self.counts["refused on a busy machine"] += 1
         else:
             raise Violation("undocumented", f"{answer.process} refused {what} without a fault: {answer.body}")
