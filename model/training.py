@@ -8,10 +8,10 @@ import hashlib
 import json
 import math
 import time
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 import numpy as np
 import torch
@@ -29,12 +29,14 @@ from model.towers import can_multiply_bfloat16
 from model.version import VersionContent
 from store.errors import TrainingDiverged
 
+Row = TypeVar("Row")
 _BLOCK = 8_192  # rows of a large table that are read at a time
 _MOMENTS = "adam."  # in a checkpoint, between a parameter's name and those of Adam's own tensors
 _SAVE_SECONDS = 60.0  # at most this much training is repeated after a kill; the time of a save changes no bit
 _RATE, _MOST_EPOCHS = 4e-3, 40
 _MEASURED = 10_000  # captions up to which an aligned start was measured
 _EPOCHS, _STEPS, _SEEN = 12, 48, 40_000  # of one: times that each is seen; least steps; captions in all
+_BESIDE_LIST = 6  # times at least that captions are seen which stand beside a list of words (docs/decisions/0055)
 _LIST_BATCH = 256  # of longer lists of words, of which each is seen once (docs/decisions/0055)
 _REFIT = 1 / 6  # of the epochs, where most captions were learned already (docs/decisions/0051)
 
@@ -80,6 +82,17 @@ class LearnSettings:
     def choose_epochs(self, captions: int) -> int:
         """Return how often each caption is seen: drawn, 3 to 40 times, about 70,000 captions in all (decision 48)."""
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
+
+    def repeat_captions(self, rows: Sequence[Row], listed: Collection[Row]) -> Sequence[Row]:
+        """Return rows, for which these settings were resolved, with those that are in no list several times.
+
+        Of a long list each word is seen once or twice, too seldom for captions.
+        """
+        captions = [row for row in rows if row not in listed]
+        if not self.epochs or not captions or len(captions) == len(rows):
+            return rows
+        times = math.ceil(min(_BESIDE_LIST, _SEEN / len(captions)) / self.epochs)
+        return [*rows, *captions * (times - 1)]
 
     def shorten(self, captions: int) -> tuple["LearnSettings", int]:
         """Return these, resolved, for so many captions of which most were learned: in a sixth of the epochs.

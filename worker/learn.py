@@ -96,9 +96,11 @@ def _train(context: TrainingContext, data: TrainingData) -> tuple[VersionContent
     checkpoints, settings = attempt.folder / "checkpoints" / data.language, _choose_settings(data)
     kind = context.view.tokenizer.new_row_kind
     whole, rows = _plan_refit(data, settings.resolve([row.caption for row in data.training_rows], kind))
-    steps = settings.resolve([row.caption for row in data.proof_rows], kind).count_steps(len(data.proof_rows))
+    settings = settings.resolve([row.caption for row in data.proof_rows], kind)
+    lesson = settings.repeat_captions(data.proof_rows, data.listed_rows)
+    steps = settings.count_steps(len(lesson))
     of = steps + (whole.count_steps(len(rows)) if rows else 0)
-    corpus = make_corpus(data, data.proof_rows, context.base_version)
+    corpus = make_corpus(data, lesson, context.base_version)
     proof = _learn(attempt, Trainer(encoder, context.proof_view, corpus, checkpoints, settings), 0, of)
     if not rows:
         return proof, proof
@@ -119,7 +121,8 @@ def _plan_refit(data: TrainingData, settings: LearnSettings) -> tuple[LearnSetti
     new = [row for row in data.training_rows if row not in known]
     short, one_in = settings.shorten(count)
     times = math.ceil(settings.choose_epochs(count) / short.epochs)
-    return short, [*data.proof_rows[::one_in], *new * times] if new else []
+    new = [*settings.repeat_captions(new, data.listed_rows)] * times
+    return short, [*data.proof_rows[::one_in], *new] if new else []
 
 
 def _learn(attempt: Attempt, trainer: Trainer, before: int, of: int) -> VersionContent:

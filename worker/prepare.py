@@ -49,6 +49,7 @@ class TrainingData:
     rows: tuple[Row, ...]  # of all datasets
     own_rows: tuple[Row, ...]  # of the expansion's own dataset, which `report` is about; all rows if it brought none
     training_rows: tuple[Row, ...]  # what serves is taught them all
+    listed_rows: frozenset[Row]  # those of dictionaries
     proof_rows: tuple[Row, ...]  # those of them that what is measured is taught, before; empty where nothing is trained
     report: DatasetReport
     pivot_versions: Mapping[str, int]  # which version reads each language of a pivot
@@ -100,12 +101,15 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
             report=report.dump(),
         )
     own_keys = {row.content_key for row in own.rows} if own else None
+    pairs = zip(expansions, datasets, strict=True)
+    listed = {row.content_key for one, each in pairs if one.settings.get("pivot") for row in each.rows}
     groups = _group_pivots([] if assesses else datasets, data)
     return TrainingData(
         expansions=expansions,
         rows=data.rows,
         own_rows=tuple(row for row in data.rows if own_keys is None or row.content_key in own_keys),
         training_rows=select_taught_rows(data.rows),
+        listed_rows=frozenset(row for row in data.rows if row.content_key in listed),
         proof_rows=proof_rows,
         report=report,
         pivot_versions=versions,

@@ -20,6 +20,7 @@ from benchmarks.methods import addressed
 from benchmarks.stamps.data import Stamp
 from benchmarks.stamps.english import encode_gallery
 from model import dataset, version
+from model.dataset.rows import Row
 from model.encoder import Encoder, Vectors
 from model.evaluation import compute_ranks
 from model.languages import ENGLISH
@@ -144,7 +145,13 @@ class Bench:
         ]
         file = place / "pairs.jsonl"
         files.write_bytes(file, "".join(json.dumps(line) + "\n" for line in lines).encode())
-        rows = dataset.read(file).rows
+        rows: Sequence[Row] = dataset.read(file).rows
+        said = {pair.caption for pair in pairs if pair.picture}
+        if {row.caption for row in rows} - said:  # beside a list, as a worker repeats them
+            settings = self.settings.resolve(
+                [row.caption for row in rows], self.encoder.base_view.tokenizer.new_row_kind
+            )
+            rows = settings.repeat_captions(rows, {row for row in rows if row.caption not in said})
         texts = [row.pivot.text for row in rows if row.pivot is not None]
         return Corpus(
             language,

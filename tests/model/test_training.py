@@ -244,6 +244,9 @@ def test_up_to_10000_captions_start_aligned_and_take_fewer_and_smaller_steps_unl
     assert LearnSettings().resolve(["apple"] * 50_001 + ["a red apple"] * 50_000, "drawn").start == "aligned"
     dictionary = LearnSettings().resolve(["apple"] * 40_000, "drawn")
     assert (dictionary.batch_size, dictionary.epochs, dictionary.count_steps(40_000)) == (256, 1, 157)
+    words = range(40_000)
+    rows = [len(dictionary.repeat_captions(range(40_000 + captions), words)) for captions in (0, 400, 10_000, 50_000)]
+    assert rows == [40_000, 42_400, 80_000, 90_000]
     of_pieces = LearnSettings().resolve(["a red apple"] * 500, "pieces")
     assert (of_pieces.start, of_pieces.choose_epochs(500)) == ("drawn", 40)
     told = LearnSettings(start="drawn")

@@ -17,8 +17,6 @@ from tests.torture.ledger import Ledger, Record, State, Violation, Write
 
 DOUBT = 4.0  # seconds within which a database may still carry out what its client, now dead, had sent
 REFUSED = frozenset({400, 408, 412, 413, 415, 422, 429})
-
-
 SERVERS_AWAY = ("registry_unavailable", "store_unavailable")  # which run on this machine too
 
 

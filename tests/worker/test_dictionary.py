@@ -36,6 +36,9 @@ def test_a_dictionary_is_taught_served_joined_with_captions_and_measured_by_what
     (other,) = both["others"]
     assert other["against"] == "words" and other["in_sample"]["pairs"] > known["pairs"]
 
+    more = [{**row, "caption": f"{row['caption']} eto"} for row in pairs("cy")]
+    assert carry_out(site, more, epochs=1).steps > 3 * 300 / 64, "captions are seen more often than words"
+
     beside = [
         {"word": each["word"], "glosses": [row["caption"]]}
         for each, row in zip(make_entries("br"), pairs("cy"), strict=True)
