@@ -118,11 +118,11 @@ class Bench:
         started = time.monotonic()
         corpus = self.build_corpus(language, pairs, place, pivot)
         trainer = Trainer(self.encoder, onto, corpus, place / "checkpoints", self.settings)
-        learned = trainer.learn(lambda _: False)
+        learned, count = trainer.learn(lambda _: False), len(corpus.captions)
         facts = {
             "text_fingerprint": self.encoder.base_fingerprint,
-            "pairs": len(corpus.captions),
-            "epochs": trainer.settings.choose_epochs(len(corpus.captions)),
+            "pairs": count if pivot else len({*zip(corpus.captions, corpus.pivot_texts, strict=True)}),
+            "epochs": trainer.settings.choose_epochs(count),
             "seconds": round(time.monotonic() - started, 1),  # of the last attempt
             "commit": commit(),
         }
