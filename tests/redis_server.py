@@ -1,6 +1,7 @@
 """A real Redis (or Valkey) on a free port, for tests that kill it."""
 
 import shutil
+import signal
 import socket
 import subprocess
 import time
@@ -33,6 +34,11 @@ class RedisServer:
                 return
             time.sleep(0.05)
         raise AssertionError("the server does not answer")
+
+    def send_signal(self, sent: signal.Signals) -> None:
+        """Stop it with SIGSTOP, so that it answers nobody, or let it go on with SIGCONT."""
+        assert self._process is not None
+        self._process.send_signal(sent)
 
     def kill(self) -> None:
         self.client.close()

@@ -73,8 +73,6 @@ class HintRelay(Thread):
         super().__init__(name="relay", daemon=True)
         self._app, self._supervisor = app, supervisor
         self._unheard_since: float | None = None  # when the first hint was sent that did not arrive here
-        # what a broker answers that is full, or loading its data, is no `KombuError`
-        self._refusals = (KombuError, OSError, *app.connection_for_write().channel_errors)
         self._end = Timer(_END_SECONDS, os._exit, [1])  # where Celery hears no signal either
         self._end.daemon = True
         self._chores = tuple(kind(supervisor.settings) for kind in (IndexingChore, FittingChore, ScrubbingChore))
@@ -104,7 +102,7 @@ class HintRelay(Thread):
         try:
             for expansion in runnable:
                 self._app.send_task(HINT, [expansion], retry=False)
-        except self._refusals as error:
+        except (KombuError, OSError) as error:
             why = getattr(error, "strerror", None) or type(error).__name__
             _log.warning("the broker does not accept hints: %s", why)
             runnable = []

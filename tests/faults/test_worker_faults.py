@@ -3,6 +3,7 @@
 import signal
 from collections.abc import Callable
 
+import psutil
 import pytest
 
 from tests.patience import PATIENCE, insist
@@ -36,6 +37,7 @@ def test_a_killed_child_is_followed_by_another_and_a_killed_worker_takes_its_chi
     expansion = site.submit(PICTURED)
     worker = site.start()
     site.training(expansion)
+    assert site.child(worker).nice() == min(19, psutil.Process(worker.pid).nice() + 10), "searches come first (L3)"
     site.child(worker).kill()
     site.wait(expansion, lambda e: e.attempt == 2)
     child = site.child(worker)

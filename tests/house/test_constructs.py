@@ -23,7 +23,7 @@ NETS = (
 )
 DURABLE = ("store", "model", "index", "service", "worker")  # what writes the data root
 PICKLES = {"pickle", "cPickle", "dill", "cloudpickle", "shelve", "marshal", "joblib"}
-SECRET = re.compile(r"(^|_)(secret|password|plaintext|api_key|admin_key|token_secret)$")
+SECRET = re.compile(r"(^|_)(secret|secret_sha256|password|plaintext|api_key|admin|admin_key|token_secret)$")
 CONVERTED = ("demo.photos.towers",)  # weights that a package has in no other form; read by whoever trains the base anew
 # Tests that wait for another process or thread, or for the clock of the database.
 WAITING = (
@@ -115,6 +115,7 @@ def _check_timings(node: ast.Compare, module: Module) -> Iterator[str]:
         yield "fails on a machine that stands still: `tests.patience.bound_time`, or the time of the processor"
 
 
+@pytest.mark.row("A9")  # the times themselves, on a quiet machine: `python -m benchmarks.key_timings`
 def test_nothing_forbidden_in_the_tree() -> None:
     own = __name__  # contains the examples below
     assert [what for module in list_modules(*ALL_PYTHON) if module.name != own for what in list_forbidden(module)] == []
@@ -131,6 +132,7 @@ def test_nothing_forbidden_in_the_tree() -> None:
         ("service.routes.search", "from worker.celery_app import expand\nexpand.delay(1)"),
         ("service.auth", "ok = given == self.secret"),
         ("service.auth", "if key.admin_key != presented: raise"),
+        ("store.keys", "return self.secret_sha256 == _hash_secret(secret)"),
         ("model.pictures", "try:\n    f()\nexcept Exception:\n    pass"),
         ("model.pictures", "try:\n    f()\nexcept:\n    pass"),
         ("model.pictures", "try:\n    f()\nexcept (OSError, BaseException):\n    pass"),

@@ -64,6 +64,10 @@ def weightless(
 def run_module(name: str, home: object, **variables: str) -> tuple[int | None, str, str]:
     """Return the exit status of `python -m NAME`, which ends at once, and what it writes."""
     with _start(_MODULE.format(module=name), home, **variables) as program:
+        try:
+            program.wait()
+        finally:
+            program.kill()
         output, errors = program.communicate()
     return program.returncode, output, errors
 

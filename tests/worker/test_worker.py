@@ -50,6 +50,7 @@ def test_the_worker_process_loads_neither_torch_nor_the_web_framework_and_writes
     assert not (tmp_path / "home").exists()
 
 
+@pytest.mark.row("S10")
 def test_a_wrong_setting_ends_it_with_78_and_one_sentence() -> None:
     ended = python("-m", "worker", PICTOGLOT_MIN_RECAL="1")
     assert (ended.returncode, len(ended.stderr.splitlines())) == (78, 1)
