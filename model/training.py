@@ -71,12 +71,11 @@ class LearnSettings:
             start = "aligned" if (count <= _MEASURED or are_words) and begins == "drawn" else "drawn"
         if start == "drawn":
             return replace(self, start=start)
+        rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         if are_words and count > _MEASURED:
-            rate = _RATE / 2 if self.learning_rate is None else self.learning_rate
             return replace(self, start=start, learning_rate=rate, epochs=self.epochs or 1, batch_size=_LIST_BATCH)
         least = math.ceil(_STEPS / math.ceil(count / self.batch_size))
         epochs = min(_MOST_EPOCHS, max(3, least, min(_EPOCHS, _SEEN // count)))
-        rate = max(_RATE / 2, min(_RATE, 2 / count)) if self.learning_rate is None else self.learning_rate
         return replace(self, start=start, learning_rate=rate, epochs=self.epochs or epochs)
 
     def choose_epochs(self, captions: int) -> int:
@@ -84,10 +83,7 @@ class LearnSettings:
         return self.epochs or min(_MOST_EPOCHS, max(3, math.ceil(70_000 / captions)))
 
     def repeat_captions(self, rows: Sequence[Row], listed: Collection[Row]) -> Sequence[Row]:
-        """Return rows, for which these settings were resolved, with those that are in no list several times.
-
-        Of a long list each word is seen once or twice, too seldom for captions.
-        """
+        """Return rows, for which these were resolved, several times if they are in no list: that may be seen once."""
         captions = [row for row in rows if row not in listed]
         if not self.epochs or not captions or len(captions) == len(rows):
             return rows
@@ -212,10 +208,7 @@ class Trainer:
         return CorpusTokens(tokens.tokenizer, tokens.ids[: len(captions)])
 
     def find_trained_ids(self, lines: Sequence[NDArray[np.int32]]) -> NDArray[np.int64]:
-        """Return the token ids (n,), ascending, whose rows are trained: all that occur in the captions `lines`.
-
-        With those that were begun, which may not occur again.
-        """
+        """Return the token ids (n,), ascending, whose rows are trained: of the captions `lines`, and those begun."""
         begun = () if self.begun is None else (self.begun.rows.ids,)
         return np.unique(np.concatenate([*lines, *begun])).astype(np.int64)
 
