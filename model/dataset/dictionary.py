@@ -155,19 +155,23 @@ class Choice:
         return True
 
     def take(self) -> tuple[list[Row], DictionaryReport]:
-        """Return the rows of the pairs, things first, then in the order of the file, and the report."""
+        """Return the rows of the pairs, things first, and the report."""
         pairs = [each for rivals in self._best.values() for each in rivals]
         pairs.sort(key=lambda each: (each.word.number, each.place))
-        if self._things is not None:
-            pairs = _prefer_things(pairs, {gloss for gloss in self._best if _is_among(gloss, self._things)})
+        things = {gloss for gloss in self._best if self._things is None or _is_among(gloss, self._things)}
         senses, chosen = Counter[str](), list[_Candidate]()
-        for each in pairs:
-            if senses[each.word.text] == MAX_SENSES or len(chosen) == MAX_PAIRS:
-                reason = "repeated" if senses[each.word.text] == MAX_SENSES else "beyond_limit"
-                self._reasons[each.word.number] = _REASONS.index(reason)
+        for each in pairs if self._things is None else _prefer_things(pairs, things):
+            if senses[each.word.text] == MAX_SENSES:
+                self._reasons[each.word.number] = _REASONS.index("repeated")
             else:
                 senses[each.word.text] += 1
                 chosen.append(each)
+        if len(chosen) > MAX_PAIRS:  # each gloss keeps its best headwords, and no letter of the alphabet loses more
+            ranks = {id(each): rank for rivals in self._best.values() for rank, each in enumerate(rivals)}
+            chosen.sort(key=lambda each: (each.gloss.casefold() not in things, ranks[id(each)]))
+            for each in chosen[MAX_PAIRS:]:
+                self._reasons[each.word.number] = _REASONS.index("beyond_limit")
+            del chosen[MAX_PAIRS:]
         taken = {each.word.number for each in chosen}
         counts = Counter(_REASONS[reason] for number, reason in enumerate(self._reasons) if number not in taken)
         step = max(1, len(chosen) // _EXAMPLES)

@@ -173,6 +173,8 @@ def test_as_much_is_taught_as_there_is_room(read_entries: Reader) -> None:
     found = read_entries(many)
     assert len(found.rows) == 40_000 and list_reasons(found) == {"beyond_limit": 2}
     assert ("s", "word 0") not in list_pairs(found), "forms have what room is left"
+    found = read_entries([make_entry("longer", "word 0", "thing 0", "name 0"), *many])
+    assert list_reasons(found) == {"beyond_limit": 3} and "longer" not in {row.caption for row in found.rows}
 
 
 def test_the_glosses_of_a_dictionary_may_be_in_another_language(read_entries: Reader) -> None:
