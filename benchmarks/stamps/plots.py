@@ -12,11 +12,12 @@ _BLUE, _SKY, _RED = "#1d3557", "#4895ef", "#c8553d"
 
 
 def draw(found: dict[str, Any], stem: Path) -> list[Path]:
-    """Return STEM-languages.png, STEM-pairs.png and STEM-held-out.png, as far as there is something to show."""
+    """Return STEM-languages.png, -pairs.png, -held-out.png and -freedict.png, as far as there is something to show."""
     there = {
         "languages": (_plot_languages, found["seen"]["languages"]),
         "pairs": (_plot_pairs, found["few"]["pairs"]),
         "held-out": (_plot_held_out, found if found["held_out"]["languages"] else None),
+        "freedict": (_plot_freedict, found if found["freedict"]["languages"] else None),
     }
     paths = []
     with plt.rc_context({**STYLE, "figure.dpi": 120}):
@@ -87,6 +88,28 @@ def _plot_held_out(found: dict[str, Any]) -> Any:
     axes.set_ylabel("R@10 among the photographs, %")
     axes.set_title("Captions that were not taught", fontsize=11, loc="left")
     axes.legend(frameon=False, ncols=3, fontsize=9, loc="upper left")
+    return figure
+
+
+def _plot_freedict(found: dict[str, Any]) -> Any:
+    """Plot the share of English by the number of pairs of a dictionary, and of words that the photographs ask for."""
+    figure, axes = plt.subplots(figsize=(7.5, 4.6))
+    for tag, each in found["freedict"]["languages"].items():
+        share = each["photographs"]["share"]
+        axes.errorbar(each["pairs"], share["value"], share["error"], fmt="o", color=_BLUE, ecolor=_SKY, markersize=5)
+        axes.annotate(tag, (each["pairs"], share["value"]), (5, 3), textcoords="offset points", fontsize=8, color=INK)
+    asked = found["words_asked"]["words"]
+    shares = [part["share"] for part in asked.values()]
+    at, values, errors = [*map(int, asked)], [share["value"] for share in shares], [share["error"] for share in shares]
+    axes.errorbar(at, values, errors, fmt="s-", color=_RED, markersize=7, label="words that the pictures ask for, mean")
+    axes.plot([], [], "o", color=_BLUE, label="a whole dictionary, by language")
+    axes.axhline(100, color=INK, linewidth=0.8, linestyle=":")
+    axes.set_xscale("log")
+    axes.set_ylim(0, 105)
+    axes.set_xlabel("pairs of a word and its English")
+    axes.set_ylabel("R@10, % of English's on the same pictures")
+    axes.set_title("Words alone: no caption and no picture was taught", fontsize=11, loc="left")
+    axes.legend(frameon=False, loc="lower right")
     return figure
 
 

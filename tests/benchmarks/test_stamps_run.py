@@ -112,7 +112,9 @@ def test_a_run_goes_on_where_it_was_stopped_and_is_reported(
     assert reported.exit_code == 0, reported.output
     check(json.loads(out.read_text()))
     assert "| 61.2 | **no** |" in reported.output and reported.output.strip() in out.with_suffix(".md").read_text()
-    assert {path.name for path in out.parent.glob("*.png")} == {"stamps-languages.png", "stamps-held-out.png"}
+    assert {path.name for path in out.parent.glob("*.png")} == {
+        *(f"stamps-{kind}.png" for kind in ("languages", "held-out", "freedict"))
+    }
 
 
 def write_freedict(work: Path, language: str) -> None:
