@@ -109,7 +109,7 @@ def _plot_freedict(found: dict[str, Any]) -> Any:
     axes.set_xlabel("pairs of a word and its English")
     axes.set_ylabel("R@10, % of English's on the same pictures")
     axes.set_title("Words alone: no caption and no picture was taught", fontsize=11, loc="left")
-    axes.legend(frameon=False, loc="lower right")
+    axes.legend(frameon=False, loc="upper left")
     return figure
 
 
