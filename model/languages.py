@@ -9,6 +9,7 @@ from typing import Literal
 import langcodes
 import regex
 from langcodes.tag_parser import LanguageTagError
+from language_data.names import data_filename, load_trie, normalize_name
 
 from store.errors import LanguageTagInvalid
 
@@ -18,7 +19,8 @@ _NO_LANGUAGE = {MANY, "zxx"}  # tags of no single language; zxx: "no linguistic 
 _MAX_LENGTH = 35  # RFC 5646, section 4.4.1: enough for every sensible tag
 _SHORTEST_NAME = 3  # bytes; shorter ones in Latin letters are tags with a slip, as `xx`
 _NO_TAG = "not the tag of a registered language (BCP 47), such as `cy`, `pt-BR` or `zh-Hant`"
-_SHAPE = regex.compile(r"[A-Za-z]{2,8}(-[A-Za-z0-9]{1,8})*")
+_SHAPE = regex.compile(r"([A-Za-z]{2,8}|[Xx](?=-))(-[A-Za-z0-9]{1,8})*")
+_PRIVATE = "x-"  # tags that a community gives itself (RFC 5646, section 2.2.7)
 # ISO 15924 codes that name several Unicode scripts
 _COMPOSED = {
     "Jpan": ("Hani", "Hira", "Kana"),
@@ -37,6 +39,15 @@ class LanguageNames:
     name: str
     native_name: str
     direction: Literal["ltr", "rtl"]
+
+
+@dataclass(frozen=True)
+class Suggestion:
+    """A language that a text may name: by the `matched` name or tag. `alpha3` is its code of ISO 639-3, or None."""
+
+    tag: str
+    matched: str
+    alpha3: str | None
 
 
 @lru_cache(maxsize=4_096)  # clients may send any number of tags
@@ -79,6 +90,40 @@ def _guess_tag(text: str) -> str | None:
         return None
 
 
+def suggest(query: str, limit: int) -> list[Suggestion]:
+    """Return languages that the text may name: by tag, by ISO 639-3, or by their names in any language that CLDR knows.
+
+    First the tag itself, then whole names, beginnings of names, and beginnings of words in them; the shortest first.
+    """
+    wanted = normalize_name(query)
+    found = {tag: query.strip()} if (tag := _parse_tag(query.strip())) else {}
+    named = [
+        (name != wanted, not name.startswith(wanted), len(name), name, code)
+        for name, code in _list_language_names()
+        if wanted and f" {wanted}" in f" {name}"
+    ]
+    for *_, name, code in sorted(named):
+        if len(found) == limit:
+            break
+        if (tag := _parse_tag(code)) is not None:
+            found.setdefault(tag, name)
+    return [Suggestion(tag, matched, _find_alpha3(tag)) for tag, matched in found.items()]
+
+
+@cache
+def _list_language_names() -> tuple[tuple[str, str], ...]:
+    """List each name of a language in any language, in small letters, with its code."""
+    names = load_trie(data_filename("trie/und/name_to_language.marisa"))
+    return tuple((name, code.decode()) for name, code in names.iteritems())
+
+
+def _find_alpha3(tag: str) -> str | None:
+    try:
+        return langcodes.Language.get(tag).to_alpha3()
+    except LookupError:
+        return None
+
+
 def can_read(languages: Collection[str], tag: str) -> bool:
     """Return whether a canonical tag is one of these languages, a kind of one (`de-AT` of `de`), or all are read."""
     return MANY in languages or look_up(languages, tag) is not None
@@ -93,7 +138,9 @@ def look_up(languages: Collection[str], tag: str) -> str | None:
 
 @cache
 def find_names(tag: str) -> LanguageNames:
-    """Return English and native name and text direction of a canonical tag."""
+    """Return English and native name and text direction of a canonical tag; a private one has no other name."""
+    if tag.startswith(_PRIVATE):
+        return LanguageNames(tag, tag, "ltr")
     language = langcodes.Language.get(tag)
     native, whole = language.autonym(), language.maximize()
     if is_in_script(native, tag) is False:  # CLDR has some only with their script: zh-Hant-TW, but not zh-TW

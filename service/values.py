@@ -121,6 +121,7 @@ QueryCount = Annotated[
     int, Field(ge=1, le=1_000), _require_form(_DIGITS, "int_parsing", "must be a whole number"), Query()
 ]
 QueryCursor = Annotated[Cursor | None, Query()]
+QueryName = Annotated[str, Query(min_length=1, max_length=100)]
 QueryCollection = Annotated[Collection | None, Query()]
 QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]
 QuerySort = Annotated[Literal["created_at", "-created_at"], Query()]

@@ -41,9 +41,15 @@ _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
 
 
-def list_languages(as_json: AsJson = False) -> None:
+def list_languages(
+    find: Annotated[str, typer.Option("--find", metavar="NAME", help="Suggest tags for a name in any language.")] = "",
+    as_json: AsJson = False,
+) -> None:
     """List languages that are taught, built into the base or assessed, with versions and R@1."""
     with open_service() as client:
+        if find:
+            _suggest_languages(read_answer(client.get("/v1/languages/names", params={"query": find})), as_json)
+            return
         listing = read_answer(client.get("/v1/languages"))
     items = listing["items"]
     is_assessed, few = any(item["assessed"] for item in items), list[str]()
@@ -65,6 +71,12 @@ def list_languages(as_json: AsJson = False) -> None:
     if few:
         note(f"No share is shown for fewer than {FEW} held-out captions: {', '.join(few)}.")
     note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
+
+
+def _suggest_languages(found: dict[str, Any], as_json: bool) -> None:
+    columns = ("tag", "name", "native name", "ISO 639-3", "matched")
+    names = ("language", "name", "native_name", "iso639_3", "matched")
+    print_listing(found, as_json, columns, [[item[name] for name in names] for item in found["items"]])
 
 
 def list_expansions(

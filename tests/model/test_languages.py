@@ -16,6 +16,7 @@ from store.errors import LanguageTagInvalid
         ("zh-hant", "zh-Hant"),
         ("mi", "mi"),
         ("quz", "quz"),
+        ("x-Kichwa-Lamas", "x-kichwa-lamas"),  # a community's own
     ],
 )
 def test_tags_become_canonical(tag: str, expected: str) -> None:
@@ -26,7 +27,24 @@ NONE = ["und", "mul", "zxx", "MUL", "mul-Latn"]  # of many languages, or of none
 
 
 @pytest.mark.parametrize(
-    "tag", ["en_US", "xx-", "xx", "a" * 200, "../", "", "e", "en--us", "und-x", "en us", "日本", *NONE]
+    "tag",
+    [
+        "en_US",
+        "xx-",
+        "xx",
+        "a" * 200,
+        "../",
+        "",
+        "e",
+        "en--us",
+        "und-x",
+        "en us",
+        "日本",
+        "x",
+        "x-",
+        "x-toolongapart",
+        *NONE,
+    ],
 )
 def test_what_is_no_tag_is_refused(tag: str) -> None:
     with pytest.raises(LanguageTagInvalid):
