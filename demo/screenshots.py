@@ -32,7 +32,6 @@ def _search_by_picture(page: "Page", site: Site) -> None:
 
 def _show_all(page: "Page", site: Site) -> None:
     """Show what matches less well, too."""
-    page.get_by_role("button", name="Show it").click()
     page.locator("#results figure").nth(9).wait_for()
     page.mouse.move(0, 0)
     page.evaluate("scrollTo(0, 0)")
@@ -43,7 +42,7 @@ def _search_scene(page: "Page", site: Site) -> None:
     scene = next(row for row in build_rows("fr") if row["split"] == "val")
     page.fill("#text", scene["caption"])
     page.keyboard.press("Enter")
-    page.locator("#reading", has_text="version").wait_for()
+    page.locator("#reading", has_text="Detected").wait_for()
 
 
 def _open_picture(page: "Page", site: Site) -> None:

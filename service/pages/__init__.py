@@ -17,6 +17,7 @@ _TYPES = {
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",
+    "json": "application/json",
     "svg": "image/svg+xml",
 }
 # Only this server's own files and answers; `blob:` shows a picture that was dropped, or one fetched with a key.

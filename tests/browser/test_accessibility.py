@@ -55,6 +55,7 @@ def _edit(page: Page) -> None:
 
 
 def _open_key(page: Page) -> None:
+    page.click("#menu-button")
     page.click("#key-button")
     expect(page.locator("dialog #key")).to_be_visible()
 
@@ -117,6 +118,7 @@ def test_nothing_on_the_page_keeps_anybody_out(context: BrowserContext) -> None:
 
 def test_a_label_that_is_taken_away_is_found(page: Page) -> None:
     assert find_serious(page) == []
+    page.click("#filters-button")
     page.evaluate("document.getElementById('collection').closest('label').hidden = false")
     page.evaluate("document.querySelector('#collection-label .unseen').remove()")
     page.evaluate("document.getElementById('min-score').removeAttribute('aria-label')")

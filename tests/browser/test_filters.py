@@ -123,6 +123,7 @@ def test_a_value_of_a_key_that_was_not_seen_is_found_whatever_its_kind(page: Pag
 
 
 def test_collections_are_picked_and_what_leaves_nothing_can_be_taken_away(page: Page, site: Site) -> None:
+    page.click("#filters-button")
     page.select_option("#collection", "late")
     wait_until_shown(page, [outline.id for outline in site.gallery[16:19]])
     page.goto("/#search?collection=late&is=place:nowhere&range=year:x..y")

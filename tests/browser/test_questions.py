@@ -29,10 +29,9 @@ def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together
     page.goto(f"/#search?picture={APPLE}")
     expect(page.locator("#results-title")).to_have_text("Similar pictures")
     like = find_ids(site, picture=APPLE)
-    assert read_first_ids(page, 100) == like and APPLE not in like
-    page.click("#more")
-    expect(page.locator("#results figure")).to_have_count(48)
-    assert len(set(read_first_ids(page, 100))) == 48
+    assert read_first_ids(page, 24) == like and APPLE not in like
+    expect(page.locator("#results figure").nth(47)).to_be_attached()
+    assert len(set(read_first_ids(page, 48))) == 48
     assert all("multipart" not in request.headers["content-type"] for request in sent), "nothing is uploaded again"
 
     page.fill("#text", "green")
@@ -40,10 +39,11 @@ def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together
     expect(page.locator("#query figcaption")).to_contain_text("together with the text")
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     both = find_ids(site, picture=APPLE, text="green")
-    assert read_first_ids(page, 100) == both != like
+    assert read_first_ids(page, 24) == both != like
+    page.click("#filters-button")
     page.select_option("#mode", "words")  # a picture has no words: the text's, beside what the picture shows
     expect(page.locator("#results figure").first).to_be_visible()
-    assert read_first_ids(page, 100) == find_ids(site, picture=APPLE, text="green", mode="both")
+    assert read_first_ids(page, 24) == find_ids(site, picture=APPLE, text="green", mode="both")
     page.get_by_role("button", name="Search without this picture").click()
     expect(page.locator("#query")).to_be_hidden()
     assert "q=green" in page.url and APPLE not in page.url
@@ -52,6 +52,7 @@ def test_more_like_a_picture_is_asked_for_by_its_id_page_after_page_and_together
 def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Site) -> None:
     tagged = site.gallery[30].id
     site.http.patch(f"/v1/pictures/{tagged}", json={"tags": ["zeppelin"]}, headers=MERGE).raise_for_status()
+    page.click("#filters-button")
     page.select_option("#mode", "words")
     page.fill("#text", "zeppelin")
     page.keyboard.press("Enter")
@@ -67,17 +68,18 @@ def test_words_are_searched_in_tags_and_the_address_says_so(page: Page, site: Si
 
 
 def test_what_the_pictures_should_not_show_is_said_beside_the_text(page: Page, site: Site) -> None:
+    page.click("#filters-button")
     without = page.get_by_label("But not")
     page.fill("#text", "face")
     without.fill("smiling face")
     without.press("Enter")
     expect(page.locator("#reading")).to_have_text(ANSWERED)
     asked = {"text": "face", "minus": {"text": "smiling face"}}
-    assert read_first_ids(page, 100) == find_ids(site, **asked) != find_ids(site, text="face")
+    assert read_first_ids(page, 24) == find_ids(site, **asked) != find_ids(site, text="face")
     page.goto(f"/#search?picture={APPLE}&minus=red")
     expect(page.locator("#results-title")).to_have_text("Similar pictures")
     assert (
-        read_first_ids(page, 100)
+        read_first_ids(page, 24)
         == find_ids(site, picture=APPLE, minus={"text": "red"})
         != find_ids(site, picture=APPLE)
     )
@@ -102,52 +104,17 @@ def set_matches(page: Page, *chances: float) -> None:
     page.route("**/v1/search/pictures", change)
 
 
-def test_what_matches_less_well_is_held_back_behind_a_sentence(page: Page) -> None:
+def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     set_matches(page, 0.97, 0.6, 0.49)
     page.fill("#text", "face")
     page.keyboard.press("Enter")
-    expect(page.locator("#held")).to_contain_text("What follows matches less well.")
-    expect(page.locator("#results figure:visible")).to_have_count(2)
+    expect(page.locator("#results h2")).to_have_text(["These match less well"])
     expect(page.locator("#results .score").first).to_contain_text("match 97 %")
-    expect(page.locator("#more")).to_be_hidden()
+    expect(page.locator("#results h2 ~ .shelf figure").first).to_be_visible()
+    assert page.locator("#results .shelf").first.locator("figure").count() == 2
     page.locator("#results a.frame").nth(1).focus()
-    page.keyboard.press("ArrowRight")  # not to what is held back
-    expect(page.locator("#results a.frame").nth(1)).to_be_focused()
-    page.click("#held button")
-    expect(page.locator("#results figure:visible")).to_have_count(24)
+    page.keyboard.press("ArrowRight")
     expect(page.locator("#results a.frame").nth(2)).to_be_focused()
-    page.click("#more")
-    expect(page.locator("#results figure:visible")).to_have_count(48)
-    expect(page.locator(".line")).to_have_count(1)
-
-    page.unroute("**/v1/search/pictures")
-    set_matches(page, *[0.9] * 24, 0.3)  # the next page matches less well, all of it
-    page.fill("#text", "face ")
-    page.locator("#text").press("Enter")
-    expect(page.locator("#results figure:visible")).to_have_count(24)
-    page.click("#more")
-    expect(page.locator("#held button")).to_be_focused()
-
-    page.unroute("**/v1/search/pictures")
-    set_matches(page, 0.2)
-    page.fill("#text", "zzz qqq")
-    page.keyboard.press("Enter")
-    expect(page.locator("#held")).to_contain_text("Nothing matches well.")
-    expect(page.locator("#results figure:visible")).to_have_count(0)
-    page.get_by_role("button", name="Show the nearest").click()
-    expect(page.locator("#held")).to_have_text("Nothing matches well. These are the nearest:")
-    expect(page.locator("#results figure:visible")).to_have_count(24)
-
-
-def test_a_next_page_that_matches_less_well_is_held_back_and_the_focus_is_on_its_button(page: Page) -> None:
-    set_matches(page, *[0.9] * 24, 0.2)
-    page.fill("#text", "face")
-    page.keyboard.press("Enter")
-    expect(page.locator("#results figure:visible")).to_have_count(24)
-    page.click("#more")
-    expect(page.locator("#held")).to_contain_text("What follows matches less well.")
-    expect(page.locator("#held button")).to_be_focused()
-    expect(page.locator("#results figure:visible")).to_have_count(24)
 
 
 def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:

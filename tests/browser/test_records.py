@@ -151,7 +151,7 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
     before = site.http.get("/v1/pictures/emoji-1f34e").json()
     taught = [text for text in before["captions"]["ar"] if text not in before["own"].get("ar", [])]
     open_editor(page, "touched")
-    form = page.locator("dialog form")
+    form = page.locator("dialog form.record")
     expect(form.locator(".brought")).to_contain_text(taught[0])
     form.locator(".row.metadata").nth(1).get_by_label("Value", exact=True).fill("Thusis")
     form.get_by_role("button", name="Add a caption").click()
@@ -160,7 +160,7 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
         form.get_by_role("button", name="Save").click()
     english = [*before["own"]["en"], "another word for it"]
     assert sent.value.post_data_json == {"captions": {"en": english}, "metadata": {"place": "Thusis"}}
-    expect(page.locator("dialog")).to_have_count(0)
+    expect(form).to_have_count(0)
     assert site.http.get("/v1/pictures/emoji-1f34e").json()["own"] == before["own"] | {"en": english}
     back = {"collection": "default", "metadata": {"note": None, "place": None}, "captions": before["own"]}
     site.http.patch("/v1/pictures/emoji-1f34e", json=back, headers=MERGE).raise_for_status()
@@ -169,7 +169,7 @@ def test_saving_changes_nothing_that_nobody_touched(page: Page, site: Site) -> N
 def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept(page: Page, site: Site) -> None:
     put(site, "shared-1", 3, {"collection": "shared", "tags": ["old"], "metadata": {"year": 1950, "place": "Chur"}})
     open_editor(page, "shared")
-    form = page.locator("dialog form")
+    form = page.locator("dialog form.record")
     form.locator(".words").fill("a coarse carpet")
     page.mouse.click(3, 3)  # beside the dialog: what was typed is not lost
     form.get_by_role("button", name="Add a value").click()
@@ -191,6 +191,8 @@ def test_a_record_is_changed_and_what_others_changed_meanwhile_is_shown_and_kept
     expect(told.locator("li")).to_have_text(["Captions: de: ein Teppich", "Tags: new"])
     assert site.http.get("/v1/pictures/shared-1").json()["metadata"] == {"year": 1950, "place": "Chur"}
     told.get_by_role("button", name="Save my changes on top of it").click()
+    expect(form).to_have_count(0)
+    page.keyboard.press("Escape")
     expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("#results figcaption")).to_contain_text("a coarse carpet")
     item = site.http.get("/v1/pictures/shared-1").json()
@@ -229,12 +231,14 @@ def test_a_picture_is_deleted_behind_a_confirmation(page: Page, site: Site) -> N
     page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
     page.goto("/#search?collection=gone")
     expect(page.locator("#results figure")).to_have_count(2)
+    page.locator("#results [data-picture=gone-0] a.frame").click()
     for answer, rest in (("Keep it", 2), ("Delete it", 1)):
-        page.locator("#results [data-picture=gone-0] a.frame").click()
         page.click("dialog >> text=Delete …")
-        expect(page.locator("dialog")).to_contain_text("gone-0It is deleted with its captions")
+        expect(page.locator("dialog").last).to_contain_text("gone-0It is deleted with its captions")
         page.click(f"dialog >> text={answer}")
         expect(page.locator("#results figure")).to_have_count(rest)
+    expect(page.locator("#picture-title")).to_have_text("number 1")  # the next one
+    page.keyboard.press("Escape")
     expect(page.locator("#results [data-picture=gone-1] a.frame")).to_be_focused()
     statuses = [site.http.get(f"/v1/pictures/gone-{number}").status_code for number in (0, 1)]
     assert statuses == [404, 200]
@@ -246,7 +250,7 @@ def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site
     page.goto("/#search?collection=told")
     expect(page.locator("#results figcaption p").first).to_have_text("<img src=x>")  # what people said is text
     page.locator("#results a.frame").click()
-    expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, <b>.*collectiontold.*size24 × 16"))
+    expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, <b>.*Collectiontold.*Size24 × 16"))
     page.locator("dialog .chips a").click()
     expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("#chips .chip")).to_have_text(["tagsa, b×"])

@@ -7,21 +7,38 @@ import * as filters from "/static/filters.js";
 import { grid } from "/static/gallery.js";
 import { learned, native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { locale, t } from "/static/text.js";
+import { Wall, shape } from "/static/wall.js";
 
-const PAGE = 24;
+const PAGE = 24; // of a search, whose ranks are few
+const SHELF = 60; // of the gallery
+const AHEAD = "1500px"; // below what is in view: more is loaded before it is scrolled to
 const EMPTY_LOOK = 3000; // ms until an empty gallery is loaded again
 const NOTES = {
-  language_not_supported: "This does not look like any of the learned languages.",
-  detection_tie: "Several languages are possible; choose one in the list.",
-  language_not_taught: "This language was not taught: the base reads it, as well as it can.",
-  records_unavailable: "Tags and metadata cannot be read now.",
+  language_not_supported: t("This does not look like any of the learned languages."),
+  detection_tie: t("Several languages are possible; choose one in the list."),
+  language_not_taught: t("This language was not taught: the base reads it, as well as it can."),
+  records_unavailable: t("Tags and metadata cannot be read now."),
 };
 const WELL = 0.5; // the chance (`match`) from which a picture is rather what was meant than not
 let running = null; // the current search; a newer one aborts it
 let again = null; // loads the next page
-let all = false; // whether what matches less well is shown
+let reader = "en"; // the language of the captions that are shown first
+const wall = new Wall(byId("results"));
 
 byId("more").addEventListener("click", () => again?.());
+const nearing = new IntersectionObserver((seen) => seen.at(-1).isIntersecting && again?.(), { rootMargin: AHEAD });
+byId("results").addEventListener("leaving", ({ detail }) => wall.change(detail));
+
+/** The language that the answer on the page is in. */
+export const spoken = () => reader;
+
+/** Show a picture anew after its record was changed. */
+export function redraw(figure, item) {
+  const [fresh] = grid([item], reader);
+  wall.change(figure, fresh);
+  return fresh;
+}
 
 /** The fields of a search request, without the empty ones. */
 export function own(asked) {
@@ -45,7 +62,7 @@ export async function searching(what, work) {
     await work(signal);
   } catch (problem) {
     if (signal.aborted) return;
-    byId("results").replaceChildren();
+    wall.clear();
     fill(byId("trouble"), sorry(problem));
   } finally {
     if (!signal.aborted) byId("results").removeAttribute("aria-busy");
@@ -57,11 +74,10 @@ function begin(what) {
   running?.abort();
   running = new AbortController();
   again = null;
-  all = false;
   for (const id of ["captions", "query", "trouble", "results-title"]) fill(byId(id));
   byId("reading").replaceChildren();
   byId("more").hidden = true;
-  byId("results").replaceChildren(waiting(what));
+  wall.clear(waiting(what));
   byId("results").setAttribute("aria-busy", "true");
   return running.signal;
 }
@@ -73,101 +89,89 @@ export async function found(asked, request, signal) {
   const language = answer.language?.used ?? (["auto", "shared"].includes(asked.language) ? "en" : asked.language);
   byId("reading").replaceChildren(...reading(answer));
   if (answer.release !== learned.release) refresh().catch(() => {}); // a language was added or removed
-  if (asked.file || asked.picture) fill(byId("results-title"), answer.items.length ? "Similar pictures" : null);
-  if (answer.items.length) pages(answer, next, language);
-  else byId("results").replaceChildren(none(asked));
+  if (asked.file || asked.picture) fill(byId("results-title"), answer.items.length ? t("Similar pictures") : null);
+  if (answer.items.length) pages(answer, next, language, likelihood);
+  else wall.clear(none(asked));
 }
 
 function none(asked) {
-  const lower = asked.min ? "Search for something else, or lower the minimum score." : null;
   const filtered = filters.filtered(asked);
-  if (asked.min) return nothing("No picture has such a high score.", lower, filtered ? filters.none() : null);
+  if (asked.min) return nothing(t("No picture has such a high score."), t("Search for something else, or lower the minimum score."), filtered ? filters.none() : null);
   if (filtered) return emptied(asked);
-  if (asked.mode === "words") return nothing(asked.minus ? "No picture has these words and not the others." : "No picture has these words.", "Words are looked for in captions, tags and metadata. Search by meaning finds what looks like it.");
-  return nothing(asked.picture || asked.file ? "There is no similar picture." : "The gallery is empty.");
+  if (asked.mode === "words") return nothing(asked.minus ? t("No picture has these words and not the others.") : t("No picture has these words."), t("Words are looked for in captions, tags and metadata. Search by meaning finds what looks like it."));
+  return nothing(asked.picture || asked.file ? t("There is no similar picture.") : t("The gallery is empty."));
 }
 
 /** That the filters leave nothing; a key or collection that no picture has is named, once that is known. */
 function emptied(asked) {
   const why = make("span", {});
   filters.unknown(asked).then((sentences) => why.append(sentences.join(" ")), () => {});
-  return nothing("No picture is left by these filters.", why, filters.none());
+  return nothing(t("No picture is left by these filters."), why, filters.none());
 }
 
-/** Show a page of items, and let the button load the next one and give it the focus. */
-function pages(page, next, language, add = false) {
-  const fresh = grid(page.items, language);
+/** Hang up a page of items under the titles that `title(item)` gives, and let the next one follow. */
+function pages(page, next, language, title) {
+  reader = language;
+  const figures = grid(page.items, language);
   filters.notice(page.items);
-  if (add) byId("results").append(...fresh);
-  else byId("results").replaceChildren(...fresh);
+  wall.add(page.items.map((item, place) => ({ figure: figures[place], ratio: shape(item), title: title(item) })));
   byId("more").hidden = !page.next_cursor;
-  again = async () => {
-    byId("more").disabled = true;
+  nearing.unobserve(byId("more")); // it tells again where the button stands, also where that is as near as before
+  nearing.observe(byId("more"));
+  again = !page.next_cursor ? null : async () => {
+    const load = again;
+    again = null; // once at a time
     try {
-      pages(await next(page.next_cursor), next, language, true);
+      pages(await next(page.next_cursor), next, language, title);
     } catch (problem) {
-      if (problem.name !== "AbortError") fill(byId("trouble"), sorry(problem));
+      if (problem.name === "AbortError") return;
+      fill(byId("trouble"), sorry(problem));
+      again = load;
     }
-    byId("more").disabled = false;
   };
-  const poor = page.items.findIndex(({ match }) => typeof match === "number" && match < WELL);
-  if (poor >= 0 && !all) hold(fresh.slice(poor), poor === 0 && !add, Boolean(page.next_cursor));
-  if (add) (fresh[0]?.hidden ? byId("held").querySelector("button") : fresh[0]?.querySelector("a"))?.focus();
 }
 
-/** Hold back what matches less well (chances fall from hit to hit) behind a line that says so. */
-function hold(figures, nothing, follows) {
-  const focused = figures[0].contains(document.activeElement); // a next page of which all is held back
-  for (const one of figures) one.hidden = true;
-  byId("more").hidden = true;
-  const line = make("div", { class: "line", id: "held" });
-  const reveal = () => {
-    all = true;
-    for (const one of figures) one.hidden = false;
-    byId("more").hidden = !follows;
-    line.replaceChildren(make("p", {}, nothing ? "Nothing matches well. These are the nearest:" : "From here on, pictures match less well."));
-    figures[0].querySelector("a.frame").focus();
-  };
-  line.append(make("p", {}, nothing ? "Nothing matches well." : "What follows matches less well."), make("button", { type: "button", onclick: reveal }, nothing ? "Show the nearest" : "Show it"));
-  figures[0].before(line);
-  if (focused) line.querySelector("button").focus();
+/** What stands above hits that are rather not what was meant. */
+const likelihood = ({ match }) => (typeof match === "number" && match < WELL ? t("These match less well") : "");
+
+/** What stands above pictures of one month. */
+function month({ taken_at: taken, created_at: added }) {
+  const at = new Date(taken ?? added);
+  return new Intl.DateTimeFormat(locale, { month: "long", year: "numeric", timeZone: "UTC" }).format(at);
 }
 
 /** The gallery, when there is no query: all of it, or what the filters leave; with a note why, if there is one. */
 export const browse = (asked, note = "") =>
-  searching("Loading the gallery", async (signal) => {
+  searching(t("Loading the gallery"), async (signal) => {
     const filter = filterOf(asked);
-    const next = (cursor) => ask(`/v1/pictures?${new URLSearchParams({ limit: PAGE, ...(filter ? { filter: JSON.stringify(filter) } : {}), ...(cursor ? { cursor } : {}) })}`, { signal });
+    const next = (cursor) => ask(`/v1/pictures?${new URLSearchParams({ limit: SHELF, ...(filter ? { filter: JSON.stringify(filter) } : {}), ...(cursor ? { cursor } : {}) })}`, { signal });
     const page = await next(null);
     if (note) fill(byId("trouble"), make("p", { class: "note" }, note));
     if (!page.items.length) {
-      if (filter) byId("results").replaceChildren(emptied(asked));
+      if (filter) wall.clear(emptied(asked));
       else empty(asked, signal);
       return;
     }
-    fill(byId("results-title"), filter ? "From the gallery, filtered" : "From the gallery");
-    pages(page, next, "en");
+    pages(page, next, asked.language === "auto" ? locale : asked.language, month);
   });
 
 function empty(asked, signal) {
   const command = make("code", {}, "pictoglot import FOLDER");
-  const here = make("a", { href: "#add" }, "Add pictures");
-  byId("results").replaceChildren(nothing("The gallery is empty.", make("span", {}, here, " on this page, or a folder with ", command, ". They appear here one by one.")));
+  const here = make("a", { href: "#add" }, t("Add pictures"));
+  wall.clear(nothing(t("The gallery is empty."), make("span", {}, t("{add} on this page, or a folder with {command}. They appear here one by one.", { add: here, command }))));
   setTimeout(() => !signal.aborted && !byId("search").hidden && browse(asked), EMPTY_LOOK);
 }
 
-/** Which language and version read the text, and how certain that is. */
-function reading({ language, version, release, truncated, warnings, unknown_words: unknown, timing_ms: took }) {
+/** In which language the text was read, and how certain that is. */
+function reading({ language, truncated, warnings, unknown_words: unknown }) {
   const { used, source, confidence, requested } = language ?? {};
   const choice = learned.items.filter((item) => item.version !== null).length > 1; // of one language nothing is detected
-  const sure = typeof confidence === "number" ? ` (${Math.round(confidence * 100)} % sure)` : "";
+  const read = () => t("Read as {language}", { language: native(used) });
   const how = {
-    requested: ["Read as ", native(used)],
-    detected: choice ? ["Detected ", native(used), sure] : ["Read as ", native(used)],
-    shared: [requested === "shared" ? "Read with the shared table" : "Language not certain: read with the shared table"],
+    requested: read,
+    detected: () => (!choice ? read() : typeof confidence === "number" ? t("Detected {language} ({percent} % sure)", { language: native(used), percent: Math.round(confidence * 100) }) : t("Detected {language}", { language: native(used) })),
+    shared: () => (requested === "shared" ? t("Read as any language") : t("It is not certain which language this is")),
   }[source];
-  const notes = [...warnings.map((code) => code === "unknown_words" ? `Nobody taught these words yet: ${unknown.join(", ")}.` : NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? ["The text is longer than the model can read; its end was ignored."] : [])];
-  const facts = [version === null ? null : `version ${version}`, `release ${release}`, `${took.toFixed(took < 10 ? 1 : 0)} ms`].filter(Boolean);
-  const fine = make("span", { class: "fine" }, `${how ? " · " : ""}${facts.join(" · ")}`);
-  return [...(how ? [make("span", {}, how)] : []), fine, ...notes.map((note) => make("span", { class: "note" }, note))];
+  const notes = [...warnings.map((code) => (code === "unknown_words" ? t("Nobody taught these words yet: {words}.", { words: unknown.join(", ") }) : NOTES[code] ?? code.replaceAll("_", " "))), ...(truncated ? [t("The text is longer than the model can read; its end was ignored.")] : [])];
+  return [how ? make("span", {}, how()) : null, ...notes.map((note) => make("span", { class: "note" }, note))].filter(Boolean);
 }

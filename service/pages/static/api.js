@@ -148,6 +148,9 @@ export async function askOnce(path, json) {
   }
 }
 
+/** Whether the key of this tab may do what administrators do. */
+export const isAdministrator = () => fetch("/v1/admin/releases?limit=1", { headers: { Authorization: `Bearer ${key.get()}` } }).then(({ ok }) => ok, () => false);
+
 /** The items of a listing, page after page, up to `most`. */
 export async function all(path, most = 500) {
   const items = [];

@@ -20,18 +20,10 @@ export function bestCaption(captions, language) {
   return null;
 }
 
-/** What a picture is called: a caption, in `language` if there is one; otherwise its id, which may be long. */
-export function nameOf(captions, id, language = "en") {
-  const caption = bestCaption(captions, language);
-  return caption ? caption.text : shortened(id);
-}
-
-/** An id of at most 24 characters; of one that is a path the end, which tells it from its neighbours. */
-function shortened(id) {
-  if (id.length <= 24) return id;
-  const file = id.slice(id.lastIndexOf("/") + 1);
-  if (file === id) return `${id.slice(0, 12)}…`;
-  return file.length <= 22 ? `…/${file}` : `…${file.slice(-23)}`;
+/** What a picture is called: a caption, in `language` if there is one; otherwise the name of its file, or its id. */
+export function nameOf({ captions, metadata, id }, language = "en") {
+  const file = metadata?.file_name;
+  return bestCaption(captions, language)?.text ?? (typeof file === "string" && file ? file : id.slice(id.lastIndexOf("/") + 1) || id);
 }
 
 /** Captions for a picture, by language; `askMore(tag)` returns more of one language. */

@@ -1,5 +1,7 @@
 // Small helpers for elements, numbers and times. Sends no request.
 
+import { locale } from "/static/text.js";
+
 const DRAWN = ["svg", "path", "line", "polyline", "circle", "text"]; // SVG elements have a namespace of their own
 
 /** An element: `make("p", {class: "x", onclick: f}, "text", other)`; null and false children are left out. */
@@ -28,7 +30,7 @@ export function fill(element, ...children) {
 /** A sentence of the server: what stands in it between backticks is a name in the code, and is drawn as one. */
 export const sentence = (text) => text.split("`").map((part, place) => (place % 2 ? make("code", {}, part) : part));
 
-export const whole = (number) => new Intl.NumberFormat("en").format(number);
+export const whole = (number) => new Intl.NumberFormat(locale).format(number);
 export const percent = (share) => (share * 100).toFixed(1);
 export const plural = (count, one, many = `${one}s`) => `${whole(count)} ${count === 1 ? one : many}`;
 
@@ -42,7 +44,7 @@ export function points(difference) {
 export function time(iso) {
   if (!iso) return "";
   const at = new Date(iso);
-  const shown = new Intl.DateTimeFormat("en-GB", { dateStyle: "medium", timeStyle: "short" }).format(at);
+  const shown = new Intl.DateTimeFormat(locale === "en" ? "en-GB" : locale, { dateStyle: "medium", timeStyle: "short" }).format(at);
   return make("time", { datetime: iso, title: at.toISOString() }, shown);
 }
 

@@ -8,7 +8,7 @@ import { Wrong, captionFields, collectionField, metadataFields, tagFields } from
 
 const PARTS = { captions: "Captions", tags: "Tags", metadata: "Metadata", collection: "Collection" };
 const pathOf = (item) => `/v1/pictures/${encodeURIComponent(item.id)}`;
-const called = (item) => nameOf(item.captions, item.id);
+const called = (item) => nameOf(item);
 
 /** Let a person change a picture's record; the new item, `{deleted: true}` when it is gone, or null. */
 export async function edit(item) {

@@ -4,10 +4,12 @@ import { filterOf, typed, wrong, write } from "/static/address.js";
 import { ask } from "/static/api.js";
 import { byId, fill, make, plural, whole } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 const FIELDS = ["tags", "collection", "id", "created_at"]; // keys of filters that name no metadata
 const MOST_FACETS = 8; // that one answer counts
 const SHOWN = 12; // values of a key, until more are asked for
+const LONGEST = 40; // characters of a value that can be chosen: a whole sentence names one picture
 const kinds = new Map(); // key of metadata -> "string", "number", "boolean", "date" or "list", as seen in pictures
 const unfolded = new Set(); // keys whose values are all shown
 let asked = null; // the search that is shown
@@ -37,7 +39,7 @@ export function show(search) {
   const held = byId("chips").contains(document.activeElement);
   fill(byId("chips"), chips);
   if (held) (byId("chips").querySelector("button") ?? byId("filters-button")).focus();
-  byId("filters-button").textContent = chips.length ? `Filters (${chips.length})` : "Filters";
+  byId("filters-button").textContent = chips.length ? t("Refine ({count})", { count: chips.length }) : t("Refine");
   pick();
   count();
 }
@@ -102,11 +104,12 @@ function open(is) {
 
 /** The keys that are counted: tags, then those of metadata that are no measures, rarest kinds last. */
 function keys() {
-  const chosen = asked.is.map(({ key }) => key);
+  const chosen = chosenKeys();
   const worth = [...kinds].filter(([, kind]) => ["string", "list", "boolean"].includes(kind)).map(([key]) => nameOf(key));
   return [...new Set(["tags", ...chosen, ...worth])].filter((key) => !["id", "created_at", "collection"].includes(key)).slice(0, MOST_FACETS);
 }
 
+const chosenKeys = () => asked.is.map(({ key }) => key);
 const nameOf = (key) => (FIELDS.includes(key) ? `metadata.${key}` : key);
 
 /** Count the values of keys among all that the filter leaves; the text of a search does not matter. */
@@ -132,7 +135,7 @@ async function count() {
 }
 
 function groups(facets, left) {
-  const shown = Object.entries(facets).filter(([, values]) => values.length);
+  const shown = Object.entries(facets).map(([key, values]) => [key, values.filter(({ value }) => String(value).length <= LONGEST)]).filter(([key, values]) => values.length && (values.length < SHOWN || values[0].count > 1 || chosenKeys().includes(key)));
   if (!shown.length) return make("p", { class: "fine" }, left ? "The pictures here have no tags, and no metadata to choose from." : "No picture is left to choose from.");
   return make("div", { class: "facets" }, shown.map(([key, values]) => group(key, values)));
 }

@@ -1,31 +1,49 @@
 // Starts the page and shows the part that the address names. Draws no part itself.
 
 import * as add from "/static/add.js";
-import { byId, plural } from "/static/dom.js";
+import { isAdministrator, key } from "/static/api.js";
+import { spoken } from "/static/answers.js";
+import { byId, make } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
-import { drawLanguages, onLanguages, refresh } from "/static/languages.js";
+import { drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
+import * as lightbox from "/static/lightbox.js";
 import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
+import { LANGUAGES, locale, speak, t } from "/static/text.js";
 import * as words from "/static/words.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases };
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases, administration: () => {} };
+const TABS = { words: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
-let shown = null;
+const PICTURE = "#picture/"; // how the address of one large picture begins
+let shown = null; // the part on the page
+let drawn = null; // its address
 
-/** Show the part that the address names, and move the focus when the part changed. */
+/** Show what the address names: a part of the page, or one picture large in front of it. */
 function route() {
-  const [name, query = ""] = location.hash.slice(1).split("?");
+  if (location.hash.startsWith(PICTURE)) {
+    const within = drawn !== null;
+    if (!within) draw("#search");
+    lightbox.open(decodeURIComponent(location.hash.slice(PICTURE.length)), spoken(), within);
+  } else if (!lightbox.shut() || location.hash !== drawn) draw(location.hash);
+}
+
+/** Show a part, and move the focus when it is another one. */
+function draw(address) {
+  drawn = address;
+  const [name, query = ""] = address.slice(1).split("?");
   const part = name in PARTS ? name : "search";
   for (const one of Object.keys(PARTS)) byId(one).hidden = one !== part;
   for (const link of document.querySelectorAll(".top nav a")) {
-    if (link.hash === `#${part}`) link.setAttribute("aria-current", "page");
+    if (link.hash === `#${TABS[part] ?? part}`) link.setAttribute("aria-current", "page");
     else link.removeAttribute("aria-current");
   }
   document.title = part === "search" ? "pictoglot" : `${byId(`${part}-title`).textContent} – pictoglot`;
+  byId("menu").hidePopover();
   if (shown !== null && shown !== part) {
     for (const open of document.querySelectorAll("dialog")) if (!open.querySelector("form.record")) open.close(); // it was about the other part; what was typed is not lost
     window.scrollTo(0, 0);
@@ -47,7 +65,7 @@ async function ready() {
   for (;;) {
     const state = await readiness();
     banner.hidden = state.ok && !state.degraded.length;
-    banner.textContent = state.ok ? `The server has problems: ${state.degraded.join(", ").replaceAll("_", " ")}.` : state.sentence;
+    banner.textContent = state.ok ? t("The server has problems: {problems}.", { problems: state.degraded.join(", ").replaceAll("_", " ") }) : state.sentence;
     if (state.ok) return;
     await new Promise((resolve) => setTimeout(resolve, RETRY));
   }
@@ -57,9 +75,9 @@ async function readiness() {
   try {
     const response = await fetch("/readyz");
     const body = await response.json().catch(() => ({}));
-    return { ok: response.ok, degraded: body.degraded ?? [], sentence: "The server is starting: it loads its model and its index …" };
+    return { ok: response.ok, degraded: body.degraded ?? [], sentence: t("The server is starting: it loads its model and its index …") };
   } catch {
-    return { ok: false, degraded: [], sentence: "The server cannot be reached. Trying again …" };
+    return { ok: false, degraded: [], sentence: t("The server cannot be reached. Trying again …") };
   }
 }
 
@@ -77,7 +95,7 @@ function takePictures() {
       event.dataTransfer.dropEffect = "none";
       return;
     }
-    byId("drop-says").textContent = adding(files) ? `Drop ${files === 1 ? "the picture" : plural(files, "picture")} here to add ${files === 1 ? "it" : "them"}` : "Drop the picture here to search with it";
+    byId("drop-says").textContent = adding(files) ? t("{files, plural, one {Drop the picture here to add it} other {Drop # pictures here to add them}}", { files }) : t("Drop the picture here to search with it");
     over.hidden = false;
   });
   document.addEventListener("dragleave", (event) => event.relatedTarget === null && (over.hidden = true));
@@ -114,7 +132,22 @@ function shortcuts() {
     byId("text").focus();
     byId("text").select();
   });
-  byId("key-button").addEventListener("click", async () => (await askKey()) && route());
+}
+
+/** The menu: the page's language, the key, and what only an administrator needs. */
+function prepareMenu() {
+  const picker = byId("page-language");
+  picker.append(...Object.entries(LANGUAGES).map(([tag, name]) => make("option", { value: tag, lang: tag }, name)));
+  picker.value = locale;
+  picker.addEventListener("change", () => speak(picker.value));
+  byId("key-button").addEventListener("click", async () => {
+    byId("menu").hidePopover();
+    if (await askKey()) draw(drawn);
+  });
+  onLanguages(() => (byId("serving").textContent = learned.release === null ? "" : t("Release {release} serves. Text in an unknown language is read by version {shared}.", { release: String(learned.release), shared: String(learned.shared) })));
+  const tell = async () => (byId("administration-link").hidden = !key.get() || !(await isAdministrator()));
+  document.addEventListener("key", tell);
+  tell();
 }
 
 async function start() {
@@ -123,8 +156,8 @@ async function start() {
   words.prepare();
   takePictures();
   shortcuts();
+  prepareMenu();
   onLanguages(search.tellLanguages);
-  onLanguages(() => (byId("serving").textContent = search.summary()));
   await ready();
   await refresh().catch(() => {});
   route();

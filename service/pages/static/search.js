@@ -3,10 +3,11 @@
 import { nothingAsked, read, write } from "/static/address.js";
 import { browse, found, own, searching } from "/static/answers.js";
 import { ask, show, thumbnail } from "/static/api.js";
-import { byId, fill, make, plural } from "/static/dom.js";
+import { byId, fill, make } from "/static/dom.js";
 import * as filters from "/static/filters.js";
 import { captionsOf } from "/static/captions.js";
-import { fillPicker, learned, named, native, served } from "/static/languages.js";
+import { fillPicker, learned, named, served } from "/static/languages.js";
+import { t } from "/static/text.js";
 
 let asked = nothingAsked(); // the search that is shown
 let kept = null; // the file that was searched with last: an address has only its name
@@ -30,8 +31,8 @@ export function follow(query) {
 
 /** Why the gallery is shown and no search, if something was asked for. */
 function unasked() {
-  if (asked.file) return `An address does not hold the picture ${asked.file}. Choose it again to search with it.`;
-  return asked.minus.trim() ? "Say what the pictures should show, too: what they should not show is left out of that." : "";
+  if (asked.file) return t("An address does not hold the picture {file}. Choose it again to search with it.", { file: asked.file });
+  return asked.minus.trim() ? t("Say what the pictures should show, too: what they should not show is left out of that.") : "";
 }
 
 /** Connect the form; called once. */
@@ -65,17 +66,12 @@ export function withFile(file) {
 /** Load what the filter bar lists, again after pictures were added or changed. */
 export const loadCollections = () => filters.loadCollections().catch(() => []);
 
-/** Update picker and title when the languages change. */
+/** Update the picker when the languages change. */
 export function tellLanguages() {
   fillPicker(byId("language"));
   choose(asked.language);
-  const list = learned.items.filter(served).slice(0, 12).map((item, place) => [place ? ", " : "", native(item.language)]);
-  fill(byId("search-title"), "Search in ", list.length ? list : "any language");
   turn();
 }
-
-/** What serves now: for the footer. */
-export const summary = () => (learned.release === null ? "" : `release ${learned.release} · ${plural(learned.items.filter(served).length, "language")} · shared version ${learned.shared}`);
 
 /** Let the address name this search, which shows it. */
 function go(changed) {
@@ -113,14 +109,14 @@ function chosenTag() {
 
 function tellScore() {
   const least = Number(byId("min-score").value);
-  byId("min-score-shown").textContent = least > 0 ? least.toFixed(2) : "none";
+  byId("min-score-shown").textContent = least > 0 ? least.toFixed(2) : t("none");
 }
 
-const byText = () => searching("Searching", (signal) => found(asked, (fields) => ({ json: { ...own(asked), ...fields } }), signal));
+const byText = () => searching(t("Searching"), (signal) => found(asked, (fields) => ({ json: { ...own(asked), ...fields } }), signal));
 
 /** A picture of the gallery, perhaps with a text: more like this. */
 const byPicture = () =>
-  searching("Searching with the picture", async (signal) => {
+  searching(t("Searching with the picture"), async (signal) => {
     const item = await ask(`/v1/pictures/${encodeURIComponent(asked.picture)}`, { signal });
     query(show(make("img", { alt: "" }), thumbnail(item.url)), asked.picture);
     const request = (fields) => ({ json: { ...own(asked), ...fields } });
@@ -130,7 +126,7 @@ const byPicture = () =>
 
 /** A file: what is asked for besides goes as fields of the form. */
 const byFile = () =>
-  searching("Searching with the picture", async (signal) => {
+  searching(t("Searching with the picture"), async (signal) => {
     const image = make("img", { alt: "", onerror: () => image.remove() }); // of a file that is no picture
     image.src = URL.createObjectURL(kept);
     image.addEventListener("load", () => URL.revokeObjectURL(image.src), { once: true });
@@ -159,7 +155,7 @@ function query(image, name) {
     byId("text").focus();
     go({ ...asked, ...shown(), picture: "", file: "" });
   };
-  const shut = make("button", { type: "button", class: "shut", "aria-label": "Search without this picture", onclick: without }, "×");
-  const also = make("p", { class: "fine" }, asked.q.trim() ? "together with the text" : "A text in the field above is searched together with it.");
+  const shut = make("button", { type: "button", class: "shut", "aria-label": t("Search without this picture"), onclick: without }, "×");
+  const also = make("p", { class: "fine" }, asked.q.trim() ? t("together with the text") : t("A text in the field above is searched together with it."));
   fill(byId("query"), make("figure", {}, image, make("figcaption", {}, make("p", { class: "id" }, name), also)), shut);
 }
