@@ -76,8 +76,8 @@ def find_groups(
         if group is not None:
             groups.append(group)
         if len(groups) == most:
-            return DuplicatesPage(tuple(groups), number, picture.place)
-    return DuplicatesPage(tuple(groups), len(some), some[-1].place if some else None)
+            return DuplicatesPage(tuple(groups), number, picture.find_place("created_at"))
+    return DuplicatesPage(tuple(groups), len(some), some[-1].find_place("created_at") if some else None)
 
 
 def _find_near(

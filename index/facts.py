@@ -54,6 +54,11 @@ def parse_instant(text: str) -> float | None:
     return (read.replace(tzinfo=read.tzinfo or UTC) - _EPOCH).total_seconds()
 
 
+def find_moment(value: object) -> float | None:
+    """Return the first date in a value of metadata, in seconds since 1970; None where there is none."""
+    return next((fact.number for fact in list_facts(value) if fact.kind == "date"), None)
+
+
 def normalize(text: str) -> str:
     """Return a text as it is compared: in NFC."""
     return unicodedata.normalize("NFC", text)

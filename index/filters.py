@@ -24,9 +24,8 @@ MOST_LEVELS = 8  # filters within each other
 MOST_CONDITIONS = 64
 MOST_VALUES = 1_000  # in all `any` together
 # Keys that name no metadata. A new one hides metadata of its name: old filters with this key then mean another thing.
-# `width` and `height` would be those of the stored JPEG, at most 1,024, not of the upload. The page has the list, too:
-# `service/pages/static/filters.js`.
-FIELDS = frozenset({"collection", "created_at", "id", "tags"})
+# The page has the list, too: `service/pages/static/filters.js`.
+FIELDS = frozenset({"collection", "created_at", "id", "shown_at", "tags"})
 _CLAUSES = ("must", "should", "must_not")
 _BOUNDS = ("gt", "gte", "lt", "lte")
 _METADATA = "metadata."
@@ -208,9 +207,10 @@ def _build_match(match: Match, target: Target) -> ColumnElement[bool]:
 
 
 def _build_range(condition: Range, target: Target) -> ColumnElement[bool]:
-    if condition.key == "created_at":
+    if condition.key in ("created_at", "shown_at"):
+        column = PictureRow.created_at if condition.key == "created_at" else PictureRow.shown_at
         edges = [(_OPERATORS[name], _find_edge(name, value)) for name, value in condition.bounds]
-        moments = [getattr(PictureRow.created_at, operator)(edge) for operator, edge in edges]
+        moments = [getattr(column, operator)(edge) for operator, edge in edges]
         return and_(true() if condition.kind == "date" else false(), *moments)
     return _build_value_condition(condition, target)
 

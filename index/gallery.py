@@ -10,9 +10,9 @@ from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import Insert, Update, delete, insert, select, update
+from sqlalchemy import Double, Insert, Update, delete, insert, literal, select, update
 from sqlalchemy.orm import Session
 
 from index.captions import (
@@ -29,6 +29,7 @@ from index.captions import (
 from index.files import PictureFiles
 from index.records import (
     CREATED,
+    SHOWN,
     Collections,
     GalleryPicture,
     Patch,
@@ -37,6 +38,7 @@ from index.records import (
     add_record_change,
     find_pictures,
     find_record,
+    find_taken_at,
     is_equal,
     write_values,
 )
@@ -51,6 +53,7 @@ from store.registry import Registry
 from store.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
+_OF_FILE = ("width", "height", "original")
 
 
 @dataclass(frozen=True)
@@ -230,10 +233,12 @@ def _put_picture(session: Session, new: NewPicture) -> PutResult:
     record = new.record.apply_to(before.record if before else None)
     original = new.picture is not None and new.picture.original is not None
     if before is not None and before.content_sha256 == new.content_sha256:
-        after = replace(before, record=record, original=original or before.original)
+        original |= before.original
+        after = replace(before, width=new.width, height=new.height, record=record, original=original)
     else:  # what only the database knows is filled in when its row is written
         never, place = datetime.fromtimestamp(0, UTC), (0.0, new.id)
-        after = GalleryPicture(new.id, new.content_sha256, new.width, new.height, never, place, record, original, key=0)
+        known, times = (new.id, new.content_sha256, new.width, new.height), (never, never, (place, place))
+        after = GalleryPicture(*known, *times, record, original, key=0)
     return _write_row(session, before, after, own, new.captions, new.caption_vectors)
 
 
@@ -252,22 +257,25 @@ def _write_row(
     has_new_captions = captions is not None and [*own] != flatten_captions(captions)
     is_in_feed = is_new_content or has_new_captions or bool(vectors)
     if before is not None and not is_edited and not is_in_feed:
-        if after.original != before.original:
-            session.execute(update(PictureRow).where(PictureRow.id == after.id).values(original=after.original))
+        changed = {name: getattr(after, name) for name in _OF_FILE if getattr(after, name) != getattr(before, name)}
+        if changed:  # nothing that a record says
+            session.execute(update(PictureRow).where(PictureRow.id == after.id).values(**changed))
         return PutResult(after, group_by_language(own), "kept", content)
     record = replace(after.record, tags=[*after.record.tags], etag=secrets.token_hex(8))
-    columns = {name: getattr(after, name) for name in ("content_sha256", "width", "height", "original")}
+    columns: dict[str, Any] = {name: getattr(after, name) for name in ("content_sha256", *_OF_FILE)}
     if is_in_feed:
         record = replace(record, change=_add_change(session, "picture_put", after.id))
     if is_new_content:
         columns["key"] = record.change  # rising, and never used again
     columns |= {"change": record.change, "record": add_record_change(session), "etag": record.etag}
     columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
+    came = now() if before is None else PictureRow.created_at
+    columns["shown_at"] = came if (taken := find_taken_at(record)) is None else literal(taken, Double)
     row: Insert | Update = insert(PictureRow).values(id=after.id, **columns)
     if before is not None:
         row = update(PictureRow).where(PictureRow.id == after.id).values(**columns)
-    returned = (PictureRow.key, PictureRow.created_at, CREATED.label("place"))
-    key, created, place = session.execute(row.returning(*returned)).one()
+    returned = (PictureRow.key, PictureRow.created_at, PictureRow.shown_at, CREATED.label("c"), SHOWN.label("s"))
+    key, created_at, shown_at, created, shown = session.execute(row.returning(*returned)).one()
     if captions is not None:
         own = replace_captions(session, after.id, own, captions, record.change)
     for (language, text, encoder), vector in vectors.items():
@@ -276,7 +284,8 @@ def _write_row(
     if is_edited:
         write_values(session, key, record)
     write_words(session, {key: [*list_texts(record.tags, record.metadata), *(text for _, text in own)]})
-    picture = replace(after, key=key, created_at=created, place=(place, after.id), record=record)
+    places = (created, after.id), (shown, after.id)
+    picture = replace(after, key=key, created_at=created_at, shown_at=shown_at, places=places, record=record)
     return PutResult(picture, group_by_language(own), "created" if before is None else "replaced", content)
 
 

@@ -7,7 +7,7 @@ changes, and nothing has to be sealed again.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 from sqlalchemy import (
@@ -25,18 +25,21 @@ from sqlalchemy import (
 )
 from sqlalchemy.orm import Session
 
-from index.facts import TAGS, list_facts, validate_metadata, validate_tags
+from index.facts import TAGS, find_moment, list_facts, validate_metadata, validate_tags
 from index.vectors import Keys, is_among
 from store.errors import PictureNotFound, RecordChanged
 from store.tables import PictureRow, PictureValueRow, RecordChangesRow
 
-Place = tuple[float, str]  # when a picture was added, and its id
-CREATED = type_coerce(PictureRow.created_at, Double)  # as a Python datetime it would be cut to microseconds
+Place = tuple[float, str]  # the moment by which a listing is ordered, and the id
+Order = Literal["created_at", "-created_at", "shown_at", "-shown_at"]  # oldest or newest first: added, or shown
+# as Python datetimes they would be cut to microseconds
+CREATED, SHOWN = (type_coerce(column, Double) for column in (PictureRow.created_at, PictureRow.shown_at))
 FEW_KEYS = 1_000  # keys of which the database finds and sorts the pictures at once
 _BLOCK, MOST_WALKED = 256, 16_000  # pictures that are looked at first, and before the database has to find the others
 DEFAULT_COLLECTION = "default"  # the collection of a picture that names none
 Collections = frozenset[str] | None  # the collections that a caller may see; None for all
 _DEFAULTS = {"captions": {}, "collection": DEFAULT_COLLECTION, "tags": [], "metadata": {}}
+_FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0  # seconds of the years 1 to 9999
 _ROWS = PictureRow.__table__.c
 # Every search runs it: of the table and built once, it takes half the time that it takes as mapped columns, built anew
 _STORED = select(*(_ROWS[name] for name in ("id", "collection", "tags", "metadata", "etag", "change"))).where(
@@ -60,9 +63,10 @@ class Record:
 
 @dataclass(frozen=True)
 class GalleryPicture:
-    """A row of the gallery: a picture and its record without its captions; width and height are in pixels.
+    """A row of the gallery: a picture and its record without its captions; width and height of the photograph, upright.
 
-    `place` is its position in a listing. `original`: its bytes are kept as they were sent. `key` is that of its content
+    `shown_at` is when it was taken, as its metadata tell, else when it came. `places` are its positions in listings by
+    `created_at` and by `shown_at`. `original`: its bytes are kept as they were sent. `key` is that of its content
     in vector sets.
     """
 
@@ -71,10 +75,15 @@ class GalleryPicture:
     width: int
     height: int
     created_at: datetime
-    place: Place
+    shown_at: datetime
+    places: tuple[Place, Place]
     record: Record
     original: bool
     key: int
+
+    def find_place(self, order: Order) -> Place:
+        """Return the position in a listing."""
+        return self.places[order.endswith("shown_at")]
 
 
 @dataclass(frozen=True)
@@ -216,6 +225,12 @@ def add_record_change(session: Session) -> int:
     return session.execute(number).scalar_one()
 
 
+def find_taken_at(record: Record) -> float | None:
+    """Return when a picture was taken, in seconds since 1970; None where its metadata have no date, as UTC has it."""
+    moment = find_moment(record.metadata.get("taken_at"))
+    return moment if moment is not None and _FIRST <= moment <= _LAST else None
+
+
 def build_value_rows(record: Record) -> list[dict[str, Any]]:
     """Build the rows of a record's values, without the picture."""
     named = [*([(TAGS, record.tags)] if record.tags else []), *record.metadata.items()]
@@ -225,7 +240,7 @@ def build_value_rows(record: Record) -> list[dict[str, Any]]:
 def find_pictures(session: Session, ids: Sequence[str], collections: Collections = None) -> dict[str, GalleryPicture]:
     """Return those of these pictures that exist, in one of these collections."""
     query = (
-        select(PictureRow, CREATED.label("place"))
+        select(PictureRow, CREATED.label("created"), SHOWN.label("shown"))
         .where(PictureRow.id.in_(ids))
         .execution_options(populate_existing=True)
     )
@@ -238,12 +253,13 @@ def find_pictures(session: Session, ids: Sequence[str], collections: Collections
             width=row.width,
             height=row.height,
             created_at=row.created_at,
-            place=(created, row.id),
+            shown_at=row.shown_at,
+            places=((created, row.id), (shown, row.id)),
             record=Record(row.collection, row.tags, row.facts, row.etag, row.change),
             original=row.original,
             key=row.key,
         )
-        for row, created in session.execute(query)
+        for row, created, shown in session.execute(query)
     }
 
 
@@ -251,11 +267,11 @@ def list_ids_after(
     session: Session,
     limit: int,
     after: Place | None,
-    newest_first: bool,
+    order: Order,
     conditions: Sequence[ColumnElement[bool]] = (),
 ) -> list[str]:
     """List at most `limit` ids of pictures that meet all conditions, after a place."""
-    query = _order_query(select(PictureRow.id), after, newest_first).where(*conditions).limit(limit)
+    query = _order_query(select(PictureRow.id), after, order).where(*conditions).limit(limit)
     return [*session.scalars(query)]
 
 
@@ -263,7 +279,7 @@ def list_ids_among(
     session: Session,
     limit: int,
     after: Place | None,
-    newest_first: bool,
+    order: Order,
     conditions: Sequence[ColumnElement[bool]],
     keys: Keys,
     places: Sequence[ColumnElement[bool]],
@@ -275,7 +291,7 @@ def list_ids_among(
     """
     ids, walked, block = list[str](), 0, max(limit, _BLOCK)
     while len(keys) > FEW_KEYS and walked < MOST_WALKED:
-        query = _order_query(select(CREATED, PictureRow.id, PictureRow.key), after, newest_first).where(*places)
+        query = _order_query(select(_get_moment(order), PictureRow.id, PictureRow.key), after, order).where(*places)
         with session.connection().execute(query.limit(block)) as result:
             rows = result.cursor.fetchall()  # the driver's own tuples, in a third of the time
         allowed = is_among(np.fromiter((key for _, _, key in rows), dtype=np.int64, count=len(rows)), keys)
@@ -283,13 +299,17 @@ def list_ids_among(
         if len(rows) < block or len(ids) >= limit:
             return ids[:limit]
         after, walked, block = (rows[-1][0], rows[-1][1]), walked + block, 2 * block
-    return [*ids, *list_ids_after(session, limit - len(ids), after, newest_first, conditions)]
+    return [*ids, *list_ids_after(session, limit - len(ids), after, order, conditions)]
 
 
-def _order_query(query: Select[Any], after: Place | None, newest_first: bool) -> Select[Any]:
-    order = (PictureRow.created_at, PictureRow.id)
-    query = query.order_by(*(column.desc() if newest_first else column for column in order))
+def _order_query(query: Select[Any], after: Place | None, order: Order) -> Select[Any]:
+    is_newest_first, moment = order.startswith("-"), _get_moment(order)
+    query = query.order_by(*(column.desc() if is_newest_first else column for column in (moment, PictureRow.id)))
     if after is None:
         return query
-    place, there = tuple_(CREATED, PictureRow.id), tuple_(*after)
-    return query.where(place < there if newest_first else place > there)
+    place, there = tuple_(moment, PictureRow.id), tuple_(*after)
+    return query.where(place < there if is_newest_first else place > there)
+
+
+def _get_moment(order: Order) -> Any:
+    return SHOWN if order.endswith("shown_at") else CREATED

@@ -5,9 +5,11 @@ filter that comes again costs one small query. Keys of deleted contents may stay
 and no search finds them once its snapshot has that change.
 """
 
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import date, timedelta
 from itertools import chain
 from threading import Lock
 from typing import Any, Literal, NamedTuple
@@ -22,7 +24,7 @@ from sqlalchemy.orm import Session
 from index import records
 from index.facts import is_hash
 from index.filters import Filter, Match, Range, build_condition, build_value_row_condition, find_stored_key
-from index.records import Collections, GalleryPicture, Place, Record
+from index.records import Collections, GalleryPicture, Order, Place, Record
 from index.vectors import Keys, is_among
 from store.errors import RegistryUnavailable
 from store.registry import Registry
@@ -33,6 +35,8 @@ _CACHED_BYTES, _CACHED = 64 << 20, 256  # of keys, in all; filters
 _BLOCK = 20_000  # keys that are read at a time
 _LOCK_SECONDS = 5.0  # that one waits for others who read the same, or have much in memory
 MOST_FACETS = 100  # values of one key, the most frequent ones
+MONTHS = "#months"  # in the place of a key: those in which pictures were taken, else came
+_DAY, _EPOCH = 86_400.0, date(1970, 1, 1)
 _LARGEST_EXACT = 1 << 53  # whole numbers up to here are doubles
 _MANY_KEYS = 10_000  # keys that are too many to be looked at one by one
 _LAST_CHANGE = select(RecordChangesRow.__table__.c.last)  # without the mapper, which takes longer than the database
@@ -100,7 +104,7 @@ class Selection:
     def __init__(self, registry: Registry) -> None:
         self._registry = registry
         self._selections = LRUCache[_SelectionKey, KeySelection](_CACHED_BYTES, _count_bytes)
-        self._facets = LRUCache[tuple[Criteria, str, int], list[FacetValue]](_CACHED)  # as of a record's change
+        self._facets = LRUCache[tuple[Criteria, str, int, int], list[FacetValue]](_CACHED)  # as of a record's change
         self._lock = Lock()
         self._reading = WeakValueDictionary[_SelectionKey, Lock]()  # one at a time reads the keys of a selection
 
@@ -147,12 +151,12 @@ class Selection:
         return known
 
     def list_pictures(
-        self, criteria: Criteria, limit: int, after: Place | None = None, *, newest_first: bool = False
+        self, criteria: Criteria, limit: int, after: Place | None = None, order: Order = "created_at"
     ) -> list[GalleryPicture]:
         """Return one page of the pictures that meet the criteria."""
         selected = None if criteria.filter is None else self.select_keys(criteria)
         with self._registry.read_in_time() as session:
-            page = (session, limit, after, newest_first, criteria.build_conditions())
+            page = (session, limit, after, order, criteria.build_conditions())
             if selected is not None and selected.as_of_change == read_last_change(session):
                 ids = records.list_ids_among(*page, selected.keys, criteria.collection_conditions)
             else:
@@ -160,24 +164,34 @@ class Selection:
             pictures = records.find_pictures(session, ids)
         return [pictures[id] for id in ids]
 
+    def find_pictures(self, ids: Sequence[str], collections: Collections = None) -> dict[str, GalleryPicture]:
+        """Return those of some hundred pictures that exist, in one of these collections."""
+        with self._registry.read_in_time() as session:
+            return records.find_pictures(session, ids, collections)
+
     def find_records(self, ids: Sequence[str], collections: Collections = None) -> dict[str, Record]:
         """Return the records of those of some hundred pictures that exist, in one of these collections."""
         with self._registry.connect_for_reading() as connection:
             return records.find_records(connection, ids, collections)
 
-    def count_facets(self, criteria: Criteria, keys: Sequence[str]) -> dict[str, list[FacetValue]]:
-        """Count the most frequent values of each of these keys among the pictures that meet the criteria."""
+    def count_facets(
+        self, criteria: Criteria, keys: Sequence[str], most: int = MOST_FACETS
+    ) -> dict[str, list[FacetValue]]:
+        """Count the most frequent values of each of these keys among the pictures that meet the criteria.
+
+        Of `MONTHS` the newest, newest first.
+        """
         facets, selected = dict[str, list[FacetValue]](), self.select_keys(criteria)
         few = selected is not None and len(selected.keys) <= _MANY_KEYS
         with self._registry.read_in_time() as session:
             last = read_last_change(session)
             for key in keys:
                 with self._lock:
-                    values = self._facets.get((criteria, key, last))
+                    values = self._facets.get((criteria, key, most, last))
                 if values is None:
-                    values = _count_values(session, key, criteria.build_conditions(), few)
+                    values = _count_values(session, key, criteria.build_conditions(), most, few)
                     with self._lock:
-                        self._facets[criteria, key, last] = values
+                        self._facets[criteria, key, most, last] = values
                 facets[key] = values
         return facets
 
@@ -276,12 +290,14 @@ def fetch_numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
 
 
 def _count_values(
-    session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], few: bool = False
+    session: Session, key: str, conditions: tuple[ColumnElement[bool], ...], most: int, few: bool = False
 ) -> list[FacetValue]:
     """Count the values of a key among the pictures that meet all conditions, and return the most frequent ones first.
 
     The database looks at all values of the pictures when these are `few`, and else at all values of the key.
     """
+    if key == MONTHS:
+        return _count_months(session, conditions)[:most]
     if key == "collection":
         query = select(PictureRow.collection, func.count()).where(*conditions).group_by(PictureRow.collection)
         found = [FacetValue(name, number) for name, number in session.execute(query)]
@@ -290,14 +306,25 @@ def _count_values(
     else:
         found = [
             each
-            for query in _build_value_queries(stored, conditions, few)
+            for query in _build_value_queries(stored, conditions, most, few)
             for each in map(_read_facet, session.execute(query))
         ]
     shown = [each for each in found if not is_hash(each.value)]
-    return sorted(shown, key=lambda each: (-each.count, type(each.value).__name__, str(each.value)))[:MOST_FACETS]
+    return sorted(shown, key=lambda each: (-each.count, type(each.value).__name__, str(each.value)))[:most]
 
 
-def _build_value_queries(key: str, conditions: tuple[ColumnElement[bool], ...], few: bool) -> Iterator[Select[Any]]:
+def _count_months(session: Session, conditions: tuple[ColumnElement[bool], ...]) -> list[FacetValue]:
+    """Count pictures by month, newest first: the database counts days, which an index has, and knows no calendar."""
+    day = func.floor(records.SHOWN / _DAY)
+    months = Counter[str]()
+    for number, pictures in session.execute(select(day, func.count()).where(*conditions).group_by(day)):
+        months[f"{_EPOCH + timedelta(days=number):%Y-%m}".zfill(7)] += pictures
+    return [FacetValue(month, months[month]) for month in sorted(months, reverse=True)]
+
+
+def _build_value_queries(
+    key: str, conditions: tuple[ColumnElement[bool], ...], most: int, few: bool
+) -> Iterator[Select[Any]]:
     """Select kind, value and count: of texts, then of the others. Each is read from one index, without the table."""
     row, many = PictureValueRow, func.count()
     columns: list[tuple[tuple[str, ...], Any]] = [(("string",), row.text), (("number", "boolean"), row.number)]
@@ -306,7 +333,7 @@ def _build_value_queries(key: str, conditions: tuple[ColumnElement[bool], ...], 
         values: Select[Any] = select(row.kind, value, many).where(under, row.kind.in_(kinds))
         if conditions:
             values = values.where(row.picture.in_(select(PictureRow.key).where(*conditions)))
-        yield values.group_by(row.kind, value).order_by(many.desc()).limit(10 * MOST_FACETS)
+        yield values.group_by(row.kind, value).order_by(many.desc()).limit(10 * most)
 
 
 def _read_facet(row: Any) -> FacetValue:

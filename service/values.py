@@ -124,7 +124,7 @@ QueryCursor = Annotated[Cursor | None, Query()]
 QueryName = Annotated[str, Query(min_length=1, max_length=100)]
 QueryCollection = Annotated[Collection | None, Query()]
 QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]
-QuerySort = Annotated[Literal["created_at", "-created_at"], Query()]
+QuerySort = Annotated[Literal["created_at", "-created_at", "shown_at", "-shown_at"], Query()]
 Tags = Annotated[list[str], Field(min_length=1, max_length=200)]
 FacetKeys = Annotated[list[Annotated[str, StringConstraints(max_length=128)]], Field(min_length=1, max_length=8)]
 QueryFacets = Annotated[

@@ -229,6 +229,7 @@ class PictureRow(RegistryRow):
     `key` is the change that put its content there: rising, and never used again, also not for a later content.
     `original` says that its bytes were kept as they were sent with it; those of another picture of this content may be.
     `etag` is another one after each change of the record; `record` is the number of that change (`RecordChangesRow`).
+    Width and height are those of the upright photograph. `shown_at` is when it was taken, else when it came.
     """
 
     __tablename__ = "pictures"
@@ -236,6 +237,8 @@ class PictureRow(RegistryRow):
         Index("ix_pictures_created_at_id", "created_at", "id"),  # pages of the gallery are in this order
         Index("ix_pictures_collection_key", "collection", "key"),
         Index("ix_pictures_collection_created_at_id", "collection", "created_at", "id"),  # and those of a collection
+        Index("ix_pictures_shown_at_id", "shown_at", "id"),  # or in this one
+        Index("ix_pictures_collection_shown_at_id", "collection", "shown_at", "id"),
     )
 
     id: Mapped[str] = mapped_column(primary_key=True)
@@ -243,6 +246,7 @@ class PictureRow(RegistryRow):
     width: Mapped[int]
     height: Mapped[int]
     created_at: Mapped[datetime] = mapped_column(default=now())
+    shown_at: Mapped[datetime] = mapped_column(default=now(), server_default="0")
     change: Mapped[int]
     key: Mapped[int] = mapped_column(BigInteger, unique=True, index=True, server_default="0")
     collection: Mapped[str] = mapped_column(server_default="default")

@@ -76,7 +76,7 @@ def measure_listings(records: Records) -> list[dict[str, Any]]:
         for newest_first in (False, True):
             page = partial(_list_page, records.selection(), wanted)
             first = _measure_repeated(partial(page, newest_first, None))
-            end = page(not newest_first, None, 0)[-1].place
+            end = page(not newest_first, None, 0)[-1].find_place("created_at")
             last = _measure_repeated(partial(page, newest_first, end))
             times = {f"last_{name}": value for name, value in last.items()}
             rows.append({"among": _describe_filter(wanted), "newest_first": newest_first, **first, **times})
@@ -86,7 +86,7 @@ def measure_listings(records: Records) -> list[dict[str, Any]]:
 def _list_page(
     selection: Selection, wanted: Criteria, newest_first: bool, after: Place | None, number: int
 ) -> Sequence[GalleryPicture]:
-    return selection.list_pictures(wanted, _PAGE, after, newest_first=newest_first)
+    return selection.list_pictures(wanted, _PAGE, after, "-created_at" if newest_first else "created_at")
 
 
 def measure_followed(records: Records) -> list[dict[str, Any]]:

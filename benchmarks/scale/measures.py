@@ -99,7 +99,10 @@ def follow(live: LiveIndex, gallery: Gallery, changes: int) -> None:
 
 def measure_pages(gallery: Gallery, count: int) -> dict[str, float]:
     """Return milliseconds of the first page of the gallery and of the last one."""
-    last, list_pictures = gallery.get(name(count - 101)).place, Selection(gallery.registry).list_pictures
+    last, list_pictures = (
+        gallery.get(name(count - 101)).find_place("created_at"),
+        Selection(gallery.registry).list_pictures,
+    )
     return {
         "page_ms_first": median(measure_call(list_pictures, Criteria(), 100) for _ in range(20)),
         "page_ms_last": median(measure_call(list_pictures, Criteria(), 100, last) for _ in range(20)),

@@ -20,12 +20,14 @@ def list_pictures(
     limit: Annotated[int, typer.Option("--limit", "-n", min=1)] = 20,
     filter: Filter = None,
     collection: Collection = None,
-    newest: Annotated[bool, typer.Option("--newest", help="Newest first.")] = False,
+    newest: Annotated[
+        bool, typer.Option("--newest", help="By when they were taken, else added; newest first.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
-    """List pictures, oldest first."""
+    """List pictures in the order in which they were added."""
     wanted = {"filter": filter and json.dumps(parse_object(filter, "--filter")), "collection": collection}
-    wanted |= {"sort": "-created_at" if newest else None}
+    wanted |= {"sort": "-shown_at" if newest else None}
     given = {name: value for name, value in wanted.items() if value is not None}
     with open_service() as client:
         items = list_all(client, "/v1/pictures", limit, **given)
@@ -35,6 +37,18 @@ def list_pictures(
         size = f"{item['width']}×{item['height']}"
         rows.append((item["id"], size, item["collection"], ", ".join(item["tags"]), languages))
     print_listing({"items": items}, as_json, ("picture", "size", "collection", "tags", "captions in"), rows)
+
+
+@pictures.command("count")
+def count_pictures(filter: Filter = None, collection: Collection = None, as_json: AsJson = False) -> None:
+    """Count pictures by month, folder, camera and collection."""
+    wanted = {"filter": filter and json.dumps(parse_object(filter, "--filter")), "collection": collection}
+    with open_service() as client:
+        response = client.get("/v1/facets", params={name: value for name, value in wanted.items() if value is not None})
+    counts = read_answer(response)
+    kinds = ("months", "folders", "cameras", "collections")
+    rows = [(kind.removesuffix("s"), each["value"], f"{each['count']:,}") for kind in kinds for each in counts[kind]]
+    print_listing(counts, as_json, ("by", "value", "pictures"), rows)
 
 
 @pictures.command("show")
@@ -99,7 +113,7 @@ def delete_picture(
 
 def _show(item: dict[str, Any], as_json: bool) -> None:
     """Print one picture, a line for each part."""
-    about = {name: item[name] for name in ("id", "collection", "tags", "width", "height", "created_at", "etag")}
+    about = {name: item[name] for name in ("id", "name", "collection", "tags", "width", "height", "shown_at", "etag")}
     captions = {f"captions {tag}": texts for tag, texts in {**item["waiting"], **item["captions"]}.items()}
     parts = [*about.items(), *item["metadata"].items(), *captions.items()]  # metadata may have the name of another part
     rows = [(name, ", ".join(value) if isinstance(value, list) else value) for name, value in parts]

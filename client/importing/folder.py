@@ -2,9 +2,20 @@
 
 import os
 from collections.abc import Collection, Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from .items import MOST_BYTES, SUFFIXES, Item, Record, SkippedPart, SkipReason, Stamp, UnreadableError, derive_ids
+from .items import (
+    MOST_BYTES,
+    SUFFIXES,
+    Item,
+    Record,
+    SkippedPart,
+    SkipReason,
+    Stamp,
+    UnreadableError,
+    derive_ids,
+    describe_file,
+)
 
 
 class Folder:
@@ -82,7 +93,8 @@ class Folder:
         if not path.is_file():
             return SkippedPart(place, "It is not a file.")
         id, twin = derive_ids(place)
-        return Item(place, id, lambda: read_file(path, stamp), stamp, twin, self._record)
+        file = describe_file(PurePosixPath(place), self.root.name)
+        return Item(place, id, lambda: read_file(path, stamp), stamp, twin, self._record, file=file)
 
 
 def read_file(path: Path, stamp: Stamp) -> bytes:

@@ -117,7 +117,8 @@ class Item:
 
     `place` names it there and is stable; `twin` is its id where another picture has `id`. `read` gives its bytes, or
     raises `UnreadableError`. `stamp` is None where only its bytes tell whether it has changed. `shown` is its name for
-    people, where that is not its place. `whole`: `record` says everything; nothing is read from the file's metadata.
+    people, where that is not its place. `whole`: `record` says everything; nothing is read from the file's metadata,
+    nor said of the `file` that it is in.
     """
 
     place: str
@@ -128,6 +129,7 @@ class Item:
     record: Record = field(default_factory=Record)
     shown: str = ""
     whole: bool = False
+    file: Mapping[str, Value] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -227,6 +229,13 @@ def check_id(text: str) -> str:
 def derive_ids(place: str) -> tuple[str, str]:
     """Return the id of a picture in a file: its path without the suffix; and with it, where another one has that id."""
     return normalize_id(str(PurePosixPath(place).with_suffix(""))), normalize_id(place)
+
+
+def describe_file(path: PurePosixPath, top: str = "") -> dict[str, Value]:
+    """Return as metadata how a file is called, and in which folder it is: `top`, where the path names none."""
+    folder = top if path.parent == PurePosixPath() else str(path.parent)
+    told = {"file_name": clean_value(path.name), "folder": clean_value(folder)}
+    return {key: value for key, value in told.items() if value}
 
 
 def clean_tags(texts: Sequence[str]) -> tuple[str, ...]:

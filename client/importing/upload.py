@@ -41,9 +41,8 @@ _RETRY_STATUSES = (429, 503, 507)  # of a picture in a batch: it may be sent aga
 _OUTCOMES: dict[str, OutcomeKind] = {"created": "added", "replaced": "replaced", "kept": "there"}
 _IDS_IN_QUERY, _QUERY_BYTES = 100, 6_000  # ids in one request: the service takes no longer query
 _LARGE_BYTES = 16 << 20  # bytes from which one picture at a time is read, and sent alone
-_READER_VERSION = (
-    1  # how `exif` reads files: whoever changes what it finds raises this, and unchanged files are read again
-)
+# How files are read: whoever changes what is found raises this, and unchanged files are read again
+_READER_VERSION = 2
 
 
 class Outcome(NamedTuple):
@@ -267,8 +266,11 @@ class Importer:
         return Upload(item, content, item.record.extend(file), current, new)
 
     def _read(self, item: Item, content: bytes) -> Record:
-        """Return what the file says of itself, unless everything is said beside it."""
-        return Record() if item.whole else read_metadata(content, self.language)
+        """Return what the file says of itself, and where it is, unless everything is said beside it."""
+        if item.whole:
+            return Record()
+        said = read_metadata(content, self.language)
+        return replace(said, metadata={**item.file, **said.metadata})
 
     def _change(self, item: Item, patch: dict[str, Any], sent: SentRecord) -> Outcome:
         if not patch:

@@ -120,10 +120,10 @@ class Frame:
 
 @dataclass(frozen=True)
 class Picture:
-    """A verified picture: its pixels, width and height of at most 1,024, and its two encoded forms (JPEG).
+    """A verified picture: its pixels, width and height of the photograph, and two encoded forms (JPEG).
 
-    `rgb` is upright and on white; in the frame of a tower where one was given, else whole. `original` are the bytes as
-    they were sent, where these are kept.
+    `rgb` is upright, on white and at most 1,024 pixels a side; in the frame of a tower where one was given, else whole.
+    `size` is that of what was sent, upright. `original` are the bytes as they were sent, where these are kept.
     """
 
     rgb: Image.Image
@@ -133,9 +133,9 @@ class Picture:
     original: bytes | None = None
 
     @classmethod
-    def encode(cls, rgb: Image.Image, frame: Frame | None = None) -> "Picture":
-        """Return the picture of what `read_rgb` returned, in `frame` if there is one."""
-        return cls(frame(rgb) if frame else rgb, rgb.size, encode_stored(rgb), encode_thumbnail(rgb))
+    def encode(cls, rgb: Image.Image, frame: Frame | None = None, size: tuple[int, int] | None = None) -> "Picture":
+        """Return the picture of what `read_rgb` returned, in `frame` if there is one; `size` where it was reduced."""
+        return cls(frame(rgb) if frame else rgb, size or rgb.size, encode_stored(rgb), encode_thumbnail(rgb))
 
 
 def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> Picture:
@@ -144,7 +144,8 @@ def decode(data: bytes, most: int = MAX_PIXELS, frame: Frame | None = None) -> P
     Raises `UnsupportedPictureFormat`, `PictureCorrupt`, `PictureTooManyPixels` (more than `most`, or than can be
     read of such a file), `PictureBadDimensions` or `PictureAnimated`.
     """
-    return Picture.encode(read_rgb(data, most), frame)
+    rgb, size = _read_rgb_and_size(data, most)
+    return Picture.encode(rgb, frame, size)
 
 
 def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
@@ -152,15 +153,20 @@ def read_rgb(data: bytes, most: int = MAX_PIXELS) -> Image.Image:
 
     Of a file with several pages or pictures it is the first, or the one that the file says is the main one.
     """
+    return _read_rgb_and_size(data, most)[0]
+
+
+def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, int]]:
     kind = detect_format(data)
     try:
         if math.prod(read_webp_size(data, kind)) > (limit := min(most, WHOLE_PIXELS)):
             raise _make_refusal(limit)
         with open_image(data, kind) as image:
             _require_allowed(image, kind, most)
-            if kind in REDUCIBLE and math.prod(image.size) > WHOLE_PIXELS:
-                return read_reduced(data, kind, STORED_SIDE)
-            return _read_upright_rgb(image, kind)
+            size = image.size  # before a draft, which makes it smaller
+            is_reduced = kind in REDUCIBLE and math.prod(size) > WHOLE_PIXELS
+            rgb = read_reduced(data, kind, STORED_SIDE) if is_reduced else _read_upright_rgb(image, kind)
+            return rgb, _turn_as(rgb, size)
     except _BOMB as error:
         raise _make_refusal(most) from error
     except _DAMAGED as error:
@@ -227,6 +233,11 @@ def _read_upright_rgb(image: Image.Image, kind: str) -> Image.Image:
     rgb.info.clear()  # an encoder would write some of it
     rgb.thumbnail((STORED_SIDE, STORED_SIDE), Image.Resampling.HAMMING)
     return rgb.transpose(turn) if turn is not None else rgb
+
+
+def _turn_as(rgb: Image.Image, size: tuple[int, int]) -> tuple[int, int]:
+    """Return a size with its long side where that of the upright picture is."""
+    return size if (size[0] - size[1]) * (rgb.width - rgb.height) >= 0 else (size[1], size[0])
 
 
 def _read_orientation(image: Image.Image) -> int:

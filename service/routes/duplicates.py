@@ -6,13 +6,14 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from index.duplicates import DuplicatesPage, Group, find_groups
-from index.records import Place
+from index.records import GalleryPicture, Place
 from index.selection import Criteria
 from index.snapshot import Snapshot
 from service import values
 from service.auth import GuardedRoute, Principal, require_scope
 from service.context import AppContext, Caller, Context, make_picture_path
 from service.listings import count_milliseconds, name_generation, parse_query_filter
+from service.routes.gallery import name_picture
 from service.schemas import gallery as schemas
 
 router = APIRouter(prefix="/v1/duplicates", tags=["gallery"], route_class=GuardedRoute)
@@ -83,18 +84,20 @@ async def _find_page(
 
 
 async def _list_groups(groups: tuple[Group, ...], context: Context, caller: Principal) -> list[schemas.DuplicateGroup]:
-    """Describe groups as they are sent. Of a bound key, a picture that was moved away since is in none."""
-    pictures = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
-    if caller.collections is not None and pictures:
-        pictures = {*await context.lanes.read.run(context.selection.find_records, sorted(pictures), caller.collections)}
+    """Describe groups as they are sent. A picture that was deleted since is in none, or moved out of a key's sight."""
+    ids = {picture for group in groups for picture in (group.head, *(near.picture for near in group.others))}
+    pictures = await context.lanes.read.run(context.selection.find_pictures, sorted(ids), caller.collections)
     described = list[schemas.DuplicateGroup]()
     for group in groups:
         scored = [(group.head, 1.0), *((near.picture, near.score) for near in group.others)]
         visible = [(picture, score) for picture, score in scored if picture in pictures]
         if len(visible) > 1 and visible[0][0] == group.head:
-            near = [
-                schemas.NearPicture(id=picture, score=score, url=f"{make_picture_path(picture)}/content")
-                for picture, score in visible
-            ]
+            near = [_describe_picture(pictures[picture], score) for picture, score in visible]
             described.append(schemas.DuplicateGroup(pictures=near, more=group.more))
     return described
+
+
+def _describe_picture(picture: GalleryPicture, score: float) -> schemas.NearPicture:
+    size = {"width": picture.width, "height": picture.height}
+    url = f"{make_picture_path(picture.id)}/content"
+    return schemas.NearPicture(id=picture.id, name=name_picture(picture), score=score, url=url, **size)

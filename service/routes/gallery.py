@@ -37,7 +37,6 @@ from store import files
 from store.errors import FieldError, PictoglotError
 
 router = APIRouter(prefix="/v1/pictures", tags=["gallery"], route_class=GuardedRoute)
-collections_router = APIRouter(prefix="/v1/collections", tags=["gallery"], route_class=GuardedRoute)
 PictureForm = Annotated[schemas.PictureForm, fastapi.Body(media_type=MULTIPART)]
 _TAGGED: dict[int | str, dict[str, Any]] = {
     200: {"headers": {"ETag": {"description": "Of the record.", "schema": {"type": "string"}}}}
@@ -90,7 +89,7 @@ async def list_pictures(
     facets: values.QueryFacets = None,
     fields: QueryFields = None,
 ) -> Response:
-    """Pictures in the order in which they were added, or newest first; only those that the filter leaves.
+    """Pictures in the order in which they were added or taken, or newest first; only those that the filter leaves.
 
     503 `registry_unavailable` after six seconds, as a search with a filter.
     """
@@ -100,10 +99,12 @@ async def list_pictures(
     cursor_query: object = "pictures" if parameters == [None, None, "created_at", None] else ["pictures", *parameters]
 
     def fetch(count: int, place: tuple[float, str] | None) -> Sequence[GalleryPicture]:
-        return context.selection.list_pictures(criteria, count, place, newest_first=sort == "-created_at")
+        return context.selection.list_pictures(criteria, count, place, sort)
 
     def make_page() -> schemas.PicturePage:
-        found, following = context.cursors.paginate(cursor_query, limit, cursor, fetch, lambda picture: picture.place)
+        found, following = context.cursors.paginate(
+            cursor_query, limit, cursor, fetch, lambda picture: picture.find_place(sort)
+        )
         items = make_items(found, context, caller.collections)
         counts = None if facets is None else context.selection.count_facets(criteria, facets)
         return schemas.PicturePage(items=items, next_cursor=following, facets=counts)
@@ -289,6 +290,12 @@ async def _make_item(put: PutResult, context: Context, caller: Principal, respon
     return item
 
 
+def name_picture(picture: GalleryPicture) -> str:
+    """Name a picture for people: its title, or the name of its file, or the last part of its id."""
+    told = (picture.record.metadata.get(key) for key in ("title", "file_name"))
+    return next((name for name in told if isinstance(name, str) and name), picture.id.rpartition("/")[2])
+
+
 def make_items(
     pictures: Sequence[GalleryPicture], context: Context, within: Collections, own: Mapping[str, Captions] | None = None
 ) -> list[schemas.PictureItem]:
@@ -308,22 +315,13 @@ def make_items(
             own=own[picture.id],
             tags=list(picture.record.tags),
             metadata=dict(picture.record.metadata),
+            name=name_picture(picture),
             url=f"{make_picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
             created_at=picture.created_at,
+            shown_at=picture.shown_at,
             etag=picture.record.etag,
         )
         for picture in pictures
     ]
-
-
-@collections_router.get("")
-@require_scope("search", allows_bound_keys=True)
-async def list_collections(context: AppContext, caller: Caller) -> schemas.Collections:
-    """The collections that the key may see, by name, with the number of their pictures.
-
-    503 `registry_unavailable` after six seconds, as a search with a filter.
-    """
-    found = await context.lanes.read.run(context.selection.list_collections, caller.collections)
-    return schemas.Collections(items=[schemas.CollectionItem(name=name, count=count) for name, count in found])

@@ -202,7 +202,7 @@ def _check_dataset(
             path, tag, served, base, without, to_train=kind == "learn", pivot=pivot, things=context.encoder.things
         ),
         context.gallery.find_known,
-        lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, newest_first=True)],
+        lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, order="-created_at")],
     )
 
 

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Field, WithJsonSchema
 
-from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
+from service.schemas.common import Captions, Facets, FacetValue, ItemWithFields, Problem, RequestBody, Response
 from service.values import Collection, Finite, PictureId
 
 _TAGS = "At most 64: repeated, or a JSON list. If left out, existing tags stay."
@@ -66,10 +66,12 @@ class PictureItem(ItemWithFields):
     )
     tags: list[str]
     metadata: dict[str, Any]
+    name: str = Field(description="`title` or `file_name` of its metadata, else the last part of its id.")
     url: str
-    width: int
+    width: int = Field(description="Of the photograph in pixels, upright; the stored copy may be smaller.")
     height: int
     created_at: datetime
+    shown_at: datetime = Field(description="When it was taken, as `taken_at` of its metadata tells, else `created_at`.")
     etag: str = Field(description="As the header `ETag`: of collection, tags, metadata, content and own captions.")
 
 
@@ -104,8 +106,24 @@ class Collections(Response):
     items: list[CollectionItem]
 
 
+class MonthCount(Response):
+    value: str = Field(description="`2019-07`.")
+    count: int
+
+
+class GalleryFacets(Response):
+    pictures: int
+    months: list[MonthCount] = Field(description="By `shown_at`, in UTC, newest first.")
+    folders: list[FacetValue]
+    cameras: list[FacetValue]
+    collections: list[FacetValue]
+
+
 class NearPicture(Response):
     id: str
+    name: str
+    width: int = Field(description="Of the photograph, as in its record.")
+    height: int
     score: Finite = Field(description="To the first picture of the group; 1 for that one.")
     url: str
 

@@ -39,7 +39,9 @@ def test_pictures_are_added_found_shown_and_changed_as_records(service: Service,
         '{"en": ["an iron bridge"], "cy": ["pont haearn"]}',
         "--etag", run_json(service, "pictures", "show", "iron")["etag"],
     )  # fmt: skip
-    assert changed["metadata"] == {"year": 1950, "width": "12 cm"}
+    folder = {"file_name": "iron.png", "folder": tmp_path.name}
+    assert (changed["name"], changed["metadata"]) == ("iron.png", {**folder, "year": 1950, "width": "12 cm"})
+    assert tmp_path.name in run(service, "pictures", "count", "--collection", "archive").stdout
     assert changed["captions"] == {"en": ["an iron bridge"]}
     assert "record_changed" in run(service, "pictures", "edit", "iron", "--tag", "x", "--etag", "old").stderr
     assert "cy, en" in run(service, "pictures", "list", "--collection", "archive").stdout  # one waits for its language

@@ -187,7 +187,7 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
     kept = ("/{id}", "/{id}/content", "/{id}/thumbnail", "/{id}/original")
     assert allows_bound_keys == {
         *(f"POST /v1/search/{what}" for what in ("pictures", "captions", "batch")),
-        *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "languages", "models")),
+        *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "facets", "languages", "models")),
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",

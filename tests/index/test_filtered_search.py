@@ -13,7 +13,7 @@ from index import engine, segment
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
-from index.records import Patch, RecordInput
+from index.records import Order, Patch, RecordInput
 from index.selection import Criteria, Selection
 from store import database
 from store.data_root import DataRoot
@@ -134,15 +134,16 @@ def test_a_page_of_a_collection_is_read_in_its_order(tmp_path: Path) -> None:
         asked = list[tuple[str, Any]]()
         event.listen(registry.engine, "before_cursor_execute", lambda *given: asked.append((given[2], given[3])))
         wanted = Criteria(collections=frozenset({"museum"}), collection="museum")
-        for newest_first in (False, True):
-            Selection(registry).list_pictures(wanted, 10, newest_first=newest_first)
-        pages = [each for each in asked if "ORDER BY pictures.created_at" in each[0]]
-        assert len(pages) == 2
+        orders: list[Order] = ["created_at", "-created_at", "shown_at", "-shown_at"]
+        for order in orders:
+            Selection(registry).list_pictures(wanted, 10, order=order)
+        pages = [each for each in asked if "ORDER BY pictures." in each[0]]
+        assert len(pages) == 4
         with registry.read() as session:
-            for statement, values in pages:
+            for order, (statement, values) in zip(orders, pages, strict=True):
                 plan = session.connection().exec_driver_sql(f"EXPLAIN QUERY PLAN {statement}", values).all()
                 told = " ".join(row[3] for row in plan)
-                assert "ix_pictures_collection_created_at_id" in told and "TEMP B-TREE" not in told, told
+                assert f"ix_pictures_collection_{order.lstrip('-')}_id" in told and "TEMP B-TREE" not in told, told
 
 
 def test_postgresql_does_not_go_through_all_values_for_each_picture(postgresql_url: str) -> None:

@@ -167,7 +167,7 @@ def list_pages(gallery: Gallery, limit: int) -> list[str]:
     names, after = list[str](), None
     while page := Selection(gallery.registry).list_pictures(Criteria(), limit, after):
         names += [picture.id for picture in page]
-        after = page[-1].place
+        after = page[-1].find_place("created_at")
     return names
 
 

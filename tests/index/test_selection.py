@@ -4,7 +4,7 @@ import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from random import Random
 from threading import Event
@@ -20,8 +20,8 @@ from index import records, selection
 from index.facts import validate_metadata, validate_tags
 from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
-from index.records import Patch, RecordInput
-from index.selection import PICTURES, Criteria, KeySelection, Selection
+from index.records import Order, Patch, RecordInput
+from index.selection import MONTHS, PICTURES, Criteria, KeySelection, Selection
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -33,13 +33,34 @@ TEXTS = ["Chur", "chur", "", "é", "e\u0301", "x" * 300, "1", "true", "1950-01-0
 NUMBERS = [0, -0.0, 1, 1.0, 1.5, -7, 1950, 2**60, 1e300]
 SCALARS = [*TEXTS, *NUMBERS, True, False]
 DATES = ["1949-12-31T23:00:00Z", "1950-01-01", "1950-01-01T00:00:00.000001Z", "2000-01-01", "2999-01-01"]
-KEYS = ["tags", "collection", "id", "created_at", "place", "year", "metadata.year", "metadata.tags", "nope", "No key"]
+TAKEN = [
+    "1969-12-31",
+    "2019-07-31T23:59:59Z",
+    "2019-08-01",
+    "unknown",
+    ["x", "1950-01-01"],
+    7,
+    "0001-01-01T00:00:00+09:00",
+]
+KEYS = [
+    "tags",
+    "collection",
+    "id",
+    "created_at",
+    "shown_at",
+    "place",
+    "year",
+    "metadata.year",
+    "metadata.tags",
+    "nope",
+    "No key",
+]
 Picture = Mapping[str, Any]
 
 
 def list_values(picture: Picture, key: str) -> list[Any]:
     """List the values of a key, in plain Python."""
-    if key in ("id", "collection", "created_at"):
+    if key in ("id", "collection", "created_at", "shown_at"):
         return [picture[key]]
     if key == "tags":
         return list(picture["tags"])
@@ -140,7 +161,8 @@ class SelectionWorld:
         found = dict[str, Picture]()
         for id in self.gallery.list_ids():
             picture = self.gallery.get(id)
-            about = {"collection": picture.record.collection, "created_at": picture.created_at}
+            about: dict[str, Any] = {name: getattr(picture, name) for name in ("created_at", "shown_at")}
+            about["collection"] = picture.record.collection
             found[id] = {"id": id, "tags": picture.record.tags, "metadata": picture.record.metadata, **about}
         return found
 
@@ -154,7 +176,8 @@ class SelectionWorld:
         random, scalar = self._random, self._random.choice
         year = scalar([*NUMBERS, "1950-01-01", True])
         metadata = {"place": scalar([scalar(SCALARS), random.sample(TEXTS, 2)]), "year": year, "tags": scalar(SCALARS)}
-        kept = {key: metadata[key] for key in random.sample([*metadata], random.randrange(4))}
+        metadata["taken_at"] = scalar(TAKEN)
+        kept = {key: metadata[key] for key in random.sample([*metadata], random.randrange(5))}
         tags = random.sample([text for text in TEXTS if 0 < len(text) < 200], random.randrange(4))
         where = scalar(["default", "other", "Chur"])
         return {"collection": where, "tags": validate_tags(tags), "metadata": validate_metadata(kept)}
@@ -213,6 +236,20 @@ def test_facets_count_the_values_of_what_is_left(world: SelectionWorld, monkeypa
     assert found["id"] == found["No key"] == []
 
 
+def test_pictures_are_shown_under_when_they_were_taken_else_when_they_came(world: SelectionWorld) -> None:
+    asked = {"must_not": [{"key": "collection", "match": {"value": "Chur"}}]}
+    pictures = [picture for picture in world.read_pictures().values() if is_met(asked, picture)]
+    for picture in pictures:
+        told = picture["metadata"].get("taken_at")
+        text = "1950-01-01" if isinstance(told, list) else told if told in TAKEN[:3] else None
+        expected = picture["created_at"] if text is None else read_moment(text)
+        assert abs(picture["shown_at"] - expected) <= timedelta(seconds=text is None)
+    expected = Counter(f"{picture['shown_at']:%Y-%m}" for picture in pictures)
+    assert len(expected) > 3
+    found = world.selection.count_facets(Criteria(parse_filter(asked)), [MONTHS])[MONTHS]
+    assert [(each.value, each.count) for each in found] == sorted(expected.items(), reverse=True)
+
+
 def test_facets_that_are_kept_follow_every_change(world: SelectionWorld) -> None:
     queries = list[str]()
     event.listen(world.registry.engine, "before_cursor_execute", lambda *given: queries.append(given[2]))
@@ -252,26 +289,29 @@ def test_a_listing_has_what_is_left_in_order(world: SelectionWorld, monkeypatch:
     wanted = Criteria(either, frozenset({"default", "other"}))
     pictures = world.read_pictures().values()
     inside = [p for p in pictures if p["collection"] != "Chur" and {"Chur", "chur"} & {*p["tags"]}]
-    expected = [p["id"] for p in sorted(inside, key=lambda p: (p["created_at"], p["id"]))]
-    assert len(expected) > 3
+    moments = ("created_at", "shown_at")
+    added, shown = ([p["id"] for p in sorted(inside, key=lambda p: (p[moment], p["id"]))] for moment in moments)
+    expected: dict[Order, list[str]] = {"created_at": added, "-created_at": added[::-1]}
+    expected |= {"shown_at": shown, "-shown_at": shown[::-1]}
+    assert len(added) > 3 and added != shown
 
-    def list_ids(newest_first: bool) -> list[str]:
+    def list_ids(order: Order) -> list[str]:
         found, after = list[str](), None
-        while page := world.selection.list_pictures(wanted, 2, after, newest_first=newest_first):
+        while page := world.selection.list_pictures(wanted, 2, after, order):
             found += [picture.id for picture in page]
-            after = page[-1].place
+            after = page[-1].find_place(order)
         return found
 
     for few, walked in ((1_000, 16_000), (0, 3), (0, 16_000)):  # sorted by the database; both; told by their keys
         monkeypatch.setattr(records, "FEW_KEYS", few)
         monkeypatch.setattr(records, "MOST_WALKED", walked)
         monkeypatch.setattr(records, "_BLOCK", 3)
-        assert list_ids(False) == expected and list_ids(True) == expected[::-1]
+        assert {order: list_ids(order) for order in expected} == expected
     known = world.selection.select_keys(wanted)
     assert known is not None
     outdated = KeySelection(known.keys + 1_000_000, known.as_of_change - 1, known.full_read_at)  # of no picture
     monkeypatch.setattr(world.selection, "select_keys", lambda _: outdated)
-    assert list_ids(False) == expected
+    assert list_ids("-shown_at") == shown[::-1]
     names = dict(world.selection.list_collections(frozenset({"other", "nothing"})))
     assert names == {"other": sum(p["collection"] == "other" for p in pictures)}
 

@@ -100,9 +100,14 @@ def test_a_later_release_migrates_once_and_keeps_what_is_there(
         open_registry(database_url)
 
 
-def test_a_registry_of_the_first_revision_gets_the_tables_of_words(database_url: str, registry: Registry) -> None:
+def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str, registry: Registry) -> None:
     made = submit(registry, "cy")
     with registry.begin() as session:
+        for index in ("ix_pictures_shown_at_id", "ix_pictures_collection_shown_at_id"):
+            session.execute(text(f"DROP INDEX {index}"))
+        session.execute(text("ALTER TABLE pictures DROP COLUMN shown_at"))
+        session.execute(text(_TWO_PICTURES))
+        session.execute(text(_TAKEN_IN_1950))
         session.execute(text("DROP TABLE word_answers"))
         session.execute(text("DROP TABLE unknown_words"))
         session.execute(text("UPDATE alembic_version SET version_num = '0017'"))
@@ -113,6 +118,16 @@ def test_a_registry_of_the_first_revision_gets_the_tables_of_words(database_url:
         later.answers.keep("cy", {"cat": ["cath"]}, "admin")
         assert [each.captions for each in later.answers.list("cy")] == [["cath"]]
         assert later.expansions.get(made.id).language == "cy"
+        shown = connection.execute(text("SELECT id, shown_at FROM pictures ORDER BY id")).all()
+        assert [*map(tuple, shown)] == [("dated", -631_152_000.0), ("undated", 7.5)]
+
+
+_TWO_PICTURES = """
+    INSERT INTO pictures (id, content_sha256, width, height, created_at, change, key)
+    VALUES ('dated', 'a', 1, 1, 7.5, 0, 1), ('undated', 'b', 1, 1, 7.5, 0, 2)"""
+_TAKEN_IN_1950 = """
+    INSERT INTO picture_values (id, picture, key, kind, number)
+    VALUES (1, 1, 'taken_at', 'date', -631152000), (2, 2, 'taken_at', 'number', 7)"""
 
 
 @pytest.mark.parametrize("migrate", [True, False])

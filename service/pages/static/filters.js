@@ -6,7 +6,7 @@ import { byId, fill, make, plural, whole } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
-const FIELDS = ["tags", "collection", "id", "created_at"]; // keys of filters that name no metadata
+const FIELDS = ["tags", "collection", "id", "created_at", "shown_at"]; // keys of filters that name no metadata
 const MOST_FACETS = 8; // that one answer counts
 const SHOWN = 12; // values of a key, until more are asked for
 const LONGEST = 40; // characters of a value that can be chosen: a whole sentence names one picture

@@ -112,7 +112,7 @@ def test_a_picture_comes_in_the_frame_that_is_asked_for_and_is_stored_whole(deco
     finally:
         framing.close()
     assert framed.rgb.size == (48, 32) and framed.rgb.tobytes() == frame(whole.rgb).tobytes()
-    assert framed.size == whole.size == whole.rgb.size == (1_024, 341)
+    assert framed.size == whole.size == (1_500, 500) and whole.rgb.size == (1_024, 341)
     assert (framed.stored, framed.thumbnail) == (whole.stored, whole.thumbnail)
 
 

@@ -1,0 +1,121 @@
+"""A gallery as a library of photographs: their own sizes, when they were taken, and what there is of each kind."""
+
+import io
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+from PIL import Image
+
+from tests.service.harness import Service, assert_problem, motif, picture, running
+
+TAKEN = {"a": "2019-07-31T23:59:59Z", "b": "2019-08-01", "c": "1969-12-31", "d": None}
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        yield service
+
+
+@pytest.fixture(scope="module")
+def dated(service: Service) -> Service:
+    """Four pictures, of which one does not tell when it was taken."""
+    for seed, (id, taken) in enumerate(TAKEN.items()):
+        told = {} if taken is None else {"taken_at": taken, "folder": "2019/Chur", "camera": "Camera X"}
+        put(service, f"2019/{id}", picture(seed), metadata=told, collection="dated").raise_for_status()
+    return service
+
+
+def put(service: Service, id: str, data: bytes, **fields: Any) -> httpx.Response:
+    given = {name: value if isinstance(value, str) else json.dumps(value) for name, value in fields.items()}
+    return service.admin.put(f"/v1/pictures/{id.replace('/', '%2F')}", files={"picture": ("x", data)}, data=given)
+
+
+def encode(image: Image.Image, **save: Any) -> bytes:
+    stream = io.BytesIO()
+    image.save(stream, "JPEG", **save)
+    return stream.getvalue()
+
+
+def test_a_record_and_duplicates_tell_the_size_of_the_photograph(service: Service) -> None:
+    wide, turned = motif(7, 3_840).crop((0, 0, 3_840, 2_160)), Image.Exif()
+    turned[0x0112] = 6  # a telephone that was held upright
+    original = put(service, "size/original", encode(wide), collection="sizes").json()
+    edit = put(service, "size/edit", encode(wide.resize((1_200, 675))), collection="sizes").json()
+    upright = put(service, "size/upright", encode(wide, exif=turned), collection="other-sizes").json()
+    assert [(each["width"], each["height"]) for each in (original, edit)] == [(3_840, 2_160), (1_200, 675)]
+    assert (upright["width"], upright["height"]) == (2_160, 3_840)
+    stored = Image.open(io.BytesIO(service.admin.get(original["url"]).content))
+    assert stored.size == (960, 540)
+    (group,) = service.admin.get("/v1/duplicates", params={"collection": "sizes"}).json()["items"]
+    assert {each["id"]: (each["width"], each["height"]) for each in group["pictures"]} == {
+        "size/original": (3_840, 2_160),
+        "size/edit": (1_200, 675),
+    }
+
+
+def test_a_picture_is_called_by_its_title_or_its_file_or_the_end_of_its_id(service: Service) -> None:
+    told: dict[str, Any] = {"title": "The bridge", "file_name": "IMG_7.jpg"}
+    for expected in ("The bridge", "IMG_7.jpg", "bridge"):
+        assert put(service, "names/2019/bridge", picture(40), metadata=told).json()["name"] == expected
+        told.pop(next(iter(told), ""), None)
+
+
+def test_pages_are_in_the_order_of_when_pictures_were_taken_both_ways(dated: Service) -> None:
+    def list_all(sort: str) -> list[str]:
+        found, query = list[str](), {"collection": "dated", "sort": sort, "limit": "1"}
+        while True:
+            page = dated.admin.get("/v1/pictures", params=query).json()
+            found += [item["id"] for item in page["items"]]
+            if page["next_cursor"] is None:
+                return found
+            query["cursor"] = page["next_cursor"]
+
+    assert list_all("shown_at") == ["2019/c", "2019/a", "2019/b", "2019/d"]
+    assert list_all("-shown_at") == list_all("shown_at")[::-1]
+    page = dated.admin.get("/v1/pictures", params={"collection": "dated", "sort": "shown_at", "limit": "1"}).json()
+    other = {"collection": "dated", "sort": "created_at", "limit": "1", "cursor": page["next_cursor"]}
+    assert_problem(dated.admin.get("/v1/pictures", params=other), 422, "invalid_cursor")
+
+
+def test_a_picture_moves_when_its_date_changes(service: Service) -> None:
+    came = put(service, "moves", picture(41), collection="moving").json()
+    assert came["shown_at"] == came["created_at"]
+
+    def patch(taken: object) -> Any:
+        return service.admin.patch("/v1/pictures/moves", json={"metadata": {"taken_at": taken}}).json()["shown_at"]
+
+    assert patch("1950-06-01T10:00:00+01:00") == "1950-06-01T09:00:00Z"
+    assert [patch(each) for each in ("some day", "0001-01-01T00:00:00+09:00", None)] == [came["created_at"]] * 3
+
+
+def test_months_folders_cameras_and_collections_are_counted(dated: Service) -> None:
+    def count(**query: str) -> Any:
+        answer = dated.admin.get("/v1/facets", params={"collection": "dated", **query})
+        assert answer.status_code == 200, answer.text
+        return answer.json()
+
+    now = dated.admin.get("/v1/pictures/2019%2Fd").json()["created_at"][:7]
+    months = [now, "2019-08", "2019-07", "1969-12"]
+    assert count() == {
+        "pictures": 4,
+        "months": [{"value": month, "count": 1} for month in months],
+        "folders": [{"value": "2019/Chur", "count": 3}],
+        "cameras": [{"value": "Camera X", "count": 3}],
+        "collections": [{"value": "dated", "count": 4}],
+    }
+    july = {"must": [{"key": "shown_at", "range": {"gte": "2019-07-01", "lt": "2019-08-01"}}]}
+    left = count(filter=json.dumps(july))
+    assert left["pictures"] == 1 and left["months"] == [{"value": "2019-07", "count": 1}]
+    key = dated.key("search", collections=["nothing"])
+    assert httpx.get(f"{dated.url}/v1/facets", headers={"X-API-Key": key}).json() == {
+        "pictures": 0,
+        "months": [],
+        "folders": [],
+        "cameras": [],
+        "collections": [],
+    }
+    assert_problem(dated.admin.get("/v1/facets", params={"filter": "{"}), 422, "invalid_filter")
