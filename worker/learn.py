@@ -77,7 +77,7 @@ def make_version(context: TrainingContext, data: TrainingData) -> tuple[VersionC
         name = f"evaluation/{data.language}-{proof.digest[:12]}.json"
         report = attempt.compute_once(name, lambda: evaluate(context, data, view))
     with attempt.enter_phase("package"):
-        held_out = encode_held_out(context, view, [each.id for each in data.expansions])
+        held_out = encode_held_out(context, view, [each.id for each in data.expansions], data.proof_rows)
         version = _package(context, data, content, proof, held_out, report)
         # what is registered is what serves, and an earlier attempt may have written it: from here on only that is used
         content, _ = version_files.read(attempt.root.locate(str(version.folder)), version.manifest_sha256)

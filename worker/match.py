@@ -5,7 +5,9 @@ the gallery's captions in English, which the base reads: their vectors are with 
 """
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import random
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass, replace
 from datetime import UTC, datetime
@@ -24,6 +26,7 @@ from index.gallery import Gallery
 from index.set_states import find_last_change
 from index.vectors import Matrix
 from model.backend import find_recorded_encoding
+from model.dataset.rows import Row
 from model.encoder import VersionFolder
 from model.languages import ENGLISH
 from model.match import Answers, Curves, fit, measure_error, read_alike, search_gallery
@@ -33,12 +36,14 @@ from store.data_root import DataRoot
 from store.errors import CorruptFolder, Unavailable
 from store.registry import Registry
 from worker.attempt import TrainingContext
-from worker.validation import MAX_CAPTIONS, encode_candidates, encode_texts, load_validations
+from worker.validation import MAX_CAPTIONS, choose_gallery_english, encode_candidates, encode_texts, load_validations
 
 HELD_OUT = "held-out.safetensors"  # beside the rows of a version
 LEAST_PICTURES = 100
 LEAST_CAPTIONS = 20  # of a language of which nothing is known; of one beside English: `LEAST_CAPTIONS_BESIDE`
 LEAST_CAPTIONS_BESIDE = 5
+_SHORT = 4  # letters below which an English word without an entry is one of grammar, and stays out
+_LONGEST_ENTRY = 3  # words of an equivalent that is looked for in a caption
 
 
 @dataclass(frozen=True)
@@ -74,30 +79,74 @@ class HeldOut:
             return HeldOut(pairs, *map(file.get_tensor, ("vectors", "texts", "meanings")))
 
 
-def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[str]) -> HeldOut:
-    """Encode what the datasets of these expansions hold out, by the `view` of a proof."""
-    pairs, texts, meanings = (
-        list[tuple[str, str]](),
-        list[str](),
-        [np.empty((0, context.encoder.dimension), np.float32)],
-    )
+def encode_held_out(context: TrainingContext, view: View, expansions: Sequence[str], proof: Sequence[Row]) -> HeldOut:
+    """Encode what the datasets of these expansions hold out, by the `view` of a proof, which was taught these rows.
+
+    Of single words a proof was not taught it knows nothing. Where no other text is held out, captions of the gallery
+    are, as the words that it was taught render them.
+    """
+    pairs, words, rendered = list[tuple[str, str]](), list[str](), list[tuple[str, NDArray[np.float32]]]()
     for validation in load_validations(context.attempt.root, expansions):
         if validation.against == "pictures":
             pairs += zip(validation.targets, validation.captions, strict=True)
-        if validation.against in ("pictures", "words"):  # a word that a proof was not taught tells nothing of others
-            continue
-        among = encode_candidates(context, None, replace(validation, others=[]))
-        found = [
-            (text, among.places[target])
-            for text, target in zip(validation.captions, validation.targets, strict=True)
-            if target in among.places
+        elif validation.against == "words":
+            words += validation.captions
+        else:
+            among = encode_candidates(context, None, replace(validation, others=[]))
+            paired = zip(validation.captions, validation.targets, strict=True)
+            rendered += [
+                (text, among.vectors[among.places[target]]) for text, target in paired if target in among.places
+            ]
+    if words and len(rendered) < LEAST_CAPTIONS and len(pairs) < LEAST_CAPTIONS:
+        english = choose_gallery_english(context).captions
+        meant = encode_texts(context, [(context.encoder.base_view, text) for text in english]).vectors
+        rendered += [
+            (text, meaning) for text, meaning in zip(Glosser(proof, words).render(english), meant, strict=True) if text
         ]
-        texts += [text for text, _ in found]
-        meanings.append(among.vectors[[place for _, place in found]])
+    texts = [text for text, _ in rendered]
+    meanings = np.array([vector for _, vector in rendered], np.float32).reshape(-1, context.encoder.dimension)
     vectors, of_texts = (
         encode_texts(context, [(view, text) for text in some]).vectors for some in ([text for _, text in pairs], texts)
     )
-    return HeldOut(pairs, vectors, of_texts, np.concatenate(meanings))
+    return HeldOut(pairs, vectors, of_texts, meanings)
+
+
+class Glosser:
+    """A reader of English captions in another language, word by word, as someone would who has its dictionary.
+
+    What the dictionary lacks, somebody says in words that were not taught: one of the `unknown` stands for it.
+    """
+
+    def __init__(self, rows: Iterable[Row], unknown: Sequence[str]) -> None:
+        self._captions, self._unknown = dict[str, list[str]](), unknown
+        for row in rows:
+            if row.english is not None:
+                self._captions.setdefault(row.english.lower(), []).append(row.caption)
+
+    def render(self, captions: Sequence[str]) -> list[str]:
+        """Return each of the English captions in the language; empty ones where nothing is known of English."""
+        draw = random.Random(0)
+        if not self._captions:
+            return ["" for _ in captions]
+        return [" ".join(self._render_words(re.findall(r"[\w'-]+", text.lower()), draw)) for text in captions]
+
+    def _render_words(self, words: Sequence[str], draw: random.Random) -> Iterator[str]:
+        place = 0
+        while place < len(words):
+            for end in range(min(place + _LONGEST_ENTRY, len(words)), place, -1):
+                if found := self._find(" ".join(words[place:end])):
+                    yield draw.choice(found)
+                    break
+            else:
+                end = place + 1
+                if len(words[place]) >= _SHORT:
+                    yield draw.choice(self._unknown)
+            place = end
+
+    def _find(self, english: str) -> list[str]:
+        """Find the captions of a word, or of what it is a form of."""
+        forms = [english, *(english.removesuffix(ending) for ending in ("s", "es", "ed", "ing"))]
+        return next((self._captions[form] for form in forms if form in self._captions), [])
 
 
 class MatchFitter:

@@ -12,6 +12,7 @@ from index.gallery import NewPicture
 from index.snapshot import Calibrations
 from index.vectors import Matrix
 from model import version as version_files
+from model.dataset.rows import Pivot, Row
 from model.match import SAMPLE, blend_deviations, take_first
 from model.table import TokenRows
 from model.version import VersionContent
@@ -21,9 +22,10 @@ from store.leases import PURGING
 from tests.launcher import PARENT
 from tests.patience import PATIENCE
 from tests.store import steps
-from tests.worker.harness import PICTURES, Site
+from tests.worker.harness import PICTURES, Site, attempt_at, pairs
 from worker import upkeep
-from worker.match import HELD_OUT, LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, HeldOut, MatchFitter
+from worker.child import run
+from worker.match import HELD_OUT, LEAST_CAPTIONS, LEAST_CAPTIONS_BESIDE, Glosser, HeldOut, MatchFitter
 from worker.settings import WorkerSettings
 from worker.upkeep import REFIT_CHANGES, IndexingChore, list_languages_to_fit
 
@@ -190,6 +192,27 @@ def test_of_few_texts_without_pictures_nothing_is_told(site: Site) -> None:
     version = held_out(site, "cy", texts=LEAST_CAPTIONS - 1)
     expected = {"reason": "few_captions", "captions": 0, "pictures": PICTURES + 60}
     assert measure(site, "cy", version).items() >= expected.items()
+
+
+def test_of_a_language_that_a_dictionary_taught_chances_are_told_from_captions_rendered_word_by_word(
+    site: Site,
+) -> None:
+    described(site, 60)
+    measure(site)
+    entries = [{"word": row["caption"].replace(" ", ""), "glosses": [row["english"]]} for row in pairs("cy")]
+    expansion = site.submit(entries, pivot="en", epochs=5)
+    run(attempt_at(site, expansion))
+    told = measure(site, "cy", 1)
+    assert (told["captions"], told["near"], told["texts"]) == (60, "en", 60) and "reason" not in told
+
+
+def test_captions_are_rendered_by_the_longest_entry_and_by_an_unknown_word_where_there_is_none() -> None:
+    entries = {"red apple": "afal coch", "apple": "afal", "box": "blwch", "jump": "neidio"}
+    rows = [Row(0, caption, Pivot("en", english), None, None) for english, caption in entries.items()]
+    glosser = Glosser([*rows, Row(0, "pomme", Pivot("fr", "pomme"), None, None)], ["dieithr"])
+    rendered = glosser.render(["A red apple of two apples", "Jumped in the boxes, hedgehog", "pomme", "of the"])
+    assert rendered == ["afal coch afal", "neidio blwch dieithr", "dieithr", ""]
+    assert Glosser(rows[4:], ["dieithr"]).render(["hedgehog"]) == [""], "without an entry nothing is said"
 
 
 def test_every_picture_with_the_same_caption_is_right(site: Site) -> None:
