@@ -1,9 +1,11 @@
 """Language tags (BCP 47), names and scripts, from langcodes and CLDR. Does not detect languages."""
 
 import unicodedata
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from functools import cache, lru_cache
+from itertools import islice
 from typing import Literal
 
 import langcodes
@@ -21,6 +23,10 @@ _SHORTEST_NAME = 3  # bytes; shorter ones in Latin letters are tags with a slip,
 _NO_TAG = "not the tag of a registered language (BCP 47), such as `cy`, `pt-BR` or `zh-Hant`"
 _SHAPE = regex.compile(r"([A-Za-z]{2,8}|[Xx](?=-))(-[A-Za-z0-9]{1,8})*")
 _PRIVATE = "x-"  # tags that a community gives itself (RFC 5646, section 2.2.7)
+_LETTER = regex.compile(r"\p{Latin}\p{M}*|\p{L}|\p{M}")
+_ROW = 60  # letters of a row of keys; a script with more has an input method
+_RARE = 5_000  # letters, of which a single one may be of a foreign word
+_SAMPLE = 50_000  # texts that are looked at
 # ISO 15924 codes that name several Unicode scripts
 _COMPOSED = {
     "Jpan": ("Hani", "Hira", "Kana"),
@@ -122,6 +128,21 @@ def _find_alpha3(tag: str) -> str | None:
         return langcodes.Language.get(tag).to_alpha3()
     except LookupError:
         return None
+
+
+def find_special_letters(texts: Iterable[str]) -> list[str]:
+    """Return the small letters of texts that a plain keyboard lacks, in order; none where they are too many for a row.
+
+    Those of a few loanwords are left out.
+    """
+    counts = Counter(letter for text in islice(texts, _SAMPLE) for letter in _LETTER.findall(text.lower()))
+    least = counts.total() / _RARE
+    found = [letter for letter, count in counts.items() if not letter.isascii() and count > least]
+    return sorted(found, key=_make_sort_key) if len(found) <= _ROW else []
+
+
+def _make_sort_key(letter: str) -> str:
+    return unicodedata.normalize("NFD", letter)
 
 
 def can_read(languages: Collection[str], tag: str) -> bool:

@@ -27,6 +27,7 @@ from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestTiming
 from service.settings import Settings
+from service.terms import TermsCopy
 from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
 from store.errors import InvalidInput
@@ -71,6 +72,7 @@ class Context:
     words: WordSearch = field(init=False)
     asker: WordAsker = field(init=False)
     unknown_words: UnknownWordCounter = field(init=False)
+    terms: TermsCopy = field(init=False)
     stopping: Event = field(default_factory=Event)
     requests: int = 0
     successor: "Context | None" = None
@@ -83,6 +85,7 @@ class Context:
         self.words = WordSearch(self.registry, self.selection)
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
+        self.terms = TermsCopy(self.registry)
         self.admissions = {
             BodyKind.PICTURE: self.pictures.searches,
             BodyKind.PICTURES_IN_JSON: self.pictures.searches,

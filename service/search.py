@@ -251,7 +251,7 @@ class Search:
         return schemas.PictureHits(
             items=[self._describe_hit(hit, captions.get(hit.picture, {}), found.get(hit.picture)) for hit in hits],
             facets=candidates.facets,
-            language=schemas.LanguageUsed.model_validate(self._route) if self._route else None,
+            language=self._describe_language(),
             version=self._route.view.version if self._route else None,
             release=self._snapshot.release.number,
             generation=name_generation(self._snapshot.pictures, self._caller),
@@ -262,6 +262,13 @@ class Search:
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
         )
+
+    def _describe_language(self) -> schemas.LanguageUsed | None:
+        if self._route is None:
+            return None
+        used = schemas.LanguageUsed.model_validate(self._route)
+        used.terms = self._context.terms.get(used.used)
+        return used
 
     def _count_unknown(self, words: Sequence[str]) -> None:
         if self._route is not None and self._route.used in self._snapshot.views:

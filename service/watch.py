@@ -26,6 +26,7 @@ async def follow(app: FastAPI, move: Callable[[], Awaitable[None]]) -> None:
     async def refresh() -> None:
         context: Context = app.state.context
         await run_in_threadpool(context.live.refresh)
+        await run_in_threadpool(context.terms.refresh)
         update_metrics(context)
         await move()
 

@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -30,6 +30,7 @@ from store.tables import (
     ReleaseRow,
     VersionRow,
 )
+from store.terms import find_number, set_terms
 from store.versions import BUILT_IN_LANGUAGE
 
 ExpansionKind = Literal["learn", "assess", "rebuild", "base"]
@@ -74,6 +75,7 @@ class Expansion:
     dataset_bytes: int | None
     cancel_requested: bool
     actor: str
+    terms: int | None
 
     @property
     def is_of_words(self) -> bool:
@@ -117,10 +119,12 @@ class Expansions(Leases):
         dataset_bytes: int | None = None,
         key: IdempotencyKey | None = None,
         id: str | None = None,
+        terms: Mapping[str, Any] | None = None,
     ) -> tuple[Expansion, bool]:
         """Queue an expansion, and return it with True; with False the one that was queued under this key before.
 
         `id` is given by callers that store the dataset first. A move begins only when nothing else is in progress.
+        `terms` become those of the language; None leaves them as they are.
         Raises ExpansionInProgress, IdempotencyKeyReused.
         """
         with self._database.begin() as session:
@@ -140,6 +144,9 @@ class Expansions(Leases):
                 dataset_sha256=dataset_sha256,
                 dataset_bytes=dataset_bytes,
                 actor=actor,
+                terms=find_number(session, language)
+                if terms is None
+                else set_terms(session, language, terms, actor).number,
             )
             record_request(session, key, expansion=row.id)
             return build_expansion(row), True

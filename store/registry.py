@@ -14,6 +14,7 @@ from store.migrations import NEWEST, read_revision, upgrade
 from store.releases import Release, Releases
 from store.retention import Retention
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
+from store.terms import LanguageTerms
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
 
 _log = logging.getLogger(__name__)
@@ -28,6 +29,7 @@ class Registry(Database):
         self.releases = Releases(self)
         self.expansions = Expansions(self)
         self.answers, self.unknown_words = WordAnswers(self), UnknownWords(self)
+        self.terms = LanguageTerms(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
         self.duties = Duties(self)

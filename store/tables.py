@@ -61,7 +61,8 @@ class VersionRow(RegistryRow):
 
     `datasets` are the expansions whose datasets its language was taught from, oldest first. `pruned_at` is when it left
     the reach of every release, `pruned_release` the one that served then. `folder` is NULL when its files are gone.
-    `match` alone changes: how the chances of hits are told, as fitted last; JSON and its checksum.
+    `match` alone changes: how the chances of hits are told, as fitted last; JSON and its checksum. `terms` is the
+    number of those that the language had.
     """
 
     __tablename__ = "versions"
@@ -78,6 +79,7 @@ class VersionRow(RegistryRow):
     bytes: Mapped[int] = mapped_column(BigInteger)
     report: Mapped[dict[str, Any]]
     match: Mapped[builtins.bytes | None] = mapped_column(deferred=True)
+    terms: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
     pruned_at: Mapped[datetime | None]
     pruned_release: Mapped[int | None]
@@ -165,6 +167,7 @@ class ExpansionRow(RegistryRow):
     dataset_sha256: Mapped[str | None]
     dataset_bytes: Mapped[int | None] = mapped_column(BigInteger)
     actor: Mapped[str]
+    terms: Mapped[int | None]
     created_at: Mapped[datetime] = mapped_column(default=now())
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]

@@ -14,6 +14,7 @@ from store.errors import VersionNotFound, VersionPruned
 from store.files import append_crc, strip_crc
 from store.leases import require_lease
 from store.tables import ReleaseRow, VersionRow
+from store.terms import find_number
 
 FIRST = 0  # the number of the version that is the first base itself
 BUILT_IN_LANGUAGE = "en"
@@ -25,6 +26,7 @@ class Version:
 
     `dataset_expansions` are the expansions whose datasets its language was taught from, oldest first. Once it is pruned
     (`pruned_at`), it can serve its language no more; its folder goes, and is None, when no other version builds on it.
+    `terms` is the number of the terms that its language had when it was made.
     """
 
     number: int
@@ -39,6 +41,7 @@ class Version:
     created_at: datetime
     pruned_at: datetime | None = None
     dataset_expansions: tuple[str, ...] = ()
+    terms: int | None = None
 
 
 class Versions:
@@ -136,6 +139,7 @@ class Versions:
                 rows=rows,
                 bytes=bytes,
                 report=report,
+                terms=find_number(session, language),
             )
             session.add(row)
             maker.version = row.number

@@ -15,6 +15,7 @@ from index.indexer import fill_captions
 from model import version as version_files
 from model.dataset.rows import Row
 from model.detection import count_ngrams
+from model.languages import find_special_letters
 from model.lexicon import collect_words
 from model.objectives import NO_PICTURE, Corpus
 from model.training import LearnSettings, Progress, Trainer, TrainingInterrupted
@@ -194,7 +195,7 @@ def _package(
         manifest_sha256=files.hash_file(folder / files.MANIFEST),
         rows=len(content.rows.ids),
         bytes=sum(file.stat().st_size for file in folder.iterdir()),
-        report=dict(report),
+        report={**report, "letters": find_special_letters(captions)},
         fence=attempt.lease.fence,
         datasets=[expansion.id for expansion in data.expansions],
     )

@@ -70,6 +70,7 @@ def export(
         for each in datasets:  # what was served is served again, whatever it gains there; pictures may be gone
             file = str(folder / each["dataset"])
             options = ["--settings", each["settings"], "--without-missing", "--force", "--watch"]
+            options += ["--terms", str(folder / each["terms"])] if each["terms"] else []
             given = [file] if each["pivot"] is None else ["--dictionary", file, "--pivot", each["pivot"]]
             note(f"  {name_program()} {shlex.join(['learn', each['language'], *given, *options])}")
 
@@ -159,10 +160,19 @@ def _export_languages(client: httpx.Client, folder: Path) -> tuple[list[dict[str
         path = f"datasets/{_check_name(f'{place:03}-{language}')}"
         _download(client, build_path(f"/v1/versions/{number}/datasets", dataset["expansion"]), folder / path)
         settings = json.dumps(dataset["settings"])
+        terms = _write_terms(folder / f"{path}-terms.json", dataset["terms"])
         of = {"settings": settings, "pivot": dataset["pivot"], "version": number}  # pivot: of a dictionary
-        rows.append({"language": language, "dataset": path, **of})
+        rows.append({"language": language, "dataset": path, "terms": f"{path}-terms.json" if terms else None, **of})
     _write(folder / LANGUAGES, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows))
     return rows, gone
+
+
+def _write_terms(file: Path, terms: dict[str, Any] | None) -> bool:
+    """Write the terms with which a dataset was sent; returns whether there are any."""
+    if terms is not None:
+        kept = {name: value for name, value in terms.items() if name != "set_at"}
+        _write(file, iter([json.dumps(kept, ensure_ascii=False, indent=2).encode() + b"\n"]))
+    return terms is not None
 
 
 def _check_name(name: str) -> str:

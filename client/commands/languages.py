@@ -34,6 +34,7 @@ from ..output import (
     stop,
 )
 from .admin import show_move
+from .terms import summarize_terms
 
 FEW = 20  # held-out captions, of which a single one is 5 points
 _ENDED = ("succeeded", "failed", "cancelled")
@@ -70,6 +71,9 @@ def list_languages(
         return
     if few:
         note(f"No share is shown for fewer than {FEW} held-out captions: {', '.join(few)}.")
+    for item in items:
+        if item["terms"]:
+            note(f"{item['language']}: {summarize_terms(item['terms'])}")
     note(f"Release {listing['release']} serves; the shared table is version {listing['shared_version']}.")
 
 

@@ -1,6 +1,7 @@
 """`learn`, `assess`: send a dataset to the service, or say what a dry run found in it. The worker does the rest."""
 
 import gzip
+import json
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,8 +13,8 @@ import typer
 from ..client import format_lines, list_faults, make_key_header, open_service, read_answer
 from ..output import REFUSED, AsJson, errors, format_count, note, print_json, say, stop
 from .languages import FEW, conclude, watch_expansion
+from .terms import Tag, TermsFile, read_terms
 
-Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
 WithoutMissing = Annotated[
     bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
 ]
@@ -56,10 +57,12 @@ def learn(
         bool, typer.Option("--replace", help="Use only this dataset; discard the earlier ones.")
     ] = False,
     without_missing: WithoutMissing = False,
+    terms: TermsFile = None,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset or a dictionary, together with its earlier datasets."""
     form = {"language": tag} | ({"settings": settings} if settings else {})
+    form |= {} if terms is None else {"terms": json.dumps(read_terms(terms), ensure_ascii=False)}
     asked = {"force": force, "replace": replace, "without_missing": without_missing}
     form |= {name: "true" for name, wanted in asked.items() if wanted}
     if dictionary is None and file is not None:

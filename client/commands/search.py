@@ -26,6 +26,7 @@ from ..output import (
     say,
     stop,
 )
+from .terms import summarize_terms
 
 Words = Annotated[list[str] | None, typer.Argument(metavar="TEXT", help="What the picture should show, in quotes.")]
 Mode = Literal["meaning", "words", "both"]
@@ -97,8 +98,7 @@ def search(
     if as_json:
         print_json(result)
     elif captions:
-        rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
-        print_table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+        _show_captions(result)
     else:
         _show_pictures(result, language, narrowed=bool(filter or collection))
 
@@ -177,6 +177,13 @@ def _post(client: httpx.Client, path: str, body: dict[str, Any], file: Path | No
     return read_answer(client.post(path, data=form, files={"picture": (file.name, file.read_bytes(), kind)}))
 
 
+def _show_captions(result: dict[str, Any]) -> None:
+    rows = [(hit["rank"], f"{hit['score']:.3f}", hit["language"], hit["caption"]) for hit in result["items"]]
+    print_table(("rank", "score", "language", "caption"), rows, right=("rank", "score"))
+    for tag, terms in result["terms"].items():
+        note(f"{tag}: {summarize_terms(terms)}")
+
+
 def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> None:
     """Print the hits, and how the text was read; `narrowed` by a filter or to a collection, none may be left."""
     reading, hits = result["language"], result["items"]
@@ -203,6 +210,8 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
         note("Weaker matches are left out: search without --min-match to see them.")
     if reading:
         note(f"{_describe_reading(reading)} version {result['version']}, release {result['release']}.")
+        if reading.get("terms"):
+            note(f"{reading['used']}: {summarize_terms(reading['terms'])}")
     for warning in result["warnings"]:
         text = _WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}.")
         note(text.format(words=", ".join(result.get("unknown_words", []))))

@@ -10,7 +10,7 @@ import typer
 from ..client import build_path, make_key_header, open_service, read_answer, retry
 from ..output import AsJson, format_count, format_share, note, print_json, print_table, say, stop
 from .languages import conclude, watch_expansion
-from .learn import Tag
+from .terms import Tag
 
 _COLUMNS = ("english", "caption", "pictures")
 

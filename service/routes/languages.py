@@ -1,4 +1,4 @@
-"""The routes of languages and expansions: list languages, teach one more, follow its expansion."""
+"""The routes that teach a language and follow its expansion."""
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
@@ -13,11 +13,9 @@ from fastapi.sse import format_sse_event
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
-from index.records import Collections
 from index.selection import Criteria
-from index.snapshot import Snapshot
 from model.dataset.child import Submission
-from model.languages import ENGLISH, MANY, can_read, canonicalize, find_names
+from model.languages import ENGLISH, canonicalize
 from service import values
 from service.auth import GuardedRoute, require_scope
 from service.bodies import MULTIPART
@@ -25,6 +23,7 @@ from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.schemas import languages as schemas
+from service.terms import pack_terms, require_right
 from service.watch import catch_up
 from service.words import write_answers
 from store.data_root import EXPANSIONS
@@ -38,77 +37,11 @@ from store.errors import (
     StoreUnavailable,
 )
 from store.expansions import Expansion, ExpansionKind, IdempotencyKey, make_expansion_id
-from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
 expansions_router = APIRouter(prefix="/v1/expansions", tags=["expansions"], route_class=GuardedRoute)
 _SHOWN = 3  # ids of the gallery, to one whose dataset names pictures that are not there
 _LOCATION = {"headers": {"Location": {"description": "The path of the expansion.", "schema": {"type": "string"}}}}
-
-
-@router.get("")
-@require_scope("search", allows_bound_keys=True)
-def list_languages(context: AppContext, caller: Caller) -> schemas.Languages:
-    """The languages that are served, that the base reads, that captions are in, or that were assessed.
-
-    With a key that is bound to collections, `captions` counts those of their pictures.
-    """
-    snapshot = context.live.current
-    numbers = sorted(set(snapshot.release.languages.values()))
-    versions = {number: context.registry.versions.get(number) for number in numbers}
-    counts, assessed = _count_captions(context, snapshot, caller.collections), _list_assessed(context)
-    listed = set(snapshot.built_in) - {MANY}
-    items = []
-    captioned = {tag for tag, count in counts.items() if count}
-    for tag in sorted({*snapshot.release.languages, *captioned, *listed, *assessed}):
-        language, version = find_names(tag), versions.get(snapshot.release.languages.get(tag, -1))
-        report = {} if version is None else _find_english(versions) if version.parent is None else version.report
-        assessment = assessed.get(tag)
-        items.append(
-            schemas.LanguageItem(
-                language=tag,
-                name=language.name,
-                native_name=language.native_name,
-                direction=language.direction,
-                version=version.number if version else snapshot.release.base if snapshot.multilingual else None,
-                captions=counts.get(tag, 0),
-                learned_at=version.created_at if version else None,
-                report=schemas.Measured.model_validate(report),
-                taught=version is not None and version.parent is not None,
-                built_in=can_read(listed, tag)
-                or (snapshot.multilingual and assessment is not None and assessment.reads),
-                assessed=assessment,
-            )
-        )
-    return schemas.Languages(items=items, shared_version=snapshot.release.shared, release=snapshot.release.number)
-
-
-def _count_captions(context: Context, snapshot: Snapshot, within: Collections) -> dict[str, int]:
-    """Count the captions of each language that is searched, in all or in these collections."""
-    if within is None:
-        return {tag: captions.count for tag, captions in snapshot.captions.items()}
-    visible, reader = context.registry.releases.find_visible, snapshot.release.find_version
-    expansions = {tag: visible(tag, reader(tag)) for tag in snapshot.captions}
-    return {tag: context.selection.count_captions(tag, visible, within) for tag, visible in expansions.items()}
-
-
-def _list_assessed(context: Context) -> dict[str, schemas.Assessed]:
-    """List the newest assessment of each language with this base."""
-    return {
-        tag: schemas.Assessed.model_validate(
-            {**(expansion.report or {}), "expansion": expansion.id, "at": expansion.finished_at}
-        )
-        for tag, expansion in context.registry.expansions.find_assessments(context.encoder.base_fingerprint).items()
-    }
-
-
-def _find_english(versions: Mapping[int, Version]) -> dict[str, Any]:
-    """Find the base's evaluation in English, on the held-out pictures of the newest language that has any."""
-    for number in sorted(versions, reverse=True):
-        english: dict[str, Any] = versions[number].report.get("english") or {}
-        if english.get("against") == "pictures" and english.get("pairs"):
-            return english
-    return {}
 
 
 @router.post(
@@ -143,13 +76,16 @@ async def teach_language(
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
-    settings = _read_settings(form, tag)
+    settings, terms = _read_settings(form, tag), None if form.terms is None else pack_terms(form.terms)
     sent = None if form.words == "true" else upload.sha256  # answers may come between a request and its repetition
-    key = IdempotencyKey.build(caller.id, idempotency_key, [tag, settings, sent, *([kind] if kind == "assess" else [])])
+    body = [tag, settings, sent, *([kind] if kind == "assess" else []), *([] if terms is None else [terms])]
+    key = IdempotencyKey.build(caller.id, idempotency_key, body)
     expansion = None
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
+        if form.terms is not None:
+            await run_in_threadpool(require_right, context.registry, caller, tag, form.terms)
         report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
         if form.dry_run == "true":
             replaces = form.replace == "true"
@@ -158,7 +94,9 @@ async def teach_language(
             before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, words)
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return JSONResponse(schemas.DryRun(language=tag, report=report, **earlier).model_dump())
-        expansion = await run_in_threadpool(_submit_dataset, context, upload, kind, tag, settings, key, caller.id)
+        expansion = await run_in_threadpool(
+            _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms
+        )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
 
@@ -168,6 +106,8 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     options: dict[str, Any] = {
         name: True for name in ("force", "replace", "without_missing", "words") if getattr(form, name) == "true"
     }
+    if form.terms is not None and form.assess == "true":
+        raise InvalidInput("terms go with what is taught", errors=(FieldError("body.terms", "extra_forbidden"),))
     if form.kind == "dictionary" and form.words == "true":
         raise InvalidInput("answers are no dictionary", errors=(FieldError("body.kind", "extra_forbidden"),))
     if form.kind == "dictionary":
@@ -214,6 +154,7 @@ def _submit_dataset(
     settings: dict[str, object],
     key: IdempotencyKey | None,
     actor: str,
+    terms: Mapping[str, Any] | None,
 ) -> Expansion:
     """Store the dataset, then queue the expansion. The file goes only if it is certain that nothing was queued."""
     id = make_expansion_id()
@@ -231,6 +172,7 @@ def _submit_dataset(
             actor=actor,
             key=key,
             id=id,
+            terms=terms,
         )
     except PictoglotError:
         with suppress(RegistryUnavailable, StorageFull, StoreUnavailable):  # then the sweeper finds out

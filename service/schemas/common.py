@@ -47,7 +47,8 @@ class Place(Response):
     code: str
 
 
-def _is_none(value: object) -> bool:
+def is_none(value: object) -> bool:
+    """Tell whether a field has nothing to say: `exclude_if` leaves it out then."""
     return value is None
 
 
@@ -61,29 +62,27 @@ class Problem(Response):
     code: str
     request_id: str
     errors: list[Place]
-    retry_after_seconds: int | None = Field(
-        None, exclude_if=_is_none, description="With 429 and 503: as `Retry-After`."
-    )
+    retry_after_seconds: int | None = Field(None, exclude_if=is_none, description="With 429 and 503: as `Retry-After`.")
     languages: list[str] | None = Field(
-        None, exclude_if=_is_none, description="With `language_not_found`: the available ones."
+        None, exclude_if=is_none, description="With `language_not_found`: the available ones."
     )
     release: int | None = Field(
-        None, exclude_if=_is_none, description="With `alias_moved`: the release that serves now."
+        None, exclude_if=is_none, description="With `alias_moved`: the release that serves now."
     )
     expansion: str | None = Field(
-        None, exclude_if=_is_none, description="With `expansion_in_progress`: the id of that expansion."
+        None, exclude_if=is_none, description="With `expansion_in_progress`: the id of that expansion."
     )
     report: Report | None = Field(
-        None, exclude_if=_is_none, description="With refused datasets: counts and lines by kind of fault."
+        None, exclude_if=is_none, description="With refused datasets: counts and lines by kind of fault."
     )
     count: int | None = Field(
-        None, exclude_if=_is_none, description="With `picture_not_found`: how many pictures are unknown."
+        None, exclude_if=is_none, description="With `picture_not_found`: how many pictures are unknown."
     )
     versions: list[int] | None = Field(
-        None, exclude_if=_is_none, description="With `version_pruned`: the versions whose files are gone."
+        None, exclude_if=is_none, description="With `version_pruned`: the versions whose files are gone."
     )
     kind: str | None = Field(
-        None, exclude_if=_is_none, description="With `dataset_invalid`: what is wrong with the file as a whole."
+        None, exclude_if=is_none, description="With `dataset_invalid`: what is wrong with the file as a whole."
     )
 
 

@@ -6,6 +6,7 @@ from typing import Literal
 from pydantic import ConfigDict, Field, computed_field
 
 from service.schemas.common import IndexRecall, Report, RequestBody, Response
+from service.schemas.terms import LanguageTerms, Terms
 from service.values import Finite
 
 
@@ -57,6 +58,11 @@ class LanguageItem(Response):
     assessed: Assessed | None = Field(
         description="How well the base reads it untaught; null when nobody measured that."
     )
+    terms: LanguageTerms | None = Field(description="Whose it is, and what they allow; null where nothing was said.")
+
+
+class LanguageDetail(LanguageItem):
+    letters: list[str] = Field(description="Letters of its texts that a plain keyboard lacks.")
 
 
 class Languages(Response):
@@ -87,6 +93,11 @@ class LanguageForm(RequestBody):
         "captions",
         description='A dictionary has an entry in each line, `{"word": "Apfel", "glosses": ["apple"]}`, and if it is '
         "known the part of speech `pos` and other `forms`; what is taught of it is chosen.",
+    )
+    terms: Terms | None = Field(
+        None,
+        description="Whose language it is, and what they allow, as `PUT /v1/languages/{tag}/terms` takes it; left out: "
+        "as it is.",
     )
     pivot: str | None = Field(None, description="The language of the glosses in a dictionary; left out: English.")
     dry_run: Literal["true", "false"] = "false"
@@ -193,6 +204,7 @@ class DatasetItem(Response):
     sha256: str | None
     bytes: int | None
     kept: bool = Field(description="false: it was pruned.")
+    terms: LanguageTerms | None = Field(description="Those of the language when it was sent.")
 
 
 class Datasets(Response):
@@ -261,6 +273,7 @@ class VersionReport(Response):
     state: str | None = Field(description="Of the expansion: `failed` when the gate refused the version.")
     error: ExpansionError | None
     moved: bool | None = Field(description="Whether the shared table moved to it; null while this is undecided.")
+    terms: LanguageTerms | None = Field(description="Those of the language when the version was made.")
     chain: list[ChainStep] = Field(description="The versions it builds upon, oldest first, and itself.")
     match: MatchMeasured | None = Field(description="null until a worker has measured it, as it does once it serves.")
     index: IndexRecall | None = Field(

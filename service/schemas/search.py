@@ -5,7 +5,8 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, SkipValidation
 
 from index.snapshot import DEEPEST_RANK
-from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response
+from service.schemas.common import Captions, Facets, ItemWithFields, Problem, RequestBody, Response, is_none
+from service.schemas.terms import TermsInBrief
 from service.values import (
     CaptionLanguages,
     Cursor,
@@ -95,6 +96,9 @@ class LanguageUsed(Response):
     used: str
     source: Literal["requested", "detected", "shared"]
     confidence: Finite | None
+    terms: TermsInBrief | None = Field(
+        None, exclude_if=is_none, description="Of the language that read the text; left out where nothing was said."
+    )
 
 
 class PictureHit(ItemWithFields):
@@ -167,6 +171,7 @@ class CaptionHits(Response):
     release: int
     generations: dict[str, str]
     warnings: list[str]
+    terms: dict[str, TermsInBrief] = Field(description="Of the languages of the hits that have any.")
     timing_ms: Finite
 
 

@@ -62,6 +62,7 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
     out, taught = tmp_path / "it's a backup", [("es", b"uno"), ("qu", b"huk iskay"), ("es", b"dos")]
     with running(tmp_path / "home") as service:
         more: list[dict[str, Any]] = [{}, {"pivot": "es"}, {}]
+        service.admin.put("/v1/languages/qu/terms", json={"owner": "Llaqta"}).raise_for_status()
         expansions = [teach(service, *each, **settings) for each, settings in zip(taught, more, strict=True)]
         told = run(service, "export", str(out))
         assert told.exit_code == 0, told.output
@@ -80,7 +81,10 @@ def test_every_dataset_is_exported_in_the_order_in_which_they_were_taught(tmp_pa
         assert commands[1][:4] == ["pictoglot", "learn", "es", str(out / rows[0]["dataset"])]
         assert commands[2][:5] == ["pictoglot", "learn", "qu", "--dictionary", str(out / rows[1]["dataset"])]
         assert commands[2][5:7] == ["--pivot", "es"] and [row["pivot"] for row in rows] == [None, "es", None]
-        assert commands[2][7:] == ["--settings", '{"seed": 9}', "--without-missing", "--force", "--watch"]
+        terms = out / "datasets/002-qu-terms.json"
+        assert json.loads(terms.read_text())["owner"] == "Llaqta"
+        options = ["--settings", '{"seed": 9}', "--without-missing", "--force", "--watch"]
+        assert commands[2][7:] == [*options, "--terms", str(terms)]
 
         (service.home / "expansions" / "es-1" / "dataset").unlink()
         assert [each["kept"] for each in service.admin.get("/v1/versions/3/datasets").json()["items"]] == [False, True]

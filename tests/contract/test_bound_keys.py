@@ -192,7 +192,7 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",
         "GET /v1/languages/{tag}/words",
-        "GET /v1/languages/names",
+        *(f"GET /v1/languages/{which}" for which in ("names", "{tag}")),
         BATCH,
         "POST /v1/embeddings",
     }

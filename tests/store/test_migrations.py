@@ -110,11 +110,15 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
         session.execute(text(_TAKEN_IN_1950))
         session.execute(text("DROP TABLE word_answers"))
         session.execute(text("DROP TABLE unknown_words"))
+        session.execute(text("DROP TABLE language_terms"))
+        for table in ("expansions", "versions"):
+            session.execute(text(f"ALTER TABLE {table} DROP COLUMN terms"))
         session.execute(text("UPDATE alembic_version SET version_num = '0017'"))
     with closing(open_registry(database_url)) as later, later.engine.connect() as connection:
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, RegistryRow.metadata) == []
+        later.terms.set("cy", {"owner": "us"}, "admin")
         later.answers.keep("cy", {"cat": ["cath"]}, "admin")
         assert [each.captions for each in later.answers.list("cy")] == [["cath"]]
         assert later.expansions.get(made.id).language == "cy"

@@ -1,0 +1,90 @@
+"""`terms`: whose a language is, what is allowed with it, and the labels of its community."""
+
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from ..client import build_path, open_service, read_answer
+from ..output import REFUSED, AsJson, print_json, say, stop
+
+Tag = Annotated[str, typer.Argument(help="BCP 47 tag, such as cy or pt-BR.")]
+_TEXTS = ("owner", "contact", "licence", "statement")
+_LABELS = ("tk_labels", "bc_labels", "labels")
+TermsFile = Annotated[
+    Path | None,
+    typer.Option(
+        "--terms",
+        exists=True,
+        dir_okay=False,
+        readable=True,
+        help="JSON with `owner`, `contact`, `licence`, `statement`, `labels`; or a project of Local Contexts' hub.",
+    ),
+]
+
+
+def show_terms(
+    tag: Tag,
+    owner: Annotated[str | None, typer.Option(help="Whose language it is.")] = None,
+    contact: Annotated[str | None, typer.Option(help="Whom to ask.")] = None,
+    licence: Annotated[
+        str | None, typer.Option(help="What is allowed: an SPDX identifier, a name, an address.")
+    ] = None,
+    statement: Annotated[str | None, typer.Option(help="What the community says.")] = None,
+    labels: Annotated[
+        Path | None,
+        typer.Option(
+            exists=True, dir_okay=False, readable=True, help="A project of Local Contexts' hub, downloaded as JSON."
+        ),
+    ] = None,
+    clear: Annotated[bool, typer.Option("--clear", help="Take all terms away.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Show the terms of a language, or change those that are given; an option without text takes its one away."""
+    given = {"owner": owner, "contact": contact, "licence": licence, "statement": statement}
+    changes: dict[str, Any] = {name: text for name, text in given.items() if text is not None}
+    changes |= {} if labels is None else read_terms(labels, only_labels=True)
+    path = build_path("/v1/languages", tag)
+    with open_service() as client:
+        terms = read_answer(client.get(path))["terms"]
+        if changes or clear:
+            before = {} if clear else {name: terms[name] for name in (*_TEXTS, "labels")} if terms else {}
+            if before and {*changes} & {*_LABELS}:
+                del before["labels"]
+            terms = read_answer(client.put(f"{path}/terms", json=before | changes))
+    if as_json:
+        print_json(terms)
+        return
+    for line in describe_terms(terms) if terms else ("Nothing is said of this language.",):
+        say(line)
+
+
+def read_terms(file: Path, *, only_labels: bool = False) -> dict[str, Any]:
+    """Return the terms in a file, without what else a project of Local Contexts has; exits if it holds none."""
+    try:
+        given = json.loads(file.read_text(encoding="utf-8"))
+    except (ValueError, OSError, RecursionError):
+        given = None
+    names = _LABELS if only_labels else (*_TEXTS, *_LABELS)
+    terms = {name: given[name] for name in names if name in given} if isinstance(given, dict) else {}
+    if not terms:
+        stop(f"{file} has no terms: it is JSON with {', '.join(names)}.", REFUSED)
+    return terms
+
+
+def describe_terms(terms: Mapping[str, Any]) -> Iterator[str]:
+    """Yield lines that say all of it."""
+    for name in _TEXTS:
+        if terms[name]:
+            yield f"{name}: {terms[name]}"
+    for label in terms["labels"]:
+        community = f" ({label['community']})" if label.get("community") else ""
+        yield f"{label['name']}{community}: {label['text']}" if label.get("text") else f"{label['name']}{community}"
+
+
+def summarize_terms(terms: Mapping[str, Any]) -> str:
+    """Return owner, licence and the names of labels in one line."""
+    labels = [label["name"] for label in terms["labels"]]
+    return " · ".join(filter(None, (terms["owner"], terms["licence"], *labels, terms["statement"])))

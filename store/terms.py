@@ -1,0 +1,89 @@
+"""Terms of languages: whose a language is, and what they allow. Each change is a row; nothing of it is deleted."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import func, select
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from store.clock import now
+from store.database import Database
+from store.tables import AutoKey, RegistryRow
+
+
+class TermsRow(RegistryRow):
+    """Terms of a language, from `set_at` until the next row of it; `terms` is empty where they were taken away.
+
+    A dataset and a version name the row that held when they were made.
+    """
+
+    __tablename__ = "language_terms"
+
+    number: Mapped[AutoKey]
+    language: Mapped[str] = mapped_column(index=True)
+    terms: Mapped[dict[str, Any]]
+    set_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+
+
+@dataclass(frozen=True)
+class StoredTerms:
+    """Terms as a JSON object, with their number; `actor` is the key that set them."""
+
+    number: int
+    language: str
+    terms: Mapping[str, Any]
+    set_at: datetime
+    actor: str
+
+
+class LanguageTerms:
+    """The terms of all languages of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def set(self, language: str, terms: Mapping[str, Any], actor: str) -> StoredTerms:
+        """Set the terms of a language; those that it has already are not written again."""
+        with self._database.begin() as session:
+            return _build_terms(set_terms(session, language, terms, actor))
+
+    def list_current(self) -> dict[str, StoredTerms]:
+        """List the terms that hold now, by language, those that were taken away too."""
+        newest = select(func.max(TermsRow.number)).group_by(TermsRow.language)
+        with self._database.read() as session:
+            rows = session.scalars(select(TermsRow).where(TermsRow.number.in_(newest)))
+            return {row.language: _build_terms(row) for row in rows}
+
+    def get(self, number: int | None) -> StoredTerms | None:
+        """Return the terms with this number; None without one."""
+        with self._database.read() as session:
+            row = None if number is None else session.get(TermsRow, number)
+            return None if row is None else _build_terms(row)
+
+
+def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: str) -> TermsRow:
+    """Set the terms of a language in the transaction of `session`."""
+    row = _find_row(session, language)
+    if row is None or row.terms != terms:
+        row = TermsRow(language=language, terms=dict(terms), actor=actor)
+        session.add(row)
+        session.flush()
+    return row
+
+
+def find_number(session: Session, language: str) -> int | None:
+    """Return the number of the terms that a language has now; None if it never had any."""
+    row = _find_row(session, language)
+    return None if row is None else row.number
+
+
+def _find_row(session: Session, language: str) -> TermsRow | None:
+    query = select(TermsRow).where(TermsRow.language == language).order_by(TermsRow.number.desc())
+    return session.scalars(query.limit(1)).first()
+
+
+def _build_terms(row: TermsRow) -> StoredTerms:
+    return row.convert_to(StoredTerms)
