@@ -39,8 +39,12 @@ def print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, ensure_ascii=False, indent=2) + "\n")
 
 
-def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = ()) -> None:
-    """Print a table; the columns in `right` hold numbers. Cells are plain text, never markup.
+def print_table(
+    columns: Sequence[str], rows: Sequence[Sequence[object]], right: Sequence[str] = (), *, split: int = 0
+) -> None:
+    """Print a table, with a line below its first `split` rows; the columns in `right` hold numbers.
+
+    Cells are plain text, never markup.
 
     For a file or a program, cells are separated by tabs, and nothing is wrapped.
     """
@@ -54,8 +58,8 @@ def print_table(columns: Sequence[str], rows: Sequence[Sequence[object]], right:
         shown.add_column(
             name, justify="right" if name in right else "left", overflow="fold", no_wrap=name in _WHOLE_COLUMNS
         )
-    for row in cells:
-        shown.add_row(*map(Text, row))
+    for number, row in enumerate(cells, 1):
+        shown.add_row(*map(Text, row), end_section=number == split)
     console.print(shown)
 
 

@@ -15,7 +15,7 @@ from index.rows import PictureTables
 from index.vectors import Hit, Identity, Keys, Vector, VectorSet
 from model.detection import Detector, Guess, count_ngrams
 from model.languages import ENGLISH, canonicalize, is_in_script, look_up
-from model.match import RIVALS, Calibration, Curves, take_first
+from model.match import CUT, RIVALS, Calibration, Curves, take_first
 from model.table import View
 from store.errors import LanguageNotFound, PageTooDeep, PictureNotFound
 from store.releases import Release
@@ -49,8 +49,9 @@ class Route:
 class PictureHit:
     """A picture in a search result; `rank` counts from 1 over all pages.
 
-    `score` orders the hits. Where two rankings were joined (`index.word_search`), `meaning` and `words` are its scores
-    in these, or None. `match` is the chance that it is what the text means, where that is known.
+    `score` orders the hits. Where two rankings were joined (`index.fusion`), `meaning` and `words` are its scores in
+    these, or None. `match` is the chance that it is what the text means, where that is known. `said`: it has all words
+    of the text.
     """
 
     picture: str
@@ -59,6 +60,12 @@ class PictureHit:
     meaning: float | None = None
     words: float | None = None
     match: float | None = None
+    said: bool = False
+
+    @property
+    def likely(self) -> bool | None:
+        """Whether it is rather what was meant than not; None where that is not known."""
+        return True if self.said else None if self.match is None else self.match >= CUT
 
 
 @dataclass(frozen=True)

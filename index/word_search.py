@@ -4,8 +4,7 @@ The words that a picture has count, each the more the fewer of the pictures that
 never syntax: `model.words` cuts it into terms, and only these reach the database. That finds which pictures have a
 term; what a filter allows, how much a term weighs and which pictures are best is computed here, from whole columns.
 
-Two rankings are put together by reciprocal rank: a picture's score is the sum of weight / (60 + rank) over the rankings
-that have it. Ranks can be compared where scores cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
+A word is also found in its other forms, which count less than the word itself: `apple` finds `apples`.
 """
 
 import math
@@ -25,9 +24,10 @@ from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
 from index.selection import Criteria, Selection, drop_repeated, fetch_numbers, hold_in_time, mark_first_occurrences
-from index.snapshot import PictureHit
 from index.vectors import Keys, is_among
-from model.words import MOST_DOCUMENT_TERMS, extract_query_terms
+from index.word_list import CaptionWords
+from model.stems import find_forms
+from model.words import MOST_DOCUMENT_TERMS, extract_query_terms, is_spelled, make_whole_term
 from store.registry import Registry
 from store.releases import Release
 from store.tables import PictureRow, PictureWordsRow
@@ -38,69 +38,134 @@ _LONGEST = 1 << MOST_DOCUMENT_TERMS.bit_length()  # more than any document has t
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
 _MANY_MATCHES = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
 _CACHED_RELEASES = 64  # whose expansions are kept
-_RANK_OFFSET = 60
-# Of what the words weigh: a picture that has less is not found by words. With half, every picture of one of two things
-# that are asked for came before the picture of both, which has no text (`benchmarks.records.modes`, R@1 .57 for .89).
-_LEAST_SHARE = 0.75
+_OF_A_FORM, _OF_TEN = 9, 10  # what another form of a word counts
+_FIRST = 1 << 50  # more than the order of any other picture: of one that is called exactly like the text
+_SUGGESTED = 5  # words that are tried in place of a mistyped one
 
 
 @dataclass(frozen=True)
 class WordHit:
-    """A picture that has some of the words; `score` is the share of their weight, 1 when it has all of them."""
+    """A picture that has some of the words; `score` is the share of their weight, 1 when it has all of them.
+
+    `complete`: it has each of them, in this or another form. `whole`: a caption, tag or value is exactly the text.
+    """
 
     picture: str
     score: float
+    complete: bool = False
+    whole: bool = False
+
+
+@dataclass(frozen=True)
+class FoundWords:
+    """What a text finds: pictures, best first, and those of its words that no picture has in any form."""
+
+    hits: Sequence[WordHit] = ()
+    missing: Sequence[str] = ()
 
 
 class _TermMatches(NamedTuple):
-    """The pictures that have a term, ascending (n,), and for each the fewest terms of a document that has it (n,)."""
+    """The pictures that have a term, ascending (n,), and for each the fewest terms of a document that has it (n,).
+
+    `is_form` (n,) marks those that only have another form of it.
+    """
 
     pictures: Keys
     lengths: NDArray[np.int64]
+    is_form: NDArray[np.bool_]
+
+    def select(self, mask: NDArray[Any]) -> "_TermMatches":
+        return _TermMatches(self.pictures[mask], self.lengths[mask], self.is_form[mask])
 
 
 class WordSearch:
     """Answers about one registry's pictures. Thread-safe; raises `RegistryUnavailable`."""
 
     def __init__(self, registry: Registry, selection: Selection) -> None:
-        self._registry, self._selection = registry, selection
+        self._registry, self._selection, self._words = registry, selection, CaptionWords()
         self._expansions = LRUCache[int, frozenset[str]](_CACHED_RELEASES)
         self._lock, self._turn = Lock(), Lock()
 
-    def find(self, words: str, release: Release, criteria: Criteria, without: str | None = None) -> list[WordHit]:
+    def find(
+        self,
+        words: str,
+        release: Release,
+        criteria: Criteria,
+        without: str | None = None,
+        languages: Sequence[str] = (),
+    ) -> FoundWords:
         """Return at most `MOST` pictures that have some of these words: best first, then of fewest words, then by id.
 
+        One that is called exactly so comes before others that have all. Words count in their forms in `languages`, too.
         Captions of expansions count where this release shows them. Pictures that have all words of `without` are
         excluded.
         """
-        terms, unwanted = extract_query_terms(words), extract_query_terms(without or "")
+        terms, unwanted = extract_query_terms(words, languages), extract_query_terms(without or "")
         if not terms:
-            return []
+            return FoundWords()
         visible, allowed = self._find_visible_expansions(release), self._selection.find_allowed_keys(criteria)
         with self._registry.read_in_time() as session:
             excluded: Keys | None = None
             if unwanted:
-                excluded = reduce(np.intersect1d, (_find_term(session, term, visible).pictures for term in unwanted))
+                excluded = reduce(np.intersect1d, (_find_terms(session, [term], visible)[0] for term in unwanted))
             with ExitStack() as turn:
-                found, count = list[_TermMatches](), 0
+                found, count, missing = list[_TermMatches](), 0, list[str]()
                 for term in terms:
-                    matches = _find_term(session, term, visible)
+                    matches = self._find_word(session, term, languages, visible)
+                    if criteria.collections is not None and allowed is not None:
+                        matches = matches.select(is_among(matches.pictures, allowed))
+                    if not len(matches.pictures) and is_spelled(term):
+                        missing.append(term)
                     if excluded is not None:
-                        matches = _mask_matches(matches, ~is_among(matches.pictures, excluded))
+                        matches = matches.select(~is_among(matches.pictures, excluded))
                     if allowed is not None:
-                        matches = _mask_matches(matches, is_among(matches.pictures, allowed))
+                        matches = matches.select(is_among(matches.pictures, allowed))
                     found.append(matches)
                     count, before = count + len(matches.pictures), count
                     if before <= _MANY_MATCHES < count:
                         turn.enter_context(hold_in_time(self._turn))
+                whole = make_whole_term(words)
+                named = _find_terms(session, [whole], visible)[0] if whole else np.empty(0, dtype=np.int64)
                 weights = _weigh_terms([len(each.pictures) for each in found])
-                best = _select_best(found, weights)
+                best = _select_best(found, weights, named)
                 found.clear()
-            query = select(PictureRow.key, PictureRow.id).where(PictureRow.key.in_([key for key, _, _ in best]))
+            query = select(PictureRow.key, PictureRow.id).where(PictureRow.key.in_([each.key for each in best]))
             ids = {key: id for key, id in session.execute(query)}  # noqa: C416  to mypy a row is no pair
-        whole = sum(weights)
-        ranked = sorted((-weight, length, ids[key]) for key, weight, length in best if key in ids)
-        return [WordHit(id, -weight / whole) for weight, _, id in ranked]  # databases differ in how they sort ids
+        total = sum(weights) * _OF_TEN
+        ranked = sorted(
+            (not each.whole, -each.weight, each.length, ids[each.key], each.complete)
+            for each in best
+            if each.key in ids
+        )
+        hits = [WordHit(id, -weight / total, complete, not other) for other, weight, _, id, complete in ranked]
+        return FoundWords(hits, missing)  # sorted here: databases differ in how they sort ids
+
+    def suggest(self, words: Sequence[str], release: Release) -> dict[str, str]:
+        """Return for words that no picture has the nearest that one has, where there is one so near."""
+        found, visible = dict[str, str](), self._find_visible_expansions(release)
+        with self._registry.read_in_time() as session:
+            speller = self._words.read(session).speller
+            for word in words:
+                for near in speller.suggest(word)[:_SUGGESTED]:
+                    if len(_find_terms(session, [near], visible)[0]):
+                        found[word] = near
+                        break
+        return found
+
+    def _find_word(
+        self, session: Session, word: str, languages: Sequence[str], visible: frozenset[str]
+    ) -> _TermMatches:
+        """Find the pictures that have a word, or one of its forms."""
+        pictures, lengths = _find_terms(session, [word], visible)
+        forms = find_forms(word, self._words.read(session).words, languages) if languages and is_spelled(word) else []
+        if not forms:
+            return _TermMatches(pictures, lengths, np.zeros(len(pictures), dtype=bool))
+        others, of_others = _find_terms(session, forms, visible)
+        new = ~is_among(others, pictures)
+        keys = np.concatenate([pictures, others[new]])
+        order = np.argsort(keys, kind="stable")
+        is_form = np.arange(len(keys)) >= len(pictures)
+        return _TermMatches(keys, np.concatenate([lengths, of_others[new]]), is_form).select(order)
 
     @cachedmethod(attrgetter("_expansions"), key=lambda _, release: release.number, lock=attrgetter("_lock"))
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
@@ -118,8 +183,18 @@ def _weigh_terms(counts: Sequence[int]) -> list[int]:
     return [round(_STEPS * (1 + math.log(most / max(1, count)))) for count in counts]
 
 
-def _select_best(matches: Sequence[_TermMatches], weights: Sequence[int]) -> list[tuple[int, int, int]]:
-    """Return key, weight of all its terms and least length of the `MOST` pictures with the highest weight.
+class _Best(NamedTuple):
+    """A picture by its key, the weight in tenths of all its words, the least length of a document with one of them."""
+
+    key: int
+    weight: int
+    length: int
+    complete: bool
+    whole: bool
+
+
+def _select_best(matches: Sequence[_TermMatches], weights: Sequence[int], named: Keys) -> list[_Best]:
+    """Return the `MOST` pictures of the highest weight, before all others those that are `named` so.
 
     Of equal weight those of least length come first, then those of the lowest key.
     """
@@ -127,77 +202,48 @@ def _select_best(matches: Sequence[_TermMatches], weights: Sequence[int]) -> lis
     keys.sort()
     keys = drop_repeated(keys)
     weight, length = np.zeros(len(keys), dtype=np.int64), np.full(len(keys), _LONGEST)
+    words = np.zeros(len(keys), dtype=np.int64)
     for each, counts in zip(matches, weights, strict=True):
         at = np.searchsorted(keys, each.pictures)
-        weight[at] += counts  # a picture is in each once
+        weight[at] += counts * np.where(each.is_form, _OF_A_FORM, _OF_TEN)  # a picture is in each once
         length[at] = np.minimum(length[at], each.lengths)
-    order = -weight * _LONGEST + length
+        words[at] += 1
+    whole = is_among(keys, named)
+    order = -weight * _LONGEST + length - _FIRST * whole
     if len(order) > MOST:
         last = np.partition(order, MOST - 1)[MOST - 1]
         better, equal = np.flatnonzero(order < last), np.flatnonzero(order == last)
         best = np.concatenate([better, equal[: MOST - len(better)]])
-        keys, weight, length = keys[best], weight[best], length[best]
-    return list(zip(keys.tolist(), weight.tolist(), length.tolist(), strict=True))
+        keys, weight, length, words, whole = (each[best] for each in (keys, weight, length, words, whole))
+    columns = (keys, weight, length, words == len(matches), whole)
+    return [_Best(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
-def _mask_matches(matches: _TermMatches, mask: NDArray[np.bool_]) -> _TermMatches:
-    return _TermMatches(matches.pictures[mask], matches.lengths[mask])
+def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str]) -> tuple[Keys, NDArray[np.int64]]:
+    """Find the pictures that have one of these terms, ascending, and the fewest terms of a document that has it.
 
-
-def _find_term(session: Session, term: str, visible: frozenset[str]) -> _TermMatches:
-    """Find the pictures that have a term in their record or own captions, or in a caption of a visible expansion."""
+    Of their records and own captions, and of captions of a visible expansion.
+    """
     row = PictureWordsRow
     shown = or_(row.expansion.is_(None), row.expansion.in_(sorted(visible)))
     # both numbers as one: a database hands over one column in half the time of two, and sorting puts the shortest first
     both = fetch_numbers(
-        session, _build_document_query(session, term, row.picture * _LONGEST + row.length).where(shown)
+        session, _build_document_query(session, terms, row.picture * _LONGEST + row.length).where(shown)
     )
     pictures = both // _LONGEST
     first = mark_first_occurrences(pictures)
-    return _TermMatches(pictures[first], both[first] % _LONGEST)
+    return pictures[first], both[first] % _LONGEST
 
 
-def _build_document_query(session: Session, term: str, column: ColumnElement[int]) -> Select[Any]:
-    """Select a column of the documents that have a term."""
+def _build_document_query(session: Session, terms: Sequence[str], column: ColumnElement[int]) -> Select[Any]:
+    """Select a column of the documents that have one of these terms."""
     row = PictureWordsRow
     if session.get_bind().dialect.name == "sqlite":
-        has = and_(_FTS5.c.picture_terms.op("MATCH")(f'"{term}"'), row.id == _FTS5.c.rowid)
+        has = and_(
+            _FTS5.c.picture_terms.op("MATCH")(" OR ".join(f'"{term}"' for term in terms)), row.id == _FTS5.c.rowid
+        )
         return select(column).select_from(_FTS5.join(row, has))
     stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
-    return select(column).where(stored.op("@@", is_comparison=True)(cast(f"'{term}'", TSQUERY)))
-
-
-def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
-    """Rank by words alone."""
-    ranked = [PictureHit(each.picture, each.score, rank, words=each.score) for rank, each in enumerate(found, 1)]
-    return [hit for hit in ranked if min_score is None or hit.score >= min_score]
-
-
-def fuse_rankings(
-    meaning: Sequence[PictureHit], words: Sequence[WordHit], weights: tuple[float, float]
-) -> list[PictureHit]:
-    """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
-
-    A score of 1 is the first place in both. Not both weights may be 0; a ranking whose weight is 0 finds nothing.
-    """
-    found = [each for each in words if each.score >= _LEAST_SHARE]
-    nearness = {hit.picture: hit.score for hit in meaning} if weights[0] else {}
-    shares = {each.picture: each.score for each in found} if weights[1] else {}
-    sums = dict[str, float]()
-    for weight, pictures in zip(weights, (nearness, shares), strict=True):
-        for rank, picture in enumerate(pictures, 1):
-            sums[picture] = sums.get(picture, 0.0) + weight * (_RANK_OFFSET + 1) / (_RANK_OFFSET + rank)
-    scored = {picture: round(total / sum(weights), 9) for picture, total in sums.items()}
-    return [
-        PictureHit(picture, scored[picture], rank, nearness.get(picture), shares.get(picture))
-        for rank, picture in enumerate(sorted(scored, key=lambda picture: (-scored[picture], picture)), 1)
-    ]
-
-
-def list_hits_after(hits: Sequence[PictureHit], count: int, after: PictureHit | None) -> list[PictureHit]:
-    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones."""
-    if after is None:
-        return list(hits[:count])
-    places = [place for place, hit in enumerate(hits, 1) if hit.picture == after.picture]
-    passed = places[0] if places else sum((-hit.score, hit.picture) < (-after.score, after.picture) for hit in hits)
-    return list(hits[passed : passed + count])
+    return select(column).where(
+        stored.op("@@", is_comparison=True)(cast(" | ".join(f"'{term}'" for term in terms), TSQUERY))
+    )

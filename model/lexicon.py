@@ -40,6 +40,11 @@ class ReadText:
     unknown: tuple[str, ...] = ()
 
 
+def find_words(text: str) -> list[str]:
+    """Return the words of a text as they stand there, of scripts with spaces between words."""
+    return [str(word) for word in _WORD.findall(text)]
+
+
 def collect_words(captions: Iterable[str]) -> tuple[str, ...]:
     """Return the words of these captions, sorted."""
     counts = Counter(word for caption in captions for word in _WORD.findall(caption.lower()))
@@ -73,6 +78,10 @@ class Lexicon:
 
         rewritten = " ".join(_WORD.sub(replace, text).split())
         return ReadText(rewritten if known else text, tuple(unknown))
+
+    def has(self, word: str) -> bool:
+        """Return whether a word in lower case is one of these."""
+        return word in self._known
 
     @cached_property
     def _known(self) -> frozenset[str]:

@@ -7,7 +7,7 @@ import copy
 import gzip
 import hashlib
 import json
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Sequence
 from functools import cache, cached_property
 from itertools import islice
 from pathlib import Path
@@ -215,9 +215,14 @@ def _find_word_ends() -> frozenset[int]:
 
 def list_english_words() -> list[str]:
     """List the 2,000 words that CLIP's merges make first: English for language identification without captions."""
+    return list(islice(list_whole_words(), 2_000))
+
+
+def list_whole_words() -> Iterator[str]:
+    """Yield the words of ASCII letters that are one token to CLIP, those that its merges make first."""
     words = (left + right for left, right in read_clip_merges())
     letters = (word.removesuffix(SUFFIX) for word in words if word.endswith(SUFFIX))
-    return list(islice((word for word in letters if word.isascii() and word.isalpha()), 2_000))
+    return (word for word in letters if word.isascii() and word.isalpha())
 
 
 class ClipPieces:

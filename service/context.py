@@ -22,11 +22,12 @@ from service.auth import Keyring, Principal, RateLimiter
 from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.bodies import JSON
 from service.forms import FORMS, BodyKind
-from service.lanes import DATASET_CHECKS, AdmissionLimit, HitRecords, Lanes
+from service.lanes import DATASET_CHECKS, Absence, AdmissionLimit, HitRecords, Lanes
 from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestTiming
 from service.settings import Settings
+from service.spelling import Spelling
 from service.terms import TermsCopy
 from service.words import UnknownWordCounter, WordAsker
 from store.data_root import DataRoot
@@ -70,6 +71,8 @@ class Context:
     datasets: DatasetChecker = field(default_factory=lambda: DatasetChecker(DATASET_CHECKS))
     hit_records: HitRecords = field(init=False)
     words: WordSearch = field(init=False)
+    words_absence: Absence = field(default_factory=Absence)  # of the registry, for searches that can do without words
+    spelling: Spelling = field(init=False)
     asker: WordAsker = field(init=False)
     unknown_words: UnknownWordCounter = field(init=False)
     terms: TermsCopy = field(init=False)
@@ -83,6 +86,7 @@ class Context:
         settings = self.settings
         self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
+        self.spelling = Spelling(self.encoder.things)
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
         self.terms = TermsCopy(self.registry)

@@ -22,10 +22,11 @@ T = TypeVar("T")
 _Work = tuple["Future[Any]", Callable[[], Any]]
 DATASET_CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
+_ALSO_SECONDS = 2.0  # that a search by meaning waits for what its words find, which nobody asked for by name
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
 _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
 _LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
-_AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for the records of hits
+_AWAY_SECONDS = 5.0  # for which nobody asks a registry that did not answer for what a search can do without
 
 
 class Lane:
@@ -107,6 +108,7 @@ class Lanes:
         self.hits = Lane("hits", 4, _HIT_SECONDS)  # records of hits
         self.filter = Lane("filter", 4, _READ_SECONDS)  # filters and facets, and words among what they leave
         self.words = Lane("words", 4, _READ_SECONDS)
+        self.also = Lane("also", 4, _ALSO_SECONDS)  # words, where meaning would do
         self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
         self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
         self.asking = Lane("asking", 1, None, "others ask for words; try again later")  # ten seconds at most
@@ -135,6 +137,24 @@ class AdmissionLimit:
             self.requests -= 1
 
 
+class Absence:
+    """Whether a registry did not answer lately. Thread-safe."""
+
+    def __init__(self) -> None:
+        self._until = -math.inf
+
+    @property
+    def lasts(self) -> bool:
+        """Whether it is not worth while to ask yet."""
+        return time.monotonic() < self._until
+
+    def begin(self) -> None:
+        self._until = time.monotonic() + _AWAY_SECONDS
+
+    def end(self) -> None:
+        self._until = -math.inf
+
+
 class HitRecords:
     """The records of what searches find. A registry that does not answer holds up hardly any search.
 
@@ -144,11 +164,11 @@ class HitRecords:
 
     def __init__(self, registry: Registry, selection: Selection, lane: Lane) -> None:
         self._selection, self._lane, self._near = selection, lane, registry.is_local
-        self._local_readers, self._away_until = BoundedSemaphore(_LOCAL_READERS), -math.inf
+        self._local_readers, self._absence = BoundedSemaphore(_LOCAL_READERS), Absence()
 
     def read(self, ids: Sequence[str], within: Collections) -> dict[str, Record] | None:
         """Return the records of those pictures that are `within`; None while the registry does not answer."""
-        if time.monotonic() < self._away_until:
+        if self._absence.lasts:
             return None
         try:
             if self._near and self._local_readers.acquire(blocking=False):
@@ -158,10 +178,10 @@ class HitRecords:
                     self._local_readers.release()
             return self._lane.run_blocking(self._read, ids, within)
         except RegistryUnavailable:
-            self._away_until = time.monotonic() + _AWAY_SECONDS
+            self._absence.begin()
             return None
 
     def _read(self, ids: Sequence[str], within: Collections) -> dict[str, Record]:
         found = self._selection.find_records(ids, within)
-        self._away_until = -math.inf  # it answers, though perhaps too late for who asked
+        self._absence.end()  # it answers, though perhaps too late for who asked
         return found

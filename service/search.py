@@ -1,18 +1,20 @@
 """A search for pictures: parsed from what a client sent, encoded, run and answered. Keeps no index."""
 
+import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from fastapi import Response
 
+from index.fusion import Fusion, list_hits_after, rank_by_words
 from index.records import Record, list_with_current_captions
 from index.selection import Criteria, FacetValue
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Keys, Vector
-from index.word_search import MOST, WordHit, fuse_rankings, list_hits_after, rank_by_words
 from model import words
 from model.match import Calibration
 from model.text import clean
@@ -22,6 +24,7 @@ from service.context import Context, make_picture_path
 from service.listings import count_milliseconds, exclude_fields, name_generation, parse_body_filter
 from service.middleware import RequestTiming
 from service.schemas import search as schemas
+from service.search_words import SearchWords
 from store.errors import FieldError, InvalidInput, PictureNotFound
 
 _ENGLISH = "en"
@@ -30,6 +33,7 @@ _RECORD_FIELDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields
 _UNAVAILABLE = "records_unavailable"
 _MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
 _UNKNOWN_WORDS = "unknown_words"
+_NOTHING_LIKELY = "nothing_likely"
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,6 @@ class _Candidates:
     """
 
     allowed_keys: Keys | None
-    word_hits: Sequence[WordHit]
     calibration: Calibration | None
     facets: Mapping[str, Sequence[FacetValue]] | None
 
@@ -74,28 +77,44 @@ class Search:
         self._picture, self._minus_picture = body.picture, minus.picture
         self._named_pictures = frozenset(filter(None, (body.picture, minus.picture)))  # none is a hit
         self._weights = body.weights or schemas.Weights()
+        by_picture = self._picture is not None or upload is not None
+        self._mode = body.mode or ("meaning" if self._text is None or by_picture else "both")
         self._refuse_contradictions()
         text = self._text or self._minus_text
         # which version encodes its texts: none where there is no text, or words alone are searched
-        self._route = None if text is None or body.mode == "words" else snapshot.route(body.language, text)
+        self._route = None if text is None or self._mode == "words" else snapshot.route(body.language, text)
         self._caption_languages = self._choose_caption_languages()
         self._vector: Vector | None = None
         self._truncated = False
+        self._words = SearchWords(snapshot, context, caller, self._criteria, self._text, self._route)
 
     @property
     def reads_registry(self) -> bool:
         """Whether it takes a thread that filters, words and bound keys are read in."""
         filtered = self._criteria.filter is not None or self.body.facets is not None
-        return filtered or self.body.mode != "meaning" or self._caller.collections is not None
+        return filtered or self._mode != "meaning" or self._caller.collections is not None
 
     async def encode(self) -> None:
-        """Encode all that it names as one vector, their weighted sum.
+        """Encode all that it names as one vector, their weighted sum, and find its words meanwhile.
 
-        Raises `PictureNotFound`, and what the queues of texts and pictures raise.
+        Raises `PictureNotFound`, and what the queues of texts and pictures, and the search by words, raise.
         """
         self._timing.record("read")
-        if self.body.mode == "words":
-            return
+        finding = asyncio.ensure_future(self._find_words())
+        try:
+            if self._mode != "words":
+                await self._encode_query()
+            await finding
+        finally:
+            finding.cancel()
+        self._timing.record("words")
+
+    async def _find_words(self) -> None:
+        if self._mode != "meaning":
+            await self._words.find(self.body.language, self._minus_text, optional=self.body.mode is None)
+        await self._words.check_spelling(suggest=self.body.cursor is None)
+
+    async def _encode_query(self) -> None:
         weights, terms, uploaded = self._weights, list[tuple[float, Vector]](), None
         if self._upload is not None:
             digest = await self._context.lanes.search.run(hashlib.sha256, self._upload)
@@ -131,7 +150,7 @@ class Search:
         return response
 
     def _refuse_contradictions(self) -> None:
-        by_picture, mode, weights = self._picture is not None or self._upload is not None, self.body.mode, self._weights
+        by_picture, mode, weights = self._picture is not None or self._upload is not None, self._mode, self._weights
         if self._text is None and not by_picture:
             raise _make_refusal("say what to search for: `text`, `picture` or both", f"{self._place}.text", "missing")
         if mode != "meaning" and self._text is None:
@@ -158,34 +177,29 @@ class Search:
         return choose_caption_languages(None if isinstance(requested, str) else requested, snapshot)
 
     async def _find_candidates(self) -> _Candidates:
-        """Read from the registry what may be found now: by filter and collections, by words, and the facets."""
+        """Read from the registry what may be found now, by filter and collections, and the facets."""
         body, lanes, criteria = self.body, self._context.lanes, self._criteria
-        filtered, selection, words_only = not criteria.is_unrestricted, self._context.selection, body.mode == "words"
+        filtered, selection, words_only = not criteria.is_unrestricted, self._context.selection, self._mode == "words"
         allowed = await lanes.filter.run(selection.select_keys, criteria) if filtered and not words_only else None
-        word_hits = list[WordHit]()
-        if body.mode != "meaning" and self._text is not None:
-            lane, find = lanes.filter if filtered else lanes.words, self._context.words.find
-            found = await lane.run(find, self._text, self._snapshot.release, criteria, self._minus_text)
-            word_hits = [hit for hit in found if hit.picture not in self._named_pictures]
         calibration = self._find_calibration()
         if calibration is not None and allowed is not None:
             # keys of deleted pictures may be among them: where only these make enough, all are read again
             if calibration.is_valid_among(len(allowed.keys)) and not calibration.is_valid_among(allowed.least_count):
                 allowed = await lanes.filter.run(selection.select_keys, criteria, without_deleted=True) or allowed
             calibration = calibration if calibration.is_valid_among(len(allowed.keys)) else None
-        if allowed is not None or body.mode != "meaning":
+        if allowed is not None:
             self._timing.record("filter")
         facets = None if body.facets is None else await lanes.filter.run(selection.count_facets, criteria, body.facets)
-        return _Candidates(allowed and allowed.keys, word_hits, calibration, facets)
+        return _Candidates(allowed and allowed.keys, calibration, facets)
 
     def _find_calibration(self) -> Calibration | None:
         """Find how the chances of its hits are told among all pictures; None where they are not known.
 
-        They are known of a text alone that is searched by its meaning: held-out captions were searched like that. A
-        bound key is told none: they were measured with the pictures of all collections.
+        They are known of a text alone: held-out captions were searched like that. A bound key is told none: they were
+        measured with the pictures of all collections.
         """
         text_alone = self._text is not None and not (self._named_pictures or self._upload_sha256 or self._minus_text)
-        if self._caller.collections is not None or self._route is None or self.body.mode != "meaning" or not text_alone:
+        if self._caller.collections is not None or self._route is None or not text_alone:
             return None
         return self._snapshot.find_calibration(self._route)
 
@@ -205,7 +219,7 @@ class Search:
         """Find one page of hits, and the cursor of the next one."""
         body, cursors = self.body, self._context.cursors
         minus, weights = [self._minus_text, self._minus_picture], self._weights.model_dump()
-        query: list[object] = ["question", body.mode, self._text, self._picture, *minus, weights, self._upload_sha256]
+        query: list[object] = ["question", self._mode, self._text, self._picture, *minus, weights, self._upload_sha256]
         query += [body.language, body.min_score, body.min_match]
         if not self._criteria.is_unrestricted:
             query += [body.filter, self._caller.id]
@@ -219,20 +233,31 @@ class Search:
 
     def _rank(self, candidates: _Candidates, count: int, after: PictureHit | None) -> Sequence[PictureHit]:
         """Rank the `count` best pictures after one. Two rankings are fused as a whole, for every page again."""
-        least, search, allowed = self.body.min_score, self._snapshot.search_pictures, candidates.allowed_keys
+        least, allowed, without = self.body.min_score, candidates.allowed_keys, self._named_pictures
+        word_hits = [hit for hit in self._words.found.hits if hit.picture not in without]
         if self._vector is None:
-            return list_hits_after(rank_by_words(candidates.word_hits, least), count, after)
-        if self.body.mode == "meaning":
-            return search(self._vector, count, after, least, allowed, self._named_pictures, candidates.calibration)
-        near = search(self._vector, MOST, None, least, allowed, self._named_pictures)
-        weights = (self._weights.meaning, self._weights.words)
-        return list_hits_after(fuse_rankings(near, candidates.word_hits, weights), count, after)
+            return list_hits_after(rank_by_words(word_hits, least), count, after)
+        find = partial(
+            self._snapshot.search_pictures,
+            self._vector,
+            min_score=least,
+            allowed=allowed,
+            without=without,
+            calibration=candidates.calibration,
+        )
+        if self._mode == "meaning":
+            return find(count, after)
+        return Fusion(find, word_hits, (self._weights.meaning, self._weights.words)).list_hits_after(count, after)
 
     def _describe_page(
         self, hits: Sequence[PictureHit], next_cursor: str | None, candidates: _Candidates, unwanted: frozenset[str]
     ) -> schemas.PictureHits:
         """Describe a page of hits, with captions, and with records unless all their fields are `unwanted`."""
         body, within, calibration = self.body, self._caller.collections, candidates.calibration
+        warnings = list(self._route.warnings) if self._route else []
+        warnings += (
+            [_NOTHING_LIKELY] if calibration and body.cursor is None and not any(hit.likely for hit in hits) else []
+        )
         hits, below = _cut_below(hits, body.min_match if calibration else None)
         records: Mapping[str, Record] | None = {}  # None while the registry does not answer
         if within is not None or _RECORD_FIELDS - unwanted:
@@ -240,13 +265,11 @@ class Search:
         if within is not None and records is not None:
             hits = [hit for hit in hits if hit.picture in records]  # one may have been moved away since it was allowed
         captions = self._read_captions(hits, records)
-        warnings = list(self._route.warnings) if self._route else []
-        warnings += [_UNAVAILABLE] if records is None else []
+        warnings += [_UNAVAILABLE] if records is None or self._words.is_away else []
         warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
-        unknown = self._route.view.read(self._text).unknown if self._route and self._text else ()
-        warnings += [_UNKNOWN_WORDS] if unknown else []
-        if unknown and body.cursor is None and self._context.settings.unknown_words:
-            self._count_unknown(unknown)
+        warnings += [_UNKNOWN_WORDS] if self._words.unknown else []
+        if self._words.unknown and body.cursor is None and self._context.settings.unknown_words:
+            self._count_unknown()
         found = records or {}
         return schemas.PictureHits(
             items=[self._describe_hit(hit, captions.get(hit.picture, {}), found.get(hit.picture)) for hit in hits],
@@ -257,7 +280,8 @@ class Search:
             generation=name_generation(self._snapshot.pictures, self._caller),
             truncated=self._truncated,
             warnings=warnings,
-            unknown_words=[*dict.fromkeys(unknown)],
+            unknown_words=self._words.unknown,
+            did_you_mean=self._words.meant,
             below_min_match=below,
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
@@ -270,9 +294,9 @@ class Search:
         used.terms = self._context.terms.get(used.used)
         return used
 
-    def _count_unknown(self, words: Sequence[str]) -> None:
-        if self._route is not None and self._route.used in self._snapshot.views:
-            self._context.unknown_words.count(self._route.used, words)
+    def _count_unknown(self) -> None:
+        if self._route is not None and self._text is not None and self._route.used in self._snapshot.views:
+            self._context.unknown_words.count(self._route.used, self._route.view.read(self._text).unknown)
 
     def _read_captions(
         self, hits: Sequence[PictureHit], records: Mapping[str, Record] | None
@@ -282,9 +306,9 @@ class Search:
         if self._caller.collections is not None:
             visible = list_with_current_captions(records or {}, snapshot.change)
         captions = snapshot.list_captions(visible, self._caption_languages)
-        if self.body.mode == "meaning" or self._text is None or self.body.captions is not None:
+        if self._mode == "meaning" or self._text is None or self.body.captions is not None:
             return captions
-        terms = words.extract_query_terms(self._text)
+        terms = words.extract_query_terms(self._text, snapshot.views)
         found_by_words = {hit.picture for hit in hits if hit.words is not None}.intersection(visible)
         others = [tag for tag in sorted(snapshot.captions) if tag not in self._caption_languages]
         for picture, by_tag in snapshot.list_captions(list(found_by_words), others).items() if terms else ():
@@ -298,12 +322,13 @@ class Search:
         return schemas.PictureHit(
             id=hit.picture,
             score=hit.score,
-            meaning=hit.score if self.body.mode == "meaning" else hit.meaning,
+            meaning=hit.score if self._mode == "meaning" else hit.meaning,
             words=hit.words,
             rank=hit.rank,
             url=f"{make_picture_path(hit.picture)}/content",
             captions=captions,
             match=hit.match,
+            likely=hit.likely,
             collection=record and record.collection,
             tags=record and list(record.tags),
             metadata=record and dict(record.metadata),

@@ -7,13 +7,14 @@ from typing import Any
 import numpy as np
 
 from demo.gallery import Outline, draw, list_outlines
+from index.fusion import fuse_rankings, rank_by_words
 from index.gallery import Gallery, NewPicture
 from index.live import LiveIndex
 from index.records import RecordInput
 from index.selection import Criteria, Selection
 from index.sets import VectorSets
 from index.snapshot import PictureHit
-from index.word_search import MOST, WordSearch, fuse_rankings, rank_by_words
+from index.word_search import MOST, WordSearch
 from model.base import open_base
 from model.encoder import Encoder
 from model.text import clean
@@ -53,7 +54,7 @@ def rank_modes(home: Path, encoder: Encoder, registry: Registry, shown: Sequence
     texts = [clean(outline.caption) for outline in shown]
     vectors = encoder.encode_texts([(encoder.base_view, text) for text in texts]).vectors
     for outline, text, vector in zip(shown, texts, vectors, strict=True):
-        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Criteria())
+        near, worded = snapshot.search_pictures(vector, MOST), words.find(text, snapshot.release, Criteria()).hits
         rankings = (near, rank_by_words(worded), fuse_rankings(near, worded, (1.0, 1.0)))
         places.append([_place(outline.id, ranking) for ranking in rankings])
     live.close()

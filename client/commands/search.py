@@ -37,8 +37,11 @@ _WARNINGS = {
     "detection_tie": "Several languages are possible: name one with --language.",
     "match_unknown": "How well a picture matches is not known for this language: --min-match has no effect.",
     "records_unavailable": "Tags and metadata cannot be read now.",
-    "unknown_words": "Nobody taught these words yet: {words}.",
+    "nothing_likely": "No picture is likely to show this; these come nearest.",
+    "unknown_words": "No caption has these words, and nobody taught them: {words}.",
 }
+_BY = "By meaning, by words in captions and metadata, or both: the default, but with a picture by meaning."
+_LIKELY = {True: "yes", False: "less", None: None}
 _AUTO, _SHARED = "auto", "shared"  # no tags: detect the language; read with the shared table
 
 
@@ -54,8 +57,9 @@ def search(
     minus: Annotated[str | None, typer.Option("--minus", help="What the pictures should not show.")] = None,
     minus_picture: Annotated[str | None, typer.Option(help="Id of a picture that they should not be like.")] = None,
     mode: Annotated[
-        Mode, typer.Option("--mode", "-m", help="By meaning, by words in captions and metadata, or both.")
-    ] = "meaning",
+        Mode | None,
+        typer.Option("--mode", "-m", help=_BY),
+    ] = None,
     weights: Annotated[str | None, typer.Option(help='JSON, such as {"text": 2, "minus_text": 0.25}.')] = None,
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
@@ -79,7 +83,7 @@ def search(
     body = _drop_none(
         text=text,
         minus=_drop_none(text=minus, picture=minus_picture) or None,
-        mode=None if mode == "meaning" else mode,
+        mode=mode,
         weights=parse_object(weights, "--weights"),
         min_score=min_score,
         min_match=min_match,
@@ -188,20 +192,24 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
     """Print the hits, and how the text was read; `narrowed` by a filter or to a collection, none may be left."""
     reading, hits = result["language"], result["items"]
     shown = reading["used"] if reading else language
+    is_divided = any(hit.get("likely") is not None for hit in hits)
     has_match = any(hit.get("match") is not None for hit in hits)  # of all hits or, mostly, of none
     rows = [
         (
             hit["rank"],
             f"{hit['score']:.3f}",
-            *(["–" if hit.get("match") is None else f"{hit['match']:.0%}"] if has_match else []),
+            *([None if hit.get("match") is None else f"{hit['match']:.0%}"] if has_match else []),
+            *([_LIKELY[hit["likely"]]] if is_divided else []),
             hit["id"],
             _choose_caption(hit["captions"], shown),
         )
         for hit in hits
     ]
     if rows:
-        columns = ("rank", "score", *(["match"] if has_match else []), "picture", "caption")
-        print_table(columns, rows, right=("rank", "score", "match"))
+        likely = ["likely"] if is_divided else []
+        columns = ("rank", "score", *(["match"] if has_match else []), *likely, "picture", "caption")
+        first = sum(bool(hit.get("likely")) for hit in hits)
+        print_table(columns, rows, right=("rank", "score", "match"), split=first)
     elif result.get("below_min_match"):
         say("Nothing matches well.")
     else:
@@ -215,6 +223,8 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
     for warning in result["warnings"]:
         text = _WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}.")
         note(text.format(words=", ".join(result.get("unknown_words", []))))
+    for word, near in result.get("did_you_mean", {}).items():
+        note(f"Did you mean {near} instead of {word}?")
 
 
 def _describe_reading(reading: dict[str, Any]) -> str:

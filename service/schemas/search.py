@@ -49,7 +49,8 @@ class Weights(RequestBody):
 
 _MODE = (
     "`meaning`: by what pictures show. `words`: pictures that have words of the text in captions, tags or metadata. "
-    "`both`: the two rankings together, by reciprocal rank."
+    "`both`: first what is called so, then what has all the words, then by meaning. Default: `both` for a text, "
+    "`meaning` with a picture."
 )
 _MINUS = "What the pictures should not be like."
 
@@ -65,7 +66,7 @@ class PictureSearch(RequestBody):
     picture: PictureId | None = Field(None, description="Pictures like this one, which is not among the hits.")
     minus: Minus | None = Field(None, description=_MINUS)
     weights: Weights | None = None
-    mode: Mode = Field("meaning", description=_MODE)
+    mode: Mode | None = Field(None, description=_MODE)
     language: str = Field("auto", description="`auto`, `shared` or the tag of a learned language.")
     limit: Limit = 10
     min_score: Finite | None = None
@@ -112,6 +113,10 @@ class PictureHit(ItemWithFields):
     url: str
     captions: Captions
     match: Finite | None = Field(description="Chance that this is what the text means; null where it is not known.")
+    likely: bool | None = Field(
+        description="Whether it rather is what the text means than not: it has all its words, or a `match` of 0.5 or "
+        "more. Such hits come first. null where that is not known."
+    )
     collection: str | None
     tags: list[str] | None
     metadata: dict[str, Any] | None
@@ -127,7 +132,10 @@ class PictureHits(Response):
     generation: str
     truncated: bool
     warnings: list[str]
-    unknown_words: list[str] = Field(description="Words of the text that nobody taught; left out unless all are.")
+    unknown_words: list[str] = Field(
+        description="Words of the text that no caption has and nobody taught; they are not read, unless all are such."
+    )
+    did_you_mean: dict[str, str] = Field(description="For unknown words, the nearest that is known.")
     below_min_match: int | None = Field(
         None, description="How many hits `min_match` left out of this page; without items: nothing matches well."
     )

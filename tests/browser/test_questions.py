@@ -99,6 +99,8 @@ def set_matches(page: Page, *chances: float) -> None:
         body = answer.json()
         for place, item in enumerate(body["items"]):
             item["match"] = chances[min(place, len(chances) - 1)] if item["rank"] <= 24 else chances[-1]
+            item["likely"] = item["match"] >= 0.5
+        body["warnings"] = [] if any(item["likely"] for item in body["items"]) else ["nothing_likely"]
         route.fulfill(response=answer, json=body)
 
     page.route("**/v1/search/pictures", change)
@@ -115,6 +117,25 @@ def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     page.locator("#results a.frame").nth(1).focus()
     page.keyboard.press("ArrowRight")
     expect(page.locator("#results a.frame").nth(2)).to_be_focused()
+
+    page.unroute("**/v1/search/pictures")
+    set_matches(page, 0.2)
+    page.fill("#text", "zzz qqq")
+    page.locator("#text").press("Enter")
+    sentence = "No picture here is likely to show this. These come nearest:"
+    expect(page.locator("#results h2")).to_have_text([sentence])
+    expect(page.locator("#results figure").first).to_be_visible()
+
+
+def test_a_mistyped_word_is_named_and_what_is_meant_is_a_click_away(page: Page) -> None:
+    page.select_option("#language", "en")
+    page.fill("#text", "red aplpe")
+    page.keyboard.press("Enter")
+    said = "No caption has aplpe, and nobody taught it. Did you mean apple?"
+    expect(page.locator("#reading .note").last).to_have_text(said)
+    page.click("#reading .note a")
+    expect(page.locator("#text")).to_have_value("red apple")
+    expect(page.locator("#reading .note")).to_have_count(0)
 
 
 def test_a_file_is_searched_with_a_text_and_an_address_does_not_hold_it(page: Page, site: Site) -> None:

@@ -16,9 +16,8 @@ from index.filters import parse_filter
 from index.gallery import Gallery, NewPicture
 from index.records import Patch, RecordInput
 from index.selection import Criteria, Selection
-from index.snapshot import PictureHit
-from index.word_search import WordHit, WordSearch, fuse_rankings, list_hits_after, rank_by_words
-from model.words import extract_query_terms, index_terms
+from index.word_search import WordHit, WordSearch
+from model.words import extract_query_terms, index_terms, make_whole_term
 from store.data_root import DataRoot
 from store.errors import RegistryUnavailable
 from store.registry import open_registry
@@ -95,7 +94,7 @@ class WordWorld:
 
 def search_slowly(
     query: str, documents: Mapping[str, Sequence[Sequence[str]]], without: str | None = None
-) -> list[tuple[str, float]]:
+) -> list[WordHit]:
     """Search: slow and obvious."""
     kept = {id: [{*index_terms(texts)[0].split()} for texts in each] for id, each in documents.items()}
     terms, unwanted = extract_query_terms(query), {*extract_query_terms(without or "")}
@@ -103,12 +102,14 @@ def search_slowly(
     counts = {term: sum(any(term in words for words in each) for each in kept.values()) for term in terms}
     most = max([1, *counts.values()])
     weights = {term: round(1_000 * (1 + math.log(most / max(1, counts[term])))) for term in terms}
-    ranked = []
+    ranked, whole = [], make_whole_term(query)
     for id, each in kept.items():
-        weight = sum(weights[term] for term in terms if any(term in words for words in each))
-        if weight:
-            ranked.append((-weight, min(len(words) for words in each if words & {*terms}), id))
-    return [(id, -weight / sum(weights.values())) for weight, _, id in sorted(ranked)]
+        has = [term for term in terms if any(term in words for words in each)]
+        if has:
+            length, named = min(len(words) for words in each if words & {*terms}), any(whole in words for words in each)
+            ranked.append((not named, -sum(weights[term] for term in has), length, id, len(has) == len(terms)))
+    total = sum(weights.values())
+    return [WordHit(id, -weight / total, all_, not other) for other, weight, _, id, all_ in sorted(ranked)]
 
 
 @pytest.fixture
@@ -118,8 +119,12 @@ def world(database_url: str, tmp_path: Path) -> Iterator[WordWorld]:
     world.registry.close()
 
 
-def find(world: WordWorld, query: str, wanted: Criteria = EVERYTHING) -> list[tuple[str, float]]:
-    return [(each.picture, each.score) for each in world.words.find(query, world.release, wanted)]
+def find(world: WordWorld, query: str, wanted: Criteria = EVERYTHING, *languages: str) -> list[WordHit]:
+    return [*world.words.find(query, world.release, wanted, None, languages).hits]
+
+
+def find_ids(world: WordWorld, query: str, *languages: str) -> list[str]:
+    return [hit.picture for hit in find(world, query, EVERYTHING, *languages)]
 
 
 def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: WordWorld) -> None:
@@ -131,7 +136,7 @@ def test_any_text_is_searched_as_words_and_finds_what_plain_python_finds(world: 
     @given(query=anything | phrases, without=st.none() | phrases)
     def agree(query: str, without: str | None) -> None:
         nonlocal hits
-        ranking = [(each.picture, each.score) for each in world.words.find(query, release, Criteria(), without)]
+        ranking = [*world.words.find(query, release, Criteria(), without).hits]
         assert ranking == search_slowly(query, documents, without)
         hits += bool(ranking)
 
@@ -154,7 +159,7 @@ def test_words_follow_every_change_and_filters_hold(world: WordWorld) -> None:
 def test_captions_of_an_expansion_are_found_while_its_language_is_served(world: WordWorld) -> None:
     version = world.learnt[0]
     world.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
-    assert [id for id, _ in find(world, "SCHMETTERLING")] == ["p3"]
+    assert find_ids(world, "SCHMETTERLING") == ["p3"]
     release = world.release
     languages = {tag: number for tag, number in release.languages.items() if tag != "de"}
     publish_release(world.registry, expected=release.number, shared=release.shared, languages=languages)
@@ -172,7 +177,7 @@ def test_what_is_wanted_is_said_once_however_many_the_words(world: WordWorld, mo
         parameters.append(len(given[3]))
 
     release, documents = world.release, world.read_documents()
-    ranking = [(each.picture, each.score) for each in world.words.find(query, release, wanted, without)]
+    ranking = [*world.words.find(query, release, wanted, without).hits]
     assert ranking == search_slowly(query, documents, without) and ranking
     assert [each for each in parameters if each > 64] == [1_000]
 
@@ -185,14 +190,14 @@ def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
         query = select(PictureWordsRow.length).order_by(PictureWordsRow.length.desc())
         assert session.scalars(query).first() == len(kept)
     for some in (kept[:5], kept[len(kept) // 2 :][:5], kept[-5:]):
-        assert find(world, " ".join(some)) == [("long", 1.0)]
+        assert find(world, " ".join(some)) == [WordHit("long", 1.0, complete=True)]
     assert find(world, long[len(kept)]) == []
 
 
 def test_a_search_finds_no_more_than_the_best(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = find(world, "1950 red the")
+    whole = find_ids(world, "1950 red the")
     monkeypatch.setattr(word_search, "MOST", 3)
-    assert [id for id, _ in find(world, "1950 red the")] == [id for id, _ in whole[:3]] and len(whole) > 3
+    assert find_ids(world, "1950 red the") == whole[:3] and len(whole) > 3
 
 
 def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -203,7 +208,7 @@ def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: 
         with pytest.raises(RegistryUnavailable):
             world.words.find("1950 red", release, EVERYTHING)
         few = world.words.find("1950", release, make_criteria(make_match("id", "p3")))
-        assert [each.picture for each in few] == ["p3"]
+        assert [each.picture for each in few.hits] == ["p3"]
     assert find(world, "1950 red") == whole
 
 
@@ -215,7 +220,7 @@ def test_no_word_stays_of_a_picture_that_is_gone(world: WordWorld) -> None:
     assert find(world, "red the 猫 1950") == []
     for id, tag in (("old", "Libelle"), ("new", "Falter")):  # the second may get the number of the first
         world.gallery.put([NewPicture(id, digest(1), 9, 9, record=RecordInput(tags=[tag]))], "tower")
-        assert [name for name, _ in find(world, "libelle")] == (["old"] if id == "old" else [])
+        assert find_ids(world, "libelle") == (["old"] if id == "old" else [])
         world.gallery.delete(id)
 
 
@@ -226,49 +231,41 @@ def test_without_its_documents_nothing_is_found(world: WordWorld) -> None:
     assert find(world, "red the 猫 1950") == []
 
 
-def make_hits(*pictures: str) -> list[PictureHit]:
-    return [PictureHit(picture, 0.9 - rank / 100, rank) for rank, picture in enumerate(pictures, 1)]
+def put_called(world: WordWorld, **called: str) -> None:
+    for number, (id, caption) in enumerate(called.items(), 1_000):
+        world.gallery.put([NewPicture(id, digest(number), 9, 9, {"en": [caption]})], "tower")
 
 
-def make_word_hits(*pictures: str) -> list[WordHit]:
-    return [WordHit(picture, 1.0) for picture in pictures]
+def test_what_is_called_exactly_so_comes_before_what_has_all_words_and_more(world: WordWorld) -> None:
+    put_called(world, z="A glowing fern.", a="fern glowing", b="a glowing fern in a glen", c="glowing")
+    hits = find(world, "a glowing fern", EVERYTHING, "en")
+    assert [(hit.picture, hit.whole, hit.complete) for hit in hits] == [
+        ("z", True, True),
+        ("a", False, True),
+        ("b", False, True),
+        ("c", False, False),
+    ]
 
 
-def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
-    random = Random(0)
-    ids = [f"p{number}" for number in range(30)]
-    for weights in ((1.0, 1.0), (1.0, 0.0), (0.5, 3.0)):
-        meaning, words = random.sample(ids, 20), random.sample(ids, 12)
-        hits = fuse_rankings(make_hits(*meaning), make_word_hits(*words), weights)
-        sums = {
-            id: sum(
-                weight / (60 + ranking.index(id) + 1)
-                for weight, ranking in zip(weights, (meaning, words), strict=True)
-                if id in ranking
-            )
-            for id in ids
-        }
-        expected = sorted((id for id in ids if sums[id]), key=lambda id: (-round(sums[id] * 61 / sum(weights), 9), id))
-        assert [hit.picture for hit in hits] == expected and [hit.rank for hit in hits] == [*range(1, len(hits) + 1)]
-        assert all(hit.score == pytest.approx(sums[hit.picture] * 61 / sum(weights), abs=1e-8) for hit in hits)
+def test_words_are_found_in_the_forms_of_their_language_after_the_word_itself(world: WordWorld) -> None:
+    put_called(world, a="two melons", b="one melon", c="melody", d="Kinderwagen", e="brezhoneger")
+    assert find_ids(world, "melon", "en") == ["b", "a"] and find_ids(world, "melon") == ["b"]
+    assert [hit.complete for hit in find(world, "melon", EVERYTHING, "en")] == [True, True]
+    assert find_ids(world, "Kinderwagens", "de") == ["d"] and find_ids(world, "brezhonegez", "br") == ["e"]
+    assert find_ids(world, "brezhonek", "br") == []
 
 
-def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_has_1() -> None:
-    hits = fuse_rankings(make_hits("a", "b"), make_word_hits("a", "c"), (1.0, 1.0))
-    assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0)
-    assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
+def test_words_that_no_picture_has_are_missing_and_the_nearest_are_suggested(world: WordWorld) -> None:
+    put_called(world, a="a giraffe", b="melons")
+    found = world.words.find("girafe melon red xyzzyx 19", world.release, EVERYTHING, None, ["en"])
+    assert found.missing == ["girafe", "xyzzyx"]
+    assert world.words.suggest(found.missing, world.release) == {"girafe": "giraffe"}
+    world.gallery.delete("a")
+    assert world.words.suggest(found.missing, world.release) == {}
 
 
-def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
-    assert fuse_rankings([], [WordHit("a", 0.75), WordHit("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
-    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)])] == ["a", "b"]
-    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)], 0.5)] == ["a"]
-
-
-def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
-    hits = rank_by_words(make_word_hits(*"abcdef"))
-    pages = [list_hits_after(hits, 2, None)]
-    for _ in range(3):
-        pages.append(list_hits_after(hits, 2, pages[-1][-1] if pages[-1] else None))
-    assert ["".join(hit.picture for hit in page) for page in pages] == ["ab", "cd", "ef", ""]
-    assert [hit.picture for hit in list_hits_after([*hits[:1], *hits[2:]], 2, hits[1])] == ["c", "d"]
+def test_what_a_bound_key_misses_and_is_found_depends_on_its_collection_alone(world: WordWorld) -> None:
+    put_called(world, a="a giraffe")
+    here = Criteria(collections=frozenset(["other"]))
+    assert world.words.find("giraffe", world.release, here, None, ["en"]).missing == ["giraffe"]
+    assert world.words.find("giraffe", world.release, EVERYTHING, None, ["en"]).missing == []

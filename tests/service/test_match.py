@@ -59,7 +59,7 @@ def calibrate(service: Service, pictures: int = PICTURES, change: int | None = N
 
 
 def search(service: Service, **more: Any) -> dict[str, Any]:
-    body: dict[str, Any] = service.search("a dog", **{"language": "en", **more}).json()
+    body: dict[str, Any] = service.search(**{"text": "a dog", "language": "en", **more}).json()
     return body
 
 
@@ -68,13 +68,14 @@ def list_matches(answer: dict[str, Any]) -> list[float | None]:
 
 
 def test_each_hit_has_the_chance_that_was_measured(service: Service) -> None:
-    answer = search(service, limit=PICTURES)
+    answer = search(service, limit=PICTURES, mode="meaning")
     scores = [hit["score"] for hit in answer["items"]]
     live = service.context.live
     sample = take_first(service.context.gallery.sample_vectors(1.0, live.current.pictures.identity.fingerprint))
     calibration = Calibration(CURVES, sample, PICTURES, 0)
     assert list_matches(answer) == calibration.compute_matches(make_text_vector(0, "a dog"), scores[:10], scores)
-    assert answer["below_min_match"] is None and answer["warnings"] == []
+    assert list_matches(search(service, limit=PICTURES)) == list_matches(answer), "by default, too"
+    assert answer["below_min_match"] is None and answer["warnings"] == ["nothing_likely"]
     assert list_matches(answer)[0] > 0.2 > list_matches(answer)[-1]  # type: ignore[operator]
 
 
@@ -98,6 +99,34 @@ def test_min_match_cuts_what_follows_and_says_how_many(service: Service) -> None
     assert list_matches(following) == [least] and (following["below_min_match"], following["next_cursor"]) == (2, None)
     other = service.search("a dog", language="en", limit=3, min_match=0.0, cursor=answer["next_cursor"])
     assert_problem(other, 422, "invalid_cursor")
+
+
+def test_each_hit_says_whether_it_is_likely_and_the_answer_where_none_is(service: Service) -> None:
+    answer = search(service, limit=4)
+    assert [hit["likely"] for hit in answer["items"]] == [False] * 4 and answer["warnings"] == ["nothing_likely"]
+    calibrate(service, lead=CURVES.lead + 3, threshold=-3.0)
+    answer = search(service, limit=PICTURES)
+    calibrate(service)
+    assert answer["warnings"] == []
+    marks = [hit["likely"] for hit in answer["items"]]
+    assert marks == [hit["match"] >= 0.5 for hit in answer["items"]] == sorted(marks, reverse=True) and any(marks)
+
+
+def test_a_caption_with_all_words_is_first_and_likely_and_one_with_some_less_so(service: Service) -> None:
+    for id, caption in (("p3", "a dog"), ("p4", "a small dog in a basket")):
+        service.admin.patch(f"/v1/pictures/{id}", json={"captions": {"en": [caption]}}).raise_for_status()
+    calibrate(service)
+    hits = search(service, text="dogs", limit=PICTURES)["items"]
+    assert [(hit["id"], hit["likely"], hit["match"]) for hit in hits[:2]] == [("p3", True, 0.95), ("p4", True, 0.95)]
+    assert not all(hit["likely"] for hit in hits)
+    some, alone = (
+        {hit["id"]: hit["match"] for hit in search(service, text="two small kittens", limit=PICTURES, **more)["items"]}
+        for more in ({}, {"mode": "meaning"})
+    )
+    assert some["p4"] < alone["p4"] and some["p5"] == alone["p5"]
+    for id in ("p3", "p4"):
+        service.admin.patch(f"/v1/pictures/{id}", json={"captions": None}).raise_for_status()
+    calibrate(service)
 
 
 def test_where_nothing_matches_well_nothing_is_found(service: Service) -> None:

@@ -160,9 +160,9 @@ def test_an_empty_gallery_gives_an_empty_list(tmp_path_factory: pytest.TempPathF
 
 
 def test_the_best_score_comes_first_and_min_score_cuts(service: Service) -> None:
-    items = service.search("cat").json()["items"]
+    items = service.search("cat", mode="meaning").json()["items"]
     assert [item["score"] for item in items] == sorted((item["score"] for item in items), reverse=True)
-    cut = service.search("cat", min_score=items[1]["score"]).json()["items"]
+    cut = service.search("cat", mode="meaning", min_score=items[1]["score"]).json()["items"]
     assert cut == items[:2]
 
 
@@ -243,7 +243,7 @@ def test_a_cursor_expires_with_its_release(tmp_path_factory: pytest.TempPathFact
 def test_captions_come_in_the_language_used_and_english_or_as_requested(
     service: Service, body: dict[str, object], languages: set[str]
 ) -> None:
-    items = service.search("roter Apfel", **body).json()["items"]
+    items = service.search("roter Apfel", mode="meaning", **body).json()["items"]
     assert {tag for item in items for tag in item["captions"]} == languages
 
 

@@ -4,7 +4,7 @@ const KEY = /^(?:metadata\.)?[a-z0-9_]{1,64}$/;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const DATE = /^\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?$/;
 const MODES = ["meaning", "words", "both"];
-const DEFAULTS = { q: "", minus: "", language: "auto", picture: "", file: "", mode: "meaning", collection: "", min: "" };
+const DEFAULTS = { q: "", minus: "", language: "auto", picture: "", file: "", mode: "both", collection: "", min: "" };
 
 /** What a search asks for when nothing is said; `is` are values that a picture must have (of a list, one), `ranges` bounds of a key. */
 export const nothingAsked = () => ({ ...DEFAULTS, is: [], ranges: [] });

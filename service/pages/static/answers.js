@@ -6,6 +6,7 @@ import { byId, fill, make } from "/static/dom.js";
 import * as filters from "/static/filters.js";
 import { grid } from "/static/gallery.js";
 import { learned, native, refresh } from "/static/languages.js";
+import { likelihood, unknown } from "/static/likely.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { locale, t } from "/static/text.js";
 import { Wall, shape } from "/static/wall.js";
@@ -14,13 +15,13 @@ const PAGE = 24; // of a search, whose ranks are few
 const SHELF = 60; // of the gallery
 const AHEAD = "1500px"; // below what is in view: more is loaded before it is scrolled to
 const EMPTY_LOOK = 3000; // ms until an empty gallery is loaded again
+const ELSEWHERE = ["nothing_likely", "unknown_words", "not_known_to_base"]; // warnings that likely.js tells
 const NOTES = {
   language_not_supported: t("This does not look like any of the learned languages."),
   detection_tie: t("Several languages are possible; choose one in the list."),
   language_not_taught: t("This language was not taught: the base reads it, as well as it can."),
   records_unavailable: t("Tags and metadata cannot be read now."),
 };
-const WELL = 0.5; // the chance (`match`) from which a picture is rather what was meant than not
 let running = null; // the current search; a newer one aborts it
 let again = null; // loads the next page
 let reader = "en"; // the language of the captions that are shown first
@@ -47,7 +48,7 @@ export function own(asked) {
     ...(asked.q.trim() ? { text: asked.q.trim() } : {}),
     ...(asked.picture ? { picture: asked.picture } : {}),
     ...(asked.minus.trim() ? { minus: { text: asked.minus.trim() } } : {}),
-    ...(asked.q.trim() && asked.mode !== "meaning" ? { mode: asked.picture || asked.file ? "both" : asked.mode } : {}), // a picture has no words
+    ...(asked.q.trim() && asked.mode !== "both" ? { mode: asked.mode === "words" && (asked.picture || asked.file) ? "both" : asked.mode } : {}), // a picture has no words
     ...(asked.min ? { min_score: Number(asked.min) } : {}),
     ...(filter ? { filter } : {}),
     language: asked.language,
@@ -87,10 +88,10 @@ export async function found(asked, request, signal) {
   const next = (cursor) => ask("/v1/search/pictures", { ...request(cursor ? { cursor } : {}), signal });
   const answer = await next(null);
   const language = answer.language?.used ?? (["auto", "shared"].includes(asked.language) ? "en" : asked.language);
-  byId("reading").replaceChildren(...reading(answer));
+  byId("reading").replaceChildren(...reading(answer), ...unknown(answer, asked));
   if (answer.release !== learned.release) refresh().catch(() => {}); // a language was added or removed
   if (asked.file || asked.picture) fill(byId("results-title"), answer.items.length ? t("Similar pictures") : null);
-  if (answer.items.length) pages(answer, next, language, likelihood);
+  if (answer.items.length) pages(answer, next, language, likelihood(answer));
   else wall.clear(none(asked));
 }
 
@@ -131,9 +132,6 @@ function pages(page, next, language, title) {
   };
 }
 
-/** What stands above hits that are rather not what was meant. */
-const likelihood = ({ match }) => (typeof match === "number" && match < WELL ? t("These match less well") : "");
-
 /** What stands above pictures of one month. */
 function month({ taken_at: taken, created_at: added }) {
   const at = new Date(taken ?? added);
@@ -163,7 +161,7 @@ function empty(asked, signal) {
 }
 
 /** In which language the text was read, and how certain that is. */
-function reading({ language, truncated, warnings, unknown_words: unknown }) {
+function reading({ language, truncated, warnings }) {
   const { used, source, confidence, requested } = language ?? {};
   const choice = learned.items.filter((item) => item.version !== null).length > 1; // of one language nothing is detected
   const read = () => t("Read as {language}", { language: native(used) });
@@ -172,6 +170,6 @@ function reading({ language, truncated, warnings, unknown_words: unknown }) {
     detected: () => (!choice ? read() : typeof confidence === "number" ? t("Detected {language} ({percent} % sure)", { language: native(used), percent: Math.round(confidence * 100) }) : t("Detected {language}", { language: native(used) })),
     shared: () => (requested === "shared" ? t("Read as any language") : t("It is not certain which language this is")),
   }[source];
-  const notes = [...warnings.map((code) => (code === "unknown_words" ? t("Nobody taught these words yet: {words}.", { words: unknown.join(", ") }) : NOTES[code] ?? code.replaceAll("_", " "))), ...(truncated ? [t("The text is longer than the model can read; its end was ignored.")] : [])];
+  const notes = [...warnings.filter((code) => !ELSEWHERE.includes(code)).map((code) => NOTES[code] ?? code.replaceAll("_", " ")), ...(truncated ? [t("The text is longer than the model can read; its end was ignored.")] : [])];
   return [how ? make("span", {}, how()) : null, ...notes.map((note) => make("span", { class: "note" }, note))].filter(Boolean);
 }

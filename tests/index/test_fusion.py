@@ -1,0 +1,104 @@
+"""One ranking of meaning and words: what is called so first, then what has all the words, then what is likely."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from random import Random
+
+import pytest
+
+from index import fusion
+from index.fusion import Fusion, fuse_rankings, list_hits_after, rank_by_words
+from index.snapshot import DEEPEST_RANK, PictureHit
+from index.word_search import WordHit
+from store.errors import PageTooDeep
+
+
+def make_hits(*pictures: str, match: Sequence[float | None] = ()) -> list[PictureHit]:
+    chances = [*match, *[None] * len(pictures)]
+    return [
+        PictureHit(picture, 0.9 - rank / 100, rank, match=chances[rank - 1]) for rank, picture in enumerate(pictures, 1)
+    ]
+
+
+def make_word_hits(*pictures: str) -> list[WordHit]:
+    return [WordHit(picture, 1.0) for picture in pictures]
+
+
+def list_ids(hits: Sequence[PictureHit]) -> list[str]:
+    return [hit.picture for hit in hits]
+
+
+def test_a_fused_ranking_is_by_the_sum_of_reciprocal_ranks() -> None:
+    random = Random(0)
+    ids = [f"p{number}" for number in range(30)]
+    for weights in ((1.0, 1.0), (1.0, 0.0), (0.5, 3.0)):
+        meaning, words = random.sample(ids, 20), random.sample(ids, 12)
+        hits = fuse_rankings(make_hits(*meaning), make_word_hits(*words), weights)
+        sums = {
+            id: sum(
+                weight / (60 + ranking.index(id) + 1)
+                for weight, ranking in zip(weights, (meaning, words), strict=True)
+                if id in ranking
+            )
+            for id in ids
+        }
+        expected = sorted((id for id in ids if sums[id]), key=lambda id: (-round(sums[id] * 61 / sum(weights), 9), id))
+        assert [hit.picture for hit in hits] == expected and [hit.rank for hit in hits] == [*range(1, len(hits) + 1)]
+        assert all(hit.score == pytest.approx(sums[hit.picture] * 61 / sum(weights) / 4, abs=1e-8) for hit in hits)
+
+
+def test_a_hit_tells_its_scores_in_both_and_the_first_in_both_that_is_called_so_has_1() -> None:
+    hits = fuse_rankings(make_hits("a", "b"), [WordHit("a", 1.0, True, True), WordHit("c", 1.0)], (1.0, 1.0))
+    assert hits[0] == PictureHit("a", 1.0, 1, 0.89, 1.0, said=True)
+    assert {hit.picture: (hit.meaning, hit.words) for hit in hits[1:]} == {"b": (0.88, None), "c": (None, 1.0)}
+
+
+def test_a_picture_with_too_few_of_the_words_is_not_found_by_them() -> None:
+    assert fuse_rankings([], [WordHit("a", 0.75), WordHit("b", 0.74)], (1.0, 1.0))[-1].picture == "a"
+    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)])] == ["a", "b"]
+    assert [hit.picture for hit in rank_by_words([WordHit("a", 0.5), WordHit("b", 0.49)], 0.5)] == ["a"]
+
+
+def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
+    hits = rank_by_words(make_word_hits(*"abcdef"))
+    pages = [list_hits_after(hits, 2, None)]
+    for _ in range(3):
+        pages.append(list_hits_after(hits, 2, pages[-1][-1] if pages[-1] else None))
+    assert ["".join(hit.picture for hit in page) for page in pages] == ["ab", "cd", "ef", ""]
+    assert [hit.picture for hit in list_hits_after([*hits[:1], *hits[2:]], 2, hits[1])] == ["c", "d"]
+
+
+def test_bands_follow_each_other_whatever_the_ranks() -> None:
+    near = make_hits("a", "b", "c", "d", "e", match=[0.9, 0.6, 0.4, 0.3, 0.2])
+    words = [WordHit("e", 1.0, True, True), WordHit("x", 0.9, True), WordHit("b", 0.5), WordHit("d", 0.8)]
+    hits = fuse_rankings(near, words, (1.0, 1.0))
+    assert list_ids(hits) == ["e", "x", "a", "d", "b", "c"]
+    assert [hit.match for hit in hits] == [0.95, 0.95, 0.9, 0.24, 0.3, 0.4]
+    assert [hit.likely for hit in hits] == [True, True, True, False, False, False]
+    assert [hit.score for hit in hits] == sorted((hit.score for hit in hits), reverse=True)
+
+
+def test_what_has_all_words_is_likely_where_chances_are_not_known() -> None:
+    hits = fuse_rankings(make_hits("a"), [WordHit("x", 0.9, True)], (1.0, 1.0))
+    assert [(hit.picture, hit.match, hit.likely) for hit in hits] == [("x", None, True), ("a", None, None)]
+
+
+@pytest.mark.parametrize("likely", [0, 30, 250])
+def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fusion, "NEAR", 20)
+    random, ids = Random(likely), [f"p{number:03}" for number in range(400)]
+    chances = [0.9 if rank < likely else 0.2 for rank in range(400)] if likely else []
+    meaning = make_hits(*random.sample(ids, 400), match=chances)
+    words = [WordHit(id, random.choice([0.4, 0.8, 1.0]), random.random() < 0.3) for id in random.sample(ids, 60)]
+    whole = fuse_rankings(meaning, words, (1.0, 1.0))
+    for size in (7, 50):
+        found, after = list[PictureHit](), None
+        while page := Fusion(lambda near: meaning[:near], words, (1.0, 1.0)).list_hits_after(size, after):
+            found, after = [*found, *page], page[-1]
+        assert found == whole
+
+
+def test_no_page_goes_deeper_than_the_deepest_rank() -> None:
+    last = replace(make_hits("a")[0], rank=DEEPEST_RANK)
+    with pytest.raises(PageTooDeep):
+        Fusion(lambda near: [], [], (1.0, 1.0)).list_hits_after(2, last)
