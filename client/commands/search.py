@@ -56,10 +56,7 @@ def search(
     like: Annotated[str | None, typer.Option("--like", help="More like the picture with this id.")] = None,
     minus: Annotated[str | None, typer.Option("--minus", help="What the pictures should not show.")] = None,
     minus_picture: Annotated[str | None, typer.Option(help="Id of a picture that they should not be like.")] = None,
-    mode: Annotated[
-        Mode | None,
-        typer.Option("--mode", "-m", help=_BY),
-    ] = None,
+    mode: Annotated[Mode | None, typer.Option("--mode", "-m", help=_BY)] = None,
     weights: Annotated[str | None, typer.Option(help='JSON, such as {"text": 2, "minus_text": 0.25}.')] = None,
     captions: Annotated[bool, typer.Option("--captions", help="With --picture: captions instead of pictures.")] = False,
     limit: Annotated[int, typer.Option("--limit", "-n", min=1, max=100)] = 10,
