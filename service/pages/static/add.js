@@ -2,13 +2,14 @@
 
 import { ask, send } from "/static/api.js";
 import { nothingAsked, write } from "/static/address.js";
-import { byId, bytes, fill, make, plural, sentence } from "/static/dom.js";
+import { byId, bytes, fill, make, sentence } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
 import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
+import { t } from "/static/text.js";
 
 const MOST = 500; // pictures in one list; more are for the command line
 const TRIES = 6; // of one picture, while the server is busy
-const STATES = { waiting: "", sending: "sending …", added: "added", known: "was there already; its record was left as it is", failed: "refused" };
+const STATES = { waiting: "", sending: t("sending …"), added: t("added"), known: t("was there already; its record was left as it is"), failed: t("refused") };
 let entries = []; // {file, url, fields, element, state, said, id}; `id` once it was added, whose record may still be missing
 let shared = null; // fields for all of them
 let sending = null; // AbortController while pictures are sent
@@ -22,13 +23,13 @@ export async function drawAdd() {
   const choose = make("input", { type: "file", id: "add-files", class: "unseen", multiple: true, accept: "image/png,image/jpeg,image/webp,image/avif,image/tiff,image/heic,image/heif", onchange: () => (take([...choose.files]), (choose.value = "")) });
   fill(
     byId("add-body"),
-    make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, "Drop pictures here"), choose, make("span", { class: "button" }, "Choose pictures")),
+    make("label", { class: "zone", id: "add-zone" }, make("span", { class: "big" }, t("Drop pictures here")), choose, make("span", { class: "button" }, t("Choose pictures"))),
     make("div", { id: "add-trouble", role: "alert" }),
     make("form", { id: "add-form", class: "record", hidden: true, novalidate: true, onsubmit: submit },
-      make("h2", { class: "small-title" }, "For all of them"),
+      make("h2", { class: "small-title" }, t("For all of them")),
       make("div", { class: "shared" }, shared.tags.element, shared.collection.element, shared.metadata.element),
-      make("div", { class: "actions" }, make("button", { type: "submit", class: "main", id: "add-start" }, "Add"), make("button", { type: "button", id: "add-stop", hidden: true, onclick: () => sending?.abort() }, "Stop"), make("button", { type: "button", id: "add-clear", class: "quiet", onclick: clear }, "Clear the list")),
-      make("progress", { id: "add-progress", max: 1, value: 0, hidden: true, "aria-label": "Adding pictures" }),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: "main", id: "add-start" }, t("Add")), make("button", { type: "button", id: "add-stop", hidden: true, onclick: () => sending?.abort() }, t("Stop")), make("button", { type: "button", id: "add-clear", class: "quiet", onclick: clear }, t("Clear the list"))),
+      make("progress", { id: "add-progress", max: 1, value: 0, hidden: true, "aria-label": t("Adding pictures") }),
       make("p", { id: "add-summary", class: "told", role: "status" }),
       make("ol", { id: "add-list", class: "files" })),
   );
@@ -38,7 +39,7 @@ export async function drawAdd() {
 export async function take(files) {
   await drawAdd();
   const room = MOST - entries.length;
-  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, `This list holds ${MOST} pictures. For whole folders there is “pictoglot import FOLDER”.`)) : null);
+  fill(byId("add-trouble"), files.length > room ? make("div", { class: "sorry" }, make("p", {}, t("This list holds {MOST} pictures. For whole folders there is “pictoglot import FOLDER”.", { MOST }))) : null);
   for (const file of files.slice(0, Math.max(0, room))) enter(file);
   tell();
 }
@@ -55,7 +56,7 @@ function enter(file) {
     {},
     make("img", { src: entry.url, alt: "", loading: "lazy", onerror: (event) => event.target.classList.add("unreadable") }),
     make("div", {}, make("p", { class: "name" }, make("bdi", {}, file.name), make("span", { class: "fine" }, ` ${bytes(file.size)}`)), make("p", { class: "became", role: "status" }), entry.fields.element),
-    make("button", { type: "button", class: "quiet out", "aria-label": `Leave out ${file.name}`, onclick: without }, "Leave out"),
+    make("button", { type: "button", class: "quiet out", "aria-label": t("Leave out {file}", { file: file.name }), onclick: without }, t("Leave out")),
   );
   entries.push(entry);
   byId("add-list").append(entry.element);
@@ -84,13 +85,13 @@ function tell() {
   const done = count("added", "known");
   byId("add-form").hidden = !entries.length;
   byId("add-start").hidden = Boolean(sending) || !left().length;
-  byId("add-start").textContent = count("failed") && !count("waiting") ? `Try ${plural(left().length, "refused picture")} again` : `Add ${plural(left().length, "picture")}`;
+  byId("add-start").textContent = count("failed") && !count("waiting") ? t("{left, plural, one {Try # refused picture again} other {Try # refused pictures again}}", { left: left().length }) : t("{left, plural, one {Add # picture} other {Add # pictures}}", { left: left().length });
   byId("add-stop").hidden = !sending;
   byId("add-clear").hidden = Boolean(sending);
   byId("add-progress").hidden = !sending;
   byId("add-progress").value = entries.length ? (done + count("failed")) / entries.length : 0;
-  const words = [count("added") && `${plural(count("added"), "picture")} added`, count("known") && `${count("known")} there already`, count("failed") && `${count("failed")} refused`].filter(Boolean);
-  fill(byId("add-summary"), words.length ? [words.join(", "), ". ", !sending && done ? make("a", { href: where() }, "Show them in the gallery") : null] : null);
+  const words = [count("added") && t("{count, plural, one {# picture added} other {# pictures added}}", { count: count("added") }), count("known") && t("{count} there already", { count: count("known") }), count("failed") && t("{count} refused", { count: count("failed") })].filter(Boolean);
+  fill(byId("add-summary"), words.length ? [words.join(", "), ". ", !sending && done ? make("a", { href: where() }, t("Show them in the gallery")) : null] : null);
   byId("add-summary").hidden = false; // a status that is announced has to be there before its text
 }
 
@@ -162,7 +163,7 @@ async function one(entry, common, signal) {
 }
 
 function refused(entry, problem) {
-  mark(entry, "failed", entry.id ? `The picture is there, but not what is said of it. ${problem.message}` : problem.message);
+  mark(entry, "failed", entry.id ? t("The picture is there, but not what is said of it. {message}", { message: problem.message }) : problem.message);
   if ([0, 401, 403].includes(problem.status)) {
     sending.abort(); // the others would be refused for the same reason
     fill(byId("add-trouble"), sorry(problem));

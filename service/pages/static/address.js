@@ -1,5 +1,7 @@
 // What a search asks for, as the address keeps it: a link can be shared, and the back button works. Sends nothing.
 
+import { t } from "/static/text.js";
+
 const KEY = /^(?:metadata\.)?[a-z0-9_]{1,64}$/;
 const DAY = /^\d{4}-\d{2}-\d{2}$/;
 const DATE = /^\d{4}-\d{2}-\d{2}(?:[Tt ]\d{2}:\d{2}(?::\d{2}(?:\.\d+)?)?(?:[Zz]|[+-]\d{2}:\d{2})?)?$/;
@@ -26,7 +28,7 @@ export function write(asked) {
   for (const [name, usual] of Object.entries(DEFAULTS)) if (asked[name] && asked[name] !== usual) query.set(name, asked[name]);
   for (const { key, value } of asked.is) query.append("is", `${key}:${textOf(value)}`);
   for (const { key, from, to } of asked.ranges) query.append("range", `${key}:${from}..${to}`);
-  return `#search${query.size ? `?${query}` : ""}`;
+  return t("#search{size}", { size: query.size ? `?${query}` : "" });
 }
 
 /** The filter of a search in the grammar of the service, or null when it has none. */
@@ -41,11 +43,11 @@ export function filterOf({ collection, is, ranges }) {
 
 /** Why a range cannot be asked for, as a sentence; "" when it can. */
 export function wrong({ key, from, to }) {
-  if (!KEY.test(key)) return "A key has 1 to 64 of the characters a–z, 0–9 and _.";
+  if (!KEY.test(key)) return t("A key has 1 to 64 of the characters a–z, 0–9 and _.");
   const given = [from, to].filter(Boolean);
-  if (!given.length) return "Enter a value, or where the range begins or ends.";
+  if (!given.length) return t("Enter a value, or where the range begins or ends.");
   if (given.every(isNumber) || given.every(isDate)) return "";
-  return "A range is of numbers, or of dates as 1950-01-31.";
+  return t("A range is of numbers, or of dates as 1950-01-31.");
 }
 
 /** The value that a person typed for a key whose values are of this kind; of an unknown kind, all that it may be. */

@@ -1,5 +1,7 @@
 // Talks to this server: requests, the key, errors as sentences, events. Draws nothing.
 
+import { t } from "/static/text.js";
+
 const KEY = "pictoglot.key"; // in sessionStorage: gone with the tab
 const MOST_PLACES = 3; // shown per kind of fault
 const NEAR = "1000px"; // below or above what is in view: pictures are fetched before they are scrolled to
@@ -11,32 +13,32 @@ export const key = {
 
 // What a person can do about an error. For other codes, the server's own sentence is shown.
 const SENTENCES = {
-  empty_text: "Type what to search for first.",
-  text_too_long: "This text is too long: at most 1,000 characters are read.",
-  text_invalid_unicode: "This text contains invalid characters.",
-  unsupported_picture_format: "This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, and HEIC where the server has it.",
-  picture_corrupt: "This picture is damaged and cannot be read.",
-  picture_animated: "Animated pictures are not supported.",
-  picture_too_many_pixels: "This picture has more pixels than this service takes.",
-  body_too_large: "This file is too large.",
-  metadata_invalid: "These metadata cannot be kept. Keys have a–z, 0–9 and _; values are texts, numbers, yes or no, and lists of texts; all together at most 16 KiB.",
-  invalid_filter: "This filter cannot be read.",
-  record_changed: "This record was changed in the meantime, so nothing was saved.",
-  language_tag_invalid: "This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”.",
-  missing_api_key: "This needs an API key.",
-  invalid_api_key: "This key is not valid.",
-  insufficient_scope: "This key does not have the needed scope.",
-  rate_limited: "Too many requests with this key. Wait a moment, then try again.",
-  overloaded: "The server is busy. Try again in a moment.",
-  index_unavailable: "The server is still loading its index. Try again in a moment.",
-  registry_unavailable: "The server's database does not answer. Searches still work; nothing can be changed now.",
-  storage_full: "The server's disk is full.",
-  cursor_expired: "A new release was published. Search again.",
-  alias_moved: "A new release was published in the meantime, so nothing was changed. Look again before you decide.",
-  expansion_in_progress: "This language is being taught now. Wait until it ends, or cancel it first.",
-  rollback_not_possible: "English is built in and cannot be rolled back.",
-  unreachable: "The server cannot be reached.",
-  outcome_unknown: "The connection was lost, and no answer came.",
+  empty_text: t("Type what to search for first."),
+  text_too_long: t("This text is too long: at most 1,000 characters are read."),
+  text_invalid_unicode: t("This text contains invalid characters."),
+  unsupported_picture_format: t("This file is not a picture in a format that is read here: JPEG, PNG, WebP, AVIF, TIFF, and HEIC where the server has it."),
+  picture_corrupt: t("This picture is damaged and cannot be read."),
+  picture_animated: t("Animated pictures are not supported."),
+  picture_too_many_pixels: t("This picture has more pixels than this service takes."),
+  body_too_large: t("This file is too large."),
+  metadata_invalid: t("These metadata cannot be kept. Keys have a–z, 0–9 and _; values are texts, numbers, yes or no, and lists of texts; all together at most 16 KiB."),
+  invalid_filter: t("This filter cannot be read."),
+  record_changed: t("This record was changed in the meantime, so nothing was saved."),
+  language_tag_invalid: t("This is not a valid language tag. Tags look like “cy”, “pt-BR” or “zh-Hant”."),
+  missing_api_key: t("This needs an API key."),
+  invalid_api_key: t("This key is not valid."),
+  insufficient_scope: t("This key does not have the needed scope."),
+  rate_limited: t("Too many requests with this key. Wait a moment, then try again."),
+  overloaded: t("The server is busy. Try again in a moment."),
+  index_unavailable: t("The server is still loading its index. Try again in a moment."),
+  registry_unavailable: t("The server's database does not answer. Searches still work; nothing can be changed now."),
+  storage_full: t("The server's disk is full."),
+  cursor_expired: t("A new release was published. Search again."),
+  alias_moved: t("A new release was published in the meantime, so nothing was changed. Look again before you decide."),
+  expansion_in_progress: t("This language is being taught now. Wait until it ends, or cancel it first."),
+  rollback_not_possible: t("English is built in and cannot be rolled back."),
+  unreachable: t("The server cannot be reached."),
+  outcome_unknown: t("The connection was lost, and no answer came."),
 };
 
 /** An error response; `message` is a sentence for a person. */
@@ -66,14 +68,15 @@ export function listed(locations, count = 0) {
   const lines = shown.every((location) => location.startsWith("line "));
   const text = shown.map((location) => (lines ? location.slice(5) : location)).join(", ");
   const more = Math.max(count, locations.length) - shown.length;
-  return `${lines ? (shown.length > 1 ? "lines " : "line ") : ""}${text}${more ? ` and ${new Intl.NumberFormat("en").format(more)} more` : ""}`;
+  const list = more ? t("{list} and {more} more", { list: text, more }) : text;
+  return lines ? t("{count, plural, one {line {list}} other {lines {list}}}", { count: shown.length, list }) : list;
 }
 
 /** What the server takes for meant, of what it does not know. */
 const suggested = ({ detail }) => /did you mean [^?]*\?/i.exec(detail ?? "")?.[0].replace(/^d/, "D") ?? "";
 
 function sentence({ title, detail }) {
-  const message = detail && detail !== title ? `${title}: ${detail}` : title || "Something went wrong";
+  const message = detail && detail !== title ? `${title}: ${detail}` : title || t("Something went wrong");
   return /[.!?…]$/.test(message) ? message : `${message}.`;
 }
 
@@ -118,7 +121,7 @@ async function read(response) {
   try {
     return await response.json();
   } catch {
-    return { code: "unreadable", status: response.status, title: `The server answered with status ${response.status}` };
+    return { code: "unreadable", status: response.status, title: t("The server answered with status {status}", { status: response.status }) };
   }
 }
 

@@ -3,12 +3,13 @@
 import { make } from "/static/dom.js";
 import { learned, named, native, nativeName, served } from "/static/languages.js";
 import { sorry, waiting } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 /** The captions of one picture by language; `waiting` are those in languages that are not served. */
 export function captionList(captions, unserved = {}) {
   const all = [...Object.entries(captions), ...Object.entries(unserved)].filter(([, texts]) => texts.length);
-  if (!all.length) return make("p", { class: "fine" }, "No captions.");
-  const heading = (tag) => make("dt", { dir: named(tag).direction }, native(tag), tag in unserved ? make("span", { class: "tag", title: "This language is not taught: its captions are found when it is" }, "waiting") : null);
+  if (!all.length) return make("p", { class: "fine" }, t("No captions."));
+  const heading = (tag) => make("dt", { dir: named(tag).direction }, native(tag), tag in unserved ? make("span", { class: "tag", title: t("This language is not taught: its captions are found when it is") }, t("waiting")) : null);
   return make("dl", { class: "said" }, all.map(([tag, texts]) => [heading(tag), texts.map((text) => make("dd", { lang: tag, dir: named(tag).direction }, text))]));
 }
 
@@ -35,19 +36,19 @@ export function captionsOf(items, askMore) {
   const pick = make(
     "select",
     {
-      "aria-label": "Language of the captions",
+      "aria-label": t("Language of the captions"),
       onchange: async () => {
         const tag = pick.value;
         if (!tag) return lists.replaceChildren(...order.map((one) => block(one, by.get(one))));
-        lists.replaceChildren(waiting("Loading more"));
+        lists.replaceChildren(waiting(t("Loading more")));
         const shown = await askMore(tag).then((more) => block(tag, more), sorry);
         if (pick.value === tag) lists.replaceChildren(shown); // unless another language was chosen meanwhile
       },
     },
-    make("option", { value: "" }, "all languages"),
+    make("option", { value: "" }, t("all languages")),
     order.map((tag) => make("option", { value: tag, lang: tag }, nativeName(tag))),
   );
-  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, "Matching captions"), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions())];
+  return [make("div", { class: "heading" }, make("h2", { class: "small-title" }, t("Matching captions")), pick), order.length ? lists : make("p", { class: "fine" }, noCaptions())];
 }
 
 const taught = (tag) => learned.items.some((item) => item.language === tag && served(item));
@@ -57,7 +58,7 @@ function block(tag, items) {
   return make(
     "section",
     { "data-language": tag },
-    make("h3", { dir: direction }, native(tag), taught(tag) ? null : make("span", { class: "tag", title: "The base reads this language untaught, as well as it can" }, "not taught")),
+    make("h3", { dir: direction }, native(tag), taught(tag) ? null : make("span", { class: "tag", title: t("The base reads this language untaught, as well as it can") }, t("not taught"))),
     make("ol", { dir: direction, lang: tag }, items.map((item) => make("li", {}, make("span", {}, item.caption), make("span", { class: "score fine", dir: "ltr" }, item.score.toFixed(3))))),
   );
 }
@@ -65,7 +66,7 @@ function block(tag, items) {
 /** Why there is none. */
 function noCaptions() {
   const taught = learned.items.filter((item) => item.taught);
-  const without = "Captions are compared that belong to pictures: they come with a picture, or with rows of a taught file that name one.";
-  if (!taught.length || learned.items.some((item) => item.captions)) return `No caption belongs to a picture here yet. ${without}`;
-  return [taught.length === 1 ? "The language that was taught has no captions here: it was" : "The languages that were taught have no captions here: they were", " taught from pairs of texts without pictures. ", without];
+  const without = t("Captions are compared that belong to pictures: they come with a picture, or with rows of a taught file that name one.");
+  if (!taught.length || learned.items.some((item) => item.captions)) return t("No caption belongs to a picture here yet. {without}", { without });
+  return t("{count, plural, one {The language that was taught has no captions here: it was} other {The languages that were taught have no captions here: they were}} taught from pairs of texts without pictures. {without}", { count: taught.length, without });
 }

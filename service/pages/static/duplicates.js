@@ -1,10 +1,11 @@
 // Duplicates: groups of pictures that are almost the same, and deleting some of them. The address keeps what is looked at.
 
 import { ask } from "/static/api.js";
-import { byId, fill, make, plural, time } from "/static/dom.js";
+import { byId, fill, make, time } from "/static/dom.js";
 import { remove } from "/static/edit.js";
 import { figure, leave } from "/static/gallery.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 const LEAST = 0.95; // of the score of two pictures that are shown as one group
 const GROUPS = 12; // a page
@@ -30,11 +31,11 @@ export async function drawDuplicates(query) {
 
 function controls({ least, collection }, names) {
   const shown = make("output", {}, Number(least).toFixed(3));
-  const score = make("input", { type: "range", min: "0.8", max: "1", step: "0.005", value: least, "aria-label": "Lowest score of two pictures that are almost the same", oninput: () => (shown.textContent = Number(score.value).toFixed(3)), onchange: () => go() });
-  const picker = make("select", { "aria-label": "Collection", onchange: () => go() }, make("option", { value: "" }, "All collections"), names.map((name) => make("option", { value: name }, name)));
+  const score = make("input", { type: "range", min: "0.8", max: "1", step: "0.005", value: least, "aria-label": t("Lowest score of two pictures that are almost the same"), oninput: () => (shown.textContent = Number(score.value).toFixed(3)), onchange: () => go() });
+  const picker = make("select", { "aria-label": t("Collection"), onchange: () => go() }, make("option", { value: "" }, t("All collections")), names.map((name) => make("option", { value: name }, name)));
   picker.value = collection;
   const go = () => (location.hash = `#duplicates?${new URLSearchParams({ min_score: score.value, ...(picker.value ? { collection: picker.value } : {}) })}`);
-  return make("div", { class: "narrowing" }, names.length > 1 || collection ? make("label", { class: "slim" }, picker) : null, make("label", { class: "closeness" }, "Lowest score", score, shown));
+  return make("div", { class: "narrowing" }, names.length > 1 || collection ? make("label", { class: "slim" }, picker) : null, make("label", { class: "closeness" }, t("Lowest score"), score, shown));
 }
 
 /** One page of groups. The server stops looking after a while: it is asked again until there is one, or an end. */
@@ -42,7 +43,7 @@ async function page({ least, collection }, cursor, list, more, signal) {
   let answer = { items: [], next_cursor: cursor };
   let examined = 0;
   do {
-    fill(more, waiting(examined ? `Comparing pictures: ${plural(examined, "picture")} so far` : "Comparing pictures"));
+    fill(more, waiting(examined ? t("{examined, plural, one {Comparing pictures: # so far} other {Comparing pictures: # so far}}", { examined }) : t("Comparing pictures")));
     const query = { min_score: least, limit: GROUPS, ...(collection ? { collection } : {}), ...(answer.next_cursor ? { cursor: answer.next_cursor } : {}) };
     answer = await ask(`/v1/duplicates?${new URLSearchParams(query)}`, { signal });
     examined += answer.examined;
@@ -51,8 +52,8 @@ async function page({ least, collection }, cursor, list, more, signal) {
   const groups = answer.items.map((one) => group(one, records)).filter(Boolean);
   list.append(...groups);
   if (cursor) groups[0]?.querySelector("a")?.focus();
-  if (!list.childElementCount) list.append(nothing("No two pictures are that similar.", "A lower score finds pictures that are less alike."));
-  const next = make("button", { type: "button", onclick: () => page({ least, collection }, answer.next_cursor, list, more, signal).catch((problem) => signal.aborted || fill(more, sorry(problem))) }, "More");
+  if (!list.childElementCount) list.append(nothing(t("No two pictures are that similar."), t("A lower score finds pictures that are less alike.")));
+  const next = make("button", { type: "button", onclick: () => page({ least, collection }, answer.next_cursor, list, more, signal).catch((problem) => signal.aborted || fill(more, sorry(problem))) }, t("More"));
   fill(more, answer.next_cursor ? next : null);
 }
 
@@ -71,7 +72,7 @@ function group({ pictures, more }, records) {
   const items = pictures.filter(({ id }) => records.has(id)).map((near, place) => ({ ...records.get(near.id), ...near, score: place ? near.score : null })); // to the first one
   if (items.length < 2) return null; // the others were deleted meanwhile
   const grid = make("div", { class: "grid figures" }, items.map((item) => figure(item, "en", (element) => details(item, element))));
-  const element = make("section", { class: "group" }, make("h2", { class: "small-title" }, `${plural(items.length, "picture")}${more ? ", and more" : ""}`), grid);
+  const element = make("section", { class: "group" }, make("h2", { class: "small-title" }, more ? t("{count, plural, one {# picture} other {# pictures}}, and more", { count: items.length }) : t("{count, plural, one {# picture} other {# pictures}}", { count: items.length })), grid);
   grid.addEventListener("left", () => {
     if (grid.childElementCount > 1) return;
     const next = element.nextElementSibling ?? element.previousElementSibling;
@@ -86,6 +87,6 @@ function details(item, element) {
   return [
     make("p", { class: "fine" }, `${item.width} × ${item.height}`, item.collection === "default" ? null : ` · ${item.collection}`),
     make("p", { class: "fine" }, time(item.created_at)),
-    make("button", { type: "button", class: "quiet", "aria-label": `Delete ${item.id}`, onclick: gone }, "Delete …"),
+    make("button", { type: "button", class: "quiet", "aria-label": t("Delete {id}", { id: item.id }), onclick: gone }, t("Delete …")),
   ];
 }

@@ -5,15 +5,16 @@ import { captionList, nameOf } from "/static/captions.js";
 import { fill, make } from "/static/dom.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, captionFields, collectionField, metadataFields, tagFields } from "/static/record.js";
+import { t } from "/static/text.js";
 
-const PARTS = { captions: "Captions", tags: "Tags", metadata: "Metadata", collection: "Collection" };
+const PARTS = { captions: t("Captions"), tags: t("Tags"), metadata: t("Metadata"), collection: t("Collection") };
 const pathOf = (item) => `/v1/pictures/${encodeURIComponent(item.id)}`;
 const called = (item) => nameOf(item);
 
 /** Let a person change a picture's record; the new item, `{deleted: true}` when it is gone, or null. */
 export async function edit(item) {
   const names = await ask("/v1/collections").then((answer) => answer.items.map((one) => one.name), () => []);
-  const changed = await dialog(`Edit: ${called(item)}`, (close) => form(item, names, close), "wide");
+  const changed = await dialog(t("Edit: {called}", { called: called(item) }), (close) => form(item, names, close), "wide");
   return changed || null;
 }
 
@@ -38,8 +39,8 @@ function form(item, names, close) {
       const fresh = await ask(pathOf(item), { method: "PATCH", body: JSON.stringify(patch), headers });
       const kept = stayed(patch, fresh);
       if (!kept.length) return close(fresh);
-      fill(trouble, make("div", { class: "sorry" }, make("p", {}, `Saved. These captions came with the file that taught their language, and stay: ${kept.join(", ")}.`)));
-      button.replaceWith(make("button", { type: "button", class: "main", onclick: () => close(fresh) }, "Close"));
+      fill(trouble, make("div", { class: "sorry" }, make("p", {}, t("Saved. These captions came with the file that taught their language, and stay: {kept}.", { kept: kept.join(", ") }))));
+      button.replaceWith(make("button", { type: "button", class: "main", onclick: () => close(fresh) }, t("Close")));
     } catch (problem) {
       button.disabled = false;
       if (problem instanceof Wrong) fill(trouble, make("p", { class: "wrong" }, problem.message));
@@ -47,9 +48,9 @@ function form(item, names, close) {
       else fill(trouble, sorry(problem));
     }
   };
-  const button = make("button", { type: "submit", class: "main" }, "Save");
+  const button = make("button", { type: "submit", class: "main" }, t("Save"));
   set(item);
-  return make("form", { class: "record", onsubmit: save, novalidate: true }, body, trouble, make("div", { class: "actions" }, button, make("button", { type: "button", onclick: () => close(null) }, "Cancel")));
+  return make("form", { class: "record", onsubmit: save, novalidate: true }, body, trouble, make("div", { class: "actions" }, button, make("button", { type: "button", onclick: () => close(null) }, t("Cancel"))));
 }
 
 const fieldsOf = (item, names) => ({
@@ -72,7 +73,7 @@ const recordOf = ({ own, tags, metadata, collection }) => ({ captions: own, tags
 function brought({ captions, own }) {
   const others = Object.entries(captions).map(([tag, texts]) => [tag, texts.filter((text) => !own[tag]?.includes(text))]);
   if (!others.some(([, texts]) => texts.length)) return null;
-  return make("div", { class: "brought" }, make("p", { class: "fine" }, "These came with the file that taught their language, and stay:"), captionList(Object.fromEntries(others)));
+  return make("div", { class: "brought" }, make("p", { class: "fine" }, t("These came with the file that taught their language, and stay:")), captionList(Object.fromEntries(others)));
 }
 
 /** The merge patch (RFC 7396) from one record to another: only what a person changed. */
@@ -101,7 +102,7 @@ async function meanwhile(state, trouble, set, close) {
     now = await ask(pathOf(state.base));
   } catch (problem) {
     if (problem.code !== "picture_not_found") return fill(trouble, sorry(problem));
-    return fill(trouble, make("div", { class: "sorry" }, make("p", {}, "Nothing was saved: this picture was deleted in the meantime."), choice("Close", () => close({ deleted: true }))));
+    return fill(trouble, make("div", { class: "sorry" }, make("p", {}, t("Nothing was saved: this picture was deleted in the meantime.")), choice(t("Close"), () => close({ deleted: true }))));
   }
   const changes = difference(recordOf(state.seen), recordOf(now));
   const lines = Object.entries(changes).map(([part, value]) => make("li", {}, `${PARTS[part]}: `, make("bdi", {}, told(value, now[part]))));
@@ -119,9 +120,9 @@ async function meanwhile(state, trouble, set, close) {
     make(
       "div",
       { class: "sorry changed" },
-      make("p", {}, "Nothing was saved: this record was changed in the meantime. What is new there:"),
-      make("ul", {}, lines.length ? lines : make("li", {}, "only the picture itself")),
-      make("div", { class: "actions" }, choice("Drop my changes and show the new record", take), choice("Save my changes on top of it", keep)),
+      make("p", {}, t("Nothing was saved: this record was changed in the meantime. What is new there:")),
+      make("ul", {}, lines.length ? lines : make("li", {}, t("only the picture itself"))),
+      make("div", { class: "actions" }, choice(t("Drop my changes and show the new record"), take), choice(t("Save my changes on top of it"), keep)),
     ),
   );
   trouble.querySelector("button").focus();
@@ -131,20 +132,20 @@ const choice = (words, act) => make("button", { type: "button", onclick: act }, 
 
 /** What a part of a record became: for captions and metadata only the changed keys. */
 function told(changed, now) {
-  if (Array.isArray(now)) return now.join(", ") || "none";
+  if (Array.isArray(now)) return now.join(", ") || t("none");
   if (typeof now === "string") return now;
-  return Object.entries(changed).map(([key, value]) => `${key}: ${value === null ? "removed" : Array.isArray(value) ? value.join(", ") : value}`).join("; ");
+  return Object.entries(changed).map(([key, value]) => `${key}: ${value === null ? t("removed") : Array.isArray(value) ? value.join(", ") : value}`).join("; ");
 }
 
 /** Delete a picture behind a confirmation; true when it is gone. */
 export async function remove(item) {
-  const sure = await dialog("Delete this picture?", (close) =>
+  const sure = await dialog(t("Delete this picture?"), (close) =>
     make(
       "div",
       {},
       make("p", { class: "doomed" }, show(make("img", { alt: "" }), thumbnail(item.url)), make("bdi", {}, item.id)),
-      make("p", {}, "It is deleted with its captions, tags and metadata. This cannot be undone. What languages were taught from, and backups, keep what they have of it."),
-      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Delete it"), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Keep it")),
+      make("p", {}, t("It is deleted with its captions, tags and metadata. This cannot be undone. What languages were taught from, and backups, keep what they have of it.")),
+      make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Delete it")), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Keep it"))),
     ),
   );
   if (!sure) return false;
@@ -154,7 +155,7 @@ export async function remove(item) {
   } catch (problem) {
     if (problem.code === "picture_not_found") return true;
     const changed = problem.code === "record_changed";
-    await dialog("Not deleted", () => (changed ? make("p", {}, "This record was changed in the meantime. Open the picture again, and look at it before you delete it.") : sorry(problem)));
+    await dialog(t("Not deleted"), () => (changed ? make("p", {}, t("This record was changed in the meantime. Open the picture again, and look at it before you delete it.")) : sorry(problem)));
     return false;
   }
 }

@@ -2,7 +2,7 @@
 
 import { filterOf, typed, wrong, write } from "/static/address.js";
 import { ask } from "/static/api.js";
-import { byId, fill, make, plural, whole } from "/static/dom.js";
+import { byId, fill, make, whole } from "/static/dom.js";
 import { sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -34,7 +34,7 @@ export function show(search) {
   asked = search;
   const chips = [
     ...asked.is.map(({ key, value }, place) => chip("is", place, key, String([value].flat()[0]))),
-    ...asked.ranges.map(({ key, from, to }, place) => chip("ranges", place, key, !from ? `to ${to}` : !to ? `from ${from}` : `${from} – ${to}`)),
+    ...asked.ranges.map(({ key, from, to }, place) => chip("ranges", place, key, !from ? t("to {to}", { to }) : !to ? t("from {from}", { from }) : `${from} – ${to}`)),
   ];
   const held = byId("chips").contains(document.activeElement);
   fill(byId("chips"), chips);
@@ -55,7 +55,7 @@ export function notice(items) {
 export async function loadCollections() {
   const { items } = await ask("/v1/collections");
   const names = items.map((item) => item.name);
-  byId("collection").replaceChildren(make("option", { value: "" }, "All collections"), ...items.map(({ name, count: pictures }) => make("option", { value: name }, `${name} (${whole(pictures)})`)));
+  byId("collection").replaceChildren(make("option", { value: "" }, t("All collections")), ...items.map(({ name, count: pictures }) => make("option", { value: name }, `${name} (${whole(pictures)})`)));
   byId("collection-label").hidden = names.length < 2;
   if (asked) pick();
   return names;
@@ -65,7 +65,7 @@ export async function loadCollections() {
 export const filtered = (search) => filterOf(search) !== null;
 
 /** What a filter leaves, in words, for a search that found nothing. */
-export const none = () => make("button", { type: "button", onclick: () => (location.hash = write({ ...asked, is: [], ranges: [], collection: "" })) }, "Remove the filters");
+export const none = () => make("button", { type: "button", onclick: () => (location.hash = write({ ...asked, is: [], ranges: [], collection: "" })) }, t("Remove the filters"));
 
 /** Sentences about the collection and keys of a search that no picture has. */
 export async function unknown({ collection, is, ranges }) {
@@ -73,8 +73,8 @@ export async function unknown({ collection, is, ranges }) {
   const query = new URLSearchParams({ limit: "1", fields: "id", facets: keys.join(",") });
   const [names, { facets }] = await Promise.all([collection ? loadCollections() : [], keys.length ? ask(`/v1/pictures?${query}`) : { facets: {} }]);
   return [
-    ...(collection && !names.includes(collection) ? [`There is no collection “${collection}”.`] : []),
-    ...keys.filter((key) => !facets[key]?.length).map((key) => `No picture has the key “${key}”.`),
+    ...(collection && !names.includes(collection) ? [t("There is no collection “{collection}”.", { collection })] : []),
+    ...keys.filter((key) => !facets[key]?.length).map((key) => t("No picture has the key “{key}”.", { key })),
   ];
 }
 
@@ -87,7 +87,7 @@ function pick() {
 }
 
 function chip(list, place, key, value) {
-  return make("li", { class: "chip" }, make("span", { class: "key" }, key), make("bdi", {}, value), make("button", { type: "button", "data-list": list, "data-place": place, "aria-label": `Remove the filter ${key} ${value}` }, "×"));
+  return make("li", { class: "chip" }, make("span", { class: "key" }, key), make("bdi", {}, value), make("button", { type: "button", "data-list": list, "data-place": place, "aria-label": t("Remove the filter {key} {value}", { key, value }) }, "×"));
 }
 
 function leave(event, go) {
@@ -109,6 +109,7 @@ function keys() {
   return [...new Set(["tags", ...chosen, ...worth])].filter((key) => !["id", "created_at", "collection"].includes(key)).slice(0, MOST_FACETS);
 }
 
+const called = (key) => ({ tags: t("Tags"), taken_at: t("Taken"), camera: t("Camera"), folder: t("Folder") })[key] ?? key;
 const chosenKeys = () => asked.is.map(({ key }) => key);
 const nameOf = (key) => (FIELDS.includes(key) ? `metadata.${key}` : key);
 
@@ -136,7 +137,7 @@ async function count() {
 
 function groups(facets, left) {
   const shown = Object.entries(facets).map(([key, values]) => [key, values.filter(({ value }) => String(value).length <= LONGEST)]).filter(([key, values]) => values.length && (values.length < SHOWN || values[0].count > 1 || chosenKeys().includes(key)));
-  if (!shown.length) return make("p", { class: "fine" }, left ? "The pictures here have no tags, and no metadata to choose from." : "No picture is left to choose from.");
+  if (!shown.length) return make("p", { class: "fine" }, left ? t("The pictures here have no tags, and no metadata to choose from.") : t("No picture is left to choose from."));
   return make("div", { class: "facets" }, shown.map(([key, values]) => group(key, values)));
 }
 
@@ -146,14 +147,14 @@ function group(key, values) {
   return make(
     "section",
     { "data-facet": key },
-    make("h2", { class: "small-title" }, key),
-    make("ul", { class: "chips" }, few.map((each) => make("li", {}, value(key, each))), more ? make("li", {}, make("button", { type: "button", class: "quiet", "data-more": key }, `${whole(more)} more`)) : null),
+    make("h2", { class: "small-title" }, called(key)),
+    make("ul", { class: "chips" }, few.map((each) => make("li", {}, value(key, each))), more ? make("li", {}, make("button", { type: "button", class: "quiet", "data-more": key }, t("{more} more", { more }))) : null),
   );
 }
 
 function value(key, { value: own, count: pictures }) {
   const chosen = asked.is.some((one) => one.key === key && [one.value].flat().includes(own));
-  return make("button", { type: "button", class: "facet", "data-key": key, "data-value": JSON.stringify(own), "aria-pressed": String(chosen), "aria-label": `${key} ${own}: ${plural(pictures, "picture")}` }, make("bdi", {}, String(own)), make("span", { class: "number" }, whole(pictures)));
+  return make("button", { type: "button", class: "facet", "data-key": key, "data-value": JSON.stringify(own), "aria-pressed": String(chosen), "aria-label": t("{key} {own}: {pictures, plural, one {# picture} other {# pictures}}", { key, own, pictures }) }, make("bdi", {}, String(own)), make("span", { class: "number" }, whole(pictures)));
 }
 
 function choose(event, go) {

@@ -2,6 +2,7 @@
 
 import { ask } from "/static/api.js";
 import { byId, fill, whole } from "/static/dom.js";
+import { t } from "/static/text.js";
 
 const LOOK = 4000; // ms between two looks
 let timer = null;
@@ -18,7 +19,7 @@ async function look(own, before) {
   const total = await count().catch(() => null);
   if (own !== round) return;
   const grows = before !== null && total > before;
-  fill(byId("growing"), grows ? `Pictures are being added now: ${whole(total)} so far. A search finds only those.` : null);
+  fill(byId("growing"), grows ? t("Pictures are being added now: {total} so far. A search finds only those.", { total }) : null);
   const on = total !== null && (before === null || grows) && !byId("search").hidden;
   if (on) timer = setTimeout(() => look(own, total), LOOK);
 }

@@ -2,6 +2,7 @@
 
 import { make, sentence } from "/static/dom.js";
 import { key, onKeyNeeded } from "/static/api.js";
+import { t } from "/static/text.js";
 
 export const waiting = (what) => make("p", { class: "waiting", role: "status" }, `${what} …`);
 
@@ -12,7 +13,7 @@ export const nothing = (title, ...hints) =>
 export const faultWords = ({ reason }) => reason.replaceAll("`", "");
 
 /** What it means that the shared table was not changed. */
-export const apart = (name) => `No language got worse: with ${name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name ${name} use this version all the same.`;
+export const apart = (name) => t("No language got worse: with {name} in the shared table another one would have lost too much, so that table is the one of before. Searches that name {name} use this version all the same.", { name });
 
 /** An error as a sentence, with its places and the request id that is in the server's log. */
 export function sorry(problem) {
@@ -22,7 +23,7 @@ export function sorry(problem) {
     { class: "sorry" },
     make("p", {}, sentence(problem.message)),
     places.length ? make("ul", {}, places.map((place) => make("li", {}, sentence(place)))) : null,
-    problem.request ? make("p", { class: "fine" }, `${problem.code} · request ${problem.request}`) : null,
+    problem.request ? make("p", { class: "fine" }, `${problem.code} · ${problem.request}`) : null,
   );
 }
 
@@ -34,7 +35,7 @@ export function dialog(title, content, kind = "") {
       result = value;
       element.close();
     };
-    const shut = make("button", { type: "button", class: "shut", "aria-label": "Close", onclick: () => close(false) }, "×");
+    const shut = make("button", { type: "button", class: "shut", "aria-label": t("Close"), onclick: () => close(false) }, "×");
     const element = make("dialog", { class: kind, "aria-labelledby": "dialog-title" });
     element.append(make("h2", { id: "dialog-title" }, title), content(close), shut); // `shut` last: the first field gets the focus
     element.addEventListener("click", (event) => event.target === element && !element.querySelector("form.record") && close(false)); // what was typed is not lost
@@ -51,8 +52,8 @@ export function dialog(title, content, kind = "") {
 export function askKey(problem) {
   const why = problem
     ? problem.message
-    : key.get() ? "This tab has a key. Enter another one, or leave the field empty to remove it." : "This tab has no key.";
-  return dialog("API key", (close) => {
+    : key.get() ? t("This tab has a key. Enter another one, or leave the field empty to remove it.") : t("This tab has no key.");
+  return dialog(t("API key"), (close) => {
     const field = make("input", { type: "password", id: "key", autocomplete: "off", spellcheck: "false", "aria-describedby": "key-why" });
     const keep = (event) => {
       event.preventDefault();
@@ -64,9 +65,9 @@ export function askKey(problem) {
       "form",
       { class: "key", onsubmit: keep },
       make("p", { id: "key-why" }, why),
-      make("label", { class: "entry" }, "API key", field),
-      make("p", { class: "hint" }, "The admin key is printed in the terminal where the server was started. The key is kept until this tab is closed."),
-      make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, "Use this key")),
+      make("label", { class: "entry" }, t("API key"), field),
+      make("p", { class: "hint" }, t("The admin key is printed in the terminal where the server was started. The key is kept until this tab is closed.")),
+      make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, t("Use this key"))),
     );
   });
 }

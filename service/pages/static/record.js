@@ -2,8 +2,9 @@
 
 import { make } from "/static/dom.js";
 import { learned, named } from "/static/languages.js";
+import { t } from "/static/text.js";
 
-const KINDS = { text: "text", number: "number", date: "date", truth: "yes or no", list: "list" };
+const KINDS = { text: t("text"), number: t("number"), date: t("date"), truth: t("yes or no"), list: t("list") };
 const KEY = /^[a-z0-9_]{1,64}$/;
 const COMMA = /[,،、，]/; // of Latin, Arabic and Chinese scripts
 const NAME = /^[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}$/;
@@ -20,7 +21,7 @@ export class Wrong extends Error {
 }
 
 const field = (title, ...content) => make("fieldset", { class: "part" }, make("legend", {}, title), content);
-const drop = (what, row) => make("button", { type: "button", class: "quiet", "aria-label": `Remove ${what}`, onclick: () => left(row()) }, "×");
+const drop = (what, row) => make("button", { type: "button", class: "quiet", "aria-label": t("Remove {what}", { what }), onclick: () => left(row()) }, "×");
 
 /** A removed row gives the focus to what is next to it. */
 function left(row) {
@@ -34,10 +35,10 @@ export function captionFields(captions = {}, start = "en") {
   const rows = make("div", { class: "rows" });
   const list = `tags-${(ids += 1)}`;
   const add = (tag, text = "") => {
-    const language = make("input", { type: "text", class: "language", value: tag, list, maxlength: "35", spellcheck: "false", autocapitalize: "none", "aria-label": "Language tag of the caption" });
-    const words = make("input", { type: "text", class: "words", value: text, dir: "auto", lang: tag, maxlength: "1000", "aria-label": "Caption", placeholder: "What the picture shows" });
+    const language = make("input", { type: "text", class: "language", value: tag, list, maxlength: "35", spellcheck: "false", autocapitalize: "none", "aria-label": t("Language tag of the caption") });
+    const words = make("input", { type: "text", class: "words", value: text, dir: "auto", lang: tag, maxlength: "1000", "aria-label": t("Caption"), placeholder: t("What the picture shows") });
     language.addEventListener("input", () => tell(language, words));
-    const row = make("div", { class: "row" }, language, words, drop("this caption", () => row));
+    const row = make("div", { class: "row" }, language, words, drop(t("this caption"), () => row));
     tell(language, words);
     rows.append(row);
     return words;
@@ -49,14 +50,14 @@ export function captionFields(captions = {}, start = "en") {
     for (const row of rows.children) {
       const [language, words] = row.querySelectorAll("input");
       if (!words.value.trim()) continue;
-      if (!language.value.trim()) throw new Wrong("Enter the language of this caption: a tag as “en” or “pt-BR”.", language);
+      if (!language.value.trim()) throw new Wrong(t("Enter the language of this caption: a tag as “en” or “pt-BR”."), language);
       (said[language.value.trim()] ??= []).push(words.value.trim());
     }
     return said;
   };
   const options = learned.items.map((item) => make("option", { value: item.language }, `${item.native_name} · ${item.name}`));
-  const more = make("button", { type: "button", class: "quiet", onclick: () => add(rows.lastElementChild?.querySelector("input").value ?? start).focus() }, "Add a caption");
-  return { element: field("Captions", rows, more, make("datalist", { id: list }, options)), value };
+  const more = make("button", { type: "button", class: "quiet", onclick: () => add(rows.lastElementChild?.querySelector("input").value ?? start).focus() }, t("Add a caption"));
+  return { element: field(t("Captions"), rows, more, make("datalist", { id: list }, options)), value };
 }
 
 function tell(language, words) {
@@ -69,17 +70,17 @@ function tell(language, words) {
 
 /** Tags as chips, added with Enter or a comma; `value()` is the list. */
 export function tagFields(tags = []) {
-  const { element, value } = chipInput("Tags", tags, "Enter or a comma adds one.", COMMA);
-  return { element: field("Tags", element), value };
+  const { element, value } = chipInput(t("Tags"), tags, t("Enter or a comma adds one."), COMMA);
+  return { element: field(t("Tags"), element), value };
 }
 
 /** Texts as chips; what is typed is one of them, or several with `between` in between. */
 function chipInput(title, texts, hint, between = null) {
   const kept = [...texts];
   const list = make("ul", { class: "chips", "aria-label": title });
-  const entry = make("input", { type: "text", dir: "auto", maxlength: "200", "aria-label": `Add to: ${title}`, placeholder: hint });
+  const entry = make("input", { type: "text", dir: "auto", maxlength: "200", "aria-label": t("Add to: {title}", { title }), placeholder: hint });
   const draw = () => {
-    list.replaceChildren(...kept.map((text) => make("li", { class: "chip" }, make("bdi", {}, text), make("button", { type: "button", "aria-label": `Remove ${text}`, onclick: () => without(text) }, "×"))));
+    list.replaceChildren(...kept.map((text) => make("li", { class: "chip" }, make("bdi", {}, text), make("button", { type: "button", "aria-label": t("Remove {text}", { text }), onclick: () => without(text) }, "×"))));
     list.hidden = !kept.length;
   };
   const without = (text) => {
@@ -113,14 +114,14 @@ export function metadataFields(metadata = {}) {
     return row.element;
   };
   for (const [key, value] of Object.entries(metadata)) add(key, value);
-  const more = make("button", { type: "button", class: "quiet", onclick: () => add("", "").querySelector("input").focus() }, "Add a value");
+  const more = make("button", { type: "button", class: "quiet", onclick: () => add("", "").querySelector("input").focus() }, t("Add a value"));
   const value = () => Object.fromEntries([...rows.children].map((row) => row.read()).filter(Boolean));
-  return { element: field("Metadata", rows, more), value };
+  return { element: field(t("Metadata"), rows, more), value };
 }
 
 function metadataRow(key, value) {
-  const name = make("input", { type: "text", class: "key", value: key, maxlength: "64", spellcheck: "false", autocapitalize: "none", "aria-label": "Key", placeholder: "place" });
-  const kind = make("select", { "aria-label": "Kind of value" }, Object.entries(KINDS).map(([id, words]) => make("option", { value: id }, words)));
+  const name = make("input", { type: "text", class: "key", value: key, maxlength: "64", spellcheck: "false", autocapitalize: "none", "aria-label": t("Key"), placeholder: "place" });
+  const kind = make("select", { "aria-label": t("Kind of value") }, Object.entries(KINDS).map(([id, words]) => make("option", { value: id }, words)));
   kind.value = kindOf(value);
   const place = make("div", { class: "value" });
   let control;
@@ -130,11 +131,11 @@ function metadataRow(key, value) {
   };
   change(value);
   kind.addEventListener("change", () => change(String(control.loose())));
-  const element = make("div", { class: "row metadata" }, name, kind, place, drop("this value", () => element));
+  const element = make("div", { class: "row metadata" }, name, kind, place, drop(t("this value"), () => element));
   const read = () => {
     if (!name.value.trim() && !control.loose().trim()) return null;
     const now = control.value();
-    if (!KEY.test(name.value.trim())) throw new Wrong("A key has 1 to 64 of the characters a–z, 0–9 and _.", name);
+    if (!KEY.test(name.value.trim())) throw new Wrong(t("A key has 1 to 64 of the characters a–z, 0–9 and _."), name);
     return [name.value.trim(), now];
   };
   return { element, read };
@@ -149,20 +150,20 @@ function kindOf(value) {
 /** The control for a kind of value: `value()` is strict, `loose()` a text for another kind. */
 function controlOf(kind, value) {
   if (kind === "list") {
-    const chips = chipInput("Values", Array.isArray(value) ? value : value ? [value] : [], "Enter adds one.");
+    const chips = chipInput(t("Values"), Array.isArray(value) ? value : value ? [value] : [], t("Enter adds one."));
     return { ...chips, loose: () => chips.value().join(", ") };
   }
   if (kind === "truth") {
-    const select = make("select", { "aria-label": "Value" }, make("option", { value: "true" }, "yes"), make("option", { value: "false" }, "no"));
+    const select = make("select", { "aria-label": t("Value") }, make("option", { value: "true" }, t("yes")), make("option", { value: "false" }, t("no")));
     select.value = String(value !== false && value !== "false");
     return { element: select, value: () => select.value === "true", loose: () => select.value };
   }
   const lines = kind === "text" && String(value).includes("\n"); // which an input would take out
-  const input = lines ? make("textarea", { dir: "auto", rows: "3", "aria-label": "Value" }, String(value)) : make("input", { type: kind === "date" ? "date" : "text", inputmode: kind === "number" ? "decimal" : null, dir: "auto", "aria-label": "Value", value: String(value) });
+  const input = lines ? make("textarea", { dir: "auto", rows: "3", "aria-label": t("Value") }, String(value)) : make("input", { type: kind === "date" ? "date" : "text", inputmode: kind === "number" ? "decimal" : null, dir: "auto", "aria-label": t("Value"), value: String(value) });
   const strict = () => {
-    if (kind !== "text" && !input.value.trim()) throw new Wrong("Enter a value, or remove this line.", input);
+    if (kind !== "text" && !input.value.trim()) throw new Wrong(t("Enter a value, or remove this line."), input);
     if (kind !== "number") return input.value;
-    if (!Number.isFinite(Number(input.value))) throw new Wrong("This is no number. Numbers look like 1950 or 3.5.", input);
+    if (!Number.isFinite(Number(input.value))) throw new Wrong(t("This is no number. Numbers look like 1950 or 3.5."), input);
     return Number(input.value);
   };
   return { element: input, value: strict, loose: () => input.value };
@@ -171,11 +172,11 @@ function controlOf(kind, value) {
 /** The name of a collection, with those that exist to choose from; `value()` is "" when none is given. */
 export function collectionField(name = "", names = []) {
   const list = `collections-${(ids += 1)}`;
-  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: "default", "aria-label": "Collection" });
+  const input = make("input", { type: "text", value: name, list, maxlength: "128", spellcheck: "false", autocapitalize: "none", placeholder: "default", "aria-label": t("Collection") });
   const value = () => {
     const given = input.value.trim();
-    if (given && !NAME.test(given)) throw new Wrong("A collection's name has letters of a–z, digits, and . _ -, no dot first.", input);
+    if (given && !NAME.test(given)) throw new Wrong(t("A collection's name has letters of a–z, digits, and . _ -, no dot first."), input);
     return given;
   };
-  return { element: field("Collection", input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value };
+  return { element: field(t("Collection"), input, make("datalist", { id: list }, names.map((one) => make("option", { value: one })))), value };
 }
