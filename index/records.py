@@ -42,9 +42,9 @@ _DEFAULTS = {"captions": {}, "collection": DEFAULT_COLLECTION, "tags": [], "meta
 _FIRST, _LAST = -62_135_596_800.0, 253_402_300_799.0  # seconds of the years 1 to 9999
 _ROWS = PictureRow.__table__.c
 # Every search runs it: of the table and built once, it takes half the time that it takes as mapped columns, built anew
-_STORED = select(*(_ROWS[name] for name in ("id", "collection", "tags", "metadata", "etag", "change"))).where(
-    _ROWS.id.in_(bindparam("ids", expanding=True))
-)
+_STORED = select(
+    *(_ROWS[name] for name in ("id", "collection", "tags", "metadata", "etag", "change", "width", "height"))
+).where(_ROWS.id.in_(bindparam("ids", expanding=True)))
 
 
 @dataclass(frozen=True)
@@ -52,6 +52,7 @@ class Record:
     """What is stored of a picture beside its content and captions; `etag` is a new one after each change.
 
     `change` is the picture's newest entry in the change feed: from there on a snapshot has its content and captions.
+    Width and height are those of the photograph, where the record was read for a search.
     """
 
     collection: str = DEFAULT_COLLECTION
@@ -59,6 +60,8 @@ class Record:
     metadata: Mapping[str, Any] = field(default_factory=dict)
     etag: str = ""
     change: int = 0
+    width: int = 0
+    height: int = 0
 
 
 @dataclass(frozen=True)

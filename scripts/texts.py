@@ -72,7 +72,7 @@ class _Document(HTMLParser):
         return iter(document.said)
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        if self.untranslated or ("translate", "no") in attrs:
+        if self.untranslated or tag == "code" or ("translate", "no") in attrs:
             self.untranslated += tag not in ("img", "input", "br")
         self.said += [value for name, value in attrs if name in _TOLD and value]
 

@@ -29,7 +29,9 @@ from store.errors import FieldError, InvalidInput, PictureNotFound
 
 _ENGLISH = "en"
 _NOTHING_LEFT = 1e-3  # length of a sum of unit vectors below which only rounding is left
-_RECORD_FIELDS = frozenset({"collection", "tags", "metadata", "etag"})  # fields of a hit that the registry is read for
+_RECORD_FIELDS = frozenset(
+    {"collection", "tags", "metadata", "etag", "width", "height"}
+)  # fields of a hit that the registry is read for
 _UNAVAILABLE = "records_unavailable"
 _MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
 _UNKNOWN_WORDS = "unknown_words"
@@ -333,6 +335,8 @@ class Search:
             tags=record and list(record.tags),
             metadata=record and dict(record.metadata),
             etag=record and record.etag,
+            width=record and record.width,
+            height=record and record.height,
         )
 
 

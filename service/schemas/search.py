@@ -103,7 +103,7 @@ class LanguageUsed(Response):
 
 
 class PictureHit(ItemWithFields):
-    """`collection`, `tags`, `metadata` and `etag` are null while the registry does not answer."""
+    """`collection`, `tags`, `metadata`, `etag`, `width` and `height` are null while the registry does not answer."""
 
     id: str
     score: Finite = Field(description="By what the hits are ordered: of the meaning, the words, or 0 to 1 for `both`.")
@@ -121,6 +121,8 @@ class PictureHit(ItemWithFields):
     tags: list[str] | None
     metadata: dict[str, Any] | None
     etag: str | None
+    width: int | None = Field(description="Of the photograph in pixels, upright.")
+    height: int | None
 
 
 class PictureHits(Response):

@@ -253,5 +253,5 @@ def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site
     expect(page.locator("dialog .facts")).to_contain_text(re.compile("peopleAnna, <b>.*Collectiontold.*Size24 × 16"))
     page.locator("dialog .chips a").click()
     expect(page.locator("dialog")).to_have_count(0)
-    expect(page.locator("#chips .chip")).to_have_text(["tagsa, b×"])
+    expect(page.locator("#chips .chip")).to_have_text(["Tagsa, b×"])
     expect(page.locator("#results figure")).to_have_count(1)

@@ -10,12 +10,12 @@ from scripts.texts import LANGUAGES, PAGES, list_texts, list_unmarked, read_text
 ENGLISH = {"dictionary", "expansions", "heat", "languages", "moving", "plots", "releases", "report", "rollback"}
 ENGLISH |= {"teach", "words"}
 # Texts that a language lacks: whoever lowers it lowers it here. They are shown in English.
-MOST_MISSING = 400
+MOST_MISSING = 60
 
 
-def list_holes(text: str) -> list[str]:
-    """List the names of the values in a message, and how often each stands there, without the forms of plurals."""
-    return sorted(set(re.findall(r"\{(\w+)", re.sub(r"(\w+|=\d+) \{(?!\w+\})", "", text))))
+def list_holes(text: str) -> set[str]:
+    """List the names of the values in a message: they are of Latin letters in every language."""
+    return set(re.findall(r"\{([a-z]\w*)[,}]", text, re.ASCII | re.IGNORECASE))
 
 
 def test_every_text_is_looked_up() -> None:

@@ -28,7 +28,7 @@ export function write(asked) {
   for (const [name, usual] of Object.entries(DEFAULTS)) if (asked[name] && asked[name] !== usual) query.set(name, asked[name]);
   for (const { key, value } of asked.is) query.append("is", `${key}:${textOf(value)}`);
   for (const { key, from, to } of asked.ranges) query.append("range", `${key}:${from}..${to}`);
-  return t("#search{size}", { size: query.size ? `?${query}` : "" });
+  return `#search${query.size ? `?${query}` : ""}`;
 }
 
 /** The filter of a search in the grammar of the service, or null when it has none. */

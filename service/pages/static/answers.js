@@ -2,7 +2,7 @@
 
 import { filterOf } from "/static/address.js";
 import { ask } from "/static/api.js";
-import { byId, fill, make } from "/static/dom.js";
+import { byId, fill, make, monthName } from "/static/dom.js";
 import * as filters from "/static/filters.js";
 import { grid } from "/static/gallery.js";
 import { learned, native, refresh } from "/static/languages.js";
@@ -133,16 +133,13 @@ function pages(page, next, language, title) {
 }
 
 /** What stands above pictures of one month. */
-function month({ taken_at: taken, created_at: added }) {
-  const at = new Date(taken ?? added);
-  return new Intl.DateTimeFormat(locale, { month: "long", year: "numeric", timeZone: "UTC" }).format(at);
-}
+const month = ({ shown_at: at }) => monthName(at);
 
 /** The gallery, when there is no query: all of it, or what the filters leave; with a note why, if there is one. */
 export const browse = (asked, note = "") =>
   searching(t("Loading the gallery"), async (signal) => {
     const filter = filterOf(asked);
-    const next = (cursor) => ask(`/v1/pictures?${new URLSearchParams({ limit: SHELF, ...(filter ? { filter: JSON.stringify(filter) } : {}), ...(cursor ? { cursor } : {}) })}`, { signal });
+    const next = (cursor) => ask(`/v1/pictures?${new URLSearchParams({ sort: "-shown_at", limit: SHELF, ...(filter ? { filter: JSON.stringify(filter) } : {}), ...(cursor ? { cursor } : {}) })}`, { signal });
     const page = await next(null);
     if (note) fill(byId("trouble"), make("p", { class: "note" }, note));
     if (!page.items.length) {

@@ -41,6 +41,9 @@ export function points(difference) {
   return difference < 0 ? `−${shown.slice(1)}` : `+${shown}`;
 }
 
+/** `July 2019`, of a date or of `2019-07`. */
+export const monthName = (date) => new Intl.DateTimeFormat(locale, { month: "long", year: "numeric", timeZone: "UTC" }).format(new Date(date));
+
 export function time(iso) {
   if (!iso) return "";
   const at = new Date(iso);

@@ -3,10 +3,12 @@
 import { filterOf, typed, wrong, write } from "/static/address.js";
 import { ask } from "/static/api.js";
 import { byId, fill, make, whole } from "/static/dom.js";
+import { atTime, called, groups as libraryGroups, rangeWords } from "/static/library.js";
 import { sorry } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const FIELDS = ["tags", "collection", "id", "created_at", "shown_at"]; // keys of filters that name no metadata
+const COUNTED = ["id", "created_at", "collection", "folder", "camera", "file_name"]; // not counted, or as albums and cameras
 const MOST_FACETS = 8; // that one answer counts
 const SHOWN = 12; // values of a key, until more are asked for
 const LONGEST = 40; // characters of a value that can be chosen: a whole sentence names one picture
@@ -34,7 +36,7 @@ export function show(search) {
   asked = search;
   const chips = [
     ...asked.is.map(({ key, value }, place) => chip("is", place, key, String([value].flat()[0]))),
-    ...asked.ranges.map(({ key, from, to }, place) => chip("ranges", place, key, !from ? t("to {to}", { to }) : !to ? t("from {from}", { from }) : `${from} – ${to}`)),
+    ...asked.ranges.map(({ key, from, to }, place) => chip("ranges", place, key, rangeWords({ key, from, to }))),
   ];
   const held = byId("chips").contains(document.activeElement);
   fill(byId("chips"), chips);
@@ -87,7 +89,7 @@ function pick() {
 }
 
 function chip(list, place, key, value) {
-  return make("li", { class: "chip" }, make("span", { class: "key" }, key), make("bdi", {}, value), make("button", { type: "button", "data-list": list, "data-place": place, "aria-label": t("Remove the filter {key} {value}", { key, value }) }, "×"));
+  return make("li", { class: "chip" }, make("span", { class: "key" }, called(key)), make("bdi", {}, value), make("button", { type: "button", "data-list": list, "data-place": place, "aria-label": t("Remove the filter {key} {value}", { key: called(key), value }) }, "×"));
 }
 
 function leave(event, go) {
@@ -106,10 +108,9 @@ function open(is) {
 function keys() {
   const chosen = chosenKeys();
   const worth = [...kinds].filter(([, kind]) => ["string", "list", "boolean"].includes(kind)).map(([key]) => nameOf(key));
-  return [...new Set(["tags", ...chosen, ...worth])].filter((key) => !["id", "created_at", "collection"].includes(key)).slice(0, MOST_FACETS);
+  return [...new Set(["tags", ...chosen, ...worth])].filter((key) => !COUNTED.includes(key)).slice(0, MOST_FACETS);
 }
 
-const called = (key) => ({ tags: t("Tags"), taken_at: t("Taken"), camera: t("Camera"), folder: t("Folder") })[key] ?? key;
 const chosenKeys = () => asked.is.map(({ key }) => key);
 const nameOf = (key) => (FIELDS.includes(key) ? `metadata.${key}` : key);
 
@@ -124,10 +125,10 @@ async function count() {
   running = new AbortController();
   const { signal } = running;
   try {
-    const { facets, items } = await ask(`/v1/pictures?${query}`, { signal });
-    const { key, value } = byId("facets").contains(document.activeElement) ? document.activeElement.dataset : {};
-    fill(byId("facets"), groups(facets, items.length));
-    if (key) byId("facets").querySelector(`[data-key="${CSS.escape(key)}"][data-value="${CSS.escape(value)}"]`)?.focus();
+    const [{ facets, items }, library] = await Promise.all([ask(`/v1/pictures?${query}`, { signal }), ask(`/v1/facets?${filter ? new URLSearchParams({ filter: JSON.stringify(filter) }) : ""}`, { signal })]);
+    const { key, value, time } = byId("facets").contains(document.activeElement) ? document.activeElement.dataset : {};
+    fill(byId("facets"), groups(facets, library, items.length));
+    if (key ?? time) byId("facets").querySelector(time ? `[data-time="${time}"]` : `[data-key="${CSS.escape(key)}"][data-value="${CSS.escape(value)}"]`)?.focus();
   } catch (problem) {
     if (signal.aborted) return;
     counted = "";
@@ -135,10 +136,11 @@ async function count() {
   }
 }
 
-function groups(facets, left) {
+function groups(facets, library, left) {
   const shown = Object.entries(facets).map(([key, values]) => [key, values.filter(({ value }) => String(value).length <= LONGEST)]).filter(([key, values]) => values.length && (values.length < SHOWN || values[0].count > 1 || chosenKeys().includes(key)));
-  if (!shown.length) return make("p", { class: "fine" }, left ? t("The pictures here have no tags, and no metadata to choose from.") : t("No picture is left to choose from."));
-  return make("div", { class: "facets" }, shown.map(([key, values]) => group(key, values)));
+  const own = libraryGroups(library, asked);
+  if (!shown.length && !own.length) return make("p", { class: "fine" }, left ? t("The pictures here have no tags, and no metadata to choose from.") : t("No picture is left to choose from."));
+  return make("div", { class: "facets" }, own, shown.map(([key, values]) => group(key, values)));
 }
 
 function group(key, values) {
@@ -163,6 +165,8 @@ function choose(event, go) {
     unfolded.add(button.dataset.more);
     counted = "";
     count();
+  } else if (button?.dataset.time) {
+    go(atTime(asked, button.dataset.time));
   } else if (button?.dataset.key) {
     const chosen = { key: button.dataset.key, value: JSON.parse(button.dataset.value) };
     const same = (one) => one.key === chosen.key && [one.value].flat().includes(chosen.value);
@@ -174,7 +178,7 @@ function choose(event, go) {
 /** Dates are picked, where the key is known to be one. */
 function suit() {
   const key = byId("filter-key").value.trim().replace(/^metadata\./, "");
-  const type = key === "created_at" || kinds.get(key) === "date" ? "date" : "text";
+  const type = ["created_at", "shown_at"].includes(key) || kinds.get(key) === "date" ? "date" : "text";
   for (const id of ["filter-from", "filter-to"]) if (byId(id).type !== type) byId(id).type = type;
 }
 

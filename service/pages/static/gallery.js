@@ -30,11 +30,12 @@ export function figure(item, language, more = null) {
   const element = make(
     "figure",
     { "data-picture": item.id },
-    make("a", { href: pictureAddress(item.id), onkeydown: walk, class: "frame" }, image),
+    make("a", { href: pictureAddress(item.id), onkeydown: walk, class: "frame", "aria-keyshortcuts": more ? null : "x" }, image),
+    more ? null : make("input", { type: "checkbox", class: "pick", tabindex: "-1", "aria-label": t("Choose {name}", { name }) }), // by keyboard: x on the picture
     make(
       "figcaption",
       {},
-      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction, title: caption.text }, caption.text) : make("p", { class: "fine", title: name }, make("bdi", {}, name)),
+      caption ? make("p", { lang: caption.language, dir: named(caption.language).direction, title: caption.text }, caption.text) : make("p", { class: "fine", dir: "auto", title: name }, name),
       others.map((tag) => make("p", { class: "fine", lang: tag, dir: named(tag).direction }, item.captions[tag][0])),
       scores(item),
       more?.(() => element),

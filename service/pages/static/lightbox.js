@@ -8,6 +8,7 @@ import { byId, fill, make, time } from "/static/dom.js";
 import { edit, remove } from "/static/edit.js";
 import { itemOf, leave, neighbour, pictureAddress } from "/static/gallery.js";
 import { learned, named, nativeName, served } from "/static/languages.js";
+import { called } from "/static/library.js";
 import { sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
@@ -131,7 +132,7 @@ function facts(item) {
   const words = (value) => (Array.isArray(value) ? value.join(", ") : typeof value === "boolean" ? (value ? t("yes") : t("no")) : String(value));
   const only = (tag) => write({ ...nothingAsked(), is: [{ key: "tags", value: tag }] });
   const rest = [
-    ...Object.entries(item.metadata).map(([key, value]) => [key, make("bdi", {}, words(value))]),
+    ...Object.entries(item.metadata).map(([key, value]) => [called(key), make("bdi", {}, words(value))]),
     item.collection === "default" ? null : [t("Collection"), make("bdi", {}, item.collection)],
     [t("Size"), `${item.width} × ${item.height}`],
     [t("Added"), time(item.created_at)],

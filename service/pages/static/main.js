@@ -3,6 +3,7 @@
 import * as add from "/static/add.js";
 import { isAdministrator, key } from "/static/api.js";
 import { spoken } from "/static/answers.js";
+import * as choosing from "/static/choosing.js";
 import { byId, make } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
@@ -35,6 +36,7 @@ function route() {
 /** Show a part, and move the focus when it is another one. */
 function draw(address) {
   drawn = address;
+  choosing.forget();
   const [name, query = ""] = address.slice(1).split("?");
   const part = name in PARTS ? name : "search";
   for (const one of Object.keys(PARTS)) byId(one).hidden = one !== part;
@@ -152,6 +154,7 @@ function prepareMenu() {
 
 async function start() {
   search.prepare();
+  choosing.prepare(byId("results"), search.again);
   teach.prepare();
   words.prepare();
   takePictures();

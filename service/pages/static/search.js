@@ -29,6 +29,9 @@ export function follow(query) {
   else browse(asked, unasked());
 }
 
+/** Search once more for what is shown, after pictures were changed. */
+export const again = () => follow(new URLSearchParams(write(asked).split("?")[1] ?? ""));
+
 /** Why the gallery is shown and no search, if something was asked for. */
 function unasked() {
   if (asked.file) return t("An address does not hold the picture {file}. Choose it again to search with it.", { file: asked.file });

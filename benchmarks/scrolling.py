@@ -1,0 +1,119 @@
+"""`python -m benchmarks.scrolling`: frames that Chromium drops while the page scrolls through many pictures.
+
+Starts the real service, puts made-up photographs of five shapes and many months, and turns the wheel from the first to
+the last at a person's pace, once so that they come, and once more back up. Prints what Chromium's own trace says.
+"""
+
+import io
+import json
+import secrets
+import tempfile
+from collections import Counter
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any
+
+import httpx
+import typer
+from PIL import Image, ImageDraw
+from rich.console import Console
+
+from benchmarks.process import run_service
+from demo.shots import CHROMIUM_ARGUMENTS, open_browser
+
+_console = Console()
+_SHAPES = ((640, 427), (427, 640), (512, 512), (640, 360), (640, 480))
+_BATCH = 100
+_STEP, _PAUSE = 120, 25  # px a turn of the wheel, and ms between two: 4,800 px a second
+_CATEGORIES = ["cc", "benchmark", "viz"]
+_SEEN, _DROPPED = ("STATE_PRESENTED_ALL", "STATE_PRESENTED_PARTIAL"), "STATE_DROPPED"
+
+
+def main(
+    pictures: Annotated[int, typer.Option(min=10, max=20_000, help="How many are put")] = 1_000,
+    width: Annotated[int, typer.Option(help="Of the window")] = 1280,
+    height: Annotated[int, typer.Option(help="Of the window")] = 860,
+) -> None:
+    """Measure and print."""
+    key = secrets.token_urlsafe(32)
+    with run_service(key) as url, open_browser() as browser:
+        _console.print(f"Putting {pictures:,} pictures; Chromium with {' '.join(CHROMIUM_ARGUMENTS)}.")
+        put_pictures(url, key, pictures)
+        page = browser.new_page(base_url=url, viewport={"width": width, "height": height})
+        page.goto("/")
+        page.locator("#results figure").first.wait_for()
+        page.mouse.move(width / 2, height / 2)
+        for name, step in (("down, pictures coming", _STEP), ("back up", -_STEP)):
+            with tempfile.TemporaryDirectory() as folder:
+                trace = Path(folder) / "trace.json"
+                browser.start_tracing(page=page, path=trace, categories=_CATEGORIES)
+                turns = scroll(page, step, pictures)
+                browser.stop_tracing()
+                frames = count_frames(json.loads(trace.read_bytes())["traceEvents"])
+            total = sum(frames.values())
+            share = frames[_DROPPED] / total if total else 0.0
+            shown = page.locator("#results figure").count()
+            _console.print(
+                f"{name}: {shown:,} pictures on the page, {turns:,} turns of the wheel, {total:,} frames wanted, "
+                f"{frames[_DROPPED]:,} dropped ({share:.1%})"
+            )
+
+
+def put_pictures(url: str, key: str, count: int) -> None:
+    """Put so many pictures, each of its own colours, over a hundred months."""
+    random = Random(0)
+    with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=600, trust_env=False) as http:
+        for start in range(0, count, _BATCH):
+            numbers = range(start, min(count, start + _BATCH))
+            files = [("picture", (f"{number}.jpg", draw_picture(random, number))) for number in numbers]
+            taken = [f"{2015 + number % 100 // 12}-{1 + number % 12:02}-{1 + number % 28:02}" for number in numbers]
+            records = [
+                {"id": f"IMG_{number:05}.jpg", "metadata": {"taken_at": date}}
+                for number, date in zip(numbers, taken, strict=True)
+            ]
+            answer = http.post("/v1/pictures/batch", files=files, data={"records": json.dumps(records)})
+            answer.raise_for_status()
+
+
+def draw_picture(random: Random, number: int) -> bytes:
+    """Draw a picture like no other: a gradient with discs, with as many details as a photograph has."""
+    size = _SHAPES[number % len(_SHAPES)]
+    picture = Image.effect_noise(size, 40).convert("RGB")
+    drawing = ImageDraw.Draw(picture)
+    for _ in range(12):
+        x, y, radius = random.randrange(size[0]), random.randrange(size[1]), random.randrange(20, 120)
+        colour = (random.randrange(256), random.randrange(256), random.randrange(256))
+        drawing.ellipse((x - radius, y - radius, x + radius, y + radius), fill=colour)
+    content = io.BytesIO()
+    picture.save(content, "JPEG", quality=85)
+    return content.getvalue()
+
+
+def scroll(page: Any, step: int, pictures: int) -> int:
+    """Turn the wheel until nothing moves any more; return how often."""
+    turns, still, before = 0, 0, -1
+    while still < 20 and turns < pictures * 20:
+        page.mouse.wheel(0, step)
+        page.wait_for_timeout(_PAUSE)
+        turns += 1
+        if turns % 10 == 0:
+            at = page.evaluate("scrollY")
+            still, before = (still + 10 if at == before else 0), at
+    return turns
+
+
+def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
+    """Count the frames of the page that were seen, and those that were dropped and could be noticed."""
+    frames = Counter[str]()
+    for event in events:
+        report = event.get("args", {}).get("chrome_frame_reporter")
+        if event.get("name") != "PipelineReporter" or event.get("ph") != "b" or not report:
+            continue
+        state = report.get("state", "")
+        if state in _SEEN or (state == _DROPPED and report.get("affects_smoothness")):
+            frames[state] += 1
+    return frames
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,127 @@
+// Several pictures chosen on the wall: tagged, put into a collection or deleted at once, and that taken back.
+
+import { ask } from "/static/api.js";
+import { byId, fill, make } from "/static/dom.js";
+import { itemOf } from "/static/gallery.js";
+import { dialog, sorry } from "/static/parts.js";
+import { Wrong, collectionField, tagFields } from "/static/record.js";
+import { t } from "/static/text.js";
+
+const UNDO = 12000; // ms for which a change can be taken back here
+const chosen = new Map(); // id -> its figure
+let last = null; // the figure chosen last: with Shift, all from there on are
+let timer = null;
+let show = () => {}; // shows the wall anew
+
+/** Let the pictures of a wall be chosen; `again` is called when they have changed. */
+export function prepare(wall, again) {
+  show = again;
+  wall.addEventListener("click", (event) => {
+    const box = event.target.closest(".pick");
+    if (box) pick(box.closest("figure"), box.checked, event.shiftKey);
+  });
+  wall.addEventListener("keydown", (event) => {
+    const figure = event.target.closest(".frame")?.closest("figure");
+    if (event.key === "x" && figure) pick(figure, !chosen.has(figure.dataset.picture));
+    if (event.key === "Escape" && chosen.size) forget();
+  });
+}
+
+/** Choose a picture, or no more; with `row`, all from the last one on. */
+function pick(figure, is, row = false) {
+  const all = row && last?.isConnected ? [...figure.closest(".wall").querySelectorAll("figure")] : [figure];
+  const [from, to] = [all.indexOf(row && last?.isConnected ? last : figure), all.indexOf(figure)].sort((a, b) => a - b);
+  for (const one of all.slice(from, to + 1)) {
+    if (is) chosen.set(one.dataset.picture, one);
+    else chosen.delete(one.dataset.picture);
+    one.querySelector(".pick").checked = is;
+  }
+  last = figure;
+  draw();
+}
+
+/** Choose nothing any more. */
+export function forget() {
+  for (const figure of chosen.values()) figure.querySelector(".pick").checked = false;
+  chosen.clear();
+  draw();
+}
+
+function draw() {
+  clearTimeout(timer);
+  byId("results").toggleAttribute("data-choosing", chosen.size > 0);
+  if (!chosen.size) return fill(byId("chosen"));
+  const button = (words, act, kind = "") => make("button", { type: "button", class: kind, onclick: act }, words);
+  const held = byId("chosen").contains(document.activeElement);
+  fill(
+    byId("chosen"),
+    make("p", { role: "status" }, t("{count, plural, one {# picture chosen} other {# pictures chosen}}", { count: chosen.size })),
+    button(t("Tag …"), tag),
+    button(t("Collection …"), move),
+    button(t("Delete"), remove),
+    button(t("Choose none"), forget, "quiet"),
+  );
+  if (held) byId("chosen").querySelector("button").focus();
+}
+
+/** Ask in a dialog for one field; its value, or null. */
+function question(title, field, words) {
+  return dialog(title, (close) => {
+    const trouble = make("p", { class: "wrong", role: "alert" });
+    const keep = (event) => {
+      event.preventDefault();
+      try {
+        const value = field.value();
+        if (value.length) close(value);
+      } catch (problem) {
+        if (!(problem instanceof Wrong)) throw problem;
+        trouble.textContent = problem.message;
+      }
+    };
+    return make("form", { class: "record", onsubmit: keep, novalidate: true }, field.element, trouble, make("div", { class: "actions" }, make("button", { type: "submit", class: "main" }, words)));
+  });
+}
+
+async function tag() {
+  const tags = await question(t("Tag the chosen pictures"), tagFields(), t("Add the tags"));
+  if (!tags) return;
+  const already = (id, one) => itemOf(chosen.get(id))?.tags?.includes(one);
+  const back = tags.map((one) => ({ ids: [...chosen.keys()].filter((id) => !already(id, one)), remove_tags: [one] })).filter(({ ids }) => ids.length);
+  await change({ add_tags: tags }, back, (count) => t("{count, plural, one {# picture was tagged.} other {# pictures were tagged.}}", { count }));
+}
+
+async function move() {
+  const names = await ask("/v1/collections").then(({ items }) => items.map(({ name }) => name), () => []);
+  const collection = await question(t("Put the chosen pictures into a collection"), collectionField("", names), t("Put them there"));
+  if (!collection) return;
+  const from = Map.groupBy([...chosen.keys()], (id) => itemOf(chosen.get(id))?.collection ?? "default");
+  const back = [...from].map(([was, ids]) => ({ ids, collection: was }));
+  await change({ collection }, back, (count) => t("{count, plural, one {# picture was moved.} other {# pictures were moved.}}", { count }));
+}
+
+const remove = () => change({ deleted: true }, [{ ids: [...chosen.keys()], deleted: false }], (count) => t("{count, plural, one {# picture was deleted.} other {# pictures were deleted.}}", { count }));
+
+/** Make a change of the chosen pictures, and offer to take it back: by the changes in `back`. */
+async function change(fields, back, said) {
+  const ids = [...chosen.keys()];
+  try {
+    await ask("/v1/pictures/changes", { json: { ids, ...fields } });
+  } catch (problem) {
+    await dialog(t("Nothing was changed"), () => sorry(problem));
+    return;
+  }
+  forget();
+  show();
+  const undo = async () => {
+    fill(byId("chosen"));
+    try {
+      for (const one of back) await ask("/v1/pictures/changes", { json: one });
+    } catch (problem) {
+      await dialog(t("It was not taken back"), () => sorry(problem));
+    }
+    show();
+  };
+  fill(byId("chosen"), make("p", { role: "status" }, said(ids.length)), back.length ? make("button", { type: "button", onclick: undo }, t("Undo")) : null);
+  byId("chosen").querySelector("button")?.focus();
+  timer = setTimeout(() => fill(byId("chosen")), UNDO);
+}
