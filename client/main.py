@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, export, gallery, languages, learn, search, terms, versions, words
+from .commands import admin, export, gallery, languages, learn, search, terms, versions, withdraw, words
 from .importing.command import import_pictures
 from .output import INTERRUPTED, say
 
@@ -25,7 +25,8 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
     "Languages": {
         "languages": languages.list_languages, "words": words.list_words, "learn": learn.learn, "assess": learn.assess,
         "expansions": languages.list_expansions, "versions": versions.list_versions, "releases": versions.list_releases,
-        "rollback": versions.roll_back, "terms": terms.show_terms, "prune": versions.prune,
+        "rollback": versions.roll_back, "terms": terms.show_terms,
+        "withdraw": withdraw.withdraw, "prune": versions.prune,
     },
 }  # fmt: skip
 for panel, commands in _PANELS.items():

@@ -18,7 +18,15 @@ from index.set_states import find_last_change
 from index.vectors import Vector
 from store.files import append_crc, strip_crc
 from store.registry import Registry
-from store.tables import CaptionRow, CaptionVectorRow, GalleryChangeRow, KeyRow, PictureRow, PictureVectorRow
+from store.tables import (
+    CaptionRow,
+    CaptionVectorRow,
+    GalleryChangeRow,
+    KeyRow,
+    PictureRow,
+    PictureVectorRow,
+    PictureWordsRow,
+)
 
 MOST_LANGUAGES = 256  # of captions that a base reads untaught: each is a vector set that follows the gallery
 T = TypeVar("T")
@@ -268,6 +276,11 @@ class PictureTables:
         row = CaptionVectorRow
         of = select(row.caption_id).join(CaptionRow, CaptionRow.id == row.caption_id)
         self._forget(of if language is None else of.where(CaptionRow.language == language), row.version == version)
+
+    def forget_taught_captions(self, expansion: str) -> None:
+        """Delete the captions that came with the dataset of an expansion, with their vectors and words."""
+        self._forget(select(PictureWordsRow.id), PictureWordsRow.expansion == expansion)
+        self._forget(select(CaptionRow.id), CaptionRow.expansion == expansion)
 
     def forget_pictures(self, fingerprint: str) -> None:
         """Delete every vector of pictures by the image tower with this fingerprint."""

@@ -22,6 +22,7 @@ if TYPE_CHECKING:
     from store.objects import ObjectStore
 
 EXPANSIONS = "expansions"  # folder
+SIGNING_KEY = "signing.key"
 _WORKING = ("checkpoints", "teacher", "pictures")  # in an expansion's folder, only needed to resume it
 PICTURE, ORIGINAL = ".jpg", ".original"  # files that tell whether they are whole
 # Everything that another machine may have to read; all other files are scratch and stay on their machine.
@@ -33,6 +34,7 @@ SHARED = (
     "expansions/*/dataset",
     "expansions/*/*.json",
     "cursor.key",
+    SIGNING_KEY,
 )
 
 

@@ -158,6 +158,10 @@ class ReleaseNotFound(NotFound):
     """There is no release with this number."""
 
 
+class WithdrawalNotFound(NotFound):
+    """The language of this tag was not withdrawn, or its withdrawal is not finished: send it again."""
+
+
 class KeyNotFound(NotFound):
     """There is no key with this id."""
 

@@ -2,7 +2,7 @@
 
 import logging
 
-from sqlalchemy import delete, false, select
+from sqlalchemy import delete, false, select, text
 
 from store.answers import UnknownWords, WordAnswers
 from store.bases import Bases, Encodings, add_base
@@ -16,6 +16,7 @@ from store.retention import Retention
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
 from store.terms import LanguageTerms
 from store.versions import BUILT_IN_LANGUAGE, FIRST, Versions
+from store.withdrawals import Withdrawals
 
 _log = logging.getLogger(__name__)
 
@@ -29,7 +30,7 @@ class Registry(Database):
         self.releases = Releases(self)
         self.expansions = Expansions(self)
         self.answers, self.unknown_words = WordAnswers(self), UnknownWords(self)
-        self.terms = LanguageTerms(self)
+        self.terms, self.withdrawals = LanguageTerms(self), Withdrawals(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
         self.duties = Duties(self)
@@ -39,6 +40,12 @@ class Registry(Database):
         """Test whether writes are accepted, and write nothing. Raises RegistryUnavailable, StorageFull."""
         with self.begin() as session:
             session.execute(delete(DutyRow).where(false()))
+
+    def forget_words(self) -> None:
+        """Write SQLite's index of words anew, where deleted words stay until then. Raises RegistryUnavailable."""
+        if self.is_local:
+            with self.begin() as session:
+                session.execute(text("INSERT INTO picture_terms (picture_terms) VALUES ('optimize')"))
 
     def describe_migration(self) -> str:
         """Return what the next start will do to tables of an earlier release; empty when it will do nothing."""

@@ -4,12 +4,14 @@ import logging
 import shutil
 from collections.abc import Set
 from dataclasses import asdict
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Body, Response
 from starlette.concurrency import run_in_threadpool
 
 from index.janitor import Pruner, estimate_move_bytes
+from index.withdrawal import Withdrawer
 from model.backend import choose_target_encoding, find_recorded_encoding
 from model.languages import MANY, canonicalize
 from service import values
@@ -17,7 +19,7 @@ from service.auth import GuardedRoute, require_scope
 from service.context import AppContext, Caller, Context
 from service.problems import BaseUnusable
 from service.schemas import admin as schemas
-from service.schemas.common import IndexRecall
+from service.schemas.common import IndexRecall, Report
 from service.schemas.languages import ExpansionItem
 from service.watch import catch_up
 from store import files
@@ -61,6 +63,39 @@ async def roll_back(
     if not body.dry_run:
         await catch_up(context, plan.release)
     return schemas.Rollback(**asdict(plan), rebuild_expansion=plan.rebuild, dry_run=body.dry_run)
+
+
+@router.post("/languages/{tag}/withdraw")
+@require_scope("admin")
+async def withdraw_language(
+    tag: str, body: schemas.WithdrawalRequest, context: AppContext, caller: Caller
+) -> schemas.LanguageWithdrawal:
+    """Take a language away for good, with its versions, datasets, taught captions and answers; certify it.
+
+    Files that another language was taught upon stay, and are listed. If this is interrupted, or answers 503, send it
+    again: it goes on. Refused while anything is queued or running.
+    """
+    tag, withdrawals = canonicalize(tag), context.registry.withdrawals
+    if body.dry_run:
+        release, plan = await run_in_threadpool(withdrawals.plan, tag, expected=body.expected)
+        return schemas.LanguageWithdrawal(
+            **{**asdict(plan), "language": tag, "release": release}, dry_run=True, certificate=None
+        )
+    begin = partial(withdrawals.begin, actor=caller.id, reason=body.reason, expected=body.expected)
+    begun = await run_in_threadpool(begin, tag)
+    await catch_up(context, begun.release)
+    done = await run_in_threadpool(Withdrawer(context.live.sets).finish, begun)
+    _log.info("withdrew %s for good", tag, extra={"key": caller.id})
+    return schemas.LanguageWithdrawal(
+        **{**asdict(done.plan), "language": tag, "release": done.release}, dry_run=False, certificate=done.certificate
+    )
+
+
+@router.get("/languages/{tag}/withdrawal")
+@require_scope("admin")
+def get_withdrawal(tag: str, context: AppContext) -> Report:
+    """Return the certificate of the newest withdrawal of a language."""
+    return dict(context.registry.withdrawals.get_newest(canonicalize(tag)).certificate or {})
 
 
 @router.get("/releases")

@@ -20,6 +20,49 @@ class RollbackRequest(RequestBody):
     rebuild: bool = False
 
 
+class WithdrawalRequest(RequestBody):
+    reason: Note = Field("", max_length=1_000)
+    expected: Expected = None
+    dry_run: bool = False
+
+
+class WithdrawnVersion(Response):
+    number: int
+    manifest_sha256: str | None
+    bytes: int
+
+
+class WithdrawnDataset(Response):
+    expansion: str
+    sha256: str | None
+    bytes: int | None
+
+
+class Remainder(Response):
+    """What a withdrawal leaves, and why."""
+
+    what: Literal["version", "captions", "dataset", "backups", "exports", "history"]
+    name: str
+    why: str
+
+
+class LanguageWithdrawal(Response):
+    """What a withdrawal removes for good, or has removed; `release` serves."""
+
+    language: str
+    release: int
+    versions: list[WithdrawnVersion]
+    datasets: list[WithdrawnDataset]
+    captions: int = Field(description="Captions that came with datasets.")
+    answers: int = Field(description="Answers to words.")
+    remains: list[Remainder]
+    dry_run: bool
+    certificate: Report | None = Field(
+        description="What was done, signed by Ed25519 over the object without `signature`, as UTF-8 without blanks, "
+        "its keys in order; null of a dry run."
+    )
+
+
 class Rollback(Response):
     release: int
     language: str

@@ -110,7 +110,8 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
         session.execute(text(_TAKEN_IN_1950))
         session.execute(text("DROP TABLE word_answers"))
         session.execute(text("DROP TABLE unknown_words"))
-        session.execute(text("DROP TABLE language_terms"))
+        for table in ("language_terms", "withdrawals"):
+            session.execute(text(f"DROP TABLE {table}"))
         for table in ("expansions", "versions"):
             session.execute(text(f"ALTER TABLE {table} DROP COLUMN terms"))
         session.execute(text("UPDATE alembic_version SET version_num = '0017'"))

@@ -1,0 +1,237 @@
+"""Withdrawals: a community takes its language back. Decides in one transaction what goes; removes no file.
+
+What is decided is written down with it, so that a withdrawal that was killed goes on with the same list. The versions
+can never serve again, whatever release is restored. Files that another language builds upon stay, and are listed.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any
+
+from sqlalchemy import JSON, delete, func, select, update
+from sqlalchemy.orm import Mapped, Session, mapped_column
+
+from store.answers import UnknownWordRow, WordAnswerRow
+from store.clock import now
+from store.database import Database
+from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
+from store.expansions import refuse_active_kind
+from store.releases import publish
+from store.retention import get_serving
+from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
+from store.terms import find_number
+from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage
+
+
+class WithdrawalRow(RegistryRow):
+    """One withdrawal of a language; `plan` is what goes and what remains, `certificate` NULL until all is gone."""
+
+    __tablename__ = "withdrawals"
+
+    number: Mapped[AutoKey]
+    language: Mapped[str] = mapped_column(index=True)
+    release: Mapped[int]
+    actor: Mapped[str]
+    reason: Mapped[str]
+    began_at: Mapped[datetime] = mapped_column(default=now())
+    terms: Mapped[int | None]
+    plan: Mapped[dict[str, Any]]
+    certificate: Mapped[dict[str, Any] | None] = mapped_column(JSON(none_as_null=True))
+
+
+@dataclass(frozen=True)
+class WithdrawalPlan:
+    """What goes, as plain JSON: versions, datasets, numbers of captions and answers; and what remains, and why.
+
+    `expansions` are all that may have brought captions, those whose datasets went before too.
+    """
+
+    versions: list[dict[str, Any]] = field(default_factory=list)
+    datasets: list[dict[str, Any]] = field(default_factory=list)
+    expansions: list[str] = field(default_factory=list)
+    captions: int = 0
+    answers: int = 0
+    remains: list[dict[str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class Withdrawal:
+    """A withdrawal; `release` serves since then, or would change."""
+
+    number: int
+    language: str
+    release: int
+    actor: str
+    reason: str
+    began_at: datetime
+    terms: int | None
+    plan: WithdrawalPlan
+    certificate: Mapping[str, Any] | None
+
+
+class Withdrawals:
+    """The withdrawals of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def plan(self, tag: str, *, expected: int | None = None) -> tuple[int, WithdrawalPlan]:
+        """Return the release that serves, and what a withdrawal now would remove, or one that is not finished has to.
+
+        Raises what `begin` raises.
+        """
+        with self._database.read() as session:
+            serving = get_serving(session, expected)
+            pending = _find_row(session, tag, pending=True)
+            return serving.number, WithdrawalPlan(**pending.plan) if pending else _plan(session, serving, tag)
+
+    def begin(self, tag: str, *, actor: str, reason: str, expected: int | None = None) -> Withdrawal:
+        """Stop serving a language for ever, in one transaction; or return the one that was not finished, or the last.
+
+        The last, with its certificate, is returned where nothing has come since. Raises LanguageNotFound where nothing
+        of the language is there, RollbackNotPossible for English, AliasMoved, ExpansionInProgress while any goes on.
+        """
+        with self._database.begin() as session:
+            if (pending := _find_row(session, tag, pending=True)) is not None:
+                return _build(pending)
+            plan, last = _plan(session, get_serving(session), tag), _find_row(session, tag, pending=False)
+            if last is not None and not _has_anything(session, tag, plan):
+                return _build(last)
+            serving = get_serving(session, expected)
+            refuse_active_kind(session)
+            release = _publish_without(session, serving, tag, actor, reason)
+            numbers = [each["number"] for each in plan.versions]
+            never = {"pruned_at": func.coalesce(VersionRow.pruned_at, now()), "pruned_release": release, "match": None}
+            session.execute(update(VersionRow).where(VersionRow.number.in_(numbers)).values(**never))
+            for taught in session.scalars(select(ExpansionRow).where(ExpansionRow.language == tag)):
+                taught.report = _drop_examples(taught.report)
+            for table in (WordAnswerRow, UnknownWordRow):
+                session.execute(delete(table).where(table.language == tag))
+            row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
+            row.terms = find_number(session, tag)
+            session.add(row)
+            session.flush()
+            session.refresh(row)
+            return _build(row)
+
+    def finish(self, number: int, certificate: Mapping[str, Any]) -> Withdrawal:
+        """Keep the certificate of a withdrawal, unless it has one; return it."""
+        with self._database.begin() as session:
+            row = session.get_one(WithdrawalRow, number)
+            if row.certificate is None:
+                row.certificate = dict(certificate)
+            return _build(row)
+
+    def get_newest(self, tag: str) -> Withdrawal:
+        """Return the newest withdrawal of a language that is finished. Raises WithdrawalNotFound."""
+        with self._database.read() as session:
+            row = _find_row(session, tag, pending=False)
+            if row is None:
+                raise WithdrawalNotFound("there is no certificate: this language was not withdrawn, or not to the end")
+            return _build(row)
+
+
+def _find_row(session: Session, tag: str, *, pending: bool) -> WithdrawalRow | None:
+    row = WithdrawalRow
+    which = row.certificate.is_(None) if pending else row.certificate.is_not(None)
+    return session.scalars(select(row).where(row.language == tag, which).order_by(row.number.desc()).limit(1)).first()
+
+
+def _plan(session: Session, serving: ReleaseRow, tag: str) -> WithdrawalPlan:
+    """List what a withdrawal takes away, and what it leaves."""
+    if tag == BUILT_IN_LANGUAGE:
+        raise RollbackNotPossible("English is built in and cannot be withdrawn.")
+    versions = session.scalars(select(VersionRow).where(VersionRow.language == tag).order_by(VersionRow.number)).all()
+    taught = select(ExpansionRow).where(ExpansionRow.language == tag, ExpansionRow.dataset_path.is_not(None))
+    datasets = session.scalars(taught.order_by(ExpansionRow.created_at, ExpansionRow.id)).all()
+    counts = [
+        session.scalar(select(func.count()).select_from(table).where(table.language == tag, *where)) or 0
+        for table, *where in (
+            (CaptionRow, CaptionRow.expansion.is_not(None)),
+            (WordAnswerRow,),
+            (CaptionRow, CaptionRow.expansion.is_(None)),
+        )
+    ]
+    captions, answers, own = counts
+    there = [row for row in versions if row.folder is not None and row.parent is not None]
+    if not (versions or datasets or captions or answers):
+        raise LanguageNotFound(languages=sorted(serving.languages))
+    return WithdrawalPlan(
+        versions=[
+            {"number": row.number, "manifest_sha256": row.manifest_sha256, "bytes": row.bytes}
+            for row in versions
+            if row.parent is not None
+        ],
+        datasets=[{"expansion": row.id, "sha256": row.dataset_sha256, "bytes": row.dataset_bytes} for row in datasets],
+        expansions=[*session.scalars(select(ExpansionRow.id).where(ExpansionRow.language == tag))],
+        captions=captions,
+        answers=answers,
+        remains=[*_list_built_upon(session, there), *_list_others(session, tag, own)],
+    )
+
+
+def _has_anything(session: Session, tag: str, plan: WithdrawalPlan) -> bool:
+    """Tell whether anything of the language can still serve, or has a text."""
+    can_serve = select(VersionRow.number).where(VersionRow.language == tag, VersionRow.pruned_at.is_(None)).limit(1)
+    return bool(plan.datasets or plan.captions or plan.answers or session.scalar(can_serve))
+
+
+def _list_built_upon(session: Session, versions: Sequence[VersionRow]) -> list[dict[str, str]]:
+    """List the versions whose files stay: their rows are in the table that another language's were taught upon."""
+    ours = {row.number for row in versions}
+    needed, found = find_needed(session, ours) & ours, []
+    users: dict[int, set[str]] = {number: set() for number in needed}
+    others = select(VersionRow).where(VersionRow.number.not_in(ours), VersionRow.folder.is_not(None))
+    for row in session.scalars(others) if needed else ():
+        for below in trace_lineage(session, row.number):
+            if below.number in needed:
+                users[below.number].add(f"{row.language} (version {row.number})")
+    for number, names in sorted(users.items()):
+        why = f"{', '.join(sorted(names))} was taught upon its rows of the table; they go when no version needs them"
+        found.append({"what": "version", "name": f"version {number}", "why": why})
+    return found
+
+
+def _list_others(session: Session, tag: str, own: int) -> list[dict[str, str]]:
+    """List what else remains, which nothing here can reach or which belongs to others."""
+    found = []
+    if own:
+        why = f"{own} captions came with pictures, not with a dataset: they belong to the pictures"
+        found.append({"what": "captions", "name": f"{own} captions", "why": why})
+    kept = select(ExpansionRow).where(ExpansionRow.language != tag, ExpansionRow.dataset_path.is_not(None))
+    for row in session.scalars(kept.order_by(ExpansionRow.id)):
+        pivots = ((row.report or {}).get("dataset") or {}).get("pivots") or {}
+        if tag in pivots or row.settings.get("pivot") == tag:
+            why = f"this dataset of {row.language} is paired with texts in {tag}"
+            found.append({"what": "dataset", "name": row.id, "why": why})
+    found += [
+        {"what": "backups", "name": "backups", "why": "those made before keep all of it until they are deleted"},
+        {"what": "exports", "name": "exported files", "why": "whoever exported or downloaded files has them"},
+        {"what": "history", "name": "history", "why": "numbers, dates and measurements stay listed, without texts"},
+    ]
+    return found
+
+
+def _publish_without(session: Session, serving: ReleaseRow, tag: str, actor: str, reason: str) -> int:
+    """Publish a release without the language, on a shared table from before it; return the number that serves then."""
+    chain = list(reversed(trace_lineage(session, serving.shared)))  # the base first
+    place = next((place for place, row in enumerate(chain) if row.language == tag and row.parent is not None), None)
+    if tag not in serving.languages and place is None:
+        return serving.number
+    shared = serving.shared if place is None else chain[place - 1].number
+    languages = {name: number for name, number in serving.languages.items() if name != tag}
+    change = {"kind": "withdraw", "language": tag, "from_version": serving.languages.get(tag), "to_version": None}
+    row = ReleaseRow(shared=shared, languages=languages, actor=actor, reason=reason, change=change)
+    return publish(session, serving.number, row).number
+
+
+def _drop_examples(report: Any) -> Any:
+    """Return a report without the words of the dataset that it quotes."""
+    if isinstance(report, dict):
+        return {name: _drop_examples(value) for name, value in report.items() if name not in ("examples", "letters")}
+    return [_drop_examples(each) for each in report] if isinstance(report, list) else report
+
+
+def _build(row: WithdrawalRow) -> Withdrawal:
+    return row.convert_to(Withdrawal, plan=WithdrawalPlan(**row.plan))
