@@ -39,6 +39,7 @@ _ADVICE = {
     (401, "invalid_api_key"): _KEY,
     (403, "insufficient_scope"): _KEY,
     (409, "alias_moved"): "Nothing was changed: release {release} serves now. Look again before you decide.",
+    (409, "dataset_doubted"): "Nothing was taught. If it is right all the same, add `--yes`.",
     (409, "expansion_in_progress"): "`pictoglot expansions {expansion} --watch` shows its progress.",
     (422, "picture_not_found"): "Import these pictures first with `pictoglot import`, or leave them out with "
     "`--without-missing`. Those of the demo come while `pictoglot demo up` fills its gallery.",
@@ -197,10 +198,15 @@ def describe_problem(problem: dict[str, Any], status: int) -> str:
 
 
 def list_faults(problem: Mapping[str, Any]) -> Iterator[str]:
-    """Yield a line for each kind of fault: where the first ones are; of rows of a dataset, in the service's words."""
+    """Yield a line for each kind of fault: where the first ones are; of rows of a dataset, in the service's words.
+
+    Rows that are doubted follow as they are.
+    """
     faults = (problem.get("report") or {}).get("faults") or {}
     for fault in faults.values():
         yield f"{fault['count']:,} {fault['reason']}: {format_lines(fault['first_lines'], fault['count'])}"
+    for doubt in problem.get("doubts", []):
+        yield from map(format_row, doubt["rows"])
     places: dict[str, list[str]] = {}
     for error in problem.get("errors", []):
         places.setdefault(error["code"], []).append(error["location"])
@@ -208,6 +214,11 @@ def list_faults(problem: Mapping[str, Any]) -> Iterator[str]:
         if code not in faults:
             more = f" and {len(locations) - _SHOWN:,} more" if len(locations) > _SHOWN else ""
             yield f"{code}: {', '.join(locations[:_SHOWN])}{more}"
+
+
+def format_row(row: Mapping[str, Any]) -> str:
+    """Return a row of a dataset as `kazh | cat`."""
+    return f"{row['caption']} | {row['text'] or '–'}"
 
 
 def format_lines(first: Sequence[int], count: int) -> str:

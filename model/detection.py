@@ -64,6 +64,11 @@ class Detector:
         sure = len(leaders) == 1 and confidence >= _SURE and known >= _LEAST_KNOWN
         return Guess(leaders[0] if sure else None, confidence, leaders if len(leaders) > 1 else (), known)
 
+    def measure_known(self, text: str, language: str) -> float:
+        """Return the share of a text's n-grams that the counts of a language have; 0 without any."""
+        counts, grams = self.counts.get(language, {}), select_ngrams(text)
+        return sum(gram in counts for gram in grams) / len(grams) if grams else 0.0
+
     def _compute_log_likelihood(self, language: str, grams: Sequence[str]) -> float:
         counts, floor = self.counts[language], self.totals[language] + _SMOOTHING * _NGRAMS
         # loops in C: with 36 languages this is the longest part of reading a query whose language is not given

@@ -92,6 +92,7 @@ class Child:
         self.is_late = False  # it was killed for being too slow
         self.is_fresh = True  # it has done no task yet
         environment = {name: os.environ[name] for name in ("PATH", "LD_LIBRARY_PATH") if name in os.environ}
+        environment["OPENBLAS_NUM_THREADS"] = "1"  # each of its threads takes address space, which is limited
         self.process = subprocess.Popen(
             [sys.executable, "-m", module, str(os.getpid()), *map(str, arguments)],
             stdin=subprocess.PIPE,

@@ -166,6 +166,10 @@ class KeyNotFound(NotFound):
     """There is no key with this id."""
 
 
+class DatasetDoubted(Conflict):
+    """The dataset looks wrong, as `doubts` says; nothing was queued. If it is right, send it with `confirmed=true`."""
+
+
 class ExpansionInProgress(Conflict):
     """An expansion of this language, or a move to another base or encoding, has not ended; wait, or cancel it."""
 

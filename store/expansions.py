@@ -83,6 +83,12 @@ class Expansion:
         return "pivot" in self.settings or self.is_of_answers
 
     @property
+    def doubts(self) -> Sequence[dict[str, Any]]:
+        """What was doubted about its dataset, and confirmed."""
+        doubts: Sequence[dict[str, Any]] = self.settings.get("doubts", ())
+        return doubts
+
+    @property
     def is_of_answers(self) -> bool:
         """Whether its dataset was made of all answers to words that there were."""
         return bool(self.settings.get("words"))

@@ -75,6 +75,12 @@ def read_cldr(folder: Path, languages: Sequence[str] = LANGUAGES) -> Lexicon:
     return lexicon
 
 
+def list_tags(folder: Path) -> list[str]:
+    """List the languages of what `fetch` installed, and those of their variants that have names of their own."""
+    named = sorted((folder / "node_modules" / "cldr-annotations-full" / "annotations").glob("*/annotations.json"))
+    return [path.parent.name for path in named if json.loads(path.read_text("utf-8"))["annotations"].get("annotations")]
+
+
 def read_demo_names(languages: Sequence[str]) -> Lexicon:
     """Return names alone, of languages in the `emoji` package."""
     return {

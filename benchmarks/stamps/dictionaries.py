@@ -27,11 +27,19 @@ _ASKED = 6  # times as many words are chosen as are answered: a dictionary has n
 
 
 def read_dictionary(bench: Bench, language: str) -> list[Pair]:
-    """Return the pairs that a worker takes of a language's dictionary, which is fetched unless it is there.
+    """Return the pairs that a worker takes of a language's dictionary.
 
     Raises `Refused`.
     """
-    folder = make_folder(bench.work / "freedict")
+    pairs = read_pairs(make_folder(bench.work / "freedict"), language, bench.encoder.things)
+    return [Pair("", caption, text) for caption, text in pairs]
+
+
+def read_pairs(folder: Path, language: str, things: Path | None = None) -> list[tuple[str, str]]:
+    """Return headwords and glosses of a language's dictionary, which is fetched into `folder` unless it is there.
+
+    Raises `Refused`.
+    """
     lines = folder / f"{language}.jsonl.gz"
     if not lines.is_file():
         name = f"eng-{CODES[language]}" if language in _TURNED else f"{CODES[language]}-eng"
@@ -44,8 +52,8 @@ def read_dictionary(bench: Bench, language: str) -> list[Pair]:
         if language in _TURNED:
             _turn(folder / f"{language}.part")
         (folder / f"{language}.part").rename(lines)
-    found = dataset.read(lines, language=language, pivot=ENGLISH, things=bench.encoder.things)
-    return [Pair("", row.caption, row.pivot.text) for row in found.rows if row.pivot is not None]
+    found = dataset.read(lines, language=language, pivot=ENGLISH, things=things)
+    return [(row.caption, row.pivot.text) for row in found.rows if row.pivot is not None]
 
 
 def answer_words(bench: Bench, language: str, count: int) -> list[Pair]:

@@ -10,8 +10,8 @@ from typing import IO, Annotated, Any
 
 import typer
 
-from ..client import format_lines, list_faults, make_key_header, open_service, read_answer
-from ..output import REFUSED, AsJson, errors, format_count, note, print_json, say, stop
+from ..client import format_lines, format_row, list_faults, make_key_header, open_service, read_answer
+from ..output import REFUSED, AsJson, Yes, errors, format_count, may_ask, note, print_json, say, stop
 from .languages import FEW, conclude, watch_expansion
 from .terms import Tag, TermsFile, read_terms
 
@@ -58,22 +58,24 @@ def learn(
     ] = False,
     without_missing: WithoutMissing = False,
     terms: TermsFile = None,
+    yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
     """Teach a language from a dataset or a dictionary, together with its earlier datasets."""
     form = {"language": tag} | ({"settings": settings} if settings else {})
     form |= {} if terms is None else {"terms": json.dumps(read_terms(terms), ensure_ascii=False)}
-    asked = {"force": force, "replace": replace, "without_missing": without_missing}
+    asked = {"force": force, "replace": replace, "without_missing": without_missing, "confirmed": yes}
     form |= {name: "true" for name, wanted in asked.items() if wanted}
+    asks = not dry_run and may_ask(yes, as_json)
     if dictionary is None and file is not None:
         if pivot or english:
             stop("--pivot and --english belong to --dictionary.", REFUSED)
         with file.open("rb") as stream:
-            _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
+            _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     elif dictionary is not None and file is None:
         form |= {"kind": "dictionary"} | ({"pivot": pivot} if pivot else {})
         with _pack_dictionary(dictionary, tag, english) as stream:
-            _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
+            _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     else:
         stop("Give one file: a dataset, or a dictionary as `--dictionary FILE`.", REFUSED)
 
@@ -115,21 +117,32 @@ def assess(
         _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
-def _submit(fields: dict[str, str], name: str, stream: IO[bytes], *, watch: bool, dry_run: bool, as_json: bool) -> None:
-    """Send a dataset, and show what came of it."""
-    form = fields | {"dry_run": "true" if dry_run else "false"}
+def _submit(
+    fields: dict[str, str],
+    name: str,
+    stream: IO[bytes],
+    *,
+    watch: bool,
+    dry_run: bool,
+    as_json: bool,
+    asks: bool = False,
+) -> None:
+    """Send a dataset, after a question about its rows if one may be asked, and show what came of it."""
     with open_service(upload=True) as client:
-        headers = {} if dry_run else make_key_header()
-        sent = client.post("/v1/languages", data=form, files={"dataset": (name, stream)}, headers=headers)
-        accepted = read_answer(sent)
-        if dry_run:
-            if as_json:
-                print_json(accepted)
-            else:
-                for line in _summarize(accepted, name, assess="assess" in fields):
-                    say(line)
-            return
-        expansion: dict[str, Any] = accepted["expansion"]
+        if asks or dry_run:
+            form = fields | {"dry_run": "true"}
+            checked = read_answer(client.post("/v1/languages", data=form, files={"dataset": (name, stream)}))
+            if dry_run:
+                _show_check(checked, name, assess="assess" in fields, as_json=as_json)
+                return
+            for line in _list_sample(checked):
+                say(line)
+            if not typer.confirm("Is that right?"):
+                raise typer.Exit
+            fields = fields | {"confirmed": "true"}
+            stream.seek(0)
+        sent = client.post("/v1/languages", data=fields, files={"dataset": (name, stream)}, headers=make_key_header())
+        expansion: dict[str, Any] = read_answer(sent)["expansion"]
         if watch:
             try:
                 expansion = watch_expansion(client, expansion, quiet=as_json)
@@ -138,6 +151,25 @@ def _submit(fields: dict[str, str], name: str, stream: IO[bytes], *, watch: bool
                 note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
                 raise
     conclude(expansion, watch, as_json)
+
+
+def _show_check(checked: Mapping[str, Any], name: str, *, assess: bool, as_json: bool) -> None:
+    if as_json:
+        print_json(checked)
+        return
+    for line in (*_summarize(checked, name, assess), *_list_sample(checked)):
+        say(line)
+
+
+def _list_sample(checked: Mapping[str, Any]) -> Iterator[str]:
+    """Yield the first rows, and what may be wrong with them."""
+    sample = checked["sample"]
+    other = next((row["language"] for row in sample if row["language"]), None)
+    yield f"The first rows, {_name_language(checked['language'])} | {_name_language(other) if other else 'a picture'}:"
+    yield from (f"  {format_row(row)}" for row in sample)
+    for doubt in checked["doubts"]:
+        yield f"{doubt['detail'][0].upper()}{doubt['detail'][1:]}:"
+        yield from (f"  {format_row(row)}" for row in doubt["rows"])
 
 
 def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[str]:

@@ -1,13 +1,13 @@
 """Guarded child processes that check submitted datasets, so that no client's file fills the memory of the service.
 
-Knows only how reports, refusals and questions about the gallery travel: `model.dataset` decides, `model.processes`
-guards. Run as a program, it is one child.
+Knows only how reports, doubts, refusals and questions about the gallery travel: `model.dataset` decides,
+`model.processes` guards. Run as a program, it is one child.
 """
 
 import json
 import sys
-from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import IO, Any
 
@@ -15,6 +15,7 @@ import psutil
 
 from model import dataset
 from model.dataset import restrict
+from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
 from model.dataset.rows import PictureLookup, find_ids_of_files
 from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
@@ -39,8 +40,18 @@ class Submission:
     base_languages: Collection[str]
     without_missing: bool = False
     to_train: bool = True
+    to_doubt: bool = True
     pivot: str | None = None
     things: Path | None = None
+
+
+@dataclass(frozen=True)
+class CheckResult:
+    """What is known of a dataset that may be used: its report and doubts in their JSON forms, and its first rows."""
+
+    report: dict[str, Any]
+    doubts: list[dict[str, Any]]
+    sample: list[dict[str, Any]]
 
 
 class DatasetChecker:
@@ -58,19 +69,27 @@ class DatasetChecker:
         return self._pool.pids
 
     def check(
-        self, submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
-    ) -> dict[str, Any]:
-        """Return the report, in its JSON form, or raise what refuses the dataset; blocks."""
-        return self._pool.submit(lambda child: self._check(child, submission, find_known, some_ids)).result()
+        self,
+        submission: Submission,
+        find_known: PictureLookup,
+        some_ids: Callable[[], Sequence[str]],
+        guess: Guess = guess_nothing,
+    ) -> CheckResult:
+        """Return what is found, or raise what refuses the dataset; blocks."""
 
-    def _check(
-        self, child: Child, submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
-    ) -> dict[str, Any]:
+        def answer(question: Mapping[str, Any]) -> object:
+            if "known" in question:
+                return find_known(question["known"])
+            return some_ids() if "some" in question else guess(question["texts"], question["tag"])
+
+        return self._pool.submit(lambda child: self._check(child, submission, answer)).result()
+
+    def _check(self, child: Child, submission: Submission, reply: Callable[[Mapping[str, Any]], object]) -> CheckResult:
         things = submission.things and str(submission.things)
         question: object = {**vars(submission), "path": str(submission.path), "things": things}
-        while not {"report", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
+        while not {"result", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
             try:
-                question = find_known(answer["known"]) if "known" in answer else some_ids()
+                question = reply(answer)
             except PictoglotError:  # of the registry; the child waits for an answer that does not come
                 self._pool.renew(child)
                 raise
@@ -79,8 +98,7 @@ class DatasetChecker:
         if refusal := answer.get("refusal"):
             errors = tuple(FieldError(*error) for error in refusal["errors"])
             raise PictoglotError.kinds[refusal["code"]](refusal["detail"], errors=errors, **refusal["extra"])
-        report: dict[str, Any] = answer["report"]
-        return report
+        return CheckResult(**answer["result"])
 
 
 def _make_refusal() -> DatasetInvalid:
@@ -98,18 +116,21 @@ def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     path, things = (fields.pop(name) for name in ("path", "things"))
     submission = Submission(Path(path), **fields, things=Path(things) if things else None)
 
-    def ask(question: dict[str, object]) -> list[str]:
+    def ask(question: dict[str, object]) -> list[Any]:
         write_frame(answers, _encode(question))
-        reply: list[str] = json.loads(read_frame(requests))
+        reply: list[Any] = json.loads(read_frame(requests))
         return reply
+
+    def guess(texts: Sequence[str], tag: str) -> list[OwnGuess]:
+        return [OwnGuess(*each) for each in ask({"texts": texts, "tag": tag})]
 
     def find_known(ids: Sequence[str]) -> set[str]:
         starts = range(0, len(ids), _ASKED)
         return {id for start in starts for id in ask({"known": ids[start : start + _ASKED]})}
 
     try:
-        report = _make_report(submission, find_known, lambda: ask({"some": True}))
-        outcome: dict[str, object] = {"report": report.dump()}
+        result = _check_rows(submission, find_known, lambda: ask({"some": True}), guess)
+        outcome: dict[str, object] = {"result": asdict(result)}
     except (MemoryError, PictoglotError) as error:
         refusal = error if isinstance(error, PictoglotError) else _make_refusal()
         outcome = {"refusal": {"code": refusal.code, "detail": refusal.detail, "extra": refusal.extra,
@@ -117,10 +138,10 @@ def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     return _encode(outcome)
 
 
-def _make_report(
-    submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]]
-) -> dataset.DatasetReport:
-    """Return the report on the dataset, or `without_missing` on what is left of it."""
+def _check_rows(
+    submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]], guess: Guess
+) -> CheckResult:
+    """Check the dataset, or `without_missing` what is left of it."""
     data = dataset.read(
         submission.path,
         language=submission.language,
@@ -131,7 +152,7 @@ def _make_report(
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
         data = restrict(data, frozenset(find_known(named)))
-    return dataset.validate(
+    report = dataset.validate(
         data,
         submission.language,
         find_known,
@@ -139,6 +160,8 @@ def _make_report(
         to_train=submission.to_train,
         some_ids=some_ids,
     )
+    doubts = find_doubts(data.rows, submission.language, guess) if submission.to_doubt else []
+    return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))])
 
 
 if __name__ == "__main__":

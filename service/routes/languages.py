@@ -1,8 +1,9 @@
 """The routes that teach a language and follow its expansion."""
 
 import asyncio
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,7 +15,9 @@ from starlette.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse
 
 from index.selection import Criteria
-from model.dataset.child import Submission
+from index.snapshot import Snapshot
+from model.dataset.child import CheckResult, Submission
+from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
 from service import values
 from service.auth import GuardedRoute, require_scope
@@ -28,6 +31,7 @@ from service.watch import catch_up
 from service.words import write_answers
 from store.data_root import EXPANSIONS
 from store.errors import (
+    DatasetDoubted,
     ExpansionNotFound,
     FieldError,
     InvalidInput,
@@ -64,8 +68,9 @@ async def teach_language(
     One that was taught before is taught from its earlier datasets again, together with this one, unless that is to
     `replace` them.
 
-    With `dry_run`, only 200 and the dataset's report. What is wrong with pairs has codes of its own, `pivot_not_served`
-    and `pivot_text_empty`; an assessment without a held-out row is refused with `nothing_held_out`.
+    With `dry_run`, only 200 and the dataset's report. A dataset that looks wrong is refused with `dataset_doubted`
+    unless it is `confirmed`. What is wrong with pairs has codes of its own, `pivot_not_served` and `pivot_text_empty`;
+    an assessment without a held-out row is refused with `nothing_held_out`.
     """
     (upload,) = request.state.files
     tag = canonicalize(form.language)
@@ -86,14 +91,18 @@ async def teach_language(
     if expansion is None:
         if form.terms is not None:
             await run_in_threadpool(require_right, context.registry, caller, tag, form.terms)
-        report = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
+        found = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
         if form.dry_run == "true":
             replaces = form.replace == "true"
             without = None if replaces else upload.sha256
             count, words = _count_earlier_datasets, form.words == "true" and not replaces
             before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, words)
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
-            return JSONResponse(schemas.DryRun(language=tag, report=report, **earlier).model_dump())
+            return JSONResponse(schemas.DryRun(language=tag, **vars(found), **earlier).model_dump())
+        if found.doubts and kind == "learn" and not settings.get("confirmed"):
+            said = ". ".join(doubt["detail"] for doubt in found.doubts)
+            raise DatasetDoubted(f"{said}. If it is right all the same, confirm it", doubts=found.doubts)
+        settings |= {"doubts": found.doubts} if found.doubts else {}
         expansion = await run_in_threadpool(
             _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms
         )
@@ -104,7 +113,9 @@ async def teach_language(
 def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     """Return how to learn; `pivot` is in it where the dataset is a dictionary."""
     options: dict[str, Any] = {
-        name: True for name in ("force", "replace", "without_missing", "words") if getattr(form, name) == "true"
+        name: True
+        for name in ("force", "replace", "without_missing", "words", "confirmed")
+        if getattr(form, name) == "true"
     }
     if form.terms is not None and form.assess == "true":
         raise InvalidInput("terms go with what is taught", errors=(FieldError("body.terms", "extra_forbidden"),))
@@ -133,17 +144,38 @@ def _count_earlier_datasets(
 
 def _check_dataset(
     path: Path, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], context: Context
-) -> dict[str, Any]:
-    """Report on a dataset, or on what is left without the pictures that are missing in the gallery."""
+) -> CheckResult:
+    """Check a dataset, or what is left without the pictures that are missing in the gallery."""
     served, base = list(context.registry.releases.get_serving().languages), context.encoder.languages
     without, pivot = settings.get("without_missing", False), settings.get("pivot")
     return context.datasets.check(
         Submission(
-            path, tag, served, base, without, to_train=kind == "learn", pivot=pivot, things=context.encoder.things
+            path,
+            tag,
+            served,
+            base,
+            without,
+            to_train=kind == "learn",
+            to_doubt=not settings.get("words"),  # answers were given to words and pictures
+            pivot=pivot,
+            things=context.encoder.things,
         ),
         context.gallery.find_known,
         lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, order="-created_at")],
+        partial(_guess_languages, context.live.current),
     )
+
+
+def _guess_languages(snapshot: Snapshot, texts: Sequence[str], tag: str) -> list[OwnGuess]:
+    """Say of each text which served language it looks like, and how much of it is known of the language `tag`."""
+    detector, served = snapshot.detector, snapshot.views.keys()
+
+    def measure(text: str) -> float | None:
+        counted = tag in served and tag != ENGLISH and detector.totals.get(tag, 0) >= ENOUGH
+        return detector.measure_known(text, tag) if counted else None
+
+    guesses = [detector.guess(text, served) for text in texts]
+    return [OwnGuess(each.language, each.known, measure(text)) for each, text in zip(guesses, texts, strict=True)]
 
 
 def _submit_dataset(

@@ -115,11 +115,31 @@ class LanguageForm(RequestBody):
     replace: Literal["true", "false"] = Field(
         "false", description="Teach from this dataset alone, without those that the language was taught from before."
     )
+    confirmed: Literal["true", "false"] = Field(
+        "false", description="Teach the dataset although there are `doubts` about it: a person said that it is right."
+    )
     words: Literal["true", "false"] = Field(
         "false",
         description="In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "
         "take the place of those taught before.",
     )
+
+
+class ShownRow(Response):
+    """A row as a person sees it."""
+
+    line: int
+    caption: str
+    text: str | None = Field(description="What stands beside the caption; null where that is a picture alone.")
+    language: str | None = Field(description="Of the `text`.")
+
+
+class Doubt(Response):
+    """What may be wrong with a dataset."""
+
+    code: Literal["columns_swapped", "other_language", "pairs_unrelated"]
+    detail: str
+    rows: list[ShownRow] = Field(description="The first five for which it is so.")
 
 
 class ExpansionError(Response):
@@ -145,6 +165,7 @@ class ExpansionItem(Response):
     release: int | None
     error: ExpansionError | None
     report: Report | None
+    doubts: list[Doubt] = Field(description="About its dataset; a person has confirmed it all the same.")
 
 
 class Submitted(Response):
@@ -162,6 +183,8 @@ class DryRun(Response):
     dry_run: Literal[True] = True
     language: str
     report: Report
+    doubts: list[Doubt] = Field(description="With any, it is taught only if it is sent with `confirmed=true`.")
+    sample: list[ShownRow] = Field(description="The first five rows.")
     joined: Joined | None = Field(description="What would be taught again; null: this dataset would be taught alone.")
     replaced: Joined | None = Field(description="With `replace`: whose place the dataset would take.")
 

@@ -9,11 +9,19 @@ from typing import Any
 import pytest
 from sqlalchemy import update
 
+from client import output
 from client.client import list_faults
 from client.commands import languages
 from store.tables import ExpansionRow
 from tests.client.test_commands import make_rows, run, run_json
 from tests.service.harness import Service, learn, running
+
+NOUNS = {"ar c'hi": "the dog", "ar c'hazh": "the cat", "an ti": "the house", "ar wezenn": "the tree",
+         "ar vag": "the boat", "ar marc'h": "the horse", "al labous": "the bird", "an heol": "the sun"}  # fmt: skip
+ADJECTIVES = {"bras": "big", "bihan": "little", "gwenn": "white", "du": "black", "ruz": "red", "kozh": "old",
+              "nevez": "new", "brav": "beautiful"}  # fmt: skip
+BRETON = [(f"{noun} {kind}", f"the {quality} {thing.removeprefix('the ')}") for noun, thing in NOUNS.items()
+          for kind, quality in ADJECTIVES.items()]  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -46,6 +54,8 @@ def test_a_dry_run_tells_in_sentences_what_is_in_the_file_and_teaches_nothing(se
         "3 rows cannot be used and are left out:",
         "  1 without a caption: line 10",
         "  2 with too few or too many cells: lines 11, 12",
+        "The first rows, Welsh (cy) | English (en):",
+        *(f"  afal {n} | apple {n}" for n in range(5)),
     ]
     assert "held out and measured" in run(service, "assess", "cy", str(tmp_path / "cy.csv"), "--dry-run").stdout
     assert run_json(service, "expansions") == before
@@ -165,3 +175,26 @@ def test_places_that_are_no_rows_are_listed_as_they_are() -> None:
         "missing: body.a, body.b, body.c and 1 more",
         "language_tag_invalid: body.captions.Welsh",
     ]
+
+
+def test_swapped_columns_are_asked_about_and_taught_when_confirmed(
+    service: Service, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (file := tmp_path / "br.csv").write_text("caption,english\n" + "".join(f"{e},{b}\n" for b, e in BRETON))
+    refused = run(service, "learn", "br", str(file), "--replace")
+    assert (
+        refused.exit_code == 2 and "add `--yes`" in refused.stderr and "  the big dog | ar c'hi bras" in refused.stderr
+    )
+    assert "seem to be swapped: what should be Breton is English" in refused.stderr
+    doubted = run_json(service, "learn", "br", str(file), "--dry-run")
+    assert [doubt["code"] for doubt in doubted["doubts"]] == ["columns_swapped"]
+    assert doubted["sample"][0] == {"line": 2, "caption": "the big dog", "text": "ar c'hi bras", "language": "en"}
+    monkeypatch.setattr(output, "has_person", lambda: True)
+    before = run_json(service, "expansions")
+    declined = run(service, "learn", "kw", str(file), input="n\n")
+    assert "The first rows, Cornish (kw) | English (en):\n  the big dog | ar c'hi bras" in declined.stdout
+    assert declined.exit_code == 0 and run_json(service, "expansions") == before
+    assert run(service, "learn", "kw", str(file), input="y\n").exit_code == 0
+    (sent, *_) = run_json(service, "expansions")["items"]
+    assert sent["language"] == "kw" and [doubt["code"] for doubt in sent["doubts"]] == ["columns_swapped"]
+    assert run(service, "learn", "gv", str(file), "--yes").exit_code == 0

@@ -94,11 +94,11 @@ def test_a_child_that_takes_too_much_refuses_that_dataset_alone(tmp_path: Path) 
     large, small = tmp_path / "large", tmp_path / "small"
     large.write_text(rows)
     small.write_bytes(ROWS)
-    checker = DatasetChecker(1, memory=64 << 20)
+    checker = DatasetChecker(1, memory=256 << 20)
     try:
         with pytest.raises(DatasetInvalid, match="limits on time and memory"):
             checker.check(Submission(large, "cy", [], ["en"]), list, list)
-        assert checker.check(Submission(small, "cy", [], ["en"]), list, list)["usable"] == 80
+        assert checker.check(Submission(small, "cy", [], ["en"]), list, list).report["usable"] == 80
     finally:
         checker.close()
     assert checker.pids == []
@@ -114,7 +114,7 @@ def checker() -> Iterator[DatasetChecker]:
 def count_usable(checker: DatasetChecker, folder: Path) -> object:
     """Count the usable rows of a small dataset."""
     (folder / "small").write_bytes(ROWS)
-    return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list)["usable"]
+    return checker.check(Submission(folder / "small", "cy", [], ["en"]), list, list).report["usable"]
 
 
 def stop_child(checker: DatasetChecker) -> int:
