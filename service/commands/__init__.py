@@ -2,7 +2,7 @@
 
 import typer
 
-from service.commands import demo, run
+from service.commands import demo, immich, run
 
 
 def add_commands(app: typer.Typer) -> None:
@@ -12,3 +12,4 @@ def add_commands(app: typer.Typer) -> None:
     ):  # fmt: skip
         app.command(rich_help_panel="This machine")(command)
     app.add_typer(demo.demo, name="demo", rich_help_panel="This machine")
+    app.add_typer(immich.immich, name="immich", rich_help_panel="This machine")

@@ -8,11 +8,12 @@ from dataclasses import dataclass
 
 from fastapi import APIRouter, Request, Response
 
-from index.snapshot import Snapshot
+from index.snapshot import Route, Snapshot
 from index.vectors import Vector
 from model.table import View
 from model.text import clean
 from service.auth import GuardedRoute, require_scope
+from service.batching import EncodedQuery
 from service.bodies import run_unless_client_leaves
 from service.context import AppContext, Context
 from service.forms import BodyKind
@@ -24,16 +25,17 @@ router = APIRouter(prefix="/v1/embeddings", tags=["search"], route_class=Guarded
 models_router = APIRouter(prefix="/v1/models", tags=["search"], route_class=GuardedRoute)
 _PICTURE = "data:image/"  # how a picture among the inputs begins; a text as long as one would be refused anyway
 _BASE64 = ";base64"
-_Input = bytes | tuple[View, str]
+_Input = bytes | tuple[Route, str]
 _MOST_PICTURES = 16  # in one request: they are decoded one after another
 
 
 @dataclass(frozen=True)
 class _EmbeddedInput:
-    """The vector of one input, and how many tokens it has; a picture has none."""
+    """The vector of one input; of a text, how many tokens it has, and in which language it was read."""
 
     vector: Vector
     tokens: int = 0
+    language: str | None = None
 
 
 @router.post("", response_model=schemas.Embeddings)
@@ -66,7 +68,7 @@ def _read_inputs(texts: Sequence[str], language: str, snapshot: Snapshot, most: 
     return [
         _decode_picture(text, place, most)
         if text.startswith(_PICTURE)
-        else (snapshot.route(language, cleaned := clean(text)).view, cleaned)
+        else (snapshot.route(language, cleaned := clean(text)), cleaned)
         for place, text in enumerate(texts)
     ]
 
@@ -88,26 +90,24 @@ def _decode_picture(url: str, place: int, most: int) -> bytes:
 
 async def _encode_inputs(inputs: Sequence[_Input], context: Context) -> list[_EmbeddedInput]:
     """Encode each input, in order; all texts of one view together, pictures one after another."""
-    texts = await _encode_texts([item for item in inputs if not isinstance(item, bytes)], context)
+    texts = iter(await _encode_texts([item for item in inputs if not isinstance(item, bytes)], context))
     return [
-        _EmbeddedInput(await context.pictures.encode(item))
-        if isinstance(item, bytes)
-        else texts[item[0].version, item[1]]
+        _EmbeddedInput(await context.pictures.encode(item)) if isinstance(item, bytes) else next(texts)
         for item in inputs
     ]
 
 
-async def _encode_texts(items: Sequence[tuple[View, str]], context: Context) -> dict[tuple[int, str], _EmbeddedInput]:
+async def _encode_texts(items: Sequence[tuple[Route, str]], context: Context) -> list[_EmbeddedInput]:
     by_view: dict[int, list[tuple[View, str]]] = {}
-    for view, text in items:
-        by_view.setdefault(view.version, []).append((view, text))
-    embedded: dict[tuple[int, str], _EmbeddedInput] = {}
+    for route, text in items:
+        by_view.setdefault(route.view.version, []).append((route.view, text))
+    queries: dict[tuple[int, str], EncodedQuery] = {}
     for version, group in by_view.items():
         texts = [text for _, text in group]
-        queries = await context.texts.encode(group[0][0], texts)
-        for text, query in zip(texts, queries, strict=True):
-            embedded[version, text] = _EmbeddedInput(query.vector, query.tokens)
-    return embedded
+        encoded = await context.texts.encode(group[0][0], texts)
+        queries |= {(version, text): query for text, query in zip(texts, encoded, strict=True)}
+    found = [(queries[route.view.version, text], route.used) for route, text in items]
+    return [_EmbeddedInput(query.vector, query.tokens, language) for query, language in found]
 
 
 def _make_answer(embedded: Sequence[_EmbeddedInput], encoding_format: str, model: str) -> schemas.Embeddings:
@@ -117,6 +117,7 @@ def _make_answer(embedded: Sequence[_EmbeddedInput], encoding_format: str, model
             schemas.Embedding(index=index, embedding=_format_vector(each.vector, encoding_format))
             for index, each in enumerate(embedded)
         ],
+        languages=[each.language for each in embedded],
         model=model,
         usage=schemas.Usage(prompt_tokens=tokens, total_tokens=tokens),
     )

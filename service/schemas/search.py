@@ -232,5 +232,8 @@ class Usage(Response):
 class Embeddings(Response):
     object: Literal["list"] = "list"
     data: list[Embedding]
+    languages: list[str | None] = Field(
+        description="By which each input was read: a tag, or `shared`; null: a picture."
+    )
     model: str
     usage: Usage

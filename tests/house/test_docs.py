@@ -83,7 +83,7 @@ def list_unknown_names(text: str) -> list[str]:
     unknown = sorted(variables)
     for name, inner, rest in called:
         command = root.commands.get(name)
-        if isinstance(command, typer.core.TyperGroup):
+        if isinstance(command, typer.core.TyperGroup) and (inner or not command.invoke_without_command):
             name, command = f"{name} {inner}", command.commands.get(inner)
         if command is None:
             unknown.append(name)

@@ -33,6 +33,7 @@ def test_one_string_is_one_text_and_a_requested_language_is_encoded_by_its_versi
 def test_texts_of_several_languages_stay_in_order(service: Service) -> None:
     texts = ["ein Hund auf der Straße", "a dog on the road", "ein roter Apfel", "a dog on the road", "a red apple"] * 30
     answer = service.admin.post("/v1/embeddings", json={"input": texts}).json()
+    assert answer["languages"] == ["de", "en", "de", "en", "en"] * 30
     versions = {"e": 1, "a": 0}
     for item, text in zip(answer["data"], texts, strict=True):
         assert np.array_equal(np.array(item["embedding"], dtype=np.float32), make_text_vector(versions[text[0]], text))
@@ -67,6 +68,7 @@ def test_pictures_and_texts_may_be_sent_together_and_stay_in_order(service: Serv
     assert np.array_equal(vectors[1], make_picture_vector(motif(3)))
     assert np.allclose(vectors[3], make_picture_vector(motif(4)), atol=0.02)
     assert answer["usage"]["total_tokens"] == 2 * 3, "a picture has no tokens"
+    assert answer["languages"] == ["en", None, "en", None]
 
 
 def test_one_picture_may_be_sent_as_a_file_or_alone(service: Service) -> None:
