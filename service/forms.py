@@ -34,13 +34,13 @@ _FLUSH = 1 << 20  # bytes of a file collected before they are written
 class Form:
     """What a form may hold: its file, how many of them, and the bytes of all fields together.
 
-    The field `instead`, where it is `true`, stands in the place of the file.
+    One of the fields `instead`, where it is `true`, stands in the place of the file.
     """
 
     file: str
     most_files: int
     field_bytes: int
-    instead: str = ""
+    instead: tuple[str, ...] = ()
 
 
 class BodyKind(Enum):
@@ -61,7 +61,7 @@ FORMS = {
     BodyKind.UPLOAD: _PICTURE,
     BodyKind.PICTURES_IN_JSON: _PICTURE,
     BodyKind.PICTURES: Form("picture", most_files=256, field_bytes=8 << 20),
-    BodyKind.DATASET: Form("dataset", most_files=1, field_bytes=64 << 10, instead="words"),
+    BodyKind.DATASET: Form("dataset", most_files=1, field_bytes=64 << 10, instead=("words", "captions")),
 }
 
 
@@ -158,11 +158,14 @@ async def _read(request: Request, boundary: bytes, parts: "_PartCollector", file
         raise MalformedMultipart("the body is not valid multipart/form-data") from None
     if not parts.ended:
         raise MalformedMultipart("the body ends before its closing boundary")
-    name, without = parts.form.file, parts.fields.get(parts.form.instead) == ["true"]
+    name, given = parts.form.file, [each for each in parts.form.instead if parts.fields.get(each) == ["true"]]
+    without = bool(given)
+    if len(given) > 1:
+        _refuse(f"body.{given[1]}", "extra_forbidden", f"send `{given[0]}` or `{given[1]}`, not both")
     if not parts.files and not without:
         _refuse(f"body.{name}", "missing", f"the file `{name}` is missing")
     if parts.files and without:
-        _refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{parts.form.instead}`, not both")
+        _refuse(f"body.{name}", "extra_forbidden", f"send the file, or `{given[0]}`, not both")
     if file is not None and parts.files:
         await run_in_threadpool(file.write, parts.files.pop() or b"")
         await run_in_threadpool(file.close)

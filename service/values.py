@@ -121,6 +121,8 @@ QueryCount = Annotated[
     int, Field(ge=1, le=1_000), _require_form(_DIGITS, "int_parsing", "must be a whole number"), Query()
 ]
 QueryCursor = Annotated[Cursor | None, Query()]
+QueryPerson = Annotated[str, Query(max_length=300, pattern=r"^[^\x00-\x1f\x7f-\x9f]*$")]
+QueryFlag = Annotated[Literal["true", "false"], Query()]
 QueryName = Annotated[str, Query(min_length=1, max_length=100)]
 QueryCollection = Annotated[Collection | None, Query()]
 QueryFilter = Annotated[str | None, Query(description="JSON: `must`, `should`, `must_not` as in searches.")]

@@ -155,10 +155,18 @@ def count_captions(answers: Iterable[WordAnswer]) -> int:
     return sum(len(answer.captions) for answer in answers)
 
 
-def write_answers(answers: Iterable[WordAnswer], file: FileOnDisk) -> None:
-    """Write answers as a dataset, one caption in a line, and close the file."""
-    for answer in answers:
-        for caption in answer.captions:
-            row = {"caption": caption, "english": answer.english}
-            file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
+def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:
+    """Write the answers of a language as a dataset, one caption in a line, and close the file."""
+    answers = registry.answers.list(tag)
+    _write_rows(({"caption": text, "english": each.english} for each in answers for text in each.captions), file)
+
+
+def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:
+    """Write the captions that came with pictures or were accepted as a dataset, and close the file."""
+    _write_rows(({"caption": text, "picture": id} for id, text in registry.proposals.list_captions(tag)), file)
+
+
+def _write_rows(rows: Iterable[dict[str, str]], file: FileOnDisk) -> None:
+    for row in rows:
+        file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     file.close()

@@ -91,7 +91,12 @@ class Expansion:
     @property
     def is_of_answers(self) -> bool:
         """Whether its dataset was made of all answers to words that there were."""
-        return bool(self.settings.get("words"))
+        return self.made_of == "words"
+
+    @property
+    def made_of(self) -> str | None:
+        """Of what its dataset was made, all that there was: answers to `words`, or `captions`; None if it was sent."""
+        return next((name for name in ("words", "captions") if self.settings.get(name)), None)
 
 
 @dataclass(frozen=True)
@@ -178,18 +183,19 @@ class Expansions(Leases):
             return build_expansion(get_row(session, id))
 
     def list_with_datasets(
-        self, ids: Sequence[str], excluding_sha256: str | None = None, *, without_answers: bool = False
+        self, ids: Sequence[str], excluding_sha256: str | None = None, *, without_made_of: str | None = None
     ) -> Sequence[Expansion]:
         """Return those with a kept dataset, in the order of `ids`, but not those whose file has the excluded sha256.
 
-        Nor, `without_answers`, those made of all answers to words: newer answers take their place.
+        Nor those made of all words or captions, as `without_made_of` says: newer ones take their place.
         """
         with self._database.read() as session:
             found = {
                 row.id: build_expansion(row)
                 for row in session.scalars(select(ExpansionRow).where(ExpansionRow.id.in_(ids)))
             }
-        listed = (found[id] for id in ids if id in found and not (without_answers and found[id].is_of_answers))
+        again = without_made_of or object()
+        listed = (found[id] for id in ids if id in found and found[id].made_of != again)
         return [each for each in listed if each.dataset_path is not None and each.dataset_sha256 != excluding_sha256]
 
     def list(self, limit: int | None = None, before: str | None = None) -> Sequence[Expansion]:

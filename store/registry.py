@@ -11,6 +11,7 @@ from store.errors import BaseMismatch
 from store.expansions import Expansions
 from store.leases import Duties
 from store.migrations import NEWEST, read_revision, upgrade
+from store.proposals import CaptionProposals
 from store.releases import Release, Releases
 from store.retention import Retention
 from store.tables import SERVING, AliasRow, BaseRow, DutyRow, ReleaseRow, VersionRow
@@ -31,6 +32,7 @@ class Registry(Database):
         self.expansions = Expansions(self)
         self.answers, self.unknown_words = WordAnswers(self), UnknownWords(self)
         self.terms, self.withdrawals = LanguageTerms(self), Withdrawals(self)
+        self.proposals = CaptionProposals(self)
         self.bases = Bases(self)
         self.encodings = Encodings(self)
         self.duties = Duties(self)

@@ -17,11 +17,14 @@ from store.clock import now
 from store.database import Database
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
 from store.expansions import refuse_active_kind
+from store.proposals import ProposalRow
 from store.releases import publish
 from store.retention import get_serving
 from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, ReleaseRow, VersionRow
 from store.terms import find_number
 from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage
+
+_HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay", "sentence"}  # they quote no dataset
 
 
 class WithdrawalRow(RegistryRow):
@@ -105,8 +108,10 @@ class Withdrawals:
             never = {"pruned_at": func.coalesce(VersionRow.pruned_at, now()), "pruned_release": release, "match": None}
             session.execute(update(VersionRow).where(VersionRow.number.in_(numbers)).values(**never))
             for taught in session.scalars(select(ExpansionRow).where(ExpansionRow.language == tag)):
-                taught.report = _drop_examples(taught.report)
-            for table in (WordAnswerRow, UnknownWordRow):
+                taught.report, taught.settings = _keep_figures(taught.report), _keep_figures(taught.settings)
+            for version in session.scalars(select(VersionRow).where(VersionRow.number.in_(numbers))):
+                version.report = _keep_figures(version.report)
+            for table in (WordAnswerRow, UnknownWordRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
             row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
             row.terms = find_number(session, tag)
@@ -226,11 +231,12 @@ def _publish_without(session: Session, serving: ReleaseRow, tag: str, actor: str
     return publish(session, serving.number, row).number
 
 
-def _drop_examples(report: Any) -> Any:
-    """Return a report without the words of the dataset that it quotes."""
+def _keep_figures(report: Any) -> Any:
+    """Return a report without its texts, which may quote the dataset: its figures, and what is known not to."""
     if isinstance(report, dict):
-        return {name: _drop_examples(value) for name, value in report.items() if name not in ("examples", "letters")}
-    return [_drop_examples(each) for each in report] if isinstance(report, list) else report
+        kept = {name: value if name in _HARMLESS else _keep_figures(value) for name, value in report.items()}
+        return {name: value for name, value in kept.items() if value is not None}
+    return None if isinstance(report, str | list) else report
 
 
 def _build(row: WithdrawalRow) -> Withdrawal:

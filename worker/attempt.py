@@ -246,9 +246,9 @@ def open_context(attempt: Attempt) -> TrainingContext:
 def _make_plan(attempt: Attempt) -> dict[str, Any]:
     """Choose the parent and the expansions, oldest first, whose datasets are taught again, or how many are replaced.
 
-    They are all that the serving version was taught from, unless the new dataset is to `replace` them; answers take the
-    place of earlier ones. Of very many rows the newest are chosen, as many as one dataset may have beside those of the
-    new one.
+    They are all that the serving version was taught from, unless the new dataset is to `replace` them; one made of all
+    words or captions takes the place of earlier ones. Of very many rows the newest are chosen, as many as one dataset
+    may have beside those of the new one.
     """
     registry, expansion = attempt.registry, attempt.expansion
     release, before, rows = registry.releases.get_serving(), list[str](), 0
@@ -258,7 +258,7 @@ def _make_plan(attempt: Attempt) -> dict[str, Any]:
         replaced = registry.expansions.list_with_datasets(sources)
         return {"parent": release.shared, "before": [], "replaced": len(replaced)}
     kept, own = registry.expansions.list_with_datasets, expansion.dataset_sha256
-    for earlier in reversed(kept(sources, excluding_sha256=own, without_answers=expansion.is_of_answers)):
+    for earlier in reversed(kept(sources, excluding_sha256=own, without_made_of=expansion.made_of)):
         rows += (earlier.report or {}).get("dataset", {}).get("usable", 0)
         if rows > MAX_ROWS:
             break

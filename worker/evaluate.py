@@ -133,11 +133,11 @@ def _assess(context: TrainingContext, data: TrainingData) -> dict[str, Any]:
 def evaluate(context: TrainingContext, data: TrainingData, view: View) -> dict[str, Any]:
     """Measure one language beside those of one release, read once: a language may be rolled back meanwhile."""
     attempt, versions, served = context.attempt, context.attempt.registry.versions, context.served_versions
-    corrects, get = attempt.expansion.is_of_answers, attempt.registry.expansions.get
+    made_of, get = attempt.expansion.made_of, attempt.registry.expansions.get
     replaces, sources = attempt.expansion.settings.get("replace"), tuple[str, ...]()
     if attempt.expansion.kind == "learn" and data.language in served:
         sources = versions.get(served[data.language]).dataset_expansions
-    again = [id for id in sources if not (corrects and get(id).is_of_answers)]
+    again = [id for id in sources if made_of is None or get(id).made_of != made_of]
     sets = collect_validations(context, data, () if replaces else again)
     kinds = [CAPTION_KINDS[each.against] if len(sets) > 1 else "" for each in sets]
     parts = [_measure_gain(context, data, view, *each, served) for each in zip(sets, kinds, strict=True)]

@@ -8,6 +8,7 @@ from pathlib import Path
 from tempfile import TemporaryFile
 from typing import IO, Annotated, Any
 
+import httpx
 import typer
 
 from ..client import format_lines, format_row, list_faults, make_key_header, open_service, read_answer
@@ -17,6 +18,9 @@ from .terms import Tag, TermsFile, read_terms
 
 WithoutMissing = Annotated[
     bool, typer.Option("--without-missing", help="Leave out pictures that are not in the gallery.")
+]
+Captions = Annotated[
+    bool, typer.Option("--captions", help="In place of FILE: the pictures' captions in this language.")
 ]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="Only check the file.")]
 
@@ -57,6 +61,7 @@ def learn(
         bool, typer.Option("--replace", help="Use only this dataset; discard the earlier ones.")
     ] = False,
     without_missing: WithoutMissing = False,
+    captions: Captions = False,
     terms: TermsFile = None,
     yes: Yes = False,
     as_json: AsJson = False,
@@ -65,19 +70,21 @@ def learn(
     form = {"language": tag} | ({"settings": settings} if settings else {})
     form |= {} if terms is None else {"terms": json.dumps(read_terms(terms), ensure_ascii=False)}
     asked = {"force": force, "replace": replace, "without_missing": without_missing, "confirmed": yes}
-    form |= {name: "true" for name, wanted in asked.items() if wanted}
+    form |= {name: "true" for name, wanted in {**asked, "captions": captions}.items() if wanted}
     asks = not dry_run and may_ask(yes, as_json)
-    if dictionary is None and file is not None:
+    if captions and not (file or dictionary or pivot or english):
+        _submit(form, "The captions", None, watch=watch, dry_run=dry_run, as_json=as_json)
+    elif dictionary is None and file is not None and not captions:
         if pivot or english:
             stop("--pivot and --english belong to --dictionary.", REFUSED)
         with file.open("rb") as stream:
             _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
-    elif dictionary is not None and file is None:
+    elif dictionary is not None and file is None and not captions:
         form |= {"kind": "dictionary"} | ({"pivot": pivot} if pivot else {})
         with _pack_dictionary(dictionary, tag, english) as stream:
             _submit(form, dictionary.name, stream, watch=watch, dry_run=dry_run, as_json=as_json, asks=asks)
     else:
-        stop("Give one file: a dataset, or a dictionary as `--dictionary FILE`.", REFUSED)
+        stop("Give one file, a dataset, or a dictionary as `--dictionary FILE`; or --captions.", REFUSED)
 
 
 @contextmanager
@@ -117,21 +124,36 @@ def assess(
         _submit(form, file.name, stream, watch=watch, dry_run=dry_run, as_json=as_json)
 
 
+def _send(
+    client: httpx.Client,
+    fields: Mapping[str, str],
+    name: str,
+    stream: IO[bytes] | None,
+    headers: Mapping[str, str] | None = None,
+) -> httpx.Response:
+    """Post the form that teaches, with its file if it has one."""
+    parts: dict[str, Any] = {key: (None, text) for key, text in fields.items()}
+    parts |= {} if stream is None else {"dataset": (name, stream)}
+    return client.post("/v1/languages", files=parts, headers=headers)
+
+
 def _submit(
     fields: dict[str, str],
     name: str,
-    stream: IO[bytes],
+    stream: IO[bytes] | None,
     *,
     watch: bool,
     dry_run: bool,
     as_json: bool,
     asks: bool = False,
 ) -> None:
-    """Send a dataset, after a question about its rows if one may be asked, and show what came of it."""
+    """Send a dataset, after a question about its rows if one may be asked, and show what came of it.
+
+    Without a `stream`, the dataset is made by the service.
+    """
     with open_service(upload=True) as client:
         if asks or dry_run:
-            form = fields | {"dry_run": "true"}
-            checked = read_answer(client.post("/v1/languages", data=form, files={"dataset": (name, stream)}))
+            checked = read_answer(_send(client, fields | {"dry_run": "true"}, name, stream))
             if dry_run:
                 _show_check(checked, name, assess="assess" in fields, as_json=as_json)
                 return
@@ -140,9 +162,9 @@ def _submit(
             if not typer.confirm("Is that right?"):
                 raise typer.Exit
             fields = fields | {"confirmed": "true"}
-            stream.seek(0)
-        sent = client.post("/v1/languages", data=fields, files={"dataset": (name, stream)}, headers=make_key_header())
-        expansion: dict[str, Any] = read_answer(sent)["expansion"]
+            if stream is not None:
+                stream.seek(0)
+        expansion: dict[str, Any] = read_answer(_send(client, fields, name, stream, make_key_header()))["expansion"]
         if watch:
             try:
                 expansion = watch_expansion(client, expansion, quiet=as_json)

@@ -1,6 +1,7 @@
 """The routes that say what is known of languages: the list, one of them, its tag by its name, its terms."""
 
 from collections.abc import Mapping
+from itertools import chain
 from typing import Any
 
 from fastapi import APIRouter
@@ -68,7 +69,9 @@ def get_language(tag: str, context: AppContext, caller: Caller) -> schemas.Langu
     item = _LanguageDescriber(context, context.live.current, caller.collections)(tag)
     letters = item.report.model_dump().get("letters") if item.taught else None
     if letters is None:
-        letters = find_special_letters(text for each in context.registry.answers.list(tag) for text in each.captions)
+        answers = (text for each in context.registry.answers.list(tag) for text in each.captions)
+        captions = (text for _, text in context.registry.proposals.list_captions(tag))
+        letters = find_special_letters(chain(answers, captions))
     return schemas.LanguageDetail(**item.model_dump(by_alias=True), letters=letters)
 
 

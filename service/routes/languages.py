@@ -28,7 +28,7 @@ from service.openapi import describe_file
 from service.schemas import languages as schemas
 from service.terms import pack_terms, require_right
 from service.watch import catch_up
-from service.words import write_answers
+from service.words import write_answers, write_captions
 from store.data_root import EXPANSIONS
 from store.errors import (
     DatasetDoubted,
@@ -74,15 +74,14 @@ async def teach_language(
     """
     (upload,) = request.state.files
     tag = canonicalize(form.language)
-    if form.words == "true":
-        answers = await run_in_threadpool(context.registry.answers.list, tag)
-        await run_in_threadpool(write_answers, answers, upload)
+    if made := _find_source(form):
+        await run_in_threadpool(write_answers if made == "words" else write_captions, context.registry, tag, upload)
     kind: ExpansionKind = "assess" if form.assess == "true" else "learn"
     if tag == ENGLISH and kind == "learn":
         place = FieldError("body.language", "base_language")
         raise InvalidInput("English is built in and cannot be taught", errors=(place,))
     settings, terms = _read_settings(form, tag), None if form.terms is None else pack_terms(form.terms)
-    sent = None if form.words == "true" else upload.sha256  # answers may come between a request and its repetition
+    sent = None if made else upload.sha256  # answers may come between a request and its repetition
     body = [tag, settings, sent, *([kind] if kind == "assess" else []), *([] if terms is None else [terms])]
     key = IdempotencyKey.build(caller.id, idempotency_key, body)
     expansion = None
@@ -95,8 +94,8 @@ async def teach_language(
         if form.dry_run == "true":
             replaces = form.replace == "true"
             without = None if replaces else upload.sha256
-            count, words = _count_earlier_datasets, form.words == "true" and not replaces
-            before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, words)
+            count, same = _count_earlier_datasets, None if replaces else made
+            before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, same)
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return JSONResponse(schemas.DryRun(language=tag, **vars(found), **earlier).model_dump())
         if found.doubts and kind == "learn" and not settings.get("confirmed"):
@@ -114,13 +113,15 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     """Return how to learn; `pivot` is in it where the dataset is a dictionary."""
     options: dict[str, Any] = {
         name: True
-        for name in ("force", "replace", "without_missing", "words", "confirmed")
+        for name in ("force", "replace", "without_missing", "words", "captions", "confirmed")
         if getattr(form, name) == "true"
     }
     if form.terms is not None and form.assess == "true":
         raise InvalidInput("terms go with what is taught", errors=(FieldError("body.terms", "extra_forbidden"),))
-    if form.kind == "dictionary" and form.words == "true":
-        raise InvalidInput("answers are no dictionary", errors=(FieldError("body.kind", "extra_forbidden"),))
+    if form.kind == "dictionary" and _find_source(form):
+        raise InvalidInput(
+            "answers and captions are no dictionary", errors=(FieldError("body.kind", "extra_forbidden"),)
+        )
     if form.kind == "dictionary":
         options["pivot"] = canonicalize(form.pivot or ENGLISH)
     if form.pivot is not None and options.get("pivot") in (None, tag):
@@ -131,13 +132,18 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     return form.settings.model_dump(exclude_unset=True) | options
 
 
+def _find_source(form: schemas.LanguageForm) -> str | None:
+    """Tell of what the dataset is made here, `words` or `captions`; None of one that was sent."""
+    return next((name for name in ("words", "captions") if getattr(form, name) == "true"), None)
+
+
 def _count_earlier_datasets(
-    context: Context, tag: str, without: str | None, without_answers: bool
+    context: Context, tag: str, without: str | None, without_made_of: str | None
 ) -> schemas.Joined | None:
     """Count what the serving version was taught from, `without` a dataset of this sha256; None if nothing is kept."""
     number = context.registry.releases.get_serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).dataset_expansions
-    expansions = context.registry.expansions.list_with_datasets(learned, without, without_answers=without_answers)
+    expansions = context.registry.expansions.list_with_datasets(learned, without, without_made_of=without_made_of)
     rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in expansions)
     return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
 

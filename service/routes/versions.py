@@ -24,15 +24,9 @@ from store.versions import Version
 
 _BYTES = "application/octet-stream"
 _DATASET, _FILE = describe_file(_BYTES, description="The dataset."), describe_file(_BYTES)
-_OPTIONS = {
-    "force",
-    "replace",
-    "without_missing",
-    "pivot",
-    "words",
-    "confirmed",
-    "doubts",
-}  # beside the settings of a training
+_OPTIONS = {  # beside the settings of a training
+    *("force", "replace", "without_missing", "pivot", "words", "captions", "confirmed", "doubts"),
+}
 
 router = APIRouter(prefix="/v1/versions", tags=["versions"], route_class=GuardedRoute)
 

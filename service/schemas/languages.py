@@ -123,6 +123,11 @@ class LanguageForm(RequestBody):
         description="In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "
         "take the place of those taught before.",
     )
+    captions: Literal["true", "false"] = Field(
+        "false",
+        description="In place of a file: teach from the captions of pictures in the language, those that came with "
+        "pictures and those that were accepted. They take the place of those taught like this before.",
+    )
 
 
 class ShownRow(Response):

@@ -39,7 +39,10 @@ def teach(world: World, tag: str, word: str) -> str:
     path.write_text(f"{word}\n" * 3)
     with world.registry.begin() as session:
         kept = {"dataset_path": f"expansions/{expansion}/dataset", "dataset_sha256": "0" * 64, "dataset_bytes": 9}
-        report = {"dataset": {"dictionary": {"examples": [word]}, "usable": 3}, "letters": ["ñ"]}
+        report = {
+            "dataset": {"dictionary": {"examples": [word]}, "usable": 3, "first": word, "format": "csv"},
+            "letters": ["ñ"],
+        }
         row = update(ExpansionRow).where(ExpansionRow.id == expansion)
         session.execute(row.values(**kept, report=report))
     return expansion
@@ -119,7 +122,7 @@ def assert_gone(world: World, done: Withdrawal, kept: list[int]) -> None:
         assert version.pruned_at is not None and world.state(world.captions("br", version.number)) == NOTHING_SEALED
         expansion = registry.expansions.get(str(version.expansion))
         assert expansion.dataset_path is None and not world.root.locate(f"expansions/{expansion.id}").exists()
-        assert expansion.report == {"dataset": {"dictionary": {}, "usable": 3}}
+        assert expansion.report == {"dataset": {"dictionary": {}, "usable": 3, "format": "csv"}}
     with registry.read() as session:
         captioned = set(session.scalars(select(CaptionRow.language).distinct()))
     assert registry.answers.list("br") == [] and captioned == {"en", "cy", *(["de"] if kept else [])}

@@ -1,0 +1,127 @@
+"""The routes of captions that people propose: pictures that want one, proposals, agreement, and what a keeper says."""
+
+from collections.abc import Sequence
+
+import regex
+from fastapi import APIRouter
+from starlette.concurrency import run_in_threadpool
+
+from index.live import LiveIndex
+from index.records import Patch, Precondition
+from model.languages import canonicalize
+from model.text import clean
+from service import values
+from service.auth import GuardedRoute, Principal, require_scope
+from service.context import AppContext, Caller, Context
+from service.schemas import proposals as schemas
+from service.words import NEEDED
+from store.errors import FieldError, PictoglotError, PictureNotFound, RecordChanged
+from store.proposals import Person, Proposal
+
+router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
+_SMALL = regex.compile(r"[\p{P}\p{Z}]+")  # what does not matter for two to agree
+_ATTEMPTS = 5  # to add a caption while others change the picture
+
+
+@router.get("/{tag}/captions/wanted")
+@require_scope("search")
+async def list_wanted(
+    tag: str, context: AppContext, caller: Caller, count: values.QueryCount = 20, name: values.QueryPerson = ""
+) -> schemas.WantedPictures:
+    """List pictures without a caption in a language, which this person (key and name) has not captioned yet.
+
+    First those for which somebody else has proposed one.
+    """
+    tag, proposals, person = canonicalize(tag), context.registry.proposals, _make_person(caller, name)
+    pictures = await context.lanes.filter.run(proposals.find_wanted, tag, person, count)
+    waiting = await run_in_threadpool(proposals.list, tag, accepted=False, pictures=pictures) if pictures else []
+    by_picture: dict[str, list[Proposal]] = {picture: [] for picture in pictures}
+    for each in waiting:
+        by_picture[each.picture].append(each)
+    items = [schemas.WantedPicture(picture=picture, proposals=_describe(by_picture[picture])) for picture in pictures]
+    return schemas.WantedPictures(items=items, **await _count(context, tag))
+
+
+@router.post("/{tag}/captions")
+@require_scope("write")
+async def propose_caption(
+    tag: str, body: schemas.CaptionProposal, context: AppContext, caller: Caller
+) -> schemas.Proposed:
+    """Propose a caption for a picture; it becomes one when another person proposes the same, or a keeper accepts it.
+
+    Punctuation and capital letters do not matter. Sent again by the same person, it is corrected.
+    """
+    tag, text = canonicalize(tag), _clean(body.text)
+    same, person = _SMALL.sub(" ", text).casefold().strip(), _make_person(caller, body.name)
+    if not await run_in_threadpool(context.gallery.find_known, [body.picture]):
+        raise PictureNotFound("there is no picture with this id")
+    alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, same, person)
+    agreed = len(alike) > 1
+    if agreed:
+        await _accept(alike, caller, context)
+    return schemas.Proposed(accepted=agreed, **await _count(context, tag))
+
+
+@router.get("/{tag}/captions")
+@require_scope("search")
+def list_proposals(
+    tag: str, context: AppContext, accepted: values.QueryFlag = "false", count: values.QueryCount = 200
+) -> schemas.ProposedCaptions:
+    """List the proposals that wait, or those that were accepted: who wrote them, and when."""
+    found = context.registry.proposals.list(canonicalize(tag), accepted=accepted == "true", limit=count)
+    return schemas.ProposedCaptions(items=_describe(found))
+
+
+@router.post("/{tag}/captions/review")
+@require_scope("admin")
+async def review_captions(tag: str, body: schemas.Review, context: AppContext, caller: Caller) -> schemas.Reviewed:
+    """Accept proposals as captions of their pictures, and delete others; those that do not wait are passed over."""
+    tag = canonicalize(tag)
+    waiting = await run_in_threadpool(context.registry.proposals.get, tag, body.accept)
+    for each in waiting:
+        await _accept([each], caller, context)
+    await run_in_threadpool(context.registry.proposals.reject, tag, body.reject)
+    return schemas.Reviewed(accepted=len(waiting), **await _count(context, tag))
+
+
+async def _accept(alike: Sequence[Proposal], caller: Principal, context: Context) -> None:
+    """Make the first of some proposals that say the same a caption; killed in between, it can be done again."""
+    await context.writes.run(_add_caption, context.live, context, alike[0])
+    await run_in_threadpool(context.registry.proposals.accept, alike, caller.id)
+    await context.refresh_successor()
+
+
+def _add_caption(live: LiveIndex, context: Context, proposal: Proposal) -> None:
+    """Add a caption to the picture's own; others may change the picture meanwhile."""
+    for left in reversed(range(_ATTEMPTS)):
+        etag = context.gallery.get(proposal.picture).record.etag
+        own = context.gallery.find_own_captions([proposal.picture])[proposal.picture].get(proposal.language, [])
+        if proposal.text in own:
+            return
+        document = {"captions": {proposal.language: [*own, proposal.text]}}
+        try:
+            live.patch_picture(Patch(proposal.picture, document, Precondition(frozenset({etag}))))
+            return
+        except RecordChanged:
+            if not left:
+                raise
+
+
+def _clean(text: str) -> str:
+    try:
+        return clean(text)
+    except PictoglotError as error:
+        error.errors = (FieldError("body.text", error.code),)
+        raise
+
+
+def _make_person(caller: Principal, name: str) -> Person:
+    return Person(caller.id, caller.label, " ".join(name.split()))
+
+
+def _describe(proposals: Sequence[Proposal]) -> list[schemas.ProposedCaption]:
+    return [schemas.ProposedCaption.model_validate(each) for each in proposals]
+
+
+async def _count(context: Context, tag: str) -> dict[str, int]:
+    return {"captions": await run_in_threadpool(context.registry.proposals.count_captions, tag), "needed": NEEDED}

@@ -1,0 +1,158 @@
+"""Captions that people propose for pictures, apart from the pictures' captions until two agree or a keeper accepts."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, ForeignKey, Index, delete, func, select, update
+from sqlalchemy.orm import Mapped, mapped_column
+
+from store.clock import now
+from store.database import Database
+from store.errors import TooManyAnswers
+from store.tables import AutoKey, CaptionRow, PictureRow, RegistryRow
+
+MOST_OPEN = 20_000  # proposals of one language that wait
+
+
+class ProposalRow(RegistryRow):
+    """What a person calls a picture, the last time; accepted, it is one of the picture's captions, and stays here.
+
+    A `person` is a key (its id, and its `label` then) and the `name` that was given with it. `same` is the text without
+    what does not matter for two to agree.
+    """
+
+    __tablename__ = "caption_proposals"
+    __table_args__ = (Index("ix_caption_proposals_language_picture", "language", "picture"),)
+
+    id: Mapped[AutoKey]
+    language: Mapped[str]
+    picture: Mapped[str] = mapped_column(ForeignKey("pictures.id", ondelete="CASCADE"), index=True)
+    text: Mapped[str]
+    same: Mapped[str]
+    actor: Mapped[str]
+    label: Mapped[str]
+    name: Mapped[str]
+    person: Mapped[str]
+    proposed_at: Mapped[datetime] = mapped_column(default=now())
+    accepted_at: Mapped[datetime | None]
+    accepted_by: Mapped[str | None]
+
+
+@dataclass(frozen=True)
+class Person:
+    """Who proposes: the id and the label of a key, and the name that was given with it."""
+
+    actor: str
+    label: str
+    name: str
+
+    @property
+    def person(self) -> str:
+        """What tells two people apart, whatever capital letters they write."""
+        return f"{self.actor} {self.name.casefold()}"
+
+
+@dataclass(frozen=True)
+class Proposal:
+    """A proposal; `accepted_by` is the key of the keeper, or of the second who agreed."""
+
+    id: int
+    language: str
+    picture: str
+    text: str
+    same: str
+    actor: str
+    label: str
+    name: str
+    person: str
+    proposed_at: datetime
+    accepted_at: datetime | None
+    accepted_by: str | None
+
+
+class CaptionProposals:
+    """The proposals of a registry."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[Proposal]:
+        """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
+
+        Raises TooManyAnswers.
+        """
+        row = ProposalRow
+        with self._database.begin() as session:
+            of_language = (row.language == language, row.accepted_at.is_(None))
+            if (session.scalar(select(func.count()).select_from(row).where(*of_language)) or 0) >= MOST_OPEN:
+                raise TooManyAnswers(f"at most {MOST_OPEN:,} captions of a language wait: accept or reject some first")
+            session.execute(delete(row).where(row.picture == picture, row.person == person.person, *of_language))
+            by = {**vars(person), "person": person.person}
+            session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
+            session.flush()
+            alike = select(row).where(row.picture == picture, row.same == same, *of_language).order_by(row.id)
+            return [each.convert_to(Proposal) for each in session.scalars(alike)]
+
+    def list(
+        self, language: str, *, accepted: bool, pictures: Sequence[str] = (), limit: int = 1_000
+    ) -> Sequence[Proposal]:
+        """List those that are accepted, or wait, the newest first; of these pictures alone, if any are given."""
+        row = ProposalRow
+        state = row.accepted_at.is_not(None) if accepted else row.accepted_at.is_(None)
+        query = select(row).where(row.language == language, state).order_by(row.id.desc()).limit(limit)
+        if pictures:
+            query = query.where(row.picture.in_(pictures))
+        with self._database.read() as session:
+            return [each.convert_to(Proposal) for each in session.scalars(query)]
+
+    def get(self, language: str, ids: Sequence[int]) -> Sequence[Proposal]:
+        """Return those of these ids that wait, in the order of their ids."""
+        row = ProposalRow
+        query = select(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)).order_by(row.id)
+        with self._database.read() as session:
+            return [each.convert_to(Proposal) for each in session.scalars(query)]
+
+    def accept(self, proposals: Sequence[Proposal], actor: str) -> None:
+        """Record that these have become captions."""
+        ids = [proposal.id for proposal in proposals]
+        which = update(ProposalRow).where(ProposalRow.id.in_(ids), ProposalRow.accepted_at.is_(None))
+        with self._database.begin() as session:
+            session.execute(which.values(accepted_at=now(), accepted_by=actor))
+
+    def reject(self, language: str, ids: Sequence[int]) -> None:
+        """Delete proposals that wait."""
+        row = ProposalRow
+        with self._database.begin() as session:
+            session.execute(delete(row).where(row.language == language, row.id.in_(ids), row.accepted_at.is_(None)))
+
+    def find_wanted(self, language: str, person: Person, count: int) -> Sequence[str]:
+        """Find pictures without a caption in a language that this person has not captioned yet.
+
+        First those that somebody else has, then the newest. Raises RegistryUnavailable where that takes too long.
+        """
+        row, picture = ProposalRow, PictureRow
+        open_ones = (row.language == language, row.accepted_at.is_(None))
+        mine = select(row.picture).where(*open_ones, row.person == person.person)
+        captioned = select(CaptionRow.id).where(CaptionRow.picture_id == picture.id, CaptionRow.language == language)
+        query = select(picture.id).where(~captioned.exists(), picture.id.not_in(mine)).order_by(picture.key.desc())
+        begun = select(row.picture).where(*open_ones)
+        with self._database.read_in_time() as session:
+            found = [*session.scalars(query.where(picture.id.in_(begun)).limit(count))]
+            more = query.where(picture.id.not_in(begun)).limit(count - len(found))
+            return [*found, *session.scalars(more)] if len(found) < count else found
+
+    def list_captions(self, language: str) -> Sequence[tuple[str, str]]:
+        """List the captions, as (picture, text), that came with pictures or were accepted, in the order of adding."""
+        with self._database.read() as session:
+            columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
+            return [(row.picture_id, row.text) for row in session.execute(columns)]
+
+    def count_captions(self, language: str) -> int:
+        """Count them."""
+        with self._database.read() as session:
+            return session.scalar(select(func.count()).select_from(CaptionRow).where(*_is_own(language))) or 0
+
+
+def _is_own(language: str) -> tuple[ColumnElement[bool], ...]:
+    return CaptionRow.language == language, CaptionRow.expansion.is_(None)

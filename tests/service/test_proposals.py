@@ -1,0 +1,126 @@
+"""Captions that people propose: apart until two agree or a keeper accepts, then found, and taught from 64 on."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import httpx
+import pytest
+
+from tests.client.test_commands import run, run_json
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, picture, running
+
+PATH = "/v1/languages/br/captions"
+COUNT = 70
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    with running(tmp_path_factory.mktemp("home")) as service:
+        for number in range(COUNT):
+            service.put(f"p{number:02}", picture(number)).raise_for_status()
+        yield service
+
+
+def propose(service: Service, id: str, text: str, name: str = "", **headers: str) -> dict[str, Any]:
+    body = {"picture": id, "text": text, "name": name}
+    answer = (service.http if headers else service.admin).post(PATH, json=body, headers=headers)
+    assert answer.status_code == 200, answer.text
+    return dict(answer.json())
+
+
+def list_wanted(service: Service, name: str, count: int = 3) -> list[dict[str, Any]]:
+    asked = service.admin.get(f"{PATH}/wanted", params={"name": name, "count": count})
+    assert asked.status_code == 200, asked.text
+    return list(asked.json()["items"])
+
+
+def read_captions(service: Service, id: str) -> list[str]:
+    return list(service.admin.get(f"/v1/pictures/{id}").json()["own"].get("br", []))
+
+
+def test_two_who_agree_make_a_caption_and_one_does_not(service: Service) -> None:
+    assert [each["picture"] for each in list_wanted(service, "Anna")] == ["p69", "p68", "p67"]
+    told = propose(service, "p05", "Ur c'hazh gwenn.", "Anna")
+    assert told == {"accepted": False, "captions": 0, "needed": 64}
+    assert propose(service, "p05", "ur c'hazh  gwenn", "anna ")["accepted"] is False, "one person"
+    assert read_captions(service, "p05") == [] and service.search("kazh").json()["items"][0]["captions"] == {}
+    assert "p05" not in [each["picture"] for each in list_wanted(service, "Anna", COUNT)]
+    first = list_wanted(service, "Yann")[0]
+    assert (first["picture"], [each["text"] for each in first["proposals"]]) == ("p05", ["ur c'hazh gwenn"])
+    assert propose(service, "p05", "ur c'hazh du", "Yann")["accepted"] is False
+    assert propose(service, "p05", "UR C'HAZH GWENN!", "Yann") == {"accepted": True, "captions": 1, "needed": 64}
+    assert read_captions(service, "p05") == ["ur c'hazh gwenn"]
+    assert "p05" not in [each["picture"] for each in list_wanted(service, "Maia", COUNT)]
+    accepted = service.admin.get(PATH, params={"accepted": "true"}).json()["items"]
+    assert {(each["name"], each["picture"], each["accepted_by"]) for each in accepted} >= {("Yann", "p05", "admin")}
+    assert all(each["proposed_at"] and each["accepted_at"] for each in accepted)
+
+
+def test_two_keys_are_two_people_and_carry_their_labels(service: Service) -> None:
+    keys = [{"X-API-Key": service.key("write")} for _ in range(2)]
+    assert [propose(service, "p06", "ur gwezenn", **key)["accepted"] for key in keys] == [False, True]
+    accepted = service.admin.get(PATH, params={"accepted": "true"}).json()["items"]
+    assert [each["label"] for each in accepted if each["picture"] == "p06"] == ["test", "test"]
+
+
+def test_a_keeper_accepts_and_rejects(service: Service) -> None:
+    for id in ("p07", "p08"):
+        propose(service, id, f"skeudenn {id}", "Anna")
+    waiting = {each["picture"]: each["id"] for each in service.admin.get(PATH).json()["items"]}
+    body = {"accept": [waiting["p07"], 999_999], "reject": [waiting["p08"]]}
+    writer = {"X-API-Key": service.key("write")}
+    assert_problem(service.http.post(f"{PATH}/review", json=body, headers=writer), 403, "insufficient_scope")
+    assert service.admin.post(f"{PATH}/review", json=body).json()["accepted"] == 1
+    assert service.admin.post(f"{PATH}/review", json=body).json()["accepted"] == 0, "done again"
+    assert (read_captions(service, "p07"), read_captions(service, "p08")) == (["skeudenn p07"], [])
+    assert not {"p07", "p08"} & {each["picture"] for each in service.admin.get(PATH).json()["items"]}
+
+
+def test_what_is_no_caption_is_refused_and_changes_nothing(service: Service) -> None:
+    with assert_state_unchanged(service):
+        for body, status, code in (
+            ({"picture": "none", "text": "x"}, 404, "picture_not_found"),
+            ({"picture": "p09", "text": " "}, 422, "empty_text"),
+            ({"picture": "p09", "text": "a\u0007"}, 422, "text_invalid_unicode"),
+            ({"picture": "p09", "text": "x", "name": "a\nb"}, 422, "invalid_request"),
+            ({"picture": "p09"}, 422, "invalid_request"),
+        ):
+            assert_problem(service.admin.post(PATH, json=body), status, code)
+        assert_problem(service.admin.post(PATH.replace("br", "xx"), json={}), 422, "invalid_request")
+        assert_problem(service.admin.get("/v1/languages/xx/captions/wanted"), 422, "language_tag_invalid")
+        assert_problem(service.admin.post(f"{PATH}/review", json={"accept": [0]}), 422, "invalid_request")
+
+
+def test_a_deleted_picture_takes_its_proposals_along(service: Service) -> None:
+    service.put("gone").raise_for_status()
+    propose(service, "gone", "tra", "Anna")
+    service.admin.delete("/v1/pictures/gone").raise_for_status()
+    assert "gone" not in {each["picture"] for each in service.admin.get(PATH).json()["items"]}
+
+
+def test_from_64_captions_on_the_language_is_taught_from_them(service: Service) -> None:
+    assert "dataset_too_small" in run(service, "learn", "br", "--captions").stderr
+    for number in range(COUNT):
+        service.admin.patch(f"/v1/pictures/p{number:02}", json={"captions": {"br": [f"tra {number}"]}})
+    report = run_json(service, "learn", "br", "--captions", "--dry-run")["report"]
+    assert (report["rows"], report["usable"], report["with_picture"]) == (COUNT, COUNT, COUNT)
+    form = {"language": (None, "br"), "captions": (None, "true"), "words": (None, "true")}
+    assert_problem(service.admin.post("/v1/languages", files=form), 422, "invalid_request")
+    expansion = run_json(service, "learn", "br", "--captions")
+    (kept,) = (service.home / "expansions" / expansion["id"]).glob("dataset")
+    rows = [json.loads(line) for line in kept.read_text().splitlines()]
+    assert {"caption": "tra 5", "picture": "p05"} in rows
+    assert run(service, "learn", "br", "x.jsonl", "--captions").exit_code == 2
+
+
+def test_letters_of_captions_count(service: Service) -> None:
+    service.admin.patch("/v1/pictures/p01", json={"captions": {"gn": ["Ñande ỹ"]}}).raise_for_status()
+    assert service.admin.get("/v1/languages/gn").json()["letters"] == ["ñ", "ỹ"]
+
+
+def test_only_those_who_may_write_propose(service: Service) -> None:
+    reader = httpx.Client(base_url=service.url, headers={"X-API-Key": service.key("search")})
+    with reader:
+        assert reader.get(f"{PATH}/wanted").status_code == 200
+        assert_problem(reader.post(PATH, json={"picture": "p01", "text": "x"}), 403, "insufficient_scope")
