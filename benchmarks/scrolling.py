@@ -106,7 +106,7 @@ def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
     """Count the frames of the page that were seen, and those that were dropped and could be noticed."""
     frames = Counter[str]()
     for event in events:
-        report = event.get("args", {}).get("chrome_frame_reporter")
+        report = event.get("args", {}).get("frame_reporter")
         if event.get("name") != "PipelineReporter" or event.get("ph") != "b" or not report:
             continue
         state = report.get("state", "")

@@ -74,7 +74,8 @@ class _Document(HTMLParser):
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
         if self.untranslated or tag == "code" or ("translate", "no") in attrs:
             self.untranslated += tag not in ("img", "input", "br")
-        self.said += [value for name, value in attrs if name in _TOLD and value]
+        if ("translate", "no") not in attrs:
+            self.said += [value for name, value in attrs if name in _TOLD and value]
 
     def handle_endtag(self, tag: str) -> None:
         self.untranslated -= self.untranslated > 0

@@ -86,7 +86,7 @@ def create_app(context: Context | None) -> FastAPI:
     )
     for router in _ROUTERS:
         app.include_router(router)
-    pages.mount(app)
+    pages.mount(app, None if context is None else context.root.locate("texts"))
     app.state.context = context
     if context is not None:
         context.metrics.watch(lambda: operations.collect_metrics(app.state.context))

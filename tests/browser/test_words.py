@@ -5,7 +5,7 @@ import json
 from playwright.sync_api import Page, expect
 
 from tests.browser.site import Site
-from tests.browser.test_accessibility import find_serious
+from tests.browser.test_accessibility import find_faults
 
 TELEPHONE = {"width": 390, "height": 844}
 
@@ -71,7 +71,7 @@ def test_the_words_keep_nobody_out(page: Page) -> None:
     expect(page.locator("ul.kept li")).to_have_count(1)
     for scheme in ("light", "dark"):
         page.emulate_media(color_scheme=scheme)
-        assert find_serious(page) == []
+        assert find_faults(page) == []
 
 
 def test_a_refused_answer_stays_in_its_field(page: Page) -> None:

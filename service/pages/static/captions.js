@@ -22,9 +22,9 @@ export function bestCaption(captions, language) {
 }
 
 /** What a picture is called: a caption, in `language` if there is one; otherwise the name of its file, or its id. */
-export function nameOf({ captions, metadata, id }, language = "en") {
-  const file = metadata?.file_name;
-  return bestCaption(captions, language)?.text ?? (typeof file === "string" && file ? file : id.slice(id.lastIndexOf("/") + 1) || id);
+export function nameOf({ captions, metadata, name, id }, language = "en") {
+  const called = name ?? metadata?.title ?? metadata?.file_name;
+  return bestCaption(captions, language)?.text ?? (typeof called === "string" && called ? called : id.slice(id.lastIndexOf("/") + 1) || id);
 }
 
 /** Captions for a picture, by language; `askMore(tag)` returns more of one language. */

@@ -14,7 +14,7 @@ import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
 import * as teach from "/static/teach.js";
-import { LANGUAGES, locale, speak, t } from "/static/text.js";
+import { locale, offer, speak, t } from "/static/text.js";
 import * as words from "/static/words.js";
 
 const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases, administration: () => {} };
@@ -139,8 +139,11 @@ function shortcuts() {
 /** The menu: the page's language, the key, and what only an administrator needs. */
 function prepareMenu() {
   const picker = byId("page-language");
-  picker.append(...Object.entries(LANGUAGES).map(([tag, name]) => make("option", { value: tag, lang: tag }, name)));
-  picker.value = locale;
+  byId("menu").addEventListener("beforetoggle", async () => {
+    if (picker.length) return;
+    picker.append(...Object.entries(await offer()).map(([tag, name]) => make("option", { value: tag, lang: tag }, name)));
+    picker.value = locale;
+  });
   picker.addEventListener("change", () => speak(picker.value));
   byId("key-button").addEventListener("click", async () => {
     byId("menu").hidePopover();

@@ -1,17 +1,23 @@
 // The page's texts in the reader's language: ICU messages with values and plurals, found by their English text.
 
-export const LANGUAGES = { en: "English", de: "Deutsch", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili", ar: "العربية", hi: "हिन्दी" };
+const OWN = { en: "English", de: "Deutsch", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili", ar: "العربية", hi: "हिन्दी" };
 const CHOICE = "pictoglot.language"; // in localStorage: one choice for all tabs
 const TOLD = ["aria-label", "placeholder", "title", "label"]; // attributes that are read out or shown
 
+/** The languages that the page has, with their own names: also those that a community brought to this server. */
+export const offer = async () => ({ ...OWN, ...(await load("/static/texts.json")) });
+
+const load = (path) => fetch(path).then((answer) => (answer.ok ? answer.json() : {}), () => ({}));
+
 /** The language chosen by hand, or the first that the browser asks for and that the page has. */
-function choose() {
-  const wanted = [localStorage.getItem(CHOICE) ?? "", ...navigator.languages];
-  return wanted.map((tag) => tag.split("-")[0].toLowerCase()).find((tag) => tag in LANGUAGES) ?? "en";
+async function choose() {
+  const wanted = [localStorage.getItem(CHOICE), ...navigator.languages].filter(Boolean).flatMap((tag) => [tag, tag.split("-")[0]]);
+  const offered = wanted.length && !(wanted[1] in OWN) ? await offer() : OWN; // what was brought is asked for where it may matter
+  return wanted.find((tag) => tag in offered) ?? "en";
 }
 
-export const locale = choose();
-const texts = locale === "en" ? {} : await fetch(`/static/texts-${locale}.json`).then((answer) => answer.json(), () => ({}));
+export const locale = await choose();
+const texts = locale === "en" ? {} : await load(`/static/texts-${locale}.json`);
 const number = new Intl.NumberFormat(locale);
 const plurals = new Intl.PluralRules(locale);
 
@@ -79,6 +85,6 @@ function translate(root) {
 }
 
 document.documentElement.lang = locale;
-document.documentElement.dir = locale === "ar" ? "rtl" : "ltr";
+document.documentElement.dir = locale === "ar" ? "rtl" : new Intl.Locale(locale).getTextInfo?.().direction ?? "ltr";
 translate(document.body);
 document.documentElement.setAttribute("data-texts", ""); // from now on the page is seen

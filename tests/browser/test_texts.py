@@ -1,0 +1,95 @@
+"""The page in people's languages: as the browser asks for, as somebody chooses, and as a community brings."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.browser.test_accessibility import find_faults
+from tests.service.harness import Service, running
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """A service with a few pictures, to which a community brought Breton."""
+    home = tmp_path_factory.mktemp("spoken")
+    with running(home, open=True) as service:
+        for number in range(3):
+            service.put(f"picture-{number}").raise_for_status()
+        (home / "texts").mkdir()
+        (home / "texts" / "br.json").write_text(json.dumps({"Search": "Klask", "Add": "Ouzhpennañ"}), encoding="utf-8")
+        (home / "texts" / "cy.json").write_text("[1, 2]", encoding="utf-8")
+        yield service
+
+
+@contextmanager
+def open_page(chromium: Browser, service: Service, locale: str) -> Iterator[Page]:
+    """Open the page in a browser that asks for a language; it may have no error."""
+    context = chromium.new_context(base_url=service.url, locale=locale, viewport={"width": 1280, "height": 860})
+    broken: list[str] = []
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    page = context.new_page()
+    page.goto("/")
+    expect(page.locator("#results figure")).to_have_count(3)
+    yield page
+    context.close()
+    assert broken == []
+
+
+@pytest.mark.parametrize(
+    ("locale", "tag", "direction", "search"),
+    [
+        ("en-GB", "en", "ltr", "Search"),
+        ("de-AT", "de", "ltr", "Suchen"),
+        ("ar-EG", "ar", "rtl", "بحث"),
+        ("br-FR", "br", "ltr", "Klask"),
+        ("cy-GB", "en", "ltr", "Search"),
+    ],
+)
+def test_the_page_speaks_what_the_browser_asks_for(
+    chromium: Browser, service: Service, locale: str, tag: str, direction: str, search: str
+) -> None:
+    with open_page(chromium, service, locale) as page:
+        expect(page.locator("html")).to_have_attribute("lang", tag)
+        expect(page.locator("html")).to_have_attribute("dir", direction)
+        expect(page.locator("nav a").first).to_have_text(search)
+        assert find_faults(page) == []
+        assert page.evaluate("document.documentElement.scrollWidth <= window.innerWidth")
+
+
+def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service: Service) -> None:
+    with open_page(chromium, service, "en-GB") as page:
+        page.click("#menu-button")
+        expect(page.locator("#page-language option")).to_have_count(9)
+        page.select_option("#page-language", "hi")
+        expect(page.locator("nav a").first).to_have_text("खोजें")
+        page.reload()
+        expect(page.locator("html")).to_have_attribute("lang", "hi")
+
+
+def test_messages_have_the_plurals_of_their_language(chromium: Browser, service: Service) -> None:
+    said = """async () => {
+        const { t } = await import("/static/text.js");
+        const message = "{count, plural, one {# picture was deleted.} other {# pictures were deleted.}}";
+        return [1, 2, 5, 11, 1000].map((count) => t(message, { count }));
+    }"""
+    with open_page(chromium, service, "de") as page:
+        assert page.evaluate(said)[0:5:4] == ["1 Bild wurde gelöscht.", "1.000 Bilder wurden gelöscht."]
+    with open_page(chromium, service, "ar") as page:
+        assert len(set(page.evaluate(said))) == 5
+    with open_page(chromium, service, "en") as page:
+        assert page.evaluate(said)[:2] == ["1 picture was deleted.", "2 pictures were deleted."]
+
+
+def test_each_language_of_the_package_can_be_read(service: Service) -> None:
+    brought = service.http.get("/static/texts.json")
+    assert brought.json() == {"br": "brezhoneg"}  # the other one is no object of texts
+    for name, status in {"texts-br.json": 200, "texts-cy.json": 404, "texts-xx.json": 404, "texts-..json": 404}.items():
+        assert service.http.get(f"/static/{name}").status_code == status, name
+    static = Path(__file__).parents[2] / "service" / "pages" / "static"
+    for file in static.glob("texts-*.json"):
+        answer = service.http.get(f"/static/{file.name}")
+        assert answer.headers["content-type"] == "application/json" and len(answer.json()) > 100
