@@ -50,12 +50,11 @@ def main(
                 turns = scroll(page, step, pictures)
                 browser.stop_tracing()
                 frames = count_frames(json.loads(trace.read_bytes())["traceEvents"])
-            total = sum(frames.values())
-            share = frames[_DROPPED] / total if total else 0.0
-            shown = page.locator("#results figure").count()
+            total = frames["seen"] + frames["dropped"]
             _console.print(
-                f"{name}: {shown:,} pictures on the page, {turns:,} turns of the wheel, {total:,} frames wanted, "
-                f"{frames[_DROPPED]:,} dropped ({share:.1%})"
+                f"{name}: {page.locator('#results figure').count():,} pictures on the page, {turns:,} turns of the "
+                f"wheel, {total:,} frames, {frames['dropped'] / max(1, total):.1%} dropped, "
+                f"{frames['incomplete'] / max(1, total):.1%} with a blank part"
             )
 
 
@@ -103,15 +102,15 @@ def scroll(page: Any, step: int, pictures: int) -> int:
 
 
 def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
-    """Count the frames of the page that were seen, and those that were dropped and could be noticed."""
+    """Count the frames of the trace: `seen`, of these `incomplete` (a part of the page was still blank), `dropped`."""
     frames = Counter[str]()
     for event in events:
         report = event.get("args", {}).get("frame_reporter")
         if event.get("name") != "PipelineReporter" or event.get("ph") != "b" or not report:
             continue
-        state = report.get("state", "")
-        if state in _SEEN or (state == _DROPPED and report.get("affects_smoothness")):
-            frames[state] += 1
+        frames["seen"] += report["state"] in _SEEN
+        frames["dropped"] += report["state"] == _DROPPED
+        frames["incomplete"] += report["state"] in _SEEN and bool(report.get("has_missing_content"))
     return frames
 
 

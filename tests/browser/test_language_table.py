@@ -81,10 +81,10 @@ def test_languages_of_one_name_are_told_apart_by_their_tags(page: Page) -> None:
         route.fulfill(response=answer, json={**listing, "items": listing["items"] + quechua})
 
     page.route("**/v1/languages", namesakes)
-    page.reload()
-    expect(page.locator("#search-title bdi[lang=qu]")).to_have_text("Runasimi (qu)")
-    expect(page.locator("#search-title bdi[lang=quz]")).to_have_text("Runasimi (quz)")
-    expect(page.locator("#search-title bdi[lang=ar]")).to_have_text("العربية")
+    page.goto("/#languages")
+    expect(page.locator("#languages .native[lang=qu]")).to_have_text("Runasimi (qu)")
+    expect(page.locator("#languages .native[lang=quz]")).to_have_text("Runasimi (quz)")
+    expect(page.locator("#languages .native[lang=ar]")).to_have_text("العربية")
 
 
 def test_what_was_measured_without_pictures_says_so_and_how_many_rows_taught_it(page: Page) -> None:

@@ -255,3 +255,72 @@ def test_a_picture_shows_its_record_and_its_tags_lead_to_others(page: Page, site
     expect(page.locator("dialog")).to_have_count(0)
     expect(page.locator("#chips .chip")).to_have_text(["Tagsa, b×"])
     expect(page.locator("#results figure")).to_have_count(1)
+
+
+def test_several_pictures_are_tagged_moved_and_deleted_at_once_and_that_is_taken_back(page: Page, site: Site) -> None:
+    for number in range(4):
+        put(site, f"many-{number}", 40 + number, {"collection": "many", "metadata": {"folder": "Holidays/Chur"}})
+
+    def read(field: str) -> list[Any]:
+        return [site.http.get(f"/v1/pictures/many-{number}").json().get(field) for number in range(4)]
+
+    def find_there() -> list[int]:
+        return [number for number, id in enumerate(read("id")) if id]
+
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.goto("/#search?collection=many")
+    picks, bar = page.locator("#results .pick"), page.locator("#chosen")
+    expect(picks).to_have_count(4)
+    picks.nth(0).check()
+    picks.nth(2).click(modifiers=["Shift"])
+    expect(bar).to_contain_text("3 pictures chosen")
+    bar.get_by_role("button", name="Tag …").click()
+    page.get_by_label("Add to: Tags").fill("sea, summer")
+    page.get_by_role("button", name="Add the tags").click()
+    expect(bar).to_contain_text("3 pictures were tagged.")
+    assert sorted(map(len, read("tags"))) == [0, 2, 2, 2]
+    bar.get_by_role("button", name="Undo").click()
+    expect(bar).to_be_hidden()
+    expect(picks).to_have_count(4)
+    assert read("tags") == [[]] * 4
+
+    page.locator("#results a.frame").first.press("x")  # by the keyboard alone
+    bar.get_by_role("button", name="Collection …").click()
+    page.locator("dialog").get_by_label("Collection", exact=True).fill("few")
+    page.get_by_role("button", name="Put them there").click()
+    expect(picks).to_have_count(3)
+    assert sorted(read("collection")) == ["few", "many", "many", "many"]
+    bar.get_by_role("button", name="Undo").click()
+    expect(picks).to_have_count(4)
+
+    page.locator("#results a.frame").first.press("x")
+    page.locator("#results a.frame").nth(1).press("x")
+    bar.get_by_role("button", name="Delete").click()
+    expect(bar).to_contain_text("2 pictures were deleted.")
+    assert len(find_there()) == 2
+    bar.get_by_role("button", name="Undo").click()
+    expect(picks).to_have_count(4)
+    assert find_there() == [0, 1, 2, 3]
+
+
+def test_albums_and_times_are_chosen_and_pictures_keep_their_shape(page: Page, site: Site) -> None:
+    for number, (size, day) in enumerate(
+        [((90, 30), "2019-07-02"), ((30, 60), "2019-07-01"), ((40, 40), "2021-01-01")]
+    ):
+        picture = io.BytesIO()
+        Image.frombytes("RGB", size, Random(number).randbytes(size[0] * size[1] * 3)).save(picture, "PNG")
+        record = {"collection": "albums", "metadata": {"folder": f"Trips/{day[:4]}", "taken_at": day}}
+        site.http.put(f"/v1/pictures/album-{number}", files={"picture": picture.getvalue()}).raise_for_status()
+        site.http.patch(f"/v1/pictures/album-{number}", json=record, headers=MERGE).raise_for_status()
+    page.goto("/#search?collection=albums")
+    expect(page.locator("#results h2")).to_have_text(["January 2021", "July 2019"])
+    shapes = page.locator("#results .frame").evaluate_all("links => links.map((a) => a.clientWidth / a.clientHeight)")
+    assert [round(shape, 1) for shape in shapes] == [1, 3, 0.5]
+    page.click("#filters-button")
+    page.get_by_role("button", name="2019: 2 pictures").first.click()
+    expect(page.locator("#results figure")).to_have_count(2)
+    expect(page.locator("#chips")).to_contain_text("Time2019")
+    page.get_by_role("button", name="Remove the filter Time 2019").click()
+    page.locator("[data-key=folder]", has_text="2021").click()
+    expect(page.locator("#results figure")).to_have_count(1)
+    expect(page.locator("#chips")).to_contain_text("AlbumTrips/2021")

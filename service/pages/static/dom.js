@@ -47,7 +47,9 @@ export const monthName = (date) => new Intl.DateTimeFormat(locale, { month: "lon
 export function time(iso) {
   if (!iso) return "";
   const at = new Date(iso);
-  const shown = new Intl.DateTimeFormat(locale === "en" ? "en-GB" : locale, { dateStyle: "medium", timeStyle: "short" }).format(at);
+  if (Number.isNaN(at.getTime())) return String(iso);
+  const style = iso.length > 10 ? { dateStyle: "medium", timeStyle: "short" } : { dateStyle: "medium", timeZone: "UTC" }; // a day alone
+  const shown = new Intl.DateTimeFormat(locale === "en" ? "en-GB" : locale, style).format(at);
   return make("time", { datetime: iso, title: at.toISOString() }, shown);
 }
 

@@ -48,7 +48,7 @@ export function figure(item, language, more = null) {
 
 /** How well it fits: the chance, where it is known; otherwise by meaning (a cosine) or by words (the share of them). */
 function scores({ score, meaning, words, match }) {
-  const cosine = typeof meaning === "number" ? meaning : typeof words === "number" ? null : score;
+  const cosine = typeof words === "number" ? null : meaning ?? score;
   const shown = [
     typeof match === "number" ? make("span", { title: t("chance that this is what was meant") }, t("match {percent} %", { percent: Math.round(match * 100) })) : typeof cosine === "number" ? make("span", { title: t("cosine similarity") }, cosine.toFixed(3)) : null,
     typeof words === "number" ? make("span", { title: t("share of the words, by their weight") }, t("words {percent} %", { percent: Math.round(words * 100) })) : null,

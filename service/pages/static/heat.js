@@ -2,30 +2,31 @@
 
 import { legend, make, percent, points, scrolled } from "/static/dom.js";
 import { nothing } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 const FULL = 0.1; // a change of ten percentage points has the full colour
 
 /** The map of all versions, oldest first; `expansions` made them, `shared` is that of the shared table, `native` draws a language name. */
 export function heatMap(versions, expansions, shared, named, native) {
   const taught = versions.filter((version) => version.parent !== null).sort((a, b) => a.number - b.number);
-  if (!taught.length) return nothing("No language has been taught yet.", "The effect of each new language on the others will appear here.");
+  if (!taught.length) return nothing(t("No language has been taught yet."), t("The effect of each new language on the others will appear here."));
   const columns = languages(taught);
   const chain = lineage(versions, shared);
   const made = new Map(expansions.map((expansion) => [expansion.id, expansion]));
   const fates = taught.map((version) => fate(version, made.get(version.expansion), chain));
   return scrolled(
-    "Effect of each version on each language",
+    t("Effect of each version on each language"),
     make(
       "table",
       { class: "heat" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Version"), columns.map((tag) => make("th", { scope: "col", title: named(tag).name }, native(tag))))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, t("Version")), columns.map((tag) => make("th", { scope: "col", title: named(tag).name }, native(tag))))),
       make("tbody", {}, taught.map((version, place) => row(version, columns, fates[place], named, native))),
     ),
     legend(
-      [swatch("own"), "the language that this version learned"],
+      [swatch("own"), t("the language that this version learned")],
       [swatch("loss", 1), "10 points lost"],
       [swatch("gain", 1), "10 points gained"],
-      ...(fates.every(({ happened }) => happened) ? [] : [[swatch("apart"), "what would have been: the version is not in the shared table"]]),
+      ...(fates.every(({ happened }) => happened) ? [] : [[swatch("apart"), t("what would have been: the version is not in the shared table")]]),
     ),
   );
 }
@@ -52,12 +53,12 @@ function lineage(versions, number) {
 function fate(version, expansion, chain) {
   if (chain.has(version.number)) return { served: true, happened: true };
   const { state, error, report } = expansion ?? {};
-  if (state === "failed" && error?.code === "gate_failed") return { tag: "refused", why: "It was not good enough, or worse than what serves, so it never served" };
-  if (["failed", "cancelled"].includes(state)) return { tag: state, why: "It never served" };
-  if (["queued", "running"].includes(state)) return { tag: "not yet", why: "It is not known yet whether it will serve" };
+  if (state === "failed" && error?.code === "gate_failed") return { tag: t("refused"), why: t("It was not good enough, or worse than what serves, so it never served") };
+  if (["failed", "cancelled"].includes(state)) return { tag: state, why: t("It never served") };
+  if (["queued", "running"].includes(state)) return { tag: t("not yet"), why: t("It is not known yet whether it will serve") };
   const own = report?.languages?.[version.language] ?? report; // a rebuild reports of each language
-  if (own?.shared?.moved === false) return { served: true, tag: "not shared", why: "Another language would have lost too much, so the shared table is the one of before" };
-  return { served: true, happened: true, tag: "not shared", why: "It is no longer in the shared table: a language was rolled back, or the base is another one" };
+  if (own?.shared?.moved === false) return { served: true, tag: t("not shared"), why: t("Another language would have lost too much, so the shared table is the one of before") };
+  return { served: true, happened: true, tag: t("not shared"), why: t("It is no longer in the shared table: a language was rolled back, or the base is another one") };
 }
 
 const measured = (version) => version.report?.shared?.languages ?? {};
@@ -69,7 +70,7 @@ function row(version, columns, became, named, native) {
     make(
       "th",
       { scope: "row" },
-      make("a", { class: "number", href: version.report_page, title: `Report of version ${version.number}` }, String(version.number)),
+      make("a", { class: "number", href: version.report_page, title: t("Report of version {number}", { number: version.number }) }, String(version.number)),
       native(version.language),
       became.tag ? make("span", { class: "tag", title: became.why }, became.tag) : null,
     ),
@@ -89,7 +90,7 @@ function cell(version, tag, { happened, served }, named) {
     {
       class: !happened ? "apart" : points(change).startsWith("±") ? "same" : change < 0 ? "loss" : "gain",
       "--heat": Math.min(1, Math.abs(change) / FULL).toFixed(3),
-      title: `${named(tag).name} with the shared table: ${percent(before)} before, ${happened ? "" : "would have been "}${percent(after)} with version ${version.number}`,
+      title: (happened ? (values) => t("{tag} with the shared table: {before} before, {after} with version {number}", values) : (values) => t("{tag} with the shared table: {before} before, would have been {after} with version {number}", values))({ tag: named(tag).name, before: percent(before), after: percent(after), number: version.number }),
     },
     make("span", { class: "value" }, percent(after)),
     make("span", { class: "change" }, points(change)),
@@ -100,7 +101,7 @@ function own(version, name, served) {
   const recall = version.report?.t2i?.["R@1"];
   return make(
     "td",
-    { class: "own", title: `${name} was learned by version ${version.number}${served ? "" : ", which does not serve"}` },
+    { class: "own", title: served ? t("{name} was learned by version {number}", { name, number: version.number }) : t("{name} was learned by version {number}, which does not serve", { name, number: version.number }) },
     make("span", { class: "value" }, typeof recall === "number" ? percent(recall) : "–"),
     make("span", { class: "change" }, served ? "learned" : "not served"),
   );

@@ -13,6 +13,7 @@ import { sorry, waiting } from "/static/parts.js";
 import { t } from "/static/text.js";
 
 const SWIPE = 50; // px
+const DATES = ["taken_at"]; // metadata shown as a person writes it
 let box = null; // the dialog, while it is open
 let now = null; // {id, item, language, within}: what it shows; `within` when the page stands behind it in the history
 
@@ -132,7 +133,7 @@ function facts(item) {
   const words = (value) => (Array.isArray(value) ? value.join(", ") : typeof value === "boolean" ? (value ? t("yes") : t("no")) : String(value));
   const only = (tag) => write({ ...nothingAsked(), is: [{ key: "tags", value: tag }] });
   const rest = [
-    ...Object.entries(item.metadata).map(([key, value]) => [called(key), make("bdi", {}, words(value))]),
+    ...Object.entries(item.metadata).map(([key, value]) => [called(key), DATES.includes(key) ? time(value) : make("bdi", {}, words(value))]),
     item.collection === "default" ? null : [t("Collection"), make("bdi", {}, item.collection)],
     [t("Size"), `${item.width} × ${item.height}`],
     [t("Added"), time(item.created_at)],

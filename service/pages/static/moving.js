@@ -4,6 +4,7 @@ import { ask, askOnce } from "/static/api.js";
 import { byId, fill, make, percent } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 const PATH = "/v1/admin/base";
 const PAUSE = 2000; // ms between two looks while a move runs, or the server opens another base
@@ -26,14 +27,14 @@ export async function drawBase(done) {
 }
 
 function serving(status, opening) {
-  const words = `Everything is read by the base “${status.base}” now: version ${status.version}, in release ${status.release}.`;
-  return make("p", { class: "what" }, words, opening ? ` The server still has ${status.open.base} with ${status.open.encoding} open, and opens the other beside it.` : null);
+  const words = t("Everything is read by the base “{base}” now: version {version}, in release {release}.", { base: status.base, version: status.version, release: status.release });
+  return make("p", { class: "what" }, words, " ", opening ? t("The server still has {base} with {encoding} open, and opens the other beside it.", { base: status.open.base, encoding: status.open.encoding }) : null);
 }
 
 function progress(move) {
   const share = move.progress ?? 0;
   return [
-    make("progress", { max: 1, value: share, "aria-label": "Moving to another base" }, `${percent(share)} %`),
+    make("progress", { max: 1, value: share, "aria-label": t("Moving to another base") }, `${percent(share)} %`),
     make("p", { class: "fine" }, move.state === "queued" ? "waiting for a worker" : `${move.phase} · ${Math.round(share * 100)} %`, " · ", make("a", { href: "#teach" }, "details")),
   ];
 }
@@ -44,36 +45,36 @@ function moving(done) {
     event.preventDefault();
     move(name.value.trim(), done);
   };
-  return make("form", { class: "teach", onsubmit: start }, make("label", { class: "entry" }, "Another base", name), make("div", { class: "actions" }, make("button", { type: "submit" }, "Move …")));
+  return make("form", { class: "teach", onsubmit: start }, make("label", { class: "entry" }, t("Another base"), name), make("div", { class: "actions" }, make("button", { type: "submit" }, t("Move …"))));
 }
 
 async function move(base, done) {
   try {
     const plan = await ask(PATH, { json: { base, dry_run: true } });
-    const answer = await dialog(`Move to ${plan.base}?`, (close) => takes(plan, close));
+    const answer = await dialog(t("Move to {base}?", { base: plan.base }), (close) => takes(plan, close));
     if (!answer) return;
     await askOnce(PATH, { base, ...answer });
     await done();
   } catch (problem) {
-    await dialog("Not moved", () => sorry(problem));
+    await dialog(t("Not moved"), () => sorry(problem));
   }
 }
 
 function takes(plan, close) {
   const force = make("input", { type: "checkbox", id: "force" });
-  const again = plan.languages.length ? `All pictures and captions are encoded anew, and taught again: ${plan.languages.map(nameOf).join(", ")}.` : "All pictures and captions are encoded anew.";
+  const again = plan.languages.length ? t("All pictures and captions are encoded anew, and taught again: {languages}.", { languages: plan.languages.map(nameOf).join(", ") }) : t("All pictures and captions are encoded anew.");
   return make(
     "div",
     {},
     make("p", {}, again),
-    make("p", { class: "fine" }, `It takes about ${megabytes(plan.needed)} of disk; ${megabytes(plan.free)} are free.`),
-    make("label", { class: "check" }, force, "Move even if a language loses more than it may"),
-    choice("Move", () => close({ force: force.checked }), close),
+    make("p", { class: "fine" }, t("It takes about {needed} of disk; {free} are free.", { needed: megabytes(plan.needed), free: megabytes(plan.free) })),
+    make("label", { class: "check" }, force, t("Move even if a language loses more than it may")),
+    choice(t("Move"), () => close({ force: force.checked }), close),
   );
 }
 
 function back(plan, done) {
-  return make("p", {}, make("button", { type: "button", class: "quiet", onclick: () => undo(plan, done) }, `Back to ${target(plan)} …`));
+  return make("p", {}, make("button", { type: "button", class: "quiet", onclick: () => undo(plan, done) }, t("Back to {target} …", { target: target(plan) })));
 }
 
 const isEncoding = (plan) => plan.from_base === plan.to_base;
@@ -81,24 +82,24 @@ const target = (plan) => (isEncoding(plan) ? plan.encoding : plan.to_base);
 
 async function undo(plan, done) {
   const lines = [
-    [plan.lost, "No longer served"],
-    [plan.returned, "Served again"],
-    [plan.changed, "Served by their versions of before"],
+    [plan.lost, t("No longer served")],
+    [plan.returned, t("Served again")],
+    [plan.changed, t("Served by their versions of before")],
   ];
-  const sure = await dialog(`Back to ${target(plan)}?`, (close) =>
+  const sure = await dialog(t("Back to {target}?", { target: target(plan) }), (close) =>
     make(
       "div",
       {},
-      make("p", {}, isEncoding(plan) ? "All languages stay as they are." : `Release ${plan.restored} is served again, exactly as it was.`),
+      make("p", {}, isEncoding(plan) ? t("All languages stay as they are.") : t("Release {restored} is served again, exactly as it was.", { restored: plan.restored })),
       make("ul", {}, lines.filter(([tags]) => tags.length).map(([tags, what]) => make("li", {}, `${what}: ${tags.map(nameOf).join(", ")}`))),
-      choice("Go back", () => close(true), close),
+      choice(t("Go back"), () => close(true), close),
     ),
   );
   if (!sure) return;
   try {
     await ask(`${PATH}/undo`, { json: { expected: plan.release } });
   } catch (problem) {
-    await dialog("Not undone", () => sorry(problem));
+    await dialog(t("Not undone"), () => sorry(problem));
   }
   await done();
 }
@@ -108,7 +109,7 @@ function choice(words, agree, close) {
     "div",
     { class: "actions" },
     make("button", { type: "button", class: "main danger", onclick: agree }, words),
-    make("button", { type: "button", autofocus: true, onclick: () => close(null) }, "Cancel"),
+    make("button", { type: "button", autofocus: true, onclick: () => close(null) }, t("Cancel")),
   );
 }
 

@@ -1,6 +1,7 @@
 // The plots of a report, as tables and one drawing: each has its numbers as text. Sends no request.
 
 import { legend, make, percent, points, scrolled } from "/static/dom.js";
+import { t } from "/static/text.js";
 
 const FULL = 0.1; // a change of ten percentage points has the full colour
 const UNSURE = "shared"; // the row of the shared table among languages
@@ -21,14 +22,14 @@ export function movesTable(languages, named, native, happened) {
   };
   const ends = make("span", { class: "ends", "aria-hidden": "true" }, ["0", "25", "50", "75", "100"].map((at) => make("span", {}, at)));
   return scrolled(
-    "Effect on the other languages",
+    t("Effect on the other languages"),
     make(
       "table",
       { class: "moves" },
-      make("thead", {}, make("tr", {}, heads("Language"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Points", "R@1"))),
+      make("thead", {}, make("tr", {}, heads(t("Language")), make("th", { scope: "col" }, make("span", { class: "unseen" }, t("On a scale from 0 to 100 percent")), ends), heads(t("Points"), "R@1"))),
       make("tbody", {}, Object.entries(languages).map(row)),
     ),
-    legend([key("dot before"), "before"], [key("dot after"), happened ? "after" : "what would have been"], [key("tick"), "by its own version"]),
+    legend([key("dot before"), t("before")], [key("dot after"), happened ? t("after") : t("what would have been")], [key("tick"), t("by its own version")]),
   );
 }
 
@@ -39,26 +40,26 @@ export function matchTable(bins, name) {
       "tr",
       {},
       make("th", { scope: "row" }, `${at + 1}`),
-      make("td", { class: "scale-cell" }, scale({ before: chance, after: right }, "", `${percent(chance)} told, ${percent(right)} right`)),
+      make("td", { class: "scale-cell" }, scale({ before: chance, after: right }, "", t("{chance} told, {right} right", { chance: percent(chance), right: percent(right) }))),
       make("td", { class: "number" }, percent(chance), " → ", percent(right)),
       make("td", { class: "number" }, count),
     );
   const ends = make("span", { class: "ends", "aria-hidden": "true" }, ["0", "25", "50", "75", "100"].map((at) => make("span", {}, at)));
   return scrolled(
-    `Chance of a match in ${name}`,
+    t("Chance of a match in {name}", { name }),
     make(
       "table",
       { class: "moves match" },
-      make("thead", {}, make("tr", {}, heads("Tenth"), make("th", { scope: "col" }, make("span", { class: "unseen" }, "On a scale from 0 to 100 percent"), ends), heads("Percent", "Hits"))),
+      make("thead", {}, make("tr", {}, heads(t("Tenth")), make("th", { scope: "col" }, make("span", { class: "unseen" }, t("On a scale from 0 to 100 percent")), ends), heads(t("Percent"), t("Hits")))),
       make("tbody", {}, bins.map(row)),
     ),
-    legend([key("dot before"), "chance that was told"], [key("dot after"), "share that was right"]),
+    legend([key("dot before"), t("chance that was told")], [key("dot after"), t("share that was right")]),
   );
 }
 
 function scale({ before, after, learned }, name, said = null, happened = true) {
   const has = typeof learned === "number";
-  const label = said ?? `${name}: ${percent(before)} before, ${percent(after)} after${has ? `, ${percent(learned)} by its own version` : ""}`;
+  const label = said ?? (has ? t("{name}: {before} before, {after} after, {learned} by its own version", { name, before: percent(before), after: percent(after), learned: percent(learned) }) : t("{name}: {before} before, {after} after", { name, before: percent(before), after: percent(after) }));
   const [low, high] = [Math.min(before, after), Math.max(before, after)];
   return make(
     "span",
@@ -76,18 +77,18 @@ export function confusionTable(rows, language, named, native) {
   const read = new Set(Object.values(rows).flatMap((row) => Object.keys(row)));
   const others = [...read].filter((tag) => tag !== UNSURE && !tags.includes(tag)); // learned, but without held-out captions
   const columns = [...tags, ...others, ...(read.has(UNSURE) ? [UNSURE] : [])];
-  const head = (tag) => make("th", { scope: "col", title: tag === UNSURE ? "Not certain: read with the shared table" : named(tag).name }, tag === UNSURE ? "not certain" : tag);
+  const head = (tag) => make("th", { scope: "col", title: tag === UNSURE ? t("Not certain: read with the shared table") : named(tag).name }, tag === UNSURE ? t("not certain") : tag);
   const row = (tag) => {
     const total = Object.values(rows[tag]).reduce((sum, count) => sum + count, 0);
     const name = make("th", { scope: "row" }, native(tag), make("span", { class: "hint" }, tag));
     return make("tr", {}, name, columns.map((as) => cell(tag, as, rows[tag][as] ?? 0, total, named)));
   };
   return scrolled(
-    "Language detection",
+    t("Language detection"),
     make(
       "table",
       { class: "heat confusion" },
-      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, "Actual language ↓ / detected language →"), columns.map(head))),
+      make("thead", {}, make("tr", {}, make("th", { scope: "col" }, t("Actual language ↓ / detected language →")), columns.map(head))),
       make("tbody", {}, tags.map(row)),
     ),
   );
@@ -96,8 +97,8 @@ export function confusionTable(rows, language, named, native) {
 function cell(tag, as, count, total, named) {
   const right = tag === as;
   const part = total ? count / total : 0;
-  const reader = as === UNSURE ? "the shared table" : named(as).name;
-  const title = `${count} of ${total} captions in ${named(tag).name} read by ${reader}`;
+  const reader = as === UNSURE ? t("the shared table") : named(as).name;
+  const title = t("{count} of {total} captions in {tag} read by {reader}", { count, total, tag: named(tag).name, reader });
   const tone = right ? "gain" : count ? (as === UNSURE ? "unsure" : "loss") : "same";
   return make("td", { class: `${tone}${right ? " own" : ""}`, "--heat": right ? part : Math.min(1, 0.15 + 2 * part), title }, count || right ? rounded(part) : make("span", { "aria-label": "none" }, "·"));
 }
@@ -126,7 +127,7 @@ export function chainPlot(steps, named, native) {
     { class: "chain" },
     make("figcaption", {}, legend([key("dot AA"), "average accuracy"], [key("dot F"), "forgetting"])),
     scrolled(
-      "The shared table over time",
+      t("The shared table over time"),
       make("svg", { viewBox: `0 0 ${width} ${height}`, "aria-hidden": "true" }, grid, marks, line("F"), line("AA")),
       chainTable(steps, named, native),
     ),

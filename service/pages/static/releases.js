@@ -6,11 +6,12 @@ import { native, refresh } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
 import { drawBase } from "/static/moving.js";
 import { restore } from "/static/rollback.js";
+import { t } from "/static/text.js";
 
 /** Load the releases (this needs an admin key) and draw them, newest first. */
 export async function drawReleases() {
   const body = byId("releases-body");
-  if (!body.childElementCount) fill(body, waiting("Loading the releases"));
+  if (!body.childElementCount) fill(body, waiting(t("Loading the releases")));
   try {
     const releases = await all("/v1/admin/releases", 200);
     const again = async () => {
@@ -18,9 +19,9 @@ export async function drawReleases() {
       await drawReleases();
     };
     drawBase(again);
-    fill(body, releases.length ? make("ol", { class: "releases" }, releases.map((one) => entry(one, releases[0], again))) : nothing("No release yet."));
+    fill(body, releases.length ? make("ol", { class: "releases" }, releases.map((one) => entry(one, releases[0], again))) : nothing(t("No release yet.")));
   } catch (problem) {
-    const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, "Enter a key"));
+    const retry = make("p", {}, make("button", { type: "button", onclick: drawReleases }, t("Enter a key")));
     fill(body, sorry(problem), [401, 403].includes(problem.status) ? retry : null);
   }
 }
@@ -36,9 +37,9 @@ function entry(release, current, again) {
       {},
       make("p", { class: "what" }, what(release), serving ? make("span", { class: "tag" }, "serving") : null),
       make("p", { class: "routes" }, routes(release)),
-      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change?.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? " · files pruned: cannot be restored" : null),
+      make("p", { class: "fine" }, time(release.created_at), ` · ${release.actor}`, release.reason ? ` · ${release.change?.kind === "promote" ? release.reason : `“${release.reason}”`}` : null, release.pruned.length ? [" · ", t("files pruned: cannot be restored")] : null),
     ),
-    serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": `Restore release ${release.number}` }, "Restore …"),
+    serving || release.pruned.length ? null : make("button", { type: "button", class: "quiet", onclick: () => restore(release, current, again), "aria-label": t("Restore release {number}", { number: release.number }) }, t("Restore …")),
   );
 }
 
@@ -46,14 +47,14 @@ function what({ change = {}, number }) {
   const language = change.language ? native(change.language) : "a language";
   const to = change.to_version ?? null;
   const forced = change.forced ? make("span", { class: "tag", title: change.forced }, "forced") : null;
-  if (change.kind === "promote") return [language, ` learned as version ${to}`, forced];
-  if (change.kind === "rebuild") return ["Shared table taught again"];
-  if (change.kind === "rollback") return [language, to === null ? " removed" : ` rolled back to version ${to}`];
-  const target = change.from === change.to ? `vectors made by ${change.encoding}` : `base ${change.to}`;
-  if (change.kind === "base") return [`Moved from base ${change.from} to ${target}`];
-  if (change.kind === "restore" && change.to) return [`Back to ${target}: release ${change.restored} restored`];
-  if (change.kind === "restore") return [`Release ${change.restored} restored`];
-  return [number <= 1 ? "English, built in" : "Published"];
+  if (change.kind === "promote") return [t("{language} learned as version {to}", { language, to }), forced];
+  if (change.kind === "rebuild") return [t("Shared table taught again")];
+  if (change.kind === "rollback") return [to === null ? t("{language} removed", { language }) : t("{language} rolled back to version {to}", { language, to })];
+  const target = change.from === change.to ? t("vectors made by {encoding}", { encoding: change.encoding }) : t("base {to}", { to: change.to });
+  if (change.kind === "base") return [t("Moved from base {from} to {target}", { from: change.from, target })];
+  if (change.kind === "restore" && change.to) return [t("Back to {target}: release {restored} restored", { target, restored: change.restored })];
+  if (change.kind === "restore") return [t("Release {restored} restored", { restored: change.restored })];
+  return [number <= 1 ? t("English, built in") : t("Published")];
 }
 
 function routes(release) {

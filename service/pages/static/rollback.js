@@ -4,6 +4,7 @@ import { ask, askOnce } from "/static/api.js";
 import { fill, make } from "/static/dom.js";
 import { named, native } from "/static/languages.js";
 import { dialog, sorry } from "/static/parts.js";
+import { locale, t } from "/static/text.js";
 
 const path = (tag) => `/v1/admin/languages/${encodeURIComponent(tag)}/rollback`;
 
@@ -14,21 +15,21 @@ export async function rollBack(item, done) {
   for (;;) {
     try {
       const plan = await ask(path(item.language), { json: { dry_run: true } });
-      answer = await dialog(`Roll back ${item.name}?`, (close) => question(plan, item, answer, moved, close), "rollback");
+      answer = await dialog(t("Roll back {item}?", { item: item.name }), (close) => question(plan, item, answer, moved, close), "rollback");
       if (!answer) return;
       const json = { ...answer, expected: plan.release };
       const result = await askOnce(path(item.language), json);
       await done();
-      await dialog("Rolled back", (close) => resultDialog(result, item, close));
+      await dialog(t("Rolled back"), (close) => resultDialog(result, item, close));
       return;
     } catch (problem) {
       moved = problem.code === "alias_moved";
       if (moved) continue;
       if (problem.code === "outcome_unknown") {
-        if (await dialog(`It is not known whether ${item.name} was rolled back.`, (close) => unknown(problem, close))) await done();
+        if (await dialog(t("It is not known whether {item} was rolled back.", { item: item.name }), (close) => unknown(problem, close))) await done();
         return;
       }
-      await refused("Not rolled back", problem);
+      await refused(t("Not rolled back"), problem);
       await done();
       return;
     }
@@ -46,49 +47,48 @@ function question(plan, item, given, moved, close) {
   return make(
     "form",
     { onsubmit: agree },
-    moved ? make("p", { class: "sorry moved", role: "alert" }, "Something changed in the meantime, so nothing was rolled back. This is the new plan.") : null,
-    make("h3", {}, "What changes"),
+    moved ? make("p", { class: "sorry moved", role: "alert" }, t("Something changed in the meantime, so nothing was rolled back. This is the new plan.")) : null,
+    make("h3", {}, t("What changes")),
     make("ul", {}, make("li", { class: "changes" }, changes(plan, item)), make("li", {}, shared(plan, lost))),
-    make("h3", {}, "What stays"),
+    make("h3", {}, t("What stays")),
     make("p", { class: "stays" }, stays(plan)),
-    make("p", { class: "fine" }, `Based on release ${plan.release}, which serves now. Nothing is deleted by this, and it can be undone.`),
-    make("label", { class: "entry" }, "Reason, shown in the list of releases", reason),
-    lost.length ? make("label", { class: "check" }, rebuild, `Afterwards, train the shared table again on ${names(lost)}`) : null,
+    make("p", { class: "fine" }, t("Based on release {release}, which serves now. Nothing is deleted by this, and it can be undone.", { release: plan.release })),
+    make("label", { class: "entry" }, t("Reason, shown in the list of releases"), reason),
+    lost.length ? make("label", { class: "check" }, rebuild, t("Afterwards, train the shared table again on {lost}", { lost: names(lost) })) : null,
     make(
       "div",
       { class: "actions" },
-      make("button", { type: "submit", class: "main danger" }, `Roll back ${item.name}`),
-      make("button", { type: "button", onclick: () => close(false) }, "Keep it"),
+      make("button", { type: "submit", class: "main danger" }, t("Roll back {item}", { item: item.name })),
+      make("button", { type: "button", onclick: () => close(false) }, t("Keep it")),
     ),
   );
 }
 
 function changes(plan, item) {
-  if (plan.to_version === null) return `${item.name} is no longer available: it has no version before version ${plan.from_version}.`;
-  return `${item.name} goes from version ${plan.from_version} back to version ${plan.to_version}.`;
+  if (plan.to_version === null) return t("{item} is no longer available: it has no version before version {from_version}.", { item: item.name, from_version: plan.from_version });
+  return t("{item} goes from version {from_version} back to version {to_version}.", { item: item.name, from_version: plan.from_version, to_version: plan.to_version });
 }
 
 function shared(plan, lost) {
-  const without = lost.length ? ` It no longer knows ${names(lost)} until it is taught again; searches that name their language do not change.` : "";
-  return `Text in an unknown language is read by version ${plan.shared_version}.${without}`;
+  const without = lost.length ? t("It no longer knows {lost} until it is taught again; searches that name their language do not change.", { lost: names(lost) }) : "";
+  return t("Text in an unknown language is read by version {shared_version}. {without}", { shared_version: plan.shared_version, without });
 }
 
 function stays(plan) {
-  if (!plan.unchanged.length) return "There is no other language.";
-  const keep = plan.unchanged.length === 1 ? "keeps its version, and so all its results," : "keep their versions, and so all their results,";
-  return `${names(plan.unchanged)} ${keep} bit for bit the same. No picture changes.`;
+  if (!plan.unchanged.length) return t("There is no other language.");
+  return t("{count, plural, one {{names} keeps its version, and so all its results, bit for bit the same.} other {{names} keep their versions, and so all their results, bit for bit the same.}} No picture changes.", { count: plan.unchanged.length, names: names(plan.unchanged) });
 }
 
-const names = (tags) => new Intl.ListFormat("en").format(tags.map((tag) => named(tag).name));
+const names = (tags) => new Intl.ListFormat(locale).format(tags.map((tag) => named(tag).name));
 
 function resultDialog(result, item, close) {
-  const now = result.to_version === null ? `${item.name} is no longer available.` : `${item.name} uses version ${result.to_version} again.`;
+  const now = result.to_version === null ? t("{item} is no longer available.", { item: item.name }) : t("{item} uses version {to_version} again.", { item: item.name, to_version: result.to_version });
   return make(
     "div",
     {},
-    make("p", {}, `${now} Release ${result.release} serves.`),
-    result.rebuild_expansion ? make("p", {}, "The shared table is being taught again: see ", make("a", { href: "#teach", onclick: () => close(true) }, "its progress"), ".") : null,
-    make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: () => close(true) }, "Close")),
+    make("p", {}, t("{now} Release {release} serves.", { now, release: result.release })),
+    result.rebuild_expansion ? make("p", {}, t("The shared table is being taught again: see {progress}.", { progress: make("a", { href: "#teach", onclick: () => close(true) }, t("its progress")) })) : null,
+    make("div", { class: "actions" }, make("button", { type: "button", class: "main", onclick: () => close(true) }, t("Close"))),
   );
 }
 
@@ -96,30 +96,30 @@ function unknown(problem, close) {
   return make(
     "div",
     {},
-    make("p", {}, `${problem.message} The table of languages shows which version is used now.`),
+    make("p", {}, t("{message} The table of languages shows which version is used now.", { message: problem.message })),
     make(
       "div",
       { class: "actions" },
-      make("button", { type: "button", class: "main", onclick: () => close(true) }, "Look again"),
-      make("button", { type: "button", onclick: () => close(false) }, "Close"),
+      make("button", { type: "button", class: "main", onclick: () => close(true) }, t("Look again")),
+      make("button", { type: "button", onclick: () => close(false) }, t("Close")),
     ),
   );
 }
 
 /** Serve an earlier release again, if `current` still serves when the person agrees; then call `done`. */
 export async function restore(release, current, done) {
-  const agreed = await dialog(`Restore release ${release.number}?`, (close) =>
+  const agreed = await dialog(t("Restore release {number}?", { number: release.number }), (close) =>
     make(
       "div",
       {},
-      make("p", {}, "Every language goes back to the version it had then:"),
+      make("p", {}, t("Every language goes back to the version it had then:")),
       make("ul", {}, differences(release, current)),
-      make("p", { class: "fine" }, "This undoes everything that happened since. To change only one language, roll it back instead."),
+      make("p", { class: "fine" }, t("This undoes everything that happened since. To change only one language, roll it back instead.")),
       make(
         "div",
         { class: "actions" },
-        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, "Restore"),
-        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, "Keep the current one"),
+        make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Restore")),
+        make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Keep the current one")),
       ),
     ),
   );
@@ -127,7 +127,7 @@ export async function restore(release, current, done) {
   try {
     await ask(`/v1/admin/releases/${release.number}/restore`, { json: { expected: current.number } });
   } catch (problem) {
-    await refused("Not restored", problem);
+    await refused(t("Not restored"), problem);
   }
   await done();
 }
@@ -135,10 +135,10 @@ export async function restore(release, current, done) {
 function differences(release, current) {
   const tags = [...new Set([...Object.keys(current.languages), ...Object.keys(release.languages)])];
   const changed = tags.filter((tag) => current.languages[tag] !== release.languages[tag]);
-  const words = (number) => (number === undefined ? "not available" : `version ${number}`);
+  const words = (number) => (number === undefined ? t("not available") : t("version {number}", { number }));
   const lines = changed.map((tag) => make("li", {}, native(tag), `: ${words(current.languages[tag])} → ${words(release.languages[tag])}`));
-  if (current.shared !== release.shared) lines.push(make("li", {}, `Shared table: version ${current.shared} → version ${release.shared}`));
-  return lines.length ? lines : [make("li", {}, "Nothing changes: both releases are the same.")];
+  if (current.shared !== release.shared) lines.push(make("li", {}, t("Shared table: version {before} → version {after}", { before: current.shared, after: release.shared })));
+  return lines.length ? lines : [make("li", {}, t("Nothing changes: both releases are the same."))];
 }
 
 async function refused(title, problem) {
