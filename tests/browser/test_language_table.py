@@ -31,7 +31,7 @@ def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site
     versions = site.http.get("/v1/versions").json()["items"]
     arabic = next(version for version in versions if version["language"] == "ar")
     after = arabic["report"]["shared"]["languages"]["en"]["after"]["R@1"]
-    page.goto("/#languages")
+    page.goto("/#administration")
     row = page.locator(".heat tbody tr").first
     expect(row.locator("td").first.locator(".value")).to_have_text(f"{after * 100:.1f}")
     expect(row.locator("td.own")).to_contain_text("learned")
@@ -39,7 +39,7 @@ def test_the_heat_map_shows_what_a_version_did_to_english(page: Page, site: Site
 
 def test_a_version_is_marked_while_it_is_not_in_the_shared_table(page: Page, site: Site) -> None:
     marked = page.locator(".heat tbody tr").first.locator(".tag")
-    page.goto("/#languages")
+    page.goto("/#administration")
     expect(page.locator(".heat tbody tr").first).to_be_visible()
     expect(marked).to_have_count(0)
     before = site.http.get("/v1/languages").json()["release"]
@@ -59,7 +59,7 @@ def test_what_the_gate_refused_is_marked_and_its_figures_are_what_would_have_bee
         page.wait_for_timeout(200)
     assert item["error"]["code"] == "gate_failed", item
     refused = next(each for each in site.http.get("/v1/versions").json()["items"] if each["language"] == "it")
-    page.goto("/#languages")
+    page.goto("/#administration")
     row = page.locator(".heat tbody tr", has=page.locator(f"a[href='{refused['report_page']}']"))
     expect(row.locator(".tag")).to_have_text("refused")
     expect(row.locator("td.own")).to_contain_text("not served")

@@ -30,7 +30,7 @@ def test_languages_and_heat_map_lead_to_the_report_and_it_to_the_same_parts(page
     expect(page.locator("h1 bdi")).to_have_attribute("dir", "rtl")
     expect(page.locator(".verdict")).to_contain_text("This version is used for Arabic now.")
 
-    page.goto("/#languages")
+    page.goto("/#administration")
     page.locator(".heat tbody th a").first.click()
     expect(page.locator("h1 bdi")).to_have_text("العربية")
 

@@ -53,7 +53,7 @@ def test_a_dialog_does_not_stay_over_another_part_of_the_page(page: Page) -> Non
     page.click("#menu-button")
     page.click("#key-button")
     expect(page.locator("dialog #key")).to_be_visible()
-    page.evaluate("location.hash = '#languages'")
+    page.evaluate("location.hash = '#administration'")
     expect(page.locator(".heat")).to_be_visible()
     expect(page.locator("dialog")).to_have_count(0)
 

@@ -76,23 +76,26 @@ export function fillPicker(select) {
   if (!select.value) select.value = "auto";
 }
 
-/** Draw the table and the heat map. */
+/** Draw the table. */
 export async function drawLanguages() {
   const body = byId("languages-body");
-  const heat = byId("heat-body");
   if (!learned.items.length) fill(body, waiting("Loading the languages"));
   try {
     await refresh();
     fill(body, table());
   } catch (problem) {
     fill(body, sorry(problem));
-    return;
   }
+}
+
+/** Draw what each version did to each language. */
+export async function drawEffects() {
+  const body = byId("heat-body");
   try {
-    const [versions, expansions] = await Promise.all([all("/v1/versions"), all("/v1/expansions")]);
-    fill(heat, heatMap(versions, expansions, learned.shared, named, native));
+    const [versions, expansions] = await Promise.all([all("/v1/versions"), all("/v1/expansions"), refresh()]);
+    fill(body, heatMap(versions, expansions, learned.shared, named, native));
   } catch (problem) {
-    fill(heat, sorry(problem));
+    fill(body, sorry(problem));
   }
 }
 

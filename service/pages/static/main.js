@@ -8,7 +8,7 @@ import { byId, make } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
-import { drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
+import { drawEffects, drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
 import * as lightbox from "/static/lightbox.js";
 import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
@@ -17,7 +17,7 @@ import * as teach from "/static/teach.js";
 import { locale, offer, speak, t } from "/static/text.js";
 import * as words from "/static/words.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases, administration: () => {} };
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases, administration: drawEffects };
 const TABS = { words: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
 const PICTURE = "#picture/"; // how the address of one large picture begins
@@ -56,7 +56,7 @@ function draw(address) {
     search.loadCollections();
     watchGrowth();
   }
-  if (shown !== null && part !== "languages") refresh().catch(() => {}); // that part refreshes by itself
+  if (shown !== null && !["languages", "administration"].includes(part)) refresh().catch(() => {}); // that part refreshes by itself
   shown = part;
   PARTS[part](new URLSearchParams(query));
 }
