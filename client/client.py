@@ -25,7 +25,7 @@ if TYPE_CHECKING:
 _SECONDS = 60.0  # to wait for a response; uploads get longer
 _UPLOAD_SECONDS = 900.0
 _PAGE = 100
-_ATTEMPTS = 8  # requests for one picture while the service is busy, or restarts: about a minute
+_PATIENCE = 75.0  # seconds for which a request is made again while the service is busy, restarts, or has no registry
 _BUSY = (429, 503)
 _LONGEST_PAUSE = 30.0  # seconds
 _SHOWN = 3  # places of one kind of fault
@@ -44,6 +44,7 @@ _ADVICE = {
     (422, "picture_not_found"): "Import these pictures first with `pictoglot import`, or leave them out with "
     "`--without-missing`. Those of the demo come while `pictoglot demo up` fills its gallery.",
 }
+read_clock = time.monotonic
 T = TypeVar("T")
 R = TypeVar("R")
 
@@ -266,15 +267,16 @@ def retry(send: Callable[[], httpx.Response], stopping: threading.Event | None =
     Raises `StopError` before a request when `stopping` is set, also while it waits.
     """
     pause(0.0, stopping)
-    for attempt in range(1, _ATTEMPTS):
-        seconds = 0.25 * 2**attempt
+    seconds, until = 0.25, read_clock() + _PATIENCE
+    while read_clock() < until:
+        seconds = least = min(2 * seconds, _LONGEST_PAUSE)
         with contextlib.suppress(httpx.TransportError):
             response = send()
             if response.status_code not in _BUSY:
                 return response
             asked = response.headers.get("Retry-After", "")
-            seconds = float(asked) if asked.isdecimal() else seconds
-        pause(min(seconds, _LONGEST_PAUSE), stopping)
+            least = min(float(asked), _LONGEST_PAUSE) if asked.isdecimal() else seconds
+        pause(least, stopping)
     return send()
 
 

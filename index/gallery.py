@@ -18,6 +18,7 @@ from sqlalchemy.orm import Session
 from index.captions import (
     Captions,
     EncoderId,
+    find_captions,
     find_own_ids,
     flatten_captions,
     group_by_language,
@@ -38,6 +39,7 @@ from index.records import (
     add_record_change,
     find_pictures,
     find_record,
+    find_spelling,
     find_taken_at,
     is_equal,
     write_values,
@@ -48,11 +50,13 @@ from index.vectors import Vector
 from model.pictures import Picture
 from store.clock import now
 from store.data_root import DataRoot
+from store.deleted import DeletedPictureRow
 from store.errors import PictoglotError, PictureNotFound, StoreUnavailable
 from store.registry import Registry
 from store.tables import DiscardedContentRow, GalleryChangeRow, PictureRow, PictureVectorRow
 
 KEPT_SECONDS = 86_400.0  # for which files stay after no picture has their content: a copy of the registry may name them
+_NEVER = datetime.fromtimestamp(0, UTC)  # in the place of what only the database knows
 _OF_FILE = ("width", "height", "original")
 
 
@@ -81,12 +85,16 @@ Outcome = Literal["created", "replaced", "kept"]
 
 @dataclass(frozen=True)
 class PutResult:
-    """The picture as it is now, the captions added with it, the outcome, and the content that it had `before`."""
+    """The picture as it is now, the captions added with it, the outcome, and the content that it had `before`.
+
+    `same_as` is another picture that the caller may see and that has its content, where it was not put there before.
+    """
 
     picture: GalleryPicture
     captions: dict[str, list[str]]
     outcome: Outcome
     before: str | None = None
+    same_as: str | None = None
 
     @property
     def created(self) -> bool:
@@ -113,7 +121,7 @@ class Gallery(PictureTables):
             vectors = {new.content_sha256: new.vector for new in pictures if new.vector is not None}
             store_picture_vectors(session, fingerprint, vectors)
             _discard(session, {put.before for put in stored if put.before is not None})
-            _reclaim(session, {new.content_sha256 for new in pictures})
+            reclaim(session, {new.content_sha256 for new in pictures})
             for content, picture in _list_files(pictures):  # another process has just deleted this content as unused
                 self.files.write_missing(content, picture)
         return stored
@@ -127,7 +135,8 @@ class Gallery(PictureTables):
             before, own = find_pictures(session, [patch.id]).get(patch.id), find_own_ids(session, patch.id)
             record, captions = patch.apply_to(before.record if before else None, group_by_language(own))
             assert before is not None
-            return _write_row(session, before, replace(before, record=record), own, captions, vectors)
+            after = replace(before, record=record)
+            return write_row(session, before, after, own, captions, vectors, patch.collections)
 
     def check(self, id: str, change: RecordInput | Patch) -> None:
         """Raise what `put` or `patch` would raise now, before anything is decoded or encoded."""
@@ -139,21 +148,17 @@ class Gallery(PictureTables):
                 change.apply_to(before, group_by_language(find_own_ids(session, id)))
 
     def delete(self, id: str, collections: Collections = None, precondition: Precondition | None = None) -> None:
-        """Delete a picture and its captions, and its vectors unless another picture has its content.
+        """Delete a picture and its captions; `index.bulk` can bring it back until its files are deleted.
 
-        Files go later, by `delete_content`. Raise `PictureNotFound`, also outside of these collections, and
+        These go later, by `delete_content`. Raise `PictureNotFound`, also outside of these collections, and
         `RecordChanged` unless the precondition holds.
         """
         with self.registry.begin() as session:
-            if (record := find_record(session, id, collections)) is None:
+            if (picture := find_pictures(session, [id], collections).get(id)) is None:
                 raise PictureNotFound("there is no picture with this id")
             if precondition is not None:
-                precondition.require(record)
-            content = session.scalars(select(PictureRow.content_sha256).where(PictureRow.id == id)).one()
-            session.execute(delete(PictureRow).where(PictureRow.id == id))
-            add_record_change(session)  # facets have one picture fewer
-            _add_change(session, DELETED, id)
-            _discard(session, {content})
+                precondition.require(picture.record)
+            delete_row(session, picture)
 
     def get(self, id: str, collections: Collections = None) -> GalleryPicture:
         """Return one picture; raise `PictureNotFound`, also outside of these collections."""
@@ -178,6 +183,14 @@ class Gallery(PictureTables):
             for id in find_pictures(session, ids):
                 change = _add_change(session, "picture_put", id)
                 session.execute(update(PictureRow).where(PictureRow.id == id).values(change=change))
+
+    def forget_deleted(self, seconds: float = KEPT_SECONDS) -> None:
+        """Forget pictures that were deleted more than so many seconds ago, with their vectors: none comes back then."""
+        until, row = now() - seconds, DiscardedContentRow
+        unused = select(row.content_sha256).where(row.discarded_at <= until)
+        with self.registry.begin() as session:
+            session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.deleted_at <= until))
+            session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256.in_(unused)))
 
     def list_discarded(self, seconds: float = KEPT_SECONDS) -> list[str]:
         """List the contents that no picture has had for this time."""
@@ -236,21 +249,40 @@ def _put_picture(session: Session, new: NewPicture) -> PutResult:
         original |= before.original
         after = replace(before, width=new.width, height=new.height, record=record, original=original)
     else:  # what only the database knows is filled in when its row is written
-        never, place = datetime.fromtimestamp(0, UTC), (0.0, new.id)
-        known, times = (new.id, new.content_sha256, new.width, new.height), (never, never, (place, place))
+        place = (0.0, new.id)
+        known, times = (new.id, new.content_sha256, new.width, new.height), (_NEVER, _NEVER, (place, place))
         after = GalleryPicture(*known, *times, record, original, key=0)
-    return _write_row(session, before, after, own, new.captions, new.caption_vectors)
+    within = new.record.collections
+    put = write_row(session, before, after, own, new.captions, new.caption_vectors, within)
+    is_new = put.before != new.content_sha256
+    return replace(put, same_as=_find_same(session, put.picture, within) if is_new else None)
 
 
-def _write_row(
+def _find_same(session: Session, picture: GalleryPicture, within: Collections) -> str | None:
+    """Find another picture of the same content, the first one that came."""
+    row = PictureRow
+    query = select(row.id).where(row.content_sha256 == picture.content_sha256, row.id != picture.id)
+    if within is not None:
+        query = query.where(row.collection.in_(within))
+    return session.scalar(query.order_by(row.created_at, row.id).limit(1))
+
+
+def write_row(
     session: Session,
     before: GalleryPicture | None,
     after: GalleryPicture,
     own: Mapping[tuple[str, str], int],
     captions: Captions | None,
     vectors: Mapping[tuple[str, str, EncoderId], Vector],
+    collections: Collections = None,
 ) -> PutResult:
-    """Write what changed of a picture, whose captions were `own` before."""
+    """Write what changed of a picture, whose captions were `own` before; a new one may have come at a time before.
+
+    Its collection is spelled as one of `collections` is that differs by upper and lower case alone.
+    """
+    if before is None or before.record.collection != after.record.collection:
+        spelled = find_spelling(session, after.record.collection, collections)
+        after = replace(after, record=replace(after.record, collection=spelled))
     content = before.content_sha256 if before else None
     is_new_content = content != after.content_sha256
     is_edited = before is None or not is_equal(after.record, before.record)
@@ -269,7 +301,9 @@ def _write_row(
         columns["key"] = record.change  # rising, and never used again
     columns |= {"change": record.change, "record": add_record_change(session), "etag": record.etag}
     columns |= {"collection": record.collection, "tags": record.tags, "facts": {**record.metadata}}
-    came = now() if before is None else PictureRow.created_at
+    came: Any = PictureRow.created_at
+    if before is None:
+        came = columns["created_at"] = now() if after.created_at == _NEVER else after.created_at
     columns["shown_at"] = came if (taken := find_taken_at(record)) is None else literal(taken, Double)
     row: Insert | Update = insert(PictureRow).values(id=after.id, **columns)
     if before is not None:
@@ -289,6 +323,20 @@ def _write_row(
     return PutResult(picture, group_by_language(own), "created" if before is None else "replaced", content)
 
 
+def delete_row(session: Session, picture: GalleryPicture) -> None:
+    """Delete a picture and its captions, and keep what they were."""
+    kept = {name: getattr(picture, name) for name in ("id", "content_sha256", "created_at", *_OF_FILE)}
+    record = {"collection": picture.record.collection, "tags": [*picture.record.tags]}
+    captions = [[each.language, each.text, each.expansion] for each in find_captions(session, [picture.id])]
+    session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id == picture.id))
+    row = insert(DeletedPictureRow).values(**kept, **record, facts={**picture.record.metadata}, captions=captions)
+    session.execute(row)
+    session.execute(delete(PictureRow).where(PictureRow.id == picture.id))
+    add_record_change(session)  # facets have one picture fewer
+    _add_change(session, DELETED, picture.id)
+    _discard(session, {picture.content_sha256})
+
+
 def _is_needed(session: Session, content: str, seconds: float) -> bool:
     used, row = select(PictureRow.id).where(PictureRow.content_sha256 == content).limit(1), DiscardedContentRow
     recent = select(row.content_sha256).where(row.content_sha256 == content, row.discarded_at > now() - seconds)
@@ -296,16 +344,15 @@ def _is_needed(session: Session, content: str, seconds: float) -> bool:
 
 
 def _discard(session: Session, contents: Collection[str]) -> None:
-    """Delete the vectors of these contents, and note that no picture has them from now on, unless one has."""
+    """Note that no picture has these contents from now on, unless one has; vectors go with the files."""
     column = PictureRow.content_sha256
     for batch in split_batches([*contents]):
         if unused := set(batch).difference(session.scalars(select(column).where(column.in_(batch)))):
-            _reclaim(session, unused)
-            session.execute(delete(PictureVectorRow).where(PictureVectorRow.content_sha256.in_(unused)))
+            reclaim(session, unused)
             session.execute(insert(DiscardedContentRow), [{"content_sha256": content} for content in sorted(unused)])
 
 
-def _reclaim(session: Session, contents: Collection[str]) -> None:
+def reclaim(session: Session, contents: Collection[str]) -> None:
     """Note that pictures have these contents again."""
     for batch in split_batches([*contents]):
         session.execute(delete(DiscardedContentRow).where(DiscardedContentRow.content_sha256.in_(batch)))

@@ -99,6 +99,7 @@ def _sweep_versions(root: DataRoot, registry: Registry, seconds: float) -> int:
 
 def _delete_discarded(gallery: Gallery, kept: float) -> int:
     removed = 0
+    gallery.forget_deleted(kept)  # first: nothing can be brought back whose files are gone
     for content in gallery.list_discarded(kept):
         with suppress(StoreUnavailable):
             gallery.delete_content(content, kept)

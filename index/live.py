@@ -15,6 +15,7 @@ from dataclasses import replace
 from functools import partial
 from threading import Event, RLock
 
+from index.bulk import BulkChange, Outcome, change_pictures, find_deleted_captions
 from index.gallery import NewPicture, PutResult
 from index.indexer import SEAL_AT
 from index.janitor import find_missing, sweep
@@ -204,6 +205,14 @@ class LiveIndex:
         """Delete a picture; when this returns, no search finds it. Raises as `Gallery.delete`."""
         self._gallery.delete(id, collections, precondition)
         self._follow()
+
+    def change_pictures(self, change: BulkChange) -> dict[str, Outcome]:
+        """Change many pictures; when this returns, searches find them so. Raises as `index.bulk.change_pictures`."""
+        captions = find_deleted_captions(self._gallery, change)
+        vectors = self._loader.encode_missing_captions(captions, self.current) if captions else {}
+        outcomes = change_pictures(self._gallery, change, vectors)
+        self._follow({tag for by_tag in captions.values() for tag in by_tag})
+        return outcomes
 
     @property
     def unsealed_count(self) -> int:

@@ -172,6 +172,14 @@ class Patch:
         return record, None if new == captions else new
 
 
+def find_spelling(session: Session, name: str, collections: Collections) -> str:
+    """Return the name of a collection as it is spelled among `collections`, whatever its upper and lower case."""
+    if session.scalar(select(PictureRow.id).where(PictureRow.collection == name).limit(1)) is not None:
+        return name
+    others = session.scalars(select(PictureRow.collection).distinct()) if collections is None else collections
+    return next((each for each in sorted(others) if each.casefold() == name.casefold()), name)
+
+
 def is_equal(record: Record, other: Record | None) -> bool:
     """Whether two records are equal to a filter, to which `True` and `1` are not."""
     return other is not None and _serialize(record) == _serialize(other)

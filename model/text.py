@@ -9,6 +9,7 @@ import unicodedata
 from store.errors import EmptyText, InvalidInput, TextInvalidUnicode, TextTooLong
 
 MAX_ID_BYTES = 1_024  # of a picture's id: a path, and still an entry of a PostgreSQL index together with its collection
+MAX_NAME = 128  # code points
 MAX_CODE_POINTS = 1_000  # after cleaning; CLIP reads 77 tokens, so this is generous in every script
 _DROPPED = re.compile("[\ufeff\u202a-\u202e\u2066-\u2069]")  # byte order mark, bidi controls: invisible
 _WHITE_SPACE = re.compile(r"\s+")
@@ -38,6 +39,16 @@ def clean(text: str) -> str:
     if not any(unicodedata.category(character)[0] in _MEANINGFUL for character in cleaned):
         raise EmptyText("the text contains no letter, number or symbol")
     return cleaned
+
+
+def clean_name(text: str) -> str:
+    """Return `text` in NFC as a name that people give, white space collapsed; idempotent. Raises `InvalidInput`."""
+    if any(forbidden.search(text) for forbidden in (_FORBIDDEN, _NOT_IN_ID)):
+        raise InvalidInput("a name has no control characters")
+    name = _WHITE_SPACE.sub(" ", unicodedata.normalize("NFC", text)).strip()
+    if not 0 < len(name) <= MAX_NAME:
+        raise InvalidInput(f"a name has 1 to {MAX_NAME} characters")
+    return name
 
 
 def clean_picture_id(text: str) -> str:

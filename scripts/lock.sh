@@ -19,6 +19,6 @@ write() {
 }
 
 # What is tested first: what runs is a part of it, so that a tool of the tests may hold a library back for both.
-write requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large --extra heic --extra test \
+write requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large --extra test \
     --extra benchmark --extra milvus --extra docs
 write requirements.lock --constraint requirements-dev.lock --extra demo --extra postgres --extra s3 --extra openvino --extra large

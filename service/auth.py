@@ -40,6 +40,7 @@ _MAX_BUCKETS = 10_000  # keys whose rate is counted; with more, all counts start
 _LOOPBACK_HOST = re.compile(r"(localhost|127\.0\.0\.1|\[::1\])(:[0-9]*)?", re.IGNORECASE)
 
 # bodies of what is answered from a snapshot
+_LONG_JSON = (BodyKind.SEARCHES, BodyKind.CHANGES)  # of one request: it takes its place before it is read
 _SEARCHES = (BodyKind.PICTURE, BodyKind.PICTURES_IN_JSON, BodyKind.SEARCHES)
 
 F = TypeVar("F", bound=Callable[..., Any])
@@ -146,12 +147,13 @@ def _make_body_reader(
         request.state.files = []
         sent, options = parse_options_header(request.headers.get("content-type"))
         is_form = kind in FORMS and sent == MULTIPART.encode()
-        limited = kind if is_form or kind in (BodyKind.SEARCHES, BodyKind.PICTURES_IN_JSON) else BodyKind.JSON
+        limited = kind if is_form or kind in (*_LONG_JSON, BodyKind.PICTURES_IN_JSON) else BodyKind.JSON
         # pictures in a small body take their place when they are found
         if limited in context.admissions and (
-            is_form or kind is BodyKind.SEARCHES or not 0 < request.state.body.declared <= context.settings.json_bytes
+            is_form or kind in _LONG_JSON or not 0 < request.state.body.declared <= context.settings.json_bytes
         ):
-            stack.enter_context(context.admissions[limited].admit())
+            most, *_ = context.body_limits[limited]
+            stack.enter_context(context.admissions[limited].admit(min(request.state.body.declared or most, most)))
         request.state.body.allow(*context.body_limits[limited])
         # the results are put where Starlette keeps what it has read, and FastAPI finds it
         if is_form:

@@ -19,6 +19,7 @@ from service.problems import (
     Malformed,
     MalformedRequest,
     TooManyHeaders,
+    format_size,
     make_invalid_request,
 )
 from store.errors import FieldError, InvalidFilter, InvalidInput, PictoglotError
@@ -78,7 +79,7 @@ class BodyReader:
         return message
 
     def _make_refusal(self) -> BodyTooLarge:
-        return BodyTooLarge(f"{self._what} may have at most {self._limit:,} bytes in all")
+        return BodyTooLarge(f"{self._what} may have at most {format_size(self._limit)} in all")
 
     async def discard_rest(self) -> None:
         """Discard the rest of the body, for a few seconds: a client that is still sending does not read the answer."""

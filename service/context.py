@@ -26,6 +26,7 @@ from service.lanes import DATASET_CHECKS, Absence, AdmissionLimit, HitRecords, L
 from service.listings import Cursors
 from service.metrics import Metrics
 from service.middleware import RequestTiming
+from service.problems import format_size
 from service.settings import Settings
 from service.spelling import Spelling
 from service.terms import TermsCopy
@@ -37,7 +38,8 @@ from store.registry import Registry
 
 _OVERHEAD = 128 << 10  # bytes of a form without its file: boundaries, headers, fields
 _SEARCHES = 16  # times as long as one search may be: many are, and most are short
-_SEARCH_BATCHES = 4  # at once; each holds its searches and answers in memory
+_CHANGES = 32  # times as long as other JSON: a thousand ids of a kilobyte
+_LONG_REQUESTS = 4  # of each kind at once; each is held in memory with its answers
 _OVERHEAD_OF_PICTURE = _OVERHEAD + FORMS[BodyKind.PICTURE].field_bytes
 _OVERHEAD_OF_PICTURES = 2 * _OVERHEAD + FORMS[BodyKind.PICTURES].field_bytes
 
@@ -95,10 +97,12 @@ class Context:
             BodyKind.PICTURES_IN_JSON: self.pictures.searches,
             BodyKind.UPLOAD: self.pictures.uploads,
             BodyKind.PICTURES: self.pictures.batches,
-            BodyKind.SEARCHES: AdmissionLimit(_SEARCH_BATCHES, "batches of searches"),
+            BodyKind.SEARCHES: AdmissionLimit(_LONG_REQUESTS, "batches of searches"),
+            BodyKind.CHANGES: AdmissionLimit(_LONG_REQUESTS, "changes of many pictures"),
         }
         base64 = settings.picture_bytes * 4 // 3  # four bytes for three
-        picture = settings.picture_bytes + _OVERHEAD_OF_PICTURE, "a picture (PICTOGLOT_PICTURE_BYTES, and some more)"
+        named = f"a picture (at most {format_size(settings.picture_bytes)}: PICTOGLOT_PICTURE_BYTES) with its fields"
+        picture = settings.picture_bytes + _OVERHEAD_OF_PICTURE, named
         batch = settings.batch_bytes + _OVERHEAD_OF_PICTURES, "a batch"
         limits = {
             BodyKind.JSON: (settings.json_bytes, "JSON"),
@@ -106,6 +110,7 @@ class Context:
             BodyKind.UPLOAD: picture,
             BodyKind.PICTURES_IN_JSON: (base64 + settings.json_bytes, "pictures in JSON"),
             BodyKind.SEARCHES: (_SEARCHES * settings.json_bytes, "searches"),
+            BodyKind.CHANGES: (_CHANGES * settings.json_bytes, "a change of many pictures"),
             BodyKind.PICTURES: batch,
         }
         dataset = settings.dataset_bytes + _OVERHEAD, settings.dataset_seconds

@@ -17,7 +17,7 @@ from starlette.concurrency import run_in_threadpool
 
 from service import values
 from service.bodies import parse_json
-from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location
+from service.problems import BodyTooLarge, InvalidEncoding, MalformedMultipart, format_location, format_size
 from service.settings import Settings
 from store import files
 from store.data_root import DataRoot
@@ -53,6 +53,7 @@ class BodyKind(Enum):
     PICTURES_IN_JSON = 5
     SEARCHES = 6
     PICTURES = 7
+    CHANGES = 8
 
 
 _PICTURE = Form("picture", most_files=1, field_bytes=256 << 10)  # captions, tags, metadata, a filter
@@ -193,6 +194,12 @@ def _parse_fields(fields: Mapping[str, list[str]], properties: Mapping[str, Any]
     return document
 
 
+def make_too_large(most: int, file: str = "picture") -> BodyTooLarge:
+    """Make the refusal of a file of more than so many bytes; that of a picture names the setting."""
+    setting = " (PICTOGLOT_PICTURE_BYTES)" if file == "picture" else ""
+    return BodyTooLarge(f"a {file} may have at most {format_size(most)}{setting}")
+
+
 def list_types(schema: Mapping[str, Any]) -> set[str]:
     """List the types of JSON that a schema allows."""
     return {each.get("type", "object") for each in schema.get("anyOf", [schema])}
@@ -258,11 +265,11 @@ class _PartCollector:
         if self._in_file:
             self._file_bytes += end - start
             if self._file_bytes > self._limit and self.form.most_files == 1:
-                raise BodyTooLarge(f"a file here may have at most {self._limit} bytes")
+                raise make_too_large(self._limit, self.form.file)
         else:
             self._field_bytes += end - start
             if self._field_bytes > self.form.field_bytes:
-                raise BodyTooLarge(f"the fields of this form may have at most {self.form.field_bytes} bytes")
+                raise BodyTooLarge(f"the fields of this form may have at most {format_size(self.form.field_bytes)}")
         if self._file_bytes <= self._limit:
             self.pending += data[start:end]
 

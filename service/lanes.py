@@ -20,6 +20,7 @@ from store.registry import Registry
 P = ParamSpec("P")
 T = TypeVar("T")
 _Work = tuple["Future[Any]", Callable[[], Any]]
+_BODIES = 1 << 30  # bytes of the bodies of one kind of requests that are in memory at once
 DATASET_CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
 _ALSO_SECONDS = 2.0  # that a search by meaning waits for what its words find, which nobody asked for by name
@@ -119,22 +120,27 @@ class Lanes:
 
 
 class AdmissionLimit:
-    """The number of requests of one kind, `limit` at most: each holds its body in memory."""
+    """The number of requests of one kind, `limit` at most, and their bytes: each holds its body in memory."""
 
-    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded") -> None:
-        self.requests = 0
-        self._limit, self._content = limit, what
+    def __init__(self, limit: int, what: str = "pictures are waiting to be decoded", most: int = _BODIES) -> None:
+        self.requests = self._bytes = 0
+        self._limit, self._content, self._most = limit, what, most
 
     @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Count one request during the block, before its body is read; raises `Unavailable` when there are too many."""
-        if self.requests >= self._limit:
+    def admit(self, size: int = 0) -> Iterator[None]:
+        """Count a request of so many bytes during the block, before its body is read; one is always admitted.
+
+        Raises `Unavailable` when there are too many.
+        """
+        if self.requests >= self._limit or (self.requests and self._bytes + size > self._most):
             raise Unavailable(f"too many {self._content}")
         self.requests += 1
+        self._bytes += size
         try:
             yield
         finally:
             self.requests -= 1
+            self._bytes -= size
 
 
 class Absence:

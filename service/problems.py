@@ -33,6 +33,11 @@ class CursorExpired(errors.PictoglotError):
     """Another release, or other vectors, serve now than when this cursor was made; search again without it."""
 
 
+def format_size(count: int) -> str:
+    """Return bytes as people say them, in MB of a million where there are many."""
+    return f"{count / 1e6:.3g} MB" if count >= 100_000 else f"{count:,} bytes"
+
+
 class BodyTooLarge(errors.PictoglotError):
     """The body has more bytes than this route accepts."""
 

@@ -34,7 +34,7 @@ class Settings(CommonSettings):
     cache_size: int = Field(4_096, ge=0, le=10_000_000, description="Query vectors in the cache; 0: no cache.")
     rate_per_minute: int = Field(120_000, ge=1, le=10_000_000, description="Requests per minute with one key.")
 
-    picture_bytes: int = Field(10 << 20, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
+    picture_bytes: int = Field(50_000_000, ge=1 << 10, le=256 << 20, description="Largest picture, bytes.")
     picture_pixels: int = Field(64_000_000, ge=1_000_000, le=400_000_000, description="Largest picture, pixels.")
     keep_originals: bool = Field(False, description="Keep the bytes of pictures as they were sent, too.")
     free_bytes: int = Field(256 << 20, ge=0, description="Free disk space that a write must leave, bytes.")

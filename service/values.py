@@ -21,7 +21,6 @@ from pydantic_core import PydanticCustomError
 from model import text
 from store.errors import InvalidInput
 
-_NAME = re.compile(r"[A-Za-z0-9_-][A-Za-z0-9._-]{0,127}")
 _ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 _TIME = re.compile(r"[0-9]{4}-[0-9]{2}-[0-9]{2}[Tt ][0-9]{2}:[0-9]{2}.*")
 _DIGITS = re.compile(r"[0-9]{1,18}")
@@ -41,6 +40,13 @@ def _check_picture_id(value: str) -> str:
         return text.clean_picture_id(value)
     except InvalidInput as error:
         raise PydanticCustomError("picture_id", "{reason}", {"reason": error.detail}) from None
+
+
+def _check_collection(value: str) -> str:
+    try:
+        return text.clean_name(value)
+    except InvalidInput as error:
+        raise PydanticCustomError("collection_name", "{reason}", {"reason": error.detail}) from None
 
 
 def _require_form(pattern: re.Pattern[str], code: LiteralString, message: LiteralString) -> BeforeValidator:
@@ -99,11 +105,7 @@ def _join_faults(value: object, inner: ValidatorFunctionWrapHandler) -> object:
 
 
 PictureId = Annotated[str, Field(min_length=1, max_length=text.MAX_ID_BYTES), AfterValidator(_check_picture_id)]
-Collection = Annotated[
-    str,
-    _require_form(_NAME, "collection_name", "a name has 1 to 128 of `A-Z a-z 0-9 . _ -`, no dot first"),
-    Field(json_schema_extra={"pattern": f"^{_NAME.pattern}$"}),
-]
+Collection = Annotated[str, Field(min_length=1, max_length=text.MAX_NAME), AfterValidator(_check_collection)]
 Collections = Annotated[list[Collection], Field(min_length=1, max_length=64), AfterValidator(_drop_duplicates)]
 Finite = Annotated[float, Field(allow_inf_nan=False)]
 Limit = Annotated[int, Field(ge=1, le=100)]

@@ -7,6 +7,7 @@ from sqlalchemy import delete, false, select, text
 from store.answers import UnknownWords, WordAnswers
 from store.bases import Bases, Encodings, add_base
 from store.database import Database
+from store.deleted import DeletedPictureRow  # noqa: F401  one of the tables
 from store.errors import BaseMismatch
 from store.expansions import Expansions
 from store.leases import Duties

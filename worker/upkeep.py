@@ -168,14 +168,20 @@ def sweep_leftovers(supervisor: Supervisor) -> None:
     """Remove what crashes left under the data root, and what was kept of replaced and deleted pictures for processes
     that might have needed it. What cannot be removed now is left to the next time.
     """
-    from index.gallery import KEPT_SECONDS
     from index.janitor import forget_replaced, sweep
     from index.sets import open_sets
 
     settings, registry = supervisor.settings, supervisor.registry
     sets = open_sets(registry, DataRoot(settings.home, settings.store), settings.index)
     forget_replaced(sets)
-    sweep(sets, kept=min(KEPT_SECONDS, settings.purge_days * _DAY))
+    sweep(sets, kept=_count_kept_seconds(settings))
+
+
+def _count_kept_seconds(settings: WorkerSettings) -> float:
+    """Count the seconds for which what was deleted can be brought back, and its files are kept."""
+    from index.gallery import KEPT_SECONDS
+
+    return min(KEPT_SECONDS, settings.purge_days * _DAY)
 
 
 def seal(parent: str, seal_at: str) -> int:
@@ -191,6 +197,7 @@ def seal(parent: str, seal_at: str) -> int:
         indexer.run(keep)
         due = is_purge_due(registry, settings)
         if due:
+            sets.gallery.forget_deleted(_count_kept_seconds(settings))
             indexer.purge(keep)
             registry.duties.note_done(PURGING)
             _log.info("what was deleted is purged")

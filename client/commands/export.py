@@ -53,15 +53,23 @@ def export(
         stop(f"{folder} has files that no export wrote: name a new folder.", REFUSED)
     _write(folder / _MARK, iter([b'{"format": 1}\n']))
     with open_service(upload=True) as client:
-        count = _export_pictures(client, folder, {} if collection is None else {"collection": collection}, as_json)
+        wanted = {} if collection is None else {"collection": collection}
+        count, reduced = _export_pictures(client, folder, wanted, as_json)
         datasets, gone = ([], []) if pictures_only or collection is not None else _export_languages(client, folder)
-    document = {"folder": str(folder), "pictures": count, "languages": datasets, "datasets_gone": gone}
+    document = {"folder": str(folder), "pictures": count, "reduced": reduced, "languages": datasets}
+    document |= {"datasets_gone": gone}
     languages = len({each["language"] for each in datasets})
     pictures, taught = format_count(count, "picture"), format_count(len(datasets), "dataset")
     also = f" and {taught} of {format_count(languages, 'taught language')}" if datasets else ""
     print_result(document, as_json, f"{pictures}{also} {'is' if count + len(datasets) == 1 else 'are'} in {folder}.")
     if as_json:
         return
+    if reduced:
+        are, these = ("is a reduced copy", "this one") if reduced == 1 else ("are reduced copies", "these")
+        note(
+            f"{reduced:,} of them {are} (JPEG, at most 1,024 pixels a side): the service has not kept the originals of "
+            f"{these}. Keep your files; PICTOGLOT_KEEP_ORIGINALS=1 keeps what comes from then on."
+        )
     if gone:
         note(f"Datasets that were pruned are not in it: {', '.join(gone)}.")
     if datasets:
@@ -75,25 +83,25 @@ def export(
             note(f"  {name_program()} {shlex.join(['learn', each['language'], *given, *options])}")
 
 
-def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> int:
-    """Write the pictures and their manifest; returns how many there are."""
+def _export_pictures(client: httpx.Client, folder: Path, wanted: dict[str, str], quiet: bool) -> tuple[int, int]:
+    """Write the pictures and their manifest; returns how many there are, and how many of them are reduced copies."""
     part = folder / _PART
     done = dict(_read(part))
-    ids = dict[str, None]()
+    ids = dict[str, bool]()  # with whether the original is kept
     with make_progress(errors, quiet=quiet) as bar, part.open("a", encoding="utf-8") as stream:
         total = sum(item["count"] for item in read_answer(client.get("/v1/collections"))["items"])
         task = bar.add_task("Pictures", total=None if wanted else total)
         fetch = partial(_fetch, client, folder, done)
         for item, row in map_in_order(fetch, _list_pictures(client, wanted), _AT_ONCE):
             if row is not None:
-                ids[item["id"]] = None
+                ids[item["id"]] = item["original"]
                 stream.write(json.dumps({"etag": item["etag"], "row": row}, ensure_ascii=False) + "\n")
                 stream.flush()
             bar.advance(task)
     rows = {id: row for id, (_, row) in _read(part) if id in ids}
     _write(folder / NAME, (json.dumps(row, ensure_ascii=False).encode() + b"\n" for row in rows.values()))
     part.unlink()
-    return len(rows)
+    return len(rows), sum(not is_original for is_original in ids.values())
 
 
 def _list_pictures(client: httpx.Client, wanted: dict[str, str]) -> Iterator[dict[str, Any]]:

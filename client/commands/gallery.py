@@ -7,7 +7,19 @@ import typer
 
 from ..client import build_path, list_all, open_service, read_answer
 from ..importing.command import import_pictures
-from ..output import REFUSED, AsJson, Collection, Filter, Yes, may_ask, parse_object, print_listing, print_result, stop
+from ..output import (
+    REFUSED,
+    AsJson,
+    Collection,
+    Filter,
+    Yes,
+    format_count,
+    may_ask,
+    parse_object,
+    print_listing,
+    print_result,
+    stop,
+)
 
 pictures = typer.Typer(help="Import, list, change and delete pictures.", no_args_is_help=True)
 Id = Annotated[str, typer.Argument(help="Id of the picture.")]
@@ -87,15 +99,30 @@ def edit_picture(
     _show(item, as_json)
 
 
+@pictures.command("restore")
+def restore_pictures(
+    ids: Annotated[list[str], typer.Argument(metavar="ID...", help="Ids of pictures that were deleted.")],
+    as_json: AsJson = False,
+) -> None:
+    """Bring back pictures that were deleted within a day, as they were."""
+    with open_service() as client:
+        done = read_answer(client.post("/v1/pictures/changes", json={"ids": ids, "deleted": False}))["items"]
+    missing = [item["id"] for item in done if item["outcome"] == "missing"]
+    there = format_count(len(done) - len(missing), "picture is", "pictures are")
+    print_result({"items": done}, as_json, f"{there} in the gallery.")
+    if missing:
+        stop(f"Not to be brought back any more: {', '.join(missing)}.", REFUSED)
+
+
 @pictures.command("delete")
 def delete_picture(
     id: Id,
     yes: Yes = False,
     as_json: AsJson = False,
 ) -> None:
-    """Delete a picture with its captions, tags and metadata; this cannot be undone.
+    """Delete a picture with its captions, tags and metadata.
 
-    Its last traces go within PICTOGLOT_PURGE_DAYS, if a worker runs.
+    For a day, `pictures restore` brings it back. Its last traces go within PICTOGLOT_PURGE_DAYS, if a worker runs.
 
     Datasets and backups keep what they have: see "Deleting for good" in docs/operate.md.
     """
@@ -104,7 +131,7 @@ def delete_picture(
         if may_ask(yes, as_json):
             item = read_answer(client.get(build_path("/v1/pictures", id)))
             _show(item, as_json)
-            if not typer.confirm("Delete it? This cannot be undone."):
+            if not typer.confirm("Delete it?"):
                 return
             seen = {"If-Match": f'"{item["etag"]}"'}  # what was shown is what goes
         client.delete(build_path("/v1/pictures", id), headers=seen).raise_for_status()

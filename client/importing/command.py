@@ -4,12 +4,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import httpx
 import typer
 
-from ..client import make_progress, open_service, read_answer
+from ..client import make_progress, open_service, read_answer, retry
 from ..output import FAILED, REFUSED, AsJson, errors, format_count, note, print_result, stop
 from .folder import Folder
 from .iiif import IiifManifest
@@ -21,6 +21,8 @@ from .report import Report
 from .state import open_state
 from .upload import Importer
 from .watch import watch_folders
+
+_AWAY = 503  # the status of a service whose registry does not answer
 
 Paths = Annotated[
     list[str],
@@ -88,16 +90,29 @@ def import_pictures(
 
 @contextmanager
 def _open_importers(
-    sources: Sequence[Source], collection: str | None, state: Path | None, prefix: str, *options: Any
+    sources: Sequence[Source],
+    collection: str | None,
+    state: Path | None,
+    prefix: str,
+    language: str | None,
+    again: bool,
+    dry_run: bool,
+    strict: bool,
 ) -> Iterator[list[tuple[Source, Importer]]]:
-    """Connect each source with the service; `options` are the others of `Importer`."""
+    """Connect each source with the service, for which a minute is waited when it is not well."""
     with open_service(upload=True) as client, ExitStack() as states:
         # a service that is not there, or a collection that cannot be, is told once and at once
         named = {"collection": collection} if collection is not None else {}
-        read_answer(client.get("/v1/pictures", params={"limit": "1", **named}))
+        ask = partial(client.get, "/v1/pictures", params={"limit": "1", **named})
+        read_answer(response if (response := ask()).status_code != _AWAY else retry(ask))
+        limits = None
+        if dry_run:
+            told = read_answer(client.get("/v1/limits"))
+            limits = told["picture_bytes"], told["picture_pixels"]
         address = str(client.base_url).rstrip("/")
         kept = [states.enter_context(open_state(state, address, f"{prefix}{source.name}")) for source in sources]
-        yield [(source, Importer(client, known, prefix, *options)) for source, known in zip(sources, kept, strict=True)]
+        options = (prefix, language, again, dry_run, strict, limits)
+        yield [(source, Importer(client, known, *options)) for source, known in zip(sources, kept, strict=True)]
 
 
 def _bring_in(importers: list[tuple[Source, Importer]], report: Report, delete: bool, *, quiet: bool) -> None:

@@ -159,7 +159,7 @@ class Source(Protocol):
 class GalleryPicture:
     """A picture in the gallery: its `FIELDS`, as the service lists them."""
 
-    FIELDS = "id,url,collection,tags,metadata,own,etag"
+    FIELDS = "id,url,collection,tags,metadata,own,original,etag"
     item: Mapping[str, Any]
 
     def has_content(self, sha256: str) -> bool:

@@ -19,15 +19,18 @@ class Report:
     list_added: bool = False
     counts: Counter[str] = field(default_factory=Counter)
     added: list[dict[str, str]] = field(default_factory=list)
+    same: list[dict[str, str]] = field(default_factory=list)  # of the bytes of another picture
     refused: list[dict[str, str]] = field(default_factory=list)
     skipped: Counter[str] = field(default_factory=Counter)  # files that are no pictures, by their kinds
     vanished: list[str] = field(default_factory=list)
     deleted_in_gallery: list[str] = field(default_factory=list)  # and not sent again
     unseen: list[str] = field(default_factory=list)  # places below which something may still be there
 
-    def count_outcome(self, place: str, id: str, kind: str, reason: str) -> None:
-        """Count an item that was looked at."""
+    def count_outcome(self, place: str, id: str, kind: str, reason: str, same_as: str = "") -> None:
+        """Count an item that was looked at; `same_as` is another picture with its bytes."""
         self.counts[kind] += 1
+        if same_as:
+            self.same.append({"file": place, "id": id, "already_there_as": same_as})
         if kind == "refused":
             self.refused.append({"file": place, "reason": reason})
         elif kind == "gone":
@@ -69,6 +72,10 @@ class Report:
             yield f"{each['file']}: {each['reason']}"
         if len(self.refused) > _LINES:
             yield f"… and {len(self.refused) - _LINES:,} more; --json lists all."
+        for each in self.same[:_LINES]:
+            yield f"{each['file']}: already there as {each['already_there_as']}; it is in the gallery twice now."
+        if len(self.same) > _LINES:
+            yield f"… and {len(self.same) - _LINES:,} more that are there twice; --json lists all."
         if count := self.skipped.total():
             kinds = ", ".join(f"{number:,} {kind}" for kind, number in self.skipped.most_common(_KINDS))
             more = ", …" if len(self.skipped) > _KINDS else ""
@@ -93,7 +100,8 @@ class Report:
         parts += [f"{self.counts['changed']:,} with a changed record"] if self.counts["changed"] else []
         more = "".join(f"; {part}" for part in parts)
         if dry_run:
-            return f"{self.sent:,} of {pictures} would be sent or changed{more}. Nothing was."
+            refused = f"; {self.counts['refused']:,} would be refused" if self.counts["refused"] else ""
+            return f"{self.sent:,} of {pictures} would be sent or changed{more}{refused}. Nothing was."
         kept = usable - len(self.deleted_in_gallery)
         return f"{kept:,} of {pictures} {'is' if kept == 1 else 'are'} in the gallery{more}."
 
@@ -102,6 +110,7 @@ class Report:
         return {
             "added": self.added,
             "there": self.counts["there"],
+            "same": self.same,
             "refused": self.refused,
             "skipped": self.skipped,
             "gone": self.deleted_in_gallery,

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 
 from ..client import build_path, describe_problem, map_in_order, put_picture, read_answer, read_problem, retry
-from .exif import read_metadata
+from .exif import find_fault, read_metadata
 from .items import (
     SUFFIXES,
     GalleryPicture,
@@ -46,13 +46,17 @@ _READER_VERSION = 2
 
 
 class Outcome(NamedTuple):
-    """What became of an item, and what to remember of it; `reason` says why it was refused."""
+    """What became of an item, and what to remember of it; `reason` says why it was refused.
+
+    `same_as` is another picture of the gallery that has the same bytes.
+    """
 
     place: str
     id: str
     kind: OutcomeKind
     reason: str = ""
     sent: SentRecord | None = None
+    same_as: str = ""
 
 
 @dataclass(frozen=True)
@@ -78,7 +82,10 @@ class Upload:
 
 @dataclass
 class Importer:
-    """Imports one source. `language` is that of descriptions in files, which become captions."""
+    """Imports one source. `language` is that of descriptions in files, which become captions.
+
+    A dry run looks for what would be refused, by the `limits` of bytes and pixels that the service has.
+    """
 
     client: httpx.Client
     state: State
@@ -87,6 +94,7 @@ class Importer:
     again: bool = False
     dry_run: bool = False
     strict: bool = False
+    limits: tuple[int, int] | None = None
     stopping: threading.Event = field(default_factory=threading.Event)
     sent: Counter[str] = field(default_factory=Counter)  # by what became of them, also of chunks that are not done
     _large: threading.Lock = field(default_factory=threading.Lock)
@@ -118,7 +126,7 @@ class Importer:
                 for outcome in outcomes:
                     if self.strict and outcome.kind == "refused":
                         raise UnusableError(f"{outcome.place}: {outcome.reason}")
-                    report.count_outcome(*outcome[:4])
+                    report.count_outcome(*outcome[:4], outcome.same_as)
                     advance()
         except BaseException:
             self.stopping.set()
@@ -260,6 +268,8 @@ class Importer:
                 return self._change(item, current.compare(given, self._read(item, content), add=ours is None), new)
             if ours is None or same_content:  # somebody else's picture, or what somebody put in place of ours
                 return Outcome(item.label, item.id, "refused", _ID_TAKEN)
+        if self.limits is not None and (fault := find_fault(content, *self.limits)):
+            return Outcome(item.label, item.id, "refused", fault)
         file = self._read(item, content)
         beside = {**({} if current is None else current.item["metadata"]), **item.record.metadata}
         file = replace(file, metadata=trim_metadata(file.metadata, beside))
@@ -303,7 +313,8 @@ class Importer:
             else:
                 kind = _OUTCOMES[result["outcome"]]
                 self.sent[kind] += 1
-                outcomes[item.place] = Outcome(item.label, item.id, kind, sent=each.sent)
+                same_as = result["already_there_as"] or ""
+                outcomes[item.place] = Outcome(item.label, item.id, kind, sent=each.sent, same_as=same_as)
         return outcomes
 
     def _send_one(self, upload: Upload) -> Outcome:
@@ -320,9 +331,9 @@ class Importer:
         response = retry(send, self.stopping)
         if response.status_code in _REFUSED_STATUSES:
             return Outcome(item.label, item.id, "refused", read_problem(response))
-        read_answer(response)
+        same_as = read_answer(response).get("already_there_as") or ""
         self.sent[kind] += 1
-        return Outcome(item.label, item.id, kind, sent=sent)
+        return Outcome(item.label, item.id, kind, sent=sent, same_as=same_as)
 
 
 def _group_ids(ids: Sequence[str]) -> Iterator[list[str]]:

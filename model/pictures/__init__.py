@@ -160,7 +160,7 @@ def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, 
     kind = detect_format(data)
     try:
         if math.prod(read_webp_size(data, kind)) > (limit := min(most, WHOLE_PIXELS)):
-            raise _make_refusal(limit)
+            raise _make_refusal(limit, most)
         with open_image(data, kind) as image:
             _require_allowed(image, kind, most)
             size = image.size  # before a draft, which makes it smaller
@@ -168,7 +168,7 @@ def _read_rgb_and_size(data: bytes, most: int) -> tuple[Image.Image, tuple[int, 
             rgb = read_reduced(data, kind, STORED_SIDE) if is_reduced else _read_upright_rgb(image, kind)
             return rgb, _turn_as(rgb, size)
     except _BOMB as error:
-        raise _make_refusal(most) from error
+        raise _make_refusal(most, most) from error
     except _DAMAGED as error:
         raise PictureCorrupt("the picture cannot be decoded") from error
 
@@ -196,7 +196,7 @@ def _require_allowed(image: Image.Image, kind: str, most: int) -> None:
     short, long = sorted(image.size)
     if short * long > (limit := min(most, _find_most_pixels(image, kind))):
         needs = kind in REDUCIBLE and limit < most and not can_reduce()
-        raise _make_refusal(limit, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
+        raise _make_refusal(limit, most, "; larger ones need pictoglot's extra `large` on the server" if needs else "")
     longest = round(_LONG_SIDE * max(1.0, math.sqrt(most / _LONG_SIDE_OF)))
     if short < MIN_SIDE or long > longest or long > MAX_RATIO * short:
         raise PictureBadDimensions(
@@ -220,8 +220,10 @@ def _find_most_pixels(image: Image.Image, kind: str) -> int:
     return _SEE_THROUGH_PIXELS if kind == WEBP and image.has_transparency_data else WHOLE_PIXELS
 
 
-def _make_refusal(most: int, more: str = "") -> PictureTooManyPixels:
-    return PictureTooManyPixels(f"a picture like this may have at most {most:,} pixels{more}")
+def _make_refusal(limit: int, most: int, more: str = "") -> PictureTooManyPixels:
+    """Refuse more pixels than `limit`, which is `most`, the setting, unless no more can be read of such a file."""
+    why = "PICTOGLOT_PICTURE_PIXELS" if limit == most else "whatever PICTOGLOT_PICTURE_PIXELS allows"
+    return PictureTooManyPixels(f"a picture like this may have at most {limit / 1e6:g} megapixels ({why}){more}")
 
 
 def _read_upright_rgb(image: Image.Image, kind: str) -> Image.Image:

@@ -56,10 +56,7 @@ def detect_format(data: bytes) -> str:
 
 
 def open_image(data: bytes, kind: str) -> Image.Image:
-    """Open a file of this format by its header alone; raises what Pillow raises, which is nearly anything.
-
-    `UnsupportedPictureFormat` for HEIC where `pillow-heif` is not installed.
-    """
+    """Open a file of this format by its header alone; raises what Pillow raises, which is nearly anything."""
     if kind == HEIC:
         _register_heic()
     return Image.open(BytesIO(data), formats=(kind,))
@@ -84,13 +81,9 @@ def _read_brands(data: bytes) -> set[bytes]:
 
 
 def _register_heic() -> None:
-    """Load HEIC support when the first such file comes: it is optional, and loading it takes a while."""
+    """Load HEIC support when the first such file comes: loading it takes a while."""
     if HEIC in Image.OPEN:
         return
-    if find_spec("pillow_heif") is None:
-        raise UnsupportedPictureFormat(
-            "this server reads no HEIC: that needs pictoglot's extra `heic`, installed beside it, and a restart"
-        )
     from pillow_heif import register_heif_opener
 
     # What is not looked at is not parsed; in `draft` a thumbnail would be taken for the picture

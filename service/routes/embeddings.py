@@ -16,8 +16,7 @@ from service.auth import GuardedRoute, require_scope
 from service.batching import EncodedQuery
 from service.bodies import run_unless_client_leaves
 from service.context import AppContext, Context
-from service.forms import BodyKind
-from service.problems import BodyTooLarge
+from service.forms import BodyKind, make_too_large
 from service.schemas import search as schemas
 from store.errors import FieldError, InvalidInput
 
@@ -84,7 +83,7 @@ def _decode_picture(url: str, place: int, most: int) -> bytes:
         where = (FieldError(f"body.input.{place}", "data_url"),)
         raise InvalidInput("a picture is sent as `data:image/png;base64,` and its bytes", errors=where) from error
     if len(data) > most:
-        raise BodyTooLarge(f"a file here may have at most {most} bytes")
+        raise make_too_large(most)
     return data
 
 

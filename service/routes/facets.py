@@ -1,4 +1,4 @@
-"""What the gallery has, counted: collections, months, folders and cameras."""
+"""What the gallery has, counted: collections, months, folders and cameras; and what it takes."""
 
 from fastapi import APIRouter
 
@@ -44,3 +44,11 @@ async def count_gallery(
     return schemas.GalleryFacets.model_validate(
         {"pictures": sum(each.count for each in by_name["collections"]), **by_name}, from_attributes=True
     )
+
+
+@router.get("/limits")
+@require_scope("search", allows_bound_keys=True)
+async def get_limits(context: AppContext) -> schemas.Limits:
+    """Return what a picture may have: bytes and pixels. Some formats are read up to fewer pixels: docs/gallery.md."""
+    settings = context.settings
+    return schemas.Limits(picture_bytes=settings.picture_bytes, picture_pixels=settings.picture_pixels)

@@ -43,7 +43,7 @@ _TAGGED: dict[int | str, dict[str, Any]] = {
 }
 
 
-@router.put("/{id}", responses={201: {"model": schemas.PictureItem}})
+@router.put("/{id}", responses={201: {"model": schemas.PutItem}}, response_model_exclude_defaults=True)
 @require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
 async def put_picture(
     id: NewPathId,
@@ -53,7 +53,7 @@ async def put_picture(
     context: AppContext,
     caller: Caller,
     if_match: values.IfMatch = None,
-) -> schemas.PictureItem:
+) -> schemas.PutItem:
     """Add or replace a picture; 201 when the id is new. The picture can be searched when the answer arrives.
 
     With `If-Match`, 412 `record_changed` unless there is a record with this `ETag`; `*` is any. A key that is bound to
@@ -62,11 +62,11 @@ async def put_picture(
     return await _put_form(id, form, request, response, context, caller, if_match)
 
 
-@router.post("", responses={201: {"model": schemas.PictureItem}})
+@router.post("", responses={201: {"model": schemas.PutItem}}, response_model_exclude_defaults=True)
 @require_scope("write", BodyKind.UPLOAD, allows_bound_keys=True)
 async def post_picture(
     form: PictureForm, request: Request, response: Response, context: AppContext, caller: Caller
-) -> schemas.PictureItem:
+) -> schemas.PutItem:
     """Add a picture under the sha256 of its bytes; the same bytes give the same id.
 
     With a collection other than `default`, or a key that is bound to collections, under the sha256 of that hash and the
@@ -165,7 +165,7 @@ async def _put_form(
     context: Context,
     caller: Principal,
     if_match: str | None,
-) -> schemas.PictureItem:
+) -> schemas.PutItem:
     (data,) = request.state.files
     captions, record = read_picture_fields(form, caller, if_match)
     content = hashlib.sha256(data).hexdigest()
@@ -173,7 +173,8 @@ async def _put_form(
         id, record = derive_id(content, record)
     put = await run_unless_client_leaves(request, add_picture(id, content, data, captions, record, context))
     response.status_code = 201 if put.created else 200
-    return await _make_item(put, context, caller, response)
+    item = await _make_item(put, context, caller, response)
+    return schemas.PutItem(**item.model_dump(), already_there_as=put.same_as)
 
 
 def derive_id(content: str, record: RecordInput) -> tuple[str, RecordInput]:
@@ -319,6 +320,7 @@ def make_items(
             url=f"{make_picture_path(picture.id)}/content?v={picture.content_sha256[: values.HASH_LENGTH]}",
             width=picture.width,
             height=picture.height,
+            original=picture.original,
             created_at=picture.created_at,
             shown_at=picture.shown_at,
             etag=picture.record.etag,

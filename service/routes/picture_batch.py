@@ -1,4 +1,4 @@
-"""The route that puts many pictures in one request: each as if it came alone, with an answer of its own."""
+"""Many pictures in one request: put, each as if it came alone with an answer of its own, or changed, all or nothing."""
 
 import asyncio
 import hashlib
@@ -10,15 +10,16 @@ from typing import Annotated, Any
 import fastapi
 from fastapi import APIRouter, Request, Response
 
+from index.bulk import BulkChange
+from index.facts import normalize, validate_tags
 from index.gallery import PutResult
 from index.records import RecordInput
 from service import problems
 from service.auth import GuardedRoute, Principal, require_scope
 from service.bodies import MULTIPART, run_unless_client_leaves, validate
 from service.context import AppContext, Caller, Context
-from service.forms import BodyKind
+from service.forms import BodyKind, make_too_large
 from service.listings import QueryFields, find_unwanted_fields
-from service.problems import BodyTooLarge
 from service.routes.gallery import add_picture, derive_id, make_items, read_picture_fields
 from service.schemas import gallery as schemas
 from service.schemas.common import Captions
@@ -63,6 +64,23 @@ async def post_batch(
     return await context.answer(answer, without={"items": {"__all__": {"picture": {*without}}}})
 
 
+@router.post("/changes")
+@require_scope("write", BodyKind.CHANGES, allows_bound_keys=True)
+async def post_changes(body: schemas.PictureChanges, context: AppContext, caller: Caller) -> schemas.ChangeOutcomes:
+    """Change up to 1,000 pictures in one transaction: tag them, move them to a collection, delete them, or bring back.
+
+    `deleted: true` deletes them; `deleted: false` brings back, for a day, what was deleted, with captions and record.
+    `kept` are those that were so already, `missing` those that there are not: to send the same again changes nothing.
+    """
+    caller.require_access(body.collection)
+    tags, gone = validate_tags(body.add_tags), [normalize(tag).strip() for tag in body.remove_tags]
+    change = BulkChange(body.ids, tags, gone, body.collection, body.deleted, caller.collections)
+    outcomes = await context.writes.run(context.live.change_pictures, change)
+    await context.refresh_successor()
+    items = [schemas.ChangeOutcome(id=id, outcome=outcome) for id, outcome in outcomes.items()]
+    return schemas.ChangeOutcomes(items=items, changed=sum(item.outcome == "changed" for item in items))
+
+
 def _read_entries(
     pictures: Sequence[bytes | None], records: Any, context: Context, caller: Principal
 ) -> list[_BatchPicture]:
@@ -83,7 +101,7 @@ def _read_entry(place: int, data: bytes | None, document: Any, context: Context,
         fields = validate(schemas.PictureRecord, document, f"body.records.{place}")
         entry.id = fields.id
         if data is None:
-            raise BodyTooLarge(f"a picture here may have at most {context.settings.picture_bytes:,} bytes")
+            raise make_too_large(context.settings.picture_bytes)
         entry.captions, entry.record = read_picture_fields(fields, caller)
         entry.content = hashlib.sha256(data).hexdigest()
         if fields.id is None:
@@ -127,12 +145,14 @@ def _make_answer(
         if isinstance(entry.outcome, PutResult):
             status = 201 if entry.outcome.created else 200
             item = schemas.PictureOutcome(
-                id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(items_of_put), problem=None
-            )
+                id=entry.id, outcome=entry.outcome.outcome, status=status, picture=next(items_of_put), problem=None,
+                already_there_as=entry.outcome.same_as,
+            )  # fmt: skip
         else:
             problem = problems.make_problem_body(request_id, problems.convert_to_refusal(entry.outcome))
             item = schemas.PictureOutcome(
-                id=entry.id, outcome="refused", status=problem["status"], picture=None, problem=problem
-            )
+                id=entry.id, outcome="refused", status=problem["status"], picture=None, problem=problem,
+                already_there_as=None,
+            )  # fmt: skip
         items.append(item)
     return schemas.PictureOutcomes(items=items)

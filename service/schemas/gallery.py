@@ -1,10 +1,13 @@
 """Pictures and their records."""
 
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import Field, WithJsonSchema
+from pydantic import Field, WithJsonSchema, model_validator
+from pydantic_core import PydanticCustomError
 
+from index.bulk import MOST
+from index.facts import MOST_TAGS
 from service.schemas.common import Captions, Facets, FacetValue, ItemWithFields, Problem, RequestBody, Response
 from service.values import Collection, Finite, PictureId
 
@@ -70,9 +73,17 @@ class PictureItem(ItemWithFields):
     url: str
     width: int = Field(description="Of the photograph in pixels, upright; the stored copy may be smaller.")
     height: int
+    original: bool = Field(description="Whether its bytes are kept as they were sent: `GET .../original`.")
     created_at: datetime
     shown_at: datetime = Field(description="When it was taken, as `taken_at` of its metadata tells, else `created_at`.")
     etag: str = Field(description="As the header `ETag`: of collection, tags, metadata, content and own captions.")
+
+
+_ALREADY = "Another picture with the same bytes, the first that the key may see; of bytes that were not here before."
+
+
+class PutItem(PictureItem):
+    already_there_as: str | None = Field(None, description=f"{_ALREADY} Left out where there is none.")
 
 
 class PicturePage(Response):
@@ -89,12 +100,44 @@ class PictureOutcome(Response):
     status: int = Field(description="Of the answer that this picture alone would have got.")
     picture: PictureItem | None
     problem: Problem | None = Field(description="Why it is refused. With status 503 or 507 it may be sent again.")
+    already_there_as: str | None = Field(description=_ALREADY)
 
 
 class PictureOutcomes(Response):
     """What became of each picture, in the order in which they were sent."""
 
     items: list[PictureOutcome]
+
+
+class PictureChanges(RequestBody):
+    """What becomes of all these pictures; `deleted` goes alone."""
+
+    ids: list[PictureId] = Field(min_length=1, max_length=MOST)
+    add_tags: list[str] = Field(default_factory=list, max_length=MOST_TAGS)
+    remove_tags: list[str] = Field(default_factory=list, max_length=1_000)
+    collection: Collection | None = None
+    deleted: bool | None = Field(
+        None, description="true deletes them, false brings back what was deleted within a day."
+    )
+
+    @model_validator(mode="after")
+    def _require_one_change(self) -> Self:
+        edits = bool(self.add_tags or self.remove_tags or self.collection)
+        if edits == (self.deleted is not None):
+            raise PydanticCustomError("change", "say what changes: tags and collection, or `deleted` alone")
+        return self
+
+
+class ChangeOutcome(Response):
+    id: str
+    outcome: Literal["changed", "kept", "missing"]
+
+
+class ChangeOutcomes(Response):
+    """What became of each picture."""
+
+    items: list[ChangeOutcome]
+    changed: int
 
 
 class CollectionItem(Response):
@@ -104,6 +147,13 @@ class CollectionItem(Response):
 
 class Collections(Response):
     items: list[CollectionItem]
+
+
+class Limits(Response):
+    """What a picture may have, as the service is set."""
+
+    picture_bytes: int
+    picture_pixels: int
 
 
 class MonthCount(Response):

@@ -98,7 +98,7 @@ def test_what_a_record_lost_on_purpose_does_not_come_back_from_the_file(service:
     (tmp_path / "in").mkdir()
     (tmp_path / "in" / "house.jpg").write_bytes(picture(1, format="JPEG", exif=exif.tobytes()))
     run_json(service, "import", str(tmp_path / "in"), "--collection", "houses")
-    assert read_record(service, "house")["metadata"] == {"description": "a house with its number"}
+    assert read_record(service, "house")["metadata"]["description"] == "a house with its number"
     merge = {"Content-Type": "application/merge-patch+json"}
     service.admin.patch("/v1/pictures/house", json={"metadata": {"description": None}}, headers=merge)
     before = read_record(service, "house")
@@ -114,6 +114,19 @@ def test_what_a_record_lost_on_purpose_does_not_come_back_from_the_file(service:
 def read_record(service: Service, id: str) -> dict[str, Any]:
     item = service.admin.get(f"/v1/pictures/{id}").json()
     return {name: item[name] for name in ("collection", "tags", "metadata", "own")}
+
+
+def test_an_export_says_how_many_reduced_copies_it_holds(service: Service, tmp_path: Path) -> None:
+    kept = run_json(service, "export", str(tmp_path / "kept"), "--pictures-only")
+    assert kept["pictures"] > 0 and kept["reduced"] == 0
+    with running(tmp_path / "home") as other:
+        for number in range(2):
+            other.put(f"p{number}", picture(number)).raise_for_status()
+        told = run(other, "export", str(tmp_path / "out"), "--pictures-only")
+        assert "2 of them are reduced copies" in told.stderr and "PICTOGLOT_KEEP_ORIGINALS" in told.stderr
+        assert (
+            run_json(other, "export", str(tmp_path / "out"), "--pictures-only")["reduced"] == 2
+        )  # when it goes on, too
 
 
 def test_a_folder_that_no_export_wrote_stays_as_it_is(service: Service, tmp_path: Path) -> None:

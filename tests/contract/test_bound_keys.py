@@ -187,10 +187,14 @@ def test_only_these_routes_are_made_for_bound_keys() -> None:
     kept = ("/{id}", "/{id}/content", "/{id}/thumbnail", "/{id}/original")
     assert allows_bound_keys == {
         *(f"POST /v1/search/{what}" for what in ("pictures", "captions", "batch")),
-        *(f"GET /v1/{what}" for what in ("pictures", "collections", "duplicates", "facets", "languages", "models")),
+        *(
+            f"GET /v1/{what}"
+            for what in ("pictures", "collections", "duplicates", "facets", "languages", "limits", "models")
+        ),
         *(f"{method} /v1/pictures/{{id}}" for method in ("PUT", "PATCH", "DELETE")),
         *(f"GET /v1/pictures{path}" for path in kept),
         "POST /v1/pictures",
+        CHANGES,
         "GET /v1/languages/{tag}/words",
         *(f"GET /v1/languages/{which}" for which in ("names", "{tag}")),
         BATCH,
@@ -222,6 +226,7 @@ def test_a_bound_key_writes_nothing_outside(keys: Keys) -> None:
     assert list_outside() == before
 
 
+CHANGES = "POST /v1/pictures/changes"
 BATCH = "POST /v1/pictures/batch"
 WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is valid, into a collection if given
     **dict.fromkeys(
@@ -230,6 +235,7 @@ WRITES: dict[str, Callable[[str | None], dict[str, Any]]] = {  # a body that is 
     ),
     "PATCH /v1/pictures/{id}": lambda name: {"json": {"collection": name} if name else {"tags": ["y"]}},
     "DELETE /v1/pictures/{id}": lambda _: {},
+    CHANGES: lambda name: {"json": {"ids": [FAR], **({"collection": name} if name else {"deleted": True})}},
     BATCH: lambda name: {
         "files": {"picture": ("x", picture(3))},
         "data": {"records": json.dumps([{"collection": name} if name else {"id": FAR}])},
@@ -260,6 +266,8 @@ def test_every_route_that_writes_for_bound_keys_checks_the_collection(keys: Keys
                 assert_refused(refused, 403, "insufficient_scope")
         if "{id}" in path or name == BATCH:
             assert_refused(keys.bound.request(method, path.format(id=FAR), **body(None)), 404, "picture_not_found")
+    missing = keys.bound.post("/v1/pictures/changes", json={"ids": [FAR], "deleted": True}).json()
+    assert missing == {"items": [{"id": FAR, "outcome": "missing"}], "changed": 0}
     assert keys.unbound.get("/v1/pictures").json()["items"] == before
 
 
@@ -311,7 +319,7 @@ def test_a_key_of_several_collections_adds_to_the_default_one_or_its_first(keys:
     assert keys.service.admin.get("/v1/admin/keys").json()["items"][-1]["collections"] == ["near"]
 
 
-@pytest.mark.parametrize("given", [{"scope": "admin"}, {"collections": []}, {"collections": ["a/b"]}])
+@pytest.mark.parametrize("given", [{"scope": "admin"}, {"collections": []}, {"collections": ["a\0b"]}])
 def test_keys_that_cannot_be_bound_are_refused(keys: Keys, given: dict[str, Any]) -> None:
     answer = keys.service.admin.post("/v1/admin/keys", json={"scope": "search", "collections": ["a"], **given})
     assert_problem(answer, 422, "invalid_request")

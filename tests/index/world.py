@@ -26,6 +26,7 @@ from model.pictures import Picture
 from model.table import View
 from store import files
 from store.data_root import DataRoot
+from store.deleted import DeletedPictureRow
 from store.errors import CorruptFolder, VersionCorrupt
 from store.leases import Lease
 from store.objects import ObjectStore
@@ -188,8 +189,8 @@ class World:
     def age(self, hours: float = 1.1) -> None:
         """Let everything below the data root look as if nobody had changed it, or discarded it, for so long."""
         with self.registry.begin() as session:
-            row = DiscardedContentRow
-            session.execute(update(row).values(discarded_at=row.discarded_at - 3_600 * hours))
+            for moment in (DiscardedContentRow.discarded_at, DeletedPictureRow.deleted_at):
+                session.execute(update(moment.class_).values({moment: moment - 3_600 * hours}))
         for folder, _, names in os.walk(self.home):
             for path in (Path(folder), *(Path(folder, file) for file in names)):
                 with suppress(FileNotFoundError):  # a live index may be sweeping

@@ -9,7 +9,9 @@ import httpx
 import pytest
 from PIL import Image
 
-from tests.service.harness import Service, assert_problem, motif, picture, running
+from service.lanes import AdmissionLimit
+from store.errors import Unavailable
+from tests.service.harness import Service, assert_problem, assert_state_unchanged, motif, picture, running
 
 TAKEN = {"a": "2019-07-31T23:59:59Z", "b": "2019-08-01", "c": "1969-12-31", "d": None}
 
@@ -119,3 +121,63 @@ def test_months_folders_cameras_and_collections_are_counted(dated: Service) -> N
         "collections": [],
     }
     assert_problem(dated.admin.get("/v1/facets", params={"filter": "{"}), 422, "invalid_filter")
+
+
+def test_what_was_deleted_comes_back_and_is_found_again(service: Service) -> None:
+    ids = [f"undo/{number}" for number in range(3)]
+    for number, id in enumerate(ids):
+        put(service, id, picture(50 + number), collection="undo", captions={"en": [f"a kite {number}"]})
+
+    def change(**what: Any) -> dict[str, str]:
+        answer = service.admin.post("/v1/pictures/changes", json={"ids": ids, **what})
+        assert answer.status_code == 200, answer.text
+        assert answer.json()["changed"] == sum(item["outcome"] == "changed" for item in answer.json()["items"])
+        return {item["id"]: item["outcome"] for item in answer.json()["items"]}
+
+    def search() -> set[str]:
+        among = {"must": [{"key": "id", "match": {"any": ids}}]}
+        found = service.search("a kite", language="en", filter=among, mode="words").json()["items"]
+        assert all(hit["captions"]["en"] for hit in found)
+        return {hit["id"] for hit in found}
+
+    assert search() == {*ids}
+    assert change(deleted=True) == dict.fromkeys(ids, "changed") and search() == set()
+    assert change(deleted=False) == dict.fromkeys(ids, "changed") and search() == {*ids}
+    assert change(add_tags=["toys"], collection="Grandma\u2019s  album") == dict.fromkeys(ids, "changed")
+    album = service.admin.get("/v1/pictures", params={"collection": "Grandma\u2019s album"}).json()["items"]
+    assert {item["id"]: item["tags"] for item in album} == {id: ["toys"] for id in ids}
+    assert change(collection="grandma\u2019s album") == dict.fromkeys(ids, "kept")
+    for wrong in ({}, {"deleted": True, "add_tags": ["x"]}, {"collection": "a\nb"}, {"collection": "x" * 129}):
+        with assert_state_unchanged(service):
+            assert_problem(
+                service.admin.post("/v1/pictures/changes", json={"ids": ids, **wrong}), 422, "invalid_request"
+            )
+    many = [f"{'x' * 1_000}/{number}" for number in range(1_000)]
+    gone = service.admin.post("/v1/pictures/changes", json={"ids": many, "deleted": True}).json()
+    assert {item["outcome"] for item in gone["items"]} == {"missing"}
+    too_many = service.admin.post("/v1/pictures/changes", json={"ids": [*many, "x"], "deleted": True})
+    assert_problem(too_many, 422, "invalid_request")
+
+
+def test_a_file_that_is_there_already_is_said_to_be(service: Service) -> None:
+    first = put(service, "twice/first", picture(60), collection="twice").json()
+    second = put(service, "twice/second", picture(60), collection="twice").json()
+    assert "already_there_as" not in first and second["already_there_as"] == "twice/first"
+    assert "already_there_as" not in put(service, "twice/second", picture(60)).json()  # it is there as itself
+    records = json.dumps([{"id": "twice/third"}])
+    batch = service.admin.post("/v1/pictures/batch", files={"picture": ("x", picture(60))}, data={"records": records})
+    assert batch.json()["items"][0]["already_there_as"] == "twice/first"
+    bound = {"X-API-Key": service.key("write", collections=["elsewhere"])}
+    other = httpx.put(f"{service.url}/v1/pictures/theirs", files={"picture": ("x", picture(60))}, headers=bound).json()
+    assert other["collection"] == "elsewhere" and "already_there_as" not in other
+
+
+def test_the_bytes_of_what_waits_are_bounded_and_one_is_always_admitted() -> None:
+    places = AdmissionLimit(9, most=100)
+    with places.admit(300):
+        pass
+    with places.admit(60), places.admit(40):
+        with pytest.raises(Unavailable), places.admit(1):
+            pass
+        with places.admit(0):
+            pass

@@ -171,7 +171,7 @@ def test_a_picture_above_the_limit_is_refused(service: Service, chunked: bool) -
     headers = {"Content-Type": f"multipart/form-data; boundary={boundary}"}
     with assert_state_unchanged(service):
         answer = service.admin.post("/v1/pictures", content=content, headers=headers)
-        assert_problem(answer, 413, "body_too_large")
+        assert "50 MB (PICTOGLOT_PICTURE_BYTES)" in assert_problem(answer, 413, "body_too_large")["detail"]
 
 
 @pytest.mark.row("P11")

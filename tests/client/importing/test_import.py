@@ -181,6 +181,36 @@ def test_nothing_is_sent_by_a_dry_run_nor_by_a_strict_one_with_a_fault(service: 
     assert strict.exit_code == 2 and "0 pictures were added until then" in strict.stderr
 
 
+def test_a_dry_run_counts_what_would_be_refused_and_why(folder: Path, tmp_path: Path) -> None:
+    (folder / "large.png").write_bytes(picture(1) + bytes(150_000))
+    (folder / "many.jpg").write_bytes(picture(2, 1_200, format="JPEG"))
+    (folder / "bad.png").write_bytes(picture(1)[:20])
+    (folder / "text.heic").write_bytes(b"no picture")
+    with running(tmp_path / "home", picture_bytes=100_000, picture_pixels=1_000_000) as small:
+        told = run(small, "import", str(folder), "--dry-run")
+        assert told.exit_code == 1 and "4 of 8 pictures would be sent or changed; 4 would be refused" in told.stdout
+        faults = dict(line.split(": ", 1) for line in told.stderr.splitlines())
+        assert faults["large.png"].startswith(
+            "It has 0.15 MB; a picture may have at most 0.1 MB (PICTOGLOT_PICTURE_BYTES)"
+        )
+        assert faults["many.jpg"] == "It has 1.44 megapixels; a picture may have at most 1 (PICTOGLOT_PICTURE_PIXELS)."
+        assert "damaged" in faults["bad.png"] and "no picture that is read" in faults["text.heic"]
+        done = run(small, "import", str(folder))
+        assert "4 of 8 pictures are in the gallery" in done.stdout
+        assert (
+            "0.1 MB (PICTOGLOT_PICTURE_BYTES)" in done.stderr
+            and "1 megapixels (PICTOGLOT_PICTURE_PIXELS)" in done.stderr
+        )
+
+
+def test_a_file_that_is_there_already_is_named(service: Service, folder: Path) -> None:
+    first = next(folder.glob("*-a.png"))
+    first.write_bytes(picture(399))
+    (folder / "z" / f"copy-of-{first.name}").write_bytes(first.read_bytes())
+    told = run(service, "import", str(folder))
+    assert f"z/copy-of-{first.name}: already there as {first.stem}; it is in the gallery twice now." in told.stderr
+
+
 def test_every_kind_of_fault_is_a_line_at_the_end_and_the_rest_comes_in(service: Service, folder: Path) -> None:
     (folder / "bad.png").write_bytes(picture(1)[:60])
     (folder / ".hidden.png").write_bytes(picture(2))
@@ -190,7 +220,8 @@ def test_every_kind_of_fault_is_a_line_at_the_end_and_the_rest_comes_in(service:
     (folder / "loop").symlink_to(folder)
     done = run(service, "import", str(folder))
     assert done.exit_code == 1 and "4 of 6 pictures are in the gallery." in done.stdout
-    *faults, skipped = (line.partition(": ") for line in done.stderr.splitlines())
+    told = [line for line in done.stderr.splitlines() if "already there as" not in line]  # of another test
+    *faults, skipped = (line.partition(": ") for line in told)
     assert [place for place, *_ in faults] == ["loop", "bad.png"]
     assert skipped[0] == "4 other files were skipped"
     assert sorted(skipped[2].split(", ")) == ["1 .jxl", "1 .svg", "1 .txt", "1 hidden"]
@@ -232,7 +263,7 @@ def test_what_files_say_is_metadata_tags_and_captions(service: Service, tmp_path
 @pytest.mark.parametrize(
     ("said", "told"),
     [
-        (("--collection", "Mis fotos"), "collection"),
+        (("--collection", "Mis\nfotos"), "collection"),
         (("--collection", ""), "collection"),
         (("--tag", "trip", "--tag", " "), "--tag: a tag has 1 to 200 characters."),
         (("--caption-language", "Welsh"), "--caption-language: not the tag of a registered language"),
