@@ -5,6 +5,7 @@ import { bar, byId, fill, make, percent, plural, scrolled, time, whole } from "/
 import { heatMap } from "/static/heat.js";
 import { rollBack } from "/static/rollback.js";
 import { sorry, waiting } from "/static/parts.js";
+import { termsLine, withdraw } from "/static/terms.js";
 
 const FEW = 20; // held-out captions, of which a single one is 5 points
 
@@ -122,7 +123,7 @@ function row(item) {
   return make(
     "tr",
     { "data-language": language },
-    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item)), untaught(item)),
+    make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item)), untaught(item), termsLine(item.terms)),
     cell("Version", taught ? make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
     cell("Captions of pictures", whole(captions), rows(item)),
     cell("Text → picture R@1", measured(report, "t2i", "R@1", recallLabel(report, "t2i")), instead(report)),
@@ -132,6 +133,8 @@ function row(item) {
       "td",
       { class: "act" },
       !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": `Roll back ${name}` }, "Roll back …"),
+      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => withdraw(item, drawLanguages), "aria-label": `Withdraw ${name}` }, "Withdraw …"),
+      language === "en" ? null : make("a", { href: `#caption?language=${language}`, "aria-label": `Caption pictures in ${name}` }, "Caption pictures"),
     ),
   );
 }

@@ -3,12 +3,14 @@
 import * as add from "/static/add.js";
 import { isAdministrator, key } from "/static/api.js";
 import { spoken } from "/static/answers.js";
+import * as caption from "/static/caption.js";
 import * as choosing from "/static/choosing.js";
 import { byId, make } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
 import { drawEffects, drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
+import * as letters from "/static/letters.js";
 import * as lightbox from "/static/lightbox.js";
 import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
@@ -17,8 +19,8 @@ import * as teach from "/static/teach.js";
 import { locale, offer, speak, t } from "/static/text.js";
 import * as words from "/static/words.js";
 
-const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, teach: () => drawExpansions(), releases: drawReleases, administration: drawEffects };
-const TABS = { words: "languages", teach: "languages" }; // under which tab a part stands
+const PARTS = { search: search.follow, add: add.drawAdd, duplicates: drawDuplicates, languages: drawLanguages, words: words.drawWords, caption: caption.drawCaption, teach: () => drawExpansions(), releases: drawReleases, administration: drawEffects };
+const TABS = { words: "languages", caption: "languages", teach: "languages" }; // under which tab a part stands
 const RETRY = 2000; // ms until a server that is not ready is checked again
 const PICTURE = "#picture/"; // how the address of one large picture begins
 let shown = null; // the part on the page
@@ -160,6 +162,8 @@ async function start() {
   choosing.prepare(byId("results"), search.again);
   teach.prepare();
   words.prepare();
+  caption.prepare();
+  letters.prepare();
   takePictures();
   shortcuts();
   prepareMenu();

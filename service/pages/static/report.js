@@ -5,6 +5,7 @@ import { bar, byId, fill, make, percent, plural, sentence, time, whole } from "/
 import { learned, named, native, refresh } from "/static/languages.js";
 import { apart, askKey, faultWords, sorry, waiting } from "/static/parts.js";
 import { chainPlot, confusionTable, matchTable, movesTable } from "/static/plots.js";
+import { termsLine } from "/static/terms.js";
 
 const number = Number(location.pathname.split("/")[2]);
 const source = `/v1/versions/${number}/report`;
@@ -28,7 +29,7 @@ const happened = ({ state, moved }) => moved !== false && !["failed", "cancelled
 
 const base = () => make("p", { class: "lead" }, "This is the base model. It was not trained here; every version builds on it.");
 
-function heading({ version, parent, language, name, created_at: at }) {
+function heading({ version, parent, language, name, terms, created_at: at }) {
   const link = (other) => make("a", { href: `/versions/${other}/report` }, `version ${other}`);
   const taught = parent === null ? null : [`version ${version}, built on `, link(parent), " · ", time(at)];
   return make(
@@ -36,6 +37,7 @@ function heading({ version, parent, language, name, created_at: at }) {
     {},
     make("h1", { class: "title" }, native(language)),
     make("p", { class: "lead" }, `${name} · ${language}`, taught ? [" · ", taught] : null),
+    termsLine(terms),
   );
 }
 

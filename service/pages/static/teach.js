@@ -6,6 +6,7 @@ import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
 import { drawExpansions } from "/static/expansions.js";
 import { named } from "/static/languages.js";
 import { faultWords, sorry, waiting } from "/static/parts.js";
+import { readTerms, termsFields } from "/static/terms.js";
 
 const LOSSES = { cross_lingual: "paired texts", cross_modal: "pictures" }; // what drives each
 
@@ -18,6 +19,7 @@ export function prepare() {
   byId("teach-assess").addEventListener("click", () => submit({ assess: "true" }, "Sending the file"));
   byId("teach-start").addEventListener("click", () => submit({ force: chosen("force"), replace: chosen("replace") }, "Sending the file"));
   byId("teach-tag").addEventListener("input", tellName);
+  fill(byId("teach-terms"), termsFields());
   for (const id of ["teach-tag", "teach-file", "teach-dictionary"]) byId(id).addEventListener("input", forget);
 }
 
@@ -57,6 +59,8 @@ async function submit(fields, what) {
   const body = new FormData();
   body.set("language", byId("teach-tag").value.trim());
   for (const [name, value] of Object.entries(fields)) body.set(name, value);
+  const terms = fields.assess ? "" : await readTerms(byId("teach-terms"));
+  if (terms) body.set("terms", terms);
   fill(byId("teach-report"), waiting(what));
   busy(true);
   try {

@@ -1,0 +1,39 @@
+// A row of the letters of a language that a plain keyboard lacks, under the text box that is used; one press inserts.
+
+import { ask } from "/static/api.js";
+import { make } from "/static/dom.js";
+import { t } from "/static/text.js";
+
+const found = new Map(); // letters by language, asked for once
+let row = null;
+let owner = null; // the text box that the row belongs to
+
+/** Show the row under every text box whose language is known, as long as it has the focus; called once. */
+export function prepare() {
+  document.addEventListener("focusin", ({ target }) => {
+    if (row?.contains(target) || target === owner) return;
+    row?.remove();
+    [row, owner] = [null, target];
+    if (target.matches?.("input[lang], textarea[lang]")) showRow(target);
+  });
+}
+
+async function showRow(field) {
+  const { lang } = field;
+  const letters = lang && lang !== "en" ? await lettersOf(lang) : [];
+  if (owner !== field || row || !letters.length) return;
+  const key = (letter) => make("button", { type: "button", lang, onmousedown: (event) => event.preventDefault(), onclick: () => insert(field, letter) }, /^\p{M}/u.test(letter) ? `◌${letter}` : letter);
+  row = make("div", { class: "letters", role: "group", "aria-label": t("Special letters") }, letters.map(key));
+  (field.closest("form.field, label.entry") ?? field).after(row);
+}
+
+function lettersOf(tag) {
+  if (!found.has(tag)) found.set(tag, ask(`/v1/languages/${encodeURIComponent(tag)}`, { retried: true }).then(({ letters }) => letters, () => []));
+  return found.get(tag);
+}
+
+function insert(field, letter) {
+  field.focus();
+  field.setRangeText(letter, field.selectionStart, field.selectionEnd, "end");
+  field.dispatchEvent(new Event("input", { bubbles: true }));
+}

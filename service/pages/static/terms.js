@@ -1,0 +1,98 @@
+// Whose a language is: its terms where it acts, the fields for them, and its withdrawal with a certificate.
+
+import { ask } from "/static/api.js";
+import { bytes, make } from "/static/dom.js";
+import { dialog, sorry } from "/static/parts.js";
+import { t } from "/static/text.js";
+
+const TEXTS = { owner: t("Whose language is it?"), contact: t("Whom to ask"), licence: t("Licence"), statement: t("What your community says") };
+
+/** Owner, licence and labels in one line; their texts open below. Null where nothing was said. */
+export function termsLine(terms) {
+  if (!terms) return null;
+  const labels = terms.labels.map((label) => label.name);
+  const texts = terms.labels.filter((label) => label.text);
+  const line = [terms.owner, terms.licence, ...labels].filter(Boolean).join(" · ") || t("Terms");
+  if (!terms.statement && !terms.contact && !texts.length) return make("p", { class: "terms fine" }, line);
+  return make(
+    "details",
+    { class: "terms fine" },
+    make("summary", {}, line),
+    terms.statement ? make("p", {}, terms.statement) : null,
+    terms.contact ? make("p", {}, t("Ask: {contact}", { contact: terms.contact })) : null,
+    texts.map((label) => make("p", { lang: label.language || null }, make("strong", {}, label.name), ` ${label.text}`, label.url ? [" ", make("a", { href: label.url, rel: "noreferrer" }, label.community || t("More"))] : null)),
+  );
+}
+
+/** The fields for terms, closed at first. */
+export function termsFields() {
+  const entry = ([name, label]) => make("label", { class: "entry" }, label, make("input", { type: "text", id: `terms-${name}`, dir: "auto", maxlength: name === "statement" ? 5000 : 300 }));
+  return make(
+    "details",
+    { class: "whose" },
+    make("summary", {}, t("Terms of the language")),
+    Object.entries(TEXTS).map(entry),
+    make("label", { class: "entry" }, t("Labels: a project of Local Contexts, downloaded as JSON"), make("input", { type: "file", id: "terms-labels", accept: ".json,application/json" })),
+  );
+}
+
+/** What the fields say, as JSON for the form; an empty text when they say nothing. */
+export async function readTerms(fields) {
+  const terms = Object.fromEntries(Object.keys(TEXTS).map((name) => [name, fields.querySelector(`#terms-${name}`).value.trim()]).filter(([, text]) => text));
+  const [file] = fields.querySelector("#terms-labels").files;
+  if (file) {
+    const text = await file.text();
+    try {
+      const project = JSON.parse(text);
+      for (const name of ["tk_labels", "bc_labels"]) terms[name] = project[name] ?? [];
+    } catch {
+      return text.slice(0, 100); // the server says what is wrong with it
+    }
+  }
+  return Object.keys(terms).length ? JSON.stringify(terms) : "";
+}
+
+/** Show what a withdrawal removes and what remains; when the person agrees, do it, and offer the certificate. */
+export async function withdraw(item, done) {
+  const path = `/v1/admin/languages/${encodeURIComponent(item.language)}/withdraw`;
+  try {
+    const plan = await ask(path, { json: { dry_run: true } });
+    const agreed = await dialog(t("Withdraw {language}?", { language: item.name }), (close) => question(plan, item, close), "withdraw");
+    if (!agreed) return;
+    const { certificate } = await ask(path, { json: { ...agreed, expected: plan.release } });
+    await done();
+    await dialog(t("{language} is withdrawn", { language: item.name }), (close) => result(certificate, item, close));
+  } catch (problem) {
+    await dialog(t("Not withdrawn"), () => make("div", {}, sorry(problem)));
+    await done();
+  }
+}
+
+function question(plan, item, close) {
+  const size = [...plan.versions, ...plan.datasets].reduce((sum, each) => sum + (each.bytes ?? 0), 0);
+  const reason = make("input", { type: "text", maxlength: "1000" });
+  const agree = (event) => {
+    event.preventDefault();
+    close({ reason: reason.value.trim() });
+  };
+  return make(
+    "form",
+    { onsubmit: agree },
+    make("h3", {}, t("What goes for good")),
+    make("p", {}, t("{versions, plural, one {# version} other {# versions}}, {datasets, plural, one {# dataset} other {# datasets}}, {captions, plural, one {# taught caption} other {# taught captions}}, {answers, plural, one {# answer} other {# answers}}: {size}. This cannot be undone.", { versions: plan.versions.length, datasets: plan.datasets.length, captions: plan.captions, answers: plan.answers, size: bytes(size) })),
+    make("h3", {}, t("What remains")),
+    make("ul", {}, plan.remains.map(({ name, why }) => make("li", {}, `${name}: ${why}.`))),
+    make("label", { class: "entry" }, t("Reason, kept in the certificate"), reason),
+    make("div", { class: "actions" }, make("button", { type: "submit", class: "main danger" }, t("Withdraw {language}", { language: item.name })), make("button", { type: "button", onclick: () => close(false) }, t("Cancel"))),
+  );
+}
+
+function result(certificate, item, close) {
+  const url = URL.createObjectURL(new Blob([`${JSON.stringify(certificate, null, 2)}\n`], { type: "application/json" }));
+  return make(
+    "div",
+    {},
+    make("p", {}, t("The certificate says what was removed and what remains, and is signed.")),
+    make("div", { class: "actions" }, make("a", { class: "button", href: url, download: `${item.language}-withdrawal.json` }, t("Save the certificate")), make("button", { type: "button", onclick: () => close(true) }, t("Close"))),
+  );
+}

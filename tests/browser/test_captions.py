@@ -1,0 +1,122 @@
+"""The part *Caption this* on a telephone; terms, special letters and withdrawal on the page."""
+
+import json
+
+from playwright.sync_api import Page, expect
+
+from tests.browser.site import ADMIN_KEY, Site
+from tests.browser.test_accessibility import find_faults
+from tests.browser.test_words import TELEPHONE
+
+OWNER = {"owner": "Ti ar Brezhoneg", "licence": "CC-BY-4.0", "statement": "Ask us first."}
+
+
+def open_captions(page: Page, tag: str, name: str) -> None:
+    page.set_viewport_size(TELEPHONE)  # type: ignore[arg-type]
+    page.goto(f"/#caption?language={tag}")
+    page.locator("#caption-name").fill(name)
+    page.get_by_role("button", name="Show the pictures").click()
+    expect(page.locator("form.caption-this img")).to_be_visible()
+
+
+def read_picture(page: Page) -> str:
+    return page.locator("form.caption-this").get_attribute("data-picture") or ""
+
+
+def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> None:
+    open_captions(page, "br", "Anna")
+    image = page.locator("form.caption-this img")
+    expect(image).to_have_js_property("complete", True)
+    assert image.evaluate("image => image.clientWidth") > 300, "large"
+    first, field = read_picture(page), page.locator("#caption-text")
+    expect(field).to_be_focused()
+    page.keyboard.type("un dra c'hlas")
+    page.keyboard.press("Enter")
+    expect(page.locator("form.caption-this")).not_to_have_attribute("data-picture", first)
+    second = read_picture(page)
+    page.get_by_role("button", name="Skip").click()
+    expect(page.locator("form.caption-this")).not_to_have_attribute("data-picture", second)
+    expect(page.locator("#caption-progress")).to_have_text("0 of 64 until it can be taught")
+    for scheme in ("light", "dark"):
+        page.emulate_media(color_scheme=scheme)
+        assert find_faults(page) == []
+    assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
+
+    open_captions(page, "br", "Yann")
+    expect(page.locator("form.caption-this")).to_have_attribute("data-picture", first)
+    page.get_by_role("button", name="I agree: un dra c'hlas").click()
+    expect(page.locator("#caption-progress")).to_have_text("1 of 64 until it can be taught")
+    assert site.http.get(f"/v1/pictures/{first}").json()["own"]["br"] == ["un dra c'hlas"]
+
+
+def test_a_refused_caption_stays_in_its_field(page: Page) -> None:
+    open_captions(page, "gd", "Anna")
+    problem = {"code": "registry_unavailable", "status": 503, "title": "Registry unavailable", "request_id": "r1"}
+    page.route("**/captions", lambda route: route.fulfill(status=503, body=json.dumps(problem)))
+    page.keyboard.type("rud")
+    page.keyboard.press("Enter")
+    expect(page.locator("#caption-trouble")).to_contain_text("nothing can be changed now")
+    expect(page.locator("#caption-text")).to_have_value("rud")
+
+
+def test_special_letters_are_inserted_at_the_caret(page: Page, site: Site) -> None:
+    words = {"words": [{"english": "thing", "captions": ["mba'e ñ ỹ"]}]}
+    site.http.post("/v1/languages/gn/words", json=words).raise_for_status()
+    open_captions(page, "gn", "Ana")
+    expect(page.get_by_role("group", name="Special letters").get_by_role("button")).to_have_text(["ñ", "ỹ"])
+    page.keyboard.type("abd")
+    page.keyboard.press("ArrowLeft")
+    page.get_by_role("button", name="ñ", exact=True).click()
+    expect(page.locator("#caption-text")).to_have_value("abñd")
+    expect(page.locator("#caption-text")).to_be_focused()
+    page.keyboard.type("o")
+    expect(page.locator("#caption-text")).to_have_value("abñod")
+    assert page.evaluate("document.documentElement.scrollWidth") <= TELEPHONE["width"]
+
+
+def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, site: Site) -> None:
+    site.http.put("/v1/languages/ar/terms", json=OWNER).raise_for_status()
+    page.goto("/#languages")
+    line = "Ti ar Brezhoneg · CC-BY-4.0"
+    expect(page.locator("tr[data-language=ar] .terms summary")).to_have_text(line)
+    page.goto("/#search")
+    page.locator("#language").select_option("ar")
+    page.locator("#text").fill("تفاحة")
+    page.locator("#text").press("Enter")
+    expect(page.locator("#reading .terms summary")).to_have_text(line)
+    page.locator("#reading .terms summary").click()
+    expect(page.locator("#reading .terms")).to_contain_text("Ask us first.")
+    assert find_faults(page) == []
+    site.http.put("/v1/languages/ar/terms", json={}).raise_for_status()
+
+
+def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
+    project = {"tk_labels": [{"name": "TK Ours", "label_text": "Ask."}], "bc_labels": []}
+    page.goto("/#teach")
+    page.locator("#teach-tag").fill("oc")
+    rows = "".join(json.dumps({"caption": f"causa {n}", "english": f"thing {n}"}) + "\n" for n in range(70))
+    file = {"name": "rows.jsonl", "mimeType": "application/json", "buffer": rows.encode()}
+    page.locator("#teach-file").set_input_files([file])  # type: ignore[list-item]
+    page.get_by_text("Terms of the language").click()
+    page.locator("#terms-owner").fill("Occitània")
+    labels = {"name": "project.json", "mimeType": "application/json", "buffer": json.dumps(project).encode()}
+    page.locator("#terms-labels").set_input_files([labels])  # type: ignore[list-item]
+    page.locator("#teach-start").click()
+    expect(page.locator("#expansions-body li").first).to_contain_text("oc")
+    terms = site.http.get("/v1/languages/oc").json()["terms"]
+    assert (terms["owner"], [each["name"] for each in terms["labels"]]) == ("Occitània", ["TK Ours"])
+    newest = site.http.get("/v1/expansions?limit=1").json()["items"][0]
+    site.http.post(f"/v1/expansions/{newest['id']}/cancel")
+
+
+def test_a_withdrawal_shows_what_goes_and_what_remains_before_it_asks(page: Page, site: Site) -> None:
+    page.evaluate(f"sessionStorage.setItem('pictoglot.key', '{ADMIN_KEY}')")
+    page.goto("/#languages")
+    page.get_by_role("button", name="Withdraw Arabic").click()
+    dialog = page.locator("dialog.withdraw")
+    expect(dialog).to_contain_text("1 version, 1 dataset,")
+    expect(dialog.locator("li").filter(has_text="backups")).to_have_count(1)
+    assert find_faults(page) == []
+    dialog.get_by_role("button", name="Cancel").click()
+    expect(dialog).to_have_count(0)
+    assert "ar" in site.list_languages()
