@@ -110,7 +110,7 @@ endif
 $(VENV)/.dev: $(VENV)/.run requirements-dev.lock
 	@echo "Installing what the tests need beside it: about half a minute ..."
 ifeq ($(LOCK),0)
-	@$(PIP) -e '.[demo,postgres,s3,openvino,large,test,benchmark,milvus,docs]'
+	@$(PIP) -e '.[demo,postgres,s3,openvino,large,test,benchmark,milvus,docs,mcp]'
 else
 	@$(PIP) --no-deps --require-hashes -r requirements-dev.lock
 endif

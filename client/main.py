@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from .commands import admin, export, gallery, languages, learn, search, terms, versions, withdraw, words
+from .commands import admin, export, gallery, languages, learn, mcp, search, terms, versions, withdraw, words
 from .importing.command import import_pictures
 from .output import INTERRUPTED, say
 
@@ -32,6 +32,7 @@ _PANELS: dict[str, dict[str, Callable[..., None]]] = {
 for panel, commands in _PANELS.items():
     for name, command in commands.items():
         app.command(name, rich_help_panel=panel)(command)
+app.command("mcp", rich_help_panel="Pictures")(mcp.serve)
 app.add_typer(gallery.pictures, name="pictures", rich_help_panel="Pictures")
 for name, group in {"keys": admin.keys, "base": admin.base}.items():
     app.add_typer(group, name=name, rich_help_panel="Service")
