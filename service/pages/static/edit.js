@@ -144,7 +144,7 @@ export async function remove(item) {
       "div",
       {},
       make("p", { class: "doomed" }, show(make("img", { alt: "" }), thumbnail(item.url)), make("bdi", {}, item.id)),
-      make("p", {}, t("It is deleted with its captions, tags and metadata. This cannot be undone. What languages were taught from, and backups, keep what they have of it.")),
+      make("p", {}, t("It is deleted with its captions, tags and metadata. For a day it can be brought back. What languages were taught from, and backups, keep what they have of it.")),
       make("div", { class: "actions" }, make("button", { type: "button", class: "main danger", onclick: () => close(true) }, t("Delete it")), make("button", { type: "button", autofocus: true, onclick: () => close(false) }, t("Keep it"))),
     ),
   );
