@@ -5,6 +5,7 @@ Then those of photographs (`demo.photo_screenshots`).
 The browser needs fonts for Arabic and Japanese (on Debian: fonts-noto-core, fonts-noto-cjk).
 """
 
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING
 import httpx
 
 from demo.dataset import build_rows, format_lines
+from demo.gallery import list_outlines
 from demo.photo_screenshots import PHOTOGRAPHS
 from demo.shots import NARROW, TALL, NotPossible, Scene, Shot, Site, open_browser
 
@@ -139,6 +141,10 @@ SHOTS = (
 
 
 def _learn(site: Site) -> None:
+    while sum(item["count"] for item in httpx.get(f"{site.url}/v1/collections", trust_env=False).json()["items"]) < len(
+        list_outlines()
+    ):
+        time.sleep(1)  # the demo fills its gallery while it is up: what it is taught from has to be there
     for tag in LANGUAGES:
         site.run_command("demo", "dataset", tag, "--out", f"{tag}.jsonl")
         site.run_command("learn", tag, f"{tag}.jsonl", "--watch")

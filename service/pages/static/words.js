@@ -1,9 +1,10 @@
 // Words that the gallery asks a speaker for: one at a time beside its pictures, kept at once, taught from 64 on.
 
 import { ask, freshKey, show } from "/static/api.js";
-import { byId, fill, make, percent, plural, whole } from "/static/dom.js";
+import { byId, fill, make, percent } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { t } from "/static/text.js";
 
 const AT_ONCE = 100; // words of one request
 const KEPT = 10; // answers that can still be changed here
@@ -34,7 +35,7 @@ export async function drawWords(query) {
 }
 
 async function load() {
-  fill(byId("words-body"), waiting("Looking for words that name your pictures"));
+  fill(byId("words-body"), waiting(t("Looking for words that name your pictures")));
   try {
     for (let left = PATIENCE; !asked; left -= 1) {
       try {
@@ -59,7 +60,7 @@ function draw() {
 
 function card() {
   const item = queue[0];
-  if (!item) return nothing(asked.items.length ? "Nothing more to ask for now." : "Your pictures ask for no words.", asked.items.length ? "Teach what you have answered, then look again." : "Add pictures first.");
+  if (!item) return nothing(asked.items.length ? t("Nothing more to ask for now.") : t("Your pictures ask for no words."), asked.items.length ? t("Teach what you have answered, then look again.") : t("Add pictures first."));
   const { name, direction } = named(tag);
   const field = make("input", { id: "word-answer", type: "text", lang: item.word ? "en" : tag, dir: direction === "rtl" && !item.word ? "rtl" : "auto", maxlength: item.word ? 200 : 1000, autocomplete: "off", autocapitalize: "none", spellcheck: "false", "aria-describedby": "word-hint" });
   const keep = (event) => {
@@ -71,16 +72,16 @@ function card() {
   return make(
     "form",
     { class: "word", onsubmit: keep, "data-word": item.english || item.word },
-    make("div", { class: "shown" }, item.pictures.map((id, place) => show(make("img", { alt: `Picture ${place + 1} of ${item.english}` }), `/v1/pictures/${encodeURIComponent(id)}/thumbnail`))),
+    make("div", { class: "shown" }, item.pictures.map((id, place) => show(make("img", { alt: t("Picture {place} of {english}", { place: place + 1, english: item.english }) }), `/v1/pictures/${encodeURIComponent(id)}/thumbnail`))),
     make("h2", { lang: item.word ? tag : "en" }, item.english || item.word),
-    item.word ? make("p", { class: "fine" }, `In ${plural(item.asked_for, "search", "searches")}, and nobody taught it yet.`) : null,
-    make("label", { class: "entry" }, item.word ? "In English" : `In ${name || tag}`, field, make("span", { id: "word-hint", class: "hint" }, item.word ? "What it means. Skip what is no word." : "What you would call this. Commas between several words.")),
+    item.word ? make("p", { class: "fine" }, t("{count, plural, one {In # search, and nobody taught it yet.} other {In # searches, and nobody taught it yet.}}", { count: item.asked_for })) : null,
+    make("label", { class: "entry" }, item.word ? t("In English") : t("In {language}", { language: name || tag }), field, make("span", { id: "word-hint", class: "hint" }, item.word ? t("What it means. Skip what is no word.") : t("What you would call this. Commas between several words."))),
     make(
       "div",
       { class: "actions" },
-      make("button", { type: "submit", class: "main" }, "Keep"),
-      make("button", { type: "button", onclick: skip }, "Skip"),
-      item.word ? null : make("button", { type: "button", class: "quiet", onclick: () => answer(item, []) }, "Not a word of ours"),
+      make("button", { type: "submit", class: "main" }, t("Keep")),
+      make("button", { type: "button", onclick: skip }, t("Skip")),
+      item.word ? null : make("button", { type: "button", class: "quiet", onclick: () => answer(item, []) }, t("Not a word of ours")),
     ),
     make("div", { id: "word-trouble", role: "alert", hidden: true }),
   );
@@ -111,10 +112,10 @@ function progress() {
   return make(
     "div",
     { class: "so-far" },
-    make("progress", { max: needed, value: Math.min(answered, needed), "aria-label": "Answers until it can be taught" }),
-    make("p", { id: "words-progress", role: "status" }, enough ? `${plural(answered, "answer")} can be taught` : `${whole(answered)} of ${needed} until it can be taught`),
-    typeof covered === "number" ? make("p", { class: "fine" }, `${percent(covered)} % of the pictures had a word when this page was opened.`) : null,
-    make("button", { type: "button", id: "words-teach", class: enough ? "main" : "", disabled: !enough, onclick: teach }, "Teach"),
+    make("progress", { max: needed, value: Math.min(answered, needed), "aria-label": t("Answers until it can be taught") }),
+    make("p", { id: "words-progress", role: "status" }, enough ? t("{answered, plural, one {# answer} other {# answers}} can be taught", { answered }) : t("{answered} of {needed} until it can be taught", { answered, needed })),
+    typeof covered === "number" ? make("p", { class: "fine" }, t("{covered} % of the pictures had a word when this page was opened.", { covered: percent(covered) })) : null,
+    make("button", { type: "button", id: "words-teach", class: enough ? "main" : "", disabled: !enough, onclick: teach }, t("Teach")),
   );
 }
 
@@ -127,8 +128,8 @@ function answers() {
   };
   return make(
     "ul",
-    { class: "kept", "aria-label": "Kept" },
-    kept.map(([item, captions]) => make("li", {}, make("span", { lang: item.word ? tag : "en" }, item.english || item.word), captions.length ? make("bdi", { lang: item.word ? "en" : tag, class: "native" }, captions.join(", ")) : make("span", { class: "fine" }, "no word"), make("button", { type: "button", class: "quiet", "aria-label": `Change: ${item.english || item.word}`, onclick: () => change(item) }, "Change"))),
+    { class: "kept", "aria-label": t("Kept") },
+    kept.map(([item, captions]) => make("li", {}, make("span", { lang: item.word ? tag : "en" }, item.english || item.word), captions.length ? make("bdi", { lang: item.word ? "en" : tag, class: "native" }, captions.join(", ")) : make("span", { class: "fine" }, t("no word")), make("button", { type: "button", class: "quiet", "aria-label": t("Change: {word}", { word: item.english || item.word }), onclick: () => change(item) }, t("Change")))),
   );
 }
 
@@ -151,5 +152,5 @@ async function drawGain() {
   const { items } = await ask("/v1/expansions?limit=100");
   const last = items.find((item) => item.language === tag && item.report?.covered && item.state === "succeeded");
   const { before, after } = last?.report.covered ?? {};
-  fill(byId("words-gain"), last ? make("p", { class: "told" }, typeof after === "number" ? `What was taught last: ${percent(before ?? 0)} % of the pictures had a word before, ${percent(after)} % have one now.` : null) : null);
+  fill(byId("words-gain"), last ? make("p", { class: "told" }, typeof after === "number" ? t("What was taught last: {before} % of the pictures had a word before, {after} % have one now.", { before: percent(before ?? 0), after: percent(after) }) : null) : null);
 }
