@@ -105,6 +105,7 @@ WALK: tuple[tuple[str, Act], ...] = (
     ("#languages", _wait("#languages-body *")),
     ("#teach", _wait("#expansions-body li")),
     ("#words?language=ar", _wait("#words-body *")),
+    ("#caption?language=ar", _wait("#caption :is(form, .nothing)")),
     ("#administration", _wait("#administration a")),
     ("#releases", _wait("#releases-body li")),
     ("#releases", _open_key),

@@ -113,12 +113,14 @@ async function change(fields, back, said) {
   forget();
   show();
   const undo = async () => {
-    fill(byId("chosen"));
+    clearTimeout(timer);
+    fill(byId("chosen"), make("p", { role: "status" }, t("Taking it back …")));
     try {
       for (const one of back) await ask("/v1/pictures/changes", { json: one });
     } catch (problem) {
       await dialog(t("It was not taken back"), () => sorry(problem));
     }
+    fill(byId("chosen"));
     show();
   };
   fill(byId("chosen"), make("p", { role: "status" }, said(ids.length)), back.length ? make("button", { type: "button", onclick: undo }, t("Undo")) : null);
