@@ -5,9 +5,10 @@ likely meant, then all others. Within a band a picture's score is the sum of wei
 have it: ranks can be compared where scores cannot. 60 is of Cormack, Clarke and Büttcher (SIGIR 2009).
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from operator import itemgetter
+from types import MappingProxyType
 
 from index import snapshot
 from index.snapshot import PictureHit
@@ -17,11 +18,12 @@ from store.errors import PageTooDeep
 
 NEAR = 100  # first hits by meaning, at least, that are fused; ranks beyond count for no picture that has the words
 SAID = 0.95  # the chance of a picture whose words say that it is meant: as good as that of the surest by meaning
+MOST_WORDED = 200  # pictures that a text finds by words beside meaning
 _BANDS = 4
 _RANK_OFFSET = 60
 # Of what the words weigh: a picture that has less is not found by words. With half, every picture of one of two things
 # that are asked for came before the picture of both, which has no text (`benchmarks.records.modes`, R@1 .57 for .89).
-_LEAST_SHARE = 0.75
+LEAST_SHARE = 0.75
 
 
 def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> list[PictureHit]:
@@ -37,12 +39,14 @@ def rank_by_words(found: Sequence[WordHit], min_score: float | None = None) -> l
 class Fusion:
     """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
 
-    `search` returns so many first hits by meaning.
+    `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
+    words these have.
     """
 
     search: Callable[[int], Sequence[PictureHit]]
     words: Sequence[WordHit]
     weights: tuple[float, float]
+    measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
 
     def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
         """Return the next `count` hits, or the first ones; raise `PageTooDeep`."""
@@ -59,7 +63,8 @@ class Fusion:
         near = NEAR if depth <= NEAR else depth + some
         while True:
             meaning = self.search(near) if self.weights[0] else []
-            fused = fuse_rankings(meaning, self.words, self.weights)
+            told = [hit.picture for hit in meaning if hit.match is not None] if self.weights[1] else []
+            fused = fuse_rankings(meaning, self.words, self.weights, self.measure_shares(told))
             is_cut = len(meaning) == near and (meaning[-1].match or 0.0) >= CUT  # others may be likely, too
             if not is_cut or sum(bool(hit.likely) for hit in fused) >= depth:
                 return fused
@@ -67,12 +72,15 @@ class Fusion:
 
 
 def fuse_rankings(
-    meaning: Sequence[PictureHit], words: Sequence[WordHit], weights: tuple[float, float]
+    meaning: Sequence[PictureHit],
+    words: Sequence[WordHit],
+    weights: tuple[float, float],
+    shares: Mapping[str, float] = MappingProxyType({}),
 ) -> list[PictureHit]:
     """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
 
-    A score of 1 is the first place in both of a picture that is called exactly so. A picture with some of the words has
-    so much of its chance as it has of them: one of "two o'clock" is no picture of two dogs.
+    A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
+    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs.
     """
     by_words = {each.picture: each for each in words} if weights[1] else {}
     found = {id: rank for rank, (id, each) in enumerate(by_words.items(), 1) if _is_found(each)}
@@ -83,8 +91,8 @@ def fuse_rankings(
         hit, word = near.get(picture), by_words.get(picture)
         said = word is not None and word.complete
         chance = hit.match if hit is not None else least
-        if chance is not None and word is not None:
-            chance = max(chance, SAID) if said else round(chance * word.score, 4)
+        if chance is not None:
+            chance = max(chance, SAID) if said else round(chance * (shares.get(picture) or 1.0), 4)
         ranks = (hit.rank if hit is not None else None, found.get(picture))
         fused = sum(
             weight * (_RANK_OFFSET + 1) / (_RANK_OFFSET + rank)
@@ -100,7 +108,7 @@ def fuse_rankings(
 
 
 def _is_found(hit: WordHit) -> bool:
-    return hit.complete or hit.score >= _LEAST_SHARE
+    return hit.complete or hit.score >= LEAST_SHARE
 
 
 def list_hits_after(hits: Sequence[PictureHit], count: int, after: PictureHit | None) -> list[PictureHit]:

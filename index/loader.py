@@ -148,7 +148,8 @@ class ReleaseLoader:
         """Return the snapshot with the current detector and calibrations; itself if it has these."""
         before = (previous or snapshot).calibrations
         fingerprint = self.pictures.identity.fingerprint
-        calibrations = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change)
+        curves, count = self._encoder.curves, snapshot.pictures.count
+        calibrations = before.refresh(self._gallery, fingerprint, snapshot.release, snapshot.change, curves, count)
         updated = snapshot.add_detector(previous, lambda identity, most: self.sources[identity].sample_texts(most))
         if updated.detector is snapshot.detector and calibrations is snapshot.calibrations:
             return snapshot

@@ -6,7 +6,7 @@ and no search finds them once its snapshot has that change.
 """
 
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import date, timedelta
@@ -277,10 +277,12 @@ def _build_key_query(language: str, *conditions: ColumnElement[bool]) -> Select[
     return joined.where(CaptionRow.language == language, *conditions)
 
 
-def fetch_numbers(session: Session, query: Select[Any]) -> NDArray[np.int64]:
+def fetch_numbers(
+    session: Session, query: Select[Any], parameters: Mapping[str, Any] | None = None
+) -> NDArray[np.int64]:
     """Return the whole numbers of a query's one column, sorted, however many."""
     blocks = list[Keys]()
-    with session.connection().execute(query) as result:
+    with session.connection().execute(query, parameters) as result:
         # the driver's own tuples: SQLAlchemy's take three times as long as all the rest; in blocks, to hold few of them
         while rows := result.cursor.fetchmany(_BLOCK):
             blocks.append(np.fromiter(chain.from_iterable(rows), dtype=np.int64, count=len(rows)))

@@ -22,6 +22,7 @@ from store.releases import Release
 
 AUTO, SHARED = "auto", "shared"  # instead of a tag: detect the language; use the shared version
 DEEPEST_RANK = 10_000  # rank of the last hit on the last page: time and memory of a search grow with its depth
+LEAST_PICTURES = 50  # with which the curves of a base tell chances: among fewer they are far too low
 _SAME_SCORE = 1e-5  # scores closer than this are taken as equal
 _GROWTH = 1.25  # captions are counted again when their number grew or shrank by more than this factor
 
@@ -95,23 +96,35 @@ class Calibrations:
     rows: Mapping[int, Mapping[str, Any]] = field(default_factory=dict)
     change: int = 0
 
-    def refresh(self, gallery: PictureTables, fingerprint: str, release: Release, change: int) -> "Calibrations":
+    def refresh(
+        self,
+        gallery: PictureTables,
+        fingerprint: str,
+        release: Release,
+        change: int,
+        base: Curves | None = None,
+        pictures: int = 0,
+    ) -> "Calibrations":
         """Return what is fitted now to this fingerprint, itself if unchanged; raise `RegistryUnavailable`.
 
         All share one sample of pictures. It is read again after each change, so that no deleted picture stays in it,
-        and processes that serve the same change name the same chances.
+        and processes that serve the same change name the same chances. Of English, where nothing is fitted, chances are
+        told by the curves of the `base`, if it has some, among enough `pictures`.
         """
         rows = gallery.registry.versions.read_matches(release.languages.values())
         fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
-        if rows == self.rows and (change == self.change or not fitted):
+        by_base = base is not None and release.base not in fitted and pictures >= LEAST_PICTURES
+        if rows == self.rows and (change == self.change or not (fitted or by_base)):
             return self
-        if not fitted:
+        if not (fitted or by_base):
             return Calibrations({}, rows, change)
         sample = take_first(gallery.sample_vectors(1.0, fingerprint))
         calibrations = {
             number: Calibration(Curves(**match["curves"]), sample, match["pictures"], match["change"])
             for number, match in fitted.items()
         }
+        if base is not None and by_base:
+            calibrations[release.base] = Calibration(base, sample, pictures, change)
         return Calibrations(calibrations if len(sample) else {}, rows, change)
 
 
@@ -263,8 +276,12 @@ class Snapshot:
         )
 
     def find_calibration(self, route: Route) -> Calibration | None:
-        """Return the calibration of the chances of hits for a text read so, or None."""
-        if route.used not in self.release.languages:
+        """Return the calibration of the chances of hits for a text read so, or None.
+
+        What may be of any language, and is read by the base alone, is read as English.
+        """
+        is_english = route.requested == AUTO and route.view.version == self.release.base
+        if route.used not in self.release.languages and not is_english:
             return None
         calibration = self.calibrations.by_version.get(route.view.version)
         return calibration if calibration is not None and calibration.is_valid_at(self.change) else None

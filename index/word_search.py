@@ -8,7 +8,7 @@ A word is also found in its other forms, which count less than the word itself: 
 """
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import reduce
@@ -19,7 +19,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from cachetools import LRUCache, cachedmethod
 from numpy.typing import NDArray
-from sqlalchemy import ColumnElement, Select, and_, cast, column, func, or_, select, table
+from sqlalchemy import String, bindparam, cast, column, func, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 from sqlalchemy.orm import Session
 
@@ -27,7 +27,13 @@ from index.selection import Criteria, Selection, drop_repeated, fetch_numbers, h
 from index.vectors import Keys, is_among
 from index.word_list import CaptionWords
 from model.stems import find_forms
-from model.words import MOST_DOCUMENT_TERMS, extract_query_terms, is_spelled, make_whole_term
+from model.words import (
+    MOST_DOCUMENT_TERMS,
+    extract_document_terms,
+    extract_query_terms,
+    is_spelled,
+    make_whole_term,
+)
 from store.registry import Registry
 from store.releases import Release
 from store.tables import PictureRow, PictureWordsRow
@@ -36,6 +42,18 @@ MOST = 1_000  # pictures that one search by words finds
 _STEPS = 1_000  # a word's weight is a whole number of these: sums of them are the same in every order
 _LONGEST = 1 << MOST_DOCUMENT_TERMS.bit_length()  # more than any document has terms
 _FTS5 = table("picture_terms", column("rowid"), column("picture_terms"))
+# Every search runs them: of the tables and built once, they take half the time
+_ROWS, _PICTURES = PictureWordsRow.__table__.c, PictureRow.__table__.c
+_BOTH = select(_ROWS.picture * _LONGEST + _ROWS.length).where(
+    or_(_ROWS.expansion.is_(None), _ROWS.expansion.in_(bindparam("visible", expanding=True)))
+)
+_BY_FTS5 = _BOTH.where(_FTS5.c.picture_terms.op("MATCH")(bindparam("match", type_=String)), _ROWS.id == _FTS5.c.rowid)
+_BY_TSQUERY = _BOTH.where(
+    func.array_to_tsvector(func.string_to_array(_ROWS.terms, " ")).op("@@", is_comparison=True)(
+        cast(bindparam("match", type_=String), TSQUERY)
+    )
+)
+_IDS = select(_PICTURES.key, _PICTURES.id).where(_PICTURES.key.in_(bindparam("keys", expanding=True)))
 _MANY_MATCHES = 1_000_000  # matches, of all terms: a search with more has its turn, since they take 24 bytes each
 _CACHED_RELEASES = 64  # whose expansions are kept
 _OF_A_FORM, _OF_TEN = 9, 10  # what another form of a word counts
@@ -56,12 +74,30 @@ class WordHit:
     whole: bool = False
 
 
+class WeighedTerm(NamedTuple):
+    """A word of the text, its other forms, and what it weighs."""
+
+    term: str
+    forms: frozenset[str]
+    weight: int
+
+
 @dataclass(frozen=True)
 class FoundWords:
     """What a text finds: pictures, best first, and those of its words that no picture has in any form."""
 
     hits: Sequence[WordHit] = ()
     missing: Sequence[str] = ()
+    terms: Sequence[WeighedTerm] = ()
+
+    def measure_share(self, captions: Iterable[str]) -> float:
+        """Return the share of the words, by their weight, that a picture with these captions has."""
+        held = frozenset[str]().union(*map(extract_document_terms, captions))
+        tenths = sum(
+            each.weight * (_OF_TEN if each.term in held else _OF_A_FORM if each.forms & held else 0)
+            for each in self.terms
+        )
+        return tenths / max(1, _OF_TEN * sum(each.weight for each in self.terms))
 
 
 class _TermMatches(NamedTuple):
@@ -93,8 +129,12 @@ class WordSearch:
         criteria: Criteria,
         without: str | None = None,
         languages: Sequence[str] = (),
+        most: int = MOST,
+        least: float = 0.0,
     ) -> FoundWords:
-        """Return at most `MOST` pictures that have some of these words: best first, then of fewest words, then by id.
+        """Return at most `most` pictures that have some of these words: best first, then of fewest words, then by id.
+
+        With `least`, only those that have all of them, or this share by their weight.
 
         One that is called exactly so comes before others that have all. Words count in their forms in `languages`, too.
         Captions of expansions count where this release shows them. Pictures that have all words of `without` are
@@ -108,10 +148,12 @@ class WordSearch:
             excluded: Keys | None = None
             if unwanted:
                 excluded = reduce(np.intersect1d, (_find_terms(session, [term], visible)[0] for term in unwanted))
+            known = self._words.read(session).words if languages else ()
+            forms = [find_forms(term, known, languages) for term in terms]
             with ExitStack() as turn:
                 found, count, missing = list[_TermMatches](), 0, list[str]()
-                for term in terms:
-                    matches = self._find_word(session, term, languages, visible)
+                for term, others in zip(terms, forms, strict=True):
+                    matches = _find_word(session, term, others, visible)
                     if criteria.collections is not None and allowed is not None:
                         matches = matches.select(is_among(matches.pictures, allowed))
                     if not len(matches.pictures) and is_spelled(term):
@@ -127,10 +169,10 @@ class WordSearch:
                 whole = make_whole_term(words)
                 named = _find_terms(session, [whole], visible)[0] if whole else np.empty(0, dtype=np.int64)
                 weights = _weigh_terms([len(each.pictures) for each in found])
-                best = _select_best(found, weights, named)
+                best = _select_best(found, weights, named, most, least)
                 found.clear()
-            query = select(PictureRow.key, PictureRow.id).where(PictureRow.key.in_([each.key for each in best]))
-            ids = {key: id for key, id in session.execute(query)}  # noqa: C416  to mypy a row is no pair
+            rows = session.connection().execute(_IDS, {"keys": [each.key for each in best]})
+            ids = {key: id for key, id in rows}  # noqa: C416  to mypy a row is no pair
         total = sum(weights) * _OF_TEN
         ranked = sorted(
             (not each.whole, -each.weight, each.length, ids[each.key], each.complete)
@@ -138,7 +180,8 @@ class WordSearch:
             if each.key in ids
         )
         hits = [WordHit(id, -weight / total, complete, not other) for other, weight, _, id, complete in ranked]
-        return FoundWords(hits, missing)  # sorted here: databases differ in how they sort ids
+        weighed = [WeighedTerm(*each) for each in zip(terms, map(frozenset, forms), weights, strict=True)]
+        return FoundWords(hits, missing, weighed)  # sorted here: databases differ in how they sort ids
 
     def suggest(self, words: Sequence[str], release: Release) -> dict[str, str]:
         """Return for words that no picture has the nearest that one has, where there is one so near."""
@@ -152,26 +195,24 @@ class WordSearch:
                         break
         return found
 
-    def _find_word(
-        self, session: Session, word: str, languages: Sequence[str], visible: frozenset[str]
-    ) -> _TermMatches:
-        """Find the pictures that have a word, or one of its forms."""
-        pictures, lengths = _find_terms(session, [word], visible)
-        forms = find_forms(word, self._words.read(session).words, languages) if languages and is_spelled(word) else []
-        if not forms:
-            return _TermMatches(pictures, lengths, np.zeros(len(pictures), dtype=bool))
-        others, of_others = _find_terms(session, forms, visible)
-        new = ~is_among(others, pictures)
-        keys = np.concatenate([pictures, others[new]])
-        order = np.argsort(keys, kind="stable")
-        is_form = np.arange(len(keys)) >= len(pictures)
-        return _TermMatches(keys, np.concatenate([lengths, of_others[new]]), is_form).select(order)
-
     @cachedmethod(attrgetter("_expansions"), key=lambda _, release: release.number, lock=attrgetter("_lock"))
     def _find_visible_expansions(self, release: Release) -> frozenset[str]:
         """Return the expansions whose captions a release shows."""
         visible = (self._registry.releases.find_visible(tag, version) for tag, version in release.languages.items())
         return frozenset[str]().union(*visible)
+
+
+def _find_word(session: Session, word: str, forms: Sequence[str], visible: frozenset[str]) -> _TermMatches:
+    """Find the pictures that have a word, or one of its forms."""
+    pictures, lengths = _find_terms(session, [word], visible)
+    if not forms:
+        return _TermMatches(pictures, lengths, np.zeros(len(pictures), dtype=bool))
+    others, of_others = _find_terms(session, forms, visible)
+    new = ~is_among(others, pictures)
+    keys = np.concatenate([pictures, others[new]])
+    order = np.argsort(keys, kind="stable")
+    is_form = np.arange(len(keys)) >= len(pictures)
+    return _TermMatches(keys, np.concatenate([lengths, of_others[new]]), is_form).select(order)
 
 
 def _weigh_terms(counts: Sequence[int]) -> list[int]:
@@ -193,10 +234,13 @@ class _Best(NamedTuple):
     whole: bool
 
 
-def _select_best(matches: Sequence[_TermMatches], weights: Sequence[int], named: Keys) -> list[_Best]:
-    """Return the `MOST` pictures of the highest weight, before all others those that are `named` so.
+def _select_best(
+    matches: Sequence[_TermMatches], weights: Sequence[int], named: Keys, most: int, least: float
+) -> list[_Best]:
+    """Return the `most` pictures of the highest weight, before all others those that are `named` so.
 
-    Of equal weight those of least length come first, then those of the lowest key.
+    Of equal weight those of least length come first, then those of the lowest key. Those that have all words, or this
+    share at `least`.
     """
     keys = np.concatenate([each.pictures for each in matches])
     keys.sort()
@@ -208,14 +252,17 @@ def _select_best(matches: Sequence[_TermMatches], weights: Sequence[int], named:
         weight[at] += counts * np.where(each.is_form, _OF_A_FORM, _OF_TEN)  # a picture is in each once
         length[at] = np.minimum(length[at], each.lengths)
         words[at] += 1
-    whole = is_among(keys, named)
-    order = -weight * _LONGEST + length - _FIRST * whole
-    if len(order) > MOST:
-        last = np.partition(order, MOST - 1)[MOST - 1]
+    complete, whole = words == len(matches), is_among(keys, named)
+    columns = (keys, weight, length, complete, whole)
+    if least:
+        enough = complete | whole | (weight >= least * _OF_TEN * sum(weights))
+        columns = tuple(column[enough] for column in columns)
+    order = -columns[1] * _LONGEST + columns[2] - _FIRST * columns[4]
+    if len(order) > most:
+        last = np.partition(order, most - 1)[most - 1]
         better, equal = np.flatnonzero(order < last), np.flatnonzero(order == last)
-        best = np.concatenate([better, equal[: MOST - len(better)]])
-        keys, weight, length, words, whole = (each[best] for each in (keys, weight, length, words, whole))
-    columns = (keys, weight, length, words == len(matches), whole)
+        best = np.concatenate([better, equal[: most - len(better)]])
+        columns = tuple(column[best] for column in columns)
     return [_Best(*row) for row in zip(*(column.tolist() for column in columns), strict=True)]
 
 
@@ -224,26 +271,11 @@ def _find_terms(session: Session, terms: Sequence[str], visible: frozenset[str])
 
     Of their records and own captions, and of captions of a visible expansion.
     """
-    row = PictureWordsRow
-    shown = or_(row.expansion.is_(None), row.expansion.in_(sorted(visible)))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    match = " OR ".join(f'"{term}"' for term in terms) if is_sqlite else " | ".join(f"'{term}'" for term in terms)
+    query = _BY_FTS5 if is_sqlite else _BY_TSQUERY
     # both numbers as one: a database hands over one column in half the time of two, and sorting puts the shortest first
-    both = fetch_numbers(
-        session, _build_document_query(session, terms, row.picture * _LONGEST + row.length).where(shown)
-    )
+    both = fetch_numbers(session, query, {"match": match, "visible": sorted(visible)})
     pictures = both // _LONGEST
     first = mark_first_occurrences(pictures)
     return pictures[first], both[first] % _LONGEST
-
-
-def _build_document_query(session: Session, terms: Sequence[str], column: ColumnElement[int]) -> Select[Any]:
-    """Select a column of the documents that have one of these terms."""
-    row = PictureWordsRow
-    if session.get_bind().dialect.name == "sqlite":
-        has = and_(
-            _FTS5.c.picture_terms.op("MATCH")(" OR ".join(f'"{term}"' for term in terms)), row.id == _FTS5.c.rowid
-        )
-        return select(column).select_from(_FTS5.join(row, has))
-    stored = func.array_to_tsvector(func.string_to_array(row.terms, " "))
-    return select(column).where(
-        stored.op("@@", is_comparison=True)(cast(" | ".join(f"'{term}'" for term in terms), TSQUERY))
-    )

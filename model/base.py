@@ -22,6 +22,7 @@ from safetensors import SafetensorError
 from torch import Tensor, nn
 
 from model.languages import ENGLISH
+from model.match import Curves
 from model.pictures import SHORTEST, Frame
 from model.reading import Reading, list_languages, make_reading, open_tokenizer, require_supported
 from model.tokenizer import BEGIN, END, ClipPieces, Tokenizer
@@ -48,8 +49,10 @@ class Base:
     would be wrong once learned ids lie above it. A large table is the file itself, memory-mapped, in whatever precision
     it has. `make_tokenizer()` is that of version 0: a new one for each encoder, since those that grow from one share
     their merges. The fingerprints are hex sha256 over configuration and weights of each half; the second over
-    `tokenizer.json` too, if there is one. `languages` are those that it reads untaught. `things` is a file
-    beside the weights, if there is one: English words, one a line, gzip, for what the base knows the look of.
+    `tokenizer.json` too, if there is one. `languages` are those that it reads untaught. `things` and
+    `unseen` are files beside the weights, if there are such: English words, one a line, gzip, for what the base knows
+    the look of, and for people, places and events, which it does not know. `curves` tell the chance of a hit in a
+    gallery without captions of its own, from a file `NAME.match.json`.
     """
 
     name: str
@@ -66,6 +69,8 @@ class Base:
     frame: Frame  # in which `preprocess` sees a picture
     languages: tuple[str, ...] = (ENGLISH,)
     things: Path | None = None
+    unseen: Path | None = None
+    curves: Curves | None = None
 
     @property
     def picture_size(self) -> tuple[int, int]:
@@ -97,9 +102,16 @@ def open_base(spec: str, device: str | None = None) -> Base:
     model = _load_model(name, pretrained, reading, force_quick_gelu=quick_gelu, force_preprocess_cfg=preparation)
     architecture = json.dumps({**config, "quick_gelu": quick_gelu or config.get("quick_gelu", False)}, sort_keys=True)
     languages = list_languages(name, read_declared_languages(pretrained))
-    things = Path(pretrained).with_suffix(".things.gz")
-    base = _describe(name, pretrained, architecture, model, where, tokenizer, reading)
-    return replace(base, languages=languages, things=things if things.is_file() else None)
+    things, unseen, match = (
+        Path(pretrained).with_suffix(f".{kind}") for kind in ("things.gz", "unseen.gz", "match.json")
+    )
+    return replace(
+        _describe(name, pretrained, architecture, model, where, tokenizer, reading),
+        languages=languages,
+        things=things if things.is_file() else None,
+        unseen=unseen if unseen.is_file() else None,
+        curves=Curves(**json.loads(match.read_bytes())["curves"]) if match.is_file() else None,
+    )
 
 
 def measure_base(spec: str) -> tuple[int, int]:

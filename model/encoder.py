@@ -70,7 +70,8 @@ class Encoder:
         self.base_view = View.create_for_base(
             base.make_tokenizer(), base.reading, count_ngrams(list_english_words()), version
         )
-        self.dimension, self.languages, self.things = base.dimension, base.languages, base.things
+        self.dimension, self.languages = base.dimension, base.languages
+        self.things, self.unseen, self.curves = base.things, base.unseen, base.curves
         self.frame: Frame | None = base.frame  # into which pictures may be put before, without any change of vectors
         self.encoded_count = 0  # texts and pictures so far
         self.base_fingerprint = base.text_fingerprint

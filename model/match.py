@@ -26,6 +26,8 @@ SCORES_LOW = 0.3  # chance that what is meant is there though it scores no bette
 SAMPLE = 512  # pictures with which z is measured; with 128 the error is half as large again
 LIKE = 0.025  # share of the pictures that count as like a text's own: without them the gallery has nothing of its kind
 ABSENT = 0.35  # for each search of which the gallery has what is meant, so many of which it has nothing
+# Of its chance, what is left of a text with a word for what its base does not know (`benchmarks.stamps chances`)
+GUESSED = 0.7
 CUT = 0.5  # the chance at which reports count what is kept
 BINS = 10
 _ORDINARY = 2_000  # pictures among which it is told which are like another
@@ -95,6 +97,7 @@ class Calibration:
     sample: Vectors
     pictures: int  # among which it was fitted
     change: int  # of the gallery, when it was
+    share: float = 1.0  # of each chance, that is left
 
     def compute_matches(
         self, query: NDArray[np.float32], first: Sequence[float], scores: Sequence[float]
@@ -107,7 +110,7 @@ class Calibration:
         deviation = blend_deviations(math.sqrt(max(variance, _NARROW * _NARROW)), self.curves.usual)
         z = (np.array([*first[:RIVALS], *scores]) - mean) / deviation
         count = len(z) - len(scores)
-        chances: list[float] = self.curves.compute_matches(z[:count], z[count:]).round(4).tolist()
+        chances: list[float] = (self.share * self.curves.compute_matches(z[:count], z[count:])).round(4).tolist()
         return chances
 
     def is_valid_at(self, change: int) -> bool:

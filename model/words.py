@@ -74,11 +74,12 @@ def is_spelled(term: str) -> bool:
 
 def filter_by_terms(texts: Iterable[str], terms: Collection[str]) -> list[str]:
     """Return those texts that one of these terms finds."""
-    return [text for text in texts if not _extract_document_terms(text).isdisjoint(terms)]
+    return [text for text in texts if not extract_document_terms(text).isdisjoint(terms)]
 
 
 @lru_cache(maxsize=10_000)  # the same captions are shown again and again
-def _extract_document_terms(text: str) -> frozenset[str]:
+def extract_document_terms(text: str) -> frozenset[str]:
+    """Return the terms by which a text is found."""
     return frozenset(_extract_terms(text, single=True))
 
 

@@ -88,7 +88,7 @@ class Context:
         settings = self.settings
         self.hit_records = HitRecords(self.registry, self.selection, self.lanes.hits)
         self.words = WordSearch(self.registry, self.selection)
-        self.spelling = Spelling(self.encoder.things)
+        self.spelling = Spelling(self.encoder.things, self.encoder.unseen)
         self.asker = WordAsker(self.encoder, self.gallery)
         self.unknown_words = UnknownWordCounter(self.registry)
         self.terms = TermsCopy(self.registry)

@@ -4,7 +4,7 @@ import asyncio
 import hashlib
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 
 import numpy as np
@@ -16,7 +16,7 @@ from index.selection import Criteria, FacetValue
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
 from index.vectors import Keys, Vector
 from model import words
-from model.match import Calibration
+from model.match import GUESSED, Calibration
 from model.text import clean
 from service.auth import Principal
 from service.bodies import JSON
@@ -35,6 +35,7 @@ _RECORD_FIELDS = frozenset(
 _UNAVAILABLE = "records_unavailable"
 _MATCH_UNKNOWN = "match_unknown"  # `min_match` cuts nothing
 _UNKNOWN_WORDS = "unknown_words"
+_NOT_KNOWN = "not_known_to_base"
 _NOTHING_LIKELY = "nothing_likely"
 
 
@@ -113,7 +114,8 @@ class Search:
 
     async def _find_words(self) -> None:
         if self._mode != "meaning":
-            await self._words.find(self.body.language, self._minus_text, optional=self.body.mode is None)
+            alone, optional = self._mode == "words", self.body.mode is None
+            await self._words.find(self.body.language, self._minus_text, alone=alone, optional=optional)
         await self._words.check_spelling(suggest=self.body.cursor is None)
 
     async def _encode_query(self) -> None:
@@ -203,7 +205,8 @@ class Search:
         text_alone = self._text is not None and not (self._named_pictures or self._upload_sha256 or self._minus_text)
         if self._caller.collections is not None or self._route is None or not text_alone:
             return None
-        return self._snapshot.find_calibration(self._route)
+        calibration = self._snapshot.find_calibration(self._route)
+        return replace(calibration, share=GUESSED) if calibration and self._words.guessed else calibration
 
     def _run(self, candidates: _Candidates, unwanted: frozenset[str]) -> Response:
         """Rank the pictures, read captions and records of one page of them, and make the answer."""
@@ -239,17 +242,12 @@ class Search:
         word_hits = [hit for hit in self._words.found.hits if hit.picture not in without]
         if self._vector is None:
             return list_hits_after(rank_by_words(word_hits, least), count, after)
-        find = partial(
-            self._snapshot.search_pictures,
-            self._vector,
-            min_score=least,
-            allowed=allowed,
-            without=without,
-            calibration=candidates.calibration,
-        )
+        search, chances = self._snapshot.search_pictures, candidates.calibration
+        find = partial(search, self._vector, min_score=least, allowed=allowed, without=without, calibration=chances)
         if self._mode == "meaning":
             return find(count, after)
-        return Fusion(find, word_hits, (self._weights.meaning, self._weights.words)).list_hits_after(count, after)
+        weights = (self._weights.meaning, self._weights.words)
+        return Fusion(find, word_hits, weights, self._words.measure_shares).list_hits_after(count, after)
 
     def _describe_page(
         self, hits: Sequence[PictureHit], next_cursor: str | None, candidates: _Candidates, unwanted: frozenset[str]
@@ -269,6 +267,7 @@ class Search:
         captions = self._read_captions(hits, records)
         warnings += [_UNAVAILABLE] if records is None or self._words.is_away else []
         warnings += [_MATCH_UNKNOWN] if body.min_match is not None and calibration is None else []
+        warnings += [_NOT_KNOWN] if self._words.guessed else []
         warnings += [_UNKNOWN_WORDS] if self._words.unknown else []
         if self._words.unknown and body.cursor is None and self._context.settings.unknown_words:
             self._count_unknown()
@@ -284,6 +283,7 @@ class Search:
             warnings=warnings,
             unknown_words=self._words.unknown,
             did_you_mean=self._words.meant,
+            guessed_words=self._words.guessed,
             below_min_match=below,
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),

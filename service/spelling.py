@@ -23,9 +23,9 @@ _ENDINGS = (("s", ""), ("es", ""), ("ies", "y"), ("ed", ""), ("ed", "e"), ("ing"
 class Spelling:
     """What a service's languages know by their words. Thread-safe."""
 
-    def __init__(self, things: Path | None) -> None:
-        """`things` is the base's list of what it knows the look of."""
-        self._things, self._lock = things, Lock()
+    def __init__(self, things: Path | None, unseen: Path | None) -> None:
+        """Take the base's lists of what it knows the look of, and of what it does not know."""
+        self._things, self._unseen, self._lock = things, unseen, Lock()
         self._spellers = LRUCache[int, Speller](_LANGUAGES)
 
     def list_unknown(self, text: str, view: View, snapshot: Snapshot, missing: Sequence[str] | None) -> list[str]:
@@ -48,6 +48,14 @@ class Spelling:
             ]
         return [word for word in words if any(term in missing for term in extract_query_terms(word))]
 
+    def list_guessed(self, text: str, view: View) -> list[str]:
+        """List the English words of a text for people, places and events, where the base does not know these."""
+        if self._unseen is None or view.lexicon.words:
+            return []
+        return [
+            word for word in dict.fromkeys(find_words(text)) if not self._unseen_words.isdisjoint(_list_stems(word))
+        ]
+
     def suggest(self, word: str, view: View) -> str | None:
         """Return the nearest word that the language of a view was taught or, of a base, the nearest that it knows."""
         if not view.lexicon.words:
@@ -61,10 +69,13 @@ class Spelling:
         return all(self._is_known_part(part, snapshot) for part in extract_query_terms(word) if is_spelled(part))
 
     def _is_known_part(self, word: str, snapshot: Snapshot) -> bool:
-        stems = {word.removesuffix(ending) + stem for ending, stem in _ENDINGS if word.endswith(ending)}
-        if word in self._english or not stems.isdisjoint(self._english):
+        if not self._english.isdisjoint(_list_stems(word)):
             return True
         return any(view.lexicon.has(word) for view in snapshot.views.values())
+
+    @cached_property
+    def _unseen_words(self) -> frozenset[str]:
+        return load_things(self._unseen) if self._unseen is not None else frozenset()
 
     @cached_property
     def _english(self) -> frozenset[str]:
@@ -74,3 +85,9 @@ class Spelling:
     @cached_property
     def _english_speller(self) -> Speller:
         return Speller(sorted(word for word in self._english if word.isalpha()))
+
+
+def _list_stems(word: str) -> set[str]:
+    """List an English word, and what it may be a form of."""
+    word = word.lower()
+    return {word, *(word.removesuffix(ending) + stem for ending, stem in _ENDINGS if word.endswith(ending))}

@@ -19,6 +19,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 from model.encoder import EncodedTexts, Encoder
+from model.match import Curves
 from model.table import View
 from store.bases import FIRST_ENCODING
 from tests.patience import PATIENCE
@@ -45,6 +46,8 @@ class WeightlessEncoder(Encoder):
     frame = None
     languages: tuple[str, ...] = ("en",)
     things: Path | None = None
+    unseen: Path | None = None
+    curves: Curves | None = None
     base_view = make_view(0)
 
     def __init__(self) -> None:

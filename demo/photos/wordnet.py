@@ -1,7 +1,7 @@
 """Reads the nouns of WordNet 3.0: their senses, glosses, and the hypernyms above each."""
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -9,17 +9,21 @@ from pathlib import Path
 from demo.photos.packages import Packages
 
 PHYSICAL, PERSON = 1930, 7846  # numbers of the synsets "physical entity" and "person"
+_UNSEEN = {4, 11, 14, 15, 17, 18, 19, 28}  # WordNet's acts, events, groups, places, nature, persons, phenomena, times
+_NATURE = 17
+_MOSTLY = 0.7
 _ENDINGS = (("ies", "y"), ("ses", "s"), ("xes", "x"), ("zes", "z"), ("ches", "ch"), ("shes", "sh"), ("men", "man"),
             ("ves", "f"), ("s", ""))  # fmt: skip
 
 
 @dataclass(frozen=True)
 class Synset:
-    """One meaning: its words, the commonest first, its gloss, and the numbers of the synsets above it."""
+    """One meaning: its words, the commonest first, its gloss, the numbers of the synsets above it and of its domain."""
 
     words: tuple[str, ...]
     gloss: str
     above: tuple[int, ...]
+    domain: int
 
 
 @dataclass(frozen=True)
@@ -81,6 +85,30 @@ class WordNet:
         """
         return sorted(lemma for lemma, senses in self.senses.items() if len(lemma) > 2 and self._is_thing(senses))
 
+    def list_unseen(self, classes: Collection[int]) -> list[str]:
+        """List the words, sorted, plurals with them, that are for people, places and events in most of their uses.
+
+        Not those that name one of these `classes`, nor kinds of landscape that some of them are of.
+        """
+        known = frozenset(classes).union(*map(self.list_ancestors, classes))
+        words = {
+            lemma
+            for lemma in self.senses
+            if lemma.isalpha() and len(lemma) > 2 and self._is_unseen(lemma, classes, known)
+        }
+        return sorted({*words, *(self.plurals[word] for word in words if word in self.plurals)})
+
+    def _is_unseen(self, lemma: str, classes: Collection[int], known: Collection[int]) -> bool:
+        unseen = whole = 0.0
+        for place, (number, count) in enumerate(self.senses[lemma]):
+            domain = self.synsets[number].domain
+            if number in classes:
+                return False
+            uses = count + 1 / (1 + place)
+            is_unseen = domain in _UNSEEN and not (domain == _NATURE and number in known)
+            whole, unseen = whole + uses, unseen + uses * is_unseen
+        return unseen > _MOSTLY * whole
+
     def _is_thing(self, senses: Sequence[tuple[int, int]]) -> bool:
         things = [(PHYSICAL in self.list_ancestors(number), count) for number, count in senses]
         whole, uses = sum(count for _, count in things), sum(count for is_thing, count in things if is_thing)
@@ -115,7 +143,7 @@ def _read_synsets(path: Path) -> Iterator[tuple[int, Synset]]:
         pointers = [parts[place : place + 4] for place in range(behind + 1, behind + 1 + 4 * int(parts[behind]), 4)]
         above = tuple(int(number) for kind, number, *_ in pointers if kind in ("@", "@i"))
         words = tuple(word.replace("_", " ") for word in parts[4:behind:2])
-        yield int(parts[0]), Synset(words, gloss.strip(), above)
+        yield int(parts[0]), Synset(words, gloss.strip(), above, int(parts[1]))
 
 
 def _index(path: Path) -> Iterator[tuple[str, list[int]]]:

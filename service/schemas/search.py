@@ -137,6 +137,9 @@ class PictureHits(Response):
     unknown_words: list[str] = Field(
         description="Words of the text that no caption has and nobody taught; they are not read, unless all are such."
     )
+    guessed_words: list[str] = Field(
+        description="Words for people, places and events that the base does not know: what they find is a guess."
+    )
     did_you_mean: dict[str, str] = Field(description="For unknown words, the nearest that is known.")
     below_min_match: int | None = Field(
         None, description="How many hits `min_match` left out of this page; without items: nothing matches well."

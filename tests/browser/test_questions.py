@@ -122,8 +122,12 @@ def test_what_matches_less_well_stands_below_a_line(page: Page) -> None:
     set_matches(page, 0.2)
     page.fill("#text", "zzz qqq")
     page.locator("#text").press("Enter")
-    sentence = "No picture here is likely to show this. These come nearest:"
-    expect(page.locator("#results h2")).to_have_text([sentence])
+    expect(page.locator("#results h2")).to_have_text(["It is not sure that these show it:"])
+    page.unroute("**/v1/search/pictures")
+    set_matches(page, 0.1)
+    page.fill("#text", "qqq zzz")
+    page.locator("#text").press("Enter")
+    expect(page.locator("#results h2")).to_have_text(["Nothing here seems to show this. These come nearest:"])
     expect(page.locator("#results figure").first).to_be_visible()
 
 

@@ -9,7 +9,7 @@ import torch
 
 # numbers of synsets; those of "physical entity" and "person" are WordNet's own
 ENTITY, PHYSICAL, PERSON, ANIMAL, FIRST, STRANGER = 1740, 1930, 7846, 15388, 100_000, 900_000
-CLASSES = 1000
+CLASSES, PERSONS = 1000, 18  # the latter a domain of WordNet
 
 
 def write(work: Path) -> None:
@@ -52,6 +52,7 @@ def _write_nouns(folder: Path, names: dict[int, str]) -> None:
         (ENTITY, "entity", (), "what is"),
         (PHYSICAL, "physical_entity", (ENTITY,), "what is physical"),
         (PERSON, "person", (PHYSICAL,), "a human"),
+        (PERSON + 1, "mouse", (PERSON,), "who is quiet"),
         (ANIMAL, "animal", (PHYSICAL,), "a living thing"),
         *((FIRST + row, name, (ANIMAL if row % 2 == 0 else PHYSICAL,), f"round {name}") for row, name in names.items()),
         (STRANGER, "stranger", (ANIMAL,), f"resembles the {names[0]}"),
@@ -61,7 +62,8 @@ def _write_nouns(folder: Path, names: dict[int, str]) -> None:
     data = ""
     for number, word, above, gloss in rows:
         pointers = "".join(f"@ {each:08d} n 0000 " for each in above)
-        data += f"{number:08d} 03 n 01 {word} 0 {len(above):03d} {pointers}| {gloss}\n"
+        domain = PERSONS if number in (PERSON, PERSON + 1, STRANGER) else 3
+        data += f"{number:08d} {domain:02d} n 01 {word} 0 {len(above):03d} {pointers}| {gloss}\n"
     index = "".join(f"{word} n 1 {len(above)} {'@ ' * len(above)}1 0 {number:08d}\n" for number, word, above, _ in rows)
     counts = "".join(f"{word}%1:03:00:: {number:08d} 1 2\n" for number, word, *_ in rows)
     (folder / "data.noun").write_text(licence + data)

@@ -149,12 +149,15 @@ def test_a_class_is_its_row_a_hypernym_the_mean_and_a_stranger_a_mixture(small: 
     assert np.allclose(above[::2], 1 / 500) and not above[1::2].any()
     assert stranger.argmax() == 0 and stranger.sum() == pytest.approx(1) and (stranger >= 0).all()
     assert not known[3].description and known[4].names == (wordnet.synsets[small_wordnet.FIRST + 4].words[0],)
-    assert (wordnet.find_lemma("mice"), wordnet.find_lemma("animals"), wordnet.find_lemma("nothing")) == (
-        None,
-        "animal",
-        None,
-    )
+    found = [wordnet.find_lemma(word) for word in ("mice", "animals", "nothing")]
+    assert found == ["mouse", "animal", None]
     assert concepts.list_senses("stranger") == [(1.0, small_wordnet.STRANGER)]
+
+
+def test_words_for_persons_are_unseen_unless_they_name_a_class(small: Path) -> None:
+    wordnet = WordNet.read(fetch(small))
+    assert wordnet.list_unseen([]) == ["mice", "mouse", "person", "stranger"]
+    assert wordnet.list_unseen([small_wordnet.STRANGER]) == ["mice", "mouse", "person"]
 
 
 @pytest.mark.nightly

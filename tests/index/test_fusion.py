@@ -71,7 +71,7 @@ def test_pages_follow_each_other_also_when_the_last_hit_is_gone() -> None:
 def test_bands_follow_each_other_whatever_the_ranks() -> None:
     near = make_hits("a", "b", "c", "d", "e", match=[0.9, 0.6, 0.4, 0.3, 0.2])
     words = [WordHit("e", 1.0, True, True), WordHit("x", 0.9, True), WordHit("b", 0.5), WordHit("d", 0.8)]
-    hits = fuse_rankings(near, words, (1.0, 1.0))
+    hits = fuse_rankings(near, words, (1.0, 1.0), {"b": 0.5, "d": 0.8})
     assert list_ids(hits) == ["e", "x", "a", "d", "b", "c"]
     assert [hit.match for hit in hits] == [0.95, 0.95, 0.9, 0.24, 0.3, 0.4]
     assert [hit.likely for hit in hits] == [True, True, True, False, False, False]
@@ -93,7 +93,7 @@ def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: py
     whole = fuse_rankings(meaning, words, (1.0, 1.0))
     for size in (7, 50):
         found, after = list[PictureHit](), None
-        while page := Fusion(lambda near: meaning[:near], words, (1.0, 1.0)).list_hits_after(size, after):
+        while page := Fusion(lambda near: meaning[:near], words, (1.0, 1.0), lambda _: {}).list_hits_after(size, after):
             found, after = [*found, *page], page[-1]
         assert found == whole
 
@@ -101,4 +101,4 @@ def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: py
 def test_no_page_goes_deeper_than_the_deepest_rank() -> None:
     last = replace(make_hits("a")[0], rank=DEEPEST_RANK)
     with pytest.raises(PageTooDeep):
-        Fusion(lambda near: [], [], (1.0, 1.0)).list_hits_after(2, last)
+        Fusion(lambda near: [], [], (1.0, 1.0), lambda _: {}).list_hits_after(2, last)

@@ -194,10 +194,20 @@ def test_all_words_of_a_large_document_are_found(world: WordWorld) -> None:
     assert find(world, long[len(kept)]) == []
 
 
-def test_a_search_finds_no_more_than_the_best(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:
-    whole = find_ids(world, "1950 red the")
-    monkeypatch.setattr(word_search, "MOST", 3)
-    assert find_ids(world, "1950 red the") == whole[:3] and len(whole) > 3
+def test_a_search_finds_no_more_than_the_best_and_none_with_less_than_asked_for(world: WordWorld) -> None:
+    whole, ask = find(world, "1950 red the"), (world.release, EVERYTHING, None, ())
+    assert [*world.words.find("1950 red the", *ask, most=3).hits] == whole[:3] and len(whole) > 3
+    least = whole[2].score
+    enough = [hit for hit in whole if hit.score >= least or hit.complete]
+    assert [*world.words.find("1950 red the", *ask, least=least).hits] == enough and len(enough) < len(whole)
+
+
+def test_the_share_of_words_in_captions_is_that_of_the_search(world: WordWorld) -> None:
+    put_called(world, a="two melons and a fern")
+    (hit,) = [hit for hit in find(world, "melon fern glen", EVERYTHING, "en") if hit.picture == "a"]
+    found = world.words.find("melon fern glen", world.release, EVERYTHING, None, ["en"])
+    assert found.measure_share(["two melons", "a fern"]) == pytest.approx(hit.score)
+    assert found.measure_share([]) == found.measure_share(["a glade"]) == 0
 
 
 def test_one_search_at_a_time_has_much_in_memory(world: WordWorld, monkeypatch: pytest.MonkeyPatch) -> None:

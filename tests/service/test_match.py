@@ -1,5 +1,6 @@
 """`match`, the chance of a hit, and `min_match`: told where it was measured and holds, null everywhere else."""
 
+import gzip
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -9,8 +10,9 @@ import pytest
 from typer.testing import CliRunner
 
 from client.main import app
-from model.match import Calibration, Curves, take_first
-from tests.doubles import make_text_vector
+from index import snapshot
+from model.match import GUESSED, Calibration, Curves, take_first
+from tests.doubles import WeightlessEncoder, make_text_vector
 from tests.service.harness import ADMIN_KEY, Service, assert_problem, picture, running
 
 PICTURES = 24
@@ -223,3 +225,40 @@ def test_before_it_is_measured_and_when_the_gallery_has_outgrown_it_there_are_no
         assert is_unknown(search(service, min_match=0.9))
         calibrate(service, pictures=9)
         assert None not in list_matches(search(service)), "measured again"
+
+
+class KnowingEncoder(WeightlessEncoder):
+    """Comes with curves of its own, and with a list of what it does not know."""
+
+    curves = CURVES
+
+    def __init__(self, unseen: Path) -> None:
+        unseen.write_bytes(gzip.compress(b"child\nchildren\nparis"))
+        self.unseen = unseen
+
+
+def test_without_captions_the_curves_of_the_base_tell_chances_and_a_guess_has_less(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(snapshot, "LEAST_PICTURES", 4)
+    with running(tmp_path / "home", KnowingEncoder(tmp_path / "unseen.gz")) as service:
+        for number in range(3):
+            assert service.put(f"p{number}", picture(number)).is_success
+        assert is_unknown(search(service, min_match=0.9))
+        assert service.put("p3", picture(3)).is_success
+        service.context.live.refresh()
+        plain = list_matches(search(service))
+        assert None not in plain and list_matches(search(service, language="auto")) == plain
+        answer = search(service, text="children in Paris")
+        assert answer["guessed_words"] == ["children", "Paris"] and "not_known_to_base" in answer["warnings"]
+        (view, query), sample = (
+            (service.context.live.current.views["en"], "children in Paris"),
+            take_first(
+                service.context.gallery.sample_vectors(1.0, service.context.live.current.pictures.identity.fingerprint)
+            ),
+        )
+        scores = [hit["meaning"] for hit in answer["items"]]
+        whole = Calibration(CURVES, sample, 4, 0).compute_matches(make_text_vector(view.version, query), scores, scores)
+        assert list_matches(answer) == pytest.approx([GUESSED * chance for chance in whole], abs=1e-4)
+        calibrate(service, pictures=4, lead=CURVES.lead + 1)
+        assert list_matches(search(service)) != plain, "the gallery's own"
