@@ -49,6 +49,14 @@ def test_two_people_caption_a_picture_on_a_telephone(page: Page, site: Site) -> 
     assert site.http.get(f"/v1/pictures/{first}").json()["own"]["br"] == ["un dra c'hlas"]
 
 
+def test_a_tag_is_offered_for_a_name(page: Page) -> None:
+    page.goto("/#caption")
+    page.locator("#caption-tag").press_sequentially("Bretonis")
+    first = page.locator("#caption-tag-names option").first
+    expect(first).to_have_attribute("value", "br")
+    expect(first).to_contain_text("brezhoneg · Breton")
+
+
 def test_a_refused_caption_stays_in_its_field(page: Page) -> None:
     open_captions(page, "gd", "Anna")
     problem = {"code": "registry_unavailable", "status": 503, "title": "Registry unavailable", "request_id": "r1"}

@@ -128,3 +128,21 @@ def test_no_bytes_fail(service: Service, data: bytes, kind: str) -> None:
     for path in ("/v1/search/pictures", "/v1/pictures", "/v1/languages"):
         answer = service.admin.post(path, content=b"--b\r\n" + data, headers={"Content-Type": kind})
         assert answer.status_code < 500
+
+
+@FEW
+@given(text=ANY, tag=ANY, value=JSON)
+def test_nothing_that_is_said_of_a_language_fails(service: Service, text: str, tag: str, value: object) -> None:
+    path = f"/v1/languages/{quote(tag, errors='replace', safe='')}"
+    query = {"query": text.encode(errors="replace").decode(), "name": text.encode(errors="replace").decode()}
+    for each in ("/v1/languages/names", path, f"{path}/captions/wanted", f"{path}/captions"):
+        names = {"query": query["query"]} if "names" in each else {"name": query["name"]} if "wanted" in each else {}
+        assert service.admin.get(each, params=names).status_code < 500
+    headers = {"Content-Type": "application/json"}
+    for body in (value, {"owner": text, "labels": value}, {"tk_labels": [{"name": text, "translations": value}]}):
+        sent = json.dumps(body).encode()
+        assert service.admin.put("/v1/languages/cy/terms", content=sent, headers=headers).status_code < 500
+    for body in (value, {"picture": "a", "text": text, "name": tag}):
+        assert send(service, "/v1/languages/cy/captions", body).status_code < 500
+    assert send(service, "/v1/languages/cy/captions/review", {"accept": value, "reject": []}).status_code < 500
+    assert send(service, "/v1/admin/languages/cy/withdraw", {"reason": text, "dry_run": value}).status_code < 500

@@ -30,6 +30,9 @@ ROUTES = (
     "/v1/embeddings",
     "/v1/pictures",
     "/v1/languages",
+    "/v1/languages/cy/captions",
+    "/v1/languages/cy/captions/review",
+    "/v1/admin/languages/cy/withdraw",
     "/v1/admin/keys",
 )
 ORIGINALS = tuple(picture(60, format=format) for format in ("PNG", "JPEG", "WEBP"))

@@ -12,6 +12,7 @@ import { watchGrowth } from "/static/growing.js";
 import { drawEffects, drawLanguages, learned, onLanguages, refresh } from "/static/languages.js";
 import * as letters from "/static/letters.js";
 import * as lightbox from "/static/lightbox.js";
+import * as naming from "/static/naming.js";
 import { askKey } from "/static/parts.js";
 import { drawReleases } from "/static/releases.js";
 import * as search from "/static/search.js";
@@ -164,6 +165,7 @@ async function start() {
   words.prepare();
   caption.prepare();
   letters.prepare();
+  naming.prepare(byId("words-tag"), byId("caption-tag"), byId("teach-tag"));
   takePictures();
   shortcuts();
   prepareMenu();
