@@ -29,7 +29,9 @@ def learn(
     tag: Tag,
     file: Annotated[
         Path | None,
-        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: JSON lines, CSV, TSV or Parquet."),
+        typer.Argument(
+            exists=True, dir_okay=False, readable=True, help="Dataset: a spreadsheet, CSV, TSV, JSON lines or Parquet."
+        ),
     ] = None,
     dictionary: Annotated[
         Path | None,

@@ -6,32 +6,31 @@ names of its images, and by the annotations where these stand before the images.
 
 import json
 import re
-import shutil
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from io import BufferedReader
 from pathlib import Path, PurePosixPath
-from tempfile import TemporaryFile
 from typing import Any
 
 import ijson
 from langcodes import standardize_tag
 from langcodes.tag_parser import LanguageTagError
 
+from model.dataset.parquet import read_parquet
+from model.dataset.spreadsheets import read_spreadsheet
 from model.dataset.tables import (
     BYTE_ORDER_MARK,
     CELLS,
-    COLUMNS,
     GZIP,
-    MAX_BYTES,
     MAX_LINE,
-    NEEDED,
     NO_ROW,
     NOT_UTF8,
+    PARTS,
     TableRows,
     clean_header,
     is_separator_line,
     open_content,
+    open_seekable,
     read_lines,
     read_quoted,
     read_tabbed,
@@ -40,7 +39,6 @@ from model.dataset.tables import (
 from model.dataset.words import ENTRY, PAIR
 from store.errors import UnsupportedMedia
 
-_PARTS = ("language", "text")  # of a pivot
 _ASKED = "pictures"  # column of a sheet of words that a gallery asks for
 _BETWEEN_ANSWERS = re.compile("[,;\u060c\u061b\u3001\uff0c\uff1b]")  # commas and semicolons of several scripts
 SHEET, UNANSWERED = "sheet", "unanswered"  # that format, and the kind of a row that is not filled in: no fault
@@ -50,6 +48,8 @@ _IN_DOCUMENTS = (b"word/", b"opendocument.text")  # Word, LibreOffice
 _LIST = re.compile(rb"\[\s*(\{.*)?", re.DOTALL)  # the first line of a JSON list of objects
 _UTF16 = (b"\xff\xfe", b"\xfe\xff")
 _PARQUET = b"PAR1"
+_OLD_EXCEL = b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1"
+SPREADSHEET = "spreadsheet"
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,13 +118,15 @@ def _read_content(path: Path, reader: "Reader", language: str | None) -> Records
 def _recognise(head: bytes) -> str:
     if head.startswith(_ARCHIVES) or head[257:262] == b"ustar" or head.startswith(GZIP):
         if head.startswith(b"PK") and any(name in head for name in _IN_SPREADSHEETS):
-            raise UnsupportedMedia("spreadsheets are not read; save the table as “CSV UTF-8” and send that")
+            return SPREADSHEET
         if head.startswith(b"PK") and any(name in head for name in _IN_DOCUMENTS):
             raise UnsupportedMedia(
-                "text documents are not read; put the pairs into a spreadsheet, below `caption` and `english`, "
-                "save that as “CSV UTF-8” and send it"
+                "text documents are not read; put the pairs into a spreadsheet, below `caption` and `english`, and "
+                "send that"
             )
         raise UnsupportedMedia("archives are not read; send the file itself, optionally with gzip")
+    if head.startswith(_OLD_EXCEL):
+        return SPREADSHEET
     if head.startswith(_UTF16):
         refuse("not_utf8", NOT_UTF8)
     if head.startswith(_PARQUET):
@@ -259,6 +261,17 @@ def _read_sheet(stream: BufferedReader, language: str | None) -> Records:
         yield from [RowFault(line, row)] if isinstance(row, str) else _split_answers(line, row)
 
 
+def _read_spreadsheet(stream: BufferedReader, language: str | None) -> Records:
+    with open_seekable(stream) as source:
+        for line, row in read_spreadsheet(source):
+            if isinstance(row, str):
+                yield RowFault(line, row)
+            elif _ASKED in row and "picture" not in row:
+                yield from _split_answers(line, row)
+            else:
+                yield _make_record(line, row)
+
+
 def _split_answers(line: int, row: Mapping[str, str | None]) -> Records:
     """Yield a record for each answer to one word; commas may separate several."""
     answers = [text.strip() for text in _BETWEEN_ANSWERS.split(row.get("caption") or "")]
@@ -267,69 +280,13 @@ def _split_answers(line: int, row: Mapping[str, str | None]) -> Records:
 
 
 def _make_record(line: int, row: Mapping[str, object]) -> Record:
-    pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in _PARTS}
+    pivots = row.get("pivot"), {part: row.get(f"pivot_{part}") for part in PARTS}
     return Record(line, row.get("caption"), row.get("english"), row.get("picture"), row.get("split"), pivots)
 
 
 def _read_parquet(stream: BufferedReader, language: str | None) -> Records:
-    import pyarrow  # here, because few datasets need it and its import is slow
-    from pyarrow.parquet import ParquetFile
-
-    with TemporaryFile() as copy:  # Parquet is read from its end, and a gzip stream has no end to jump to
-        if not stream.seekable():
-            shutil.copyfileobj(stream, copy)
-        source = stream if stream.seekable() else copy
-        try:
-            present = _list_paths(ParquetFile(source).schema_arrow)
-            file = ParquetFile(source, read_dictionary=present)  # a value of many rows is in memory once
-            groups = range(file.metadata.num_row_groups)
-            if sum(file.metadata.row_group(group).total_byte_size for group in groups) > MAX_BYTES:
-                refuse("decompressed_too_large", "the file grows too much when it is decompressed; send it in parts")
-            number = 0
-            for batch in file.iter_batches(batch_size=256, columns=present):
-                if any(_measure_longest(column) > MAX_LINE for column in batch.columns):
-                    refuse(
-                        "line_too_long",
-                        f"a value may have at most {MAX_LINE:,} bytes; write one text in each",
-                        number + 1,
-                    )
-                for row in batch.to_pylist():
-                    number += 1
-                    yield _make_record(number, row)
-        except UnicodeDecodeError:
-            refuse("not_utf8", NOT_UTF8)
-        except (pyarrow.ArrowException, OSError, ValueError, OverflowError):  # also dates that Python cannot represent
-            refuse("parquet_corrupt", "the Parquet file cannot be read; write it once more, or save the table as CSV")
-
-
-def _list_paths(schema: Any) -> list[str]:
-    """List the paths of the values that are read of a Parquet file; a pivot may be a structure."""
-    from pyarrow.types import is_nested, is_struct
-
-    fields = [(name, schema.field(name).type) for name in COLUMNS if schema.names.count(name) == 1]
-    if "pivot" in schema.names:
-        pivot = schema.field("pivot").type if schema.names.count("pivot") == 1 else None
-        if pivot is None or not is_struct(pivot) or any(pivot.get_field_index(part) < 0 for part in _PARTS):
-            refuse("wrong_columns", "the column `pivot` must hold structures of a `language` and a `text`")
-        fields += [(f"pivot.{part}", pivot.field(part).type) for part in _PARTS]
-    twice = any(schema.names.count(name) > 1 for name in COLUMNS)
-    if twice or "caption" not in schema.names or any(is_nested(kind) for _, kind in fields):
-        refuse("wrong_columns", f"the columns must be {NEEDED}")
-    return [path for path, _ in fields]
-
-
-def _measure_longest(column: Any) -> int:
-    """Return the bytes of the longest value of an Arrow column, 0 where its values are no texts."""
-    from pyarrow import compute, types
-
-    if types.is_struct(column.type):
-        return max(_measure_longest(part) for part in column.flatten())
-    if types.is_dictionary(column.type):
-        column = column.dictionary
-    texts = (types.is_string, types.is_large_string, types.is_binary, types.is_large_binary)
-    if not any(is_text(column.type) for is_text in texts):
-        return 0
-    return compute.max(compute.binary_length(column)).as_py() or 0
+    for number, row in read_parquet(stream):
+        yield _make_record(number, row)
 
 
 Reader = Callable[[BufferedReader, str | None], Records]
@@ -342,6 +299,7 @@ _READERS: dict[str, Reader] = {
     "tsv": lambda stream, _: _read_table(read_tabbed(stream)),
     "csv": lambda stream, _: _read_table(read_quoted(stream)),
     "parquet": _read_parquet,
+    SPREADSHEET: _read_spreadsheet,
 }
 
 

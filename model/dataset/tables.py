@@ -7,19 +7,23 @@ the header has the kind of its fault instead of cells, and so has each line behi
 import csv
 import gzip
 import re
+import shutil
 import zlib
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from io import BufferedReader, RawIOBase
 from itertools import chain
 from pathlib import Path
+from tempfile import TemporaryFile
 from typing import IO, Any, NoReturn
 
 from store.errors import DatasetInvalid, FieldError
 
+PARTS = ("language", "text")  # of a pivot
 CELLS = ("pivot_language", "pivot_text")  # a pivot stands in two columns
 COLUMNS = ("caption", "english", "picture", "split", *CELLS)
 NEEDED = "`caption`, and `english` or `picture` (or `pivot_language` and `pivot_text`)"
+_BESIDE = {"picture", "split", *CELLS}
 _OTHERS = {"english", "picture", "pivot_text"}
 _SAYS_BETWEEN = re.compile(r'"?sep=."?\s*', re.IGNORECASE)
 
@@ -33,7 +37,7 @@ def is_separator_line(line: str) -> bool:
 
 def read_tabbed(stream: BufferedReader) -> TableRows:
     """Read tab-separated values; they have no quoting: a quote is a character of the caption."""
-    return _read_table((number, number, line.split("\t")) for number, line in _skip_separator_line(read_lines(stream)))
+    return read_rows((number, number, line.split("\t")) for number, line in _skip_separator_line(read_lines(stream)))
 
 
 def read_quoted(stream: BufferedReader) -> TableRows:
@@ -64,7 +68,7 @@ def read_quoted(stream: BufferedReader) -> TableRows:
             last = texts.number
             yield first, last, cells
 
-    return _read_table(iterate_rows())
+    return read_rows(iterate_rows())
 
 
 def clean_header(cells: list[str]) -> list[str]:
@@ -110,13 +114,13 @@ def _split_cells(line: str, between: str) -> list[str]:
         return []
 
 
-def _read_table(rows: Iterable[tuple[int, int, list[str] | None]]) -> TableRows:
+def read_rows(rows: Iterable[tuple[int, int, list[str] | None]]) -> TableRows:
     """Read rows by the names of their columns; each stands on the lines from the first to the second number.
 
     Without cells, these are the lines behind a quote that is not closed.
     """
     rows = iter(rows)
-    names = clean_header(next(rows, (0, 0, None))[2] or [])
+    names = _find_caption(clean_header(next(rows, (0, 0, None))[2] or []))
     if not _has_columns(names):
         refuse(
             "wrong_columns",
@@ -132,6 +136,13 @@ def _read_table(rows: Iterable[tuple[int, int, list[str] | None]]) -> TableRows:
             yield from ((line, fault) for line in range(first, last + 1))
         else:
             yield last, {name: cell or None for name, cell in zip(names, cells, strict=True)}
+
+
+def _find_caption(names: list[str]) -> list[str]:
+    """Return the names of the columns; of two, that beside `english` holds the captions, whatever it is called."""
+    if len(names) == 2 and "caption" not in names and names.count("english") == 1 and not set(names) & set(_BESIDE):
+        names = [name if name == "english" else "caption" for name in names]
+    return names
 
 
 def _has_columns(names: list[str]) -> bool:
@@ -185,6 +196,18 @@ def open_content(path: Path) -> Iterator[BufferedReader]:
             yield BufferedReader(_BoundedGzip(file, path.stat().st_size), 1 << 16)
         except (gzip.BadGzipFile, EOFError, zlib.error):
             refuse("gzip_corrupt", "the file is not whole: its gzip stream is damaged; pack it once more")
+
+
+@contextmanager
+def open_seekable(stream: BufferedReader) -> Iterator[IO[bytes]]:
+    """Open the bytes of a stream so that one can go back in them: a gzip stream is copied."""
+    if stream.seekable():
+        yield stream
+        return
+    with TemporaryFile() as copy:
+        shutil.copyfileobj(stream, copy)
+        copy.seek(0)
+        yield copy
 
 
 def read_lines(stream: BufferedReader, *, one_ending: bool = True) -> Iterator[tuple[int, str]]:

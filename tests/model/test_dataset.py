@@ -258,7 +258,7 @@ def test_a_third_blank_captions_are_refused_with_lines(reader: Reader) -> None:
 WHOLE_FILES: list[tuple[str, bytes]] = [
     ("no_rows", b""),
     ("no_rows", b"\n \n"),
-    ("wrong_columns", b"text,english\na,b\n"),
+    ("wrong_columns", b"text,translation\na,b\n"),
     ("wrong_columns", b"caption\ttag\na\tb\n"),
     ("wrong_columns", b"some prose, and more\n"),
     ("wrong_columns", b"caption,english,caption\na,b,c\n"),

@@ -1,9 +1,48 @@
 """Tables of captions as spreadsheets write them: the header tells what stands between the cells."""
 
+import gzip
+from collections.abc import Callable
+from typing import Any
+
 import pytest
 
-from store.errors import DatasetInvalid, UnsupportedMedia
+from store.errors import DatasetInvalid
+from tests.model.spreadsheets import write_ods, write_xlsx
 from tests.model.test_dataset import Reader, zipped
+
+ROWS = [["english", "brezhoneg"], ["apple", "aval"], ["", ""], ["five, 5", 5.0], ["pear", "perenn"]]
+
+
+@pytest.mark.parametrize("write", [write_xlsx, write_ods], ids=["Excel", "LibreOffice"])
+def test_a_spreadsheet_is_read_as_it_is_saved(reader: Reader, write: Callable[[list[list[Any]]], bytes]) -> None:
+    for data in (write(ROWS), gzip.compress(write(ROWS))):
+        found = reader(data)
+        assert [(row.line, row.caption, row.english) for row in found.rows] == [
+            (2, "aval", "apple"),
+            (4, "5", "five, 5"),
+            (5, "perenn", "pear"),
+        ]
+        assert found.report.format == "spreadsheet"
+    asked = [["english", "caption", "pictures"], ["apple", "aval, avaloù", "p1 p2"], ["pear", "", "p3"]]
+    answered = reader(write(asked))
+    assert [row.caption for row in answered.rows] == ["aval", "avaloù"] and answered.report.unanswered == 1
+
+
+HOSTILE = {
+    "damaged": (write_xlsx(ROWS)[:-40], "spreadsheet_corrupt"),
+    "no sheet": (zipped("xl/workbook.xml"), "spreadsheet_corrupt"),
+    "old and damaged": (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1" + bytes(600), "spreadsheet_corrupt"),
+    "grows": (write_xlsx([*ROWS, ["a" * (300 << 20), "b"]]), "decompressed_too_large"),
+    "no row": (write_xlsx([]), "no_rows"),
+    "no column": (write_xlsx([["a", "b"], ["c", "d"]]), "wrong_columns"),
+}
+
+
+@pytest.mark.parametrize("case", HOSTILE)
+def test_a_hostile_spreadsheet_is_refused(reader: Reader, case: str) -> None:
+    data, kind = HOSTILE[case]
+    refused = reader.refusal(data)
+    assert isinstance(refused, DatasetInvalid) and refused.extra["kind"] == kind
 
 
 @pytest.mark.parametrize("quoted", [False, True])
@@ -46,10 +85,7 @@ def test_a_table_whose_header_does_not_tell_what_stands_between_is_refused(
     assert isinstance(error, DatasetInvalid) and error.extra["kind"] == "wrong_columns" and said in error.detail
 
 
-def test_a_spreadsheet_and_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
-    for name in ("xl/worksheets/sheet1.xml", "xl/workbook.xml"):
-        refused = reader.refusal(zipped(name))
-        assert isinstance(refused, UnsupportedMedia) and "save the table as “CSV UTF-8”" in refused.detail
+def test_other_encodings_are_told_how_to_be_saved(reader: Reader) -> None:
     for encoding in ("utf-16", "cp1252"):
         told = reader.refusal("caption,english\nBrücke,bridge\n".encode(encoding))
         assert isinstance(told, DatasetInvalid) and told.extra["kind"] == "not_utf8" and "CSV UTF-8" in told.detail

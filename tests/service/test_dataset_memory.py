@@ -18,6 +18,7 @@ from model.dataset import child
 from model.dataset.child import MEMORY, DatasetChecker, Submission
 from store.errors import DatasetInvalid, RegistryUnavailable
 from tests.faults.test_api_faults import started
+from tests.model.spreadsheets import write_xlsx
 from tests.patience import count_unread
 from tests.service.harness import assert_problem, wait_until
 
@@ -32,6 +33,7 @@ HOSTILE = {
     "deep": b'{"annotations": ' + b"[" * 3_000_000,
     "a long text": b'{"annotations": [{"caption": "' + b"a" * 10_000_000 + b'"}]}',
     "a long number": b'{"annotations": [' + b"9" * 1_000_000 + b"]}",
+    "a sheet with a far cell": write_xlsx([["caption", "english"], ["afal", "apple"]], place="XFD1048576"),
     "grows": gzip.compress(b'{"annotations": [{"caption": "' + b"a" * 100_000_000 + b'"}]}'),
 }
 

@@ -1,0 +1,70 @@
+"""The first sheet of a spreadsheet as rows of a table: Excel's files, old and new, and LibreOffice's.
+
+What a hostile file grows to is bounded by what it says of itself; one that lies ends the process that reads it.
+"""
+
+from collections.abc import Iterator
+from datetime import date, datetime, time, timedelta
+from typing import IO
+from zipfile import BadZipFile, ZipFile, is_zipfile
+
+from model.dataset.tables import MAX_LINE, NO_ROW, TableRows, read_rows, refuse
+
+_MOST_BYTES = 256 << 20  # of all parts, unpacked
+_MOST_PARTS = 10_000
+_MOST_CELLS = 4_000_000
+_CORRUPT = "the spreadsheet cannot be read; save it once more, or as “CSV UTF-8”"
+
+Cell = str | float | bool | date | datetime | time | timedelta
+
+
+def read_spreadsheet(source: IO[bytes]) -> TableRows:
+    """Read the rows of the first sheet that has any; their numbers are those of the sheet.
+
+    Raises `DatasetInvalid` for one that is damaged, locked by a password or too large.
+    """
+    from python_calamine import CalamineError, CalamineWorkbook, PasswordError  # here: few datasets need it
+
+    _check_parts(source)
+    try:
+        with CalamineWorkbook.from_filelike(source) as book:
+            for name in book.sheet_names:
+                sheet = book.get_sheet_by_name(name)
+                if sheet.start is not None:
+                    if sheet.height * sheet.width > _MOST_CELLS:
+                        refuse("too_many_rows", f"a sheet may have at most {_MOST_CELLS:,} cells; teach it in parts")
+                    yield from read_rows(_list_rows(sheet.iter_rows(), sheet.start[0] + 1))
+                    return
+    except PasswordError:
+        refuse("spreadsheet_corrupt", "the spreadsheet is locked by a password; save it without one")
+    except (CalamineError, OSError, ValueError):
+        refuse("spreadsheet_corrupt", _CORRUPT)
+    refuse("no_rows", NO_ROW)
+
+
+def _check_parts(source: IO[bytes]) -> None:
+    if not is_zipfile(source):
+        source.seek(0)
+        return
+    try:
+        parts = ZipFile(source).infolist()
+    except (BadZipFile, ValueError, NotImplementedError):
+        refuse("spreadsheet_corrupt", _CORRUPT)
+    source.seek(0)
+    if len(parts) > _MOST_PARTS or sum(part.file_size for part in parts) > _MOST_BYTES:
+        refuse("decompressed_too_large", "the spreadsheet grows too much when it is read; send it in parts")
+
+
+def _list_rows(rows: Iterator[list[Cell]], first: int) -> Iterator[tuple[int, int, list[str] | None]]:
+    """Yield rows with a text in them, each with its number."""
+    for number, row in enumerate(rows, first):
+        cells = [_write_cell(cell) for cell in row]
+        if any(len(cell) > MAX_LINE for cell in cells):
+            refuse("line_too_long", f"a cell may have at most {MAX_LINE:,} characters; write one text in each", number)
+        if any(cell.strip() for cell in cells):
+            yield number, number, cells
+
+
+def _write_cell(cell: Cell) -> str:
+    """Return what stands in a cell as one reads it there: 5 and not 5.0."""
+    return str(int(cell)) if isinstance(cell, float) and cell.is_integer() else str(cell)
