@@ -80,6 +80,10 @@ class FileOnDisk:
         self.path, self.size = path, 0
         self._free, self._digest, self._stream = free, hashlib.sha256(), path.open("xb")
 
+    def begin_another(self, path: Path) -> "FileOnDisk":
+        """Return a new file that leaves as much of the disk free."""
+        return FileOnDisk(path, self._free)
+
     def write(self, data: bytes) -> None:
         files.require_free(self.path.parent, len(data) + self._free)
         self._stream.write(data)

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from threading import Lock
+from typing import Any
 
 from cachetools import LRUCache
 
@@ -156,9 +157,10 @@ def count_captions(answers: Iterable[WordAnswer]) -> int:
 
 
 def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:
-    """Write the answers of a language as a dataset, one caption in a line, and close the file."""
+    """Write the answers of a language as a dataset, one caption in a line, and its rows that wait; close the file."""
     answers = registry.answers.list(tag)
-    _write_rows(({"caption": text, "english": each.english} for each in answers for text in each.captions), file)
+    rows = [{"caption": text, "english": each.english} for each in answers for text in each.captions]
+    _write_rows([*rows, *registry.waiting.list(tag)], file)
 
 
 def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:
@@ -166,7 +168,7 @@ def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:
     _write_rows(({"caption": text, "picture": id} for id, text in registry.proposals.list_captions(tag)), file)
 
 
-def _write_rows(rows: Iterable[dict[str, str]], file: FileOnDisk) -> None:
+def _write_rows(rows: Iterable[dict[str, Any]], file: FileOnDisk) -> None:
     for row in rows:
         file.write(json.dumps(row, ensure_ascii=False).encode() + b"\n")
     file.close()

@@ -1,9 +1,12 @@
 """What speakers answered when asked for words, and words of searches that nobody taught. No search uses it."""
 
+import json
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
+from hashlib import sha256
+from typing import Any
 
 from sqlalchemy import JSON, delete, func, insert, select
 from sqlalchemy.orm import Mapped, mapped_column
@@ -70,6 +73,47 @@ class WordAnswers:
         query = select(WordAnswerRow).where(WordAnswerRow.language == language).order_by(WordAnswerRow.english)
         with self._database.read() as session:
             return [row.convert_to(WordAnswer) for row in session.scalars(query)]
+
+
+class WaitingRow(RegistryRow):
+    """A row of a dataset that was too small to teach a language from: it waits until there are enough."""
+
+    __tablename__ = "waiting_rows"
+
+    language: Mapped[str] = mapped_column(primary_key=True)
+    digest: Mapped[str] = mapped_column(primary_key=True)
+    content: Mapped[dict[str, Any]]  # as a line of a dataset
+    kept_at: Mapped[datetime] = mapped_column(default=now())
+    actor: Mapped[str]
+
+
+class WaitingRows:
+    """The rows that wait in a registry: of each language fewer than it needs."""
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+
+    def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str) -> None:
+        """Keep these rows, in place of all that waited before."""
+        row = WaitingRow
+        contents = {sha256(json.dumps(each, sort_keys=True).encode()).hexdigest(): each for each in rows}
+        with self._database.begin() as session:
+            session.execute(delete(row).where(row.language == language))
+            kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in contents]
+            if kept:
+                session.execute(insert(row), kept)
+
+    def list(self, language: str) -> list[dict[str, Any]]:
+        """List the rows of a language, in no order of their own."""
+        query = select(WaitingRow.content).where(WaitingRow.language == language).order_by(WaitingRow.digest)
+        with self._database.read() as session:
+            return [*session.scalars(query)]
+
+    def count(self) -> dict[str, int]:
+        """Count the rows of each language that has any."""
+        query = select(WaitingRow.language, func.count()).group_by(WaitingRow.language)
+        with self._database.read() as session:
+            return {each.language: each[1] for each in session.execute(query)}
 
 
 class UnknownWordRow(RegistryRow):

@@ -4,7 +4,7 @@ import logging
 
 from sqlalchemy import delete, false, select, text
 
-from store.answers import UnknownWords, WordAnswers
+from store.answers import UnknownWords, WaitingRows, WordAnswers
 from store.bases import Bases, Encodings, add_base
 from store.database import Database
 from store.deleted import DeletedPictureRow  # noqa: F401  one of the tables
@@ -31,7 +31,7 @@ class Registry(Database):
         self.versions = Versions(self)
         self.releases = Releases(self)
         self.expansions = Expansions(self)
-        self.answers, self.unknown_words = WordAnswers(self), UnknownWords(self)
+        self.answers, self.unknown_words, self.waiting = WordAnswers(self), UnknownWords(self), WaitingRows(self)
         self.terms, self.withdrawals = LanguageTerms(self), Withdrawals(self)
         self.proposals = CaptionProposals(self)
         self.bases = Bases(self)

@@ -12,7 +12,7 @@ from typing import Any
 from sqlalchemy import JSON, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
-from store.answers import UnknownWordRow, WordAnswerRow
+from store.answers import UnknownWordRow, WaitingRow, WordAnswerRow
 from store.clock import now
 from store.database import Database
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
@@ -111,7 +111,7 @@ class Withdrawals:
                 taught.report, taught.settings = _keep_figures(taught.report), _keep_figures(taught.settings)
             for version in session.scalars(select(VersionRow).where(VersionRow.number.in_(numbers))):
                 version.report = _keep_figures(version.report)
-            for table in (WordAnswerRow, UnknownWordRow, ProposalRow):
+            for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
             row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
             row.terms = find_number(session, tag)
@@ -155,10 +155,12 @@ def _plan(session: Session, serving: ReleaseRow, tag: str) -> WithdrawalPlan:
         for table, *where in (
             (CaptionRow, CaptionRow.expansion.is_not(None)),
             (WordAnswerRow,),
+            (WaitingRow,),
             (CaptionRow, CaptionRow.expansion.is_(None)),
         )
     ]
-    captions, answers, own = counts
+    captions, answers, waiting, own = counts
+    answers += waiting
     there = [row for row in versions if row.folder is not None and row.parent is not None]
     if not (versions or datasets or captions or answers):
         raise LanguageNotFound(languages=sorted(serving.languages))

@@ -9,7 +9,7 @@ import json
 import os
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -20,8 +20,17 @@ from torch import Tensor
 from index.sources import ensure_picture_vectors
 from model import dataset
 from model.checkpoint import CachedResult, hash_key, load_result, save_result
-from model.dataset import Dataset, DatasetReport, join, restrict, select_proof_rows, select_taught_rows
-from model.dataset.rows import Pivot, Row, find_ids_of_files, strip_suffixes
+from model.dataset import (
+    MIN_ROWS,
+    Dataset,
+    DatasetReport,
+    count_usable,
+    join,
+    restrict,
+    select_proof_rows,
+    select_taught_rows,
+)
+from model.dataset.rows import Pivot, Row, find_ids_of_files, put_on_sides, strip_suffixes
 from model.encoder import Encoder
 from model.languages import ENGLISH, can_read
 from model.table import View
@@ -78,6 +87,8 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     """
     attempt, language = context.attempt, expansions[-1].language
     datasets = [_read_or_advise(attempt, expansion, context.encoder.things) for expansion in expansions]
+    if len(datasets) > 1:  # of few rows none is held out: they would measure nothing
+        datasets = [each if each.report.usable >= MIN_ROWS else _hold_out_none(each) for each in datasets]
     own = datasets[-1] if expansions[-1].id == attempt.expansion.id else None
     required = _list_pivot_languages([own] if own else datasets)
     versions = _choose_pivot_versions(context, language, _list_pivot_languages(datasets), required)
@@ -91,7 +102,13 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
     own, data = usable[-1] if own else None, join(usable)
     assesses = attempt.expansion.kind == "assess"
     report = dataset.validate(
-        own or data, language, lambda ids: known_ids, versions.__contains__, to_train=not assesses, again=own is None
+        own or data,
+        language,
+        lambda ids: known_ids,
+        versions.__contains__,
+        to_train=not assesses,
+        again=own is None,
+        least=1 if own and len(datasets) > 1 else MIN_ROWS,
     )
     proof_rows = () if assesses else select_proof_rows(data.rows)
     if not (assesses or proof_rows):
@@ -118,6 +135,13 @@ def prepare(context: TrainingContext, *expansions: Expansion) -> TrainingData:
         picture_places={picture: place for place, picture in enumerate(known)},
         pictures=pictures,
     )
+
+
+def _hold_out_none(dataset: Dataset) -> Dataset:
+    """Return the dataset with all rows on the side to learn from, but those that the file itself holds out."""
+    kept_out = {row.group for row in dataset.rows if row.is_kept_out}
+    rows = put_on_sides(dataset.rows, kept_out, kept_out)
+    return Dataset(rows, replace(dataset.report, **count_usable(rows)))
 
 
 def _read_or_advise(attempt: Attempt, expansion: Expansion, things: Path | None) -> Dataset:

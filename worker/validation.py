@@ -32,6 +32,7 @@ VALIDATION = "validation.json"  # in an expansion's folder
 MAX_CAPTIONS = 1_000  # a share of 0.2 is then known to 0.025 (95 %)
 MAX_CANDIDATES = 5_000  # the size of COCO's test set; more candidates would only measure the size of the gallery
 _BATCH_SIZE = 128
+_MOSTLY_WORDS = 0.75  # share of rows
 
 CandidateKind = Literal["pictures", "english", "pivots", "words"]  # pivots: where not all of them are English
 Pairs = Sequence[tuple[str, str]]
@@ -96,7 +97,7 @@ def load_validations(root: DataRoot, expansions: Sequence[str]) -> list[Validati
     """
     kinds = dict[CandidateKind, list[Validation]]()
     for expansion in reversed(expansions):
-        if (each := load_validation(root, expansion)) is not None:
+        if (each := load_validation(root, expansion)) is not None and each.captions:
             kinds.setdefault(each.against, []).insert(0, each)
 
     def rank(alike: list[Validation]) -> tuple[bool, int]:
@@ -110,7 +111,8 @@ def collect_validations(context: TrainingContext, data: TrainingData, earlier: S
     own = decide_validation(context, data)
     if context.attempt.expansion.kind != "learn":
         return [own]
-    return load_validations(context.attempt.root, [*dict.fromkeys([*earlier, *(each.id for each in data.expansions)])])
+    ids = [*dict.fromkeys([*earlier, *(each.id for each in data.expansions)])]
+    return load_validations(context.attempt.root, ids) or [own]
 
 
 def _join(alike: Sequence[Validation]) -> Validation:
@@ -144,13 +146,21 @@ def choose_gallery_english(context: TrainingContext) -> Validation:
 
 def _choose_own_rows(context: TrainingContext, data: TrainingData) -> Validation:
     rows = [row for row in data.own_rows if row.split == "val"]
+    if not rows:  # a few rows beside earlier datasets
+        return Validation("english", [], [], [])
     if has_mostly_pictures(rows):
         described = [(row.caption, row.picture) for row in rows if row.picture is not None]
         return choose_validation("pictures", described, context.gallery.list_ids())
     languages = {row.pivot.language for row in data.rows if row.pivot is not None}
     against: CandidateKind = "english" if languages == {ENGLISH} else "pivots"
-    is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET
+    is_of_words = context.attempt.expansion.is_of_words or data.report.format == SHEET or _has_mostly_words(rows)
     return _choose_pairs(data, rows, "words" if is_of_words else against)
+
+
+def _has_mostly_words(rows: Sequence[Row]) -> bool:
+    """Return whether most of these rows pair single words, as a list for a class does."""
+    single = sum(row.pivot is not None and not {" "} & {*row.pivot.text, *row.caption} for row in rows)
+    return single >= _MOSTLY_WORDS * len(rows)
 
 
 def choose_taught(data: TrainingData) -> Validation:

@@ -12,7 +12,7 @@ import httpx
 import typer
 
 from ..client import format_lines, format_row, list_faults, make_key_header, open_service, read_answer
-from ..output import REFUSED, AsJson, Yes, errors, format_count, may_ask, note, print_json, say, stop
+from ..output import REFUSED, AsJson, Yes, errors, format_count, may_ask, note, print_json, print_result, say, stop
 from .languages import FEW, conclude, watch_expansion
 from .terms import Tag, TermsFile, read_terms
 
@@ -29,9 +29,7 @@ def learn(
     tag: Tag,
     file: Annotated[
         Path | None,
-        typer.Argument(
-            exists=True, dir_okay=False, readable=True, help="Dataset: a spreadsheet, CSV, TSV, JSON lines or Parquet."
-        ),
+        typer.Argument(exists=True, dir_okay=False, readable=True, help="Dataset: a spreadsheet, CSV, JSON lines …"),
     ] = None,
     dictionary: Annotated[
         Path | None,
@@ -166,7 +164,11 @@ def _submit(
             fields = fields | {"confirmed": "true"}
             if stream is not None:
                 stream.seek(0)
-        expansion: dict[str, Any] = read_answer(_send(client, fields, name, stream, make_key_header()))["expansion"]
+        accepted = read_answer(_send(client, fields, name, stream, make_key_header()))
+        if waiting := accepted.get("waiting"):
+            print_result(accepted, as_json, _describe_waiting(waiting, fields["language"]))
+            return
+        expansion: dict[str, Any] = accepted["expansion"]
         if watch:
             try:
                 expansion = watch_expansion(client, expansion, quiet=as_json)
@@ -175,6 +177,15 @@ def _submit(
                 note(f"It goes on without you: `{again} --watch` shows it again, `{again} --cancel` ends it.")
                 raise
     conclude(expansion, watch, as_json)
+
+
+def _describe_waiting(waiting: Mapping[str, int], tag: str) -> str:
+    rows, needed = waiting["rows"], waiting["needed"]
+    kept = "row is kept" if rows == 1 else "rows are kept"
+    return (
+        f"{rows} of {needed} {kept}: {needed - rows} more of {_name_language(tag)} and it is taught. "
+        "The next file joins them."
+    )
 
 
 def _show_check(checked: Mapping[str, Any], name: str, *, assess: bool, as_json: bool) -> None:
@@ -203,6 +214,8 @@ def _summarize(checked: Mapping[str, Any], file: str, assess: bool) -> Iterator[
     does, did = ("assess", "measured") if assess else ("teach", "taught")
     yield f"{file} can be used to {does} {language}. This was a dry run: nothing was {did}."
     yield ""
+    if waiting := checked.get("waiting"):
+        yield f"{waiting['rows']} of the {waiting['needed']} rows that teaching needs; they would be kept until then."
     if found := report.get("dictionary"):
         taken = f"{found['taken']:,} {'is' if found['taken'] == 1 else 'are'} taken"
         yield f"A dictionary of {format_count(found['entries'], 'entry', 'entries')}, of which {taken}:"

@@ -190,13 +190,14 @@ def validate(
     *,
     to_train: bool = True,
     again: bool = False,
+    least: int = MIN_ROWS,
     some_ids: Callable[[], Sequence[str]] = tuple,
 ) -> DatasetReport:
     """Return the report, with the share of the script, of a dataset that may be used; refuse any other.
 
     To train on, or without `to_train` to measure by what is held out; `again` where it was trained on before, so that
-    no gain is asked for. `find_known` returns those of some ids that the gallery has, `some_ids` a few of all, to
-    show what they look like; `is_served` says whether texts of a pivot's language can be read.
+    no gain is asked for; `least` rows, of which fewer than 64 are taught beside others. `find_known` returns those of
+    some ids that the gallery has, `some_ids` a few of all; `is_served` says whether a pivot's language can be read.
     """
     report = dataset.report
     if EMPTY_PIVOT in report.faults:
@@ -214,7 +215,7 @@ def validate(
             "look whether the tag is right, and whether texts in this language are under `caption`, not `english`",
             report=report.dump(),
         )
-    if report.usable < MIN_ROWS:
+    if report.usable < max(1, least):
         advice = "" if again else f": add {MIN_ROWS - report.usable} or more that say something new"
         if report.dictionary is not None and report.dictionary.left_out:
             advice += f". {explain_left_out(report.dictionary.left_out)}"
@@ -225,12 +226,13 @@ def validate(
     if not to_train and not report.val:
         raise NothingHeldOut("no row is held out: mark those to measure with `val` in the column `split`")
     of_one = len({row.picture or row.pivot for row in dataset.rows}) < MIN_HELD_OUT  # then they are on one side
-    if to_train and not (report.train and report.val) and (again or not of_one):
+    is_whole = to_train and report.usable >= MIN_ROWS
+    if is_whole and not (report.train and report.val) and (again or not of_one):
         way = "leave out the column `split`, and some rows are held out by themselves"
         _refuse_counts(report, f"rows of both splits, `train` and `val`, are needed: {way}")
     _check_pivots(dataset.rows, is_served)
     _check_pictures(dataset.rows, report, find_known, some_ids)
-    if to_train and not again:
+    if is_whole and not again:
         _check_targets(dataset)
     return report
 

@@ -14,15 +14,16 @@ from typing import IO, Any
 import psutil
 
 from model import dataset
-from model.dataset import restrict
+from model.dataset import MIN_ROWS, join, restrict
 from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
-from model.dataset.rows import PictureLookup, find_ids_of_files
+from model.dataset.rows import PictureLookup, find_ids_of_files, write_rows
 from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import DatasetInvalid, FieldError, PictoglotError
 
 MEMORY = 1 << 30  # bytes of address space of a child; a million rows take half of it
 _SECONDS = 1_800.0  # between two answers; a million rows take two minutes of a processor
+_PATHS = ("path", "things", "waiting")
 _KEPT = 256 << 20  # bytes that a child may go on holding while it waits for the next dataset
 _ASKED = 50_000  # pictures in one question
 
@@ -31,7 +32,8 @@ _ASKED = 50_000  # pictures in one question
 class Submission:
     """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`.
 
-    With `pivot`, it is a dictionary, whose glosses are in that language.
+    With `pivot`, it is a dictionary, whose glosses are in that language. Rows that were `waiting` are joined; a whole
+    that is smaller than `least` is checked all the same, and its rows are returned.
     """
 
     path: Path
@@ -40,18 +42,26 @@ class Submission:
     base_languages: Collection[str]
     without_missing: bool = False
     to_train: bool = True
-    to_doubt: bool = True
+    is_of_answers: bool = False  # to words that were asked: neither doubted nor kept again
+    least: int = MIN_ROWS
+    waiting: Path | None = None
     pivot: str | None = None
     things: Path | None = None
 
 
 @dataclass(frozen=True)
 class CheckResult:
-    """What is known of a dataset that may be used: its report and doubts in their JSON forms, and its first rows."""
+    """What is known of a dataset that may be used: its report and doubts in their JSON forms, and its first rows.
+
+    `short` are all its rows where they are too few to teach the language from. Where it has joined waiting rows and
+    there are enough, they are written as JSON lines to `joined` beside its file.
+    """
 
     report: dict[str, Any]
     doubts: list[dict[str, Any]]
     sample: list[dict[str, Any]]
+    short: list[dict[str, Any]]
+    joined: str | None
 
 
 class DatasetChecker:
@@ -85,8 +95,8 @@ class DatasetChecker:
         return self._pool.submit(lambda child: self._check(child, submission, answer)).result()
 
     def _check(self, child: Child, submission: Submission, reply: Callable[[Mapping[str, Any]], object]) -> CheckResult:
-        things = submission.things and str(submission.things)
-        question: object = {**vars(submission), "path": str(submission.path), "things": things}
+        paths = {name: value and str(value) for name, value in vars(submission).items() if name in _PATHS}
+        question: object = {**vars(submission), **paths}
         while not {"result", "refusal"} & (answer := json.loads(child.request(_encode(question), _SECONDS))).keys():
             try:
                 question = reply(answer)
@@ -113,8 +123,7 @@ def _encode(value: object) -> bytes:
 
 def _answer(data: bytes, requests: IO[bytes], answers: IO[bytes]) -> bytes:
     fields = json.loads(data)
-    path, things = (fields.pop(name) for name in ("path", "things"))
-    submission = Submission(Path(path), **fields, things=Path(things) if things else None)
+    submission = Submission(**fields | {name: Path(fields[name]) for name in _PATHS if fields[name]})
 
     def ask(question: dict[str, object]) -> list[Any]:
         write_frame(answers, _encode(question))
@@ -152,16 +161,23 @@ def _check_rows(
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
         data = restrict(data, frozenset(find_known(named)))
+    if submission.waiting is not None:
+        data = join([dataset.read(submission.waiting), data])
     report = dataset.validate(
         data,
         submission.language,
         find_known,
         lambda pivot: pivot in submission.taught_languages or can_read(submission.base_languages, pivot),
         to_train=submission.to_train,
+        least=1 if submission.to_train and not submission.is_of_answers else submission.least,
         some_ids=some_ids,
     )
-    doubts = find_doubts(data.rows, submission.language, guess) if submission.to_doubt else []
-    return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))])
+    doubts = [] if submission.is_of_answers else find_doubts(data.rows, submission.language, guess)
+    short, joined = [row.dump() for row in data.rows] if len(data.rows) < submission.least else [], None
+    if submission.waiting is not None and not short:
+        joined = f"{submission.path}.joined"
+        write_rows(data.rows, Path(joined))
+    return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))], short, joined)
 
 
 if __name__ == "__main__":

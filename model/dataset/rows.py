@@ -3,12 +3,14 @@
 A row that is not usable is known by the kind of its fault. Reads no file, and judges no dataset.
 """
 
+import json
 import re
 from collections import Counter
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from hashlib import blake2b, sha256
-from typing import Literal, NamedTuple
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
 
 from model.dataset.formats import Record, RowFault
 from model.languages import ENGLISH, canonicalize
@@ -50,6 +52,14 @@ class Row:
         """Return the text of the pivot, where that is English."""
         return self.pivot.text if self.pivot is not None and self.pivot.language == ENGLISH else None
 
+    def dump(self) -> dict[str, Any]:
+        """Return the row as a line of JSON lines has it."""
+        line: dict[str, Any] = {"caption": self.caption}
+        if self.pivot is not None:
+            line |= {"english": self.english} if self.english is not None else {"pivot": self.pivot._asdict()}
+        line |= {} if self.picture is None else {"picture": self.picture}
+        return line | ({"split": "val"} if self.is_kept_out else {})
+
     @property
     def group(self) -> str:
         """Return the name of what must not be on both sides of the split."""
@@ -64,6 +74,12 @@ class Row:
         """Return a hash of `content_key`, 16 bytes."""
         language, text = self.pivot or ("", "")
         return blake2b("\0".join((self.caption, language, text, self.picture or "")).encode(), digest_size=16).digest()
+
+
+def write_rows(rows: Iterable[Row], path: Path) -> None:
+    """Write rows as JSON lines."""
+    with path.open("w", encoding="utf-8") as target:
+        target.writelines(json.dumps(row.dump(), ensure_ascii=False) + "\n" for row in rows)
 
 
 class UnusableRow(Exception):

@@ -97,11 +97,12 @@ class _LanguageDescriber:
         numbers = sorted(set(snapshot.release.languages.values()))
         self._versions = {number: context.registry.versions.get(number) for number in numbers}
         self._counts, self._assessed = _count_captions(context, snapshot, within), _list_assessed(context)
-        self._listed = set(snapshot.built_in) - {MANY}
+        self._listed, self._waiting = set(snapshot.built_in) - {MANY}, context.registry.waiting.count()
 
     def list_known(self) -> list[str]:
         """List the tags of those that are served, built in, assessed, or have captions."""
         captioned = {tag for tag, count in self._counts.items() if count}
+        captioned |= self._waiting.keys()
         return sorted({*self._snapshot.release.languages, *captioned, *self._listed, *self._assessed})
 
     def __call__(self, tag: str) -> schemas.LanguageItem:
@@ -124,6 +125,7 @@ class _LanguageDescriber:
             or (snapshot.multilingual and assessment is not None and assessment.reads),
             assessed=assessment,
             terms=describe_terms(self._terms.get(tag)),
+            waiting=0 if version is not None and version.parent is not None else self._waiting.get(tag, 0),
         )
 
 

@@ -1,6 +1,7 @@
 """The routes that teach a language and follow its expansion."""
 
 import asyncio
+import json
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
@@ -16,6 +17,7 @@ from starlette.responses import JSONResponse
 
 from index.selection import Criteria
 from index.snapshot import Snapshot
+from model.dataset import MIN_ROWS
 from model.dataset.child import CheckResult, Submission
 from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
@@ -90,18 +92,24 @@ async def teach_language(
     if expansion is None:
         if form.terms is not None:
             await run_in_threadpool(require_right, context.registry, caller, tag, form.terms)
-        found = await context.lanes.dataset.run(_check_dataset, upload.path, tag, kind, settings, context)
+        before = await run_in_threadpool(_count_earlier_datasets, context, tag, kind, settings, upload.sha256)
+        found = await context.lanes.dataset.run(
+            _check_dataset, upload, tag, kind, settings, before is not None, context
+        )
         if form.dry_run == "true":
             replaces = form.replace == "true"
-            without = None if replaces else upload.sha256
-            count, same = _count_earlier_datasets, None if replaces else made
-            before = None if kind == "assess" else await run_in_threadpool(count, context, tag, without, same)
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
-            return JSONResponse(schemas.DryRun(language=tag, **vars(found), **earlier).model_dump())
+            return _answer_check(tag, found, **earlier)
         if found.doubts and kind == "learn" and not settings.get("confirmed"):
             said = ". ".join(doubt["detail"] for doubt in found.doubts)
             raise DatasetDoubted(f"{said}. If it is right all the same, confirm it", doubts=found.doubts)
+        if found.short:
+            await run_in_threadpool(context.registry.waiting.keep, tag, found.short, caller.id)
+            return _answer_check(tag, found, dry_run=False)
         settings |= {"doubts": found.doubts} if found.doubts else {}
+        if found.joined is not None:
+            upload = await run_in_threadpool(_take_joined, upload, Path(found.joined))
+            settings.pop("pivot", None)  # its entries are rows now
         expansion = await run_in_threadpool(
             _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms
         )
@@ -137,32 +145,66 @@ def _find_source(form: schemas.LanguageForm) -> str | None:
     return next((name for name in ("words", "captions") if getattr(form, name) == "true"), None)
 
 
+def _answer_check(tag: str, found: CheckResult, **more: Any) -> JSONResponse:
+    waiting = schemas.WaitingRows(rows=len(found.short), needed=MIN_ROWS) if found.short else None
+    shown = {"report": found.report, "doubts": found.doubts, "sample": found.sample}
+    answer = {"joined": None, "replaced": None, **shown, **more}
+    return JSONResponse(schemas.DryRun(language=tag, waiting=waiting, **answer).model_dump())
+
+
+def _take_joined(upload: FileOnDisk, path: Path) -> FileOnDisk:
+    """Return the rows that a check has joined, in place of the file that was sent."""
+    joined = upload.begin_another(path.with_name("whole"))
+    with path.open("rb") as lines:
+        while part := lines.read(1 << 20):
+            joined.write(part)
+    joined.close()
+    return joined
+
+
 def _count_earlier_datasets(
-    context: Context, tag: str, without: str | None, without_made_of: str | None
+    context: Context, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], sha256: str
 ) -> schemas.Joined | None:
-    """Count what the serving version was taught from, `without` a dataset of this sha256; None if nothing is kept."""
+    """Count what the serving version was taught from and is taught again, or replaced; None if nothing is kept."""
+    if kind == "assess":
+        return None
+    replaces = settings.get("replace", False)
     number = context.registry.releases.get_serving().languages.get(tag)
     learned = () if number is None else context.registry.versions.get(number).dataset_expansions
-    expansions = context.registry.expansions.list_with_datasets(learned, without, without_made_of=without_made_of)
+    made = next((name for name in ("words", "captions") if settings.get(name)), None)
+    expansions = context.registry.expansions.list_with_datasets(
+        learned, None if replaces else sha256, without_made_of=None if replaces else made
+    )
     rows = sum((each.report or {}).get("dataset", {}).get("usable", 0) for each in expansions)
     return schemas.Joined(datasets=len(expansions), rows=rows) if expansions else None
 
 
 def _check_dataset(
-    path: Path, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], context: Context
+    upload: FileOnDisk, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], joins: bool, context: Context
 ) -> CheckResult:
-    """Check a dataset, or what is left without the pictures that are missing in the gallery."""
+    """Check a dataset, or what is left without the pictures that are missing in the gallery.
+
+    Rows that wait join it, unless it `joins` earlier datasets.
+    """
     served, base = list(context.registry.releases.get_serving().languages), context.encoder.languages
     without, pivot = settings.get("without_missing", False), settings.get("pivot")
+    joins = joins and not settings.get("replace")
+    is_made = bool(settings.get("words") or settings.get("captions"))  # here, of what people gave
+    is_first = kind == "learn" and not (joins or settings.get("replace") or is_made)
+    rows, waiting = context.registry.waiting.list(tag) if is_first else [], upload.path.with_name("waiting")
+    if rows:
+        waiting.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
     return context.datasets.check(
         Submission(
-            path,
+            upload.path,
             tag,
             served,
             base,
             without,
             to_train=kind == "learn",
-            to_doubt=not settings.get("words"),  # answers were given to words and pictures
+            is_of_answers=is_made,
+            least=1 if joins else MIN_ROWS,
+            waiting=waiting if rows else None,
             pivot=pivot,
             things=context.encoder.things,
         ),

@@ -55,6 +55,7 @@ class LanguageItem(Response):
     report: Measured
     taught: bool = Field(description="An expansion learned it.")
     built_in: bool = Field(description="The base reads it: its maker says so, or it was measured.")
+    waiting: int = Field(0, description="Rows of datasets that were too small to teach it; from 64 on it is taught.")
     assessed: Assessed | None = Field(
         description="How well the base reads it untaught; null when nobody measured that."
     )
@@ -184,9 +185,21 @@ class Joined(Response):
     rows: int = Field(description="Those that another one of them, or the new dataset, has too count here as well.")
 
 
+class WaitingRows(Response):
+    """Rows of a language that are too few to teach it; the next dataset joins them."""
+
+    rows: int
+    needed: int
+
+
 class DryRun(Response):
-    dry_run: Literal[True] = True
+    """What a dataset holds, of which nothing is taught now: it was a dry run, or there are too few rows."""
+
+    dry_run: bool = True
     language: str
+    waiting: WaitingRows | None = Field(
+        description="Set where there are too few rows to teach the language. Unless this was a dry run they are kept."
+    )
     report: Report
     doubts: list[Doubt] = Field(description="With any, it is taught only if it is sent with `confirmed=true`.")
     sample: list[ShownRow] = Field(description="The first five rows.")

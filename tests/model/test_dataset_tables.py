@@ -10,7 +10,7 @@ from store.errors import DatasetInvalid
 from tests.model.spreadsheets import write_ods, write_xlsx
 from tests.model.test_dataset import Reader, zipped
 
-ROWS = [["english", "brezhoneg"], ["apple", "aval"], ["", ""], ["five, 5", 5.0], ["pear", "perenn"]]
+ROWS: list[list[Any]] = [["english", "brezhoneg"], ["apple", "aval"], ["", ""], ["five, 5", 5.0], ["pear", "perenn"]]
 
 
 @pytest.mark.parametrize("write", [write_xlsx, write_ods], ids=["Excel", "LibreOffice"])
@@ -23,7 +23,11 @@ def test_a_spreadsheet_is_read_as_it_is_saved(reader: Reader, write: Callable[[l
             (5, "perenn", "pear"),
         ]
         assert found.report.format == "spreadsheet"
-    asked = [["english", "caption", "pictures"], ["apple", "aval, avaloù", "p1 p2"], ["pear", "", "p3"]]
+    asked: list[list[Any]] = [
+        ["english", "caption", "pictures"],
+        ["apple", "aval, avaloù", "p1 p2"],
+        ["pear", "", "p3"],
+    ]
     answered = reader(write(asked))
     assert [row.caption for row in answered.rows] == ["aval", "avaloù"] and answered.report.unanswered == 1
 

@@ -192,3 +192,15 @@ def test_earlier_rows_go_without_pairs_in_a_language_that_serves_no_more(site: S
     site.registry.releases.roll_back("cy", actor="test", reason="")
     data = prepare_data(site, pairs("br")[:70], "br")
     assert len(data.expansions) == 2 and data.rows == data.own_rows and data.pivot_versions == {"en": 0}
+
+
+def test_a_few_rows_join_a_language_and_are_all_taught(site: Site) -> None:
+    first = taught(site, pairs("cy", count=70))
+    few = [{"caption": f"gair{n} newydd", "english": f"word number {n}"} for n in range(3)]
+    second = taught(site, few)
+    version = serving(site)
+    assert version.dataset_expansions == (first, second)
+    assert version.report["dataset"] == {**version.report["dataset"], "usable": 3, "train": 3, "val": 0}
+    assert version.report["pairs"] == len(held_out(site, [first])), "three rows measure nothing"
+    data = prepare_data(site, [{"caption": "un arall", "english": "one more"}])
+    assert {row["caption"] for row in few} <= {row.caption for row in data.proof_rows}
