@@ -15,6 +15,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 from store.answers import UnknownWordRow, WaitingRow, WordAnswerRow
 from store.clock import now
 from store.database import Database
+from store.deleted import DeletedPictureRow
 from store.errors import LanguageNotFound, RollbackNotPossible, WithdrawalNotFound
 from store.expansions import refuse_active_kind
 from store.proposals import ProposalRow
@@ -113,6 +114,9 @@ class Withdrawals:
                 version.report = _keep_figures(version.report)
             for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
+            for deleted in session.scalars(select(DeletedPictureRow)):  # those that can still be brought back
+                kept = [each for each in deleted.captions if each[0] != tag or each[2] is None]
+                deleted.captions = kept if len(kept) < len(deleted.captions) else deleted.captions
             row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
             row.terms = find_number(session, tag)
             session.add(row)

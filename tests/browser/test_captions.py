@@ -89,6 +89,9 @@ def test_terms_stand_beside_a_language_in_answers_and_in_its_report(page: Page, 
     expect(page.locator("tr[data-language=ar] .terms summary")).to_have_text(line)
     page.goto("/#search")
     page.locator("#language").select_option("ar")
+    expect(
+        page.get_by_role("group", name="Special letters").get_by_role("button", name="ب", exact=True)
+    ).to_be_visible()
     page.locator("#text").fill("تفاحة")
     page.locator("#text").press("Enter")
     expect(page.locator("#reading .terms summary")).to_have_text(line)
