@@ -142,11 +142,11 @@ class CaptionProposals:
             more = query.where(picture.id.not_in(begun)).limit(count - len(found))
             return [*found, *session.scalars(more)] if len(found) < count else found
 
-    def list_captions(self, language: str) -> Sequence[tuple[str, str]]:
-        """List the captions, as (picture, text), that came with pictures or were accepted, in the order of adding."""
+    def list_captions(self, language: str, limit: int | None = None) -> Sequence[tuple[str, str]]:
+        """List captions, as (picture, text), that came with pictures or were accepted, in the order of adding."""
+        columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
         with self._database.read() as session:
-            columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
-            return [(row.picture_id, row.text) for row in session.execute(columns)]
+            return [(row.picture_id, row.text) for row in session.execute(columns.limit(limit))]
 
     def count_captions(self, language: str) -> int:
         """Count them."""

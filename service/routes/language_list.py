@@ -19,6 +19,7 @@ from service.terms import describe_terms, pack_terms, require_right
 from store.versions import Version
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
+_SAMPLE = 5_000  # captions whose letters are looked at
 
 
 @router.get("")
@@ -70,7 +71,7 @@ def get_language(tag: str, context: AppContext, caller: Caller) -> schemas.Langu
     letters = item.report.model_dump().get("letters") if item.taught else None
     if letters is None:
         answers = (text for each in context.registry.answers.list(tag) for text in each.captions)
-        captions = (text for _, text in context.registry.proposals.list_captions(tag))
+        captions = (text for _, text in context.registry.proposals.list_captions(tag, _SAMPLE))
         letters = find_special_letters(chain(answers, captions))
     return schemas.LanguageDetail(**item.model_dump(by_alias=True), letters=letters)
 

@@ -7,21 +7,26 @@ import { t } from "/static/text.js";
 const found = new Map(); // letters by language, asked for once
 let row = null;
 let owner = null; // the text box that the row belongs to
+let shown = ""; // its language
 
 /** Show the row under every text box whose language is known, as long as it has the focus; called once. */
 export function prepare() {
-  document.addEventListener("focusin", ({ target }) => {
-    if (row?.contains(target) || target === owner) return;
-    row?.remove();
-    [row, owner] = [null, target];
-    if (target.matches?.("input[lang], textarea[lang]")) showRow(target);
-  });
+  document.addEventListener("focusin", look);
+  document.addEventListener("change", () => setTimeout(look)); // of another field: the language of the box, perhaps
 }
 
-async function showRow(field) {
-  const { lang } = field;
-  const letters = lang && lang !== "en" ? await lettersOf(lang) : [];
-  if (owner !== field || row || !letters.length) return;
+function look() {
+  const field = document.activeElement;
+  const lang = field?.matches("input[lang], textarea[lang]") ? field.lang : "";
+  if (row?.contains(field) || (field === owner && lang === shown)) return;
+  row?.remove();
+  [row, owner, shown] = [null, field, lang];
+  if (lang && lang !== "en") showRow(field, lang);
+}
+
+async function showRow(field, lang) {
+  const letters = await lettersOf(lang);
+  if (owner !== field || shown !== lang || row || !letters.length) return;
   const key = (letter) => make("button", { type: "button", lang, onmousedown: (event) => event.preventDefault(), onclick: () => insert(field, letter) }, /^\p{M}/u.test(letter) ? `◌${letter}` : letter);
   row = make("div", { class: "letters", role: "group", "aria-label": t("Special letters") }, letters.map(key));
   (field.closest("form.field, label.entry") ?? field).after(row);
