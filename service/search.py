@@ -110,7 +110,8 @@ class Search:
             await finding
         finally:
             finding.cancel()
-        self._timing.record("words")
+        if self._mode != "meaning":
+            self._timing.record("words")
 
     async def _find_words(self) -> None:
         if self._mode != "meaning":

@@ -40,6 +40,7 @@ class NoEncoder(Encoder):
     encoding = FIRST_ENCODING
     frame = None
     languages = ("en",)
+    things = unseen = curves = None
     base_view = make_view()
 
     def __init__(self, dimension: int) -> None:

@@ -134,7 +134,7 @@ def test_readiness_names_the_encoding_and_what_an_operator_should_know_of_it(tmp
 
 
 _ALWAYS = ["thread", "scan", "captions", "json"]
-_TEXT = ["read", "wait", "tokenise", "encode", *_ALWAYS]
+_TEXT = ["read", "wait", "tokenise", "encode", "words", *_ALWAYS]
 
 
 @pytest.fixture(scope="module")
@@ -194,7 +194,7 @@ def test_a_vector_from_the_cache_was_neither_tokenised_nor_encoded(real: Service
     wait_until(lambda: count_parts(real)["json"] == before.get("json", 0) + 3)
     after = count_parts(real)
     assert {part: after[part] - before.get(part, 0) for part in after} == {
-        **dict.fromkeys(("read", "wait", *_ALWAYS, "send"), 3),
+        **dict.fromkeys(("read", "wait", "words", *_ALWAYS, "send"), 3),
         "tokenise": 1,
         "encode": 1,
     }
