@@ -106,12 +106,11 @@ def test_terms_are_sent_with_a_file(page: Page, site: Site) -> None:
     page.goto("/#teach")
     page.locator("#teach-tag").fill("oc")
     rows = "".join(json.dumps({"caption": f"causa {n}", "english": f"thing {n}"}) + "\n" for n in range(70))
-    file = {"name": "rows.jsonl", "mimeType": "application/json", "buffer": rows.encode()}
-    page.locator("#teach-file").set_input_files([file])  # type: ignore[list-item]
+    page.set_input_files("#teach-file", {"name": "r.jsonl", "mimeType": "text/plain", "buffer": rows.encode()})
     page.get_by_text("Terms of the language").click()
     page.locator("#terms-owner").fill("Occitània")
-    labels = {"name": "project.json", "mimeType": "application/json", "buffer": json.dumps(project).encode()}
-    page.locator("#terms-labels").set_input_files([labels])  # type: ignore[list-item]
+    labels = json.dumps(project).encode()
+    page.set_input_files("#terms-labels", {"name": "p.json", "mimeType": "application/json", "buffer": labels})
     page.locator("#teach-start").click()
     expect(page.locator("#expansions-body li").first).to_contain_text("oc")
     terms = site.http.get("/v1/languages/oc").json()["terms"]
