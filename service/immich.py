@@ -115,7 +115,7 @@ class Adapter:
         except (Refusal, httpx.HTTPError) as error:
             if not self._can_stand_in:
                 raise
-            self._say("away", "answered by the upstream instead: %s", error or type(error).__name__)
+            self._say("away", "answered by the upstream instead: %s", str(error) or type(error).__name__)
             return await self._forward(body, content_type)
         if rest:
             others = await self._forward_some(rest, form)
@@ -257,7 +257,7 @@ async def answer_prediction(request: Request) -> Response:
     except Refusal as refusal:
         return _refuse(refusal.status, str(refusal))
     except httpx.HTTPError as error:
-        return _refuse(503, f"no answer: {error or type(error).__name__}")
+        return _refuse(503, f"no answer: {str(error) or type(error).__name__}")
     except ClientDisconnect:
         return Response(status_code=499)
     return answer

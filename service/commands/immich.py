@@ -129,7 +129,7 @@ def _ask_upstream(upstream: str, model: str, content: str | bytes) -> list[float
         answer = httpx.post(url, files=form, timeout=_SECONDS, trust_env=is_proxied(upstream))
         return [float(value) for value in json.loads(answer.raise_for_status().json()["clip"])]
     except httpx.HTTPError as error:
-        stop(f"{url} does not answer: {error or type(error).__name__}")
+        stop(f"{url} does not answer: {str(error) or type(error).__name__}")
     except (ValueError, KeyError, TypeError):
         stop(f"{url} answers otherwise than Immich's machine-learning service does.")
 
