@@ -13,7 +13,7 @@ _OF_TYPES = "http://schemas.openxmlformats.org/package/2006/content-types"
 _OPEN = "urn:oasis:names:tc:opendocument:xmlns:"
 
 
-def _zip(parts: dict[str, str]) -> bytes:
+def _pack(parts: dict[str, str]) -> bytes:
     with ZipFile(target := io.BytesIO(), "w", ZIP_DEFLATED) as file:
         for name, content in parts.items():
             file.writestr(name, content, ZIP_STORED if name == "mimetype" else None)
@@ -35,7 +35,7 @@ def write_xlsx(rows: Sequence[Sequence[Any]], place: str = "") -> bytes:
     lines += [f'<row r="{place.lstrip("ABCDEFX")}">{write("x", place)}</row>'] if place else []
     sheet = "xl/worksheets/sheet1.xml"
     kind = f"{_OF_DOCUMENTS}/worksheet"
-    return _zip(
+    return _pack(
         {
             "[Content_Types].xml": f'<Types xmlns="{_OF_TYPES}"/>',
             "_rels/.rels": f'<Relationships xmlns="{_OF_PACKAGES}"><Relationship Id="rId1" '
@@ -66,4 +66,4 @@ def write_ods(rows: Sequence[Sequence[Any]]) -> bytes:
         f'<office:document-content {names}><office:body><office:spreadsheet><table:table table:name="One">{lines}'
         "</table:table></office:spreadsheet></office:body></office:document-content>"
     )
-    return _zip({"mimetype": kind, "META-INF/manifest.xml": manifest, "content.xml": content})
+    return _pack({"mimetype": kind, "META-INF/manifest.xml": manifest, "content.xml": content})
