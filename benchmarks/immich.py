@@ -126,8 +126,7 @@ def _disturb_until(url: str, key: str, until: float) -> Counter[str]:
     with httpx.Client(base_url=url, headers={"Authorization": f"Bearer {key}"}, timeout=60.0) as client:
         while time.monotonic() < until:
             try:
-                _teach(client, until)
-                done["taught"] += 1
+                done[_teach(client, until)] += 1
                 path = f"/v1/admin/languages/{_LANGUAGE}/rollback"
                 client.post(path, json={}).raise_for_status()
                 done["rolled back"] += 1
@@ -139,13 +138,16 @@ def _disturb_until(url: str, key: str, until: float) -> Counter[str]:
     return done
 
 
-def _teach(client: httpx.Client, until: float) -> None:
+def _teach(client: httpx.Client, until: float) -> str:
+    """Teach a language, and return how it ended."""
     lines = [{"caption": phrase[::-1], "english": phrase} for phrase in _PHRASES]
     dataset = "".join(json.dumps(line) + "\n" for line in lines).encode()
     form = {"language": _LANGUAGE, "confirmed": "true", "replace": "true"}
     answer = client.post("/v1/languages", data=form, files={"dataset": ("pairs.jsonl", dataset)}).raise_for_status()
     path = answer.headers["Location"]
     _wait_for(lambda: client.get(path).json()["state"] not in ("queued", "running"), until)
+    expansion = client.get(path).json()
+    return f"taught: {expansion['state']} {(expansion.get('error') or {}).get('code', '')}".strip()
 
 
 def _find_api(url: str) -> psutil.Process:
