@@ -1,11 +1,12 @@
 // The languages: their list, the picker, and the table with R@1 and roll back.
 
 import { all, ask } from "/static/api.js";
-import { bar, byId, fill, make, percent, plural, scrolled, time, whole } from "/static/dom.js";
+import { bar, byId, fill, make, percent, scrolled, time, whole } from "/static/dom.js";
 import { heatMap } from "/static/heat.js";
 import { rollBack } from "/static/rollback.js";
 import { sorry, waiting } from "/static/parts.js";
 import { termsLine, withdraw } from "/static/terms.js";
+import { t } from "/static/text.js";
 
 const FEW = 20; // held-out captions, of which a single one is 5 points
 
@@ -68,10 +69,10 @@ export function fillPicker(select) {
     make("option", { value: language, lang: language, dir: direction }, own === name ? own : `${own} · ${name}`);
   fill(
     select,
-    make("option", { value: "auto" }, "Detect the language"),
-    make("optgroup", { label: "Learned" }, learned.items.filter(served).map(option)),
-    untaught.length ? make("optgroup", { label: "Not taught; the base reads it" }, untaught.map(option)) : null,
-    make("option", { value: "shared" }, "Any language (shared table)"),
+    make("option", { value: "auto" }, t("Detect the language")),
+    make("optgroup", { label: t("Learned") }, learned.items.filter(served).map(option)),
+    untaught.length ? make("optgroup", { label: t("Not taught; the base reads it") }, untaught.map(option)) : null,
+    make("option", { value: "shared" }, t("Any language")),
   );
   select.value = chosen;
   if (!select.value) select.value = "auto";
@@ -80,7 +81,7 @@ export function fillPicker(select) {
 /** Draw the table. */
 export async function drawLanguages() {
   const body = byId("languages-body");
-  if (!learned.items.length) fill(body, waiting("Loading the languages"));
+  if (!learned.items.length) fill(body, waiting(t("Loading the languages")));
   try {
     await refresh();
     fill(body, table());
@@ -101,12 +102,12 @@ export async function drawEffects() {
 }
 
 function table() {
-  const columns = ["Language", "Version", "Captions of pictures", "Text → picture R@1", "Picture → text R@1", "Learned", ""];
+  const columns = [t("Language"), t("Version"), t("Captions of pictures"), t("Text → picture R@1"), t("Picture → text R@1"), t("Learned"), ""];
   const head = columns.map((name) =>
-    name ? make("th", { scope: "col" }, name) : make("td", {}, make("span", { class: "unseen" }, "Actions")),
+    name ? make("th", { scope: "col" }, name) : make("td", {}, make("span", { class: "unseen" }, t("Actions"))),
   );
   return scrolled(
-    "Languages",
+    t("Languages"),
     make(
       "table",
       { class: "languages" },
@@ -119,22 +120,22 @@ function table() {
 function row(item) {
   const { language, name, version, captions, report, taught } = item;
   const cell = (label, ...content) => make("td", { "data-label": label }, ...content);
-  const shared = learned.shared === version ? make("span", { class: "tag", title: "Text in an unknown language is read by this version" }, "shared") : null;
+  const shared = learned.shared === version ? make("span", { class: "tag", title: t("Text in an unknown language is read by this version") }, t("shared")) : null;
   return make(
     "tr",
     { "data-language": language },
     make("th", { scope: "row" }, native(language, { class: "native" }), make("span", { class: "gloss" }, `${name} · ${language}`), make("span", { class: "ways" }, ways(item)), untaught(item), termsLine(item.terms)),
-    cell("Version", taught ? make("a", { href: `/versions/${version}/report`, "aria-label": `Report of ${name}, version ${version}` }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
-    cell("Captions of pictures", whole(captions), rows(item)),
-    cell("Text → picture R@1", measured(report, "t2i", "R@1", recallLabel(report, "t2i")), instead(report)),
-    cell("Picture → text R@1", measured(report, "i2t", "R@1", recallLabel(report, "i2t")), instead(report)),
-    cell("Learned", taught ? time(item.learned_at) : make("span", { class: "none" }, "–")),
+    cell(t("Version"), taught ? make("a", { href: `/versions/${version}/report`, "aria-label": t("Report of {name}, version {version}", { name, version }) }, whole(version)) : version === null ? make("span", { class: "none" }, "–") : whole(version), shared),
+    cell(t("Captions of pictures"), whole(captions), rows(item)),
+    cell(t("Text → picture R@1"), measured(report, "t2i", "R@1", recallLabel(report, "t2i")), instead(report)),
+    cell(t("Picture → text R@1"), measured(report, "i2t", "R@1", recallLabel(report, "i2t")), instead(report)),
+    cell(t("Learned"), taught ? time(item.learned_at) : make("span", { class: "none" }, "–")),
     make(
       "td",
       { class: "act" },
-      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": `Roll back ${name}` }, "Roll back …"),
-      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => withdraw(item, drawLanguages), "aria-label": `Withdraw ${name}` }, "Withdraw …"),
-      language === "en" ? null : make("a", { href: `#caption?language=${language}`, "aria-label": `Caption pictures in ${name}` }, "Caption pictures"),
+      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => rollBack(item, drawLanguages), "aria-label": t("Roll back {name}", { name }) }, t("Roll back …")),
+      !taught ? null : make("button", { type: "button", class: "quiet", onclick: () => withdraw(item, drawLanguages), "aria-label": t("Withdraw {name}", { name }) }, t("Withdraw …")),
+      language === "en" ? null : make("a", { href: `#caption?language=${language}`, "aria-label": t("Caption pictures in {name}", { name }) }, t("Caption pictures")),
     ),
   );
 }
@@ -142,38 +143,38 @@ function row(item) {
 /** How a language is known, as tags; what was measured is told by the tag's title. */
 function ways({ taught, built_in: builtIn, assessed }) {
   return [
-    taught ? make("span", { class: "tag" }, "taught") : null,
-    builtIn ? make("span", { class: "tag" }, "built in") : null,
-    assessed ? make("span", { class: "tag", title: assessed.sentence }, "assessed") : null,
+    taught ? make("span", { class: "tag" }, t("taught")) : null,
+    builtIn ? make("span", { class: "tag" }, t("built in")) : null,
+    assessed ? make("span", { class: "tag", title: assessed.sentence }, t("assessed")) : null,
   ];
 }
 
 /** How the base reads it untaught, in the words of the assessment; no share of a few captions. */
 function untaught({ assessed }) {
   if (!assessed) return null;
-  const at = assessed.pairs < FEW ? `too few held out: ${assessed.pairs}` : `R@10 ${percent(assessed.t2i["R@10"])} %`;
-  return make("span", { class: "hint", title: assessed.sentence }, `untaught, ${at}`);
+  const at = assessed.pairs < FEW ? t("too few held out: {pairs}", { pairs: assessed.pairs }) : `R@10 ${percent(assessed.t2i["R@10"])} %`;
+  return make("span", { class: "hint", title: assessed.sentence }, t("untaught, {at}", { at }));
 }
 
 /** How many rows taught the language, where captions of pictures do not tell. */
-const rows = ({ taught, captions, report }) => (taught && report.dataset?.usable > captions ? make("span", { class: "hint" }, `taught with ${plural(report.dataset.usable, "row")}`) : null);
+const rows = ({ taught, captions, report }) => (taught && report.dataset?.usable > captions ? make("span", { class: "hint" }, t("{usable, plural, one {taught with # row} other {taught with # rows}}", { usable: report.dataset.usable })) : null);
 
 /** What stood in the place of pictures when a language was measured that was taught without. */
 function instead({ pairs, against }) {
-  const what = { english: "English texts", pivots: "paired texts", words: "glosses" }[against];
-  return what && pairs >= FEW ? make("span", { class: "hint" }, `${what}, not pictures`) : null;
+  const what = { english: t("English texts"), pivots: t("paired texts"), words: t("glosses") }[against];
+  return what && pairs >= FEW ? make("span", { class: "hint" }, t("{what}, not pictures", { what })) : null;
 }
 
 /** A share of held-out captions; of a few it would say nothing. */
 function measured(report, direction, at, label) {
   const pairs = report?.pairs ?? 0;
   if (pairs === 0 || pairs >= FEW) return bar(report?.[direction]?.[at], label);
-  return make("span", { class: "none", title: `${plural(pairs, "held-out caption")}: too few to tell a share` }, `too few held out: ${pairs}`);
+  return make("span", { class: "none", title: t("{pairs, plural, one {# held-out caption} other {# held-out captions}}: too few to tell a share", { pairs }) }, t("too few held out: {pairs}", { pairs }));
 }
 
 function recallLabel(report, direction) {
   const recall = report?.[direction];
-  if (!recall || typeof recall["R@1"] !== "number") return "not measured";
+  if (!recall || typeof recall["R@1"] !== "number") return t("not measured");
   const parts = Object.entries(recall).filter(([, value]) => typeof value === "number");
-  return `${parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", ")} of ${plural(report.pairs ?? 0, "pair")}`;
+  return t("{value} of {pairs, plural, one {# pair} other {# pairs}}", { value: parts.map(([name, value]) => `${name} ${(value * 100).toFixed(1)}`).join(", "), pairs: report.pairs ?? 0 });
 }
