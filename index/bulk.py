@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Literal
+from typing import Any, Literal
 
-from sqlalchemy import delete, select
+from sqlalchemy import Row, delete, select
 from sqlalchemy.orm import Session
 
 from index.captions import EncoderId, add_captions, find_own_ids, group_by_language, split_batches
 from index.facts import validate_tags
-from index.gallery import Gallery, delete_row, reclaim, write_row
+from index.gallery import Gallery, delete_rows, reclaim, write_row
 from index.records import Collections, GalleryPicture, Record, find_pictures
 from index.vectors import Vector
 from store.deleted import DeletedPictureRow
@@ -18,6 +18,7 @@ from store.tables import DiscardedContentRow, PictureRow
 
 MOST = 1_000  # pictures of one change, which is one transaction: other writers wait for it
 Outcome = Literal["changed", "kept", "missing"]
+_Deleted = Row[Any]  # of `DeletedPictureRow`
 CaptionVectors = Mapping[tuple[str, str, EncoderId], Vector]
 
 
@@ -65,10 +66,14 @@ def change_pictures(gallery: Gallery, change: BulkChange, vectors: Mapping[str, 
             changed = {id for id, picture in found.items() if _edit(session, picture, change)}
         elif change.deleted:
             changed = {*found}
-            for picture in found.values():
-                delete_row(session, picture)
+            delete_rows(session, [*found.values()])
         else:
-            changed = {id for id, row in deleted.items() if _restore(session, row, vectors.get(id, {}))}
+            changed = {row.id for row in _list_restorable(session, [*deleted.values()])}
+            for id in changed:
+                _restore(session, deleted[id], vectors.get(id, {}))
+            for batch in split_batches([*changed]):
+                session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id.in_(batch)))
+            reclaim(session, {deleted[id].content_sha256 for id in changed})
     kept = {*found, *(deleted if change.deleted else ())}
     return {id: "changed" if id in changed else "kept" if id in kept else "missing" for id in change.ids}
 
@@ -83,28 +88,35 @@ def _edit(session: Session, before: GalleryPicture, change: BulkChange) -> bool:
     return write_row(session, before, after, own, None, {}, change.collections).outcome == "replaced"
 
 
-def _find_deleted(session: Session, change: BulkChange) -> dict[str, DeletedPictureRow]:
+def _find_deleted(session: Session, change: BulkChange) -> dict[str, _Deleted]:
     """Find those pictures that were deleted lately."""
-    row, found = DeletedPictureRow, dict[str, DeletedPictureRow]()
+    row, found = DeletedPictureRow, dict[str, _Deleted]()
+    # as rows of the table: each statement would look through objects, a thousand times a thousand
+    columns = select(*(getattr(row, column.key).label(column.key) for column in row.__mapper__.column_attrs))
     for batch in split_batches(change.ids):
-        query = select(row).where(row.id.in_(batch))
+        query = columns.where(row.id.in_(batch))
         if change.collections is not None:
             query = query.where(row.collection.in_(change.collections))
-        found |= {each.id: each for each in session.scalars(query)}
+        found |= {each.id: each for each in session.execute(query)}
     return found
 
 
-def _list_own(row: DeletedPictureRow) -> list[tuple[str, str]]:
+def _list_own(row: _Deleted) -> list[tuple[str, str]]:
     return [(str(language), str(text)) for language, text, expansion in row.captions if expansion is None]
 
 
-def _restore(session: Session, row: DeletedPictureRow, vectors: CaptionVectors) -> bool:
-    """Bring a picture back, unless its id was given to another one, or its files have just been deleted."""
-    taken = session.scalar(select(PictureRow.id).where(PictureRow.id == row.id))
-    contents = (DiscardedContentRow.content_sha256, PictureRow.content_sha256)
-    has_files = any(session.scalar(select(each).where(each == row.content_sha256).limit(1)) for each in contents)
-    if taken is not None or not has_files:
-        return False
+def _list_restorable(session: Session, rows: Sequence[_Deleted]) -> list[_Deleted]:
+    """List those whose id was not given to another picture, and whose files have not been deleted."""
+    taken, kept = set[str](), set[str]()
+    for batch in split_batches(rows):
+        taken.update(session.scalars(select(PictureRow.id).where(PictureRow.id.in_([row.id for row in batch]))))
+        for content in (DiscardedContentRow.content_sha256, PictureRow.content_sha256):
+            kept.update(session.scalars(select(content).where(content.in_([row.content_sha256 for row in batch]))))
+    return [row for row in rows if row.id not in taken and row.content_sha256 in kept]
+
+
+def _restore(session: Session, row: _Deleted, vectors: CaptionVectors) -> None:
+    """Bring a picture back."""
     place = (0.0, row.id)  # it gets its places when it is written
     picture = GalleryPicture(
         row.id, row.content_sha256, row.width, row.height, row.created_at, row.created_at, (place, place),
@@ -114,6 +126,3 @@ def _restore(session: Session, row: DeletedPictureRow, vectors: CaptionVectors) 
     for language, text, expansion in row.captions:
         if expansion is not None:
             add_captions(session, expansion, str(language), [(row.id, str(text))])
-    reclaim(session, {row.content_sha256})
-    session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id == row.id))
-    return True

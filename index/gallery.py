@@ -158,7 +158,7 @@ class Gallery(PictureTables):
                 raise PictureNotFound("there is no picture with this id")
             if precondition is not None:
                 precondition.require(picture.record)
-            delete_row(session, picture)
+            delete_rows(session, [picture])
 
     def get(self, id: str, collections: Collections = None) -> GalleryPicture:
         """Return one picture; raise `PictureNotFound`, also outside of these collections."""
@@ -323,18 +323,27 @@ def write_row(
     return PutResult(picture, group_by_language(own), "created" if before is None else "replaced", content)
 
 
-def delete_row(session: Session, picture: GalleryPicture) -> None:
-    """Delete a picture and its captions, and keep what they were."""
-    kept = {name: getattr(picture, name) for name in ("id", "content_sha256", "created_at", *_OF_FILE)}
-    record = {"collection": picture.record.collection, "tags": [*picture.record.tags]}
-    captions = [[each.language, each.text, each.expansion] for each in find_captions(session, [picture.id])]
-    session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id == picture.id))
-    row = insert(DeletedPictureRow).values(**kept, **record, facts={**picture.record.metadata}, captions=captions)
-    session.execute(row)
-    session.execute(delete(PictureRow).where(PictureRow.id == picture.id))
-    add_record_change(session)  # facets have one picture fewer
-    _add_change(session, DELETED, picture.id)
-    _discard(session, {picture.content_sha256})
+def delete_rows(session: Session, pictures: Sequence[GalleryPicture]) -> None:
+    """Delete pictures and their captions, and keep what they were."""
+    captions: dict[str, list[list[str | None]]] = {picture.id: [] for picture in pictures}
+    for batch in split_batches([*captions]):
+        for each in find_captions(session, batch):
+            captions[each.picture].append([each.language, each.text, each.expansion])
+        session.execute(delete(DeletedPictureRow).where(DeletedPictureRow.id.in_(batch)))
+        session.execute(delete(PictureRow).where(PictureRow.id.in_(batch)))
+        session.execute(delete(GalleryChangeRow).where(GalleryChangeRow.picture_id.in_(batch)))
+    names = ("id", "content_sha256", "created_at", *_OF_FILE)
+    rows = [
+        {name: getattr(picture, name) for name in names}
+        | {"collection": picture.record.collection, "tags": [*picture.record.tags]}
+        | {"facts": {**picture.record.metadata}, "captions": captions[picture.id]}
+        for picture in pictures
+    ]
+    if rows:
+        session.execute(insert(DeletedPictureRow), rows)
+        session.execute(insert(GalleryChangeRow), [{"kind": DELETED, "picture_id": id} for id in captions])
+        add_record_change(session, len(rows))  # facets have so many pictures fewer
+        _discard(session, {picture.content_sha256 for picture in pictures})
 
 
 def _is_needed(session: Session, content: str, seconds: float) -> bool:

@@ -230,9 +230,9 @@ def write_values(session: Session, key: int, record: Record) -> None:
         session.execute(insert(PictureValueRow), rows)
 
 
-def add_record_change(session: Session) -> int:
-    """Number a change or deletion of a record; what was read of records before is out of date."""
-    number = update(RecordChangesRow).values(last=RecordChangesRow.last + 1).returning(RecordChangesRow.last)
+def add_record_change(session: Session, count: int = 1) -> int:
+    """Number so many changes or deletions of records, and return the last; what was read before is out of date."""
+    number = update(RecordChangesRow).values(last=RecordChangesRow.last + count).returning(RecordChangesRow.last)
     return session.execute(number).scalar_one()
 
 
