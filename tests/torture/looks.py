@@ -95,7 +95,7 @@ class Looker:
         elif by == "like":
             question |= {"picture": operation["id"]}
         else:
-            question |= {"text": list_texts(language)[operation["text"]], "language": language}
+            question |= {"text": list_texts(language)[operation["text"]], "language": language, "mode": "meaning"}
         return api.ask("POST", "/v1/search/pictures", key, json=question)
 
     def _judge_answer(
