@@ -28,6 +28,7 @@ from worker.gate import (
     describe_gain,
     describe_in_sample,
     describe_reading,
+    describe_test,
 )
 from worker.prepare import TrainingData, prepare
 from worker.reach import measure_coverage
@@ -203,6 +204,9 @@ def _measure_gain(
         report["in_sample"] = describe_in_sample(describe(view, words, known, measure(context, view, words, known)))
     if after is None or context.attempt.expansion.kind == "rebuild":
         return report
+    pairs = zip(validation.captions, validation.targets, strict=True)
+    asked = [caption for caption, target in pairs if target in among.places]
+    report["test"] = describe_test(validation.against, asked, after.ranks.tolist(), len(among.places))
     version = served.get(data.language, context.base_version)
     try:
         view = context.views.proofs.open(version)

@@ -14,6 +14,7 @@ from model.languages import find_names
 from store.errors import Failure
 
 MAX_TRUNCATED = 0.05  # share of validation captions that the tokenizer may cut
+MOST_MISSED = 50  # texts that a report names
 FEW = 50  # candidates; below this, ten of them are more than a fifth, and only R@1 is informative
 # behind "captions", by what they are ranked against
 CAPTION_KINDS = {
@@ -112,6 +113,18 @@ def describe_in_sample(report: Mapping[str, Any]) -> dict[str, Any]:
             f"{100 * report['t2i'][f'R@{k}']:.1f} % have their meaning among the first {k} of {report['candidates']:,}"
         ),
     }
+
+
+def describe_test(
+    against: str, texts: Sequence[str], ranks: Sequence[int], candidates: int
+) -> dict[str, int | str | list[str]]:
+    """Say how many held-out texts were found, as a teacher does, and name those that were not, fifty at most."""
+    k = max(choose_recall_ranks(candidates))
+    missed = [text for text, rank in zip(texts, ranks, strict=True) if rank >= k]
+    what, found = "word" if against == "words" else "caption", len(texts) - len(missed)
+    place = "first" if k == 1 else f"among the first {k}"
+    sentence = f"Of {format_count(len(texts), f'test {what}')}, {found:,} {'is' if found == 1 else 'are'} found {place}"
+    return {"asked": len(texts), "found": found, "missed": missed[:MOST_MISSED], "sentence": sentence}
 
 
 def describe_floor_failure(report: Mapping[str, Any], min_recall: float) -> str | None:

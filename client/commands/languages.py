@@ -1,6 +1,7 @@
 """`languages` and `expansions`: what is known, and what the worker does or did."""
 
 import json
+from collections.abc import Mapping
 from time import monotonic, sleep
 from typing import Annotated, Any
 
@@ -37,6 +38,7 @@ from .admin import show_move
 from .terms import summarize_terms
 
 FEW = 20  # held-out captions, of which a single one is 5 points
+_MISSED = 10  # test words that are named
 _ENDED = ("succeeded", "failed", "cancelled")
 _PAUSE = 1.0  # seconds until a broken stream of events is opened again
 _PATIENCE = 60.0  # seconds without an event until watching ends
@@ -188,8 +190,16 @@ def _show_failure(expansion: dict[str, Any]) -> None:
         note(f"`pictoglot learn {expansion['language']} FILE{options} --force` serves it anyway.")
 
 
+def _list_missed(test: Mapping[str, Any]) -> str:
+    """Return which test words were not found, some at most."""
+    missed, more = test["missed"][:_MISSED], test["asked"] - test["found"] - len(test["missed"][:_MISSED])
+    return f"; not: {', '.join(missed)}{f' and {more} more' if more else ''}" if missed else ""
+
+
 def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     say(f"{expansion['language']} is learned: version {expansion['version']}, release {expansion['release']}.")
+    if test := report.get("test"):
+        say(f"{test['sentence']}{_list_missed(test)}.")
     if gain := report.get("gain"):
         say(f"{gain['sentence']}.{' It is served because that was forced.' if gain['forced'] else ''}")
     for each in (report, *report.get("others", ())):
@@ -211,7 +221,7 @@ def _show_lesson(expansion: dict[str, Any], report: dict[str, Any]) -> None:
     _show_recalls(report)
     if (report.get("shared") or {}).get("moved") is False:
         own = f"Searches in {expansion['language']} use what was learned"
-        say(f"{own}; the shared table stays as it was, since other languages would have lost too much.")
+        say(f"{own}; every other language still answers as before.")
 
 
 def _show_assessment(_: dict[str, Any], report: dict[str, Any]) -> None:

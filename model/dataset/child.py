@@ -7,7 +7,7 @@ Knows only how reports, doubts, refusals and questions about the gallery travel:
 import json
 import sys
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import IO, Any
 
@@ -16,7 +16,7 @@ import psutil
 from model import dataset
 from model.dataset import MIN_ROWS, join, restrict
 from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
-from model.dataset.rows import PictureLookup, find_ids_of_files, write_rows
+from model.dataset.rows import PictureLookup, find_ids_of_files, swap_sides, write_rows
 from model.languages import can_read
 from model.processes import Child, GuardedPool, read_frame, serve, write_frame
 from store.errors import DatasetInvalid, FieldError, PictoglotError
@@ -45,6 +45,7 @@ class Submission:
     is_of_answers: bool = False  # to words that were asked: neither doubted nor kept again
     least: int = MIN_ROWS
     waiting: Path | None = None
+    swap: bool = False  # captions and the texts beside them
     pivot: str | None = None
     things: Path | None = None
 
@@ -53,8 +54,8 @@ class Submission:
 class CheckResult:
     """What is known of a dataset that may be used: its report and doubts in their JSON forms, and its first rows.
 
-    `short` are all its rows where they are too few to teach the language from. Where it has joined waiting rows and
-    there are enough, they are written as JSON lines to `joined` beside its file.
+    `short` are all its rows where they are too few to teach the language from. Otherwise, where it has joined waiting
+    rows or swapped sides, all rows are written as JSON lines to `joined` beside its file.
     """
 
     report: dict[str, Any]
@@ -161,6 +162,8 @@ def _check_rows(
     if submission.without_missing:
         named = list(dict.fromkeys(row.picture for row in data.rows if row.picture is not None))
         data = restrict(data, frozenset(find_known(named)))
+    if submission.swap:
+        data = replace(data, rows=tuple(map(swap_sides, data.rows)))
     if submission.waiting is not None:
         data = join([dataset.read(submission.waiting), data])
     report = dataset.validate(
@@ -174,7 +177,7 @@ def _check_rows(
     )
     doubts = [] if submission.is_of_answers else find_doubts(data.rows, submission.language, guess)
     short, joined = [row.dump() for row in data.rows] if len(data.rows) < submission.least else [], None
-    if submission.waiting is not None and not short:
+    if (submission.waiting is not None or submission.swap) and not short:
         joined = f"{submission.path}.joined"
         write_rows(data.rows, Path(joined))
     return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))], short, joined)

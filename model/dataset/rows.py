@@ -76,6 +76,13 @@ class Row:
         return blake2b("\0".join((self.caption, language, text, self.picture or "")).encode(), digest_size=16).digest()
 
 
+def swap_sides(row: Row) -> Row:
+    """Return the row with the text beside its caption as caption; itself where there is none."""
+    if row.pivot is None:
+        return row
+    return replace(row, caption=row.pivot.text, pivot=Pivot(row.pivot.language, row.caption))
+
+
 def write_rows(rows: Iterable[Row], path: Path) -> None:
     """Write rows as JSON lines."""
     with path.open("w", encoding="utf-8") as target:

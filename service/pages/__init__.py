@@ -25,6 +25,7 @@ _NUMBER = re.compile(r"[0-9]{1,10}")
 _TEXTS = re.compile(r"texts-([A-Za-z]{2,8}(?:-[A-Za-z0-9]{1,8}){0,4})\.json")
 _MOST_TEXTS = 1 << 20  # bytes of a language's file
 _TYPES = {
+    "csv": "text/csv; charset=utf-8",
     "css": "text/css; charset=utf-8",
     "html": "text/html; charset=utf-8",
     "js": "text/javascript; charset=utf-8",

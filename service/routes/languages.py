@@ -109,7 +109,7 @@ async def teach_language(
         settings |= {"doubts": found.doubts} if found.doubts else {}
         if found.joined is not None:
             upload = await run_in_threadpool(_take_joined, upload, Path(found.joined))
-            settings.pop("pivot", None)  # its entries are rows now
+            settings = {name: value for name, value in settings.items() if name not in ("pivot", "swap")}
         expansion = await run_in_threadpool(
             _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms
         )
@@ -121,7 +121,7 @@ def _read_settings(form: schemas.LanguageForm, tag: str) -> dict[str, Any]:
     """Return how to learn; `pivot` is in it where the dataset is a dictionary."""
     options: dict[str, Any] = {
         name: True
-        for name in ("force", "replace", "without_missing", "words", "captions", "confirmed")
+        for name in ("force", "replace", "without_missing", "words", "captions", "confirmed", "swap")
         if getattr(form, name) == "true"
     }
     if form.terms is not None and form.assess == "true":
@@ -205,6 +205,7 @@ def _check_dataset(
             is_of_answers=is_made,
             least=1 if joins else MIN_ROWS,
             waiting=waiting if rows else None,
+            swap=settings.get("swap", False),
             pivot=pivot,
             things=context.encoder.things,
         ),

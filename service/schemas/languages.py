@@ -119,6 +119,9 @@ class LanguageForm(RequestBody):
     confirmed: Literal["true", "false"] = Field(
         "false", description="Teach the dataset although there are `doubts` about it: a person said that it is right."
     )
+    swap: Literal["true", "false"] = Field(
+        "false", description="Take the captions for the texts beside them, and these for captions."
+    )
     words: Literal["true", "false"] = Field(
         "false",
         description="In place of a file: teach from the answers that `POST /v1/languages/{tag}/words` has kept. They "

@@ -69,10 +69,10 @@ def test_a_table_of_words_is_checked_as_a_dictionary(page: Page) -> None:
     expect(report).to_contain_text("mot0 – word 0")
 
 
-def test_a_file_that_is_too_small_is_refused_with_a_sentence(page: Page, site: Site) -> None:
-    fill_form(page, "fr", b"\n".join(site.build_dataset("fr").splitlines()[:5]))
+def test_a_file_that_is_no_dataset_is_refused_with_a_sentence(page: Page) -> None:
+    fill_form(page, "fr", b'{"caption": "un chat"}\n' * 5)
     page.click("text=Check the file")
-    expect(page.locator("#teach-trouble")).to_contain_text("Dataset too small")
+    expect(page.locator("#teach-trouble")).to_contain_text("Dataset invalid")
     expect(page.locator("#teach-file[aria-invalid]")).to_be_focused()
     expect(page.locator("#teach-tag[aria-invalid]")).to_have_count(0)
 

@@ -3,7 +3,7 @@
 import { ask, events } from "/static/api.js";
 import { byId, duration, fill, make, percent, plural, sentence, time } from "/static/dom.js";
 import { learned, named, native, refresh } from "/static/languages.js";
-import { apart, dialog, nothing, sorry, waiting } from "/static/parts.js";
+import { dialog, nothing, sorry, waiting } from "/static/parts.js";
 
 const PHASES = ["prepare", "train", "evaluate", "package", "encode", "promote"];
 const SHORT = {
@@ -106,17 +106,18 @@ function progress(item) {
 }
 
 function outcome(item) {
-  if (item.state === "failed") return [make("p", { class: "failed" }, sentence(item.error?.detail || item.error?.code || "The expansion failed.")), comparison(item)];
+  if (item.state === "failed") return [refusal(item), make("p", { class: "failed" }, sentence(item.error?.detail || item.error?.code || "The expansion failed.")), comparison(item)];
   if (item.state === "cancelled") return make("p", { class: "fine" }, "Nothing was changed.");
   if (item.state !== "succeeded") return null;
   if (item.kind === "base") return [make("p", { class: "fine" }, `from ${item.report?.from} to ${item.report?.to}, ${item.report?.encoding} · release ${item.release}`), comparison(item)];
   if (item.kind === "assess") return make("p", { class: "told" }, item.report?.sentence ?? "");
   const recall = item.report?.t2i?.["R@1"];
-  const { gain, joined, replaced } = item.report ?? {};
+  const { gain, joined, replaced, test: asked } = item.report ?? {};
   const rebuilt = item.kind === "rebuild";
   const moved = rebuilt ? item.report?.moved : item.report?.shared?.moved;
+  const share = typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text", words: "gloss" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null;
+  const told = gain ? `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}` : "";
   const words = [
-    typeof recall === "number" ? `text to ${{ english: "English", pivots: "paired text", words: "gloss" }[item.report.against] ?? "picture"} R@1 ${percent(recall)} %` : null,
     make("a", { href: `/versions/${item.version}/report` }, `version ${item.version}`),
     `release ${item.release}`,
     joined?.rows ? `with ${plural(joined.rows, "caption")} of ${plural(joined.datasets, "earlier dataset")}` : null,
@@ -125,10 +126,27 @@ function outcome(item) {
     rebuilt && moved === false ? "the shared table was not changed" : null,
   ];
   return [
-    gain ? make("p", { class: "told" }, `${gain.sentence}.${gain.forced ? " It serves because that was forced." : ""}`) : null,
+    showTest(asked),
+    told || share ? make("details", {}, make("summary", {}, "Details"), make("p", { class: "fine" }, told, " ", share)) : null,
     make("p", { class: "fine" }, words.filter(Boolean).map((word, place) => [place ? " · " : "", word])),
-    !rebuilt && moved === false ? make("p", { class: "fine" }, apart(named(item.language).name)) : null,
+    !rebuilt && moved === false ? make("p", { class: "fine" }, "Every other language still answers as before.") : null,
   ];
+}
+
+/** How many test words were found, and which were not. */
+function showTest(asked) {
+  if (!asked) return null;
+  const more = asked.asked - asked.found - asked.missed.length;
+  return [
+    make("p", { class: "told" }, `${asked.sentence}${asked.missed.length ? "; these are not:" : "."}`),
+    asked.missed.length ? make("p", { class: "fine" }, asked.missed.map((text, place) => [place ? ", " : "", make("bdi", {}, text)]), more > 0 ? ` and ${more} more` : "") : null,
+  ];
+}
+
+/** What a teacher can do where too little was learned. */
+function refusal({ report }) {
+  if (report?.refused_by !== "floor") return null;
+  return [showTest(report.test), make("p", { class: "told" }, "Too little is understood to be of use, so nothing was changed. Add more words, and look whether both sides of each row belong together.")];
 }
 
 /** What a move does to each language: text to picture, before and after. */
