@@ -9,7 +9,7 @@ from scripts.texts import LANGUAGES, PAGES, list_texts, list_unmarked, read_text
 # Still in English alone: whoever writes one of these anew takes it out of here.
 ENGLISH = {"dictionary", "expansions", "report", "teach"}
 # Texts that a language lacks: whoever lowers it lowers it here. They are shown in English.
-MOST_MISSING = 30
+MOST_MISSING = 15
 
 
 def list_holes(text: str) -> set[str]:
