@@ -53,7 +53,7 @@ def main(
             total = frames["seen"] + frames["dropped"]
             _console.print(
                 f"{name}: {page.locator('#results figure').count():,} pictures on the page, {turns:,} turns of the "
-                f"wheel, {total:,} frames, {frames['dropped'] / max(1, total):.1%} dropped, "
+                f"wheel, {total:,} frames, {frames['dropped'] / max(1, total):.1%} dropped ({frames['noticed'] / max(1, total):.1%} noticed), "
                 f"{frames['incomplete'] / max(1, total):.1%} with a blank part"
             )
 
@@ -102,7 +102,7 @@ def scroll(page: Any, step: int, pictures: int) -> int:
 
 
 def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
-    """Count the frames of the trace: `seen`, of these `incomplete` (a part of the page was still blank), `dropped`."""
+    """Count the frames of the trace: `seen`, of these `incomplete` (a part was still blank); `dropped`, of these `noticed`."""
     frames = Counter[str]()
     for event in events:
         report = event.get("args", {}).get("frame_reporter")
@@ -110,6 +110,7 @@ def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
             continue
         frames["seen"] += report["state"] in _SEEN
         frames["dropped"] += report["state"] == _DROPPED
+        frames["noticed"] += report["state"] == _DROPPED and bool(report.get("affects_smoothness"))
         frames["incomplete"] += report["state"] in _SEEN and bool(report.get("has_missing_content"))
     return frames
 
