@@ -51,10 +51,11 @@ def main(
                 browser.stop_tracing()
                 frames = count_frames(json.loads(trace.read_bytes())["traceEvents"])
             total = frames["seen"] + frames["dropped"]
+            shares = {kind: f"{frames[kind] / max(1, total):.1%}" for kind in ("dropped", "noticed", "incomplete")}
             _console.print(
                 f"{name}: {page.locator('#results figure').count():,} pictures on the page, {turns:,} turns of the "
-                f"wheel, {total:,} frames, {frames['dropped'] / max(1, total):.1%} dropped ({frames['noticed'] / max(1, total):.1%} noticed), "
-                f"{frames['incomplete'] / max(1, total):.1%} with a blank part"
+                f"wheel, {total:,} frames, {shares['dropped']} dropped ({shares['noticed']} noticed), "
+                f"{shares['incomplete']} with a blank part"
             )
 
 
@@ -102,7 +103,7 @@ def scroll(page: Any, step: int, pictures: int) -> int:
 
 
 def count_frames(events: list[dict[str, Any]]) -> Counter[str]:
-    """Count the frames of the trace: `seen`, of these `incomplete` (a part was still blank); `dropped`, of these `noticed`."""
+    """Count the frames of a trace: `seen`, of these `incomplete` (with a blank part); `dropped`, of these `noticed`."""
     frames = Counter[str]()
     for event in events:
         report = event.get("args", {}).get("frame_reporter")
