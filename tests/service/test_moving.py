@@ -87,7 +87,7 @@ def list_answers(service: Service) -> dict[str, Any]:
     """List everything that a user can see of what was found, without times."""
     seen: dict[str, Any] = {}
     for text, language in (("thing 3", "en"), ("Ding 5", "de"), ("anything", "shared")):
-        body = service.search(text, language=language, limit=COUNT + 2).json()
+        body = service.search(text, language=language, limit=COUNT + 2, mode="meaning").json()
         seen[language] = [(hit["id"], hit["score"], hit["captions"]) for hit in body["items"]]
     body = service.admin.post("/v1/search/captions", json={"picture": "p1", "limit": 3}).json()
     seen["captions"] = [(hit["caption"], hit["language"], hit["score"]) for hit in body["items"]]
@@ -96,7 +96,7 @@ def list_answers(service: Service) -> dict[str, Any]:
 
 def search_ids(service: Service, text: str) -> list[str]:
     """Search in English, and return the ids of what is found."""
-    items = service.search(text, language="en", limit=COUNT).json()["items"]
+    items = service.search(text, language="en", limit=COUNT, mode="meaning").json()["items"]
     return [hit["id"] for hit in items]
 
 
@@ -163,7 +163,7 @@ def test_searches_and_writes_go_on_and_no_answer_is_of_two_bases(tmp_path: Path)
 
         def search() -> None:
             while not done.is_set():
-                answer = service.search("thing 3", language="en", limit=COUNT + 2)
+                answer = service.search("thing 3", language="en", limit=COUNT + 2, mode="meaning")
                 if answer.status_code != 200:
                     failures.append(answer.text)
                     continue
