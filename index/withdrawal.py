@@ -30,8 +30,10 @@ class Withdrawer:
         pass_fault_point("withdraw.decided")
         self._drop_vectors(withdrawal.language, numbers)
         pass_fault_point("withdraw.vectors")
-        for expansion in plan.expansions:
-            gallery.forget_taught_captions(expansion)
+        while registry.withdrawals.is_taught_still(plan, withdrawal.language):
+            for expansion in plan.expansions:
+                gallery.forget_taught_captions(expansion)
+            registry.withdrawals.forget_deleted_captions(plan, withdrawal.language)
         pass_fault_point("withdraw.captions")
         for version in registry.retention.list_removable():
             if version.number in numbers:

@@ -34,6 +34,7 @@ _OWN = "pictoglot/"  # how the name of a model begins that is ours, whatever fol
 _READY_SECONDS, _KNOWN_SECONDS, _LOG_SECONDS = 1.0, 5.0, 60.0  # how long an answer holds; between two lines of one kind
 _PING_TIMEOUT, _TIMEOUT = 1.5, 60.0
 _UPSTREAM_TIMEOUT = 600.0  # it loads models, and may fetch them first
+_LONGEST = 1_000  # letters, as the service reads them; the stock service reads the beginning, too
 _NO_LANGUAGE = {"dev", "null", "undefined", ""}
 _log = logging.getLogger(__name__)
 Entries = dict[str, dict[str, dict[str, Any]]]  # task, type, and what it is asked with
@@ -97,7 +98,7 @@ class Adapter:
         """Answer one request of Immich; raises `Refusal`, and `httpx.HTTPError` where neither service answers."""
         body = await _read_body(request)
         async with request.form(max_part_size=MAX_BODY) as form:
-            return await self._answer_form(form, body, request.headers["content-type"])
+            return await self._answer_form(form, body, request.headers.get("content-type", ""))
 
     async def _answer_form(self, form: FormData, body: bytes, content_type: str) -> Response:
         entries = _read_entries(form)
@@ -279,7 +280,7 @@ def _read_entries(form: FormData) -> Entries:
     text = form.get("entries")
     try:
         entries = json.loads(text) if isinstance(text, str) else None
-    except ValueError:
+    except (ValueError, RecursionError):
         entries = None
     if not isinstance(entries, dict) or not entries:
         raise Refusal(422, "Invalid request format.")
@@ -292,7 +293,7 @@ def _read_entries(form: FormData) -> Entries:
 def _read_text(form: FormData) -> str:
     if not isinstance(text := form.get("text"), str):
         raise Refusal(400, "the task needs a text")
-    return text
+    return text[:_LONGEST]
 
 
 async def _read_image(form: FormData) -> bytes:

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import JSON, delete, func, select, update
+from sqlalchemy import JSON, ColumnElement, Text, cast, delete, func, select, update
 from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.answers import UnknownWordRow, WaitingRow, WordAnswerRow
@@ -25,6 +25,7 @@ from store.tables import AutoKey, CaptionRow, ExpansionRow, RegistryRow, Release
 from store.terms import find_number
 from store.versions import BUILT_IN_LANGUAGE, find_needed, trace_lineage
 
+_AT_ONCE = 500  # rows of one transaction
 _HARMLESS = {"against", "base", "format", "pivot", "refused_by", "replay", "sentence"}  # they quote no dataset
 
 
@@ -99,7 +100,13 @@ class Withdrawals:
         with self._database.begin() as session:
             if (pending := _find_row(session, tag, pending=True)) is not None:
                 return _build(pending)
-            plan, last = _plan(session, get_serving(session), tag), _find_row(session, tag, pending=False)
+            last = _find_row(session, tag, pending=False)
+            try:
+                plan = _plan(session, get_serving(session), tag)
+            except LanguageNotFound:
+                if last is None:
+                    raise
+                return _build(last)
             if last is not None and not _has_anything(session, tag, plan):
                 return _build(last)
             serving = get_serving(session, expected)
@@ -114,15 +121,39 @@ class Withdrawals:
                 version.report = _keep_figures(version.report)
             for table in (WordAnswerRow, UnknownWordRow, WaitingRow, ProposalRow):
                 session.execute(delete(table).where(table.language == tag))
-            for deleted in session.scalars(select(DeletedPictureRow)):  # those that can still be brought back
-                kept = [each for each in deleted.captions if each[0] != tag or each[2] is None]
-                deleted.captions = kept if len(kept) < len(deleted.captions) else deleted.captions
             row = WithdrawalRow(language=tag, release=release, actor=actor, reason=reason, plan=vars(plan))
             row.terms = find_number(session, tag)
             session.add(row)
             session.flush()
             session.refresh(row)
             return _build(row)
+
+    def forget_deleted_captions(self, plan: WithdrawalPlan, tag: str) -> None:
+        """Forget captions that were taught, of pictures that can still be brought back; some in each transaction."""
+        last: str | None = ""
+        row = DeletedPictureRow
+        while last is not None:
+            with self._database.begin() as session:
+                few = select(row).where(row.id > last, _has_caption(tag)).order_by(row.id).limit(_AT_ONCE)
+                last = None
+                for picture in session.scalars(few).all():
+                    last = picture.id
+                    kept = [each for each in picture.captions if each[2] not in plan.expansions]
+                    picture.captions = kept if len(kept) < len(picture.captions) else picture.captions
+
+    def is_taught_still(self, plan: WithdrawalPlan, tag: str) -> bool:
+        """Return whether any picture, deleted ones included, has a caption that was taught.
+
+        One that is deleted or brought back meanwhile may have moved from one place to the other, so ask until not.
+        """
+        with self._database.read() as session:
+            if (
+                session.scalar(select(CaptionRow.id).where(CaptionRow.expansion.in_(plan.expansions)).limit(1))
+                is not None
+            ):
+                return True
+            texts = session.scalars(select(DeletedPictureRow.captions).where(_has_caption(tag)))
+            return any(each[2] in plan.expansions for captions in texts for each in captions)
 
     def finish(self, number: int, certificate: Mapping[str, Any]) -> Withdrawal:
         """Keep the certificate of a withdrawal, unless it has one; return it."""
@@ -139,6 +170,11 @@ class Withdrawals:
             if row is None:
                 raise WithdrawalNotFound("there is no certificate: this language was not withdrawn, or not to the end")
             return _build(row)
+
+
+def _has_caption(tag: str) -> ColumnElement[bool]:
+    """Return whether a deleted picture has captions in a language: by its JSON, which may say so in vain."""
+    return cast(DeletedPictureRow.captions, Text).contains(f'"{tag}"', autoescape=True)
 
 
 def _find_row(session: Session, tag: str, *, pending: bool) -> WithdrawalRow | None:
@@ -160,11 +196,13 @@ def _plan(session: Session, serving: ReleaseRow, tag: str) -> WithdrawalPlan:
             (CaptionRow, CaptionRow.expansion.is_not(None)),
             (WordAnswerRow,),
             (WaitingRow,),
+            (ProposalRow,),
+            (UnknownWordRow,),
             (CaptionRow, CaptionRow.expansion.is_(None)),
         )
     ]
-    captions, answers, waiting, own = counts
-    answers += waiting
+    captions, *given, own = counts
+    answers = sum(given)
     there = [row for row in versions if row.folder is not None and row.parent is not None]
     if not (versions or datasets or captions or answers):
         raise LanguageNotFound(languages=sorted(serving.languages))

@@ -115,14 +115,14 @@ class Tools:
         path = build_name(id)
         for is_last in (False, True):
             response = self._send("GET", path)
-            captions = _read(response)["captions"].get(language, [])
+            captions = _find_own(_read(response), language)
             if caption in captions:
                 return _format({"id": id, language: captions})
             body = {"captions": {language: [*captions, caption]}}
             response = self._send("PATCH", path, json=body, headers={"If-Match": response.headers["ETag"]})
             if is_last or response.status_code != 412:  # somebody changed it meanwhile
                 break
-        return _format({"id": id, language: _read(response)["captions"][language]})
+        return _format({"id": id, language: _find_own(_read(response), language)})
 
     def check_dataset(self, language: str, pairs: list[tuple[str, str]]) -> str:
         """Check pairs of a caption and its English text, as they would be taught; nothing is taught."""
@@ -167,6 +167,11 @@ def _read(response: httpx.Response) -> Kind:
     if response.is_error:
         raise ToolError(read_problem(response))
     return dict(response.json())
+
+
+def _find_own(picture: Kind, language: str) -> list[str]:
+    """Find what was said of a picture itself, not by a dataset, in a language, served or not; tags differ in case."""
+    return next((said for tag, said in picture["own"].items() if tag.lower() == language.replace("_", "-").lower()), [])
 
 
 def _bound(limit: int) -> int:

@@ -82,9 +82,11 @@ async def withdraw_language(
             **{**asdict(plan), "language": tag, "release": release}, dry_run=True, certificate=None
         )
     begin = partial(withdrawals.begin, actor=caller.id, reason=body.reason, expected=body.expected)
-    begun = await run_in_threadpool(begin, tag)
-    await catch_up(context, begun.release)
-    done = await run_in_threadpool(Withdrawer(context.live.sets).finish, begun)
+    begun, done = await run_in_threadpool(begin, tag), None
+    while done is None or done.number != begun.number:  # what came after one that was not finished is another's
+        await catch_up(context, begun.release)
+        done = await run_in_threadpool(Withdrawer(context.live.sets).finish, begun)
+        begun = await run_in_threadpool(begin, tag)
     _log.info("withdrew %s for good", tag, extra={"key": caller.id})
     return schemas.LanguageWithdrawal(
         **{**asdict(done.plan), "language": tag, "release": done.release}, dry_run=False, certificate=done.certificate

@@ -94,6 +94,9 @@ def test_captions_are_added_and_pairs_checked_where_writing_was_allowed(site: Se
             for _ in range(2):
                 added, _ = await call(client, "add_caption", id="p0", language="de", caption="ein Apfel")
                 assert added["de"] == ["ein roter Apfel", "ein Apfel"]
+            for caption in ("uma maçã", "maçã"):  # nobody taught it, and the tag is not written as it is kept
+                added, _ = await call(client, "add_caption", id="p0", language="pt-br", caption=caption)
+            assert added["pt-br"] == ["uma maçã", "maçã"]
             pairs = [[f"afal {number}", f"apple number {number}"] for number in range(70)]
             checked, _ = await call(client, "check_dataset", language="cy", pairs=pairs)
             assert checked["report"]["usable"] == 70

@@ -192,7 +192,7 @@ def test_while_the_service_is_away_ping_says_so_and_the_upstream_answers(ask: Ad
     assert httpx.get(f"{ask.start(**gone)}/ping").status_code == 503
     assert ask(make_textual("de"), "ein Hund", **gone).json() == {"clip": "[0.5]"}
     assert ask(make_textual("de"), "ein Hund", **gone, upstream=None).status_code == 503
-    assert ask(make_textual("de"), "x" * 5_000).json() == {"clip": "[0.5]"}, "refused here, so read there"
+    assert ask(make_textual("de"), " ").json() == {"clip": "[0.5]"}, "refused here, so read there"
 
 
 def test_searches_go_on_while_a_language_is_taught_and_rolled_back(ask: Adapters, site: Service) -> None:
