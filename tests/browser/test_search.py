@@ -40,6 +40,43 @@ def test_the_gallery_is_shown_without_a_query_and_the_picker_names_languages_in_
         assert page.input_value("#language") == "auto"
 
 
+def test_rows_that_more_is_added_to_keep_their_heading_and_the_focus(page: Page) -> None:
+    headings, focus = page.evaluate("""async () => {
+        const { Wall } = await import("/static/wall.js");
+        const place = document.body.appendChild(document.createElement("div"));
+        const entry = (title) => {
+            const figure = document.createElement("figure");
+            figure.tabIndex = 0;
+            return { figure, ratio: 1, title };
+        };
+        const [wall, held] = [new Wall(place), entry("May")];
+        wall.add([entry("June"), held]);
+        held.figure.focus();
+        wall.add([entry("May")]);
+        return [[...place.querySelectorAll("h2")].map((h2) => h2.textContent), document.activeElement === held.figure];
+    }""")
+    assert headings == ["June", "May"]
+    assert focus
+
+
+def test_what_is_meant_stands_in_the_place_of_the_whole_word(page: Page) -> None:
+    meant = page.evaluate("""async () => {
+        const { unknown } = await import("/static/likely.js");
+        const asked = { q: "party art", is: [], ranges: [] };
+        const [said] = unknown({ unknown_words: ["art"], did_you_mean: { art: "cart" } }, asked);
+        return said.querySelector("a").hash;
+    }""")
+    assert "q=party+cart" in meant
+
+
+def test_keys_that_are_commands_of_the_browser_choose_and_move_nothing(page: Page) -> None:
+    frames = page.locator("#results a.frame")
+    frames.nth(1).press("Control+x")
+    frames.nth(1).press("Control+ArrowRight")
+    expect(frames.nth(1)).to_be_focused()
+    expect(page.locator("#results .pick:checked")).to_have_count(0)
+
+
 def test_a_text_finds_its_picture_which_leads_to_similar_ones_and_the_address_keeps_the_search(page: Page) -> None:
     search(page, "red apple", "en")
     expect(page.locator("#reading")).to_have_text("Read as English")  # and no word of an administrator

@@ -70,6 +70,35 @@ def test_another_language_is_chosen_by_hand_and_kept(chromium: Browser, service:
         expect(page.locator("html")).to_have_attribute("lang", "hi")
 
 
+def test_without_texts_storage_or_a_readable_address_the_page_is_there_in_english(
+    chromium: Browser, service: Service
+) -> None:
+    context = chromium.new_context(base_url=service.url, locale="de-AT")
+    broken: list[str] = []
+    context.on("weberror", lambda error: broken.append(str(error.error)))
+    for place in ("localStorage", "sessionStorage"):
+        context.add_init_script(f"Object.defineProperty(window, '{place}', {{ get() {{ throw new Error('no') }} }})")
+    context.route("**/static/texts-de.json", lambda route: route.abort())
+    page = context.new_page()
+    page.goto("/#picture/%E0")
+    expect(page.locator("#results figure")).to_have_count(3)
+    expect(page.locator("html")).to_have_attribute("lang", "en")
+    expect(page.locator("nav a").first).to_be_visible()
+    context.close()
+    assert broken == []
+
+
+def test_a_page_whose_scripts_never_come_is_seen_after_a_while(chromium: Browser, service: Service) -> None:
+    context = chromium.new_context(base_url=service.url, reduced_motion="reduce")
+    context.route("**/static/*.js", lambda route: route.abort())
+    page = context.new_page()
+    page.goto("/")
+    expect(page.locator("nav a").first).to_be_hidden()
+    page.evaluate("document.getAnimations().forEach((animation) => animation.finish())")
+    expect(page.locator("nav a").first).to_be_visible()
+    context.close()
+
+
 def test_messages_have_the_plurals_of_their_language(chromium: Browser, service: Service) -> None:
     said = """async () => {
         const { t } = await import("/static/text.js");

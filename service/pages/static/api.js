@@ -1,5 +1,6 @@
 // Talks to this server: requests, the key, errors as sentences, events. Draws nothing.
 
+import { keep, recall } from "/static/storage.js";
 import { t } from "/static/text.js";
 
 const KEY = "pictoglot.key"; // in sessionStorage: gone with the tab
@@ -7,8 +8,8 @@ const MOST_PLACES = 3; // shown per kind of fault
 const NEAR = "1000px"; // below or above what is in view: pictures are fetched before they are scrolled to
 
 export const key = {
-  get: () => sessionStorage.getItem(KEY) ?? "",
-  set: (value) => (value ? sessionStorage.setItem(KEY, value) : sessionStorage.removeItem(KEY)),
+  get: () => recall("sessionStorage", KEY) ?? "",
+  set: (value) => keep("sessionStorage", KEY, value),
 };
 
 // What a person can do about an error. For other codes, the server's own sentence is shown.

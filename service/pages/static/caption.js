@@ -4,6 +4,7 @@ import { ask, freshKey, show } from "/static/api.js";
 import { byId, fill, make } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { nothing, sorry, waiting } from "/static/parts.js";
+import { keep, recall } from "/static/storage.js";
 import { t } from "/static/text.js";
 
 const AT_ONCE = 20; // pictures of one request
@@ -17,7 +18,7 @@ let queue = [];
 export function prepare() {
   byId("caption-form").addEventListener("submit", (event) => {
     event.preventDefault();
-    localStorage.setItem(NAME, byId("caption-name").value.trim());
+    keep("localStorage", NAME, byId("caption-name").value.trim());
     const next = `#caption?${new URLSearchParams({ language: byId("caption-tag").value.trim() })}`;
     if (location.hash === next) load();
     else location.hash = next;
@@ -28,13 +29,13 @@ export function prepare() {
 export async function drawCaption(query) {
   tag = query.get("language") ?? tag;
   byId("caption-tag").value = tag;
-  byId("caption-name").value = localStorage.getItem(NAME) ?? "";
+  byId("caption-name").value = recall("localStorage", NAME) ?? "";
   if (tag) await load();
   else fill(byId("caption-body"));
 }
 
 const path = () => `/v1/languages/${encodeURIComponent(tag)}/captions`;
-const name = () => localStorage.getItem(NAME) ?? "";
+const name = () => recall("localStorage", NAME) ?? "";
 
 async function load() {
   fill(byId("caption-body"), waiting(t("Looking for pictures without a caption")));

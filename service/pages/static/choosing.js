@@ -1,7 +1,7 @@
 // Several pictures chosen on the wall: tagged, put into a collection or deleted at once, and that taken back.
 
 import { ask } from "/static/api.js";
-import { byId, fill, make } from "/static/dom.js";
+import { byId, fill, make, withModifier } from "/static/dom.js";
 import { itemOf } from "/static/gallery.js";
 import { dialog, sorry } from "/static/parts.js";
 import { Wrong, collectionField, tagFields } from "/static/record.js";
@@ -22,7 +22,7 @@ export function prepare(wall, again) {
   });
   wall.addEventListener("keydown", (event) => {
     const figure = event.target.closest(".frame")?.closest("figure");
-    if (event.key === "x" && figure) pick(figure, !chosen.has(figure.dataset.picture));
+    if (event.key === "x" && figure && !withModifier(event)) pick(figure, !chosen.has(figure.dataset.picture));
     if (event.key === "Escape" && chosen.size) forget();
   });
 }
@@ -82,11 +82,17 @@ function question(title, field, words) {
   });
 }
 
+/** What a field of each chosen picture was, by its id; null where that is not known of all, so that nothing could be taken back. */
+function valuesOf(field) {
+  const values = new Map([...chosen].map(([id, figure]) => [id, itemOf(figure)?.[field]]));
+  return [...values.values()].every((value) => value != null) ? values : null;
+}
+
 async function tag() {
   const tags = await question(t("Tag the chosen pictures"), tagFields(), t("Add the tags"));
   if (!tags) return;
-  const already = (id, one) => itemOf(chosen.get(id))?.tags?.includes(one);
-  const back = tags.map((one) => ({ ids: [...chosen.keys()].filter((id) => !already(id, one)), remove_tags: [one] })).filter(({ ids }) => ids.length);
+  const had = valuesOf("tags");
+  const back = !had ? [] : tags.map((one) => ({ ids: [...had.keys()].filter((id) => !had.get(id).includes(one)), remove_tags: [one] })).filter(({ ids }) => ids.length);
   await change({ add_tags: tags }, back, (count) => t("{count, plural, one {# picture was tagged.} other {# pictures were tagged.}}", { count }));
 }
 
@@ -94,8 +100,8 @@ async function move() {
   const names = await ask("/v1/collections").then(({ items }) => items.map(({ name }) => name), () => []);
   const collection = await question(t("Put the chosen pictures into a collection"), collectionField("", names), t("Put them there"));
   if (!collection) return;
-  const from = Map.groupBy([...chosen.keys()], (id) => itemOf(chosen.get(id))?.collection ?? "default");
-  const back = [...from].map(([was, ids]) => ({ ids, collection: was }));
+  const had = valuesOf("collection");
+  const back = !had ? [] : [...Map.groupBy(had.keys(), (id) => had.get(id))].map(([was, ids]) => ({ ids, collection: was }));
   await change({ collection }, back, (count) => t("{count, plural, one {# picture was moved.} other {# pictures were moved.}}", { count }));
 }
 

@@ -20,6 +20,9 @@ export function make(tag, properties = {}, ...children) {
 
 export const byId = (id) => document.getElementById(id);
 
+/** Whether a key was pressed with another one that makes it a command of the browser. */
+export const withModifier = (event) => event.ctrlKey || event.metaKey || event.altKey;
+
 /** Replace the children of an element; hide it when there are none. */
 export function fill(element, ...children) {
   const kept = children.flat(Infinity).filter(Boolean);

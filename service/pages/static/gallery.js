@@ -2,7 +2,7 @@
 
 import { show, thumbnail } from "/static/api.js";
 import { bestCaption, nameOf } from "/static/captions.js";
-import { byId, make } from "/static/dom.js";
+import { byId, make, withModifier } from "/static/dom.js";
 import { named } from "/static/languages.js";
 import { t } from "/static/text.js";
 import { shape } from "/static/wall.js";
@@ -62,7 +62,7 @@ function walk(event) {
   const at = links.indexOf(event.currentTarget);
   const ahead = document.documentElement.dir === "rtl" ? -1 : 1;
   const step = { ArrowRight: ahead, ArrowLeft: -ahead, ArrowDown: 1, ArrowUp: -1 }[event.key];
-  if (!step) return;
+  if (!step || withModifier(event)) return; // Alt and ← is the browser's: back
   const next = event.key === "ArrowDown" || event.key === "ArrowUp" ? across(links, at, step) : links[at + step];
   if (!next) return;
   event.preventDefault();

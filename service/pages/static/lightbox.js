@@ -4,7 +4,7 @@ import { redraw } from "/static/answers.js";
 import { nothingAsked, write } from "/static/address.js";
 import { ask, send, show, thumbnail } from "/static/api.js";
 import { captionList, nameOf } from "/static/captions.js";
-import { byId, fill, make, time } from "/static/dom.js";
+import { byId, fill, make, time, withModifier } from "/static/dom.js";
 import { edit, remove } from "/static/edit.js";
 import { itemOf, leave, neighbour, pictureAddress } from "/static/gallery.js";
 import { learned, named, nativeName, served } from "/static/languages.js";
@@ -55,7 +55,7 @@ function build() {
   box.addEventListener("keydown", (event) => {
     const ahead = document.documentElement.dir === "rtl" ? -1 : 1;
     const by = { ArrowRight: ahead, ArrowLeft: -ahead }[event.key];
-    if (by && !event.target.matches("input, select, textarea") && !event.altKey && !event.metaKey) step(by);
+    if (by && !event.target.matches("input, select, textarea") && !withModifier(event)) step(by);
   });
   document.body.append(box);
   box.showModal();

@@ -5,7 +5,7 @@ import { isAdministrator, key } from "/static/api.js";
 import { spoken } from "/static/answers.js";
 import * as caption from "/static/caption.js";
 import * as choosing from "/static/choosing.js";
-import { byId, make } from "/static/dom.js";
+import { byId, make, withModifier } from "/static/dom.js";
 import { drawDuplicates } from "/static/duplicates.js";
 import { drawExpansions } from "/static/expansions.js";
 import { watchGrowth } from "/static/growing.js";
@@ -29,11 +29,22 @@ let drawn = null; // its address
 
 /** Show what the address names: a part of the page, or one picture large in front of it. */
 function route() {
-  if (location.hash.startsWith(PICTURE)) {
+  const picture = pictureOf(location.hash);
+  if (picture) {
     const within = drawn !== null;
     if (!within) draw("#search");
-    lightbox.open(decodeURIComponent(location.hash.slice(PICTURE.length)), spoken(), within);
+    lightbox.open(picture, spoken(), within);
   } else if (!lightbox.shut() || location.hash !== drawn) draw(location.hash);
+}
+
+/** The id of the picture that an address names; empty where it names none, or cannot be read. */
+function pictureOf(address) {
+  if (!address.startsWith(PICTURE)) return "";
+  try {
+    return decodeURIComponent(address.slice(PICTURE.length));
+  } catch {
+    return "";
+  }
 }
 
 /** Show a part, and move the focus when it is another one. */
@@ -41,7 +52,7 @@ function draw(address) {
   drawn = address;
   choosing.forget();
   const [name, query = ""] = address.slice(1).split("?");
-  const part = name in PARTS ? name : "search";
+  const part = Object.hasOwn(PARTS, name) ? name : "search";
   for (const one of Object.keys(PARTS)) byId(one).hidden = one !== part;
   for (const link of document.querySelectorAll(".top nav a")) {
     if (link.hash === `#${TABS[part] ?? part}`) link.setAttribute("aria-current", "page");
@@ -131,7 +142,7 @@ function take(files) {
 function shortcuts() {
   document.addEventListener("keydown", (event) => {
     const typing = event.target.closest?.("input, select, textarea, dialog");
-    if (event.key !== "/" || typing || event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key !== "/" || typing || withModifier(event)) return;
     event.preventDefault();
     if (byId("search").hidden) location.hash = "#search";
     byId("text").focus();

@@ -1,29 +1,35 @@
 // The page's texts in the reader's language: ICU messages with values and plurals, found by their English text.
 
+import { keep, recall } from "/static/storage.js";
+
 const OWN = { en: "English", de: "Deutsch", es: "Español", fr: "Français", pt: "Português", sw: "Kiswahili", ar: "العربية", hi: "हिन्दी" };
 const CHOICE = "pictoglot.language"; // in localStorage: one choice for all tabs
+const PATIENCE = 5000; // ms for each of two answers: then the page is shown in English, by base.css at the latest
 const TOLD = ["aria-label", "placeholder", "title", "label"]; // attributes that are read out or shown
 
 /** The languages that the page has, with their own names: also those that a community brought to this server. */
 export const offer = async () => ({ ...OWN, ...(await load("/static/texts.json")) });
 
-const load = (path) => fetch(path).then((answer) => (answer.ok ? answer.json() : {}), () => ({}));
+/** Texts of the server; null where none come. */
+const load = (path) => fetch(path, { signal: AbortSignal.timeout(PATIENCE) }).then((answer) => (answer.ok ? answer.json() : null)).catch(() => null);
 
 /** The language chosen by hand, or the first that the browser asks for and that the page has. */
 async function choose() {
-  const wanted = [localStorage.getItem(CHOICE), ...navigator.languages].filter(Boolean).flatMap((tag) => [tag, tag.split("-")[0]]);
+  const wanted = [recall("localStorage", CHOICE), ...navigator.languages].filter(Boolean).flatMap((tag) => [tag, tag.split("-")[0]]);
   const offered = wanted.length && !(wanted[1] in OWN) ? await offer() : OWN; // what was brought is asked for where it may matter
   return wanted.find((tag) => tag in offered) ?? "en";
 }
 
-export const locale = await choose();
-const texts = locale === "en" ? {} : await load(`/static/texts-${locale}.json`);
+const choice = await choose();
+const brought = choice === "en" ? null : await load(`/static/texts-${choice}.json`);
+export const locale = brought ? choice : "en";
+const texts = brought ?? {};
 const number = new Intl.NumberFormat(locale);
 const plurals = new Intl.PluralRules(locale);
 
 /** Show the page in another language from now on. */
 export function speak(tag) {
-  localStorage.setItem(CHOICE, tag);
+  keep("localStorage", CHOICE, tag);
   location.reload();
 }
 

@@ -50,10 +50,14 @@ export class Wall {
   /** Put entries from one on into rows; those before it stay where they are. */
   #lay(from) {
     const place = this.#place;
+    const held = place.contains(document.activeElement) ? document.activeElement : null; // it loses the focus when it is moved
     this.#width = place.clientWidth;
     const [, target] = HEIGHTS.find(([width]) => this.#width < width);
     if (from === 0) place.replaceChildren();
-    else if (place.lastElementChild?.matches(".open")) place.lastElementChild.remove();
+    else if (place.lastElementChild?.matches(".open")) {
+      place.lastElementChild.remove();
+      if (place.lastElementChild?.matches("h2")) place.lastElementChild.remove(); // it comes again with its first row
+    }
     const made = document.createDocumentFragment();
     let title = from ? this.#entries[from - 1].title : null;
     let row = [];
@@ -78,6 +82,7 @@ export class Wall {
     }
     close(true);
     place.append(made);
+    held?.focus({ preventScroll: true });
   }
 }
 
