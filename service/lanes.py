@@ -23,7 +23,7 @@ _Work = tuple["Future[Any]", Callable[[], Any]]
 _BODIES = 1 << 30  # bytes of the bodies of one kind of requests that are in memory at once
 DATASET_CHECKS = 2  # of datasets at once
 _HIT_SECONDS = 0.5  # that a search waits for the records of its hits
-_ALSO_SECONDS = 0.8  # that a search by meaning waits for what its words find, which nobody asked for by name
+_ALSO_SECONDS = 1.5  # that a search by meaning waits for what its words find, which nobody asked for by name
 _READ_SECONDS = 6.0  # that a request waits for the registry; longer than PostgreSQL may take for a filter
 _TURN_SECONDS = 2.0  # that a request waits for others of its kind, before its own time begins
 _LOCAL_READERS = 4  # searches that read a near registry in their own threads at a time
@@ -109,7 +109,7 @@ class Lanes:
         self.hits = Lane("hits", 4, _HIT_SECONDS)  # records of hits
         self.filter = Lane("filter", 4, _READ_SECONDS)  # filters and facets, and words among what they leave
         self.words = Lane("words", 4, _READ_SECONDS)
-        self.also = Lane("also", 4, _ALSO_SECONDS)  # words in a registry that is not near, where meaning would do
+        self.also = Lane("also", 4, _ALSO_SECONDS)  # words, where meaning would do
         self.read = Lane("read", 4, _READ_SECONDS)  # all else that is asked of the registry
         self.duplicates = Lane("duplicates", 1, _READ_SECONDS, "others are looking for duplicates; try again later")
         self.asking = Lane("asking", 1, None, "others ask for words; try again later")  # ten seconds at most

@@ -48,8 +48,7 @@ class SearchWords:
         self.is_away = optional and absence.lasts
         if self.text is None or self.is_away:
             return
-        soon = optional and not self.context.registry.is_local
-        lane, find = lanes.filter if filtered else lanes.also if soon else lanes.words, self.context.words.find
+        lane, find = lanes.filter if filtered else lanes.also if optional else lanes.words, self.context.words.find
         languages, release = self._list_languages(language, self.text), self.snapshot.release
         try:
             most, least = (MOST, 0.0) if alone else (MOST_WORDED, LEAST_SHARE)

@@ -218,5 +218,5 @@ class Deployment:
     def learn(self, tag: str, dataset: bytes, **settings: object) -> httpx.Response:
         """Send a dataset to learn a language from."""
         asked = {"epochs": 1, "vocabulary": 300, **settings}
-        fields = {"language": tag, "force": "true", "settings": json.dumps(asked)}
+        fields = {"language": tag, "force": "true", "confirmed": "true", "settings": json.dumps(asked)}
         return self.client.post("/v1/languages", data=fields, files={"dataset": ("x.jsonl", dataset)})

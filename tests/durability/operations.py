@@ -141,7 +141,7 @@ def write_dataset(number: int, count: int = 70) -> bytes:
 
 def _submit(asked: Asked) -> Wanted:
     data, headers = write_dataset(asked.number), {"Idempotency-Key": f"submission-{asked.number}"}
-    fields = {"language": "br", "settings": json.dumps({"seed": asked.number})}
+    fields = {"language": "br", "confirmed": "true", "settings": json.dumps({"seed": asked.number})}
 
     def send() -> httpx.Response:
         asked.ledger.unnamed["expansion"] += 1

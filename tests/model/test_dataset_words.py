@@ -42,8 +42,12 @@ REFUSED: dict[str, tuple[bytes, str, str]] = {
         '`"der ""rote"" Apfel"`',
     ),
     "repetitions": (TABLE + AFAL * 3, "160 of 240 rows repeat earlier ones, and at most 50% may", "keep each row once"),
-    "other names": (TABLE.replace(b"caption,", b"welsh;") + AFAL, "the header must name `caption`", "caption;english"),
-    "a text document": (zipped("word/document.xml"), "text documents are not read", "save that as “CSV UTF-8”"),
+    "other names": (
+        TABLE.replace(b"caption,", b"welsh;other;") + AFAL,
+        "the header must name `caption`",
+        "caption;english",
+    ),
+    "a text document": (zipped("word/document.xml"), "text documents are not read", "and send that"),
     "an annotation that is a text": (
         json.dumps({"images": [], "annotations": ["afal"] * 40}).encode(),
         "40 not one JSON object",

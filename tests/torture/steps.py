@@ -129,7 +129,7 @@ class Runner:
         kind = {"assess": "true"} if step["step"] == "assess" else {"force": "true"}
         if step["replace"] and step["step"] == "teach":
             kind["replace"] = "true"
-        form = {"language": step["language"], "settings": json.dumps(LESSON), **kind}
+        form = {"language": step["language"], "confirmed": "true", "settings": json.dumps(LESSON), **kind}
         self._submit(f"torture-{self._keys}", {"data": form, "number": step["dataset"]}, step["api"])
 
     _assess = _teach
