@@ -160,7 +160,7 @@ def write_answers(registry: Registry, tag: str, file: FileOnDisk) -> None:
     """Write the answers of a language as a dataset, one caption in a line, and its rows that wait; close the file."""
     answers = registry.answers.list(tag)
     rows = [{"caption": text, "english": each.english} for each in answers for text in each.captions]
-    _write_rows([*rows, *registry.waiting.list(tag)], file)
+    _write_rows([*rows, *registry.waiting.get(tag).values()], file)
 
 
 def write_captions(registry: Registry, tag: str, file: FileOnDisk) -> None:

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from hashlib import sha256
@@ -85,6 +85,7 @@ class WaitingRow(RegistryRow):
     content: Mapped[dict[str, Any]]  # as a line of a dataset
     kept_at: Mapped[datetime] = mapped_column(default=now())
     actor: Mapped[str]
+    expansion: Mapped[str | None]  # whose dataset it joined last: it goes when that is promoted
 
 
 class WaitingRows:
@@ -93,21 +94,29 @@ class WaitingRows:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str) -> None:
-        """Keep these rows, in place of all that waited before."""
+    def keep(self, language: str, rows: Sequence[dict[str, Any]], actor: str, seen: Collection[str]) -> bool:
+        """Keep these rows, too, and return True; or keep none, where others wait now than were `seen`: digests.
+
+        Then some came or were withdrawn meanwhile.
+        """
         row = WaitingRow
         contents = {sha256(json.dumps(each, sort_keys=True).encode()).hexdigest(): each for each in rows}
         with self._database.begin() as session:
-            session.execute(delete(row).where(row.language == language))
-            kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in contents]
+            there = {*session.scalars(select(row.digest).where(row.language == language))}
+            if there != {*seen}:
+                return False
+            new = contents.keys() - there
+            kept = [{"language": language, "digest": key, "content": contents[key], "actor": actor} for key in new]
             if kept:
                 session.execute(insert(row), kept)
+            return True
 
-    def list(self, language: str) -> list[dict[str, Any]]:
-        """List the rows of a language, in no order of their own."""
-        query = select(WaitingRow.content).where(WaitingRow.language == language).order_by(WaitingRow.digest)
+    def get(self, language: str) -> dict[str, dict[str, Any]]:
+        """Return the rows of a language by their digests, which have no order of their own."""
+        row = WaitingRow
+        query = select(row.digest, row.content).where(row.language == language).order_by(row.digest)
         with self._database.read() as session:
-            return [*session.scalars(query)]
+            return {each.digest: each.content for each in session.execute(query)}
 
     def count(self) -> dict[str, int]:
         """Count the rows of each language that has any."""

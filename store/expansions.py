@@ -7,7 +7,7 @@ import hashlib
 import json
 import secrets
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Any, Literal
@@ -15,8 +15,9 @@ from typing import Any, Literal
 from sqlalchemy import Double, and_, case, delete, func, or_, select, type_coerce, update
 from sqlalchemy.orm import Session
 
+from store.answers import WaitingRow
 from store.clock import LONGEST_LEASE, has_ended, now
-from store.errors import ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
+from store.errors import Conflict, ExpansionFinished, ExpansionInProgress, ExpansionNotFound, IdempotencyKeyReused
 from store.leases import UNLEASED, Leases
 from store.tables import (
     CANCELLED,
@@ -131,12 +132,14 @@ class Expansions(Leases):
         key: IdempotencyKey | None = None,
         id: str | None = None,
         terms: Mapping[str, Any] | None = None,
+        waiting: Collection[str] = (),
     ) -> tuple[Expansion, bool]:
         """Queue an expansion, and return it with True; with False the one that was queued under this key before.
 
         `id` is given by callers that store the dataset first. A move begins only when nothing else is in progress.
-        `terms` become those of the language; None leaves them as they are.
-        Raises ExpansionInProgress, IdempotencyKeyReused.
+        `terms` become those of the language; None leaves them as they are. `waiting` are digests of rows that joined
+        the dataset: they go when it is promoted. Raises ExpansionInProgress, IdempotencyKeyReused, and Conflict where
+        one of them waits no more.
         """
         with self._database.begin() as session:
             if (earlier := find_earlier_request(session, key)) is not None:
@@ -159,6 +162,7 @@ class Expansions(Leases):
                 if terms is None
                 else set_terms(session, language, terms, actor).number,
             )
+            _take_waiting(session, row, waiting)
             record_request(session, key, expansion=row.id)
             return build_expansion(row), True
 
@@ -309,6 +313,16 @@ def get_row(session: Session, id: str) -> ExpansionRow:
     if row is None:
         raise ExpansionNotFound
     return row
+
+
+def _take_waiting(session: Session, expansion: ExpansionRow, digests: Collection[str]) -> None:
+    """Note whose dataset the rows have joined. Raises Conflict when one is gone: what is withdrawn is not taught."""
+    joined = (WaitingRow.language == expansion.language, WaitingRow.digest.in_([*digests]))
+    taken = session.scalars(
+        update(WaitingRow).where(*joined).values(expansion=expansion.id).returning(WaitingRow.digest)
+    )
+    if len(taken.all()) < len(digests):
+        raise Conflict("Rows that waited were withdrawn meanwhile: send the dataset again.")
 
 
 def refuse_active(session: Session, language: str) -> None:

@@ -5,9 +5,10 @@ from dataclasses import asdict, dataclass, replace
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.orm import Session
 
+from store.answers import WaitingRow
 from store.database import Database
 from store.errors import BaseMoved, ExpansionCancelled, ReleaseNotFound
 from store.expansions import IdempotencyKey, enqueue, find_earlier_request, record_request
@@ -125,6 +126,7 @@ class Releases:
             promoted, before = get_row(session, version), get_serving(session)
             if find_roots(session)[version] != before.languages[BUILT_IN_LANGUAGE]:
                 raise BaseMoved("Another base serves now than the one that this was learned for: teach it again.")
+            session.execute(delete(WaitingRow).where(WaitingRow.expansion == expansion))  # they are taught
             languages = before.languages | ({promoted.language: promoted.number} if learns else {})
             moves = move_shared and _is_continuation(session, promoted, before, maker)
             change = {

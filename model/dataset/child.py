@@ -14,7 +14,7 @@ from typing import IO, Any
 import psutil
 
 from model import dataset
-from model.dataset import MIN_ROWS, join, restrict
+from model.dataset import MIN_ROWS, Dataset, join, restrict
 from model.dataset.doubts import Guess, OwnGuess, find_doubts, guess_nothing, show_rows
 from model.dataset.rows import PictureLookup, find_ids_of_files, swap_sides, write_rows
 from model.languages import can_read
@@ -32,8 +32,8 @@ _ASKED = 50_000  # pictures in one question
 class Submission:
     """A dataset and what to check it for; the arguments of `dataset.read`, `restrict` and `dataset.validate`.
 
-    With `pivot`, it is a dictionary, whose glosses are in that language. Rows that were `waiting` are joined; a whole
-    that is smaller than `least` is checked all the same, and its rows are returned.
+    With `pivot`, it is a dictionary, whose glosses are in that language. Rows that were `waiting` are joined, with what
+    can still be read of them. A whole that is smaller than `least` is refused, unless it `may_wait`.
     """
 
     path: Path
@@ -42,8 +42,9 @@ class Submission:
     base_languages: Collection[str]
     without_missing: bool = False
     to_train: bool = True
-    is_of_answers: bool = False  # to words that were asked: neither doubted nor kept again
+    is_of_answers: bool = False  # to words that were asked: not doubted
     least: int = MIN_ROWS
+    may_wait: bool = False
     waiting: Path | None = None
     swap: bool = False  # captions and the texts beside them
     pivot: str | None = None
@@ -54,14 +55,14 @@ class Submission:
 class CheckResult:
     """What is known of a dataset that may be used: its report and doubts in their JSON forms, and its first rows.
 
-    `short` are all its rows where they are too few to teach the language from. Otherwise, where it has joined waiting
-    rows or swapped sides, all rows are written as JSON lines to `joined` beside its file.
+    Where all rows are too few to teach the language from, `short` are those of its file, without the ones that waited.
+    Otherwise, where it has joined some or swapped sides, all are written as JSON lines to `joined` beside its file.
     """
 
     report: dict[str, Any]
     doubts: list[dict[str, Any]]
     sample: list[dict[str, Any]]
-    short: list[dict[str, Any]]
+    short: list[dict[str, Any]] | None
     joined: str | None
 
 
@@ -152,6 +153,10 @@ def _check_rows(
     submission: Submission, find_known: PictureLookup, some_ids: Callable[[], Sequence[str]], guess: Guess
 ) -> CheckResult:
     """Check the dataset, or `without_missing` what is left of it."""
+
+    def is_served(pivot: str) -> bool:
+        return pivot in submission.taught_languages or can_read(submission.base_languages, pivot)
+
     data = dataset.read(
         submission.path,
         language=submission.language,
@@ -164,23 +169,32 @@ def _check_rows(
         data = restrict(data, frozenset(find_known(named)))
     if submission.swap:
         data = replace(data, rows=tuple(map(swap_sides, data.rows)))
+    sent = data.rows
     if submission.waiting is not None:
-        data = join([dataset.read(submission.waiting), data])
+        data = join([_read_waiting(submission.waiting, find_known, is_served), data])
     report = dataset.validate(
         data,
         submission.language,
         find_known,
-        lambda pivot: pivot in submission.taught_languages or can_read(submission.base_languages, pivot),
+        is_served,
         to_train=submission.to_train,
-        least=1 if submission.to_train and not submission.is_of_answers else submission.least,
+        least=1 if submission.may_wait else submission.least,
         some_ids=some_ids,
     )
     doubts = [] if submission.is_of_answers else find_doubts(data.rows, submission.language, guess)
-    short, joined = [row.dump() for row in data.rows] if len(data.rows) < submission.least else [], None
-    if (submission.waiting is not None or submission.swap) and not short:
+    short, joined = [row.dump() for row in sent] if len(data.rows) < submission.least else None, None
+    if (submission.waiting is not None or submission.swap) and short is None:
         joined = f"{submission.path}.joined"
         write_rows(data.rows, Path(joined))
     return CheckResult(report.dump(), [*map(asdict, doubts)], [*map(asdict, show_rows(data.rows))], short, joined)
+
+
+def _read_waiting(path: Path, find_known: PictureLookup, is_served: Callable[[str], bool]) -> Dataset:
+    """Return rows that waited, without pictures that were deleted since and pivots that are served no more."""
+    data = dataset.read(path)
+    pictures = {row.picture for row in data.rows if row.picture is not None}
+    pivots = {row.pivot.language for row in data.rows if row.pivot is not None}
+    return restrict(data, frozenset(find_known([*pictures])), [*filter(is_served, pivots)])
 
 
 if __name__ == "__main__":

@@ -2,7 +2,7 @@
 
 import asyncio
 import json
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
@@ -93,25 +93,25 @@ async def teach_language(
         if form.terms is not None:
             await run_in_threadpool(require_right, context.registry, caller, tag, form.terms)
         before = await run_in_threadpool(_count_earlier_datasets, context, tag, kind, settings, upload.sha256)
-        found = await context.lanes.dataset.run(
-            _check_dataset, upload, tag, kind, settings, before is not None, context
-        )
+        check = partial(_check_dataset, upload, tag, kind, settings, before is not None, context)
+        found, waiting = await context.lanes.dataset.run(check)
         if form.dry_run == "true":
             replaces = form.replace == "true"
             earlier = {"joined": None if replaces else before, "replaced": before if replaces else None}
             return _answer_check(tag, found, **earlier)
-        if found.doubts and kind == "learn" and not settings.get("confirmed"):
-            said = ". ".join(doubt["detail"] for doubt in found.doubts)
-            raise DatasetDoubted(f"{said}. If it is right all the same, confirm it", doubts=found.doubts)
-        if found.short:
-            await run_in_threadpool(context.registry.waiting.keep, tag, found.short, caller.id)
-            return _answer_check(tag, found, dry_run=False)
+        confirmed, keep = kind == "assess" or "confirmed" in settings, context.registry.waiting.keep
+        _refuse_doubts(found, confirmed)
+        while found.short is not None:
+            if await run_in_threadpool(keep, tag, found.short, caller.id, waiting):
+                return _answer_check(tag, found, dry_run=False)
+            found, waiting = await context.lanes.dataset.run(check)  # with the rows that others sent meanwhile
+            _refuse_doubts(found, confirmed)
         settings |= {"doubts": found.doubts} if found.doubts else {}
         if found.joined is not None:
             upload = await run_in_threadpool(_take_joined, upload, Path(found.joined))
             settings = {name: value for name, value in settings.items() if name not in ("pivot", "swap")}
         expansion = await run_in_threadpool(
-            _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms
+            _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms, waiting
         )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
@@ -146,10 +146,17 @@ def _find_source(form: schemas.LanguageForm) -> str | None:
 
 
 def _answer_check(tag: str, found: CheckResult, **more: Any) -> JSONResponse:
-    waiting = schemas.WaitingRows(rows=len(found.short), needed=MIN_ROWS) if found.short else None
+    rows = found.report["usable"]
+    waiting = None if found.short is None else schemas.WaitingRows(rows=rows, needed=MIN_ROWS)
     shown = {"report": found.report, "doubts": found.doubts, "sample": found.sample}
     answer = {"joined": None, "replaced": None, **shown, **more}
     return JSONResponse(schemas.DryRun(language=tag, waiting=waiting, **answer).model_dump())
+
+
+def _refuse_doubts(found: CheckResult, confirmed: bool) -> None:
+    if found.doubts and not confirmed:
+        said = ". ".join(doubt["detail"] for doubt in found.doubts)
+        raise DatasetDoubted(f"{said}. If it is right all the same, confirm it", doubts=found.doubts)
 
 
 def _take_joined(upload: FileOnDisk, path: Path) -> FileOnDisk:
@@ -181,20 +188,21 @@ def _count_earlier_datasets(
 
 def _check_dataset(
     upload: FileOnDisk, tag: str, kind: ExpansionKind, settings: Mapping[str, Any], joins: bool, context: Context
-) -> CheckResult:
+) -> tuple[CheckResult, Collection[str]]:
     """Check a dataset, or what is left without the pictures that are missing in the gallery.
 
-    Rows that wait join it, unless it `joins` earlier datasets.
+    Rows that wait join it, unless it replaces all that there is; their digests are returned, too.
     """
     served, base = list(context.registry.releases.get_serving().languages), context.encoder.languages
     without, pivot = settings.get("without_missing", False), settings.get("pivot")
     joins = joins and not settings.get("replace")
     is_made = bool(settings.get("words") or settings.get("captions"))  # here, of what people gave
-    is_first = kind == "learn" and not (joins or settings.get("replace") or is_made)
-    rows, waiting = context.registry.waiting.list(tag) if is_first else [], upload.path.with_name("waiting")
+    may_wait = kind == "learn" and not (settings.get("replace") or is_made)
+    rows, waiting = context.registry.waiting.get(tag) if may_wait else {}, upload.path.with_name("waiting")
     if rows:
-        waiting.write_text("".join(json.dumps(row, ensure_ascii=False) + "\n" for row in rows), encoding="utf-8")
-    return context.datasets.check(
+        lines = (json.dumps(row, ensure_ascii=False) + "\n" for row in rows.values())
+        waiting.write_text("".join(lines), encoding="utf-8")
+    found = context.datasets.check(
         Submission(
             upload.path,
             tag,
@@ -204,6 +212,7 @@ def _check_dataset(
             to_train=kind == "learn",
             is_of_answers=is_made,
             least=1 if joins else MIN_ROWS,
+            may_wait=may_wait,
             waiting=waiting if rows else None,
             swap=settings.get("swap", False),
             pivot=pivot,
@@ -213,6 +222,7 @@ def _check_dataset(
         lambda: [picture.id for picture in context.selection.list_pictures(Criteria(), _SHOWN, order="-created_at")],
         partial(_guess_languages, context.live.current),
     )
+    return found, rows.keys()
 
 
 def _guess_languages(snapshot: Snapshot, texts: Sequence[str], tag: str) -> list[OwnGuess]:
@@ -236,6 +246,7 @@ def _submit_dataset(
     key: IdempotencyKey | None,
     actor: str,
     terms: Mapping[str, Any] | None,
+    waiting: Collection[str],
 ) -> Expansion:
     """Store the dataset, then queue the expansion. The file goes only if it is certain that nothing was queued."""
     id = make_expansion_id()
@@ -254,6 +265,7 @@ def _submit_dataset(
             key=key,
             id=id,
             terms=terms,
+            waiting=waiting,
         )
     except PictoglotError:
         with suppress(RegistryUnavailable, StorageFull, StoreUnavailable):  # then the sweeper finds out
