@@ -40,13 +40,15 @@ class Fusion:
     """What a text finds by meaning and by words, with these weights: not both may be 0, and of 0 a ranking is empty.
 
     `search` returns so many first hits by meaning; `measure_shares` says of pictures with captions, which share of the
-    words these have.
+    words these have. `is_told`: chances of hits are known. Those below `min_match` come last.
     """
 
     search: Callable[[int], Sequence[PictureHit]]
     words: Sequence[WordHit]
     weights: tuple[float, float]
     measure_shares: Callable[[Sequence[str]], Mapping[str, float]]
+    is_told: bool = False
+    min_match: float | None = None
 
     def list_hits_after(self, count: int, after: PictureHit | None) -> list[PictureHit]:
         """Return the next `count` hits, or the first ones; raise `PageTooDeep`."""
@@ -55,19 +57,22 @@ class Fusion:
             raise PageTooDeep(
                 f"results go to rank {snapshot.DEEPEST_RANK:,}: ask for fewer on this page, or set min_score"
             )
-        return list_hits_after(self.list_first(depth), count, after)
+        return list_hits_after(self.list_first(depth), count, after, self.min_match)
 
     def list_first(self, depth: int) -> list[PictureHit]:
         """Return the `depth` first hits or more, best first, ties by id; the same ones whatever the depth."""
         some = sum(not each.complete and _is_found(each) for each in self.words)  # these may come behind
         near = NEAR if depth <= NEAR else depth + some
+        least = CUT if self.min_match is None else self.min_match
         while True:
             meaning = self.search(near) if self.weights[0] else []
             told = [hit.picture for hit in meaning if hit.match is not None] if self.weights[1] else []
-            fused = fuse_rankings(meaning, self.words, self.weights, self.measure_shares(told))
-            is_cut = len(meaning) == near and (meaning[-1].match or 0.0) >= CUT  # others may be likely, too
-            if not is_cut or sum(bool(hit.likely) for hit in fused) >= depth:
-                return fused
+            fused = fuse_rankings(meaning, self.words, self.weights, self.measure_shares(told), is_told=self.is_told)
+            kept, others = split_at(fused, self.min_match)
+            last = (meaning[-1].match or 0.0) if len(meaning) == near else -1.0  # no other has a higher chance
+            sure = sum(bool(hit.likely) for hit in kept) if last >= CUT else len(kept) - some
+            if last < least or sure >= depth:
+                return [replace(hit, rank=rank) for rank, hit in enumerate([*kept, *others], 1)] if others else kept
             near *= 2
 
 
@@ -76,11 +81,14 @@ def fuse_rankings(
     words: Sequence[WordHit],
     weights: tuple[float, float],
     shares: Mapping[str, float] = MappingProxyType({}),
+    *,
+    is_told: bool = False,
 ) -> list[PictureHit]:
     """Join a ranking by meaning and one by words, with these weights, best first, ties by id.
 
     A score of 1 is the first place in both of a picture that is called exactly so. A picture whose captions have some
-    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs.
+    of the words has so much of its chance as is their share: one of "two o'clock" is no picture of two dogs. Where
+    chances are told, what has all words has one though nothing is found by meaning.
     """
     by_words = {each.picture: each for each in words} if weights[1] else {}
     found = {id: rank for rank, (id, each) in enumerate(by_words.items(), 1) if _is_found(each)}
@@ -91,8 +99,10 @@ def fuse_rankings(
         hit, word = near.get(picture), by_words.get(picture)
         said = word is not None and word.complete
         chance = hit.match if hit is not None else least
-        if chance is not None:
-            chance = max(chance, SAID) if said else round(chance * (shares.get(picture) or 1.0), 4)
+        if said and (is_told or chance is not None):
+            chance = max(chance or 0.0, SAID)
+        elif chance is not None:
+            chance = round(chance * (shares.get(picture) or 1.0), 4)
         ranks = (hit.rank if hit is not None else None, found.get(picture))
         fused = sum(
             weight * (_RANK_OFFSET + 1) / (_RANK_OFFSET + rank)
@@ -111,10 +121,24 @@ def _is_found(hit: WordHit) -> bool:
     return hit.complete or hit.score >= LEAST_SHARE
 
 
-def list_hits_after(hits: Sequence[PictureHit], count: int, after: PictureHit | None) -> list[PictureHit]:
-    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones."""
+def split_at(hits: Sequence[PictureHit], least: float | None) -> tuple[list[PictureHit], list[PictureHit]]:
+    """Split hits into those with at least this chance, or all where none is asked for, and the others."""
+    kept, others = list[PictureHit](), list[PictureHit]()
+    for hit in hits:
+        (kept if least is None or (hit.match is not None and hit.match >= least) else others).append(hit)
+    return kept, others
+
+
+def list_hits_after(
+    hits: Sequence[PictureHit], count: int, after: PictureHit | None, least: float | None = None
+) -> list[PictureHit]:
+    """Return the next `count` hits of a whole ranking, after one that may have gone meanwhile, or the first ones.
+
+    Those with less than the `least` chance come last, and `after` was none of them.
+    """
     if after is None:
         return list(hits[:count])
-    places = [place for place, hit in enumerate(hits, 1) if hit.picture == after.picture]
-    passed = places[0] if places else sum((-hit.score, hit.picture) < (-after.score, after.picture) for hit in hits)
+    kept, _ = split_at(hits, least)
+    places = [place for place, hit in enumerate(kept, 1) if hit.picture == after.picture]
+    passed = places[0] if places else sum((-hit.score, hit.picture) < (-after.score, after.picture) for hit in kept)
     return list(hits[passed : passed + count])

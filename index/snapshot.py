@@ -114,7 +114,7 @@ class Calibrations:
         rows = gallery.registry.versions.read_matches(release.languages.values())
         fitted = {number: match for number, match in rows.items() if match["curves"] and match["tower"] == fingerprint}
         by_base = base is not None and release.base not in fitted and pictures >= LEAST_PICTURES
-        if rows == self.rows and (change == self.change or not (fitted or by_base)):
+        if rows == self.rows and (change == self.change or not (fitted or by_base or self.by_version)):
             return self
         if not (fitted or by_base):
             return Calibrations({}, rows, change)

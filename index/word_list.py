@@ -12,14 +12,15 @@ from threading import Lock
 from sqlalchemy import func, select, text
 from sqlalchemy.orm import Session
 
+from index.selection import read_last_change
 from model.spelling import Speller
 from model.words import is_spelled
-from store.tables import PictureWordsRow
+from store.tables import CaptionRow
 
 _MOST = 200_000  # words that are kept
 _SOON = 0.05  # seconds: a list that is read in less is always of now
 _PATIENCE = 20  # times as long as reading them took that any other is used though there are newer captions
-_NEWEST = select(func.max(PictureWordsRow.id))
+_NEWEST_CAPTION = select(func.max(CaptionRow.id))  # those of expansions are no change of the gallery
 # SQLite has the terms in the index of its full-text search, and tells them by a table of the connection alone
 _OPEN = "CREATE VIRTUAL TABLE IF NOT EXISTS temp.picture_vocabulary USING fts5vocab(main, picture_terms, row)"
 _SQLITE = "SELECT term FROM temp.picture_vocabulary"
@@ -42,11 +43,11 @@ class CaptionWords:
     """The newest list of one registry. Thread-safe; raises `RegistryUnavailable`."""
 
     def __init__(self) -> None:
-        self._list, self._as_of, self._until, self._lock = WordList(), -1, 0.0, Lock()
+        self._list, self._as_of, self._until, self._lock = WordList(), (-1, 0), 0.0, Lock()
 
     def read(self, session: Session) -> WordList:
         """Return the list: of now, or where many words take long to read, of a moment ago."""
-        newest = session.scalar(_NEWEST) or 0
+        newest = read_last_change(session), session.scalar(_NEWEST_CAPTION) or 0
         if newest == self._as_of or time.monotonic() < self._until:
             return self._list
         with self._lock:

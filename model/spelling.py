@@ -7,6 +7,7 @@ from functools import cached_property
 _MOST_MISTAKES = 2  # letters, in words of `_LONG` letters or more; one in shorter ones
 _LONG = 6
 _COMPARED = 40  # words, those of most trigrams in common
+_LONGEST = 64  # letters of a word that is looked at
 
 
 class Speller:
@@ -16,13 +17,18 @@ class Speller:
         self._words = words
 
     def suggest(self, word: str) -> list[str]:
-        """Return the known words that a word may be meant for, the nearest first; itself is never among them."""
+        """Return the known words that a word may be meant for, the nearest first; itself is never among them.
+
+        Of a word of more than 64 letters there are none.
+        """
+        if len(word) > _LONGEST:
+            return []
         counts = Counter(place for gram in _split_trigrams(word) for place in self._places.get(gram, ()))
         most = _MOST_MISTAKES if len(word) >= _LONG else 1
         near = list[tuple[int, int, str]]()
         for place, shared in counts.most_common(_COMPARED):
             known = self._words[place]
-            if 0 < (mistakes := count_mistakes(word, known)) <= most:
+            if abs(len(word) - len(known)) <= most and 0 < (mistakes := count_mistakes(word, known)) <= most:
                 near.append((mistakes, -shared, known))
         return [known for _, _, known in sorted(near)]
 

@@ -68,9 +68,9 @@ def _find_forms(word: str, words: Sequence[str], language: str) -> Iterator[str]
             if max(len(word), len(form)) - shared <= _ENDING:
                 yield form
         return
-    # a stemmer may change the last letter that stays, as in `berri` of berry and berries
+    # a stemmer may change the last letter that stays, as in `berri` of berry and berries; more words begin without it
     beginning = word[: max(2, min(_count_shared(word, stem), len(stem) - 1))]
-    for form in _list_beginning(beginning, words):
+    for form in (*_list_beginning(stem, words), *_list_beginning(beginning, words)):
         if find_stem(form, language) == stem:
             yield form
 

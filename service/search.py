@@ -10,7 +10,7 @@ from functools import partial
 import numpy as np
 from fastapi import Response
 
-from index.fusion import Fusion, list_hits_after, rank_by_words
+from index.fusion import Fusion, list_hits_after, rank_by_words, split_at
 from index.records import Record, list_with_current_captions
 from index.selection import Criteria, FacetValue
 from index.snapshot import AUTO, SHARED, PictureHit, Snapshot
@@ -248,7 +248,9 @@ class Search:
         if self._mode == "meaning":
             return find(count, after)
         weights = (self._weights.meaning, self._weights.words)
-        return Fusion(find, word_hits, weights, self._words.measure_shares).list_hits_after(count, after)
+        told, least_match = chances is not None, self.body.min_match if chances else None
+        fusion = Fusion(find, word_hits, weights, self._words.measure_shares, told, least_match)
+        return fusion.list_hits_after(count, after)
 
     def _describe_page(
         self, hits: Sequence[PictureHit], next_cursor: str | None, candidates: _Candidates, unwanted: frozenset[str]
@@ -259,7 +261,8 @@ class Search:
         warnings += (
             [_NOTHING_LIKELY] if calibration and body.cursor is None and not any(hit.likely for hit in hits) else []
         )
-        hits, below = _cut_below(hits, body.min_match if calibration else None)
+        least = body.min_match if calibration else None
+        hits, below = split_at(hits, least)  # those below follow all others
         records: Mapping[str, Record] | None = {}  # None while the registry does not answer
         if within is not None or _RECORD_FIELDS - unwanted:
             records = self._context.hit_records.read([hit.picture for hit in hits], within)
@@ -285,7 +288,7 @@ class Search:
             unknown_words=self._words.unknown,
             did_you_mean=self._words.meant,
             guessed_words=self._words.guessed,
-            below_min_match=below,
+            below_min_match=None if least is None else len(below),
             next_cursor=None if below else next_cursor,
             timing_ms=count_milliseconds(self.started),
         )
@@ -366,14 +369,6 @@ def choose_caption_languages(requested: list[str] | None, snapshot: Snapshot) ->
         if requested is None
         else list(dict.fromkeys(map(snapshot.require_readable, requested)))
     )
-
-
-def _cut_below(hits: Sequence[PictureHit], least: float | None) -> tuple[Sequence[PictureHit], int | None]:
-    """Return the hits with at least this chance, and the number of the others, which all follow them."""
-    if least is None:
-        return hits, None
-    likely = [hit for hit in hits if hit.match is not None and hit.match >= least]
-    return likely, len(hits) - len(likely)
 
 
 def _add_up(terms: list[tuple[float, Vector]]) -> Vector:

@@ -15,6 +15,8 @@ from service.auth import Principal
 from service.context import Context
 from store.errors import RegistryUnavailable
 
+_MOST_SUGGESTED = 5  # unknown words, the first ones, that known ones are looked up for
+
 
 @dataclass
 class SearchWords:
@@ -73,7 +75,8 @@ class SearchWords:
     async def check_spelling(self, *, suggest: bool) -> None:
         """Find the words that nobody knows and, to `suggest`, what may be meant by them.
 
-        A bound key is suggested no word of captions: another collection may have it.
+        A bound key is suggested no word of captions, nor one that a language was taught: they may be of a collection
+        that it does not see.
         """
         if self.route is None or self.text is None:
             return
@@ -83,12 +86,13 @@ class SearchWords:
         self.unknown = spelling.list_unknown(self.text, view, self.snapshot, missing)
         if not self.unknown or not suggest:
             return
-        if self.is_found and self.caller.collections is None:
+        asked, is_bound = self.unknown[:_MOST_SUGGESTED], self.caller.collections is not None
+        if self.is_found and not is_bound:
             with suppress(RegistryUnavailable):
-                words = [word.lower() for word in self.unknown]
+                words = [word.lower() for word in asked]
                 near = await lanes.also.run(self.context.words.suggest, words, self.snapshot.release)
-                self.meant = {word: near[word.lower()] for word in self.unknown if word.lower() in near}
-        for word in self.unknown:
+                self.meant = {word: near[word.lower()] for word in asked if word.lower() in near}
+        for word in asked if not (is_bound and view.lexicon.words) else ():
             if word not in self.meant and (known := await lanes.search.run(spelling.suggest, word, view)):
                 self.meant[word] = known
 

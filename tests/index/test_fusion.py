@@ -98,6 +98,39 @@ def test_pages_of_any_size_are_parts_of_one_ranking(likely: int, monkeypatch: py
         assert found == whole
 
 
+@pytest.mark.parametrize("least", [0.3, 0.7])
+def test_hits_below_the_least_chance_follow_all_others_whatever_the_size_of_a_page(least: float) -> None:
+    random, ids = Random(0), [f"p{number:03}" for number in range(300)]
+    meaning = make_hits(*ids, match=[0.95 - rank / 400 for rank in range(300)])
+    shares = {id: random.choice([0.2, 0.6]) for id in ids[::2]}  # so chances do not fall from hit to hit
+    words = [WordHit(id, 0.8, random.random() < 0.3) for id in random.sample(ids, 40)]
+    whole = fuse_rankings(meaning, words, (1.0, 1.0), shares)
+    expected = [hit.picture for hit in whole if (hit.match or 0.0) >= least]
+    assert expected != list_ids(whole)[: len(expected)]
+
+    def list_page(size: int, after: PictureHit | None, without: Sequence[str] = ()) -> list[PictureHit]:
+        near = [hit for hit in meaning if hit.picture not in without]
+        fusion = Fusion(lambda depth: near[:depth], words, (1.0, 1.0), lambda _: shares, True, least)
+        return fusion.list_hits_after(size, after)
+
+    for size in (7, 60):
+        found, after = list[PictureHit](), None
+        while len(found) < len(expected):
+            found += list_page(size, after)
+            after = found[-1]
+        assert list_ids(found[: len(expected)]) == expected
+        assert [hit.rank for hit in found] == [*range(1, len(found) + 1)]
+    gone = next(hit for hit in found[20:] if hit.picture not in {each.picture for each in words})
+    assert list_page(1, gone, [gone.picture])[0].picture == expected[gone.rank]
+
+
+def test_what_has_all_words_keeps_its_chance_where_nothing_is_found_by_meaning() -> None:
+    words = [WordHit("x", 0.9, True), WordHit("y", 0.8)]
+    for weights in ((0.0, 1.0), (1.0, 1.0)):
+        hits = Fusion(lambda _: [], words, weights, lambda _: {}, True, 0.5).list_hits_after(9, None)
+        assert [(hit.picture, hit.match) for hit in hits] == [("x", 0.95), ("y", None)]
+
+
 def test_no_page_goes_deeper_than_the_deepest_rank() -> None:
     last = replace(make_hits("a")[0], rank=DEEPEST_RANK)
     with pytest.raises(PageTooDeep):

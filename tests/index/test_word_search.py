@@ -274,6 +274,17 @@ def test_words_that_no_picture_has_are_missing_and_the_nearest_are_suggested(wor
     assert world.words.suggest(found.missing, world.release) == {}
 
 
+def test_words_that_take_the_place_of_others_are_suggested(world: WordWorld) -> None:
+    put_called(world, a="a giraffe")
+    assert world.words.suggest(["girafe"], world.release) == {"girafe": "giraffe"}
+    world.gallery.delete("a")
+    put_called(world, a="a gorilla")  # in rows of the numbers that were free, on SQLite
+    assert world.words.suggest(["gorila"], world.release) == {"gorila": "gorilla"}
+    version = world.learnt[0]
+    world.gallery.add_captions(str(version.expansion), "de", [("p3", "Schmetterling")])
+    assert world.words.suggest(["schmeterling"], world.release) == {"schmeterling": "schmetterling"}
+
+
 def test_what_a_bound_key_misses_and_is_found_depends_on_its_collection_alone(world: WordWorld) -> None:
     put_called(world, a="a giraffe")
     here = Criteria(collections=frozenset(["other"]))

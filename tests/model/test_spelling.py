@@ -45,6 +45,16 @@ def test_mistakes_are_counted_as_by_trying_each() -> None:
     assert count_mistakes("kitten", "sitting") == 3
 
 
+def test_a_word_of_too_many_letters_is_not_looked_at() -> None:
+    known = Speller(["ab" * 32 + "a", "ab" * 33])
+    assert known.suggest("ab" * 32) and not known.suggest("ab" * 32 + "ac")
+
+
+def test_a_form_is_found_behind_many_words_of_a_like_beginning() -> None:
+    many = [f"app{first}{second}" for first in "abcdefghijk" for second in "abcdefghijklmnopqrstuvwxyzäöü"]
+    assert find_forms("apple", sorted([*many, "apples"]), ["en"]) == ["apples"]
+
+
 @pytest.mark.parametrize(
     ("word", "language", "forms"),
     [

@@ -126,6 +126,15 @@ def test_a_caption_with_all_words_is_first_and_likely_and_one_with_some_less_so(
         for more in ({}, {"mode": "meaning"})
     )
     assert some["p4"] < alone["p4"] and some["p5"] == alone["p5"]
+    least, found = [*some.values()][[*some].index("p4") + 1], list[str]()
+    cursor: dict[str, Any] = {}
+    assert some["p4"] < least, "so it stands between others that reach this chance"
+    while cursor.get("cursor", "") is not None:
+        page = search(service, text="two small kittens", min_match=least, limit=1, **cursor)
+        found, cursor = [*found, *(hit["id"] for hit in page["items"])], {"cursor": page["next_cursor"]}
+    assert found == [id for id, match in some.items() if match >= least]
+    by_words = search(service, text="dogs", weights={"meaning": 0}, min_match=0.9)
+    assert [(hit["id"], hit["match"]) for hit in by_words["items"]] == [("p3", 0.95), ("p4", 0.95)]
     for id in ("p3", "p4"):
         service.admin.patch(f"/v1/pictures/{id}", json={"captions": None}).raise_for_status()
     calibrate(service)

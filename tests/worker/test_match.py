@@ -13,7 +13,7 @@ from index.snapshot import Calibrations
 from index.vectors import Matrix
 from model import version as version_files
 from model.dataset.rows import Pivot, Row
-from model.match import SAMPLE, blend_deviations, take_first
+from model.match import SAMPLE, Curves, blend_deviations, take_first
 from model.table import TokenRows
 from model.version import VersionContent
 from store import files, leases
@@ -129,6 +129,18 @@ def test_nothing_is_measured_before_there_is_a_gallery(site: Site) -> None:
     with site.registry.begin() as session:
         session.connection().exec_driver_sql("DELETE FROM gallery_changes WHERE change > 50")
     assert list_languages_to_fit(site.registry) == []
+
+
+def test_the_curves_of_a_base_tell_nothing_of_a_gallery_that_has_become_small(site: Site) -> None:
+    release, curves = site.registry.releases.get_serving(), Curves(**CURVES)
+
+    def follow(before: Calibrations, change: int, pictures: int) -> Calibrations:
+        return before.refresh(site.gallery, site.image_fingerprint, release, change, curves, pictures)
+
+    told = follow(Calibrations(), 1, 50)
+    assert told.by_version and follow(told, 1, 50) is told
+    nothing = follow(told, 2, 49)
+    assert nothing.by_version == {} and follow(nothing, 3, 49) is nothing
 
 
 def test_few_captions_and_few_pictures_are_told_and_nothing_is_made_up(site: Site) -> None:
