@@ -8,14 +8,20 @@ const found = new Map(); // letters by language, asked for once
 let row = null;
 let owner = null; // the text box that the row belongs to
 let shown = ""; // its language
+let pressed = false; // a mouse or finger is down: what moved under it would not be clicked
 
 /** Show the row under every text box whose language is known, as long as it has the focus; called once. */
 export function prepare() {
   document.addEventListener("focusin", look);
+  document.addEventListener("pointerdown", () => (pressed = true), true);
+  for (const end of ["pointerup", "pointercancel"]) {
+    document.addEventListener(end, () => { pressed = false; setTimeout(look); }, true);
+  }
   document.addEventListener("change", () => setTimeout(look)); // of another field: the language of the box, perhaps
 }
 
 function look() {
+  if (pressed) return;
   const field = document.activeElement;
   const lang = field?.matches("input[lang], textarea[lang]") ? field.lang : "";
   if (row?.contains(field) || (field === owner && lang === shown)) return;
