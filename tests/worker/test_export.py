@@ -57,7 +57,9 @@ def test_an_exported_service_is_equal_when_it_is_imported_and_taught_again(tmp_p
         for line in (out / "languages.jsonl").read_text().splitlines():
             row = json.loads(line)
             dataset = str(out / row["dataset"])
-            taught = run_json(service, "learn", row["language"], dataset, "--settings", row["settings"], "--force")
+            taught = run_json(
+                service, "learn", row["language"], dataset, "--settings", row["settings"], "--force", "--yes"
+            )
             work(service, {"expansion": taught})
         assert records(service) == before
         assert answers(service, "en", "cy", "br") == found

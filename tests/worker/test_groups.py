@@ -58,7 +58,7 @@ def teach(service: Service, language: str) -> None:
     rows = [{**row, "picture": f"p{number % PICTURES}"} for number, row in enumerate(pairs(language))]
     lines = "".join(json.dumps(row) + "\n" for row in rows).encode()
     settings = {"epochs": 4, "vocabulary": 300}
-    form = {"language": language, "force": "true", "settings": json.dumps(settings)}
+    form = {"language": language, "force": "true", "confirmed": "true", "settings": json.dumps(settings)}
     answer = service.admin.post("/v1/languages", data=form, files={"dataset": ("x.jsonl", lines)})
     assert answer.status_code == 202, answer.text
     work(service, answer.json())
