@@ -15,7 +15,7 @@ from tests.worker.test_groups import PICTURES, answers, serving, teach, work
 def records(service: Service) -> list[dict[str, Any]]:
     """All that is kept of pictures, but what each data root gives by itself."""
     items = service.admin.get("/v1/pictures", params={"limit": 100}).json()["items"]
-    own = ("created_at", "etag", "url")
+    own = ("created_at", "shown_at", "original", "etag", "url")
     return sorted(({k: v for k, v in item.items() if k not in own} for item in items), key=lambda item: str(item["id"]))
 
 
