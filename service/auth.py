@@ -26,8 +26,8 @@ from index.records import DEFAULT_COLLECTION
 from service.bodies import JSON, MULTIPART, parse_json
 from service.forms import FORMS, BodyKind, read_form
 from service.lanes import Lane
-from service.problems import BodyTooLarge, InsufficientScope, InvalidApiKey, MissingApiKey, RateLimited
-from store.errors import FieldError, InvalidInput, RegistryUnavailable, UnsupportedMedia
+from service.problems import BodyTooLarge, InvalidApiKey, MissingApiKey, RateLimited
+from store.errors import FieldError, InsufficientScope, InvalidInput, RegistryUnavailable, UnsupportedMedia
 from store.keys import SCOPES, ApiKey, Scope, parse_key_id
 
 UNAUTHENTICATED = "unauthenticated"  # the rate of all requests without a valid key together; no key has this id

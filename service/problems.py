@@ -25,10 +25,6 @@ class InvalidApiKey(errors.PictoglotError):
     """The key is unknown, revoked or expired."""
 
 
-class InsufficientScope(errors.PictoglotError):
-    """The key is valid, but its scope or its collections do not allow this."""
-
-
 class CursorExpired(errors.PictoglotError):
     """Another release, or other vectors, serve now than when this cursor was made; search again without it."""
 
@@ -85,7 +81,7 @@ class InvalidCursor(errors.InvalidInput):
 STATUSES: dict[type[errors.PictoglotError], int] = {
     Malformed: 400,
     InvalidApiKey: 401,
-    InsufficientScope: 403,
+    errors.InsufficientScope: 403,
     errors.NotFound: 404,
     MethodNotAllowed: 405,
     BodyTimeout: 408,

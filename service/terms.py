@@ -1,10 +1,8 @@
-"""Terms of languages, in memory for searches, and who may change them."""
+"""Terms of languages, in memory for searches."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
-from service.auth import Principal
-from service.problems import InsufficientScope
 from service.schemas.terms import LanguageTerms, Terms, TermsInBrief
 from store.errors import RegistryUnavailable
 from store.registry import Registry
@@ -38,13 +36,6 @@ def describe_terms(stored: StoredTerms | None) -> LanguageTerms | None:
     if stored is None or not stored.terms:
         return None
     return LanguageTerms(**Terms.model_validate(stored.terms).model_dump(), set_at=stored.set_at)
-
-
-def require_right(registry: Registry, caller: Principal, tag: str, terms: Terms) -> None:
-    """Raise `InsufficientScope` where a caller would change terms that stand: only an administrator may."""
-    before = registry.terms.list_current().get(tag)
-    if caller.scope != "admin" and before is not None and before.terms and before.terms != pack_terms(terms):
-        raise InsufficientScope("the terms of this language stand; only an administrator changes them")
 
 
 def pack_terms(terms: Terms) -> dict[str, object]:

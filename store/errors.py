@@ -51,6 +51,10 @@ class NotFound(PictoglotError):
     """The path, or what it names, does not exist."""
 
 
+class InsufficientScope(PictoglotError):
+    """The key is valid, but its scope or its collections do not allow this."""
+
+
 class Conflict(PictoglotError):
     """The current state does not allow this."""
 

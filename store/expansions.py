@@ -133,13 +133,14 @@ class Expansions(Leases):
         id: str | None = None,
         terms: Mapping[str, Any] | None = None,
         waiting: Collection[str] = (),
+        may_change_terms: bool = False,
     ) -> tuple[Expansion, bool]:
         """Queue an expansion, and return it with True; with False the one that was queued under this key before.
 
         `id` is given by callers that store the dataset first. A move begins only when nothing else is in progress.
-        `terms` become those of the language; None leaves them as they are. `waiting` are digests of rows that joined
-        the dataset: they go when it is promoted. Raises ExpansionInProgress, IdempotencyKeyReused, and Conflict where
-        one of them waits no more.
+        `terms` become those of the language; None leaves them as they are. Where others stand, the actor must be one
+        who `may_change_terms`. `waiting` are digests of rows that joined the dataset: they go when it is promoted.
+        Raises ExpansionInProgress, IdempotencyKeyReused, InsufficientScope, and Conflict where a row waits no more.
         """
         with self._database.begin() as session:
             if (earlier := find_earlier_request(session, key)) is not None:
@@ -160,7 +161,7 @@ class Expansions(Leases):
                 actor=actor,
                 terms=find_number(session, language)
                 if terms is None
-                else set_terms(session, language, terms, actor).number,
+                else set_terms(session, language, terms, actor, may_change=may_change_terms).number,
             )
             _take_waiting(session, row, waiting)
             record_request(session, key, expansion=row.id)

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from store.clock import now
 from store.database import Database
-from store.errors import TooManyAnswers
+from store.errors import PictureNotFound, TooManyAnswers
 from store.tables import AutoKey, CaptionRow, PictureRow, RegistryRow
 
 MOST_OPEN = 20_000  # proposals of one language that wait
@@ -19,11 +19,14 @@ class ProposalRow(RegistryRow):
     """What a person calls a picture, the last time; accepted, it is one of the picture's captions, and stays here.
 
     A `person` is a key (its id, and its `label` then) and the `name` that was given with it. `same` is the text without
-    what does not matter for two to agree.
+    what does not matter for two to agree. Ids are not reused: a keeper accepts what he has read.
     """
 
     __tablename__ = "caption_proposals"
-    __table_args__ = (Index("ix_caption_proposals_language_picture", "language", "picture"),)
+    __table_args__ = (
+        Index("ix_caption_proposals_language_picture", "language", "picture"),
+        {"sqlite_autoincrement": True},
+    )
 
     id: Mapped[AutoKey]
     language: Mapped[str]
@@ -80,14 +83,19 @@ class CaptionProposals:
     def propose(self, language: str, picture: str, text: str, same: str, person: Person) -> Sequence[Proposal]:
         """Keep a proposal in place of this person's earlier one; return all of the picture that say the same.
 
-        Raises TooManyAnswers.
+        A correction is always kept. Raises PictureNotFound, TooManyAnswers.
         """
         row = ProposalRow
         with self._database.begin() as session:
+            if session.scalar(select(PictureRow.id).where(PictureRow.id == picture)) is None:
+                raise PictureNotFound("there is no picture with this id")
             of_language = (row.language == language, row.accepted_at.is_(None))
-            if (session.scalar(select(func.count()).select_from(row).where(*of_language)) or 0) >= MOST_OPEN:
+            mine = select(row.id).where(row.picture == picture, row.person == person.person, *of_language)
+            earlier = session.scalars(mine).all()
+            waiting = select(func.count()).select_from(row).where(*of_language)
+            if not earlier and (session.scalar(waiting) or 0) >= MOST_OPEN:
                 raise TooManyAnswers(f"at most {MOST_OPEN:,} captions of a language wait: accept or reject some first")
-            session.execute(delete(row).where(row.picture == picture, row.person == person.person, *of_language))
+            session.execute(delete(row).where(row.id.in_(earlier)))
             by = {**vars(person), "person": person.person}
             session.add(ProposalRow(language=language, picture=picture, text=text, same=same, **by))
             session.flush()
@@ -142,16 +150,25 @@ class CaptionProposals:
             more = query.where(picture.id.not_in(begun)).limit(count - len(found))
             return [*found, *session.scalars(more)] if len(found) < count else found
 
-    def list_captions(self, language: str, limit: int | None = None) -> Sequence[tuple[str, str]]:
-        """List captions, as (picture, text), that came with pictures or were accepted, in the order of adding."""
+    def list_captions(
+        self, language: str, limit: int | None = None, collections: frozenset[str] | None = None
+    ) -> Sequence[tuple[str, str]]:
+        """List captions, as (picture, text), that came with pictures or were accepted, in the order of adding.
+
+        With `collections`, those of their pictures.
+        """
         columns = select(CaptionRow.picture_id, CaptionRow.text).where(*_is_own(language)).order_by(CaptionRow.id)
+        if collections is not None:
+            shown = PictureRow.collection.in_(collections)
+            columns = columns.join(PictureRow, PictureRow.id == CaptionRow.picture_id).where(shown)
         with self._database.read() as session:
             return [(row.picture_id, row.text) for row in session.execute(columns.limit(limit))]
 
-    def count_captions(self, language: str) -> int:
-        """Count them."""
+    def count_captions(self, language: str, most: int) -> int:
+        """Count them, up to `most`."""
+        some = select(CaptionRow.id).where(*_is_own(language)).limit(most).subquery()
         with self._database.read() as session:
-            return session.scalar(select(func.count()).select_from(CaptionRow).where(*_is_own(language))) or 0
+            return session.scalar(select(func.count()).select_from(some)) or 0
 
 
 def _is_own(language: str) -> tuple[ColumnElement[bool], ...]:

@@ -10,6 +10,7 @@ from sqlalchemy.orm import Mapped, Session, mapped_column
 
 from store.clock import now
 from store.database import Database
+from store.errors import InsufficientScope
 from store.tables import AutoKey, RegistryRow
 
 
@@ -45,10 +46,18 @@ class LanguageTerms:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    def set(self, language: str, terms: Mapping[str, Any], actor: str) -> StoredTerms:
-        """Set the terms of a language; those that it has already are not written again."""
+    def set(self, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> StoredTerms:
+        """Set the terms of a language; those that it has already are not written again.
+
+        Raises InsufficientScope where others stand, unless the actor `may_change` them.
+        """
         with self._database.begin() as session:
-            return _build_terms(set_terms(session, language, terms, actor))
+            return _build_terms(set_terms(session, language, terms, actor, may_change=may_change))
+
+    def require_right(self, language: str, terms: Mapping[str, Any], *, may_change: bool) -> None:
+        """Raise InsufficientScope as `set` would now."""
+        with self._database.read() as session:
+            _refuse_change(_find_row(session, language), terms, may_change)
 
     def list_current(self) -> dict[str, StoredTerms]:
         """List the terms that hold now, by language, those that were taken away too."""
@@ -64,9 +73,10 @@ class LanguageTerms:
             return None if row is None else _build_terms(row)
 
 
-def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: str) -> TermsRow:
-    """Set the terms of a language in the transaction of `session`."""
+def set_terms(session: Session, language: str, terms: Mapping[str, Any], actor: str, *, may_change: bool) -> TermsRow:
+    """Set the terms of a language in the transaction of `session`. Raises InsufficientScope."""
     row = _find_row(session, language)
+    _refuse_change(row, terms, may_change)
     if row is None or row.terms != terms:
         row = TermsRow(language=language, terms=dict(terms), actor=actor)
         session.add(row)
@@ -78,6 +88,11 @@ def find_number(session: Session, language: str) -> int | None:
     """Return the number of the terms that a language has now; None if it never had any."""
     row = _find_row(session, language)
     return None if row is None else row.number
+
+
+def _refuse_change(row: TermsRow | None, terms: Mapping[str, Any], may_change: bool) -> None:
+    if not may_change and row is not None and row.terms and row.terms != terms:
+        raise InsufficientScope("the terms of this language stand; only an administrator changes them")
 
 
 def _find_row(session: Session, language: str) -> TermsRow | None:

@@ -22,13 +22,13 @@ from model.dataset.child import CheckResult, Submission
 from model.dataset.doubts import ENOUGH, OwnGuess
 from model.languages import ENGLISH, canonicalize
 from service import values
-from service.auth import GuardedRoute, require_scope
+from service.auth import GuardedRoute, Principal, require_scope
 from service.bodies import MULTIPART
 from service.context import AppContext, Caller, Context
 from service.forms import BodyKind, FileOnDisk, keep_dataset
 from service.openapi import describe_file
 from service.schemas import languages as schemas
-from service.terms import pack_terms, require_right
+from service.terms import pack_terms
 from service.watch import catch_up
 from service.words import write_answers, write_captions
 from store.data_root import EXPANSIONS
@@ -90,8 +90,9 @@ async def teach_language(
     if form.dry_run == "false":  # first: a dataset that was accepted before is not validated again
         expansion = await run_in_threadpool(context.registry.expansions.find_submitted, key)
     if expansion is None:
-        if form.terms is not None:
-            await run_in_threadpool(require_right, context.registry, caller, tag, form.terms)
+        if terms is not None:  # before a long check
+            right = partial(context.registry.terms.require_right, may_change=caller.scope == "admin")
+            await run_in_threadpool(right, tag, terms)
         before = await run_in_threadpool(_count_earlier_datasets, context, tag, kind, settings, upload.sha256)
         check = partial(_check_dataset, upload, tag, kind, settings, before is not None, context)
         found, waiting = await context.lanes.dataset.run(check)
@@ -111,7 +112,7 @@ async def teach_language(
             upload = await run_in_threadpool(_take_joined, upload, Path(found.joined))
             settings = {name: value for name, value in settings.items() if name not in ("pivot", "swap")}
         expansion = await run_in_threadpool(
-            _submit_dataset, context, upload, kind, tag, settings, key, caller.id, terms, waiting
+            _submit_dataset, context, upload, kind, tag, settings, key, caller, terms, waiting
         )
     response.headers["Location"] = f"/v1/expansions/{expansion.id}"
     return schemas.Submitted(expansion=schemas.ExpansionItem.model_validate(expansion))
@@ -244,7 +245,7 @@ def _submit_dataset(
     tag: str,
     settings: dict[str, object],
     key: IdempotencyKey | None,
-    actor: str,
+    caller: Principal,
     terms: Mapping[str, Any] | None,
     waiting: Collection[str],
 ) -> Expansion:
@@ -261,11 +262,12 @@ def _submit_dataset(
             dataset_path=f"{folder}/dataset",
             dataset_sha256=upload.sha256,
             dataset_bytes=upload.size,
-            actor=actor,
+            actor=caller.id,
             key=key,
             id=id,
             terms=terms,
             waiting=waiting,
+            may_change_terms=caller.scope == "admin",
         )
     except PictoglotError:
         with suppress(RegistryUnavailable, StorageFull, StoreUnavailable):  # then the sweeper finds out

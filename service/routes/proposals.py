@@ -15,7 +15,7 @@ from service.auth import GuardedRoute, Principal, require_scope
 from service.context import AppContext, Caller, Context
 from service.schemas import proposals as schemas
 from service.words import NEEDED
-from store.errors import FieldError, PictoglotError, PictureNotFound, RecordChanged
+from store.errors import FieldError, PictoglotError, RecordChanged
 from store.proposals import Person, Proposal
 
 router = APIRouter(prefix="/v1/languages", tags=["languages"], route_class=GuardedRoute)
@@ -53,8 +53,6 @@ async def propose_caption(
     """
     tag, text = canonicalize(tag), _clean(body.text)
     same, person = _SMALL.sub(" ", text).casefold().strip(), _make_person(caller, body.name)
-    if not await run_in_threadpool(context.gallery.find_known, [body.picture]):
-        raise PictureNotFound("there is no picture with this id")
     alike = await run_in_threadpool(context.registry.proposals.propose, tag, body.picture, text, same, person)
     agreed = len(alike) > 1
     if agreed:
@@ -124,4 +122,5 @@ def _describe(proposals: Sequence[Proposal]) -> list[schemas.ProposedCaption]:
 
 
 async def _count(context: Context, tag: str) -> dict[str, int]:
-    return {"captions": await run_in_threadpool(context.registry.proposals.count_captions, tag), "needed": NEEDED}
+    captions = await run_in_threadpool(context.registry.proposals.count_captions, tag, NEEDED)
+    return {"captions": captions, "needed": NEEDED}

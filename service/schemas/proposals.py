@@ -41,7 +41,7 @@ class WantedPicture(Response):
 class CaptionCounts(Response):
     """How much there is of a language."""
 
-    captions: int = Field(description="Captions of pictures that were accepted, or came with the pictures.")
+    captions: int = Field(description="Accepted, or come with the pictures; counted up to `needed`.")
     needed: int = Field(description="With so many it can be taught.")
 
 

@@ -56,7 +56,7 @@ def fill(world: World, *, later: bool) -> World:
     for _ in range(2):
         teach(world, "br", SECRET.decode())
     world.registry.answers.keep("br", {"picture": ["skeudenn"]}, "somebody")
-    world.registry.terms.set("br", {"owner": "Ti ar Brezhoneg"}, "admin")
+    world.registry.terms.set("br", {"owner": "Ti ar Brezhoneg"}, "admin", may_change=True)
     if later:
         teach(world, "de", "Bild")
     world.serve()

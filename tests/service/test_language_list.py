@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from store.errors import InsufficientScope
 from tests.client.test_commands import run, run_json
 from tests.service.harness import Service, assert_problem, assert_state_unchanged, running
 from tests.service.test_languages import teach
@@ -171,6 +172,19 @@ def test_terms_come_with_a_dataset_and_only_an_administrator_changes_them(servic
         assert service.http.put(path, json=OWN, headers=writer).status_code == 200
     assert service.admin.put(path, json={}).json() is None and read_terms(service, "cy") is None
     assert service.http.put(path, json=other, headers=writer).json()["owner"] == "Somebody else"  # nobody said anything
+
+
+def test_terms_that_were_set_meanwhile_stand(service: Service) -> None:
+    terms, path = service.context.registry.terms, "/v1/languages/gd/terms"
+    terms.require_right("gd", OWN, may_change=False)
+    service.admin.put(path, json={"owner": "Somebody else"}).raise_for_status()
+    with assert_state_unchanged(service):
+        with pytest.raises(InsufficientScope):
+            terms.set("gd", OWN, "writer", may_change=False)
+        with pytest.raises(InsufficientScope):
+            service.context.registry.expansions.submit(
+                kind="learn", language="gd", settings={}, actor="writer", terms=OWN
+            )
 
 
 def test_terms_are_set_on_the_command_line(service: Service, tmp_path: Path) -> None:

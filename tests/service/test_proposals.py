@@ -77,11 +77,29 @@ def test_a_keeper_accepts_and_rejects(service: Service) -> None:
     assert not {"p07", "p08"} & {each["picture"] for each in service.admin.get(PATH).json()["items"]}
 
 
+def test_a_keeper_does_not_accept_what_was_written_after_he_read(service: Service) -> None:
+    propose(service, "p10", "mat", "Anna")
+    (read,) = [each["id"] for each in service.admin.get(PATH).json()["items"] if each["picture"] == "p10"]
+    propose(service, "p10", "fall", "Anna")
+    assert service.admin.post(f"{PATH}/review", json={"accept": [read], "reject": [read]}).json()["accepted"] == 0
+    assert [each["text"] for each in service.admin.get(PATH).json()["items"] if each["picture"] == "p10"] == ["fall"]
+
+
+def test_one_may_correct_though_no_more_may_wait(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
+    propose(service, "p11", "mat", "Anna")
+    monkeypatch.setattr("store.proposals.MOST_OPEN", 1)
+    assert propose(service, "p11", "gwell", "Anna")["accepted"] is False
+    with assert_state_unchanged(service):
+        body = {"picture": "p11", "text": "gwell", "name": "Yann"}
+        assert_problem(service.admin.post(PATH, json=body), 422, "too_many_answers")
+
+
 def test_what_is_no_caption_is_refused_and_changes_nothing(service: Service) -> None:
     with assert_state_unchanged(service):
         for body, status, code in (
             ({"picture": "none", "text": "x"}, 404, "picture_not_found"),
             ({"picture": "p09", "text": " "}, 422, "empty_text"),
+            ({"picture": "p09", "text": "..."}, 422, "empty_text"),  # two of them would agree
             ({"picture": "p09", "text": "a\u0007"}, 422, "text_invalid_unicode"),
             ({"picture": "p09", "text": "x", "name": "a\nb"}, 422, "invalid_request"),
             ({"picture": "p09"}, 422, "invalid_request"),
@@ -103,6 +121,7 @@ def test_from_64_captions_on_the_language_is_taught_from_them(service: Service) 
     assert "dataset_too_small" in run(service, "learn", "br", "--captions").stderr
     for number in range(COUNT):
         service.admin.patch(f"/v1/pictures/p{number:02}", json={"captions": {"br": [f"tra {number}"]}})
+    assert service.admin.get(f"{PATH}/wanted").json()["captions"] == 64, "no more are counted than are needed"
     report = run_json(service, "learn", "br", "--captions", "--dry-run")["report"]
     assert (report["rows"], report["usable"], report["with_picture"]) == (COUNT, COUNT, COUNT)
     form = {"language": (None, "br"), "captions": (None, "true"), "words": (None, "true")}
@@ -117,6 +136,18 @@ def test_from_64_captions_on_the_language_is_taught_from_them(service: Service) 
 def test_letters_of_captions_count(service: Service) -> None:
     service.admin.patch("/v1/pictures/p01", json={"captions": {"gn": ["Ñande ỹ"]}}).raise_for_status()
     assert service.admin.get("/v1/languages/gn").json()["letters"] == ["ñ", "ỹ"]
+
+
+def test_a_bound_key_sees_letters_of_its_own_collections_alone(service: Service) -> None:
+    for id, collection, text in (("in", "open", "ŋa"), ("out", "closed", "ƙa")):
+        service.put(id).raise_for_status()
+        change = {"collection": collection, "captions": {"ha": [text]}}
+        service.admin.patch(f"/v1/pictures/{id}", json=change).raise_for_status()
+    answer = {"english": "dog", "captions": ["ɗa"]}
+    service.admin.post("/v1/languages/ha/words", json={"words": [answer]}).raise_for_status()
+    bound = {"X-API-Key": service.key("search", collections=["open"])}
+    assert service.http.get("/v1/languages/ha", headers=bound).json()["letters"] == ["ŋ"]
+    assert service.admin.get("/v1/languages/ha").json()["letters"] == ["ŋ", "ƙ", "ɗ"]
 
 
 def test_only_those_who_may_write_propose(service: Service) -> None:

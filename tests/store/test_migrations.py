@@ -119,7 +119,7 @@ def test_a_registry_of_the_first_revision_gets_what_came_since(database_url: str
         options = {"include_name": lambda name, kind, parents: not str(name).startswith("picture_terms")}
         context = MigrationContext.configure(connection, opts=options)
         assert compare_metadata(context, RegistryRow.metadata) == []
-        later.terms.set("cy", {"owner": "us"}, "admin")
+        later.terms.set("cy", {"owner": "us"}, "admin", may_change=True)
         later.answers.keep("cy", {"cat": ["cath"]}, "admin")
         assert [each.captions for each in later.answers.list("cy")] == [["cath"]]
         assert later.expansions.get(made.id).language == "cy"

@@ -95,7 +95,7 @@ function progress() {
     "div",
     { class: "so-far" },
     make("progress", { max: needed, value: Math.min(captions, needed), "aria-label": t("Captions until it can be taught") }),
-    make("p", { id: "caption-progress", role: "status" }, enough ? t("{captions, plural, one {# caption} other {# captions}} can be taught", { captions }) : t("{captions} of {needed} until it can be taught", { captions, needed })),
+    make("p", { id: "caption-progress", role: "status" }, enough ? t("Enough captions: it can be taught") : t("{captions} of {needed} until it can be taught", { captions, needed })),
     make("button", { type: "button", id: "caption-teach", class: enough ? "main" : "", disabled: !enough, onclick: teach }, t("Teach")),
   );
 }

@@ -26,6 +26,7 @@ def upgrade() -> None:
         sa.Column("accepted_by", sa.String, nullable=True),
         sa.PrimaryKeyConstraint("id", name="pk_caption_proposals"),
         sa.ForeignKeyConstraint(["picture"], ["pictures.id"], name="fk_caption_proposals_picture", ondelete="CASCADE"),
+        sqlite_autoincrement=True,
     )
     op.create_index("ix_caption_proposals_language_picture", "caption_proposals", ["language", "picture"])
     op.create_index("ix_caption_proposals_picture", "caption_proposals", ["picture"])
