@@ -10,9 +10,9 @@ BIN := $(VENV)/bin
 unexport PYTHONDONTWRITEBYTECODE
 PIP := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile
 TORCH := "torch >= 2.10, < 2.14" "torchvision >= 0.25, < 0.29"
-# How `make test` spreads the tests: in order, and whoever has none left takes some of the others. `SPREAD=` runs one
-# after another, in one process that a debugger can stop.
-SPREAD ?= -n logical --maxprocesses 4 --dist worksteal
+# How `make test` spreads the tests: in order, and whoever has none left takes some of the others; half of the time of
+# one process is waiting. `SPREAD=` runs one after another, in one process that a debugger can stop.
+SPREAD ?= -n 3 --dist worksteal
 export PYTHONNOUSERSITE := 1
 # Of `make torture`: which history, for how many minutes on each database, and which databases (sqlite, postgresql, store, both, all).
 SEED ?= 1

@@ -46,14 +46,15 @@ class Judge:
 
 
 def is_busy() -> bool:
-    """Whether this machine is so busy that who holds a lock of SQLite may not run for a second.
+    """Whether this machine is so busy that who holds a lock of SQLite may not run, or wait for a disk, for seconds.
 
     The load is an average of the last minute, and tells nothing at the begin of a run; Linux's pressure does.
     """
-    with suppress(OSError, ValueError, IndexError):
-        waiting = Path("/proc/pressure/cpu").read_text().partition("avg10=")[2].split()[0]
-        if float(waiting) > 50:  # of the last ten seconds, in percent: somebody could not run
-            return True
+    for resource in ("cpu", "io"):
+        with suppress(OSError, ValueError, IndexError):
+            waiting = Path("/proc/pressure", resource).read_text().partition("avg10=")[2].split()[0]
+            if float(waiting) > 50:  # of the last ten seconds, in percent: somebody could not go on
+                return True
     return os.getloadavg()[0] > 1.5 * (os.cpu_count() or 1)
 
 

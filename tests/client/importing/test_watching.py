@@ -176,6 +176,7 @@ def test_a_watch_waits_for_a_service_that_has_no_room_or_is_away(
 ) -> None:
     monkeypatch.setattr(watch, "_BUSY_PAUSE", PATIENCE)
     monkeypatch.setattr(client_module, "pause", lambda seconds, stopping: None)
+    monkeypatch.setattr(client_module, "_PATIENCE", 0.5)
     folder = tmp_path / "photos"
     folder.mkdir()
     (folder / "a.png").write_bytes(picture(1))
