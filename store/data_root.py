@@ -74,7 +74,7 @@ class DataRoot:
         """Return the local path of a folder or file, copied from the store if this machine lacks it.
 
         The copy is verified and complete. If the store lacks it too, the path does not exist. Raises `corrupt` when the
-        copy in the store differs from its manifest, or the manifest from the given hash.
+        copy in the store differs from its manifest, or the manifest from the given hash, and `StorageFull`.
         """
         path = self.locate(name)
         if self._objects is None or path.exists():
@@ -92,7 +92,7 @@ class DataRoot:
 
         The damaged copy stays where the store has no whole one or does not answer, or the disk is full.
         """
-        with suppress(CorruptFolder, StoreUnavailable, StorageFull), files.translate_full_disk():
+        with suppress(CorruptFolder, StoreUnavailable, StorageFull):
             manifest = self._read_stored_manifest(name, manifest_sha256)
             if manifest is not None:
                 self._replace(name, manifest)
@@ -283,6 +283,7 @@ def _upload(objects: "ObjectStore", name: str, path: Path, manifest: bytes, stor
             files.pass_fault_point("remote.uploaded")
 
 
+@files.translate_full_disk()
 def _download(objects: "ObjectStore", name: str, path: Path, manifest: bytes) -> None:
     entries = _parse_manifest(manifest)
     files.require_free(path, sum(facts["size"] for facts in entries.values()))

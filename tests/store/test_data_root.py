@@ -327,6 +327,21 @@ def test_a_damaged_copy_stays_until_that_of_the_store_is_here(
     assert [path for path in here.home.rglob("*") if path.name.startswith(files.TEMPORARY)] == []
 
 
+def test_a_copy_that_finds_the_disk_full_is_refused_as_such(new_home: NewHome, monkeypatch: pytest.MonkeyPatch) -> None:
+    write(new_home("a").locate(NAME))
+    new_home("a").commit(NAME)
+
+    def stream(*_: object) -> Iterator[bytes]:
+        yield b"s"
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(ObjectStore, "stream", stream)
+    there = new_home("b")
+    with pytest.raises(StorageFull):
+        there.open(NAME)
+    assert not there.locate(NAME).exists() and read_files(there) == {}
+
+
 def test_many_may_renew_one_folder_at_the_same_moment(new_home: NewHome) -> None:
     here = new_home("a")
     damage_copy(here, NAME)
