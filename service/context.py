@@ -80,6 +80,7 @@ class Context:
     terms: TermsCopy = field(init=False)
     stopping: Event = field(default_factory=Event)
     requests: int = 0
+    is_broker_down: bool = False
     successor: "Context | None" = None
     body_limits: dict[BodyKind, tuple[int, float, str]] = field(init=False)
     admissions: dict[BodyKind, AdmissionLimit] = field(init=False)

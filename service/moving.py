@@ -25,7 +25,7 @@ from service.batching import PictureQueue, TextQueue, WriteQueue
 from service.context import Context
 from service.metrics import Metrics
 from service.settings import Settings
-from service.watch import follow, probe_writes, store_unknown_words, update_metrics
+from service.watch import follow, probe_broker, probe_writes, store_unknown_words, update_metrics
 from store.errors import BaseMoved, IndexUnavailable, PictoglotError
 from store.registry import Registry
 from store.releases import Release
@@ -66,6 +66,8 @@ class BaseFollower:
         await self._begin(self._context)
         self._start(follow(self._app, self._move))
         self._start(probe_writes(self._app))
+        if self._context.settings.broker_url:
+            self._start(probe_broker(self._app))
         self._start(store_unknown_words(self._app))
         return self
 

@@ -11,6 +11,7 @@ from service.context import Context
 from store.errors import IndexUnavailable, PictoglotError, StorageFull, Unavailable
 
 PROBE_SECONDS = 5.0  # between two tries to write; what is refused has waited for 1.5 seconds
+_BROKER_SECONDS = 2.0  # that a broker is waited for
 _STORE_SECONDS = 60.0  # between two writes of counted words
 _LONGEST_PAUSE = 60.0  # seconds, as between two attempts to open a release that could not be opened
 _log = logging.getLogger("pictoglot.watch")
@@ -45,6 +46,28 @@ async def probe_writes(app: FastAPI) -> None:
 
     failed = "the probe of the registry failed; trying again"
     await _repeat(probe, lambda: PROBE_SECONDS, "the registry refuses writes", failed, 0.0)
+
+
+async def probe_broker(app: FastAPI) -> None:
+    """Ask the broker every few seconds, forever, whether it takes hints; the context has the answer."""
+    context: Context = app.state.context
+    from redis import Redis, RedisError  # most services have no broker
+
+    client = Redis.from_url(
+        context.settings.broker_url, socket_connect_timeout=_BROKER_SECONDS, socket_timeout=_BROKER_SECONDS
+    )
+
+    async def probe() -> None:
+        was_down, down = app.state.context.is_broker_down, False
+        try:
+            await run_in_threadpool(client.ping)
+        except RedisError:
+            down = True
+        app.state.context.is_broker_down = down
+        if down and not was_down:
+            _log.warning("the broker does not answer")
+
+    await _repeat(probe, lambda: PROBE_SECONDS, "", "the probe of the broker failed; trying again", 0.0)
 
 
 async def store_unknown_words(app: FastAPI) -> None:

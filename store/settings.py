@@ -5,6 +5,7 @@ list: so each process knows the names of all settings without importing other pa
 """
 
 import os
+from difflib import get_close_matches
 from functools import cache
 from importlib.metadata import entry_points
 from importlib.util import find_spec
@@ -21,6 +22,7 @@ PREFIX = "PICTOGLOT_"
 ENV_FILE = ".env"
 MISCONFIGURED = 78  # exit status EX_CONFIG of sysexits.h
 
+_NEAR = 0.85  # of the letters, that a name shares with the setting that is meant
 _GROUP = "pictoglot.settings"  # entry points in pyproject.toml
 
 
@@ -139,7 +141,9 @@ class CommonSettings(BaseSettings):
         for variables, where in ((environment, ""), (file, f" (in {locate_env_file()})")):
             unknown = sorted(name for name in variables if name.startswith(PREFIX) and name[len(PREFIX) :] not in known)
             if unknown:
-                raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.")
+                near = get_close_matches(unknown[0], [f"{PREFIX}{name}" for name in known], 1, _NEAR)
+                hint = f" Did you mean {near[0]}?" if near else ""
+                raise SettingsError(f"{unknown[0]}{where} is not a setting of pictoglot.{hint}")
         # the library's own source for such a file always expands `${NAME}`
         given: dict[str, Any] = {}
         for field in cls.model_fields:

@@ -130,12 +130,13 @@ def _render_json(value: object) -> str:
 
 
 _ENCODER_STOPPED, _DRAINING = "encoder_stopped", "draining"
-_WRITES_REFUSED = "writes_refused"
+_WRITES_REFUSED, _BROKER_DOWN = "writes_refused", "broker_unavailable"
 _REFUSED_SECONDS = 5.0  # for which every write was refused: longer than one waits for others that write
 # of what `/readyz` says in sentences
 _ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED = "encoding", "unsealed", "snapshot", "damaged"
 _CODES = (
     *(_ENCODER_STOPPED, _DRAINING, RegistryUnavailable.code, _WRITES_REFUSED, StorageFull.code, IndexUnavailable.code),
+    _BROKER_DOWN,
     *(_ENCODING, _UNSEALED, _SNAPSHOT, _DAMAGED),
 )
 
@@ -243,6 +244,8 @@ def _find_faults(context: Context, snapshot: Snapshot | None) -> Iterator[Fault]
             yield Fault(_ENCODING, f"{recorded.reason}; {made_by} computes the vectors instead.")
         if context.registry.refused_seconds > _REFUSED_SECONDS:
             yield _make_fault(_WRITES_REFUSED)
+    if context.is_broker_down:
+        yield _make_fault(_BROKER_DOWN)
     if not _is_writable(context):
         yield _make_fault(StorageFull.code)
     if (report := damage.load_report(context.live.sets.root)) and report.unmended_count:

@@ -33,7 +33,7 @@ _GIN = ("CREATE INDEX picture_terms ON picture_words USING gin (array_to_tsvecto
 def upgrade(connection: Connection) -> str | None:
     """Make the tables, or apply the missing steps, in the connection's transaction; return the revision before.
 
-    Raises RegistryUnavailable for tables of a newer release, RegistryOutdated for those older than all steps.
+    Raises what `read_revision` raises.
     """
     before = read_revision(connection)
     if before is None:
@@ -42,20 +42,19 @@ def upgrade(connection: Connection) -> str | None:
         return before
     from alembic import command  # a quarter of a second, and most starts find nothing to do
     from alembic.config import Config
-    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(_HERE).replace("%", "%%"))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise RegistryUnavailable("The registry was created by a newer release of pictoglot.") from error
+    command.upgrade(config, "head")
     return before
 
 
 def read_revision(connection: Connection) -> str | None:
-    """Return the last step that was applied; None without tables. Raises RegistryOutdated before all steps."""
+    """Return the last step that was applied; None without tables.
+
+    Raises RegistryOutdated before all steps, and RegistryUnavailable after a step of a newer release.
+    """
     if not inspect(connection).has_table("alembic_version"):
         return None
     applied: str | None = connection.scalar(text("SELECT version_num FROM alembic_version"))
@@ -63,6 +62,11 @@ def read_revision(connection: Connection) -> str | None:
         raise RegistryOutdated(
             f"An earlier release wrote this registry (r{applied}), and this one cannot migrate it: save its content "
             "with `pictoglot export` of the release that wrote it, and import that into another PICTOGLOT_HOME."
+        )
+    if applied is not None and applied > NEWEST:
+        raise RegistryUnavailable(
+            f"A newer release of pictoglot migrated this registry (to r{applied}; this one knows r{NEWEST}): start "
+            "that release, or restore a backup of before."
         )
     return applied
 

@@ -7,6 +7,7 @@ import subprocess
 import tomllib
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 from dotenv import dotenv_values
@@ -73,6 +74,34 @@ def test_every_setting_in_the_compose_file_exists(services: dict[str, Any]) -> N
         name for service in services.values() for name in service.get("environment", {}) if name.startswith(PREFIX)
     }
     assert named and {name.removeprefix(PREFIX) for name in named} <= list_names()
+
+
+def test_our_containers_may_write_to_their_data_alone_and_do_nothing_as_root(services: dict[str, Any]) -> None:
+    for name in ("api", "worker"):
+        assert services[name]["read_only"] and services[name]["cap_drop"] == ["ALL"] and services[name]["mem_limit"]
+    assert {"no-new-privileges:true"} == {one for each in services.values() for one in each["security_opt"]}
+
+
+def test_kubernetes_accepts_what_kustomize_builds_and_no_secret_is_in_it() -> None:
+    if not shutil.which("kustomize"):
+        pytest.skip("kustomize is not installed")
+    built = subprocess.run(
+        ["kustomize", "build", str(ROOT / "deploy/kustomize")], capture_output=True, text=True, check=True
+    ).stdout
+    documents = list(yaml.safe_load_all(built))
+    assert sorted(document["kind"] for document in documents) == sorted(
+        ["ConfigMap", "Deployment", "Deployment", "PersistentVolumeClaim", "PodDisruptionBudget", "Service"]
+    )
+    newest = kubernetes_validate.latest_version()
+    for document in documents:
+        kubernetes_validate.validate(document, newest, strict=True)
+    (given,) = [document["data"] for document in documents if document["kind"] == "ConfigMap"]
+    assert {name.removeprefix(PREFIX) for name in given} <= list_names() - {"ADMIN_KEY", "DATABASE_URL", "BROKER_URL"}
+    version = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]["version"]
+    for deployment in (document for document in documents if document["kind"] == "Deployment"):
+        (container,) = deployment["spec"]["template"]["spec"]["containers"]
+        assert container["image"] == f"pictoglot:{version}" and container["securityContext"]["readOnlyRootFilesystem"]
+        assert container["readinessProbe"] and container["resources"]["limits"]["memory"]
 
 
 def test_redis_keeps_its_messages(services: dict[str, Any]) -> None:

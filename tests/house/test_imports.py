@@ -24,7 +24,7 @@ FORBIDDEN: dict[str, tuple[str, ...]] = {
     "model": ("index", "service", "worker", "demo", *HTTP, *QUEUES, *ENGINES),
     "store": ("model", "index", "service", "worker", "demo", *HTTP, *QUEUES, *ENGINES, *TRAINING),
     "index": ("service", "worker", "demo", "model.training", *HTTP, *QUEUES),
-    "service": ("worker", "model.training", *QUEUES),
+    "service": ("worker", "model.training", "celery", "kombu"),  # it asks Redis whether it is there
     "worker": ("service", "demo", *HTTP),
 }
 

@@ -26,6 +26,7 @@ from tests.tiny import write_tiny_base
 
 STATES = {"queued", "running", "succeeded", "failed", "cancelled"}
 CODES = {"draining", "encoder_stopped", "index_unavailable", "registry_unavailable", "storage_full", "writes_refused"}
+CODES |= {"broker_unavailable"}
 SENTENCES = {"encoding", "unsealed", "snapshot", "damaged"}
 
 
@@ -54,6 +55,12 @@ def test_the_rules_and_the_table_of_the_documents_name_what_there_is(service: Se
     content = yaml.safe_load((ROOT / "docs/deploy/alerts.yml").read_text(encoding="utf-8"))
     rules = [rule for group in content["groups"] for rule in group["rules"]]
     assert len(rules) >= 6 and all(rule["annotations"]["summary"] and rule["labels"]["severity"] for rule in rules)
+    board = json.loads((ROOT / "deploy/grafana.json").read_text(encoding="utf-8"))
+    shown = [target["expr"] for panel in board["panels"] for target in panel["targets"]]
+    assert (
+        len(shown) > 12
+        and find_unknown((each.replace('=~"queued|running"', '="queued"') for each in shown), samples) == set()
+    )
     # what a rule excludes is not what it looks for, but has to exist as well
     assert find_unknown((rule["expr"].replace("!=", "=") for rule in rules), samples) == set()
     made_up = ['pictoglot_colour{code="red"} > 0 or pictoglot_expansions{state="failed"} > 0']

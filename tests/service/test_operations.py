@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from service import watch
 from service.app import build, create_app
 from service.commands.doctor import Checkup, Finding
 from service.serve import bind
@@ -23,6 +24,7 @@ from service.settings import Settings
 from store.errors import RegistryUnavailable, VersionCorrupt
 from tests.doubles import StalledEncoder, WeightlessEncoder
 from tests.patience import PATIENCE, bound_time
+from tests.redis_server import RedisServer
 from tests.service.harness import (
     ADMIN_KEY,
     Service,
@@ -70,6 +72,22 @@ def test_a_service_that_drains_is_not_ready_but_answers(tmp_path: Path) -> None:
         answer = service.http.get("/readyz")
         assert (answer.status_code, answer.json()["degraded"]) == (503, ["draining"])
         assert service.search("cat").status_code == 200
+
+
+def test_a_broker_that_is_down_is_told_and_searches_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(watch, "PROBE_SECONDS", 0.1)
+    broker = RedisServer(tmp_path)
+    broker.start()
+    try:
+        with running(tmp_path / "home", broker_url=broker.url) as service:
+            assert service.http.get("/readyz").json()["degraded"] == []
+            broker.kill()
+            wait_until(lambda: service.http.get("/readyz").json()["degraded"] == ["broker_unavailable"])
+            assert service.http.get("/readyz").status_code == service.search("cat").status_code == 200
+            broker.start()
+            wait_until(lambda: service.http.get("/readyz").json()["degraded"] == [])
+    finally:
+        broker.kill()
 
 
 @pytest.mark.parametrize("stopped", ["texts", "pictures", "writes"])
